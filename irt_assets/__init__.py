@@ -1,0 +1,1 @@
+"""The asset graph of an assessment platform. Importing this package wires, reads and connects nothing."""

@@ -1,0 +1,67 @@
+"""The way to PostgreSQL: one `Database`, connecting lazily, always in UTC.
+
+With no DATABASE_URL the embedded server is started (or attached to) at the first connection.
+What does not belong here: SQL of any table (see `warehouse` and the rooms).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+
+import psycopg
+import sqlalchemy as sa
+
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+
+
+class Database:
+    """Connections to the database that `settings` names. Creating one touches nothing."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def url(self) -> str:
+        """`postgresql://…`, of a server that runs: the embedded one is started if need be."""
+        if self._settings.database_url is None:
+            return EmbeddedPostgres(self._settings.irt_home / "postgres").start()
+        url = self._settings.database_url.get_secret_value()
+        scheme, _, rest = url.partition("://")
+        if scheme.partition("+")[0] not in ("postgres", "postgresql") or not rest:
+            raise ValueError("DATABASE_URL must start with postgresql:// (or postgres://)")
+        return f"postgresql://{rest}"
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        return self.url.replace("postgresql://", "postgresql+psycopg://", 1)
+
+    @property
+    def dagster_url(self) -> str:
+        """For Dagster's storage, which wants psycopg2."""
+        return self.url.replace("postgresql://", "postgresql+psycopg2://", 1)
+
+    @contextmanager
+    def connect(self) -> Iterator[psycopg.Connection]:
+        """One connection and one transaction: committed at the end, rolled back on an error."""
+        with psycopg.connect(
+            self.url,
+            options="-c timezone=UTC",
+            application_name="irt",
+            connect_timeout=10,
+            keepalives_idle=30,
+        ) as connection:
+            yield connection
+
+    def engine(self) -> sa.Engine:
+        return sa.create_engine(self.sqlalchemy_url, connect_args={"options": "-c timezone=UTC"})
+
+
+def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:
+    """Hold until the transaction ends: two writers of one thing meet here, the second waits."""
+    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
+    key = int.from_bytes(digest[:8], "big", signed=True)
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,))

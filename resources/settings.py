@@ -1,0 +1,49 @@
+"""The one place that reads the environment. Everything else is handed a `Settings`.
+
+Values come from the environment and from an env file (`IRT_ENV_FILE`, else `.irt/irt.env`).
+"""
+
+from __future__ import annotations
+
+import os
+from functools import cache
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
+
+
+class Settings(BaseSettings):
+    """Typed settings. Field names are the environment variables' names in lower case."""
+
+    model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8", frozen=True)
+
+    irt_home: Path = Field(Path(".irt"), description="folder of the embedded database, snapshots and logs")
+    database_url: SecretStr | None = Field(None, description="PostgreSQL; unset: an embedded server under IRT_HOME")
+    s3_bucket: str | None = Field(None, description="bucket of snapshots and reports; unset: a folder under IRT_HOME")
+    irt_first_month: Annotated[str, Field(pattern=MONTH_PATTERN)] = Field(
+        "2025-01", description="first month of the partitions, e.g. 2026-07"
+    )
+    irt_time_zone: str = Field("UTC", description="time zone of displays; partitions are always UTC")
+    irt_threads: int = Field(2, ge=1, description="threads of the compiled kernels; sums depend on it")
+    irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
+
+    @field_validator("irt_home")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().absolute()
+
+    @field_validator("database_url", "s3_bucket", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: object) -> object:
+        return None if value == "" else value
+
+
+@cache
+def get_settings() -> Settings:
+    """The process's settings, read once."""
+    home = Path(os.environ.get("IRT_HOME", ".irt"))
+    return Settings(_env_file=os.environ.get("IRT_ENV_FILE", home / "irt.env"))  # type: ignore[call-arg]

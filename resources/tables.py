@@ -1,0 +1,431 @@
+"""The schema registry: every table, column and view, described once.
+
+DDL, migrations' drift test, data-frame checks, Dagster column metadata and the reference page all read
+this. A column's `comment` is its description; `info` may hold `unit`, `ge` and `le` (its valid range).
+What does not belong here: queries, and how rows get in (see `warehouse`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import BigInteger, Boolean, Column, Date, Double, Identity, Index, Integer, LargeBinary, Text
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+
+METADATA = sa.MetaData()
+NOW = sa.text("now()")
+UTC = TIMESTAMP(timezone=True)
+
+
+def _table(name: str, comment: str, *args: Any, **kwargs: Any) -> sa.Table:
+    return sa.Table(name, METADATA, *args, comment=comment, **kwargs)
+
+
+def _key(name: str, type_: Any, comment: str) -> Column[Any]:
+    return Column(name, type_, primary_key=True, nullable=False, comment=comment)
+
+
+def _req(name: str, type_: Any, comment: str, default: Any = None, **info: Any) -> Column[Any]:
+    return Column(name, type_, nullable=False, comment=comment, server_default=default, info=info)
+
+
+def _opt(name: str, type_: Any, comment: str, **info: Any) -> Column[Any]:
+    return Column(name, type_, nullable=True, comment=comment, info=info)
+
+
+def _item(comment: str = "item") -> Column[Any]:
+    return _key("item_id", Text, comment)
+
+
+def _month() -> Column[Any]:
+    return _key("month", Text, "calendar month of the window, e.g. 2026-09 (UTC)")
+
+
+def _scale() -> Column[Any]:
+    return _key("scale_id", Text, "bank whose items measure one ability")
+
+
+def _parameters(required: bool = True) -> list[Column[Any]]:
+    column = _req if required else _opt
+    args: tuple[Any, ...] = (None,) if required else ()
+    return [
+        column("a", Double, "discrimination, logistic metric (D = 1)", *args, unit="1/θ"),
+        column("b", Double, "difficulty on the bank's scale", *args, unit="θ"),
+        column("c", Double, "lower asymptote", *args, unit="probability", ge=0, le=1),
+        _opt("a_se", Double, "standard error of a", unit="1/θ", ge=0),
+        _opt("b_se", Double, "standard error of b", unit="θ", ge=0),
+        _opt("c_se", Double, "standard error of c", unit="probability", ge=0),
+        _opt("cov_ab", Double, "covariance of a and b"),
+    ]
+
+
+question = _table(
+    "question",
+    "The item bank.",
+    _item("item id, text, never assumed numeric"),
+    _req("scale_id", Text, "bank whose items measure one ability", sa.text("'default'")),
+    _opt("topic_id", Text, "topic"),
+    _opt("testlet_id", Text, "testlet of items that share a stimulus"),
+    _req(
+        "meta",
+        JSONB,
+        'tags (e.g. "anchor"), irt {a, b, c, a_se, b_se, c_se, cov_ab, n, D, model}, key',
+        sa.text("'{}'::jsonb"),
+    ),
+)
+
+learner = _table(
+    "learner",
+    "Everyone who answers.",
+    _key("user_id", Text, "learner id, text, never assumed numeric"),
+    _req("attributes", JSONB, "lang, country, tier, …", sa.text("'{}'::jsonb")),
+    _req("is_test", Boolean, "test account: its answers are never used", sa.text("false")),
+    _opt("target_scale_id", Text, "scale of the learner's goal"),
+    _opt("target_theta", Double, "ability the learner aims for", unit="θ"),
+)
+
+response_log = _table(
+    "response_log",
+    "Every answer event. Partitioned by month of completed_at; read it only through the attempt view.",
+    _key("attempt_id", Text, "id of the answer event"),
+    _key("completed_at", UTC, "when it was answered, or when an unanswered item left the screen"),
+    _req("user_id", Text, "learner"),
+    _req("item_id", Text, "item"),
+    _opt("session_id", Text, "session"),
+    _opt("form_id", Text, "exam form; null: practice"),
+    _opt("position", Integer, "place within the session, from 1", ge=1),
+    _opt("started_at", UTC, "when the item was shown"),
+    _opt("correct", Boolean, "null: shown, not answered"),
+    _opt("response", Text, "the chosen option"),
+    _opt("response_time_ms", BigInteger, "response time", unit="ms", ge=0),
+    _opt("hints_used", Integer, "hints taken; null where unknown", ge=0),
+    _req("mode", Text, "live or sandbox", sa.text("'live'")),
+    _req("recorded_at", UTC, "when it reached this database", NOW),
+    Index("response_log_user", "user_id", "completed_at"),
+    Index("response_log_recorded", "recorded_at", postgresql_using="brin"),
+    postgresql_partition_by="RANGE (completed_at)",
+)
+
+features_topic_daily = _table(
+    "features_topic_daily",
+    "What a learner did in a topic on a day.",
+    _key("user_id", Text, "learner"),
+    _key("topic_id", Text, "topic, 'unknown' where an item has none"),
+    _key("date", Date, "day (UTC)"),
+    _req("attempts", Integer, "live answers", None, ge=0),
+    _req("correct", Integer, "correct answers", None, ge=0),
+    _opt("rt_median", Double, "median response time of correct answers with a time", unit="ms", ge=0),
+    _opt("hints", Integer, "hints taken; null where unknown", ge=0),
+    _req("computed_at", UTC, "when this row was computed", NOW),
+)
+
+weekly_kpi = _table(
+    "weekly_kpi",
+    "A learner's week in six numbers.",
+    _key("user_id", Text, "learner"),
+    _key("week_start", Date, "Monday of the week (UTC)"),
+    _req("kpis", JSONB, "I_t, E_t, R_t, A_t, P, S; null where undefined, with the reason under why"),
+    _req("updated_at", UTC, "when this row was computed", NOW),
+)
+
+scored_snapshot = _table(
+    "scored_snapshot",
+    "The Parquet snapshots of a month's attempts with what eligibility made of each.",
+    _month(),
+    _key("snapshot_hash", Text, "sha256 of the file"),
+    _req("uri", Text, "where the file is, below the object store's root"),
+    _req("data_hash", Text, "hash of the month's answers as eligibility saw them"),
+    _req("n_attempts", BigInteger, "attempts in the file", None, ge=0),
+    _req("counts", JSONB, "attempts by scale and reason (scored under 'scored')"),
+    _req("rules", JSONB, "eligibility settings by scale"),
+    _opt("run_id", Text, "Dagster run that wrote it"),
+    _req("created_at", UTC, "when it was written", NOW),
+    _opt("superseded_at", UTC, "when a later snapshot of the month replaced it"),
+)
+
+fit_staging = _table(
+    "fit_staging",
+    "Fits as they left the engine, before linking, and the reasons of those that could not be made.",
+    _key("fit_id", Text, "fit"),
+    _req("month", Text, "calendar month of the window"),
+    _req("scale_id", Text, "scale"),
+    _req("engine", Text, "engine"),
+    _req("snapshot_hash", Text, "snapshot it was fitted on"),
+    _opt("calibration", LargeBinary, "the Calibration, compressed; null where the fit failed"),
+    _opt("error", Text, "why there is no fit"),
+    _opt("error_kind", Text, "type of that error"),
+    _req("spec", JSONB, "model, priors, quadrature, eligibility, excluded items by reason"),
+    _req("code_version", Text, "version of this code"),
+    _opt("run_id", Text, "Dagster run that wrote it"),
+    _req("fitted_at", UTC, "when it was fitted", NOW),
+    Index("fit_staging_month", "month", "scale_id", "engine", "fitted_at"),
+)
+
+mirt_fit_meta = _table(
+    "mirt_fit_meta",
+    "One row per linked fit.",
+    _key("fit_id", Text, "fit"),
+    _req("scale_id", Text, "scale"),
+    _req("kind", Text, "monthly, nightly or origin"),
+    _req("window_start", UTC, "start of the window"),
+    _req("window_end", UTC, "end of the window (exclusive)"),
+    _req("engine", Text, "em, pymc, mirt or brms"),
+    _req("engine_version", Text, "its version"),
+    _req("model", Text, "rasch, 1pl, 2pl or 3pl"),
+    _req("n_persons", Integer, "learners", None, ge=0),
+    _req("n_items", Integer, "items with parameters", None, ge=0),
+    _req("n_responses", BigInteger, "responses", None, ge=0),
+    _req("loglik", Double, "marginal log-likelihood"),
+    _req("aic", Double, "Akaike information criterion"),
+    _req("bic", Double, "Bayesian information criterion, over persons"),
+    _req("converged", Boolean, "whether the engine reached its maximum"),
+    _req("iterations", Integer, "iterations", None, ge=0),
+    _opt("max_rhat", Double, "largest R-hat of a sampled fit", ge=1),
+    _opt("min_ess", Double, "smallest effective sample size of a sampled fit", ge=0),
+    _req("model_spec", JSONB, "linking_constants, priors, quadrature, eligibility, excluded items"),
+    _req("data_hash", Text, "hash of the window's answers as eligibility saw them"),
+    _req("snapshot_hash", Text, "snapshot it was fitted on"),
+    _req("anchor_hash", Text, "hash of the anchor set it was linked to"),
+    _req("code_version", Text, "version of this code"),
+    _opt("run_id", Text, "Dagster run that linked it"),
+    _req("fitted_at", UTC, "when it was fitted", NOW),
+    _opt("superseded_at", UTC, "when a later fit of the window replaced it"),
+    Index("mirt_fit_meta_window", "scale_id", "kind", "window_start"),
+)
+
+mirt_item_params = _table(
+    "mirt_item_params",
+    "An item's parameters in a linked fit, on the bank's scale.",
+    _key("fit_id", Text, "fit"),
+    _item(),
+    _req("params", JSONB, "a, b, c, a_se, b_se, c_se, cov_ab on the bank's scale; the unlinked ones under raw"),
+    _req("n_responses", Integer, "responses", None, ge=0),
+    _opt("p_value", Double, "proportion correct", ge=0, le=1),
+    _opt("point_biserial", Double, "item-rest correlation", ge=-1, le=1),
+    _opt("infit", Double, "information-weighted mean square", ge=0),
+    _opt("outfit", Double, "unweighted mean square", ge=0),
+    _opt("rmsd", Double, "root mean squared difference of observed and model curve", ge=0, le=1),
+    _req("flags", JSONB, "what the engine says about the item", sa.text("'[]'::jsonb")),
+    _req("fitted_at", UTC, "when it was fitted", NOW),
+)
+
+mirt_ability = _table(
+    "mirt_ability",
+    "A learner's ability at a time.",
+    _key("update_id", Text, "the run or update that computed it"),
+    _key("user_id", Text, "learner"),
+    _scale(),
+    _req("theta", Double, "ability on the bank's scale", None, unit="θ"),
+    _req("se", Double, "standard error", None, unit="θ", ge=0),
+    _req("method", Text, "eap, map or wle"),
+    _req("n_items", Integer, "answers to published items that were used", None, ge=1),
+    _req("kind", Text, "monthly, nightly or online"),
+    _req("window_end", UTC, "answers before this time were used"),
+    _req("published_as_of", UTC, "the published set in force then was used"),
+    _req("set_hash", Text, "hash of that set"),
+    _req("scale_version", Integer, "version of the anchor set"),
+    _req("fitted_at", UTC, "when it was computed", NOW),
+    Index("mirt_ability_window", "kind", "window_end"),
+    Index("mirt_ability_user", "user_id", "fitted_at"),
+)
+
+item_parameter_publication = _table(
+    "item_parameter_publication",
+    "The ledger: what was published, from when on, from which fit, by which rule or person, and why. Append-only.",
+    Column("publication_id", BigInteger, Identity(always=True), primary_key=True, comment="order of publication"),
+    _req("scale_id", Text, "scale"),
+    _req("item_id", Text, "item"),
+    *_parameters(),
+    _req("effective_from", UTC, "in force from this time on"),
+    _opt("month", Text, "month whose fit it comes from; null for bank values"),
+    _opt("fit_id", Text, "fit it comes from; null for bank values"),
+    _req("rule", Text, "origin, first or decision"),
+    _opt("decided_by", Text, "who decided; null where a rule did"),
+    _req("reason", Text, "why"),
+    _opt("replaces", BigInteger, "publication that it replaces"),
+    _opt("data_hash", Text, "hash of the answers it comes from"),
+    _req("anchor_hash", Text, "hash of the anchor set"),
+    _req("code_version", Text, "version of this code"),
+    _opt("run_id", Text, "Dagster run that published it"),
+    _req("published_at", UTC, "when it was published", NOW),
+    Index("item_parameter_publication_item", "scale_id", "item_id", "effective_from"),
+)
+
+item_parameter_proposal = _table(
+    "item_parameter_proposal",
+    "What a month would publish but only a person may.",
+    _month(),
+    _scale(),
+    _item(),
+    _key("fit_id", Text, "fit it comes from"),
+    *_parameters(),
+    _req("why", Text, "why it was not published by itself"),
+    _req("created_at", UTC, "when it was proposed", NOW),
+)
+
+release_decision = _table(
+    "release_decision",
+    "What a person decided on a proposal.",
+    Column("decision_id", BigInteger, Identity(always=True), primary_key=True, comment="order of decision"),
+    _req("month", Text, "month of the proposal"),
+    _req("scale_id", Text, "scale"),
+    _req("item_id", Text, "item"),
+    _req("fit_id", Text, "fit of the proposal"),
+    _req("decision", Text, "accept or reject"),
+    _req("decided_by", Text, "who"),
+    _req("reason", Text, "why"),
+    _opt("effective_from", UTC, "from when on, where accepted"),
+    _req("decided_at", UTC, "when", NOW),
+)
+
+publication_step = _table(
+    "publication_step",
+    "How far publication has come with each month of a scale.",
+    _month(),
+    _scale(),
+    _opt("fit_id", Text, "linked fit that was judged"),
+    _req("state", Text, "done, pending (an earlier month is not settled) or held (a set gate failed)"),
+    _req("n_published", Integer, "items first published by this step", sa.text("0"), ge=0),
+    _req("n_proposed", Integer, "items proposed", sa.text("0"), ge=0),
+    _req("n_held", Integer, "items held back by an item gate", sa.text("0"), ge=0),
+    _req("held", JSONB, "items held back, each with its reasons", sa.text("'{}'::jsonb")),
+    _req("why", Text, "the state in a sentence"),
+    _opt("run_id", Text, "Dagster run that took the step"),
+    _req("stepped_at", UTC, "when", NOW),
+)
+
+calibration_scale = _table(
+    "calibration_scale",
+    "A scale, its origin and its rules.",
+    _scale(),
+    _req("origin", JSONB, "bank, or the window that was declared the origin"),
+    _req("mu", Double, "mean of the population that abilities are reported against", sa.text("0"), unit="θ"),
+    _req("sigma", Double, "its standard deviation", sa.text("1"), unit="θ", ge=0),
+    _req("model", Text, "rasch, 1pl, 2pl or 3pl", sa.text("'2pl'")),
+    _req("engine", Text, "engine whose fits are published", sa.text("'em'")),
+    _req("assignment", Text, "linear or adaptive: how items are chosen for learners", sa.text("'linear'")),
+    _opt("pass_theta", Double, "pass mark", unit="θ"),
+    _req(
+        "thresholds", JSONB, "settings of eligibility and gates that differ from the defaults", sa.text("'{}'::jsonb")
+    ),
+    _req("anchor_version", Integer, "version of the anchor set in use", sa.text("1"), ge=1),
+    _req("initialised_at", UTC, "when the scale was initialised", NOW),
+)
+
+anchor_set = _table(
+    "anchor_set",
+    "The frozen anchors of a scale, with their parameters and errors.",
+    _scale(),
+    _key("version", Integer, "version of the set"),
+    _item(),
+    *_parameters(),
+    _req("errors_assumed", Boolean, "true: the errors are those of a calibration with n = 500, as the bank gave none"),
+    _opt("topic_id", Text, "topic of the item when the set was frozen"),
+    _req("anchor_hash", Text, "hash of the whole set"),
+    _req("frozen_at", UTC, "when", NOW),
+)
+
+item_drift = _table(
+    "item_drift",
+    "How far an item's parameters moved against the published ones.",
+    _month(),
+    _scale(),
+    _item(),
+    _key("engine", Text, "engine"),
+    _opt("delta_a", Double, "change of a", unit="1/θ"),
+    _opt("delta_b", Double, "change of b", unit="θ"),
+    _opt("delta_c", Double, "change of c"),
+    _opt("p_value", Double, "of the joint Wald test", ge=0, le=1),
+    _opt("q_value", Double, "after Benjamini-Hochberg", ge=0, le=1),
+    _opt("wabc", Double, "weighted area between the curves", ge=0, le=1),
+    _req("severity", Text, "none, medium or high"),
+    _req("details", JSONB, "intervals, limits, kind of change", sa.text("'{}'::jsonb")),
+    _req("computed_at", UTC, "when", NOW),
+)
+
+dif_analysis = _table(
+    "dif_analysis",
+    "Whether an item treats groups of equal ability differently.",
+    _month(),
+    _scale(),
+    _item(),
+    _key("attribute", Text, "learner attribute"),
+    _key("focal_group", Text, "group compared with the reference group"),
+    _req("reference_group", Text, "reference group"),
+    _opt("p_value", Double, "of the multi-group Wald test", ge=0, le=1),
+    _opt("q_value", Double, "after Benjamini-Hochberg", ge=0, le=1),
+    _opt("ets_class", Text, "A, B or C"),
+    _req("details", JSONB, "effect sizes and the other tests", sa.text("'{}'::jsonb")),
+    _req("computed_at", UTC, "when", NOW),
+)
+
+test_information = _table(
+    "test_information",
+    "Information of an item (or, under item_id '', of the test) over θ.",
+    _month(),
+    _scale(),
+    _item("item; empty: the whole test"),
+    _req("curve", JSONB, "theta and information, equally long lists"),
+    _req("flagged", Boolean, "lost more than a fifth of its information", sa.text("false")),
+    _req("details", JSONB, "the test behind the flag", sa.text("'{}'::jsonb")),
+    _req("computed_at", UTC, "when", NOW),
+)
+
+drift_alerts = _table(
+    "drift_alerts",
+    "Alerts on items, opened and closed.",
+    Column("alert_id", BigInteger, Identity(always=True), primary_key=True, comment="order of opening"),
+    _req("scale_id", Text, "scale"),
+    _req("item_id", Text, "item"),
+    _req("kind", Text, "what happened"),
+    _req("severity", Text, "medium or high"),
+    _req("opened_month", Text, "month that opened it"),
+    _opt("closed_month", Text, "month that closed it"),
+    _req("details", JSONB, "evidence", sa.text("'{}'::jsonb")),
+    _req("opened_at", UTC, "when", NOW),
+    _opt("closed_at", UTC, "when it was closed"),
+)
+
+report_artifacts = _table(
+    "report_artifacts",
+    "Every report file that was written.",
+    Column("artifact_id", BigInteger, Identity(always=True), primary_key=True, comment="order of writing"),
+    _opt("user_id", Text, "learner; null for bank reports"),
+    _opt("week_start", Date, "week of a learner report"),
+    _opt("window", Text, "window of a bank report"),
+    _req("format", Text, "html or pdf"),
+    _req("url", Text, "permanent s3:// or file URL, signed when shown"),
+    _req("sha256", Text, "of the file"),
+    _req("generated_at", UTC, "when", NOW),
+)
+
+invariant_result = _table(
+    "invariant_result",
+    "What the invariants found, open violations and their history.",
+    _key("run", Text, "run that evaluated it"),
+    _key("invariant", Text, "invariant"),
+    _key("partition", Text, "month, week or day; empty where it has none"),
+    _key("subject", Text, "item, learner, month, …; empty where it passed"),
+    _req("passed", Boolean, "whether it held"),
+    _opt("observed", Text, "what was seen"),
+    _opt("expected", Text, "what should have been"),
+    _opt("fix", Text, "what to do"),
+    _req("evaluated_at", UTC, "when", NOW),
+    _opt("resolved_at", UTC, "when the violation was gone"),
+)
+
+VIEWS = {
+    "attempt": """
+        SELECT r.attempt_id AS id, r.user_id, r.item_id, coalesce(q.topic_id, 'unknown') AS topic_id,
+               r.session_id, r.form_id, r.position, r.started_at, r.completed_at, r.correct, r.response,
+               r.response_time_ms, r.hints_used > 0 AS hint_used, r.hints_used, r.mode, r.recorded_at
+        FROM response_log r LEFT JOIN question q ON q.item_id = r.item_id
+    """,
+    "item_parameter_current": """
+        SELECT DISTINCT ON (scale_id, item_id) *
+        FROM item_parameter_publication
+        WHERE effective_from <= now()
+        ORDER BY scale_id, item_id, effective_from DESC, publication_id DESC
+    """,
+}
