@@ -1,0 +1,314 @@
+"""Eligibility against a plain reading of the rules, one attempt at a time."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from irt_assets.psychometrics.eligibility import (
+    Attempts,
+    Reason,
+    Rules,
+    expected_b_se,
+    judge,
+    propose_minimum,
+    recommend,
+)
+from irt_assets.psychometrics.errors import PsychometricsError
+
+LENIENT = {"min_responses": 1, "min_learner_responses": 1}
+
+ROW = {
+    "user": 0, "item": 0, "live": True, "test_account": False, "unusable": False, "repeat": False, "exam": False,
+    "answered_later": False, "correct": 1, "hints": 0, "time_ms": np.nan, "item_median_ms": np.nan, "item_n_timed": 0,
+}  # fmt: skip
+DTYPES = {
+    "user": np.int32, "item": np.int32, "correct": np.int8, "hints": np.int32, "time_ms": float,
+    "item_median_ms": float, "item_n_timed": np.int64,
+}  # fmt: skip
+
+
+def attempts_of(rows: list[dict]) -> Attempts:
+    """Attempts from rows that say only how they differ from a plain correct answer."""
+    full = [ROW | row for row in rows]
+    return Attempts(**{name: np.array([r[name] for r in full], dtype=DTYPES.get(name, bool)) for name in ROW})
+
+
+def judge_one(**row: object) -> tuple[str | None, int]:
+    verdict = judge(attempts_of([row]), Rules.from_settings(LENIENT | row.pop("rules", {})))
+    return verdict.reason_column()[0], int(verdict.score[0])
+
+
+def plain_reading(rows: list[dict], rules: Rules) -> list[tuple[str | None, int]]:
+    """The rules as a person would apply them, row by row, with dictionaries. Slow and obvious."""
+    verdicts: list[tuple[str | None, int]] = []
+    for row in rows:
+        r = ROW | row
+        limit = min(rules.rapid_share * r["item_median_ms"], rules.rapid_cap_ms)
+        if not r["live"]:
+            verdict = ("sandbox", -1)
+        elif r["test_account"]:
+            verdict = ("test_account", -1)
+        elif r["unusable"]:
+            verdict = ("unusable", -1)
+        elif r["repeat"]:
+            verdict = ("repeat", -1)
+        elif r["correct"] == -1:
+            verdict = (None, 0) if r["exam"] and r["answered_later"] else ("not_reached", -1)
+        elif r["hints"] > 0 and rules.hinted == "exclude":
+            verdict = ("hinted", -1)
+        elif r["item_n_timed"] >= rules.rapid_min_times and r["time_ms"] < limit:
+            verdict = ("rapid", -1)
+        else:
+            verdict = (None, 0 if r["hints"] > 0 else r["correct"])
+        verdicts.append(verdict)
+    changed = True
+    while changed:
+        changed = False
+        for key, minimum, reason in (
+            ("user", rules.min_learner_responses, "few_learner_responses"),
+            ("item", rules.min_responses, "few_item_responses"),
+        ):
+            n = Counter((ROW | row)[key] for row, v in zip(rows, verdicts, strict=True) if v[0] is None)
+            for k, row in enumerate(rows):
+                if verdicts[k][0] is None and n[(ROW | row)[key]] < minimum:
+                    verdicts[k] = (reason, -1)
+                    changed = True
+    return verdicts
+
+
+rows_strategy = st.lists(
+    st.fixed_dictionaries(
+        {
+            "user": st.integers(0, 5),
+            "item": st.integers(0, 5),
+            "live": st.sampled_from([True, True, True, True, False]),
+            "test_account": st.sampled_from([False, False, False, True]),
+            "unusable": st.sampled_from([False, False, False, True]),
+            "repeat": st.sampled_from([False, False, False, True]),
+            "exam": st.booleans(),
+            "answered_later": st.booleans(),
+            "correct": st.sampled_from([-1, 0, 1, 1]),
+            "hints": st.sampled_from([-1, 0, 0, 2]),
+            "time_ms": st.sampled_from([np.nan, 0.0, 500.0, 999.0, 1000.0, 9_999.0, 10_000.0, 60_000.0]),
+            "item_median_ms": st.sampled_from([np.nan, 10_000.0, 200_000.0]),
+            "item_n_timed": st.sampled_from([0, 99, 100, 5000]),
+        }
+    ),
+    max_size=60,
+)
+rules_strategy = st.builds(
+    Rules,
+    min_responses=st.integers(1, 4),
+    min_learner_responses=st.integers(1, 4),
+    hinted=st.sampled_from(["wrong", "exclude"]),
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows=rows_strategy, rules=rules_strategy)
+def test_every_attempt_is_judged_as_a_plain_reading_of_the_rules_judges_it(rows: list[dict], rules: Rules) -> None:
+    verdict = judge(attempts_of(rows), rules)
+    got = list(zip(verdict.reason_column(), verdict.score.tolist(), strict=True))
+    assert got == plain_reading(rows, rules)
+
+
+@settings(max_examples=150, deadline=None)
+@given(rows=rows_strategy, rules=rules_strategy)
+def test_counts_add_up_and_both_minima_hold_for_what_is_left(rows: list[dict], rules: Rules) -> None:
+    attempts = attempts_of(rows)
+    verdict = judge(attempts, rules)
+    assert sum(verdict.counts.values()) == len(rows)
+    assert set(verdict.counts) == {"scored", *(r.value for r in Reason)}
+    of_user, of_item = Counter(attempts.user[verdict.scored]), Counter(attempts.item[verdict.scored])
+    assert all(n >= rules.min_learner_responses for n in of_user.values())
+    assert all(n >= rules.min_responses for n in of_item.values())
+    assert (verdict.n_persons, verdict.n_items) == (len(of_user), len(of_item))
+    assert set(verdict.few_items) == set(attempts.item.tolist()) - set(of_item)
+    assert all(n < rules.min_responses for n in verdict.few_items.values())
+    assert 0 <= verdict.rejected_share <= 1
+
+
+@settings(max_examples=100, deadline=None)
+@given(rows=rows_strategy, rules=rules_strategy, seed=st.integers(0, 2**32 - 1))
+def test_the_order_of_the_attempts_is_irrelevant(rows: list[dict], rules: Rules, seed: int) -> None:
+    order = np.random.default_rng(seed).permutation(len(rows))
+    straight, shuffled = judge(attempts_of(rows), rules), judge(attempts_of([rows[k] for k in order]), rules)
+    assert np.array_equal(straight.code[order], shuffled.code)
+    assert straight.few_items == shuffled.few_items
+
+
+def test_of_several_reasons_the_first_in_precedence_is_given() -> None:
+    faults = [
+        ("sandbox", {"live": False}),
+        ("test_account", {"test_account": True}),
+        ("unusable", {"unusable": True}),
+        ("repeat", {"repeat": True}),
+        ("not_reached", {"correct": -1}),
+    ]
+    for k, (reason, _) in enumerate(faults):
+        together = {name: value for _, fault in faults[k:] for name, value in fault.items()}
+        assert judge_one(**together) == (reason, -1)
+
+
+def test_an_unanswered_item_is_wrong_only_inside_an_exam_with_a_later_answer() -> None:
+    assert judge_one(correct=-1, exam=True, answered_later=True) == (None, 0)
+    assert judge_one(correct=-1, exam=True, answered_later=False) == ("not_reached", -1)
+    assert judge_one(correct=-1, exam=False, answered_later=True) == ("not_reached", -1)
+
+
+def test_a_correct_answer_with_hints_counts_as_wrong_or_is_excluded() -> None:
+    assert judge_one(correct=1, hints=1) == (None, 0)
+    assert judge_one(correct=1, hints=-1) == (None, 1)
+    assert judge_one(correct=0, hints=1, rules={"hinted": "exclude"}) == ("hinted", -1)
+
+
+@pytest.mark.parametrize("correct", [0, 1])
+def test_rapid_answers_are_found_blind_to_correctness(correct: int) -> None:
+    slow_item = {"correct": correct, "item_median_ms": 200_000.0, "item_n_timed": 100}
+    assert judge_one(time_ms=9_999.0, **slow_item) == ("rapid", -1)
+    assert judge_one(time_ms=10_000.0, **slow_item) == (None, correct), "10 s is the cap, though a tenth is 20 s"
+    quick_item = slow_item | {"item_median_ms": 30_000.0}
+    assert judge_one(time_ms=2_999.0, **quick_item) == ("rapid", -1)
+    assert judge_one(time_ms=3_000.0, **quick_item) == (None, correct)
+    assert judge_one(time_ms=1.0, **(quick_item | {"item_n_timed": 99})) == (None, correct)
+
+
+def test_repeats_hints_sandbox_and_test_accounts_are_ineligible_and_not_rejected() -> None:
+    rapid = {"time_ms": 1.0, "item_median_ms": 20_000.0, "item_n_timed": 500}
+    rows: list[dict] = [
+        {},
+        rapid,
+        {"unusable": True},
+        {"repeat": True} | rapid,
+        {"hints": 3},
+        {"live": False} | rapid,
+        {"test_account": True, "unusable": True},
+        {"correct": -1},
+    ]
+    verdict = judge(attempts_of(rows), Rules.from_settings(LENIENT))
+    # live answers of real learners: plain, rapid, unusable, repeat, hinted; one rapid and one unusable are rejected
+    assert verdict.n_live_answers == 5
+    assert verdict.rejected_share == pytest.approx(2 / 5)
+
+
+def test_removing_an_item_may_remove_a_learner_and_then_another_item() -> None:
+    # item 2 has one response; without it learner 0 has one and goes; then item 0 has one and goes; learner 1 keeps 1
+    pairs = [(0, 0), (0, 2), (1, 0), (1, 1), (2, 1), (2, 3), (3, 1), (3, 3)]
+    rules = Rules.from_settings({"min_responses": 2, "min_learner_responses": 2})
+    verdict = judge(attempts_of([{"user": u, "item": i} for u, i in pairs]), rules)
+    left = [pair for pair, kept in zip(pairs, verdict.scored, strict=True) if kept]
+    assert left == [(2, 1), (2, 3), (3, 1), (3, 3)]
+    assert verdict.few_items == {0: 1, 2: 1}
+
+
+def test_the_sample_size_filters_can_be_left_out_for_abilities() -> None:
+    rows = [{"user": 0}]
+    assert judge(attempts_of(rows), Rules()).n_responses == 0
+    assert judge(attempts_of(rows), Rules(), min_learner=False).reason_column()[0] == "few_item_responses"
+    assert judge(attempts_of(rows), Rules(), min_learner=False, min_item=False).n_responses == 1
+
+
+def test_an_empty_window_is_judged_without_error() -> None:
+    verdict = judge(attempts_of([]), Rules())
+    assert (verdict.n_responses, verdict.n_live_answers, verdict.rejected_share) == (0, 0, 0.0)
+
+
+def test_impossible_columns_are_named() -> None:
+    with pytest.raises(PsychometricsError, match="found 2 in row 1"):
+        attempts_of([{}, {"correct": 2}])
+    with pytest.raises(PsychometricsError, match="codes of column item"):
+        attempts_of([{"item": -1}])
+    good = attempts_of([{}, {}])
+    with pytest.raises(PsychometricsError, match="column exam has shape"):
+        Attempts(**(good.__dict__ | {"exam": np.array([True])}))
+
+
+def test_two_million_attempts_are_judged_in_seconds() -> None:
+    n, rng = 2_000_000, np.random.default_rng(1)
+    flag = lambda share: rng.random(n) < share  # noqa: E731
+    attempts = Attempts(
+        user=rng.integers(0, 50_000, n), item=rng.integers(0, 2_000, n), live=~flag(0.01), test_account=flag(0.01),
+        unusable=flag(0.01), repeat=flag(0.1), exam=flag(0.5), answered_later=flag(0.5),
+        correct=rng.integers(-1, 2, n).astype(np.int8), hints=rng.integers(-1, 3, n).astype(np.int32),
+        time_ms=rng.lognormal(9, 1, n), item_median_ms=np.full(n, 8000.0), item_n_timed=np.full(n, 1000),
+    )  # fmt: skip
+    start = time.perf_counter()
+    verdict = judge(attempts, Rules())
+    # about 0.5 s on a free core; a loop over attempts in Python would take more than 10
+    assert time.perf_counter() - start < 5
+    assert verdict.n_responses > 0
+
+
+def test_rules_keep_only_what_differs_and_come_back_whole() -> None:
+    rules = Rules.from_settings({"min_responses": 120, "hinted": "exclude", "max_abs_b": 4})
+    assert rules.changed() == {"min_responses": 120, "hinted": "exclude", "max_abs_b": 4}
+    assert Rules.from_settings(rules.changed()) == rules
+    assert Rules().changed() == {}
+
+
+@pytest.mark.parametrize(
+    ("given_settings", "message"),
+    [
+        ({"min_response": 3}, "no such rule: min_response; the rules are min_responses, min_learner_responses"),
+        ({"min_responses": "many"}, "min_responses must be a whole number"),
+        ({"min_responses": 10.5}, "min_responses must be a whole number"),
+        ({"min_responses": True}, "min_responses must be a whole number"),
+        ({"min_responses": 0}, r"must lie in \[1, 1e\+07\], got 0"),
+        ({"rapid_share": 1.5}, r"must lie in \[0, 1\]"),
+        ({"rapid_share": float("nan")}, r"must lie in \[0, 1\]"),
+        ({"hinted": "ignore"}, "one of wrong, exclude"),
+        ({"min_anchors": 1}, r"must lie in \[2"),
+    ],
+)
+def test_a_setting_that_cannot_be_meant_is_refused_by_name(given_settings: dict, message: str) -> None:
+    with pytest.raises(PsychometricsError, match=message):
+        Rules.from_settings(given_settings)
+
+
+def test_every_reason_explains_itself_in_a_sentence() -> None:
+    assert all(reason.explanation.endswith(".") for reason in Reason)
+
+
+def test_expected_error_of_b_is_the_inverse_root_of_the_expected_information() -> None:
+    # by simulation of the information itself, known θ: mean of P(1 − P) over N(0, 1); 1e6 draws are good to 1e-4
+    theta = np.random.default_rng(7).standard_normal(1_000_000)
+    p = 1 / (1 + np.exp(-theta))
+    assert expected_b_se(1.0) == pytest.approx(np.mean(p * (1 - p)) ** -0.5, rel=1e-3)
+    assert expected_b_se(200) == pytest.approx(expected_b_se(50) / 2)
+
+
+def test_a_proposal_says_what_each_minimum_admits_and_costs() -> None:
+    options = propose_minimum([600, 450, 210, 160, 60, 60, 60, 60, 60, 20], minima=(50, 500, 200))
+    assert [(o.min_responses, o.items_admitted) for o in options] == [(500, 1), (200, 3), (50, 9)]
+    assert [o.expected_b_se for o in options] == sorted(o.expected_b_se for o in options)
+    assert recommend(options).min_responses == 50
+
+
+def test_a_log_that_reaches_the_default_is_recommended_the_default() -> None:
+    assert recommend(propose_minimum([1000] * 5)).min_responses == Rules().min_responses
+
+
+def test_where_no_minimum_keeps_most_items_the_smallest_is_recommended() -> None:
+    assert recommend(propose_minimum([3] * 99 + [5000])).min_responses == 50
+
+
+def test_a_log_without_items_gets_an_error_and_no_proposal() -> None:
+    with pytest.raises(PsychometricsError, match="no items"):
+        propose_minimum([])
+
+
+def test_a_real_log_below_the_defaults_is_recommended_a_minimum_that_admits_most_items(shared: Path) -> None:
+    log = pd.read_csv(shared / "data" / "lkt_statistics_cloze.csv.gz")
+    answers = log[log["correct"].notna()].sort_values("answered_at")
+    first = answers.drop_duplicates(["user_id", "item_id"])
+    chosen = recommend(propose_minimum(first.groupby("item_id").size()))
+    assert chosen.items_admitted >= 130, "of 144 items with about 146 first answers each"
+    assert chosen.expected_b_se < 0.25
