@@ -345,8 +345,8 @@ def expected_b_se(n: float) -> float:
 
     The expected information of one response about (a, b) is E[P(1 − P) · g gᵀ] with g = (θ − b, −a). At b = 0 the
     off-diagonal term E[P(1 − P) θ] is zero by symmetry, so Var(b) = 1 / (n · a² · E[P(1 − P)]), with
-    E[P(1 − P)] = 0.2066. It is a floor: it treats θ as known (with 20 items of a ≈ 1 a learner SE(b) is some 15 % larger), and an item far
-    from the learners or flatter than a = 1 has more.
+    E[P(1 − P)] = 0.2066. It is a floor: it treats θ as known (with 20 items of a ≈ 1 a learner SE(b) is some 15 %
+    larger), and an item far from the learners or flatter than a = 1 has more.
     """
     theta, weight = np.polynomial.hermite_e.hermegauss(41)
     p = 1 / (1 + np.exp(-theta))
