@@ -1,0 +1,28 @@
+"""What Alembic runs for `alembic upgrade head`, and for `resources.schema.upgrade`.
+
+The database is the platform's: DATABASE_URL, or the embedded server. Dagster's tables may live in the same
+database, with an alembic_version of their own: ours has another name, and theirs are never looked at.
+"""
+
+from alembic import context
+
+from resources.database import Database
+from resources.schema import VERSION_TABLE, is_ours
+from resources.settings import get_settings
+from resources.tables import METADATA
+
+LOCK = 0x697274  # two upgrades at once: the second waits, and finds the work done
+
+engine = (context.config.attributes.get("database") or Database(get_settings())).engine()
+with engine.connect() as connection:
+    context.configure(
+        connection=connection,
+        target_metadata=METADATA,
+        version_table=VERSION_TABLE,
+        include_object=is_ours,
+        compare_server_default=True,
+    )
+    with context.begin_transaction():
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+        context.run_migrations()
+engine.dispose()

@@ -1,0 +1,92 @@
+"""What tests share: a clean environment, reference material, a database of their own.
+
+No test reads the developer's environment or writes outside its temporary folder.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.schema import upgrade
+from resources.settings import Settings, get_settings
+
+TEMPLATE = "template_irt"
+numbers = count(1)
+
+
+def require(present: bool, what: str) -> None:
+    """Skip where `what` is absent; fail where the machine is meant to have everything (IRT_REQUIRE_ALL=1)."""
+    if present:
+        return
+    if os.environ.get("IRT_REQUIRE_ALL") == "1":
+        pytest.fail(f"{what}: absent, and IRT_REQUIRE_ALL=1")
+    pytest.skip(f"{what}: absent")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Settings as if nothing were set, and an IRT_HOME that vanishes with the test."""
+    for name in [*Settings.model_fields, "irt_env_file"]:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setenv("IRT_HOME", str(tmp_path / "irt"))
+    get_settings.cache_clear()
+    yield
+    get_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Reference material and real logs: $IRT_SHARED, else `shared` beside the repository."""
+    folder = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[2] / "shared")).absolute()
+    require(folder.is_dir(), f"shared folder {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A server for the whole session."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres: EmbeddedPostgres) -> str:
+    """URL of a migrated database that others are copied from; nothing may stay connected to it."""
+    url = _sibling(postgres.start(), TEMPLATE)
+    with psycopg.connect(postgres.start(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {TEMPLATE}")
+    upgrade(Database(Settings(database_url=SecretStr(url), _env_file=None)))
+    return url
+
+
+@pytest.fixture
+def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Settings]:
+    """Settings with an own home and an own, migrated, empty database."""
+    admin = postgres.start()
+    name = f"test_{next(numbers)}"
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {TEMPLATE}")
+    yield Settings(irt_home=tmp_path / "irt", database_url=SecretStr(_sibling(admin, name)), _env_file=None)
+    with psycopg.connect(admin, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def database(settings: Settings) -> Database:
+    return Database(settings)
+
+
+def _sibling(url: str, database: str) -> str:
+    """The URL of another database of the same server."""
+    return f"{url.rpartition('/')[0]}/{database}"
