@@ -1,0 +1,153 @@
+"""A simulated log as files in this platform's own import format, with the truth beside them.
+
+What belongs here: column names and file names. What does not: what the answers are (see
+`irt_assets.psychometrics.simulate`) and how files are imported.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from irt_assets.psychometrics.scenario import OPTIONS, Bank
+from irt_assets.psychometrics.truth import Learners, SimulatedLog, Truth
+
+SCALE_ID = "default"
+ROW_GROUP = 100_000
+
+
+@dataclass(frozen=True)
+class SimulatedFiles:
+    """Where the files are. `late_attempts` holds the answers that had not reached the database by `now`."""
+
+    questions: Path
+    learners: Path
+    attempts: Path
+    late_attempts: Path
+    truth: Path
+
+
+def write(
+    log: SimulatedLog, truth: Truth, folder: Path, progress: Callable[[str], None] | None = None
+) -> SimulatedFiles:
+    """Write all files into `folder` (made where it is missing), over older ones.
+
+    `progress` is called with each file's name once it is there.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    files = SimulatedFiles(
+        questions=folder / "questions.jsonl",
+        learners=folder / "learners.jsonl",
+        attempts=folder / "attempts.parquet",
+        late_attempts=folder / "late_attempts.parquet",
+        truth=folder / "truth.json",
+    )
+    steps: tuple[tuple[Path, Callable[[Path], object]], ...] = (
+        (files.questions, lambda path: _write_lines(path, _questions(truth.bank))),
+        (files.learners, lambda path: _write_lines(path, _learners(truth.learners))),
+        (files.attempts, lambda path: _write_attempts(path, log, log.arrived)),
+        (files.late_attempts, lambda path: _write_attempts(path, log, ~log.arrived)),
+        (files.truth, lambda path: path.write_text(json.dumps(truth.as_dict(), ensure_ascii=False), "utf-8")),
+    )
+    for path, step in steps:
+        step(path)
+        if progress is not None:
+            progress(path.name)
+    return files
+
+
+def attempts_table(log: SimulatedLog, rows: npt.NDArray[np.bool_]) -> pa.Table:
+    """The attempts of `rows`, shape (R,), with the columns of `response_log`."""
+
+    def pick(labels: Iterable[str], index: npt.NDArray[Any]) -> pa.Array:
+        """Labels by index; null where the index is negative."""
+        chosen = index[rows]
+        return pa.array(list(labels), pa.string()).take(pa.array(chosen, mask=chosen < 0))
+
+    def time(values: npt.NDArray[np.datetime64]) -> pa.Array:
+        return pa.array(values[rows].astype("datetime64[us]"), pa.timestamp("us")).cast(pa.timestamp("us", "UTC"))
+
+    def number(values: npt.NDArray[Any], kind: pa.DataType) -> pa.Array:
+        chosen = values[rows]
+        return pa.array(chosen, mask=chosen < 0).cast(kind)
+
+    session, position = pick(log.session_ids, log.session), pa.array(log.position[rows], pa.int32())
+    return pa.table(
+        {
+            "attempt_id": pc.binary_join_element_wise(session, position.cast(pa.string()), "-"),
+            "user_id": pick(log.user_ids, log.person),
+            "item_id": pick(log.item_ids, log.item),
+            "session_id": session,
+            "form_id": pick(log.form_ids, log.form),
+            "position": position,
+            "started_at": time(log.started_at),
+            "completed_at": time(log.completed_at),
+            "correct": number(log.correct, pa.bool_()),
+            "response": pick(OPTIONS, log.response),
+            "response_time_ms": number(log.response_time_ms, pa.int64()),
+            "hints_used": pa.array(log.hints[rows], pa.int32()),
+            "mode": pick(("live", "sandbox"), log.sandbox.astype(np.int8)),
+            "recorded_at": time(log.recorded_at),
+        }
+    )
+
+
+def _write_attempts(path: Path, log: SimulatedLog, rows: npt.NDArray[np.bool_]) -> None:
+    pq.write_table(attempts_table(log, rows), path, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def _questions(bank: Bank) -> Iterable[dict[str, Any]]:
+    for j, item in enumerate(bank.item_ids):
+        meta: dict[str, Any] = {"tags": ["anchor"] if bank.anchor[j] else []}
+        if bank.key[j] >= 0:
+            meta |= {"key": OPTIONS[bank.key[j]], "options": list(OPTIONS)}
+        if bank.anchor[j]:
+            cov = bank.bank_cov[j]
+            meta["irt"] = {
+                "a": float(bank.bank_a[j]),
+                "b": float(bank.bank_b[j]),
+                "c": float(bank.c[j]),
+                "a_se": float(np.sqrt(cov[0, 0])),
+                "b_se": float(np.sqrt(cov[1, 1])),
+                "c_se": 0.0,
+                "cov_ab": float(cov[0, 1]),
+                "n": bank.bank_n,
+                "D": 1.0,
+                "model": "3pl" if bank.c[j] > 0 else "2pl",
+            }
+        yield {
+            "item_id": item,
+            "scale_id": SCALE_ID,
+            "topic_id": bank.topics[bank.topic[j]],
+            "testlet_id": None,
+            "meta": meta,
+        }
+
+
+def _learners(learners: Learners) -> Iterable[dict[str, Any]]:
+    for i, user in enumerate(learners.user_ids):
+        yield {
+            "user_id": str(user),
+            "attributes": {
+                "lang": str(learners.lang[i]),
+                "country": str(learners.country[i]),
+                "tier": str(learners.tier[i]),
+            },
+            "is_test": bool(learners.is_test[i]),
+            "target_scale_id": SCALE_ID,
+            "target_theta": float(learners.target_theta[i]),
+        }
