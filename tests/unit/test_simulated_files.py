@@ -1,0 +1,119 @@
+"""The files of a simulation say what the log says, in the columns of this platform's own import format."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.psychometrics.scenario import Fault, Scenario
+from irt_assets.psychometrics.simulate import simulate
+from irt_assets.responses.simulated import write
+from resources.tables import learner, question, response_log
+
+SCENARIO = Scenario(
+    months=("2026-07", "2026-08"),
+    now=datetime(2026, 8, 25, tzinfo=UTC),
+    learners_per_month=150,
+    items_per_block=12,
+    anchors_per_block=4,
+    practice_items=10,
+    late_rate=0.05,
+    faults=(Fault("wrong_key"), Fault("all_correct")),
+)
+
+
+@pytest.fixture(scope="module")
+def simulated():
+    return simulate(SCENARIO)
+
+
+@pytest.fixture(scope="module")
+def files(simulated, tmp_path_factory):
+    return write(*simulated, tmp_path_factory.mktemp("simulated") / "not" / "there")
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_columns_are_those_of_the_tables(files):
+    assert set(pq.read_schema(files.attempts).names) == {c.name for c in response_log.columns}
+    assert all(set(line) == {c.name for c in question.columns} for line in lines(files.questions))
+    assert all(set(line) == {c.name for c in learner.columns} for line in lines(files.learners))
+
+
+def test_required_columns_hold_no_null(files):
+    table = pq.read_table(files.attempts)
+    for column in response_log.columns:
+        if not column.nullable:
+            assert table[column.name].null_count == 0, column.name
+
+
+def test_times_carry_utc_and_attempt_ids_are_unique(files):
+    tables = pa.concat_tables([pq.read_table(files.attempts), pq.read_table(files.late_attempts)])
+    for name in ("started_at", "completed_at", "recorded_at"):
+        assert tables.schema.field(name).type == pa.timestamp("us", tz="UTC")
+    assert tables["attempt_id"].combine_chunks().unique().__len__() == tables.num_rows
+
+
+def test_rows_say_what_the_log_says(files, simulated):
+    log, truth = simulated
+    arrived = np.flatnonzero(log.arrived)
+    rows = pq.read_table(files.attempts).to_pylist()
+    assert len(rows) == arrived.size
+    for k in np.random.default_rng(0).choice(arrived.size, 300, replace=False):
+        row, r = rows[k], arrived[k]
+        assert row["user_id"] == truth.learners.user_ids[log.person[r]]
+        assert row["item_id"] == truth.bank.item_ids[log.item[r]]
+        assert row["correct"] == {1: True, 0: False, -1: None}[int(log.correct[r])]
+        assert row["completed_at"].timestamp() * 1000 == pytest.approx(log.completed_at[r].astype(np.int64))
+        assert row["mode"] == ("sandbox" if log.sandbox[r] else "live")
+        assert (row["form_id"] is None) == (log.form[r] < 0)
+        assert (row["response_time_ms"] is None) == (row["correct"] is None)
+
+
+def test_answers_that_have_not_arrived_are_only_in_the_late_file(files, simulated):
+    late = pq.read_table(files.late_attempts)
+    assert late.num_rows == np.sum(~simulated[0].arrived) > 0
+    assert min(late["recorded_at"].to_pylist()) > SCENARIO.now
+    assert max(pq.read_table(files.attempts)["recorded_at"].to_pylist()) <= SCENARIO.now
+
+
+def test_only_anchors_carry_parameters_and_the_wrong_key_is_in_the_bank(files, simulated):
+    truth = simulated[1]
+    questions = {line["item_id"]: line["meta"] for line in lines(files.questions)}
+    anchors = {item for item, meta in questions.items() if "anchor" in meta["tags"]}
+    assert len(anchors) == 12
+    assert anchors == {item for item, meta in questions.items() if "irt" in meta}
+    for item in anchors:
+        irt = questions[item]["irt"]
+        assert abs(irt["cov_ab"]) < irt["a_se"] * irt["b_se"]
+        assert irt["n"] == 1000
+    fault = next(f for f in truth.bank.faults if f.kind == "wrong_key")
+    right = truth.bank.options[truth.bank.index(fault)[0], 0]
+    assert questions[fault.item_ids[0]]["key"] != "ABCD"[right]
+
+
+def test_learners_of_the_log_and_of_the_file_are_the_same(files, simulated):
+    known = {line["user_id"] for line in lines(files.learners)}
+    used = set()
+    for path in (files.attempts, files.late_attempts):
+        used |= set(pq.read_table(path)["user_id"].to_pylist())
+    assert known == used
+    assert any(line["is_test"] for line in lines(files.learners))
+
+
+def test_the_same_scenario_writes_the_same_bytes(files, simulated, tmp_path):
+    seen = []
+    again = write(*simulate(SCENARIO), tmp_path, progress=seen.append)
+    assert again.attempts.read_bytes() == files.attempts.read_bytes()
+    assert again.truth.read_bytes() == files.truth.read_bytes()
+    assert seen == ["questions.jsonl", "learners.jsonl", "attempts.parquet", "late_attempts.parquet", "truth.json"]
+    other = write(*simulate(replace(SCENARIO, seed=9)), tmp_path)
+    assert other.attempts.read_bytes() != files.attempts.read_bytes()
