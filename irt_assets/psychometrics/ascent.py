@@ -1,0 +1,109 @@
+"""The optimiser: quasi-Newton ascent of a marginal likelihood that starts out as EM. It knows nothing of items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from irt_assets.psychometrics.marginal import Mask, Point, Problem, Structure
+from irt_assets.psychometrics.models import Floats
+
+_MEMORY = 12
+_LONGEST_STEP = 2.0
+
+
+@dataclass(frozen=True)
+class Solution:
+    point: Point
+    converged: bool
+    iterations: int
+    max_change: float
+    max_gradient: float
+    at_bound: Mask
+    reason: str
+
+    def oriented(self, problem: Problem) -> Solution:
+        """θ → −θ where most free slopes are negative: the likelihood does not tell the two apart."""
+        slopes = self.point.x[: problem.structure.n_slopes]
+        if np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides a tie
+            return self
+        x = self.point.x.copy()
+        x[: len(slopes)] *= -1
+        return replace(self, point=problem.evaluate(x))
+
+    def items_at_bound(self, structure: Structure) -> Mask:
+        """Shape (J,): items whose slope (or whose latent SD) stopped at a bound."""
+        full = structure.matrix @ self.at_bound.astype(float)
+        return (full[: structure.n_items] > 0) | (full[-1] > 0)
+
+
+def maximise(problem: Problem, x: Floats, tolerance: float, max_iterations: int) -> Solution:
+    """Quasi-Newton ascent from x with the complete-data information as its first matrix."""
+    lower, upper = problem.structure.bounds
+    point = problem.evaluate(np.clip(x, lower, upper))
+    pairs: list[tuple[Floats, Floats]] = []
+    frozen = np.zeros(len(x), dtype=bool)
+    change, gradient, reason, iterations = np.inf, np.inf, "", 0
+    for iterations in range(1, max_iterations + 1):
+        held = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
+        if np.any(held != frozen):
+            frozen, pairs = held, []
+        free_gradient = np.where(frozen, 0.0, point.gradient)
+        step = _direction(problem, point, free_gradient, frozen, pairs)
+        if step @ free_gradient <= 0:
+            pairs = []
+            step = problem.precondition(point, free_gradient, frozen)
+        step *= min(1.0, _LONGEST_STEP / max(np.abs(step).max(), 1e-300))
+        ahead = _uphill(problem, point, step)
+        if ahead is None and pairs:
+            pairs = []
+            ahead = _uphill(problem, point, problem.precondition(point, free_gradient, frozen))
+        if ahead is None:
+            reason = f"no step from here raises the log-likelihood, with a largest scaled gradient of {gradient:.2g}"
+            break
+        moved = ahead.x - point.x
+        bend = np.where(frozen, 0.0, point.gradient - ahead.gradient)
+        if moved @ bend > 1e-12 * np.linalg.norm(moved) * np.linalg.norm(bend):
+            pairs = [*pairs[-(_MEMORY - 1) :], (moved, bend)]
+        point = ahead
+        outward = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
+        scaled = np.abs(np.where(outward, 0.0, point.gradient)) / problem.information_scale(point)
+        change, gradient = float(np.abs(moved).max()), float(scaled.max())
+        if change < tolerance and gradient < tolerance:
+            return Solution(point, True, iterations, change, gradient, outward, "")
+    if not reason:
+        reason = (
+            f"the limit of {max_iterations} iterations was reached with a largest change of {change:.2g} and a largest "
+            f"scaled gradient of {gradient:.2g} (wanted: both below {tolerance:.2g})"
+        )
+    outward = (point.x >= upper) | (point.x <= lower)
+    return Solution(point, False, iterations, change, gradient, outward, reason)
+
+
+def _direction(
+    problem: Problem, point: Point, gradient: Floats, frozen: Mask, pairs: list[tuple[Floats, Floats]]
+) -> Floats:
+    """Two-loop recursion (Nocedal 1980); without pairs the EM gradient step."""
+    q = gradient.copy()
+    weights = []
+    for moved, bend in reversed(pairs):
+        alpha = (moved @ q) / (moved @ bend)
+        q -= alpha * bend
+        weights.append(alpha)
+    step = problem.precondition(point, q, frozen)
+    for (moved, bend), alpha in zip(pairs, reversed(weights), strict=True):
+        step += (alpha - (bend @ step) / (moved @ bend)) * moved
+    return np.where(frozen, 0.0, step)
+
+
+def _uphill(problem: Problem, point: Point, step: Floats) -> Point | None:
+    """The first of x + step, x + step/2, … inside the bounds that raises the log-likelihood enough (Armijo)."""
+    lower, upper = problem.structure.bounds
+    rounding = 1e-12 * abs(point.loglik)
+    for halvings in range(25):
+        x = np.clip(point.x + step * 0.5**halvings, lower, upper)
+        ahead = problem.evaluate(x)
+        if ahead.loglik >= point.loglik + 1e-4 * point.gradient @ (x - point.x) - rounding:
+            return ahead
+    return None

@@ -1,0 +1,30 @@
+"""Item response and information curves on the logistic metric (D = 1). No estimation here."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+
+from irt_assets.psychometrics.models import Floats
+
+
+def probability(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
+    """P(correct) = c + (1 − c) / (1 + exp(−(a·θ + d))), shape (T, J) for T abilities and J items.
+
+    Birnbaum (1968) in slope-intercept form, d = −a·b. Never overflows; NaN parameters give NaN.
+    """
+    logistic = expit(np.multiply.outer(np.asarray(theta, dtype=float), a) + d)
+    return c + (1.0 - c) * logistic
+
+
+def information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
+    """Fisher information of each item about θ, shape (T, J), ≥ 0.
+
+    With L the logistic part, I = P'²/(P(1 − P)) = a²(1 − c) L²(1 − L)/P (Birnbaum 1968; Lord 1980, eq. 5-9). Test
+    information is the sum over items; 1/√ of it is the standard error of a maximum likelihood ability.
+    """
+    eta = np.multiply.outer(np.asarray(theta, dtype=float), a) + d
+    logistic, complement = expit(eta), expit(-eta)
+    p = c + (1.0 - c) * logistic
+    share = logistic / np.maximum(p, np.finfo(float).tiny)  # 1 for c = 0; the product is 0 where both underflow
+    return a**2 * (1.0 - c) * logistic * complement * share
