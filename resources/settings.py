@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -29,6 +29,7 @@ class Settings(BaseSettings):
     )
     irt_time_zone: str = Field("UTC", description="time zone of displays; partitions are always UTC")
     irt_threads: int = Field(2, ge=1, description="threads of the compiled kernels; sums depend on it")
+    irt_schedules: Literal["running", "stopped"] = Field("running", description="state of schedules until someone sets it")
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
 
     @field_validator("irt_home")

@@ -291,6 +291,7 @@ publication_step = _table(
     _req("n_held", Integer, "items held back by an item gate", sa.text("0"), ge=0),
     _req("held", JSONB, "items held back, each with its reasons", sa.text("'{}'::jsonb")),
     _req("why", Text, "the state in a sentence"),
+    _opt("settled_at", UTC, "when the month was first done; what comes after it only proposes"),
     _opt("run_id", Text, "Dagster run that took the step"),
     _req("stepped_at", UTC, "when", NOW),
 )
@@ -306,9 +307,7 @@ calibration_scale = _table(
     _req("engine", Text, "engine whose fits are published", sa.text("'em'")),
     _req("assignment", Text, "linear or adaptive: how items are chosen for learners", sa.text("'linear'")),
     _opt("pass_theta", Double, "pass mark", unit="θ"),
-    _req(
-        "thresholds", JSONB, "settings of eligibility and gates that differ from the defaults", sa.text("'{}'::jsonb")
-    ),
+    _req("thresholds", JSONB, "eligibility and gate settings that differ from the defaults", sa.text("'{}'::jsonb")),
     _req("anchor_version", Integer, "version of the anchor set in use", sa.text("1"), ge=1),
     _req("initialised_at", UTC, "when the scale was initialised", NOW),
 )

@@ -1,0 +1,109 @@
+"""Abilities of a month: every learner's θ with the published set in force, against the scale's population.
+
+What does not belong here: how θ is estimated (see `psychometrics.scoring`) and what is in force (`publication`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import numpy as np
+import pandas as pd
+import psycopg
+
+from irt_assets.calibration.publication import in_force
+from irt_assets.partitions import month_bounds, month_of
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.scoring import eap
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.window import judged_window, scored_responses_of
+from resources import tables, warehouse
+from resources.database import Database, advisory_lock
+
+LOOKBACK = timedelta(days=365)
+
+
+@dataclass(frozen=True)
+class ScaleAbilities:
+    """What was measured on one scale: shapes (learners,). `why` says why there is nothing to score, if so."""
+
+    scale_id: str
+    theta: np.ndarray
+    se: np.ndarray
+    n_published: int
+    set_hash: str
+    why: str = ""
+
+
+def measure(database: Database, month: str, update_id: str) -> list[ScaleAbilities]:
+    """EAP and SE of every learner with an answer to a published item in the 365 days that end with the month.
+
+    Replaces what an earlier run of the month had written, in one transaction.
+    """
+    end = month_bounds(month)[1]
+    with database.connect() as connection:
+        advisory_lock(connection, "abilities", month)
+        scales = read_scales(connection)
+        window = judged_window(connection, end - LOOKBACK, end, scales, minimums=False)
+        connection.execute("DELETE FROM mirt_ability WHERE kind = 'monthly' AND window_end = %s", (end,))
+        measured = []
+        for scale in scales.values():
+            published = in_force(connection, scale.scale_id, end)
+            if not published.items:
+                nothing = np.array([])
+                why = f"no parameters of scale {scale.scale_id} are in force at the end of {month}"
+                measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
+                continue
+            responses, learners = scored_responses_of(window.table, scale.scale_id)
+            usable = np.isin(np.array(responses.item_ids, dtype=object), list(published.items))
+            seen = usable[responses.item]
+            present, person = np.unique(responses.person[seen], return_inverse=True)
+            responses = Responses(
+                person.astype(np.int32),
+                responses.item[seen],
+                responses.score[seen],
+                len(present),
+                responses.item_ids,
+            )
+            parameters = np.array([published.items.get(i, (0.0, 0.0, 0.0)) for i in responses.item_ids]).reshape(-1, 3)
+            a, b, c = parameters.T
+            scores = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+            warehouse.append(
+                connection,
+                tables.mirt_ability,
+                pd.DataFrame(
+                    {
+                        "update_id": update_id,
+                        "user_id": learners[present],
+                        "scale_id": scale.scale_id,
+                        "theta": scores.theta,
+                        "se": scores.se,
+                        "method": "eap",
+                        "n_items": np.bincount(responses.person, minlength=len(present)),
+                        "kind": "monthly",
+                        "window_end": pd.Timestamp(end),
+                        "published_as_of": pd.Timestamp(end),
+                        "set_hash": published.set_hash,
+                        "scale_version": scale.anchor_version,
+                        "fitted_at": pd.Timestamp.now("UTC"),
+                    }
+                ),
+            )
+            measured.append(
+                ScaleAbilities(scale.scale_id, scores.theta, scores.se, len(published.items), published.set_hash)
+            )
+    return measured
+
+
+def stale_months(connection: psycopg.Connection) -> dict[str, str]:
+    """Months whose abilities read another set than is now in force at their end, with the hash of the present set."""
+    rows = connection.execute(
+        "SELECT DISTINCT scale_id, window_end, set_hash FROM mirt_ability WHERE kind = 'monthly'"
+    ).fetchall()
+    stale = {}
+    for scale_id, end, used in rows:
+        now = in_force(connection, scale_id, end).set_hash
+        if now != used:
+            stale[month_of(end - timedelta(microseconds=1))] = now
+    return stale

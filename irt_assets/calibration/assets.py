@@ -1,0 +1,241 @@
+"""Assets of the room of item parameters: fit, link, publish, measure. Thin: the steps are in `month` and `abilities`."""
+
+from __future__ import annotations
+
+import dagster as dg
+import numpy as np
+
+from irt_assets.calibration import plots
+from irt_assets.calibration.abilities import ScaleAbilities, measure
+from irt_assets.calibration.green import unsettled_months
+from irt_assets.calibration.month import (
+    FitOutcome,
+    LinkOutcome,
+    UnlinkedMonthError,
+    fit_month,
+    link_month,
+    publish_month,
+)
+from irt_assets.calibration.publication import Step
+from irt_assets.engines import Calibrator
+from irt_assets.psychometrics.models import Calibration
+from irt_assets.retries import failures_told_apart
+from resources import tables
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+from resources.warehouse import column_schema
+
+GROUP = "calibration"
+OWNERS = ["team:psychometrics"]
+POOL = "calibration"
+Metadata = dict[str, dg.MetadataValue]
+
+
+def build_calibration_asset(*, engine: Calibrator, name: str, months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """The asset that fits a month with `engine`."""
+
+    @dg.asset(
+        name=name,
+        group_name=GROUP,
+        partitions_def=months,
+        deps=["scored_responses", "question_bank"],
+        description=f"Item parameters of the month as the engine `{engine.name}` estimates them, not linked yet.",
+        kinds={"numba", "postgres"},
+        owners=OWNERS,
+        pool=POOL,
+        metadata={"dagster/column_schema": column_schema(tables.fit_staging)},
+    )
+    def item_calibration(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart():
+            outcomes = fit_month(database, store, context.partition_key, engine, context.run_id)
+        fitted = [o.calibration for o in outcomes if o.calibration is not None]
+        metadata: Metadata = {
+            "fits": dg.MetadataValue.md(_fit_table(outcomes)),
+            "flagged items": dg.MetadataValue.json(
+                {o.scale_id: _flagged(o.calibration) for o in outcomes if o.calibration}
+            ),
+            "dagster/row_count": dg.MetadataValue.int(sum(int(c.estimated.sum()) for c in fitted)),
+        }
+        for outcome in outcomes:
+            if outcome.calibration is not None:
+                flagged = list(_flagged(outcome.calibration))[:9]
+                shown = [i for i in flagged if np.isfinite(outcome.calibration.a[outcome.calibration.item_ids.index(i)])]
+                if shown:
+                    metadata[f"plot: curves of flagged items ({outcome.scale_id})"] = _plot(
+                        plots.item_curves(outcome.calibration, shown), "curves of flagged items"
+                    )
+        return dg.MaterializeResult(metadata=metadata)
+
+    return item_calibration
+
+
+def build_calibration_assets(*, engine: Calibrator, months: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """Every asset of the room."""
+
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=months,
+        deps=["item_calibration"],
+        description="The month's parameters on the bank's scale, linked to the frozen anchor set.",
+        kinds={"postgres"},
+        owners=OWNERS,
+        pool=POOL,
+        metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
+    )
+    def linked_item_parameters(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart():
+            try:
+                outcomes = link_month(database, context.partition_key, context.run_id)
+            except UnlinkedMonthError as error:
+                raise dg.Failure(
+                    description=str(error), metadata=_link_metadata(error.outcomes), allow_retries=False
+                ) from error
+        linked = [o.linked for o in outcomes if o.linked is not None]
+        return dg.MaterializeResult(
+            metadata=_link_metadata(outcomes)
+            | {"dagster/row_count": dg.MetadataValue.int(sum(c.n_items for c in linked))}
+        )
+
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=months,
+        deps=["linked_item_parameters"],
+        description="The ledger of what scoring uses. A green month publishes what was never published; everything "
+        "else it proposes, for a person to decide.",
+        kinds={"postgres"},
+        owners=OWNERS,
+        pool=POOL,
+        metadata={"dagster/column_schema": column_schema(tables.item_parameter_publication)},
+    )
+    def published_item_parameters(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> dg.MaterializeResult:
+        month = context.partition_key
+        with failures_told_apart():
+            unsettled = unsettled_months(context.instance, besides_run=context.run_id) - {month}
+            taken = publish_month(database, store, month, unsettled, context.run_id)
+            own = [steps[month] for steps in taken.values() if month in steps]
+            if own and all(step.state == "held" for step in own):
+                raise PermanentFailure(f"{month} is held: " + "; ".join(f"{s.scale_id}: {s.why}" for s in own))
+        return dg.MaterializeResult(
+            metadata={
+                "steps": dg.MetadataValue.md(_step_table(taken)),
+                "held back": dg.MetadataValue.json({s.scale_id: s.held for s in own}),
+                "dagster/row_count": dg.MetadataValue.int(sum(s.n_published for s in own)),
+            }
+        )
+
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=months,
+        deps=[
+            "published_item_parameters",
+            dg.AssetDep(
+                "attempts",
+                partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True),
+            ),
+        ],
+        description="θ and its standard error of every learner with an answer to a published item in the 365 days "
+        "that end with the month (EAP against the scale's population).",
+        kinds={"postgres"},
+        owners=OWNERS,
+        pool=POOL,
+        metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},
+    )
+    def abilities(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart():
+            measured = measure(database, context.partition_key, context.run_id)
+        return dg.MaterializeResult(
+            metadata={
+                "abilities": dg.MetadataValue.md(_ability_table(measured)),
+                "dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured)),
+            }
+        )
+
+    fit = build_calibration_asset(engine=engine, name="item_calibration", months=months)
+    return [fit, linked_item_parameters, published_item_parameters, abilities]
+
+
+def _plot(png: bytes, alt: str) -> dg.MetadataValue:
+    return dg.MetadataValue.md(plots.as_markdown(png, alt))
+
+
+def _flagged(calibration: Calibration) -> dict[str, list[str]]:
+    return {
+        item: [flag.value for flag in flags]
+        for item, flags in zip(calibration.item_ids, calibration.flags, strict=True)
+        if flags
+    }
+
+
+def _fit_table(outcomes: list[FitOutcome]) -> str:
+    lines = ["| scale | learners | items | responses | log-likelihood | converged | s |", "|---|--:|--:|--:|--:|---|--:|"]
+    for o in outcomes:
+        if o.calibration is None:
+            lines.append(f"| {o.scale_id} | | | | | {o.error} | {o.seconds:.1f} |")
+            continue
+        f, c = o.calibration, o.calibration.convergence
+        ended = f"after {c.iterations} iterations" if c.converged else f"no: {c.reason}"
+        lines.append(
+            f"| {o.scale_id} | {f.n_persons:,} | {int(f.estimated.sum())} | {f.n_responses:,} | {c.loglik:,.1f} "
+            f"| {ended} | {o.seconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _link_metadata(outcomes: list[LinkOutcome]) -> Metadata:
+    lines = ["| scale | slope | intercept | anchors used | dropped | outcome |", "|---|--:|--:|--:|---|---|"]
+    metadata: Metadata = {}
+    for o in outcomes:
+        if o.linking is None:
+            lines.append(f"| {o.scale_id} | | | | | {o.error} |")
+            continue
+        k = o.linking
+        dropped = ", ".join(sorted(k.anchors_dropped)) or "none"
+        lines.append(
+            f"| {o.scale_id} | {k.slope:.3f} ± {k.slope_se:.3f} | {k.intercept:+.3f} ± {k.intercept_se:.3f} "
+            f"| {len(k.anchors_used)} | {dropped} | {'not linked' if o.error else 'linked'} |"
+        )
+        if o.raw is not None and o.anchors is not None:
+            metadata[f"plot: linking ({o.scale_id})"] = _plot(
+                plots.linking_scatter(o.raw, o.anchors, k), "anchors against the month's estimates"
+            )
+        if o.linked is not None:
+            metadata[f"plot: parameters ({o.scale_id})"] = _plot(
+                plots.parameters_with_intervals(o.linked), "parameters with 95 % intervals"
+            )
+            metadata[f"plot: test information ({o.scale_id})"] = _plot(
+                plots.test_information(o.linked), "test information"
+            )
+        metadata[f"constants ({o.scale_id})"] = dg.MetadataValue.json(k.as_constants())
+    return {"linking": dg.MetadataValue.md("\n".join(lines))} | metadata
+
+
+def _step_table(taken: dict[str, dict[str, Step]]) -> str:
+    lines = ["| scale | month | state | published | proposed | held back | why |", "|---|---|---|--:|--:|--:|---|"]
+    for steps in taken.values():
+        lines += [
+            f"| {s.scale_id} | {s.month} | {s.state} | {s.n_published} | {s.n_proposed} | {s.n_held} | {s.why} |"
+            for s in steps.values()
+        ]
+    return "\n".join(lines)
+
+
+def _ability_table(measured: list[ScaleAbilities]) -> str:
+    lines = ["| scale | items in force | learners | mean θ | SD θ | mean SE | |", "|---|--:|--:|--:|--:|--:|---|"]
+    for m in measured:
+        if not len(m.theta):
+            lines.append(f"| {m.scale_id} | {m.n_published} | 0 | | | | {m.why} |")
+            continue
+        lines.append(
+            f"| {m.scale_id} | {m.n_published} | {len(m.theta):,} | {m.theta.mean():+.3f} | {m.theta.std():.3f} "
+            f"| {m.se.mean():.3f} | |"
+        )
+    return "\n".join(lines)

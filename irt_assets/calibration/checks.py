@@ -1,0 +1,170 @@
+"""Checks of the monthly assets, made by factories: set gates, item gates, and one inventory per asset.
+
+The set gates block the rest of their run; the others only tell. Each is partitioned by month and names
+the scale. Where some scales fail and others pass, a set gate fails with a warning only, so that the
+scales that pass go on; the publication step judges every scale again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import dagster as dg
+import psycopg
+
+from irt_assets.calibration.gates import SET_GATES, SetGate, gather, item_problems
+from irt_assets.calibration.green import State, month_states
+from irt_assets.partitions import last_complete_month, months_between
+from irt_assets.psychometrics.models import Flag
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.retries import failures_told_apart
+from resources.database import Database
+from resources.object_store import ObjectStore
+
+INVENTORY = "inventory"
+
+
+def build_calibration_checks(
+    months: dg.PartitionsDefinition, first_month: str
+) -> tuple[list[dg.AssetChecksDefinition], list[dg.AssetChecksDefinition]]:
+    """The checks of a month, and the inventory checks over all months."""
+    monthly = [_set_gate_check(gate, months) for gate in SET_GATES]
+    monthly += [
+        _item_check("item_calibration", "items_were_estimated", _unestimated, months),
+        _item_check("published_item_parameters", "items_pass_their_gates", _held_back, months),
+    ]
+    assets = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
+    return monthly, [_inventory_check(asset, first_month) for asset in assets]
+
+
+def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=gate.asset,
+        name=gate.name,
+        description=f"Set gate: holds the whole month. {gate.explanation}",
+        blocking=True,
+        partitions_def=months,
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> dg.AssetCheckResult:
+        month = context.partition_key
+        with failures_told_apart(), database.connect() as connection:
+            verdicts = {
+                scale_id: gate.judge(gather(connection, store, month, scale))
+                for scale_id, scale in read_scales(connection).items()
+            }
+        failed = [scale for scale, verdict in verdicts.items() if not verdict.passed]
+        return dg.AssetCheckResult(
+            passed=not failed,
+            severity=dg.AssetCheckSeverity.ERROR if len(failed) == len(verdicts) else dg.AssetCheckSeverity.WARN,
+            description=_sentence({scale: verdict.why for scale, verdict in verdicts.items()}),
+            metadata={
+                "scales": dg.MetadataValue.json({s: {"passed": v.passed, "why": v.why} for s, v in verdicts.items()}),
+                "details": dg.MetadataValue.json({s: v.details for s, v in verdicts.items()}),
+            },
+        )
+
+    return check
+
+
+Problems = dict[str, list[str]]
+
+
+def _item_check(
+    asset: str,
+    name: str,
+    find: Callable[[psycopg.Connection, ObjectStore, str, Scale], Problems],
+    months: dg.PartitionsDefinition,
+) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=asset,
+        name=name,
+        description="Item gate: holds back single items and names them; it never makes a month red.",
+        partitions_def=months,
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> dg.AssetCheckResult:
+        with failures_told_apart(), database.connect() as connection:
+            problems = {
+                scale_id: find(connection, store, context.partition_key, scale)
+                for scale_id, scale in read_scales(connection).items()
+            }
+        said = {
+            scale: f"{len(items)} items held back: {', '.join(sorted(items)[:10])}{' …' if len(items) > 10 else ''}"
+            for scale, items in problems.items()
+            if items
+        }
+        return dg.AssetCheckResult(
+            passed=not said,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=_sentence(said) or "no item is held back",
+            metadata={"items": dg.MetadataValue.md(_item_table(problems)), "all": dg.MetadataValue.json(problems)},
+        )
+
+    return check
+
+
+def _unestimated(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Problems:
+    calibration = gather(connection, store, month, scale).calibration
+    if calibration is None:
+        return {}
+    return {
+        item: [f"{flag.value}: {Flag(flag).explanation}" for flag in flags]
+        for item, flags in zip(calibration.item_ids, calibration.flags, strict=True)
+        if flags
+    }
+
+
+def _held_back(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Problems:
+    linked = gather(connection, store, month, scale).linked
+    if linked is None:
+        return {}
+    return {item: found for item, params in linked.items.items() if (found := item_problems(params, scale.rules))}
+
+
+def _inventory_check(asset: str, first_month: str) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=asset,
+        name=INVENTORY,
+        description="Which months, of all that are over, are missing, stale, running, waiting or red.",
+    )
+    def check(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.AssetCheckResult:
+        months = list(months_between(first_month, last_complete_month(datetime.now(UTC))))
+        with failures_told_apart():
+            states = month_states(database, context.instance, months)
+        wrong = [state for state in states if state.state is not State.GREEN]
+        rows = "\n".join(f"| {s.month} | {s.scale_id} | {s.state} | {s.why} |" for s in wrong[:50])
+        return dg.AssetCheckResult(
+            passed=not wrong,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{len(states) - len(wrong)} of {len(states)} months are green",
+            metadata={
+                "not green": dg.MetadataValue.md(f"| month | scale | state | why |\n| --- | --- | --- | --- |\n{rows}")
+            },
+        )
+
+    return check
+
+
+def _sentence(by_scale: dict[str, str]) -> str:
+    if len(by_scale) == 1:
+        return next(iter(by_scale.values()))
+    return "; ".join(f"{scale}: {why}" for scale, why in by_scale.items())
+
+
+def _item_table(problems: dict[str, Problems]) -> str:
+    rows = [
+        f"| {scale} | {item} | {'; '.join(found)} |"
+        for scale, items in problems.items()
+        for item, found in sorted(items.items())[:10]
+    ]
+    return "\n".join(["| scale | item | why |", "| --- | --- | --- |", *rows]) if rows else "none"

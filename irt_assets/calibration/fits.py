@@ -1,0 +1,278 @@
+"""Fits in the database: staged as they left the engine, then linked and visible to everyone.
+
+Fits are append-only. A month's earlier fit is marked superseded when a later one is linked, never changed.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import uuid
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.linking import Linking
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag
+from irt_assets.responses.snapshot import Snapshot
+from resources import tables, warehouse
+from resources.version import code_version
+
+_ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
+
+
+def encode(calibration: Calibration) -> bytes:
+    """A Calibration as compressed bytes; `decode` gives it back to the last bit."""
+    header = {
+        "item_ids": calibration.item_ids,
+        "model": calibration.model,
+        "engine": calibration.engine,
+        "engine_version": calibration.engine_version,
+        "flags": calibration.flags,
+        "latent_mean": calibration.latent_mean,
+        "latent_sd": calibration.latent_sd,
+        "n_persons": calibration.n_persons,
+        "convergence": asdict(calibration.convergence),
+        "data_hash": calibration.data_hash,
+    }
+    arrays = {name: getattr(calibration, name) for name in _ARRAYS}
+    if calibration.joint_cov is not None:
+        arrays["joint_cov"] = calibration.joint_cov
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
+    return buffer.getvalue()
+
+
+def decode(content: bytes) -> Calibration:
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        header = json.loads(stored["header"].tobytes())
+        arrays = {name: stored[name] for name in _ARRAYS}
+        joint = stored["joint_cov"] if "joint_cov" in stored else None
+    header["item_ids"] = tuple(header["item_ids"])
+    header["flags"] = tuple(tuple(Flag(f) for f in flags) for flags in header["flags"])
+    header["convergence"] = Convergence(**header["convergence"])
+    return Calibration(**header, **arrays, joint_cov=joint)
+
+
+@dataclass(frozen=True)
+class StagedFit:
+    """The latest attempt to fit a month of a scale with an engine; `error` says why there is none."""
+
+    fit_id: str
+    month: str
+    scale_id: str
+    engine: str
+    snapshot_hash: str
+    calibration: bytes | None
+    error: str | None
+    error_kind: str | None
+    spec: dict[str, Any]
+    code_version: str
+    fitted_at: datetime
+
+    def decoded(self) -> Calibration | None:
+        return None if self.calibration is None else decode(self.calibration)
+
+
+@dataclass(frozen=True)
+class LinkedFit:
+    """A row of `mirt_fit_meta` that is in use, with its items."""
+
+    fit_id: str
+    scale_id: str
+    snapshot_hash: str
+    data_hash: str
+    anchor_hash: str
+    converged: bool
+    model_spec: dict[str, Any]
+    items: dict[str, dict[str, Any]]
+
+    @property
+    def constants(self) -> dict[str, Any]:
+        return self.model_spec["linking_constants"]
+
+
+def new_fit_id(window: str, scale_id: str, engine: str) -> str:
+    return f"{window}-{scale_id}-{engine}-{uuid.uuid4().hex[:8]}"
+
+
+def stage(
+    connection: psycopg.Connection,
+    snapshot: Snapshot,
+    scale_id: str,
+    engine: str,
+    outcome: Calibration | PsychometricsError,
+    spec: dict[str, Any],
+    run_id: str | None,
+) -> str:
+    """Store a fit, or the reason why there is none, and return its id."""
+    fit_id = new_fit_id(snapshot.month, scale_id, engine)
+    failed = isinstance(outcome, PsychometricsError)
+    connection.execute(
+        """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind,
+                                    spec, code_version, run_id)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+        (fit_id, snapshot.month, scale_id, engine, snapshot.snapshot_hash)
+        + (None if failed else encode(outcome), str(outcome) if failed else None)
+        + (type(outcome).__name__ if failed else None, json.dumps(spec), code_version(), run_id),
+    )
+    return fit_id
+
+
+def latest_staged(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> StagedFit | None:
+    with connection.cursor(row_factory=class_row(StagedFit)) as cursor:
+        return cursor.execute(
+            """SELECT fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind, spec,
+                      code_version, fitted_at
+               FROM fit_staging WHERE month = %s AND scale_id = %s AND engine = %s
+               ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
+            (month, scale_id, engine),
+        ).fetchone()
+
+
+def record_failed_linking(
+    connection: psycopg.Connection, staged: StagedFit, error: PsychometricsError, constants: dict[str, Any] | None
+) -> None:
+    """Keep beside the staged fit why it could not be linked, with whatever constants could be computed."""
+    connection.execute(
+        "UPDATE fit_staging SET error = %s, error_kind = %s, spec = spec || %s WHERE fit_id = %s",
+        (str(error), type(error).__name__, json.dumps({"linking_constants": constants}), staged.fit_id),
+    )
+
+
+def publish_linked(
+    connection: psycopg.Connection,
+    fit_id: str,
+    raw: Calibration,
+    linked: Calibration,
+    linking: Linking | None,
+    *,
+    kind: str,
+    scale_id: str,
+    window: tuple[datetime, datetime],
+    snapshot_hash: str,
+    anchor_hash: str,
+    spec: dict[str, Any],
+    fitted_at: datetime,
+    fit_code_version: str,
+    run_id: str | None,
+) -> None:
+    """Complete a fit on the bank's scale, superseding the window's earlier one, in the caller's transaction.
+
+    `linking` is None for an origin, which defines the scale (slope 1, intercept 0).
+    """
+    constants = linking.as_constants() if linking is not None else ORIGIN_CONSTANTS
+    connection.execute(
+        """UPDATE mirt_fit_meta SET superseded_at = now()
+           WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL
+             AND fit_id <> %s""",
+        (scale_id, kind, window[0], raw.engine, fit_id),
+    )
+    connection.execute("DELETE FROM mirt_item_params WHERE fit_id = %s", (fit_id,))
+    connection.execute("DELETE FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,))
+    c = raw.convergence
+    meta = {
+        "fit_id": fit_id,
+        "scale_id": scale_id,
+        "kind": kind,
+        "window_start": window[0],
+        "window_end": window[1],
+        "engine": raw.engine,
+        "engine_version": raw.engine_version,
+        "model": raw.model,
+        "n_persons": raw.n_persons,
+        "n_items": int(raw.estimated.sum()),
+        "n_responses": raw.n_responses,
+        "loglik": c.loglik,
+        "aic": raw.aic,
+        "bic": raw.bic,
+        "converged": c.converged,
+        "iterations": c.iterations,
+        "model_spec": spec | {"linking_constants": constants, "latent": {"mean": linked.latent_mean, "sd": linked.latent_sd}},
+        "data_hash": raw.data_hash,
+        "snapshot_hash": snapshot_hash,
+        "anchor_hash": anchor_hash,
+        "code_version": fit_code_version,
+        "run_id": run_id,
+        "fitted_at": fitted_at,
+    }
+    warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
+    warehouse.append(connection, tables.mirt_item_params, _item_rows(fit_id, raw, linked, fitted_at))
+
+
+ORIGIN_CONSTANTS: dict[str, Any] = {
+    "slope": 1.0,
+    "intercept": 0.0,
+    "slope_se": 0.0,
+    "intercept_se": 0.0,
+    "method": "origin",
+    "rmse": 0.0,
+    "anchors_used": [],
+    "anchors_dropped": {},
+    "anchor_set": None,
+}
+
+
+def _item_rows(fit_id: str, raw: Calibration, linked: Calibration, fitted_at: datetime) -> pd.DataFrame:
+    cov_ab = linked.cov_ab
+    rows = []
+    for j, item_id in enumerate(raw.item_ids):
+        params = {
+            "a": finite(linked.a[j]),
+            "b": finite(linked.b[j]),
+            "c": finite(linked.c[j]),
+            "a_se": finite(linked.a_se[j]),
+            "b_se": finite(linked.b_se[j]),
+            "c_se": None,
+            "cov_ab": finite(cov_ab[j, 0, 1]),
+            "raw": {
+                "a": finite(raw.a[j]),
+                "b": finite(raw.b[j]),
+                "d": finite(raw.d[j]),
+                "a_se": finite(raw.a_se[j]),
+                "b_se": finite(raw.b_se[j]),
+                "d_se": finite(raw.d_se[j]),
+            },
+        }
+        rows.append(
+            {
+                "fit_id": fit_id,
+                "item_id": item_id,
+                "params": params,
+                "n_responses": int(raw.n[j]),
+                "p_value": raw.n_correct[j] / raw.n[j] if raw.n[j] else None,
+                "flags": [str(f) for f in raw.flags[j]],
+                "fitted_at": fitted_at,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def linked_fit(
+    connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime, engine: str
+) -> LinkedFit | None:
+    """The window's linked fit that no later one has superseded."""
+    row = connection.execute(
+        """SELECT fit_id, scale_id, snapshot_hash, data_hash, anchor_hash, converged, model_spec
+           FROM mirt_fit_meta
+           WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL""",
+        (scale_id, kind, window_start, engine),
+    ).fetchone()
+    if row is None:
+        return None
+    items = connection.execute(
+        "SELECT item_id, params, n_responses, flags FROM mirt_item_params WHERE fit_id = %s ORDER BY 1", (row[0],)
+    ).fetchall()
+    return LinkedFit(*row, {i: params | {"n": n, "flags": flags} for i, params, n, flags in items})
+
+
+def finite(x: float) -> float | None:
+    """JSON has no NaN or infinity: they become null."""
+    return float(x) if math.isfinite(x) else None

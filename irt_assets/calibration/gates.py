@@ -1,0 +1,213 @@
+"""The gates of publication: set gates hold a month of a scale, item gates hold one item.
+
+Each is a pure function of `Evidence`, read from the database and the object store. Dagster's checks,
+the publication step and the command line all judge by these and nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.eligibility import Reason, Rules
+from irt_assets.psychometrics.errors import DisconnectedDesignError
+from irt_assets.psychometrics.models import Calibration, Flag
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
+from resources.object_store import ObjectStore
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says: passed or not, and why in a sentence."""
+
+    passed: bool
+    why: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one month of one scale when it is judged."""
+
+    month: str
+    scale: Scale
+    snapshot: Snapshot | None
+    snapshot_problem: str | None
+    staged: StagedFit | None
+    calibration: Calibration | None
+    linked: LinkedFit | None
+
+
+def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
+    """Read the evidence on a month of a scale."""
+    snapshot = current_snapshot(connection, month)
+    staged = latest_staged(connection, month, scale.scale_id, scale.engine)
+    return Evidence(
+        month,
+        scale,
+        snapshot,
+        snapshot_problem(store, snapshot) if snapshot else "no snapshot of the month has been taken",
+        staged,
+        staged.decoded() if staged else None,
+        linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine),
+    )
+
+
+def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:
+    if evidence.snapshot is None or evidence.snapshot_problem:
+        return Verdict(False, f"{evidence.snapshot_problem}: materialise scored_responses")
+    return Verdict(True, f"the stored file is the one taken ({evidence.snapshot.snapshot_hash[:12]}…)")
+
+
+def few_answers_are_rejected(evidence: Evidence) -> Verdict:
+    """Rapid guesses and unusable rows among the live answers of real learners."""
+    if evidence.snapshot is None:
+        return Verdict(False, "no snapshot of the month has been taken")
+    counts = evidence.snapshot.counts.get(evidence.scale.scale_id, {})
+    rejected = counts.get(Reason.RAPID, 0) + counts.get(Reason.UNUSABLE, 0)
+    ineligible = sum(counts.get(r, 0) for r in (Reason.SANDBOX, Reason.TEST_ACCOUNT, Reason.NOT_REACHED))
+    answers = sum(counts.values()) - ineligible
+    share = rejected / answers if answers else 0.0
+    limit = evidence.scale.rules.max_rejected_share
+    return Verdict(
+        share <= limit,
+        f"{share:.1%} of {answers:,} answers were rapid guesses or unusable (at most {limit:.0%} allowed)",
+        {"share": share, "rejected": rejected, "answers": answers},
+    )
+
+
+def converged(evidence: Evidence) -> Verdict:
+    fit = _current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    c = fit.convergence
+    return Verdict(
+        c.converged,
+        f"{fit.engine} converged after {c.iterations} iterations"
+        if c.converged
+        else f"{fit.engine} did not converge: {c.reason}",
+        {"iterations": c.iterations, "max_change": c.max_change, "max_gradient": c.max_gradient, "loglik": c.loglik},
+    )
+
+
+def connected(evidence: Evidence) -> Verdict:
+    staged = evidence.staged
+    if staged is not None and staged.error_kind == DisconnectedDesignError.__name__:
+        return Verdict(False, staged.error or "")
+    fit = _current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    return Verdict(True, "every item is connected with every other through learners who answered both or items shared")
+
+
+def linked(evidence: Evidence) -> Verdict:
+    fit = _current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    if evidence.linked is None or evidence.linked.fit_id != evidence.staged.fit_id:
+        why = evidence.staged.error or "it has not been linked yet: materialise linked_item_parameters"
+        return Verdict(False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _constants(evidence))
+    constants = evidence.linked.constants
+    return Verdict(
+        True,
+        f"θ* = {constants['slope']:.3f}·θ {constants['intercept']:+.3f} from {len(constants['anchors_used'])} anchors",
+        constants,
+    )
+
+
+def anchors_agree(evidence: Evidence) -> Verdict:
+    constants = _constants(evidence)
+    if not constants:
+        return Verdict(False, "there are no linking constants to judge the anchors by: see the check 'linked'")
+    dropped = constants["anchors_dropped"]
+    named = ", ".join(sorted(dropped)[:10]) + (f" and {len(dropped) - 10} more" if len(dropped) > 10 else "")
+    n_used = len(constants["anchors_used"])
+    if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
+        return Verdict(False, f"only {n_used} of {n_used + len(dropped)} anchors agree; dropped: {named}", constants)
+    alpha = evidence.scale.rules.anchor_q_alpha
+    agree = constants["q_p"] >= alpha
+    why = f"{n_used} anchors {'agree' if agree else 'disagree'}"
+    why += f" (Q = {constants['q']:.1f} on {constants['q_df']} df, p = {constants['q_p']:.3g}, limit {alpha:g})"
+    if dropped:
+        why += f"; dropped: {named}"
+    return Verdict(agree, why, constants)
+
+
+@dataclass(frozen=True)
+class SetGate:
+    """A set gate and the asset whose materialisation it judges."""
+
+    asset: str
+    explanation: str
+    judge: Callable[[Evidence], Verdict]
+
+    @property
+    def name(self) -> str:
+        return self.judge.__name__
+
+
+SET_GATES: tuple[SetGate, ...] = (
+    SetGate("scored_responses", "The stored snapshot is the file that was taken.", snapshot_matches_its_hash),
+    SetGate("scored_responses", "Few answers are rapid guesses or unusable.", few_answers_are_rejected),
+    SetGate("item_calibration", "The engine reached a maximum, by parameters and gradient.", converged),
+    SetGate("item_calibration", "Learners and items form one connected design.", connected),
+    SetGate("linked_item_parameters", "The month's fit stands on the scale.", linked),
+    SetGate("linked_item_parameters", "The anchors kept their relation to each other.", anchors_agree),
+)
+
+
+def failures(evidence: Evidence) -> dict[str, str]:
+    """The set gates that do not pass, each with its reason; empty where the month may publish."""
+    verdicts = {gate.name: gate.judge(evidence) for gate in SET_GATES}
+    return {name: verdict.why for name, verdict in verdicts.items() if not verdict.passed}
+
+
+def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
+    """Why an item's linked parameters may not be published; empty where they may.
+
+    `params` holds a, b, a_se, b_se (None where not finite), n and flags.
+    """
+    problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in params["flags"]]
+    a, b, a_se, b_se = (params[name] for name in ("a", "b", "a_se", "b_se"))
+    if problems:
+        return problems
+    if a is None or b is None:
+        return ["it has no parameters"]
+    if a_se is None or b_se is None:
+        problems.append("its standard errors are not finite")
+    elif b_se > rules.max_b_se:
+        problems.append(f"SE(b) = {b_se:.2f} is above {rules.max_b_se:g}")
+    if a <= 0:
+        problems.append(f"a = {a:.2f} is not positive: check its key")
+    if abs(b) > rules.max_abs_b:
+        problems.append(f"|b| = {abs(b):.2f} is above {rules.max_abs_b:g}")
+    if params["n"] < rules.min_responses:
+        problems.append(f"{params['n']} responses are fewer than {rules.min_responses}")
+    return problems
+
+
+def _current_fit(evidence: Evidence) -> Calibration | Verdict:
+    """The fit of the month's present snapshot, or why there is none."""
+    staged = evidence.staged
+    if staged is None:
+        return Verdict(False, "the month has not been fitted: materialise item_calibration")
+    if evidence.snapshot is None or staged.snapshot_hash != evidence.snapshot.snapshot_hash:
+        return Verdict(False, "the fit is of an earlier snapshot of the month: materialise item_calibration")
+    if evidence.calibration is None:
+        return Verdict(False, staged.error or "the fit failed")
+    return evidence.calibration
+
+
+def _constants(evidence: Evidence) -> dict[str, Any]:
+    if evidence.staged is None:
+        return {}
+    if evidence.linked is not None and evidence.linked.fit_id == evidence.staged.fit_id:
+        return evidence.linked.constants
+    return evidence.staged.spec.get("linking_constants") or {}

@@ -1,0 +1,189 @@
+"""Whether a month of a scale is green: the one place that says so.
+
+Green: the latest evaluation of every set gate passed, nothing the month was computed from has changed
+since, and its publication step has run. Dagster's own dot on a checked asset stays green when its
+check fails, so nothing may judge by it. What does not belong here: the gates themselves (`gates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+
+import dagster as dg
+import psycopg
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+
+from irt_assets.calibration.gates import SET_GATES, SetGate
+from irt_assets.calibration.origin import anchor_hash
+from irt_assets.calibration.publication import Step, steps
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import current_snapshot, rules_of
+from irt_assets.responses.window import data_hash
+from resources.database import Database
+
+PARTITION_TAG = "dagster/partition"
+BACKFILL_TAG = "dagster/backfill"
+MONTHLY_JOB = "monthly_calibration"
+MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
+
+
+class State(StrEnum):
+    """State of a month of a scale, worst first."""
+
+    RED = "red"
+    STALE = "stale"
+    PENDING = "pending"
+    RUNNING = "running"
+    MISSING = "missing"
+    GREEN = "green"
+
+
+@dataclass(frozen=True)
+class MonthState:
+    """What state a month of a scale is in, why, and what to do about it."""
+
+    month: str
+    scale_id: str
+    state: State
+    why: str
+
+
+@dataclass(frozen=True)
+class GateStatus:
+    """The latest evaluation of a set gate: None where it was never evaluated or its run was killed."""
+
+    passed: bool | None
+    why: str
+
+
+def judge(
+    month: str,
+    scale_id: str,
+    gates: dict[str, GateStatus],
+    step: Step | None,
+    changed: str | None,
+    running: bool,
+    has_snapshot: bool,
+) -> MonthState:
+    """The state of a month of a scale from its evidence; `changed` says what is newer than the month's numbers."""
+
+    def state(value: State, why: str) -> MonthState:
+        return MonthState(month, scale_id, value, why)
+
+    if running:
+        return state(State.RUNNING, "a run of the month is queued or under way")
+    if not has_snapshot:
+        return state(State.MISSING, f"never materialised: `irt calibrate --month {month}`")
+    failed = {name: status for name, status in gates.items() if status.passed is False}
+    if failed:
+        return state(State.RED, "; ".join(f"{name}: {status.why}" for name, status in failed.items()))
+    unknown = [name for name, status in gates.items() if status.passed is None]
+    if unknown:
+        return state(State.RED, f"not evaluated: {', '.join(unknown)}; a run ended early, materialise the month again")
+    if changed:
+        return state(State.STALE, f"{changed}: materialise the month again")
+    if step is None:
+        return state(State.RED, "its publication step has not run: materialise published_item_parameters")
+    if step.state == "pending":
+        return state(State.PENDING, step.why)
+    if step.state == "held":
+        return state(State.RED, step.why)
+    return state(State.GREEN, step.why)
+
+
+def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
+    """The state of every given month on every scale."""
+    months = list(months)
+    running = unsettled_months(instance)
+    with database.connect() as connection:
+        scales = read_scales(connection)
+        all_steps = {scale_id: steps(connection, scale_id) for scale_id in scales}
+        anchors = {s.scale_id: anchor_hash(connection, s.scale_id, s.anchor_version) for s in scales.values()}
+        found = []
+        for month in months:
+            snapshot = current_snapshot(connection, month)
+            changed: dict[str, str] = {}
+            if snapshot is not None:
+                if data_hash(connection, *month_bounds(month), scales) != snapshot.data_hash:
+                    changed = dict.fromkeys(scales, "its answers have changed since")
+                rules = rules_of(scales)
+                for scale_id, scale in scales.items():
+                    if snapshot.rules.get(scale_id, {}) != rules[scale_id]:
+                        changed.setdefault(scale_id, "the scale's settings have changed since")
+                    fit = _fit_anchor_hash(connection, month, scale)
+                    if fit is not None and fit != anchors[scale_id]:
+                        changed.setdefault(scale_id, "the anchor set has changed since")
+            gates = {gate.name: gate_status(instance, gate, month) for gate in SET_GATES} if snapshot else {}
+            for scale_id in scales:
+                found.append(
+                    judge(
+                        month,
+                        scale_id,
+                        {name: by_scale.get(scale_id, by_scale[""]) for name, by_scale in gates.items()},
+                        all_steps[scale_id].get(month),
+                        changed.get(scale_id),
+                        month in running,
+                        snapshot is not None,
+                    )
+                )
+    return found
+
+
+def gate_status(instance: dg.DagsterInstance, gate: SetGate, month: str) -> dict[str, GateStatus]:
+    """The latest evaluation of a gate for a month, by scale; under '' what holds for a scale it does not name."""
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name), limit=1, partition_filter=PartitionKeyFilter(key=month)
+    )
+    evaluation = records[0].evaluation if records else None
+    if evaluation is None:
+        return {"": GateStatus(None, "not evaluated")}
+    by_scale = evaluation.metadata["scales"].value
+    assert isinstance(by_scale, dict)
+    known = {scale: GateStatus(said["passed"], said["why"]) for scale, said in by_scale.items()}
+    return known | {"": GateStatus(None, "the scale was not judged")}
+
+
+def unsettled_months(instance: dg.DagsterInstance, *, besides_run: str | None = None) -> set[str]:
+    """Months that are running, queued, or still to come in a requested backfill."""
+    unsettled = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        month = run.tags.get(PARTITION_TAG)
+        if month and run.run_id != besides_run and _concerns_months(run):
+            unsettled.add(month)
+    for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
+        wanted = _backfill_months(backfill)
+        runs = instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id}))
+        unsettled |= wanted - {run.tags.get(PARTITION_TAG, "") for run in runs}
+    return unsettled
+
+
+def _concerns_months(run: dg.DagsterRun) -> bool:
+    selection: Collection[dg.AssetKey] = run.asset_selection or ()
+    if selection:
+        return any(key.to_user_string() in MONTHLY_ASSETS for key in selection)
+    return run.job_name == MONTHLY_JOB
+
+
+def _backfill_months(backfill: PartitionBackfill) -> set[str]:
+    data = backfill.asset_backfill_data
+    if data is None:
+        return set(backfill.partition_names or ()) if backfill.job_name == MONTHLY_JOB else set()
+    months: set[str] = set()
+    for key, subset in data.target_subset.partitions_subsets_by_asset_key.items():
+        if key.to_user_string() in MONTHLY_ASSETS:
+            months |= set(subset.get_partition_keys())
+    return months
+
+
+def _fit_anchor_hash(connection: psycopg.Connection, month: str, scale: Scale) -> str | None:
+    row = connection.execute(
+        """SELECT anchor_hash FROM mirt_fit_meta WHERE scale_id = %s AND kind = 'monthly' AND window_start = %s
+           AND engine = %s AND superseded_at IS NULL""",
+        (scale.scale_id, month_bounds(month)[0], scale.engine),
+    ).fetchone()
+    return row[0] if row else None

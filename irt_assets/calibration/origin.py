@@ -1,0 +1,239 @@
+"""The origin of a scale: its frozen anchor set, and `initialise`, which is the only thing that makes one.
+
+A scale starts from the bank's own parameters on the items tagged `anchor`, or from one window that is
+declared its origin. Both publish their values with the rule `origin` from the first month on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+from psycopg.rows import dict_row
+
+from irt_assets.calibration import fits, gates
+from irt_assets.engines import Calibrator
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.window import judged_window, scored_responses_of
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+from resources.version import code_version
+
+_COLUMNS = ("a", "b", "c", "a_se", "b_se", "cov_ab")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What initialising a scale did."""
+
+    scale_id: str
+    anchors: int
+    published: int
+    errors_assumed: int
+    left_out: dict[str, str]
+
+
+def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
+    """The frozen anchors of a scale; None where it has not been initialised."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            """SELECT item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed, topic_id, anchor_hash
+               FROM anchor_set WHERE scale_id = %s AND version = %s ORDER BY item_id""",
+            (scale_id, version),
+        ).fetchall()
+    if not rows:
+        return None
+    return AnchorSet(
+        scale_id=scale_id,
+        version=str(version),
+        item_ids=tuple(row["item_id"] for row in rows),
+        topics=tuple(row["topic_id"] for row in rows),
+        errors_assumed=np.array([row["errors_assumed"] for row in rows]),
+        **{name: np.array([row[name] for row in rows], dtype=float) for name in _COLUMNS},
+    )
+
+
+def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> str | None:
+    """The hash under which the anchor set was frozen."""
+    row = connection.execute(
+        "SELECT anchor_hash FROM anchor_set WHERE scale_id = %s AND version = %s LIMIT 1", (scale_id, version)
+    ).fetchone()
+    return row[0] if row else None
+
+
+def initialise(
+    database: Database,
+    scale_id: str,
+    *,
+    first_month: str,
+    mu: float = 0.0,
+    sigma: float = 1.0,
+    thresholds: dict[str, Any] | None = None,
+    window: tuple[datetime, datetime] | None = None,
+    engine: Calibrator | None = None,
+) -> Origin:
+    """Freeze the anchors of a scale and publish their values from `first_month` on.
+
+    With `window`, the answers of that time are fitted with `engine` and become the origin; without, the
+    bank's parameters of the items tagged `anchor` are. Raises PermanentFailure where the scale has an
+    origin already, or where nothing can serve as one.
+    """
+    rules = Rules.from_settings(thresholds or {})
+    with database.connect() as connection:
+        advisory_lock(connection, "scale", scale_id)
+        row = connection.execute(
+            "SELECT initialised_at FROM calibration_scale WHERE scale_id = %s", (scale_id,)
+        ).fetchone()
+        if row:
+            raise PermanentFailure(
+                f"scale {scale_id} was initialised on {row[0]:%Y-%m-%d}; an origin is declared once, "
+                "as every published number refers to it"
+            )
+        if window is None:
+            anchors, topics, assumed, left_out = _bank_anchors(connection, scale_id)
+            origin: dict[str, Any] = {"kind": "bank"}
+            lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
+        else:
+            assert engine is not None
+            anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, engine, rules)
+            assumed = {}
+            origin = {"kind": "window", "start": window[0].isoformat(), "end": window[1].isoformat()}
+        digest = hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
+        connection.execute(
+            """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, engine, thresholds)
+               VALUES (%s, %s, %s, %s, %s, %s)""",
+            (scale_id, json.dumps(origin), mu, sigma, engine.name if engine else "em", json.dumps(rules.changed())),
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed,
+                                           topic_id, anchor_hash)
+                   VALUES (%s, 1, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+                [
+                    (scale_id, item, *values, item in assumed, topics[item], digest)
+                    for item, values in sorted(anchors.items())
+                ],
+            )
+            cursor.executemany(
+                """INSERT INTO item_parameter_publication
+                     (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, effective_from, fit_id, rule, reason, data_hash,
+                      anchor_hash, code_version)
+                   VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'origin', %s, %s, %s, %s)""",
+                [
+                    (scale_id, item, *values, month_bounds(first_month)[0], lineage["fit_id"], lineage["reason"])
+                    + (lineage["data_hash"], digest, code_version())
+                    for item, values in sorted(anchors.items())
+                ],
+            )
+        if window is not None:
+            connection.execute(
+                "UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, lineage["fit_id"])
+            )
+    return Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out)
+
+
+Anchors = dict[str, tuple[float, float, float, float, float, float]]
+Topics = dict[str, str | None]
+
+
+def _bank_anchors(
+    connection: psycopg.Connection, scale_id: str
+) -> tuple[Anchors, Topics, set[str], dict[str, str]]:
+    rows = connection.execute(
+        """SELECT item_id, topic_id, meta->'irt' FROM question
+           WHERE scale_id = %s AND meta->'tags' @> '["anchor"]'::jsonb ORDER BY 1""",
+        (scale_id,),
+    ).fetchall()
+    usable: Anchors = {}
+    topics: Topics = {}
+    assumed: set[str] = set()
+    left_out: dict[str, str] = {}
+    for item, topic, irt in rows:
+        if not irt or irt.get("a") is None or irt.get("b") is None:
+            left_out[item] = "tagged anchor, but its meta.irt has no a and b"
+            continue
+        metric = float(irt.get("D") or 1.0)
+        a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
+        if a <= 0:
+            left_out[item] = f"a = {a:g} is not positive"
+            continue
+        topics[item] = topic
+        if irt.get("a_se") is None or irt.get("b_se") is None:
+            assumed.add(item)
+            a_se, b_se, cov_ab = (float(x[0]) for x in assumed_errors(*(np.array([x]) for x in (a, b, c))))
+        else:
+            a_se, b_se = float(irt["a_se"]) * metric, float(irt["b_se"])
+            cov_ab = float(irt.get("cov_ab") or 0.0) * metric
+        usable[item] = (a, b, c, a_se, b_se, cov_ab)
+    if not usable:
+        raise PermanentFailure(
+            f"scale {scale_id} has no anchor with parameters ({len(rows)} items are tagged). Either tag items with "
+            '"anchor" in question.meta->\'tags\' and give them meta->\'irt\' {a, b, …} (`irt import questions FILE`), '
+            "or declare a window its origin: `irt scale init --origin 2026-07`"
+        )
+    return usable, topics, assumed, left_out
+
+
+def _window_anchors(
+    connection: psycopg.Connection,
+    scale_id: str,
+    window: tuple[datetime, datetime],
+    engine: Calibrator,
+    rules: Rules,
+) -> tuple[Anchors, Topics, dict[str, str], dict[str, Any]]:
+    scales = read_scales(connection)
+    if scale_id not in scales:
+        raise PermanentFailure(f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}")
+    model = scales[scale_id].model
+    scale = replace(scales[scale_id], rules=rules)
+    judged = judged_window(connection, *window, {scale_id: scale})
+    responses, _ = scored_responses_of(judged.table, scale_id)
+    calibration = engine.calibrate(responses, model=model, data_hash=judged.data_hash)
+    c = calibration.convergence
+    if not c.converged:
+        raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
+    fit_id = fits.new_fit_id("origin", scale_id, engine.name)
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None
+    fits.publish_linked(
+        connection,
+        fit_id,
+        calibration,
+        calibration,
+        None,
+        kind="origin",
+        scale_id=scale_id,
+        window=window,
+        snapshot_hash="",
+        anchor_hash="",
+        spec={"eligibility": rules.changed(), "left_out": judged.left_out.get(scale_id, {})},
+        fitted_at=row[0],
+        fit_code_version=code_version(),
+        run_id=None,
+    )
+    linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine.name)
+    assert linked is not None
+    problems = {item: gates.item_problems(params, rules) for item, params in linked.items.items()}
+    usable: Anchors = {
+        item: (params["a"], params["b"], params["c"], params["a_se"], params["b_se"], params["cov_ab"])
+        for item, params in linked.items.items()
+        if not problems[item]
+    }
+    if not usable:
+        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates")
+    left_out = {item: "; ".join(found) for item, found in problems.items() if found}
+    left_out |= {i: f"{n} responses are fewer than {rules.min_responses}" for i, n in judged.left_out[scale_id].items()}
+    topics = dict(
+        connection.execute("SELECT item_id, topic_id FROM question WHERE item_id = ANY(%s)", (list(usable),)).fetchall()
+    )
+    lineage = {"fit_id": fit_id, "data_hash": judged.data_hash, "reason": "the scale's origin window"}
+    return usable, topics, left_out, lineage

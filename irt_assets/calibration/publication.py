@@ -1,0 +1,227 @@
+"""The ledger of published parameters, written in month order.
+
+`settle` walks a scale's months in order and publishes every one that passes its set gates and before
+which no month is running, queued or still to come. So the first backfill of a year leaves the same
+ledger in whatever order its runs finish. What does not belong here: a person's decisions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal, LiteralString
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.calibration import gates
+from irt_assets.calibration.gates import Evidence, gather
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import Scale
+from resources.database import advisory_lock
+from resources.object_store import ObjectStore
+from resources.version import code_version
+
+StepState = Literal["done", "pending", "held"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """How far publication has come with a month of a scale; a row of `publication_step`."""
+
+    month: str
+    scale_id: str
+    fit_id: str | None
+    state: StepState
+    n_published: int
+    n_proposed: int
+    n_held: int
+    held: dict[str, list[str]]
+    why: str
+    settled_at: datetime | None
+    stepped_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class PublishedSet:
+    """The parameters in force on a scale at a time: item id → (a, b, c)."""
+
+    items: dict[str, tuple[float, float, float]]
+    set_hash: str
+
+
+def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
+    """The published set in force at `at`: of each item the last publication with effective_from ≤ at."""
+    rows = connection.execute(
+        """SELECT DISTINCT ON (item_id) item_id, a, b, c, publication_id
+           FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s
+           ORDER BY item_id, effective_from DESC, publication_id DESC""",
+        (scale_id, at),
+    ).fetchall()
+    content = [(item, a, b, c) for item, a, b, c, _ in rows]
+    return PublishedSet(
+        {item: (a, b, c) for item, a, b, c in content}, hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    )
+
+
+def steps(connection: psycopg.Connection, scale_id: str) -> dict[str, Step]:
+    """Every month's step of a scale."""
+    return {step.month: step for step in _read_steps(connection, "scale_id = %s", (scale_id,))}
+
+
+def pending_steps(connection: psycopg.Connection) -> list[Step]:
+    """Months, of any scale, that wait for an earlier one."""
+    return _read_steps(connection, "state = 'pending'", ())
+
+
+def _read_steps(connection: psycopg.Connection, condition: LiteralString, values: tuple[str, ...]) -> list[Step]:
+    with connection.cursor(row_factory=class_row(Step)) as cursor:
+        return cursor.execute(
+            """SELECT month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, stepped_at
+               FROM publication_step WHERE """
+            + condition
+            + " ORDER BY month, scale_id",
+            values,
+        ).fetchall()
+
+
+def settle(
+    connection: psycopg.Connection,
+    store: ObjectStore,
+    scale: Scale,
+    month: str,
+    unsettled: Collection[str],
+    run_id: str | None,
+) -> dict[str, Step]:
+    """Take `month` to the ledger, and every other month whose way is clear, in the caller's transaction.
+
+    `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
+    itself left out. Returns the steps that were taken, by month.
+    """
+    advisory_lock(connection, "ledger", scale.scale_id)
+    known = steps(connection, scale.scale_id)
+    taken: dict[str, Step] = {}
+    for candidate in sorted(_fitted_months(connection, scale) | {month}):
+        evidence = gather(connection, store, candidate, scale)
+        before = known.get(candidate)
+        fit_id = evidence.linked.fit_id if evidence.linked else None
+        if candidate in unsettled:
+            continue
+        if before and before.state == "done" and before.fit_id == fit_id and candidate != month:
+            continue
+        blocking = sorted(m for m in unsettled if m < candidate)
+        problems = gates.failures(evidence)
+        if problems:
+            step = _held(evidence, problems, before)
+        elif before and before.state == "done" and before.fit_id == fit_id:
+            step = before
+        elif blocking:
+            why = f"waits for {', '.join(blocking[:3])}{' and more' if len(blocking) > 3 else ''}, not settled yet"
+            settled_at = before.settled_at if before else None
+            step = Step(candidate, scale.scale_id, fit_id, "pending", 0, 0, 0, {}, why, settled_at)
+        else:
+            later = [m for m, s in (known | taken).items() if m > candidate and s.settled_at is not None]
+            step = _publish(connection, evidence, before, later, run_id)
+        _write(connection, step, run_id)
+        taken[candidate] = step
+    return taken
+
+
+def _fitted_months(connection: psycopg.Connection, scale: Scale) -> set[str]:
+    rows = connection.execute(
+        """SELECT DISTINCT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') FROM mirt_fit_meta
+           WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL""",
+        (scale.scale_id, scale.engine),
+    ).fetchall()
+    return {row[0] for row in rows}
+
+
+def _held(evidence: Evidence, problems: dict[str, str], before: Step | None) -> Step:
+    why = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+    settled_at = before.settled_at if before else None
+    fit_id = evidence.linked.fit_id if evidence.linked else None
+    return Step(evidence.month, evidence.scale.scale_id, fit_id, "held", 0, 0, 0, {}, why, settled_at)
+
+
+def _publish(
+    connection: psycopg.Connection, evidence: Evidence, before: Step | None, later: list[str], run_id: str | None
+) -> Step:
+    """Publish what was never published and passes its item gates; propose the rest that passes."""
+    linked, scale, month = evidence.linked, evidence.scale, evidence.month
+    assert linked is not None
+    end = month_bounds(month)[1]
+    ever = {
+        row[0]
+        for row in connection.execute(
+            "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale.scale_id,)
+        )
+    }
+    anchors = {
+        row[0]
+        for row in connection.execute(
+            "SELECT item_id FROM anchor_set WHERE scale_id = %s AND version = %s",
+            (scale.scale_id, scale.anchor_version),
+        )
+    }
+    held, published, proposed = {}, [], []
+    for item, params in linked.items.items():
+        problems = gates.item_problems(params, scale.rules)
+        values = (scale.scale_id, item) + tuple(params[k] for k in ("a", "b", "c", "a_se", "b_se", "cov_ab"))
+        if problems:
+            held[item] = problems
+        elif item in anchors:
+            proposed.append((*values, "it is an anchor: the anchor set is frozen"))
+        elif item in ever:
+            proposed.append((*values, "it is published already: a person decides on a change"))
+        elif before is not None and before.settled_at is not None:
+            proposed.append((*values, f"{month} was settled before: a later run of it only proposes"))
+        elif later:
+            proposed.append((*values, f"{min(later)} was settled before {month}: an earlier month then only proposes"))
+        else:
+            published.append(values)
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO item_parameter_publication
+                 (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, effective_from, month, fit_id, rule, reason,
+                  data_hash, anchor_hash, code_version, run_id)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'first', %s, %s, %s, %s, %s)""",
+            [
+                (*values, end, month, linked.fit_id, f"first published by the green month {month}")
+                + (linked.data_hash, linked.anchor_hash, code_version(), run_id)
+                for values in published
+            ],
+        )
+        cursor.executemany(
+            """INSERT INTO item_parameter_proposal
+                 (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, why, month, fit_id)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
+            [(*row, month, linked.fit_id) for row in proposed],
+        )
+    why = f"{len(published)} items first published, {len(proposed)} proposed, {len(held)} held back"
+    settled_at = before.settled_at if before and before.settled_at else _now(connection)
+    return Step(
+        month, scale.scale_id, linked.fit_id, "done", len(published), len(proposed), len(held), held, why, settled_at
+    )
+
+
+def _now(connection: psycopg.Connection) -> datetime:
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _write(connection: psycopg.Connection, step: Step, run_id: str | None) -> None:
+    connection.execute(
+        """INSERT INTO publication_step
+             (month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why, settled_at, run_id)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)
+           ON CONFLICT (month, scale_id) DO UPDATE SET
+             fit_id = excluded.fit_id, state = excluded.state, n_published = excluded.n_published,
+             n_proposed = excluded.n_proposed, n_held = excluded.n_held, held = excluded.held, why = excluded.why,
+             settled_at = excluded.settled_at, run_id = excluded.run_id, stepped_at = now()""",
+        (step.month, step.scale_id, step.fit_id, step.state, step.n_published, step.n_proposed, step.n_held)
+        + (json.dumps(step.held), step.why, step.settled_at, run_id),
+    )

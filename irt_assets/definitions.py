@@ -1,0 +1,43 @@
+"""The composition root: `build_defs` is the only place that knows everything.
+
+What does not belong here: implementations of anything. Importing this module builds the graph from the
+process's settings and connects nowhere.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from irt_assets.calibration.assets import build_calibration_assets
+from irt_assets.calibration.checks import build_calibration_checks
+from irt_assets.engines.em import EmEngine
+from irt_assets.partitions import daily, monthly
+from irt_assets.responses.assets import build_response_assets
+from jobs import build_jobs, build_schedules, build_sensors
+from resources.database import Database
+from resources.object_store import object_store
+from resources.settings import Settings, get_settings
+
+
+def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
+    """A fresh graph. `resources` (database, store) replace the real ones, for tests."""
+    months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
+    monthly_checks, inventory_checks = build_calibration_checks(months, settings.irt_first_month)
+    jobs = build_jobs(months, monthly_checks)
+    return dg.Definitions(
+        assets=[
+            *build_response_assets(months, days),
+            *build_calibration_assets(engine=EmEngine(settings.irt_threads), months=months),
+        ],
+        asset_checks=[*monthly_checks, *inventory_checks],
+        jobs=list(jobs.values()),
+        schedules=build_schedules(jobs, settings),
+        sensors=build_sensors(),
+        executor=dg.in_process_executor,
+        resources=resources
+        if resources is not None
+        else {"database": Database(settings), "store": object_store(settings)},
+    )
+
+
+defs = build_defs(get_settings())

@@ -1,0 +1,48 @@
+"""Months and days: the partitions of the graph, and what a month's key means in time. All UTC.
+
+What does not belong here: which partitions exist in the database, or what state they are in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+MONTH_FORMAT = "%Y-%m"
+
+
+def monthly(first_month: str) -> dg.MonthlyPartitionsDefinition:
+    """Complete calendar months from `first_month` (e.g. 2026-07) on."""
+    return dg.MonthlyPartitionsDefinition(start_date=first_month, fmt=MONTH_FORMAT)
+
+
+def daily(first_month: str) -> dg.DailyPartitionsDefinition:
+    """Complete days from the first of `first_month` on."""
+    return dg.DailyPartitionsDefinition(start_date=f"{first_month}-01")
+
+
+def month_bounds(month: str) -> tuple[datetime, datetime]:
+    """Start (inclusive) and end (exclusive) of a month key. Raises ValueError for anything but YYYY-MM."""
+    start = datetime.strptime(month, MONTH_FORMAT).replace(tzinfo=UTC)
+    return start, start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
+
+
+def month_of(time: datetime) -> str:
+    """The key of the month that contains `time`."""
+    return time.astimezone(UTC).strftime(MONTH_FORMAT)
+
+
+def months_between(first: str, last: str) -> Iterator[str]:
+    """Every month key from `first` to `last`, both included."""
+    month = first
+    while month <= last:
+        yield month
+        month = month_of(month_bounds(month)[1])
+
+
+def last_complete_month(now: datetime) -> str:
+    """The month before the one that contains `now`."""
+    first_day = month_bounds(month_of(now))[0]
+    return f"{first_day.year - (first_day.month == 1)}-{(first_day.month - 2) % 12 + 1:02d}"

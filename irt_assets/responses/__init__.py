@@ -1,0 +1,1 @@
+"""The room of answers: how they come in, and which of them calibration may use."""

@@ -1,0 +1,88 @@
+"""Assets of the room of answers: the bank and the log (observed), and each month's scored responses."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from irt_assets.psychometrics.eligibility import Reason
+from irt_assets.responses.observe import bank_version, day_versions
+from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.retries import failures_told_apart
+from resources.database import Database
+from resources.object_store import ObjectStore
+from resources.tables import question, response_log
+from resources.warehouse import column_schema
+
+OWNERS = ["team:psychometrics"]
+
+
+def build_response_assets(months: dg.PartitionsDefinition, days: dg.PartitionsDefinition) -> list[object]:
+    """`question_bank`, `attempts` and `scored_responses`."""
+
+    @dg.observable_source_asset(
+        name="question_bank",
+        group_name="responses",
+        description="The item bank: which items there are, their scales, topics and anchors.",
+        metadata={"dagster/column_schema": column_schema(question)},
+        tags={"dagster/kind/postgres": ""},
+    )
+    def question_bank(database: dg.ResourceParam[Database]) -> dg.DataVersion:
+        with failures_told_apart(), database.connect() as connection:
+            return dg.DataVersion(bank_version(connection))
+
+    @dg.observable_source_asset(
+        name="attempts",
+        group_name="responses",
+        description="The log of answers, observed per day through the attempt view.",
+        partitions_def=days,
+        metadata={"dagster/column_schema": column_schema(response_log)},
+        tags={"dagster/kind/postgres": ""},
+    )
+    def attempts(database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
+        with failures_told_apart(), database.connect() as connection:
+            return dg.DataVersionsByPartition(day_versions(connection))
+
+    @dg.asset(
+        group_name="responses",
+        partitions_def=months,
+        deps=[
+            dg.AssetDep(
+                "attempts",
+                partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True),
+            ),
+            "question_bank",
+        ],
+        description="Every attempt of the month and whether calibration may use it: a Parquet snapshot with a "
+        "`reason` (empty: scored), kept under its own hash.",
+        kinds={"parquet", "postgres"},
+        owners=OWNERS,
+        pool="calibration",
+    )
+    def scored_responses(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart():
+            snapshot, window = take_snapshot(database, store, context.partition_key, context.run_id)
+        left_out = {scale: items for scale, items in window.left_out.items() if items}
+        return dg.MaterializeResult(
+            metadata={
+                "counts by reason": dg.MetadataValue.md(counts_table(snapshot.counts)),
+                "dagster/row_count": snapshot.n_attempts,
+                "scored": sum(c.get("scored", 0) for c in snapshot.counts.values()),
+                "items left out": dg.MetadataValue.json(left_out),
+                "snapshot": snapshot.uri,
+                "data_hash": snapshot.data_hash,
+            },
+            data_version=dg.DataVersion(snapshot.data_hash),
+        )
+
+    return [question_bank, attempts, scored_responses]
+
+
+def counts_table(counts: dict[str, dict[str, int]]) -> str:
+    """Markdown: a row per scale and reason that occurs, the scored ones first."""
+    lines = ["| scale | what | attempts |", "| --- | --- | ---: |"]
+    for scale, by_reason in counts.items():
+        lines.append(f"| {scale} | scored | {by_reason.get('scored', 0):,} |")
+        lines += [f"| {scale} | {reason.value} | {n:,} |" for reason in Reason if (n := by_reason.get(reason, 0))]
+    return "\n".join(lines)

@@ -1,0 +1,58 @@
+"""The scales of the bank and their rules, read from the database.
+
+What does not belong here: anchors and how a scale is initialised (see `calibration.origin`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+from psycopg.rows import dict_row
+
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.models import Model
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A bank whose items measure one ability, and how it is calibrated.
+
+    `mu` and `sigma` describe the population that abilities are reported against, in θ of this scale.
+    A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
+    """
+
+    scale_id: str
+    mu: float = 0.0
+    sigma: float = 1.0
+    model: Model = "2pl"
+    engine: str = "em"
+    rules: Rules = Rules()
+    anchor_version: int = 1
+    initialised: bool = False
+
+
+def read_scales(connection: psycopg.Connection) -> dict[str, Scale]:
+    """Every scale that the bank or `irt scale init` knows, by id."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute("""
+            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds, c.anchor_version,
+                   c.scale_id IS NOT NULL AS initialised
+            FROM (SELECT scale_id FROM question UNION SELECT scale_id FROM calibration_scale) s
+            LEFT JOIN calibration_scale c USING (scale_id) ORDER BY 1
+        """).fetchall()
+    return {
+        row["scale_id"]: Scale(
+            row["scale_id"],
+            mu=row["mu"],
+            sigma=row["sigma"],
+            model=row["model"],
+            engine=row["engine"],
+            rules=Rules.from_settings(row["thresholds"]),
+            anchor_version=row["anchor_version"],
+            initialised=True,
+        )
+        if row["initialised"]
+        else Scale(row["scale_id"])
+        for row in rows
+    }

@@ -1,0 +1,126 @@
+"""Snapshots: a month's attempts, each with its reason, as one Parquet file stored under its own hash.
+
+A fit names the snapshot it was made from, so what it saw can be read again whatever happens to the log.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+from psycopg.rows import class_row
+
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.window import JudgedWindow, judged_window
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One row of `scored_snapshot`: where the file is and what is in it."""
+
+    month: str
+    snapshot_hash: str
+    uri: str
+    data_hash: str
+    n_attempts: int
+    counts: dict[str, dict[str, int]]
+    rules: dict[str, dict[str, Any]]
+
+
+def take_snapshot(
+    database: Database, store: ObjectStore, month: str, run_id: str | None
+) -> tuple[Snapshot, JudgedWindow]:
+    """Judge the month's attempts and store them; the file is in place before the row that names it.
+
+    Raises PermanentFailure where the month has no attempt at all.
+    """
+    start, end = month_bounds(month)
+    with database.connect() as connection:
+        advisory_lock(connection, "scored_responses", month)
+        scales = read_scales(connection)
+        window = judged_window(connection, start, end, scales)
+        if window.table.num_rows == 0:
+            raise PermanentFailure(
+                f"month {month} has no attempts: import its log with `irt import attempts FILE`, or materialise another month"
+            )
+        content = _parquet(window.table)
+        digest = hashlib.sha256(content).hexdigest()
+        key = f"snapshots/scored_responses/{month}/{digest}.parquet"
+        store.put(key, content)
+        snapshot = Snapshot(
+            month,
+            digest,
+            key,
+            window.data_hash,
+            window.table.num_rows,
+            {scale: _counts(window, scale) for scale in window.judgements},
+            rules_of(scales),
+        )
+        connection.execute(
+            "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
+        )
+        connection.execute(
+            """
+            INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules, run_id)
+            VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+            ON CONFLICT (month, snapshot_hash) DO UPDATE
+            SET data_hash = excluded.data_hash, counts = excluded.counts, rules = excluded.rules,
+                run_id = excluded.run_id, created_at = now(), superseded_at = NULL
+            """,
+            (month, digest, key, snapshot.data_hash, snapshot.n_attempts)
+            + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), run_id),
+        )
+    return snapshot, window
+
+
+def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:
+    """The month's snapshot that no later one has replaced."""
+    with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
+        return cursor.execute(
+            """SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules
+               FROM scored_snapshot WHERE month = %s AND superseded_at IS NULL""",
+            (month,),
+        ).fetchone()
+
+
+def read_snapshot(store: ObjectStore, snapshot: Snapshot) -> pa.Table:
+    """The attempts of a snapshot. Raises PermanentFailure where the file is gone or is not what was stored."""
+    problem = snapshot_problem(store, snapshot)
+    if problem:
+        raise PermanentFailure(f"{problem}; materialise scored_responses of {snapshot.month} again")
+    return pq.read_table(io.BytesIO(store.get(snapshot.uri)))
+
+
+def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
+    """Why the stored file is not the snapshot that was taken; None where it is."""
+    if not store.exists(snapshot.uri):
+        return f"the snapshot {snapshot.uri} is missing from the object store"
+    digest = hashlib.sha256(store.get(snapshot.uri)).hexdigest()
+    if digest != snapshot.snapshot_hash:
+        return f"the snapshot {snapshot.uri} has sha256 {digest[:12]}…, not {snapshot.snapshot_hash[:12]}…"
+    return None
+
+
+def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:
+    """Each scale's settings that differ from the defaults, as they are stored with a snapshot."""
+    return {scale_id: scale.rules.changed() for scale_id, scale in scales.items()}
+
+
+def _counts(window: JudgedWindow, scale: str) -> dict[str, int]:
+    return {str(reason): int(n) for reason, n in window.judgements[scale].counts.items()}
+
+
+def _parquet(table: pa.Table) -> bytes:
+    buffer = io.BytesIO()
+    pq.write_table(table, buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,211 @@
+"""The attempts of a window as eligibility sees them: one query, then the pure rules of `psychometrics.eligibility`.
+
+SQL finds the facts (is it a test account, was the item seen before, was a later item answered); the
+rules decide what they mean. What does not belong here: storing the outcome (see `snapshot`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.psychometrics.eligibility import Attempts, Judgement, Rules, judge
+from irt_assets.psychometrics.models import Responses
+from irt_assets.responses.scales import Scale
+from resources.warehouse import read_arrow
+
+# An item counts as seen when it was answered, or skipped in an exam while a later item was answered.
+# Sessions may straddle the window's end, hence the extra day for the later answers.
+_FACTS = """
+WITH omitted AS (
+    SELECT u.id FROM attempt u
+    WHERE u.correct IS NULL AND u.form_id IS NOT NULL
+      AND u.completed_at >= %(lookback)s AND u.completed_at < %(end)s
+      AND EXISTS (
+        SELECT 1 FROM attempt l
+        WHERE l.user_id = u.user_id AND l.session_id = u.session_id AND l.correct IS NOT NULL
+          AND coalesce(l.position > u.position, l.completed_at > u.completed_at)
+          AND l.completed_at >= %(lookback)s AND l.completed_at < %(end)s + interval '1 day')
+), earlier AS (
+    SELECT user_id, item_id, max(completed_at) AS seen_at FROM attempt
+    WHERE completed_at >= %(lookback)s AND completed_at < %(start)s
+      AND (correct IS NOT NULL OR id IN (SELECT id FROM omitted))
+    GROUP BY 1, 2
+), opened AS (
+    SELECT a.*, o.id IS NOT NULL AS answered_later,
+           max(a.completed_at) FILTER (WHERE a.correct IS NOT NULL OR o.id IS NOT NULL)
+               OVER (PARTITION BY a.user_id, a.item_id ORDER BY a.completed_at, a.id
+                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS seen_in_window
+    FROM attempt a LEFT JOIN omitted o ON o.id = a.id
+    WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s
+), facts AS (
+    SELECT a.id AS attempt_id, a.user_id, a.item_id, coalesce(q.scale_id, 'default') AS scale_id, a.topic_id,
+           a.session_id, a.form_id, a.position, a.started_at, a.completed_at, a.correct, a.response,
+           a.response_time_ms, a.hints_used, a.mode,
+           coalesce(l.is_test, false) AS is_test, q.item_id IS NULL AS unknown_item,
+           coalesce(greatest(a.seen_in_window, e.seen_at)
+                    >= a.completed_at - make_interval(months => %(lookback_months)s), false) AS seen_before,
+           a.answered_later
+    FROM opened a
+    LEFT JOIN earlier e ON e.user_id = a.user_id AND e.item_id = a.item_id
+    LEFT JOIN question q ON q.item_id = a.item_id
+    LEFT JOIN learner l ON l.user_id = a.user_id
+)
+"""
+
+_WITH_TIMING = (
+    _FACTS
+    + """
+, timing AS (
+    SELECT item_id, percentile_cont(0.5) WITHIN GROUP (ORDER BY response_time_ms) AS item_median_ms,
+           count(*) AS item_n_timed
+    FROM attempt
+    WHERE completed_at >= %(lookback)s AND completed_at < %(end)s
+      AND mode = 'live' AND correct IS NOT NULL AND response_time_ms IS NOT NULL
+    GROUP BY 1
+)
+SELECT f.*, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed,
+       ('x' || left(md5(f::text), 16))::bit(64)::bigint AS h1, ('x' || right(md5(f::text), 16))::bit(64)::bigint AS h2
+FROM facts f LEFT JOIN timing t USING (item_id) ORDER BY f.user_id, f.completed_at, f.attempt_id
+"""
+)
+
+# Sums, so that the order of the rows does not matter and the window needs no sort.
+_HASH = (
+    _FACTS
+    + """
+SELECT count(*), coalesce(sum(('x' || left(h, 16))::bit(64)::bigint::numeric), 0),
+       coalesce(sum(('x' || right(h, 16))::bit(64)::bigint::numeric), 0)
+FROM (SELECT md5(f::text) AS h FROM facts f) t
+"""
+)
+
+
+@dataclass(frozen=True)
+class JudgedWindow:
+    """A window's attempts with two more columns: `reason` (null: scored) and `score` (null where not scored).
+
+    `left_out` names, by scale, the items with too few responses and how many they had.
+    """
+
+    table: pa.Table
+    judgements: dict[str, Judgement]
+    left_out: dict[str, dict[str, int]]
+    data_hash: str
+
+
+def _parameters(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> dict[str, Any]:
+    months = max((scale.rules.lookback_months for scale in scales.values()), default=Rules().lookback_months)
+    years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
+    lookback = start.replace(year=years, month=month + 1, day=min(start.day, 28))
+    return {"start": start, "end": end, "lookback": lookback, "lookback_months": months}
+
+
+def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
+    """Hash of the answers of [start, end) and of every fact that eligibility reads about them, now."""
+    row = connection.execute(_HASH, _parameters(start, end, scales)).fetchone()
+    assert row is not None
+    return _digest(*(int(x) for x in row))
+
+
+def _digest(rows: int, first: int, second: int) -> str:
+    return hashlib.sha256(f"{rows} {first} {second}".encode()).hexdigest()
+
+
+def _sum(column: pa.ChunkedArray) -> int:
+    """The exact sum of 64-bit integers, which itself needs more than 64 bits."""
+    values = column.to_numpy()
+    return int(np.sum(values >> 32)) * 2**32 + int(np.sum(values & 0xFFFFFFFF))
+
+
+def judged_window(
+    connection: psycopg.Connection,
+    start: datetime,
+    end: datetime,
+    scales: Mapping[str, Scale],
+    *,
+    minimums: bool = True,
+) -> JudgedWindow:
+    """Every attempt of [start, end) and what the rules of its scale say of it.
+
+    `minimums` false leaves out the filters on numbers of responses, as scoring does.
+    """
+    facts = read_arrow(connection, _WITH_TIMING, _parameters(start, end, scales))
+    n = facts.num_rows
+    reason = np.full(n, None, dtype=object)
+    score = np.full(n, -1, dtype=np.int8)
+    judgements, left_out = {}, {}
+    scale_of_row = facts["scale_id"].to_numpy(zero_copy_only=False) if n else np.array([], dtype=object)
+    for scale_id in sorted(set(scale_of_row) | set(scales)):
+        rows = np.flatnonzero(scale_of_row == scale_id)
+        rules = scales[scale_id].rules if scale_id in scales else Rules()
+        part = facts.take(pa.array(rows))
+        item, items = _codes(part["item_id"])
+        judgement = judge(_attempts(part, item), rules, min_learner=minimums, min_item=minimums)
+        judgements[scale_id] = judgement
+        left_out[scale_id] = {items[code]: few for code, few in judgement.few_items.items()}
+        reason[rows] = judgement.reason_column()
+        score[rows] = judgement.score
+    table = facts.drop_columns(["item_median_ms", "item_n_timed", "h1", "h2"])
+    table = table.append_column("reason", pa.array(reason, pa.string()))
+    table = table.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
+    return JudgedWindow(table, judgements, left_out, _digest(n, _sum(facts["h1"]), _sum(facts["h2"])))
+
+
+def _attempts(facts: pa.Table, item: npt.NDArray[np.int32]) -> Attempts:
+    return Attempts(
+        user=_codes(facts["user_id"])[0],
+        item=item,
+        live=_numbers(pc.equal(facts["mode"], "live"), False).astype(bool),
+        test_account=_numbers(facts["is_test"], False).astype(bool),
+        unusable=_numbers(facts["unknown_item"], False).astype(bool),
+        repeat=_numbers(facts["seen_before"], False).astype(bool),
+        exam=_numbers(pc.is_valid(facts["form_id"]), False).astype(bool),
+        answered_later=_numbers(facts["answered_later"], False).astype(bool),
+        correct=_numbers(pc.cast(facts["correct"], pa.int8()), -1).astype(np.int8),
+        hints=_numbers(facts["hints_used"], -1).astype(np.int32),
+        time_ms=_numbers(pc.cast(facts["response_time_ms"], pa.float64()), np.nan),
+        item_median_ms=_numbers(facts["item_median_ms"], np.nan),
+        item_n_timed=_numbers(facts["item_n_timed"], 0).astype(np.int64),
+    )
+
+
+def _numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:
+    return pc.fill_null(column, missing).to_numpy()
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:
+    """Integer codes in the sort order of the labels, and the labels."""
+    if len(column) == 0:
+        return np.array([], dtype=np.int32), np.array([], dtype=object)
+    encoded = column.combine_chunks().dictionary_encode()
+    labels = encoded.dictionary.to_numpy(zero_copy_only=False)
+    order = np.argsort(labels)
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return rank[encoded.indices.to_numpy(zero_copy_only=False)], labels[order]
+
+
+def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:
+    """The scored responses of one scale, and the learners' ids in the order of their indices."""
+    scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
+    person, learners = _codes(scored["user_id"])
+    item, items = _codes(scored["item_id"])
+    order = np.lexsort((item, person))
+    responses = Responses(
+        person[order],
+        item[order],
+        _numbers(scored["score"], 0)[order].astype(np.int8),
+        len(learners),
+        tuple(str(x) for x in items),
+    )
+    return responses, learners

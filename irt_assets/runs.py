@@ -1,0 +1,62 @@
+"""Runs without the daemon: the same job that the UI launches, executed in this process.
+
+What does not belong here: how a month is computed, and what is printed about it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import dagster as dg
+
+from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
+from irt_assets.definitions import build_defs
+from jobs.launcher import own_worker_tags
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """How a run ended; `error` is the first failed step's sentence."""
+
+    month: str
+    run_id: str
+    success: bool
+    error: str | None
+
+
+def run_month(instance: dg.DagsterInstance, settings: Settings, month: str) -> RunOutcome:
+    """Execute the monthly job for one month here and now.
+
+    Raises PermanentFailure where the month is no partition, or where a run of it is queued or under way.
+    """
+    job = build_defs(settings).resolve_job_def(MONTHLY_JOB)
+    assert job.partitions_def is not None
+    if not job.partitions_def.has_partition_key(month):
+        keys = job.partitions_def.get_partition_keys()
+        raise PermanentFailure(
+            f"{month} is not a month that is over: the months run from {keys[0]} (IRT_FIRST_MONTH) to {keys[-1]}"
+            if keys
+            else f"no month is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
+        )
+    if month in unsettled_months(instance):
+        raise PermanentFailure(f"a run of {month} is queued or under way: wait for it, or cancel it in the UI")
+    result = job.execute_in_process(
+        partition_key=month, instance=instance, raise_on_error=False, tags=own_worker_tags()
+    )
+    return RunOutcome(month, result.run_id, result.success, None if result.success else _first_error(result))
+
+
+def _first_error(result: dg.ExecuteInProcessResult) -> str:
+    for event in result.all_events:
+        data = event.step_failure_data if event.is_step_failure else None
+        if data is None:
+            continue
+        if data.user_failure_data is not None and data.user_failure_data.description:
+            return data.user_failure_data.description
+        error = data.error
+        while error is not None and error.cause is not None:
+            error = error.cause
+        return error.message.strip() if error else "a step failed"
+    return "the run failed before its first step"

@@ -1,0 +1,71 @@
+"""Sensors: what must happen when no run of its own brings it about.
+
+`ledger` clears what a failed or cancelled run left waiting: it publishes pending months whose way is
+clear, and asks for abilities again where the published set they read has changed since.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass
+
+import dagster as dg
+
+from irt_assets.calibration.abilities import stale_months
+from irt_assets.calibration.green import unsettled_months
+from irt_assets.calibration.publication import Step, pending_steps
+from resources.database import Database
+
+SECONDS_BETWEEN_TICKS = 30
+PUBLISHED, ABILITIES = dg.AssetKey("published_item_parameters"), dg.AssetKey("abilities")
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A request for a month: for the ledger and abilities, or for abilities alone."""
+
+    month: str
+    settle: bool
+    key: str
+
+
+def asks(pending: Iterable[Step], stale: dict[str, str], unsettled: Collection[str]) -> list[Ask]:
+    """What to ask for now: clear pending months, and months whose abilities read another set (month → set hash)."""
+    found = {
+        step.month: Ask(step.month, True, f"settle {step.month} {step.fit_id} {step.stepped_at}")
+        for step in pending
+        if step.month not in unsettled and not any(m < step.month for m in unsettled)
+    }
+    for month, set_hash in stale.items():
+        if month not in unsettled and month not in found:
+            found[month] = Ask(month, False, f"abilities {month} {set_hash}")
+    return [found[month] for month in sorted(found)]
+
+
+def build_ledger_sensor() -> dg.SensorDefinition:
+    @dg.sensor(
+        name="ledger",
+        description="Publishes months that waited for an earlier one, and refreshes abilities whose set changed.",
+        asset_selection=dg.AssetSelection.assets(PUBLISHED, ABILITIES),
+        minimum_interval_seconds=SECONDS_BETWEEN_TICKS,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def ledger(
+        context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
+    ) -> Iterable[dg.RunRequest] | dg.SkipReason:
+        with database.connect() as connection:
+            pending = pending_steps(connection)
+            stale = stale_months(connection)
+        wanted = asks(pending, stale, unsettled_months(context.instance)) if pending or stale else []
+        if not wanted:
+            return dg.SkipReason("no month waits and no ability is stale")
+        return [
+            dg.RunRequest(
+                run_key=ask.key,
+                partition_key=ask.month,
+                asset_selection=[PUBLISHED, ABILITIES] if ask.settle else [ABILITIES],
+            )
+            for ask in wanted
+        ]
+
+    return ledger
