@@ -214,6 +214,10 @@ class _Cohort:
         position = _ordinals(self.n_items) + 1
         unreached = np.where(rng.random(self.n_items.size) < s.unreached_rate, rng.integers(1, 4, self.n_items.size), 0)
         last_answered = (self.n_items - unreached)[session]
+        reached = position <= last_answered
+        # What was not reached in the exam is met for the first time in practice, and no easier there.
+        pair = person * s.n_items + item
+        familiar = practice & ~np.isin(pair, pair[~practice & ~reached])
         hurried = rng.random(people.user_ids.size) < s.hurried_share
         rapid = hurried[person] & (rng.random(rows) < s.hurried_rate)
 
@@ -232,7 +236,7 @@ class _Cohort:
             elif fault.kind == "all_correct":
                 always |= here
         rapid &= ~known
-        p = _probability(self.row_theta + practice * s.repeat_gain / bank.a[item], bank.a[item], b, bank.c[item])
+        p = _probability(self.row_theta + familiar * s.repeat_gain / bank.a[item], bank.a[item], b, bank.c[item])
         p = np.where(rapid, np.where(is_open, 0.0, 1 / len(OPTIONS)), p)
         p = np.where(people.is_test[person], 0.5, p)
         right = (self.uniform < p) | known | always
@@ -242,14 +246,14 @@ class _Cohort:
         right |= hinted & (rng.random(rows) < s.hint_success)
         omitted = ~right & ~hinted & ~rapid & ~practice & (rng.random(rows) < s.omit_rate)
         omitted &= position < last_answered
-        answered = (position <= last_answered) & ~omitted
+        answered = reached & ~omitted
         distractor = 1 + np.searchsorted(np.cumsum(DISTRACTOR_SHARES)[:-1], rng.random(rows))
         chosen = np.where(right, bank.options[item, 0], bank.options[item, distractor])
         correct = np.where(is_open, right, chosen == bank.key[item]) | always
 
         log_time = bank.time_intensity[item] - people.speed[person] + rng.normal(0, s.time_sd, rows)
         # A learner remembers an item met before: fifteen per cent faster.
-        time = np.exp(log_time) * leak_factor * np.where(practice, 0.85, 1.0)
+        time = np.exp(log_time) * leak_factor * np.where(familiar, 0.85, 1.0)
         time = np.where(rapid, rng.uniform(0.15, 0.7, rows) * 0.1 * np.exp(bank.time_intensity[item]), time)
         time = np.clip(time, SHORTEST_MS, LONGEST_MS).astype(np.int64)
         pause = rng.integers(500, 3000, rows)

@@ -184,19 +184,26 @@ class Truth:
 
 
 def categorise(person: Ints, rows: dict[str, npt.NDArray[Any]], is_test: Bools, arrived: Bools) -> npt.NDArray[np.int8]:
-    """Shape (R,): index into CATEGORIES, −1 where not arrived. Rows are in order of completion."""
+    """Shape (R,): index into CATEGORIES, −1 where not arrived. Rows are in order of completion.
+
+    An item counts as seen once it was answered, or left blank before another answer of an exam session.
+    """
+    last_answered = np.zeros(rows["session"].max(initial=0) + 1, dtype=np.int64)
+    np.maximum.at(last_answered, rows["session"], np.where(arrived & (rows["correct"] >= 0), rows["position"], 0))
+    omitted = (rows["correct"] < 0) & (rows["form"] >= 0) & (rows["position"] < last_answered[rows["session"]])
+    seen = (rows["correct"] >= 0) | omitted
+
     index = np.flatnonzero(arrived)
     index = index[np.lexsort((rows["completed"][index], rows["item"][index], person[index]))]
-    again = (np.diff(person[index]) == 0) & (np.diff(rows["item"][index]) == 0)
-    again &= np.diff(rows["completed"][index]) <= LOOK_BACK_DAYS * DAY
+    places = np.arange(index.size)
+    latest_seen = np.maximum.accumulate(np.concatenate([[-1], np.where(seen[index], places, -1)]))[:-1]
+    before = index[np.maximum(latest_seen, 0)]
+    again = (latest_seen >= 0) & (person[before] == person[index]) & (rows["item"][before] == rows["item"][index])
+    again &= rows["completed"][index] - rows["completed"][before] <= LOOK_BACK_DAYS * DAY
     repeat = np.zeros(person.size, dtype=bool)
-    repeat[index[1:][again]] = True
+    repeat[index[again]] = True
 
-    exam_answer = np.where(arrived & (rows["correct"] >= 0), rows["position"], 0)
-    last = np.zeros(rows["session"].max(initial=0) + 1, dtype=np.int64)
-    np.maximum.at(last, rows["session"], exam_answer)
-    later_answer = (rows["form"] >= 0) & (rows["position"] < last[rows["session"]])
-    not_reached = (rows["correct"] < 0) & ~later_answer
+    not_reached = ~seen
     conditions = [~arrived, rows["sandbox"], is_test, repeat, not_reached, rows["rapid"]]
     return np.select(conditions, [-1, 1, 2, 3, 4, 5], 0).astype(np.int8)
 
