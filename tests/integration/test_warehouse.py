@@ -1,0 +1,369 @@
+"""What goes into PostgreSQL in bulk comes out as it was, and what does not fit is refused by name."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import threading
+from collections.abc import Iterator
+
+import numpy as np
+import pandas as pd
+import psycopg
+import pytest
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+from psycopg import sql
+
+from resources import tables
+from resources.dagster_schema import column_schema
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.warehouse import append, frame_schema, read_arrow, read_frame, replace
+
+NASTY = [
+    "",
+    " ",
+    '"',
+    "'",
+    "a,b",
+    "two\nlines",
+    "cr\r\nlf",
+    "\\N",
+    "\\.",
+    "NULL",
+    "nan",
+    "🦉 émoji",
+    "x" * 500,
+    "\t",
+    "t",
+]
+
+
+@pytest.fixture
+def connection(database: Database) -> Iterator[psycopg.Connection]:
+    with database.connect() as connection:
+        yield connection
+
+
+def learners(**columns: object) -> pd.DataFrame:
+    return pd.DataFrame({"user_id": ["u1", "u2"]} | columns)
+
+
+def kpis(count: int, **columns: object) -> pd.DataFrame:
+    day = dt.date(2026, 9, 7)
+    return pd.DataFrame(
+        {"user_id": [f"u{n}" for n in range(count)], "week_start": day, "kpis": [{"P": n} for n in range(count)]}
+        | columns
+    )
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+def test_null_and_empty_text_are_told_apart(connection: psycopg.Connection) -> None:
+    table = read_arrow(connection, "SELECT * FROM (VALUES (1, ''), (2, NULL), (3, 'x')) v(n, t) ORDER BY n")
+    assert table["t"].to_pylist() == ["", None, "x"]
+
+
+def test_a_single_column_keeps_its_nulls(connection: psycopg.Connection) -> None:
+    """In CSV such a row is an empty line."""
+    table = read_arrow(connection, "SELECT * FROM (VALUES (1), (NULL), (3), (NULL)) v(n)")
+    assert table["n"].to_pylist() == [1, None, 3, None]
+
+
+@pytest.mark.parametrize("text", NASTY)
+def test_any_text_comes_back_as_it_is(connection: psycopg.Connection, text: str) -> None:
+    assert read_arrow(connection, "SELECT %s::text AS t, 1 AS n", [text])["t"].to_pylist() == [text]
+    assert read_arrow(connection, "SELECT %(t)s::text AS t", {"t": text})["t"].to_pylist() == [text]
+
+
+def test_every_type_reads_as_documented(connection: psycopg.Connection) -> None:
+    frame = read_frame(
+        connection,
+        "SELECT true AS b, NULL::boolean AS b0, 1::smallint AS i2, 2::integer AS i4, 9007199254740993 AS i8,"
+        " 0.1::float8 AS f, 'NaN'::float8 AS nan, '-Infinity'::float8 AS inf, 2.5::numeric AS n,"
+        " '2026-03-29 01:30:00.000001+02'::timestamptz AS z, '1969-12-31'::date AS d,"
+        """ '{"a": [1, null, "ü"]}'::jsonb AS j, NULL::jsonb AS j0, '\\x00ff'::bytea AS y, 'x'::text AS t""",
+    )
+    row = frame.iloc[0]
+    assert row["b"] is np.True_ or row["b"] is True
+    assert row["b0"] is pd.NA
+    assert (row["i2"], row["i4"], row["i8"]) == (1, 2, 9007199254740993)
+    assert row["f"] == 0.1
+    assert math.isnan(row["nan"])
+    assert row["inf"] == -math.inf
+    assert row["n"] == 2.5
+    assert row["z"] == pd.Timestamp("2026-03-28 23:30:00.000001", tz="UTC")
+    assert row["d"] == dt.date(1969, 12, 31)
+    assert row["j"] == {"a": [1, None, "ü"]}
+    assert row["j0"] is None
+    assert row["y"] == b"\x00\xff"
+    assert [str(frame[name].dtype) for name in ("b", "i4", "f", "z", "t")] == [
+        "boolean",
+        "Int64",
+        "float64",
+        "datetime64[us, UTC]",
+        "str",
+    ]
+
+
+def test_no_rows_keep_their_columns_and_types(connection: psycopg.Connection) -> None:
+    frame = read_frame(connection, "SELECT 1 AS n, 'x' AS t, now() AS z WHERE false")
+    assert frame.empty
+    assert [str(dtype) for dtype in frame.dtypes] == ["Int64", "str", "datetime64[us, UTC]"]
+
+
+def test_a_percent_sign_needs_no_escape_where_there_are_no_params(connection: psycopg.Connection) -> None:
+    assert read_frame(connection, "SELECT 'ab' LIKE 'a%' AS yes -- the end")["yes"].tolist() == [True]
+
+
+def test_composed_queries_and_list_params_are_taken(connection: psycopg.Connection) -> None:
+    query = sql.SQL("SELECT n FROM generate_series(1, 9) {} WHERE n = ANY(%s) ORDER BY n").format(sql.Identifier("n"))
+    assert read_frame(connection, query, [[2, 4]])["n"].tolist() == [2, 4]
+
+
+def test_two_columns_of_one_name_are_refused(connection: psycopg.Connection) -> None:
+    with pytest.raises(ValueError, match="two columns one name"):
+        read_frame(connection, "SELECT 1 AS n, 2 AS n")
+
+
+def test_an_error_in_the_middle_is_raised_and_the_connection_lives(connection: psycopg.Connection) -> None:
+    with pytest.raises(psycopg.errors.DivisionByZero):
+        read_frame(connection, "SELECT 1 / (n - 90000) AS q FROM generate_series(1, 100000) n")
+    connection.rollback()
+    assert read_frame(connection, "SELECT 1 AS n")["n"].tolist() == [1]
+
+
+def test_a_value_that_cannot_be_parsed_leaves_the_connection_fit_for_use(connection: psycopg.Connection) -> None:
+    query = "SELECT repeat('x', 1000) AS t, CASE n WHEN 5 THEN 'infinity'::timestamptz END AS z"
+    with pytest.raises(ValueError, match="infinity"):
+        read_frame(connection, f"{query} FROM generate_series(1, 200000) n")
+    connection.rollback()
+    assert read_frame(connection, "SELECT 1 AS n")["n"].tolist() == [1]
+
+
+def test_many_chunks_are_one_table(connection: psycopg.Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("resources.warehouse.CHUNK", 1000)
+    text = 'two\nlines, "quoted"'
+    frame = read_frame(connection, "SELECT n, %s::text AS t FROM generate_series(1, 5000) n", [text])
+    assert frame["n"].tolist() == list(range(1, 5001))
+    assert set(frame["t"]) == {text}
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def test_a_frame_goes_in_and_comes_out(connection: psycopg.Connection) -> None:
+    frame = pd.DataFrame(
+        {
+            "user_id": NASTY,
+            "attributes": [{"lang": text, "n": np.int64(3), "x": [np.float64(0.1), None]} for text in NASTY],
+            "is_test": [n % 2 == 0 for n in range(len(NASTY))],
+            "target_scale_id": pd.array([None, *NASTY[1:]], dtype="str"),
+            "target_theta": [math.nan, *np.linspace(-1e-300, 1 / 3, len(NASTY) - 1)],
+        }
+    )
+    assert append(connection, tables.learner, frame) == len(NASTY)
+    back = read_frame(connection, "SELECT * FROM learner").set_index("user_id").loc[NASTY].reset_index()
+    assert back["is_test"].tolist() == frame["is_test"].tolist()
+    assert back["attributes"].tolist() == [{"lang": text, "n": 3, "x": [0.1, None]} for text in NASTY]
+    assert back["target_scale_id"].isna().tolist() == [True] + [False] * (len(NASTY) - 1)
+    assert back["target_scale_id"].tolist()[1:] == NASTY[1:]
+    pd.testing.assert_series_equal(back["target_theta"], frame["target_theta"], check_exact=True)
+    assert connection.execute("SELECT count(*) FROM learner WHERE target_theta IS NULL").fetchone() == (1,)
+
+
+@hypothesis_settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.lists(st.text(st.characters(codec="utf-8", exclude_characters="\x00")), min_size=1, max_size=5))
+def test_no_text_is_changed_by_the_way_in_and_out(connection: psycopg.Connection, texts: list[str]) -> None:
+    connection.execute("DELETE FROM learner")
+    frame = pd.DataFrame(
+        {
+            "user_id": [str(n) for n in range(len(texts))],
+            "target_scale_id": texts,
+            "attributes": [{"t": t} for t in texts],
+        }
+    )
+    append(connection, tables.learner, frame)
+    back = read_frame(connection, "SELECT * FROM learner ORDER BY user_id::integer")
+    assert back["target_scale_id"].tolist() == texts
+    assert [attributes["t"] for attributes in back["attributes"]] == texts
+
+
+def test_bytes_survive(connection: psycopg.Connection) -> None:
+    frame = pd.DataFrame(
+        {
+            "fit_id": ["f"],
+            "month": ["2026-09"],
+            "scale_id": ["s"],
+            "engine": ["em"],
+            "snapshot_hash": ["h"],
+            "calibration": [bytes(range(256))],
+            "spec": [{}],
+            "code_version": ["1"],
+        }
+    )
+    append(connection, tables.fit_staging, frame)
+    assert read_frame(connection, "SELECT calibration FROM fit_staging")["calibration"].tolist() == [bytes(range(256))]
+
+
+def test_absent_columns_take_their_defaults(connection: psycopg.Connection) -> None:
+    append(connection, tables.learner, learners())
+    rows = connection.execute("SELECT attributes, is_test, target_theta FROM learner").fetchall()
+    assert rows == [({}, False, None)] * 2
+
+
+def test_an_empty_frame_writes_nothing_whatever_its_columns(connection: psycopg.Connection) -> None:
+    assert append(connection, tables.learner, pd.DataFrame()) == 0
+
+
+def test_all_problems_of_a_frame_are_named_at_once_and_nothing_is_written(connection: psycopg.Connection) -> None:
+    frame = pd.DataFrame(
+        {
+            "user_id": ["u1", None, "u3"],
+            "date": [dt.date(2026, 9, 1)] * 3,
+            "attempts": [1, -2, -3],
+            "correct": ["1", "2", "many"],
+            "computed_at": [dt.datetime(2026, 9, 1)] * 3,  # noqa: DTZ001
+            "colour": ["red"] * 3,
+        }
+    )
+    with pytest.raises(PermanentFailure) as refused:
+        append(connection, tables.features_topic_daily, frame)
+    message = str(refused.value)
+    assert "3 rows do not fit table features_topic_daily" in message
+    assert "column topic_id is missing" in message
+    assert "column colour is not in the table" in message
+    assert "column user_id: 1 rows have no value, the first is row 1" in message
+    assert "column attempts: 2 rows fail" in message
+    assert "-2" in message
+    assert "column correct: holds text" in message
+    assert "column computed_at: holds timestamp[us], wanted TIMESTAMP, with its zone" in message
+    assert connection.execute("SELECT count(*) FROM features_topic_daily").fetchone() == (0,)
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"user_id": [1, 2]}, "column user_id: holds int64, wanted TEXT"),
+        ({"target_theta": ["1", "2"]}, "column target_theta: holds text, wanted DOUBLE"),
+        ({"is_test": [0, 1]}, "column is_test: holds int64, wanted BOOLEAN"),
+        ({"attributes": [{"se": math.nan}, {}]}, "column attributes: Out of range float values"),
+        ({"attributes": [{"se": object()}, {}]}, "column attributes: object"),
+    ],
+)
+def test_values_of_another_type_are_refused_by_name(
+    connection: psycopg.Connection, columns: dict[str, object], said: str
+) -> None:
+    with pytest.raises(PermanentFailure) as refused:
+        append(connection, tables.learner, learners(**columns))
+    assert said in str(refused.value)
+
+
+@pytest.mark.parametrize(("value", "said"), [(2.5, "truncated"), (3_000_000_000, "3000000000")])
+def test_numbers_that_an_integer_column_cannot_hold_are_refused(
+    connection: psycopg.Connection, value: float, said: str
+) -> None:
+    row = {"user_id": "u", "topic_id": "t", "date": dt.date(2026, 9, 1), "attempts": value, "correct": 0}
+    with pytest.raises(PermanentFailure, match=rf"column attempts: .*{said}"):
+        append(connection, tables.features_topic_daily, pd.DataFrame([row]))
+
+
+def test_times_of_other_zones_are_stored_as_the_same_moment(connection: psycopg.Connection) -> None:
+    moment = pd.Timestamp("2026-10-25 02:30:00+02:00").tz_convert("Europe/Berlin")  # 02:30 comes twice that night
+    append(connection, tables.weekly_kpi, kpis(1, updated_at=moment))
+    assert connection.execute("SELECT updated_at FROM weekly_kpi").fetchone() == (moment.to_pydatetime(),)
+
+
+def test_a_partition_is_replaced_and_its_neighbours_stay(connection: psycopg.Connection) -> None:
+    day, other = dt.date(2026, 9, 7), dt.date(2026, 9, 14)
+    append(connection, tables.weekly_kpi, kpis(3))
+    append(connection, tables.weekly_kpi, kpis(3, week_start=other))
+    assert replace(connection, tables.weekly_kpi, {"week_start": day}, kpis(2)) == 2
+    counts = "SELECT week_start, count(*) FROM weekly_kpi GROUP BY 1 ORDER BY 1"
+    assert connection.execute(counts).fetchall() == [(day, 2), (other, 3)]
+    assert replace(connection, tables.weekly_kpi, {"week_start": day}, pd.DataFrame()) == 0
+    assert connection.execute(counts).fetchall() == [(other, 3)]
+
+
+def test_rows_that_the_partition_does_not_own_are_refused_and_the_old_rows_stay(connection: psycopg.Connection) -> None:
+    append(connection, tables.weekly_kpi, kpis(3))
+    with pytest.raises(PermanentFailure, match="column week_start: 2 rows are not"):
+        replace(connection, tables.weekly_kpi, {"week_start": dt.date(2026, 9, 14)}, kpis(2))
+    with pytest.raises(PermanentFailure, match="column month is missing"):
+        replace(connection, tables.weekly_kpi, {"month": "2026-09"}, kpis(2))
+    assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (3,)
+
+
+def test_owning_nothing_is_refused(connection: psycopg.Connection) -> None:
+    with pytest.raises(ValueError, match="which rows are owned"):
+        replace(connection, tables.weekly_kpi, {}, kpis(1))
+
+
+def test_rows_owned_by_a_null_are_replaced(connection: psycopg.Connection) -> None:
+    reports = pd.DataFrame({"window": ["w"], "format": ["pdf"], "url": ["file:///x"], "sha256": ["0"]})
+    append(connection, tables.report_artifacts, reports.assign(user_id="u"))
+    for _ in range(2):
+        replace(connection, tables.report_artifacts, {"user_id": None}, reports.assign(user_id=None))
+    assert connection.execute("SELECT count(*), count(user_id) FROM report_artifacts").fetchone() == (2, 1)
+
+
+def test_a_failure_after_the_write_leaves_the_old_rows(database: Database) -> None:
+    with database.connect() as connection:
+        append(connection, tables.weekly_kpi, kpis(3))
+
+    def fail() -> None:
+        with database.connect() as connection:
+            replace(connection, tables.weekly_kpi, {"week_start": dt.date(2026, 9, 7)}, kpis(1))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    with database.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (3,)
+
+
+def test_two_writers_of_one_partition_meet_and_the_second_waits(database: Database) -> None:
+    """Without the lock both would delete what they see, nothing, and insert: a key conflict."""
+    owned = {"week_start": dt.date(2026, 9, 7)}
+
+    def second() -> None:
+        with database.connect() as connection:
+            replace(connection, tables.weekly_kpi, owned, kpis(5))
+
+    thread = threading.Thread(target=second)
+    with database.connect() as connection:
+        replace(connection, tables.weekly_kpi, owned, kpis(3))
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(10)
+    with database.connect() as connection:
+        assert connection.execute("SELECT count(*) FROM weekly_kpi").fetchone() == (5,)
+
+
+# -- what the registry gives to others ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("table", tables.METADATA.sorted_tables, ids=lambda table: table.name)
+def test_every_table_of_the_registry_has_a_frame_schema_and_a_dagster_schema(table: sa.Table) -> None:
+    names = [column.name for column in table.columns]
+    assert list(frame_schema(table).columns) == names
+    assert [column.name for column in column_schema(table).columns] == names
+    assert all(column.description for column in column_schema(table).columns)
+
+
+def test_dagster_is_told_units_and_ranges() -> None:
+    (guessing,) = (column for column in column_schema(tables.anchor_set).columns if column.name == "c")
+    assert guessing.description == "lower asymptote (probability, ≥ 0, ≤ 1)"
+    assert guessing.type == "DOUBLE PRECISION"
+    assert not guessing.constraints.nullable
+
+
+def test_json_in_the_table_is_json_and_not_text(connection: psycopg.Connection) -> None:
+    append(connection, tables.learner, learners(attributes=[{"lang": "de"}, json.loads('{"lang": "en"}')]))
+    assert connection.execute("SELECT attributes->>'lang' FROM learner ORDER BY 1").fetchall() == [("de",), ("en",)]
