@@ -251,15 +251,13 @@ def make_bank(scenario: Scenario) -> Bank:
     quantiles = (np.arange(per_block) + 0.5) / per_block
     b = scenario.difficulty_sd * ndtri(quantiles) + rng.normal(0, 0.05, (blocks, per_block))
     b.sort(axis=1)
-    rank_is_anchor = np.zeros((blocks, per_block), dtype=bool)
-    for k in range(blocks):
-        # Each block begins one rank later, so that together the anchors reach beyond the middle 80 % of b.
-        reach = np.linspace(0.025, 0.9, scenario.anchors_per_block) * per_block + k % 3
-        rank_is_anchor[k, np.minimum(reach.astype(int), per_block - 1)] = True
+    rank_is_anchor = np.zeros(per_block, dtype=bool)
+    # From the 3rd to the 95th percentile, so that the anchors together reach beyond the middle 80 % of b.
+    rank_is_anchor[(np.linspace(0.03, 0.95, scenario.anchors_per_block) * per_block).astype(int)] = True
 
     shuffle = np.argsort(rng.random((blocks, per_block)), axis=1)
     b = np.take_along_axis(b, shuffle, axis=1).ravel()
-    anchor = np.take_along_axis(rank_is_anchor, shuffle, axis=1).ravel()
+    anchor = rank_is_anchor[shuffle].ravel()
     n = b.size
     width = len(str(per_block))
     item_ids = tuple(f"{chr(65 + k)}{j + 1:0{width}d}" for k in range(blocks) for j in range(per_block))

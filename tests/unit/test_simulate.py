@@ -185,8 +185,8 @@ def test_the_leaked_item_becomes_easier_and_faster_from_the_third_month_on(demo)
         z = residual.mean() / (truth.scenario.time_sd / np.sqrt(residual.size))
         assert (z < -4) == (month >= 2), month
     insiders = (truth.learners.leak_rank[log.person] < 0.3) & (log.item == j) & (k >= 2) & (log.correct >= 0)
-    insiders &= ~log.sandbox & log.scored
     assert log.correct[insiders].min() == 1
+    assert not log.rapid[insiders].any()
 
 
 def test_the_dif_item_is_one_harder_for_korean_learners_of_equal_ability(demo):
@@ -269,6 +269,29 @@ def test_omitted_answers_are_followed_by_an_answer_and_unreached_ones_are_not(de
     assert np.sum(blank & later) > 1000
     assert np.sum(blank & ~later) > 500
     assert (log.response_time_ms[blank] == -1).all()
+
+
+def test_without_unreached_items_every_blank_in_an_exam_is_followed_by_an_answer():
+    log, _ = simulate(replace(SMALL, unreached_rate=0.0, omit_rate=0.3))
+    last = np.zeros(log.session_ids.size, dtype=np.int64)
+    np.maximum.at(last, log.session, log.position)
+    assert np.sum(log.correct < 0) > 1000
+    assert not np.any((log.correct < 0) & (log.position == last[log.session]))
+
+
+def test_an_item_that_was_not_reached_in_the_exam_is_no_easier_in_practice():
+    log, truth = simulate(replace(SMALL, learners_per_month=1000, unreached_rate=0.5, growth_mean=0.0))
+    first_in_practice = log.scored & (log.form < 0)
+    assert first_in_practice.sum() > 1000
+    difference, sd = excess(log, truth, first_in_practice)
+    assert abs(difference / sd) < 4
+
+
+def test_seen_items_are_easier(demo):
+    log, truth = demo
+    repeats = (log.category == CATEGORIES.index("repeat")) & (log.correct >= 0) & truth.bank.sound[log.item]
+    difference, sd = excess(log, truth, repeats)
+    assert difference / sd > 20
 
 
 def test_no_time_is_out_of_order(demo):
