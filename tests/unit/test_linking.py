@@ -1,0 +1,482 @@
+"""Linking: known constants come back, errors are as large as they say, and anchors that moved are seen."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.errors import LinkingError, PsychometricsError
+from irt_assets.psychometrics.linking import AnchorSet, Linking, assumed_errors, link, transform
+from irt_assets.psychometrics.linking_criteria import Method
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag
+
+METHODS = get_args(Method)
+SLOPE, INTERCEPT = 1.2, 0.5
+ALPHA = Rules().anchor_q_alpha
+
+
+def ids(k: int) -> tuple[str, ...]:
+    return tuple(f"item{j:02d}" for j in range(k))
+
+
+def covariance(a_se: np.ndarray, b_se: np.ndarray, cov_ab: np.ndarray) -> np.ndarray:
+    """(K, 2, 2) of (a, b)."""
+    return np.stack([np.stack([a_se**2, cov_ab], -1), np.stack([cov_ab, b_se**2], -1)], -2)
+
+
+def errors(a: np.ndarray, b: np.ndarray, n: int) -> np.ndarray:
+    """(K, 2, 2): what n learners give, from the expected information."""
+    return covariance(*assumed_errors(a, b, np.zeros_like(a))) * 500 / n
+
+
+def calibration(
+    a: np.ndarray, b: np.ndarray, cov_ab: np.ndarray, *, n: int = 1000, c: float = 0.0, model: str = "2pl",
+    joint_ab: np.ndarray | None = None,
+) -> Calibration:  # fmt: skip
+    """A fit with these parameters and errors of (a, b); `joint_ab` (2K, 2K) where items' errors are correlated."""
+    k = len(a)
+    g = np.zeros((k, 2, 2))
+    g[:, 0, 0], g[:, 1, 0], g[:, 1, 1] = 1.0, -b, -a
+    joint = None
+    if joint_ab is not None:
+        big = np.zeros((2 * k, 2 * k))
+        for j in range(k):
+            big[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = g[j]
+        joint = big @ joint_ab @ big.T
+    return Calibration(
+        item_ids=ids(k), model=model, engine="em", engine_version="test", a=a, d=-a * b, c=np.full(k, c),
+        cov=g @ cov_ab @ g.transpose(0, 2, 1), joint_cov=joint, n=np.full(k, n), n_correct=np.full(k, n // 2),
+        flags=((),) * k, latent_mean=0.0, latent_sd=1.0, n_persons=2 * n,
+        convergence=Convergence(True, 10, 0.0, 0.0, -1.0, 2 * k),
+    )  # fmt: skip
+
+
+def anchor_set(a: np.ndarray, b: np.ndarray, cov_ab: np.ndarray, *, c: float = 0.0, assumed: bool = False) -> AnchorSet:
+    k = len(a)
+    return AnchorSet(
+        "math", "3", ids(k), a, b, np.full(k, c), np.sqrt(cov_ab[:, 0, 0]), np.sqrt(cov_ab[:, 1, 1]), cov_ab[:, 0, 1],
+        tuple("algebra" if j % 2 else "geometry" for j in range(k)), np.full(k, assumed),
+    )  # fmt: skip
+
+
+def exact(k: int = 12, seed: int = 0, c: float = 0.0, assumed: bool = False) -> tuple[Calibration, AnchorSet]:
+    """Anchors that differ by the known constants and by nothing else."""
+    rng = np.random.default_rng(seed)
+    a, b = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k)
+    a_new, b_new = a * SLOPE, (b - INTERCEPT) / SLOPE
+    new = calibration(a_new, b_new, errors(a_new, b_new, 1000), c=c)
+    return new, anchor_set(a, b, errors(a, b, 1500), c=c, assumed=assumed)
+
+
+def month(
+    rng: np.random.Generator, k: int = 30, moved: int = 0, shift: float = 0.0, n_new: int = 1000, n_old: int = 1000
+) -> tuple[Calibration, AnchorSet]:
+    """Anchors whose estimates on both sides err as their covariances say; the first `moved` have b + shift."""
+    a, b = rng.lognormal(0, 0.3, k), rng.permutation(np.linspace(-1.3, 1.3, k))
+    b_moved = b + shift * (np.arange(k) < moved)
+    a_new, b_new = a * SLOPE, (b_moved - INTERCEPT) / SLOPE
+    old_cov, new_cov = errors(a, b, n_old), errors(a_new, b_new, n_new)
+    draw = lambda cov: np.einsum("kij,kj->ki", np.linalg.cholesky(cov), rng.standard_normal((k, 2)))  # noqa: E731
+    e_old, e_new = draw(old_cov), draw(new_cov)
+    return (
+        calibration(a_new + e_new[:, 0], b_new + e_new[:, 1], new_cov, n=n_new),
+        anchor_set(a + e_old[:, 0], b + e_old[:, 1], old_cov),
+    )
+
+
+def months(n: int, seed: int, **options: object) -> list[tuple[bool, Linking]]:
+    """n simulated months: whether each could be linked, and its constants."""
+    rng = np.random.default_rng(seed)
+    results = []
+    for _ in range(n):
+        new, anchors = month(rng, **options)
+        try:
+            results.append((True, link(new, anchors)))
+        except LinkingError as error:
+            results.append((False, error.linking))
+    return results
+
+
+# --- constants ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("assumed", [False, True], ids=["weighted", "classical"])
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("c", [0.0, 0.2])
+def test_known_constants_come_back_when_anchors_are_exact(method: Method, assumed: bool, c: float) -> None:
+    new, anchors = exact(c=c, assumed=assumed)
+    found = link(new, anchors, method=method)
+    # the curves agree to rounding at the solution, so only the optimiser's own precision is left
+    assert found.slope == pytest.approx(SLOPE, abs=1e-6)
+    assert found.intercept == pytest.approx(INTERCEPT, abs=1e-6)
+    assert found.rmse < 1e-6
+    assert found.q < 1e-8
+    assert found.q_df == 2 * 12 - 2
+    assert found.anchors_used == anchors.item_ids
+    assert found.anchors_dropped == {}
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_linking_back_undoes_linking_there(method: Method) -> None:
+    new, anchors = exact()
+    there = link(new, anchors, method=method)
+    old_as_fit = calibration(anchors.a, anchors.b, covariance(anchors.a_se, anchors.b_se, anchors.cov_ab))
+    new_as_anchors = anchor_set(new.a, new.b, new.cov_ab)
+    back = link(old_as_fit, new_as_anchors, method=method)
+    assert back.slope * there.slope == pytest.approx(1, abs=1e-6)
+    assert back.intercept + back.slope * there.intercept == pytest.approx(0, abs=1e-6)
+
+
+def test_mean_sigma_and_mean_mean_are_as_by_hand() -> None:
+    # b_old: mean 1, SD ∝ 2; b_new: mean 0, SD ∝ 1. mean a_old 1, mean a_new 1.5
+    b_old, b_new = np.array([-1.0, 1.0, 3.0]), np.array([-1.0, 0.0, 1.0])
+    a_old, a_new = np.array([0.5, 1.0, 1.5]), np.array([1.0, 1.5, 2.0])
+    ones = np.tile(np.eye(2) * 0.04, (3, 1, 1))
+    new, anchors = calibration(a_new, b_new, ones), anchor_set(a_old, b_old, ones, assumed=True)
+    few = Rules(min_anchors=3)
+    sigma = link(new, anchors, method="mean-sigma", purify=False, rules=few)
+    assert (sigma.slope, sigma.intercept) == pytest.approx((2.0, 1.0))
+    mean = link(new, anchors, method="mean-mean", purify=False, rules=few)
+    assert (mean.slope, mean.intercept) == pytest.approx((1.5, 1.0))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_classical_constants_are_those_of_the_reference(shared: Path, method: Method) -> None:
+    reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["linking"]
+    side = {form: {row["item"]: row for row in reference[form]["irt"]} for form in ("formA", "formB_free")}
+    common = [f"k{j}" for j in range(11, 21)]
+    a_old, b_old, a_new, b_new = (
+        np.array([side[form][item][name] for item in common]) for form in ("formA", "formB_free") for name in "ab"
+    )
+    any_errors = np.tile(np.eye(2) * 0.01, (10, 1, 1))  # assumed, so without weight
+    found = link(
+        calibration(a_new, b_new, any_errors), anchor_set(a_old, b_old, any_errors, assumed=True),
+        method=method, purify=False,
+    )  # fmt: skip
+    expected = reference["constants"][method.replace("-", "_")]
+    # both the reference's parameters and its constants are rounded to 6 significant digits
+    assert found.slope == pytest.approx(expected["A"], abs=1e-5)
+    assert found.intercept == pytest.approx(expected["B"], abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_rasch_fit_keeps_its_unit(method: Method) -> None:
+    b = np.linspace(-2, 2, 10)
+    cov = covariance(np.zeros(10), np.full(10, 0.1), np.zeros(10))
+    found = link(calibration(np.ones(10), b - 0.7, cov, model="rasch"), anchor_set(np.ones(10), b, cov), method=method)
+    assert (found.slope, found.slope_se) == (1.0, 0.0)
+    assert found.intercept == pytest.approx(0.7, abs=1e-6)
+    # ten anchors with variance 0.01 on each side: 0.02/10 (a weighted curve's weights are not quite equal: 2 %)
+    assert found.intercept_se == pytest.approx(np.sqrt(0.002), rel=0.02)
+    assert found.q_df == 9
+
+
+def test_one_common_slope_does_not_testify_for_single_anchors() -> None:
+    k, b = 10, np.linspace(-2, 2, 10)
+    blocks = covariance(np.full(k, 0.05), np.full(k, 0.1), np.zeros(k))
+    a = np.full(k, 1.1)
+    found = link(calibration(a * SLOPE, (b - INTERCEPT) / SLOPE, blocks, model="1pl"), anchor_set(a, b, blocks))
+    assert (found.slope, found.intercept) == pytest.approx((SLOPE, INTERCEPT), abs=1e-6)
+    assert found.q_df == k - 2
+
+
+def test_the_order_of_items_is_irrelevant() -> None:
+    new, anchors = month(np.random.default_rng(5))
+    order = np.random.default_rng(6).permutation(new.n_items)
+    one, other = link(new, anchors), link(new.select(order), anchors)
+    assert one.as_constants() == other.as_constants()
+
+
+# --- errors of the constants and the test of agreement -----------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("n_new", "n_old"), [(1000, 1000), (3000, 400)])
+def test_standard_errors_are_the_spread_over_simulated_months(method: Method, n_new: int, n_old: int) -> None:
+    rng = np.random.default_rng(11)
+    n = 250
+    found = [
+        link(*month(rng, k=20, n_new=n_new, n_old=n_old), method=method, rules=Rules(min_anchor_share=0), purify=False)
+        for _ in range(n)
+    ]
+    for name, truth in (("slope", SLOPE), ("intercept", INTERCEPT)):
+        values = np.array([getattr(f, name) for f in found])
+        stated = np.mean([getattr(f, f"{name}_se") for f in found])
+        # an SD over 250 months has a relative standard error of 1/√500 = 4.5 %; three of them
+        assert values.std() == pytest.approx(stated, rel=0.14)
+        # bias below a third of a standard error, tested with 3 standard errors of the mean on top
+        assert abs(values.mean() - truth) < stated * (0.33 + 3 / np.sqrt(n))
+
+
+def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error() -> None:
+    rng = np.random.default_rng(3)
+    k, common_sd, n = 20, 0.08, 300
+    shared_error = np.zeros((2 * k, 2 * k))
+    shared_error[1::2, 1::2] = common_sd**2
+    intercepts, stated, blind, p_values = [], [], [], []
+    for _ in range(n):
+        new, anchors = month(rng, k=k)
+        joint = np.zeros((2 * k, 2 * k))
+        for j, block in enumerate(new.cov_ab):
+            joint[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = block
+        joint += shared_error
+        b = new.b + rng.normal(0, common_sd)
+        blocks = np.stack([joint[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] for j in range(k)])
+        with_joint = link(calibration(new.a, b, blocks, joint_ab=joint), anchors, purify=False)
+        intercepts.append(with_joint.intercept)
+        stated.append(with_joint.intercept_se)
+        p_values.append(with_joint.q_p)
+        blind.append(link(calibration(new.a, b, blocks), anchors, purify=False).intercept_se)
+    # 300 months: an SD is good to 4 %, three of which are 12 %
+    assert np.std(intercepts) == pytest.approx(np.mean(stated), rel=0.12)
+    assert np.mean(blind) < 0.5 * np.mean(stated)
+    # the common error moves all anchors together, which is no disagreement: p is uniform, its mean 0.5 ± 3·0.29/√300
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.05)
+
+
+def test_q_is_chi_square_when_only_errors_move_the_anchors() -> None:
+    rng = np.random.default_rng(8)
+    found = [link(*month(rng), purify=False) for _ in range(400)]
+    q = np.array([f.q for f in found])
+    df = found[0].q_df
+    assert df == 58
+    # mean df and variance 2·df of a χ², three standard errors of 400 draws, and 3 % below for the curvature of ln a
+    assert 0.97 * df - 3 * np.sqrt(2 * df / 400) < q.mean() < df + 3 * np.sqrt(2 * df / 400)
+    assert q.var() == pytest.approx(2 * df, rel=0.25)
+    # false alarms 1 %: 4 of 400 expected, P(> 11) < 0.002
+    assert sum(not f.agrees(ALPHA) for f in found) <= 11
+
+
+def test_q_is_the_same_whatever_the_method() -> None:
+    new, anchors = month(np.random.default_rng(2))
+    q = [link(new, anchors, method=method, purify=False).q for method in METHODS]
+    # equal up to the second order in the difference of the constants
+    assert q == pytest.approx([q[0]] * 4, rel=0.02)
+
+
+@pytest.mark.parametrize("k", [7, 10, 30])
+def test_sound_months_pass_and_keep_nearly_all_anchors(k: int) -> None:
+    found = months(250, seed=k, k=k)
+    red = sum(not linked or not f.agrees(ALPHA) for linked, f in found)
+    # one red month in a hundred by design: 2.5 expected, P(> 9) < 0.0005
+    assert red <= 9
+    assert np.mean([len(f.anchors_dropped) for _, f in found]) < 0.02 * k
+
+
+# --- anchors that moved ------------------------------------------------------------------------------------------
+
+
+def test_twelve_of_thirty_anchors_moved_together_do_not_pass() -> None:
+    passed = [f for linked, f in months(150, seed=4, moved=12, shift=0.6) if linked and f.agrees(ALPHA)]
+    # one simulated month in 600 passes, and this seed has it: purification found nine of the twelve, which leaves
+    # exactly 70 %, and the other three are within their errors. Such a month is off by 2 standard errors, not by 0.25.
+    assert len(passed) <= 1
+    assert all(abs(f.intercept - INTERCEPT) < 0.1 for f in passed)
+
+
+def test_anchors_moved_in_all_directions_do_not_agree() -> None:
+    new, anchors = month(np.random.default_rng(4))
+    b = new.b + np.random.default_rng(5).choice([-0.8, 0.8], new.n_items)
+    assert not link(calibration(new.a, b, new.cov_ab), anchors).agrees(ALPHA)
+
+
+def test_one_moved_anchor_of_thirty_is_dropped_and_the_rest_agree() -> None:
+    found = months(100, seed=6, moved=1, shift=0.8)
+    assert all("item00" in f.anchors_dropped for _, f in found)
+    assert "Its b differs by" in found[0][1].anchors_dropped["item00"]
+    assert sum(linked and f.agrees(ALPHA) for linked, f in found) >= 95  # 1 % red by design: P(> 5 of 100) < 0.001
+    # the constants are as good as without it
+    assert np.mean([f.intercept for _, f in found]) == pytest.approx(INTERCEPT, abs=0.01)
+
+
+def test_an_anchor_that_became_steeper_is_dropped_for_its_slope() -> None:
+    new, anchors = month(np.random.default_rng(9))
+    a = new.a.copy()
+    a[4] *= 2.5
+    found = link(calibration(a, new.b, new.cov_ab), anchors)
+    assert "Its ln a differs by" in found.anchors_dropped["item04"]
+
+
+def test_too_few_anchors_left_is_an_error_that_keeps_what_was_tried() -> None:
+    new, anchors = exact(k=10)
+    b = new.b.copy()
+    b[:4] += [2.0, -2.5, 3.0, -3.5]
+    with pytest.raises(LinkingError, match="6 of these can be used; needed are 5 and 70%") as caught:
+        link(calibration(new.a, b, new.cov_ab), anchors)
+    message = str(caught.value)
+    assert "math" in message
+    assert "item00: Its b differs" in message
+    assert "replace the anchors" in message
+    assert "new origin" in message
+    tried = caught.value.linking
+    assert tried is not None
+    assert set(tried.anchors_dropped) == {"item00", "item01", "item02", "item03"}
+    assert (tried.slope, tried.intercept) == pytest.approx((SLOPE, INTERCEPT), abs=1e-6)
+    assert tried.share_kept == pytest.approx(0.6)
+
+
+def test_no_anchors_in_the_window_is_an_error_without_constants() -> None:
+    new, anchors = exact()
+    stranger = replace(new, item_ids=tuple(f"other{j}" for j in range(new.n_items)))
+    with pytest.raises(LinkingError, match="0 have ≥ 200 responses") as caught:
+        link(stranger, anchors)
+    assert caught.value.linking is None
+
+
+def test_anchors_that_cannot_be_used_are_left_out_with_the_reason() -> None:
+    new, anchors = exact(k=20)
+    a, n, cov = new.a.copy(), new.n.copy(), new.cov.copy()
+    a[0] = -0.4
+    n[1] = 199
+    cov[2] = np.nan
+    flags = list(new.flags)
+    flags[3] = (Flag.AT_BOUND,)
+    flags[0] = (Flag.NEGATIVE_DISCRIMINATION,)
+    old_a = anchors.a.copy()
+    old_a[4] = -1.0
+    fit = replace(new, a=a, n=n, cov=cov, flags=tuple(flags)).select(np.arange(20) != 5)
+    found = link(fit, replace(anchors, a=old_a))
+    assert {item: why.split(":")[0] for item, why in found.anchors_dropped.items()} == {
+        "item00": "Its discrimination in this fit is -0.400, not above 0",
+        "item01": "It has 199 responses in this window, 200 are needed.",
+        "item02": "This fit gave it no standard errors.",
+        "item03": "This fit could not estimate it",
+        "item04": "Its discrimination in the anchor set is -1.000, not above 0.",
+        "item05": "It is not among the items of this fit.",
+    }
+    # of 18 with enough responses 14 are kept; the one with 199 and the absent one do not count
+    assert found.share_kept == pytest.approx(14 / 18)
+    assert any("78%" in warning for warning in found.warnings)
+
+
+# --- warnings and records ----------------------------------------------------------------------------------------
+
+
+def test_assumed_errors_of_the_bank_are_said() -> None:
+    new, anchors = exact(assumed=True)
+    assert "12 anchors have no errors in the bank" in link(new, anchors).warnings[0]
+    assert link(*exact()).warnings == ()
+
+
+def test_anchors_that_do_not_cover_the_bank_are_warned_of() -> None:
+    new, anchors = exact(k=12)
+    inside = np.linspace(anchors.b.min(), anchors.b.max(), 50)
+    assert link(new, anchors, bank_b=inside, bank_topics=["algebra", None, "geometry"]).warnings == ()
+    wide = link(new, anchors, bank_b=np.linspace(-5, 5, 50), bank_topics=["algebra"] * 18 + ["sets", "sets", "logic"])
+    assert "middle 80 % of the bank lie from -4.00 to 4.00" in wide.warnings[0]
+    # sets are 2 of 21 items, logic 1 of 21: both below a tenth
+    assert len(wide.warnings) == 1
+    topics = link(new, anchors, bank_topics=["algebra"] * 8 + ["sets"]).warnings
+    assert topics == ("no anchor used from these topics, each a tenth of the bank or more: sets",)
+
+
+def test_constants_are_stored_as_plain_json_under_the_documents_names() -> None:
+    stored = link(*month(np.random.default_rng(1))).as_constants()
+    assert set(stored) == {
+        "slope", "intercept", "slope_se", "intercept_se", "method", "rmse", "anchors_used", "anchors_dropped",
+        "anchor_set", "q", "q_df", "q_p", "share_kept", "warnings",
+    }  # fmt: skip
+    assert json.loads(json.dumps(stored, allow_nan=False)) == stored
+
+
+def test_an_unknown_method_is_refused_by_name() -> None:
+    with pytest.raises(PsychometricsError, match="'equipercentile'; the methods are stocking-lord"):
+        link(*exact(), method="equipercentile")
+
+
+def test_the_hash_of_an_anchor_set_changes_with_any_value_and_not_with_the_order() -> None:
+    _, anchors = exact()
+    order = np.random.default_rng(0).permutation(12)
+    shuffled = AnchorSet(
+        anchors.scale_id, anchors.version, tuple(anchors.item_ids[j] for j in order),
+        *(getattr(anchors, name)[order] for name in ("a", "b", "c", "a_se", "b_se", "cov_ab")),
+        tuple(anchors.topics[j] for j in order), anchors.errors_assumed[order],
+    )  # fmt: skip
+    assert shuffled.hash == anchors.hash
+    assert replace(anchors, b=anchors.b + np.eye(12)[3] * 1e-9).hash != anchors.hash
+    assert replace(anchors, topics=(None, *anchors.topics[1:])).hash != anchors.hash
+    assert replace(anchors, version="4").hash != anchors.hash
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "message"),
+    [
+        ("a", np.nan, "a is not a number: item01"),
+        ("b_se", 0.0, "a standard error is not above 0.*item01"),
+        ("cov_ab", 1.0, "cov_ab. is not below"),
+        ("c", 1.0, r"c is outside \[0, 1\)"),
+    ],
+)
+def test_an_anchor_set_with_impossible_numbers_names_the_item(column: str, value: float, message: str) -> None:
+    _, anchors = exact()
+    bad = getattr(anchors, column).copy()
+    bad[1] = value
+    with pytest.raises(PsychometricsError, match=message):
+        replace(anchors, **{column: bad})
+
+
+def test_assumed_errors_are_those_of_five_hundred_learners() -> None:
+    a, b, c = 1.3, 0.6, 0.15
+    theta = np.random.default_rng(0).standard_normal(400_000)
+    s = 1 / (1 + np.exp(-a * (theta - b)))
+    p = c + (1 - c) * s
+    score = (1 - c) * s * (1 - s) * np.stack([theta - b, np.full_like(theta, -a)]) / np.sqrt(p * (1 - p))
+    expected = np.linalg.inv(500 * (score @ score.T) / theta.size)
+    a_se, b_se, cov_ab = assumed_errors([a], [b], [c])
+    # 400 000 draws: relative error of a mean square about 0.3 %
+    assert (a_se[0] ** 2, b_se[0] ** 2) == pytest.approx((expected[0, 0], expected[1, 1]), rel=0.01)
+    assert cov_ab[0] == pytest.approx(expected[0, 1], rel=0.03)
+
+
+# --- transformation ----------------------------------------------------------------------------------------------
+
+
+def test_a_transformed_fit_gives_every_learner_the_same_probability() -> None:
+    new, anchors = month(np.random.default_rng(1))
+    found = link(new, anchors)
+    moved = transform(new, found)
+    theta = np.linspace(-3, 3, 7)
+    before = new.a[:, None] * theta + new.d[:, None]
+    after = moved.a[:, None] * (found.slope * theta + found.intercept) + moved.d[:, None]
+    assert after == pytest.approx(before, abs=1e-12)
+    assert moved.b == pytest.approx(found.slope * new.b + found.intercept)
+    assert (moved.latent_mean, moved.latent_sd) == (found.intercept, found.slope)
+
+
+def test_transformed_covariances_hold_the_items_and_the_constants_errors() -> None:
+    new, anchors = month(np.random.default_rng(1), k=8, n_new=20_000, n_old=20_000)
+    joint = np.zeros((16, 16))
+    for j in range(8):
+        joint[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = new.cov[j]
+    new = replace(new, joint_cov=joint)
+    found = link(new, anchors, purify=False)
+    moved = transform(new, found)
+    rng = np.random.default_rng(2)
+    n = 40_000
+    items = rng.multivariate_normal(np.stack([new.a, new.d], 1).ravel(), joint, n).reshape(n, 8, 2)
+    constants = rng.multivariate_normal([found.slope, found.intercept], found.cov, n)
+    a = items[:, :, 0] / constants[:, :1]
+    d = items[:, :, 1] - a * constants[:, 1:]
+    drawn = np.cov(np.stack([a, d], 2).reshape(n, 16).T)
+    scale = np.sqrt(np.diag(drawn))
+    # a covariance of 40 000 draws is good to 1/√n = 0.5 % of the product of SDs; three of them and some curvature
+    assert np.abs(moved.joint_cov - drawn) / np.outer(scale, scale) == pytest.approx(0, abs=0.02)
+    for j in range(8):
+        assert moved.cov[j] == pytest.approx(moved.joint_cov[2 * j : 2 * j + 2, 2 * j : 2 * j + 2])
+
+
+def test_items_without_parameters_stay_without_after_linking() -> None:
+    new, anchors = exact()
+    a, d, cov = new.a.copy(), new.d.copy(), new.cov.copy()
+    a[0] = d[0] = cov[0] = np.nan
+    flags = ((Flag.ALL_CORRECT,), *new.flags[1:])
+    fit = replace(new, a=a, d=d, cov=cov, flags=flags)
+    moved = transform(fit, link(fit, anchors))
+    assert moved.estimated.tolist() == [False] + [True] * 11
+    assert np.isfinite(moved.cov[1:]).all()
