@@ -1,0 +1,419 @@
+"""Running Dagster: the environment it needs, an instance for this process, and the stack of three servers.
+
+What belongs here: the code server, the daemon and the webserver as children of one `irt` process. What
+does not: what they serve (`definitions`), and services that systemd or Kubernetes start by themselves.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+import sqlalchemy as sa
+from dagster import DagsterInstance
+from dagster._grpc.client import DagsterGrpcClient
+from pydantic import SecretStr
+
+from resources.database import Database, advisory_lock
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+
+LOG = logging.getLogger("irt.stack")
+CONFIGURATION = Path(__file__).parent / "dagster.yaml"
+WORKSPACE = Path(__file__).parent / "workspace.yaml"
+SCHEMA = "dagster"
+"""Dagster's tables have a schema of their own: both they and ours keep an `alembic_version`."""
+LONGEST_SOCKET_PATH = 100
+"""The kernel's limit is 107 bytes."""
+START_TIMEOUT_S = 180.0
+STOP_TIMEOUT_S = 15.0
+LONGEST_PAUSE_S = 60.0
+"""Between restarts of a server that keeps dying."""
+HEALTHY_AFTER_S = 10.0
+"""A server that lived as long died of something new, and starts again at once."""
+
+
+class StackError(RuntimeError):
+    """The servers could not be started. The message says which, why, and the way out."""
+
+
+def instance_environment(settings: Settings, database: Database) -> dict[str, str]:
+    """What Dagster's processes need in their environment; makes DAGSTER_HOME and starts the database.
+
+    The settings travel along, so that every child sees the same ones as this process.
+    """
+    return {**_as_environment(settings), **_own_environment(settings, database)}
+
+
+def _own_environment(settings: Settings, database: Database) -> dict[str, str]:
+    home = settings.irt_home / "dagster"
+    folders = {"IRT_DAGSTER_STORAGE": home / "storage", "IRT_DAGSTER_COMPUTE_LOGS": home / "compute_logs"}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    _refresh(CONFIGURATION, home / "dagster.yaml")
+    return {
+        **{name: str(folder) for name, folder in folders.items()},
+        "DAGSTER_HOME": str(home),
+        "IRT_DAGSTER_DATABASE_URL": _in_schema(database.dagster_url),
+        "IRT_CODE_SERVER_SOCKET": str(_socket_path(home)),
+    }
+
+
+@contextmanager
+def dagster_instance(settings: Settings, database: Database) -> Iterator[DagsterInstance]:
+    """The instance the servers use, for runs inside this process. Creates Dagster's tables at first use."""
+    environment = _own_environment(settings, database)
+    before = dict(os.environ)
+    os.environ.update(environment)
+    try:
+        with database.connect() as one_at_a_time:
+            advisory_lock(one_at_a_time, "dagster's tables")
+            with database.connect() as connection:
+                connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+            instance = DagsterInstance.from_config(environment["DAGSTER_HOME"])
+        with instance:
+            yield instance
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@dataclass
+class _Child:
+    """One server: how it is started, and how often it had to be."""
+
+    name: str
+    arguments: list[str]
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    pause: float = 0.0
+    restart_at: float = 0.0
+
+
+@dataclass
+class Stack:
+    """Code server, daemon and webserver. They stop with this process, even if it is killed.
+
+    Each is the leader of its own process group and writes to `IRT_HOME/logs`. A run worker belongs to
+    the code server's group: it outlives a code server that dies, and is stopped with the stack.
+    `code_location` is the module that is served; it has an attribute `defs`.
+    """
+
+    settings: Settings
+    database: Database
+    port: int | None = None
+    code_location: str = "irt_assets.definitions"
+    _children: dict[str, _Child] = field(default_factory=dict, init=False)
+    _started: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
+    _environment: dict[str, str] = field(default_factory=dict, init=False)
+    _lock: TextIO | None = field(default=None, init=False)
+
+    def __enter__(self) -> Stack:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def address(self) -> str:
+        """Where the UI answers."""
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def logs(self) -> Path:
+        return self.settings.irt_home / "logs"
+
+    def start(self) -> None:
+        """Start the servers and return when the UI answers and the assets are loaded.
+
+        Raises StackError where another stack uses the same IRT_HOME, the port is taken, a server dies
+        or the code location does not load.
+        """
+        self._lock = self._claim()
+        try:
+            self.port = self._free_port()
+            with dagster_instance(self.settings, self.database):
+                self._environment = {**os.environ, **instance_environment(self.settings, self.database)}
+            self._lock.truncate(0)
+            self._lock.write(f"{self.address}, pid {os.getpid()}")
+            self._lock.flush()
+            self._start_children()
+        except BaseException:
+            self.stop()
+            raise
+
+    def wait(self) -> None:
+        """Until interrupted. A server that dies is started again, with growing pauses, and a warning says so."""
+        while True:
+            self.supervise()
+            time.sleep(0.5)
+
+    def supervise(self) -> None:
+        """One look at the servers: what died is started again, now or when its pause is over."""
+        self._keep_database()
+        now = time.monotonic()
+        for child in self._children.values():
+            if child.process is not None and child.process.poll() is not None:
+                lived = now - child.started
+                child.pause = 0.0 if lived > HEALTHY_AFTER_S else min(LONGEST_PAUSE_S, 2 * child.pause + 1)
+                child.restart_at = now + child.pause
+                LOG.warning(
+                    "The %s ended (%s) after %.0f s; starting it again in %.0f s. Its log: %s",
+                    child.name, _ending(child.process.returncode), lived, child.pause, self._log_path(child),
+                )  # fmt: skip
+                child.process = None
+            if child.process is None and now >= child.restart_at:
+                self._spawn(child)
+
+    def stop(self) -> None:
+        """Interrupt the servers and running workers, wait, then kill what is left."""
+        for signal_number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+            deadline = time.monotonic() + STOP_TIMEOUT_S
+            for process in self._started:
+                _signal_group(process, signal_number)
+            while any(_group_lives(process) for process in self._started) and time.monotonic() < deadline:
+                time.sleep(0.05)
+        self._started.clear()
+        self._children.clear()
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def graphql(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
+        """The `data` of a query to the webserver. Raises StackError for errors in the query itself."""
+        body = json.dumps({"query": query, "variables": variables or {}}).encode()
+        request = urllib.request.Request(  # noqa: S310 - the address is ours
+            f"{self.address}/graphql", body, {"Content-Type": "application/json"}
+        )
+        try:
+            with urllib.request.urlopen(request, timeout=30) as response:  # noqa: S310
+                answer = json.load(response)
+        except urllib.error.HTTPError as error:
+            answer = json.load(error)
+        if "errors" in answer:
+            raise StackError(f"The webserver could not answer: {answer['errors'][0]['message']}")
+        data: dict[str, Any] = answer["data"]
+        return data
+
+    def process_id(self, name: str) -> int:
+        """Of `code server`, `daemon` or `webserver`; it leads the process group of that name."""
+        process = self._children[name].process
+        if process is None:
+            raise StackError(f"the {name} is not running")
+        return process.pid
+
+    def _keep_database(self) -> None:
+        if self.settings.database_url is not None:
+            return
+        server = EmbeddedPostgres(self.settings.irt_home / "postgres")
+        if server.status().state != "running":
+            LOG.warning("The embedded PostgreSQL ended; starting it again. Its log: %s", server.log)
+            server.start()
+
+    def _claim(self) -> TextIO:
+        """The lock of this IRT_HOME, which the kernel releases however this process ends."""
+        path = self.settings.irt_home / "dagster" / "stack.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            where = lock.read().strip() or "starting"
+            lock.close()
+            raise StackError(
+                f"Dagster already runs for {self.settings.irt_home} ({where}). Use that one, stop it, or set IRT_HOME."
+            ) from None
+        return lock
+
+    def _free_port(self) -> int:
+        wanted = self.port
+        if wanted is None and "irt_ui_port" in self.settings.model_fields_set:
+            wanted = self.settings.irt_ui_port
+        if wanted is not None:
+            if not _is_free(wanted):
+                raise StackError(f"Port {wanted} is taken by another program. Set IRT_UI_PORT to a free one.")
+            return wanted
+        for port in range(self.settings.irt_ui_port, self.settings.irt_ui_port + 100):
+            if _is_free(port):
+                return port
+        raise StackError(f"No port from {self.settings.irt_ui_port} on is free. Set IRT_UI_PORT.")
+
+    def _start_children(self) -> None:
+        python = [sys.executable, "-m"]
+        workspace = ["-w", str(WORKSPACE)]
+        socket_path = self._environment["IRT_CODE_SERVER_SOCKET"]
+        location = ["-m", self.code_location, "-a", "defs", "--empty-working-directory", "--lazy-load-user-code"]
+        commands = {
+            "code server": [*python, "dagster", "api", "grpc", "-s", socket_path, *location],
+            "daemon": [*python, "dagster._daemon", "run", *workspace],
+            "webserver": [*python, "dagster_webserver", "-h", "127.0.0.1", "-p", str(self.port), *workspace],
+        }
+        deadline = time.monotonic() + START_TIMEOUT_S
+        for name, arguments in commands.items():
+            self._children[name] = _Child(name, arguments)
+            self._spawn(self._children[name])
+            if name == "code server":  # else the others load the location when it does not answer yet
+                self._until(deadline, lambda: _answers(socket_path))
+        self._until(deadline, self._loaded)
+
+    def _until(self, deadline: float, condition: Callable[[], bool]) -> None:
+        while not condition():
+            for child in self._children.values():
+                if child.process is not None and child.process.poll() is not None:
+                    raise StackError(
+                        f"The {child.name} did not start ({_ending(child.process.returncode)}). "
+                        f"The end of {self._log_path(child)}:\n{_tail(self._log_path(child))}"
+                    )
+            if time.monotonic() > deadline:
+                raise StackError(f"Dagster was not ready after {START_TIMEOUT_S:.0f} s. Its logs are in {self.logs}.")
+            time.sleep(0.1)
+
+    def _loaded(self) -> bool:
+        """Whether the UI answers with the assets. Raises StackError with the text of a load error."""
+        query = """{ version workspaceOrError { ... on Workspace { locationEntries {
+            loadStatus locationOrLoadError { __typename
+                ... on PythonError { message errorChain { error { message stack } } } } } } } }"""
+        try:
+            entries = self.graphql(query)["workspaceOrError"]["locationEntries"]
+        except (urllib.error.URLError, ConnectionError, TimeoutError):
+            return False
+        for entry in entries:
+            result = entry["locationOrLoadError"]
+            if result and result["__typename"] == "PythonError":
+                cause = ([{"error": result}] + result["errorChain"])[-1]["error"]
+                trace = "".join(cause.get("stack", []))
+                raise StackError(f"The assets do not load: {result['message']}\n{cause['message']}\n{trace}")
+        return bool(entries) and all(entry["loadStatus"] == "LOADED" for entry in entries)
+
+    def _spawn(self, child: _Child) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        with self._log_path(child).open("ab") as log:
+            child.process = subprocess.Popen(
+                child.arguments,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent,
+            )
+        child.started = time.monotonic()
+        # A dead code server's group lives on while a run worker of it does.
+        self._started = [*filter(_group_lives, self._started), child.process]
+
+    def _log_path(self, child: _Child) -> Path:
+        return self.logs / f"{child.name.replace(' ', '_')}.log"
+
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def _end_with_parent() -> None:
+    """In the child, before it becomes a server: killed with its parent, and stoppable.
+
+    Processes started in the background may inherit ignored INT and TERM.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _refresh(source: Path, copy: Path) -> None:
+    if not copy.exists() or copy.read_bytes() != source.read_bytes():
+        fresh = copy.with_name(f"{copy.name}.{os.getpid()}")
+        shutil.copyfile(source, fresh)
+        fresh.replace(copy)
+
+
+def _as_environment(settings: Settings) -> dict[str, str]:
+    """Settings as variables. An unset DATABASE_URL is an empty one, so that a child does not find another."""
+    values = {}
+    for name in settings.model_fields_set | {"irt_home", "database_url"}:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        values[name.upper()] = "" if value is None else str(value)
+    return values
+
+
+def _in_schema(url: str) -> str:
+    parsed = sa.make_url(url)
+    options = " ".join([*filter(None, [parsed.query.get("options")]), f"-csearch_path={SCHEMA}"])  # type: ignore[list-item]
+    return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)
+
+
+def _socket_path(home: Path) -> Path:
+    path = home / "code-server.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"irt-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise StackError(f"{folder} belongs to someone else. Set IRT_HOME to a shorter path than {home}.")
+    return folder / "code-server.sock"
+
+
+def _answers(socket_path: str) -> bool:
+    try:
+        DagsterGrpcClient(socket=socket_path, host="localhost").ping("")
+    except Exception:  # noqa: BLE001 - any failure means: not yet
+        return False
+    return True
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _signal_group(process: subprocess.Popen[bytes], signal_number: int) -> None:
+    try:
+        os.killpg(process.pid, signal_number)
+    except ProcessLookupError:
+        return
+
+
+def _group_lives(process: subprocess.Popen[bytes]) -> bool:
+    process.poll()
+    try:
+        os.killpg(process.pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+
+
+def _tail(path: Path, lines: int = 20) -> str:
+    return "\n".join(path.read_text(errors="replace").splitlines()[-lines:])

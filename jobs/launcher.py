@@ -1,0 +1,110 @@
+"""The run launcher: starts run workers through the code server and notices when one is gone.
+
+What belongs here: who a run's worker is, whether it lives, how it is stopped. What does not: how often
+the daemon asks and what it does with the answer (`run_monitoring` in dagster.yaml).
+
+Dagster's own launcher leaves a run "started" for ever when its worker and the code server that would
+have reported it die together. Here a worker is known by host, process id and start time, so that neither
+a reused process id nor another machine's processes are mistaken for it. Start times are counted from
+boot, because the wall clock may be set while a run is going on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+from typing import Any
+
+import psutil
+from dagster import DagsterEventType, DagsterRun
+from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
+
+WORKER_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_worker"
+"""Run tag, hidden in the UI: JSON with `host` and, once it was seen alive, `pid` and `started`."""
+
+START_TOLERANCE_S = 1.0
+"""Both boot time and process start are rounded by the kernel (to 1 s and to 0.01 s)."""
+
+
+def process_start(pid: int) -> float | None:
+    """Seconds from boot to the start of a living process; None where there is none, or only a zombie."""
+    try:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return None
+        return process.create_time() - psutil.boot_time()
+    except psutil.NoSuchProcess:
+        return None
+
+
+def own_worker_tags() -> dict[str, str]:
+    """Tags for a run that this very process executes, so that its death is noticed like any other's."""
+    pid = os.getpid()
+    return {WORKER_TAG: json.dumps({"host": socket.gethostname(), "pid": pid, "started": process_start(pid)})}
+
+
+class HealthCheckedRunLauncher(DefaultRunLauncher):
+    """Dagster's default launcher, and a worker that was killed fails its run within one monitoring poll."""
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        host = {WORKER_TAG: json.dumps({"host": socket.gethostname()})}
+        self._instance.add_run_tags(context.dagster_run.run_id, host)
+        super().launch_run(context)
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """FAILED where the worker is known to be gone, else RUNNING: the daemon fails a run on anything else.
+
+        A worker on another host cannot be seen from here, so its run is left to `max_runtime_seconds`.
+        """
+        worker = self._worker(run)
+        if worker.get("host") != socket.gethostname():
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"worker on {worker.get('host')}: not seen from here")
+        if _alive(worker):
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(
+            WorkerStatus.FAILED,
+            f"the run worker (pid {worker.get('pid')}) died without a word: killed, or out of memory",
+        )
+
+    def terminate(self, run_id: str) -> bool:
+        """Ask the code server to stop the run; a worker that outlived its code server is asked directly."""
+        if super().terminate(run_id):
+            return True
+        run = self._instance.get_run_by_id(run_id)
+        worker = self._worker(run) if run else {}
+        if worker.get("host") != socket.gethostname() or not _alive(worker):
+            return False
+        os.kill(worker["pid"], signal.SIGINT)
+        return True
+
+    def _worker(self, run: DagsterRun) -> dict[str, Any]:
+        """The worker on record; one of this host is put on record when it is first seen."""
+        worker: dict[str, Any] = json.loads(run.tags.get(WORKER_TAG, "{}"))
+        if worker.get("host") != socket.gethostname() or "pid" in worker:
+            return worker
+        for event in self._instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
+            pid = event.get_dagster_event().engine_event_data.metadata.get("pid")
+            if pid is None:
+                continue
+            worker["pid"] = int(str(pid.value))
+            worker["started"] = process_start(worker["pid"])
+            first_word = event.timestamp - psutil.boot_time()
+            if worker["started"] is not None and worker["started"] > first_word + START_TOLERANCE_S:
+                worker["started"] = None  # a later process was given the worker's id
+            self._instance.add_run_tags(run.run_id, {WORKER_TAG: json.dumps(worker)})
+            break
+        return worker
+
+
+def _alive(worker: dict[str, Any]) -> bool:
+    if worker.get("started") is None:
+        return False
+    started = process_start(worker["pid"])
+    return started is not None and abs(started - worker["started"]) < START_TOLERANCE_S

@@ -1,0 +1,203 @@
+"""A running stack, driven as an analyst's browser drives it, and looked at from below.
+
+What belongs here: launching runs and backfills over GraphQL, waiting, finding and killing processes. What
+does not: what a test expects.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import psutil
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus
+
+from irt_assets.stack import Stack, StackError, dagster_instance
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+
+ROOT = Path(__file__).resolve().parents[2]
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "irt_assets"}
+FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+T = TypeVar("T")
+
+
+def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.05) -> T:
+    """The first true answer of `probe`; TimeoutError names `what` otherwise."""
+    deadline = time.monotonic() + timeout
+    while True:
+        answer = probe()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what}: not within {timeout:.0f} s")
+        time.sleep(pause)
+
+
+@dataclass
+class Harness:
+    """A stack that supervises itself, and the instance behind it."""
+
+    settings: Settings
+    database: Database
+    stack: Stack
+    instance: DagsterInstance
+
+    # -- as the UI does ---------------------------------------------------------------------------
+    def launch(self, job: str, month: str, assets: Sequence[str] = (), **tags: str) -> str:
+        """Queue one run of a month; its id."""
+        selection = [{"path": [name]} for name in assets] or None
+        answer = self.stack.graphql(
+            """mutation ($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) { __typename
+               ... on LaunchRunSuccess { run { runId } } ... on Error { message }
+               ... on RunConfigValidationInvalid { errors { message } } } }""",
+            {
+                "p": {
+                    "selector": {**REPOSITORY, "jobName": job, "assetSelection": selection},
+                    "runConfigData": "{}",
+                    "executionMetadata": {"tags": _pairs({"dagster/partition": month, **tags})},
+                }
+            },
+        )["launchPipelineExecution"]
+        assert answer["__typename"] == "LaunchRunSuccess", answer
+        return answer["run"]["runId"]
+
+    def launch_when_up(self, job: str, month: str, assets: Sequence[str] = (), **tags: str) -> str:
+        """Launch as soon as the servers are there again."""
+
+        def attempt() -> str | None:
+            try:
+                return self.launch(job, month, assets, **tags)
+            except (OSError, AssertionError, StackError):
+                return None
+
+        return wait_for("the servers to come back", attempt, 60, pause=0.5)
+
+    def backfill(self, assets: Sequence[str], months: Sequence[str]) -> str:
+        """Ask for a backfill; its id."""
+        answer = self.stack.graphql(
+            """mutation ($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) { __typename
+               ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }""",
+            {"p": {"assetSelection": [{"path": [name]} for name in assets], "partitionNames": list(months)}},
+        )["launchPartitionBackfill"]
+        assert answer["__typename"] == "LaunchBackfillSuccess", answer
+        return answer["backfillId"]
+
+    def backfill_status(self, backfill_id: str) -> str:
+        return self.stack.graphql(
+            "query ($id: String!) { partitionBackfillOrError(backfillId: $id) {"
+            " ... on PartitionBackfill { status } } }",
+            {"id": backfill_id},
+        )["partitionBackfillOrError"]["status"]
+
+    def terminate(self, run_id: str) -> str:
+        return self.stack.graphql(
+            "mutation ($id: String!) { terminateRun(runId: $id) { __typename } }", {"id": run_id}
+        )["terminateRun"]["__typename"]
+
+    # -- from below -------------------------------------------------------------------------------
+    def status(self, run_id: str) -> DagsterRunStatus:
+        run = self.instance.get_run_by_id(run_id)
+        assert run is not None, run_id
+        return run.status
+
+    def until(self, run_id: str, *statuses: DagsterRunStatus, timeout: float = 90.0) -> DagsterRunStatus:
+        """Wait for one of `statuses`; a run that finished otherwise is an error that shows its log."""
+
+        def probe() -> DagsterRunStatus | None:
+            status = self.status(run_id)
+            assert status in statuses or status not in FINISHED, f"{status.value}\n{self.log(run_id)}"
+            return status if status in statuses else None
+
+        try:
+            return wait_for(f"run {run_id} to be {statuses}", probe, timeout)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}; it is {self.status(run_id)}\n{self.log(run_id)}") from None
+
+    def finished(self, run_id: str, timeout: float = 90.0) -> DagsterRunStatus:
+        return self.until(run_id, *FINISHED, timeout=timeout)
+
+    def log(self, run_id: str, last: int = 15) -> str:
+        lines = []
+        for event in self.instance.all_logs(run_id)[-last:]:
+            data = event.dagster_event.event_specific_data if event.dagster_event else None
+            error = getattr(data, "error", None)
+            lines.append(event.user_message + (f"\n{error.to_string()}" if error else ""))
+        return "\n".join(lines)
+
+    def step_started(self, run_id: str, step: str, timeout: float = 90.0) -> None:
+        def probe() -> bool:
+            started = self.instance.all_logs(run_id, of_type=DagsterEventType.STEP_START)
+            return any(event.step_key == step for event in started)
+
+        wait_for(f"step {step} of run {run_id}", probe, timeout)
+
+    def worker(self, run_id: str) -> psutil.Process:
+        """The process that executes a run, as the run itself says."""
+
+        def probe() -> psutil.Process | None:
+            for event in self.instance.all_logs(run_id, of_type=DagsterEventType.ENGINE_EVENT):
+                pid = event.get_dagster_event().engine_event_data.metadata.get("pid")
+                if pid is not None:
+                    return psutil.Process(int(str(pid.value)))
+            return None
+
+        return wait_for(f"worker of run {run_id}", probe)
+
+    def kill(self, *victims: psutil.Process) -> float:
+        """SIGKILL all victims at once; the time it happened."""
+        for victim in victims:  # none may notice that another is gone
+            os.kill(victim.pid, signal.SIGSTOP)
+        for victim in victims:
+            os.kill(victim.pid, signal.SIGKILL)
+        return time.monotonic()
+
+    def server(self, name: str) -> psutil.Process:
+        return psutil.Process(self.stack.process_id(name))
+
+
+def _pairs(tags: dict[str, Any]) -> list[dict[str, str]]:
+    return [{"key": key, "value": str(value)} for key, value in tags.items()]
+
+
+@contextmanager
+def running_stack(settings: Settings, code_location: str) -> Iterator[Harness]:
+    """A stack on `settings`, supervised in a thread; everything is gone at the end, the database too."""
+    path = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = str(ROOT)
+    database = Database(settings)
+    ended = threading.Event()
+    try:
+        with (
+            Stack(settings, database, code_location=code_location) as stack,
+            dagster_instance(settings, database) as instance,
+        ):
+
+            def supervise() -> None:
+                while not ended.wait(0.5):
+                    stack.supervise()
+
+            # A thread that starts children must live as long as they: the kernel ends them with it.
+            supervisor = threading.Thread(target=supervise)
+            supervisor.start()
+            try:
+                yield Harness(settings, database, stack, instance)
+            finally:
+                ended.set()
+                stack.stop()
+                supervisor.join()
+    finally:
+        if path is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = path
+        if settings.database_url is None:
+            EmbeddedPostgres(settings.irt_home / "postgres").stop()

@@ -1,0 +1,148 @@
+"""Runs and their workers, on a graph of sleepers: no run stays "started" when its worker is gone."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from dagster import DagsterRunStatus
+
+from irt_assets.stack import Stack, StackError
+from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
+from resources.settings import Settings
+from tests.integration.stack_harness import ROOT, Harness, running_stack, wait_for
+
+TOY = "tests.integration.toy_location"
+SECONDS = {"seconds": "600"}
+FAILED_WITHIN_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    with running_stack(Settings(irt_home=tmp_path_factory.mktemp("home")), TOY) as harness:
+        yield harness
+
+
+@pytest.fixture(scope="module")
+def backfill(stack: Harness) -> str:
+    """Asked for early: the daemon looks at backfills every 30 s only."""
+    return stack.backfill(["sleeper", "dream"], ["2026-02", "2026-03", "2026-04"])
+
+
+def sleeping(stack: Harness, month: str) -> str:
+    run_id = stack.launch("toy_job", month, **SECONDS)
+    stack.step_started(run_id, "sleeper")
+    return run_id
+
+
+@pytest.mark.parametrize("victims", [("worker",), ("worker", "code server")])
+@pytest.mark.usefixtures("backfill")
+def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victims: tuple[str, ...]) -> None:
+    """Without the health check, a run whose worker and code server die together stays "started" for a day."""
+    run_id = sleeping(stack, "2026-01")
+    waiting = stack.launch("toy_job", "2026-02")
+    processes = [stack.worker(run_id) if name == "worker" else stack.server(name) for name in victims]
+    killed = stack.kill(*processes)
+    assert stack.finished(run_id) is DagsterRunStatus.FAILURE
+    failed_after = time.monotonic() - killed
+    assert stack.until(waiting, DagsterRunStatus.SUCCESS) is DagsterRunStatus.SUCCESS
+    print(f"{'+'.join(victims)}: failed after {failed_after:.1f} s, next ended {time.monotonic() - killed:.1f} s")
+    assert failed_after < FAILED_WITHIN_S
+
+
+def test_a_worker_outlives_its_code_server(stack: Harness) -> None:
+    run_id = stack.launch("toy_job", "2026-05", seconds="8")
+    stack.step_started(run_id, "sleeper")
+    stack.kill(stack.server("code server"))
+    assert stack.finished(run_id) is DagsterRunStatus.SUCCESS
+
+
+def test_a_worker_that_outlived_its_code_server_can_be_stopped(stack: Harness) -> None:
+    """The new code server does not know the run, so Dagster's launcher would only wait and lose the worker."""
+    run_id = sleeping(stack, "2026-05")
+    worker = stack.worker(run_id)
+    old = stack.kill(stack.server("code server"))
+    stack.finished(stack.launch_when_up("toy_job", "2026-06", ["dream"]))
+    stack.terminate(run_id)
+    assert stack.finished(run_id) in (DagsterRunStatus.CANCELED, DagsterRunStatus.FAILURE)
+    worker.wait(20)
+    assert time.monotonic() - old < FAILED_WITHIN_S
+
+
+def test_a_killed_webserver_and_a_killed_daemon_come_back(stack: Harness) -> None:
+    stack.kill(stack.server("webserver"), stack.server("daemon"))
+    assert stack.finished(stack.launch_when_up("toy_job", "2026-06")) is DagsterRunStatus.SUCCESS
+
+
+def test_two_runs_of_one_month_are_never_started_together(stack: Harness) -> None:
+    first = sleeping(stack, "2026-07")
+    second = stack.launch("toy_job", "2026-07")
+    time.sleep(5)
+    assert stack.status(second) is DagsterRunStatus.QUEUED
+    stack.terminate(first)
+    assert stack.finished(second) is DagsterRunStatus.SUCCESS
+
+
+def test_a_second_stack_on_the_same_home_is_refused_and_told_the_address(stack: Harness) -> None:
+    with pytest.raises(StackError, match=f"already runs.*{stack.stack.address}.*IRT_HOME"):
+        Stack(stack.settings, stack.database, code_location=TOY).start()
+
+
+def test_a_taken_port_is_refused_where_it_was_asked_for(tmp_path: Path, stack: Harness) -> None:
+    asked = Settings(irt_home=tmp_path, irt_ui_port=stack.stack.port or 0)
+    with pytest.raises(StackError, match="IRT_UI_PORT"):
+        Stack(asked, stack.database, code_location=TOY).start()
+
+
+def test_a_location_that_does_not_load_is_shown_with_its_error(tmp_path: Path, stack: Harness) -> None:
+    broken = Stack(Settings(irt_home=tmp_path), stack.database, code_location="tests.integration.nowhere")
+    with pytest.raises(StackError, match=r"No module named 'tests\.integration\.nowhere'"):
+        broken.start()
+
+
+def test_the_servers_die_with_the_process_that_started_them(tmp_path: Path, stack: Harness) -> None:
+    """SIGKILL of `irt` must not leave servers that hold the port and run schedules."""
+    script = f"""
+import json, time
+from irt_assets.stack import Stack
+from resources.database import Database
+from resources.settings import Settings
+settings = Settings(irt_home={str(tmp_path)!r}, database_url={stack.database.url!r})
+with Stack(settings, Database(settings), code_location={TOY!r}) as stack:
+    print(json.dumps([stack.process_id(name) for name in ("code server", "daemon", "webserver")]), flush=True)
+    stack.wait()
+"""
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, cwd=ROOT) as irt:
+        assert irt.stdout is not None
+        servers = json.loads(irt.stdout.readline())
+        assert all(process_start(pid) is not None for pid in servers)
+        irt.kill()
+    wait_for("the servers to be gone", lambda: all(process_start(pid) is None for pid in servers), 10)
+
+
+def test_a_worker_is_known_by_host_process_id_and_start(stack: Harness) -> None:
+    """A process id is used again, on this host and on others: alone it says nothing."""
+    run_id = stack.launch("toy_job", "2026-08")
+    stack.finished(run_id)
+    run = stack.instance.get_run_by_id(run_id)
+    assert run is not None
+
+    def health(**worker: object) -> str:
+        tags = {**run.tags, WORKER_TAG: json.dumps(worker)} if worker else run.tags
+        return stack.instance.run_launcher.check_run_worker_health(run.with_tags(tags)).status.value
+
+    wait_for("the worker to end", lambda: health() == "FAILED")
+    me = json.loads(own_worker_tags()[WORKER_TAG])
+    assert health(**me) == "RUNNING"
+    assert health(**{**me, "started": me["started"] - 60}) == "FAILED"
+    assert health(**{**me, "pid": 2**22 + 1}) == "FAILED"  # no kernel gives this one
+    assert health(host="elsewhere", pid=2**22 + 1, started=0.0) == "RUNNING"
+
+
+def test_a_backfill_of_three_months_ends_well(stack: Harness, backfill: str) -> None:
+    wait_for("the backfill", lambda: stack.backfill_status(backfill) == "COMPLETED_SUCCESS", 120)

@@ -1,0 +1,32 @@
+"""A code location of sleepers, for the tests of the launcher and the stack that need no real assets."""
+
+import time
+
+from dagster import (
+    AssetExecutionContext,
+    Definitions,
+    MonthlyPartitionsDefinition,
+    asset,
+    define_asset_job,
+    in_process_executor,
+)
+
+MONTHS = MonthlyPartitionsDefinition(start_date="2026-01", fmt="%Y-%m")
+
+
+@asset(partitions_def=MONTHS, pool="calibration", group_name="toy")
+def sleeper(context: AssetExecutionContext) -> None:
+    """Sleeps as long as its run's tag `seconds` says."""
+    time.sleep(float(context.run.tags.get("seconds", "0")))
+
+
+@asset(partitions_def=MONTHS, deps=[sleeper], group_name="toy")
+def dream() -> None:
+    """Follows the sleeper."""
+
+
+defs = Definitions(
+    assets=[sleeper, dream],
+    jobs=[define_asset_job("toy_job", selection="*", partitions_def=MONTHS)],
+    executor=in_process_executor,
+)
