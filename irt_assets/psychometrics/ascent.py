@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.psychometrics.marginal import Mask, Point, Problem, Structure
+from irt_assets.psychometrics.marginal import Mask, Point, Problem
 from irt_assets.psychometrics.models import Floats
 
 _MEMORY = 12
@@ -31,11 +31,6 @@ class Solution:
         x = self.point.x.copy()
         x[: len(slopes)] *= -1
         return replace(self, point=problem.evaluate(x))
-
-    def items_at_bound(self, structure: Structure) -> Mask:
-        """Shape (J,): items whose slope (or whose latent SD) stopped at a bound."""
-        full = structure.matrix @ self.at_bound.astype(float)
-        return (full[: structure.n_items] > 0) | (full[-1] > 0)
 
 
 def maximise(problem: Problem, x: Floats, tolerance: float, max_iterations: int) -> Solution:

@@ -55,8 +55,7 @@ def seen_sets(responses: Responses) -> SeenSets:
 
 def row_starts(responses: Responses) -> Ints:
     """Shape (n_persons + 1,): responses of person i are the rows start[i] … start[i + 1] − 1."""
-    counts = np.bincount(responses.person, minlength=responses.n_persons)
-    return np.concatenate(([0], np.cumsum(counts, dtype=np.int64)))
+    return np.searchsorted(responses.person, np.arange(responses.n_persons + 1, dtype=np.int32))
 
 
 @dataclass(frozen=True)

@@ -18,12 +18,14 @@ The likelihood is in `marginal`, the optimiser in `ascent`, the covariance in `s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.ascent import Solution, maximise
+from irt_assets.psychometrics.design import row_starts
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.marginal import Counts, Data, Problem, Structure
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Responses
@@ -35,6 +37,8 @@ MIN_PERSONS = 10
 """With fewer learners who answered two items or more, every estimate is an accident of a handful of answers."""
 MIN_ITEMS: dict[Model, int] = {"rasch": 2, "1pl": 2, "2pl": 3}
 """Below these a model has more parameters than the answers have frequencies, so it has no unique maximum."""
+RULING_SHARE = 0.1
+"""Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
 
 
 def fit_em(
@@ -83,7 +87,9 @@ def fit_em(
         if model == "rasch" and 4 * solution.point.sd > 6.0:
             limit = float(np.ceil(5 * solution.point.sd))
             problem = Problem(data, problem.structure, Grid.spanning(1 + round((nodes - 1) * limit / 6), limit), run)
-            solution = maximise(problem, solution.point.x, tolerance, max_iterations - solution.iterations)
+            first = solution.iterations
+            solution = maximise(problem, solution.point.x, tolerance, max_iterations)
+            solution = replace(solution, iterations=first + solution.iterations)
         solution = solution.oriented(problem)
         found = errors(problem, solution.point, solution.at_bound)
     return _calibration(responses, counts, problem, solution, found, model, data_hash)
@@ -113,7 +119,7 @@ def _estimable(responses: Responses, counts: Counts, model: Model) -> Responses:
             responses.n_persons,
             tuple(item for item, kept in zip(responses.item_ids, keep, strict=True) if kept),
         )
-    informative = int((np.bincount(kept.person) >= 2).sum())
+    informative = int((np.diff(row_starts(kept)) >= 2).sum())
     if 0 < informative < MIN_PERSONS:
         raise PsychometricsError(
             f"only {informative} learners answered two or more items that can be estimated; at least {MIN_PERSONS} "
@@ -145,20 +151,13 @@ def _calibration(
         joint = np.full((2 * J, 2 * J), np.nan)
         joint[np.ix_(both, both)] = found.joint
     flags = [counts.flags(j) for j in range(J)]
-    at_bound = solution.items_at_bound(problem.structure)
+    at_bound = problem.structure.items_using(solution.at_bound)
     for k, j in enumerate(kept):
         flags[j] += [Flag.AT_BOUND] * bool(at_bound[k])
         flags[j] += [Flag.UNIDENTIFIED] * bool(found.unidentified[k])
         flags[j] += [Flag.NEGATIVE_DISCRIMINATION] * bool(a[j] < 0)
-    reasons = [solution.reason] if solution.reason else []
-    if model != "2pl" and solution.at_bound.any():
-        reasons.append(_COMMON_AT_BOUND[model])
-    if found.unidentified.any():
-        named = _some([responses.item_ids[kept[k]] for k in np.flatnonzero(found.unidentified)])
-        reasons.append(
-            f"the responses do not determine the parameters of {found.unidentified.sum()} of {len(kept)} items "
-            f"({named}): the observed information is singular there"
-        )
+    named = np.array(responses.item_ids, dtype=object)[kept]
+    reasons = _reasons(problem, solution, found, named)
     return Calibration(
         item_ids=responses.item_ids,
         model=model,
@@ -188,12 +187,31 @@ def _calibration(
     )
 
 
-_COMMON_AT_BOUND = {
-    "1pl": "the common slope stopped at a bound: answers to different items are unrelated (or follow from each other), "
-    "so there is no ability to measure difficulty against",
-    "rasch": "the latent SD stopped at a bound: answers to different items are unrelated (or follow from each other), "
-    "so there is no ability to measure difficulty against",
-}
+def _reasons(problem: Problem, solution: Solution, found: Errors, named: np.ndarray) -> list[str]:
+    """Sentences that say why the fit as a whole is not a result; empty where it is one."""
+    reasons = [solution.reason] if solution.reason else []
+    data, structure = problem.data, problem.structure
+    held = structure.items_using(solution.at_bound)
+    if structure.n_slopes < data.n_items and held.any():
+        unit = "common slope" if structure.n_slopes else "latent SD"
+        at = float(solution.point.a[0]) if structure.n_slopes else solution.point.sd
+        why = "are unrelated" if at < 1 else "follow from each other"
+        reasons.append(f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}")
+    elif held.any():
+        split = np.minimum(data.correct, data.n - data.correct) / data.n_persons
+        ruling = held & (split > RULING_SHARE)
+        if ruling.any():
+            reasons.append(
+                f"the ability scale is not a common one: slopes without a finite maximum belong to items that tell "
+                f"more than {RULING_SHARE:.0%} of the learners apart ({_some(list(named[ruling]))}), so that those "
+                f"answers alone decide θ. Look for duplicated or dependent items among them"
+            )
+    if found.unidentified.any():
+        reasons.append(
+            f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
+            f"({_some(list(named[found.unidentified]))}): the observed information is singular there"
+        )
+    return reasons
 
 
 def _spread(values: Floats, kept: np.ndarray, n_items: int) -> Floats:

@@ -78,6 +78,23 @@ def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def count_scores(item, score, out):  # type: ignore[no-untyped-def]
+    """Adds the number of wrong and right answers to each item to out (J, 2)."""
+    for r in range(item.size):
+        out[item[r], score[r]] += 1
+
+
+@_compiled
+def count_right(order, start, score, out):  # type: ignore[no-untyped-def]
+    """out[k] = number of correct answers of the k-th person in `order`."""
+    for k in range(order.size):
+        total = 0
+        for r in range(start[order[k]], start[order[k] + 1]):
+            total += score[r]
+        out[k] = total
+
+
+@_compiled
 def gather_right(order, start, item, score, right_start, right_items):  # type: ignore[no-untyped-def]
     """Writes the correct items of the persons in `order` one after the other into `right_items`."""
     for k in range(order.size):
@@ -132,7 +149,7 @@ def _posterior(slope, nodes, base, post):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def expected_counts(
+def expected_counts(  # type: ignore[no-untyped-def]
     first,
     last,
     set_of,
@@ -147,7 +164,7 @@ def expected_counts(
     seen,
     theta_right,
     mass,
-):  # type: ignore[no-untyped-def]
+):
     """E-step over persons first … last − 1. Adds to
     seen (J, Q): expected number of persons at node q who saw item j,
     theta_right (J,): Σ posterior mean of θ over the persons who answered item j correctly,
@@ -187,10 +204,11 @@ def expected_counts(
 
 
 @_compiled
-def missing_information(
+def missing_information(  # type: ignore[no-untyped-def]
     first, last, set_of, set_start, set_items, right_start, right_items, a, softplus, p, nodes, log_weights, latent, out
-):  # type: ignore[no-untyped-def]
-    """Adds Σ_i Cov(complete-data score | pattern i) over persons first … last − 1 to out (2J + 1, 2J + 1).
+):
+    """Adds to out (2J + 1, 2J + 1) a matrix H with H + Hᵀ = Σ_i Cov(complete-data score | pattern i) over persons
+    first … last − 1.
 
     Parameters are ordered a_1 … a_J, d_1 … d_J, latent; a complete-data score is (x − P)θ, x − P, and `latent` (Q,).
     For one set, with K = Σ_i diag(p_i) − p_i p_iᵀ, B = columns θP_j, P_j, −latent, and
@@ -223,7 +241,7 @@ def missing_information(
         for q in range(low, high):
             variance += post[q] * (nodes[q] - mean) ** 2
             K[q, q] += post[q]
-            for k in range(low, high):
+            for k in range(q, high):
                 K[q, k] -= post[q] * post[k]
         for q in range(low, high):
             post[q] *= nodes[q] - mean
@@ -231,7 +249,8 @@ def missing_information(
             j = right_items[r]
             for q in range(low, high):
                 G[j, q] += post[q]
-            for t in range(right_start[i], right_start[i + 1]):
+            out[j, j] += 0.5 * variance
+            for t in range(r + 1, right_start[i + 1]):
                 out[j, right_items[t]] += variance
 
 
@@ -239,6 +258,9 @@ def missing_information(
 def _add_set(items, K, G, p, nodes, latent, out):  # type: ignore[no-untyped-def]
     """The flush of `missing_information`: adds one set's matrix to out and empties the set's rows of G."""
     Q, J, n = nodes.size, p.shape[0], items.size
+    for q in range(Q):
+        for k in range(q):
+            K[q, k] = K[k, q]
     B = np.empty((Q, 2 * n + 1))
     g = np.empty((n, Q))
     place = np.empty(2 * n + 1, dtype=np.int64)
@@ -257,12 +279,47 @@ def _add_set(items, K, G, p, nodes, latent, out):  # type: ignore[no-untyped-def
     cross = np.dot(g, B)
     for k in range(2 * n + 1):
         for m in range(2 * n + 1):
-            value = M[k, m]
+            value = 0.5 * M[k, m]
             if k < n:
                 value -= cross[k, m]
-            if m < n:
-                value -= cross[m, k]
             out[place[k], place[m]] += value
+
+
+@_compiled
+def missing_blocks(  # type: ignore[no-untyped-def]
+    first, last, set_of, set_start, set_items, right_start, right_items, a, softplus, p, nodes, log_weights, out
+):
+    """The 2 × 2 blocks of each item in `missing_information`: adds (slope, both, intercept) to out (J, 3)."""
+    Q, J = nodes.size, a.size
+    base, post = np.empty(Q), np.empty(Q)
+    right = np.zeros(J)
+    current = -1
+    for i in range(first, last):
+        s = set_of[i]
+        if s != current:
+            _set_base(s, set_start, set_items, softplus, log_weights, base)
+            current = s
+        slope = 0.0
+        for r in range(right_start[i], right_start[i + 1]):
+            slope += a[right_items[r]]
+            right[right_items[r]] = 1.0
+        _, low, high = _posterior(slope, nodes, base, post)
+        for r in range(set_start[s], set_start[s + 1]):
+            j = set_items[r]
+            e0, e1, e00, e01, e11 = 0.0, 0.0, 0.0, 0.0, 0.0
+            for q in range(low, high):
+                residual = right[j] - p[j, q]
+                once = post[q] * residual
+                e0 += once
+                e1 += once * nodes[q]
+                e00 += once * residual
+                e01 += once * residual * nodes[q]
+                e11 += once * residual * nodes[q] ** 2
+            out[j, 0] += e11 - e1 * e1
+            out[j, 1] += e01 - e0 * e1
+            out[j, 2] += e00 - e0 * e0
+        for r in range(right_start[i], right_start[i + 1]):
+            right[right_items[r]] = 0.0
 
 
 @_compiled

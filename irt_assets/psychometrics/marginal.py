@@ -39,15 +39,15 @@ class Counts:
 
     @classmethod
     def of(cls, responses: Responses) -> Counts:
-        n = np.bincount(responses.item, minlength=responses.n_items)
-        correct = np.bincount(responses.item[responses.score == 1], minlength=responses.n_items)
-        return cls(n, correct)
+        table = np.zeros((responses.n_items, 2), dtype=np.int64)
+        kernels.count_scores(responses.item, responses.score, table)
+        return cls(table.sum(axis=1), table[:, 1].copy())
 
     @property
     def estimable(self) -> Mask:
         return (self.correct > 0) & (self.correct < self.n)
 
-    def flags(self, j: int) -> list[Flag]:
+    def flags(self, j: int | np.intp) -> list[Flag]:
         if self.n[j] == 0:
             return [Flag.NO_DATA]
         if self.correct[j] == self.n[j]:
@@ -74,10 +74,11 @@ class Data:
         sets = seen_sets(responses)
         require_connected(responses, sets)
         counts = Counts.of(responses)
-        right = np.bincount(responses.person[responses.score == 1], minlength=responses.n_persons)
         order = np.argsort(sets.of_person, kind="stable")
         order = order[np.searchsorted(sets.of_person[order], 0) :]
-        right_start = np.concatenate(([0], np.cumsum(right[order], dtype=np.int64)))
+        right = np.empty(len(order), dtype=np.int64)
+        kernels.count_right(order, sets.row_start, responses.score, right)
+        right_start = np.concatenate(([0], np.cumsum(right)))
         right_items = np.empty(right_start[-1], dtype=np.int32)
         kernels.gather_right(order, sets.row_start, responses.item, responses.score, right_start, right_items)
         return cls(
@@ -163,10 +164,15 @@ class Structure:
         J = self.n_items
         return np.where(self.slope_of >= 0, full[:J], 1.0), full[J : 2 * J], float(np.exp(full[-1]))
 
+    def items_using(self, free: Mask) -> Mask:
+        """Shape (J,): items whose curve or ability distribution depends on any of the marked free parameters."""
+        full = self.matrix @ free.astype(float)
+        return (full[: self.n_items] > 0) | (full[self.n_items : -1] > 0) | (full[-1] > 0)
+
     def gather_slopes(self, per_item: Floats) -> Floats:
         """Sums a (J,) array over the items of each free slope, shape (n_slopes,)."""
         free = self.slope_of >= 0
-        return np.bincount(self.slope_of[free], weights=per_item[free], minlength=self.n_slopes)
+        return np.bincount(self.slope_of[free], weights=per_item[free], minlength=self.n_slopes).astype(np.float64)
 
 
 @dataclass(frozen=True)
@@ -262,10 +268,11 @@ class Problem:
 
         affordable = max(1, _INFORMATION_BYTES // (8 * size * size))
         parts = self._run(lost, kernels.cut(self.data.cost, min(len(self._chunks), affordable)))
-        information = parts.pop()
+        half = parts.pop()
         while parts:
-            information += parts.pop()
-        np.negative(information, out=information)
+            half += parts.pop()
+        information = -half
+        information -= half.T
         items = np.arange(J)
         information[items, items] += point.aa
         information[items, J + items] += point.ad
@@ -273,6 +280,20 @@ class Problem:
         information[J + items, J + items] += point.dd
         information[-1, -1] += point.latent
         return information
+
+    def observed_blocks(self, point: Point) -> Floats:
+        """Shape (J, 3): each item's own block of `observed_information`, as slope, slope-intercept, intercept."""
+        theta = self.grid.nodes
+        softplus, p = _tables(point.a, point.d, theta)
+        log_weights = self.grid.log_weights(sd=point.sd)
+
+        def lost(first: int, last: int) -> Floats:
+            out = np.zeros((self.data.n_items, 3))
+            kernels.missing_blocks(first, last, *self.data.layout, point.a, softplus, p, theta, log_weights, out)
+            return out
+
+        complete = np.stack([point.aa, point.ad, point.dd], axis=1)
+        return complete - sum(self._run(lost, self._chunks))
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
         """complete-data information⁻¹ · gradient with the frozen slopes held: the EM gradient step."""

@@ -1,0 +1,205 @@
+"""The em engine against an independent likelihood, its own laws, and the truth of simulated data.
+
+Agreement with other programs is in test_em_reference.py, bad data in test_em_edges.py.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import log_expit, logsumexp
+
+from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics import kernels, standard_errors
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.marginal import Data, Problem, Structure
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.quadrature import Grid
+
+MODELS = ("rasch", "1pl", "2pl")
+
+
+def simulated(rng, n_persons, n_items, *, seen=1.0, sd=1.0):
+    """A persons × items matrix with NaN where not seen, and the true a and d."""
+    a = np.exp(rng.normal(0, 0.3, n_items))
+    d = -a * rng.normal(0, 1, n_items)
+    theta = rng.normal(0, sd, n_persons)
+    x = (rng.random((n_persons, n_items)) < 1 / (1 + np.exp(-(theta[:, None] * a + d)))).astype(float)
+    x[rng.random(x.shape) > seen] = np.nan
+    return x, a, d
+
+
+def plain_loglik(x, a, d, sd=1.0):
+    """Marginal log-likelihood written down as the textbook has it: dense, no tricks, 61 nodes on [−6, 6]."""
+    theta = np.linspace(-6, 6, 61)
+    log_weight = -0.5 * (theta / sd) ** 2
+    log_weight -= logsumexp(log_weight)
+    eta = theta[:, None] * a + d
+    right, wrong = (x == 1).astype(float), (x == 0).astype(float)
+    return logsumexp(right @ log_expit(eta).T + wrong @ log_expit(-eta).T + log_weight, axis=1).sum()
+
+
+def plain_objective(model, x, n_items):
+    """The log-likelihood as a function of the free parameters of a model, in the order of `Structure`."""
+
+    def value(free):
+        if model == "2pl":
+            return plain_loglik(x, free[:n_items], free[n_items:])
+        if model == "1pl":
+            return plain_loglik(x, np.full(n_items, free[0]), free[1:])
+        return plain_loglik(x, np.ones(n_items), free[:-1], np.exp(free[-1]))
+
+    return value
+
+
+def differences(f, x, h=1e-5):
+    steps = np.eye(len(x)) * h
+    return np.array([(f(x + s) - f(x - s)) / (2 * h) for s in steps])
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximum(model):
+    rng = np.random.default_rng(11)
+    x, _, _ = simulated(rng, 60, 6, seen=0.7)
+    data = Data.of(Responses.from_wide(x))
+    structure = Structure.of(model, 6)
+    free = rng.normal(0.3, 0.4, structure.size)
+    with kernels.runner(2) as run:
+        point = Problem(data, structure, Grid.spanning(), run).evaluate(free)
+    plain = plain_objective(model, x, 6)
+    assert point.loglik == pytest.approx(plain(free), abs=1e-9)  # sums of 60 logs in double precision
+    # central differences of step 1e-5 are good to about 1e-7 here
+    np.testing.assert_allclose(point.gradient, differences(plain, free), atol=2e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("seen", [1.0, 0.7])
+def test_covariance_is_the_inverse_of_the_numerical_hessian(model, seen):
+    rng = np.random.default_rng(3)
+    x, _, _ = simulated(rng, 400, 4, seen=seen)
+    fit = fit_em(Responses.from_wide(x), model=model)
+    free = {
+        "2pl": np.concatenate([fit.a, fit.d]),
+        "1pl": np.concatenate([fit.a[:1], fit.d]),
+        "rasch": np.append(fit.d, np.log(fit.latent_sd)),
+    }[model]
+    plain = plain_objective(model, x, 4)
+    hessian = differences(lambda p: differences(plain, p, 1e-4), free, 1e-4)
+    plain_cov = np.linalg.inv(-hessian)
+    slopes, intercepts = {
+        "2pl": (np.arange(4), 4 + np.arange(4)),
+        "1pl": (np.zeros(4, int), 1 + np.arange(4)),
+        "rasch": (None, np.arange(4)),
+    }[model]
+    joint = fit.joint_cov.reshape(4, 2, 4, 2)
+    # second differences of step 1e-4 keep about five digits
+    np.testing.assert_allclose(joint[:, 1, :, 1], plain_cov[np.ix_(intercepts, intercepts)], rtol=1e-4, atol=1e-7)
+    np.testing.assert_array_equal(fit.cov, joint[np.arange(4), :, np.arange(4), :])
+    if slopes is None:
+        assert not joint[:, 0].any()
+    else:
+        np.testing.assert_allclose(joint[:, 0, :, 0], plain_cov[np.ix_(slopes, slopes)], rtol=1e-4, atol=1e-7)
+        np.testing.assert_allclose(joint[:, 0, :, 1], plain_cov[np.ix_(slopes, intercepts)], rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_no_other_point_near_the_estimate_is_more_likely(model):
+    rng = np.random.default_rng(5)
+    x, _, _ = simulated(rng, 300, 5, seen=0.8)
+    fit = fit_em(Responses.from_wide(x), model=model)
+    best = plain_loglik(x, fit.a, fit.d, fit.latent_sd)
+    assert fit.convergence.loglik == pytest.approx(best, abs=1e-8)
+    for _ in range(20):
+        slope_step = {"2pl": rng.normal(0, 0.05, 5), "1pl": rng.normal(0, 0.05), "rasch": 0.0}[model]
+        sd = fit.latent_sd * (np.exp(rng.normal(0, 0.05)) if model == "rasch" else 1.0)
+        assert plain_loglik(x, fit.a + slope_step, fit.d + rng.normal(0, 0.05, 5), sd) < best
+
+
+def test_true_parameters_lie_within_their_standard_errors():
+    """Standardised errors of 120 parameters: their mean square is 1 ± 4·√(2/120), the largest below 4.5."""
+    rng = np.random.default_rng(8)
+    x, a, d = simulated(rng, 3000, 60, seen=0.5)
+    fit = fit_em(Responses.from_wide(x))
+    assert fit.convergence.converged, fit.convergence.reason
+    z = np.concatenate([(fit.a - a) / fit.a_se, (fit.d - d) / fit.d_se])
+    assert abs(np.mean(z**2) - 1) < 4 * np.sqrt(2 / 120)
+    assert np.abs(z).max() < 4.5  # P(|z| > 4.5) is 7e-6
+
+
+def test_rasch_and_1pl_are_one_model_in_two_units():
+    rng = np.random.default_rng(2)
+    responses = Responses.from_wide(simulated(rng, 800, 10)[0])
+    rasch, one = fit_em(responses, model="rasch"), fit_em(responses, model="1pl")
+    # the two put the same nodes at different places of the same normal: equal to the error of the quadrature
+    assert rasch.latent_sd == pytest.approx(one.a[0], abs=1e-5)
+    np.testing.assert_allclose(rasch.d, one.d, atol=1e-5)
+    np.testing.assert_allclose(rasch.d_se, one.d_se, rtol=1e-5)
+    assert (rasch.convergence.n_parameters, one.convergence.n_parameters) == (11, 11)
+
+
+def test_a_wide_population_gets_a_wider_grid():
+    rng = np.random.default_rng(4)
+    n = 1500
+    d = np.linspace(-2, 2, 30)
+    theta = rng.normal(0, 3, n)
+    x = (rng.random((n, 30)) < 1 / (1 + np.exp(-(theta[:, None] + d)))).astype(float)
+    fit = fit_em(Responses.from_wide(x), model="rasch")
+    assert fit.convergence.converged
+    # SE of an estimated SD is about sd/√(2n) = 0.055; cut off at ±6 it came out at 3.4
+    assert fit.latent_sd == pytest.approx(theta.std(), abs=0.12)
+
+
+def test_order_of_persons_and_items_is_irrelevant():
+    rng = np.random.default_rng(6)
+    x, _, _ = simulated(rng, 500, 12, seen=0.6)
+    rows, columns = rng.permutation(500), rng.permutation(12)
+    one = fit_em(Responses.from_wide(x))
+    other = fit_em(Responses.from_wide(x[rows][:, columns]))
+    # both stop within the tolerance 1e-5 of a scaled gradient, and then differ by the order of summation
+    np.testing.assert_allclose(other.a, one.a[columns], atol=1e-7)
+    np.testing.assert_allclose(other.d, one.d[columns], atol=1e-7)
+    np.testing.assert_allclose(other.a_se, one.a_se[columns], rtol=1e-7)
+
+
+def test_results_are_the_same_bits_for_any_number_of_threads():
+    rng = np.random.default_rng(7)
+    responses = Responses.from_wide(simulated(rng, 6000, 40, seen=0.8)[0])
+    one, two, again = (fit_em(responses, threads=t) for t in (1, 3, 3))
+    for other in (two, again):
+        assert other.convergence == one.convergence
+        for name in ("a", "d", "cov", "joint_cov"):
+            np.testing.assert_array_equal(getattr(other, name), getattr(one, name))
+
+
+def test_persons_without_responses_change_nothing_but_are_not_counted():
+    rng = np.random.default_rng(9)
+    x, _, _ = simulated(rng, 300, 6)
+    with_empty = np.full((310, 6), np.nan)
+    with_empty[5:305] = x
+    one, other = fit_em(Responses.from_wide(x)), fit_em(Responses.from_wide(with_empty))
+    np.testing.assert_array_equal(one.a, other.a)
+    assert one.n_persons == other.n_persons == 300
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_block_errors_of_big_banks_are_close_to_the_full_ones_in_a_sparse_design(model, monkeypatch):
+    rng = np.random.default_rng(10)
+    responses = Responses.from_wide(simulated(rng, 4000, 200, seen=0.1)[0])
+    full = fit_em(responses, model=model)
+    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 199)
+    block = fit_em(responses, model=model)
+    assert block.joint_cov is None
+    np.testing.assert_array_equal(block.a, full.a)
+    # blocks leave out what items share, so they are smaller, by up to 3 % with a tenth of the items seen
+    assert np.all((block.d_se / full.d_se > 0.97) & (block.d_se / full.d_se <= 1.0))
+    if model != "rasch":
+        assert np.all((block.a_se / full.a_se > 0.97) & (block.a_se / full.a_se <= 1.0))
+
+
+def test_the_engine_adapter_says_who_it_is_and_keeps_the_data_hash():
+    rng = np.random.default_rng(12)
+    fit = EmEngine(threads=1).calibrate(
+        Responses.from_wide(simulated(rng, 200, 5)[0]), model="rasch", data_hash="sha256:1"
+    )
+    assert (fit.engine, fit.model, fit.data_hash) == ("em", "rasch", "sha256:1")
+    assert fit.engine_version not in ("", "unknown")

@@ -1,0 +1,97 @@
+"""The typed heart: what `Responses` accepts, and what a `Calibration` derives from a and d."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Responses
+
+
+def calibration(a, d, cov):
+    J = len(a)
+    joint = np.zeros((2 * J, 2 * J))
+    for j in range(J):
+        joint[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = cov[j]
+    return Calibration(
+        item_ids=tuple(f"i{j}" for j in range(J)),
+        model="2pl",
+        engine="em",
+        engine_version="0",
+        a=np.array(a),
+        d=np.array(d),
+        c=np.zeros(J),
+        cov=np.array(cov),
+        joint_cov=joint,
+        n=np.full(J, 100),
+        n_correct=np.full(J, 50),
+        flags=((),) * J,
+        latent_mean=0.0,
+        latent_sd=1.0,
+        n_persons=100,
+        convergence=Convergence(True, 5, 0.0, 0.0, loglik=-200.0, n_parameters=2 * J),
+    )
+
+
+COV = np.array([[[0.04, 0.01], [0.01, 0.09]], [[0.02, -0.005], [-0.005, 0.03]]])
+
+
+def test_wide_and_long_give_the_same_responses():
+    wide = Responses.from_wide([[1, np.nan, 0], [np.nan, 1, 1]], ["a", "b", "c"])
+    long = Responses.from_long(["p2", "p1", "p2", "p1"], ["c", "a", "b", "c"], [1, 1, 1, 0])
+    for name in ("person", "item", "score"):
+        np.testing.assert_array_equal(getattr(wide, name), getattr(long, name))
+    assert (wide.n_persons, wide.n_items, wide.n_responses) == (2, 3, 4)
+
+
+def test_a_pair_that_occurs_twice_is_named():
+    with pytest.raises(PsychometricsError, match="1 person-item pairs occur more than once: p1/x"):
+        Responses.from_long(["p1", "p1", "p2"], ["x", "x", "x"], [1, 0, 1])
+
+
+def test_a_score_of_two_is_named_with_its_place():
+    with pytest.raises(PsychometricsError, match=r"found 2.0 in row 1, column 0"):
+        Responses.from_wide([[0, 1], [2, 1]])
+
+
+def test_unsorted_persons_are_refused():
+    with pytest.raises(PsychometricsError, match="sorted by person"):
+        Responses(np.array([1, 0], np.int32), np.array([0, 0], np.int32), np.array([1, 0], np.int8), 2, ("x",))
+
+
+def test_difficulty_errors_are_those_of_the_delta_method():
+    """Compared with the spread of −d/a over draws of (a, d) with a tenth of the errors, where the method is exact."""
+    small = COV / 100
+    fit = calibration([1.5, 0.8], [0.6, -1.0], small)
+    rng = np.random.default_rng(1)
+    for j in range(2):
+        draws = rng.multivariate_normal([fit.a[j], fit.d[j]], small[j], size=400_000)
+        sample = np.cov(draws[:, 0], -draws[:, 1] / draws[:, 0])
+        # a sample variance of 400,000 draws has a relative SE of √(2/400000) = 0.2 %
+        np.testing.assert_allclose(fit.cov_ab[j], sample, rtol=0.02)
+    np.testing.assert_allclose(fit.b_se, np.sqrt(fit.cov_ab[:, 1, 1]))
+
+
+def test_a_flat_item_has_no_finite_difficulty_and_no_warning():
+    fit = calibration([0.0, 1.0], [1.0, 0.0], COV)
+    assert np.isinf(fit.b[0])
+    assert fit.estimated.all()
+
+
+def test_selecting_keeps_the_covariance_between_the_selected():
+    fit = calibration([1.5, 0.8], [0.6, -1.0], COV)
+    one = fit.select([False, True])
+    assert one.item_ids == ("i1",)
+    np.testing.assert_array_equal(one.joint_cov, COV[1])
+    np.testing.assert_array_equal(fit.select([1, 0]).a, [0.8, 1.5])
+
+
+def test_information_criteria_count_parameters_and_persons():
+    fit = calibration([1.5, 0.8], [0.6, -1.0], COV)
+    assert fit.aic == 2 * 4 + 400
+    assert fit.bic == pytest.approx(4 * np.log(100) + 400)
+
+
+def test_every_flag_explains_itself():
+    assert all(flag.explanation for flag in Flag)
