@@ -260,6 +260,8 @@ class EmbeddedPostgres:
         descriptor = os.open(self._password_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(password + "\n")
+            file.flush()
+            os.fsync(descriptor)
 
     def _single_user(self, account: _Account, data: Path, database: str, statement: str) -> None:
         ran = account.run(
@@ -272,7 +274,7 @@ class EmbeddedPostgres:
         """Start the server in a session of its own, holding `claim`, and do not wait for it."""
         (self._data / "postmaster.pid").unlink(missing_ok=True)  # no process holds the claim: it is stale
         account = self._account(self._data)
-        if not self._password_file.exists():
+        if _size(self._password_file) == 0:  # lost, or cut short by a crash
             self._set_password(account, self._data)
         port = self._free_port()
         settings = {**SERVER_SETTINGS, "port": str(port), "dynamic_shared_memory_type": _shared_memory()}
@@ -337,10 +339,9 @@ class EmbeddedPostgres:
 
     def _free_port(self) -> int:
         """The port of last time if nobody took it, so that clients find the server where it was."""
-        remembered = int(self._port_file.read_text()) if self._port_file.exists() else 0
         try:
-            port = _bindable(remembered)
-        except OSError:
+            port = _bindable(int(self._port_file.read_text()))
+        except (OSError, ValueError, OverflowError):
             port = _bindable(0)
         self._port_file.write_text(str(port))
         return port

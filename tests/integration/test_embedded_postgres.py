@@ -1,0 +1,375 @@
+"""The embedded server starts wherever it can, is found by whoever asks, and lets nobody else in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import psycopg
+import pytest
+
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
+
+REPOSITORY = Path(__file__).parents[2]
+NOBODY = 65534
+START = "import sys, pathlib; from resources.embedded_postgres import EmbeddedPostgres as E; "
+START += "print(E(pathlib.Path(sys.argv[1])).start())"
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a server that was made, started and stopped."""
+    server = EmbeddedPostgres(tmp_path_factory.mktemp("made") / "postgres")
+    server.start()
+    server.stop()
+    return server.folder
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[EmbeddedPostgres]:
+    """A server still to be made."""
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def server(made: Path, fresh: EmbeddedPostgres) -> EmbeddedPostgres:
+    """A server that was made before: initdb takes seconds where the disk is busy."""
+    subprocess.run(["cp", "-a", made, fresh.folder], check=True)
+    return fresh
+
+
+def ask(url: str, query: str = "SELECT 1") -> object:
+    with psycopg.connect(url, connect_timeout=5) as connection:
+        row = connection.execute(query).fetchone()
+    return row and row[0]
+
+
+def pid_of(server: EmbeddedPostgres) -> int:
+    pid = server.status().pid
+    assert pid is not None
+    return pid
+
+
+def gone(pid: int) -> bool:
+    return not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 10) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def kill(server: EmbeddedPostgres) -> None:
+    """What a crash, the kernel short of memory or an impatient person does."""
+    pid = pid_of(server)
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: gone(pid))
+
+
+def test_a_server_is_made_started_found_stopped_and_started_again(fresh: EmbeddedPostgres) -> None:
+    assert fresh.status().state == "absent"
+    url = fresh.start()
+    assert url.startswith("postgresql://irt:")
+    assert url.endswith("/irt")
+    assert ask(url, "SELECT current_setting('TimeZone')") == "UTC"
+    assert ask(url, "SELECT current_setting('fsync')") == "on"
+    pid = pid_of(fresh)
+    assert fresh.start() == url
+    assert (fresh.status().state, fresh.status().pid, fresh.status().url) == ("running", pid, url)
+    fresh.stop()
+    fresh.stop()
+    assert fresh.status().state == "stopped"
+    with pytest.raises(psycopg.OperationalError):
+        ask(url)
+    began = time.monotonic()
+    assert fresh.start() == url  # the port is remembered, so clients that wait find it again
+    assert time.monotonic() - began < 3
+    assert ask(url) == 1
+
+
+def test_nobody_enters_without_the_password(fresh: EmbeddedPostgres) -> None:
+    url = fresh.start()
+    password = (fresh.folder / "password").read_text().strip()
+    assert stat.S_IMODE((fresh.folder / "password").stat().st_mode) == 0o600
+    assert stat.S_IMODE((fresh.folder / "data").stat().st_mode) == 0o700
+    for wrong in (url.replace(f":{password}@", "@"), url.replace(password, "guess")):
+        with pytest.raises(psycopg.OperationalError, match="password"):
+            ask(wrong)
+    log = fresh.log.read_text()
+    assert password not in log
+
+
+def test_what_was_committed_survives_the_servers_sudden_death(server: EmbeddedPostgres) -> None:
+    url = server.start()
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE kept AS SELECT 1 AS n")
+    kill(server)
+    assert (server.folder / "data" / "postmaster.pid").exists()
+    assert server.status().state == "stopped"
+    assert ask(server.start(), "SELECT n FROM kept") == 1
+
+
+def test_a_query_that_outlives_its_killed_server_does_not_hold_up_the_next(server: EmbeddedPostgres) -> None:
+    """A backend that computes does not notice that its postmaster is gone; two servers must not share files."""
+    url = server.start()
+    connection = psycopg.connect(url)
+    backend = connection.info.backend_pid
+    connection.pgconn.send_query(b"SELECT count(*) FROM generate_series(1, 1000000000)")
+    wait_for(lambda: psutil.Process(backend).cpu_times().user > 0.1)
+    kill(server)
+    assert not gone(backend)
+    assert ask(server.start()) == 1
+    assert gone(backend)
+    connection.close()
+
+
+@pytest.mark.parametrize("other", [os.getpid(), 2**22 - 1, 1], ids=["this process", "no process", "init"])
+def test_a_stale_pid_file_misleads_nobody(server: EmbeddedPostgres, other: int) -> None:
+    server.start()
+    pid_file = server.folder / "data" / "postmaster.pid"
+    lines = pid_file.read_text().splitlines()
+    kill(server)
+    pid_file.write_text("\n".join([str(other), *lines[1:]]) + "\n")
+    assert server.status().state == "stopped"
+    server.stop()
+    assert ask(server.start()) == 1
+
+
+@pytest.mark.parametrize("content", ["", "garbage\n", "12"])
+def test_a_torn_pid_file_misleads_nobody(server: EmbeddedPostgres, content: str) -> None:
+    server.start()
+    kill(server)
+    (server.folder / "data" / "postmaster.pid").write_text(content)
+    assert server.status().state == "stopped"
+    assert ask(server.start()) == 1
+
+
+def test_starts_at_once_from_many_processes_give_one_server(tmp_path: Path) -> None:
+    folder = tmp_path / "postgres"
+
+    def start(_: int) -> str:
+        command = [sys.executable, "-c", START, str(folder)]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            urls = set(pool.map(start, range(4)))
+        assert len(urls) == 1
+        assert ask(urls.pop().strip()) == 1
+        running = [p for p in psutil.process_iter(["cmdline"]) if f"{folder}/data" in (p.info["cmdline"] or [])]
+        assert len(running) == 1
+    finally:
+        EmbeddedPostgres(folder).stop()
+
+
+def test_a_killed_initdb_is_made_again(fresh: EmbeddedPostgres) -> None:
+    part = fresh.folder / "data.part"
+    part.mkdir(parents=True)
+    (part / "PG_VERSION").write_text("16\n")
+    assert ask(fresh.start()) == 1
+    assert not part.exists()
+
+
+def test_a_port_that_someone_took_is_chosen_again(server: EmbeddedPostgres) -> None:
+    url = server.start()
+    server.stop()
+    with socket.socket() as thief:
+        thief.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        thief.bind(("127.0.0.1", int((server.folder / "port").read_text())))
+        thief.listen()
+        other = server.start()
+    assert other != url
+    assert ask(other) == 1
+
+
+@pytest.mark.parametrize("content", ["", "port", "70000"])
+def test_a_damaged_port_file_is_chosen_again(server: EmbeddedPostgres, content: str) -> None:
+    (server.folder / "port").write_text(content)
+    assert ask(server.start()) == 1
+
+
+def test_a_lost_password_is_replaced(server: EmbeddedPostgres) -> None:
+    old = server.start()
+    server.stop()
+    (server.folder / "password").unlink()
+    new = server.start()
+    assert ask(new) == 1
+    with pytest.raises(psycopg.OperationalError, match="password"):
+        ask(old)
+
+
+def test_folders_with_odd_and_long_names_work(tmp_path: Path) -> None:
+    folder = tmp_path / 'it\'s "his" $HOME `ls` \\n % ü' / ("x" * 200) / ("y" * 200)
+    server = EmbeddedPostgres(folder)
+    try:
+        assert ask(server.start()) == 1
+        kill(server)
+        assert ask(server.start()) == 1
+    finally:
+        server.stop()
+
+
+def test_a_folder_below_one_that_only_root_may_pass_works(tmp_path: Path) -> None:
+    """A clone under /root is the usual case in a container; the server itself is not root."""
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    server = EmbeddedPostgres(private / "postgres")
+    try:
+        assert ask(server.start()) == 1
+        assert psutil.Process(pid_of(server)).uids().effective != 0
+    finally:
+        server.stop()
+
+
+def test_the_server_has_no_power_of_roots_beyond_passing_folders(server: EmbeddedPostgres) -> None:
+    server.start()
+    status = Path(f"/proc/{pid_of(server)}/status").read_text()
+    effective = int(next(line for line in status.splitlines() if line.startswith("CapEff")).split()[1], 16)
+    dac_override, dac_read_search = 1 << 1, 1 << 2
+    assert effective in (0, dac_read_search, dac_override)
+
+
+def test_the_server_outlives_its_starter_and_its_terminal(tmp_path: Path) -> None:
+    """`make demo | tee log` ends when its last writer does: the server must not be one."""
+    folder = tmp_path / "postgres"
+    command = ["sh", "-c", 'trap "" INT QUIT TERM HUP; exec "$@"', "sh", sys.executable, "-c", START, str(folder)]
+    server = EmbeddedPostgres(folder)
+    try:
+        started = subprocess.run(
+            command, cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=True, start_new_session=True
+        )
+        pid = pid_of(server)
+        assert os.getsid(pid) != os.getsid(0)
+        assert ask(started.stdout.strip()) == 1
+        files = {str(entry.readlink()) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+        assert not [name for name in files if "pts" in name or "tty" in name]
+        assert str(server.log) in files
+    finally:
+        server.stop()
+    assert gone(pid)
+
+
+def test_a_query_can_be_cancelled_though_the_starter_ignored_signals(tmp_path: Path) -> None:
+    folder = tmp_path / "postgres"
+    command = ["sh", "-c", 'trap "" INT TERM; exec "$@"', "sh", sys.executable, "-c", START, str(folder)]
+    server = EmbeddedPostgres(folder)
+    try:
+        url = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.strip()
+        with pytest.raises(psycopg.errors.QueryCanceled), psycopg.connect(url) as connection:
+            connection.execute("SET statement_timeout = 100; SELECT pg_sleep(30)")
+        sleeper = psycopg.connect(url)
+        sleeper.pgconn.send_query(b"SELECT pg_sleep(30)")
+        with psycopg.connect(url) as other:
+            other.execute("SELECT pg_terminate_backend(%s)", (sleeper.info.backend_pid,))
+            wait_for(lambda: gone(sleeper.info.backend_pid))
+        sleeper.close()
+    finally:
+        server.stop()
+
+
+def test_stopping_does_not_wait_for_clients(server: EmbeddedPostgres) -> None:
+    with suppress(psycopg.OperationalError), psycopg.connect(server.start()) as connection:
+        connection.execute("CREATE TABLE half_done (n integer)")
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 10
+    assert ask(server.start(), "SELECT to_regclass('half_done')") is None
+
+
+def test_a_server_that_cannot_start_shows_the_end_of_its_log(server: EmbeddedPostgres) -> None:
+    server.start()
+    server.stop()
+    (server.folder / "data" / "PG_VERSION").write_text("9.6\n")
+    with pytest.raises(
+        PermanentFailure, match=r"(?s)does not start.*initialized by PostgreSQL version 9.6.*DATABASE_URL"
+    ):
+        server.start()
+    (server.folder / "data" / "PG_VERSION").write_text("16\n")
+
+
+def test_a_failing_initdb_says_why(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    for name, lines in {
+        "initdb": "echo 'could not write to file: No space left on device' >&2; exit 1",
+        "postgres": "exit 0",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{lines}\n")
+        (programs / name).chmod(0o755)
+    server = EmbeddedPostgres(tmp_path / "postgres", bin_folder=programs)
+    with pytest.raises(PermanentFailure, match=r"(?s)initdb failed.*No space left on device.*IRT_HOME"):
+        server.start()
+    assert server.status().state == "absent"
+
+
+def test_a_folder_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(PermanentFailure, match=r"(?s)cannot use its folder.*Not a directory.*IRT_HOME.*DATABASE_URL"):
+        EmbeddedPostgres(tmp_path / "file" / "postgres").start()
+
+
+def test_looking_at_a_server_that_is_not_there_writes_nothing(tmp_path: Path) -> None:
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    assert server.status().state == "absent"
+    server.stop()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+class TestAsAPlainUser:
+    @pytest.fixture
+    def home(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
+        home = tmp_path_factory.mktemp("home")
+        os.chown(home, NOBODY, NOBODY)
+        return home
+
+    @staticmethod
+    def start(folder: Path) -> subprocess.CompletedProcess[str]:
+        """This interpreter may lie below /root, so the child may read everything; it may write as nobody does."""
+        search = "--inh-caps=-all,+dac_read_search", "--ambient-caps=-all,+dac_read_search"
+        user = "setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", *search
+        command = [*user, sys.executable, "-B", "-c", START, str(folder)]
+        return subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+
+    def test_the_server_is_theirs_and_root_finds_it(self, home: Path) -> None:
+        server = EmbeddedPostgres(home / "postgres")
+        try:
+            started = self.start(server.folder)
+            assert started.returncode == 0, started.stderr
+            assert psutil.Process(pid_of(server)).uids().effective == NOBODY
+            assert (server.folder / "password").stat().st_uid == NOBODY
+            assert server.start() == started.stdout.strip()
+            server.stop()
+            assert ask(server.start()) == 1
+            server.stop()
+            assert self.start(server.folder).returncode == 0
+        finally:
+            server.stop()
+
+    def test_another_users_server_is_not_theirs_and_they_are_told(self, server: EmbeddedPostgres) -> None:
+        server.start()
+        refused = self.start(server.folder)
+        assert refused.returncode != 0
+        assert "Permission denied" in refused.stderr
+        assert "IRT_HOME" in refused.stderr
+
+    def test_a_read_only_folder_names_the_way_out(self, home: Path) -> None:
+        home.chmod(0o500)
+        refused = self.start(home / "postgres")
+        assert "Permission denied" in refused.stderr
+        assert "IRT_HOME" in refused.stderr
