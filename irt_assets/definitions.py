@@ -6,6 +6,8 @@ process's settings and connects nowhere.
 
 from __future__ import annotations
 
+import warnings
+
 import dagster as dg
 
 from irt_assets.calibration.assets import build_calibration_assets
@@ -18,12 +20,16 @@ from resources.database import Database
 from resources.object_store import object_store
 from resources.settings import Settings, get_settings
 
+# What is preview or beta in Dagster is used knowingly; its version is pinned.
+warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+warnings.filterwarnings("ignore", category=dg.BetaWarning)
+
 
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
     """A fresh graph. `resources` (database, store) replace the real ones, for tests."""
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
     monthly_checks, inventory_checks = build_calibration_checks(months, settings.irt_first_month)
-    jobs = build_jobs(months, monthly_checks)
+    jobs = build_jobs(monthly_checks)
     return dg.Definitions(
         assets=[
             *build_response_assets(months, days),

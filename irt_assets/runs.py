@@ -43,12 +43,20 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str) -> R
     if month in unsettled_months(instance):
         raise PermanentFailure(f"a run of {month} is queued or under way: wait for it, or cancel it in the UI")
     result = job.execute_in_process(
-        partition_key=month, instance=instance, raise_on_error=False, tags=own_worker_tags()
+        partition_key=month,
+        instance=instance,
+        raise_on_error=False,
+        tags=own_worker_tags(),
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
     )
     return RunOutcome(month, result.run_id, result.success, None if result.success else _first_error(result))
 
 
 def _first_error(result: dg.ExecuteInProcessResult) -> str:
+    """A failed set gate in its own words, else the explanation of the first step that failed."""
+    for evaluation in result.get_asset_check_evaluations():
+        if not evaluation.passed and evaluation.blocking and evaluation.severity is dg.AssetCheckSeverity.ERROR:
+            return f"{evaluation.check_name}: {evaluation.description}"
     for event in result.all_events:
         data = event.step_failure_data if event.is_step_failure else None
         if data is None:

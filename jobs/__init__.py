@@ -6,16 +6,17 @@ What does not belong here: what materialising an asset does.
 from __future__ import annotations
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from jobs.schedules import build_monthly_schedule
 from jobs.sensors import build_ledger_sensor
 from resources.settings import Settings
 
-Job = dg.UnresolvedAssetJobDefinition
+Job = UnresolvedAssetJobDefinition
 
 
-def build_jobs(months: dg.PartitionsDefinition, monthly_checks: list[dg.AssetChecksDefinition]) -> dict[str, Job]:
+def build_jobs(monthly_checks: list[dg.AssetChecksDefinition]) -> dict[str, Job]:
     """Every job by name. The inventory checks look at all months, so they are no part of a month's run."""
     assets = dg.AssetSelection.assets(*MONTHLY_ASSETS, "abilities").without_checks()
     checks = dg.AssetSelection.checks(*(key for check in monthly_checks for key in check.check_keys))
@@ -23,7 +24,6 @@ def build_jobs(months: dg.PartitionsDefinition, monthly_checks: list[dg.AssetChe
         dg.define_asset_job(
             MONTHLY_JOB,
             selection=assets | checks,
-            partitions_def=months,
             executor_def=dg.in_process_executor,
             description="A month from its answers to published parameters and abilities.",
         ),

@@ -3,12 +3,11 @@
 The decisions are pure functions; the schedules only fetch and pack.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
 import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from irt_assets.calibration.green import PARTITION_TAG, MonthState, State, month_states
 from irt_assets.partitions import last_complete_month, months_between
@@ -31,7 +30,7 @@ def months_to_ask(states: Iterable[MonthState]) -> list[str]:
     return sorted({s.month for s in states} - present)
 
 
-def build_monthly_schedule(job: dg.UnresolvedAssetJobDefinition, settings: Settings) -> dg.ScheduleDefinition:
+def build_monthly_schedule(job: UnresolvedAssetJobDefinition, settings: Settings) -> dg.ScheduleDefinition:
     """The 1st, 02:00 UTC: last month, and those before it that were missed."""
 
     @dg.schedule(

@@ -4,8 +4,6 @@
 clear, and asks for abilities again where the published set they read has changed since.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 

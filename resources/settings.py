@@ -29,7 +29,9 @@ class Settings(BaseSettings):
     )
     irt_time_zone: str = Field("UTC", description="time zone of displays; partitions are always UTC")
     irt_threads: int = Field(2, ge=1, description="threads of the compiled kernels; sums depend on it")
-    irt_schedules: Literal["running", "stopped"] = Field("running", description="state of schedules until someone sets it")
+    irt_schedules: Literal["running", "stopped"] = Field(
+        "running", description="state of schedules until someone sets it"
+    )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
 
     @field_validator("irt_home")
@@ -48,3 +50,17 @@ def get_settings() -> Settings:
     """The process's settings, read once."""
     home = Path(os.environ.get("IRT_HOME", ".irt"))
     return Settings(_env_file=os.environ.get("IRT_ENV_FILE", home / "irt.env"))  # type: ignore[call-arg]
+
+
+def write_env_file(settings: Settings, **values: str) -> Path:
+    """Set `values` (setting names) in the env file under IRT_HOME, keeping every other line. Read at next start."""
+    path = settings.irt_home / "irt.env"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    named = {name.upper(): value for name, value in values.items()}
+    lines = path.read_text("utf-8").splitlines() if path.exists() else []
+    kept = [line for line in lines if line.split("=")[0].strip() not in named]
+    fresh = path.with_name("irt.env.new")
+    fresh.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in named.items())]) + "\n", "utf-8")
+    fresh.chmod(0o600)
+    fresh.replace(path)
+    return path

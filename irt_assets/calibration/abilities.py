@@ -14,10 +14,9 @@ import psycopg
 
 from irt_assets.calibration.publication import in_force
 from irt_assets.partitions import month_bounds, month_of
-from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.scoring import eap
 from irt_assets.responses.scales import read_scales
-from irt_assets.responses.window import judged_window, scored_responses_of
+from irt_assets.responses.window import scoring_responses
 from resources import tables, warehouse
 from resources.database import Database, advisory_lock
 
@@ -45,7 +44,6 @@ def measure(database: Database, month: str, update_id: str) -> list[ScaleAbiliti
     with database.connect() as connection:
         advisory_lock(connection, "abilities", month)
         scales = read_scales(connection)
-        window = judged_window(connection, end - LOOKBACK, end, scales, minimums=False)
         connection.execute("DELETE FROM mirt_ability WHERE kind = 'monthly' AND window_end = %s", (end,))
         measured = []
         for scale in scales.values():
@@ -55,18 +53,8 @@ def measure(database: Database, month: str, update_id: str) -> list[ScaleAbiliti
                 why = f"no parameters of scale {scale.scale_id} are in force at the end of {month}"
                 measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
                 continue
-            responses, learners = scored_responses_of(window.table, scale.scale_id)
-            usable = np.isin(np.array(responses.item_ids, dtype=object), list(published.items))
-            seen = usable[responses.item]
-            present, person = np.unique(responses.person[seen], return_inverse=True)
-            responses = Responses(
-                person.astype(np.int32),
-                responses.item[seen],
-                responses.score[seen],
-                len(present),
-                responses.item_ids,
-            )
-            parameters = np.array([published.items.get(i, (0.0, 0.0, 0.0)) for i in responses.item_ids]).reshape(-1, 3)
+            responses, learners = scoring_responses(connection, end - LOOKBACK, end, scale, list(published.items))
+            parameters = np.array([published.items[i] for i in responses.item_ids]).reshape(-1, 3)
             a, b, c = parameters.T
             scores = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
             warehouse.append(
@@ -75,12 +63,12 @@ def measure(database: Database, month: str, update_id: str) -> list[ScaleAbiliti
                 pd.DataFrame(
                     {
                         "update_id": update_id,
-                        "user_id": learners[present],
+                        "user_id": learners,
                         "scale_id": scale.scale_id,
                         "theta": scores.theta,
                         "se": scores.se,
                         "method": "eap",
-                        "n_items": np.bincount(responses.person, minlength=len(present)),
+                        "n_items": np.bincount(responses.person, minlength=len(learners)),
                         "kind": "monthly",
                         "window_end": pd.Timestamp(end),
                         "published_as_of": pd.Timestamp(end),

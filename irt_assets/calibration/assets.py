@@ -1,7 +1,5 @@
 """Assets of the room of item parameters: fit, link, publish, measure. Thin: the steps are in `month` and `abilities`."""
 
-from __future__ import annotations
-
 import dagster as dg
 import numpy as np
 
@@ -24,7 +22,7 @@ from resources import tables
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
-from resources.warehouse import column_schema
+from resources.dagster_schema import column_schema
 
 GROUP = "calibration"
 OWNERS = ["team:psychometrics"]
@@ -50,7 +48,7 @@ def build_calibration_asset(*, engine: Calibrator, name: str, months: dg.Partiti
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
         with failures_told_apart():
-            outcomes = fit_month(database, store, context.partition_key, engine, context.run_id)
+            outcomes = fit_month(database, store, context.partition_key, engine, context.run.run_id)
         fitted = [o.calibration for o in outcomes if o.calibration is not None]
         metadata: Metadata = {
             "fits": dg.MetadataValue.md(_fit_table(outcomes)),
@@ -62,7 +60,9 @@ def build_calibration_asset(*, engine: Calibrator, name: str, months: dg.Partiti
         for outcome in outcomes:
             if outcome.calibration is not None:
                 flagged = list(_flagged(outcome.calibration))[:9]
-                shown = [i for i in flagged if np.isfinite(outcome.calibration.a[outcome.calibration.item_ids.index(i)])]
+                shown = [
+                    i for i in flagged if np.isfinite(outcome.calibration.a[outcome.calibration.item_ids.index(i)])
+                ]
                 if shown:
                     metadata[f"plot: curves of flagged items ({outcome.scale_id})"] = _plot(
                         plots.item_curves(outcome.calibration, shown), "curves of flagged items"
@@ -90,7 +90,7 @@ def build_calibration_assets(*, engine: Calibrator, months: dg.PartitionsDefinit
     ) -> dg.MaterializeResult:
         with failures_told_apart():
             try:
-                outcomes = link_month(database, context.partition_key, context.run_id)
+                outcomes = link_month(database, context.partition_key, context.run.run_id)
             except UnlinkedMonthError as error:
                 raise dg.Failure(
                     description=str(error), metadata=_link_metadata(error.outcomes), allow_retries=False
@@ -117,8 +117,8 @@ def build_calibration_assets(*, engine: Calibrator, months: dg.PartitionsDefinit
     ) -> dg.MaterializeResult:
         month = context.partition_key
         with failures_told_apart():
-            unsettled = unsettled_months(context.instance, besides_run=context.run_id) - {month}
-            taken = publish_month(database, store, month, unsettled, context.run_id)
+            unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
+            taken = publish_month(database, store, month, unsettled, context.run.run_id)
             own = [steps[month] for steps in taken.values() if month in steps]
             if own and all(step.state == "held" for step in own):
                 raise PermanentFailure(f"{month} is held: " + "; ".join(f"{s.scale_id}: {s.why}" for s in own))
@@ -147,11 +147,9 @@ def build_calibration_assets(*, engine: Calibrator, months: dg.PartitionsDefinit
         pool=POOL,
         metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},
     )
-    def abilities(
-        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
-    ) -> dg.MaterializeResult:
+    def abilities(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         with failures_told_apart():
-            measured = measure(database, context.partition_key, context.run_id)
+            measured = measure(database, context.partition_key, context.run.run_id)
         return dg.MaterializeResult(
             metadata={
                 "abilities": dg.MetadataValue.md(_ability_table(measured)),
@@ -176,7 +174,10 @@ def _flagged(calibration: Calibration) -> dict[str, list[str]]:
 
 
 def _fit_table(outcomes: list[FitOutcome]) -> str:
-    lines = ["| scale | learners | items | responses | log-likelihood | converged | s |", "|---|--:|--:|--:|--:|---|--:|"]
+    lines = [
+        "| scale | learners | items | responses | log-likelihood | converged | s |",
+        "|---|--:|--:|--:|--:|---|--:|",
+    ]
     for o in outcomes:
         if o.calibration is None:
             lines.append(f"| {o.scale_id} | | | | | {o.error} | {o.seconds:.1f} |")

@@ -3,9 +3,9 @@
 The set gates block the rest of their run; the others only tell. Each is partitioned by month and names
 the scale. Where some scales fail and others pass, a set gate fails with a warning only, so that the
 scales that pass go on; the publication step judges every scale again.
-"""
 
-from __future__ import annotations
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
 
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -135,9 +135,7 @@ def _inventory_check(asset: str, first_month: str) -> dg.AssetChecksDefinition:
         name=INVENTORY,
         description="Which months, of all that are over, are missing, stale, running, waiting or red.",
     )
-    def check(
-        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
-    ) -> dg.AssetCheckResult:
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         months = list(months_between(first_month, last_complete_month(datetime.now(UTC))))
         with failures_told_apart():
             states = month_states(database, context.instance, months)

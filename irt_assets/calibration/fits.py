@@ -195,7 +195,8 @@ def publish_linked(
         "bic": raw.bic,
         "converged": c.converged,
         "iterations": c.iterations,
-        "model_spec": spec | {"linking_constants": constants, "latent": {"mean": linked.latent_mean, "sd": linked.latent_sd}},
+        "model_spec": spec
+        | {"linking_constants": constants, "latent": {"mean": linked.latent_mean, "sd": linked.latent_sd}},
         "data_hash": raw.data_hash,
         "snapshot_hash": snapshot_hash,
         "anchor_hash": anchor_hash,

@@ -131,7 +131,9 @@ def _link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id
     staged = fits.latest_staged(connection, month, scale.scale_id, scale.engine)
     raw = staged.decoded() if staged else None
     if staged is None or raw is None:
-        error = staged.error if staged else f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
+        error = (
+            staged.error if staged else f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
+        )
         return LinkOutcome(scale.scale_id, None, None, None, None, error)
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     if anchors is None:
@@ -194,9 +196,10 @@ def _require_one(
     if any(error is None for error in errors):
         return
     said = [str(error) for error in errors]
-    message = said[0] if len(said) == 1 else f"no scale of {month} could be {what}: " + "; ".join(
-        f"{scale}: {error}" for scale, error in zip(scales, said, strict=True)
+    message = (
+        said[0]
+        if len(said) == 1
+        else f"no scale of {month} could be {what}: "
+        + "; ".join(f"{scale}: {error}" for scale, error in zip(scales, said, strict=True))
     )
     raise UnlinkedMonthError(message, outcomes) if outcomes is not None else PermanentFailure(message)
-
-

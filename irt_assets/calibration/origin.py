@@ -145,9 +145,7 @@ Anchors = dict[str, tuple[float, float, float, float, float, float]]
 Topics = dict[str, str | None]
 
 
-def _bank_anchors(
-    connection: psycopg.Connection, scale_id: str
-) -> tuple[Anchors, Topics, set[str], dict[str, str]]:
+def _bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchors, Topics, set[str], dict[str, str]]:
     rows = connection.execute(
         """SELECT item_id, topic_id, meta->'irt' FROM question
            WHERE scale_id = %s AND meta->'tags' @> '["anchor"]'::jsonb ORDER BY 1""",
@@ -177,7 +175,7 @@ def _bank_anchors(
     if not usable:
         raise PermanentFailure(
             f"scale {scale_id} has no anchor with parameters ({len(rows)} items are tagged). Either tag items with "
-            '"anchor" in question.meta->\'tags\' and give them meta->\'irt\' {a, b, …} (`irt import questions FILE`), '
+            "\"anchor\" in question.meta->'tags' and give them meta->'irt' {a, b, …} (`irt import questions FILE`), "
             "or declare a window its origin: `irt scale init --origin 2026-07`"
         )
     return usable, topics, assumed, left_out

@@ -1,7 +1,5 @@
 """Assets of the room of answers: the bank and the log (observed), and each month's scored responses."""
 
-from __future__ import annotations
-
 import dagster as dg
 
 from irt_assets.psychometrics.eligibility import Reason
@@ -11,7 +9,7 @@ from irt_assets.retries import failures_told_apart
 from resources.database import Database
 from resources.object_store import ObjectStore
 from resources.tables import question, response_log
-from resources.warehouse import column_schema
+from resources.dagster_schema import column_schema
 
 OWNERS = ["team:psychometrics"]
 
@@ -62,7 +60,7 @@ def build_response_assets(months: dg.PartitionsDefinition, days: dg.PartitionsDe
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
         with failures_told_apart():
-            snapshot, window = take_snapshot(database, store, context.partition_key, context.run_id)
+            snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id)
         left_out = {scale: items for scale, items in window.left_out.items() if items}
         return dg.MaterializeResult(
             metadata={

@@ -5,13 +5,18 @@ What does not belong here: anchors and how a scale is initialised (see `calibrat
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.models import Model
+from resources.database import Database
+from resources.failures import PermanentFailure
 
 
 @dataclass(frozen=True)
@@ -56,3 +61,20 @@ def read_scales(connection: psycopg.Connection) -> dict[str, Scale]:
         else Scale(row["scale_id"])
         for row in rows
     }
+
+
+def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `settings` over a scale's rules; returns all that differ from the defaults now.
+
+    Raises PsychometricsError for a rule that does not exist or is out of range, PermanentFailure for a
+    scale without an origin.
+    """
+    with database.connect() as connection:
+        scale = read_scales(connection).get(scale_id)
+        if scale is None or not scale.initialised:
+            raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id} --set …`")
+        changed = Rules.from_settings(scale.rules.changed() | dict(settings)).changed()
+        connection.execute(
+            "UPDATE calibration_scale SET thresholds = %s WHERE scale_id = %s", (json.dumps(changed), scale_id)
+        )
+    return changed

@@ -7,7 +7,7 @@ rules decide what they mean. What does not belong here: storing the outcome (see
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -62,9 +62,7 @@ WITH omitted AS (
 )
 """
 
-_WITH_TIMING = (
-    _FACTS
-    + """
+_TIMING = """
 , timing AS (
     SELECT item_id, percentile_cont(0.5) WITHIN GROUP (ORDER BY response_time_ms) AS item_median_ms,
            count(*) AS item_n_timed
@@ -73,9 +71,25 @@ _WITH_TIMING = (
       AND mode = 'live' AND correct IS NOT NULL AND response_time_ms IS NOT NULL
     GROUP BY 1
 )
+"""
+
+_FOR_SNAPSHOT = (
+    _FACTS
+    + _TIMING
+    + """
 SELECT f.*, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed,
        ('x' || left(md5(f::text), 16))::bit(64)::bigint AS h1, ('x' || right(md5(f::text), 16))::bit(64)::bigint AS h2
 FROM facts f LEFT JOIN timing t USING (item_id) ORDER BY f.user_id, f.completed_at, f.attempt_id
+"""
+)
+
+_FOR_SCORING = (
+    _FACTS
+    + _TIMING
+    + """
+SELECT f.user_id, f.item_id, f.form_id, f.correct, f.response_time_ms, f.hints_used, f.mode, f.is_test, f.unknown_item,
+       f.seen_before, f.answered_later, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed
+FROM facts f LEFT JOIN timing t USING (item_id) WHERE f.item_id = ANY(%(items)s)
 """
 )
 
@@ -132,14 +146,9 @@ def judged_window(
     start: datetime,
     end: datetime,
     scales: Mapping[str, Scale],
-    *,
-    minimums: bool = True,
 ) -> JudgedWindow:
-    """Every attempt of [start, end) and what the rules of its scale say of it.
-
-    `minimums` false leaves out the filters on numbers of responses, as scoring does.
-    """
-    facts = read_arrow(connection, _WITH_TIMING, _parameters(start, end, scales))
+    """Every attempt of [start, end) and what the rules of its scale say of it."""
+    facts = read_arrow(connection, _FOR_SNAPSHOT, _parameters(start, end, scales))
     n = facts.num_rows
     reason = np.full(n, None, dtype=object)
     score = np.full(n, -1, dtype=np.int8)
@@ -150,7 +159,7 @@ def judged_window(
         rules = scales[scale_id].rules if scale_id in scales else Rules()
         part = facts.take(pa.array(rows))
         item, items = _codes(part["item_id"])
-        judgement = judge(_attempts(part, item), rules, min_learner=minimums, min_item=minimums)
+        judgement = judge(_attempts(part, item), rules)
         judgements[scale_id] = judgement
         left_out[scale_id] = {items[code]: few for code, few in judgement.few_items.items()}
         reason[rows] = judgement.reason_column()
@@ -195,17 +204,39 @@ def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[
     return rank[encoded.indices.to_numpy(zero_copy_only=False)], labels[order]
 
 
+def scoring_responses(
+    connection: psycopg.Connection, start: datetime, end: datetime, scale: Scale, items: Sequence[str]
+) -> tuple[Responses, npt.NDArray[np.object_]]:
+    """The eligible responses to `items` in [start, end), whatever their numbers, and the learners' ids."""
+    parameters = _parameters(start, end, {scale.scale_id: scale}) | {"items": list(items)}
+    facts = read_arrow(connection, _FOR_SCORING, parameters)
+    person, learners = _codes(facts["user_id"])
+    item, item_ids = _codes(facts["item_id"])
+    judgement = judge(_attempts(facts, item), scale.rules, min_learner=False, min_item=False)
+    return _responses(person, learners, item, item_ids, judgement.score)
+
+
 def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The scored responses of one scale, and the learners' ids in the order of their indices."""
     scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
     person, learners = _codes(scored["user_id"])
     item, items = _codes(scored["item_id"])
-    order = np.lexsort((item, person))
+    return _responses(person, learners, item, items, _numbers(scored["score"], -1).astype(np.int8))
+
+
+def _responses(
+    person: npt.NDArray[np.int32],
+    learners: npt.NDArray[np.object_],
+    item: npt.NDArray[np.int32],
+    items: npt.NDArray[np.object_],
+    score: npt.NDArray[np.int8],
+) -> tuple[Responses, npt.NDArray[np.object_]]:
+    """What is scored (score ≥ 0), sorted by person; learners without a scored response drop out."""
+    rows = np.flatnonzero(score >= 0)
+    present, index = np.unique(person[rows], return_inverse=True)
+    order = np.lexsort((item[rows], index))
+    rows = rows[order]
     responses = Responses(
-        person[order],
-        item[order],
-        _numbers(scored["score"], 0)[order].astype(np.int8),
-        len(learners),
-        tuple(str(x) for x in items),
+        index[order].astype(np.int32), item[rows], score[rows], len(present), tuple(str(x) for x in items)
     )
-    return responses, learners
+    return responses, learners[present]

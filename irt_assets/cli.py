@@ -1,0 +1,465 @@
+"""The `irt` command: parses, calls, prints. No logic of its own.
+
+Exit codes: 0 done; 1 it ran and the answer is no (a month is not green, something is misconfigured);
+2 the request or its input is wrong, with the way out in the message.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from irt_assets.psychometrics.errors import PsychometricsError
+from resources.database import Database
+from resources.failures import PermanentFailure, TransientFailure
+from resources.settings import Settings, get_settings
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="Keeps an item bank calibrated, and can prove it.")
+db_app = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, or DATABASE_URL.")
+import_app = typer.Typer(no_args_is_help=True, help="Bring in answers, questions and learners from files.")
+scale_app = typer.Typer(no_args_is_help=True, help="Scales, their origin and their rules.")
+app.add_typer(db_app, name="db")
+app.add_typer(import_app, name="import")
+app.add_typer(scale_app, name="scale")
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Month = Annotated[str, typer.Option("--month", help="Calendar month, e.g. 2026-09.")]
+ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
+Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything but keep it.")]
+
+
+def main() -> None:
+    """Entry point: every explained error becomes one message and exit code 2."""
+    try:
+        app(standalone_mode=False)
+    except (PermanentFailure, PsychometricsError, TransientFailure, RuntimeError) as error:
+        err.print(f"[red]error:[/red] {escape(str(error))}")
+        sys.exit(2)
+    except typer.Abort:
+        err.print("aborted")
+        sys.exit(130)
+    except typer.Exit as error:
+        sys.exit(error.exit_code)
+    except typer.TyperUsageError as error:
+        error.show()
+        sys.exit(2)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """What is installed, reachable and misconfigured."""
+    from resources.doctor import diagnose
+
+    findings = diagnose(get_settings())
+    if as_json:
+        _print_json([{"subject": f.subject, "state": f.state, "detail": f.detail, "fix": f.fix} for f in findings])
+    else:
+        marks = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "error": "[red]error[/red]", "absent": "–"}
+        rows = [
+            (marks[f.state], f.subject, escape(f.detail) + (f"\n→ {escape(f.fix)}" if f.fix else "")) for f in findings
+        ]
+        _print_table(("", "what", "detail"), rows)
+    if any(f.state == "error" for f in findings):
+        raise typer.Exit(1)
+
+
+@db_app.command("upgrade")
+def db_upgrade() -> None:
+    """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
+    from resources.schema import revisions, upgrade
+
+    database = Database(get_settings())
+    upgrade(database)
+    out.print(f"schema is at {revisions(database)[0]}")
+
+
+@db_app.command("url")
+def db_url() -> None:
+    """Print the database in use, with its password; starts the embedded one."""
+    print(Database(get_settings()).url)  # noqa: T201 - for command substitution, untouched by any formatting
+
+
+@db_app.command("start")
+def db_start() -> None:
+    """Start the embedded server; it runs until `irt db stop`."""
+    _embedded().start()
+
+
+@db_app.command("stop")
+def db_stop() -> None:
+    """Stop the embedded server."""
+    _embedded().stop()
+
+
+@import_app.command("attempts")
+def import_attempts_command(
+    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet or JSON lines; .gz too.")],
+    mapping: Mapping = "auto",
+    zone: Annotated[str | None, typer.Option(help="Time zone of times that name none, e.g. Asia/Seoul.")] = None,
+    at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
+    strict: Strict = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import answers. Re-importing a file changes nothing; an interrupted import leaves nothing half in."""
+    from irt_assets.responses.importing import import_attempts
+
+    settings = get_settings()
+    with _progress(as_json) as progress:
+        report = import_attempts(
+            Database(settings),
+            files,
+            mapping=mapping,
+            zone=zone,
+            at=at.date() if at else None,
+            strict=strict,
+            dry_run=dry_run,
+            first_month=settings.irt_first_month,
+            reject_dir=settings.irt_home / "rejects",
+            progress=progress,
+        )
+    _print_import(report.as_dict(), as_json)
+
+
+@import_app.command("questions")
+def import_questions_command(
+    file: Path, mapping: Mapping = "auto", strict: Strict = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Import the item bank: scales, topics, tags, keys, parameters."""
+    from irt_assets.responses.importing import import_questions
+
+    settings = get_settings()
+    report = import_questions(
+        Database(settings),
+        file,
+        mapping=mapping,
+        strict=strict,
+        dry_run=dry_run,
+        reject_dir=settings.irt_home / "rejects",
+    )
+    _print_import(report.as_dict(), as_json)
+
+
+@import_app.command("learners")
+def import_learners_command(
+    file: Path, mapping: Mapping = "auto", strict: Strict = False, dry_run: DryRun = False, as_json: AsJson = False
+) -> None:
+    """Import learners: attributes, test accounts, goals."""
+    from irt_assets.responses.importing import import_learners
+
+    settings = get_settings()
+    report = import_learners(
+        Database(settings),
+        file,
+        mapping=mapping,
+        strict=strict,
+        dry_run=dry_run,
+        reject_dir=settings.irt_home / "rejects",
+    )
+    _print_import(report.as_dict(), as_json)
+
+
+@app.command()
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
+    adaptive: Annotated[bool, typer.Option("--adaptive", help="Assign items by earlier ability.")] = False,
+    learners: Annotated[int, typer.Option(min=1, help="New learners a month.")] = 1500,
+) -> None:
+    """Simulate a log with planted faults: import files, and truth.json beside them."""
+    from dataclasses import replace
+
+    from irt_assets.psychometrics import simulate as simulation
+    from irt_assets.psychometrics.scenario import demo_scenario
+    from irt_assets.responses.simulated import write
+
+    scenario = replace(
+        demo_scenario(datetime.now(UTC), seed),
+        learners_per_month=learners,
+        assignment="adaptive" if adaptive else "linear",
+    )
+    log, truth = simulation.simulate(scenario)
+    files = write(log, truth, folder)
+    out.print(
+        f"{log.n_attempts:,} answers of {len(log.user_ids):,} learners in {folder}; the truth is in {files.truth}"
+    )
+
+
+@scale_app.command("init")
+def scale_init(
+    scale: ScaleId = "default",
+    origin: Annotated[
+        str | None,
+        typer.Option(help="Month whose fit becomes the origin, or FROM:TO days. Default: the bank's anchors."),
+    ] = None,
+    mu: Annotated[float, typer.Option(help="Mean θ of the population that is reported against.")] = 0.0,
+    sigma: Annotated[float, typer.Option(min=0.01, help="Its standard deviation.")] = 1.0,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Rule of the scale, e.g. min_responses=300.")
+    ] = None,
+) -> None:
+    """Freeze a scale's anchors and publish their values. Done once."""
+    from irt_assets.calibration.origin import initialise
+    from irt_assets.engines.em import EmEngine
+
+    settings = get_settings()
+    done = initialise(
+        Database(settings),
+        scale,
+        first_month=settings.irt_first_month,
+        mu=mu,
+        sigma=sigma,
+        thresholds=_settings_of(setting),
+        window=_window_of(origin) if origin else None,
+        engine=EmEngine(settings.irt_threads) if origin else None,
+    )
+    out.print(f"scale {scale}: {done.anchors} anchors frozen and published from {settings.irt_first_month} on")
+    if done.errors_assumed:
+        out.print(
+            f"  {done.errors_assumed} of them came without errors: those of a calibration with n = 500 are assumed"
+        )
+    for item, why in list(done.left_out.items())[:10]:
+        out.print(f"  left out: {item}: {escape(why)}")
+    if len(done.left_out) > 10:
+        out.print(f"  … and {len(done.left_out) - 10} more")
+
+
+@app.command()
+def calibrate(
+    month: Month,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a rule of the scale first, e.g. min_responses=300.")
+    ] = None,
+    scale: ScaleId = "default",
+) -> None:
+    """Materialise one month here and now: responses, fit, linking, publication, abilities."""
+    from irt_assets.responses.scales import change_rules
+
+    settings = get_settings()
+    database = Database(settings)
+    if setting:
+        changed = change_rules(database, scale, _settings_of(setting))
+        out.print(f"scale {scale} now differs from the defaults in: {changed or 'nothing'}")
+    if not _run_months(settings, database, [month]):
+        raise typer.Exit(1)
+
+
+@app.command()
+def backfill(
+    first: Annotated[str, typer.Option("--from", help="First month.")],
+    last: Annotated[str, typer.Option("--to", help="Last month.")],
+) -> None:
+    """Materialise every month from one to another, oldest first."""
+    from irt_assets.partitions import months_between
+
+    settings = get_settings()
+    months = list(months_between(first, last))
+    if not months:
+        raise PermanentFailure(f"--from {first} lies after --to {last}")
+    if not _run_months(settings, Database(settings), months):
+        raise typer.Exit(1)
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """The state of every month of every scale."""
+    from irt_assets.calibration.green import State, month_states
+    from irt_assets.partitions import last_complete_month, months_between
+    from irt_assets.stack import dagster_instance
+
+    settings = get_settings()
+    database = Database(settings)
+    months = months_between(settings.irt_first_month, last_complete_month(datetime.now(UTC)))
+    with dagster_instance(settings, database) as instance:
+        states = month_states(database, instance, months)
+    if as_json:
+        _print_json([{"month": s.month, "scale_id": s.scale_id, "state": s.state, "why": s.why} for s in states])
+    else:
+        _print_table(
+            ("month", "scale", "state", "why"), [(s.month, s.scale_id, _colour(s.state), escape(s.why)) for s in states]
+        )
+    if any(s.state is not State.GREEN for s in states):
+        raise typer.Exit(1)
+
+
+@app.command()
+def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
+    """Where an item's published numbers come from."""
+    from irt_assets.calibration.lineage import lineage as trace
+
+    with Database(get_settings()).connect() as connection:
+        rows = trace(connection, item)
+    if as_json:
+        _print_json(rows)
+        return
+    for row in rows:
+        out.print(
+            f"[bold]{escape(item)}[/bold] on scale {row['scale_id']}" + (" – in force" if row["in_force"] else "")
+        )
+        _print_table(("", ""), [(k, escape(str(v))) for k, v in row.items() if v is not None and k != "item_id"])
+
+
+@app.command()
+def serve() -> None:
+    """Start the Dagster UI, its daemon and code server, until interrupted."""
+    from irt_assets.stack import Stack
+    from resources.schema import upgrade
+
+    settings = get_settings()
+    database = Database(settings)
+    upgrade(database)
+    _serve(Stack(settings, database))
+
+
+@app.command()
+def demo(
+    data: Annotated[Path | None, typer.Option(help="Your own log instead of the simulation.")] = None,
+    mapping: Mapping = "auto",
+    zone: Annotated[str | None, typer.Option(help="Time zone of times that name none.")] = None,
+    at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
+    serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the UI at the end.")] = True,
+) -> None:
+    """Four months with planted faults, or your own log: calibrated, published, compared, served."""
+    from irt_assets import demo as demonstration
+    from irt_assets.stack import Stack, dagster_instance
+
+    if data is not None:
+        settings = demonstration.own_log(get_settings(), data, mapping, zone, at.date() if at else None, out.print)
+        as_expected = True
+    else:
+        settings, states, findings = demonstration.simulated(get_settings(), out.print, dagster_instance)
+        _print_table(
+            ("month", "scale", "state", "why"), [(s.month, s.scale_id, _colour(s.state), escape(s.why)) for s in states]
+        )
+        marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]", None: "not tested yet"}
+        _print_table(
+            ("planted", "where", "found", ""),
+            [(f.fault, escape(f.planted), escape(f.found), marks[f.as_expected]) for f in findings],
+        )
+        as_expected = all(f.as_expected is not False for f in findings)
+    if serve_ui:
+        _serve(Stack(settings, Database(settings)))
+    if not as_expected:
+        raise typer.Exit(1)
+
+
+def _run_months(settings: Settings, database: Database, months: list[str]) -> bool:
+    from irt_assets.calibration.green import State, month_states
+    from irt_assets.runs import run_month
+    from irt_assets.stack import dagster_instance
+
+    with dagster_instance(settings, database) as instance:
+        for month in months:
+            outcome = run_month(instance, settings, month)
+            if not outcome.success:
+                out.print(f"{month}: [red]failed[/red] – {escape(outcome.error or '')}")
+            for state in month_states(database, instance, [month]):
+                out.print(f"{month} {state.scale_id}: {_colour(state.state)} – {escape(state.why)}")
+        states = month_states(database, instance, months)
+    return all(s.state is State.GREEN for s in states)
+
+
+def _serve(stack: Any) -> None:
+    with stack:
+        out.print(f"The Dagster UI is at {stack.address} (Ctrl-C stops it)")
+        try:
+            stack.wait()
+        except KeyboardInterrupt:
+            out.print("stopping …")
+
+
+def _embedded() -> Any:
+    from resources.embedded_postgres import EmbeddedPostgres
+
+    settings = get_settings()
+    if settings.database_url is not None:
+        raise PermanentFailure("DATABASE_URL is set: the embedded server is not in use")
+    return EmbeddedPostgres(settings.irt_home / "postgres")
+
+
+def _settings_of(pairs: list[str] | None) -> dict[str, Any]:
+    settings = {}
+    for pair in pairs or []:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise PermanentFailure(f"--set wants NAME=VALUE, got {pair!r}")
+        try:
+            settings[name] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[name] = value
+    return settings
+
+
+def _window_of(origin: str) -> tuple[datetime, datetime]:
+    from irt_assets.partitions import month_bounds
+
+    try:
+        if ":" not in origin:
+            return month_bounds(origin)
+        first, last = (date.fromisoformat(day) for day in origin.split(":"))
+    except ValueError:
+        raise PermanentFailure(f"--origin wants a month (2026-07) or FROM:TO days, got {origin!r}") from None
+    return datetime(first.year, first.month, first.day, tzinfo=UTC), datetime(
+        last.year, last.month, last.day, tzinfo=UTC
+    )
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Any]:
+    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task("importing", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_import(report: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        _print_json(report)
+        return
+    rejected = report["rejected"]
+    out.print(
+        f"{report['read']:,} rows read, {report['accepted']:,} accepted, {report['duplicates']:,} duplicates, "
+        f"{sum(rejected.values()):,} rejected"
+    )
+    if report["new_items"] or report["new_learners"]:
+        out.print(f"  not known before: {report['new_items']:,} items, {report['new_learners']:,} learners")
+    for reason, n in rejected.items():
+        out.print(f"  {n:,} × {reason}")
+    if report["reject_file"]:
+        out.print(f"  the rejected rows, with line and reason: {report['reject_file']}")
+
+
+def _colour(state: str) -> str:
+    colours = {"green": "green", "red": "red", "stale": "yellow", "pending": "yellow", "running": "blue"}
+    return f"[{colours[state]}]{state}[/{colours[state]}]" if state in colours else str(state)
+
+
+def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
+    table = Table(*header, box=None, pad_edge=False, show_header=any(header))
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False).print(table)
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, default=str, ensure_ascii=False, indent=2))  # noqa: T201 - machines read stdout
+
+
+if __name__ == "__main__":
+    main()
