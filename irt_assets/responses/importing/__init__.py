@@ -1,0 +1,13 @@
+"""Importing what others logged: answers, the item bank, learners.
+
+`import_attempts`, `import_questions`, `import_learners` and `presets` are all that callers need. The parts:
+`readers` (files), `mapping` (columns), `times`, `clean` (values), `staging` and `load` (answers into the
+database), `bank` (items and learners), `report`.
+"""
+
+from irt_assets.responses.importing.bank import import_learners, import_questions
+from irt_assets.responses.importing.load import import_attempts
+from irt_assets.responses.importing.mapping import presets
+from irt_assets.responses.importing.report import ImportReport
+
+__all__ = ["ImportReport", "import_attempts", "import_learners", "import_questions", "presets"]

@@ -1,0 +1,265 @@
+"""Importing the item bank and the learners: files of one row each, all of a file or nothing.
+
+A row adds its item or learner, or changes what its filled cells say; empty cells leave what is there, and the
+same file again changes nothing. Parameters stay as given, with `D` beside them: they are converted where they
+are read, not here.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from psycopg.types.json import Jsonb
+
+from irt_assets.responses.importing.clean import LONGEST_ID, SCORES, Columns
+from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
+from irt_assets.responses.importing.readers import open_source
+from irt_assets.responses.importing.report import ImportReport, RejectFile
+from resources.database import Database, advisory_lock
+
+Cells = dict[str, str | None]
+MODELS = ("rasch", "1pl", "2pl", "3pl")
+PARAMETERS = {  # smallest and largest value
+    "a": (-math.inf, math.inf),
+    "b": (-math.inf, math.inf),
+    "c": (0.0, 1.0),
+    "a_se": (0.0, math.inf),
+    "b_se": (0.0, math.inf),
+    "c_se": (0.0, math.inf),
+    "cov_ab": (-math.inf, math.inf),
+    "n": (1, math.inf),
+    "D": (1.0, 2.0),
+}
+QUESTION_COLUMNS = ("item_id", "scale_id", "topic_id", "testlet_id", "tags", *PARAMETERS, "model", "key")
+LEARNER_COLUMNS = ("user_id", "is_test", "target_scale_id", "target_theta")
+
+
+class _Refusal(Exception):
+    def __init__(self, reason: str, value: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.value = value
+
+
+@dataclass(frozen=True)
+class _Kind:
+    """What items and learners differ in. `also_called`: other names of our columns that are taken without a mapping."""
+
+    table: str
+    key: str
+    known: Sequence[str]
+    also_called: dict[str, tuple[str, ...]]
+    columns: tuple[str, ...]  # of the table, filled by `row`
+    document: str  # the one of them that is merged, not replaced
+    row: Callable[[Cells], tuple[Any, ...]]
+
+
+def import_questions(
+    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject_dir: Path
+) -> ImportReport:
+    """Items: item_id, scale_id, topic_id, testlet_id, tags (`anchor;retired`), a, b, c, their errors, n, D, model, key.
+
+    In the report, `duplicates` are rows that say what the bank says already.
+    Raises PermanentFailure where the file or the mapping is at fault.
+    """
+    return _import(database, file, mapping, dry_run, reject_dir, _QUESTIONS)
+
+
+def import_learners(
+    database: Database, file: Path, *, mapping: str | Path = AUTO, dry_run: bool = False, reject_dir: Path
+) -> ImportReport:
+    """Learners: user_id, is_test, target_scale_id, target_theta; every other column is an attribute.
+
+    With a mapping file only the columns that it names are read. In the report, `duplicates` are rows that
+    change nothing. Raises PermanentFailure where the file or the mapping is at fault.
+    """
+    return _import(database, file, mapping, dry_run, reject_dir, _LEARNERS)
+
+
+def _import(
+    database: Database, file: Path, mapping: str | Path, dry_run: bool, reject_dir: Path, kind: _Kind
+) -> ImportReport:
+    source = open_source(Path(file))
+    rules = load_mapping(mapping)
+    allowed: Sequence[str] = kind.known
+    if rules is None:
+        rules = _own(kind, source.columns)
+    if kind is _LEARNERS:
+        allowed = [*kind.known, *rules.columns, *rules.constants]
+    binding = bind(rules, str(file), source.columns, allowed, [kind.key])
+    columns = Columns(binding)
+    names = [*binding.columns, *(name for name in rules.constants if name not in binding.columns)]
+    report = ImportReport(notes=[f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}"])
+    unused = set(source.columns) - {theirs for many in binding.columns.values() for theirs in many}
+    if unused:
+        report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
+    seen: dict[str, tuple[Any, ...]] = {}
+    with RejectFile(reject_dir, Path(file)) as rejects, database.connect() as connection:
+
+        def refuse(line: int, reason: str, value: str, raw: str) -> None:
+            report.rejected[reason] += 1
+            rejects.add([(str(file), line, reason, value, raw)])
+
+        for batch in source.batches():
+            report.read += len(batch.bad)
+            for bad in batch.bad:
+                refuse(bad.line, bad.reason, bad.value, bad.raw)
+            lists = {name: columns.ours(batch.rows, name).to_pylist() for name in names}
+            raws = batch.rows.to_pylist()
+            for place, values in enumerate(zip(*lists.values(), strict=True)):
+                if not any(raws[place].values()):
+                    continue
+                report.read += 1
+                try:
+                    row = _judged(kind, dict(zip(lists, values, strict=True)), seen)
+                except _Refusal as refusal:
+                    line = int(batch.lines[place])
+                    refuse(line, refusal.reason, refusal.value, source.raw(raws[place]))
+                else:
+                    seen[row[0]] = row
+        advisory_lock(connection, "response_log", "import")
+        listed = ", ".join(kind.columns)
+        connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
+        for column in kind.columns[1:]:
+            connection.execute(f"ALTER TABLE staged ALTER {column} DROP NOT NULL")
+        with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
+            for row in seen.values():
+                copy.write_row(row)
+        changed = connection.execute(_update(kind)).rowcount
+        added = connection.execute(_insert(kind)).rowcount
+        if dry_run:
+            connection.rollback()
+        report.accepted = changed + added
+        report.duplicates = report.read - report.rejected.total() - report.accepted
+        report.new_items, report.new_learners = (added, 0) if kind is _QUESTIONS else (0, added)
+        report.reject_file = rejects.path
+    return report
+
+
+def _own(kind: _Kind, columns: Sequence[str]) -> Mapping:
+    """The mapping of a file with our names; a learner's other columns are attributes."""
+    names: dict[str, tuple[str, ...]] = {name: (name,) for name in kind.known}
+    if kind is _LEARNERS:
+        taken = {*names, *(other for others in kind.also_called.values() for other in others)}
+        names |= {name: (name,) for name in columns if name not in taken}
+    return Mapping(name="own", columns=names, also_called=kind.also_called, preset=True)
+
+
+def _judged(kind: _Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The table's row; the last word of a file on an item or learner that comes twice must be the first."""
+    key = cells[kind.key]
+    if key is None:
+        raise _Refusal(f"missing_{kind.key.removesuffix('_id')}", "")
+    if len(key.encode()) > LONGEST_ID:
+        raise _Refusal("id_too_long", key)
+    if nul := next((name for name, value in cells.items() if value and "\0" in value), None):
+        raise _Refusal("bad_character", nul)
+    row = kind.row(cells)
+    if key in seen and _plain(seen[key]) != _plain(row):
+        raise _Refusal("conflicting_duplicate", key)
+    return row
+
+
+def _plain(row: tuple[Any, ...]) -> list[Any]:
+    return [value.obj if isinstance(value, Jsonb) else value for value in row]
+
+
+def _question(cells: Cells) -> tuple[Any, ...]:
+    given = {name: _number(name, cells, *limits) for name, limits in PARAMETERS.items()}
+    irt: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    if irt and not {"a", "b"} <= set(irt):
+        raise _Refusal("incomplete_parameters", ", ".join(f"{name}={value}" for name, value in irt.items()))
+    if irt and (model := cells.get("model")) is not None:
+        if model.lower() not in MODELS:
+            raise _Refusal("bad_model", model)
+        irt["model"] = model.lower()
+    meta: dict[str, Any] = {"irt": irt} if irt else {}
+    if (tags := cells.get("tags")) is not None:
+        meta["tags"] = _tags(tags)
+    if (key := cells.get("key")) is not None:
+        meta["key"] = key
+    return cells["item_id"], cells.get("scale_id"), cells.get("topic_id"), cells.get("testlet_id"), Jsonb(meta)
+
+
+def _learner(cells: Cells) -> tuple[Any, ...]:
+    attributes = {name: value for name, value in cells.items() if name not in LEARNER_COLUMNS and value is not None}
+    is_test = cells.get("is_test")
+    if is_test is not None and is_test.lower() not in SCORES.to_pylist():
+        raise _Refusal("bad_is_test", is_test)
+    return (
+        cells["user_id"],
+        Jsonb(attributes),
+        None if is_test is None else SCORES.to_pylist().index(is_test.lower()) % 2 == 1,
+        cells.get("target_scale_id"),
+        _number("target_theta", cells, -math.inf, math.inf),
+    )
+
+
+def _number(name: str, cells: Cells, smallest: float, largest: float) -> float | None:
+    text = cells.get(name)
+    if text is None:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not (math.isfinite(value) and smallest <= value <= largest):
+        raise _Refusal("bad_number", f"{name}={text}")
+    return int(value) if name == "n" else value
+
+
+def _tags(text: str) -> list[str]:
+    if text.startswith("["):  # from JSON lines
+        try:
+            return [str(tag) for tag in json.loads(text)]
+        except ValueError:
+            raise _Refusal("bad_tags", text) from None
+    return [tag for tag in map(str.strip, re.split("[;,|]", text)) if tag]
+
+
+def _update(kind: _Kind) -> str:
+    """Rows that are there and change. The document is merged, every other column replaced where a cell is filled."""
+    after = {name: f"coalesce(s.{name}, t.{name})" for name in kind.columns[1:]}
+    after[kind.document] = f"t.{kind.document} || s.{kind.document}"
+    sets = ", ".join(f"{name} = {value}" for name, value in after.items())
+    before = ", ".join(f"t.{name}" for name in after)
+    return (
+        f"UPDATE {kind.table} t SET {sets} FROM staged s WHERE t.{kind.key} = s.{kind.key}"
+        f" AND ({', '.join(after.values())}) IS DISTINCT FROM ({before})"
+    )
+
+
+def _insert(kind: _Kind) -> str:
+    """Rows that are not there; empty cells get the columns' defaults."""
+    defaults = {"scale_id": "'default'", "is_test": "false"}
+    values = [f"coalesce({name}, {defaults[name]})" if name in defaults else name for name in kind.columns]
+    return (
+        f"INSERT INTO {kind.table} ({', '.join(kind.columns)}) SELECT {', '.join(values)} FROM staged"
+        " ON CONFLICT DO NOTHING"
+    )
+
+
+_QUESTIONS = _Kind(
+    "question",
+    "item_id",
+    QUESTION_COLUMNS,
+    {"item_id": ("item",), "scale_id": ("scale",), "topic_id": ("topic",), "testlet_id": ("testlet",)},
+    ("item_id", "scale_id", "topic_id", "testlet_id", "meta"),
+    "meta",
+    _question,
+)
+_LEARNERS = _Kind(
+    "learner",
+    "user_id",
+    LEARNER_COLUMNS,
+    {"user_id": ("person", "learner")},
+    ("user_id", "attributes", "is_test", "target_scale_id", "target_theta"),
+    "attributes",
+    _learner,
+)

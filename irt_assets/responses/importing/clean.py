@@ -1,0 +1,333 @@
+"""From a file's rows to answers of ours: what the mapping says, done to whole columns at once.
+
+What belongs here: every judgement about one answer by itself, and the reason where it is refused. What needs
+other answers or the database (duplicates, unknown items) is in `load`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import reduce
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.responses.importing.mapping import Binding
+from irt_assets.responses.importing.readers import Batch
+from irt_assets.responses.importing.times import MISSING, parse_times
+from resources.failures import PermanentFailure
+
+SCORES = pa.array(["0", "1", "0.0", "1.0", "false", "true", "f", "t"])  # the odd places are right answers
+LONGEST_ID = 2_500  # bytes: an index row of PostgreSQL holds 2,704 with its other column and headers
+NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
+WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
+    "response_time_ms": (0, 2**53, "bad_response_time"),
+    "position": (1, 2**31 - 1, "bad_position"),
+    "hints_used": (0, 2**31 - 1, "bad_hints"),
+}
+DAY = 86_400 * 10**6  # microseconds
+TEXTS = ("session_id", "form_id", "response", "topic_id")
+MODES = pa.array(["live", "sandbox"])
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Times that can be, in microseconds since 1970 (UTC). `zone`: of times that carry none.
+
+    `start`: the instant of the first answer where the log has no times.
+    """
+
+    first: int
+    now: int
+    zone: str | None = None
+    start: int | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why answers were refused: their rows in the file's batch, reasons and offending values."""
+
+    places: np.ndarray
+    reasons: list[str]
+    values: list[str]
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """`answers`: columns of ours and `line`; `read`: all answers there were, refused ones too."""
+
+    answers: pa.RecordBatch
+    refused: Refused
+    read: int
+
+
+@dataclass(frozen=True)
+class _Raw:
+    """Answers as the file has them: our columns, each answer's row in the batch, and its number in the file."""
+
+    columns: dict[str, pa.Array]
+    places: np.ndarray
+    numbers: np.ndarray
+
+    def of_rows(self, cells: pa.Array) -> pa.Array:
+        """Cells of the batch's rows, as those of the answers."""
+        return cells.take(pa.array(self.places))
+
+
+class _Verdicts:
+    """The first reason against each answer."""
+
+    def __init__(self, count: int) -> None:
+        self._against = np.zeros(count, dtype=np.int16)
+        self._reasons: list[tuple[str, pa.Array]] = []
+
+    def refuse(self, mask: np.ndarray | pa.BooleanArray, reason: str, values: pa.Array) -> None:
+        self._reasons.append((reason, values))
+        self._against[np.asarray(mask) & (self._against == 0)] = len(self._reasons)
+
+    @property
+    def sound(self) -> np.ndarray:
+        return self._against == 0
+
+    def refused(self, places: np.ndarray) -> Refused:
+        rows = np.flatnonzero(self._against)
+        reasons = [self._reasons[number - 1] for number in self._against[rows]]
+        values = [column[int(row)].as_py() for row, (_, column) in zip(rows, reasons, strict=True)]
+        texts = ["" if value is None else str(value) for value in values]
+        return Refused(places[rows], [reason for reason, _ in reasons], texts)
+
+
+class Columns:
+    """A file's columns under our names: trimmed text, null where empty, with the mapping's values put in."""
+
+    def __init__(self, binding: Binding) -> None:
+        self._binding = binding
+        self._mapping = binding.mapping
+
+    def ours(self, rows: pa.RecordBatch, ours: str) -> pa.Array:
+        """The mapped column; where the file is empty, the mapping's constant."""
+        theirs = self._binding.columns.get(ours, ())
+        parts = [self.cells(rows, name, ours) for name in theirs]
+        constant = self._mapping.constants.get(ours)
+        if not parts:
+            return pa.repeat(pa.scalar(constant, pa.string()), rows.num_rows)
+        cells = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "/")
+        return cells if constant is None else pc.fill_null(cells, constant)
+
+    def cells(self, rows: pa.RecordBatch, theirs: str, ours: str | None = None) -> pa.Array:
+        """Trimmed text, null where empty; timestamps stay timestamps where we want a time."""
+        cells = rows.column(rows.schema.names.index(theirs))
+        if ours in ("completed_at", "started_at") and pa.types.is_timestamp(cells.type):
+            return cells
+        cells = pc.ascii_trim_whitespace(as_text(cells, theirs))
+        cells = pc.if_else(_is_in(cells, ["", *self._mapping.null_values]), None, cells)
+        if self._mapping.integer_ids and ours in ("attempt_id", "user_id", "item_id"):
+            cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
+        if ours is not None and (known := self._mapping.values.get(ours)):
+            place = pc.index_in(cells, pa.array(known, pa.string()))
+            ours_for = pa.array(known.values(), pa.string()).take(place)
+            cells = pc.if_else(pc.is_valid(place), ours_for, cells)
+        return cells
+
+
+class Cleaner:
+    """Cleans the batches of one file.
+
+    `file_id` begins the ids of answers that have none, where the log has no times either. `items`: in a
+    matrix, the columns that are items (see `item_columns`).
+    """
+
+    def __init__(self, binding: Binding, limits: Limits, file_id: str, items: Sequence[str] = ()) -> None:
+        self._binding = binding
+        self._mapping = binding.mapping
+        self._columns = Columns(binding)
+        self._limits = limits
+        self._file_id = file_id
+        self._items = list(items)
+
+    def clean(self, batch: Batch) -> Cleaned:
+        """Raises ZoneNeeded where a time has no zone and nobody named one."""
+        raw = self._matrix(batch) if self._mapping.wide else self._long(batch)
+        columns, count = raw.columns, len(raw.places)
+        verdicts = _Verdicts(count)
+        for name, unwanted in self._mapping.skip_rows_where.items():
+            cells = raw.of_rows(self._columns.cells(batch.rows, name))
+            verdicts.refuse(_is_in(pc.fill_null(cells, ""), unwanted), "skipped_by_mapping", cells)
+        for ours, reason in (("user_id", "missing_user"), ("item_id", "missing_item")):
+            verdicts.refuse(pc.is_null(columns[ours]), reason, columns[ours])
+        for ours in ("attempt_id", "user_id", "item_id"):
+            if ours in columns:
+                long = pc.greater(pc.binary_length(columns[ours]), LONGEST_ID)
+                verdicts.refuse(pc.fill_null(long, False), "id_too_long", columns[ours])
+        for values in columns.values():
+            if pa.types.is_string(values.type) and _holds_nul(values):
+                verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)
+
+        scores = pc.index_in(pc.utf8_lower(columns["correct"]), SCORES, skip_nulls=True)
+        verdicts.refuse(pc.and_(pc.is_null(scores), pc.is_valid(columns["correct"])), "bad_score", columns["correct"])
+        if self._limits.start is None:
+            completed = self._times("completed_at", batch, raw, verdicts)
+            verdicts.refuse(completed > self._limits.now, "time_in_future", columns["completed_at"])
+            verdicts.refuse(completed < self._limits.first, "time_before_first_month", columns["completed_at"])
+        else:
+            completed = self._in_order(self._limits.start, batch, raw, verdicts)
+        answers = {
+            "line": pa.array(batch.lines[raw.places]),
+            "attempt_id": self._attempt_ids(raw),
+            "user_id": columns["user_id"],
+            "item_id": columns["item_id"],
+            "completed_at": _timestamps(completed),
+            "correct": pc.equal(pc.bit_wise_and(scores, 1), 1),
+        }
+        if "started_at" in columns:
+            started = self._times("started_at", batch, raw, verdicts)
+            verdicts.refuse(started > completed, "completed_before_started", columns["started_at"])
+            answers["started_at"] = _timestamps(started)
+        for ours, (smallest, largest, reason) in WHOLE_NUMBERS.items():
+            if ours in columns:
+                numbers = _numbers(columns[ours]) * (1000 if self._mapping.units.get(ours) == "s" else 1)
+                inside = (numbers >= smallest) & (numbers <= largest)
+                verdicts.refuse(~inside & np.asarray(pc.is_valid(columns[ours])), reason, columns[ours])
+                answers[ours] = pa.array(np.rint(np.where(inside, numbers, 0)).astype(np.int64), mask=~inside)
+        if "mode" in columns:
+            modes = pc.fill_null(columns["mode"], "live")
+            verdicts.refuse(pc.invert(pc.is_in(modes, MODES)), "bad_mode", modes)
+            answers["mode"] = modes
+        answers |= {ours: columns[ours] for ours in TEXTS if ours in columns}
+        table = pa.record_batch(answers)
+        return Cleaned(table.filter(pa.array(verdicts.sound)), verdicts.refused(raw.places), count)
+
+    # -- the two shapes of a file ------------------------------------------------------------------
+
+    def _long(self, batch: Batch) -> _Raw:
+        rows, places = batch.rows, np.arange(batch.rows.num_rows)
+        users = self._columns.ours(rows, "user_id")
+        if users.null_count:
+            places = places[~_blank_rows(rows)]
+        raw = _Raw({}, places, batch.lines[places])
+        raw.columns.update({ours: raw.of_rows(self._columns.ours(rows, ours)) for ours in self._named()})
+        return raw
+
+    def _matrix(self, batch: Batch) -> _Raw:
+        """Row by row, and within a row item by item; a cell without a value is no answer."""
+        rows, width = batch.rows, len(self._items)
+        by_item = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in self._items])
+        by_row = np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel()
+        cells = by_item.take(pa.array(by_row))
+        answered = np.flatnonzero(np.asarray(pc.is_valid(cells)))
+        places, item = answered // width, answered % width
+        raw = _Raw({}, places, batch.lines[places] * width + item)
+        raw.columns.update({ours: self._columns.ours(rows, ours).take(pa.array(places)) for ours in self._named()})
+        raw.columns["item_id"] = pa.array(self._items, pa.string()).take(pa.array(item))
+        raw.columns["correct"] = cells.take(pa.array(answered))
+        return raw
+
+    def _named(self) -> set[str]:
+        return {*self._binding.columns, *self._mapping.constants}
+
+    # -- times and ids -----------------------------------------------------------------------------
+
+    def _times(self, ours: str, batch: Batch, raw: _Raw, verdicts: _Verdicts) -> np.ndarray:
+        values, rules = raw.columns[ours], self._mapping.time
+        zones = raw.of_rows(self._columns.cells(batch.rows, rules.zone_column)) if rules.zone_column else None
+        times = parse_times(values, rules, self._limits.zone or rules.zone, zones)
+        wrong = times == MISSING
+        if ours == "started_at":
+            wrong &= np.asarray(pc.is_valid(values))
+        verdicts.refuse(wrong, "bad_time", values)
+        return times
+
+    def _in_order(self, start: int, batch: Batch, raw: _Raw, verdicts: _Verdicts) -> np.ndarray:
+        """One microsecond for each row, or for each step of the mapping's order column, after `start`."""
+        if self._mapping.time.order is None:
+            return start + raw.numbers
+        cells = raw.of_rows(self._columns.cells(batch.rows, self._mapping.time.order))
+        steps = _numbers(cells)
+        wrong = ~((steps >= 0) & (steps < DAY))
+        verdicts.refuse(wrong, "bad_time", cells)
+        return start + np.where(wrong, 0, steps).astype(np.int64)
+
+    def _attempt_ids(self, raw: _Raw) -> pa.Array:
+        """As given. Where not: file and row if the log has no times; else null, and `load` derives them."""
+        ids = raw.columns.get("attempt_id", pa.nulls(len(raw.places), pa.string()))
+        if self._limits.start is None:
+            return ids
+        numbers = pc.cast(pa.array(raw.numbers), pa.string())
+        return pc.coalesce(ids, pc.binary_join_element_wise(self._file_id, numbers, "-"))
+
+
+def item_columns(binding: Binding, batch: Batch) -> tuple[list[str], list[str]]:
+    """The columns of a matrix that are items, and those that look like something else and are set aside.
+
+    With the pattern `*` a column is an item where most of its values are scores and, if some are not, at least
+    one is a zero: the choices 1–5 of an unscored test are no scores, though some of them are 1.
+    """
+    wide = binding.mapping.wide
+    if wide is None:
+        return [], []
+    mapped = {name for names in binding.columns.values() for name in names}
+    others = [name for name in batch.rows.schema.names if name not in mapped]
+    if "*" not in wide.items:
+        items = [name for name in others if any(fnmatchcase(name, pattern) for pattern in wide.items)]
+        return items, []
+    unwanted = ["", *binding.mapping.null_values]
+    known = binding.mapping.values.get("correct", {})
+    items = []
+    for name in others:
+        cells = pc.ascii_trim_whitespace(as_text(batch.rows.column(batch.rows.schema.names.index(name)), name))
+        values = pc.utf8_lower(cells.filter(pc.invert(_is_in(cells, unwanted))))
+        values = values.filter(pc.is_valid(values))
+        scored = _is_in(values, [*SCORES.to_pylist(), *(key.lower() for key in known)])
+        share = pc.mean(scored).as_py() or 0.0
+        if (
+            not len(values)
+            or share == 1
+            or (share >= 0.5 and pc.any(_is_in(values, ["0", "0.0", "false", "f"])).as_py())
+        ):
+            items.append(name)
+    return items, [name for name in others if name not in items]
+
+
+def as_text(cells: pa.Array, name: str) -> pa.StringArray:
+    """Any column as text: whole numbers without a decimal point, whatever type held them."""
+    if pa.types.is_string(cells.type):
+        return cells
+    if pa.types.is_floating(cells.type) and pc.all(pc.equal(pc.floor(cells), cells)).as_py():
+        cells = pc.cast(cells, pa.int64(), safe=False)
+    try:
+        return pc.cast(cells, pa.string())
+    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        raise PermanentFailure(f"Column {name!r} holds {cells.type}, which is no plain value: {error}") from error
+
+
+def _is_in(cells: pa.Array, values: Iterable[str]) -> pa.BooleanArray:
+    return pc.is_in(cells, pa.array(list(values), pa.string()))
+
+
+def _blank_rows(rows: pa.RecordBatch) -> np.ndarray:
+    """Rows of nothing but empty cells, such as an empty line at the end."""
+    empty = [pc.fill_null(pc.equal(as_text(c, "").cast(pa.string()), ""), True) for c in rows.columns]
+    return np.asarray(reduce(pc.and_, empty))
+
+
+def _holds_nul(values: pa.StringArray) -> bool:
+    """PostgreSQL's text cannot hold the character NUL."""
+    data = values.buffers()[2]
+    return data is not None and bool((np.frombuffer(data, np.uint8) == 0).any())
+
+
+def _numbers(cells: pa.Array) -> np.ndarray:
+    """float64; NaN where a cell is empty or no number."""
+    try:
+        numbers = pc.cast(cells, pa.float64())
+    except pa.ArrowInvalid:
+        shaped = pc.fill_null(pc.match_substring_regex(cells, NUMBER), False)
+        numbers = pc.cast(pc.if_else(shaped, cells, None), pa.float64())
+    return np.asarray(pc.fill_null(numbers, np.nan))
+
+
+def _timestamps(micros: np.ndarray) -> pa.TimestampArray:
+    return pa.array(micros, pa.int64(), mask=micros == MISSING).cast(pa.timestamp("us", "UTC"))

@@ -1,0 +1,205 @@
+"""Mapping files: which column of somebody's file is which column of ours.
+
+What belongs here: the file's format, the built-in presets, and finding the mapping that fits a header.
+What its rules do to values is in `clean`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping as Map
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from resources.failures import PermanentFailure
+
+AUTO = "auto"
+ATTEMPT_COLUMNS = (
+    *("attempt_id", "user_id", "item_id", "topic_id", "session_id", "form_id", "position"),
+    *("started_at", "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode"),
+)
+REQUIRED_OF_ATTEMPTS = ("user_id", "item_id", "correct")
+
+
+def _text(value: object) -> object:
+    """YAML reads 1, true and 2026-11-20 as what they look like; a file's cells are text."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if value is None else str(value)
+
+
+def _texts(value: object) -> object:
+    return tuple(map(_text, value)) if isinstance(value, (list, tuple)) else (_text(value),)
+
+
+Text = Annotated[str, BeforeValidator(_text)]
+Texts = Annotated[tuple[str, ...], BeforeValidator(_texts)]
+
+
+class _Rules(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TimeRules(_Rules):
+    """How times are written. Everything left out is told from the values, or asked for."""
+
+    zone: str | None = None
+    zone_column: str | None = None
+    unit: Literal["s", "ms"] | None = None
+    format: str | None = None
+    order: str | None = None
+
+
+class Wide(_Rules):
+    """A matrix with one column per item: `items` are names or patterns such as `item_*`."""
+
+    items: Texts
+
+
+class Mapping(_Rules):
+    """One mapping file. `columns` is ours: theirs; a list of theirs is joined by `/`."""
+
+    name: str
+    description: str = ""
+    columns: dict[str, Texts] = {}
+    also_called: dict[str, Texts] = {}
+    values: dict[str, dict[Text, Text | None]] = {}
+    constants: dict[str, Text] = {}
+    null_values: Texts = ()
+    units: dict[str, Literal["s", "ms"]] = {}
+    time: TimeRules = TimeRules()
+    skip_rows_where: dict[str, Texts] = {}
+    integer_ids: bool = False
+    wide: Wide | None = None
+    recognised_by: Texts = ()
+    preset: bool = False
+
+    def find(self, ours: str, columns: Sequence[str]) -> tuple[str, ...] | None:
+        """Which of the file's columns make ours."""
+        candidates = [self.columns.get(ours, ()), *((name,) for name in self.also_called.get(ours, ()))]
+        return next((names for names in candidates if names and set(names) <= set(columns)), None)
+
+
+@dataclass(frozen=True)
+class Binding:
+    """A mapping on one file: `columns` holds only columns that the file has."""
+
+    mapping: Mapping
+    columns: Map[str, tuple[str, ...]]
+
+    @property
+    def has_times(self) -> bool:
+        return "completed_at" in self.columns
+
+
+@cache
+def _presets() -> dict[str, Mapping]:
+    folder = resources.files(__package__) / "presets"
+    names = ["own", "datashop", "assistments", "wide"]
+    return {name: _parse((folder / f"{name}.yaml").read_text("utf-8"), name, preset=True) for name in names}
+
+
+def presets() -> dict[str, str]:
+    """The built-in mappings, each with a sentence."""
+    return {name: mapping.description for name, mapping in _presets().items()}
+
+
+def load_mapping(mapping: str | Path) -> Mapping | None:
+    """The preset or mapping file of that name; None for "auto", which the file's header decides."""
+    if mapping == AUTO:
+        return None
+    if (preset := _presets().get(str(mapping))) is not None:
+        return preset
+    path = Path(mapping)
+    if not path.is_file():
+        raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(_presets())}) nor a file.")
+    return _parse(path.read_text("utf-8-sig"), str(path), preset=False)
+
+
+def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) -> Binding:
+    """The mapping on a file with these columns; with None, the one preset that fits them.
+
+    Raises PermanentFailure that lists the file's columns, what is missing, and how to write a mapping.
+    """
+    if mapping is None:
+        fitting = [preset for preset in _presets().values() if _recognises(preset, columns)]
+        if len(fitting) > 1:  # a person column is what every log has: a matrix is what is nothing else
+            fitting = [preset for preset in fitting if preset.wide is None]
+        if len(fitting) != 1:
+            which = " and ".join(preset.name for preset in fitting)
+            why = f"the presets {which} both fit; choose one with --mapping" if fitting else "no preset fits"
+            raise unknown_header(file, columns, why)
+        mapping = fitting[0]
+    required = ("user_id",) if mapping.wide else REQUIRED_OF_ATTEMPTS
+    return bind(mapping, file, columns, ATTEMPT_COLUMNS, required)
+
+
+def bind(
+    mapping: Mapping, file: str, columns: Sequence[str], allowed: Sequence[str], required: Sequence[str]
+) -> Binding:
+    """The mapping on a file with these columns. Only a preset may name optional columns that the file lacks."""
+    for ours in {*mapping.columns, *mapping.also_called, *mapping.constants, *mapping.values}:
+        if ours not in allowed:
+            raise PermanentFailure(f"{mapping.name}: unknown column {ours!r} of ours; known are {', '.join(allowed)}.")
+    found = {ours: names for ours in mapping.columns if (names := mapping.find(ours, columns))}
+    if not mapping.preset and (lacking := [ours for ours in mapping.columns if ours not in found]):
+        theirs = [name for ours in lacking for name in mapping.columns[ours] if name not in columns]
+        raise unknown_header(file, columns, f"{mapping.name} names columns it lacks: {', '.join(theirs)}", required)
+    read_too = [mapping.time.zone_column, mapping.time.order, *mapping.skip_rows_where]
+    lacking = [name for name in read_too if name and name not in columns]
+    lacking += [ours for ours in required if ours not in found and ours not in mapping.constants]
+    if lacking:
+        raise unknown_header(file, columns, f"{mapping.name} needs {', '.join(lacking)}", required)
+    return Binding(mapping, found)
+
+
+def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:
+    needed = ("user_id",) if preset.wide else REQUIRED_OF_ATTEMPTS
+    return set(preset.recognised_by) <= set(columns) and all(preset.find(ours, columns) for ours in needed)
+
+
+def _parse(text: str, name: str, *, preset: bool) -> Mapping:
+    try:
+        content = yaml.safe_load(text)
+        if not isinstance(content, dict):
+            raise PermanentFailure(f"{name}: a mapping file is a YAML mapping, for example\n{EXAMPLE}")
+        return Mapping(**{**content, "name": name, "preset": preset})
+    except yaml.YAMLError as error:
+        raise PermanentFailure(f"{name} is not YAML: {error}") from error
+    except ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise PermanentFailure(f"{name}: {problems}. A mapping file looks like\n{EXAMPLE}") from error
+
+
+EXAMPLE = """\
+  columns:                    # our column: the file's column
+    user_id: learner
+    item_id: question
+    completed_at: answered
+    correct: score
+  values:                     # where scores are not 0/1, true/false or empty
+    correct: {right: true, wrong: false}
+  time: {zone: Europe/Berlin} # where times carry no zone"""
+
+
+def unknown_header(
+    file: str, columns: Sequence[str], why: str, required: Sequence[str] = REQUIRED_OF_ATTEMPTS
+) -> PermanentFailure:
+    """The error that lists what the file has, what is missing, and how to write a mapping."""
+    missing = [name for name in required if name not in columns]
+    of_a_log = "correct" in required
+    example = EXAMPLE if of_a_log else "\n".join(["  columns:", *(f"    {name}: its name there" for name in required)])
+    built_in = "; ".join(f"{name} ({text})" for name, text in presets().items())
+    return PermanentFailure(
+        f"{file}: {why}.\n"
+        f"Columns of the file: {', '.join(columns)}\n"
+        f"Required and not there under our names: {', '.join(missing) or 'none'}\n"
+        f"Write a mapping file (our column: the file's column) and give it with --mapping FILE.yaml:\n{example}"
+        + (f"\nBuilt-in presets: {built_in}" if of_a_log else "")
+    )

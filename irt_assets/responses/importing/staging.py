@@ -1,0 +1,136 @@
+"""The staging table of one import, and the statements that merge it into the tables.
+
+What belongs here: SQL. A staged answer is sound by itself; here it meets the others: a *verdict* is the reason
+why it is not added (`duplicate` is no fault).
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+
+import psycopg
+import pyarrow as pa
+import pyarrow.csv as pacsv
+
+from resources.schema import ensure_month_partitions
+
+# Answers without an id are told apart by who, what and when, so that a longer export of the same log adds
+# only what is new. The text of an epoch does not depend on the session's settings.
+CREATE = r"""
+    CREATE TEMPORARY TABLE staged (
+        source integer NOT NULL, line bigint NOT NULL, given_id text,
+        user_id text NOT NULL, item_id text NOT NULL, topic_id text, completed_at timestamptz NOT NULL,
+        correct boolean, session_id text, form_id text, position integer, started_at timestamptz,
+        response text, response_time_ms bigint, hints_used integer, mode text NOT NULL DEFAULT 'live',
+        attempt_id text NOT NULL GENERATED ALWAYS AS (coalesce(given_id, md5(user_id || E'\x1f' || item_id
+            || E'\x1f' || extract(epoch FROM completed_at - timestamptz '1970-01-01 00:00:00+00')::text))) STORED
+    ) ON COMMIT DROP;
+    CREATE TEMPORARY TABLE verdict (row_at tid, reason text) ON COMMIT DROP
+"""
+LOGGED = (
+    "attempt_id, completed_at, user_id, item_id, session_id, form_id, position, started_at, correct, response,"
+    " response_time_ms, hints_used, mode"
+)
+UNJUDGED = "NOT EXISTS (SELECT FROM verdict v WHERE v.row_at = s.ctid)"
+JUDGE_UNKNOWN = f"""
+    INSERT INTO verdict SELECT s.ctid, 'unknown_item' FROM staged s
+    WHERE NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id);
+    INSERT INTO verdict SELECT s.ctid, 'unknown_learner' FROM staged s
+    WHERE NOT EXISTS (SELECT FROM learner l WHERE l.user_id = s.user_id) AND {UNJUDGED}
+"""
+JUDGE_AGAINST_LOG = f"""
+    INSERT INTO verdict
+    SELECT s.ctid, CASE WHEN bool_or((r.user_id, r.item_id, r.completed_at, r.correct) IS NOT DISTINCT FROM
+                                     (s.user_id, s.item_id, s.completed_at, s.correct))
+                        THEN 'duplicate' ELSE 'conflicting_duplicate' END
+    FROM staged s JOIN response_log r ON r.attempt_id = s.attempt_id
+    WHERE {UNJUDGED} GROUP BY s.ctid
+"""
+JUDGE_WITHIN_INPUT = f"""
+    INSERT INTO verdict
+    SELECT row_at, CASE WHEN same THEN 'duplicate' ELSE 'conflicting_duplicate' END
+    FROM (
+        SELECT s.ctid AS row_at, row_number() OVER first > 1 AS later,
+               (s.user_id, s.item_id, s.completed_at, s.correct) IS NOT DISTINCT FROM
+               (first_value(s.user_id) OVER first, first_value(s.item_id) OVER first,
+                first_value(s.completed_at) OVER first, first_value(s.correct) OVER first) AS same
+        FROM staged s
+        WHERE attempt_id IN (SELECT attempt_id FROM staged GROUP BY attempt_id HAVING count(*) > 1) AND {UNJUDGED}
+        WINDOW first AS (PARTITION BY attempt_id ORDER BY source, line, s.ctid)
+    ) compared
+    WHERE later
+"""
+ADD_ITEMS = f"""
+    INSERT INTO question (item_id, topic_id)
+    SELECT item_id, min(topic_id) FROM staged s WHERE {UNJUDGED} GROUP BY item_id
+    ON CONFLICT DO NOTHING
+"""
+ADD_LEARNERS = f"""
+    INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged s WHERE {UNJUDGED} ON CONFLICT DO NOTHING
+"""
+ADD_ANSWERS = f"""
+    INSERT INTO response_log ({LOGGED}) SELECT {LOGGED} FROM staged s
+    WHERE ctid >= format('(%%s,0)', %s::int)::tid AND ctid < format('(%%s,0)', %s::int)::tid AND {UNJUDGED}
+"""
+REFUSALS = """
+    SELECT s.source, s.line, v.reason,
+           CASE v.reason WHEN 'unknown_item' THEN s.item_id WHEN 'unknown_learner' THEN s.user_id ELSE s.attempt_id END
+    FROM verdict v JOIN staged s ON s.ctid = v.row_at
+    WHERE v.reason <> 'duplicate' ORDER BY s.source, s.line, s.ctid
+"""
+CHUNK = 8_192  # pages of the staging table: 64 MB, about half a million answers, a few seconds
+
+
+class Staging:
+    """Temporary tables in the transaction of `connection`; they end with it."""
+
+    def __init__(self, connection: psycopg.Connection) -> None:
+        self._connection = connection
+        connection.execute("SET temp_buffers = '32MB'")
+        connection.execute("SET LOCAL work_mem = '128MB'")
+        connection.execute(CREATE)
+
+    def copy(self, source: int, answers: pa.RecordBatch) -> None:
+        """Stage the cleaned answers of file number `source`."""
+        if not answers.num_rows:
+            return
+        names = ["given_id" if name == "attempt_id" else name for name in answers.schema.names]
+        command = f"COPY staged ({', '.join(names)}, source) FROM STDIN (FORMAT csv)"
+        answers = answers.append_column("source", pa.repeat(pa.scalar(source), answers.num_rows))
+        text = io.BytesIO()
+        pacsv.write_csv(answers, text, pacsv.WriteOptions(include_header=False))
+        with self._connection.cursor().copy(command) as copy:
+            copy.write(text.getbuffer())
+
+    def judge(self, *, strict: bool) -> Counter[str]:
+        """Find unknown items and learners if `strict`, and all duplicates; how many of each verdict."""
+        run = self._connection.execute
+        run("ANALYZE staged")
+        if strict:
+            run(JUDGE_UNKNOWN)
+        run(JUDGE_AGAINST_LOG)
+        run(JUDGE_WITHIN_INPUT)
+        run("ANALYZE verdict")
+        return Counter(dict(run("SELECT reason, count(*) FROM verdict GROUP BY reason").fetchall()))
+
+    def refusals(self) -> Iterator[tuple[int, int, str, str]]:
+        """File number, line, reason and value of the answers refused here, in the files' order."""
+        with self._connection.cursor(name="refusals") as cursor:
+            cursor.itersize = 10_000
+            yield from cursor.execute(REFUSALS)
+
+    def add_items_and_learners(self) -> tuple[int, int]:
+        """How many were new."""
+        return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
+
+    def add_answers(self, months: Iterable[str], tell: Callable[[float], None]) -> None:
+        """Add what has no verdict; `tell` hears the share that is done."""
+        for month in sorted(months):
+            ensure_month_partitions(self._connection, month, month)
+        size = self._connection.execute("SELECT pg_relation_size('staged') / current_setting('block_size')::int")
+        pages = int(size.fetchall()[0][0])
+        for start in range(0, pages, CHUNK):
+            self._connection.execute(ADD_ANSWERS, (start, start + CHUNK))
+            tell(min(1.0, (start + CHUNK) / pages))

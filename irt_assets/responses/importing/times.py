@@ -1,0 +1,131 @@
+"""Times as people write them, to microseconds since 1970 in UTC.
+
+ISO 8601 with or without a zone, epoch seconds or milliseconds, or one other format named by the mapping.
+A time without a zone is read in the zone that the row or the caller names; nothing is guessed.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from zoneinfo import ZoneInfo
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.responses.importing.mapping import TimeRules
+
+CLOCK = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?"
+WITHOUT_ZONE = CLOCK + "$"
+WITH_ZONE = CLOCK + r" ?(Z|z|[+-]\d\d(:?\d\d)?)$"
+NUMBER = r"^\d+(\.\d+)?([eE]\+?\d+)?$"
+SHORTEST = len("2026-11-20 08:00")  # a date alone would put a day's answers at one instant
+# Both spans are 1973 to 2286, so a number lies in one of them or is no time of an answer.
+EPOCH_SPANS = {"s": (1e8, 1e10, 1e6), "ms": (1e11, 1e13, 1e3)}
+MISSING = np.iinfo(np.int64).min
+
+
+class ZoneNeeded(Exception):
+    """There are times without a zone, and nobody said which zone they are in."""
+
+    def __init__(self, example: str) -> None:
+        super().__init__(example)
+        self.example = example
+
+
+def zone_named(name: str) -> ZoneInfo | None:
+    """The IANA zone of that name, None where there is none."""
+    try:
+        return _zone(name)
+    except (KeyError, ValueError, OSError):  # ZoneInfo's errors, by how wrong the name is
+        return None
+
+
+def parse_times(values: pa.Array, rules: TimeRules, zone: str | None, row_zones: pa.Array | None) -> np.ndarray:
+    """Microseconds since 1970-01-01 UTC (int64; MISSING where a value is no time).
+
+    `values`: text or timestamps; `row_zones`: text, each row's own zone where it has one; else `zone`.
+    Local times that a change of the clocks repeats are taken as the first, skipped ones as the end of the gap.
+    Raises ZoneNeeded.
+    """
+    if pa.types.is_timestamp(values.type):
+        micros = _micros(pc.cast(values, pa.timestamp("us", values.type.tz), safe=False))
+        return micros if values.type.tz else _localise(micros, values, zone, row_zones)
+    quick = _quickly(values) if rules.format is None else None
+    if quick is not None:
+        return _micros(quick) if quick.type.tz else _localise(_micros(quick), values, zone, row_zones)
+    result = np.full(len(values), MISSING, dtype=np.int64)
+    with_zone, without_zone = _matches(values, WITH_ZONE), _matches(values, WITHOUT_ZONE)
+    result[with_zone] = _pandas(values, with_zone, "ISO8601")
+    if rules.format is None:
+        result[without_zone] = _pandas(values, without_zone, "ISO8601")
+    else:
+        without_zone = np.asarray(pc.is_valid(values)) & ~with_zone
+        result[without_zone] = _pandas(values, without_zone, rules.format)
+    naive = np.where(without_zone, result, MISSING)
+    result[without_zone] = _localise(naive, values, zone, row_zones)[without_zone]
+    numbers = _matches(values, NUMBER) & (result == MISSING)
+    result[numbers] = _epoch(values, numbers, rules.unit)
+    return result
+
+
+def _quickly(values: pa.Array) -> pa.Array | None:
+    """The whole column at once, which works where every value is ISO 8601 and right."""
+    if pc.min(pc.binary_length(values)).as_py() is None or pc.min(pc.binary_length(values)).as_py() < SHORTEST:
+        return None
+    for zone in ("UTC", None):
+        try:
+            return pc.cast(values, pa.timestamp("us", zone))
+        except pa.ArrowInvalid:
+            continue
+    return None
+
+
+def _pandas(values: pa.Array, mask: np.ndarray, form: str) -> np.ndarray:
+    texts = values.filter(pa.array(mask)).to_numpy(zero_copy_only=False)
+    times = pd.to_datetime(pd.Series(texts, dtype=object), format=form, utc=True, errors="coerce")
+    return np.asarray(times.dt.as_unit("us").astype("int64"))
+
+
+def _epoch(values: pa.Array, mask: np.ndarray, unit: str | None) -> np.ndarray:
+    numbers = np.asarray(pc.cast(values.filter(pa.array(mask)), pa.float64()))
+    result = np.full(len(numbers), MISSING, dtype=np.int64)
+    for name, (low, high, factor) in EPOCH_SPANS.items():
+        if unit in (None, name):
+            inside = (numbers >= low) & (numbers < high)
+            result[inside] = np.rint(numbers[inside] * factor)
+    return result
+
+
+def _localise(naive: np.ndarray, values: pa.Array, zone: str | None, row_zones: pa.Array | None) -> np.ndarray:
+    """Microseconds of local clocks to microseconds in UTC."""
+    result = np.full(len(naive), MISSING, dtype=np.int64)
+    zones = pa.nulls(len(naive), pa.string()) if row_zones is None else row_zones
+    zones = zones if zone is None else pc.fill_null(zones, zone)
+    there = naive != MISSING
+    unknown = there & np.asarray(pc.is_null(zones))
+    if unknown.any():
+        raise ZoneNeeded(str(values[int(np.argmax(unknown))].as_py()))
+    for name in pc.unique(zones.filter(pa.array(there))).to_pylist():
+        info = zone_named(name)
+        if info is None:
+            continue
+        here = there & np.asarray(pc.equal(zones, name))
+        local = pd.DatetimeIndex(naive[here].view("datetime64[us]"))
+        aware = local.tz_localize(info, ambiguous=np.ones(len(local), dtype=bool), nonexistent="shift_forward")
+        result[here] = aware.as_unit("us").asi8
+    return result
+
+
+def _micros(times: pa.Array) -> np.ndarray:
+    return np.asarray(pc.fill_null(times.cast(pa.int64()), MISSING))
+
+
+def _matches(values: pa.Array, pattern: str) -> np.ndarray:
+    return np.asarray(pc.fill_null(pc.match_substring_regex(values, pattern), False))
+
+
+@cache
+def _zone(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
