@@ -177,7 +177,8 @@ def demo_scenario(now: datetime, seed: int = 1) -> Scenario:
     """The demo: the four complete months before `now` and the running one, with one fault of every kind.
 
     Drift and leak begin in the third month; wrong key, all-correct and DIF are there from the start; in the second
-    month 12 of 30 anchors are 0.6 harder, so that nothing of that month may be published.
+    month 12 of 30 anchors are 0.6 harder, so that nothing of that month may be published. Draws go by a month's place
+    and not by its name, so that the demo tells the same story whenever it is run.
     """
     running = np.datetime64(now.astimezone(UTC).strftime("%Y-%m"), "M")
     months = tuple(str(running - k) for k in range(4, -1, -1))

@@ -80,8 +80,8 @@ class _Cohort:
     def __init__(self, scenario: Scenario, bank: Bank, month: int) -> None:
         self.scenario, self.bank, self.month = scenario, bank, month
         self.tag = np.datetime64(scenario.months[month], "M").item().strftime("%y%m")
-        # Seeded by the calendar month, so that another `now` draws the same learners.
-        self.rng = np.random.default_rng([scenario.seed, int(self.tag)])
+        # Every cohort has a stream of its own, so that a later `now` draws the same learners again.
+        self.rng = np.random.default_rng([scenario.seed, 1 + month])
         starts = np.datetime64(scenario.months[0], "M") + np.arange(len(scenario.months) + 1)
         self.month_starts = starts.astype("datetime64[ms]").astype(np.int64)
         self.learners = self._enrol()

@@ -11,7 +11,9 @@ import numpy.typing as npt
 import pytest
 from scipy.special import expit
 
+from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.models import Flag, Responses
 from irt_assets.psychometrics.scenario import Fault, Scenario, calibration_covariance, demo_scenario, make_bank
 from irt_assets.psychometrics.simulate import simulate
 from irt_assets.psychometrics.truth import CATEGORIES, SimulatedLog, Truth
@@ -409,6 +411,46 @@ def test_the_truth_is_plain_json_and_counts_every_arrived_attempt(demo):
     }  # fmt: skip
     assert plain["items"]["A01"]["b"].keys() == set(plain["months"])
     assert len(plain["learners"]) == log.user_ids.size
+
+
+def test_a_fit_of_each_sound_month_recovers_the_items(demo):
+    log, truth = demo
+    bank = truth.bank
+    for month in (0, 2, 3):
+        rows = log.scored & (month_index(log, truth) == month)
+        items = np.array(log.item_ids)[log.item[rows]]
+        fit = fit_em(Responses.from_long(log.person[rows], items, log.score[rows]))
+        assert fit.item_ids == bank.item_ids
+        clean = bank.sound
+        slope, intercept = truth.sample_sd[month], truth.sample_mean[month]
+        z_a = (fit.a / slope - bank.a)[clean] / (fit.a_se / slope)[clean]
+        z_b = (slope * fit.b + intercept - bank.b[month])[clean] / (slope * fit.b_se)[clean]
+        # The SD of 115 standard normals has an SD of 0.066; errors of items correlate a little, hence 5 of them.
+        assert np.std(z_a) == pytest.approx(1, abs=0.33)
+        assert np.std(z_b) == pytest.approx(1, abs=0.33)
+        assert fit.a[planted(truth, "wrong_key")] < 0
+        assert Flag.ALL_CORRECT in fit.flags[planted(truth, "all_correct")]
+
+
+@pytest.mark.parametrize("now", [datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, 12, tzinfo=UTC)])
+def test_a_running_month_that_has_hardly_begun_is_no_trouble(now):
+    log, truth = simulate(demo_scenario(now))
+    assert log.completed_at.max() <= np.datetime64(now.replace(tzinfo=None))
+    assert truth.scored[4].sum() == truth.counts["2026-11"]["scored"]
+    json.dumps(truth.as_dict(), allow_nan=False)
+
+
+def test_a_log_that_has_not_begun_is_empty():
+    log, truth = simulate(replace(SMALL, now=datetime(2026, 6, 1, tzinfo=UTC)))
+    assert log.n_attempts == 0
+    assert truth.scored.sum() == 0
+    assert truth.as_dict()["learners"] == {}
+
+
+def test_one_learner_is_enough():
+    log, truth = simulate(replace(SMALL, learners_per_month=1))
+    assert truth.learners.user_ids.size == 3
+    assert np.sum(log.form >= 0) == 3 * SMALL.exam_items
 
 
 def test_a_scenario_that_cannot_be_says_why():
