@@ -16,6 +16,7 @@ from pydantic import SecretStr
 
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
+from resources.object_store import ObjectStore, object_store
 from resources.schema import upgrade
 from resources.settings import Settings, get_settings
 
@@ -85,6 +86,11 @@ def settings(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path)
 @pytest.fixture
 def database(settings: Settings) -> Database:
     return Database(settings)
+
+
+@pytest.fixture
+def store(settings: Settings) -> ObjectStore:
+    return object_store(settings)
 
 
 def _sibling(url: str, database: str) -> str:
