@@ -11,6 +11,7 @@ import numpy.typing as npt
 import pytest
 from scipy.special import expit
 
+from irt_assets.psychometrics.eligibility import Attempts, Rules, judge
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.models import Flag, Responses
@@ -411,6 +412,43 @@ def test_the_truth_is_plain_json_and_counts_every_arrived_attempt(demo):
     }  # fmt: skip
     assert plain["items"]["A01"]["b"].keys() == set(plain["months"])
     assert len(plain["learners"]) == log.user_ids.size
+
+
+def test_the_rules_of_eligibility_judge_the_attempts_as_the_truth_counts_them(demo):
+    """Rapid answers are found by their times alone; the other facts are columns of the log."""
+    log, truth = demo
+    last = np.zeros(log.session_ids.size, dtype=np.int64)
+    given = log.arrived & (log.correct >= 0)
+    np.maximum.at(last, log.session[given], log.position[given])
+    time = np.where(log.response_time_ms < 0, np.nan, log.response_time_ms)
+    for month in log.month[[0, -1]]:
+        timed = given & ~log.sandbox & (log.month <= month)
+        median = np.array([np.median(time[timed & (log.item == j)]) for j in range(120)])
+        rows = np.flatnonzero(log.arrived & (log.month == month))
+        item = log.item[rows]
+        judged = judge(
+            Attempts(
+                user=log.person[rows],
+                item=item,
+                live=~log.sandbox[rows],
+                test_account=truth.learners.is_test[log.person[rows]],
+                unusable=np.zeros(rows.size, dtype=bool),
+                repeat=log.category[rows] == CATEGORIES.index("repeat"),
+                exam=log.form[rows] >= 0,
+                answered_later=log.position[rows] < last[log.session[rows]],
+                correct=log.correct[rows],
+                hints=log.hints[rows].astype(np.int32),
+                time_ms=time[rows],
+                item_median_ms=median[item],
+                item_n_timed=np.bincount(log.item[timed], minlength=120)[item],
+            ),
+            Rules(min_learner_responses=1, min_responses=1),
+        )
+        planned = truth.counts[str(month)]
+        for name in ("sandbox", "test_account", "repeat", "not_reached"):
+            assert judged.counts[name] == planned[name]
+        # An honest answer at under a tenth of the median is a 5 SD accident.
+        assert judged.counts["rapid"] == pytest.approx(planned["rapid"], abs=3)
 
 
 def test_a_fit_of_each_sound_month_recovers_the_items(demo):
