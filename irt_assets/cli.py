@@ -14,13 +14,16 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
+import psycopg
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.stack import StackError
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings, get_settings
@@ -47,17 +50,18 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything but keep 
 def main() -> None:
     """Entry point: every explained error becomes one message and exit code 2."""
     try:
-        app(standalone_mode=False)
-    except (PermanentFailure, PsychometricsError, TransientFailure, RuntimeError) as error:
+        app()
+    except (PermanentFailure, PsychometricsError, TransientFailure, StackError) as error:
         err.print(f"[red]error:[/red] {escape(str(error))}")
         sys.exit(2)
-    except typer.Abort:
-        err.print("aborted")
-        sys.exit(130)
-    except typer.Exit as error:
-        sys.exit(error.exit_code)
-    except typer.TyperUsageError as error:
-        error.show()
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            err.print(f"[red]error:[/red] setting {name}: {escape(problem['msg'])}, got {problem['input']!r}")
+        sys.exit(2)
+    except psycopg.OperationalError as error:
+        err.print(f"[red]error:[/red] the database does not answer: {escape(str(error).strip())}")
+        err.print("`irt doctor` says which database is in use")
         sys.exit(2)
 
 
@@ -139,7 +143,7 @@ def import_attempts_command(
 
 @import_app.command("questions")
 def import_questions_command(
-    file: Path, mapping: Mapping = "auto", strict: Strict = False, dry_run: DryRun = False, as_json: AsJson = False
+    file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Import the item bank: scales, topics, tags, keys, parameters."""
     from irt_assets.responses.importing import import_questions
@@ -149,7 +153,6 @@ def import_questions_command(
         Database(settings),
         file,
         mapping=mapping,
-        strict=strict,
         dry_run=dry_run,
         reject_dir=settings.irt_home / "rejects",
     )
@@ -158,7 +161,7 @@ def import_questions_command(
 
 @import_app.command("learners")
 def import_learners_command(
-    file: Path, mapping: Mapping = "auto", strict: Strict = False, dry_run: DryRun = False, as_json: AsJson = False
+    file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False
 ) -> None:
     """Import learners: attributes, test accounts, goals."""
     from irt_assets.responses.importing import import_learners
@@ -168,7 +171,6 @@ def import_learners_command(
         Database(settings),
         file,
         mapping=mapping,
-        strict=strict,
         dry_run=dry_run,
         reject_dir=settings.irt_home / "rejects",
     )
@@ -340,10 +342,12 @@ def demo(
     from irt_assets.stack import Stack, dagster_instance
 
     if data is not None:
-        settings = demonstration.own_log(get_settings(), data, mapping, zone, at.date() if at else None, out.print)
+        settings = demonstration.own_log(
+            get_settings(), data, _say, dagster_instance, mapping=mapping, zone=zone, at=at.date() if at else None
+        )
         as_expected = True
     else:
-        settings, states, findings = demonstration.simulated(get_settings(), out.print, dagster_instance)
+        settings, states, findings = demonstration.simulated(get_settings(), _say, dagster_instance)
         _print_table(
             ("month", "scale", "state", "why"), [(s.month, s.scale_id, _colour(s.state), escape(s.why)) for s in states]
         )
@@ -373,6 +377,10 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
                 out.print(f"{month} {state.scale_id}: {_colour(state.state)} – {escape(state.why)}")
         states = month_states(database, instance, months)
     return all(s.state is State.GREEN for s in states)
+
+
+def _say(line: str) -> None:
+    out.print(escape(line))
 
 
 def _serve(stack: Any) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psycopg
 from dagster import DagsterInstance
 
@@ -20,21 +22,30 @@ from irt_assets.calibration.fits import latest_staged
 from irt_assets.calibration.gates import gather
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.origin import initialise
+from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of
+from irt_assets.psychometrics.eligibility import Rules, propose_minimum, recommend
 from irt_assets.psychometrics.models import Flag
 from irt_assets.psychometrics.scenario import demo_scenario
 from irt_assets.psychometrics.simulate import simulate
 from irt_assets.responses.importing import import_attempts, import_learners, import_questions
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
+from irt_assets.responses.window import judged_window, scored_responses_of
 from irt_assets.runs import run_month
 from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore
+from resources.object_store import ObjectStore, object_store
 from resources.schema import upgrade
 from resources.settings import Settings, get_settings, write_env_file
 
 Say = Callable[[str], None]
+OpenInstance = Callable[[Settings, Database], AbstractContextManager[DagsterInstance]]
+EARLIEST_MONTH = "1970-01"
+FOREIGN_DATA = (
+    "this database holds other data, and a demo will not mix its answers into it. Set IRT_HOME to an empty folder "
+    "(and unset DATABASE_URL), then run the demo again"
+)
 NOT_TESTED_YET = {"drift", "leak", "dif"}
 
 
@@ -46,6 +57,21 @@ class Finding:
     planted: str
     found: str
     as_expected: bool | None
+
+
+def simulated(
+    settings: Settings, say: Say, open_instance: OpenInstance
+) -> tuple[Settings, list[MonthState], list[Finding]]:
+    """Everything from the simulation to planted against found, and the settings that go with it."""
+    files, truth, settings = prepare(settings.irt_home / "simulated", settings, say)
+    database = Database(settings)
+    load(database, files, settings, say)
+    months = truth["months"][:-1]
+    say("calibrating, linking, checking and publishing month by month …")
+    with open_instance(settings, database) as instance:
+        run_months(instance, settings, months, say)
+        states, findings = compare(database, object_store(settings), instance, truth, months)
+    return settings, states, findings
 
 
 def prepare(folder: Path, settings: Settings, say: Say) -> tuple[SimulatedFiles, dict[str, Any], Settings]:
@@ -172,26 +198,108 @@ def _refuse_foreign_data(database: Database, files: SimulatedFiles) -> None:
     with database.connect() as connection:
         present = {row[0] for row in connection.execute("SELECT item_id FROM question")}
     if present - bank:
-        raise PermanentFailure(
-            "this database holds another item bank: the demo will not mix simulated answers into it. "
-            "Set IRT_HOME to an empty folder (and unset DATABASE_URL), then run the demo again"
-        )
+        raise PermanentFailure(FOREIGN_DATA)
 
 
-@dataclass(frozen=True)
-class OwnLog:
-    """What became of a user's log."""
+def own_log(
+    settings: Settings,
+    log: Path,
+    say: Say,
+    open_instance: OpenInstance,
+    *,
+    mapping: str,
+    zone: str | None,
+    at: date | None,
+) -> Settings:
+    """Import a user's log, propose thresholds for its size, and make it its own origin, as one window.
 
-    imported: dict[str, Any]
-    window: tuple[datetime, datetime]
-    thresholds: dict[str, Any]
-    options: list[Any]
-    published: int
-    left_out: dict[str, str]
+    Returns the settings that go with it. Raises PermanentFailure where the database holds another log.
+    """
+    database = Database(settings)
+    upgrade(database)
+    marker = settings.irt_home / "demo-log"
+    identity = f"{log.absolute()} {log.stat().st_size}" if log.exists() else ""
+    if not identity:
+        raise PermanentFailure(f"there is no file {log}")
+    with database.connect() as connection:
+        row = connection.execute("SELECT EXISTS (SELECT FROM response_log), EXISTS (SELECT FROM question)").fetchone()
+    if row != (False, False) and (not marker.exists() or marker.read_text("utf-8") != identity):
+        raise PermanentFailure(FOREIGN_DATA)
+    marker.parent.mkdir(parents=True, exist_ok=True)
+    marker.write_text(identity, "utf-8")
+    report = import_attempts(
+        database,
+        [log],
+        mapping=mapping,
+        zone=zone,
+        at=at,
+        first_month=EARLIEST_MONTH,
+        reject_dir=settings.irt_home / "rejects",
+    )
+    say(f"{report.accepted:,} answers imported, {report.duplicates:,} there already, rejected: {report.rejected or 0}")
+    window = _log_window(database)
+    first_month = month_of(window[0])
+    write_env_file(settings, irt_first_month=first_month, irt_schedules="stopped")
+    get_settings.cache_clear()
+    settings = get_settings()
+    with database.connect() as connection:
+        scales = read_scales(connection)
+    for scale in scales.values():
+        if not scale.initialised:
+            _initialise_from(database, settings, scale, window, say)
+    last_month = month_of(window[1])
+    if last_month < month_of(datetime.now(UTC)):
+        with open_instance(settings, database) as instance:
+            outcome = run_month(instance, settings, last_month, ("scored_responses", "abilities"))
+            if not outcome.success:
+                raise PermanentFailure(outcome.error or "the run failed")
+        _say_abilities(database, last_month, say)
+    return settings
 
 
-def log_window(database: Database) -> tuple[datetime, datetime]:
-    """From the first answer's month to just after the last answer."""
+def _initialise_from(
+    database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], say: Say
+) -> None:
+    every_item = replace(scale, rules=Rules(min_responses=1))
+    with database.connect() as connection:
+        judged = judged_window(connection, *window, {scale.scale_id: every_item})
+    responses, _ = scored_responses_of(judged.table, scale.scale_id)
+    counts = ", ".join(f"{name} {n:,}" for name, n in judged.judgements[scale.scale_id].counts.items() if n)
+    say(f"scale {scale.scale_id}: {counts}")
+    options = propose_minimum(np.bincount(responses.item, minlength=responses.n_items))
+    chosen = recommend(options)
+    say("  how many responses an item needs, how many items have them, and the SE(b) that costs:")
+    for option in options:
+        mark = "  ← taken here" if option is chosen else ""
+        say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
+    say(f"  to choose otherwise later: irt calibrate --month MONTH --set min_responses={chosen.min_responses}")
+    origin = initialise(
+        database,
+        scale.scale_id,
+        first_month=settings.irt_first_month,
+        thresholds={"min_responses": chosen.min_responses},
+        window=window,
+        engine=EmEngine(settings.irt_threads),
+    )
+    say(f"  {origin.published} items calibrated and published as the scale's origin, {len(origin.left_out)} left out")
+    for item, why in list(origin.left_out.items())[:5]:
+        say(f"    {item}: {why}")
+
+
+def _say_abilities(database: Database, month: str, say: Say) -> None:
+    with database.connect() as connection:
+        row = connection.execute(
+            """SELECT count(*), avg(theta), stddev_samp(theta), avg(se) FROM mirt_ability
+               WHERE kind = 'monthly' AND window_end = %s""",
+            (month_bounds(month)[1],),
+        ).fetchone()
+    assert row is not None
+    if row[0]:
+        say(f"{row[0]:,} learners measured: mean θ {row[1]:+.2f}, SD {row[2] or 0:.2f}, mean SE {row[3]:.2f}")
+
+
+def _log_window(database: Database) -> tuple[datetime, datetime]:
+    """From the start of the first answer's month to just after the last answer."""
     with database.connect() as connection:
         row = connection.execute("SELECT min(completed_at), max(completed_at) FROM attempt").fetchone()
     if row is None or row[0] is None:

@@ -5,6 +5,7 @@ What does not belong here: how a month is computed, and what is printed about it
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import dagster as dg
@@ -26,8 +27,8 @@ class RunOutcome:
     error: str | None
 
 
-def run_month(instance: dg.DagsterInstance, settings: Settings, month: str) -> RunOutcome:
-    """Execute the monthly job for one month here and now.
+def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> RunOutcome:
+    """Execute the monthly job for one month here and now, or only some of its assets.
 
     Raises PermanentFailure where the month is no partition, or where a run of it is queued or under way.
     """
@@ -44,6 +45,7 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str) -> R
         raise PermanentFailure(f"a run of {month} is queued or under way: wait for it, or cancel it in the UI")
     result = job.execute_in_process(
         partition_key=month,
+        asset_selection=[dg.AssetKey(name) for name in assets] or None,
         instance=instance,
         raise_on_error=False,
         tags=own_worker_tags(),

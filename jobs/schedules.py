@@ -43,7 +43,7 @@ def build_monthly_schedule(job: UnresolvedAssetJobDefinition, settings: Settings
     )
     def monthly_calibration_schedule(
         context: dg.ScheduleEvaluationContext, database: dg.ResourceParam[Database]
-    ) -> Iterable[dg.RunRequest] | dg.SkipReason:
+    ) -> list[dg.RunRequest] | dg.SkipReason:
         now = context.scheduled_execution_time.astimezone(UTC)
         months = look_back(now, settings.irt_first_month)
         wanted = months_to_ask(month_states(database, context.instance, months))

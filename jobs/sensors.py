@@ -50,7 +50,7 @@ def build_ledger_sensor() -> dg.SensorDefinition:
     )
     def ledger(
         context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]
-    ) -> Iterable[dg.RunRequest] | dg.SkipReason:
+    ) -> list[dg.RunRequest] | dg.SkipReason:
         with database.connect() as connection:
             pending = pending_steps(connection)
             stale = stale_months(connection)

@@ -1,4 +1,8 @@
-"""Assets of the room of item parameters: fit, link, publish, measure. Thin: the steps are in `month` and `abilities`."""
+"""Assets of the room of item parameters: fit, link, publish, measure.
+
+Thin: the steps are in `month` and `abilities`. Dagster reads the annotations of the decorated
+functions, so this module does not postpone them.
+"""
 
 import dagster as dg
 import numpy as np
@@ -19,10 +23,10 @@ from irt_assets.engines import Calibrator
 from irt_assets.psychometrics.models import Calibration
 from irt_assets.retries import failures_told_apart
 from resources import tables
+from resources.dagster_schema import column_schema
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
-from resources.dagster_schema import column_schema
 
 GROUP = "calibration"
 OWNERS = ["team:psychometrics"]

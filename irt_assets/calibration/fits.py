@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import Linking
@@ -54,7 +54,7 @@ def decode(content: bytes) -> Calibration:
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         header = json.loads(stored["header"].tobytes())
         arrays = {name: stored[name] for name in _ARRAYS}
-        joint = stored["joint_cov"] if "joint_cov" in stored else None
+        joint = stored.get("joint_cov")
     header["item_ids"] = tuple(header["item_ids"])
     header["flags"] = tuple(tuple(Flag(f) for f in flags) for flags in header["flags"])
     header["convergence"] = Convergence(**header["convergence"])
@@ -114,14 +114,14 @@ def stage(
 ) -> str:
     """Store a fit, or the reason why there is none, and return its id."""
     fit_id = new_fit_id(snapshot.month, scale_id, engine)
-    failed = isinstance(outcome, PsychometricsError)
+    error = outcome if isinstance(outcome, PsychometricsError) else None
     connection.execute(
         """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind,
                                     spec, code_version, run_id)
            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
         (fit_id, snapshot.month, scale_id, engine, snapshot.snapshot_hash)
-        + (None if failed else encode(outcome), str(outcome) if failed else None)
-        + (type(outcome).__name__ if failed else None, json.dumps(spec), code_version(), run_id),
+        + (None if isinstance(outcome, PsychometricsError) else encode(outcome), str(error) if error else None)
+        + (type(error).__name__ if error else None, json.dumps(spec), code_version(), run_id),
     )
     return fit_id
 
@@ -260,7 +260,7 @@ def linked_fit(
     connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime, engine: str
 ) -> LinkedFit | None:
     """The window's linked fit that no later one has superseded."""
-    row = connection.execute(
+    row = connection.cursor(row_factory=dict_row).execute(
         """SELECT fit_id, scale_id, snapshot_hash, data_hash, anchor_hash, converged, model_spec
            FROM mirt_fit_meta
            WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL""",
@@ -269,9 +269,9 @@ def linked_fit(
     if row is None:
         return None
     items = connection.execute(
-        "SELECT item_id, params, n_responses, flags FROM mirt_item_params WHERE fit_id = %s ORDER BY 1", (row[0],)
+        "SELECT item_id, params, n_responses, flags FROM mirt_item_params WHERE fit_id = %s ORDER BY 1", (row["fit_id"],)
     ).fetchall()
-    return LinkedFit(*row, {i: params | {"n": n, "flags": flags} for i, params, n, flags in items})
+    return LinkedFit(**row, items={i: params | {"n": n, "flags": flags} for i, params, n, flags in items})
 
 
 def finite(x: float) -> float | None:

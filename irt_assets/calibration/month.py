@@ -84,12 +84,10 @@ def fit_month(
         advisory_lock(connection, "item_calibration", month)
         for scale, outcome, spec, seconds in results:
             fit_id = fits.stage(connection, snapshot, scale.scale_id, engine.name, outcome, spec, run_id)
-            failed = isinstance(outcome, PsychometricsError)
-            outcomes.append(
-                FitOutcome(
-                    scale.scale_id, fit_id, None if failed else outcome, str(outcome) if failed else None, seconds
-                )
-            )
+            if isinstance(outcome, PsychometricsError):
+                outcomes.append(FitOutcome(scale.scale_id, fit_id, None, str(outcome), seconds))
+            else:
+                outcomes.append(FitOutcome(scale.scale_id, fit_id, outcome, None, seconds))
     _require_one([o.error for o in outcomes], [o.scale_id for o in outcomes], month, "fitted")
     return outcomes
 
@@ -144,7 +142,7 @@ def _link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id
         )
         fits.record_failed_linking(connection, staged, unlinked, None)
         return LinkOutcome(scale.scale_id, raw, None, None, None, str(unlinked))
-    topics = dict(
+    topics: dict[str, str | None] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
     )
     try:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -105,7 +104,7 @@ def initialise(
         else:
             assert engine is not None
             anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, engine, rules)
-            assumed = {}
+            assumed = set()
             origin = {"kind": "window", "start": window[0].isoformat(), "end": window[1].isoformat()}
         digest = hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
         connection.execute(
@@ -230,7 +229,7 @@ def _window_anchors(
         raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates")
     left_out = {item: "; ".join(found) for item, found in problems.items() if found}
     left_out |= {i: f"{n} responses are fewer than {rules.min_responses}" for i, n in judged.left_out[scale_id].items()}
-    topics = dict(
+    topics: Topics = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE item_id = ANY(%s)", (list(usable),)).fetchall()
     )
     lineage = {"fit_id": fit_id, "data_hash": judged.data_hash, "reason": "the scale's origin window"}

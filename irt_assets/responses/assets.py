@@ -6,15 +6,15 @@ from irt_assets.psychometrics.eligibility import Reason
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.retries import failures_told_apart
+from resources.dagster_schema import column_schema
 from resources.database import Database
 from resources.object_store import ObjectStore
 from resources.tables import question, response_log
-from resources.dagster_schema import column_schema
 
 OWNERS = ["team:psychometrics"]
 
 
-def build_response_assets(months: dg.PartitionsDefinition, days: dg.PartitionsDefinition) -> list[object]:
+def build_response_assets(months: dg.PartitionsDefinition, days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """`question_bank`, `attempts` and `scored_responses`."""
 
     @dg.observable_source_asset(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
@@ -32,7 +32,7 @@ class Scale:
     sigma: float = 1.0
     model: Model = "2pl"
     engine: str = "em"
-    rules: Rules = Rules()
+    rules: Rules = field(default_factory=Rules)
     anchor_version: int = 1
     initialised: bool = False
 

@@ -51,7 +51,8 @@ def take_snapshot(
         window = judged_window(connection, start, end, scales)
         if window.table.num_rows == 0:
             raise PermanentFailure(
-                f"month {month} has no attempts: import its log with `irt import attempts FILE`, or materialise another month"
+                f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
+                "or materialise another month"
             )
         content = _parquet(window.table)
         digest = hashlib.sha256(content).hexdigest()
