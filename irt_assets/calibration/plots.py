@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -21,8 +21,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.markers import CARETDOWN, CARETUP
 
 from irt_assets.psychometrics.curves import information, probability
+from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import AnchorSet, Linking, transform
 from irt_assets.psychometrics.models import Calibration, Floats
 
@@ -102,6 +104,8 @@ def item_curves(
         _one_curve(ax, calibration, place.get(item), item, (observed or {}).get(item))
     for ax in axes[len(shown) :]:
         ax.set_axis_off()
+    for ax in axes[max(len(shown) - n_columns, 0) : len(shown)]:
+        ax.tick_params(labelbottom=True)  # the lowest panel of each column, also where the last row is not full
     figure.supxlabel("ability θ (SD of the population)", fontsize=9)
     figure.supylabel("probability of a correct answer", fontsize=9)
     more = f" (the first {len(shown)} of {len(item_ids)})" if len(item_ids) > len(shown) else ""
@@ -144,10 +148,12 @@ def test_information(calibration: Calibration) -> bytes:
 test_information.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name of the asset for a test
 
 
-def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking) -> bytes:
+def linking_scatter(
+    new: Calibration, anchors: AnchorSet, linking: Linking, alpha: float = Rules().anchor_q_alpha
+) -> bytes:
     """The anchors' parameters in the anchor set against this fit's, after linking; on the line nothing changed.
 
-    `new` is the fit before linking. Dropped anchors are orange crosses with their names.
+    `new` is the fit before linking. Dropped anchors are orange crosses, those off the line with their names.
     """
     linked = transform(new, linking)
     place = {item: j for j, item in enumerate(linked.item_ids)}
@@ -167,7 +173,7 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking) -> b
         _scatter(ax, (x[k_rows], x_se[k_rows]), (y[j_rows], y_se[j_rows]), used, names)
         ax.set_xlabel(f"{label} in the anchor set")
         ax.set_ylabel(f"{label} in this fit, linked")
-    verdict = "agree" if linking.q_p >= 0.01 else "DISAGREE"
+    verdict = "agree" if linking.agrees(alpha) else "DISAGREE"
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen
     _title(
@@ -175,7 +181,7 @@ def linking_scatter(new: Calibration, anchors: AnchorSet, linking: Linking) -> b
         f"{len(linking.anchors_used)} of {len(anchors.item_ids)} anchors used"
         + (f", {dropped} dropped (orange crosses)" if dropped > 0 else "")
         + (f", {unseen} without estimate" if unseen else "")
-        + f"; they {verdict} (Q = {linking.q:.0f}, df {linking.q_df}, p = {_p(linking.q_p)})\n"
+        + f"; they {verdict} (Q = {linking.q:.0f}, df {linking.q_df}, p {_p(linking.q_p)})\n"
         f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
         f" {linking.intercept_se:.3f} (standard errors), {linking.method}",
     )
@@ -199,9 +205,7 @@ def _one_curve(ax: Axes, calibration: Calibration, j: int | None, item: str, obs
         half = _Z95 * np.sqrt(p * (1 - p) / np.maximum(observed.n, 1))
         bars = [np.minimum(half, p), np.minimum(half, 1 - p)]
         ax.errorbar(observed.theta, p, bars, fmt="o", color="black", markersize=3.5, elinewidth=1, zorder=3)
-    falls = j is not None and calibration.estimated[j] and calibration.a[j] < 0
-    corner = {"x": 0.97, "ha": "right"} if falls else {"x": 0.03, "ha": "left"}
-    ax.text(s="\n".join(notes), y=0.97, va="top", fontsize=7.5, transform=ax.transAxes, parse_math=False, **corner)
+    ax.text(0.03, 0.97, "\n".join(notes), va="top", fontsize=7.5, transform=ax.transAxes, parse_math=False)
     ax.set_title(_short(item, 30), fontsize=9, parse_math=False)
     ax.set_xlim(_THETA[0], _THETA[-1])
     ax.set_ylim(-0.02, 1.35)  # the room above 1 is for the notes
@@ -215,7 +219,7 @@ def _intervals(ax: Axes, value: Floats, se: Floats, flagged: npt.NDArray[np.bool
     ax.set_xlim(0.3, max(value.size, 1) + 0.7)
     low, high = _bulk(value)
     ax.set_ylim(low, high)
-    margin = 0.02 * (high - low)
+    margin = 0.04 * (high - low)
     drawn = np.clip(value, low + margin, high - margin)
     half = np.where(np.isfinite(se), _Z95 * se, 0.0)
     size = 5.0 if value.size <= _MAX_NAMED_ITEMS else 3.0
@@ -225,7 +229,7 @@ def _intervals(ax: Axes, value: Floats, se: Floats, flagged: npt.NDArray[np.bool
         ends = np.clip([value[chosen] - half[chosen], value[chosen] + half[chosen]], low, high)
         ax.vlines(rank[chosen], ends[0], ends[1], color=colour, linewidth=1.0, alpha=0.6)
         ax.plot(rank[inside], value[inside], marker, color=colour, markersize=size + (2 if marker == "^" else 0))
-        for beyond, arrow in ((chosen & (value > drawn), r"$\uparrow$"), (chosen & (value < drawn), r"$\downarrow$")):
+        for beyond, arrow in ((chosen & (value > drawn), CARETUP), (chosen & (value < drawn), CARETDOWN)):
             ax.plot(rank[beyond], drawn[beyond], marker=arrow, linestyle="", color=colour, markersize=9)
 
 
@@ -235,7 +239,7 @@ def _bulk(value: Floats) -> tuple[float, float]:
     if finite.size == 0:
         return -1.0, 1.0
     q1, q3 = np.quantile(finite, [0.25, 0.75])
-    reach = 3 * max(q3 - q1, 0.25)
+    reach = 3 * max(q3 - q1, 1.0)  # so that a negative discrimination is drawn where it is
     inside = finite[(finite >= q1 - reach) & (finite <= q3 + reach)]
     room = 0.12 * max(float(np.ptp(inside)), 0.5)
     return float(inside.min()) - room, float(inside.max()) + room
@@ -258,13 +262,14 @@ def _scatter(
         )  # fmt: skip
     ax.set_xlim(*limits)
     ax.set_ylim(*limits)
-    ax.set_aspect("equal")
+    ax.set_aspect("equal", anchor="N")
     _tidy(ax)
     inside = (x[0] > limits[0]) & (x[0] < limits[1]) & (y[0] > limits[0]) & (y[0] < limits[1])
-    _label_dropped(ax, x[0], y[0], np.flatnonzero(~used & inside), names)
+    apart = np.abs(y[0] - x[0]) > _Z95 * np.hypot(x[1], y[1])  # an anchor dropped for its b is no news among the a
+    _label_dropped(ax, x[0], y[0], np.flatnonzero(~used & inside & apart), names)
     beyond = int(np.count_nonzero(~inside))
     if beyond:
-        ax.text(0.98, 0.98, f"{beyond} beyond the axes", ha="right", va="top", fontsize=7.5, transform=ax.transAxes)
+        ax.text(0.5, 0.02, f"{beyond} beyond the axes", ha="center", va="bottom", fontsize=7.5, transform=ax.transAxes)
 
 
 def _label_dropped(ax: Axes, x: Floats, y: Floats, chosen: npt.NDArray[np.intp], names: Sequence[str]) -> None:
@@ -288,9 +293,6 @@ def _label_dropped(ax: Axes, x: Floats, y: Floats, chosen: npt.NDArray[np.intp],
 
 def _name_ticks(ax: Axes, names: Sequence[str]) -> None:
     ax.set_xticks(np.arange(1, len(names) + 1))
-    for tick, name in zip(ax.get_xticklabels(), names, strict=True):
-        tick.set_parse_math(False)
-        tick.set_text(_short(name, 12))
     ax.set_xticklabels([_short(name, 12) for name in names], rotation=90, fontsize=7, parse_math=False)
 
 
@@ -300,9 +302,10 @@ def _name_some(ax: Axes, names: Sequence[str], ranks: npt.NDArray[np.intp]) -> N
     last = -np.inf
     for rank in ranks:
         if rank - last >= gap:
+            at_left, at_right = rank < gap / 2, rank > len(names) - gap / 2
             ax.text(
-                rank + 1, 0.02, _short(names[rank], 12), ha="center", va="bottom", fontsize=7, color="black",
-                transform=ax.get_xaxis_transform(), parse_math=False,
+                rank + 1, 0.02, _short(names[rank], 12), ha="left" if at_left else "right" if at_right else "center",
+                va="bottom", fontsize=7, color="black", transform=ax.get_xaxis_transform(), parse_math=False,
             )  # fmt: skip
             last = rank
 
@@ -328,12 +331,12 @@ def _tidy(ax: Axes) -> None:
     ax.grid(visible=True, color="#E4E4E4", linewidth=0.6)
     ax.set_axisbelow(True)
     ax.tick_params(labelsize=8)
-    ax.xaxis.label.set_size(9)
-    ax.yaxis.label.set_size(9)
+    ax.xaxis.label.set_fontsize(9)
+    ax.yaxis.label.set_fontsize(9)
 
 
 def _p(p: float) -> str:
-    return f"{p:.3f}" if p >= 0.001 else "below 0.001"
+    return f"= {p:.3f}" if p >= 0.001 else "< 0.001"
 
 
 def _short(name: str, length: int) -> str:
