@@ -73,8 +73,16 @@ class Responses:
         if self.score.size and not np.isin(self.score, (0, 1)).all():
             bad = self.score[~np.isin(self.score, (0, 1))][0]
             raise PsychometricsError(f"scores must be 0 or 1, found {bad}")
+        for name, index, size in (("person", self.person, self.n_persons), ("item", self.item, self.n_items)):
+            if index.size and not (index.min() >= 0 and index.max() < size):
+                raise PsychometricsError(
+                    f"{name} indices must lie in 0 … {size - 1}, found {index.min()} … {index.max()}"
+                )
         if np.any(np.diff(self.person) < 0):
             raise PsychometricsError("responses must be sorted by person (use Responses.from_long)")
+        # compiled kernels check no bounds and are compiled anew for every other type, order and read-only buffer
+        for name, dtype in (("person", np.int32), ("item", np.int32), ("score", np.int8)):
+            object.__setattr__(self, name, np.require(getattr(self, name), dtype, ["C", "W"]))
 
     @classmethod
     def from_long(cls, person: npt.ArrayLike, item: npt.ArrayLike, score: npt.ArrayLike) -> Responses:

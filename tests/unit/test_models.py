@@ -60,6 +60,20 @@ def test_unsorted_persons_are_refused():
         Responses(np.array([1, 0], np.int32), np.array([0, 0], np.int32), np.array([1, 0], np.int8), 2, ("x",))
 
 
+@pytest.mark.parametrize(("person", "item"), [([0, 2], [0, 0]), ([0, 1], [0, 1]), ([0, 1], [-1, 0]), ([-1, 1], [0, 0])])
+def test_indices_outside_their_range_are_refused_before_compiled_code_sees_them(person, item):
+    with pytest.raises(PsychometricsError, match="indices must lie in 0"):
+        Responses(np.array(person, np.int32), np.array(item, np.int32), np.array([1, 0], np.int8), 2, ("x",))
+
+
+def test_other_number_types_and_read_only_arrays_are_converted_once():
+    person = np.array([0, 1])
+    person.flags.writeable = False
+    responses = Responses(person, np.array([0, 0], np.uint8), np.array([True, False]), 2, ("x",))
+    assert [x.dtype for x in (responses.person, responses.item, responses.score)] == [np.int32, np.int32, np.int8]
+    assert responses.person.flags.writeable
+
+
 def test_difficulty_errors_are_those_of_the_delta_method():
     """Compared with the spread of −d/a over draws of (a, d) with a tenth of the errors, where the method is exact."""
     small = COV / 100
