@@ -36,8 +36,8 @@ PARAMETERS = {  # smallest and largest value
     "n": (1, math.inf),
     "D": (1.0, 2.0),
 }
-QUESTION_COLUMNS = ("item_id", "scale_id", "topic_id", "testlet_id", "tags", *PARAMETERS, "model", "key")
-LEARNER_COLUMNS = ("user_id", "is_test", "target_scale_id", "target_theta")
+QUESTION_COLUMNS = ("item_id", "scale_id", "topic_id", "testlet_id", "tags", *PARAMETERS, "model", "key", "meta")
+LEARNER_COLUMNS = ("user_id", "attributes", "is_test", "target_scale_id", "target_theta")
 
 
 class _Refusal(Exception):
@@ -171,6 +171,14 @@ def _plain(row: tuple[Any, ...]) -> list[Any]:
 
 
 def _question(cells: Cells) -> tuple[Any, ...]:
+    """Cells of their own go before what `meta`, a dump of the table's column, says of the same thing."""
+    meta = _object("meta", cells)
+    inner = _object("irt", {"irt": json.dumps(meta.pop("irt", None) or {})})
+    for name in ("tags", "key"):
+        if (value := meta.pop(name, None)) is not None:
+            inner[name] = value
+    dumped = {name: v if isinstance(v, str) else json.dumps(v) for name, v in inner.items() if v is not None}
+    cells = dumped | {name: value for name, value in cells.items() if value is not None}
     given = {name: _number(name, cells, *limits) for name, limits in PARAMETERS.items()}
     irt: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     if irt and not {"a", "b"} <= set(irt):
@@ -179,7 +187,8 @@ def _question(cells: Cells) -> tuple[Any, ...]:
         if model.lower() not in MODELS:
             raise _Refusal("bad_model", model)
         irt["model"] = model.lower()
-    meta: dict[str, Any] = {"irt": irt} if irt else {}
+    if irt:
+        meta["irt"] = irt
     if (tags := cells.get("tags")) is not None:
         meta["tags"] = _tags(tags)
     if (key := cells.get("key")) is not None:
@@ -188,7 +197,8 @@ def _question(cells: Cells) -> tuple[Any, ...]:
 
 
 def _learner(cells: Cells) -> tuple[Any, ...]:
-    attributes = {name: value for name, value in cells.items() if name not in LEARNER_COLUMNS and value is not None}
+    attributes = _object("attributes", cells)
+    attributes |= {name: value for name, value in cells.items() if name not in LEARNER_COLUMNS and value is not None}
     is_test = cells.get("is_test")
     if is_test is not None and is_test.lower() not in SCORES.to_pylist():
         raise _Refusal("bad_is_test", is_test)
@@ -199,6 +209,17 @@ def _learner(cells: Cells) -> tuple[Any, ...]:
         cells.get("target_scale_id"),
         _number("target_theta", cells, -math.inf, math.inf),
     )
+
+
+def _object(name: str, cells: Cells) -> dict[str, Any]:
+    text = cells.get(name)
+    try:
+        value = json.loads(text) if text else {}
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise _Refusal(f"bad_{name}", text or "")
+    return value
 
 
 def _number(name: str, cells: Cells, smallest: float, largest: float) -> float | None:
