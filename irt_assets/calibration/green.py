@@ -140,7 +140,7 @@ def gate_status(instance: dg.DagsterInstance, gate: SetGate, month: str) -> dict
         dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name), limit=1, partition_filter=PartitionKeyFilter(key=month)
     )
     evaluation = records[0].evaluation if records else None
-    if evaluation is None:
+    if not isinstance(evaluation, dg.AssetCheckEvaluation):  # only planned: its run goes on, or was killed
         return {"": GateStatus(None, "not evaluated")}
     by_scale = evaluation.metadata["scales"].value
     assert isinstance(by_scale, dict)
