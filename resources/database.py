@@ -7,6 +7,7 @@ What does not belong here: SQL of any table (see `warehouse` and the rooms).
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -15,6 +16,7 @@ import psycopg
 import sqlalchemy as sa
 
 from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
 from resources.settings import Settings
 
 
@@ -29,10 +31,10 @@ class Database:
         """`postgresql://…`, of a server that runs: the embedded one is started if need be."""
         if self._settings.database_url is None:
             return EmbeddedPostgres(self._settings.irt_home / "postgres").start()
-        url = self._settings.database_url.get_secret_value()
+        url = self._settings.database_url.get_secret_value().strip()
         scheme, _, rest = url.partition("://")
         if scheme.partition("+")[0] not in ("postgres", "postgresql") or not rest:
-            raise ValueError("DATABASE_URL must start with postgresql:// (or postgres://)")
+            raise PermanentFailure("DATABASE_URL must start with postgresql:// (or postgres://)")
         return f"postgresql://{rest}"
 
     @property
@@ -65,3 +67,9 @@ def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:
     digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
     key = int.from_bytes(digest[:8], "big", signed=True)
     connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+
+
+def without_password(text: str) -> str:
+    """A URL, or a message that quotes one, fit to be shown."""
+    text = re.sub(r"(://[^/@\s]*?:)\S*@", r"\1***@", text)
+    return re.sub(r"(\bpassword=)[^&\s]*", r"\1***", text)

@@ -17,19 +17,23 @@ class TransientFailure(Exception):
     """The outside world was briefly unable to answer; trying again later may work."""
 
 
+CONNECTION_EXCEPTIONS = "08"  # a class of SQLSTATEs; psycopg's types for them have no common base
+MENDED_BY_TIME = {
+    "40001",  # serialization failure
+    "40P01",  # deadlock detected
+    "53300",  # too many connections
+    "55P03",  # lock not available
+    "57P01",  # admin shutdown
+    "57P02",  # crash shutdown
+    "57P03",  # cannot connect now
+}
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: lost connections, restarts, deadlocks and serialisation conflicts."""
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
         error = error.orig
-    return isinstance(
-        error,
-        TransientFailure
-        | psycopg.errors.AdminShutdown
-        | psycopg.errors.CrashShutdown
-        | psycopg.errors.CannotConnectNow
-        | psycopg.errors.ConnectionException
-        | psycopg.errors.DeadlockDetected
-        | psycopg.errors.LockNotAvailable
-        | psycopg.errors.SerializationFailure
-        | psycopg.errors.TooManyConnections,
-    ) or (isinstance(error, psycopg.OperationalError) and error.sqlstate is None)
+    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
+        return error.sqlstate in MENDED_BY_TIME or error.sqlstate.startswith(CONNECTION_EXCEPTIONS)
+    # libpq gives no SQLSTATE where no server answered, or where the connection was cut.
+    return isinstance(error, TransientFailure | psycopg.OperationalError)

@@ -9,7 +9,9 @@ import os
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal
+from zoneinfo import available_timezones
 
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -39,6 +41,13 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().absolute()
 
+    @field_validator("irt_time_zone")
+    @classmethod
+    def _known_zone(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is no time zone; wanted a name such as Europe/Berlin")
+        return value
+
     @field_validator("database_url", "s3_bucket", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
@@ -50,6 +59,27 @@ def get_settings() -> Settings:
     """The process's settings, read once."""
     home = Path(os.environ.get("IRT_HOME", ".irt"))
     return Settings(_env_file=os.environ.get("IRT_ENV_FILE", home / "irt.env"))  # type: ignore[call-arg]
+
+
+def names_read() -> set[str]:
+    """Every environment variable that means something here, and those the tests and the servers hand on."""
+    return {name.upper() for name in Settings.model_fields} | {
+        "IRT_ENV_FILE",
+        "IRT_SHARED",
+        "IRT_REQUIRE_ALL",
+        "IRT_CODE_SERVER_SOCKET",
+        "IRT_DAGSTER_COMPUTE_LOGS",
+        "IRT_DAGSTER_DATABASE_URL",
+        "IRT_DAGSTER_STORAGE",
+    }
+
+
+def names_set(settings: Settings) -> dict[str, str]:
+    """The variables that seem meant for this program, each with where it is set: IRT_… and the env file's."""
+    env_file = Path(os.environ.get("IRT_ENV_FILE", settings.irt_home / "irt.env"))
+    in_file = dotenv_values(env_file) if env_file.is_file() else {}
+    in_environment = {name for name in os.environ if name.startswith("IRT_")}
+    return {name.upper(): str(env_file) for name in in_file} | dict.fromkeys(in_environment, "the environment")
 
 
 def write_env_file(settings: Settings, **values: str) -> Path:

@@ -1,0 +1,259 @@
+"""`irt doctor`: what is installed, reachable and misconfigured, and what to do about it.
+
+It starts nothing, leaves nothing behind and prints no password. What does not belong here: whether
+calibrations are sound (see `irt status`).
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import metadata
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+from packaging.requirements import Requirement
+
+from resources.database import Database, without_password
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure, TransientFailure
+from resources.object_store import object_store
+from resources.schema import drift, revisions
+from resources.settings import Settings, names_read, names_set
+
+OLDEST_POSTGRES = 15
+GIB = 2**30
+R_PACKAGES = ("mirt", "brms")
+PYTHON_EXTRAS = {"rpy2": "r", "pymc": "bayes"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. `absent`: not there, and not needed for what is configured."""
+
+    subject: str
+    state: Literal["ok", "warn", "error", "absent"]
+    detail: str
+    fix: str = ""
+
+
+def diagnose(settings: Settings) -> list[Finding]:
+    """Everything that was looked at, in the order in which it would be repaired."""
+    return [
+        *_python(),
+        *_names(settings),
+        *_home(settings),
+        *_database(settings),
+        *_store(settings),
+        *_dagster(settings),
+        *_ports(settings),
+        *_engines(),
+    ]
+
+
+def _python() -> Iterator[Finding]:
+    yield Finding("Python", "ok", platform.python_version())
+    wrong, present = [], []
+    for line in metadata.requires("irt-assets") or []:
+        requirement = Requirement(line)
+        if requirement.marker is not None and not requirement.marker.evaluate({"extra": ""}):
+            continue
+        version = _version(requirement.name)
+        if version is None:
+            wrong.append(f"{requirement.name} is missing")
+        elif not requirement.specifier.contains(version, prereleases=True):
+            wrong.append(f"{requirement.name} is {version}, wanted {requirement.specifier}")
+        else:
+            present.append(f"{requirement.name} {version}")
+    if wrong:
+        yield Finding("packages", "error", "; ".join(wrong), "make venv")
+    else:
+        yield Finding("packages", "ok", ", ".join(present))
+
+
+def _names(settings: Settings) -> Iterator[Finding]:
+    """Settings that nothing reads: a misspelt one fails silently everywhere else."""
+    read = names_read()
+    for name, source in sorted(names_set(settings).items()):
+        if name not in read:
+            near = get_close_matches(name, read, 1)
+            yield Finding(name, "warn", f"set in {source}, and no setting", f"Did you mean {near[0]}?" if near else "")
+    env_file = os.environ.get("IRT_ENV_FILE")
+    if env_file and not Path(env_file).is_file():
+        yield Finding("IRT_ENV_FILE", "error", f"{env_file} is not a file", "Make it, or unset IRT_ENV_FILE.")
+    cores = os.cpu_count() or 1
+    if settings.irt_threads > cores:
+        yield Finding("IRT_THREADS", "warn", f"{settings.irt_threads}, on {cores} cores", f"Set IRT_THREADS={cores}.")
+
+
+def _home(settings: Settings) -> Iterator[Finding]:
+    home = settings.irt_home
+    there = next(folder for folder in (home, *home.parents) if folder.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+        yield Finding("IRT_HOME", "error", f"{there} cannot be written", "Set IRT_HOME to a folder you may write to.")
+        return
+    yield (
+        Finding("IRT_HOME", "ok", str(home))
+        if home.exists()
+        else Finding("IRT_HOME", "absent", f"{home}: made at first use")
+    )
+    free = shutil.disk_usage(there).free
+    state: Literal["ok", "warn", "error"] = "ok" if free >= 5 * GIB else "warn" if free >= GIB else "error"
+    fix = "" if state == "ok" else "Make room, or set IRT_HOME to a larger disk."
+    yield Finding("disk space", state, f"{free / GIB:.1f} GiB free at {there}", fix)
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    subject = "database"
+    if settings.database_url is None:
+        server = EmbeddedPostgres(settings.irt_home / "postgres")
+        try:
+            status = server.status()
+        except PermanentFailure as error:
+            yield Finding(subject, "error", str(error))
+            return
+        if status.state != "running" or status.url is None:
+            wording = {"absent": "made at first use", "stopped": "stopped, started at first use", "running": "starting"}
+            yield Finding(subject, "absent", f"embedded PostgreSQL in {server.folder}: {wording[status.state]}")
+            return
+    database = Database(settings)
+    try:
+        shown = without_password(database.url)
+        with database.connect() as connection:
+            number = connection.info.server_version
+    except (PermanentFailure, TransientFailure) as error:
+        yield Finding(subject, "error", str(error), "Set DATABASE_URL=postgresql://user:password@host:5432/database.")
+        return
+    except psycopg.Error as error:
+        fix = "Check DATABASE_URL, and that the server runs and lets this host in."
+        yield Finding(subject, "error", f"{shown}: {without_password(str(error))}".strip(), fix)
+        return
+    kind = "embedded" if settings.database_url is None else "external"
+    version = f"PostgreSQL {number // 10000}.{number % 10000}"
+    if number < OLDEST_POSTGRES * 10000:
+        yield Finding(subject, "error", f"{version} at {shown}", f"Use PostgreSQL {OLDEST_POSTGRES} or later.")
+        return
+    yield Finding(subject, "ok", f"{kind} {version} at {shown}")
+    yield from _schema(database)
+
+
+def _schema(database: Database) -> Iterator[Finding]:
+    current, newest = revisions(database)
+    if current != newest:
+        there = f"at {current}" if current else "not there"
+        yield Finding("schema", "warn", f"{there}, the newest is {newest}", "irt db upgrade")
+    elif differences := drift(database):
+        fix = "Undo what was changed by hand, or move the change into a migration."
+        yield Finding("schema", "warn", f"{current}, but " + "; ".join(differences), fix)
+    else:
+        yield Finding("schema", "ok", f"{current}, the newest")
+
+
+def _store(settings: Settings) -> Iterator[Finding]:
+    subject = "object store"
+    if settings.s3_bucket is None and not (settings.irt_home / "objects").exists():
+        yield Finding(subject, "absent", f"{settings.irt_home / 'objects'}: made at first use")
+        return
+    store = object_store(settings)
+    key = f"doctor-{uuid.uuid4().hex}"
+    try:
+        uri = store.put(key, b"written by irt doctor")
+        same = store.get(key) == b"written by irt doctor"
+        store.delete(key)
+    except (PermanentFailure, TransientFailure) as error:
+        yield Finding(subject, "error", str(error))
+        return
+    where = uri.removesuffix(key)
+    if same:
+        yield Finding(subject, "ok", f"{where} takes and gives")
+    else:
+        yield Finding(subject, "error", f"{where} gives back something else than it was given")
+
+
+def _dagster(settings: Settings) -> Iterator[Finding]:
+    home = settings.irt_home / "dagster"
+    other = os.environ.get("DAGSTER_HOME")
+    if other and Path(other).absolute() != home:
+        fix = f"For Dagster's own commands: export DAGSTER_HOME={home}"
+        yield Finding("DAGSTER_HOME", "warn", f"{other}, but irt uses {home}", fix)
+    elif home.exists():
+        yield Finding("DAGSTER_HOME", "ok", str(home))
+    else:
+        yield Finding("DAGSTER_HOME", "absent", f"{home}: made at first use")
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    port = settings.irt_ui_port
+    subject = f"port {port}"
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            if _is_dagster(port):
+                yield Finding(subject, "ok", "a Dagster UI answers there")
+            else:
+                yield Finding(subject, "warn", "taken by another program", "Set IRT_UI_PORT to a free one.")
+        else:
+            yield Finding(subject, "ok", "free for the Dagster UI")
+
+
+def _is_dagster(port: int) -> bool:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2) as answer:
+            return b"dagster_version" in answer.read(10_000)
+    except (urllib.error.URLError, OSError, ValueError):
+        return False
+
+
+def _engines() -> Iterator[Finding]:
+    """What the optional engines need."""
+    yield Finding("engine em", "ok", "built in")
+    rscript = shutil.which("Rscript")
+    if rscript is None:
+        yield Finding("R", "absent", "only the engines mirt and brms need it", "apt install r-base")
+    else:
+        yield Finding("R", "ok", _output(rscript, "-e", "cat(R.version.string)") or rscript)
+    for package in R_PACKAGES if rscript else ():
+        version = _output(rscript or "", "-e", f"cat(as.character(packageVersion('{package}')))")
+        install = f"""Rscript -e 'install.packages("{package}")'"""
+        yield (
+            Finding(f"R package {package}", "ok", version)
+            if version
+            else Finding(f"R package {package}", "absent", f"only the engine {package} needs it", install)
+        )
+    for package, extra in PYTHON_EXTRAS.items():
+        version = _version(package)
+        yield (
+            Finding(package, "ok", version)
+            if version
+            else Finding(
+                package, "absent", "only optional engines need it", f".venv/bin/pip install 'irt-assets[{extra}]'"
+            )
+        )
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _output(*command: str) -> str | None:
+    """What a program prints; None where it fails or does not end in half a minute."""
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return ran.stdout.strip()

@@ -1,0 +1,208 @@
+"""The doctor names what is wrong and the way out, changes nothing, and keeps secrets."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import threading
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from resources import doctor
+from resources.database import Database
+from resources.doctor import Finding, diagnose
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.object_store import FolderStore
+from resources.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def no_r(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without R, whatever this one has: starting R takes seconds."""
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
+
+
+def found(settings: Settings, subject: str) -> Finding:
+    (finding,) = (finding for finding in diagnose(settings) if finding.subject == subject)
+    return finding
+
+
+def at_home(home: Path, **values: object) -> Settings:
+    return Settings(irt_home=home, _env_file=None, **values)
+
+
+def test_a_fresh_machine_has_no_errors_and_is_left_as_it_was(tmp_path: Path) -> None:
+    findings = diagnose(at_home(tmp_path / "irt"))
+    assert [finding for finding in findings if finding.state == "error"] == []
+    absent = {finding.subject for finding in findings if finding.state == "absent"}
+    assert {"IRT_HOME", "database", "object store", "DAGSTER_HOME", "R"} <= absent
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_migrated_database_is_ok(settings: Settings) -> None:
+    assert found(settings, "database").state == "ok"
+    assert found(settings, "database").detail.startswith("external PostgreSQL 16.")
+    assert found(settings, "schema").state == "ok"
+
+
+def test_no_finding_shows_a_password(settings: Settings) -> None:
+    assert settings.database_url is not None
+    url = settings.database_url.get_secret_value()
+    password = url.split(":")[2].split("@")[0]
+    for database_url in (url, url.replace(password, password + "x"), url.replace("127.0.0.1", "not a host")):
+        findings = diagnose(settings.model_copy(update={"database_url": SecretStr(database_url)}))
+        assert not [finding for finding in findings if password in str(finding)]
+
+
+def test_a_wrong_password_is_an_error(settings: Settings) -> None:
+    assert settings.database_url is not None
+    wrong = settings.database_url.get_secret_value().replace("postgresql://irt:", "postgresql://irt:x")
+    finding = found(settings.model_copy(update={"database_url": SecretStr(wrong)}), "database")
+    assert finding.state == "error"
+    assert "password authentication failed" in finding.detail
+    assert "DATABASE_URL" in finding.fix
+
+
+def test_a_url_of_another_database_is_an_error(tmp_path: Path) -> None:
+    finding = found(at_home(tmp_path, database_url="mysql://u:p@h/d"), "database")
+    assert finding.state == "error"
+    assert "postgresql://" in finding.fix
+
+
+def test_a_database_without_the_schema_names_the_command(settings: Settings, postgres: EmbeddedPostgres) -> None:
+    bare = settings.model_copy(update={"database_url": SecretStr(postgres.start())})
+    finding = found(bare, "schema")
+    assert (finding.state, finding.fix) == ("warn", "irt db upgrade")
+    assert "not there" in finding.detail
+
+
+def test_a_schema_changed_by_hand_is_named(settings: Settings, database: Database) -> None:
+    with database.connect() as connection:
+        connection.execute("ALTER TABLE learner DROP COLUMN target_theta")
+    finding = found(settings, "schema")
+    assert finding.state == "warn"
+    assert "column learner.target_theta is missing" in finding.detail
+
+
+def test_the_embedded_server_is_looked_at_and_not_started(tmp_path: Path) -> None:
+    settings = at_home(tmp_path)
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    try:
+        server.start()
+        assert found(settings, "database").detail.startswith("embedded PostgreSQL 16.")
+    finally:
+        server.stop()
+    finding = found(settings, "database")
+    assert finding.state == "absent"
+    assert "stopped" in finding.detail
+    assert server.status().state == "stopped"
+
+
+def test_an_object_store_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
+    settings = at_home(tmp_path)
+    store = FolderStore(tmp_path / "objects")
+    store.put("kept", b"x")
+    assert found(settings, "object store").state == "ok"
+    assert [path.name for path in store.root.iterdir()] == ["kept"]
+    store.delete("kept")
+    store.root.rmdir()
+    store.root.write_text("a file")
+    finding = found(settings, "object store")
+    assert finding.state == "error"
+    assert "IRT_HOME" in finding.detail
+
+
+def test_a_home_that_is_a_file_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "irt").write_text("")
+    finding = found(at_home(tmp_path / "irt"), "IRT_HOME")
+    assert (finding.state, finding.fix) == ("error", "Set IRT_HOME to a folder you may write to.")
+
+
+@pytest.mark.parametrize(("free", "state"), [(2**29, "error"), (2 * 2**30, "warn"), (6 * 2**30, "ok")])
+def test_little_disk_space_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: int, state: str) -> None:
+    usage = type(doctor.shutil.disk_usage(tmp_path))(2**40, 2**40 - free, free)
+    monkeypatch.setattr(doctor.shutil, "disk_usage", lambda _: usage)
+    finding = found(at_home(tmp_path), "disk space")
+    assert finding.state == state
+    assert bool(finding.fix) == (state != "ok")
+
+
+def test_misspelt_settings_are_named_with_the_right_spelling(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRT_TREADS", "2")
+    finding = found(at_home(tmp_path), "IRT_TREADS")
+    assert (finding.state, finding.fix) == ("warn", "Did you mean IRT_THREADS?")
+    (tmp_path / "irt.env").write_text("DATABSE_URL=x\n")
+    assert found(at_home(tmp_path), "DATABSE_URL").fix == "Did you mean DATABASE_URL?"
+
+
+def test_an_env_file_that_is_not_there_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IRT_ENV_FILE", str(tmp_path / "none.env"))
+    assert found(at_home(tmp_path), "IRT_ENV_FILE").state == "error"
+
+
+def test_another_dagster_home_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", "/elsewhere")
+    finding = found(at_home(tmp_path), "DAGSTER_HOME")
+    assert finding.state == "warn"
+    assert str(tmp_path / "dagster") in finding.fix
+
+
+def test_a_port_in_use_is_told_unless_it_is_a_dagster_ui(tmp_path: Path) -> None:
+    class Ui(http.server.BaseHTTPRequestHandler):
+        answer = b"{}"
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(self.answer)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Ui) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        port = server.server_address[1]
+        settings = at_home(tmp_path, irt_ui_port=port)
+        assert (found(settings, f"port {port}").state, found(settings, f"port {port}").fix) == (
+            "warn",
+            "Set IRT_UI_PORT to a free one.",
+        )
+        Ui.answer = b'{"dagster_webserver_version": "1.13.27", "dagster_version": "1.13.27"}'
+        assert found(settings, f"port {port}").state == "ok"
+        server.shutdown()
+    assert found(settings, f"port {port}").detail == "free for the Dagster UI"
+
+
+def test_a_port_that_answers_nothing_is_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert found(at_home(tmp_path, irt_ui_port=port), f"port {port}").state == "warn"
+
+
+def test_a_package_that_is_missing_or_too_old_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    versions = {"numba": None, "scipy": "1.0"}
+    real = doctor._version
+    monkeypatch.setattr(doctor, "_version", lambda name: versions.get(name, real(name)))
+    finding = found(at_home(tmp_path), "packages")
+    assert finding.state == "error"
+    assert "numba is missing; scipy is 1.0, wanted >=" in finding.detail
+    assert finding.fix == "make venv"
+
+
+def test_r_and_its_packages_are_reported_with_the_way_to_install_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rscript = tmp_path / "Rscript"
+    rscript.write_text('#!/bin/sh\ncase "$2" in *mirt*) echo 1.45;; *brms*) exit 1;; *) echo R version 4.5;; esac\n')
+    rscript.chmod(0o755)
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: str(rscript))
+    settings = at_home(tmp_path)
+    assert found(settings, "R") == Finding("R", "ok", "R version 4.5")
+    assert found(settings, "R package mirt").detail == "1.45"
+    brms = found(settings, "R package brms")
+    assert brms.state == "absent"
+    assert 'install.packages("brms")' in brms.fix

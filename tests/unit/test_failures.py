@@ -1,0 +1,68 @@
+"""What is tried again, and what is not."""
+
+from __future__ import annotations
+
+import socket
+
+import psycopg
+import pytest
+import sqlalchemy.exc
+from psycopg import errors
+
+from resources.failures import PermanentFailure, TransientFailure, is_transient
+
+
+def refused() -> psycopg.Error:
+    """The error of a server that is not there, as psycopg raises it."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        port = probe.getsockname()[1]
+        with pytest.raises(psycopg.OperationalError) as caught:
+            psycopg.connect(f"postgresql://u:p@127.0.0.1:{port}/d", connect_timeout=2)
+    return caught.value
+
+
+def test_a_server_that_is_not_there_is_transient() -> None:
+    assert is_transient(refused())
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        TransientFailure("R service busy"),
+        errors.AdminShutdown("terminating connection due to administrator command"),
+        errors.CrashShutdown("terminating connection because of crash of another server process"),
+        errors.CannotConnectNow("the database system is starting up"),
+        errors.ConnectionFailure("connection lost"),
+        errors.DeadlockDetected("deadlock detected"),
+        errors.LockNotAvailable("canceling statement due to lock timeout"),
+        errors.SerializationFailure("could not serialize access"),
+        errors.TooManyConnections("sorry, too many clients already"),
+        psycopg.OperationalError("server closed the connection unexpectedly"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_time_mends_is_transient_also_when_sqlalchemy_wraps_it(error: Exception) -> None:
+    assert is_transient(error)
+    assert is_transient(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        PermanentFailure("no anchors"),
+        errors.UniqueViolation("duplicate key value"),
+        errors.UndefinedTable("relation does not exist"),
+        errors.DiskFull("could not extend file: No space left on device"),
+        errors.InvalidPassword("password authentication failed"),
+        errors.QueryCanceled("canceling statement due to user request"),
+        psycopg.ProgrammingError("syntax error"),
+        ValueError("2 is no score"),
+        KeyboardInterrupt(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_only_a_person_mends_is_not(error: BaseException) -> None:
+    assert not is_transient(error)
+    if isinstance(error, Exception):
+        assert not is_transient(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error))

@@ -1,0 +1,150 @@
+"""Settings come from the environment and the env file, once, and secrets stay secret."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from resources.database import Database, without_password
+from resources.failures import PermanentFailure
+from resources.settings import Settings, get_settings, names_read, names_set, write_env_file
+
+
+def test_nothing_set_gives_the_documented_defaults(tmp_path: Path) -> None:
+    settings = Settings(_env_file=None)
+    assert settings.irt_home == tmp_path / "irt"  # set for all tests, so that none writes into the repository
+    assert settings.database_url is None
+    assert settings.s3_bucket is None
+    assert settings.irt_time_zone == "UTC"
+
+
+def test_the_environment_goes_before_the_env_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    env_file = tmp_path / "other.env"
+    env_file.write_text("IRT_UI_PORT=4000\nS3_BUCKET='from file'\n# a comment\nSOMETHING_ELSE=1\n")
+    monkeypatch.setenv("IRT_ENV_FILE", str(env_file))
+    monkeypatch.setenv("IRT_UI_PORT", "5000")
+    settings = get_settings()
+    assert (settings.irt_ui_port, settings.s3_bucket) == (5000, "from file")
+
+
+def test_the_env_file_under_irt_home_is_found(tmp_path: Path) -> None:
+    (tmp_path / "irt").mkdir()
+    (tmp_path / "irt" / "irt.env").write_text("IRT_FIRST_MONTH=2026-07\n")
+    assert get_settings().irt_first_month == "2026-07"
+
+
+def test_what_is_written_to_the_env_file_is_read_and_the_rest_stays(tmp_path: Path) -> None:
+    (tmp_path / "irt").mkdir()
+    (tmp_path / "irt" / "irt.env").write_text("# mine\nIRT_UI_PORT=4000\n")
+    path = write_env_file(get_settings(), irt_ui_port="4001", irt_first_month="2026-07")
+    get_settings.cache_clear()
+    assert (get_settings().irt_ui_port, get_settings().irt_first_month) == (4001, "2026-07")
+    assert "# mine" in path.read_text()
+    assert path.stat().st_mode & 0o077 == 0
+
+
+def test_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    first = get_settings()
+    monkeypatch.setenv("IRT_UI_PORT", "5000")
+    assert get_settings() is first
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "S3_BUCKET"])
+def test_an_empty_value_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """`DATABASE_URL=` is how a compose file says nothing."""
+    monkeypatch.setenv(name, "")
+    assert getattr(Settings(_env_file=None), name.lower()) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("irt_first_month", "2026-13"),
+        ("irt_first_month", "2026-7"),
+        ("irt_first_month", "July"),
+        ("irt_ui_port", "0"),
+        ("irt_ui_port", "seventy"),
+        ("irt_threads", "0"),
+        ("irt_time_zone", "Europe/Atlantis"),
+        ("irt_time_zone", "../../etc/passwd"),
+    ],
+)
+def test_values_that_cannot_be_are_refused_by_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name.upper(), value)
+    with pytest.raises(ValidationError, match=name):
+        Settings(_env_file=None)
+
+
+def test_a_relative_home_is_below_the_working_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("IRT_HOME", "here")
+    settings = Settings(_env_file=None)
+    monkeypatch.chdir("/")
+    assert settings.irt_home == tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "postgres://u:p%40@h:5432/d?sslmode=require",
+        "postgresql://u:p%40@h:5432/d?sslmode=require",
+        "postgresql+psycopg://u:p%40@h:5432/d?sslmode=require",
+        "postgresql+psycopg2://u:p%40@h:5432/d?sslmode=require\n",
+    ],
+)
+def test_any_usual_form_of_the_url_is_taken(given: str) -> None:
+    database = Database(Settings(database_url=SecretStr(given), _env_file=None))
+    rest = "u:p%40@h:5432/d?sslmode=require"
+    assert database.url == f"postgresql://{rest}"
+    assert database.sqlalchemy_url == f"postgresql+psycopg://{rest}"
+    assert database.dagster_url == f"postgresql+psycopg2://{rest}"
+    assert database.engine().url.password == "p@"
+
+
+@pytest.mark.parametrize("given", ["mysql://u:secret@h/d", "localhost/d", "postgresql://", "host=h password=secret"])
+def test_another_databases_url_is_refused_without_repeating_it(given: str) -> None:
+    with pytest.raises(PermanentFailure, match="DATABASE_URL must start with postgresql://") as refused:
+        _ = Database(Settings(database_url=SecretStr(given), _env_file=None)).url
+    assert "secret" not in str(refused.value)
+
+
+def test_the_password_is_in_no_representation() -> None:
+    settings = Settings(database_url=SecretStr("postgresql://u:secret@h/d"), _env_file=None)
+    assert "secret" not in repr(settings) + str(settings.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("postgresql://u:secret@h:5432/d", "postgresql://u:***@h:5432/d"),
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql://h:5432/d", "postgresql://h:5432/d"),
+        ("postgresql:///d?host=/run&password=secret&user=u", "postgresql:///d?host=/run&password=***&user=u"),
+        ("postgresql://u:se@cr/et@h/d", "postgresql://u:***@h/d"),
+        ('bad URI "postgresql://u:secret@h:port/d": port', 'bad URI "postgresql://u:***@h:port/d": port'),
+        ("postgresql://u:@h/d", "postgresql://u:***@h/d"),
+    ],
+)
+def test_a_shown_url_has_no_password(text: str, shown: str) -> None:
+    assert without_password(text) == shown
+
+
+def test_names_that_no_setting_knows_are_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "irt").mkdir()
+    (tmp_path / "irt" / "irt.env").write_text("DATABSE_URL=x\nIRT_UI_PORT=1\n")
+    monkeypatch.setenv("IRT_TREADS", "2")
+    given = names_set(get_settings())
+    assert {name for name in given if name not in names_read()} == {"DATABSE_URL", "IRT_TREADS"}
+    assert given["DATABSE_URL"].endswith("irt.env")
+
+
+def test_importing_the_resources_connects_to_nothing_and_writes_nothing(tmp_path: Path) -> None:
+    modules = ["database", "doctor", "embedded_postgres", "object_store", "schema", "settings", "tables", "warehouse"]
+    code = "import socket; socket.socket.connect = None; import " + ", ".join(f"resources.{name}" for name in modules)
+    environment = {"PYTHONPATH": str(Path(__file__).parents[2]), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, check=True, timeout=60)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,109 @@
+"""The registry describes every table and column, in a way that everything made from it can use."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from resources.tables import METADATA, VIEWS
+
+TABLES = METADATA.sorted_tables
+COLUMNS = [column for table in TABLES for column in table.columns]
+REQUIRED = [
+    "question",
+    "learner",
+    "response_log",
+    "features_topic_daily",
+    "weekly_kpi",
+    "mirt_fit_meta",
+    "mirt_item_params",
+    "mirt_ability",
+    "item_parameter_publication",
+    "item_drift",
+    "dif_analysis",
+    "test_information",
+    "drift_alerts",
+    "report_artifacts",
+    "invariant_result",
+    "calibration_scale",
+    "anchor_set",
+    "item_parameter_proposal",
+    "release_decision",
+]
+LONGEST_NAME = 63  # PostgreSQL cuts longer identifiers
+
+
+def test_every_table_of_the_design_is_there() -> None:
+    assert set(REQUIRED) <= set(METADATA.tables)
+    assert {"attempt", "item_parameter_current"} == set(VIEWS)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_table_is_described_and_has_a_key(table: sa.Table) -> None:
+    assert table.comment
+    assert table.comment.endswith(".")
+    assert list(table.primary_key)
+
+
+@pytest.mark.parametrize("column", COLUMNS, ids=str)
+def test_every_column_is_described_and_its_range_can_hold_a_value(column: sa.Column[object]) -> None:
+    assert column.comment
+    assert set(column.info) <= {"unit", "ge", "le"}
+    assert column.info.get("ge", 0) < column.info.get("le", float("inf"))
+
+
+@pytest.mark.parametrize("column", [c for c in COLUMNS if isinstance(c.type, postgresql.TIMESTAMP)], ids=str)
+def test_every_time_has_its_zone(column: sa.Column[object]) -> None:
+    assert column.type.timezone
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_names_are_as_long_as_postgresql_keeps_them(table: sa.Table) -> None:
+    partition = len("_2026_09") if "postgresql_partition_by" in table.kwargs else 0
+    names = [table.name, *(column.name for column in table.columns), *(str(index.name) for index in table.indexes)]
+    assert max(map(len, names)) + partition <= LONGEST_NAME
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", name) for name in names)
+
+
+@pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
+def test_every_table_compiles_for_postgresql(table: sa.Table) -> None:
+    dialect = postgresql.dialect()
+    assert f"CREATE TABLE {table.name}" in str(CreateTable(table).compile(dialect=dialect))
+    for index in table.indexes:
+        assert str(CreateIndex(index).compile(dialect=dialect))
+
+
+def test_answers_are_partitioned_by_the_column_that_is_in_their_key() -> None:
+    """PostgreSQL asks for it."""
+    table = METADATA.tables["response_log"]
+    assert table.dialect_options["postgresql"]["partition_by"] == "RANGE (completed_at)"
+    assert "completed_at" in table.primary_key.columns
+
+
+def test_the_attempt_view_has_the_documented_columns_in_order() -> None:
+    """A company replaces this view by its own: its columns are a contract."""
+    wanted = [
+        "id",
+        "user_id",
+        "item_id",
+        "topic_id",
+        "session_id",
+        "form_id",
+        "position",
+        "started_at",
+        "completed_at",
+        "correct",
+        "response",
+        "response_time_ms",
+        "hint_used",
+        "hints_used",
+        "mode",
+        "recorded_at",
+    ]
+    select = VIEWS["attempt"].split("FROM")[0].replace("SELECT", "")
+    named = [re.split(r"\s+AS\s+|\.", part.strip())[-1] for part in re.split(r",(?![^(]*\))", select)]
+    assert named == wanted
