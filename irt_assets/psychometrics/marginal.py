@@ -179,7 +179,7 @@ class Structure:
 class Point:
     """A parameter vector with all that one E-step says about it.
 
-    `aa`, `ad`, `dd` (J,) are the 2 × 2 blocks of the complete-data information, `latent` that of log σ.
+    `aa`, `ad`, `dd` (J,) are the 2 × 2 blocks of the complete-data information, `latent` that of log σ (expected).
     """
 
     x: Floats
@@ -248,7 +248,7 @@ class Problem:
             weight @ theta**2,
             weight @ theta,
             weight.sum(axis=1),
-            self.data.n_persons * t_variance + 2 * float(mass @ (t - t_mean)),
+            self.data.n_persons * t_variance,
         )
 
     def observed_information(self, point: Point) -> Floats:
@@ -308,14 +308,14 @@ class Problem:
         d_a = np.where(self.structure.slope_of >= 0, (self.structure.matrix @ step)[:J], 0.0)
         step[S : S + J] = g_d / point.dd - ratio * d_a
         if self.structure.free_sd and not frozen[-1]:
-            step[-1] = gradient[-1] / abs(point.latent)
+            step[-1] = gradient[-1] / point.latent
         return step
 
     def information_scale(self, point: Point) -> Floats:
         """Shape (size,): root of the diagonal of the complete-data information of the free parameters."""
         parts = [self.structure.gather_slopes(point.aa), point.dd]
         if self.structure.free_sd:
-            parts.append(np.array([abs(point.latent)]))
+            parts.append(np.array([point.latent]))
         return np.sqrt(np.concatenate(parts))
 
 
