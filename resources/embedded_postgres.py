@@ -169,17 +169,17 @@ class EmbeddedPostgres:
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self.folder / "turn.lock", os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                deadline = time.monotonic() + PATIENCE
+                while not _locked(descriptor):
+                    if time.monotonic() > deadline:
+                        raise TransientFailure(f"Another process is starting or stopping {self.folder} for too long.")
+                    time.sleep(0.02)
+                yield
+            finally:
+                os.close(descriptor)
         except OSError as error:
             raise self._failure("The embedded PostgreSQL cannot use its folder", str(error)) from error
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while not _locked(descriptor):
-                if time.monotonic() > deadline:
-                    raise TransientFailure(f"Another process has been starting or stopping {self.folder} for too long.")
-                time.sleep(0.02)
-            yield
-        finally:
-            os.close(descriptor)
 
     @contextmanager
     def _claim(self) -> Iterator[int | None]:
@@ -234,13 +234,10 @@ class EmbeddedPostgres:
         if self._data.exists():
             return
         part = self.folder / "data.part"
-        try:
-            shutil.rmtree(part, ignore_errors=True)
-            part.mkdir(mode=0o700)
-            if os.geteuid() == 0:
-                os.chown(part, *_nobody())
-        except OSError as error:
-            raise self._failure("The embedded PostgreSQL cannot make its folder", str(error)) from error
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(mode=0o700)
+        if os.geteuid() == 0:
+            os.chown(part, *_nobody())
         account = self._account(part)
         made = account.run(
             self._program("initdb"),

@@ -317,6 +317,35 @@ def test_a_failing_initdb_says_why(tmp_path: Path) -> None:
     assert server.status().state == "absent"
 
 
+def test_a_disk_that_is_full_is_told_and_nothing_half_made_stays(fresh: EmbeddedPostgres) -> None:
+    """A disk of 20 MiB: initdb needs twice as much."""
+    fresh.folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", fresh.folder]
+    mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if mounted.returncode != 0:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
+    try:
+        with pytest.raises(PermanentFailure, match=r"(?s)No space left on device.*IRT_HOME"):
+            fresh.start()
+        assert fresh.status().state == "absent"
+    finally:
+        subprocess.run(["umount", fresh.folder], check=True)
+
+
+def test_a_folder_deleted_under_a_running_server_is_made_again(server: EmbeddedPostgres, tmp_path: Path) -> None:
+    """`rm -rf .irt` before stopping: the old server notices within a minute and ends; nobody waits for that."""
+    old = server.start()
+    pid = pid_of(server)
+    moved = server.folder.rename(tmp_path / "moved")
+    try:
+        new = server.start()
+        assert ask(new) == 1
+        assert new != old
+    finally:
+        EmbeddedPostgres(moved).stop()
+    assert gone(pid)
+
+
 def test_a_folder_that_cannot_be_made_names_the_way_out(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(PermanentFailure, match=r"(?s)cannot use its folder.*Not a directory.*IRT_HOME.*DATABASE_URL"):
