@@ -129,7 +129,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "max_abs_b": (0, 100),
     "max_b_se": (0, 100),
     "min_anchor_responses": (1, 10_000_000),
-    "min_anchors": (2, 10_000),  # two constants cannot be estimated from one anchor and tested
+    "min_anchors": (3, 10_000),  # two constants fit two anchors whatever these are
     "min_anchor_share": (0, 1),
     "warn_anchor_share": (0, 1),
     "anchor_q_alpha": (0, 1),

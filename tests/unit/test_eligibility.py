@@ -265,7 +265,7 @@ def test_rules_keep_only_what_differs_and_come_back_whole() -> None:
         ({"rapid_share": 1.5}, r"must lie in \[0, 1\]"),
         ({"rapid_share": float("nan")}, r"must lie in \[0, 1\]"),
         ({"hinted": "ignore"}, "one of wrong, exclude"),
-        ({"min_anchors": 1}, r"must lie in \[2"),
+        ({"min_anchors": 2}, r"must lie in \[3"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused_by_name(given_settings: dict, message: str) -> None:

@@ -13,7 +13,7 @@ import pytest
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import LinkingError, PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet, Linking, assumed_errors, link, transform
-from irt_assets.psychometrics.linking_criteria import Method
+from irt_assets.psychometrics.linking_criteria import Method, Pairs, solve
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag
 
 METHODS = get_args(Method)
@@ -197,10 +197,35 @@ def test_the_order_of_items_is_irrelevant() -> None:
 
 
 @pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("side", ["new", "old"])
+def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Method, side: str) -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.lognormal(0, 0.3, 6), rng.normal(0, 1, 6)
+    cov = np.eye(12) * 0.01
+    pairs = Pairs(
+        ids(6), a * SLOPE, (b - INTERCEPT) / SLOPE, np.zeros(6), cov, a, b, np.zeros(6), cov, "2pl"
+    )  # fmt: skip
+    stated = getattr(solve(pairs, method, weighted=False), f"by_{side}")
+    step = 1e-5
+    for k in range(6):
+        for column, name in enumerate("ab"):
+            ends = []
+            for sign in (1, -1):
+                values = getattr(pairs, f"{name}_{side}").copy()
+                values[k] += sign * step
+                ends.append(solve(replace(pairs, **{f"{name}_{side}": values}), method, weighted=False))
+            slope, intercept = (
+                (getattr(ends[0], c) - getattr(ends[1], c)) / (2 * step) for c in ("slope", "intercept")
+            )
+            # a central difference at anchors that agree: error of order step², and rounding/step of the optimiser
+            assert (slope, intercept) == pytest.approx(tuple(stated[:, 2 * k + column]), abs=1e-5)
+
+
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize(("n_new", "n_old"), [(1000, 1000), (3000, 400)])
 def test_standard_errors_are_the_spread_over_simulated_months(method: Method, n_new: int, n_old: int) -> None:
     rng = np.random.default_rng(11)
-    n = 250
+    n = 150
     found = [
         link(*month(rng, k=20, n_new=n_new, n_old=n_old), method=method, rules=Rules(min_anchor_share=0), purify=False)
         for _ in range(n)
@@ -208,15 +233,15 @@ def test_standard_errors_are_the_spread_over_simulated_months(method: Method, n_
     for name, truth in (("slope", SLOPE), ("intercept", INTERCEPT)):
         values = np.array([getattr(f, name) for f in found])
         stated = np.mean([getattr(f, f"{name}_se") for f in found])
-        # an SD over 250 months has a relative standard error of 1/√500 = 4.5 %; three of them
-        assert values.std() == pytest.approx(stated, rel=0.14)
+        # an SD over 150 months has a relative standard error of 1/√300 = 5.8 %; three of them
+        assert values.std() == pytest.approx(stated, rel=0.17)
         # bias below a third of a standard error, tested with 3 standard errors of the mean on top
         assert abs(values.mean() - truth) < stated * (0.33 + 3 / np.sqrt(n))
 
 
 def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error() -> None:
     rng = np.random.default_rng(3)
-    k, common_sd, n = 20, 0.08, 300
+    k, common_sd, n = 20, 0.08, 200
     shared_error = np.zeros((2 * k, 2 * k))
     shared_error[1::2, 1::2] = common_sd**2
     intercepts, stated, blind, p_values = [], [], [], []
@@ -233,11 +258,11 @@ def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error(
         stated.append(with_joint.intercept_se)
         p_values.append(with_joint.q_p)
         blind.append(link(calibration(new.a, b, blocks), anchors, purify=False).intercept_se)
-    # 300 months: an SD is good to 4 %, three of which are 12 %
-    assert np.std(intercepts) == pytest.approx(np.mean(stated), rel=0.12)
+    # 200 months: an SD is good to 5 %; three of them
+    assert np.std(intercepts) == pytest.approx(np.mean(stated), rel=0.15)
     assert np.mean(blind) < 0.5 * np.mean(stated)
-    # the common error moves all anchors together, which is no disagreement: p is uniform, its mean 0.5 ± 3·0.29/√300
-    assert np.mean(p_values) == pytest.approx(0.5, abs=0.05)
+    # the common error moves all anchors together, which is no disagreement: p is uniform, its mean 0.5 ± 3·0.29/√200
+    assert np.mean(p_values) == pytest.approx(0.5, abs=0.06)
 
 
 def test_q_is_chi_square_when_only_errors_move_the_anchors() -> None:
@@ -262,10 +287,10 @@ def test_q_is_the_same_whatever_the_method() -> None:
 
 @pytest.mark.parametrize("k", [7, 10, 30])
 def test_sound_months_pass_and_keep_nearly_all_anchors(k: int) -> None:
-    found = months(250, seed=k, k=k)
+    found = months(150, seed=k, k=k)
     red = sum(not linked or not f.agrees(ALPHA) for linked, f in found)
-    # one red month in a hundred by design: 2.5 expected, P(> 9) < 0.0005
-    assert red <= 9
+    # one red month in a hundred by design: 1.5 expected, P(> 7) < 0.0005
+    assert red <= 7
     assert np.mean([len(f.anchors_dropped) for _, f in found]) < 0.02 * k
 
 
