@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -22,13 +22,20 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
+from irt_assets.calibration.green import MonthState
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.stack import StackError
 from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings, get_settings
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="Keeps an item bank calibrated, and can prove it.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Keeps an item bank calibrated, and can prove it.",
+)
 db_app = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, or DATABASE_URL.")
 import_app = typer.Typer(no_args_is_help=True, help="Bring in answers, questions and learners from files.")
 scale_app = typer.Typer(no_args_is_help=True, help="Scales, their origin and their rules.")
@@ -58,6 +65,9 @@ def main() -> None:
         for problem in error.errors():
             name = ".".join(str(part) for part in problem["loc"]).upper()
             err.print(f"[red]error:[/red] setting {name}: {escape(problem['msg'])}, got {problem['input']!r}")
+        sys.exit(2)
+    except psycopg.errors.UndefinedTable:
+        err.print("[red]error:[/red] the database has no schema yet, or an older one: run `irt db upgrade`")
         sys.exit(2)
     except psycopg.OperationalError as error:
         err.print(f"[red]error:[/red] the database does not answer: {escape(str(error).strip())}")
@@ -293,9 +303,7 @@ def status(as_json: AsJson = False) -> None:
     if as_json:
         _print_json([{"month": s.month, "scale_id": s.scale_id, "state": s.state, "why": s.why} for s in states])
     else:
-        _print_table(
-            ("month", "scale", "state", "why"), [(s.month, s.scale_id, _colour(s.state), escape(s.why)) for s in states]
-        )
+        _print_states(states)
     if any(s.state is not State.GREEN for s in states):
         raise typer.Exit(1)
 
@@ -325,8 +333,9 @@ def serve() -> None:
 
     settings = get_settings()
     database = Database(settings)
-    upgrade(database)
-    _serve(Stack(settings, database))
+    with _server_of_our_own(settings):
+        upgrade(database)
+        _serve(Stack(settings, database))
 
 
 @app.command()
@@ -341,24 +350,23 @@ def demo(
     from irt_assets import demo as demonstration
     from irt_assets.stack import Stack, dagster_instance
 
-    if data is not None:
-        settings = demonstration.own_log(
-            get_settings(), data, _say, dagster_instance, mapping=mapping, zone=zone, at=at.date() if at else None
-        )
-        as_expected = True
-    else:
-        settings, states, findings = demonstration.simulated(get_settings(), _say, dagster_instance)
-        _print_table(
-            ("month", "scale", "state", "why"), [(s.month, s.scale_id, _colour(s.state), escape(s.why)) for s in states]
-        )
-        marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]", None: "not tested yet"}
-        _print_table(
-            ("planted", "where", "found", ""),
-            [(f.fault, escape(f.planted), escape(f.found), marks[f.as_expected]) for f in findings],
-        )
-        as_expected = all(f.as_expected is not False for f in findings)
-    if serve_ui:
-        _serve(Stack(settings, Database(settings)))
+    with _server_of_our_own(get_settings()):
+        if data is not None:
+            settings = demonstration.own_log(
+                get_settings(), data, _say, dagster_instance, mapping=mapping, zone=zone, at=at.date() if at else None
+            )
+            as_expected = True
+        else:
+            settings, states, findings = demonstration.simulated(get_settings(), _say, dagster_instance)
+            _print_states(states)
+            marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]", None: "not tested yet"}
+            _print_table(
+                ("planted", "where", "found", ""),
+                [(f.fault, escape(f.planted), escape(f.found), marks[f.as_expected]) for f in findings],
+            )
+            as_expected = all(f.as_expected is not False for f in findings)
+        if serve_ui:
+            _serve(Stack(settings, Database(settings)))
     if not as_expected:
         raise typer.Exit(1)
 
@@ -392,9 +400,19 @@ def _serve(stack: Any) -> None:
             out.print("stopping …")
 
 
-def _embedded() -> Any:
-    from resources.embedded_postgres import EmbeddedPostgres
+@contextmanager
+def _server_of_our_own(settings: Settings) -> Iterator[None]:
+    """Stop the embedded server at the end, unless it ran before or is not in use."""
+    server = None if settings.database_url is not None else EmbeddedPostgres(settings.irt_home / "postgres")
+    ours = server is not None and server.status().state != "running"
+    try:
+        yield
+    finally:
+        if server is not None and ours:
+            server.stop()
 
+
+def _embedded() -> EmbeddedPostgres:
     settings = get_settings()
     if settings.database_url is not None:
         raise PermanentFailure("DATABASE_URL is set: the embedded server is not in use")
@@ -458,11 +476,18 @@ def _colour(state: str) -> str:
     return f"[{colours[state]}]{state}[/{colours[state]}]" if state in colours else str(state)
 
 
-def _print_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    table = Table(*header, box=None, pad_edge=False, show_header=any(header))
+def _print_states(states: Sequence[MonthState]) -> None:
+    rows = [(s.month, s.scale_id, _colour(s.state), escape(s.why)) for s in states]
+    _print_table(("month", "scale", "state", "why"), rows)
+
+
+def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=any(header))
+    for name in header:
+        table.add_column(name, overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(highlight=False).print(table)
+    Console(highlight=False, width=None if out.is_terminal else 160).print(table)
 
 
 def _print_json(value: Any) -> None:

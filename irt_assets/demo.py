@@ -24,8 +24,9 @@ from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of
+from irt_assets.psychometrics.design import Component, components
 from irt_assets.psychometrics.eligibility import Rules, propose_minimum, recommend
-from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.models import Flag, Responses
 from irt_assets.psychometrics.scenario import demo_scenario
 from irt_assets.psychometrics.simulate import simulate
 from irt_assets.responses.importing import import_attempts, import_learners, import_questions
@@ -243,10 +244,9 @@ def own_log(
     get_settings.cache_clear()
     settings = get_settings()
     with database.connect() as connection:
-        scales = read_scales(connection)
-    for scale in scales.values():
-        if not scale.initialised:
-            _initialise_from(database, settings, scale, window, say)
+        new = [scale for scale in read_scales(connection).values() if not scale.initialised]
+    for scale in new:
+        _initialise_from(database, settings, scale, window, say)
     last_month = month_of(window[1])
     if last_month < month_of(datetime.now(UTC)):
         with open_instance(settings, database) as instance:
@@ -260,12 +260,9 @@ def own_log(
 def _initialise_from(
     database: Database, settings: Settings, scale: Scale, window: tuple[datetime, datetime], say: Say
 ) -> None:
-    every_item = replace(scale, rules=Rules(min_responses=1))
-    with database.connect() as connection:
-        judged = judged_window(connection, *window, {scale.scale_id: every_item})
-    responses, _ = scored_responses_of(judged.table, scale.scale_id)
-    counts = ", ".join(f"{name} {n:,}" for name, n in judged.judgements[scale.scale_id].counts.items() if n)
-    say(f"scale {scale.scale_id}: {counts}")
+    """Propose a minimum, split the scale where its answers do not hang together, and make the window its origin."""
+    responses, counts = _judged(database, scale, window, min_responses=1)
+    say(f"scale {scale.scale_id}: " + ", ".join(f"{name} {n:,}" for name, n in counts.items() if n))
     options = propose_minimum(np.bincount(responses.item, minlength=responses.n_items))
     chosen = recommend(options)
     say("  how many responses an item needs, how many items have them, and the SE(b) that costs:")
@@ -273,17 +270,40 @@ def _initialise_from(
         mark = "  ← taken here" if option is chosen else ""
         say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
     say(f"  to choose otherwise later: irt calibrate --month MONTH --set min_responses={chosen.min_responses}")
-    origin = initialise(
-        database,
-        scale.scale_id,
-        first_month=settings.irt_first_month,
-        thresholds={"min_responses": chosen.min_responses},
-        window=window,
-        engine=EmEngine(settings.irt_threads),
-    )
-    say(f"  {origin.published} items calibrated and published as the scale's origin, {len(origin.left_out)} left out")
-    for item, why in list(origin.left_out.items())[:5]:
-        say(f"    {item}: {why}")
+    responses, _ = _judged(database, scale, window, min_responses=chosen.min_responses)
+    for scale_id in _split(database, scale.scale_id, components(responses), say):
+        origin = initialise(
+            database,
+            scale_id,
+            first_month=settings.irt_first_month,
+            thresholds={"min_responses": chosen.min_responses},
+            window=window,
+            engine=EmEngine(settings.irt_threads),
+        )
+        say(f"  {scale_id}: {origin.published} items calibrated and published, {len(origin.left_out)} left out")
+        for item, why in list(origin.left_out.items())[:5]:
+            say(f"    {item}: {why}")
+
+
+def _judged(
+    database: Database, scale: Scale, window: tuple[datetime, datetime], min_responses: int
+) -> tuple[Responses, dict[str, int]]:
+    tried = replace(scale, rules=Rules(min_responses=min_responses))
+    with database.connect() as connection:
+        judged = judged_window(connection, *window, {scale.scale_id: tried})
+    return scored_responses_of(judged.table, scale.scale_id)[0], judged.judgements[scale.scale_id].counts
+
+
+def _split(database: Database, scale_id: str, parts: list[Component], say: Say) -> list[str]:
+    """Groups of items that share neither a learner nor an item measure on scales of their own."""
+    if len(parts) == 1:
+        return [scale_id]
+    say(f"  the answers fall into {len(parts)} groups with no learner and no item in common: each gets its own scale")
+    names = [f"{scale_id}-{k + 1}" for k in range(len(parts))]
+    with database.connect() as connection:
+        for name, part in zip(names, parts, strict=True):
+            connection.execute("UPDATE question SET scale_id = %s WHERE item_id = ANY(%s)", (name, list(part.items)))
+    return names
 
 
 def _say_abilities(database: Database, month: str, say: Say) -> None:
