@@ -1,0 +1,56 @@
+"""Databases that hold a small simulated world, loaded once and copied for each test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+from tests.integration import rooms
+
+numbers = count(1)
+
+
+@pytest.fixture(scope="session")
+def small_truth(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Truth]:
+    """The truth of the small world; the database `template_rooms` holds its log, no scale is initialised."""
+    template = migrated_template.rpartition("/")[2]
+    with rooms.copied(postgres.start(), template, "template_rooms", tmp_path_factory.mktemp("rooms")) as settings:
+        yield rooms.load_small_world(Database(settings))
+
+
+@pytest.fixture
+def world(postgres: EmbeddedPostgres, small_truth: Truth, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of a database of the test's own with the small world's log; its scale is initialised."""
+    with rooms.copied(postgres.start(), "template_rooms", f"rooms_{next(numbers)}", tmp_path) as settings:
+        initialise(Database(settings), rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def calibrated(
+    postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """As `world`, with both months published and shared by a module's tests, which only read it."""
+    home = tmp_path_factory.mktemp("calibrated")
+    with rooms.copied(postgres.start(), "template_rooms", f"rooms_{next(numbers)}", home) as settings:
+        database, store = Database(settings), rooms.folder_store(settings)
+        initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+        for month in rooms.MONTHS:
+            take_snapshot(database, store, month, "run")
+            fit_month(database, store, month, EmEngine(1), "run")
+            link_month(database, month, "run")
+            publish_month(database, store, month, (), "run")
+        yield settings

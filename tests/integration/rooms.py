@@ -1,0 +1,274 @@
+"""Banks, answers and fits for the tests of the rooms `responses` and `calibration`, the least that each needs.
+
+What belongs here: rows put into a database, made up or simulated. What does not: what the rooms make of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psycopg
+import pyarrow.parquet as pq
+from pydantic import SecretStr
+
+from irt_assets.calibration import fits
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.linking import Linking
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.scenario import Scenario
+from irt_assets.psychometrics.simulate import simulate
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses import simulated
+from irt_assets.responses.snapshot import Snapshot
+from resources import tables, warehouse
+from resources.database import Database
+from resources.object_store import FolderStore, ObjectStore
+from resources.schema import ensure_month_partitions
+from resources.settings import Settings
+
+SCALE = simulated.SCALE_ID
+MONTHS = ("2026-06", "2026-07")
+LOWERED = {"min_responses": 120, "min_anchor_responses": 80}
+"""A month of the small world has about 200 first answers to an item; the defaults want 500."""
+
+attempt_numbers = count(1)
+
+
+# -- databases ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def copied(server: str, template: str, name: str, home: Path) -> Iterator[Settings]:
+    """Settings of a copy of the database `template`, dropped at the end."""
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    url = f"{server.rpartition('/')[0]}/{name}"
+    yield Settings(irt_home=home, database_url=SecretStr(url), irt_first_month=MONTHS[0], irt_threads=1, _env_file=None)
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def folder_store(settings: Settings) -> FolderStore:
+    return FolderStore(settings.irt_home / "objects")
+
+
+def rows(database: Database, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+    with database.connect() as connection:
+        return connection.execute(query.encode(), values).fetchall()
+
+
+def run_sql(database: Database, statement: str, values: Sequence[Any] = ()) -> None:
+    with database.connect() as connection:
+        connection.execute(statement.encode(), values)
+
+
+# -- a simulated log ---------------------------------------------------------------------------------
+
+
+def load_small_world(database: Database, **knobs: Any) -> Truth:
+    """300 new learners a month, 36 items, 15 of them anchors; two months and whatever is practised after them."""
+    scenario = Scenario(
+        months=MONTHS,
+        now=datetime(2026, 8, 20, tzinfo=UTC),
+        **{"seed": 20260601, "learners_per_month": 300, "items_per_block": 12, "anchors_per_block": 5} | knobs,
+    )
+    log, truth = simulate(scenario)
+    with TemporaryDirectory() as folder, database.connect() as connection:
+        files = simulated.write(log, truth, Path(folder))
+        ensure_month_partitions(connection, MONTHS[0], "2026-08")
+        for table, path in ((tables.question, files.questions), (tables.learner, files.learners)):
+            lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+            warehouse.append(connection, table, pd.DataFrame(lines))
+        warehouse.append(connection, tables.response_log, pq.read_table(files.attempts).to_pandas())
+    return truth
+
+
+# -- made-up rows ------------------------------------------------------------------------------------
+
+
+def add_items(database: Database, items: Mapping[str, Mapping[str, Any] | None], scale_id: str = SCALE) -> None:
+    """Items of a scale; where `irt` values are given, an item is an anchor with them."""
+    with database.connect() as connection:
+        for item, irt in items.items():
+            meta = {} if irt is None else {"tags": ["anchor"], "irt": dict(irt)}
+            connection.execute(
+                "INSERT INTO question (item_id, scale_id, topic_id, meta) VALUES (%s, %s, 'topic', %s)",
+                (item, scale_id, json.dumps(meta)),
+            )
+
+
+def add_learners(database: Database, users: Iterable[str], *, is_test: bool = False) -> None:
+    with database.connect() as connection:
+        for user in users:
+            connection.execute("INSERT INTO learner (user_id, is_test) VALUES (%s, %s)", (user, is_test))
+
+
+def attempt(user: str, item: str, at: datetime, **others: Any) -> dict[str, Any]:
+    """An answer: live, correct, outside exams, unless `others` say otherwise."""
+    row = {
+        "attempt_id": f"t{next(attempt_numbers):06d}",
+        "completed_at": at,
+        "user_id": user,
+        "item_id": item,
+        "session_id": None,
+        "form_id": None,
+        "position": None,
+        "started_at": None,
+        "correct": True,
+        "response": None,
+        "response_time_ms": None,
+        "hints_used": None,
+        "mode": "live",
+    }
+    unknown = set(others) - set(row)
+    assert not unknown, unknown
+    return row | others
+
+
+def add_attempts(database: Database, attempts: Sequence[Mapping[str, Any]]) -> None:
+    times = [a["completed_at"] for a in attempts]
+    with database.connect() as connection:
+        ensure_month_partitions(connection, f"{min(times):%Y-%m}", f"{max(times):%Y-%m}")
+        with connection.cursor() as cursor:
+            columns = list(attempts[0])
+            cursor.executemany(
+                f"INSERT INTO response_log ({', '.join(columns)}) VALUES ({', '.join(['%s'] * len(columns))})".encode(),
+                [[a[c] for c in columns] for a in attempts],
+            )
+
+
+def answer_matrix(
+    month: str, scores: np.ndarray, items: Sequence[str], users: Sequence[str] | None = None
+) -> list[dict[str, Any]]:
+    """An attempt for every 0 or 1 of `scores` (persons × items; NaN: not shown), minutes apart from the 2nd on."""
+    start = month_bounds(month)[0] + timedelta(days=1)
+    names = users or [f"u{i:04d}" for i in range(scores.shape[0])]
+    return [
+        attempt(names[i], items[j], start + timedelta(minutes=int(j), seconds=int(i) % 60), correct=bool(scores[i, j]))
+        for i, j in zip(*np.nonzero(~np.isnan(scores)), strict=True)
+    ]
+
+
+def model_scores(theta: np.ndarray, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """0 and 1 of the 2PL, persons × items."""
+    return (rng.random((theta.size, a.size)) < 1 / (1 + np.exp(-a * (theta[:, None] - b)))).astype(float)
+
+
+# -- made-up fits ------------------------------------------------------------------------------------
+
+
+def made_up_calibration(
+    items: Mapping[str, tuple[float, float]],
+    *,
+    n: int = 1000,
+    converged: bool = True,
+    flags: Mapping[str, tuple[Flag, ...]] | None = None,
+    b_se: Mapping[str, float] | None = None,
+) -> Calibration:
+    """A fit with the parameters (a, b) that are wanted, as if an engine had given them."""
+    a, b = np.array(list(items.values()), dtype=float).reshape(-1, 2).T
+    se = np.array([(b_se or {}).get(item, 0.1) for item in items])
+    cov = np.zeros((len(items), 2, 2))
+    cov[:, 0, 0], cov[:, 1, 1] = 1e-4, (a * se) ** 2
+    sample = np.full(len(items), n)
+    return Calibration(
+        item_ids=tuple(items),
+        model="2pl",
+        engine="em",
+        engine_version="made up",
+        a=a,
+        d=-a * b,
+        c=np.zeros(len(items)),
+        cov=cov,
+        joint_cov=None,
+        n=sample,
+        n_correct=sample // 2,
+        flags=tuple((flags or {}).get(item, ()) for item in items),
+        latent_mean=0.0,
+        latent_sd=1.0,
+        n_persons=n,
+        convergence=Convergence(converged, 10, 1e-6, 1e-4, -1000.0, 2 * len(items), "" if converged else "made up"),
+        data_hash="made up",
+    )
+
+
+def made_up_linking(used: Sequence[str], *, q_p: float = 0.5) -> Linking:
+    return Linking(
+        slope=1.0,
+        intercept=0.0,
+        slope_se=0.0,
+        intercept_se=0.0,
+        cov=np.zeros((2, 2)),
+        method="stocking-lord",
+        rmse=0.0,
+        anchors_used=tuple(used),
+        anchors_dropped={},
+        q=1.0,
+        q_df=2 * len(used) - 2,
+        q_p=q_p,
+        share_kept=1.0,
+        warnings=(),
+        anchor_set="1",
+    )
+
+
+def made_up_snapshot(connection: psycopg.Connection, store: ObjectStore, month: str, content: bytes = b"") -> Snapshot:
+    """A snapshot whose file is there and whose rows nobody reads."""
+    content = content or month.encode()
+    digest = hashlib.sha256(content).hexdigest()
+    snapshot = Snapshot(month, digest, f"snapshots/{month}/{digest}", "made up", 1, {SCALE: {"scored": 1}}, {})
+    store.put(snapshot.uri, content)
+    connection.execute(
+        "UPDATE scored_snapshot SET superseded_at = now() WHERE month = %s AND superseded_at IS NULL", (month,)
+    )
+    connection.execute(
+        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
+           VALUES (%s, %s, %s, %s, 1, %s, '{}')
+           ON CONFLICT (month, snapshot_hash) DO UPDATE SET superseded_at = NULL""",
+        (month, digest, snapshot.uri, snapshot.data_hash, json.dumps(snapshot.counts)),
+    )
+    return snapshot
+
+
+def stage_made_up(database: Database, store: ObjectStore, month: str, calibration: Calibration) -> str:
+    """A month that is fitted and not linked; the id of the fit."""
+    with database.connect() as connection:
+        snapshot = made_up_snapshot(connection, store, month)
+        return fits.stage(connection, snapshot, SCALE, "em", calibration, {"model": "2pl"}, None)
+
+
+def link_made_up(
+    database: Database, store: ObjectStore, month: str, calibration: Calibration, *, q_p: float = 0.5
+) -> str:
+    """A month that is fitted and linked; the id of the fit. `q_p` below 0.01: its anchors disagree."""
+    fit_id = stage_made_up(database, store, month, calibration)
+    with database.connect() as connection:
+        staged = fits.latest_staged(connection, month, SCALE, "em")
+        assert staged is not None
+        fits.publish_linked(
+            connection,
+            fit_id,
+            calibration,
+            calibration,
+            made_up_linking(("K1", "K2", "K3"), q_p=q_p),
+            kind="monthly",
+            scale_id=SCALE,
+            window=month_bounds(month),
+            snapshot_hash=staged.snapshot_hash,
+            anchor_hash="made up",
+            spec=staged.spec,
+            fitted_at=staged.fitted_at,
+            fit_code_version=staged.code_version,
+            run_id=None,
+        )
+    return fit_id

@@ -1,0 +1,142 @@
+"""A month's snapshot: what is in it, and what happens when it is taken again, spoilt or cannot be written."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.scales import change_rules
+from irt_assets.responses.snapshot import (
+    current_snapshot,
+    read_snapshot,
+    snapshot_problem,
+    take_snapshot,
+)
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import FolderStore
+from resources.settings import Settings
+from tests.integration import rooms
+
+MONTH = rooms.MONTHS[0]
+
+
+def state(database: Database) -> list[tuple[str, bool]]:
+    """Hash, and whether it is in use, of every snapshot of the month."""
+    return rooms.rows(
+        database,
+        "SELECT snapshot_hash, superseded_at IS NULL FROM scored_snapshot WHERE month = %s ORDER BY created_at",
+        (MONTH,),
+    )
+
+
+def test_counts_by_reason_agree_with_the_truth_of_the_simulation(world: Settings, small_truth: Truth) -> None:
+    """Rapid guesses may differ: planted ones above the rule's limit, honest ones below it; hence the sum."""
+    database, store = Database(world), rooms.folder_store(world)
+    for month in rooms.MONTHS:
+        snapshot, _ = take_snapshot(database, store, month, None)
+        counts, truth = snapshot.counts[rooms.SCALE], small_truth.counts[month]
+        assert sum(counts.values()) == snapshot.n_attempts
+        for reason in ("sandbox", "test_account", "repeat", "not_reached"):
+            assert counts[reason] == truth[reason] > 0, reason
+        judged_by_content = sum(
+            counts[reason] for reason in ("scored", "rapid", "few_learner_responses", "few_item_responses")
+        )
+        assert judged_by_content == truth["scored"] + truth["rapid"]
+        assert counts["unusable"] == counts["hinted"] == 0
+
+
+def test_the_file_holds_every_attempt_of_the_month_with_its_reason(world: Settings) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    snapshot, _ = take_snapshot(database, store, MONTH, None)
+    table = read_snapshot(store, snapshot)
+    logged = rooms.rows(
+        database, "SELECT attempt_id FROM response_log WHERE to_char(completed_at, 'YYYY-MM') = %s", (MONTH,)
+    )
+    assert sorted(table["attempt_id"].to_pylist()) == sorted(row[0] for row in logged)
+    reasons = table["reason"].to_pylist()
+    assert reasons.count(None) == snapshot.counts[rooms.SCALE]["scored"]
+    scores = table["score"].to_pylist()
+    assert [reason is None for reason in reasons] == [score is not None for score in scores]
+
+
+def test_the_file_lies_under_its_own_hash(world: Settings) -> None:
+    store = rooms.folder_store(world)
+    snapshot, _ = take_snapshot(Database(world), store, MONTH, None)
+    assert snapshot.snapshot_hash in snapshot.uri
+    assert hashlib.sha256(store.get(snapshot.uri)).hexdigest() == snapshot.snapshot_hash
+
+
+def test_the_same_answers_give_the_same_hash_and_one_row(world: Settings) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    first, _ = take_snapshot(database, store, MONTH, "one")
+    second, _ = take_snapshot(database, store, MONTH, "two")
+    assert second == first
+    assert state(database) == [(first.snapshot_hash, True)]
+
+
+def test_a_snapshot_of_changed_rules_supersedes_and_does_not_delete(world: Settings) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    first, _ = take_snapshot(database, store, MONTH, None)
+    change_rules(database, rooms.SCALE, {"min_responses": 10_000})
+    second, _ = take_snapshot(database, store, MONTH, None)
+    assert second.snapshot_hash != first.snapshot_hash
+    assert second.data_hash == first.data_hash
+    assert state(database) == [(first.snapshot_hash, False), (second.snapshot_hash, True)]
+    assert snapshot_problem(store, first) is None
+    with database.connect() as connection:
+        assert current_snapshot(connection, MONTH) == second
+
+
+def test_a_snapshot_taken_as_before_comes_back_into_use(world: Settings) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    first, _ = take_snapshot(database, store, MONTH, None)
+    change_rules(database, rooms.SCALE, {"min_responses": 10_000})
+    second, _ = take_snapshot(database, store, MONTH, None)
+    change_rules(database, rooms.SCALE, {"min_responses": rooms.LOWERED["min_responses"]})
+    take_snapshot(database, store, MONTH, None)
+    assert dict(state(database)) == {first.snapshot_hash: True, second.snapshot_hash: False}
+
+
+def test_a_file_that_was_changed_is_named(world: Settings) -> None:
+    store = rooms.folder_store(world)
+    snapshot, _ = take_snapshot(Database(world), store, MONTH, None)
+    store.put(snapshot.uri, store.get(snapshot.uri) + b"x")
+    assert snapshot.uri in (snapshot_problem(store, snapshot) or "")
+    with pytest.raises(PermanentFailure, match=f"(?s){snapshot.uri}.*materialise scored_responses of {MONTH} again"):
+        read_snapshot(store, snapshot)
+
+
+def test_a_file_that_is_gone_is_named(world: Settings) -> None:
+    store = rooms.folder_store(world)
+    snapshot, _ = take_snapshot(Database(world), store, MONTH, None)
+    store.delete(snapshot.uri)
+    with pytest.raises(PermanentFailure, match=f"{snapshot.uri} is missing"):
+        read_snapshot(store, snapshot)
+
+
+def test_a_month_without_attempts_is_a_permanent_failure_that_says_so(world: Settings) -> None:
+    database = Database(world)
+    with pytest.raises(PermanentFailure, match=r"2026-05 has no attempts.*irt import attempts"):
+        take_snapshot(database, rooms.folder_store(world), "2026-05", None)
+    assert rooms.rows(database, "SELECT * FROM scored_snapshot") == []
+
+
+def test_a_full_disk_leaves_the_earlier_snapshot_in_use(world: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    first, _ = take_snapshot(database, store, MONTH, None)
+    change_rules(database, rooms.SCALE, {"min_responses": 10_000})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(PermanentFailure, match="disk is full"):
+        take_snapshot(database, store, MONTH, None)
+    assert state(database) == [(first.snapshot_hash, True)]
+    files = [path for path in Path(FolderStore(world.irt_home / "objects").root).rglob("*") if path.is_file()]
+    assert [path.stem for path in files] == [first.snapshot_hash]
