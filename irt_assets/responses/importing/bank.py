@@ -147,7 +147,9 @@ def _own(kind: _Kind, columns: Sequence[str]) -> Mapping:
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in kind.known}
     if kind is _LEARNERS:
         taken = {*names, *(other for others in kind.also_called.values() for other in others)}
-        names |= {name: (name,) for name in columns if name not in taken}
+        for name in columns:
+            if name not in taken:
+                names[name] = (name,)
     return Mapping(name="own", columns=names, also_called=kind.also_called, preset=True)
 
 
@@ -177,7 +179,7 @@ def _question(cells: Cells) -> tuple[Any, ...]:
     for name in ("tags", "key"):
         if (value := meta.pop(name, None)) is not None:
             inner[name] = value
-    dumped = {name: v if isinstance(v, str) else json.dumps(v) for name, v in inner.items() if v is not None}
+    dumped: Cells = {name: v if isinstance(v, str) else json.dumps(v) for name, v in inner.items() if v is not None}
     cells = dumped | {name: value for name, value in cells.items() if value is not None}
     given = {name: _number(name, cells, *limits) for name, limits in PARAMETERS.items()}
     irt: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
