@@ -6,7 +6,7 @@ No test reads the developer's environment or writes outside its temporary folder
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -24,13 +24,18 @@ TEMPLATE = "template_irt"
 numbers = count(1)
 
 
-def require(present: bool, what: str) -> None:
-    """Skip where `what` is absent; fail where the machine is meant to have everything (IRT_REQUIRE_ALL=1)."""
-    if present:
-        return
-    if os.environ.get("IRT_REQUIRE_ALL") == "1":
-        pytest.fail(f"{what}: absent, and IRT_REQUIRE_ALL=1")
-    pytest.skip(f"{what}: absent")
+@pytest.fixture(scope="session")
+def require() -> Callable[[bool, str], None]:
+    """`require(present, what)` skips where `what` is absent, and fails where everything is meant to be there."""
+
+    def check(present: bool, what: str) -> None:
+        if present:
+            return
+        if os.environ.get("IRT_REQUIRE_ALL") == "1":
+            pytest.fail(f"{what}: absent, and IRT_REQUIRE_ALL=1")
+        pytest.skip(f"{what}: absent")
+
+    return check
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +50,7 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterat
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
+def shared(require: Callable[[bool, str], None]) -> Path:
     """Reference material and real logs: $IRT_SHARED, else `shared` beside the repository."""
     folder = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[2] / "shared")).absolute()
     require(folder.is_dir(), f"shared folder {folder}")

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
 import pytest
-from conftest import require
 from pydantic import SecretStr
 
 from resources import schema
@@ -32,7 +32,7 @@ def test_upgrading_again_changes_nothing(database: Database) -> None:
         assert connection.execute("SELECT count(*) FROM question").fetchone() == (1,)
 
 
-def test_postgresql_15_takes_the_same_schema(tmp_path: Path) -> None:
+def test_postgresql_15_takes_the_same_schema(tmp_path: Path, require: Callable[[bool, str], None]) -> None:
     require(DEBIAN_15.is_dir(), f"Debian's PostgreSQL 15 in {DEBIAN_15}")
     server = EmbeddedPostgres(tmp_path / "postgres", bin_folder=DEBIAN_15)
     try:

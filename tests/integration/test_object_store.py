@@ -6,13 +6,12 @@ import errno
 import importlib.util
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import boto3
 import pytest
-from conftest import require
 
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import BucketStore, FolderStore, NothingThere, ObjectStore, object_store
@@ -22,7 +21,7 @@ KEY = "snapshots/2026-09/ü b%20c.parquet"
 
 
 @pytest.fixture(scope="session")
-def s3_server() -> Iterator[str]:
+def s3_server(require: Callable[[bool, str], None]) -> Iterator[str]:
     require(importlib.util.find_spec("flask") is not None, "moto's server (moto[server])")
     from moto.server import ThreadedMotoServer
 
