@@ -5,7 +5,8 @@ What does not belong here: what the schema is (see `tables`), and its history (s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date
 from typing import Any
 
@@ -22,6 +23,7 @@ from resources.database import Database, advisory_lock
 from resources.tables import METADATA, VIEWS
 
 VERSION_TABLE = "irt_alembic_version"
+INCOMING = "response_log_incoming"  # only ever seen by the transaction that fills new months
 
 
 def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compare_to: Any) -> bool:
@@ -59,16 +61,37 @@ def ensure_month_partitions(connection: psycopg.Connection, first_month: str, la
     advisory_lock(connection, "response_log", "partitions")
     missing = _missing(connection, months)
     for month in missing:
-        start, end = (f"{day} 00:00:00+00" for day in (_first_day(month), _first_day(_next(month))))
         partition = sql.Identifier(_partition(month))
         # Attaching, unlike CREATE TABLE … PARTITION OF, lets others go on reading and writing response_log.
         connection.execute(sql.SQL("CREATE TABLE {} (LIKE response_log INCLUDING ALL)").format(partition))
-        connection.execute(
-            sql.SQL("ALTER TABLE response_log ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
-                partition, sql.Literal(start), sql.Literal(end)
-            )
-        )
+        _attach(connection, month, to="response_log")
     return missing
+
+
+@contextmanager
+def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) -> Iterator[list[str]]:
+    """Those of `months` that response_log has no partition for: fill the table INCOMING with their answers.
+
+    At the end they become partitions of response_log and are indexed, all at once, which takes a fraction of
+    the time that an index takes to grow. Other makers of partitions wait until the caller's transaction ends.
+    """
+    advisory_lock(connection, "response_log", "partitions")
+    missing = _missing(connection, sorted(months))
+    if not missing:
+        yield missing
+        return
+    like = sql.SQL("(LIKE response_log INCLUDING ALL EXCLUDING INDEXES)")
+    incoming = sql.Identifier(INCOMING)
+    connection.execute(sql.SQL("CREATE TABLE {} {} PARTITION BY RANGE (completed_at)").format(incoming, like))
+    for month in missing:
+        connection.execute(sql.SQL("CREATE TABLE {} {}").format(sql.Identifier(_partition(month)), like))
+        _attach(connection, month, to=INCOMING)
+    yield missing
+    for month in missing:
+        partition = sql.Identifier(_partition(month))
+        connection.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(incoming, partition))
+        _attach(connection, month, to="response_log")
+    connection.execute(sql.SQL("DROP TABLE {}").format(incoming))
 
 
 def drift(database: Database) -> list[str]:
@@ -97,6 +120,15 @@ def _missing(connection: psycopg.Connection, months: list[str]) -> list[str]:
     )
     existing = {name for (name,) in rows}
     return [month for month in months if _partition(month) not in existing]
+
+
+def _attach(connection: psycopg.Connection, month: str, *, to: str) -> None:
+    start, end = (sql.Literal(f"{day} 00:00:00+00") for day in (_first_day(month), _first_day(_next(month))))
+    connection.execute(
+        sql.SQL("ALTER TABLE {} ATTACH PARTITION {} FOR VALUES FROM ({}) TO ({})").format(
+            sql.Identifier(to), sql.Identifier(_partition(month)), start, end
+        )
+    )
 
 
 def _partition(month: str) -> str:

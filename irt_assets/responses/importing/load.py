@@ -58,12 +58,13 @@ def import_attempts(
         months: set[str] = set()
         read = 0
         for number, given in enumerate(inputs):
-            for batch, answers in given.answers(limits, report, rejects):
-                staging.copy(number, answers)
-                days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
-                months.update(f"{day:%Y-%m}" for day in days.to_pylist())
-                read += batch.rows.num_rows
-                tell(read, 2 * rows)
+            with staging.copying(number) as stage:
+                for batch, answers in given.answers(limits, report, rejects):
+                    stage(answers)
+                    days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
+                    months.update(f"{day:%Y-%m}" for day in days.to_pylist())
+                    read += batch.rows.num_rows
+                    tell(read, 2 * rows)
         advisory_lock(connection, "response_log", "import")
         verdicts = staging.judge(strict=strict)
         _write_refusals(staging, inputs, rejects)

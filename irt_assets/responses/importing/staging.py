@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 
 import psycopg
 import pyarrow as pa
 import pyarrow.csv as pacsv
+from psycopg.copy import QueuedLibpqWriter
 
-from resources.schema import ensure_month_partitions
+from resources.schema import INCOMING, filling_new_months
 
 # Answers without an id are told apart by who, what and when, so that a longer export of the same log adds
 # only what is new. The text of an epoch does not depend on the session's settings.
@@ -71,9 +73,10 @@ ADD_LEARNERS = f"""
     INSERT INTO learner (user_id) SELECT DISTINCT user_id FROM staged s WHERE {UNJUDGED} ON CONFLICT DO NOTHING
 """
 ADD_ANSWERS = f"""
-    INSERT INTO response_log ({LOGGED}) SELECT {LOGGED} FROM staged s
-    WHERE ctid >= format('(%%s,0)', %s::int)::tid AND ctid < format('(%%s,0)', %s::int)::tid AND {UNJUDGED}
+    INSERT INTO {{table}} ({LOGGED}) SELECT {LOGGED} FROM staged s
+    WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid AND {UNJUDGED}
 """
+OF_MONTHS = " AND to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY(%(months)s)"
 REFUSALS = """
     SELECT s.source, s.line, v.reason,
            CASE v.reason WHEN 'unknown_item' THEN s.item_id WHEN 'unknown_learner' THEN s.user_id ELSE s.attempt_id END
@@ -92,17 +95,23 @@ class Staging:
         connection.execute("SET LOCAL work_mem = '128MB'")
         connection.execute(CREATE)
 
-    def copy(self, source: int, answers: pa.RecordBatch) -> None:
-        """Stage the cleaned answers of file number `source`."""
-        if not answers.num_rows:
-            return
-        names = ["given_id" if name == "attempt_id" else name for name in answers.schema.names]
-        command = f"COPY staged ({', '.join(names)}, source) FROM STDIN (FORMAT csv)"
-        answers = answers.append_column("source", pa.repeat(pa.scalar(source), answers.num_rows))
-        text = io.BytesIO()
-        pacsv.write_csv(answers, text, pacsv.WriteOptions(include_header=False))
-        with self._connection.cursor().copy(command) as copy:
-            copy.write(text.getbuffer())
+    @contextmanager
+    def copying(self, source: int) -> Iterator[Callable[[pa.RecordBatch], None]]:
+        """A function that stages cleaned answers of file number `source`, while the next ones are cleaned."""
+        with ExitStack() as stack:
+            opened: psycopg.Copy | None = None
+
+            def stage(answers: pa.RecordBatch) -> None:
+                nonlocal opened
+                if opened is None:
+                    names = ["given_id" if name == "attempt_id" else name for name in answers.schema.names]
+                    command = f"COPY staged ({', '.join(names)}, source) FROM STDIN (FORMAT csv)"
+                    cursor = self._connection.cursor()
+                    opened = stack.enter_context(cursor.copy(command, writer=QueuedLibpqWriter(cursor)))
+                if answers.num_rows:
+                    opened.write(_csv(answers.append_column("source", pa.repeat(source, answers.num_rows))))
+
+            yield stage
 
     def judge(self, *, strict: bool) -> Counter[str]:
         """Find unknown items and learners if `strict`, and all duplicates; how many of each verdict."""
@@ -125,12 +134,24 @@ class Staging:
         """How many were new."""
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
 
-    def add_answers(self, months: Iterable[str], tell: Callable[[float], None]) -> None:
-        """Add what has no verdict; `tell` hears the share that is done."""
-        for month in sorted(months):
-            ensure_month_partitions(self._connection, month, month)
+    def add_answers(self, months: set[str], tell: Callable[[float], None]) -> None:
+        """Add what has no verdict; `months`: at least those of the answers; `tell` hears the share that is done."""
         size = self._connection.execute("SELECT pg_relation_size('staged') / current_setting('block_size')::int")
         pages = int(size.fetchall()[0][0])
-        for start in range(0, pages, CHUNK):
-            self._connection.execute(ADD_ANSWERS, (start, start + CHUNK))
-            tell(min(1.0, (start + CHUNK) / pages))
+        with filling_new_months(self._connection, months) as new:
+            targets = {INCOMING: set(new), "response_log": months - set(new)}
+            mixed = OF_MONTHS if all(targets.values()) else ""
+            for start in range(0, pages, CHUNK):
+                for table, of_table in targets.items():
+                    if of_table:
+                        values = {"start": start, "end": start + CHUNK, "months": sorted(of_table)}
+                        self._connection.execute(ADD_ANSWERS.format(table=table) + mixed, values)
+                tell(min(1.0, (start + CHUNK) / pages))
+
+
+def _csv(answers: pa.RecordBatch) -> bytes:
+    """Times lose their zone: with one they take twenty times as long to write, and the session's zone is UTC."""
+    local = [pa.field(f.name, pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f for f in answers.schema]
+    text = io.BytesIO()
+    pacsv.write_csv(answers.cast(pa.schema(local)), text, pacsv.WriteOptions(include_header=False))
+    return text.getvalue()
