@@ -1,0 +1,82 @@
+"""A small, sound bank with a few months of answers, for the tests that run the real graph.
+
+What belongs here: the least data on which every month is green. What does not: planted faults.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow.parquet as pq
+
+from irt_assets.calibration.origin import initialise
+from irt_assets.partitions import last_complete_month, month_bounds, month_of
+from irt_assets.psychometrics.scenario import Scenario
+from irt_assets.psychometrics.simulate import simulate
+from irt_assets.responses import simulated
+from resources import tables, warehouse
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.schema import ensure_month_partitions, upgrade
+from resources.settings import Settings
+
+THRESHOLDS = {"min_responses": 120, "min_anchor_responses": 80}
+"""A month has about 200 first answers to an item; the defaults want 500."""
+
+
+def last_months(n: int) -> list[str]:
+    """The last `n` months that are over, oldest first."""
+    month, months = last_complete_month(datetime.now(UTC)), []
+    for _ in range(n):
+        months.insert(0, month)
+        month = last_complete_month(month_bounds(month)[0])
+    return months
+
+
+@contextmanager
+def small_world(home: Path, months: list[str]) -> Iterator[Settings]:
+    """Settings whose embedded database holds the bank and its answers, its scale initialised.
+
+    The database is stopped at the end.
+    """
+    settings = Settings(
+        irt_home=home,
+        database_url=None,
+        s3_bucket=None,
+        irt_first_month=months[0],
+        irt_threads=2,
+        irt_schedules="stopped",
+        _env_file=None,  # type: ignore[call-arg]
+    )
+    database = Database(settings)
+    try:
+        upgrade(database)
+        scenario = Scenario(
+            months=tuple(months),
+            now=month_bounds(months[-1])[1],
+            seed=20260702,
+            learners_per_month=300,
+            items_per_block=12,
+            anchors_per_block=5,
+        )
+        files = simulated.write(*simulate(scenario), home / "simulated")
+        with database.connect() as connection:
+            ensure_month_partitions(connection, months[0], month_of(datetime.now(UTC)))
+            warehouse.append(connection, tables.question, _lines(files.questions))
+            warehouse.append(connection, tables.learner, _lines(files.learners))
+            warehouse.append(connection, tables.response_log, pq.read_table(files.attempts).to_pandas())
+        initialise(database, simulated.SCALE_ID, first_month=months[0], thresholds=THRESHOLDS)
+        yield settings
+    finally:
+        EmbeddedPostgres(home / "postgres").stop()
+
+
+def _lines(path: Path) -> pd.DataFrame:
+    rows: list[dict[str, Any]] = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+    return pd.DataFrame(rows)

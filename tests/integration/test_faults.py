@@ -1,0 +1,192 @@
+"""The real graph while things are killed: a month holds its old rows or its new ones, never a part of them.
+
+A gate makes the moment certain: a trigger on the table that a step writes waits for an advisory lock
+that the test holds, so the step stands in the middle of its writing transaction.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import psycopg
+import pytest
+from dagster import DagsterEventType, DagsterRunStatus
+
+from irt_assets.calibration.green import MONTHLY_JOB, State, month_states
+from irt_assets.stack import instance_environment
+from resources.settings import Settings
+from tests.integration.small_world import last_months, small_world
+from tests.integration.stack_harness import ROOT, Harness, running_stack, wait_for
+
+GRAPH = "irt_assets.definitions"
+WRITES = {
+    "scored_responses": "scored_snapshot",
+    "item_calibration": "fit_staging",
+    "linked_item_parameters": "mirt_item_params",
+    "published_item_parameters": "publication_step",
+    "abilities": "mirt_ability",
+}
+"""The last table that each step of the monthly job writes."""
+TABLES = [*WRITES.values(), "mirt_fit_meta", "item_parameter_publication", "item_parameter_proposal"]
+GATE = 7_201_901
+FAILED_WITHIN_S = 60.0
+
+MONTHS = last_months(2)
+MONTH = MONTHS[0]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
+    with small_world(tmp_path_factory.mktemp("world"), MONTHS) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def stack(world: Settings) -> Iterator[Harness]:
+    """A stack on which a month was materialised."""
+    with running_stack(world, GRAPH) as harness:
+        with harness.database.connect() as connection:
+            connection.execute(
+                f"""CREATE FUNCTION wait_at_gate() RETURNS trigger LANGUAGE plpgsql AS
+                    $$ BEGIN PERFORM pg_advisory_xact_lock_shared({GATE}); RETURN NULL; END $$"""
+            )
+            for table in WRITES.values():
+                connection.execute(
+                    f"""CREATE TRIGGER gate AFTER INSERT OR UPDATE ON {table}
+                        FOR EACH STATEMENT EXECUTE FUNCTION wait_at_gate()"""
+                )
+        harness.until(harness.launch(MONTHLY_JOB, MONTH), DagsterRunStatus.SUCCESS)
+        assert state(harness, MONTH) is State.GREEN
+        yield harness
+
+
+def state(stack: Harness, month: str) -> State:
+    (of_scale,) = month_states(stack.database, stack.instance, [month])
+    return of_scale.state
+
+
+def contents(stack: Harness) -> dict[str, str]:
+    """A digest of every row of every table that the monthly job writes."""
+    with stack.database.connect() as connection:
+        rows = {
+            table: connection.execute(
+                f"SELECT md5(string_agg(t::text, ',' ORDER BY t::text)) FROM {table} t"
+            ).fetchone()
+            for table in TABLES
+        }
+    return {table: str(row[0]) for table, row in rows.items() if row}
+
+
+@contextmanager
+def closed_gate(stack: Harness) -> Iterator[None]:
+    """Steps that write wait until the end of the block, or until the database is gone."""
+    with psycopg.connect(stack.database.url, autocommit=True) as connection:
+        connection.execute("SELECT pg_advisory_lock(%s)", (GATE,))
+        yield
+        with suppress(psycopg.OperationalError):
+            connection.execute("SELECT pg_advisory_unlock(%s)", (GATE,))
+
+
+def someone_waits_at_the_gate(stack: Harness) -> bool:
+    with stack.database.connect() as connection:
+        row = connection.execute(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND objid = %s AND NOT granted", (GATE,)
+        ).fetchone()
+    return bool(row and row[0])
+
+
+def stopped_while_writing(stack: Harness, step: str) -> str:
+    """A run of one step of a month that stands in the middle of its write; its id."""
+    run_id = stack.launch_when_up(MONTHLY_JOB, MONTH, [step])
+    stack.step_started(run_id, step)
+    wait_for(f"{step} to write", lambda: someone_waits_at_the_gate(stack))
+    return run_id
+
+
+@pytest.mark.parametrize("step", WRITES)
+def test_a_month_survives_the_end_of_everything_in_every_step(stack: Harness, step: str) -> None:
+    """Worker and code server while it writes, the worker while it computes; then the code server alone."""
+    before = contents(stack)
+
+    with closed_gate(stack):
+        run_id = stopped_while_writing(stack, step)
+        killed = stack.kill(stack.worker(run_id), stack.server("code server"))
+        assert stack.finished(run_id) is DagsterRunStatus.FAILURE
+        both = time.monotonic() - killed
+    assert contents(stack) == before
+
+    with closed_gate(stack):  # it may come as far as there
+        run_id = stack.launch_when_up(MONTHLY_JOB, MONTH, [step])
+        stack.step_started(run_id, step)
+        killed = stack.kill(stack.worker(run_id))
+        assert stack.finished(run_id) is DagsterRunStatus.FAILURE
+    alone = time.monotonic() - killed
+    assert contents(stack) == before
+
+    with closed_gate(stack):
+        run_id = stopped_while_writing(stack, step)
+        stack.kill(stack.server("code server"))
+    stack.until(run_id, DagsterRunStatus.SUCCESS)
+    assert contents(stack)[WRITES[step]] != before[WRITES[step]]
+
+    print(f"{step}: failed {both:.1f} s after both were killed, {alone:.1f} s after the worker was")
+    assert max(both, alone) < FAILED_WITHIN_S
+
+
+def test_after_all_that_the_month_is_green_again(stack: Harness) -> None:
+    stack.until(stack.launch_when_up(MONTHLY_JOB, MONTH), DagsterRunStatus.SUCCESS)
+    assert state(stack, MONTH) is State.GREEN
+
+
+def test_a_database_that_restarts_in_the_middle_of_a_write_is_waited_for(stack: Harness) -> None:
+    """The connection is lost, the step is retried, and nothing of the first attempt is there."""
+    with stack.database.connect() as connection:
+        row = connection.execute("SELECT count(*) FROM fit_staging WHERE month = %s", (MONTH,)).fetchone()
+        postmaster = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
+    assert row and postmaster
+    with closed_gate(stack):
+        run_id = stopped_while_writing(stack, "item_calibration")
+        subprocess.run(["kill", "-KILL", postmaster[0].split()[0]], check=True)
+        wait_for("the database to be back", lambda: _answers(stack), 30)
+    stack.until(run_id, DagsterRunStatus.SUCCESS)
+    retried = stack.instance.all_logs(run_id, of_type=DagsterEventType.STEP_UP_FOR_RETRY)
+    assert [event.step_key for event in retried] == ["item_calibration"]
+    with stack.database.connect() as connection:
+        after = connection.execute("SELECT count(*) FROM fit_staging WHERE month = %s", (MONTH,)).fetchone()
+    assert after == (row[0] + 1,)
+
+
+def _answers(stack: Harness) -> bool:
+    try:
+        with stack.database.connect():
+            return True
+    except psycopg.OperationalError:
+        return False
+
+
+def test_the_command_line_refuses_a_month_that_the_ui_is_calibrating(stack: Harness) -> None:
+    with closed_gate(stack):
+        run_id = stopped_while_writing(stack, "scored_responses")
+        refused = subprocess.run(
+            [sys.executable, "-m", "irt_assets.cli", "calibrate", "--month", MONTH],
+            cwd=ROOT,
+            env={**os.environ, **instance_environment(stack.settings, stack.database)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert refused.returncode != 0
+    assert "queued or under way" in refused.stdout + refused.stderr
+    stack.until(run_id, DagsterRunStatus.SUCCESS)
+
+
+def test_a_backfill_leaves_every_month_green(stack: Harness) -> None:
+    backfill = stack.backfill(list(WRITES), MONTHS)
+    wait_for("the backfill", lambda: stack.backfill_status(backfill) == "COMPLETED_SUCCESS", 180, pause=1)
+    assert {month: state(stack, month) for month in MONTHS} == dict.fromkeys(MONTHS, State.GREEN)
