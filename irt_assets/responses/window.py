@@ -7,6 +7,7 @@ rules decide what they mean. What does not belong here: storing the outcome (see
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -53,7 +54,9 @@ WITH omitted AS (
            a.response_time_ms, a.hints_used, a.mode,
            coalesce(l.is_test, false) AS is_test, q.item_id IS NULL AS unknown_item,
            coalesce(greatest(a.seen_in_window, e.seen_at)
-                    >= a.completed_at - make_interval(months => %(lookback_months)s), false) AS seen_before,
+                    >= a.completed_at - make_interval(months => coalesce(
+                           (%(lookback_months)s::jsonb->>coalesce(q.scale_id, 'default'))::int, %(usual_months)s)),
+                    false) AS seen_before,
            a.answered_later
     FROM opened a
     LEFT JOIN earlier e ON e.user_id = a.user_id AND e.item_id = a.item_id
@@ -118,10 +121,17 @@ class JudgedWindow:
 
 
 def _parameters(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> dict[str, Any]:
-    months = max((scale.rules.lookback_months for scale in scales.values()), default=Rules().lookback_months)
-    years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
+    usual = Rules().lookback_months
+    months = {scale_id: scale.rules.lookback_months for scale_id, scale in scales.items()}
+    years, month = divmod(start.year * 12 + start.month - 1 - max(months.values(), default=usual), 12)
     lookback = start.replace(year=years, month=month + 1, day=min(start.day, 28))
-    return {"start": start, "end": end, "lookback": lookback, "lookback_months": months}
+    return {
+        "start": start,
+        "end": end,
+        "lookback": lookback,
+        "lookback_months": json.dumps(months),
+        "usual_months": usual,
+    }
 
 
 def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
