@@ -29,7 +29,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     """A fresh graph. `resources` (database, store) replace the real ones, for tests."""
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
     monthly_checks, inventory_checks = build_calibration_checks(months, settings.irt_first_month)
-    jobs = build_jobs(monthly_checks)
+    jobs = build_jobs(monthly_checks, inventory_checks)
     return dg.Definitions(
         assets=[
             *build_response_assets(months, days),

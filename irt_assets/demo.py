@@ -33,7 +33,7 @@ from irt_assets.responses.importing import import_attempts, import_learners, imp
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
-from irt_assets.runs import run_month
+from irt_assets.runs import run_job, run_month
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore, object_store
@@ -70,7 +70,10 @@ def simulated(
     months = truth["months"][:-1]
     say("calibrating, linking, checking and publishing month by month …")
     with open_instance(settings, database) as instance:
+        for job in ("observe_bank", "observe_attempts"):
+            run_job(instance, settings, job)
         run_months(instance, settings, months, say)
+        run_job(instance, settings, "inventory")
         states, findings = compare(database, object_store(settings), instance, truth, months)
     return settings, states, findings
 

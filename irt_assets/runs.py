@@ -17,6 +17,9 @@ from resources.failures import PermanentFailure
 from resources.settings import Settings
 
 
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
 @dataclass(frozen=True)
 class RunOutcome:
     """How a run ended; `error` is the first failed step's sentence."""
@@ -49,9 +52,17 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, asse
         instance=instance,
         raise_on_error=False,
         tags=own_worker_tags(),
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        run_config=QUIET,
     )
     return RunOutcome(month, result.run_id, result.success, None if result.success else _first_error(result))
+
+
+def run_job(instance: dg.DagsterInstance, settings: Settings, name: str) -> bool:
+    """Execute a job that has no month, here and now; whether it succeeded."""
+    job = build_defs(settings).resolve_job_def(name)
+    return job.execute_in_process(
+        instance=instance, raise_on_error=False, tags=own_worker_tags(), run_config=QUIET
+    ).success
 
 
 def _first_error(result: dg.ExecuteInProcessResult) -> str:

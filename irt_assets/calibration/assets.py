@@ -20,7 +20,7 @@ from irt_assets.calibration.month import (
 )
 from irt_assets.calibration.publication import Step
 from irt_assets.engines import Calibrator
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.models import Calibration, Flag
 from irt_assets.retries import failures_told_apart
 from resources import tables
 from resources.dagster_schema import column_schema
@@ -56,9 +56,7 @@ def build_calibration_asset(*, engine: Calibrator, name: str, months: dg.Partiti
         fitted = [o.calibration for o in outcomes if o.calibration is not None]
         metadata: Metadata = {
             "fits": dg.MetadataValue.md(_fit_table(outcomes)),
-            "flagged items": dg.MetadataValue.json(
-                {o.scale_id: _flagged(o.calibration) for o in outcomes if o.calibration}
-            ),
+            "flagged items": dg.MetadataValue.md(_flag_table(outcomes)),
             "dagster/row_count": dg.MetadataValue.int(sum(int(c.estimated.sum()) for c in fitted)),
         }
         for outcome in outcomes:
@@ -169,12 +167,19 @@ def _plot(png: bytes, alt: str) -> dg.MetadataValue:
     return dg.MetadataValue.md(plots.as_markdown(png, alt))
 
 
-def _flagged(calibration: Calibration) -> dict[str, list[str]]:
-    return {
-        item: [flag.value for flag in flags]
-        for item, flags in zip(calibration.item_ids, calibration.flags, strict=True)
-        if flags
-    }
+def _flagged(calibration: Calibration) -> dict[str, tuple[Flag, ...]]:
+    return {item: flags for item, flags in zip(calibration.item_ids, calibration.flags, strict=True) if flags}
+
+
+def _flag_table(outcomes: list[FitOutcome]) -> str:
+    rows = [
+        f"| {o.scale_id} | {item} | {'; '.join(f'{flag.value}: {flag.explanation}' for flag in flags)} |"
+        for o in outcomes
+        if o.calibration is not None
+        for item, flags in _flagged(o.calibration).items()
+    ]
+    more = [f"| | … and {len(rows) - 10} more | |"] if len(rows) > 10 else []
+    return "\n".join(["| scale | item | why |", "|---|---|---|", *rows[:10], *more]) if rows else "none"
 
 
 def _fit_table(outcomes: list[FitOutcome]) -> str:

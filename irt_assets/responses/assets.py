@@ -1,5 +1,7 @@
 """Assets of the room of answers: the bank and the log (observed), and each month's scored responses."""
 
+from datetime import UTC, datetime
+
 import dagster as dg
 
 from irt_assets.psychometrics.eligibility import Reason
@@ -14,7 +16,9 @@ from resources.tables import question, response_log
 OWNERS = ["team:psychometrics"]
 
 
-def build_response_assets(months: dg.PartitionsDefinition, days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition | dg.SourceAsset]:
+def build_response_assets(
+    months: dg.PartitionsDefinition, days: dg.DailyPartitionsDefinition
+) -> list[dg.AssetsDefinition | dg.SourceAsset]:
     """`question_bank`, `attempts` and `scored_responses`."""
 
     @dg.observable_source_asset(
@@ -37,8 +41,9 @@ def build_response_assets(months: dg.PartitionsDefinition, days: dg.PartitionsDe
         tags={"dagster/kind/postgres": ""},
     )
     def attempts(database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
+        span = days.start, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         with failures_told_apart(), database.connect() as connection:
-            return dg.DataVersionsByPartition(day_versions(connection))
+            return dg.DataVersionsByPartition(day_versions(connection, *span))
 
     @dg.asset(
         group_name="responses",
