@@ -16,7 +16,6 @@ from jobs.launcher import own_worker_tags
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 
-
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 

@@ -260,16 +260,21 @@ def linked_fit(
     connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime, engine: str
 ) -> LinkedFit | None:
     """The window's linked fit that no later one has superseded."""
-    row = connection.cursor(row_factory=dict_row).execute(
-        """SELECT fit_id, scale_id, snapshot_hash, data_hash, anchor_hash, converged, model_spec
+    row = (
+        connection.cursor(row_factory=dict_row)
+        .execute(
+            """SELECT fit_id, scale_id, snapshot_hash, data_hash, anchor_hash, converged, model_spec
            FROM mirt_fit_meta
            WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL""",
-        (scale_id, kind, window_start, engine),
-    ).fetchone()
+            (scale_id, kind, window_start, engine),
+        )
+        .fetchone()
+    )
     if row is None:
         return None
     items = connection.execute(
-        "SELECT item_id, params, n_responses, flags FROM mirt_item_params WHERE fit_id = %s ORDER BY 1", (row["fit_id"],)
+        "SELECT item_id, params, n_responses, flags FROM mirt_item_params WHERE fit_id = %s ORDER BY 1",
+        (row["fit_id"],),
     ).fetchall()
     return LinkedFit(**row, items={i: params | {"n": n, "flags": flags} for i, params, n, flags in items})
 
