@@ -7,6 +7,7 @@ Exit codes: 0 done; 1 it ran and the answer is no (a month is not green, somethi
 from __future__ import annotations
 
 import json
+import signal
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -24,7 +25,7 @@ from rich.table import Table
 
 from irt_assets.calibration.green import MonthState
 from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.stack import StackError
+from irt_assets.stack import Stack, StackError, dagster_instance
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
@@ -293,7 +294,6 @@ def status(as_json: AsJson = False) -> None:
     """The state of every month of every scale."""
     from irt_assets.calibration.green import State, month_states
     from irt_assets.partitions import last_complete_month, months_between
-    from irt_assets.stack import dagster_instance
 
     settings = get_settings()
     database = Database(settings)
@@ -328,7 +328,6 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
 @app.command()
 def serve() -> None:
     """Start the Dagster UI, its daemon and code server, until interrupted."""
-    from irt_assets.stack import Stack
     from resources.schema import upgrade
 
     settings = get_settings()
@@ -348,7 +347,6 @@ def demo(
 ) -> None:
     """Four months with planted faults, or your own log: calibrated, published, compared, served."""
     from irt_assets import demo as demonstration
-    from irt_assets.stack import Stack, dagster_instance
 
     with _server_of_our_own(get_settings()):
         if data is not None:
@@ -374,7 +372,6 @@ def demo(
 def _run_months(settings: Settings, database: Database, months: list[str]) -> bool:
     from irt_assets.calibration.green import State, month_states
     from irt_assets.runs import run_month
-    from irt_assets.stack import dagster_instance
 
     with dagster_instance(settings, database) as instance:
         for month in months:
@@ -391,7 +388,12 @@ def _say(line: str) -> None:
     out.print(escape(line))
 
 
-def _serve(stack: Any) -> None:
+def _serve(stack: Stack) -> None:
+    for ending in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # a process started in the background may have inherited them ignored
+        signal.signal(ending, signal.default_int_handler)
     with stack:
         out.print(f"The Dagster UI is at {stack.address} (Ctrl-C stops it)")
         try:
