@@ -104,14 +104,15 @@ def settle(
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
     taken: dict[str, Step] = {}
-    for candidate in sorted(_fitted_months(connection, scale) | {month}):
-        evidence = gather(connection, store, candidate, scale)
+    fit_ids = _linked_fits(connection, scale)
+    for candidate in sorted(fit_ids.keys() | {month}):
         before = known.get(candidate)
-        fit_id = evidence.linked.fit_id if evidence.linked else None
+        fit_id = fit_ids.get(candidate)
         if candidate in unsettled:
             continue
         if before and before.state == "done" and before.fit_id == fit_id and candidate != month:
             continue
+        evidence = gather(connection, store, candidate, scale)
         blocking = sorted(m for m in unsettled if m < candidate)
         problems = gates.failures(evidence)
         if problems:
@@ -130,13 +131,14 @@ def settle(
     return taken
 
 
-def _fitted_months(connection: psycopg.Connection, scale: Scale) -> set[str]:
+def _linked_fits(connection: psycopg.Connection, scale: Scale) -> dict[str, str]:
+    """The linked fit in use of every month that has one."""
     rows = connection.execute(
-        """SELECT DISTINCT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') FROM mirt_fit_meta
+        """SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM'), fit_id FROM mirt_fit_meta
            WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL""",
         (scale.scale_id, scale.engine),
     ).fetchall()
-    return {row[0] for row in rows}
+    return dict(rows)
 
 
 def _held(evidence: Evidence, problems: dict[str, str], before: Step | None) -> Step:

@@ -1,0 +1,419 @@
+"""The ledger: written in month order, whatever the order in which months are calibrated."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from itertools import permutations
+from typing import Any
+
+import pytest
+
+from irt_assets.calibration.month import publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.publication import Step, in_force, pending_steps, steps
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.models import Flag
+from irt_assets.responses.scales import read_scales
+from jobs.sensors import asks
+from resources.database import Database
+from resources.object_store import FolderStore
+from resources.settings import Settings
+from tests.integration.rooms import (
+    SCALE,
+    add_items,
+    folder_store,
+    link_made_up,
+    made_up_calibration,
+    rows,
+    run_sql,
+    stage_made_up,
+)
+
+ANCHORS = {item: (1.0, b) for item, b in (("K1", -1.0), ("K2", 0.0), ("K3", 1.0))}
+JAN, FEB, MAR, APR, MAY = (f"2026-0{k}" for k in range(1, 6))
+TIMES = {month: month_bounds(month)[1] for month in (JAN, FEB, MAR, APR, MAY)}
+
+
+@pytest.fixture
+def store(settings: Settings) -> FolderStore:
+    return folder_store(settings)
+
+
+@pytest.fixture
+def ledger(database: Database) -> Database:
+    """A scale whose three anchors are published from January on, and nothing else."""
+    add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
+    add_items(database, dict.fromkeys(["J", "F", "M", "A", "Y", "always", "held"]))
+    initialise(database, SCALE, first_month=JAN)
+    return database
+
+
+def link(ledger: Database, store: FolderStore, month: str, *, red: bool = False, shift: float = 0.0) -> str:
+    """The month's linked fit: the anchors, an item of all months and one that is new in this month.
+
+    Every number tells its month: b is the month's number, plus `shift`.
+    """
+    number = int(month[-2:]) / 10 + shift
+    new = {JAN: "J", FEB: "F", MAR: "M", APR: "A", MAY: "Y"}[month]
+    items = dict.fromkeys((*ANCHORS, "always", new, "held"), (1.1, number))
+    calibration = made_up_calibration(items, b_se={"held": 1.5})
+    return link_made_up(ledger, store, month, calibration, q_p=1e-6 if red else 0.5)
+
+
+def publish(ledger: Database, store: FolderStore, month: str, unsettled: Sequence[str] = ()) -> dict[str, Step]:
+    return publish_month(ledger, store, month, set(unsettled) - {month}, None)[SCALE]
+
+
+def publications(ledger: Database) -> list[tuple[Any, ...]]:
+    """What stands in the ledger beside the origin: item, its month, b and the time from which it is in force."""
+    return rows(
+        ledger,
+        """SELECT item_id, month, b, effective_from FROM item_parameter_publication
+           WHERE rule <> 'origin' ORDER BY effective_from, item_id""",
+    )
+
+
+def proposals(ledger: Database) -> dict[tuple[str, str], str]:
+    """Why an item was only proposed, by month and item."""
+    return {(m, i): why for m, i, why in rows(ledger, "SELECT month, item_id, why FROM item_parameter_proposal")}
+
+
+def states(ledger: Database) -> dict[str, str]:
+    with ledger.connect() as connection:
+        return {month: step.state for month, step in steps(connection, SCALE).items()}
+
+
+def tick(ledger: Database, store: FolderStore, unsettled: Sequence[str]) -> None:
+    """What the daemon does until nothing is left to ask for; asks forever where the ledger never settles."""
+    for _ in range(10):
+        with ledger.connect() as connection:
+            wanted = asks(pending_steps(connection), {}, unsettled)
+        if not wanted:
+            return
+        for ask in wanted:
+            publish(ledger, store, ask.month, unsettled)
+    pytest.fail("the sensor asks for ever")
+
+
+def clear(ledger: Database) -> None:
+    for table in ("mirt_fit_meta", "mirt_item_params", "fit_staging", "publication_step", "item_parameter_proposal"):
+        run_sql(ledger, f"DELETE FROM {table}")
+    run_sql(ledger, "DELETE FROM item_parameter_publication WHERE rule <> 'origin'")
+
+
+# -- order -------------------------------------------------------------------------------------------
+
+RED, MISSING = FEB, APR
+"""February's anchors disagree; April has no answers, so its run fails at once and leaves nothing."""
+
+
+class Backfill:
+    """January to May, requested at once. Each run has three moments: linked, published, ended."""
+
+    def __init__(self, ledger: Database, store: FolderStore) -> None:
+        self.ledger, self.store = ledger, store
+        self.unsettled = {JAN, FEB, MAR, APR, MAY}
+
+    def link(self, month: str) -> None:
+        if month != MISSING:
+            link(self.ledger, self.store, month, red=month == RED)
+
+    def publish(self, month: str) -> None:
+        """A red month's run ends at the failed gate, before it could publish."""
+        if month not in (RED, MISSING):
+            publish(self.ledger, self.store, month, self.unsettled)
+
+    def end(self, month: str) -> None:
+        self.unsettled -= {month}
+
+    def outcome(self) -> tuple[Any, ...]:
+        tick(self.ledger, self.store, self.unsettled)
+        done = {month: state for month, state in states(self.ledger).items() if state != "held"}
+        return publications(self.ledger), sorted(proposals(self.ledger)), done
+
+
+@pytest.fixture
+def in_order(ledger: Database, store: FolderStore) -> Iterator[tuple[Any, ...]]:
+    """The ledger that the months leave when they run one after the other."""
+    backfill = Backfill(ledger, store)
+    for month in sorted(backfill.unsettled):
+        backfill.link(month)
+        backfill.publish(month)
+        backfill.end(month)
+    yield backfill.outcome()
+    clear(ledger)
+
+
+def test_months_in_order_publish_what_is_new_in_each(in_order: tuple[Any, ...]) -> None:
+    published, proposed, done = in_order
+    assert published == [
+        ("J", JAN, 0.1, TIMES[JAN]),
+        ("always", JAN, 0.1, TIMES[JAN]),
+        ("M", MAR, 0.3, TIMES[MAR]),
+        ("Y", MAY, 0.5, TIMES[MAY]),
+    ]
+    assert proposed == sorted(
+        [(month, anchor) for month in (JAN, MAR, MAY) for anchor in ANCHORS] + [(MAR, "always"), (MAY, "always")]
+    )
+    assert done == dict.fromkeys((JAN, MAR, MAY), "done")
+
+
+def test_a_backfill_leaves_one_ledger_in_every_order(
+    in_order: tuple[Any, ...], ledger: Database, store: FolderStore
+) -> None:
+    for order in permutations((JAN, FEB, MAR, APR, MAY)):
+        if order.index(APR) > 0:  # an empty month only lifts its hold on May; the test below moves it about
+            continue
+        clear(ledger)
+        backfill = Backfill(ledger, store)
+        for month in order:
+            backfill.link(month)
+            backfill.publish(month)
+            backfill.end(month)
+        assert backfill.outcome() == in_order, order
+
+
+def test_runs_at_the_same_time_leave_the_same_ledger(
+    in_order: tuple[Any, ...], ledger: Database, store: FolderStore
+) -> None:
+    """The three moments of the runs shuffled into each other: who publishes may see others under way."""
+    for seed in range(15):
+        clear(ledger)
+        backfill = Backfill(ledger, store)
+        moments = [month for month in backfill.unsettled for _ in range(3)]
+        random.Random(seed).shuffle(moments)
+        left: dict[str, list[Callable[[str], None]]] = {
+            month: [backfill.link, backfill.publish, backfill.end] for month in backfill.unsettled
+        }
+        for month in moments:
+            left[month].pop(0)(month)
+        assert backfill.outcome() == in_order, seed
+
+
+def test_the_daemon_looking_in_between_changes_nothing(
+    in_order: tuple[Any, ...], ledger: Database, store: FolderStore
+) -> None:
+    clear(ledger)
+    backfill = Backfill(ledger, store)
+    for month in (MAY, MAR, FEB, JAN, APR):
+        backfill.link(month)
+        backfill.publish(month)
+        backfill.end(month)
+        tick(ledger, store, backfill.unsettled)
+    assert backfill.outcome() == in_order
+
+
+# -- waiting -----------------------------------------------------------------------------------------
+
+
+def test_a_month_waits_for_an_earlier_one_and_says_for_which(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, MAR)
+    step = publish(ledger, store, MAR, [JAN, FEB, APR])[MAR]
+    assert (step.state, step.why) == ("pending", "waits for 2026-01, 2026-02, not settled yet")
+    assert publications(ledger) == []
+
+
+def test_the_run_that_clears_the_way_publishes_those_that_waited(ledger: Database, store: FolderStore) -> None:
+    for month in (FEB, MAR):
+        link(ledger, store, month)
+        publish(ledger, store, month, [JAN])
+    link(ledger, store, JAN)
+    taken = publish(ledger, store, JAN)
+    assert {month: step.state for month, step in taken.items()} == dict.fromkeys((JAN, FEB, MAR), "done")
+    assert [row[0] for row in publications(ledger)] == ["J", "always", "F", "M"]
+
+
+def test_a_later_month_under_way_holds_up_nobody(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN)
+    assert publish(ledger, store, JAN, [FEB])[JAN].state == "done"
+
+
+def test_another_month_that_is_being_written_is_left_alone(ledger: Database, store: FolderStore) -> None:
+    """February is linked, but its run is under way: only that run knows when its gates are evaluated."""
+    link(ledger, store, FEB)
+    link(ledger, store, JAN)
+    assert set(publish(ledger, store, JAN, [FEB])) == {JAN}
+
+
+# -- later, again, red -------------------------------------------------------------------------------
+
+
+def test_a_month_calibrated_after_a_later_one_only_proposes(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, FEB)
+    publish(ledger, store, FEB)
+    before = publications(ledger)
+    link(ledger, store, JAN)
+    step = publish(ledger, store, JAN)[JAN]
+    assert (step.state, step.n_published) == ("done", 0)
+    assert publications(ledger) == before
+    assert "2026-02 was settled before" in proposals(ledger)[JAN, "J"]
+
+
+def test_a_month_that_runs_again_only_proposes(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN)
+    publish(ledger, store, JAN)
+    before = publications(ledger)
+    fit_id = link(ledger, store, JAN, shift=0.05)
+    extra = made_up_calibration(dict.fromkeys((*ANCHORS, "F"), (1.0, 0.0)))
+    assert publish(ledger, store, JAN)[JAN].fit_id == fit_id
+    link_made_up(ledger, store, JAN, extra)
+    publish(ledger, store, JAN)
+    assert publications(ledger) == before
+    assert "published already" in proposals(ledger)[JAN, "always"]
+    assert "settled before" in proposals(ledger)[JAN, "F"]
+
+
+def test_publishing_the_same_fit_again_changes_nothing(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN)
+    first = publish(ledger, store, JAN)[JAN]
+    content = (publications(ledger), proposals(ledger))
+    second = publish(ledger, store, JAN)[JAN]
+    assert (publications(ledger), proposals(ledger)) == content
+    assert (second.n_published, second.n_proposed, second.held) == (first.n_published, first.n_proposed, first.held)
+
+
+def test_anchors_are_only_proposed(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN)
+    publish(ledger, store, JAN)
+    assert {i: why for (_, i), why in proposals(ledger).items()} == dict.fromkeys(
+        ANCHORS, "it is an anchor: the anchor set is frozen"
+    )
+    assert not {row[0] for row in publications(ledger)} & set(ANCHORS)
+
+
+def test_a_red_month_publishes_nothing_proposes_nothing_and_says_why(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN, red=True)
+    step = publish(ledger, store, JAN)[JAN]
+    assert step.state == "held"
+    assert "anchors_agree: 3 anchors disagree" in step.why
+    assert step.settled_at is None
+    assert (publications(ledger), proposals(ledger)) == ([], {})
+
+
+def test_a_red_month_is_passed_over_by_those_after_it(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN, red=True)
+    publish(ledger, store, JAN)
+    link(ledger, store, FEB)
+    assert publish(ledger, store, FEB)[FEB].state == "done"
+    assert [row[:2] for row in publications(ledger)] == [("F", FEB), ("always", FEB)]
+
+
+def test_a_red_month_that_was_mended_before_any_later_one_still_publishes(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN, red=True)
+    publish(ledger, store, JAN)
+    link(ledger, store, JAN)
+    assert publish(ledger, store, JAN)[JAN].n_published == 2
+
+
+def test_an_item_gate_holds_back_single_items_by_name(ledger: Database, store: FolderStore) -> None:
+    items = dict.fromkeys((*ANCHORS, "J", "F", "M", "A"), (1.0, 0.0))
+    flags = {"F": (Flag.NEGATIVE_DISCRIMINATION,)}
+    items["M"], items["A"] = (1.0, 6.5), (-0.2, 0.0)
+    link_made_up(ledger, store, JAN, made_up_calibration(items, flags=flags))
+    step = publish(ledger, store, JAN)[JAN]
+    assert [row[0] for row in publications(ledger)] == ["J"]
+    assert set(step.held) == {"F", "M", "A"}
+    assert "check its key" in step.held["F"][0]
+    assert step.held["M"] == ["|b| = 6.50 is above 6"]
+    assert step.n_held == 3
+
+
+def test_an_item_held_back_is_published_by_the_first_month_that_it_passes(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN)
+    publish(ledger, store, JAN)
+    link_made_up(ledger, store, FEB, made_up_calibration(dict.fromkeys((*ANCHORS, "held"), (1.0, 0.7))))
+    publish(ledger, store, FEB)
+    assert ("held", FEB, 0.7, TIMES[FEB]) in publications(ledger)
+
+
+def test_a_fit_that_is_not_linked_yet_publishes_nothing_of_the_fit_before_it(
+    ledger: Database, store: FolderStore
+) -> None:
+    """The month was fitted again and its run ended there: the old linked fit is of other numbers."""
+    link(ledger, store, JAN)
+    stage_made_up(ledger, store, JAN, made_up_calibration(dict.fromkeys(ANCHORS, (1.0, 0.0))))
+    step = publish(ledger, store, JAN)[JAN]
+    assert step.state == "held"
+    assert "has not been linked yet" in step.why
+    assert publications(ledger) == []
+
+
+def test_a_fit_of_an_earlier_snapshot_publishes_nothing(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN)
+    run_sql(ledger, "UPDATE scored_snapshot SET superseded_at = now()")
+    run_sql(
+        ledger,
+        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
+           SELECT month, 'newer', uri, data_hash, n_attempts, counts, rules FROM scored_snapshot""",
+    )
+    step = publish(ledger, store, JAN)[JAN]
+    assert step.state == "held"
+    assert "earlier snapshot" in step.why
+
+
+def test_a_month_that_never_was_fitted_is_held(ledger: Database, store: FolderStore) -> None:
+    assert publish(ledger, store, JAN)[JAN].state == "held"
+
+
+def test_the_files_of_months_that_are_settled_are_not_read_again(ledger: Database, store: FolderStore) -> None:
+    """A ledger of years would read every month's snapshot at every step."""
+    for month in (JAN, FEB):
+        link(ledger, store, month)
+        publish(ledger, store, month)
+    link(ledger, store, MAR)
+    read = []
+
+    class Recording(FolderStore):
+        def get(self, key: str) -> bytes:
+            read.append(key)
+            return super().get(key)
+
+    publish(ledger, Recording(store.root), MAR)
+    assert {key.split("/")[1] for key in read} == {MAR}
+
+
+# -- in force ----------------------------------------------------------------------------------------
+
+
+def test_what_is_in_force_begins_at_the_windows_end(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN)
+    publish(ledger, store, JAN)
+    instant = timedelta(microseconds=1)
+    with ledger.connect() as connection:
+        before = in_force(connection, SCALE, TIMES[JAN] - instant)
+        at = in_force(connection, SCALE, TIMES[JAN])
+        long_before = in_force(connection, SCALE, datetime(2025, 12, 31, tzinfo=UTC))
+    assert set(before.items) == set(ANCHORS)
+    assert set(at.items) == {*ANCHORS, "J", "always"}
+    assert at.items["always"] == (1.1, pytest.approx(0.1), 0.0)
+    assert long_before.items == {}
+    assert len({before.set_hash, at.set_hash, long_before.set_hash}) == 3
+
+
+def test_a_decision_is_in_force_from_its_date_on_and_not_before(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, JAN)
+    publish(ledger, store, JAN)
+    run_sql(
+        ledger,
+        """INSERT INTO item_parameter_publication
+             (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
+           VALUES (%s, 'always', 1.0, 9.0, 0, %s, 'decision', 'drifted', '', '')""",
+        (SCALE, TIMES[MAR]),
+    )
+    with ledger.connect() as connection:
+        assert in_force(connection, SCALE, TIMES[FEB]).items["always"][1] == pytest.approx(0.1)
+        assert in_force(connection, SCALE, TIMES[MAR]).items["always"][1] == 9.0
+
+
+def test_settling_stays_with_its_scale(ledger: Database, store: FolderStore) -> None:
+    add_items(ledger, {f"O{k}": {"a": 1.0, "b": 0.0, "a_se": 0.1, "b_se": 0.1} for k in range(3)}, "other")
+    initialise(ledger, "other", first_month=JAN)
+    link(ledger, store, JAN)
+    taken = publish_month(ledger, store, JAN, (), None)
+    assert taken[SCALE][JAN].state == "done"
+    assert taken["other"][JAN].state == "held"
+    with ledger.connect() as connection:
+        assert set(read_scales(connection)) == {SCALE, "other"}
+        assert set(in_force(connection, "other", TIMES[MAY]).items) == {"O0", "O1", "O2"}
