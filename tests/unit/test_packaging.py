@@ -1,0 +1,63 @@
+"""What a user installs is what we run: the wheel, not only the checkout."""
+
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def _listed(*folders: str) -> list[str]:
+    command = ["git", "ls-files", *folders]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split()
+    return [name for name in listed if (ROOT / name).is_file()]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    source = folder / "source"  # a copy: a build folder left in the checkout would end up in the next wheel
+    for name in _listed("."):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, source / name)
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(source)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
+    wanted = {name for name in _listed("irt_assets", "jobs", "resources") if name.endswith((".py", ".yaml"))}
+    missing = wanted - set(zipfile.ZipFile(wheel).namelist())
+    assert not missing
+
+
+def test_the_installed_wheel_imports_without_the_checkout(wheel: Path, tmp_path: Path) -> None:
+    install = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(tmp_path / "site"),
+        str(wheel),
+    ]
+    subprocess.run(install, check=True)
+    program = (
+        "import sys; sys.path.insert(0, 'site')\n"
+        "import irt_assets.definitions, jobs.launcher, resources.schema, irt_assets.stack\n"
+        "for module in (irt_assets, jobs, resources): assert 'site' in module.__file__, module.__file__\n"
+        "assert irt_assets.stack.CONFIGURATION.exists() and irt_assets.stack.WORKSPACE.exists()\n"
+        "print(len(list(irt_assets.definitions.defs.resolve_all_asset_specs())))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) >= 7
