@@ -274,19 +274,16 @@ def item_columns(binding: Binding, batch: Batch) -> tuple[list[str], list[str]]:
         items = [name for name in others if any(fnmatchcase(name, pattern) for pattern in wide.items)]
         return items, []
     unwanted = ["", *binding.mapping.null_values]
-    known = binding.mapping.values.get("correct", {})
+    scores = SCORES.to_pylist()[:6]  # the letters f and t are more often a gender or an option
+    scores += [key.lower() for key in binding.mapping.values.get("correct", {})]
     items = []
     for name in others:
-        cells = pc.ascii_trim_whitespace(as_text(batch.rows.column(batch.rows.schema.names.index(name)), name))
-        values = pc.utf8_lower(cells.filter(pc.invert(_is_in(cells, unwanted))))
-        values = values.filter(pc.is_valid(values))
-        scored = _is_in(values, [*SCORES.to_pylist(), *(key.lower() for key in known)])
-        share = pc.mean(scored).as_py() or 0.0
-        if (
-            not len(values)
-            or share == 1
-            or (share >= 0.5 and pc.any(_is_in(values, ["0", "0.0", "false", "f"])).as_py())
-        ):
+        cells = as_text(batch.rows.column(batch.rows.schema.names.index(name)), name)
+        values = pc.ascii_trim_whitespace(cells.drop_null())
+        values = pc.utf8_lower(values.filter(pc.invert(_is_in(values, unwanted))))
+        share = pc.mean(_is_in(values, scores)).as_py()
+        some_wrong = pc.any(_is_in(values, scores[0:6:2])).as_py()
+        if share in (None, 1) or (share >= 0.5 and some_wrong):
             items.append(name)
     return items, [name for name in others if name not in items]
 

@@ -43,10 +43,7 @@ class BadRow:
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows as they are in the file. `lines`: int64, each row's line (the first line is 1; in Parquet, its row).
-
-    A CSV value with a line break inside counts as one line.
-    """
+    """Rows as they are in the file. `lines`: int64, the line each begins at (from 1; in Parquet, its row)."""
 
     rows: pa.RecordBatch
     lines: np.ndarray
@@ -107,25 +104,34 @@ class _TextSource(Source):
     """A file of lines; reads it once at first to count them and to know its encoding."""
 
     @cached_property
-    def _scan(self) -> tuple[int, str]:
-        lines, encoding = 0, "utf-8"
+    def _scan(self) -> _Scan:
+        lines = quotes = 0
+        encoding = "utf-8"
         decoder = codecs.getincrementaldecoder("utf-8")()
         for block in _blocks(self.path):
             lines += block.count(b"\n")
+            quotes += block.count(b'"')
             if encoding == "utf-8":
                 try:
                     decoder.decode(block)
                 except UnicodeDecodeError:
                     encoding = "latin-1"  # every byte is a character of it
-        return lines, encoding
+        return _Scan(lines, quotes, encoding)
 
     @property
     def encoding(self) -> str:
-        return self._scan[1]
+        return self._scan.encoding
 
     @property
     def rows(self) -> int:  # type: ignore[override]
-        return self._scan[0]
+        return self._scan.lines
+
+
+@dataclass(frozen=True)
+class _Scan:
+    lines: int
+    quotes: int
+    encoding: str
 
 
 class CsvSource(_TextSource):
@@ -142,50 +148,106 @@ class CsvSource(_TextSource):
         self._header_lines = reader.line_num
 
     def batches(self) -> Iterator[Batch]:
-        bad: list[BadRow] = []
-        skipped: list[int] = []
+        if self.rows <= self._header_lines and not _has_rows(self.path, self._header_lines):
+            return
+        skipped: list[Any] = []  # of pyarrow's: number (from 1, the header's too), text, actual_columns
 
         def skip(row: Any) -> str:
-            skipped.append(row.number)
-            counts = f"{row.actual_columns} columns, not {row.expected_columns}"
-            bad.append(BadRow(row.number, "ragged_row", counts, row.text))
+            skipped.append(row)
             return "skip"
 
-        options = {
-            "read_options": pacsv.ReadOptions(
-                column_names=self.columns,
-                skip_rows=self._header_lines,
-                block_size=BLOCK,
-                use_threads=False,  # with threads, bad rows come without their line
-                encoding=self.encoding,
-            ),
-            "parse_options": pacsv.ParseOptions(
-                delimiter=self._delimiter,
-                newlines_in_values=True,
-                ignore_empty_lines=False,  # they count as lines; a row of nothing is dropped by `clean`
-                invalid_row_handler=skip,
-            ),
-            "convert_options": pacsv.ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string())),
-        }
-        done = 0
+        read_options = pacsv.ReadOptions(
+            column_names=self.columns,
+            skip_rows=self._header_lines,
+            block_size=BLOCK,
+            use_threads=False,  # with threads, bad rows come without their number
+            encoding=self.encoding,
+        )
+        parse_options = pacsv.ParseOptions(
+            delimiter=self._delimiter,
+            newlines_in_values=True,
+            ignore_empty_lines=False,  # they count as lines; `clean` drops rows of nothing
+            invalid_row_handler=skip,
+        )
+        convert_options = pacsv.ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string()))
+        lines = _Lines(self._header_lines)
+        rows = None
         try:
-            if self.rows <= self._header_lines and not _has_rows(self.path, self._header_lines):
-                return
-            for rows in pacsv.open_csv(_stream(self.path), **options):
-                ordinals = np.arange(done, done + rows.num_rows)
-                gaps = np.array(skipped, dtype=np.int64) - self._header_lines - 1 - np.arange(len(skipped))
-                lines = ordinals + np.searchsorted(gaps, ordinals, side="right") + self._header_lines + 1
-                done += rows.num_rows
-                found, bad = bad, []
-                yield Batch(rows, lines, found)
+            for rows in pacsv.open_csv(_stream(self.path), read_options, parse_options, convert_options):
+                yield lines.of(rows, skipped)
         except pa.ArrowInvalid as error:
-            raise PermanentFailure(
-                f"{self.path}, after line {done + len(skipped) + self._header_lines}: {error}. "
-                "Most often a quotation mark that is never closed, or one that should be doubled."
-            ) from error
-        if bad:
-            empty = pa.RecordBatch.from_pylist([], schema=pa.schema([(name, pa.string()) for name in self.columns]))
-            yield Batch(empty, np.zeros(0, dtype=np.int64), bad)
+            raise self._unclosed(lines.last, str(error)) from error
+        except OSError as error:
+            raise PermanentFailure(f"{self.path} cannot be read after line {lines.last}: {error}") from error
+        empty = pa.RecordBatch.from_pylist([], schema=pa.schema([(name, pa.string()) for name in self.columns]))
+        rest = lines.of(empty, skipped, everything=True)
+        self._check_end(rows, rest, lines.last)
+        if rest.bad:
+            yield rest
+
+    def _check_end(self, rows: pa.RecordBatch | None, rest: Batch, last: int) -> None:
+        """The parser takes the end of the file for the end of a quotation that nobody closed."""
+        if self._scan.quotes % 2 == 0:
+            return
+        ends = [bad.raw for bad in rest.bad[-1:]]
+        if rows is not None and rows.num_rows:
+            ends += [str(value) for value in rows.slice(rows.num_rows - 1).to_pylist()[0].values()]
+        if any("\n" in end for end in ends):
+            raise self._unclosed(last, "the file ends within quotation marks")
+
+    def _unclosed(self, last: int, why: str) -> PermanentFailure:
+        return PermanentFailure(
+            f"{self.path}, about line {last}: {why}. Most often a quotation mark is never closed, or should be doubled."
+        )
+
+
+class _Lines:
+    """Which line of a CSV each record begins at, given that quoted values may hold line breaks."""
+
+    def __init__(self, header_lines: int) -> None:
+        self._header_lines = header_lines
+        self._records = 0  # sound ones so far
+        self._judged = 0  # bad ones so far
+        self._broken: list[np.ndarray] = [np.zeros((0, 2), dtype=np.int64)]  # record, line breaks in it
+        self.last = header_lines
+
+    def of(self, rows: pa.RecordBatch, skipped: list[Any], *, everything: bool = False) -> Batch:
+        ordinals = np.arange(self._records, self._records + rows.num_rows)
+        numbers = np.array([bad.number for bad in skipped], dtype=np.int64)
+        sound_before = numbers - self._header_lines - 1 - np.arange(len(numbers))
+        records = ordinals + np.searchsorted(sound_before, ordinals, side="right") + self._header_lines + 1
+        self._records += rows.num_rows
+        until = len(skipped) if everything else int((sound_before < self._records).sum())
+        bad, self._judged = skipped[self._judged : until], until
+        breaks = _line_breaks(rows)
+        self._broken += [
+            np.stack([records[breaks > 0], breaks[breaks > 0]], axis=1),
+            np.array([(b.number, n) for b in bad if (n := b.text.count("\n"))], dtype=np.int64).reshape(-1, 2),
+        ]
+        broken = np.concatenate(self._broken)
+        self._broken = [broken[np.argsort(broken[:, 0])]]
+        lines = self._lines(records)
+        self.last = max([self.last, *lines[-1:].tolist()])
+        return Batch(rows, lines, [self._bad_row(row) for row in bad])
+
+    def _bad_row(self, row: Any) -> BadRow:
+        over = f" over {row.text.count(chr(10)) + 1} lines" if "\n" in row.text else ""
+        counts = f"{row.actual_columns} columns, not {row.expected_columns}{over}"
+        return BadRow(int(self._lines(np.array([row.number]))[0]), "ragged_row", counts, row.text)
+
+    def _lines(self, records: np.ndarray) -> np.ndarray:
+        at, breaks = self._broken[0].T
+        return records + np.concatenate([[0], np.cumsum(breaks)])[np.searchsorted(at, records)]
+
+
+def _line_breaks(rows: pa.RecordBatch) -> np.ndarray:
+    """How many each row holds; looked for in the columns' bytes first, where there are hardly ever any."""
+    counts = np.zeros(rows.num_rows, dtype=np.int64)
+    for column in rows.columns:
+        data = column.buffers()[2]
+        if data is not None and (np.frombuffer(data, np.uint8) == ord("\n")).any():
+            counts += np.asarray(pc.fill_null(pc.count_substring(column, "\n"), 0))
+    return counts
 
 
 class JsonLinesSource(_TextSource):
@@ -290,9 +352,12 @@ def _head(path: Path) -> bytes:
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    with _stream(path) as stream:
-        while block := stream.read(BLOCK):
-            yield block
+    try:
+        with _stream(path) as stream:
+            while block := stream.read(BLOCK):
+                yield block
+    except OSError as error:
+        raise PermanentFailure(f"{path} cannot be read to its end: {error}") from error
 
 
 def _whole_lines(path: Path) -> Iterator[bytes]:

@@ -58,13 +58,12 @@ def parse_times(values: pa.Array, rules: TimeRules, zone: str | None, row_zones:
     result = np.full(len(values), MISSING, dtype=np.int64)
     with_zone, without_zone = _matches(values, WITH_ZONE), _matches(values, WITHOUT_ZONE)
     result[with_zone] = _pandas(values, with_zone, "ISO8601")
-    if rules.format is None:
-        result[without_zone] = _pandas(values, without_zone, "ISO8601")
-    else:
+    if rules.format is not None:
         without_zone = np.asarray(pc.is_valid(values)) & ~with_zone
-        result[without_zone] = _pandas(values, without_zone, rules.format)
-    naive = np.where(without_zone, result, MISSING)
-    result[without_zone] = _localise(naive, values, zone, row_zones)[without_zone]
+    result[without_zone] = _pandas(values, without_zone, rules.format or "ISO8601")
+    if "%z" not in (rules.format or ""):
+        naive = np.where(without_zone, result, MISSING)
+        result[without_zone] = _localise(naive, values, zone, row_zones)[without_zone]
     numbers = _matches(values, NUMBER) & (result == MISSING)
     result[numbers] = _epoch(values, numbers, rules.unit)
     return result

@@ -1,0 +1,221 @@
+"""One answer by itself: taken as meant, or refused for the reason that is true."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits, item_columns
+from irt_assets.responses.importing.mapping import bind_attempts, load_mapping
+from irt_assets.responses.importing.readers import Batch
+
+FIRST, NOW = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 11, 20, 12, tzinfo=UTC)
+SOUND = {"user_id": "ann", "item_id": "q1", "completed_at": "2026-07-01T12:00:00Z", "correct": "1"}
+
+
+def micros(time: datetime) -> int:
+    return round(time.timestamp()) * 1_000_000
+
+
+LIMITS = Limits(micros(FIRST), micros(NOW))
+
+
+def clean(
+    rows: list[dict], mapping: str | Path = "own", limits: Limits = LIMITS, items: tuple[str, ...] = ()
+) -> Cleaned:
+    columns = {name: [row.get(name) for row in rows] for name in {key: None for row in rows for key in row}}
+    batch = Batch(pa.record_batch({k: pa.array(v) for k, v in columns.items()}), np.arange(2, 2 + len(rows)))
+    binding = bind_attempts(load_mapping(mapping), "log.csv", batch.rows.schema.names)
+    return Cleaner(binding, limits, "f00d", items).clean(batch)
+
+
+def refusal(**changes: object) -> str | None:
+    """Why the sound answer with these changes is refused; beside it lies one that never is."""
+    cleaned = clean([SOUND | changes, SOUND])
+    assert cleaned.read == 2
+    assert cleaned.answers.num_rows + len(cleaned.refused.reasons) == 2
+    return cleaned.refused.reasons[0] if cleaned.refused.reasons else None
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({}, None),
+        ({"user_id": ""}, "missing_user"),
+        ({"user_id": "  "}, "missing_user"),
+        ({"item_id": ""}, "missing_item"),
+        ({"correct": "2"}, "bad_score"),
+        ({"correct": "0.5"}, "bad_score"),
+        ({"correct": "NaN"}, "bad_score"),
+        ({"correct": "yes"}, "bad_score"),
+        ({"correct": "-1"}, "bad_score"),
+        ({"correct": ""}, None),
+        ({"completed_at": ""}, "bad_time"),
+        ({"completed_at": "1/7/2026"}, "bad_time"),
+        ({"completed_at": "2026-11-20T12:00:00Z"}, None),
+        ({"completed_at": "2026-11-20T12:00:00.000001Z"}, "time_in_future"),
+        ({"completed_at": "2026-06-01T00:00:00Z"}, None),
+        ({"completed_at": "2026-05-31T23:59:59.999999Z"}, "time_before_first_month"),
+        ({"started_at": "2026-07-01T12:00:00Z"}, None),
+        ({"started_at": "2026-07-01T12:00:01Z"}, "completed_before_started"),
+        ({"started_at": "some day"}, "bad_time"),
+        ({"response_time_ms": "0"}, None),
+        ({"response_time_ms": "1e3"}, None),
+        ({"response_time_ms": "-1"}, "bad_response_time"),
+        ({"response_time_ms": "long"}, "bad_response_time"),
+        ({"response_time_ms": "inf"}, "bad_response_time"),
+        ({"response_time_ms": "1e30"}, "bad_response_time"),
+        ({"position": "0"}, "bad_position"),
+        ({"hints_used": "-1"}, "bad_hints"),
+        ({"mode": "sandbox"}, None),
+        ({"mode": "test"}, "bad_mode"),
+        ({"user_id": "é" * 1250}, None),
+        ({"user_id": "é" * 1251}, "id_too_long"),
+        ({"attempt_id": "x" * 2501}, "id_too_long"),
+        ({"response": "A\0B"}, "bad_character"),
+    ],
+)
+def test_an_answer_is_refused_for_the_reason_that_is_true(changes: dict, reason: str | None) -> None:
+    assert refusal(**changes) == reason
+
+
+def test_the_first_reason_is_the_one_told_and_its_value_and_row_come_along() -> None:
+    bad = SOUND | {"user_id": None, "correct": "7"}
+    refused = clean([SOUND, bad, SOUND | {"correct": "7"}]).refused
+    assert (refused.places.tolist(), refused.reasons, refused.values) == (
+        [1, 2],
+        ["missing_user", "bad_score"],
+        ["", "7"],
+    )
+
+
+@pytest.mark.parametrize(("text", "value"), [("1", True), ("0", False), ("1.0", True), ("FALSE", False), ("t", True)])
+def test_scores_as_programs_write_them(text: str, value: bool) -> None:
+    assert clean([SOUND | {"correct": text}]).answers["correct"].to_pylist() == [value]
+
+
+def test_scores_of_other_types_are_read_too() -> None:
+    for values in ([True, False, None], [1, 0, None], [1.0, 0.0, None]):
+        cleaned = clean([SOUND | {"correct": value} for value in values])
+        assert cleaned.answers["correct"].to_pylist() == [True, False, None]
+    assert clean([SOUND | {"correct": float("nan")}]).refused.reasons == ["bad_score"]
+
+
+def test_ids_are_text_with_whatever_they_hold() -> None:
+    ids = ['o\'brien "x"', "😀" * 500, "007", "a,b\nc", "NULL", "\\."]
+    assert clean([SOUND | {"user_id": id_} for id_ in ids]).answers["user_id"].to_pylist() == ids
+
+
+def test_numbers_as_ids_have_no_decimal_point() -> None:
+    cleaned = clean([SOUND | {"user_id": 12345.0, "item_id": 7}])
+    assert cleaned.answers.select(["user_id", "item_id"]).to_pylist() == [{"user_id": "12345", "item_id": "7"}]
+
+
+def test_an_empty_line_is_no_answer() -> None:
+    cleaned = clean([SOUND, dict.fromkeys(SOUND, ""), SOUND])
+    assert (cleaned.read, cleaned.answers["line"].to_pylist()) == (2, [2, 4])
+
+
+def test_a_log_without_times_keeps_its_order_and_gets_ids_from_file_and_line() -> None:
+    start = micros(datetime(2026, 10, 1, tzinfo=UTC))
+    rows = [{"user_id": "ann", "item_id": "q1", "correct": "1"} for _ in range(3)]
+    answers = clean(rows, limits=Limits(LIMITS.first, LIMITS.now, start=start)).answers
+    assert answers["attempt_id"].to_pylist() == ["f00d-2", "f00d-3", "f00d-4"]
+    assert answers["completed_at"].cast(pa.int64()).to_pylist() == [start + 2, start + 3, start + 4]
+
+
+def test_the_rules_of_a_mapping_file_are_applied(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_text(
+        """
+        columns: {user_id: who, item_id: [unit, question], completed_at: when, correct: verdict, response_time_ms: took}
+        values: {correct: {right: true, wrong: false, skipped: null}}
+        constants: {mode: sandbox}
+        null_values: ["-"]
+        units: {response_time_ms: s}
+        time: {zone: Asia/Seoul}
+        skip_rows_where: {kind: [intro, ""]}
+        """
+    )
+    row = {"who": "ann", "unit": "u1", "question": "q1", "when": "2026-07-01 21:00:00", "verdict": "right"}
+    rows = [
+        row | {"kind": "task", "took": "13.5"},
+        row | {"kind": "task", "took": "-", "verdict": "wrong"},
+        row | {"kind": "task", "took": "1", "verdict": "skipped"},
+        row | {"kind": "intro", "took": "1"},
+        row | {"kind": "", "took": "1"},
+        row | {"kind": "task", "took": "1", "question": "-"},
+        row | {"kind": "task", "took": "1", "verdict": "Right"},
+    ]
+    cleaned = clean(rows, path)
+    assert cleaned.refused.reasons == ["skipped_by_mapping", "skipped_by_mapping", "missing_item", "bad_score"]
+    answers = cleaned.answers.to_pylist()
+    assert [answer["correct"] for answer in answers] == [True, False, None]
+    assert [answer["response_time_ms"] for answer in answers] == [13_500, None, 1_000]
+    assert {(answer["item_id"], answer["mode"], answer["completed_at"]) for answer in answers} == {
+        ("u1/q1", "sandbox", datetime(2026, 7, 1, 12, tzinfo=UTC))
+    }
+
+
+def matrix(**columns: list[str]) -> Batch:
+    rows = pa.record_batch({name: pa.array(values) for name, values in columns.items()})
+    return Batch(rows, np.arange(2, 2 + rows.num_rows))
+
+
+def test_a_matrix_is_read_row_by_row_and_its_empty_cells_are_no_answers() -> None:
+    batch = matrix(person=["ann", "bob", ""], i1=["1", "0", "1"], i2=["", "2", "0"], i3=["NA", "1", "x"])
+    binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
+    cleaned = Cleaner(binding, Limits(LIMITS.first, LIMITS.now, start=micros(FIRST)), "f00d", ["i1", "i2", "i3"]).clean(
+        batch
+    )
+    assert cleaned.read == 7
+    answers = cleaned.answers.to_pylist()
+    assert [(a["user_id"], a["item_id"], a["correct"]) for a in answers] == [
+        ("ann", "i1", True),
+        ("bob", "i1", False),
+        ("bob", "i3", True),
+    ]
+    times = [answer["completed_at"] for answer in answers]
+    assert times == sorted(set(times))
+    assert len({answer["attempt_id"] for answer in answers}) == 3
+    refused = zip(cleaned.refused.places.tolist(), cleaned.refused.reasons, cleaned.refused.values, strict=True)
+    assert list(refused) == [
+        (1, "bad_score", "2"),
+        (2, "missing_user", ""),
+        (2, "missing_user", ""),
+        (2, "missing_user", ""),
+    ]
+
+
+def test_as_many_answers_as_rows_are_not_taken_for_the_rows() -> None:
+    """A shortcut on equal lengths once gave every answer the user of another row."""
+    batch = matrix(person=["ann", "bob"], i1=["1", ""], i2=["1", ""])
+    binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
+    limits = Limits(LIMITS.first, LIMITS.now, start=micros(FIRST))
+    assert Cleaner(binding, limits, "f00d", ["i1", "i2"]).clean(batch).answers["user_id"].to_pylist() == ["ann", "ann"]
+
+
+def test_what_holds_no_scores_is_no_item() -> None:
+    batch = matrix(
+        person=["a", "b", "c", "d"],
+        gender=["m", "f", "f", "m"],
+        choice=["1", "1", "1", "4"],
+        ordinal=["1", "2", "3", "4"],
+        i1=["0", "NA", "1", "2"],
+        all_right=["1", "1", "1", "1"],
+        never_shown=["", "NA", "", ""],
+    )
+    binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
+    assert item_columns(binding, batch) == (["i1", "all_right", "never_shown"], ["gender", "choice", "ordinal"])
+
+
+def test_a_mapping_file_names_the_items_of_a_matrix(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_text("columns: {user_id: id}\nwide: {items: ['q_*', extra]}")
+    batch = matrix(id=["a"], q_1=["1"], q_2=["5"], extra=["0"], other=["1"])
+    binding = bind_attempts(load_mapping(path), "m.csv", batch.rows.schema.names)
+    assert item_columns(binding, batch) == (["q_1", "q_2", "extra"], [])

@@ -1,0 +1,194 @@
+"""Whatever a file is packed in, its rows come out with their lines."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.responses.importing import readers
+from irt_assets.responses.importing.readers import BadRow, open_source
+from resources.failures import PermanentFailure
+
+
+def rows(path: Path) -> list[tuple[int, dict]]:
+    """Each row with its line."""
+    found = []
+    for batch in open_source(path).batches():
+        found += zip(batch.lines.tolist(), batch.rows.to_pylist(), strict=True)
+    return found
+
+
+def bad(path: Path) -> list[BadRow]:
+    return [row for batch in open_source(path).batches() for row in batch.bad]
+
+
+def write(path: Path, content: str | bytes) -> Path:
+    path.write_bytes(content.encode() if isinstance(content, str) else content)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"u,q\nann,1\nbob,2\n", "CSV"),
+        (b"u,q\r\nann,1\r\nbob,2\r\n", "CSV"),
+        (b"\xef\xbb\xbfu,q\nann,1\nbob,2", "CSV"),
+        (b"u\tq\nann\t1\nbob\t2\n", "TSV"),
+        (b"u;q\nann;1\nbob;2\n", "CSV with semicolons"),
+        (gzip.compress(b"u,q\nann,1\nbob,2\n"), "CSV"),
+        (b'{"u": "ann", "q": "1"}\n{"u": "bob", "q": "2"}\n', "JSON lines"),
+        (gzip.compress(b'{"u": "ann", "q": 1}\n{"u": "bob", "q": 2}'), "JSON lines"),
+    ],
+)
+def test_the_kind_of_a_file_is_told_from_its_content(tmp_path: Path, content: bytes, kind: str) -> None:
+    path = write(tmp_path / "log.whatever", content)
+    assert open_source(path).kind == kind
+    first = 1 if kind == "JSON lines" else 2
+    assert rows(path) == [(first, {"u": "ann", "q": "1"}), (first + 1, {"u": "bob", "q": "2"})]
+
+
+def test_a_gzip_has_the_hash_of_what_it_holds(tmp_path: Path) -> None:
+    content = b"u,q\nann,1\n"
+    plain, packed = write(tmp_path / "a", content), write(tmp_path / "b", gzip.compress(content))
+    assert open_source(plain).sha256 == open_source(packed).sha256
+
+
+def test_bytes_that_are_no_utf_8_are_latin_1(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv", "u,q\nJosé,1\n".encode("latin-1"))
+    assert open_source(path).encoding == "latin-1"
+    assert rows(path) == [(2, {"u": "José", "q": "1"})]
+    assert open_source(write(tmp_path / "utf8.csv", "u,q\nJosé,1\n")).encoding == "utf-8"
+
+
+def test_the_first_odd_byte_may_come_late(tmp_path: Path) -> None:
+    """An encoding told from the first block alone would fail in the middle of the file."""
+    path = write(tmp_path / "log.csv", b"u,q\n" + b"ann,1\n" * (readers.HEAD // 3) + "José,1\n".encode("latin-1"))
+    assert open_source(path).encoding == "latin-1"
+    assert rows(path)[-1][1] == {"u": "José", "q": "1"}
+
+
+def test_names_that_repeat_in_a_header_are_told_apart(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.tsv", "KC (Default)\tu\tKC (Default)\nadd\tann\tsubtract\n")
+    assert rows(path) == [(2, {"KC (Default)": "add", "u": "ann", "KC (Default) (2)": "subtract"})]
+
+
+def test_a_ragged_row_is_named_and_the_lines_after_it_are_right(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv", "u,q\nann,1\nbob\ncid,3\n\ndan,4,5\neve,5\n")
+    assert [line for line, row in rows(path) if row["u"]] == [2, 4, 7]
+    assert bad(path) == [
+        BadRow(3, "ragged_row", "1 columns, not 2", "bob"),
+        BadRow(6, "ragged_row", "3 columns, not 2", "dan,4,5"),
+    ]
+
+
+def test_lines_are_right_in_every_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "BLOCK", 64)
+    ragged = {7, 8, 50, 199}
+    content = "u,q\n" + "".join(f"user{n}\n" if n in ragged else f"user{n},{n}\n" for n in range(2, 201))
+    path = write(tmp_path / "log.csv", content)
+    found = rows(path)
+    assert len(list(open_source(path).batches())) > 5
+    assert [line for line, row in found] == [int(row["q"]) for line, row in found]
+    assert [row.line for row in bad(path)] == sorted(ragged)
+
+
+def test_a_last_row_that_is_ragged_is_not_lost(tmp_path: Path) -> None:
+    assert [row.line for row in bad(write(tmp_path / "log.csv", "u,q\nann,1\nbob"))] == [3]
+    assert [row.line for row in bad(write(tmp_path / "only.csv", "u,q\nbob\n"))] == [2]
+
+
+@pytest.mark.parametrize("content", ["u,q\n", "u,q", "u,q\r\n"])
+def test_a_header_alone_is_a_file_without_rows(tmp_path: Path, content: str) -> None:
+    assert rows(write(tmp_path / "log.csv", content)) == []
+
+
+def test_quotes_hold_delimiters_quotes_and_line_breaks(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.csv", 'u,q\n"a,""b""\nc",1\n')
+    assert rows(path) == [(2, {"u": 'a,"b"\nc', "q": "1"})]
+
+
+def test_json_lines_of_mixed_types_and_missing_keys_are_read(tmp_path: Path) -> None:
+    lines = ['{"u": "ann", "q": 1}', '{"u": 7, "q": "2", "more": [1]}', "", "{broken", '{"u": "2026-07-01", "q": null}']
+    path = write(tmp_path / "log.jsonl", "\n".join(lines))
+    assert [(line, row["u"], row["q"]) for line, row in rows(path)] == [
+        (1, "ann", "1"),
+        (2, "7", "2"),
+        (5, "2026-07-01", None),
+    ]
+    assert [(row.line, row.reason) for row in bad(path)] == [(4, "bad_json")]
+
+
+def test_json_text_that_looks_like_a_time_stays_text(tmp_path: Path) -> None:
+    """Type inference would make "2026-07-01" a timestamp and write it back as another text."""
+    path = write(tmp_path / "log.jsonl", '{"u": "2026-07-01", "q": 1}\n{"u": "2026-07-02", "q": 2}\n')
+    assert [row["u"] for _, row in rows(path)] == ["2026-07-01", "2026-07-02"]
+
+
+def test_json_lines_keep_their_lines_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "BLOCK", 100)
+    content = "".join(json.dumps({"u": f"u{n}", "n": n if n % 7 else str(n)}) + "\n" for n in range(1, 101))
+    found = rows(write(tmp_path / "log.jsonl", content))
+    assert [line for line, _ in found] == [int(row["n"]) for _, row in found] == list(range(1, 101))
+
+
+def test_parquet_counts_rows_from_one(tmp_path: Path) -> None:
+    pq.write_table(pa.table({"u": ["ann", "bob"], "q": [1, 2]}), tmp_path / "log.parquet")
+    assert rows(tmp_path / "log.parquet") == [(1, {"u": "ann", "q": 1}), (2, {"u": "bob", "q": 2})]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "is empty"),
+        (b"  \n ", "is empty"),
+        (b'[{"u": 1}]', "one object per line"),
+        ("u,q\n".encode("utf-16"), "UTF-16"),
+        (b"PAR1 but no more", "broken Parquet"),
+        (b"\x1f\x8b broken gzip", "cannot be read"),
+    ],
+)
+def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(PermanentFailure, match=said):
+        open_source(write(tmp_path / "log", content))
+
+
+def test_a_gzip_that_was_cut_off_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> None:
+    packed = gzip.compress(b"u,q\n" + b"ann,1\n" * 100_000)
+    path = write(tmp_path / "log.csv.gz", packed[: len(packed) // 2])
+    with pytest.raises(PermanentFailure, match=r"log\.csv\.gz"):
+        rows(path)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match=r"nowhere\.csv"):
+        open_source(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize("opened", ['"bob,2', 'bob,"2'])
+@pytest.mark.parametrize("after", [3, 2_000_000])
+def test_a_quotation_mark_that_never_closes_is_an_error(tmp_path: Path, opened: str, after: int) -> None:
+    """The parser takes all that follows for one value: two million answers were one ragged row."""
+    path = write(tmp_path / "log.csv", f"u,q\nann,1\n{opened}\n" + "cid,3\n" * after)
+    with pytest.raises(PermanentFailure, match="never closed"):
+        rows(path)
+
+
+def test_a_quotation_mark_inside_a_value_is_a_character(tmp_path: Path) -> None:
+    assert rows(write(tmp_path / "log.tsv", 'u\tq\nann\t5"\n')) == [(2, {"u": "ann", "q": '5"'})]
+
+
+def test_line_breaks_in_values_count_as_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(readers, "BLOCK", 64)
+    records = ['"a\nb\nc",1', "d,2", '"e\nf"', "g,3"] * 20
+    path = write(tmp_path / "log.csv", "u,q\n" + "\n".join(records) + "\n")
+    assert len(list(open_source(path).batches())) > 3
+    starts = [2 + 7 * n + offset for n in range(20) for offset in (0, 3, 6)]
+    assert [line for line, _ in rows(path)] == starts
+    assert [(row.line, row.value) for row in bad(path)] == [
+        (6 + 7 * n, "1 columns, not 2 over 2 lines") for n in range(20)
+    ]

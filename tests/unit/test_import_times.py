@@ -1,0 +1,123 @@
+"""Times as people write them become the right instant, or none."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irt_assets.responses.importing.mapping import TimeRules
+from irt_assets.responses.importing.times import MISSING, ZoneNeeded, parse_times, zone_named
+
+NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
+
+
+def instants(texts: list[str | None], zone: str | None = None, rows: list[str | None] | None = None, **rules: str):
+    row_zones = None if rows is None else pa.array(rows, pa.string())
+    micros = parse_times(pa.array(texts, pa.string()), TimeRules(**rules), zone, row_zones)
+    return [None if m == MISSING else datetime.fromtimestamp(m / 1e6, UTC) for m in micros.tolist()]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-07-01T12:00:00Z",
+        "2026-07-01 12:00Z",
+        "2026-07-01 12:00:00.000000+00",
+        "2026-07-01T14:00:00+02:00",
+        "2026-07-01 14:00:00 +0200",
+        "2026-07-01T12:00:00.000000000Z",
+        "1782907200",
+        "1782907200.0",
+        "1.7829072e9",
+        "1782907200000",
+    ],
+)
+def test_the_usual_spellings_of_an_instant_are_one_instant(text: str) -> None:
+    """Each alone, and each in a column with rubbish, which takes another path."""
+    assert instants([text]) == [NOON]
+    assert instants([text, "rubbish", None]) == [NOON, None, None]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-02-30 12:00:00Z",
+        "2026-07-01 25:00:00Z",
+        "2026-07-01",  # a day's answers would all be at one instant
+        "01/07/2026 12:00",
+        "20260701120000",
+        "0",
+        "-5",
+        "12345",
+        "NaN",
+        "Infinity",
+        "yesterday",
+        "",
+    ],
+)
+def test_what_is_no_instant_is_none(text: str) -> None:
+    assert instants([text, "2026-07-01T12:00:00Z"], zone="UTC") == [None, NOON]
+
+
+def test_a_time_without_a_zone_needs_one() -> None:
+    for texts in (["2026-07-01 14:00:00"], ["2026-07-01T12:00:00Z", "2026-07-01 14:00:00"]):
+        with pytest.raises(ZoneNeeded, match="2026-07-01 14:00:00"):
+            instants(texts)
+        assert instants(texts, zone="Europe/Berlin")[-1] == NOON
+
+
+def test_rubbish_needs_no_zone() -> None:
+    assert instants(["rubbish", "2026-07-01T12:00:00Z"]) == [None, NOON]
+
+
+def test_a_rows_own_zone_goes_before_the_callers() -> None:
+    texts = ["2026-07-01 08:00:00", "2026-07-01 12:00:00", "2026-07-01 14:00:00", "2026-07-01 14:00:00"]
+    rows = ["US/Eastern", "UTC", None, "Nowhere/Land"]
+    assert instants(texts, zone="Europe/Berlin", rows=rows) == [NOON, NOON, NOON, None]
+
+
+def test_an_hour_that_the_clocks_repeat_is_the_first_and_one_they_skip_is_the_end_of_the_gap() -> None:
+    repeated, skipped = "2026-10-25 02:30:00", "2026-03-29 02:30:00"
+    assert instants([repeated], zone="Europe/Berlin") == [datetime(2026, 10, 25, 0, 30, tzinfo=UTC)]
+    assert instants([skipped], zone="Europe/Berlin") == [datetime(2026, 3, 29, 1, 0, tzinfo=UTC)]
+
+
+def test_a_unit_in_the_mapping_excludes_the_other() -> None:
+    assert instants(["1782907200"], unit="ms") == [None]
+    assert instants(["1782907200000"], unit="s") == [None]
+
+
+def test_a_format_of_the_mapping_is_read_beside_iso_times_with_a_zone() -> None:
+    texts = ["07/01/2026 14:00", "2026-07-01T12:00:00Z", "13/01/2026 14:00"]
+    assert instants(texts, zone="Europe/Berlin", format="%m/%d/%Y %H:%M") == [NOON, NOON, None]
+    assert instants(["01.07.2026 14:00 +0200"], format="%d.%m.%Y %H:%M %z") == [NOON]
+
+
+def test_typed_timestamps_keep_their_instant() -> None:
+    aware = pa.array([NOON], pa.timestamp("ns", "Asia/Seoul"))
+    naive = pa.array([datetime(2026, 7, 1, 14, tzinfo=UTC)], pa.timestamp("ms"))
+    micros = round(NOON.timestamp() * 1e6)
+    assert parse_times(aware, TimeRules(), None, None).tolist() == [micros]
+    assert parse_times(naive, TimeRules(), "Europe/Berlin", None).tolist() == [micros]
+    with pytest.raises(ZoneNeeded):
+        parse_times(naive, TimeRules(), None, None)
+
+
+@given(
+    st.datetimes(*(datetime.fromisoformat(day) for day in ("1975-01-01", "2200-01-01"))),
+    st.sampled_from(["UTC", "Asia/Seoul", "US/Eastern"]),
+)
+def test_what_python_writes_is_read_back(local: datetime, zone: str) -> None:
+    aware = local.replace(tzinfo=ZoneInfo(zone))
+    micros = parse_times(pa.array([aware.isoformat()]), TimeRules(), None, None)
+    assert micros.tolist() == [(aware - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)]
+
+
+@pytest.mark.parametrize("name", ["Mars/Olympus", "", "../etc/passwd", "/etc/localtime", "\0"])
+def test_an_unknown_zone_is_none(name: str) -> None:
+    assert zone_named(name) is None
