@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, LiteralString
 
 import dagster as dg
 import psycopg
@@ -22,7 +23,7 @@ from irt_assets.calibration.origin import anchor_hash
 from irt_assets.calibration.publication import Step, steps
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.snapshot import current_snapshot, rules_of
+from irt_assets.responses.snapshot import Snapshot, current_snapshot, rules_of
 from irt_assets.responses.window import data_hash
 from resources.database import Database
 
@@ -107,17 +108,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
         found = []
         for month in months:
             snapshot = current_snapshot(connection, month)
-            changed: dict[str, str] = {}
-            if snapshot is not None:
-                if data_hash(connection, *month_bounds(month), scales) != snapshot.data_hash:
-                    changed = dict.fromkeys(scales, "its answers have changed since")
-                rules = rules_of(scales)
-                for scale_id, scale in scales.items():
-                    if snapshot.rules.get(scale_id, {}) != rules[scale_id]:
-                        changed.setdefault(scale_id, "the scale's settings have changed since")
-                    fit = _fit_anchor_hash(connection, month, scale)
-                    if fit is not None and fit != anchors[scale_id]:
-                        changed.setdefault(scale_id, "the anchor set has changed since")
+            changed = _changes(connection, month, snapshot, scales, all_steps, anchors) if snapshot else {}
             gates = {gate.name: gate_status(instance, gate, month) for gate in SET_GATES} if snapshot else {}
             for scale_id in scales:
                 found.append(
@@ -180,10 +171,49 @@ def _backfill_months(backfill: PartitionBackfill) -> set[str]:
     return months
 
 
-def _fit_anchor_hash(connection: psycopg.Connection, month: str, scale: Scale) -> str | None:
-    row = connection.execute(
-        """SELECT anchor_hash FROM mirt_fit_meta WHERE scale_id = %s AND kind = 'monthly' AND window_start = %s
-           AND engine = %s AND superseded_at IS NULL""",
-        (scale.scale_id, month_bounds(month)[0], scale.engine),
-    ).fetchone()
-    return row[0] if row else None
+def _changes(
+    connection: psycopg.Connection,
+    month: str,
+    snapshot: Snapshot,
+    scales: dict[str, Scale],
+    all_steps: dict[str, dict[str, Step]],
+    anchors: dict[str, str | None],
+) -> dict[str, str]:
+    """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
+    if data_hash(connection, *month_bounds(month), scales) != snapshot.data_hash:
+        return dict.fromkeys(scales, "its answers have changed since")
+    rules = rules_of(scales)
+    changed = {}
+    for scale_id, scale in scales.items():
+        staged = _row(
+            connection,
+            """SELECT fit_id, snapshot_hash, spec->'eligibility' FROM fit_staging
+               WHERE month = %s AND scale_id = %s AND engine = %s
+               ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
+            (month, scale_id, scale.engine),
+        )
+        linked = _row(
+            connection,
+            """SELECT fit_id, anchor_hash FROM mirt_fit_meta
+               WHERE window_start = %s AND scale_id = %s AND engine = %s AND kind = 'monthly'
+                 AND superseded_at IS NULL""",
+            (month_bounds(month)[0], scale_id, scale.engine),
+        )
+        step = all_steps[scale_id].get(month)
+        if snapshot.rules.get(scale_id, {}) != rules[scale_id]:
+            changed[scale_id] = "the scale's settings have changed since"
+        elif staged is not None and staged[1] != snapshot.snapshot_hash:
+            changed[scale_id] = "its answers were judged again and not fitted since"
+        elif staged is not None and staged[2] != rules[scale_id]:
+            changed[scale_id] = "the scale's settings have changed since it was fitted"
+        elif staged is not None and linked is not None and linked[0] != staged[0]:
+            changed[scale_id] = "it was fitted again and not linked since"
+        elif linked is not None and linked[1] != anchors[scale_id]:
+            changed[scale_id] = "the anchor set has changed since"
+        elif linked is not None and step is not None and step.fit_id != linked[0]:
+            changed[scale_id] = "it was linked again and not taken to the ledger since"
+    return changed
+
+
+def _row(connection: psycopg.Connection, query: LiteralString, values: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    return connection.execute(query, values).fetchone()

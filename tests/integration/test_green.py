@@ -1,0 +1,307 @@
+"""Whether a month is green: the pure judgement, and the states that the real job leaves in a Dagster instance."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemotePartitionSetOrigin,
+    RemoteRepositoryOrigin,
+)
+
+from irt_assets.calibration.green import (
+    MONTHLY_JOB,
+    GateStatus,
+    MonthState,
+    State,
+    judge,
+    month_states,
+    unsettled_months,
+)
+from irt_assets.calibration.month import fit_month, link_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.publication import Step
+from irt_assets.definitions import build_defs
+from irt_assets.engines.em import EmEngine
+from irt_assets.responses.scales import change_rules
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from tests.integration import rooms
+
+MONTH, LATER = rooms.MONTHS
+PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
+
+
+# -- the judgement -----------------------------------------------------------------------------------
+
+
+def step(state: Any) -> Step:
+    return Step(MONTH, rooms.SCALE, "fit", state, 1, 0, 0, {}, f"it is {state}", None)
+
+
+@pytest.mark.parametrize(
+    ("gates", "its_step", "changed", "running", "has_snapshot", "expected", "why"),
+    [
+        ({"g": PASSED}, step("done"), None, False, True, State.GREEN, "it is done"),
+        ({"g": PASSED}, step("done"), None, True, True, State.RUNNING, "queued or under way"),
+        ({}, None, None, False, False, State.MISSING, "irt calibrate --month 2026-06"),
+        ({}, None, None, True, False, State.RUNNING, "queued"),
+        ({"g": PASSED, "h": FAILED}, step("done"), None, False, True, State.RED, "h: broken"),
+        ({"g": PASSED, "h": UNKNOWN}, step("done"), None, False, True, State.RED, "not evaluated: h"),
+        ({"g": FAILED}, step("done"), "new answers", False, True, State.RED, "g: broken"),
+        ({"g": PASSED}, step("done"), "new answers", False, True, State.STALE, "new answers"),
+        ({"g": PASSED}, None, None, False, True, State.RED, "publication step has not run"),
+        ({"g": PASSED}, step("pending"), None, False, True, State.PENDING, "it is pending"),
+        ({"g": PASSED}, step("held"), None, False, True, State.RED, "it is held"),
+    ],
+)
+def test_the_state_of_a_month_follows_from_its_evidence(
+    gates: dict[str, GateStatus],
+    its_step: Step | None,
+    changed: str | None,
+    running: bool,
+    has_snapshot: bool,
+    expected: State,
+    why: str,
+) -> None:
+    found = judge(MONTH, rooms.SCALE, gates, its_step, changed, running, has_snapshot)
+    assert found.state is expected
+    assert why in found.why
+
+
+# -- the real job ------------------------------------------------------------------------------------
+
+
+class Graph:
+    """The real graph over a database and a Dagster instance that live as long as the module's tests."""
+
+    def __init__(self, settings: Any, instance: dg.DagsterInstance) -> None:
+        self.settings, self.instance, self.database = settings, instance, Database(settings)
+        self.store = rooms.folder_store(settings)
+        self.defs = build_defs(settings, resources={"database": self.database, "store": self.store})
+        self.job = self.defs.resolve_job_def(MONTHLY_JOB)
+
+    def run(self, month: str) -> dg.ExecuteInProcessResult:
+        return self.job.execute_in_process(
+            partition_key=month,
+            instance=self.instance,
+            raise_on_error=False,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+
+    def state(self, month: str) -> MonthState:
+        (found,) = month_states(self.database, self.instance, [month])
+        return found
+
+    def planned_run(self, month: str) -> dg.DagsterRun:
+        """A run of the monthly job that is created, its checks planned, and not started."""
+        return self.instance.create_run_for_job(
+            self.job, tags={"dagster/partition": month}, status=dg.DagsterRunStatus.STARTED
+        )
+
+
+@pytest.fixture(scope="module")
+def graph(postgres: EmbeddedPostgres, small_truth: object, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Graph]:
+    home = tmp_path_factory.mktemp("green")
+    with (
+        rooms.copied(postgres.start(), "template_rooms", "rooms_green", home) as settings,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        initialise(Database(settings), rooms.SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
+        graph = Graph(settings, instance)
+        assert graph.state(MONTH).state is State.MISSING
+        assert graph.run(MONTH).success
+        yield graph
+
+
+def test_a_month_whose_run_ended_well_is_green(graph: Graph) -> None:
+    found = graph.state(MONTH)
+    assert found.state is State.GREEN, found.why
+    assert "first published" in found.why
+
+
+def test_a_month_without_a_run_is_missing(graph: Graph) -> None:
+    assert graph.state(LATER).state is State.MISSING
+
+
+def test_an_answer_that_came_late_makes_its_month_stale(graph: Graph) -> None:
+    late = rooms.attempt("someone", "A01", datetime(2026, 6, 15, tzinfo=UTC))
+    rooms.add_attempts(graph.database, [late])
+    found = graph.state(MONTH)
+    rooms.run_sql(graph.database, "DELETE FROM response_log WHERE attempt_id = %s", (late["attempt_id"],))
+    assert found.state is State.STALE
+    assert "answers have changed" in found.why
+    assert graph.state(MONTH).state is State.GREEN
+
+
+def test_a_changed_rule_makes_a_month_stale(graph: Graph) -> None:
+    change_rules(graph.database, rooms.SCALE, {"max_b_se": 0.9})
+    found = graph.state(MONTH)
+    change_rules(graph.database, rooms.SCALE, {"max_b_se": 1.0})
+    assert found.state is State.STALE
+    assert "settings have changed" in found.why
+    assert graph.state(MONTH).state is State.GREEN
+
+
+def test_a_step_that_ran_alone_makes_a_month_stale_until_the_next_ones_ran(graph: Graph) -> None:
+    """Any step can be materialised alone in the UI: the month's numbers are then of two different times."""
+    change_rules(graph.database, rooms.SCALE, {"hinted": "exclude"})
+    take_snapshot(graph.database, graph.store, MONTH, None)
+    found = [graph.state(MONTH)]
+    fit_month(graph.database, graph.store, MONTH, EmEngine(1), None)
+    found.append(graph.state(MONTH))
+    link_month(graph.database, MONTH, None)
+    found.append(graph.state(MONTH))
+    assert [state.state for state in found] == [State.STALE] * 3
+    assert [state.why.partition(":")[0] for state in found] == [
+        "its answers were judged again and not fitted since",
+        "it was fitted again and not linked since",
+        "it was linked again and not taken to the ledger since",
+    ]
+    change_rules(graph.database, rooms.SCALE, {"hinted": "wrong"})
+    assert graph.run(MONTH).success
+    assert graph.state(MONTH).state is State.GREEN
+
+
+def test_a_new_snapshot_does_not_hide_that_the_fit_was_made_by_other_rules(graph: Graph) -> None:
+    """The rule of the anchors changes nothing in the snapshot, which is then the same file with the new rules."""
+    change_rules(graph.database, rooms.SCALE, {"warn_anchor_share": 0.9})
+    take_snapshot(graph.database, graph.store, MONTH, None)
+    found = graph.state(MONTH)
+    change_rules(graph.database, rooms.SCALE, {"warn_anchor_share": 0.85})
+    take_snapshot(graph.database, graph.store, MONTH, None)
+    assert found.state is State.STALE
+    assert "settings have changed since it was fitted" in found.why
+    assert graph.state(MONTH).state is State.GREEN
+
+
+def test_a_run_under_way_is_running_and_a_killed_one_red(graph: Graph) -> None:
+    run = graph.planned_run(MONTH)
+    assert graph.state(MONTH).state is State.RUNNING
+    graph.instance.report_run_failed(run)
+    found = graph.state(MONTH)
+    assert found.state is State.RED
+    assert "not evaluated" in found.why
+    assert graph.run(MONTH).success
+    assert graph.state(MONTH).state is State.GREEN
+
+
+def test_a_failed_gate_is_red_and_ends_the_run_before_publication(graph: Graph) -> None:
+    change_rules(graph.database, rooms.SCALE, {"anchor_q_alpha": 1.0})  # no anchors agree so well
+    result = graph.run(LATER)
+    found = graph.state(LATER)
+    change_rules(graph.database, rooms.SCALE, {"anchor_q_alpha": 0.01})
+    assert not result.success
+    assert found.state is State.RED
+    assert found.why.startswith("anchors_agree: ")
+    assert "published_item_parameters" not in {e.step_key for e in result.all_events if e.is_step_start}
+    assert rooms.rows(graph.database, "SELECT 1 FROM item_parameter_publication WHERE month = %s", (LATER,)) == []
+
+
+# -- what is under way -------------------------------------------------------------------------------
+
+REPOSITORY = RemoteRepositoryOrigin(
+    code_location_origin=RegisteredCodeLocationOrigin("irt"), repository_name="__repository__"
+)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield instance
+
+
+def put_run(instance: dg.DagsterInstance, **run: Any) -> str:
+    origin = RemoteJobOrigin(repository_origin=REPOSITORY, job_name=MONTHLY_JOB)
+    stored = instance.run_storage.add_run(dg.DagsterRun(**{"job_name": MONTHLY_JOB, "remote_job_origin": origin} | run))
+    return stored.run_id
+
+
+def of_month(month: str, **tags: str) -> dict[str, str]:
+    return {"dagster/partition": month} | tags
+
+
+@pytest.mark.parametrize("status", ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
+def test_a_month_is_unsettled_while_a_run_of_it_is(instance: dg.DagsterInstance, status: str) -> None:
+    run_id = put_run(instance, tags=of_month(MONTH), status=dg.DagsterRunStatus[status])
+    assert unsettled_months(instance) == {MONTH}
+    assert unsettled_months(instance, besides_run=run_id) == set()
+
+
+@pytest.mark.parametrize("status", ["SUCCESS", "FAILURE", "CANCELED"])
+def test_a_month_is_settled_when_its_runs_are_over(instance: dg.DagsterInstance, status: str) -> None:
+    put_run(instance, tags=of_month(MONTH), status=dg.DagsterRunStatus[status])
+    assert unsettled_months(instance) == set()
+
+
+def test_runs_of_assets_that_publish_nothing_hold_nobody_up(instance: dg.DagsterInstance) -> None:
+    queued = dg.DagsterRunStatus.QUEUED
+    put_run(instance, tags=of_month(MONTH), status=queued, asset_selection={dg.AssetKey("abilities")})
+    put_run(instance, tags=of_month("2026-06-03"), status=queued, job_name="daily")
+    assert unsettled_months(instance) == set()
+    put_run(instance, tags=of_month(LATER), status=queued, asset_selection={dg.AssetKey("item_calibration")})
+    assert unsettled_months(instance) == {LATER}
+
+
+def job_backfill(months: list[str], job: str = MONTHLY_JOB) -> PartitionBackfill:
+    return PartitionBackfill(
+        backfill_id="backfill",
+        status=BulkActionStatus.REQUESTED,
+        from_failure=False,
+        tags={},
+        backfill_timestamp=time.time(),
+        partition_set_origin=RemotePartitionSetOrigin(
+            repository_origin=REPOSITORY, partition_set_name=f"{job}_partition_set"
+        ),
+        partition_names=months,
+    )
+
+
+def asset_backfill(graph: Graph, months: list[str], assets: list[str]) -> PartitionBackfill:
+    return PartitionBackfill.from_asset_partitions(
+        asset_graph=graph.defs.resolve_asset_graph(),
+        backfill_id="backfill",
+        tags={},
+        backfill_timestamp=time.time(),
+        asset_selection=[dg.AssetKey(name) for name in assets],
+        partition_names=months,
+        dynamic_partitions_store=graph.instance,
+        all_partitions=False,
+        title=None,
+        description=None,
+        run_config=None,
+    )
+
+
+def test_months_still_to_come_in_a_job_backfill_are_unsettled(instance: dg.DagsterInstance) -> None:
+    instance.add_backfill(job_backfill([MONTH, LATER, "2026-08"]))
+    assert unsettled_months(instance) == {MONTH, LATER, "2026-08"}
+    put_run(instance, tags=of_month(MONTH, **{"dagster/backfill": "backfill"}), status=dg.DagsterRunStatus.SUCCESS)
+    assert unsettled_months(instance) == {LATER, "2026-08"}
+
+
+def test_months_still_to_come_in_a_backfill_of_assets_are_unsettled(graph: Graph, instance: dg.DagsterInstance) -> None:
+    instance.add_backfill(asset_backfill(graph, [MONTH, LATER], ["scored_responses", "item_calibration"]))
+    put_run(instance, tags=of_month(LATER, **{"dagster/backfill": "backfill"}), status=dg.DagsterRunStatus.FAILURE)
+    assert unsettled_months(instance) == {MONTH}
+
+
+def test_a_backfill_that_publishes_nothing_holds_nobody_up(graph: Graph, instance: dg.DagsterInstance) -> None:
+    instance.add_backfill(asset_backfill(graph, [MONTH], ["abilities"]))
+    assert unsettled_months(instance) == set()
+
+
+def test_a_backfill_that_is_over_holds_nobody_up(instance: dg.DagsterInstance) -> None:
+    backfill = job_backfill([MONTH])
+    instance.add_backfill(backfill)
+    instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELED))
+    assert unsettled_months(instance) == set()
