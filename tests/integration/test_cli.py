@@ -1,0 +1,177 @@
+"""The `irt` command as it is typed: what it prints, where, and the exit code."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irt_assets import cli
+from irt_assets.psychometrics.scenario import Scenario
+from irt_assets.psychometrics.simulate import simulate
+from irt_assets.responses import simulated
+from resources.settings import Settings, get_settings
+
+
+@dataclass(frozen=True)
+class Typed:
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+Irt = Callable[..., Typed]
+
+
+@pytest.fixture
+def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Settings], Irt]:
+    """`irt(settings)` gives a command line in whose environment these settings are set."""
+
+    def of(settings: Settings) -> Irt:
+        monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
+        monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
+        if settings.database_url is not None:
+            monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
+
+        def typed(*words: str | Path) -> Typed:
+            get_settings.cache_clear()
+            monkeypatch.setattr("sys.argv", ["irt", *map(str, words)])
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            printed = capsys.readouterr()
+            return Typed(int(ended.value.code or 0), printed.out, printed.err)
+
+        return typed
+
+    return of
+
+
+def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
+    settings: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+) -> None:
+    log, truth = simulate(
+        Scenario(
+            months=("2026-06",),
+            now=datetime(2026, 7, 20, tzinfo=UTC),
+            seed=3,
+            learners_per_month=300,
+            items_per_block=12,
+        )
+    )
+    files = simulated.write(log, truth, tmp_path / "files")
+    typed = irt(settings.model_copy(update={"irt_first_month": "2026-06"}))
+
+    assert typed("db", "upgrade").code == 0
+    questions = typed("import", "questions", files.questions, "--json")
+    assert (questions.code, questions.json["accepted"]) == (0, 36)
+    assert typed("import", "learners", files.learners).code == 0
+    first = typed("import", "attempts", files.attempts, "--json")
+    assert first.json["accepted"] == int(log.arrived.sum()), first.err
+    again = typed("import", "attempts", files.attempts, "--json")
+    assert again.json["accepted"] == 0
+    assert again.json["duplicates"] == first.json["accepted"]
+
+    without_origin = typed("calibrate", "--month", "2026-06", "--set", "min_responses=120")
+    assert without_origin.code == 2
+    assert "irt scale init" in without_origin.err
+    done = typed("scale", "init", "--set", "min_responses=120", "--set", "min_anchor_responses=80")
+    assert (done.code, "anchors frozen" in done.out) == (0, True)
+    assert typed("scale", "init").code == 2
+
+    calibrated = typed("calibrate", "--month", "2026-06")
+    assert calibrated.code == 0, calibrated.out + calibrated.err
+    assert "2026-06 default: green" in calibrated.out
+    item = next(
+        i for j, i in enumerate(truth.bank.item_ids) if not truth.bank.anchor[j] and i not in faulty(truth.as_dict())
+    )
+    published = typed("lineage", item, "--json")
+    assert published.json[0]["rule"] == "first"
+    assert published.json[0]["month"] == "2026-06"
+    assert published.json[0]["run_id"]
+    assert published.json[0]["data_hash"]
+
+
+def faulty(truth: dict[str, list[dict[str, list[str]]]]) -> set[str]:
+    return {item for fault in truth["faults"] for item in fault["item_ids"]}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("calibrate", "--month", "2026-13"), "2026-13 is not a month that is over"),
+        (("calibrate", "--month", "2099-01"), "2099-01 is not a month that is over"),
+        (("calibrate", "--month", "2026-06", "--set", "min_respons=3"), "no such rule: min_respons"),
+        (("calibrate", "--month", "2026-06", "--set", "min_responses"), "NAME=VALUE"),
+        (("backfill", "--from", "2026-07", "--to", "2026-06"), "lies after"),
+        (("lineage", "no such item"), "the bank has no item 'no such item'"),
+        (("scale", "init", "--scale", "other", "--origin", "June"), "FROM:TO"),
+        (("import", "attempts", "nowhere.csv"), "nowhere.csv"),
+    ],
+)
+def test_a_wrong_request_is_told_what_is_wrong_and_ends_with_code_2(
+    words: tuple[str, ...], said: str, world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    answer = irt(world)(*words)
+    assert answer.code == 2
+    assert said in answer.err
+    assert "Traceback" not in answer.err
+
+
+def test_a_database_without_schema_is_told_from_one_that_does_not_answer(
+    settings: Settings, world: Settings, irt: Callable[[Settings], Irt], tmp_path: Path
+) -> None:
+    assert world.database_url is not None
+    url = world.database_url.get_secret_value()
+    empty = world.model_copy(update={"database_url": type(world.database_url)(url.rpartition("/")[0] + "/postgres")})
+    assert "irt db upgrade" in irt(empty)("lineage", "A01").err
+    nobody = world.model_copy(update={"database_url": type(world.database_url)("postgresql://127.0.0.1:1/nothing")})
+    assert "does not answer" in irt(nobody)("lineage", "A01").err
+
+
+def test_a_misspelt_setting_is_named(
+    world: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = irt(world)
+    monkeypatch.setenv("IRT_FIRST_MONTH", "June")
+    answer = typed("status")
+    assert answer.code == 2
+    assert "IRT_FIRST_MONTH" in answer.err
+
+
+def test_the_url_in_use_is_printed_alone(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+    assert world.database_url is not None
+    assert irt(world)("db", "url").out.strip() == world.database_url.get_secret_value()
+
+
+def test_status_is_not_satisfied_with_a_month_that_is_missing(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+    answer = irt(world)("status", "--json")
+    assert answer.code == 1
+    assert {(row["month"], row["state"]) for row in answer.json} >= {("2026-06", "missing")}
+
+
+def test_the_doctor_ends_with_code_0_only_where_nothing_is_in_error(
+    world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    answer = irt(world)("doctor", "--json")
+    assert answer.code == int(any(f["state"] == "error" for f in answer.json))
+    assert world.database_url is not None
+    assert world.database_url.get_secret_value() not in answer.out
+
+
+def test_a_month_that_runs_elsewhere_is_refused(
+    world: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.runs.unsettled_months", lambda _: {"2026-06"})
+    answer = irt(world)("calibrate", "--month", "2026-06")
+    assert answer.code == 2
+    assert "queued or under way" in answer.err

@@ -1,0 +1,102 @@
+"""`irt demo` as a newcomer runs it: a process of its own, an empty home, the embedded server."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+
+
+def run_demo(home: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("IRT_", "DATABASE_URL"))}
+    return subprocess.run(
+        [sys.executable, "-m", "irt_assets.cli", "demo", "--no-serve", *map(str, words)],
+        env=environment | {"IRT_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+
+
+@pytest.fixture(scope="module")
+def demonstrated(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    home = tmp_path_factory.mktemp("demo")
+    return home, run_demo(home)
+
+
+def server(home: Path) -> EmbeddedPostgres:
+    return EmbeddedPostgres(home / "postgres")
+
+
+def test_the_demo_ends_well_only_because_every_month_is_as_planted(
+    demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    _, done = demonstrated
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert sum("green" in line and "as expected" in line for line in lines) == 3
+    assert sum("red" in line and "as expected" in line for line in lines if line.startswith("state of")) == 1
+    for fault in ("wrong_key", "all_correct", "anchors moved", "sound items"):
+        assert any(line.startswith(fault) and "as expected" in line for line in lines), done.stdout
+    for fault in ("drift", "leak", "dif"):
+        assert any(line.startswith(fault) and "not tested yet" in line for line in lines), done.stdout
+    assert "NOT as expected" not in done.stdout
+
+
+def test_the_demo_leaves_no_server_behind(demonstrated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    home, _ = demonstrated
+    assert server(home).status().state == "stopped"
+
+
+def test_the_month_planted_bad_has_published_nothing(
+    demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    home, _ = demonstrated
+    postgres = server(home)
+    try:
+        with psycopg.connect(postgres.start()) as connection:
+            months = connection.execute(
+                "SELECT month, count(*) FROM item_parameter_publication WHERE rule = 'first' GROUP BY 1 ORDER BY 1"
+            ).fetchall()
+            held = connection.execute("SELECT month FROM publication_step WHERE state = 'done' ORDER BY 1").fetchall()
+    finally:
+        postgres.stop()
+    assert len(months) == 1, "the first month publishes every sound item, later ones only propose"
+    assert len(held) == 3
+
+
+def test_the_demo_refuses_to_mix_its_answers_into_other_data(world: Settings) -> None:
+    assert world.database_url is not None
+    with Database(world).connect() as connection:
+        connection.execute("INSERT INTO question (item_id) VALUES ('somebody else''s')")
+    environment = os.environ | {"DATABASE_URL": world.database_url.get_secret_value(), "IRT_HOME": str(world.irt_home)}
+    done = subprocess.run(
+        [sys.executable, "-m", "irt_assets.cli", "demo", "--no-serve"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=200,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "holds other data" in done.stderr
+
+
+def test_a_real_log_becomes_its_own_origin(shared: Path, tmp_path: Path) -> None:
+    """The cloze log has 146 first answers an item and two groups of learners who share no item."""
+    done = run_demo(tmp_path, "--data", shared / "data" / "lkt_statistics_cloze.csv.gz")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "58,316 answers imported" in done.stdout
+    assert "irt calibrate --month MONTH --set min_responses=125" in done.stdout
+    assert "default-1" in done.stdout
+    assert "default-2" in done.stdout
+    assert "478 learners measured" in done.stdout
