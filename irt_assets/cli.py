@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any
+from zoneinfo import ZoneInfo
 
 import psycopg
 import typer
@@ -313,7 +314,8 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
     """Where an item's published numbers come from."""
     from irt_assets.calibration.lineage import lineage as trace
 
-    with Database(get_settings()).connect() as connection:
+    settings = get_settings()
+    with Database(settings).connect() as connection:
         rows = trace(connection, item)
     if as_json:
         _print_json(rows)
@@ -322,7 +324,7 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
         out.print(
             f"[bold]{escape(item)}[/bold] on scale {row['scale_id']}" + (" – in force" if row["in_force"] else "")
         )
-        _print_table(("", ""), [(k, escape(str(v))) for k, v in row.items() if v is not None and k != "item_id"])
+        _print_table(("", ""), [(k, _shown(v, settings)) for k, v in row.items() if v is not None and k != "item_id"])
 
 
 @app.command()
@@ -471,6 +473,13 @@ def _print_import(report: dict[str, Any], as_json: bool) -> None:
         out.print(f"  {n:,} × {reason}")
     if report["reject_file"]:
         out.print(f"  the rejected rows, with line and reason: {report['reject_file']}")
+
+
+def _shown(value: Any, settings: Settings) -> str:
+    """For people: times in the bank's time zone."""
+    if isinstance(value, datetime):
+        return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
+    return escape(str(value))
 
 
 def _colour(state: str) -> str:
