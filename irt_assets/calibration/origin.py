@@ -87,6 +87,8 @@ def initialise(
     origin already, or where nothing can serve as one.
     """
     rules = Rules.from_settings(thresholds or {})
+    if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
+        raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
     with database.connect() as connection:
         advisory_lock(connection, "scale", scale_id)
         row = connection.execute(
@@ -140,7 +142,8 @@ def initialise(
     return Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out)
 
 
-Anchors = dict[str, tuple[float, float, float, float, float, float]]
+AnchorValues = tuple[float, float, float, float, float, float]
+Anchors = dict[str, AnchorValues]
 Topics = dict[str, str | None]
 
 
@@ -158,19 +161,18 @@ def _bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchor
         if not irt or irt.get("a") is None or irt.get("b") is None:
             left_out[item] = "tagged anchor, but its meta.irt has no a and b"
             continue
-        metric = float(irt.get("D") or 1.0)
-        a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
-        if a <= 0:
-            left_out[item] = f"a = {a:g} is not positive"
+        try:
+            values, is_assumed = _at_our_metric(irt)
+        except (TypeError, ValueError) as error:
+            left_out[item] = f"its meta.irt is no set of numbers ({error})"
             continue
+        if problem := _anchor_problem(*values):
+            left_out[item] = problem
+            continue
+        usable[item] = values
         topics[item] = topic
-        if irt.get("a_se") is None or irt.get("b_se") is None:
+        if is_assumed:
             assumed.add(item)
-            a_se, b_se, cov_ab = (float(x[0]) for x in assumed_errors(*(np.array([x]) for x in (a, b, c))))
-        else:
-            a_se, b_se = float(irt["a_se"]) * metric, float(irt["b_se"])
-            cov_ab = float(irt.get("cov_ab") or 0.0) * metric
-        usable[item] = (a, b, c, a_se, b_se, cov_ab)
     if not usable:
         raise PermanentFailure(
             f"scale {scale_id} has no anchor with parameters ({len(rows)} items are tagged). Either tag items with "
@@ -178,6 +180,35 @@ def _bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchor
             "or declare a window its origin: `irt scale init --origin 2026-07`"
         )
     return usable, topics, assumed, left_out
+
+
+def _at_our_metric(irt: dict[str, Any]) -> tuple[AnchorValues, bool]:
+    """(a, b, c, a_se, b_se, cov_ab) with D = 1, and whether the errors had to be assumed."""
+    metric = float(irt.get("D") or 1.0)
+    a, b, c = float(irt["a"]) * metric, float(irt["b"]), float(irt.get("c") or 0.0)
+    if irt.get("a_se") is not None and irt.get("b_se") is not None:
+        cov_ab = float(irt.get("cov_ab") or 0.0) * metric
+        return (a, b, c, float(irt["a_se"]) * metric, float(irt["b_se"]), cov_ab), False
+    if not (a > 0 and 0 <= c < 1):
+        return (a, b, c, 0.0, 0.0, 0.0), True
+    with np.errstate(invalid="ignore"):  # far from everyone P(1 − P) is 0: no information, not finite
+        a_se, b_se, cov_ab = (float(x[0]) for x in assumed_errors(a, b, c))
+    return (a, b, c, a_se, b_se, cov_ab), True
+
+
+def _anchor_problem(a: float, b: float, c: float, a_se: float, b_se: float, cov_ab: float) -> str | None:
+    """Why nothing can be linked to an anchor with these values; every month would fail on it."""
+    if not a > 0:
+        return f"a = {a:g} is not positive"
+    if not 0 <= c < 1:
+        return f"c = {c:g} is outside [0, 1)"
+    if not np.isfinite([a, b, a_se, b_se, cov_ab]).all():
+        return f"a = {a:g} and b = {b:g} carry no information on learners θ ~ N(0, 1), so it has no finite errors"
+    if a_se < 0 or b_se <= 0:
+        return f"its standard errors a_se = {a_se:g}, b_se = {b_se:g} are not positive"
+    if cov_ab and abs(cov_ab) >= a_se * b_se:
+        return f"cov_ab = {cov_ab:g} is no covariance of a_se = {a_se:g} and b_se = {b_se:g}"
+    return None
 
 
 def _window_anchors(
@@ -194,6 +225,13 @@ def _window_anchors(
     scale = replace(scales[scale_id], rules=rules)
     judged = judged_window(connection, *window, {scale_id: scale})
     responses, _ = scored_responses_of(judged.table, scale_id)
+    if responses.n_responses == 0:
+        counts = judged.judgements[scale_id].counts
+        said = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
+        raise PermanentFailure(
+            f"the window {window[0]:%Y-%m-%d} to {window[1]:%Y-%m-%d} has no scored response on scale {scale_id} "
+            f"({said}), so it cannot be its origin: name another window, or a smaller minimum (--set min_responses=…)"
+        )
     calibration = engine.calibrate(responses, model=model, data_hash=judged.data_hash)
     c = calibration.convergence
     if not c.converged:

@@ -1,0 +1,213 @@
+"""The origin of a scale: what is frozen and published, once, and what cannot serve as one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration.origin import anchor_hash, initialise, read_anchors
+from irt_assets.calibration.publication import in_force
+from irt_assets.engines.em import EmEngine
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.linking import assumed_errors
+from irt_assets.responses.scales import read_scales
+from resources.database import Database
+from resources.failures import PermanentFailure
+from tests.integration.rooms import (
+    SCALE,
+    add_attempts,
+    add_items,
+    answer_matrix,
+    model_scores,
+    rows,
+    run_sql,
+)
+
+FIRST = "2026-01"
+GOOD = {"a": 1.2, "b": 0.5, "c": 0.0, "a_se": 0.1, "b_se": 0.08, "cov_ab": -0.001, "n": 1000, "D": 1.0}
+
+
+def frozen(database: Database) -> dict[str, dict[str, Any]]:
+    """The anchors in use, by item."""
+    with database.connect() as connection:
+        anchors = read_anchors(connection, SCALE, 1)
+        assert anchors is not None
+    names = ("a", "b", "c", "a_se", "b_se", "cov_ab", "errors_assumed")
+    return {item: {name: getattr(anchors, name)[k].item() for name in names} for k, item in enumerate(anchors.item_ids)}
+
+
+def test_the_banks_values_are_frozen_and_published_from_the_first_month_on(database: Database) -> None:
+    add_items(database, {"a1": GOOD, "a2": GOOD | {"b": -1.0}, "plain": None})
+    origin = initialise(database, SCALE, first_month=FIRST, mu=0.2, sigma=1.1, thresholds={"min_responses": 50})
+    assert (origin.anchors, origin.published, origin.errors_assumed, origin.left_out) == (2, 2, 0, {})
+    assert frozen(database)["a2"] == {k: GOOD[k] for k in ("a", "c", "a_se", "b_se", "cov_ab")} | {
+        "b": -1.0,
+        "errors_assumed": False,
+    }
+    published = rows(
+        database,
+        "SELECT item_id, a, b, effective_from, rule, month, fit_id, anchor_hash FROM item_parameter_publication",
+    )
+    with database.connect() as connection:
+        digest = anchor_hash(connection, SCALE, 1)
+        scale = read_scales(connection)[SCALE]
+    start = month_bounds(FIRST)[0]
+    assert published == [
+        ("a1", 1.2, 0.5, start, "origin", None, None, digest),
+        ("a2", 1.2, -1.0, start, "origin", None, None, digest),
+    ]
+    assert (scale.mu, scale.sigma, scale.rules.min_responses, scale.initialised) == (0.2, 1.1, 50, True)
+
+
+def test_values_with_another_metric_are_converted_at_the_door(database: Database) -> None:
+    """P = 1/(1 + exp(−D·a(θ − b))): D·a is our a, its error and covariance grow as much, b stays."""
+    add_items(database, {"a1": GOOD | {"D": 1.7}})
+    initialise(database, SCALE, first_month=FIRST)
+    assert frozen(database)["a1"] == {
+        "a": pytest.approx(1.2 * 1.7),
+        "b": 0.5,
+        "c": 0.0,
+        "a_se": pytest.approx(0.1 * 1.7),
+        "b_se": 0.08,
+        "cov_ab": pytest.approx(-0.001 * 1.7),
+        "errors_assumed": False,
+    }
+
+
+def test_errors_that_the_bank_does_not_give_are_assumed_and_counted(database: Database) -> None:
+    add_items(database, {"a1": {"a": 1.0, "b": 0.3, "D": 1.7}, "a2": GOOD})
+    origin = initialise(database, SCALE, first_month=FIRST)
+    assert origin.errors_assumed == 1
+    found = frozen(database)
+    assert (found["a1"]["errors_assumed"], found["a2"]["errors_assumed"]) == (True, False)
+    a_se, b_se, cov_ab = assumed_errors(1.7, 0.3, 0.0)
+    assert [found["a1"][name] for name in ("a_se", "b_se", "cov_ab")] == [a_se[0], b_se[0], cov_ab[0]]
+
+
+UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
+    "no values": ({}, "no a and b"),
+    "no b": ({"a": 1.0}, "no a and b"),
+    "negative": (GOOD | {"a": -0.4}, "a = -0.4 is not positive"),
+    "flat": (GOOD | {"a": 0}, "a = 0 is not positive"),
+    "text": (GOOD | {"a": "steep"}, "steep"),
+    "a list": (GOOD | {"b": [1]}, "no set of numbers"),
+    "sure to be guessed": (GOOD | {"c": 1.0}, "c = 1 is outside"),
+    "guessed less than never": (GOOD | {"c": -0.2}, "c = -0.2 is outside"),
+    "without error": (GOOD | {"b_se": 0.0}, "b_se = 0 are not positive"),
+    "with a negative error": (GOOD | {"a_se": -0.1}, "a_se = -0.1"),
+    "with too much covariance": (GOOD | {"cov_ab": 0.5}, "cov_ab = 0.5 is no covariance"),
+    "out of everyone's reach": ({"a": 3.0, "b": 400.0}, "no information"),
+}
+
+
+def test_anchors_that_no_month_could_be_linked_to_are_left_out_by_name(database: Database) -> None:
+    """Frozen, one of them made every later month of every scale fail."""
+    add_items(database, {"good": GOOD} | {name: irt for name, (irt, _) in UNUSABLE.items()})
+    origin = initialise(database, SCALE, first_month=FIRST)
+    assert set(frozen(database)) == {"good"}
+    assert set(origin.left_out) == set(UNUSABLE)
+    for name, (_, why) in UNUSABLE.items():
+        assert why in origin.left_out[name]
+
+
+def test_an_origin_is_declared_once(database: Database) -> None:
+    add_items(database, {"a1": GOOD})
+    initialise(database, SCALE, first_month=FIRST)
+    before = frozen(database)
+    run_sql(database, "UPDATE question SET meta = jsonb_set(meta, '{irt,b}', '2.0')")
+    with pytest.raises(PermanentFailure, match=r"was initialised on .* an origin is declared once"):
+        initialise(database, SCALE, first_month=FIRST)
+    assert frozen(database) == before
+    assert rows(database, "SELECT count(*) FROM item_parameter_publication") == [(1,)]
+
+
+def test_a_bank_without_anchors_is_told_both_ways_out(database: Database) -> None:
+    add_items(database, {"plain": None})
+    with pytest.raises(PermanentFailure, match=r"(?s)question.meta.*irt import questions.*irt scale init --origin"):
+        initialise(database, SCALE, first_month=FIRST)
+    assert rows(database, "SELECT * FROM calibration_scale") == []
+
+
+@pytest.mark.parametrize("sigma", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_population_without_spread_is_refused(database: Database, sigma: float) -> None:
+    add_items(database, {"a1": GOOD})
+    with pytest.raises(PermanentFailure, match="SD above 0"):
+        initialise(database, SCALE, first_month=FIRST, sigma=sigma)
+
+
+def test_an_unknown_rule_is_refused(database: Database) -> None:
+    add_items(database, {"a1": GOOD})
+    with pytest.raises(PsychometricsError, match="no such rule: min_answers"):
+        initialise(database, SCALE, first_month=FIRST, thresholds={"min_answers": 5})
+
+
+def test_anchors_of_another_scale_are_not_touched(database: Database) -> None:
+    add_items(database, {"a1": GOOD})
+    add_items(database, {"o1": GOOD}, "other")
+    initialise(database, SCALE, first_month=FIRST)
+    assert set(frozen(database)) == {"a1"}
+    with database.connect() as connection:
+        assert in_force(connection, "other", month_bounds("2026-12")[0]).items == {}
+
+
+# -- a window as origin ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def answered(database: Database) -> Database:
+    """400 learners on 12 items in January; nobody fails item all, hardly anyone saw item few."""
+    rng = np.random.default_rng(5)
+    a, b = rng.uniform(0.8, 1.6, 12), np.linspace(-1.5, 1.5, 12)
+    scores = np.column_stack([model_scores(rng.normal(size=400), a, b, rng), np.ones(400), np.full(400, np.nan)])
+    scores[:30, 13] = 1.0
+    items = [f"i{j:02d}" for j in range(12)] + ["all", "few"]
+    add_items(database, dict.fromkeys(items))
+    add_attempts(database, answer_matrix(FIRST, scores, items))
+    return database
+
+
+def from_window(database: Database, month: str = FIRST) -> Any:
+    return initialise(
+        database,
+        SCALE,
+        first_month=FIRST,
+        thresholds={"min_responses": 200},
+        window=month_bounds(month),
+        engine=EmEngine(1),
+    )
+
+
+def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(answered: Database) -> None:
+    origin = from_window(answered)
+    assert origin.anchors == origin.published == 12
+    assert set(origin.left_out) == {"all", "few"}
+    assert "all_correct" in origin.left_out["all"]
+    assert origin.left_out["few"] == "30 responses are fewer than 200"
+    published = rows(
+        answered,
+        """SELECT p.item_id, p.rule, p.effective_from, p.a = (i.params->>'a')::float, p.b = (i.params->>'b')::float,
+                  m.kind, m.model_spec->'linking_constants'->>'method', p.anchor_hash = m.anchor_hash,
+                  p.data_hash = m.data_hash
+           FROM item_parameter_publication p JOIN mirt_fit_meta m USING (fit_id)
+           JOIN mirt_item_params i ON i.fit_id = p.fit_id AND i.item_id = p.item_id ORDER BY 1""",
+    )
+    start = month_bounds(FIRST)[0]
+    assert published == [(f"i{j:02d}", "origin", start, True, True, "origin", "origin", True, True) for j in range(12)]
+    assert not any(values["errors_assumed"] for values in frozen(answered).values())
+
+
+def test_a_window_without_answers_cannot_be_an_origin(answered: Database) -> None:
+    with pytest.raises(PermanentFailure, match=r"2026-02-01 to 2026-03-01 .*\(no attempts\).* another window"):
+        from_window(answered, "2026-02")
+    assert rows(answered, "SELECT * FROM calibration_scale") == []
+    assert rows(answered, "SELECT * FROM mirt_fit_meta") == []
+
+
+def test_a_scale_that_no_item_belongs_to_is_named(answered: Database) -> None:
+    with pytest.raises(PermanentFailure, match=r"no item belongs to scale nonsense; the bank has: default"):
+        initialise(
+            answered, "nonsense", first_month=FIRST, window=month_bounds(FIRST), engine=EmEngine(1), thresholds={}
+        )
