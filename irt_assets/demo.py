@@ -18,8 +18,7 @@ import numpy as np
 import psycopg
 from dagster import DagsterInstance
 
-from irt_assets.calibration.fits import latest_staged
-from irt_assets.calibration.gates import gather
+from irt_assets.calibration.gates import anchors_agree, gather
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.engines.em import EmEngine
@@ -47,6 +46,7 @@ FOREIGN_DATA = (
     "this database holds other data, and a demo will not mix its answers into it. Set IRT_HOME to an empty folder "
     "(and unset DATABASE_URL), then run the demo again"
 )
+SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
 NOT_TESTED_YET = {"drift", "leak", "dif"}
 
 
@@ -162,14 +162,15 @@ def _finding(
         return Finding(kind, planted, "not tested yet", None)
     scale = next(iter(read_scales(connection).values()))
     if kind == "anchors_moved":
-        staged = latest_staged(connection, active[0], scale.scale_id, scale.engine)
-        dropped = set(((staged.spec if staged else {}).get("linking_constants") or {}).get("anchors_dropped", ()))
+        constants = anchors_agree(gather(connection, store, active[0], scale)).details
+        named = set(constants.get("anchors_dropped", ())) | set(constants.get("suspects", ()))
+        right = len(named & set(items))
         state = next(s.state for s in states if s.month == active[0])
         return Finding(
             "anchors moved",
             planted,
-            f"{len(dropped & set(items))} of {len(items)} named, {len(dropped - set(items))} others; month is {state}",
-            state is State.RED,
+            f"{right} of {len(items)} named, {len(named) - right} others; month is {state}",
+            state is State.RED and right >= SHARE_NAMED * len(items),
         )
     wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
     found = []

@@ -129,14 +129,17 @@ def anchors_agree(evidence: Evidence) -> Verdict:
     dropped = constants["anchors_dropped"]
     named = ", ".join(sorted(dropped)[:10]) + (f" and {len(dropped) - 10} more" if len(dropped) > 10 else "")
     n_used = len(constants["anchors_used"])
+    diagnosis = f"; {constants['diagnosis']}" if constants.get("diagnosis") else ""
     if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
-        return Verdict(False, f"only {n_used} of {n_used + len(dropped)} anchors agree; dropped: {named}", constants)
+        why = f"only {n_used} of {n_used + len(dropped)} anchors agree; dropped: {named}{diagnosis}"
+        return Verdict(False, why, constants)
     alpha = evidence.scale.rules.anchor_q_alpha
     agree = constants["q_p"] >= alpha
     why = f"{n_used} anchors {'agree' if agree else 'disagree'}"
     why += f" (Q = {constants['q']:.1f} on {constants['q_df']} df, p = {constants['q_p']:.3g}, limit {alpha:g})"
     if dropped:
         why += f"; dropped: {named}"
+    why += diagnosis
     return Verdict(agree, why, constants)
 
 

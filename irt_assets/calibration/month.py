@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psycopg
@@ -18,6 +18,7 @@ from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.publication import Step, settle
 from irt_assets.engines import Calibrator
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.anchor_diagnosis import diagnose
 from irt_assets.psychometrics.errors import LinkingError, PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
 from irt_assets.psychometrics.models import Calibration
@@ -148,10 +149,12 @@ def _link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id
     try:
         linking = link(raw, anchors, rules=scale.rules, bank_topics=[topics.get(i) for i in raw.item_ids])
     except LinkingError as error:
-        partial = error.linking
+        partial = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
         fits.record_failed_linking(connection, staged, error, partial.as_constants() if partial else None)
         message = f"{month} cannot be placed on scale {scale.scale_id}: {error}"
         return LinkOutcome(scale.scale_id, raw, None, partial, anchors, message)
+    if not linking.agrees(scale.rules.anchor_q_alpha):
+        linking = _diagnosed(linking, raw, anchors, scale)
     linked = transform(raw, linking)
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
     assert digest is not None
@@ -172,6 +175,12 @@ def _link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id
         run_id=run_id,
     )
     return LinkOutcome(scale.scale_id, raw, linked, linking, anchors, None)
+
+
+def _diagnosed(linking: Linking, raw: Calibration, anchors: AnchorSet, scale: Scale) -> Linking:
+    """The linking with the names of the anchors that moved; its constants stay as they are."""
+    diagnosis = diagnose(raw, anchors, scale.rules)
+    return replace(linking, suspects=diagnosis.as_constants(), diagnosis=diagnosis.sentence)
 
 
 def _nothing_scored(scale: Scale, month: str, counts: dict[str, int]) -> str:

@@ -46,6 +46,16 @@ class Observed(NamedTuple):
     n: npt.NDArray[np.int64]
 
 
+class _Anchors(NamedTuple):
+    """K anchors of a scatter; arrays of shape (K,). `named`: whether it moved in the parameter that is drawn."""
+
+    sound: npt.NDArray[np.bool_]
+    moved: npt.NDArray[np.bool_]
+    dropped: npt.NDArray[np.bool_]
+    named: npt.NDArray[np.bool_]
+    names: Sequence[str]
+
+
 def as_markdown(png: bytes, alt: str) -> str:
     """The image inside Markdown, as Dagster's metadata shows it."""
     return f"![{alt.replace('[', '(').replace(']', ')')}](data:image/png;base64,{base64.b64encode(png).decode()})"
@@ -153,7 +163,8 @@ def linking_scatter(
 ) -> bytes:
     """The anchors' parameters in the anchor set against this fit's, after linking; on the line nothing changed.
 
-    `new` is the fit before linking. Dropped anchors are orange crosses, those off the line with their names.
+    `new` is the fit before linking. Dropped anchors are orange crosses, those off the line with their names; anchors
+    in use that moved against the others are orange diamonds, named beside the parameter that moved.
     """
     linked = transform(new, linking)
     place = {item: j for j, item in enumerate(linked.item_ids)}
@@ -162,24 +173,28 @@ def linking_scatter(
     k_rows, j_rows = (np.array([row[side] for row in rows], dtype=int) for side in (0, 1))
     used = np.array([anchors.item_ids[k] in linking.anchors_used for k in k_rows], dtype=bool)
     names = [anchors.item_ids[k] for k in k_rows]
+    moved = np.array([linking.suspects.get(name, {}).get("parameter", "") for name in names], dtype="U1")
 
     figure = _figure(5.0)
     axes = figure.subplots(1, 2)
     panels = (
-        (axes[0], anchors.b, anchors.b_se, linked.b, linked.b_se, "difficulty b (SD of θ)"),
-        (axes[1], anchors.a, anchors.a_se, linked.a, linked.a_se, "discrimination a (1/θ)"),
+        (axes[0], "b", anchors.b, anchors.b_se, linked.b, linked.b_se, "difficulty b (SD of θ)"),
+        (axes[1], "a", anchors.a, anchors.a_se, linked.a, linked.a_se, "discrimination a (1/θ)"),
     )
-    for ax, x, x_se, y, y_se, label in panels:
-        _scatter(ax, (x[k_rows], x_se[k_rows]), (y[j_rows], y_se[j_rows]), used, names)
+    for ax, name, x, x_se, y, y_se, label in panels:
+        kinds = _Anchors(used & (moved == ""), used & (moved != ""), ~used, moved == name, names)
+        _scatter(ax, (x[k_rows], x_se[k_rows]), (y[j_rows], y_se[j_rows]), kinds)
         ax.set_xlabel(f"{label} in the anchor set")
         ax.set_ylabel(f"{label} in this fit, linked")
     verdict = "agree" if linking.agrees(alpha) else "DISAGREE"
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen
+    n_moved = int(np.count_nonzero(used & (moved != "")))
     _title(
         figure,
         f"{len(linking.anchors_used)} of {len(anchors.item_ids)} anchors used"
         + (f", {dropped} dropped (orange crosses)" if dropped > 0 else "")
+        + (f", {n_moved} moved against the others (orange diamonds)" if n_moved else "")
         + (f", {unseen} without estimate" if unseen else "")
         + f"; they {verdict} (Q = {linking.q:.0f}, df {linking.q_df}, p {_p(linking.q_p)})\n"
         f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
@@ -249,16 +264,16 @@ def _scatter(
     ax: Axes,
     x: tuple[Floats, Floats],
     y: tuple[Floats, Floats],
-    used: npt.NDArray[np.bool_],
-    names: Sequence[str],
+    anchors: _Anchors,
 ) -> None:
     limits = _bulk(np.concatenate([x[0], y[0]]))
     ax.plot(limits, limits, color=GREY, linewidth=1, zorder=1)
-    styles: tuple[tuple[npt.NDArray[np.bool_], str, str], ...] = ((used, BLUE, "o"), (~used, ORANGE, "X"))
+    styles = ((anchors.sound, BLUE, "o"), (anchors.moved, ORANGE, "D"), (anchors.dropped, ORANGE, "X"))
     for chosen, colour, marker in styles:
         ax.errorbar(
             x[0][chosen], y[0][chosen], _Z95 * y[1][chosen], _Z95 * x[1][chosen], fmt=marker, color=colour,
-            markersize=5 if marker == "o" else 8, elinewidth=0.7, ecolor=colour, alpha=0.8, zorder=2 + (marker == "X"),
+            markersize={"o": 5, "D": 6, "X": 8}[marker], elinewidth=0.7, ecolor=colour, alpha=0.8,
+            zorder=2 + (marker != "o"),
         )  # fmt: skip
     ax.set_xlim(*limits)
     ax.set_ylim(*limits)
@@ -266,13 +281,14 @@ def _scatter(
     _tidy(ax)
     inside = (x[0] > limits[0]) & (x[0] < limits[1]) & (y[0] > limits[0]) & (y[0] < limits[1])
     apart = np.abs(y[0] - x[0]) > _Z95 * np.hypot(x[1], y[1])  # an anchor dropped for its b is no news among the a
-    _label_dropped(ax, x[0], y[0], np.flatnonzero(~used & inside & apart), names)
+    named = anchors.dropped & apart | anchors.moved & anchors.named
+    _label(ax, x[0], y[0], np.flatnonzero(named & inside), anchors.names)
     beyond = int(np.count_nonzero(~inside))
     if beyond:
         ax.text(0.5, 0.02, f"{beyond} beyond the axes", ha="center", va="bottom", fontsize=7.5, transform=ax.transAxes)
 
 
-def _label_dropped(ax: Axes, x: Floats, y: Floats, chosen: npt.NDArray[np.intp], names: Sequence[str]) -> None:
+def _label(ax: Axes, x: Floats, y: Floats, chosen: npt.NDArray[np.intp], names: Sequence[str]) -> None:
     """Names in the empty corners on both sides of the line, each tied to its point, none over another."""
     above = chosen[y[chosen] >= x[chosen]]
     below = chosen[y[chosen] < x[chosen]]

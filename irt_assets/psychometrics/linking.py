@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
 import numpy as np
@@ -105,6 +105,8 @@ class Linking:
         q, q_df, q_p: the test whether the kept anchors agree.
         share_kept: kept anchors among those with enough responses in the window.
         anchor_set: version of the anchor set.
+        suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
+            and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
     """
 
     slope: float
@@ -122,6 +124,8 @@ class Linking:
     share_kept: float
     warnings: tuple[str, ...]
     anchor_set: str
+    suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    diagnosis: str = ""
 
     def agrees(self, alpha: float) -> bool:
         """Whether Q leaves it open that one slope and one intercept explain all kept anchors."""
@@ -179,7 +183,7 @@ def link(
     if method not in get_args(Method):
         raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")
     rules = rules or Rules()
-    pairs, dropped, n_candidates = _match(new, anchors, rules)
+    pairs, dropped, n_candidates = match(new, anchors, rules)
     assumed = dict(zip(anchors.item_ids, anchors.errors_assumed.tolist(), strict=True))
     topic = dict(zip(anchors.item_ids, anchors.topics, strict=True))
     n_assumed = sum(assumed[item] for item in pairs.ids)
@@ -237,7 +241,7 @@ def link(
     )
 
 
-def _match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str], int]:
+def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str], int]:
     """The anchors usable on both sides, why the others are not, and how many had enough responses."""
     place = {item: j for j, item in enumerate(new.item_ids)}
     cov_ab = new.cov_ab

@@ -81,10 +81,22 @@ class Pairs:
     def tests_slopes(self) -> bool:
         return self.model in ("2pl", "3pl")
 
+    @property
+    def tested(self) -> Bools:
+        """Shape (2K,): which of D₁, D₂ of the first anchor, of the second, … say something about a single anchor."""
+        return np.tile([self.tests_slopes, True], self.size)
+
     def differences(self, slope: float, intercept: float) -> Floats:
         """Shape (K, 2): D₁ and D₂ of each anchor."""
         d1 = np.log(self.a_new) - np.log(slope) - np.log(self.a_old)
         return np.stack([d1, slope * self.b_new + intercept - self.b_old], axis=1)
+
+    def differences_by_constants(self, slope: float) -> Floats:
+        """Shape (2K, m): ∂D/∂(ln slope, intercept), without ln slope where the slope is fixed."""
+        by_constants = np.zeros((self.size, 2, 2))
+        by_constants[:, 0, 0] = -1.0
+        by_constants[:, 1, 0], by_constants[:, 1, 1] = slope * self.b_new, 1.0
+        return by_constants.reshape(-1, 2)[:, 0 if self.free_slope else 1 :]
 
     def covariance_of_differences(self, slope: float) -> Floats:
         """Shape (2K, 2K): covariance of D₁, D₂ of the first anchor, of the second, …, the constants given."""
@@ -260,13 +272,8 @@ def q_test(pairs: Pairs, slope: float, intercept: float) -> tuple[float, int]:
     counted as two witnesses. The minimum (a step of Gauss-Newton away) makes Q the same for every method: what no
     slope and intercept can explain. χ² where the anchors moved by error only.
     """
-    rows = np.ones((pairs.size, 2), dtype=bool)
-    rows[:, 0] = pairs.tests_slopes
-    use = rows.ravel()
-    by_constants = np.zeros((pairs.size, 2, 2))  # ∂D/∂(ln slope, intercept)
-    by_constants[:, 0, 0] = -1.0
-    by_constants[:, 1, 0], by_constants[:, 1, 1] = slope * pairs.b_new, 1.0
-    x = by_constants.reshape(-1, 2)[use][:, 0 if pairs.free_slope else 1 :]
+    use = pairs.tested
+    x = pairs.differences_by_constants(slope)[use]
     factor = np.linalg.cholesky(pairs.covariance_of_differences(slope)[np.ix_(use, use)])
     white_d = np.linalg.solve(factor, pairs.differences(slope, intercept).ravel()[use])
     white_x = np.linalg.solve(factor, x)
