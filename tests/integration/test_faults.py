@@ -15,7 +15,7 @@ from contextlib import contextmanager, suppress
 
 import psycopg
 import pytest
-from dagster import DagsterEventType, DagsterRunStatus
+from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
 from irt_assets.calibration.green import MONTHLY_JOB, State, month_states
 from irt_assets.stack import instance_environment
@@ -148,7 +148,8 @@ def test_a_database_that_restarts_in_the_middle_of_a_write_is_waited_for(stack: 
     with stack.database.connect() as connection:
         row = connection.execute("SELECT count(*) FROM fit_staging WHERE month = %s", (MONTH,)).fetchone()
         postmaster = connection.execute("SELECT pg_read_file('postmaster.pid')").fetchone()
-    assert row and postmaster
+    assert row
+    assert postmaster
     with closed_gate(stack):
         run_id = stopped_while_writing(stack, "item_calibration")
         subprocess.run(["kill", "-KILL", postmaster[0].split()[0]], check=True)
@@ -169,21 +170,41 @@ def _answers(stack: Harness) -> bool:
         return False
 
 
+def calibrate(stack: Harness) -> subprocess.Popen[str]:
+    """`irt calibrate` of the month, in a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "irt_assets.cli", "calibrate", "--month", MONTH],
+        cwd=ROOT,
+        env={**os.environ, **instance_environment(stack.settings, stack.database)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
 def test_the_command_line_refuses_a_month_that_the_ui_is_calibrating(stack: Harness) -> None:
     with closed_gate(stack):
         run_id = stopped_while_writing(stack, "scored_responses")
-        refused = subprocess.run(
-            [sys.executable, "-m", "irt_assets.cli", "calibrate", "--month", MONTH],
-            cwd=ROOT,
-            env={**os.environ, **instance_environment(stack.settings, stack.database)},
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        with calibrate(stack) as refused:
+            said, _ = refused.communicate(timeout=60)
     assert refused.returncode != 0
-    assert "queued or under way" in refused.stdout + refused.stderr
+    assert "queued or under way" in said
     stack.until(run_id, DagsterRunStatus.SUCCESS)
+
+
+def test_the_ui_waits_for_the_command_line_and_goes_on_when_that_is_killed(stack: Harness) -> None:
+    """The queue knows of runs that it did not start, and the daemon sees such a run's process die."""
+    with closed_gate(stack):
+        with calibrate(stack) as killed:
+            wait_for("irt calibrate to write", lambda: someone_waits_at_the_gate(stack))
+            (own,) = stack.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
+            waiting = stack.launch(MONTHLY_JOB, MONTH, ["scored_responses"])
+            time.sleep(5)
+            assert stack.status(waiting) is DagsterRunStatus.QUEUED
+            killed.kill()
+            assert stack.finished(own.run_id, FAILED_WITHIN_S) is DagsterRunStatus.FAILURE
+        stack.step_started(waiting, "scored_responses")
+    stack.until(waiting, DagsterRunStatus.SUCCESS)
 
 
 def test_a_backfill_leaves_every_month_green(stack: Harness) -> None:

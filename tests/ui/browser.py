@@ -1,0 +1,69 @@
+"""A headless browser on the Dagster UI, and the picture of the asset graph for the README.
+
+    python -m tests.ui.browser http://127.0.0.1:3000 docs/images/asset-graph.png
+
+What does not belong here: what an analyst expects to see (see `test_analyst`).
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+CHROMIUM = Path("/usr/bin/chromium")
+PICTURE_WIDTH = 1400
+GRAPH_WIDTH, GRAPH_HEIGHT = 1750, 560
+"""The page's size, at which the whole graph fits with its nodes' details; the picture is scaled down."""
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """The system's Chromium; none is ever downloaded."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            yield chromium
+        finally:
+            chromium.close()
+
+
+def open_graph(page: Page, address: str) -> None:
+    """The asset graph with every group open, fitted to the page."""
+    groups = ",".join(f"global@global:{group}" for group in sorted(group_names(address)))
+    page.goto(f"{address}/asset-groups?expanded={groups}")
+    page.locator("svg foreignObject").first.wait_for()
+    page.get_by_role("button", name="Hide navigation").click()
+    page.locator("button", has=page.get_by_label("panel_show_right")).click()
+    page.wait_for_timeout(1000)  # the panels slide
+    size = page.viewport_size
+    assert size is not None
+    page.mouse.dblclick(size["width"] / 2, size["height"] - 40)  # on the background: fit
+    page.wait_for_timeout(1500)  # the zoom glides, and the nodes fetch what they show
+
+
+def photograph_graph(chromium: Browser, address: str, picture: Path) -> None:
+    """Save the asset graph as a PNG, 1400 pixels wide."""
+    page = chromium.new_page(
+        viewport={"width": GRAPH_WIDTH, "height": GRAPH_HEIGHT}, device_scale_factor=PICTURE_WIDTH / GRAPH_WIDTH
+    )
+    open_graph(page, address)
+    page.screenshot(path=picture)
+    page.close()
+
+
+def group_names(address: str) -> set[str]:
+    body = json.dumps({"query": "{ assetNodes { groupName } }"}).encode()
+    request = urllib.request.Request(f"{address}/graphql", body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=30) as response:
+        return {node["groupName"] for node in json.load(response)["data"]["assetNodes"]}
+
+
+if __name__ == "__main__":
+    with browser() as system_chromium:
+        photograph_graph(system_chromium, sys.argv[1], Path(sys.argv[2]))

@@ -1,0 +1,111 @@
+"""An analyst's first quarter of an hour, in a real browser: find the graph, make a month, look at the checks."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+
+from tests.integration.small_world import last_months, small_world
+from tests.integration.stack_harness import Harness, running_stack
+from tests.ui.browser import CHROMIUM, PICTURE_WIDTH, browser, photograph_graph
+
+MONTHS = last_months(3)
+MONTH = MONTHS[0]
+GROUPS = {"responses": ["attempts", "question_bank", "scored_responses"], "calibration": ["item_calibration"]}
+RUN_MS = 120_000
+SET_GATES = {"item_calibration": ["converged", "connected"], "linked_item_parameters": ["linked", "anchors_agree"]}
+
+
+@pytest.fixture(scope="module")
+def chromium(require: Callable[[bool, str], None]) -> Iterator[Browser]:
+    require(CHROMIUM.exists(), f"browser {CHROMIUM}")
+    with browser() as chromium:
+        yield chromium
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
+    with (
+        small_world(tmp_path_factory.mktemp("world"), MONTHS) as settings,
+        running_stack(settings, "irt_assets.definitions") as harness,
+    ):
+        yield harness
+
+
+@pytest.fixture
+def page(chromium: Browser) -> Iterator[Page]:
+    page = chromium.new_page(viewport={"width": 1400, "height": 900})
+    page.set_default_timeout(30_000)
+    expect.set_options(timeout=30_000)
+    yield page
+    page.close()
+
+
+@pytest.fixture(scope="module")
+def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures go: $IRT_SCREENSHOTS, else a folder that vanishes."""
+    folder = Path(os.environ.get("IRT_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def test_a_month_is_made_by_clicking(stack: Harness, page: Page, screenshots: Path) -> None:
+    page.goto(f"{stack.stack.address}/asset-groups")
+    for group, assets in GROUPS.items():
+        node(page, group).click()  # it opens, and the page moves there
+        for name in assets:
+            expect(node(page, name)).to_be_attached()
+    page.screenshot(path=screenshots / "1-groups.png")
+
+    page.get_by_role("button", name="Materialize all").click()
+    page.get_by_placeholder("ex: ").fill(MONTH)
+    page.get_by_placeholder("ex: ").press("Enter")
+    page.screenshot(path=screenshots / "2-month.png")
+    page.get_by_role("button", name="Launch 1 run").click()
+    expect(page.get_by_text("Launched run")).to_be_visible()
+    page.get_by_text("View", exact=True).click()
+    page.wait_for_url("**/runs/*")
+    expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=RUN_MS)
+    page.screenshot(path=screenshots / "3-run.png")
+
+
+def test_its_checks_tell_in_a_sentence_what_they_saw(stack: Harness, page: Page, screenshots: Path) -> None:
+    for asset, gates in SET_GATES.items():
+        page.goto(f"{stack.stack.address}/assets/{asset}")
+        page.get_by_role("tab", name="Checks").click()
+        for gate in gates:
+            page.get_by_text(gate, exact=True).first.click()
+            expect(page.get_by_text("Passed", exact=True).first).to_be_visible()
+            expect(page.get_by_text("blocking").first).to_be_visible()
+            expect(page.get_by_text(MONTH).first).to_be_visible()
+    page.screenshot(path=screenshots / "4-checks.png")
+
+
+def test_its_plots_are_pictures(stack: Harness, page: Page, screenshots: Path) -> None:
+    page.goto(f"{stack.stack.address}/assets/linked_item_parameters")
+    page.get_by_role("tab", name="Partitions").click()
+    page.get_by_text(MONTH, exact=True).first.click()
+    row = page.get_by_role("row").filter(has_text="plot: parameters")
+    page.screenshot(path=screenshots / "5-partition.png")
+    row.get_by_text("Show Markdown").click()
+    picture = page.locator("img[src^='data:image/png']").first
+    expect(picture).to_be_visible()
+    assert picture.evaluate("image => image.naturalWidth") > 300
+    page.wait_for_timeout(500)  # the window fades in
+    page.screenshot(path=screenshots / "6-plot.png")
+
+
+def test_the_readme_s_picture_of_the_graph_can_be_taken(stack: Harness, chromium: Browser, screenshots: Path) -> None:
+    picture = screenshots / "asset-graph.png"
+    photograph_graph(chromium, stack.stack.address, picture)
+    width = int.from_bytes(picture.read_bytes()[16:20], "big")  # of the PNG's header
+    assert width == PICTURE_WIDTH
+
+
+def node(page: Page, name: str) -> Locator:
+    """A group or an asset in the graph."""
+    return page.locator("svg foreignObject").filter(has_text=name).first.locator("div").first
