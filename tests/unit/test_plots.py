@@ -110,6 +110,19 @@ def test_dropped_anchors_and_only_they_are_marked() -> None:
         assert (orange(plots.linking_scatter(calibration, anchors, linking)) > 20) == (moved > 0)
 
 
+def test_anchors_in_use_that_moved_against_the_others_are_marked_and_named() -> None:
+    calibration = fit(30)
+    anchors = anchors_of(calibration)
+    linking = link(calibration, anchors)
+    one = {"delta_b": 0.5, "delta_a": 0.0, "z": 4.0, "parameter": "b"}
+    told = replace(linking, suspects={"i3": one, "i4": one, "not in this fit": one})
+    before, after = (plots.linking_scatter(calibration, anchors, k) for k in (linking, told))
+    assert orange(before) == 0
+    assert orange(after) > 20
+    named = [np.count_nonzero((image(png)[60:, :450] < 0.3).all(axis=2)) for png in (before, after)]
+    assert named[1] > named[0] + 10  # black letters in the panel of b
+
+
 def test_a_linking_that_failed_can_still_be_drawn() -> None:
     calibration = fit(30)
     anchors = anchors_of(calibration, moved=10)
