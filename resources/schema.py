@@ -91,6 +91,7 @@ def filling_new_months(connection: psycopg.Connection, months: Iterable[str]) ->
         partition = sql.Identifier(_partition(month))
         connection.execute(sql.SQL("ALTER TABLE {} DETACH PARTITION {}").format(incoming, partition))
         _attach(connection, month, to="response_log")
+        connection.execute(sql.SQL("ANALYZE {}").format(partition))
     connection.execute(sql.SQL("DROP TABLE {}").format(incoming))
 
 

@@ -1,0 +1,426 @@
+"""An import is all or nothing, says what it did, and done twice is done once."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow.csv as pacsv
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.responses.importing import ImportReport, import_attempts
+from irt_assets.responses.importing.staging import Staging
+from resources import schema
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+
+FIRST_MONTH = "2026-06"
+HEADER = ["attempt_id", "user_id", "item_id", "completed_at", "correct"]
+Import = Callable[..., ImportReport]
+
+
+@pytest.fixture
+def imported(database: Database, tmp_path: Path) -> Import:
+    """Import files into the test's database."""
+
+    def run(*files: Path, **options: Any) -> ImportReport:
+        return import_attempts(
+            database, files, **{"first_month": FIRST_MONTH, "reject_dir": tmp_path / "rejects"} | options
+        )
+
+    return run
+
+
+def answer(number: int, **changes: str) -> dict[str, str]:
+    sound = {
+        "attempt_id": f"a{number}",
+        "user_id": f"u{number % 3}",
+        "item_id": f"q{number % 5}",
+        "completed_at": f"2026-0{7 + number % 3}-01T12:{number % 60:02d}:00Z",
+        "correct": str(number % 2),
+    }
+    return sound | changes
+
+
+def write(path: Path, answers: list[dict[str, str]]) -> Path:
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, list({name: None for row in answers for name in row} or HEADER))
+        writer.writeheader()
+        writer.writerows(answers)
+    return path
+
+
+def query(database: Database, text: str) -> list[tuple[Any, ...]]:
+    with database.connect() as connection:
+        return connection.execute(text).fetchall()
+
+
+def everything(database: Database) -> list[list[tuple[Any, ...]]]:
+    """All that an import can change, to the microsecond at which a row was written."""
+    return [
+        query(database, "SELECT * FROM response_log ORDER BY attempt_id, completed_at"),
+        query(database, "SELECT * FROM question ORDER BY item_id"),
+        query(database, "SELECT * FROM learner ORDER BY user_id"),
+        query(database, "SELECT inhrelid::regclass::text FROM pg_inherits ORDER BY 1"),
+    ]
+
+
+def rejects(report: ImportReport) -> list[dict[str, str]]:
+    assert report.reject_file is not None
+    with report.reject_file.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_column_arrives(database: Database, imported: Import, tmp_path: Path) -> None:
+    row = answer(
+        1,
+        user_id='o\'brien "x" 😀',
+        item_id="x" * 500,
+        topic_id="algebra",
+        session_id="s1",
+        form_id="f1",
+        position="3",
+        started_at="2026-08-01T12:00:30Z",
+        response="B, or\nC",
+        response_time_ms="30500",
+        hints_used="2",
+        mode="sandbox",
+    )
+    report = imported(write(tmp_path / "log.csv", [row]))
+    assert report.as_dict() == {
+        "read": 1,
+        "accepted": 1,
+        "duplicates": 0,
+        "rejected": {},
+        "new_items": 1,
+        "new_learners": 1,
+        "reject_file": None,
+    }
+    columns = (
+        "attempt_id, user_id, item_id, session_id, form_id, position, response, response_time_ms, hints_used, mode"
+    )
+    assert query(database, f"SELECT {columns} FROM response_log") == [
+        ("a1", row["user_id"], row["item_id"], "s1", "f1", 3, "B, or\nC", 30_500, 2, "sandbox")
+    ]
+    assert query(database, "SELECT completed_at, started_at, correct FROM response_log") == [
+        (datetime(2026, 8, 1, 12, 1, tzinfo=UTC), datetime(2026, 8, 1, 12, 0, 30, tzinfo=UTC), True)
+    ]
+    assert query(database, "SELECT item_id, scale_id, topic_id FROM question") == [
+        (row["item_id"], "default", "algebra")
+    ]
+    assert query(database, "SELECT user_id, is_test FROM learner") == [(row["user_id"], False)]
+    assert query(database, "SELECT topic_id FROM attempt") == [("algebra",)]
+
+
+@pytest.mark.parametrize("form", ["csv", "tsv", "gz", "jsonl", "parquet"])
+def test_every_format_brings_the_same_answers(database: Database, imported: Import, tmp_path: Path, form: str) -> None:
+    answers = [answer(n, correct=["1", "0", ""][n % 3]) for n in range(30)]
+    plain = write(tmp_path / "log.csv", answers)
+    path = tmp_path / f"other.{form}"
+    if form == "csv":
+        path.write_bytes(b"\xef\xbb\xbf" + plain.read_bytes())
+    elif form == "tsv":
+        path.write_text(plain.read_text().replace(",", "\t"))
+    elif form == "gz":
+        path.write_bytes(gzip.compress(plain.read_bytes()))
+    elif form == "jsonl":
+        typed = [row | {"correct": None if row["correct"] == "" else row["correct"] == "1"} for row in answers]
+        path.write_text("\n".join(map(json.dumps, typed)))
+    else:
+        pq.write_table(pacsv.read_csv(plain), path)  # with timestamps and integers
+    assert imported(plain).accepted == 30
+    before = everything(database)
+    assert imported(path).as_dict() | {"duplicates": None} == imported(plain, dry_run=True).as_dict() | {
+        "duplicates": None
+    }
+    assert imported(path).duplicates == 30
+    assert everything(database) == before
+
+
+def test_the_same_file_again_changes_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
+    log = write(
+        tmp_path / "log.csv", [answer(n) for n in range(50)] + [answer(1, correct="0"), answer(99, correct="x")]
+    )
+    first = imported(log)
+    before = everything(database)
+    second = imported(log)
+    assert (first.accepted, first.duplicates) == (50, 0)
+    assert (second.accepted, second.duplicates, second.new_items, second.new_learners) == (0, 50, 0, 0)
+    assert first.rejected == second.rejected == {"bad_score": 1, "conflicting_duplicate": 1}
+    assert everything(database) == before
+
+
+def test_of_answers_with_one_id_the_first_stays_wherever_it_is(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    """In the log, in another month, earlier in the file, in an earlier file: compared on user, item, time, correct."""
+    imported(write(tmp_path / "log.csv", [answer(0), answer(1)]))
+    changed = [
+        answer(0),  # line 2: as it is in the log
+        answer(0, correct="1"),
+        answer(1, completed_at="2026-10-01T12:00:00Z"),  # another month
+        answer(2),  # line 5: new
+        answer(2),
+        answer(2, user_id="somebody else"),
+        answer(2, item_id="something else"),
+        answer(2, session_id="s"),  # line 9: not compared
+    ]
+    more = [answer(2), answer(2, correct="")]
+    files = [write(tmp_path / "more.csv", changed), write(tmp_path / "last.csv", more)]
+    report = imported(*files)
+    assert (report.read, report.accepted, report.duplicates) == (10, 1, 4)
+    assert report.rejected == {"conflicting_duplicate": 5}
+    assert [(row["file"], row["line"], row["value"]) for row in rejects(report)] == [
+        (str(files[0]), "3", "a0"),
+        (str(files[0]), "4", "a1"),
+        (str(files[0]), "7", "a2"),
+        (str(files[0]), "8", "a2"),
+        (str(files[1]), "3", "a2"),
+    ]
+    assert query(database, "SELECT attempt_id, user_id, correct FROM response_log ORDER BY 1") == [
+        ("a0", "u0", False),
+        ("a1", "u1", True),
+        ("a2", "u2", False),
+    ]
+    assert query(database, "SELECT count(*) FROM learner WHERE user_id = 'somebody else'") == [(0,)]
+
+
+def test_the_reject_file_holds_the_row_as_it_was(imported: Import, tmp_path: Path) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(
+        "attempt_id,user_id,item_id,completed_at,correct\n"
+        'a1,"o\'brien, x",q1,2026-07-01T12:00:00Z,maybe\n'
+        "a2,ann,q1\n"
+        "a3,ann,q1,2099-01-01T00:00:00Z,1\n"
+    )
+    report = imported(log)
+    assert report.rejected == {"bad_score": 1, "ragged_row": 1, "time_in_future": 1}
+    rows = {row["line"]: (row["reason"], row["value"], row["row"]) for row in rejects(report)}
+    assert rows == {
+        "2": ("bad_score", "maybe", 'a1,"o\'brien, x",q1,2026-07-01T12:00:00Z,maybe'),
+        "3": ("ragged_row", "3 columns, not 5", "a2,ann,q1"),
+        "4": ("time_in_future", "2099-01-01T00:00:00Z", "a3,ann,q1,2099-01-01T00:00:00Z,1"),
+    }
+
+
+def test_a_longer_export_of_a_log_without_ids_adds_only_what_is_new(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    answers = [{k: v for k, v in answer(n).items() if k != "attempt_id"} for n in range(20)]
+    assert imported(write(tmp_path / "july.csv", answers[:12])).accepted == 12
+    report = imported(write(tmp_path / "both.csv", [*answers, answers[3] | {"correct": "0"}]))
+    assert (report.accepted, report.duplicates, report.rejected) == (8, 12, {"conflicting_duplicate": 1})
+    assert query(database, "SELECT count(*), count(DISTINCT attempt_id) FROM response_log") == [(20, 20)]
+
+
+def test_an_id_that_is_empty_in_one_row_is_made(database: Database, imported: Import, tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", [answer(0), answer(1, attempt_id="")])
+    assert imported(log).accepted == imported(log).duplicates == 2
+
+
+def test_a_log_without_times_needs_a_day_and_keeps_its_order(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    answers = [{k: v for k, v in answer(n).items() if k in ("user_id", "item_id", "correct")} for n in range(40)]
+    log = write(tmp_path / "log.csv", answers)
+    with pytest.raises(PermanentFailure, match="--at DATE"):
+        imported(log)
+    first = imported(log, at=date(2026, 10, 1))
+    before = everything(database)
+    again = imported(log, at=date(2026, 10, 1))
+    assert (first.accepted, again.accepted, again.duplicates) == (40, 0, 40)
+    assert everything(database) == before
+    stored = query(database, "SELECT user_id, item_id FROM response_log ORDER BY completed_at")
+    assert stored == [(row["user_id"], row["item_id"]) for row in answers]
+    assert query(database, "SELECT DISTINCT completed_at::date FROM response_log") == [(date(2026, 10, 1),)]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"zone": "Mars/Olympus"}, "--zone Mars/Olympus"),
+        ({"at": date(2026, 10, 1)}, "leave --at out"),
+        ({"mapping": "nonsense"}, "--mapping nonsense"),
+    ],
+)
+def test_a_wrong_argument_is_named(imported: Import, tmp_path: Path, options: dict[str, Any], said: str) -> None:
+    with pytest.raises(PermanentFailure, match=said):
+        imported(write(tmp_path / "log.csv", [answer(0)]), **options)
+
+
+@pytest.mark.parametrize("day", [date(2026, 5, 31), date(2100, 1, 1)])
+def test_a_day_outside_the_log_is_refused(imported: Import, tmp_path: Path, day: date) -> None:
+    log = write(tmp_path / "log.csv", [{"user_id": "u", "item_id": "q", "correct": "1"}])
+    with pytest.raises(PermanentFailure, match=f"--at {day}"):
+        imported(log, at=day)
+
+
+def test_times_without_a_zone_are_asked_about_and_nothing_is_half_in(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    sound = write(tmp_path / "sound.csv", [answer(n) for n in range(20)] + [answer(30, correct="bad")])
+    naive = write(tmp_path / "naive.csv", [answer(21, completed_at="2026-07-01 21:00:00")])
+    before = everything(database)
+    with pytest.raises(PermanentFailure, match=r"naive\.csv.*2026-07-01 21:00:00.*--zone"):
+        imported(sound, naive)
+    assert everything(database) == before
+    assert not (tmp_path / "rejects").exists() or not list((tmp_path / "rejects").iterdir())
+    assert imported(sound, naive, zone="Asia/Seoul").accepted == 21
+    assert query(database, "SELECT completed_at FROM response_log WHERE attempt_id = 'a21'") == [
+        (datetime(2026, 7, 1, 12, tzinfo=UTC),)
+    ]
+
+
+def test_strict_refuses_what_is_not_known(database: Database, imported: Import, tmp_path: Path) -> None:
+    imported(write(tmp_path / "known.csv", [answer(0, user_id="ann", item_id="q")]))
+    log = write(
+        tmp_path / "log.csv",
+        [
+            answer(1, user_id="ann", item_id="q"),
+            answer(2, user_id="ann", item_id="new"),
+            answer(3, user_id="new", item_id="q"),
+            answer(4, user_id="new", item_id="new"),
+        ],
+    )
+    report = imported(log, strict=True)
+    assert (report.accepted, report.new_items, report.new_learners) == (1, 0, 0)
+    assert report.rejected == {"unknown_item": 2, "unknown_learner": 1}
+    assert [(row["line"], row["reason"], row["value"]) for row in rejects(report)] == [
+        ("3", "unknown_item", "new"),
+        ("4", "unknown_learner", "new"),
+        ("5", "unknown_item", "new"),
+    ]
+    report = imported(log)
+    assert (report.accepted, report.duplicates, report.new_items, report.new_learners) == (3, 1, 1, 1)
+
+
+def test_a_dry_run_tells_the_same_and_leaves_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", [answer(n) for n in range(20)] + [answer(3), answer(4, correct="2")])
+    before = everything(database)
+    dry = imported(log, dry_run=True)
+    assert everything(database) == before
+    assert dry.as_dict() | {"reject_file": None} == imported(log).as_dict() | {"reject_file": None}
+
+
+def test_months_that_exist_and_months_that_do_not_are_filled_alike(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    with database.connect() as connection:
+        schema.ensure_month_partitions(connection, "2026-08", "2026-08")
+    assert imported(write(tmp_path / "log.csv", [answer(n) for n in range(90)])).accepted == 90
+    months = (
+        "SELECT to_char(completed_at, 'YYYY-MM'), tableoid::regclass::text, count(*) FROM response_log GROUP BY 1, 2"
+    )
+    assert sorted(query(database, months)) == [
+        ("2026-07", "response_log_2026_07", 30),
+        ("2026-08", "response_log_2026_08", 30),
+        ("2026-09", "response_log_2026_09", 30),
+    ]
+    indexes = "SELECT tablename, count(*) FROM pg_indexes WHERE tablename LIKE 'response_log_2%' GROUP BY 1"
+    assert len({count for _, count in query(database, indexes)}) == 1
+    assert query(database, "SELECT to_regclass('response_log_incoming')") == [(None,)]
+    assert schema.drift(database) == []
+
+
+def test_progress_never_goes_back_and_ends_at_its_total(imported: Import, tmp_path: Path) -> None:
+    told: list[tuple[int, int | None]] = []
+    imported(write(tmp_path / "log.csv", [answer(n) for n in range(50)]), progress=lambda *args: told.append(args))
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+    assert told[-1][0] == told[-1][1]
+    assert len({total for _, total in told}) == 1
+
+
+@pytest.mark.parametrize("content", ["attempt_id,user_id,item_id,completed_at,correct\n", ",".join(HEADER)])
+def test_a_log_without_answers_is_no_error(database: Database, imported: Import, tmp_path: Path, content: str) -> None:
+    log = tmp_path / "log.csv"
+    log.write_text(content)
+    before = everything(database)
+    assert imported(log).as_dict()["read"] == 0
+    assert everything(database) == before
+
+
+def test_a_file_where_everything_is_wrong_adds_nothing(database: Database, imported: Import, tmp_path: Path) -> None:
+    before = everything(database)
+    report = imported(write(tmp_path / "log.csv", [answer(n, user_id="") for n in range(20)]))
+    assert (report.read, report.accepted, report.rejected) == (20, 0, {"missing_user": 20})
+    assert everything(database) == before
+
+
+def test_two_imports_of_one_file_at_once_bring_it_once(database: Database, imported: Import, tmp_path: Path) -> None:
+    log = write(tmp_path / "log.csv", [answer(n) for n in range(2_000)])
+    with ThreadPoolExecutor(2) as pool:
+        reports = list(pool.map(lambda _: imported(log), range(2)))
+    assert sorted(report.accepted for report in reports) == [0, 2_000]
+    assert sorted(report.new_learners for report in reports) == [0, 3]
+    assert query(database, "SELECT count(*) FROM response_log") == [(2_000,)]
+
+
+def test_readers_do_not_wait_for_an_import(
+    database: Database, imported: Import, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A new month is attached, not created in place: that would lock out every reader until the commit."""
+    imported(write(tmp_path / "july.csv", [answer(0)]))
+    log = write(tmp_path / "log.csv", [answer(n) for n in range(60)])
+    add_answers = Staging.add_answers
+    seen: list[tuple[Any, ...]] = []
+
+    def add_and_look(*args: Any) -> None:
+        add_answers(*args)
+        with database.connect() as connection:
+            connection.execute("SET statement_timeout = '5s'")
+            seen.extend(connection.execute("SELECT count(*) FROM attempt").fetchall())
+
+    monkeypatch.setattr(Staging, "add_answers", add_and_look)
+    assert imported(log).accepted == 59
+    assert seen == [(1,)]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from irt_assets.responses.importing import import_attempts
+from resources.database import Database
+from resources.settings import Settings
+import_attempts(
+    Database(Settings(database_url=sys.argv[1], _env_file=None)),
+    [Path(sys.argv[2])], first_month="2026-06", reject_dir=Path(sys.argv[3]),
+)
+"""
+
+
+@pytest.mark.parametrize("blocked", ["question", "learner", "response_log"])
+def test_an_import_that_is_killed_leaves_nothing_and_can_be_repeated(
+    database: Database, settings: Settings, imported: Import, tmp_path: Path, blocked: str
+) -> None:
+    """SIGKILL while it waits to write a table that the test has locked: what it wrote before is gone."""
+    imported(write(tmp_path / "before.csv", [answer(0)]))
+    log = write(tmp_path / "log.csv", [answer(n) for n in range(1, 500)])
+    before = everything(database)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    with database.connect() as gate:
+        gate.execute(f"LOCK TABLE {blocked} IN SHARE MODE")
+        process = subprocess.Popen([sys.executable, "-c", KILLED, database.url, log, tmp_path / "rejects"])
+        try:
+            deadline = time.monotonic() + 60
+            while query(database, waiting) == [(0,)]:
+                assert time.monotonic() < deadline
+                assert process.poll() is None
+                time.sleep(0.05)
+        finally:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+    assert everything(database) == before
+    assert imported(log).accepted == 499

@@ -1,0 +1,143 @@
+"""The bank and the learners: what a file says is stored as given, what it does not say stays."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from irt_assets.responses.importing import import_learners, import_questions
+from resources.database import Database
+from resources.failures import PermanentFailure
+
+BANK = """item_id,scale_id,topic_id,testlet_id,tags,a,b,c,a_se,b_se,n,D,model,key
+q1,algebra,sums,t1,anchor;old,1.2,-0.3,0.1,0.11,0.08,1000,1.7,3PL,B
+q2,,,,,,,,,,,,,
+"""
+
+
+def bank(database: Database) -> dict[str, tuple[Any, ...]]:
+    with database.connect() as connection:
+        return {row[0]: row[1:] for row in connection.execute("SELECT * FROM question").fetchall()}
+
+
+def learners(database: Database) -> dict[str, tuple[Any, ...]]:
+    with database.connect() as connection:
+        return {row[0]: row[1:] for row in connection.execute("SELECT * FROM learner").fetchall()}
+
+
+def file(tmp_path: Path, content: str) -> Path:
+    path = tmp_path / "file.csv"
+    path.write_text(content)
+    return path
+
+
+def test_parameters_are_stored_as_given_with_their_metric(database: Database, tmp_path: Path) -> None:
+    report = import_questions(database, file(tmp_path, BANK), reject_dir=tmp_path)
+    assert (report.read, report.accepted, report.new_items, report.rejected) == (2, 2, 2, {})
+    irt = {"a": 1.2, "b": -0.3, "c": 0.1, "a_se": 0.11, "b_se": 0.08, "n": 1000, "D": 1.7, "model": "3pl"}
+    assert bank(database) == {
+        "q1": ("algebra", "sums", "t1", {"tags": ["anchor", "old"], "irt": irt, "key": "B"}),
+        "q2": ("default", None, None, {}),
+    }
+
+
+def test_the_same_bank_again_changes_nothing(database: Database, tmp_path: Path) -> None:
+    import_questions(database, file(tmp_path, BANK), reject_dir=tmp_path)
+    before = bank(database)
+    report = import_questions(database, file(tmp_path, BANK), reject_dir=tmp_path)
+    assert (report.accepted, report.duplicates, report.new_items) == (0, 2, 0)
+    assert bank(database) == before
+
+
+def test_empty_cells_and_absent_columns_leave_what_is_there(database: Database, tmp_path: Path) -> None:
+    import_questions(database, file(tmp_path, BANK), reject_dir=tmp_path)
+    later = file(tmp_path, "item_id,topic_id,key,tags\nq1,,C,\nq2,fractions,,\n")
+    report = import_questions(database, later, reject_dir=tmp_path)
+    assert (report.accepted, report.new_items) == (2, 0)
+    after = bank(database)
+    assert after["q1"][:3] == ("algebra", "sums", "t1")
+    assert (after["q1"][3]["key"], after["q1"][3]["tags"], after["q1"][3]["irt"]["a"]) == ("C", ["anchor", "old"], 1.2)
+    assert after["q2"][1] == "fractions"
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"),
+    [
+        ("q,nan,0,,", "bad_number"),
+        ("q,steep,0,,", "bad_number"),
+        ("q,1,0,1.2,", "bad_number"),
+        ("q,1,,,", "incomplete_parameters"),
+        ("q,1,0,,5pl", "bad_model"),
+        (",1,0,,", "missing_item"),
+        ("x" * 2501 + ",1,0,,", "id_too_long"),
+    ],
+)
+def test_an_item_that_cannot_be_is_refused_with_its_line(
+    database: Database, tmp_path: Path, row: str, reason: str
+) -> None:
+    report = import_questions(database, file(tmp_path, f"item_id,a,b,c,model\n{row}\nok,1,0,,\n"), reject_dir=tmp_path)
+    assert (report.accepted, report.rejected) == (1, {reason: 1})
+    with report.reject_file.open(newline="") as rejects:
+        assert [(line["line"], line["reason"], line["row"]) for line in csv.DictReader(rejects)] == [("2", reason, row)]
+
+
+def test_an_item_that_comes_twice_must_be_the_same(database: Database, tmp_path: Path) -> None:
+    content = "item_id,key\nq,A\nq,A\nq,B\n"
+    report = import_questions(database, file(tmp_path, content), reject_dir=tmp_path)
+    assert (report.accepted, report.duplicates, report.rejected) == (1, 1, {"conflicting_duplicate": 1})
+    assert bank(database)["q"][3] == {"key": "A"}
+
+
+def test_json_lines_bring_lists_and_numbers(database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "bank.jsonl"
+    path.write_text(json.dumps({"item_id": "q", "tags": ["anchor", "x;y"], "a": 1, "b": 0.5, "D": 1}))
+    import_questions(database, path, reject_dir=tmp_path)
+    assert bank(database)["q"][3] == {"tags": ["anchor", "x;y"], "irt": {"a": 1.0, "b": 0.5, "D": 1.0}}
+
+
+def test_a_mapping_file_names_the_columns(database: Database, tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("columns: {item_id: Frage, topic_id: Thema}\nconstants: {scale_id: mathe}")
+    import_questions(database, file(tmp_path, "Frage,Thema\n1,Brüche\n"), mapping=mapping, reject_dir=tmp_path)
+    assert bank(database) == {"1": ("mathe", "Brüche", None, {})}
+    with pytest.raises(PermanentFailure, match="Columns of the file: Frage"):
+        import_questions(database, file(tmp_path, "Frage\n1\n"), reject_dir=tmp_path)
+
+
+def test_other_columns_of_a_learner_are_attributes(database: Database, tmp_path: Path) -> None:
+    content = "user_id,is_test,lang,target_scale_id,target_theta,tier\nann,,de,algebra,1.5,\nbob,true,,,,gold\n"
+    report = import_learners(database, file(tmp_path, content), reject_dir=tmp_path)
+    assert (report.accepted, report.new_learners) == (2, 2)
+    assert learners(database) == {
+        "ann": ({"lang": "de"}, False, "algebra", 1.5),
+        "bob": ({"tier": "gold"}, True, None, None),
+    }
+    later = import_learners(database, file(tmp_path, "user_id,lang,is_test\nann,fr,\nbob,en,\n"), reject_dir=tmp_path)
+    assert (later.accepted, later.new_learners) == (2, 0)
+    assert learners(database)["ann"] == ({"lang": "fr"}, False, "algebra", 1.5)
+    assert learners(database)["bob"] == ({"tier": "gold", "lang": "en"}, True, None, None)
+
+
+def test_with_a_mapping_only_named_columns_are_attributes(database: Database, tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("columns: {user_id: person, sex: gender}")
+    content = "person,gender,item_1,item_2\np1,female,1,0\n"
+    import_learners(database, file(tmp_path, content), mapping=mapping, reject_dir=tmp_path)
+    assert learners(database) == {"p1": ({"sex": "female"}, False, None, None)}
+
+
+@pytest.mark.parametrize(
+    ("row", "reason"), [(",true,", "missing_user"), ("u,maybe,", "bad_is_test"), ("u,,x", "bad_number")]
+)
+def test_a_learner_that_cannot_be_is_refused(database: Database, tmp_path: Path, row: str, reason: str) -> None:
+    report = import_learners(database, file(tmp_path, f"user_id,is_test,target_theta\n{row}\n"), reject_dir=tmp_path)
+    assert (report.accepted, report.rejected) == (0, {reason: 1})
+
+
+def test_a_dry_run_leaves_nothing(database: Database, tmp_path: Path) -> None:
+    assert import_questions(database, file(tmp_path, BANK), dry_run=True, reject_dir=tmp_path).accepted == 2
+    assert bank(database) == {}
