@@ -9,7 +9,7 @@ import io
 import json
 import math
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -137,6 +137,22 @@ def latest_staged(connection: psycopg.Connection, month: str, scale_id: str, eng
         ).fetchone()
 
 
+def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str | None) -> StagedFit:
+    """`staged`, or where it is linked already a copy under a new id: what is linked, and cited, stays as it is."""
+    if connection.execute("SELECT 1 FROM mirt_fit_meta WHERE fit_id = %s", (staged.fit_id,)).fetchone() is None:
+        return staged
+    fit_id = new_fit_id(staged.month, staged.scale_id, staged.engine)
+    row = connection.execute(
+        """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, spec, code_version,
+                                    run_id)
+           SELECT %s, month, scale_id, engine, snapshot_hash, calibration, spec - 'linking_constants', code_version, %s
+           FROM fit_staging WHERE fit_id = %s RETURNING fitted_at""",
+        (fit_id, run_id, staged.fit_id),
+    ).fetchone()
+    assert row is not None
+    return replace(staged, fit_id=fit_id, fitted_at=row[0])
+
+
 def record_failed_linking(
     connection: psycopg.Connection, staged: StagedFit, error: PsychometricsError, constants: dict[str, Any] | None
 ) -> None:
@@ -171,12 +187,9 @@ def publish_linked(
     constants = linking.as_constants() if linking is not None else ORIGIN_CONSTANTS
     connection.execute(
         """UPDATE mirt_fit_meta SET superseded_at = now()
-           WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL
-             AND fit_id <> %s""",
-        (scale_id, kind, window[0], raw.engine, fit_id),
+           WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL""",
+        (scale_id, kind, window[0], raw.engine),
     )
-    connection.execute("DELETE FROM mirt_item_params WHERE fit_id = %s", (fit_id,))
-    connection.execute("DELETE FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,))
     c = raw.convergence
     meta = {
         "fit_id": fit_id,

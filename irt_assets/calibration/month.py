@@ -134,6 +134,7 @@ def _link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id
             staged.error if staged else f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
         )
         return LinkOutcome(scale.scale_id, None, None, None, None, error)
+    staged = fits.never_linked(connection, staged, run_id)
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     if anchors is None:
         unlinked = LinkingError(

@@ -1,0 +1,340 @@
+"""A month from snapshot to ledger, scale by scale: good logs, bad logs, and what the documents' SQL reads."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.publication import Step
+from irt_assets.engines.em import EmEngine
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.scales import change_rules
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import (
+    SCALE,
+    add_attempts,
+    add_items,
+    answer_matrix,
+    folder_store,
+    model_scores,
+    rows,
+    run_sql,
+)
+
+MONTH = rooms.MONTHS[0]
+ENGINE = EmEngine(1)
+
+
+def calibrate(settings: Settings, month: str = MONTH) -> dict[str, Step]:
+    """All steps of a month, one after the other; its publication step by scale."""
+    database, store = Database(settings), folder_store(settings)
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, ENGINE, "run")
+    link_month(database, month, "run")
+    return {scale: taken[month] for scale, taken in publish_month(database, store, month, (), "run").items()}
+
+
+# -- a sound month -----------------------------------------------------------------------------------
+
+
+def test_a_sound_month_publishes_parameters_near_the_truth(calibrated: Settings, small_truth: Truth) -> None:
+    """Judged in standard errors: of 36 items × 2, |z| > 4 has probability 0.005 where the errors are right."""
+    bank, database = small_truth.bank, Database(calibrated)
+    fitted = rows(
+        database,
+        """SELECT item_id, params FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
+           WHERE kind = 'monthly' AND window_start = %s AND superseded_at IS NULL""",
+        (month_bounds(MONTH)[0],),
+    )
+    assert len(fitted) == 36
+    for item, params in fitted:
+        j = bank.item_ids.index(item)
+        assert abs(params["a"] - bank.a[j]) < 4 * params["a_se"], item
+        assert abs(params["b"] - bank.b[0, j]) < 4 * params["b_se"], item
+    published = rows(database, "SELECT count(*) FROM item_parameter_publication WHERE rule = 'first'")
+    assert published == [(21,)]
+
+
+def test_what_is_published_is_what_was_linked(calibrated: Settings) -> None:
+    database = Database(calibrated)
+    differing = rows(
+        database,
+        """SELECT count(*), count(*) FILTER (WHERE p.a = (i.params->>'a')::float AND p.b = (i.params->>'b')::float
+                  AND p.b_se = (i.params->>'b_se')::float AND p.data_hash = m.data_hash AND m.converged)
+           FROM item_parameter_publication p JOIN mirt_fit_meta m USING (fit_id)
+           JOIN mirt_item_params i ON i.fit_id = p.fit_id AND i.item_id = p.item_id WHERE rule = 'first'""",
+    )
+    assert differing == [(21, 21)]
+
+
+DOCUMENT = "calibration-k8s-quick-deploy.md"
+
+
+def queries(text: str, tables: Sequence[str]) -> list[str]:
+    """The SELECTs of a document's SQL blocks that read one of `tables`."""
+    blocks = re.findall(r"```sql\n(.*?)```", text, re.DOTALL)
+    statements = [s.strip() for block in blocks for s in block.split(";")]
+    return [s for s in statements if "SELECT" in s and any(table in s for table in tables)]
+
+
+def test_the_documents_sql_reads_this_rooms_tables(calibrated: Settings, shared: Path) -> None:
+    database, n_run = Database(calibrated), 0
+    for path in sorted((shared / "requirements").glob("*.md")):
+        for query in queries(path.read_text("utf-8"), ("mirt_item_params", "mirt_fit_meta", "mirt_ability")):
+            rows(database, query.replace("%", "%%"))
+            n_run += 1
+    assert n_run >= 5
+    ((constants,),) = rows(
+        database, "SELECT model_spec->'linking_constants' FROM mirt_fit_meta ORDER BY fitted_at DESC LIMIT 1"
+    )
+    wanted = {"slope", "intercept", "slope_se", "intercept_se", "method", "rmse", "anchors_used", "anchors_dropped"}
+    assert wanted | {"anchor_set"} <= constants.keys()
+    assert constants["slope"] == pytest.approx(1.0, abs=0.25)  # SD of a cohort of 300 and growth: 0.95 to 1.15
+    top = rows(database, "SELECT params->>'a', params->>'b' FROM mirt_item_params ORDER BY fitted_at DESC LIMIT 20")
+    assert all(float(a) > 0 and abs(float(b)) < 6 for a, b in top)
+
+
+def test_a_month_calibrated_again_supersedes_and_keeps_the_first_fit(world: Settings) -> None:
+    database = Database(world)
+    first = calibrate(world)[SCALE]
+    kept = rows(database, "SELECT * FROM mirt_item_params WHERE fit_id = %s ORDER BY item_id", (first.fit_id,))
+    second = calibrate(world)[SCALE]
+    assert rows(database, "SELECT fit_id, superseded_at IS NULL FROM mirt_fit_meta ORDER BY fitted_at") == [
+        (first.fit_id, False),
+        (second.fit_id, True),
+    ]
+    assert rows(database, "SELECT * FROM mirt_item_params WHERE fit_id = %s ORDER BY item_id", (first.fit_id,)) == kept
+    assert (first.n_published, second.n_published) == (21, 0)
+    assert rows(database, "SELECT DISTINCT fit_id FROM item_parameter_publication WHERE rule = 'first'") == [
+        (first.fit_id,)
+    ]
+
+
+def test_linking_again_by_other_rules_leaves_the_fit_that_was_published_as_it_was(world: Settings) -> None:
+    """The published numbers cite a fit: with its rows replaced, nobody could tell where they came from."""
+    database, store = Database(world), folder_store(world)
+    first = calibrate(world)[SCALE]
+    kept = rows(database, "SELECT * FROM mirt_item_params WHERE fit_id = %s ORDER BY item_id", (first.fit_id,))
+    run_sql(database, "UPDATE anchor_set SET b = b + 0.5")
+    link_month(database, MONTH, None)
+    second = publish_month(database, store, MONTH, (), None)[SCALE][MONTH]
+    assert second.fit_id != first.fit_id
+    assert second.n_published == 0
+    assert rows(database, "SELECT * FROM mirt_item_params WHERE fit_id = %s ORDER BY item_id", (first.fit_id,)) == kept
+
+
+def test_a_linking_that_fails_leaves_the_month_held_and_the_earlier_fit_in_place(world: Settings) -> None:
+    database, store = Database(world), folder_store(world)
+    first = calibrate(world)[SCALE]
+    change_rules(database, SCALE, {"min_anchors": 100})
+    with pytest.raises(UnlinkedMonthError, match="cannot be placed on scale default"):
+        link_month(database, MONTH, None)
+    step = publish_month(database, store, MONTH, (), None)[SCALE][MONTH]
+    assert step.state == "held"
+    assert rows(database, "SELECT fit_id FROM mirt_fit_meta WHERE superseded_at IS NULL") == [(first.fit_id,)]
+
+
+# -- more scales than one ----------------------------------------------------------------------------
+
+
+def second_scale(database: Database, scores: np.ndarray, *, anchors: bool, start: int = 0) -> None:
+    """Items o00, o01, … on a scale `other`, answered by learners of their own."""
+    items = [f"o{start + j:02d}" for j in range(scores.shape[1])]
+    irt = {"a": 1.0, "b": 0.0, "a_se": 0.1, "b_se": 0.1} if anchors else None
+    add_items(database, dict.fromkeys(items, irt), "other")
+    users = [f"v{start}-{i}" for i in range(scores.shape[0])]
+    add_attempts(database, answer_matrix(MONTH, scores, items, users))
+
+
+def test_a_scale_without_origin_does_not_hold_the_other(world: Settings) -> None:
+    rng = np.random.default_rng(1)
+    scores = model_scores(rng.normal(size=600), np.ones(8), np.linspace(-1, 1, 8), rng)
+    second_scale(Database(world), scores, anchors=False)
+    steps = calibrate(world)
+    assert (steps[SCALE].state, steps[SCALE].n_published) == ("done", 21)
+    assert steps["other"].state == "held"
+    assert "irt scale init --scale other" in steps["other"].why
+    assert f"irt scale init --scale other --origin {MONTH}" in steps["other"].why
+
+
+def test_a_scale_of_two_forms_that_share_nothing_is_refused_with_both_named(world: Settings) -> None:
+    database, rng = Database(world), np.random.default_rng(2)
+    for start in (0, 50):
+        scores = model_scores(rng.normal(size=600), np.ones(8), np.linspace(-1, 1, 8), rng)
+        second_scale(database, scores, anchors=True, start=start)
+    initialise(database, "other", first_month=MONTH)
+    steps = calibrate(world)
+    assert steps[SCALE].state == "done"
+    assert steps["other"].state == "held"
+    assert re.search(r"connected: .*2 groups.*8 items, 600 learners \(o00.*8 items, 600 learners", steps["other"].why)
+    assert rows(database, "SELECT DISTINCT scale_id FROM mirt_fit_meta") == [(SCALE,)]
+
+
+def test_a_scale_that_nobody_answered_is_held_and_says_so(world: Settings) -> None:
+    add_items(Database(world), {"o1": None}, "other")
+    steps = calibrate(world)
+    assert steps[SCALE].state == "done"
+    assert f"{MONTH} has no scored response on scale other (no attempts)" in steps["other"].why
+
+
+def test_where_no_scale_can_be_fitted_each_says_why(world: Settings) -> None:
+    database, store = Database(world), folder_store(world)
+    add_items(database, {"o1": None}, "other")
+    change_rules(database, SCALE, {"min_responses": 100_000})
+    take_snapshot(database, store, MONTH, None)
+    with pytest.raises(PermanentFailure, match=r"(?s)default: .*few_item_responses.*min_responses=.*other: ") as failed:
+        fit_month(database, store, MONTH, ENGINE, None)
+    assert "no scale of 2026-06 could be fitted" in str(failed.value)
+
+
+def test_a_month_before_its_snapshot_says_what_to_do_first(world: Settings) -> None:
+    with pytest.raises(PermanentFailure, match="2026-06 has no snapshot: materialise scored_responses"):
+        fit_month(Database(world), folder_store(world), MONTH, ENGINE, None)
+    with pytest.raises(UnlinkedMonthError, match="2026-06 has no fit of scale default: materialise item_calibration"):
+        link_month(Database(world), MONTH, None)
+
+
+def test_an_empty_bank_says_how_to_fill_it(settings: Settings) -> None:
+    database, store = Database(settings), folder_store(settings)
+    add_attempts(database, [rooms.attempt("u", "i", month_bounds(MONTH)[0])])
+    take_snapshot(database, store, MONTH, None)
+    with pytest.raises(PermanentFailure, match="the bank has no items: `irt import questions FILE`"):
+        fit_month(database, store, MONTH, ENGINE, None)
+
+
+# -- bad logs: an explained failure or honest flags, never a silent green ---------------------------------
+
+A = np.linspace(0.8, 1.5, 12)
+B = np.linspace(-1.5, 1.5, 12)[[3, 7, 0, 11, 5, 9, 1, 10, 4, 8, 2, 6]]
+NAMES = [f"i{j:02d}" for j in range(12)]
+LOOSE = {"min_responses": 1, "min_learner_responses": 1, "min_anchor_responses": 1}
+
+
+def sound(n: int = 400) -> np.ndarray:
+    rng = np.random.default_rng(11)
+    return model_scores(rng.normal(size=n), A, B, rng)
+
+
+def prepare(
+    settings: Settings,
+    scores: np.ndarray,
+    names: Sequence[str] = NAMES,
+    *,
+    moved: np.ndarray | float = 0.0,
+    thresholds: Mapping[str, Any] = LOOSE,
+    users: Sequence[str] | None = None,
+) -> None:
+    """A bank whose items i00 … i11 are anchors with their true values, `moved` in b; the answers in the month."""
+    database = Database(settings)
+    b = B + moved
+    anchors = {f"i{j:02d}": {"a": A[j], "b": b[j], "a_se": 0.05, "b_se": 0.05} for j in range(12)}
+    plain = {name: anchors.get(name) for name in names}
+    add_items(database, anchors | plain)
+    initialise(database, SCALE, first_month=MONTH, thresholds=dict(thresholds))
+    add_attempts(database, answer_matrix(MONTH, scores, names, users))
+
+
+def refused(settings: Settings) -> str:
+    """The sentence with which the month fails; nothing of it may be in the ledger."""
+    with pytest.raises(PermanentFailure) as failed:
+        calibrate(settings)
+    taken = publish_month(Database(settings), folder_store(settings), MONTH, (), None)[SCALE][MONTH]
+    assert taken.state == "held"
+    published = rows(Database(settings), "SELECT * FROM item_parameter_publication WHERE rule <> 'origin'")
+    assert published == []
+    return str(failed.value)
+
+
+def test_the_bad_logs_below_are_bad_by_one_thing_only(settings: Settings) -> None:
+    prepare(settings, sound())
+    assert calibrate(settings)[SCALE].state == "done"
+
+
+def test_one_item_is_refused(settings: Settings) -> None:
+    prepare(settings, sound()[:, :1], NAMES[:1])
+    assert "needs at least 3 items that were answered both correctly and wrongly, found 1" in refused(settings)
+
+
+def test_one_learner_is_refused(settings: Settings) -> None:
+    prepare(settings, sound(1))
+    assert refused(settings)
+
+
+def test_all_answers_correct_is_refused(settings: Settings) -> None:
+    prepare(settings, np.ones((400, 12)))
+    assert "correct" in refused(settings)
+
+
+def test_all_answers_wrong_is_refused(settings: Settings) -> None:
+    prepare(settings, np.zeros((400, 12)))
+    assert refused(settings)
+
+
+def test_an_item_with_one_response_is_held_back_by_name(settings: Settings) -> None:
+    scores = np.column_stack([sound(), np.full(400, np.nan)])
+    scores[7, 12] = 1.0
+    prepare(settings, scores, [*NAMES, "once"])
+    step = calibrate(settings)[SCALE]
+    assert step.state == "done"
+    assert list(step.held) == ["once"]
+    assert "all_correct" in step.held["once"][0]
+
+
+def test_an_item_that_nobody_answered_is_neither_fitted_nor_published(settings: Settings) -> None:
+    scores = np.column_stack([sound(), np.full(400, np.nan)])
+    prepare(settings, scores, [*NAMES, "missing"])
+    database = Database(settings)
+    shown = rooms.attempt("u0001", "missing", month_bounds(MONTH)[0], correct=None)
+    add_attempts(database, [shown])
+    assert calibrate(settings)[SCALE].state == "done"
+    assert rows(database, "SELECT 1 FROM mirt_item_params WHERE item_id = 'missing'") == []
+    assert rows(database, "SELECT 1 FROM item_parameter_publication WHERE item_id = 'missing'") == []
+
+
+def test_a_window_without_anchors_is_refused_with_two_ways_out(settings: Settings) -> None:
+    prepare(settings, sound(), [f"n{j:02d}" for j in range(12)])
+    sentence = refused(settings)
+    assert "Of its 12 anchors 0 have" in sentence
+    assert "Two ways out" in sentence
+
+
+def test_anchors_that_all_moved_apart_hold_the_month(settings: Settings) -> None:
+    """Half of them by +1.5 and half by −1.5: no slope and intercept explains that."""
+    prepare(settings, sound(), moved=np.tile([1.5, -1.5], 6))
+    step = calibrate(settings)[SCALE]
+    assert step.state == "held"
+    assert re.search(r"anchors_agree: 12 anchors disagree \(Q = \d+", step.why)
+
+
+def test_ids_with_quotes_emoji_and_500_characters_go_all_the_way(settings: Settings) -> None:
+    odd = ["o'clock", 'say "hi"', "🦉 owl", "x" * 500, "a,b\nc", "\\N"]
+    rng = np.random.default_rng(12)
+    scores = model_scores(rng.normal(size=400), np.r_[A, A[:6]], np.r_[B, B[:6]], rng)
+    users = [f"👩‍🎓'\"{i}" + "y" * (400 if i == 0 else 0) for i in range(400)]
+    prepare(settings, scores, [*NAMES, *odd], users=users)
+    step = calibrate(settings)[SCALE]
+    assert step.state == "done", step.why
+    published = rows(Database(settings), "SELECT item_id FROM item_parameter_publication WHERE rule = 'first'")
+    assert {row[0] for row in published} | set(step.held) == set(odd)
+    assert published
+
+
+def test_a_log_of_guesses_is_red_by_its_share_of_rejected_answers(settings: Settings) -> None:
+    prepare(settings, sound())
+    run_sql(Database(settings), "UPDATE response_log SET response_time_ms = 40000")
+    run_sql(Database(settings), "UPDATE response_log SET response_time_ms = 500 WHERE user_id < 'u0060'")
+    step = calibrate(settings)[SCALE]
+    assert step.state == "held"
+    assert "few_answers_are_rejected: 15.0% of 4,800 answers" in step.why
