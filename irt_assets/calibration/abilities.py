@@ -85,13 +85,25 @@ def measure(database: Database, month: str, update_id: str) -> list[ScaleAbiliti
 
 
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:
-    """Months whose abilities read another set than is now in force at their end, with the hash of the present set."""
+    """Months whose abilities read another set than is now in force at their end, with a mark of the present sets.
+
+    A scale without a row may have been measured before it had a set, or may have no learner; the mark stays the
+    same until a set changes, so that who acts on each mark once asks at most once too often.
+    """
     rows = connection.execute(
         "SELECT DISTINCT scale_id, window_end, set_hash FROM mirt_ability WHERE kind = 'monthly'"
     ).fetchall()
+    used = {(scale_id, end): set_hash for scale_id, end, set_hash in rows}
+    settled = connection.execute("SELECT DISTINCT month FROM publication_step WHERE state = 'done'").fetchall()
+    ends = {end for _, end in used} | {month_bounds(month)[1] for (month,) in settled}
     stale = {}
-    for scale_id, end, used in rows:
-        now = in_force(connection, scale_id, end).set_hash
-        if now != used:
-            stale[month_of(end - timedelta(microseconds=1))] = now
+    for end in ends:
+        now = {scale_id: in_force(connection, scale_id, end) for scale_id in read_scales(connection)}
+        changed = [
+            f"{scale_id} {published.set_hash}"
+            for scale_id, published in now.items()
+            if published.items and used.get((scale_id, end)) != published.set_hash
+        ]
+        if changed:
+            stale[month_of(end - timedelta(microseconds=1))] = ", ".join(changed)
     return stale

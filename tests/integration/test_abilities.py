@@ -1,0 +1,189 @@
+"""Abilities of a month against an independent, dense computation on the same answers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from irt_assets.calibration.abilities import measure, stale_months
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.publication import in_force
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.window import judged_window
+from resources.database import Database
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import SCALE, add_attempts, add_items, attempt, rows, run_sql
+
+MONTH, LATER = rooms.MONTHS
+END = month_bounds(LATER)[1]
+NODES = np.linspace(-6, 6, 61)
+
+
+def dense_eap(
+    frame: pd.DataFrame, items: dict[str, tuple[float, float, float]], mu: float, sigma: float
+) -> pd.DataFrame:
+    """θ and SE by learner: the posterior on 61 nodes over μ ± 6σ, written out for each learner."""
+    theta = mu + sigma * NODES
+    found = {}
+    for user, answers in frame.groupby("user_id"):
+        posterior = np.exp(-(NODES**2) / 2)
+        for item, score in zip(answers["item_id"], answers["score"], strict=True):
+            a, b, c = items[item]
+            p = c + (1 - c) / (1 + np.exp(-a * (theta - b)))
+            posterior = posterior * (p if score == 1 else 1 - p)
+        posterior /= posterior.sum()
+        mean = (posterior * theta).sum()
+        found[user] = (mean, np.sqrt((posterior * (theta - mean) ** 2).sum()), len(answers))
+    return pd.DataFrame.from_dict(found, orient="index", columns=["theta", "se", "n_items"]).sort_index()
+
+
+def stored(database: Database, end: datetime = END) -> pd.DataFrame:
+    found = rows(
+        database,
+        "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE window_end = %s AND scale_id = %s",
+        (end, SCALE),
+    )
+    return pd.DataFrame(found, columns=["user_id", "theta", "se", "n_items"]).set_index("user_id").sort_index()
+
+
+def test_every_learner_with_an_eligible_answer_has_the_ability_of_the_dense_computation(calibrated: Settings) -> None:
+    """Both months of the log lie in the 365 days; answers count without the minimum of five a learner."""
+    database = Database(calibrated)
+    run_sql(database, "UPDATE calibration_scale SET mu = 0.3, sigma = 1.2")
+    measure(database, LATER, "run")
+    with database.connect() as connection:
+        scales = read_scales(connection)
+        published = in_force(connection, SCALE, END)
+        year = judged_window(connection, END - timedelta(days=365), END, scales).table.to_pandas()
+    run_sql(database, "UPDATE calibration_scale SET mu = 0, sigma = 1")
+    eligible = year["reason"].isna() | year["reason"].isin(["few_learner_responses", "few_item_responses"])
+    answers = year[eligible & year["item_id"].isin(published.items)].copy()
+    answers["score"] = (answers["correct"].eq(True) & ~answers["hints_used"].gt(0)).astype(int)
+    expected = dense_eap(answers, published.items, 0.3, 1.2)
+    found = stored(database)
+    assert list(found.index) == list(expected.index)
+    assert len(found) > 500
+    assert (found["n_items"] == expected["n_items"]).all()
+    # Sums of some 60 terms in another order, in logs and not: a few ulp of numbers up to 6.
+    np.testing.assert_allclose(found["theta"], expected["theta"], rtol=0, atol=1e-10)
+    np.testing.assert_allclose(found["se"], expected["se"], rtol=0, atol=1e-10)
+
+
+# -- a bank of five items with values of its own -----------------------------------------------------
+
+
+@pytest.fixture
+def bank(database: Database) -> Database:
+    irt = {"a": 1.0, "a_se": 0.1, "b_se": 0.1}
+    add_items(database, {f"i{k}": irt | {"b": k - 2.0} for k in range(5)} | {"unpublished": None})
+    initialise(database, SCALE, first_month="2026-01")
+    return database
+
+
+def learners(database: Database, month: str = LATER) -> dict[str, int]:
+    """How many answers each learner's ability rests on."""
+    measure(database, month, f"run of {month}")
+    return dict(stored(database, month_bounds(month)[1])["n_items"])
+
+
+def test_one_answer_to_a_published_item_is_enough_and_none_is_not(bank: Database) -> None:
+    at = END - timedelta(days=3)
+    add_attempts(
+        bank,
+        [
+            attempt("one", "i0", at),
+            attempt("none", "unpublished", at),
+            attempt("sandbox", "i0", at, mode="sandbox"),
+            attempt("repeats", "i0", at),
+            attempt("repeats", "i0", at + timedelta(hours=1), correct=False),
+            attempt("unanswered", "i0", at, correct=None),
+        ],
+    )
+    assert learners(bank) == {"one": 1, "repeats": 1}
+
+
+def test_answers_count_for_365_days_that_end_with_the_window(bank: Database) -> None:
+    first = END - timedelta(days=365)
+    tiny = timedelta(microseconds=1)
+    add_attempts(bank, [attempt(f"u{k}", "i0", at) for k, at in enumerate((first - tiny, first, END - tiny, END))])
+    assert learners(bank) == {"u1": 1, "u2": 1}
+
+
+def publish(database: Database, item: str, b: float, at: datetime) -> None:
+    run_sql(
+        database,
+        """INSERT INTO item_parameter_publication
+             (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
+           VALUES (%s, %s, 1.0, %s, 0, %s, 'decision', 'made up', '', '')""",
+        (SCALE, item, b, at),
+    )
+
+
+@pytest.fixture
+def answered(bank: Database) -> Database:
+    """u answered i0 in June, and `unpublished` too; both months measured."""
+    at = datetime(2026, 6, 5, tzinfo=UTC)
+    add_attempts(bank, [attempt("u", "i0", at), attempt("u", "unpublished", at, correct=False)])
+    for month in (MONTH, LATER):
+        measure(bank, month, f"run of {month}")
+    return bank
+
+
+def test_the_set_in_force_at_the_windows_end_is_used(answered: Database) -> None:
+    before = stored(answered)["theta"]["u"]
+    publish(answered, "unpublished", 0.0, END)
+    assert learners(answered, MONTH) == {"u": 1}
+    assert learners(answered, LATER) == {"u": 2}
+    assert stored(answered)["theta"]["u"] < before
+
+
+def test_a_run_replaces_the_month_that_it_measures_and_no_other(answered: Database) -> None:
+    measure(answered, LATER, "again")
+    assert rows(answered, "SELECT update_id, window_end FROM mirt_ability ORDER BY window_end") == [
+        (f"run of {MONTH}", month_bounds(MONTH)[1]),
+        ("again", END),
+    ]
+
+
+def test_months_whose_set_has_changed_since_are_stale(answered: Database) -> None:
+    def stale() -> set[str]:
+        with answered.connect() as connection:
+            return set(stale_months(connection))
+
+    assert stale() == set()
+    publish(answered, "i0", 1.5, END)
+    assert stale() == {LATER}
+    measure(answered, LATER, "again")
+    assert stale() == set()
+    publish(answered, "i1", 1.5, month_bounds(MONTH)[1])
+    assert stale() == {MONTH, LATER}
+
+
+def test_a_scale_that_had_nothing_in_force_when_it_was_measured_is_stale_once_it_has(answered: Database) -> None:
+    """A scale initialised later publishes from the first month on; its learners have no row that could be old."""
+    add_items(answered, {"o1": {"a": 1.0, "b": 0.0}}, "other")
+    add_attempts(answered, [attempt("u", "o1", datetime(2026, 7, 5, tzinfo=UTC))])
+    for month in (MONTH, LATER):
+        measure(answered, month, f"second of {month}")
+    with answered.connect() as connection:
+        assert stale_months(connection) == {}
+    initialise(answered, "other", first_month="2026-01")
+    with answered.connect() as connection:
+        assert set(stale_months(connection)) == {MONTH, LATER}
+    for month in (MONTH, LATER):
+        measure(answered, month, f"third of {month}")
+    with answered.connect() as connection:
+        assert LATER not in stale_months(connection)
+    assert rows(answered, "SELECT window_end FROM mirt_ability WHERE scale_id = 'other'") == [(END,)]
+
+
+def test_a_scale_without_published_items_says_why_it_has_no_abilities(database: Database) -> None:
+    add_items(database, {"i0": None})
+    add_attempts(database, [attempt("u", "i0", END - timedelta(days=1))])
+    (found,) = measure(database, LATER, "run")
+    assert (len(found.theta), found.why) == (0, f"no parameters of scale default are in force at the end of {LATER}")
