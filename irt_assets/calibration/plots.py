@@ -194,9 +194,9 @@ def linking_scatter(
         figure,
         f"{len(linking.anchors_used)} of {len(anchors.item_ids)} anchors used"
         + (f", {dropped} dropped (orange crosses)" if dropped > 0 else "")
-        + (f", {n_moved} moved against the others (orange diamonds)" if n_moved else "")
+        + (f", {n_moved} moved (orange diamonds)" if n_moved else "")
         + (f", {unseen} without estimate" if unseen else "")
-        + f"; they {verdict} (Q = {linking.q:.0f}, df {linking.q_df}, p {_p(linking.q_p)})\n"
+        + f";\nthey {verdict} (Q = {linking.q:.0f}, df {linking.q_df}, p {_p(linking.q_p)})\n"
         f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
         f" {linking.intercept_se:.3f} (standard errors), {linking.method}",
     )

@@ -40,7 +40,8 @@ _MOST_NAMED = 10
 class Suspect:
     """An anchor outside the group: linked by the group's constants, its b and a are off from the anchor set's.
 
-    `z` is that of the parameter that stands out more: b, or a (tested as ln a).
+    `parameter` is the one whose change alone explains more of it, and `z` that change over its error, the other
+    parameter (ln a or b) taken as unchanged: errors of a and b are correlated, so neither is judged by itself.
     """
 
     delta_b: float
@@ -125,13 +126,23 @@ def _limit(pairs: Pairs) -> float:
     return float(chi2.isf(2 * norm.sf(ROBUST_Z), 2 if pairs.tests_slopes else 1))
 
 
-def _quadratic(pairs: Pairs, d: Floats, v: Floats) -> Floats:
-    """Dᵀ V⁻¹ D of each anchor, shape (K,), from D (K, 2) and V (2K, 2K); of D₂ alone where slopes testify nothing."""
+def _scores(pairs: Pairs, d: Floats, v: Floats) -> tuple[Floats, Floats]:
+    """V⁻¹D of each anchor and the diagonal of V⁻¹, both (K, 2), from D (K, 2) and V (2K, 2K).
+
+    Where slopes testify nothing, of D₂ alone, with 0 and 1 in the place of D₁.
+    """
     k = np.arange(pairs.size)
     block = v.reshape(pairs.size, 2, pairs.size, 2)[k, :, k]
     if not pairs.tests_slopes:
-        return d[:, 1] ** 2 / block[:, 1, 1]
-    return np.einsum("ki,ki->k", d, np.linalg.solve(block, d[:, :, None])[:, :, 0])
+        zero, one, precision = np.zeros(pairs.size), np.ones(pairs.size), 1 / block[:, 1, 1]
+        return np.stack([zero, d[:, 1] * precision], axis=1), np.stack([one, precision], axis=1)
+    inverse = np.linalg.inv(block)
+    return np.einsum("kij,kj->ki", inverse, d), np.einsum("kii->ki", inverse)
+
+
+def _quadratic(pairs: Pairs, d: Floats, v: Floats) -> Floats:
+    """Dᵀ V⁻¹ D of each anchor, shape (K,)."""
+    return (d * _scores(pairs, d, v)[0]).sum(axis=1)
 
 
 def _wald(pairs: Pairs, slope: float, intercept: float) -> Floats:
@@ -184,14 +195,13 @@ def _suspects(pairs: Pairs, members: Bools, at: Constants) -> dict[str, Suspect]
     d = pairs.differences(slope, intercept)
     rest = np.eye(d.size) + pairs.differences_by_constants(slope) @ by_d
     v = rest @ pairs.covariance_of_differences(slope) @ rest.T
-    by_parameter = np.zeros(d.size)
-    by_parameter[pairs.tested] = d.ravel()[pairs.tested] / np.sqrt(np.diag(v)[pairs.tested])
-    both = by_parameter.reshape(-1, 2)
-    worst = np.abs(both).argmax(axis=1)
-    z = both[np.arange(pairs.size), worst]
+    scores, information = _scores(pairs, d, v)
+    alone = scores / np.sqrt(information)
+    parameter = np.abs(alone).argmax(axis=1)
+    z = alone[np.arange(pairs.size), parameter]
     delta_a = pairs.a_new / slope - pairs.a_old
     found = np.flatnonzero(_quadratic(pairs, d, v) > _limit(pairs))
     return {
-        pairs.ids[k]: Suspect(float(d[k, 1]), float(delta_a[k]), float(z[k]), "b" if worst[k] else "a")
+        pairs.ids[k]: Suspect(float(d[k, 1]), float(delta_a[k]), float(z[k]), "b" if parameter[k] else "a")
         for k in found[np.argsort(-np.abs(z[found]), kind="stable")]
     }

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from test_linking import anchor_set, calibration, covariance, exact, ids, month
 
+from irt_assets.calibration.fits import LinkedFit, StagedFit, encode
+from irt_assets.calibration.gates import Evidence, anchors_agree
 from irt_assets.psychometrics.anchor_diagnosis import Diagnosis, diagnose
 from irt_assets.psychometrics.linking import link
+from irt_assets.responses.scales import Scale
 
 
 def diagnoses(n: int, seed: int, **options: object) -> list[Diagnosis]:
@@ -121,6 +125,23 @@ def test_the_order_of_items_is_irrelevant() -> None:
     new, anchors = month(np.random.default_rng(5), moved=12, shift=0.6)
     order = np.random.default_rng(6).permutation(new.n_items)
     assert diagnose(new, anchors) == diagnose(new.select(order), anchors)
+
+
+def test_a_month_whose_anchors_disagree_says_which_moved() -> None:
+    new, anchors = month(np.random.default_rng(7), moved=12, shift=0.6)
+    found = diagnose(new, anchors)
+    linking = replace(
+        link(new, anchors, purify=False), suspects=found.as_constants(), diagnosis=found.sentence
+    )  # fmt: skip
+    at = datetime(2026, 9, 1, tzinfo=UTC)
+    staged = StagedFit("fit", "2026-08", "math", "em", "hash", encode(new), None, None, {}, "code", at)
+    spec = {"linking_constants": linking.as_constants()}
+    linked = LinkedFit("fit", "math", "hash", "data", "anchors", True, spec, {})
+    judged = anchors_agree(Evidence("2026-08", Scale("math"), None, None, staged, new, linked))
+    assert not judged.passed
+    assert judged.why.endswith(f"; {found.sentence}")
+    assert "moved against the others: " in judged.why
+    assert judged.details["suspects"] == found.as_constants()
 
 
 def test_too_few_anchors_are_not_diagnosed() -> None:
