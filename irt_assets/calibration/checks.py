@@ -141,10 +141,12 @@ def _inventory_check(asset: str, first_month: str) -> dg.AssetChecksDefinition:
             states = month_states(database, context.instance, months)
         wrong = [state for state in states if state.state is not State.GREEN]
         rows = "\n".join(f"| {s.month} | {s.scale_id} | {s.state} | {s.why} |" for s in wrong[:50])
+        no_items = bool(months) and not states
+        said = f"{len(states) - len(wrong)} of {len(states)} months are green"
         return dg.AssetCheckResult(
-            passed=not wrong,
+            passed=not wrong and not no_items,
             severity=dg.AssetCheckSeverity.WARN,
-            description=f"{len(states) - len(wrong)} of {len(states)} months are green",
+            description="the bank has no items: `irt import questions FILE`" if no_items else said,
             metadata={
                 "not green": dg.MetadataValue.md(f"| month | scale | state | why |\n| --- | --- | --- | --- |\n{rows}")
             },

@@ -1,0 +1,98 @@
+"""Where a published number comes from."""
+
+from __future__ import annotations
+
+import pytest
+
+from irt_assets.calibration.lineage import lineage
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.snapshot import current_snapshot
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from resources.version import code_version
+from tests.integration import rooms
+from tests.integration.rooms import add_items, folder_store, rows, run_sql
+
+MONTH = rooms.MONTHS[0]
+
+
+def of_item(settings: Settings, item: str) -> list[dict[str, object]]:
+    with Database(settings).connect() as connection:
+        return lineage(connection, item)
+
+
+def test_a_published_number_leads_back_to_fit_snapshot_answers_code_and_run(
+    calibrated: Settings, small_truth: Truth
+) -> None:
+    bank = small_truth.bank
+    item = bank.item_ids[int((~bank.anchor).nonzero()[0][0])]
+    (found,) = of_item(calibrated, item)
+    with Database(calibrated).connect() as connection:
+        snapshot = current_snapshot(connection, MONTH)
+    assert snapshot is not None
+    assert (found["rule"], found["month"], found["run_id"]) == ("first", MONTH, "run")
+    assert found["data_hash"] == snapshot.data_hash
+    assert (found["snapshot"], found["snapshot_hash"]) == (snapshot.uri, snapshot.snapshot_hash)
+    assert folder_store(calibrated).exists(str(found["snapshot"]))
+    assert found["code_version"] == code_version()
+    assert rows(Database(calibrated), "SELECT DISTINCT anchor_hash FROM anchor_set") == [(found["anchor_hash"],)]
+    constants, raw = found["linking_constants"], found["raw"]
+    assert isinstance(constants, dict)
+    assert isinstance(raw, dict)
+    assert found["a"] == pytest.approx(raw["a"] / constants["slope"], rel=1e-12)
+    assert found["b"] == pytest.approx(raw["b"] * constants["slope"] + constants["intercept"], rel=1e-9)
+    assert found["in_force"] is True
+
+
+def test_an_anchor_leads_back_to_the_bank(calibrated: Settings, small_truth: Truth) -> None:
+    bank = small_truth.bank
+    (found,) = of_item(calibrated, bank.item_ids[int(bank.anchor.nonzero()[0][0])])
+    assert (found["rule"], found["fit_id"], found["month"], found["reason"]) == (
+        "origin",
+        None,
+        None,
+        "bank parameters of an anchor",
+    )
+    assert found["anchor_hash"]
+
+
+def test_later_decisions_come_first_and_only_one_is_in_force(world: Settings, small_truth: Truth) -> None:
+    item = small_truth.bank.item_ids[int(small_truth.bank.anchor.nonzero()[0][0])]
+    database = Database(world)
+    for when, b in (("2026-08-01", 0.5), ("2099-01-01", 0.9)):
+        run_sql(
+            database,
+            """INSERT INTO item_parameter_publication
+                 (scale_id, item_id, a, b, c, effective_from, rule, decided_by, reason, anchor_hash, code_version)
+               VALUES ('default', %s, 1, %s, 0, %s, 'decision', 'Ada', 'it drifted', '', '')""",
+            (item, b, when),
+        )
+    found = of_item(world, item)
+    assert [row["b"] for row in found][:2] == [0.9, 0.5]
+    assert [row["in_force"] for row in found] == [False, True, False]
+    assert found[0]["decided_by"] == "Ada"
+
+
+def test_an_item_that_the_bank_does_not_have_is_told_so(world: Settings) -> None:
+    with pytest.raises(PermanentFailure, match=r"the bank has no item 'a01': ids are case-sensitive"):
+        of_item(world, "a01")
+
+
+def test_an_item_never_published_is_told_so(world: Settings) -> None:
+    add_items(Database(world), {"new": None})
+    with pytest.raises(PermanentFailure, match=r"nothing was ever published for item new of scale default$"):
+        of_item(world, "new")
+
+
+def test_an_item_held_back_is_told_by_which_month_and_why(world: Settings) -> None:
+    add_items(Database(world), {'new\'s "odd" 🦉': None})
+    run_sql(
+        Database(world),
+        """INSERT INTO publication_step (month, scale_id, state, held, why)
+           VALUES ('2026-06', 'default', 'done',
+                   jsonb_build_object(%s::text, '["too flat", "too hard"]'::jsonb), '')""",
+        ('new\'s "odd" 🦉',),
+    )
+    with pytest.raises(PermanentFailure, match="2026-06 held it back: too flat; too hard"):
+        of_item(world, 'new\'s "odd" 🦉')
