@@ -1,0 +1,180 @@
+"""The gates of publication, one piece of evidence at a time."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration.fits import LinkedFit, StagedFit
+from irt_assets.calibration.gates import SET_GATES, Evidence, failures, item_problems
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import Snapshot
+
+CONSTANTS = {
+    "slope": 1.1,
+    "intercept": -0.2,
+    "anchors_used": ["k1", "k2", "k3"],
+    "anchors_dropped": {},
+    "q": 3.0,
+    "q_df": 4,
+    "q_p": 0.5,
+}
+
+
+def calibration(converged: bool = True) -> Calibration:
+    one = np.ones(1)
+    return Calibration(
+        ("i",), "2pl", "em", "1", one, 0 * one, 0 * one, np.eye(2)[None] * 0.01, None, one.astype(int), one.astype(int),
+        ((),), 0.0, 1.0, 1, Convergence(converged, 12, 1e-7, 1e-5, -9.0, 2, "" if converged else "500 iterations"),
+    )  # fmt: skip
+
+
+def staged(**changes: Any) -> StagedFit:
+    fit = StagedFit(
+        "fit", "2026-06", "default", "em", "hash", b"", None, None, {}, "1", datetime(2026, 7, 1, tzinfo=UTC)
+    )
+    return replace(fit, **changes)
+
+
+def evidence(**changes: Any) -> Evidence:
+    """A month that passes every gate, changed in one thing."""
+    snapshot = Snapshot("2026-06", "hash", "uri", "data", 110, {"default": {"scored": 100, "rapid": 10}}, {})
+    linked = LinkedFit("fit", "default", "hash", "data", "anchors", True, {"linking_constants": CONSTANTS}, {})
+    sound = Evidence("2026-06", Scale("default"), snapshot, None, staged(), calibration(), linked)
+    return replace(sound, **changes)
+
+
+def linked(**constants: Any) -> LinkedFit:
+    spec = {"linking_constants": CONSTANTS | constants}
+    return LinkedFit("fit", "default", "hash", "data", "anchors", True, spec, {})
+
+
+def test_a_sound_month_fails_no_gate() -> None:
+    assert failures(evidence()) == {}
+
+
+CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
+    "nothing was done": (
+        {"snapshot": None, "snapshot_problem": "none", "staged": None, "calibration": None, "linked": None},
+        {gate.name for gate in SET_GATES},
+        "materialise",
+    ),
+    "the file is spoilt": (
+        {"snapshot_problem": "the file has another sha256"},
+        {"snapshot_matches_its_hash"},
+        "another sha256",
+    ),
+    "not fitted": (
+        {"staged": None, "calibration": None, "linked": None},
+        {"converged", "connected", "linked", "anchors_agree"},
+        "materialise item_calibration",
+    ),
+    "fitted on an earlier snapshot": (
+        {"staged": staged(snapshot_hash="older")},
+        {"converged", "connected", "linked"},
+        "earlier snapshot",
+    ),
+    "not converged": ({"calibration": calibration(False)}, {"converged"}, "500 iterations"),
+    "disconnected": (
+        {
+            "staged": staged(error="2 groups", error_kind="DisconnectedDesignError", calibration=None),
+            "calibration": None,
+            "linked": None,
+        },
+        {"converged", "connected", "linked", "anchors_agree"},
+        "2 groups",
+    ),
+    "fitted and not linked": (
+        {"linked": None},
+        {"linked", "anchors_agree"},
+        "materialise linked_item_parameters",
+    ),
+    "the linked fit is an earlier one": (
+        {"staged": staged(fit_id="newer")},
+        {"linked", "anchors_agree"},
+        "fit newer is not on the scale",
+    ),
+    "too few anchors agree": (
+        {
+            "linked": None,
+            "staged": staged(
+                error="too few anchors are left",
+                spec={"linking_constants": {"anchors_used": ["k1"], "anchors_dropped": {"k2": "", "k3": ""}}},
+            ),
+        },
+        {"linked", "anchors_agree"},
+        "only 1 of 3 anchors agree; dropped: k2, k3",
+    ),
+    "the anchors disagree": ({"linked": linked(q_p=0.0099)}, {"anchors_agree"}, "3 anchors disagree (Q = 3.0 on 4 df"),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_month_fails_the_gates_that_its_fault_concerns(case: str) -> None:
+    changes, expected, why = CASES[case]
+    found = failures(evidence(**changes))
+    assert set(found) == expected
+    assert why in " ".join(found.values())
+
+
+def test_anchors_agree_at_the_limit_itself() -> None:
+    assert failures(evidence(linked=linked(q_p=0.01))) == {}
+
+
+@pytest.mark.parametrize(
+    ("counts", "share"),
+    [
+        ({"scored": 90, "rapid": 10}, 0.10),
+        ({"scored": 90, "rapid": 6, "unusable": 4}, 0.10),
+        ({"scored": 90, "rapid": 11}, 11 / 101),
+        ({"scored": 80, "rapid": 10, "repeat": 10}, 0.10),
+        ({"scored": 40, "rapid": 10, "sandbox": 30, "test_account": 10, "not_reached": 10}, 0.20),
+        ({}, 0.0),
+    ],
+)
+def test_rejected_are_rapid_and_unusable_among_answers_of_real_learners(counts: dict[str, int], share: float) -> None:
+    """Repeats are ineligible and not rejected; sandbox, test accounts and unreached items are no such answers."""
+    snapshot = evidence().snapshot
+    assert snapshot is not None
+    found = failures(evidence(snapshot=replace(snapshot, counts={"default": counts})))
+    assert ("few_answers_are_rejected" in found) == (share > 0.10)
+    if found:
+        assert f"{share:.1%}" in found["few_answers_are_rejected"]
+
+
+SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": []}
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, None),
+        ({"b": 6.0, "b_se": 1.0}, None),
+        ({"b": -6.01}, "|b| = 6.01 is above 6"),
+        ({"b_se": 1.01}, "SE(b) = 1.01 is above 1"),
+        ({"a": 0.0}, "a = 0.00 is not positive"),
+        ({"a": -0.3}, "check its key"),
+        ({"a_se": None}, "its standard errors are not finite"),
+        ({"b_se": None}, "its standard errors are not finite"),
+        ({"a": None, "b": None}, "it has no parameters"),
+        ({"b": None}, "it has no parameters"),
+        ({"n": 499}, "499 responses are fewer than 500"),
+        ({"flags": ["at_bound"]}, f"at_bound: {Flag.AT_BOUND.explanation}"),
+    ],
+)
+def test_an_item_passes_or_is_held_back_with_a_reason(changes: dict[str, Any], why: str | None) -> None:
+    problems = item_problems(SOUND | changes, Rules())
+    if why is None:
+        assert problems == []
+    else:
+        assert why in problems[0]
+
+
+def test_every_reason_that_holds_an_item_back_is_given() -> None:
+    assert len(item_problems(SOUND | {"a": -1.0, "b": 9.0, "b_se": 3.0, "n": 3}, Rules())) == 4

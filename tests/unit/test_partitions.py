@@ -1,0 +1,67 @@
+"""What a month's key means in time."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from irt_assets.partitions import daily, last_complete_month, month_bounds, month_of, monthly, months_between
+
+TINY = timedelta(microseconds=1)
+TIMES = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 (the zone is given beside)
+
+
+@given(TIMES)
+def test_every_instant_lies_in_its_month_and_in_no_other(time: datetime) -> None:
+    start, end = month_bounds(month_of(time))
+    assert start <= time < end
+    assert month_of(start) == month_of(end - TINY) == month_of(time)
+    assert month_of(start - TINY) < month_of(time) < month_of(end)
+
+
+@given(TIMES)
+def test_the_last_complete_month_ends_where_the_running_one_begins(time: datetime) -> None:
+    assert month_bounds(last_complete_month(time))[1] == month_bounds(month_of(time))[0]
+
+
+@pytest.mark.parametrize(
+    ("month", "days"), [("2024-02", 29), ("2026-02", 28), ("2000-02", 29), ("2100-02", 28), ("2026-12", 31)]
+)
+def test_months_have_their_days(month: str, days: int) -> None:
+    start, end = month_bounds(month)
+    assert end - start == timedelta(days=days)
+
+
+def test_months_are_utc_whatever_zone_a_time_is_given_in() -> None:
+    assert month_of(datetime(2026, 7, 1, 3, tzinfo=timezone(timedelta(hours=9)))) == "2026-06"
+
+
+def test_a_month_is_complete_at_its_very_end() -> None:
+    end = month_bounds("2026-06")[1]
+    assert last_complete_month(end) == "2026-06"
+    assert last_complete_month(end - TINY) == "2026-05"
+
+
+def test_months_between_cross_the_year_and_include_both_ends() -> None:
+    assert list(months_between("2025-11", "2026-02")) == ["2025-11", "2025-12", "2026-01", "2026-02"]
+    assert list(months_between("2026-02", "2026-02")) == ["2026-02"]
+    assert list(months_between("2026-03", "2026-02")) == []
+
+
+@pytest.mark.parametrize("key", ["2026-13", "2026-00", "2026", "26-07", "2026-07-01", "", "July"])
+def test_what_is_no_month_is_refused(key: str) -> None:
+    with pytest.raises(ValueError, match=r"time data|unconverted"):
+        month_bounds(key)
+
+
+def test_the_partitions_are_the_months_that_are_over() -> None:
+    keys = monthly("2025-12").get_partition_keys(current_time=datetime(2026, 3, 1, 0, 0, tzinfo=UTC))
+    assert keys == ["2025-12", "2026-01", "2026-02"]
+
+
+def test_the_days_begin_with_the_first_month() -> None:
+    keys = daily("2024-02").get_partition_keys(current_time=datetime(2024, 3, 2, 5, tzinfo=UTC))
+    assert (keys[0], keys[-1], len(keys)) == ("2024-02-01", "2024-03-01", 30)
