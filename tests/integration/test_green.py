@@ -114,7 +114,7 @@ def graph(postgres: EmbeddedPostgres, small_truth: object, tmp_path_factory: pyt
     home = tmp_path_factory.mktemp("green")
     with (
         rooms.copied(postgres.start(), "template_rooms", "rooms_green", home) as settings,
-        dg.DagsterInstance.ephemeral() as instance,
+        dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance,
     ):
         initialise(Database(settings), rooms.SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
         graph = Graph(settings, instance)
@@ -205,6 +205,51 @@ def test_a_failed_gate_is_red_and_ends_the_run_before_publication(graph: Graph) 
     assert found.why.startswith("anchors_agree: ")
     assert "published_item_parameters" not in {e.step_key for e in result.all_events if e.is_step_start}
     assert rooms.rows(graph.database, "SELECT 1 FROM item_parameter_publication WHERE month = %s", (LATER,)) == []
+
+
+# -- who asks for what -------------------------------------------------------------------------------
+
+
+def test_the_schedule_asks_for_the_month_that_is_missing(graph: Graph) -> None:
+    """June is green, July was tried: it is August that the 1st of September brings."""
+    schedule = graph.defs.get_schedule_def("monthly_calibration_schedule")
+    context = dg.build_schedule_context(
+        instance=graph.instance,
+        scheduled_execution_time=datetime(2026, 9, 1, 2, tzinfo=UTC),
+        resources={"database": graph.database},
+        repository_def=graph.defs.get_repository_def(),
+    )
+    if graph.state(LATER).state is State.MISSING:
+        take_snapshot(graph.database, graph.store, LATER, None)
+    found = schedule.evaluate_tick(context)
+    assert [(request.partition_key, request.run_key) for request in found.run_requests or ()] == [
+        ("2026-08", "2026-08 attempt 1")
+    ]
+
+
+def test_the_sensor_asks_for_a_month_that_waits(graph: Graph) -> None:
+    sensor = graph.defs.get_sensor_def("ledger")
+
+    def asked() -> list[tuple[str | None, set[str]]]:
+        context = dg.build_sensor_context(
+            instance=graph.instance, resources={"database": graph.database}, definitions=graph.defs
+        )
+        return [
+            (request.partition_key, {key.to_user_string() for key in request.asset_selection or ()})
+            for request in sensor.evaluate_tick(context).run_requests or ()
+        ]
+
+    assert asked() == []
+    rooms.run_sql(
+        graph.database, "UPDATE publication_step SET state = 'pending' WHERE month = %s AND state = 'done'", (MONTH,)
+    )
+    waiting = asked()
+    run = graph.planned_run(MONTH)
+    under_way = asked()
+    graph.instance.delete_run(run.run_id)
+    rooms.run_sql(graph.database, "UPDATE publication_step SET state = 'done' WHERE month = %s", (MONTH,))
+    assert waiting == [(MONTH, {"published_item_parameters", "abilities"})]
+    assert under_way == []
 
 
 # -- what is under way -------------------------------------------------------------------------------

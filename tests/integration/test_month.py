@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,22 @@ def test_a_linking_that_fails_leaves_the_month_held_and_the_earlier_fit_in_place
     step = publish_month(database, store, MONTH, (), None)[SCALE][MONTH]
     assert step.state == "held"
     assert rows(database, "SELECT fit_id FROM mirt_fit_meta WHERE superseded_at IS NULL") == [(first.fit_id,)]
+
+
+def test_two_runs_of_a_month_at_once_leave_one_fit_in_use_and_publish_once(world: Settings) -> None:
+    """Each step waits for the other's transaction; neither may leave half of two."""
+    with ThreadPoolExecutor(2) as pool:
+        steps = [future.result()[SCALE] for future in [pool.submit(calibrate, world) for _ in range(2)]]
+    database = Database(world)
+    assert rows(database, "SELECT count(*) FROM mirt_fit_meta WHERE superseded_at IS NULL") == [(1,)]
+    assert rows(database, "SELECT count(*) FROM scored_snapshot WHERE superseded_at IS NULL") == [(1,)]
+    published = rows(
+        database,
+        """SELECT count(*), count(DISTINCT item_id), count(DISTINCT fit_id) FROM item_parameter_publication
+           WHERE rule = 'first'""",
+    )
+    assert published == [(21, 21, 1)]
+    assert all(step.state in ("done", "held") for step in steps)
 
 
 # -- more scales than one ----------------------------------------------------------------------------
