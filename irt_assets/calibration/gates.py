@@ -66,13 +66,22 @@ def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:
 
 
 def few_answers_are_rejected(evidence: Evidence) -> Verdict:
-    """Rapid guesses and unusable rows among the live answers of real learners."""
-    if evidence.snapshot is None:
+    """Rapid guesses and unusable rows among the live answers of real learners.
+
+    Answers to items that the bank does not have belong to no scale, so they count against every one.
+    """
+    snapshot, scale_id = evidence.snapshot, evidence.scale.scale_id
+    if snapshot is None:
         return Verdict(False, "no snapshot of the month has been taken")
-    counts = evidence.snapshot.counts.get(evidence.scale.scale_id, {})
-    rejected = counts.get(Reason.RAPID, 0) + counts.get(Reason.UNUSABLE, 0)
+    counts = snapshot.counts.get(scale_id, {})
+    strays = sum(
+        of_none.get(Reason.UNUSABLE, 0)
+        for name, of_none in snapshot.counts.items()
+        if name != scale_id and name not in snapshot.rules
+    )
+    rejected = counts.get(Reason.RAPID, 0) + counts.get(Reason.UNUSABLE, 0) + strays
     ineligible = sum(counts.get(r, 0) for r in (Reason.SANDBOX, Reason.TEST_ACCOUNT, Reason.NOT_REACHED))
-    answers = sum(counts.values()) - ineligible
+    answers = sum(counts.values()) - ineligible + strays
     share = rejected / answers if answers else 0.0
     limit = evidence.scale.rules.max_rejected_share
     return Verdict(

@@ -148,6 +148,17 @@ def test_rejected_are_rapid_and_unusable_among_answers_of_real_learners(counts: 
         assert f"{share:.1%}" in found["few_answers_are_rejected"]
 
 
+def test_answers_to_items_outside_the_bank_count_against_every_scale() -> None:
+    """They are judged under `default`, which a bank of other scales does not have: nobody would look at them."""
+    snapshot = evidence().snapshot
+    assert snapshot is not None
+    counts = {"math": {"scored": 80}, "default": {"unusable": 20}}
+    of_math = evidence(scale=Scale("math"), snapshot=replace(snapshot, counts=counts, rules={"math": {}}))
+    assert "20.0% of 100 answers" in failures(of_math)["few_answers_are_rejected"]
+    both = replace(snapshot, counts=counts, rules={"math": {}, "default": {}})
+    assert "few_answers_are_rejected" not in failures(evidence(scale=Scale("math"), snapshot=both))
+
+
 SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": []}
 
 
