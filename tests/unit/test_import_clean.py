@@ -161,6 +161,13 @@ def test_the_rules_of_a_mapping_file_are_applied(tmp_path: Path) -> None:
     }
 
 
+def test_a_date_and_a_clock_in_two_columns_are_one_time(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_text("columns: {user_id: u, item_id: q, correct: c, completed_at: [day, clock]}")
+    row = {"u": "ann", "q": "q1", "c": "1", "day": "2026-07-01", "clock": "21:00:00+09:00"}
+    assert clean([row], path).answers["completed_at"].to_pylist() == [datetime(2026, 7, 1, 12, tzinfo=UTC)]
+
+
 def matrix(**columns: list[str]) -> Batch:
     rows = pa.record_batch({name: pa.array(values) for name, values in columns.items()})
     return Batch(rows, np.arange(2, 2 + rows.num_rows))

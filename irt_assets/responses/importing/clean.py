@@ -29,6 +29,8 @@ WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
     "hints_used": (0, 2**31 - 1, "bad_hints"),
 }
 DAY = 86_400 * 10**6  # microseconds
+IDS = ("attempt_id", "user_id", "item_id")
+TIMES = ("completed_at", "started_at")
 TEXTS = ("session_id", "form_id", "response", "topic_id")
 MODES = pa.array(["live", "sandbox"])
 
@@ -114,17 +116,18 @@ class Columns:
         constant = self._mapping.constants.get(ours)
         if not parts:
             return pa.repeat(pa.scalar(constant, pa.string()), rows.num_rows)
-        cells = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, "/")
+        separator = " " if ours in TIMES else "/"
+        cells = parts[0] if len(parts) == 1 else pc.binary_join_element_wise(*parts, separator)
         return cells if constant is None else pc.fill_null(cells, constant)
 
     def cells(self, rows: pa.RecordBatch, theirs: str, ours: str | None = None) -> pa.Array:
         """Trimmed text, null where empty; timestamps stay timestamps where we want a time."""
         cells = rows.column(rows.schema.names.index(theirs))
-        if ours in ("completed_at", "started_at") and pa.types.is_timestamp(cells.type):
+        if ours in TIMES and pa.types.is_timestamp(cells.type):
             return cells
         cells = pc.ascii_trim_whitespace(as_text(cells, theirs))
         cells = pc.if_else(_is_in(cells, ["", *self._mapping.null_values]), None, cells)
-        if self._mapping.integer_ids and ours in ("attempt_id", "user_id", "item_id"):
+        if self._mapping.integer_ids and ours in IDS:
             cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
         if ours is not None and (known := self._mapping.values.get(ours)):
             place = pc.index_in(cells, pa.array(known, pa.string()))
@@ -156,16 +159,7 @@ class Cleaner:
         for name, unwanted in self._mapping.skip_rows_where.items():
             cells = raw.of_rows(self._columns.cells(batch.rows, name))
             verdicts.refuse(_is_in(pc.fill_null(cells, ""), unwanted), "skipped_by_mapping", cells)
-        for ours, reason in (("user_id", "missing_user"), ("item_id", "missing_item")):
-            verdicts.refuse(pc.is_null(columns[ours]), reason, columns[ours])
-        for ours in ("attempt_id", "user_id", "item_id"):
-            if ours in columns:
-                long = pc.greater(pc.binary_length(columns[ours]), LONGEST_ID)
-                verdicts.refuse(pc.fill_null(long, False), "id_too_long", columns[ours])
-        for values in columns.values():
-            if pa.types.is_string(values.type) and _holds_nul(values):
-                verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)
-
+        _refuse_texts(columns, verdicts)
         scores = pc.index_in(pc.utf8_lower(columns["correct"]), SCORES, skip_nulls=True)
         verdicts.refuse(pc.and_(pc.is_null(scores), pc.is_valid(columns["correct"])), "bad_score", columns["correct"])
         if self._limits.start is None:
@@ -257,6 +251,18 @@ class Cleaner:
             return ids
         numbers = pc.cast(pa.array(raw.numbers), pa.string())
         return pc.coalesce(ids, pc.binary_join_element_wise(self._file_id, numbers, "-"))
+
+
+def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
+    for ours, reason in (("user_id", "missing_user"), ("item_id", "missing_item")):
+        verdicts.refuse(pc.is_null(columns[ours]), reason, columns[ours])
+    for ours in IDS:
+        if ours in columns:
+            long = pc.greater(pc.binary_length(columns[ours]), LONGEST_ID)
+            verdicts.refuse(pc.fill_null(long, False), "id_too_long", columns[ours])
+    for values in columns.values():
+        if pa.types.is_string(values.type) and _holds_nul(values):
+            verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)
 
 
 def item_columns(binding: Binding, batch: Batch) -> tuple[list[str], list[str]]:

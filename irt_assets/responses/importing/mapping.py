@@ -63,7 +63,7 @@ class Wide(_Rules):
 
 
 class Mapping(_Rules):
-    """One mapping file. `columns` is ours: theirs; a list of theirs is joined by `/`."""
+    """One mapping file. `columns` is ours: theirs; a list of theirs is joined, by `/` or, of a time, by a space."""
 
     name: str
     description: str = ""

@@ -92,7 +92,7 @@ class Staging:
     def __init__(self, connection: psycopg.Connection) -> None:
         self._connection = connection
         connection.execute("SET temp_buffers = '32MB'")
-        connection.execute("SET LOCAL work_mem = '128MB'")
+        connection.execute("SET LOCAL work_mem = '128MB'; SET LOCAL maintenance_work_mem = '128MB'")
         connection.execute(CREATE)
 
     @contextmanager
@@ -116,13 +116,23 @@ class Staging:
     def judge(self, *, strict: bool) -> Counter[str]:
         """Find unknown items and learners if `strict`, and all duplicates; how many of each verdict."""
         run = self._connection.execute
-        run("ANALYZE staged")
+        run("ANALYZE staged (attempt_id, user_id, item_id)")
         if strict:
             run(JUDGE_UNKNOWN)
         run(JUDGE_AGAINST_LOG)
-        run(JUDGE_WITHIN_INPUT)
+        if self._ids_repeat():
+            run(JUDGE_WITHIN_INPUT)
         run("ANALYZE verdict")
         return Counter(dict(run("SELECT reason, count(*) FROM verdict GROUP BY reason").fetchall()))
+
+    def _ids_repeat(self) -> bool:
+        """Whether two staged answers have one id; a unique index says so in half the time of counting them."""
+        try:
+            with self._connection.transaction():
+                self._connection.execute("CREATE UNIQUE INDEX ON staged (attempt_id)")
+        except psycopg.errors.UniqueViolation:
+            return True
+        return False
 
     def refusals(self) -> Iterator[tuple[int, int, str, str]]:
         """File number, line, reason and value of the answers refused here, in the files' order."""
