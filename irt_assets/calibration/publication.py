@@ -96,23 +96,22 @@ def settle(
     unsettled: Collection[str],
     run_id: str | None,
 ) -> dict[str, Step]:
-    """Take `month` to the ledger, and every other month whose way is clear, in the caller's transaction.
+    """Take `month` to the ledger, and every month that waits and whose way is clear, in the caller's transaction.
 
+    A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
     `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
     itself left out. Returns the steps that were taken, by month.
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
     taken: dict[str, Step] = {}
-    fit_ids = _linked_fits(connection, scale)
-    for candidate in sorted(fit_ids.keys() | {month}):
+    waiting = {m for m, step in known.items() if step.state == "pending" and m not in unsettled}
+    for candidate in sorted(waiting | {month}):
         before = known.get(candidate)
-        fit_id = fit_ids.get(candidate)
-        if candidate in unsettled:
-            continue
-        if before and before.state == "done" and before.fit_id == fit_id and candidate != month:
-            continue
         evidence = gather(connection, store, candidate, scale)
+        fit_id = evidence.linked.fit_id if evidence.linked else None
+        if candidate != month and before and before.fit_id != fit_id:
+            continue  # fitted again by a run that did not come as far as here: its gates were not evaluated
         blocking = sorted(m for m in unsettled if m < candidate)
         problems = gates.failures(evidence)
         if problems:
@@ -129,16 +128,6 @@ def settle(
         _write(connection, step, run_id)
         taken[candidate] = step
     return taken
-
-
-def _linked_fits(connection: psycopg.Connection, scale: Scale) -> dict[str, str]:
-    """The linked fit in use of every month that has one."""
-    rows = connection.execute(
-        """SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM'), fit_id FROM mirt_fit_meta
-           WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL""",
-        (scale.scale_id, scale.engine),
-    ).fetchall()
-    return dict(rows)
 
 
 def _held(evidence: Evidence, problems: dict[str, str], before: Step | None) -> Step:

@@ -240,6 +240,26 @@ def test_another_month_that_is_being_written_is_left_alone(ledger: Database, sto
     assert set(publish(ledger, store, JAN, [FEB])) == {JAN}
 
 
+def test_a_month_whose_run_was_killed_after_linking_is_left_to_its_next_run(
+    ledger: Database, store: FolderStore
+) -> None:
+    """Its checks were not evaluated, so it is red; published by another month's run it would be both."""
+    link(ledger, store, JAN)
+    link(ledger, store, FEB)
+    assert set(publish(ledger, store, FEB)) == {FEB}
+    assert {row[1] for row in publications(ledger)} == {FEB}
+
+
+def test_a_waiting_month_that_was_fitted_again_waits_for_its_own_run(ledger: Database, store: FolderStore) -> None:
+    link(ledger, store, FEB)
+    publish(ledger, store, FEB, [JAN])
+    link(ledger, store, FEB, shift=0.05)
+    link(ledger, store, JAN)
+    assert set(publish(ledger, store, JAN)) == {JAN}
+    assert publish(ledger, store, FEB)[FEB].state == "done"
+    assert [row[:3] for row in publications(ledger)][-1] == ("F", FEB, 0.25)
+
+
 # -- later, again, red -------------------------------------------------------------------------------
 
 
