@@ -26,6 +26,7 @@ from rich.table import Table
 
 from irt_assets.calibration.green import MonthState
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.responses.importing import ImportReport
 from irt_assets.stack import Stack, StackError, dagster_instance
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
@@ -150,7 +151,7 @@ def import_attempts_command(
             reject_dir=settings.irt_home / "rejects",
             progress=progress,
         )
-    _print_import(report.as_dict(), as_json)
+    _print_import(report, as_json)
 
 
 @import_app.command("questions")
@@ -168,7 +169,7 @@ def import_questions_command(
         dry_run=dry_run,
         reject_dir=settings.irt_home / "rejects",
     )
-    _print_import(report.as_dict(), as_json)
+    _print_import(report, as_json)
 
 
 @import_app.command("learners")
@@ -186,7 +187,7 @@ def import_learners_command(
         dry_run=dry_run,
         reject_dir=settings.irt_home / "rejects",
     )
-    _print_import(report.as_dict(), as_json)
+    _print_import(report, as_json)
 
 
 @app.command()
@@ -458,21 +459,22 @@ def _progress(quiet: bool) -> Iterator[Any]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def _print_import(report: dict[str, Any], as_json: bool) -> None:
+def _print_import(report: ImportReport, as_json: bool) -> None:
     if as_json:
-        _print_json(report)
+        _print_json(report.as_dict())
         return
-    rejected = report["rejected"]
-    out.print(
-        f"{report['read']:,} rows read, {report['accepted']:,} accepted, {report['duplicates']:,} duplicates, "
-        f"{sum(rejected.values()):,} rejected"
+    for note in report.notes:
+        _say(note)
+    _say(
+        f"{report.read:,} rows read, {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
+        f"{sum(report.rejected.values()):,} rejected"
     )
-    if report["new_items"] or report["new_learners"]:
-        out.print(f"  not known before: {report['new_items']:,} items, {report['new_learners']:,} learners")
-    for reason, n in rejected.items():
-        out.print(f"  {n:,} × {reason}")
-    if report["reject_file"]:
-        out.print(f"  the rejected rows, with line and reason: {report['reject_file']}")
+    if report.new_items or report.new_learners:
+        _say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
+    for reason, n in sorted(report.rejected.items()):
+        _say(f"  {n:,} × {reason}")
+    if report.reject_file:
+        _say(f"  the rejected rows, with line and reason: {report.reject_file}")
 
 
 def _shown(value: Any, settings: Settings) -> str:
