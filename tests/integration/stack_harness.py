@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import psutil
-from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
 
 from irt_assets.stack import Stack, StackError, dagster_instance
 from resources.database import Database
@@ -77,6 +77,9 @@ class Harness:
             try:
                 return self.launch(job, month, assets, **tags)
             except (OSError, AssertionError, StackError):
+                # A run that was made and not queued is failed by the daemon after start_timeout_seconds.
+                for run in self.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.NOT_STARTED])):
+                    self.instance.delete_run(run.run_id)
                 return None
 
         return wait_for("the servers to come back", attempt, 60, pause=0.5)
