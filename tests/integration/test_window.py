@@ -251,9 +251,9 @@ def test_the_median_time_is_that_of_live_answers_of_window_and_look_back(bank: D
     """Ten percent of the live median are 100 ms; sandbox, unanswered and later times would make it seconds."""
     at, slow = START + timedelta(days=1), {"response_time_ms": 100_000}
     log = [attempt(f"v{k}", "i0", START - timedelta(days=30), response_time_ms=1_000) for k in range(5)]
-    log += [attempt(f"w{k}", "i0", START - timedelta(days=30), mode="sandbox", **slow) for k in range(4)]
-    log += [attempt(f"x{k}", "i0", START - timedelta(days=30), correct=None, **slow) for k in range(4)]
-    log += [attempt(f"y{k}", "i0", END + timedelta(days=1), **slow) for k in range(4)]
+    log += [attempt(f"w{k}", "i0", START - timedelta(days=30), mode="sandbox", **slow) for k in range(9)]
+    log += [attempt(f"x{k}", "i0", START - timedelta(days=30), correct=None, **slow) for k in range(9)]
+    log += [attempt(f"y{k}", "i0", END + timedelta(days=1), **slow) for k in range(9)]
     judged_ones = [attempt(f"u{k}", "i0", at, response_time_ms=ms) for k, ms in enumerate((99, 100, 500))]
     add_attempts(bank, log + judged_ones)
     assert column(judged(bank), "reason") == {
