@@ -47,6 +47,8 @@ START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 15.0
 LONGEST_PAUSE_S = 60.0
 """Between restarts of a server that keeps dying."""
+LOG_LIMIT = 16 * 2**20
+"""Bytes of a server's log at which its next start begins a new one."""
 HEALTHY_AFTER_S = 10.0
 """A server that lived as long died of something new, and starts again at once."""
 
@@ -115,7 +117,8 @@ class Stack:
 
     Each is the leader of its own process group and writes to `IRT_HOME/logs`. A run worker belongs to
     the code server's group: it outlives a code server that dies, and is stopped with the stack.
-    `code_location` is the module that is served; it has an attribute `defs`.
+    `code_location` is the module that is served; it has an attribute `defs`. To the kernel the parent is a
+    thread: the one that starts and supervises must live as long as the stack.
     """
 
     settings: Settings
@@ -154,7 +157,6 @@ class Stack:
             self.port = self._free_port()
             with dagster_instance(self.settings, self.database):
                 self._environment = {**os.environ, **instance_environment(self.settings, self.database)}
-            self._lock.truncate(0)
             self._lock.write(f"{self.address}, pid {os.getpid()}")
             self._lock.flush()
             self._start_children()
@@ -244,6 +246,7 @@ class Stack:
             raise StackError(
                 f"Dagster already runs for {self.settings.irt_home} ({where}). Use that one, stop it, or set IRT_HOME."
             ) from None
+        lock.truncate(0)
         return lock
 
     def _free_port(self) -> int:
@@ -308,7 +311,10 @@ class Stack:
 
     def _spawn(self, child: _Child) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
-        with self._log_path(child).open("ab") as log:
+        path = self._log_path(child)
+        if path.exists() and path.stat().st_size > LOG_LIMIT:
+            path.replace(path.with_suffix(".log.1"))
+        with path.open("ab") as log:
             child.process = subprocess.Popen(
                 child.arguments,
                 env=self._environment,

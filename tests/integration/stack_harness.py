@@ -188,7 +188,6 @@ def running_stack(settings: Settings, code_location: str) -> Iterator[Harness]:
                 while not ended.wait(0.5):
                     stack.supervise()
 
-            # A thread that starts children must live as long as they: the kernel ends them with it.
             supervisor = threading.Thread(target=supervise)
             supervisor.start()
             try:
