@@ -230,8 +230,9 @@ def scale_init(
     ] = None,
 ) -> None:
     """Freeze a scale's anchors and publish their values. Done once."""
-    from irt_assets.calibration.origin import initialise
+    from irt_assets.calibration.origin import OriginWindow, initialise
     from irt_assets.engines.em import EmEngine
+    from resources.object_store import object_store
 
     settings = get_settings()
     done = initialise(
@@ -241,8 +242,9 @@ def scale_init(
         mu=mu,
         sigma=sigma,
         thresholds=_settings_of(setting),
-        window=_window_of(origin) if origin else None,
-        engine=EmEngine(settings.irt_threads) if origin else None,
+        window=OriginWindow(*_window_of(origin), EmEngine(settings.irt_threads), object_store(settings))
+        if origin
+        else None,
     )
     out.print(f"scale {scale}: {done.anchors} anchors frozen and published from {settings.irt_first_month} on")
     if done.errors_assumed:

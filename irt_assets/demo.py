@@ -20,7 +20,7 @@ from dagster import DagsterInstance
 
 from irt_assets.calibration.gates import anchors_agree, gather
 from irt_assets.calibration.green import MonthState, State, month_states
-from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.origin import OriginWindow, initialise
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.design import Component, components
@@ -281,8 +281,7 @@ def _initialise_from(
             scale_id,
             first_month=settings.irt_first_month,
             thresholds={"min_responses": chosen.min_responses},
-            window=window,
-            engine=EmEngine(settings.irt_threads),
+            window=OriginWindow(*window, EmEngine(settings.irt_threads), object_store(settings)),
         )
         say(f"  {scale_id}: {origin.published} items calibrated and published, {len(origin.left_out)} left out")
         for item, why in list(origin.left_out.items())[:5]:

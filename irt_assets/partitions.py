@@ -26,6 +26,8 @@ def daily(first_month: str) -> dg.DailyPartitionsDefinition:
 def month_bounds(month: str) -> tuple[datetime, datetime]:
     """Start (inclusive) and end (exclusive) of a month key. Raises ValueError for anything but YYYY-MM."""
     start = datetime.strptime(month, MONTH_FORMAT).replace(tzinfo=UTC)
+    if month_of(start) != month:
+        raise ValueError(f"{month!r} is no month: write {month_of(start)}")
     return start, start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
 
 

@@ -14,7 +14,7 @@ import psycopg
 
 from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.eligibility import Reason, Rules
+from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
 from irt_assets.psychometrics.errors import DisconnectedDesignError
 from irt_assets.psychometrics.models import Calibration, Flag
 from irt_assets.responses.scales import Scale
@@ -79,15 +79,13 @@ def few_answers_are_rejected(evidence: Evidence) -> Verdict:
         for name, of_none in snapshot.counts.items()
         if name != scale_id and name not in snapshot.rules
     )
-    rejected = counts.get(Reason.RAPID, 0) + counts.get(Reason.UNUSABLE, 0) + strays
-    ineligible = sum(counts.get(r, 0) for r in (Reason.SANDBOX, Reason.TEST_ACCOUNT, Reason.NOT_REACHED))
-    answers = sum(counts.values()) - ineligible + strays
-    share = rejected / answers if answers else 0.0
+    n_rejected, answers = (n + strays for n in rejected(counts))
+    share = n_rejected / answers if answers else 0.0
     limit = evidence.scale.rules.max_rejected_share
     return Verdict(
         share <= limit,
         f"{share:.1%} of {answers:,} answers were rapid guesses or unusable (at most {limit:.0%} allowed)",
-        {"share": share, "rejected": rejected, "answers": answers},
+        {"share": share, "rejected": n_rejected, "answers": answers},
     )
 
 

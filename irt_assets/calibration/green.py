@@ -70,8 +70,12 @@ def judge(
     changed: str | None,
     running: bool,
     has_snapshot: bool,
+    failure: str | None = None,
 ) -> MonthState:
-    """The state of a month of a scale from its evidence; `changed` says what is newer than the month's numbers."""
+    """The state of a month of a scale from its evidence.
+
+    `changed` says what is newer than the month's numbers, `failure` why it could not be fitted or linked.
+    """
 
     def state(value: State, why: str) -> MonthState:
         return MonthState(month, scale_id, value, why)
@@ -85,7 +89,8 @@ def judge(
         return state(State.RED, "; ".join(f"{name}: {status.why}" for name, status in failed.items()))
     unknown = [name for name, status in gates.items() if status.passed is None]
     if unknown:
-        return state(State.RED, f"not evaluated: {', '.join(unknown)}; a run ended early, materialise the month again")
+        ended = f"not evaluated: {', '.join(unknown)}"
+        return state(State.RED, f"{failure or 'a run ended early, materialise the month again'} ({ended})")
     if changed:
         return state(State.STALE, f"{changed}: materialise the month again")
     if step is None:
@@ -120,6 +125,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                         changed.get(scale_id),
                         month in running,
                         snapshot is not None,
+                        _failure(connection, month, scales[scale_id], snapshot),
                     )
                 )
     return found
@@ -213,6 +219,16 @@ def _changes(
         elif linked is not None and step is not None and step.fit_id != linked[0]:
             changed[scale_id] = "it was linked again and not taken to the ledger since"
     return changed
+
+
+def _failure(connection: psycopg.Connection, month: str, scale: Scale, snapshot: Snapshot | None) -> str | None:
+    row = _row(
+        connection,
+        """SELECT error FROM fit_staging WHERE month = %s AND scale_id = %s AND engine = %s AND snapshot_hash = %s
+           ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
+        (month, scale.scale_id, scale.engine, snapshot.snapshot_hash if snapshot else ""),
+    )
+    return row[0] if row else None
 
 
 def _row(connection: psycopg.Connection, query: LiteralString, values: tuple[Any, ...]) -> tuple[Any, ...] | None:

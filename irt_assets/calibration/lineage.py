@@ -23,7 +23,8 @@ def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]
                    p.run_id, p.published_at,
                    current.publication_id IS NOT NULL AS in_force,
                    m.engine, m.engine_version, m.model, m.n_persons, m.n_responses AS fit_responses,
-                   m.model_spec->'linking_constants' AS linking_constants, m.snapshot_hash, s.uri AS snapshot,
+                   m.model_spec->'linking_constants' AS linking_constants, m.snapshot_hash,
+                   coalesce(s.uri, m.model_spec->>'snapshot') AS snapshot,
                    i.n_responses, i.params->'raw' AS raw
             FROM item_parameter_publication p
             LEFT JOIN item_parameter_current current ON current.publication_id = p.publication_id

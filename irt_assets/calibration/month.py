@@ -205,7 +205,7 @@ def _require_one(
         return
     said = [str(error) for error in errors]
     message = (
-        said[0]
+        (said[0] if month in said[0] else f"{month}: {said[0]}")
         if len(said) == 1
         else f"no scale of {month} could be {what}: "
         + "; ".join(f"{scale}: {error}" for scale, error in zip(scales, said, strict=True))

@@ -11,6 +11,7 @@ import json
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 import psycopg
@@ -22,12 +23,24 @@ from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
 from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
 from resources.version import code_version
 
 _COLUMNS = ("a", "b", "c", "a_se", "b_se", "cov_ab")
+
+
+@dataclass(frozen=True)
+class OriginWindow:
+    """The time whose answers define a scale, what fits them, and where their snapshot is kept."""
+
+    start: datetime
+    end: datetime
+    engine: Calibrator
+    store: ObjectStore
 
 
 @dataclass(frozen=True)
@@ -77,12 +90,11 @@ def initialise(
     mu: float = 0.0,
     sigma: float = 1.0,
     thresholds: dict[str, Any] | None = None,
-    window: tuple[datetime, datetime] | None = None,
-    engine: Calibrator | None = None,
+    window: OriginWindow | None = None,
 ) -> Origin:
     """Freeze the anchors of a scale and publish their values from `first_month` on.
 
-    With `window`, the answers of that time are fitted with `engine` and become the origin; without, the
+    With `window`, the answers of that time are fitted and become the origin; without, the
     bank's parameters of the items tagged `anchor` are. Raises PermanentFailure where the scale has an
     origin already, or where nothing can serve as one.
     """
@@ -104,15 +116,21 @@ def initialise(
             origin: dict[str, Any] = {"kind": "bank"}
             lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
         else:
-            assert engine is not None
-            anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, engine, rules)
+            anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, rules)
             assumed = set()
-            origin = {"kind": "window", "start": window[0].isoformat(), "end": window[1].isoformat()}
+            origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
         digest = hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
         connection.execute(
             """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, engine, thresholds)
                VALUES (%s, %s, %s, %s, %s, %s)""",
-            (scale_id, json.dumps(origin), mu, sigma, engine.name if engine else "em", json.dumps(rules.changed())),
+            (
+                scale_id,
+                json.dumps(origin),
+                mu,
+                sigma,
+                window.engine.name if window else "em",
+                json.dumps(rules.changed()),
+            ),
         )
         with connection.cursor() as cursor:
             cursor.executemany(
@@ -214,8 +232,7 @@ def _anchor_problem(a: float, b: float, c: float, a_se: float, b_se: float, cov_
 def _window_anchors(
     connection: psycopg.Connection,
     scale_id: str,
-    window: tuple[datetime, datetime],
-    engine: Calibrator,
+    window: OriginWindow,
     rules: Rules,
 ) -> tuple[Anchors, Topics, dict[str, str], dict[str, Any]]:
     scales = read_scales(connection)
@@ -223,20 +240,21 @@ def _window_anchors(
         raise PermanentFailure(f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}")
     model = scales[scale_id].model
     scale = replace(scales[scale_id], rules=rules)
-    judged = judged_window(connection, *window, {scale_id: scale})
+    judged = judged_window(connection, window.start, window.end, {scale_id: scale})
     responses, _ = scored_responses_of(judged.table, scale_id)
     if responses.n_responses == 0:
         counts = judged.judgements[scale_id].counts
         said = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
         raise PermanentFailure(
-            f"the window {window[0]:%Y-%m-%d} to {window[1]:%Y-%m-%d} has no scored response on scale {scale_id} "
+            f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale {scale_id} "
             f"({said}), so it cannot be its origin: name another window, or a smaller minimum (--set min_responses=…)"
         )
-    calibration = engine.calibrate(responses, model=model, data_hash=judged.data_hash)
+    calibration = window.engine.calibrate(responses, model=model, data_hash=judged.data_hash)
     c = calibration.convergence
     if not c.converged:
         raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
-    fit_id = fits.new_fit_id("origin", scale_id, engine.name)
+    fit_id = fits.new_fit_id("origin", scale_id, window.engine.name)
+    uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
     row = connection.execute("SELECT now()").fetchone()
     assert row is not None
     fits.publish_linked(
@@ -247,15 +265,15 @@ def _window_anchors(
         None,
         kind="origin",
         scale_id=scale_id,
-        window=window,
-        snapshot_hash="",
+        window=(window.start, window.end),
+        snapshot_hash=digest,
         anchor_hash="",
-        spec={"eligibility": rules.changed(), "left_out": judged.left_out.get(scale_id, {})},
+        spec={"eligibility": rules.changed(), "left_out": judged.left_out.get(scale_id, {}), "snapshot": uri},
         fitted_at=row[0],
         fit_code_version=code_version(),
         run_id=None,
     )
-    linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine.name)
+    linked = fits.linked_fit(connection, scale_id, "origin", window.start, window.engine.name)
     assert linked is not None
     problems = {item: gates.item_problems(params, rules) for item, params in linked.items.items()}
     usable: Anchors = {

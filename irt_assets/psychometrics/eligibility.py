@@ -209,8 +209,6 @@ class Judgement:
         code: int8, shape (R,). Place in `Judgement.REASONS`; −1 where the attempt is scored.
         score: int8, shape (R,). 0 or 1; −1 where the attempt is not scored.
         counts: attempts by reason, every reason present, those that count under "scored"; they sum to R.
-        rejected_share: rapid and unusable among `n_live_answers`; 0 where there are none.
-        n_live_answers: live answers of real learners (an unusable row is taken for an answer).
         few_items: item code → responses it had when it was left out for having too few.
         n_persons, n_items: with a scored attempt.
     """
@@ -218,8 +216,6 @@ class Judgement:
     code: npt.NDArray[np.int8]
     score: npt.NDArray[np.int8]
     counts: dict[str, int]
-    rejected_share: float
-    n_live_answers: int
     few_items: dict[int, int]
     n_persons: int
     n_items: int
@@ -275,17 +271,25 @@ def judge(attempts: Attempts, rules: Rules, *, min_learner: bool = True, min_ite
     score[code >= 0] = -1
     tally = np.bincount(code + 1, minlength=len(_REASONS) + 1)
     counts = {"scored": int(tally[0])} | {str(r.value): int(tally[_CODE[r] + 1]) for r in _REASONS}
-    n_live = int(np.count_nonzero(attempts.live & ~attempts.test_account & (answered | attempts.unusable)))
     return Judgement(
         code=code,
         score=score,
         counts=counts,
-        rejected_share=(counts[Reason.RAPID] + counts[Reason.UNUSABLE]) / max(n_live, 1),
-        n_live_answers=n_live,
         few_items=few_items,
         n_persons=_n_distinct(attempts.user[code < 0]),
         n_items=_n_distinct(attempts.item[code < 0]),
     )
+
+
+def rejected(counts: Mapping[str, int]) -> tuple[int, int]:
+    """Rejected answers (rapid and unusable) and all live answers of real learners, from counts by reason.
+
+    An omission counts as an answer, as it is scored; what was not reached, and what was ineligible for who or how it
+    was answered in (test accounts, sandbox), does not count.
+    """
+    no_answer = (Reason.SANDBOX, Reason.TEST_ACCOUNT, Reason.NOT_REACHED)
+    answers = sum(n for reason, n in counts.items() if reason not in no_answer)
+    return counts.get(Reason.RAPID, 0) + counts.get(Reason.UNUSABLE, 0), answers
 
 
 def _rapid(attempts: Attempts, rules: Rules) -> Bools:

@@ -20,7 +20,8 @@ def day_versions(connection: psycopg.Connection, start: datetime, end: datetime)
         """
         SELECT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'), count(*),
                sum(('x' || left(md5(a::text), 16))::bit(64)::bigint::numeric)
-        FROM (SELECT id, user_id, item_id, completed_at, correct, response, response_time_ms, hints_used, mode
+        FROM (SELECT id, user_id, item_id, session_id, form_id, position, completed_at, correct, response,
+                     response_time_ms, hints_used, mode
               FROM attempt WHERE completed_at >= %s AND completed_at < %s) a
         GROUP BY 1
         """,

@@ -54,10 +54,7 @@ def take_snapshot(
                 f"month {month} has no attempts: import its log with `irt import attempts FILE`, "
                 "or materialise another month"
             )
-        content = _parquet(window.table)
-        digest = hashlib.sha256(content).hexdigest()
-        key = f"snapshots/scored_responses/{month}/{digest}.parquet"
-        store.put(key, content)
+        key, digest = store_attempts(store, f"scored_responses/{month}", window.table)
         snapshot = Snapshot(
             month,
             digest,
@@ -121,7 +118,11 @@ def _counts(window: JudgedWindow, scale: str) -> dict[str, int]:
     return {str(reason): int(n) for reason, n in window.judgements[scale].counts.items()}
 
 
-def _parquet(table: pa.Table) -> bytes:
+def store_attempts(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str]:
+    """Put a window's attempts into the store as Parquet, under their hash; the key and the sha256."""
     buffer = io.BytesIO()
     pq.write_table(table, buffer, compression="zstd")
-    return buffer.getvalue()
+    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+    key = f"snapshots/{folder}/{digest}.parquet"
+    store.put(key, buffer.getvalue())
+    return key, digest

@@ -149,7 +149,7 @@ def test_the_inventory_names_missing_and_red_months(world: Settings, instance: d
     table = str(found.metadata["not green"].value)  # type: ignore[union-attr]
     assert not found.passed
     assert found.description == f"0 of {len(months)} months are green"
-    assert f"| {MONTH} | {SCALE} | red | not evaluated" in table
+    assert f"| {MONTH} | {SCALE} | red | a run ended early" in table
     assert all(f"| {month} | {SCALE} | missing |" in table for month in months[1:])
 
 

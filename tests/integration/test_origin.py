@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
 import pytest
 
-from irt_assets.calibration.origin import anchor_hash, initialise, read_anchors
+from irt_assets.calibration.origin import OriginWindow, anchor_hash, initialise, read_anchors
 from irt_assets.calibration.publication import in_force
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds
@@ -16,6 +17,7 @@ from irt_assets.psychometrics.linking import assumed_errors
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
 from tests.integration.rooms import (
     SCALE,
     add_attempts,
@@ -169,19 +171,20 @@ def answered(database: Database) -> Database:
     return database
 
 
-def from_window(database: Database, month: str = FIRST) -> Any:
+def from_window(database: Database, store: ObjectStore, month: str = FIRST) -> Any:
     return initialise(
         database,
         SCALE,
         first_month=FIRST,
         thresholds={"min_responses": 200},
-        window=month_bounds(month),
-        engine=EmEngine(1),
+        window=OriginWindow(*month_bounds(month), EmEngine(1), store),
     )
 
 
-def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(answered: Database) -> None:
-    origin = from_window(answered)
+def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(
+    answered: Database, store: ObjectStore
+) -> None:
+    origin = from_window(answered, store)
     assert origin.anchors == origin.published == 12
     assert set(origin.left_out) == {"all", "few"}
     assert "all_correct" in origin.left_out["all"]
@@ -195,19 +198,21 @@ def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(answ
            JOIN mirt_item_params i ON i.fit_id = p.fit_id AND i.item_id = p.item_id ORDER BY 1""",
     )
     start = month_bounds(FIRST)[0]
+    [(fit_snapshot, uri)] = rows(answered, "SELECT snapshot_hash, model_spec->>'snapshot' FROM mirt_fit_meta")
+    assert hashlib.sha256(store.get(uri)).hexdigest() == fit_snapshot
     assert published == [(f"i{j:02d}", "origin", start, True, True, "origin", "origin", True, True) for j in range(12)]
     assert not any(values["errors_assumed"] for values in frozen(answered).values())
 
 
-def test_a_window_without_answers_cannot_be_an_origin(answered: Database) -> None:
+def test_a_window_without_answers_cannot_be_an_origin(answered: Database, store: ObjectStore) -> None:
     with pytest.raises(PermanentFailure, match=r"2026-02-01 to 2026-03-01 .*\(no attempts\).* another window"):
-        from_window(answered, "2026-02")
+        from_window(answered, store, "2026-02")
     assert rows(answered, "SELECT * FROM calibration_scale") == []
     assert rows(answered, "SELECT * FROM mirt_fit_meta") == []
 
 
-def test_a_scale_that_no_item_belongs_to_is_named(answered: Database) -> None:
+def test_a_scale_that_no_item_belongs_to_is_named(answered: Database, store: ObjectStore) -> None:
     with pytest.raises(PermanentFailure, match=r"no item belongs to scale nonsense; the bank has: default"):
         initialise(
-            answered, "nonsense", first_month=FIRST, window=month_bounds(FIRST), engine=EmEngine(1), thresholds={}
+            answered, "nonsense", first_month=FIRST, window=OriginWindow(*month_bounds(FIRST), EmEngine(1), store)
         )

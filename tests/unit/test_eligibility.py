@@ -20,6 +20,7 @@ from irt_assets.psychometrics.eligibility import (
     judge,
     propose_minimum,
     recommend,
+    rejected,
 )
 from irt_assets.psychometrics.errors import PsychometricsError
 
@@ -133,7 +134,7 @@ def test_counts_add_up_and_both_minima_hold_for_what_is_left(rows: list[dict], r
     assert (verdict.n_persons, verdict.n_items) == (len(of_user), len(of_item))
     assert set(verdict.few_items) == set(attempts.item.tolist()) - set(of_item)
     assert all(n < rules.min_responses for n in verdict.few_items.values())
-    assert 0 <= verdict.rejected_share <= 1
+    assert 0 <= rejected(verdict.counts)[0] <= rejected(verdict.counts)[1] <= len(rows)
 
 
 @settings(max_examples=100, deadline=None)
@@ -195,8 +196,7 @@ def test_repeats_hints_sandbox_and_test_accounts_are_ineligible_and_not_rejected
     ]
     verdict = judge(attempts_of(rows), Rules.from_settings(LENIENT))
     # live answers of real learners: plain, rapid, unusable, repeat, hinted; one rapid and one unusable are rejected
-    assert verdict.n_live_answers == 5
-    assert verdict.rejected_share == pytest.approx(2 / 5)
+    assert rejected(verdict.counts) == (2, 5)
 
 
 def test_removing_an_item_may_remove_a_learner_and_then_another_item() -> None:
@@ -218,7 +218,7 @@ def test_the_sample_size_filters_can_be_left_out_for_abilities() -> None:
 
 def test_an_empty_window_is_judged_without_error() -> None:
     verdict = judge(attempts_of([]), Rules())
-    assert (verdict.n_responses, verdict.n_live_answers, verdict.rejected_share) == (0, 0, 0.0)
+    assert (verdict.n_responses, *rejected(verdict.counts)) == (0, 0, 0)
 
 
 def test_impossible_columns_are_named() -> None:
