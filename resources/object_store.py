@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
@@ -57,13 +57,8 @@ class FolderStore:
 
     def get(self, key: str) -> bytes:
         """Raises PermanentFailure where there is nothing under `key`."""
-        with self.open(key) as file:
-            return file.read()
-
-    def open(self, key: str) -> BinaryIO:
-        """To read and seek in; raises as `get` does."""
         try:
-            return self._path(key).open("rb")
+            return self._path(key).read_bytes()
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
             raise NothingThere(f"There is nothing at {self.uri(key)}.") from error
 
@@ -122,14 +117,6 @@ class BucketStore:
         """Raises PermanentFailure where there is nothing under `key`."""
         with self._explained(key):
             return cast(bytes, self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"].read())
-
-    def open(self, key: str) -> BinaryIO:
-        """A copy to read and seek in; raises as `get` does."""
-        with self._explained(key):
-            file = tempfile.TemporaryFile()  # noqa: SIM115 (the caller closes it)
-            self._client.download_fileobj(self.bucket, _checked(key), file)
-            file.seek(0)
-            return cast(BinaryIO, file)
 
     def exists(self, key: str) -> bool:
         try:

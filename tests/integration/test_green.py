@@ -212,7 +212,7 @@ def test_a_failed_gate_is_red_and_ends_the_run_before_publication(graph: Graph) 
 
 def test_the_schedule_asks_for_the_month_that_is_missing(graph: Graph) -> None:
     """June is green, July was tried: it is August that the 1st of September brings."""
-    schedule = graph.defs.get_schedule_def("monthly_calibration_schedule")
+    schedule = graph.defs.resolve_schedule_def("monthly_calibration_schedule")
     context = dg.build_schedule_context(
         instance=graph.instance,
         scheduled_execution_time=datetime(2026, 9, 1, 2, tzinfo=UTC),
@@ -228,7 +228,7 @@ def test_the_schedule_asks_for_the_month_that_is_missing(graph: Graph) -> None:
 
 
 def test_the_sensor_asks_for_a_month_that_waits(graph: Graph) -> None:
-    sensor = graph.defs.get_sensor_def("ledger")
+    sensor = graph.defs.resolve_sensor_def("ledger")
 
     def asked() -> list[tuple[str | None, set[str]]]:
         context = dg.build_sensor_context(

@@ -62,10 +62,6 @@ def test_what_is_put_is_got(either: ObjectStore, tmp_path: Path) -> None:
         assert either.exists(KEY)
         assert either.size(KEY) == len(content)
         assert either.get(KEY) == content
-        with either.open(KEY) as opened:
-            assert opened.seek(0, os.SEEK_END) == len(content)
-            opened.seek(0)
-            assert opened.read() == content
 
 
 def test_what_is_deleted_is_gone_and_may_be_deleted_again(either: ObjectStore) -> None:
@@ -73,7 +69,7 @@ def test_what_is_deleted_is_gone_and_may_be_deleted_again(either: ObjectStore) -
     either.delete(KEY)
     either.delete(KEY)
     assert not either.exists(KEY)
-    for look in (either.get, either.open, either.size):
+    for look in (either.get, either.size):
         with pytest.raises(NothingThere, match=r"There is nothing at .*2026-09"):
             look(KEY)
 
