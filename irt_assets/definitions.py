@@ -28,14 +28,14 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
     """A fresh graph. `resources` (database, store) replace the real ones, for tests."""
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
-    monthly_checks, inventory_checks = build_calibration_checks(months, settings.irt_first_month)
-    jobs = build_jobs(monthly_checks, inventory_checks)
+    monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month)
+    jobs = build_jobs(monthly_checks, inventory)
     return dg.Definitions(
         assets=[
             *build_response_assets(months, days),
             *build_calibration_assets(engine=EmEngine(settings.irt_threads), months=months),
         ],
-        asset_checks=[*monthly_checks, *inventory_checks],
+        asset_checks=[*monthly_checks, inventory],
         jobs=list(jobs.values()),
         schedules=build_schedules(jobs, settings),
         sensors=build_sensors(),

@@ -16,9 +16,7 @@ from resources.settings import Settings
 Job = UnresolvedAssetJobDefinition
 
 
-def build_jobs(
-    monthly_checks: list[dg.AssetChecksDefinition], inventory_checks: list[dg.AssetChecksDefinition]
-) -> dict[str, Job]:
+def build_jobs(monthly_checks: list[dg.AssetChecksDefinition], inventory: dg.AssetChecksDefinition) -> dict[str, Job]:
     """Every job by name. The inventory checks look at all months, so they are no part of a month's run."""
     assets = dg.AssetSelection.assets(*MONTHLY_ASSETS, "abilities").without_checks()
     checks = _selected(monthly_checks)
@@ -31,7 +29,7 @@ def build_jobs(
         ),
         dg.define_asset_job(
             "inventory",
-            selection=_selected(inventory_checks),
+            selection=_selected([inventory]),
             executor_def=dg.in_process_executor,
             description="Which months are missing, stale, running, waiting or red.",
         ),

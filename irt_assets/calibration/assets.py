@@ -201,19 +201,21 @@ def _fit_table(outcomes: list[FitOutcome]) -> str:
 
 
 def _link_metadata(outcomes: list[LinkOutcome]) -> Metadata:
-    lines = ["| scale | slope | intercept | anchors used | dropped | diagnosis | outcome |"]
-    lines.append("|---|--:|--:|--:|---|---|---|")
+    lines = ["| scale | slope | intercept | anchors used | dropped | outcome |"]
+    lines.append("|---|--:|--:|--:|---|---|")
     metadata: Metadata = {}
     for o in outcomes:
         if o.linking is None:
-            lines.append(f"| {o.scale_id} | | | | | | {o.error} |")
+            lines.append(f"| {o.scale_id} | | | | | {o.error} |")
             continue
         k = o.linking
         dropped = ", ".join(sorted(k.anchors_dropped)) or "none"
         lines.append(
             f"| {o.scale_id} | {k.slope:.3f} ± {k.slope_se:.3f} | {k.intercept:+.3f} ± {k.intercept_se:.3f} "
-            f"| {len(k.anchors_used)} | {dropped} | {k.diagnosis} | {'not linked' if o.error else 'linked'} |"
+            f"| {len(k.anchors_used)} | {dropped} | {'not linked' if o.error else 'linked'} |"
         )
+        if k.diagnosis:
+            metadata[f"anchors that disagree ({o.scale_id})"] = dg.MetadataValue.text(k.diagnosis)
         if o.raw is not None and o.anchors is not None:
             metadata[f"plot: linking ({o.scale_id})"] = _plot(
                 plots.linking_scatter(o.raw, o.anchors, k), "anchors against the month's estimates"

@@ -21,7 +21,7 @@ from tests.integration import rooms
 from tests.integration.rooms import SCALE, add_items, folder_store, made_up_calibration, run_sql, stage_made_up
 
 MONTH = rooms.MONTHS[0]
-MONTHLY, INVENTORIES = build_calibration_checks(monthly(MONTH), MONTH)
+MONTHLY, INVENTORY_CHECKS = build_calibration_checks(monthly(MONTH), MONTH)
 BY_NAME = {key.name: check for check in MONTHLY for key in check.check_keys}
 
 
@@ -53,8 +53,8 @@ def test_every_set_gate_blocks_and_is_partitioned_by_month() -> None:
 
 def test_item_gates_and_inventories_never_block() -> None:
     gates = {gate.name for gate in SET_GATES}
-    others = [c for c in MONTHLY if not {k.name for k in c.check_keys} & gates] + INVENTORIES
-    assert len(others) == 2 + 4
+    others = [c for c in MONTHLY if not {k.name for k in c.check_keys} & gates] + [INVENTORY_CHECKS]
+    assert len(others) == 2 + 1
     assert not any(spec.blocking for check in others for spec in check.check_specs)
 
 
@@ -129,14 +129,16 @@ def test_items_that_could_not_be_estimated_are_named(calibrated: Settings, world
 
 
 def take_stock(settings: Settings, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
-    context: Any = type("Context", (), {"instance": instance})()
-    found = INVENTORIES[0].op.compute_fn.decorated_fn(context, Database(settings))
-    assert isinstance(found, dg.AssetCheckResult)
-    return found
+    keys = INVENTORY_CHECKS.check_keys
+    context: Any = type("Context", (), {"instance": instance, "selected_asset_check_keys": keys})()
+    found = list(INVENTORY_CHECKS.op.compute_fn.decorated_fn(context, Database(settings)))
+    assert {dg.AssetCheckKey(result.asset_key, result.check_name) for result in found} == set(keys)
+    assert len({result.description for result in found}) == 1
+    return found[0]
 
 
 def test_each_monthly_asset_has_an_inventory() -> None:
-    assert {key for check in INVENTORIES for key in check.check_keys} == {
+    assert set(INVENTORY_CHECKS.check_keys) == {
         dg.AssetCheckKey(dg.AssetKey(asset), INVENTORY)
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
     }
@@ -148,7 +150,7 @@ def test_the_inventory_names_missing_and_red_months(world: Settings, instance: d
     months = list(months_between(MONTH, last_complete_month(datetime.now(UTC))))
     table = str(found.metadata["not green"].value)  # type: ignore[union-attr]
     assert not found.passed
-    assert found.description == f"0 of {len(months)} months are green"
+    assert found.description.startswith(f"0 of {len(months)} months are green; {MONTH} red, ")
     assert f"| {MONTH} | {SCALE} | red | a run ended early" in table
     assert all(f"| {month} | {SCALE} | missing |" in table for month in months[1:])
 
