@@ -159,9 +159,7 @@ def _inventory_checks(assets: Sequence[str], first_month: str) -> dg.AssetChecks
                 passed=passed,
                 severity=dg.AssetCheckSeverity.WARN,
                 description=said,
-                metadata={
-                    "not green": dg.MetadataValue.md(f"| month | scale | state | why |\n|---|---|---|---|\n{rows}")
-                },
+                metadata={"not green": dg.MetadataValue.md(table)},
             )
 
     return checks
