@@ -9,29 +9,37 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Annotated, Any
-from zoneinfo import ZoneInfo
+from typing import TYPE_CHECKING, Annotated, Any
 
 import psycopg
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from irt_assets.calibration.green import MonthState
+from irt_assets.console import (
+    colour,
+    err,
+    out,
+    print_import,
+    print_json,
+    print_states,
+    print_table,
+    progress_bar,
+    say,
+    shown,
+)
 from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.responses.importing import ImportReport
-from irt_assets.stack import Stack, StackError, dagster_instance
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from irt_assets.stack import Stack
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -46,9 +54,6 @@ app.add_typer(db_app, name="db")
 app.add_typer(import_app, name="import")
 app.add_typer(scale_app, name="scale")
 
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
-
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Month = Annotated[str, typer.Option("--month", help="Calendar month, e.g. 2026-09.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
@@ -61,7 +66,7 @@ def main() -> None:
     """Entry point: every explained error becomes one message and exit code 2."""
     try:
         app()
-    except (PermanentFailure, PsychometricsError, TransientFailure, StackError) as error:
+    except (PermanentFailure, PsychometricsError, TransientFailure) as error:
         err.print(f"[red]error:[/red] {escape(str(error))}")
         sys.exit(2)
     except ValidationError as error:
@@ -85,13 +90,13 @@ def doctor(as_json: AsJson = False) -> None:
 
     findings = diagnose(get_settings())
     if as_json:
-        _print_json([{"subject": f.subject, "state": f.state, "detail": f.detail, "fix": f.fix} for f in findings])
+        print_json([{"subject": f.subject, "state": f.state, "detail": f.detail, "fix": f.fix} for f in findings])
     else:
         marks = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "error": "[red]error[/red]", "absent": "–"}
         rows = [
             (marks[f.state], f.subject, escape(f.detail) + (f"\n→ {escape(f.fix)}" if f.fix else "")) for f in findings
         ]
-        _print_table(("", "what", "detail"), rows)
+        print_table(("", "what", "detail"), rows)
     if any(f.state == "error" for f in findings):
         raise typer.Exit(1)
 
@@ -138,7 +143,7 @@ def import_attempts_command(
     from irt_assets.responses.importing import import_attempts
 
     settings = get_settings()
-    with _progress(as_json) as progress:
+    with progress_bar(as_json) as progress:
         report = import_attempts(
             Database(settings),
             files,
@@ -151,7 +156,7 @@ def import_attempts_command(
             reject_dir=settings.irt_home / "rejects",
             progress=progress,
         )
-    _print_import(report, as_json)
+    print_import(report, as_json)
 
 
 @import_app.command("questions")
@@ -169,7 +174,7 @@ def import_questions_command(
         dry_run=dry_run,
         reject_dir=settings.irt_home / "rejects",
     )
-    _print_import(report, as_json)
+    print_import(report, as_json)
 
 
 @import_app.command("learners")
@@ -187,7 +192,7 @@ def import_learners_command(
         dry_run=dry_run,
         reject_dir=settings.irt_home / "rejects",
     )
-    _print_import(report, as_json)
+    print_import(report, as_json)
 
 
 @app.command()
@@ -298,6 +303,7 @@ def status(as_json: AsJson = False) -> None:
     """The state of every month of every scale."""
     from irt_assets.calibration.green import State, month_states
     from irt_assets.partitions import last_complete_month, months_between
+    from irt_assets.stack import dagster_instance
 
     settings = get_settings()
     database = Database(settings)
@@ -305,9 +311,9 @@ def status(as_json: AsJson = False) -> None:
     with dagster_instance(settings, database) as instance:
         states = month_states(database, instance, months)
     if as_json:
-        _print_json([{"month": s.month, "scale_id": s.scale_id, "state": s.state, "why": s.why} for s in states])
+        print_json([{"month": s.month, "scale_id": s.scale_id, "state": s.state, "why": s.why} for s in states])
     else:
-        _print_states(states)
+        print_states(states)
     if any(s.state is not State.GREEN for s in states):
         raise typer.Exit(1)
 
@@ -321,18 +327,19 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
     with Database(settings).connect() as connection:
         rows = trace(connection, item)
     if as_json:
-        _print_json(rows)
+        print_json(rows)
         return
     for row in rows:
         out.print(
             f"[bold]{escape(item)}[/bold] on scale {row['scale_id']}" + (" – in force" if row["in_force"] else "")
         )
-        _print_table(("", ""), [(k, _shown(v, settings)) for k, v in row.items() if v is not None and k != "item_id"])
+        print_table(("", ""), [(k, shown(v, settings)) for k, v in row.items() if v is not None and k != "item_id"])
 
 
 @app.command()
 def serve() -> None:
     """Start the Dagster UI, its daemon and code server, until interrupted."""
+    from irt_assets.stack import Stack
     from resources.schema import upgrade
 
     settings = get_settings()
@@ -352,18 +359,19 @@ def demo(
 ) -> None:
     """Four months with planted faults, or your own log: calibrated, published, compared, served."""
     from irt_assets import demo as demonstration
+    from irt_assets.stack import Stack, dagster_instance
 
     with _server_of_our_own(get_settings()):
         if data is not None:
             settings = demonstration.own_log(
-                get_settings(), data, _say, dagster_instance, mapping=mapping, zone=zone, at=at.date() if at else None
+                get_settings(), data, say, dagster_instance, mapping=mapping, zone=zone, at=at.date() if at else None
             )
             as_expected = True
         else:
-            settings, states, findings = demonstration.simulated(get_settings(), _say, dagster_instance)
-            _print_states(states)
+            settings, states, findings = demonstration.simulated(get_settings(), say, dagster_instance)
+            print_states(states)
             marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]", None: "not tested yet"}
-            _print_table(
+            print_table(
                 ("planted", "where", "found", ""),
                 [(f.fault, escape(f.planted), escape(f.found), marks[f.as_expected]) for f in findings],
             )
@@ -377,6 +385,7 @@ def demo(
 def _run_months(settings: Settings, database: Database, months: list[str]) -> bool:
     from irt_assets.calibration.green import State, month_states
     from irt_assets.runs import run_month
+    from irt_assets.stack import dagster_instance
 
     with dagster_instance(settings, database) as instance:
         for month in months:
@@ -384,20 +393,14 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
             if not outcome.success:
                 out.print(f"{month}: [red]failed[/red] – {escape(outcome.error or '')}")
             for state in month_states(database, instance, [month]):
-                out.print(f"{month} {state.scale_id}: {_colour(state.state)} – {escape(state.why)}")
+                out.print(f"{month} {state.scale_id}: {colour(state.state)} – {escape(state.why)}")
         states = month_states(database, instance, months)
     return all(s.state is State.GREEN for s in states)
 
 
-def _say(line: str) -> None:
-    out.print(escape(line))
-
-
 def _serve(stack: Stack) -> None:
-    for ending in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # a process started in the background may have inherited them ignored
+    # A process started in the background may have inherited these ignored.
+    for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, signal.default_int_handler)
     with stack:
         out.print(f"The Dagster UI is at {stack.address} (Ctrl-C stops it)")
@@ -448,65 +451,8 @@ def _window_of(origin: str) -> tuple[datetime, datetime]:
         first, last = (date.fromisoformat(day) for day in origin.split(":"))
     except ValueError:
         raise PermanentFailure(f"--origin wants a month (2026-07) or FROM:TO days, got {origin!r}") from None
-    return datetime(first.year, first.month, first.day, tzinfo=UTC), datetime(
-        last.year, last.month, last.day, tzinfo=UTC
-    )
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Any]:
-    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
-        task = bar.add_task("importing", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def _print_import(report: ImportReport, as_json: bool) -> None:
-    if as_json:
-        _print_json(report.as_dict())
-        return
-    for note in report.notes:
-        _say(note)
-    _say(
-        f"{report.read:,} rows read, {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
-        f"{sum(report.rejected.values()):,} rejected"
-    )
-    if report.new_items or report.new_learners:
-        _say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
-    for reason, n in sorted(report.rejected.items()):
-        _say(f"  {n:,} × {reason}")
-    if report.reject_file:
-        _say(f"  the rejected rows, with line and reason: {report.reject_file}")
-
-
-def _shown(value: Any, settings: Settings) -> str:
-    """For people: times in the bank's time zone."""
-    if isinstance(value, datetime):
-        return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
-    return escape(str(value))
-
-
-def _colour(state: str) -> str:
-    colours = {"green": "green", "red": "red", "stale": "yellow", "pending": "yellow", "running": "blue"}
-    return f"[{colours[state]}]{state}[/{colours[state]}]" if state in colours else str(state)
-
-
-def _print_states(states: Sequence[MonthState]) -> None:
-    rows = [(s.month, s.scale_id, _colour(s.state), escape(s.why)) for s in states]
-    _print_table(("month", "scale", "state", "why"), rows)
-
-
-def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(box=None, pad_edge=False, show_header=any(header))
-    for name in header:
-        table.add_column(name, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, width=None if out.is_terminal else 160).print(table)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False, indent=2))  # noqa: T201 - machines read stdout
+    start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (first, last))
+    return start, end
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ from pydantic import SecretStr
 
 from resources.database import Database, advisory_lock
 from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
 from resources.settings import Settings
 
 LOG = logging.getLogger("irt.stack")
@@ -53,7 +54,7 @@ HEALTHY_AFTER_S = 10.0
 """A server that lived as long died of something new, and starts again at once."""
 
 
-class StackError(RuntimeError):
+class StackError(PermanentFailure):
     """The servers could not be started. The message says which, why, and the way out."""
 
 

@@ -1,0 +1,87 @@
+"""How `irt` speaks to people and machines: lines, tables, colours, progress, JSON.
+
+What does not belong here: what is said (see `cli`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from irt_assets.calibration.green import MonthState
+    from irt_assets.responses.importing import ImportReport
+    from resources.settings import Settings
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(line: str) -> None:
+    """A line of plain text: brackets in it are no markup."""
+    out.print(escape(line))
+
+
+@contextmanager
+def progress_bar(quiet: bool) -> Iterator[Any]:
+    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task("importing", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def print_import(report: ImportReport, as_json: bool) -> None:
+    if as_json:
+        print_json(report.as_dict())
+        return
+    for note in report.notes:
+        say(note)
+    say(
+        f"{report.read:,} rows read, {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
+        f"{sum(report.rejected.values()):,} rejected"
+    )
+    if report.new_items or report.new_learners:
+        say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
+    for reason, n in sorted(report.rejected.items()):
+        say(f"  {n:,} × {reason}")
+    if report.reject_file:
+        say(f"  the rejected rows, with line and reason: {report.reject_file}")
+
+
+def shown(value: Any, settings: Settings) -> str:
+    """For people: times in the bank's time zone."""
+    if isinstance(value, datetime):
+        return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
+    return escape(str(value))
+
+
+def colour(state: str) -> str:
+    colours = {"green": "green", "red": "red", "stale": "yellow", "pending": "yellow", "running": "blue"}
+    return f"[{colours[state]}]{state}[/{colours[state]}]" if state in colours else str(state)
+
+
+def print_states(states: Sequence[MonthState]) -> None:
+    rows = [(s.month, s.scale_id, colour(s.state), escape(s.why)) for s in states]
+    print_table(("month", "scale", "state", "why"), rows)
+
+
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+    table = Table(box=None, pad_edge=False, show_header=any(header))
+    for name in header:
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, width=None if out.is_terminal else 160).print(table)
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, default=str, ensure_ascii=False, indent=2))  # noqa: T201 - machines read stdout
