@@ -317,13 +317,14 @@ def test_a_failing_initdb_says_why(tmp_path: Path) -> None:
     assert server.status().state == "absent"
 
 
-def test_a_disk_that_is_full_is_told_and_nothing_half_made_stays(fresh: EmbeddedPostgres) -> None:
+def test_a_disk_that_is_full_is_told_and_nothing_half_made_stays(
+    fresh: EmbeddedPostgres, require: Callable[[bool, str], None]
+) -> None:
     """A disk of 20 MiB: initdb needs twice as much."""
     fresh.folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", fresh.folder]
     mounted = subprocess.run(mount, capture_output=True, text=True, check=False)
-    if mounted.returncode != 0:
-        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
+    require(mounted.returncode == 0, f"a small disk that can be mounted ({mounted.stderr.strip()})")
     try:
         with pytest.raises(PermanentFailure, match=r"(?s)No space left on device.*IRT_HOME"):
             fresh.start()
@@ -359,8 +360,11 @@ def test_looking_at_a_server_that_is_not_there_writes_nothing(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
 class TestAsAPlainUser:
+    @pytest.fixture(autouse=True)
+    def root(self, require: Callable[[bool, str], None]) -> None:
+        require(os.geteuid() == 0, "root, who alone can become another user")
+
     @pytest.fixture
     def home(self, tmp_path_factory: pytest.TempPathFactory) -> Path:
         home = tmp_path_factory.mktemp("home")

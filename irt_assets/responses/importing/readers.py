@@ -11,6 +11,7 @@ import csv
 import hashlib
 import io
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -68,7 +69,7 @@ def open_source(path: Path) -> Source:
     return JsonLinesSource(path) if start.startswith(b"{") else CsvSource(path)
 
 
-class Source:
+class Source(ABC):
     """A file: its columns, roughly how many rows it has, and its rows, any number of times."""
 
     kind: str
@@ -90,8 +91,9 @@ class Source:
             digest.update(block)
         return digest.hexdigest()
 
+    @abstractmethod
     def batches(self) -> Iterator[Batch]:
-        raise NotImplementedError
+        """The rows, some ten thousand at a time."""
 
     def raw(self, row: dict[str, Any]) -> str:
         """A row as the file would write it."""
