@@ -53,15 +53,17 @@ class Harness:
 
     # -- as the UI does ---------------------------------------------------------------------------
     def launch(self, job: str, month: str, assets: Sequence[str] = (), **tags: str) -> str:
-        """Queue one run of a month; its id."""
-        selection = [{"path": [name]} for name in assets] or None
+        """Queue one run of a month, of the whole job with its checks or of some assets without; its id."""
+        selection: dict[str, Any] = {}
+        if assets:
+            selection = {"assetSelection": [{"path": [name]} for name in assets], "assetCheckSelection": []}
         answer = self.stack.graphql(
             """mutation ($p: ExecutionParams!) { launchPipelineExecution(executionParams: $p) { __typename
                ... on LaunchRunSuccess { run { runId } } ... on Error { message }
                ... on RunConfigValidationInvalid { errors { message } } } }""",
             {
                 "p": {
-                    "selector": {**REPOSITORY, "jobName": job, "assetSelection": selection},
+                    "selector": {**REPOSITORY, "jobName": job, **selection},
                     "runConfigData": "{}",
                     "executionMetadata": {"tags": _pairs({"dagster/partition": month, **tags})},
                 }

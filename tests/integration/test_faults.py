@@ -36,7 +36,7 @@ TABLES = [*WRITES.values(), "mirt_fit_meta", "item_parameter_publication", "item
 GATE = 7_201_901
 FAILED_WITHIN_S = 60.0
 
-MONTHS = last_months(2)
+MONTHS = last_months(3)
 MONTH = MONTHS[0]
 
 

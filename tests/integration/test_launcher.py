@@ -28,12 +28,6 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
         yield harness
 
 
-@pytest.fixture(scope="module")
-def backfill(stack: Harness) -> str:
-    """Asked for early: the daemon looks at backfills every 30 s only."""
-    return stack.backfill(["sleeper", "dream"], ["2026-02", "2026-03", "2026-04"])
-
-
 def sleeping(stack: Harness, month: str) -> str:
     run_id = stack.launch("toy_job", month, **SECONDS)
     stack.step_started(run_id, "sleeper")
@@ -41,7 +35,6 @@ def sleeping(stack: Harness, month: str) -> str:
 
 
 @pytest.mark.parametrize("victims", [("worker",), ("worker", "code server")])
-@pytest.mark.usefixtures("backfill")
 def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victims: tuple[str, ...]) -> None:
     """Without the health check, a run whose worker and code server die together stays "started" for a day."""
     run_id = sleeping(stack, "2026-01")
@@ -142,7 +135,3 @@ def test_a_worker_is_known_by_host_process_id_and_start(stack: Harness) -> None:
     assert health(**{**me, "started": me["started"] - 60}) == "FAILED"
     assert health(**{**me, "pid": 2**22 + 1}) == "FAILED"  # no kernel gives this one
     assert health(host="elsewhere", pid=2**22 + 1, started=0.0) == "RUNNING"
-
-
-def test_a_backfill_of_three_months_ends_well(stack: Harness, backfill: str) -> None:
-    wait_for("the backfill", lambda: stack.backfill_status(backfill) == "COMPLETED_SUCCESS", 120)
