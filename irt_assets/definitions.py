@@ -15,7 +15,7 @@ from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import daily, monthly
 from irt_assets.responses.assets import build_response_assets
-from jobs import build_jobs, build_schedules, build_sensors
+from jobs.jobs import build_jobs, build_schedules, build_sensors
 from resources.database import Database
 from resources.object_store import object_store
 from resources.settings import Settings, get_settings

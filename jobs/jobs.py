@@ -1,0 +1,68 @@
+"""Every job, schedule and sensor, as lists for the composition root.
+
+What does not belong here: what materialising an asset does, and the decisions of schedules and sensors.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
+from jobs.schedules import build_monthly_schedule
+from jobs.sensors import build_ledger_sensor
+from resources.settings import Settings
+
+Job = UnresolvedAssetJobDefinition
+
+
+def build_jobs(monthly_checks: list[dg.AssetChecksDefinition], inventory: dg.AssetChecksDefinition) -> dict[str, Job]:
+    """Every job by name. The inventory checks look at all months, so they are no part of a month's run."""
+    assets = dg.AssetSelection.assets(*MONTHLY_ASSETS, "abilities").without_checks()
+    checks = _selected(monthly_checks)
+    jobs = (
+        dg.define_asset_job(
+            MONTHLY_JOB,
+            selection=assets | checks,
+            executor_def=dg.in_process_executor,
+            description="A month from its answers to published parameters and abilities.",
+        ),
+        dg.define_asset_job(
+            "inventory",
+            selection=_selected([inventory]),
+            executor_def=dg.in_process_executor,
+            description="Which months are missing, stale, running, waiting or red.",
+        ),
+        dg.define_asset_job(
+            "observe_bank", selection=["question_bank"], description="Notes the present version of the item bank."
+        ),
+        dg.define_asset_job(
+            "observe_attempts", selection=["attempts"], description="Notes the present version of every day's answers."
+        ),
+    )
+    return {job.name: job for job in jobs}
+
+
+def build_schedules(jobs: dict[str, Job], settings: Settings) -> list[dg.ScheduleDefinition]:
+    daily = [
+        dg.ScheduleDefinition(
+            name=f"{name}_schedule",
+            job=jobs[name],
+            cron_schedule=cron,
+            default_status=dg.DefaultScheduleStatus[settings.irt_schedules.upper()],
+        )
+        for name, cron in (
+            ("observe_bank", "30 0 * * *"),
+            ("observe_attempts", "30 0 * * *"),
+            ("inventory", "0 6 * * *"),
+        )
+    ]
+    return [build_monthly_schedule(jobs[MONTHLY_JOB], settings), *daily]
+
+
+def _selected(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
+    return dg.AssetSelection.checks(*(key for check in checks for key in check.check_keys))
+
+
+def build_sensors() -> list[dg.SensorDefinition]:
+    return [build_ledger_sensor()]
