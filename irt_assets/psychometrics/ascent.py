@@ -1,4 +1,4 @@
-"""The optimiser: quasi-Newton ascent of a marginal likelihood that starts out as EM. It knows nothing of items."""
+"""The optimiser: quasi-Newton ascent of a marginal likelihood or posterior that starts out as EM. Nothing of items."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.psychometrics.marginal import Mask, Point, Problem
+from irt_assets.psychometrics.marginal import Point, Problem
 from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.structure import Mask
 
 _MEMORY = 12
 _LONGEST_STEP = 2.0
@@ -26,11 +27,9 @@ class Solution:
     def oriented(self, problem: Problem) -> Solution:
         """θ → −θ where most free slopes are negative: the likelihood does not tell the two apart."""
         slopes = self.point.x[: problem.structure.n_slopes]
-        if np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides a tie
+        if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties
             return self
-        x = self.point.x.copy()
-        x[: len(slopes)] *= -1
-        return replace(self, point=problem.evaluate(x))
+        return replace(self, point=problem.evaluate(problem.structure.mirrored(self.point.x)))
 
 
 def maximise(problem: Problem, x: Floats, tolerance: float, max_iterations: int) -> Solution:
@@ -93,12 +92,12 @@ def _direction(
 
 
 def _uphill(problem: Problem, point: Point, step: Floats) -> Point | None:
-    """The first of x + step, x + step/2, … inside the bounds that raises the log-likelihood enough (Armijo)."""
+    """The first of x + step, x + step/2, … inside the bounds that raises the objective enough (Armijo)."""
     lower, upper = problem.structure.bounds
-    rounding = 1e-12 * abs(point.loglik)
+    rounding = 1e-12 * abs(point.objective)
     for halvings in range(25):
         x = np.clip(point.x + step * 0.5**halvings, lower, upper)
         ahead = problem.evaluate(x)
-        if ahead.loglik >= point.loglik + 1e-4 * point.gradient @ (x - point.x) - rounding:
+        if ahead.objective >= point.objective + 1e-4 * point.gradient @ (x - point.x) - rounding:
             return ahead
     return None

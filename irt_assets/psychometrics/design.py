@@ -74,9 +74,12 @@ def components(responses: Responses) -> list[Component]:
     return _components(responses, seen_sets(responses))
 
 
-def require_connected(responses: Responses, sets: SeenSets) -> None:
-    """Raises DisconnectedDesignError, naming the components, where there are two or more."""
-    parts = _components(responses, sets)
+def require_connected(responses: Responses, sets: SeenSets, anchored: npt.NDArray[np.bool_] | None = None) -> None:
+    """Raises DisconnectedDesignError, naming the components, where there are two or more.
+
+    `anchored`, shape (J,): items with known parameters, which connect whoever answered any of them.
+    """
+    parts = _components(responses, sets, anchored)
     if len(parts) < 2:
         return
     named = "; ".join(
@@ -92,10 +95,13 @@ def require_connected(responses: Responses, sets: SeenSets) -> None:
     )
 
 
-def _components(responses: Responses, sets: SeenSets) -> list[Component]:
+def _components(responses: Responses, sets: SeenSets, anchored: npt.NDArray[np.bool_] | None = None) -> list[Component]:
     S, J = len(sets.start) - 1, responses.n_items
-    edges = (np.repeat(np.arange(S), np.diff(sets.start)), S + sets.items.astype(np.int64))
-    graph = coo_array((np.ones(len(sets.items), dtype=np.int8), edges), shape=(S + J, S + J))
+    rows, columns = np.repeat(np.arange(S), np.diff(sets.start)), S + sets.items.astype(np.int64)
+    if anchored is not None:
+        known = S + np.flatnonzero(anchored)
+        rows, columns = np.concatenate([rows, known[:-1]]), np.concatenate([columns, known[1:]])
+    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(S + J, S + J))
     count, label = connected_components(graph, directed=False)
     in_component = np.bincount(label[:S], minlength=count)
     persons = np.bincount(label[sets.of_person[sets.of_person >= 0]], minlength=count)

@@ -11,10 +11,12 @@ from scipy.special import log_expit, logsumexp
 
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics import kernels, standard_errors
+from irt_assets.psychometrics.data import Data
 from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.marginal import Data, Problem, Structure
+from irt_assets.psychometrics.marginal import Problem
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.quadrature import Grid
+from irt_assets.psychometrics.structure import Structure
 
 MODELS = ("rasch", "1pl", "2pl")
 

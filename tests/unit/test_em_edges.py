@@ -9,9 +9,9 @@ from scipy.special import expit
 from irt_assets.psychometrics.design import components
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.marginal import SLOPE_BOUND
 from irt_assets.psychometrics.models import Flag, Responses
 from irt_assets.psychometrics.standard_errors import inverse
+from irt_assets.psychometrics.structure import SLOPE_BOUND
 
 MODELS = ("rasch", "1pl", "2pl")
 
@@ -59,11 +59,6 @@ def test_three_learners_are_refused(model):
 def test_a_model_with_more_parameters_than_frequencies_is_refused(rng, model, items):
     with pytest.raises(PsychometricsError, match=f"found {items}"):
         fit(answers(rng, 300, items), model)
-
-
-def test_the_3pl_is_refused_by_name(rng):
-    with pytest.raises(PsychometricsError, match="'3pl'"):
-        fit(answers(rng, 300, 5), "3pl")
 
 
 @pytest.mark.parametrize("model", MODELS)
