@@ -25,6 +25,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from irt_assets.calibration.green import MonthState
+from irt_assets.cli_desk import app as desk_app
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.stack import Stack, StackError, dagster_instance
 from resources.database import Database
@@ -44,6 +45,7 @@ scale_app = typer.Typer(no_args_is_help=True, help="Scales, their origin and the
 app.add_typer(db_app, name="db")
 app.add_typer(import_app, name="import")
 app.add_typer(scale_app, name="scale")
+app.add_typer(desk_app)
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
