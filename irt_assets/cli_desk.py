@@ -36,16 +36,25 @@ def fit(
     file: Responses,
     model: Annotated[Model, typer.Option(help="Item response model.")] = "2pl",
     engine: Annotated[Engine, typer.Option(help="What estimates it.")] = "em",
+    anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
+    groups: Annotated[Path | None, typer.Option(help="Table person,group: groups with their own mean and SD.")] = None,
     folder: OutFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Estimate item parameters from answers. No thresholds: what is given is fitted, what cannot be is flagged."""
-    from irt_assets.desk import files
+    from irt_assets.desk import files, tables
     from irt_assets.desk import fit as desk
 
     if folder is not None:
         files.check_folder(folder)
-    done = desk.fit(files.read_answers(file), model=model, engine=engine)
+    answers = files.read_answers(file)
+    done = desk.fit(
+        answers,
+        model=model,
+        engine=engine,
+        anchors=tables.read_parameters(anchors) if anchors is not None else None,
+        groups=files.read_groups(groups, answers) if groups is not None else None,
+    )
     if folder is not None:
         done.write(folder)
     result = done.as_dict()
@@ -168,23 +177,33 @@ def _metrics(text: str) -> tuple[float, float]:
 
 
 def _print_fit(result: dict[str, Any]) -> None:
+    columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
+    if any(row["c"] for row in result["items"]):
+        columns += [("c", "c"), ("SE", "c_se")]
+    columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
     rows = [
         (
             escape(row["item"]),
-            *(_number(row[name]) for name in ("a", "a_se", "b", "b_se", "c", "c_se")),
             f"{row['n']:,}",
-            *(_number(row[name]) for name in ("p_value", "infit", "outfit", "rmsd")),
-            escape("; ".join(Flag(flag).explanation for flag in row["flags"])),
+            *(_number(row[name]) for _, name in columns),
+            escape(", ".join(row["flags"])),
         )
         for row in result["items"]
     ]
-    _print_table(("item", "a", "SE", "b", "SE", "c", "SE", "n", "p", "infit", "outfit", "RMSD", ""), rows)
+    _print_table(("item", "n", *(heading for heading, _ in columns), ""), rows)
+    for flag in dict.fromkeys(flag for row in result["items"] for flag in row["flags"]):
+        out.print(f"{flag}: {Flag(flag).explanation}")
     latent = result["latent"]
     out.print(
         f"{result['model']} by {result['engine']} {result['engine_version']}: {result['n_persons']:,} persons,"
         f" {result['n_items']:,} items, {result['n_responses']:,} responses; {result['iterations']} iterations,"
         f" {result['seconds']:.2f} s"
     )
+    for group in result.get("groups", ()):
+        out.print(
+            f"group {escape(group['group'])}: {group['n_persons']:,} persons, θ mean {_number(group['mean'])} (SE"
+            f" {_number(group['mean_se'])}), SD {_number(group['sd'])} (SE {_number(group['sd_se'])})"
+        )
     out.print(
         f"log-likelihood {_number(result['loglik'])}, AIC {_number(result['aic'])}, BIC {_number(result['bic'])};"
         f" θ ~ N({_number(latent['mean'])}, {_number(latent['sd'])}²), reliability {_number(result['reliability'])}"

@@ -56,15 +56,39 @@ def read_answers(path: Path) -> Answers:
     """
     source = open_source(path)
     columns = _columns_of(source)
-    preset = load_mapping("wide")
-    assert preset is not None
-    named = preset.find("user_id", columns)
-    person = named[0] if named else None
+    person = _person_column(columns)
     item = next((name for name in ITEM_NAMES if name in columns), None)
     score = next((name for name in SCORE_NAMES if name in columns), None)
     if person is not None and item is not None and score is not None:
         return _read_list(source, person, item, score)
     return _read_matrix(source, person, [name for name in columns if name != person])
+
+
+def read_groups(path: Path, answers: Answers) -> tuple[str, ...]:
+    """A group for each person of `answers`: from a table `person,group`, or `group` alone in the order of the persons.
+
+    Raises PermanentFailure naming persons without a group or with two, or the two lengths.
+    """
+    columns, rows = rows_of(path)
+    if "group" not in columns:
+        raise PermanentFailure(f"{path}: groups are a table person,group; its columns are {', '.join(columns)}")
+    person = _person_column(columns)
+    if person is None:
+        if len(rows) != len(answers.person_ids):
+            raise PermanentFailure(
+                f"{path} has {len(rows)} groups for {len(answers.person_ids)} persons: give one line for each person in"
+                " their order, or a table person,group"
+            )
+        return tuple(row["group"] for _, row in rows)
+    group: dict[str, str] = {}
+    wrong = []
+    for line, row in rows:
+        if group.setdefault(row[person], row["group"]) != row["group"]:
+            wrong.append(f"line {line}: person {row[person]} is in {row['group']} and in {group[row[person]]}")
+    wrong += [f"person {name} has no group" for name in answers.person_ids if not group.get(name)]
+    if wrong:
+        raise faults(path, wrong, "Every person who answers belongs to one group")
+    return tuple(group[name] for name in answers.person_ids)
 
 
 def rows_of(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
@@ -240,6 +264,14 @@ def _columns_of(source: Source) -> list[str]:
         )
         raise faults(source.path, [f"column {name} occurs twice" for name in names], "Names of columns are unique")
     return source.columns
+
+
+def _person_column(columns: Sequence[str]) -> str | None:
+    """As in the import: its preset `wide` knows what the column is called."""
+    preset = load_mapping("wide")
+    assert preset is not None
+    named = preset.find("user_id", columns)
+    return named[0] if named else None
 
 
 def _sound(source: Source) -> Iterator[Batch]:

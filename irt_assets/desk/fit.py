@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from irt_assets.desk import Engine
 from irt_assets.desk.files import Answers, write_whole
-from irt_assets.desk.tables import parameter_csv
-from irt_assets.engines import Calibrator
-from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.models import Calibration, Floats, Model
+from irt_assets.desk.tables import ParameterTable, anchor_set, parameter_csv
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.itemfit import ItemFit, item_fit
+from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.models import Calibration, Floats, Model, Population, Responses
 from irt_assets.psychometrics.reliability import empirical_reliability
 from irt_assets.psychometrics.scoring import Scores, eap
 from resources.failures import PermanentFailure
@@ -32,12 +35,14 @@ class Fit:
     """A calibration with what a report of it needs.
 
     Attributes:
+        item_fits: None where the fit did not converge, or has groups.
         reliability: empirical, of EAP scores over the persons who answered an item that has parameters; NaN for fewer
             than two.
         seconds: that the engine took.
     """
 
     calibration: Calibration
+    item_fits: ItemFit | None
     reliability: float
     seconds: float
 
@@ -48,7 +53,7 @@ class Fit:
 
     def as_dict(self) -> dict[str, Any]:
         cal = self.calibration
-        return {
+        result = {
             "model": cal.model,
             "engine": cal.engine,
             "engine_version": cal.engine_version,
@@ -65,20 +70,24 @@ class Fit:
             "reliability": number(self.reliability),
             "seconds": round(self.seconds, 3),
         }
+        if len(cal.populations) > 1:
+            result["groups"] = [_group(population) for population in cal.populations]
+        return result
 
     def _items(self) -> list[dict[str, Any]]:
         cal = self.calibration
         unknown = np.full(cal.n_items, np.nan)
+        fits = self.item_fits
         columns: dict[str, Floats] = {
             "a": cal.a,
             "b": cal.b,
             "c": cal.c,
             "a_se": cal.a_se,
             "b_se": cal.b_se,
-            "c_se": np.where(cal.estimated & (cal.model != "3pl"), 0.0, np.nan),
-            "infit": unknown,
-            "outfit": unknown,
-            "rmsd": unknown,
+            "c_se": cal.c_se,
+            "infit": unknown if fits is None else fits.infit,
+            "outfit": unknown if fits is None else fits.outfit,
+            "rmsd": unknown if fits is None else fits.rmsd,
         }
         rows = []
         for j, item in enumerate(cal.item_ids):
@@ -101,26 +110,50 @@ class Fit:
         )
 
 
-def fit(answers: Answers, *, model: Model = "2pl", engine: Engine = "em") -> Fit:
+def fit(
+    answers: Answers,
+    *,
+    model: Model = "2pl",
+    engine: Engine = "em",
+    anchors: ParameterTable | None = None,
+    groups: Sequence[str] | None = None,
+) -> Fit:
     """Calibrates the items of a file.
 
-    Raises PermanentFailure for an engine that is not there, and what the engine raises (PsychometricsError) where the
-    answers cannot give a calibration at all. A fit that did not converge comes back with its reason.
+    `anchors`: items that keep their parameters; the latent mean and SD are then estimated. `groups`: one label per
+    person; each group has its own mean and SD, but the first in sorted order stands at the scale's origin.
+
+    Raises PermanentFailure for an engine that is not there or cannot do this, and what the engine raises
+    (PsychometricsError) where the answers cannot give a calibration at all. A fit that did not converge comes back
+    with its reason.
     """
-    calibrator = engine_named(engine)
+    known = None
+    if anchors is not None:
+        complete = bool(np.isfinite([anchors.a_se, anchors.b_se]).all())
+        known = anchor_set(anchors, np.arange(len(anchors.item_ids)), with_errors=complete)
     began = time.perf_counter()
-    calibration = calibrator.calibrate(answers.responses, model=model, data_hash="")
+    calibration = _calibrate(answers.responses, model, engine, known, groups)
     seconds = time.perf_counter() - began
-    return Fit(calibration, _reliability(answers, calibration), seconds)
+    item_fits = None
+    if calibration.convergence.converged and groups is None:
+        item_fits = item_fit(answers.responses, calibration)
+    return Fit(calibration, item_fits, _reliability(answers, calibration, groups), seconds)
 
 
-def engine_named(name: Engine) -> Calibrator:
-    """The engine of that name; raises PermanentFailure that says how to get it where it is not there."""
-    if name == "em":
-        return EmEngine()
-    if name not in get_args(Engine):
-        raise PermanentFailure(f"no such engine: {name!r}; the engines are {', '.join(get_args(Engine))}")
-    raise PermanentFailure(f"engine {name} is not part of this version of irt-assets; --engine em fits the same models")
+def _calibrate(
+    responses: Responses, model: Model, engine: Engine, anchors: AnchorSet | None, groups: Sequence[str] | None
+) -> Calibration:
+    if engine == "em":
+        return fit_em(responses, model=model, anchors=anchors, groups=groups)
+    raise PermanentFailure(
+        f"engine {engine} is not part of this version of irt-assets; --engine em fits the same models"
+    )
+
+
+def _group(population: Population) -> dict[str, Any]:
+    values = ("mean", "sd", "mean_se", "sd_se")
+    numbers = {name: number(getattr(population, name)) for name in values}
+    return {"group": population.name, "n_persons": population.n_persons, **numbers}
 
 
 def number(value: float) -> float | None:
@@ -129,11 +162,22 @@ def number(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _reliability(answers: Answers, cal: Calibration) -> float:
-    """Of EAP scores under the latent distribution of the fit."""
+def _reliability(answers: Answers, cal: Calibration, groups: Sequence[str] | None) -> float:
+    """Of EAP scores, each under the latent distribution of the person's group."""
     responses = answers.responses
-    if not (cal.latent_sd > 0 and cal.estimated.any()):
-        return math.nan
-    scores = eap(responses, cal.a, cal.d, cal.c, mean=cal.latent_mean, sd=cal.latent_sd)
     informed = np.bincount(responses.person[cal.estimated[responses.item]], minlength=responses.n_persons) > 0
-    return empirical_reliability(Scores(scores.theta[informed], scores.se[informed]))
+    theta, se = np.full(responses.n_persons, np.nan), np.full(responses.n_persons, np.nan)
+    for mean, sd, here in _populations(cal, groups, responses.n_persons):
+        scores = eap(responses, cal.a, cal.d, cal.c, mean=mean, sd=sd)
+        theta[here], se[here] = scores.theta[here], scores.se[here]
+    return empirical_reliability(Scores(theta[informed], se[informed]))
+
+
+def _populations(
+    cal: Calibration, groups: Sequence[str] | None, n_persons: int
+) -> list[tuple[float, float, npt.NDArray[np.bool_]]]:
+    """Mean and SD of θ in each group, and who is in it, shape (n_persons,)."""
+    if groups is None:
+        return [(cal.latent_mean, cal.latent_sd, np.ones(n_persons, dtype=bool))]
+    label = np.array(groups, dtype=object)
+    return [(population.mean, population.sd, label == population.name) for population in cal.populations]

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.desk.tables import ParameterTable
+from irt_assets.desk.tables import ParameterTable, anchor_set
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, match
+from irt_assets.psychometrics.linking import assumed_errors, match
 from irt_assets.psychometrics.linking import link as link_fit
 from irt_assets.psychometrics.linking_criteria import NODES, WEIGHTS, Method, Pairs, curve, solve
 from irt_assets.psychometrics.models import Calibration, Convergence
@@ -69,7 +69,10 @@ def link(
         )
     weighted = new.has_errors and old.has_errors
     fit = _as_calibration(new, common, weighted)
-    anchors, unusable = _as_anchors(old, common, weighted)
+    at = _places(old, common)
+    known = np.isfinite(old.a_se[at]) & np.isfinite(old.b_se[at]) | (not weighted)
+    unusable = {old.item_ids[k]: f"{old.path.name} gives it no standard errors." for k in at[~known]}
+    anchors = anchor_set(old, at[known], with_errors=weighted)
     pairs, dropped, _ = match(fit, anchors, _RULES)
     warnings = []
     if len(common) < FEW:
@@ -139,30 +142,6 @@ def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) ->
         n_persons=0,
         convergence=Convergence(True, 0, 0.0, 0.0, 0.0, 0),
     )
-
-
-def _as_anchors(table: ParameterTable, common: list[str], weighted: bool) -> tuple[AnchorSet, dict[str, str]]:
-    """The common items of a table as anchors, and those left out because they lack errors that others have."""
-    at = _places(table, common)
-    known = np.isfinite(table.a_se[at]) & (table.b_se[at] > 0) | (not weighted)
-    unusable = {table.item_ids[k]: f"{table.path.name} gives it no standard errors." for k in at[~known]}
-    at = at[known]
-    a, b, c = table.a[at], table.b[at], table.c[at]
-    a_se, b_se, cov_ab = (table.a_se[at], table.b_se[at], 0 * a) if weighted else assumed_errors(a, b, c)
-    anchors = AnchorSet(
-        scale_id=table.path.name,
-        version="",
-        item_ids=tuple(table.item_ids[k] for k in at),
-        a=a,
-        b=b,
-        c=c,
-        a_se=a_se,
-        b_se=b_se,
-        cov_ab=cov_ab,
-        topics=(None,) * len(at),
-        errors_assumed=np.full(len(at), not weighted),
-    )
-    return anchors, unusable
 
 
 def _places(table: ParameterTable, items: list[str]) -> np.ndarray:

@@ -15,8 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from irt_assets.desk.files import faults, is_blank, rows_of
+from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
 from irt_assets.psychometrics.models import Floats
 from resources.failures import PermanentFailure
 
@@ -82,6 +84,23 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
             f" among {', '.join(columns)}"
         )
     return _checked(path, located, metric_d, latent)
+
+
+def anchor_set(table: ParameterTable, places: npt.NDArray[np.int64], *, with_errors: bool) -> AnchorSet:
+    """The items at `places` of a table as anchors, with its errors or with those of a calibration with 500 persons."""
+    a, b, c = table.a[places], table.b[places], table.c[places]
+    errors = (table.a_se[places], table.b_se[places], 0 * a) if with_errors else assumed_errors(a, b, c)
+    return AnchorSet(
+        table.path.name,
+        "",
+        tuple(table.item_ids[k] for k in places),
+        a,
+        b,
+        c,
+        *errors,
+        topics=(None,) * len(places),
+        errors_assumed=np.full(len(places), not with_errors),
+    )
 
 
 def parameter_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from irt_assets.desk import files
-from irt_assets.desk.files import Answers, check_folder, read_answers, write_whole
+from irt_assets.desk.files import Answers, check_folder, read_answers, read_groups, write_whole
 from irt_assets.desk.tables import read_parameters
 from resources.failures import PermanentFailure
 
@@ -109,6 +109,31 @@ def test_five_faults_are_named_and_the_others_counted(file) -> None:
 def test_a_file_that_is_not_there_is_an_explained_error(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"nowhere\.csv"):
         read_answers(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("id,group\nbob,g2\nann,g1\ncy,g1\nzoe,g3\n", ("g1", "g2", "g1")),
+        ("group\ng1\ng2\ng2\n", ("g1", "g2", "g2")),
+    ],
+)
+def test_groups_are_told_by_name_or_by_order(file, text: str, groups: tuple[str, ...]) -> None:
+    assert read_groups(file(text, "groups.csv"), read_answers(file(WIDE))) == groups
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("person,group\nann,g1\nbob,g1\n", "person cy has no group"),
+        ("person,group\nann,g1\nbob,g1\ncy,g1\nann,g2\n", "line 5: person ann is in g2 and in g1"),
+        ("group\ng1\n", "1 groups for 3 persons"),
+        ("person,form\nann,1\n", "person,group"),
+    ],
+)
+def test_groups_that_do_not_fit_the_persons_are_refused(file, text: str, named: str) -> None:
+    with pytest.raises(PermanentFailure, match=named):
+        read_groups(file(text, "groups.csv"), read_answers(file(WIDE)))
 
 
 # --- tables of parameters ------------------------------------------------------------------------------------------

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irt_assets.desk.files import Answers, read_answers
-from irt_assets.desk.fit import engine_named, fit
+from irt_assets.desk.files import Answers, read_answers, read_groups
+from irt_assets.desk.fit import Fit, fit
 from irt_assets.desk.score import score
 from irt_assets.desk.simulate import simulate_responses
 from irt_assets.desk.tables import read_parameters
@@ -39,12 +39,23 @@ def simulated() -> Answers:
     return answers_of(np.where(made.score < 0, np.nan, made.score))
 
 
-def test_a_fit_has_the_documented_shape_and_is_plain_json(simulated: Answers) -> None:
-    result = fit(simulated).as_dict()
+def test_a_fit_has_the_documented_shape_and_is_plain_json(simulated_fit: Fit) -> None:
+    result = simulated_fit.as_dict()
     assert tuple(result) == FIT_KEYS
     assert {tuple(row) for row in result["items"]} == {ITEM_KEYS}
     assert tuple(result["latent"]) == ("mean", "sd")
     json.dumps(result, allow_nan=False)
+
+
+@pytest.fixture(scope="module")
+def lsat7(shared: Path) -> tuple[Answers, Fit]:
+    answers = read_answers(shared / "reference" / "lsat7.csv")
+    return answers, fit(answers)
+
+
+@pytest.fixture(scope="module")
+def simulated_fit(simulated: Answers) -> Fit:
+    return fit(simulated)
 
 
 @pytest.mark.parametrize(("key", "model"), [("lsat7_2pl", "2pl"), ("lsat7_rasch", "rasch")])
@@ -86,10 +97,64 @@ def test_a_fit_that_did_not_converge_says_why() -> None:
     assert "i1" in done.reason
 
 
+def test_a_3pl_from_a_file_is_mirts_with_the_same_prior(shared: Path) -> None:
+    """Our default prior on c is the reference's: logit c ~ N(logit 0.2, 0.5²)."""
+    reference = reference_fit(shared, "lsat7_3pl_normprior")
+    result = fit(read_answers(shared / "reference" / reference["data"]), model="3pl").as_dict()
+    assert result["loglik"] == pytest.approx(reference["logLik"], abs=1e-3)
+    for ours, theirs in zip(result["items"], reference["irt"], strict=True):
+        assert (ours["a"], ours["c"]) == pytest.approx((theirs["a"], theirs["g"]), abs=5e-3)  # the issue's tolerance
+        assert ours["c_se"] == pytest.approx(theirs["se_g"], rel=1e-2)
+
+
+def test_anchors_keep_their_parameters_and_the_population_is_estimated(shared: Path, tmp_path: Path) -> None:
+    linking = reference_fit(shared, "linking")
+    rows = [r for r in linking["formA"]["slope_intercept"] if r["item"] >= "k11"]
+    lines = [f"{r['item']},{r['a1']!r},{-r['d'] / r['a1']!r},0" for r in rows]
+    (tmp_path / "anchors.csv").write_text("\n".join(["item,a,b,c", *lines]))
+    anchors = read_parameters(tmp_path / "anchors.csv")
+    done = fit(read_answers(shared / "reference" / "link_formB.csv"), anchors=anchors)
+    result, reference = done.as_dict(), linking["formB_fixed_anchor"]
+    # the reference's anchors and results are rounded to 6 significant digits
+    assert result["loglik"] == pytest.approx(reference["logLik"], abs=2e-3)
+    assert result["latent"]["mean"] == pytest.approx(reference["group"]["mean"], abs=1e-3)
+    assert result["latent"]["sd"] ** 2 == pytest.approx(reference["group"]["var"], abs=2e-3)
+    by_item = {row["item"]: row for row in result["items"]}
+    assert [by_item[i]["b"] for i in anchors.item_ids] == pytest.approx(anchors.b.tolist())
+    for row in reference["irt"]:
+        assert by_item[row["item"]]["a"] == pytest.approx(row["a"], abs=1e-3)
+
+
+def test_groups_from_a_file_have_mirts_mean_and_variance(shared: Path, tmp_path: Path) -> None:
+    """Two forms with ten common items, fitted at once."""
+    forms = {g: (shared / "reference" / f"link_form{g}.csv").read_text().splitlines() for g in "AB"}
+    lines, groups, number = ["person,item,score"], ["person,group"], 0
+    for group, form in forms.items():
+        items = form[0].replace('"', "").split(",")
+        for row in form[1:]:
+            number += 1
+            groups.append(f"p{number},{group}")
+            lines += [f"p{number},{item},{score}" for item, score in zip(items, row.split(","), strict=True)]
+    (tmp_path / "long.csv").write_text("\n".join(lines))
+    (tmp_path / "groups.csv").write_text("\n".join(groups))
+    answers = read_answers(tmp_path / "long.csv")
+    result = fit(answers, groups=read_groups(tmp_path / "groups.csv", answers)).as_dict()
+    reference = reference_fit(shared, "linking")["concurrent"]
+    # mirt stopped at its own tolerance; the latent SE is 0.05
+    assert result["loglik"] == pytest.approx(reference["logLik"], abs=5e-3)
+    first, second = result["groups"]
+    assert (first["group"], first["mean"], first["sd"], first["n_persons"]) == ("A", 0, 1, 1500)
+    expected = reference["groups"]["B"]["group"]
+    assert second["mean"] == pytest.approx(expected["mean"], abs=2e-3)
+    assert second["sd"] ** 2 == pytest.approx(expected["var"], abs=5e-3)
+    assert second["mean_se"] == pytest.approx(expected["se_mean"], rel=0.02)
+    json.dumps(result, allow_nan=False)
+
+
 @pytest.mark.parametrize("engine", ["mirt", "brms"])
-def test_an_engine_that_is_not_there_is_explained(engine) -> None:
+def test_an_engine_that_is_not_there_is_explained(simulated: Answers, engine) -> None:
     with pytest.raises(PermanentFailure, match=engine):
-        engine_named(engine)
+        fit(simulated, engine=engine)
 
 
 def test_what_a_fit_writes_scores_and_links(simulated: Answers, tmp_path: Path) -> None:
@@ -108,12 +173,10 @@ def test_what_a_fit_writes_scores_and_links(simulated: Answers, tmp_path: Path) 
 
 
 @pytest.mark.parametrize("method", ["eap", "map", "ml"])
-def test_lsat7_scores_are_mirts(shared: Path, method) -> None:
+def test_lsat7_scores_are_mirts(shared: Path, lsat7: tuple[Answers, Fit], method) -> None:
     reference = reference_fit(shared, "lsat7_2pl")
-    answers = read_answers(shared / "reference" / reference["data"])
-    fitted = fit(answers)
-    table = _table_of(fitted)
-    rows = score(answers, table, method=method).as_dict()
+    answers, fitted = lsat7
+    rows = score(answers, _table_of(fitted), method=method).as_dict()
     for expected in reference["scores"]:
         row = rows[expected["row"] - 1]
         assert row["person"] == str(expected["row"])
@@ -131,8 +194,8 @@ def _table_of(fitted):
     return ParameterTable(Path("p.csv"), cal.item_ids, cal.a, cal.b, cal.c, cal.a_se, cal.b_se)
 
 
-def test_answers_to_items_without_parameters_do_not_count_and_are_told(simulated: Answers) -> None:
-    table = _table_of(fit(simulated))
+def test_answers_to_items_without_parameters_do_not_count_and_are_told(simulated: Answers, simulated_fit: Fit) -> None:
+    table = _table_of(simulated_fit)
     half = _only(table, 4)
     known = simulated.responses.item < 4
     r = simulated.responses
@@ -143,8 +206,8 @@ def test_answers_to_items_without_parameters_do_not_count_and_are_told(simulated
     assert np.array_equal(found.scores.theta, alone.scores.theta)
 
 
-def test_no_item_with_parameters_is_an_error(simulated: Answers) -> None:
-    table = _table_of(fit(simulated))
+def test_no_item_with_parameters_is_an_error(simulated: Answers, simulated_fit: Fit) -> None:
+    table = _table_of(simulated_fit)
     renamed = type(table)(table.path, tuple(f"other{i}" for i in table.item_ids), *_columns(table))
     with pytest.raises(PermanentFailure, match="none of its 8 items"):
         score(simulated, renamed)
