@@ -9,6 +9,8 @@ import numpy as np
 
 from irt_assets.psychometrics.kernels import NEGLIGIBLE, _compiled
 
+DEGENERATE = 1e-8
+"""Share of the log-likelihood's variance that θ̂ leaves; items that differ neither in a nor in b leave none."""
 RARE = 1e-9
 """Nodes of less posterior weight add nothing to a product of two residuals; passing them over halves the work."""
 
@@ -84,7 +86,7 @@ def residual_products(  # type: ignore[no-untyped-def]
 def direction_moments(  # type: ignore[no-untyped-def]
     first, last, start, item, score, log_right, log_wrong, p, log_weights, direction, moments
 ):
-    """Adds to moments (K, J, 4) the first four powers of Σ_q direction[k, j, q]·(x − P)·posterior."""
+    """Adds to moments (K, J, 3) the first three powers of Σ_q direction[k, j, q]·(x − P)·posterior."""
     Q = p.shape[1]
     K = direction.shape[0]
     post = np.empty(Q)
@@ -97,7 +99,7 @@ def direction_moments(  # type: ignore[no-untyped-def]
                 for q in range(low, high):
                     t += direction[k, j, q] * (x - p[j, q]) * post[q]
                 power = t
-                for m in range(4):
+                for m in range(3):
                     moments[k, j, m] += power
                     power *= t
 
@@ -106,30 +108,33 @@ def direction_moments(  # type: ignore[no-untyped-def]
 def likelihood_moments(first, last, start, item, score, a, d, c, theta, moments):  # type: ignore[no-untyped-def]
     """Fills moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
 
-    Persons whose theta is not finite are passed over.
+    Persons whose theta is not finite, and those all of whose patterns with one θ̂ are equally likely, are passed over.
     """
     for i in range(first, last):
         if not np.isfinite(theta[i]):
             continue
-        information, bias, slope_w, centred, variance, third = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        information, bias, slope_w, centred, raw, variance, third = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
         for r in range(start[i], start[i + 1]):
             j = item[r]
-            L, M, P, share, w = _curve(a[j], d[j], c[j], theta[i])
-            own = a[j] ** 2 * share * L * M
+            L, M, P, ratio, w = _curve(a[j], d[j], c[j], theta[i])
+            own = a[j] ** 2 * (1.0 - c[j]) * ratio * L * M
             information += own
             bias += own * a[j] * (M - L)
             slope_w += a[j] * (1.0 - c[j]) * L * M * w
             centred += (score[r] - P) * w
+            raw += w**2 * P * (1.0 - c[j]) * M
         if information <= 0.0:
             continue
         k = slope_w / information
         for r in range(start[i], start[i + 1]):
             j = item[r]
-            L, M, P, share, w = _curve(a[j], d[j], c[j], theta[i])
+            L, M, P, ratio, w = _curve(a[j], d[j], c[j], theta[i])
             Q = (1.0 - c[j]) * M
-            weight = w - k * a[j] * share
+            weight = w - k * a[j] * ratio
             variance += weight**2 * P * Q
             third += weight**3 * P * Q * (Q - P)
+        if variance < DEGENERATE * raw:
+            continue
         moments[i, 0] = centred + k * bias / (2.0 * information)
         moments[i, 1] = variance
         moments[i, 2] = third
@@ -137,7 +142,7 @@ def likelihood_moments(first, last, start, item, score, a, d, c, theta, moments)
 
 @_compiled
 def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
-    """L, 1 − L, P, (1 − c)L/P and log(P/(1 − P)) without overflow; P'/(P(1 − P)) is a times the fourth."""
+    """L, 1 − L, P, L/P and log(P/(1 − P)) without overflow; P'/(P(1 − P)) is a times the fourth."""
     eta = a * theta + d
     e = np.exp(-abs(eta))
     high, low = 1.0 / (1.0 + e), e / (1.0 + e)
@@ -146,4 +151,4 @@ def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
     if c == 0.0:
         return L, M, P, 1.0, eta
     log_wrong = np.log1p(-c) + min(-eta, 0.0) - np.log1p(e)
-    return L, M, P, (1.0 - c) * L / P, np.log(P) - log_wrong
+    return L, M, P, L / P, np.log(P) - log_wrong
