@@ -10,6 +10,9 @@ from irt_assets.psychometrics.marginal import Point, Problem
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.structure import Mask
 
+Pair = tuple[Floats, Floats]
+"""A step and the change of the gradient along it, with the sign of curvature: what a quasi-Newton matrix is made of."""
+
 _MEMORY = 12
 _LONGEST_STEP = 2.0
 
@@ -23,6 +26,7 @@ class Solution:
     max_gradient: float
     at_bound: Mask
     reason: str
+    pairs: tuple[Pair, ...]
 
     def oriented(self, problem: Problem) -> Solution:
         """θ → −θ where most free slopes are negative: the likelihood does not tell the two apart."""
@@ -32,11 +36,16 @@ class Solution:
         return replace(self, point=problem.evaluate(problem.structure.mirrored(self.point.x)))
 
 
-def maximise(problem: Problem, x: Floats, tolerance: float, max_iterations: int) -> Solution:
-    """Quasi-Newton ascent from x with the complete-data information as its first matrix."""
+def maximise(
+    problem: Problem, x: Floats, tolerance: float, max_iterations: int, known: tuple[Pair, ...] = ()
+) -> Solution:
+    """Quasi-Newton ascent from x with the complete-data information as its first matrix.
+
+    `known`: pairs of an ascent of nearly the same function that ended at x.
+    """
     lower, upper = problem.structure.bounds
     point = problem.evaluate(np.clip(x, lower, upper))
-    pairs: list[tuple[Floats, Floats]] = []
+    pairs: list[Pair] = list(known)
     frozen = np.zeros(len(x), dtype=bool)
     change, gradient, reason, iterations = np.inf, np.inf, "", 0
     for iterations in range(1, max_iterations + 1):
@@ -65,19 +74,17 @@ def maximise(problem: Problem, x: Floats, tolerance: float, max_iterations: int)
         scaled = np.abs(np.where(outward, 0.0, point.gradient)) / problem.information_scale(point)
         change, gradient = float(np.abs(moved).max()), float(scaled.max())
         if change < tolerance and gradient < tolerance:
-            return Solution(point, True, iterations, change, gradient, outward, "")
+            return Solution(point, True, iterations, change, gradient, outward, "", tuple(pairs))
     if not reason:
         reason = (
             f"the limit of {max_iterations} iterations was reached with a largest change of {change:.2g} and a largest "
             f"scaled gradient of {gradient:.2g} (wanted: both below {tolerance:.2g})"
         )
     outward = (point.x >= upper) | (point.x <= lower)
-    return Solution(point, False, iterations, change, gradient, outward, reason)
+    return Solution(point, False, iterations, change, gradient, outward, reason, tuple(pairs))
 
 
-def _direction(
-    problem: Problem, point: Point, gradient: Floats, frozen: Mask, pairs: list[tuple[Floats, Floats]]
-) -> Floats:
+def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, pairs: list[Pair]) -> Floats:
     """Two-loop recursion (Nocedal 1980); without pairs the EM gradient step."""
     q = gradient.copy()
     weights = []

@@ -45,7 +45,7 @@ class Data:
     """N persons with a response, sorted by the set of items they saw and by group; correct items only.
 
     `set_group` (S,) is the group of a set: the same items seen in two groups are two sets. `weight` (N,) says how many
-    persons each stands for.
+    persons each stands for. Of `flipped` items (J,) the wrong answers are listed in place of the correct ones.
     """
 
     item_ids: tuple[str, ...]
@@ -59,6 +59,7 @@ class Data:
     right_items: npt.NDArray[np.int32]
     weight: Floats
     n_groups: int
+    flipped: Mask
 
     @classmethod
     def of(
@@ -68,10 +69,13 @@ class Data:
         group: Ints | None = None,
         weights: Floats | None = None,
         anchored: Mask | None = None,
+        rarer: bool = False,
     ) -> Data:
         """Raises DisconnectedDesignError where the responses do not hang together.
 
         `group`, `weights`: shape (n_persons,), groups numbered from 0, weights ≥ 0 (those of 0 are left out).
+        `anchored`: shape (J,), items with known parameters. `rarer`: list the rarer kind of answer of each item, and
+        not always the correct one.
         """
         group = np.zeros(responses.n_persons, dtype=np.int64) if group is None else group
         weights = np.ones(responses.n_persons) if weights is None else weights
@@ -88,10 +92,12 @@ class Data:
         set_start = np.concatenate(([0], np.cumsum(length)))
         take = np.repeat(sets.start[kinds // n_groups] - set_start[:-1], length) + np.arange(set_start[-1])
         right = np.empty(len(persons), dtype=np.int64)
-        kernels.count_right(persons, sets.row_start, responses.score, right)
+        flipped = (2 * counts.correct > counts.n) & rarer
+        rows = (persons, sets.row_start, responses.item, responses.score, flipped)
+        kernels.count_marked(*rows, right)
         right_start = np.concatenate(([0], np.cumsum(right)))
         right_items = np.empty(right_start[-1], dtype=np.int32)
-        kernels.gather_right(persons, sets.row_start, responses.item, responses.score, right_start, right_items)
+        kernels.gather_marked(*rows, right_start, right_items)
         return cls(
             responses.item_ids,
             counts.n,
@@ -104,6 +110,7 @@ class Data:
             right_items,
             weights[persons],
             n_groups,
+            flipped,
         )
 
     @property

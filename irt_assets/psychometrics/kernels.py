@@ -5,12 +5,16 @@ Python threads use them at once, and do not survive a fork. Every chunk fills ac
 added in the order of the chunks; how persons are cut depends on the data only, so results are the same bit for bit
 for any number of threads. Nothing here knows of models, convergence or item ids.
 
+Loops over a window of nodes run over slices: numba takes an index that starts above 0 for one that may be negative, and
+does not vectorise it.
+
 Layout of persons: sorted by the *set* of items they saw, one set per group of persons. `set_of[i]` is the set of
 person i, `set_group[s]` the group of set s, `set_items[set_start[s]:set_start[s + 1]]` its items,
 `right_items[right_start[i]:right_start[i + 1]]` those person i answered correctly, `weight[i]` how many persons i
 stands for. A pattern's likelihood is then log P(pattern i | θ) = Σ log(P_j / (1 − P_j)) + Σ log(1 − P_j), the first
 sum over the correct items and the second, shared by the whole set, over the seen ones. Without guessing the log-odds
-are a_j·θ + d_j, so that the first sum is one slope and one intercept per person; with guessing it is a curve.
+are a_j·θ + d_j, so that the first sum is one slope and one intercept per person; with guessing it is a curve, and
+items that most answer correctly may stand *flipped*, with right for wrong, P for 1 − P and −V for their score V.
 """
 
 from __future__ import annotations
@@ -87,22 +91,22 @@ def count_scores(person, item, score, weight, out):  # type: ignore[no-untyped-d
 
 
 @_compiled
-def count_right(order, start, score, out):  # type: ignore[no-untyped-def]
-    """out[k] = number of correct answers of the k-th person in `order`."""
+def count_marked(order, start, item, score, flipped, out):  # type: ignore[no-untyped-def]
+    """out[k] = number of answers of the k-th person in `order` that are correct, of flipped items (J,) wrong."""
     for k in range(order.size):
         total = 0
         for r in range(start[order[k]], start[order[k] + 1]):
-            total += score[r]
+            total += (score[r] == 1) != flipped[item[r]]
         out[k] = total
 
 
 @_compiled
-def gather_right(order, start, item, score, right_start, right_items):  # type: ignore[no-untyped-def]
-    """Writes the correct items of the persons in `order` one after the other into `right_items`."""
+def gather_marked(order, start, item, score, flipped, right_start, right_items):  # type: ignore[no-untyped-def]
+    """Writes the items counted by `count_marked` one person after the other into `right_items`."""
     for k in range(order.size):
         w = right_start[k]
         for r in range(start[order[k]], start[order[k] + 1]):
-            if score[r] == 1:
+            if (score[r] == 1) != flipped[item[r]]:
                 right_items[w] = item[r]
                 w += 1
 
@@ -159,12 +163,13 @@ def _normalise(post):  # type: ignore[no-untyped-def]
         first += 1
     while post[last - 1] - top < NEGLIGIBLE:
         last -= 1
+    window = post[first:last]
     total = 0.0
-    for q in range(first, last):
-        post[q] = np.exp(post[q] - top)
-        total += post[q]
-    for q in range(first, last):
-        post[q] /= total
+    for q in range(window.size):
+        window[q] = np.exp(window[q] - top)
+        total += window[q]
+    for q in range(window.size):
+        window[q] /= total
     return top + np.log(total), first, last
 
 
@@ -216,11 +221,12 @@ def expected_counts(  # type: ignore[no-untyped-def]
             slope += a[right_items[r]]
         value, low, high = _posterior(slope, nodes, base, post)
         loglik += weight[i] * value
+        window, in_window, theta = post[low:high], in_set[low:high], nodes[low:high]
         mean = 0.0
-        for q in range(low, high):
-            counted = weight[i] * post[q]
-            in_set[q] += counted
-            mean += counted * nodes[q]
+        for q in range(window.size):
+            counted = weight[i] * window[q]
+            in_window[q] += counted
+            mean += counted * theta[q]
         for r in range(right_start[i], right_start[i + 1]):
             theta_right[right_items[r]] += mean
     return loglik
@@ -270,13 +276,14 @@ def expected_counts_with_guessing(  # type: ignore[no-untyped-def]
             right_start[i], right_start[i + 1], right_items, log_odds, base, post
         )
         loglik += weight[i] * value
-        for q in range(low, high):
-            post[q] *= weight[i]
-            in_set[q] += post[q]
+        window, in_window = post[low:high], in_set[low:high]
+        for q in range(window.size):
+            window[q] *= weight[i]
+            in_window[q] += window[q]
         for r in range(right_start[i], right_start[i + 1]):
-            counts = right[right_items[r]]
-            for q in range(low, high):
-                counts[q] += post[q]
+            counts = right[right_items[r], low:high]
+            for q in range(window.size):
+                counts[q] += window[q]
     return loglik
 
 
@@ -328,20 +335,21 @@ def missing_information(  # type: ignore[no-untyped-def]
         for r in range(right_start[i], right_start[i + 1]):
             slope += a[right_items[r]]
         _, low, high = _posterior(slope, nodes, base, post)
-        mean = 0.0
-        for q in range(low, high):
-            mean += post[q] * nodes[q]
-        variance = 0.0
-        for q in range(low, high):
-            variance += post[q] * (nodes[q] - mean) ** 2
+        window, theta = post[low:high], nodes[low:high]
+        mean, variance = 0.0, 0.0
+        for q in range(window.size):
+            mean += window[q] * theta[q]
+        for q in range(window.size):
+            variance += window[q] * (theta[q] - mean) ** 2
         variance *= weight[i]
         _add_spread(weight[i], low, high, post, K)
-        for q in range(low, high):
-            post[q] *= weight[i] * (nodes[q] - mean)
+        for q in range(window.size):
+            window[q] *= weight[i] * (theta[q] - mean)
         for r in range(right_start[i], right_start[i + 1]):
             j = right_items[r]
-            for q in range(low, high):
-                G[0, j, q] += post[q]
+            into = G[0, j, low:high]
+            for q in range(window.size):
+                into[q] += window[q]
             out[j, j] += 0.5 * variance
             for t in range(r + 1, right_start[i + 1]):
                 out[j, right_items[t]] += variance
@@ -378,7 +386,7 @@ def missing_information_with_guessing(  # type: ignore[no-untyped-def]
     base, post = np.empty(Q), np.empty(Q)
     K = np.zeros((Q, Q))
     G = np.zeros((3, J, Q))
-    mean = np.empty((J, 3))
+    mean = np.empty((3, J))
     current = -1
     for i in range(first, last + 1):
         s = set_of[i] if i < last else -1
@@ -393,30 +401,31 @@ def missing_information_with_guessing(  # type: ignore[no-untyped-def]
             current = s
         begin, end = right_start[i], right_start[i + 1]
         _, low, high = _posterior_with_guessing(begin, end, right_items, log_odds, base, post)
+        window = post[low:high]
         _add_spread(weight[i], low, high, post, K)
         for r in range(begin, end):
-            j = right_items[r]
             for k in range(3):
-                value, row = 0.0, right_score[k, j]
-                for q in range(low, high):
-                    value += post[q] * row[q]
-                mean[r - begin, k] = value
-                into = G[k, j]
-                for q in range(low, high):
-                    into[q] += weight[i] * post[q] * (row[q] - value)
-        for q in range(low, high):
-            post[q] *= weight[i]
+                row, into = right_score[k, right_items[r], low:high], G[k, right_items[r], low:high]
+                value = 0.0
+                for q in range(window.size):
+                    value += window[q] * row[q]
+                mean[k, r - begin] = value
+                for q in range(window.size):
+                    into[q] += weight[i] * window[q] * (row[q] - value)
+        for q in range(window.size):
+            window[q] *= weight[i]
         for r in range(begin, end):
-            j = right_items[r]
             for t in range(r, end):
-                k = right_items[t]
-                half = weight[i] * (0.5 if r == t else 1.0)
-                counts = together[j, k]
-                for q in range(low, high):
-                    counts[q] += post[q]
-                for m in range(3):
-                    for n in range(3):
-                        out[m * J + j, n * J + k] -= half * mean[r - begin, m] * mean[t - begin, n]
+                counts = together[right_items[r], right_items[t], low:high]
+                for q in range(window.size):
+                    counts[q] += window[q]
+            for m in range(3):
+                into = out[m * J + right_items[r]]
+                share = weight[i] * mean[m, r - begin]
+                for n in range(3):
+                    into[n * J + right_items[r]] -= 0.5 * share * mean[n, r - begin]
+                    for t in range(r + 1, end):
+                        into[n * J + right_items[t]] -= share * mean[n, t - begin]
 
 
 @_compiled
@@ -424,9 +433,10 @@ def _add_spread(weight, low, high, post, K):  # type: ignore[no-untyped-def]
     """Adds weight · (diag(p) − p pᵀ) to the upper triangle of K (Q, Q)."""
     for q in range(low, high):
         counted = weight * post[q]
-        K[q, q] += counted
-        for k in range(q, high):
-            K[q, k] -= counted * post[k]
+        rest, into = post[q:high], K[q, q:high]
+        into[0] += counted
+        for k in range(rest.size):
+            into[k] -= counted * rest[k]
 
 
 @_compiled
@@ -505,20 +515,24 @@ def missing_blocks(  # type: ignore[no-untyped-def]
         for r in range(right_start[i], right_start[i + 1]):
             right[right_items[r]] = 1.0
         _, low, high = _posterior_with_guessing(right_start[i], right_start[i + 1], right_items, log_odds, base, post)
+        window = post[low:high]
         for r in range(set_start[s], set_start[s + 1]):
             j = set_items[r]
-            for q in range(low, high):
-                residual[q] = right[j] - p[j, q]
+            curve = p[j, low:high]
+            for q in range(window.size):
+                residual[q] = right[j] - curve[q]
             for c in range(C):
+                score = right_score[c, j, low:high]
                 value = 0.0
-                for q in range(low, high):
-                    value += post[q] * residual[q] * right_score[c, j, q]
+                for q in range(window.size):
+                    value += window[q] * residual[q] * score[q]
                 mean[c] = value
             for c in range(C):
                 for m in range(c, C):
+                    score, other = right_score[c, j, low:high], right_score[m, j, low:high]
                     value = 0.0
-                    for q in range(low, high):
-                        value += post[q] * residual[q] ** 2 * right_score[c, j, q] * right_score[m, j, q]
+                    for q in range(window.size):
+                        value += window[q] * residual[q] ** 2 * score[q] * other[q]
                     out[j, c, m] += weight[i] * (value - mean[c] * mean[m])
         for r in range(right_start[i], right_start[i + 1]):
             right[right_items[r]] = 0.0

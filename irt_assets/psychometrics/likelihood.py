@@ -125,27 +125,32 @@ class Guessing:
         self.c, self.logistic = c, logistic
         self.p = c + rest * logistic
         self.q = rest * np.exp(-softplus)
-        self.log_wrong = softplus - np.log(rest)
         with np.errstate(divide="ignore"):
             log_c = np.log(c)
-        eta = a[:, None] * nodes + d[:, None]
-        self.log_odds = np.logaddexp(log_c, np.log(rest) + eta - softplus) + self.log_wrong
+        log_right = np.logaddexp(log_c, np.log(rest) + a[:, None] * nodes + d[:, None] - softplus)
+        log_wrong = np.log(rest) - softplus
+        flip = data.flipped[:, None]
+        self.log_odds = np.where(flip, log_wrong - log_right, log_right - log_wrong)
+        self.log_rest = -np.where(flip, log_right, log_wrong)
         with np.errstate(divide="ignore", invalid="ignore"):
             by_eta = np.where(c > 0, logistic / self.p, 1.0)
             by_c = np.where(c > 0, c / self.p, 0.0)
         self.scores = np.stack([by_eta * nodes, by_eta, by_c])
+        self.listed_p = np.where(flip, self.q, self.p)
+        self.listed_scores = np.where(flip, -self.scores, self.scores)
 
     def expect(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Expectation:
         def work(first: int, last: int) -> tuple[float, Floats, Floats, Floats]:
-            seen, right, mass = np.zeros_like(self.p), np.zeros_like(self.p), np.zeros_like(log_weights)
+            seen, listed, mass = np.zeros_like(self.p), np.zeros_like(self.p), np.zeros_like(log_weights)
             loglik = kernels.expected_counts_with_guessing(
-                first, last, *self.data.layout, self.log_odds, self.log_wrong, log_weights, seen, right, mass
+                first, last, *self.data.layout, self.log_odds, self.log_rest, log_weights, seen, listed, mass
             )
-            return loglik, seen, right, mass
+            return loglik, seen, listed, mass
 
         parts = run(work, chunks)
-        seen, right, mass = (sum(part[k] for part in parts) for k in (1, 2, 3))
-        residual = right - seen * self.p
+        seen, listed, mass = (sum(part[k] for part in parts) for k in (1, 2, 3))
+        residual = listed - seen * self.listed_p
+        residual = np.where(self.data.flipped[:, None], -residual, residual)
         spread = seen * self.p * self.q
         gradient = np.einsum("kjq,jq->kj", self.scores, residual)
         information = np.einsum("kjq,mjq,jq->jkm", self.scores, self.scores, spread)
@@ -170,7 +175,7 @@ class Guessing:
         """As `Logistic.lost`, shape (3J + 2G, 3J + 2G)."""
         J, Q = self.p.shape
         size = self.K * J + 2 * len(log_weights)
-        asked = self.scores * self.p
+        asked = self.listed_scores * self.listed_p
 
         def work(first: int, last: int) -> tuple[Floats, Floats]:
             out, together = np.zeros((size, size)), np.zeros((J, J, Q))
@@ -179,9 +184,9 @@ class Guessing:
                 last,
                 *self.data.layout,
                 self.log_odds,
-                self.log_wrong,
+                self.log_rest,
                 log_weights,
-                self.scores,
+                self.listed_scores,
                 asked,
                 latent,
                 together,
@@ -196,15 +201,15 @@ class Guessing:
             half += more
             together += pairs
         together[np.arange(J), np.arange(J)] *= 0.5
-        for k, one in enumerate(self.scores):
-            for m, other in enumerate(self.scores):
+        for k, one in enumerate(self.listed_scores):
+            for m, other in enumerate(self.listed_scores):
                 half[k * J : (k + 1) * J, m * J : (m + 1) * J] += np.einsum("jq,jlq,lq->jl", one, together, other)
         return half + half.T
 
     def lost_blocks(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Floats:
         """Shape (J, 3, 3): each item's own block of `lost`."""
-        tables = (self.log_odds, self.log_wrong)
-        return _lost_blocks(run, chunks, self.data, tables, log_weights, self.p, self.scores)
+        tables = (self.log_odds, self.log_rest)
+        return _lost_blocks(run, chunks, self.data, tables, log_weights, self.listed_p, self.listed_scores)
 
 
 def _lost_blocks(

@@ -13,7 +13,7 @@ from irt_assets.psychometrics.models import Flag, Responses
 from irt_assets.psychometrics.standard_errors import inverse
 from irt_assets.psychometrics.structure import SLOPE_BOUND
 
-MODELS = ("rasch", "1pl", "2pl")
+MODELS = ("rasch", "1pl", "2pl", "3pl")
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_three_learners_are_refused(model):
         fit(matrix, model)
 
 
-@pytest.mark.parametrize(("model", "items"), [("rasch", 1), ("1pl", 1), ("2pl", 1), ("2pl", 2)])
+@pytest.mark.parametrize(("model", "items"), [("rasch", 1), ("1pl", 1), ("2pl", 1), ("2pl", 2), ("3pl", 3)])
 def test_a_model_with_more_parameters_than_frequencies_is_refused(rng, model, items):
     with pytest.raises(PsychometricsError, match=f"found {items}"):
         fit(answers(rng, 300, items), model)
