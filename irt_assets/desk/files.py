@@ -164,7 +164,10 @@ def _read_matrix(source: Source, person: str | None, items: list[str]) -> Answer
         for k, item in enumerate(items):
             cells = _text(batch.rows.column(names.index(item)), item)
             block[:, k], bad = _scores(cells)
-            wrong += [f"line {batch.lines[r]}, item {item}: score {cells[int(r)].as_py()!r}" for r in bad]
+            named = [f"line {batch.lines[r]}, item {item}: score {cells[int(r)].as_py()!r}" for r in bad]
+            if len(named) > 1 and not (block[:, k] >= 0).any():
+                named = [f"{named[0]}, and not one score in the column: delete it if it is no item"]
+            wrong += named
         kept = np.ones(len(block), dtype=bool)
         if person is not None:
             cells = _text(batch.rows.column(names.index(person)), person)

@@ -106,6 +106,13 @@ def test_five_faults_are_named_and_the_others_counted(file) -> None:
     assert str(caught.value).count("item") >= 5
 
 
+def test_a_column_without_any_score_is_one_fault_and_perhaps_no_item(file) -> None:
+    """A column of groups beside the items gave one message for each of two thousand persons."""
+    with pytest.raises(PermanentFailure, match="line 2, item group: score 'ref', and not one score") as caught:
+        read_answers(file("group,i1\nref,1\nfocal,0\nref,1\n"))
+    assert "more" not in str(caught.value)
+
+
 def test_a_file_that_is_not_there_is_an_explained_error(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match=r"nowhere\.csv"):
         read_answers(tmp_path / "nowhere.csv")
