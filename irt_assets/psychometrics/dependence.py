@@ -5,22 +5,24 @@ Fit of single items is in `itemfit` and `sumscorefit`, of whole forms by low-ord
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 from scipy.special import expit
 
+from irt_assets.psychometrics import fit_kernels, kernels
 from irt_assets.psychometrics.design import row_starts
 from irt_assets.psychometrics.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.replicate import Fitted
-from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.scoring import log_tables
 
 FLAG_ABOVE_MEAN = 0.20
 """Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
 SMALLEST_PAIR = 200
 """Learners; with 200 a sound pair's Q3 has a standard error of 0.07 and passes 0.20 once in 500 pairs."""
-MOST_PERSONS = 10_000
+MOST_PERSONS = 5_000
 """That parallel analysis draws from a larger set: the noise of an eigenvalue is small with fewer."""
 _CELLS = 4_000_000
 """Learners × items of a dense piece of the residuals."""
@@ -59,12 +61,19 @@ class ParallelAnalysis:
     p: float
 
 
-def local_dependence(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> LocalDependence:
+def local_dependence(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> LocalDependence:
     """Yen's (1984) Q3: correlation over the learners who saw both items of x − P(θ̂), θ̂ the EAP of all answers.
 
-    The EAP's prior is the calibration's latent distribution. Costs learners × items² multiplications.
+    The EAP's prior is the calibration's latent distribution, that of the learner's group where the fit has groups
+    (`groups`: n_persons labels). Costs learners × items² multiplications.
     """
-    whole = Fitted.of(responses, calibration)
+    whole = Fitted.of(responses, calibration, groups)
     q3, n = _residual_correlations(whole, threads)
     countable = np.triu(n >= SMALLEST_PAIR, 1) & np.isfinite(q3)
     mean = float(q3[countable].mean()) if countable.any() else float("nan")
@@ -81,7 +90,8 @@ def parallel_analysis(
     responses: Responses,
     calibration: Calibration,
     *,
-    replications: int = 99,
+    groups: Sequence[str] | None = None,
+    replications: int = 39,
     seed: int = 0,
     threads: int | None = None,
 ) -> ParallelAnalysis:
@@ -92,11 +102,12 @@ def parallel_analysis(
     in data and replications alike) count as uncorrelated: their noise would be the largest eigenvalue.
 
     Args:
+        groups: the group of each person, n_persons labels, where the fit has groups.
         replications: p cannot fall below 1/(1 + replications).
         seed: of the drawn persons (at most `MOST_PERSONS`) and their simulated answers.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.of(responses, calibration).some_persons(MOST_PERSONS, rng)
+    whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)
     observed = _largest_eigenvalue(whole, threads)
     under_model = np.array([_largest_eigenvalue(whole.new_answers(rng), threads) for _ in range(replications)])
     return ParallelAnalysis(observed, under_model, (1 + int((under_model >= observed).sum())) / (1 + replications))
@@ -112,7 +123,7 @@ def _largest_eigenvalue(whole: Fitted, threads: int | None) -> float:
 def _residual_correlations(whole: Fitted, threads: int | None) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Q3 (NaN on the diagonal) and the number of learners of each pair, (J, J)."""
     r, fit = whole.responses, whole.calibration
-    theta = eap(r, fit.a, fit.d, fit.c, mean=fit.latent_mean, sd=fit.latent_sd, threads=threads).theta
+    theta = _eap(whole, threads)
     start, J = row_starts(r), fit.n_items
     n, first, second, product = (np.zeros((J, J)) for _ in range(4))
     at_once = max(1, _CELLS // max(J, 1))
@@ -133,3 +144,30 @@ def _residual_correlations(whole: Fitted, threads: int | None) -> tuple[Floats, 
         q3 = (product - first * first.T / n) / np.sqrt(variance * variance.T)
     q3[(n < 2) | np.eye(J, dtype=bool)] = np.nan
     return q3, np.rint(n).astype(np.int64)
+
+
+def _eap(whole: Fitted, threads: int | None) -> Floats:
+    """Shape (n_persons,), each under the distribution of the person's own group."""
+    r, fit, abilities = whole.responses, whole.calibration, whole.abilities
+    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, abilities.nodes)
+    start, mean = row_starts(r), np.empty(r.n_persons)
+
+    def one(first: int, last: int) -> None:
+        fit_kernels.posterior_means(
+            first,
+            last,
+            start,
+            r.item,
+            r.score,
+            log_right,
+            log_wrong,
+            abilities.log_weights,
+            abilities.group,
+            abilities.nodes,
+            mean,
+        )
+
+    with kernels.runner(threads) as run:
+        if r.n_persons:
+            run(one, kernels.cut(np.diff(start) + 1, min(64, 1 + r.n_responses // 50_000)))
+    return mean

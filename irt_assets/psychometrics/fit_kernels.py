@@ -1,6 +1,7 @@
 """Compiled loops of the fit statistics, each over one run of persons. What the sums mean is said where they are used.
 
-log_right, log_wrong and p (J, Q) are tables of log P, log(1 − P) and P at the nodes.
+log_right, log_wrong and p (J, Q) are tables of log P, log(1 − P) and P at the nodes; log_weights (G, Q) those of each
+group, group (N,) that of each person.
 """
 
 from __future__ import annotations
@@ -45,13 +46,26 @@ def posterior(first, last, item, score, log_right, log_wrong, log_weights, post)
 
 
 @_compiled
+def posterior_means(  # type: ignore[no-untyped-def]
+    first, last, start, item, score, log_right, log_wrong, log_weights, group, nodes, mean
+):
+    """Fills mean (N,) with the EAP."""
+    post = np.empty(nodes.size)
+    for i in range(first, last):
+        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
+        mean[i] = 0.0
+        for q in range(low, high):
+            mean[i] += post[q] * nodes[q]
+
+
+@_compiled
 def residual_counts(  # type: ignore[no-untyped-def]
-    first, last, start, item, score, log_right, log_wrong, p, log_weights, seen, residual
+    first, last, start, item, score, log_right, log_wrong, p, log_weights, group, seen, residual
 ):
     """Adds to seen (J, Q) the expected persons at each node, to residual (J, Q) Σ (x − P)·posterior."""
     post = np.empty(p.shape[1])
     for i in range(first, last):
-        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights, post)
+        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
         for r in range(start[i], start[i + 1]):
             j, x = item[r], score[r]
             for q in range(low, high):
@@ -61,13 +75,13 @@ def residual_counts(  # type: ignore[no-untyped-def]
 
 @_compiled
 def residual_products(  # type: ignore[no-untyped-def]
-    first, last, start, item, score, log_right, log_wrong, p, log_weights, count, products
+    first, last, start, item, score, log_right, log_wrong, p, log_weights, group, count, products
 ):
     """Adds to products (J, Q, Q), for q ≤ k, Σ u_q·u_k with u_q = (x − P)·posterior; counts responses in count (J,)."""
     Q = p.shape[1]
     post, u = np.empty(Q), np.empty(Q)
     for i in range(first, last):
-        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights, post)
+        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
         while post[low] < RARE:
             low += 1
         while post[high - 1] < RARE:
@@ -84,14 +98,14 @@ def residual_products(  # type: ignore[no-untyped-def]
 
 @_compiled
 def direction_moments(  # type: ignore[no-untyped-def]
-    first, last, start, item, score, log_right, log_wrong, p, log_weights, direction, moments
+    first, last, start, item, score, log_right, log_wrong, p, log_weights, group, direction, moments
 ):
     """Adds to moments (K, J, 3) the first three powers of Σ_q direction[k, j, q]·(x − P)·posterior."""
     Q = p.shape[1]
     K = direction.shape[0]
     post = np.empty(Q)
     for i in range(first, last):
-        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights, post)
+        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
         for r in range(start[i], start[i + 1]):
             j, x = item[r], score[r]
             for k in range(K):

@@ -22,6 +22,7 @@ S-X² is in `sumscorefit`; statistics without a model are in `classical`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +32,9 @@ from irt_assets.psychometrics import fit_kernels, kernels
 from irt_assets.psychometrics.curves import probability
 from irt_assets.psychometrics.design import row_starts
 from irt_assets.psychometrics.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.replicate import Fitted
 from irt_assets.psychometrics.skewness import normal_score
 
-NODES = 61
 SIMULATED_RESPONSES = 1_500_000
 """How many model answers the covariance of the residuals rests on; 1,500 for each of 1000 items."""
 DRAWS = 20_000
@@ -71,21 +70,29 @@ class ItemFit:
     rmsd_p: Floats
 
 
-def item_fit(responses: Responses, calibration: Calibration, *, seed: int = 0, threads: int | None = None) -> ItemFit:
+def item_fit(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> ItemFit:
     """Infit, outfit and RMSD of every item, with what to judge them by.
 
     Args:
         responses: those the calibration was estimated from, in the same order of items; any pattern of missing ones.
+        groups: the group of each person, n_persons labels, where the fit has groups.
         seed: of the simulated answers. The same seed gives the same numbers on any number of threads.
 
     Costs two passes over the responses and two over about 1.5 million simulated ones; memory items × nodes².
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.of(responses, calibration)
-    fit, J = whole.calibration, whole.calibration.n_items
+    whole = Fitted.of(responses, calibration, groups)
     with kernels.runner(threads) as run:
-        tables = _Tables.of(fit)
-        seen, residual = tables.sums(whole.responses, run, fit_kernels.residual_counts, [(J, NODES), (J, NODES)])
+        tables = _Tables.of(whole)
+        shape = tables.p.shape
+        seen, residual = tables.sums(whole, run, fit_kernels.residual_counts, [shape, shape])
         n = seen.sum(axis=1)
         persons = max(1, round(whole.responses.n_persons * SIMULATED_RESPONSES / max(whole.responses.n_responses, 1)))
         copies = min(200, 1 + persons // max(whole.responses.n_persons, 1))
@@ -105,19 +112,16 @@ def item_fit(responses: Responses, calibration: Calibration, *, seed: int = 0, t
 
 @dataclass(frozen=True)
 class _Tables:
-    """The curves at the nodes: P, 1 − P and their logs, (J, Q), the nodes and log weights, (Q,)."""
+    """The curves at the nodes: P and 1 − P, (J, Q)."""
 
-    theta: Floats
-    log_weights: Floats
     p: Floats
     q: Floats
     own: Floats
-    """Shape (J, K, Q): (∂P/∂parameter)/(P(1 − P)) for each parameter estimated for the item."""
+    """Shape (J, K, Q): (∂P/∂parameter)/(P(1 − P)) for each parameter of the item; 0 for an anchor."""
 
     @classmethod
-    def of(cls, fit: Calibration) -> _Tables:
-        unit = Grid.spanning(NODES)
-        theta = fit.latent_mean + fit.latent_sd * unit.nodes
+    def of(cls, whole: Fitted) -> _Tables:
+        fit, theta = whole.calibration, whole.abilities.nodes
         p = np.ascontiguousarray(probability(theta, fit.a, fit.d, fit.c).T)
         eta = np.multiply.outer(fit.a, theta) + fit.d[:, None]
         q = (1.0 - fit.c[:, None]) * expit(-eta)
@@ -127,10 +131,11 @@ class _Tables:
         own = [intercept] if fit.model in ("rasch", "1pl") else [intercept, intercept * theta]
         if fit.model == "3pl":
             own.append(1.0 / p)
-        return cls(theta, unit.log_weights(), p, q, np.stack(own, axis=1))
+        return cls(p, q, np.stack(own, axis=1) * whole.estimated_here[:, None, None])
 
-    def sums(self, responses: Responses, run: kernels.Run, kernel, shapes, *extra) -> list[Floats]:  # type: ignore[no-untyped-def]
+    def sums(self, whole: Fitted, run: kernels.Run, kernel, shapes, *extra) -> list[Floats]:  # type: ignore[no-untyped-def]
         """Runs a kernel over all persons and adds up what its chunks found, arrays of the given shapes."""
+        responses, abilities = whole.responses, whole.abilities
         start = row_starts(responses)
         log_right, log_wrong = np.log(self.p), np.log(self.q)
         size = sum(int(np.prod(shape)) for shape in shapes) * 8
@@ -147,7 +152,8 @@ class _Tables:
                 log_right,
                 log_wrong,
                 self.p,
-                self.log_weights,
+                abilities.log_weights,
+                abilities.group,
                 *extra,
                 *out,
             )
@@ -166,11 +172,11 @@ def _under_the_model(
 ) -> tuple[Floats, Floats]:
     """Per response, at estimated parameters: the covariance of the residuals (J, Q, Q), and for each direction the
     mean of the first three powers of its part in them (K, J, 3)."""
-    J = tables.p.shape[0]
+    J, Q = tables.p.shape
     seeds = rng.integers(2**63, size=copies)
-    count, products, moments = np.zeros(J), np.zeros((J, NODES, NODES)), np.zeros((len(directions), J, 3))
+    count, products, moments = np.zeros(J), np.zeros((J, Q, Q)), np.zeros((len(directions), J, 3))
     for seed in seeds:
-        answers = sample.new_answers(np.random.default_rng(seed)).responses
+        answers = sample.new_answers(np.random.default_rng(seed))
         shapes = [count.shape, products.shape]
         more, more_products = tables.sums(answers, run, fit_kernels.residual_products, shapes)
         count += more
@@ -183,7 +189,7 @@ def _under_the_model(
     shift = np.einsum("jmk,jkq,djq->djm", inverse, taken, directions)
     effective = np.ascontiguousarray(directions - np.einsum("djm,jmq->djq", shift, own))
     for seed in rng.integers(2**63, size=_MORE * copies):
-        answers = sample.new_answers(np.random.default_rng(seed)).responses
+        answers = sample.new_answers(np.random.default_rng(seed))
         moments += tables.sums(answers, run, fit_kernels.direction_moments, [moments.shape], effective)[0]
     return covariance - taken.transpose(0, 2, 1) @ inverse @ taken, moments / (_MORE * count[:, :, 0])
 

@@ -5,7 +5,7 @@ Item fit is in `itemfit` and `sumscorefit`, scores are in `scoring`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.special import ndtr
@@ -44,7 +44,7 @@ def person_fit(responses: Responses, calibration: Calibration, *, threads: int |
     of θ that solves r₀ + Σ (x − P) r = 0, r = P'/(P(1 − P)), its mean and variance are those of
     Σ (x − P)(w − κ r) − κ r₀, κ = Σ P'w / Σ P'r, so lz* = (W + κ r₀)/√(Σ (w − κ r)² P(1 − P)), r₀ = J/(2I) for the WLE.
     """
-    whole = Fitted.of(responses, calibration)
+    whole = Fitted.of(responses, replace(calibration, populations=()))  # the WLE knows of no ability distribution
     fit, r = whole.calibration, whole.responses
     theta = score(r, fit.a, fit.d, fit.c, method="wle", mean=fit.latent_mean, sd=fit.latent_sd, threads=threads).theta
     start = row_starts(r)

@@ -70,7 +70,7 @@ def score(
         raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
     usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
     theta_nodes = mean + sd * Grid.spanning(nodes).nodes
-    log_right, log_wrong = _log_tables(a, d, c, usable, theta_nodes)
+    log_right, log_wrong = log_tables(a, d, c, theta_nodes)
     a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
     info = np.ascontiguousarray(information(theta_nodes, a, d, c).T)
     start = row_starts(responses)
@@ -131,7 +131,7 @@ def eap(
     usable = _usable(responses, a, d, c, sd)
     unit = Grid.spanning(nodes)
     theta_nodes = mean + sd * unit.nodes
-    log_right, log_wrong = _log_tables(a, d, c, usable, theta_nodes)
+    log_right, log_wrong = log_tables(a, d, c, theta_nodes)
     start = row_starts(responses)
     theta = np.full(responses.n_persons, float(mean))
     se = np.full(responses.n_persons, float(sd))
@@ -179,8 +179,9 @@ def _chunks(responses: Responses, start: npt.NDArray[np.int64]) -> list[tuple[in
     return kernels.cut(np.diff(start) + 1, pieces)
 
 
-def _log_tables(a: Floats, d: Floats, c: Floats, usable: np.ndarray, nodes: Floats) -> tuple[Floats, Floats]:
+def log_tables(a: Floats, d: Floats, c: Floats, nodes: Floats) -> tuple[Floats, Floats]:
     """log P and log(1 − P), both (J, Q), without cancellation; zero rows for items without parameters."""
+    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
     a, d, c = (np.where(usable, x, 0.0)[:, None] for x in (a, d, c))
     eta = a * nodes + d
     with np.errstate(divide="ignore"):

@@ -6,6 +6,7 @@ It needs complete answers; under planned missing forms it is computed form by fo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,15 +14,16 @@ from scipy.linalg import cholesky, solve_triangular
 from scipy.special import chdtrc, expit
 
 from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.design import seen_sets
-from irt_assets.psychometrics.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.replicate import Fitted
+from irt_assets.psychometrics.models import Calibration, Floats, Population, Responses
+from irt_assets.psychometrics.replicate import Fitted, Form, complete_forms
 
 MOST_ITEMS = 120
 """Of a form: the covariance of its 7260 margins takes 0.4 GB, and the work grows with the sixth power."""
 SMALLEST_FORM = 200
 """Learners; with fewer the margins are too far from normal for their χ²."""
+
+_COLLINEAR = 1e-9
+"""Relative to the largest singular value of Δ: a latent mean that only moves free items is no parameter more."""
 
 
 @dataclass(frozen=True)
@@ -43,58 +45,49 @@ class FormFit:
     rmsea: float
 
 
-def form_fit(responses: Responses, calibration: Calibration) -> list[FormFit]:
+def form_fit(responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None) -> list[FormFit]:
     """M₂ (Maydeu-Olivares & Joe 2005, 2006) of each form, the one with most learners first.
 
     A form is a set of items that `SMALLEST_FORM` or more learners saw, at most `MOST_ITEMS` large and with more
     margins than parameters; other forms are left out. With e = observed − expected proportions of items and pairs,
     Ξ their covariance and Δ their derivatives by the form's parameters,
     M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e, which does not depend on how the parameters were estimated as long as that
-    was consistent: parameters calibrated on all forms together do.
+    was consistent: parameters calibrated on all forms together do. Anchors have no derivatives, estimated latent means
+    and SDs have. Where the fit has groups, a form is tested group by group (`groups`: n_persons labels).
     """
-    whole = Fitted.of(responses, calibration)
-    r = whole.responses
-    sets = seen_sets(r)
-    size = np.bincount(sets.of_person[sets.of_person >= 0], minlength=len(sets.start) - 1)
+    whole = Fitted.of(responses, calibration, groups)
     found = []
-    for form in np.flatnonzero(size >= SMALLEST_FORM):
-        persons = np.flatnonzero(sets.of_person == form)
-        length = int(sets.start[form + 1] - sets.start[form])
-        if not 2 <= length <= MOST_ITEMS:
-            continue
-        rows = sets.row_start[persons][:, None] + np.arange(length)
-        items = np.sort(sets.items[sets.start[form] : sets.start[form + 1]])
-        x = np.take_along_axis(r.score[rows], np.argsort(r.item[rows], axis=1), axis=1).astype(float)
-        result = _m2(x, whole.calibration.select(items))
-        if result is not None:
-            m2, df = result
-            rmsea = float(np.sqrt(max(0.0, m2 - df) / (df * (len(persons) - 1))))
-            places = tuple(int(j) for j in whole.place[items])
-            found.append(FormFit(places, len(persons), m2, df, float(chdtrc(df, m2)), rmsea))
+    for form in complete_forms(whole, SMALLEST_FORM):
+        if 2 <= len(form.items) <= MOST_ITEMS:
+            m2, df = _m2(form, whole)
+            if df > 0:
+                n = len(form.answers)
+                rmsea = float(np.sqrt(max(0.0, m2 - df) / (df * (n - 1))))
+                places = tuple(int(j) for j in whole.place[form.items])
+                found.append(FormFit(places, n, m2, df, float(chdtrc(df, m2)), rmsea))
     return sorted(found, key=lambda f: -f.n)
 
 
-def _m2(x: Floats, fit: Calibration) -> tuple[float, int] | None:
-    """M₂ and its degrees of freedom for complete answers x (persons × items); None without degrees of freedom."""
-    unit = Grid.spanning()
-    theta, weights = fit.latent_mean + fit.latent_sd * unit.nodes, np.exp(unit.log_weights())
+def _m2(form: Form, whole: Fitted) -> tuple[float, int]:
+    """M₂ of one form and its degrees of freedom; (0, 0) where there are none."""
+    fit, theta = whole.calibration.select(form.items), whole.abilities.nodes
+    weights, population = whole.abilities.weights[form.group], whole.abilities.population[form.group]
+    x, J = form.answers.astype(float), fit.n_items
     p = probability(theta, fit.a, fit.d, fit.c)
-    J = fit.n_items
     first, second = np.triu_indices(J, 1)
-    derivatives = _derivatives(p, theta, weights, fit, first, second)
-    df = J + len(first) - derivatives.shape[1]
-    if df < 1:
-        return None
+    derivatives = _derivatives(p, theta, weights, fit, population, first, second)
     pairs = p[:, first] * p[:, second]
     expected = weights @ np.hstack([p, pairs])
     together = x.T @ x / len(x)
     error = np.concatenate([np.diag(together), together[first, second]]) - expected
-    covariance = _margin_covariance(p, pairs, weights, expected, first, second)
-    root = cholesky(covariance, lower=True, overwrite_a=True)
+    root = cholesky(_margin_covariance(p, pairs, weights, expected, first, second), lower=True, overwrite_a=True)
     e = solve_triangular(root, error, lower=True)
-    delta = solve_triangular(root, derivatives, lower=True)
-    q, _ = np.linalg.qr(delta)
-    return float(len(x) * (e @ e - np.sum((q.T @ e) ** 2))), df
+    left, size, _ = np.linalg.svd(solve_triangular(root, derivatives, lower=True), full_matrices=False)
+    span = left[:, size > _COLLINEAR * size.max(initial=1e-300)]
+    df = len(e) - span.shape[1]
+    if df < 1:
+        return 0.0, 0
+    return float(len(x) * (e @ e - np.sum((span.T @ e) ** 2))), df
 
 
 def _margin_covariance(
@@ -122,9 +115,15 @@ def _margin_covariance(
 
 
 def _derivatives(
-    p: Floats, theta: Floats, weights: Floats, fit: Calibration, first: np.ndarray, second: np.ndarray
+    p: Floats,
+    theta: Floats,
+    weights: Floats,
+    fit: Calibration,
+    population: Population,
+    first: np.ndarray,
+    second: np.ndarray,
 ) -> Floats:
-    """Δ (margins, parameters) by the model's own parameters: intercepts, slopes (or the common one), c, latent SD."""
+    """Δ (margins, parameters) by what was estimated: intercepts, slopes (or the common one), c, latent mean and SD."""
     J = fit.n_items
     logistic = expit(np.multiply.outer(theta, fit.a) + fit.d)
     by_logit = (1.0 - fit.c) * logistic * (1.0 - logistic)
@@ -133,20 +132,25 @@ def _derivatives(
         curves.append(by_logit * theta[:, None])
     if fit.model == "3pl":
         curves.append(1.0 - logistic)
+    free = ~np.isin(fit.item_ids, fit.anchored)
     rows = np.arange(len(first))
-    blocks = []
+    columns = []
     for curve in curves:
         block = np.zeros((J + len(first), J))
         block[np.arange(J), np.arange(J)] = weights @ curve
         cross = curve.T @ (weights[:, None] * p)
         block[J + rows, first] = cross[first, second]
         block[J + rows, second] = cross[second, first]
-        blocks.append(block)
-    if fit.model == "1pl":
-        common = theta[:, None] * by_logit
-    elif fit.model == "rasch":
-        common = ((theta - fit.latent_mean) / fit.latent_sd)[:, None] * by_logit * fit.a
-    else:
-        return np.hstack(blocks)
-    pair = common[:, first] * p[:, second] + common[:, second] * p[:, first]
-    return np.hstack([*blocks, (weights @ np.hstack([common, pair]))[:, None]])
+        columns.append(block[:, free])
+
+    def of_all(curve: Floats) -> Floats:
+        pair = curve[:, first] * p[:, second] + curve[:, second] * p[:, first]
+        return (weights @ np.hstack([curve, pair]))[:, None]
+
+    if fit.model == "1pl" and free.any():
+        columns.append(of_all(by_logit * theta[:, None]))
+    if population.mean_se != 0:  # moving the latent mean moves θ of everybody
+        columns.append(of_all(by_logit * fit.a))
+    if population.sd_se != 0 or fit.model == "rasch":
+        columns.append(of_all(by_logit * fit.a * ((theta - population.mean) / population.sd)[:, None]))
+    return np.hstack(columns)

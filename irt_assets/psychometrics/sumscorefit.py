@@ -6,6 +6,7 @@ the same set of items), and the forms an item was on are pooled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +14,8 @@ import numpy.typing as npt
 from scipy.special import chdtrc
 
 from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.design import Ints, seen_sets
 from irt_assets.psychometrics.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.replicate import Fitted
+from irt_assets.psychometrics.replicate import Fitted, Ints, complete_forms
 from irt_assets.psychometrics.sumscores import expected_proportions
 
 SMALLEST_CELL = 1.0
@@ -43,44 +42,37 @@ class SumScoreFit:
     n: Ints
 
 
-def sum_score_fit(responses: Responses, calibration: Calibration) -> SumScoreFit:
+def sum_score_fit(
+    responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None
+) -> SumScoreFit:
     """S-X² of every item over all forms that `SMALLEST_FORM` or more learners took.
 
     Within a form, learners with sum score k answer item j correctly with probability
     E_jk = ∫ P_j S_{k−1}^{(j)} φ / ∫ S_k φ, whatever their θ, S^{(j)} being the distribution of the sum over the other
-    items; S-X² = Σ N_k (O_jk − E_jk)²/(E_jk (1 − E_jk)). Scores 0 and J say nothing.
+    items; S-X² = Σ N_k (O_jk − E_jk)²/(E_jk (1 − E_jk)). Scores 0 and J say nothing. Where the fit has groups, φ is
+    the group's and a form is counted group by group (`groups`: n_persons labels). Anchors lose no degrees of freedom.
     """
-    whole = Fitted.of(responses, calibration)
-    fit, r = whole.calibration, whole.responses
-    sets = seen_sets(r)
-    size = np.bincount(sets.of_person[sets.of_person >= 0], minlength=len(sets.start) - 1)
-    unit = Grid.spanning()
-    theta = fit.latent_mean + fit.latent_sd * unit.nodes
-    weights = np.exp(unit.log_weights())
-    p = np.ascontiguousarray(probability(theta, fit.a, fit.d, fit.c).T)
-    statistic, groups, n = np.zeros(fit.n_items), np.zeros(fit.n_items, dtype=np.int64), np.zeros_like(whole.place)
-    by_form = np.argsort(sets.of_person, kind="stable")
-    ends = np.cumsum(np.concatenate(([np.count_nonzero(sets.of_person < 0)], size)))
-    for form in np.flatnonzero((size >= SMALLEST_FORM) & (np.diff(sets.start) >= 2)):
-        persons = by_form[ends[form] : ends[form + 1]]
-        length = int(np.diff(sets.start)[form])
-        rows = sets.row_start[persons][:, None] + np.arange(length)
-        items, answers = r.item[rows], r.score[rows]
-        items_of_form = sets.items[sets.start[form] : sets.start[form + 1]]
-        answers = np.take_along_axis(answers, np.argsort(items, axis=1), axis=1)
-        items_of_form = np.sort(items_of_form)
-        expected, _ = expected_proportions(p[items_of_form], weights)
+    whole = Fitted.of(responses, calibration, groups)
+    fit, abilities = whole.calibration, whole.abilities
+    p = np.ascontiguousarray(probability(abilities.nodes, fit.a, fit.d, fit.c).T)
+    statistic, cells, n = np.zeros(fit.n_items), np.zeros(fit.n_items, dtype=np.int64), np.zeros_like(whole.place)
+    for form in complete_forms(whole, SMALLEST_FORM):
+        length = len(form.items)
+        if length < 2:
+            continue
+        answers, weights = form.answers, abilities.weights[form.group]
+        expected, _ = expected_proportions(np.ascontiguousarray(p[form.items]), weights)
         total = answers.sum(axis=1)
         count = np.bincount(total, minlength=length + 1)
-        for place, j in enumerate(items_of_form):
+        for place, j in enumerate(form.items):
             right = np.bincount(total, weights=answers[:, place], minlength=length + 1)
             inside = slice(1, length)
-            value, cells = _pearson(right[inside], count[inside], expected[place, inside])
+            value, number = _pearson(right[inside], count[inside], expected[place, inside])
             statistic[j] += value
-            groups[j] += cells
-            n[j] += len(persons)
-    parameters = {"rasch": 1, "1pl": 1, "2pl": 2, "3pl": 3}[fit.model]
-    df = np.maximum(groups - parameters, 0)
+            cells[j] += number
+            n[j] += len(answers)
+    parameters = {"rasch": 1, "1pl": 1, "2pl": 2, "3pl": 3}[fit.model] * whole.estimated_here
+    df = np.maximum(cells - parameters, 0)
     statistic = np.where(df > 0, statistic, np.nan)
     all_df, all_n = np.zeros(whole.n_all, dtype=np.int64), np.zeros(whole.n_all, dtype=np.int64)
     all_df[whole.place], all_n[whole.place] = df, n
