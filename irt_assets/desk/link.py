@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.desk.tables import ParameterTable, anchor_set
+from irt_assets.desk.tables import ParameterTable, anchor_set, errors_of
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.linking import assumed_errors, match
 from irt_assets.psychometrics.linking import link as link_fit
+from irt_assets.psychometrics.linking import match
 from irt_assets.psychometrics.linking_criteria import NODES, WEIGHTS, Method, Pairs, curve, solve
 from irt_assets.psychometrics.models import Calibration, Convergence
 from resources.failures import PermanentFailure
@@ -70,8 +70,10 @@ def link(
     weighted = new.has_errors and old.has_errors
     fit = _as_calibration(new, common, weighted)
     at = _places(old, common)
-    known = np.isfinite(old.a_se[at]) & np.isfinite(old.b_se[at]) | (not weighted)
-    unusable = {old.item_ids[k]: f"{old.path.name} gives it no standard errors." for k in at[~known]}
+    a_se, b_se, _ = errors_of(old, at, known=weighted)
+    known = np.isfinite(a_se) & np.isfinite(b_se)
+    why = "gives it no standard errors" if weighted else "has it where no ability is"
+    unusable = {old.item_ids[k]: f"{old.path.name} {why}." for k in at[~known]}
     anchors = anchor_set(old, at[known], with_errors=weighted)
     pairs, dropped, _ = match(fit, anchors, _RULES)
     warnings = []
@@ -117,7 +119,7 @@ def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) ->
     """The common items of a table as a fit, with its errors or with assumed ones."""
     at = _places(table, common)
     a, b, c = table.a[at], table.b[at], table.c[at]
-    a_se, b_se, cov_ab = (table.a_se[at], table.b_se[at], 0 * a) if weighted else assumed_errors(a, b, c)
+    a_se, b_se, cov_ab = errors_of(table, at, known=weighted)
     slopes_fixed = weighted and not a_se.any()
     cov = np.zeros((len(at), 2, 2))  # of (a, d), d = −ab, from that of (a, b)
     cov[:, 0, 0] = a_se**2

@@ -53,7 +53,8 @@ class ParameterTable:
 
     @property
     def has_errors(self) -> bool:
-        return bool(np.isfinite(self.b_se).any())
+        """Whether any item has those of a and of b."""
+        return bool((np.isfinite(self.a_se) & np.isfinite(self.b_se)).any())
 
 
 def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
@@ -86,18 +87,25 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
     return _checked(path, located, metric_d, latent)
 
 
-def anchor_set(table: ParameterTable, places: npt.NDArray[np.int64], *, with_errors: bool) -> AnchorSet:
-    """The items at `places` of a table as anchors, with its errors or with those of a calibration with 500 persons."""
+def errors_of(table: ParameterTable, places: npt.NDArray[np.int64], *, known: bool) -> tuple[Floats, Floats, Floats]:
+    """a_se, b_se and cov_ab of the items at `places`: the table's, or those of a calibration with 500 persons."""
     a, b, c = table.a[places], table.b[places], table.c[places]
-    errors = (table.a_se[places], table.b_se[places], 0 * a) if with_errors else assumed_errors(a, b, c)
+    if known:
+        return table.a_se[places], table.b_se[places], np.zeros(len(places))
+    with np.errstate(divide="ignore", invalid="ignore"):  # an item far from all nodes has no information
+        return assumed_errors(a, b, c)
+
+
+def anchor_set(table: ParameterTable, places: npt.NDArray[np.int64], *, with_errors: bool) -> AnchorSet:
+    """The items at `places` of a table as anchors, with their errors as in `errors_of`."""
     return AnchorSet(
         table.path.name,
         "",
         tuple(table.item_ids[k] for k in places),
-        a,
-        b,
-        c,
-        *errors,
+        table.a[places],
+        table.b[places],
+        table.c[places],
+        *errors_of(table, places, known=with_errors),
         topics=(None,) * len(places),
         errors_assumed=np.full(len(places), not with_errors),
     )

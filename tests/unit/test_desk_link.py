@@ -137,6 +137,14 @@ def test_items_without_errors_among_items_with_errors_are_left_out_by_name(old: 
     assert found.slope == pytest.approx(1.1, abs=1e-7)
 
 
+def test_an_item_beyond_all_ability_is_left_out_by_name(old: ParameterTable) -> None:
+    """There is no information to assume an error from."""
+    far = replace(old, b=np.where(np.arange(12) == 4, 400.0, old.b), a=np.where(np.arange(12) == 4, 3.0, old.a))
+    found = link(moved(far, 1.1, 0.2), far)
+    assert "i4" in found.anchors_dropped
+    assert found.slope == pytest.approx(1.1, abs=1e-7)
+
+
 @pytest.mark.parametrize("method", METHODS)
 def test_a_rasch_fit_keeps_its_unit(method: Method) -> None:
     """Its slopes were fixed, which their errors of 0 say, so that only the intercept is free."""
