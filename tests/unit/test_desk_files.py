@@ -5,6 +5,9 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -228,6 +231,20 @@ def test_results_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(PermanentFailure, match="No space left"):
         write_whole(tmp_path / "out", {"a.csv": "new", "b.json": "new"})
     assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {"a.csv": "old", "b.json": "old"}
+
+
+def test_a_kill_in_the_middle_leaves_the_old_results(tmp_path: Path) -> None:
+    write_whole(tmp_path, {"a.csv": "old", "b.json": "old"})
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from irt_assets.desk import files\n"
+        "files.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.write_whole(Path(sys.argv[1]), {'a.csv': 'new', 'b.json': 'new'})\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=Path(__file__).parents[2], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert {name: (tmp_path / name).read_text() for name in ("a.csv", "b.json")} == {"a.csv": "old", "b.json": "old"}
 
 
 def test_a_file_where_the_folder_should_be_is_told_before_the_work(tmp_path: Path) -> None:
