@@ -33,7 +33,7 @@ from scipy.special import expit
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.ascent import Solution, maximise
 from irt_assets.psychometrics.data import Counts, Data, Ints, Mask
-from irt_assets.psychometrics.design import row_starts
+from irt_assets.psychometrics.design import duplicates, row_starts
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.marginal import Problem
@@ -52,6 +52,8 @@ RULING_SHARE = 0.1
 """Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
 COARSE_TOLERANCE = 1e-2
 """Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
+MANY_ALIKE = 5
+"""Two items with so many right and wrong answers of the same learners do not agree in all of them by chance."""
 EVERYONE = "all"
 """The name of the population of a fit without groups."""
 
@@ -104,6 +106,8 @@ def fit_em(
     Items answered all correctly, all wrongly or not at all have NaN parameters and a flag. `AT_BOUND` items stand at
     |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors;
     `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
+    `DUPLICATE` ones, with all answers those of another item, do so too; `NEGATIVE_DISCRIMINATION` ones have a < 0 or,
+    where the model gives them no slope of their own, answers that abler learners give worse;
     `GUESSING_UNIDENTIFIED` ones have a c that is no more than its prior, or than a bound.
 
     Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
@@ -138,7 +142,9 @@ def fit_em(
             solution = _then(solution, maximise(problem, x, tolerance, max_iterations))
         solution = solution.oriented(problem)
         found = errors(problem, solution.point, solution.at_bound)
-    calibration = _calibration(responses, counts, problem, solution, found, keep, persons, data_hash)
+    calibration = _calibration(
+        responses, counts, problem, solution, found, keep, _twins(kept, data), persons, data_hash
+    )
     calibration = _with_anchors(calibration, given)
     if latent == "histogram" and not structure.anchored:
         return _standardised(calibration)
@@ -257,6 +263,13 @@ def _usable(
     return kept
 
 
+def _twins(responses: Responses, data: Data) -> Mask:
+    """Items with the same answers as another, where these are too many to be alike by chance."""
+    first = duplicates(responses)
+    alike = np.bincount(first, minlength=data.n_items)[first] > 1
+    return alike & (np.minimum(data.correct, data.n - data.correct) >= MANY_ALIKE)
+
+
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
@@ -302,6 +315,7 @@ def _calibration(
     solution: Solution,
     found: Errors,
     keep: Mask,
+    twins: Mask,
     persons: _Persons,
     data_hash: str,
 ) -> Calibration:
@@ -316,14 +330,22 @@ def _calibration(
         joint[np.ix_(both, both)] = found.joint
     flags = [counts.flags(j) if not keep[j] else [] for j in range(J)]
     at_bound = structure.items_using(solution.at_bound)
+    own_slope = structure.index[structure.block(0)] >= 0 if structure.model in ("2pl", "3pl") else False
+    reversed_ = np.where(own_slope, point.a < 0, (point.association < 0) & counts.estimable[kept])
     for k, j in enumerate(kept):
         flags[j] += [Flag.AT_BOUND] * bool(at_bound[k])
         flags[j] += [Flag.UNIDENTIFIED] * bool(found.unidentified[k])
-        flags[j] += [Flag.NEGATIVE_DISCRIMINATION] * bool(a[j] < 0)
+        flags[j] += [Flag.NEGATIVE_DISCRIMINATION] * bool(reversed_[k])
+        flags[j] += [Flag.DUPLICATE] * bool(twins[k])
         flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(found.guessing_unidentified[k])
     named = np.array(responses.item_ids, dtype=object)[kept]
     populations = _populations(problem, solution, found, persons)
     reasons = _reasons(problem, solution, found, named, persons.names)
+    if twins.any():
+        reasons.append(
+            f"{twins.sum()} items have the same answers by the same learners as another ({_some(list(named[twins]))}): "
+            f"they are not independent pieces of evidence. Leave one of each out"
+        )
     mean, sd = _pooled(populations)
     unused = 0
     if structure.n_roots:  # the weights of a group sum to 1, and those of the reference group have a mean and an SD

@@ -84,6 +84,13 @@ def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
 
 
 @_compiled
+def hash_columns(person, item, score, key, out):  # type: ignore[no-untyped-def]
+    """out[j] += Σ key[person, score] over the answers to item j: the same for the same answers of the same persons."""
+    for r in range(item.size):
+        out[item[r]] += key[person[r], score[r]]
+
+
+@_compiled
 def count_scores(person, item, score, weight, out):  # type: ignore[no-untyped-def]
     """Adds the weights of wrong and right answers to each item to out (J, 2)."""
     for r in range(item.size):

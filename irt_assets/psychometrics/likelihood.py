@@ -32,6 +32,8 @@ class Expectation:
         information: shape (J, K, K), complete-data information expected over answers: never negative definite.
         curvature: shape (J, K, K), complete-data information given the answers (Louis 1982, first term).
         mass: shape (G, Q), expected number of persons of each group at each node.
+        association: shape (J,), Σ over those who saw an item of θ(x − x̄), with θ expected: negative where abler persons
+            answer it worse, whatever slope the model gives it.
     """
 
     loglik: float
@@ -39,6 +41,7 @@ class Expectation:
     information: Floats
     curvature: Floats
     mass: Floats
+    association: Floats
 
 
 class Logistic:
@@ -75,7 +78,8 @@ class Logistic:
         gradient = np.stack([theta_right - expected @ self.nodes, self.data.correct - expected.sum(axis=1)])
         off = weight @ self.nodes
         blocks = np.stack([weight @ self.nodes**2, off, off, weight.sum(axis=1)], axis=1).reshape(-1, 2, 2)
-        return Expectation(loglik, gradient, blocks, blocks, mass)
+        association = theta_right - self.data.correct / self.data.n * (seen @ self.nodes)
+        return Expectation(loglik, gradient, blocks, blocks, mass, association)
 
     def lost(self, run: kernels.Run, chunks: Chunks, log_weights: Floats, latent: Floats) -> Floats:
         """Σ_i Cov(complete-data score | pattern i), shape (2J + 2G, 2J + 2G); `latent` (2, G, Q) are the scores of
@@ -155,7 +159,10 @@ class Guessing:
         gradient = np.einsum("kjq,jq->kj", self.scores, residual)
         information = np.einsum("kjq,mjq,jq->jkm", self.scores, self.scores, spread)
         curvature = information - np.einsum("kmjq,jq->jkm", self._bends(), residual)
-        return Expectation(sum(part[0] for part in parts), gradient, information, curvature, mass)
+        right = residual + seen * self.p
+        association = right @ self.nodes - self.data.correct / self.data.n * (seen @ self.nodes)
+        loglik = sum(part[0] for part in parts)
+        return Expectation(loglik, gradient, information, curvature, mass, association)
 
     def _bends(self) -> Floats:
         """Shape (3, 3, J, Q): derivatives of the scores V. With v = L/P and u = c/P: ∂v/∂η = vu(1 − L),

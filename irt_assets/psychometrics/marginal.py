@@ -42,6 +42,7 @@ class Point:
         curvature: (J, K, K), the same given the answers, plus minus the Hessian of the priors.
         latent: (G, 2, 2), information of a group's mean and log SD.
         mass: (G,), persons per group.
+        association: (J,), as in `Expectation`.
     """
 
     x: Floats
@@ -58,6 +59,7 @@ class Point:
     curvature: Floats
     latent: Floats
     mass: Floats
+    association: Floats
 
 
 class Problem:
@@ -136,6 +138,7 @@ class Problem:
             found.curvature + terms.hessian,
             spread,
             persons,
+            found.association,
         )
 
     def _prior_terms(self, full: Floats) -> ItemTerms:

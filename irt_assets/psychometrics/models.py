@@ -35,6 +35,7 @@ class Flag(StrEnum):
     UNIDENTIFIED = "unidentified"
     NEGATIVE_DISCRIMINATION = "negative_discrimination"
     GUESSING_UNIDENTIFIED = "guessing_unidentified"
+    DUPLICATE = "duplicate"
 
     @property
     def explanation(self) -> str:
@@ -48,6 +49,7 @@ _EXPLANATIONS = {
     Flag.AT_BOUND: "the estimate stopped at a bound and is not a maximum",
     Flag.UNIDENTIFIED: "the responses do not determine its parameters (information is singular)",
     Flag.NEGATIVE_DISCRIMINATION: "abler learners answer it worse: check its key",
+    Flag.DUPLICATE: "the same learners gave it the same answers as another item: one of the two counts twice",
     Flag.GUESSING_UNIDENTIFIED: "its answers say next to nothing of guessing: c is what the prior, or a bound, made it",
 }
 
