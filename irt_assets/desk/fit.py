@@ -37,7 +37,7 @@ class Fit:
     """A calibration with what a report of it needs.
 
     Attributes:
-        item_fits: None where the fit did not converge, or has groups.
+        item_fits: None where the fit did not converge.
         reliability: empirical, of EAP scores over the persons who answered an item that has parameters; NaN for fewer
             than two.
         seconds: that the engine took.
@@ -137,8 +137,8 @@ def fit(
     calibration = _calibrate(answers.responses, model, engine, known, groups)
     seconds = time.perf_counter() - began
     item_fits = None
-    if calibration.convergence.converged and groups is None:
-        item_fits = item_fit(answers.responses, calibration)
+    if calibration.convergence.converged:
+        item_fits = item_fit(answers.responses, calibration, groups=groups)
     return Fit(calibration, item_fits, _reliability(answers, calibration, groups), seconds)
 
 

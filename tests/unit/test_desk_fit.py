@@ -149,6 +149,8 @@ def test_groups_from_a_file_have_mirts_mean_and_variance(shared: Path, tmp_path:
     assert second["mean"] == pytest.approx(expected["mean"], abs=2e-3)
     assert second["sd"] ** 2 == pytest.approx(expected["var"], abs=5e-3)
     assert second["mean_se"] == pytest.approx(expected["se_mean"], rel=0.02)
+    # the data follow the model, and the SE of infit is 0.001 to 0.007 for the items of form B
+    assert [row["infit"] for row in result["items"]] == pytest.approx([1.0] * 30, abs=0.03)
     json.dumps(result, allow_nan=False)
 
 
