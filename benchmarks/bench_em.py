@@ -1,6 +1,7 @@
 """How fast and how big the em engine is, against a plain dense NumPy EM in the same run.
 
     python benchmarks/bench_em.py
+    python benchmarks/bench_em.py --models    # the time of each model as a multiple of the 2PL's, CPU of one thread
 
 Every measurement runs in a process of its own, so that peak memory is that of one fit; compiled kernels come from the
 cache, as in any second run. Ours includes standard errors and the full covariance; the peer has none. The peer is
@@ -113,6 +114,40 @@ def measure(who: str, n_persons: int, n_items: int) -> dict[str, float]:
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
+def models() -> None:
+    """CPU seconds of the models on the same answers, with guessing in them; medians of 5 after one warm-up."""
+    from irt_assets.psychometrics.em import fit_em
+    from irt_assets.psychometrics.models import Responses
+
+    rng = np.random.default_rng(2027)
+    for n_persons, n_items, share in ((2_000, 50, 1.0), (10_000, 100, 1.0), (10_000, 200, 0.2)):
+        x = simulate(n_persons, n_items).astype(float)
+        guessed = (rng.random(x.shape) < 0.2) & (x == 0)
+        x = np.where(guessed, 1.0, x)
+        x[rng.random(x.shape) > share] = np.nan
+        responses = Responses.from_wide(x)
+        print(f"{n_persons} learners x {n_items} items, {share:.0%} of them seen by each learner, with errors")
+        two = 0.0
+        for name, options in (
+            ("2PL", {}),
+            ("Rasch", {"model": "rasch"}),
+            ("3PL", {"model": "3pl"}),
+            ("2PL, 5 groups", {"groups": [str(k % 5) for k in range(n_persons)]}),
+            ("2PL, histogram", {"latent": "histogram"}),
+        ):
+            seconds = []
+            for _ in range(6):
+                start = time.process_time()
+                fit = fit_em(responses, threads=1, **options)
+                seconds.append(time.process_time() - start)
+            median = statistics.median(seconds[1:])
+            two = two or median
+            print(
+                f"  {name:15} {median:7.3f} s  {median / two:5.2f} x  {fit.convergence.iterations:4} iterations  "
+                f"converged {fit.convergence.converged}"
+            )
+
+
 def main() -> None:
     measure("ours", *SIZES[0])  # fills the kernel cache on a fresh machine
     for n_persons, n_items in SIZES:
@@ -130,5 +165,7 @@ def main() -> None:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
         child(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    elif sys.argv[1:2] == ["--models"]:
+        models()
     else:
         main()

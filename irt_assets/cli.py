@@ -20,6 +20,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
+from irt_assets.cli_desk import app as desk_app
 from irt_assets.console import (
     colour,
     err,
@@ -53,6 +54,7 @@ scale_app = typer.Typer(no_args_is_help=True, help="Scales, their origin and the
 app.add_typer(db_app, name="db")
 app.add_typer(import_app, name="import")
 app.add_typer(scale_app, name="scale")
+app.add_typer(desk_app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Month = Annotated[str, typer.Option("--month", help="Calendar month, e.g. 2026-09.")]

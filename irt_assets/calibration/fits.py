@@ -20,7 +20,7 @@ from psycopg.rows import class_row, dict_row
 
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import Linking
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
 from irt_assets.responses.snapshot import Snapshot
 from resources import tables, warehouse
 from resources.version import code_version
@@ -41,10 +41,15 @@ def encode(calibration: Calibration) -> bytes:
         "n_persons": calibration.n_persons,
         "convergence": asdict(calibration.convergence),
         "data_hash": calibration.data_hash,
+        "populations": [asdict(population) for population in calibration.populations],
+        "priors": calibration.priors,
+        "anchored": calibration.anchored,
     }
     arrays = {name: getattr(calibration, name) for name in _ARRAYS}
     if calibration.joint_cov is not None:
         arrays["joint_cov"] = calibration.joint_cov
+    if calibration.guessing_cov is not None:
+        arrays["guessing_cov"] = calibration.guessing_cov
     buffer = io.BytesIO()
     np.savez_compressed(buffer, header=np.frombuffer(json.dumps(header).encode(), dtype=np.uint8), **arrays)
     return buffer.getvalue()
@@ -54,11 +59,16 @@ def decode(content: bytes) -> Calibration:
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         header = json.loads(stored["header"].tobytes())
         arrays = {name: stored[name] for name in _ARRAYS}
-        joint = stored.get("joint_cov")
+        joint, guessing = stored.get("joint_cov"), stored.get("guessing_cov")
     header["item_ids"] = tuple(header["item_ids"])
     header["flags"] = tuple(tuple(Flag(f) for f in flags) for flags in header["flags"])
     header["convergence"] = Convergence(**header["convergence"])
-    return Calibration(**header, **arrays, joint_cov=joint)
+    header["populations"] = tuple(
+        Population(**population | {name: tuple(population[name]) for name in ("nodes", "weights")})
+        for population in header.get("populations", ())
+    )
+    header["anchored"] = tuple(header.get("anchored", ()))
+    return Calibration(**header, **arrays, joint_cov=joint, guessing_cov=guessing)
 
 
 @dataclass(frozen=True)
@@ -235,7 +245,7 @@ ORIGIN_CONSTANTS: dict[str, Any] = {
 
 
 def _item_rows(fit_id: str, raw: Calibration, linked: Calibration, fitted_at: datetime) -> pd.DataFrame:
-    cov_ab = linked.cov_ab
+    cov_ab, c_se = linked.cov_ab, linked.c_se
     rows = []
     for j, item_id in enumerate(raw.item_ids):
         params = {
@@ -244,7 +254,7 @@ def _item_rows(fit_id: str, raw: Calibration, linked: Calibration, fitted_at: da
             "c": finite(linked.c[j]),
             "a_se": finite(linked.a_se[j]),
             "b_se": finite(linked.b_se[j]),
-            "c_se": None,
+            "c_se": finite(c_se[j]) if linked.model == "3pl" else None,
             "cov_ab": finite(cov_ab[j, 0, 1]),
             "raw": {
                 "a": finite(raw.a[j]),

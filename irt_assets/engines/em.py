@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from irt_assets.psychometrics.em import ENGINE, fit_em
+from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Calibration, Model, Responses
+from irt_assets.psychometrics.priors import Priors
 
 
 @dataclass
@@ -15,5 +18,23 @@ class EmEngine:
     threads: int | None = None
     name: str = ENGINE
 
-    def calibrate(self, responses: Responses, *, model: Model, data_hash: str) -> Calibration:
-        return fit_em(responses, model=model, threads=self.threads, data_hash=data_hash)
+    def calibrate(
+        self,
+        responses: Responses,
+        *,
+        model: Model,
+        data_hash: str,
+        priors: Priors | None = None,
+        anchors: AnchorSet | None = None,
+        groups: Sequence[str] | None = None,
+    ) -> Calibration:
+        """See `fit_em`."""
+        return fit_em(
+            responses,
+            model=model,
+            priors=priors,
+            anchors=anchors,
+            groups=groups,
+            threads=self.threads,
+            data_hash=data_hash,
+        )

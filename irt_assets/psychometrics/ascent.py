@@ -1,4 +1,4 @@
-"""The optimiser: quasi-Newton ascent of a marginal likelihood that starts out as EM. It knows nothing of items."""
+"""The optimiser: quasi-Newton ascent of a marginal likelihood or posterior that starts out as EM. Nothing of items."""
 
 from __future__ import annotations
 
@@ -6,8 +6,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from irt_assets.psychometrics.marginal import Mask, Point, Problem
+from irt_assets.psychometrics.marginal import Point, Problem
 from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.structure import Mask
+
+Pair = tuple[Floats, Floats]
+"""A step and the change of the gradient along it, with the sign of curvature: what a quasi-Newton matrix is made of."""
 
 _MEMORY = 12
 _LONGEST_STEP = 2.0
@@ -22,22 +26,26 @@ class Solution:
     max_gradient: float
     at_bound: Mask
     reason: str
+    pairs: tuple[Pair, ...]
 
     def oriented(self, problem: Problem) -> Solution:
         """θ → −θ where most free slopes are negative: the likelihood does not tell the two apart."""
         slopes = self.point.x[: problem.structure.n_slopes]
-        if np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides a tie
+        if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties
             return self
-        x = self.point.x.copy()
-        x[: len(slopes)] *= -1
-        return replace(self, point=problem.evaluate(x))
+        return replace(self, point=problem.evaluate(problem.structure.mirrored(self.point.x)))
 
 
-def maximise(problem: Problem, x: Floats, tolerance: float, max_iterations: int) -> Solution:
-    """Quasi-Newton ascent from x with the complete-data information as its first matrix."""
+def maximise(
+    problem: Problem, x: Floats, tolerance: float, max_iterations: int, known: tuple[Pair, ...] = ()
+) -> Solution:
+    """Quasi-Newton ascent from x with the complete-data information as its first matrix.
+
+    `known`: pairs of an ascent of nearly the same function that ended at x.
+    """
     lower, upper = problem.structure.bounds
     point = problem.evaluate(np.clip(x, lower, upper))
-    pairs: list[tuple[Floats, Floats]] = []
+    pairs: list[Pair] = list(known)
     frozen = np.zeros(len(x), dtype=bool)
     change, gradient, reason, iterations = np.inf, np.inf, "", 0
     for iterations in range(1, max_iterations + 1):
@@ -66,19 +74,17 @@ def maximise(problem: Problem, x: Floats, tolerance: float, max_iterations: int)
         scaled = np.abs(np.where(outward, 0.0, point.gradient)) / problem.information_scale(point)
         change, gradient = float(np.abs(moved).max()), float(scaled.max())
         if change < tolerance and gradient < tolerance:
-            return Solution(point, True, iterations, change, gradient, outward, "")
+            return Solution(point, True, iterations, change, gradient, outward, "", tuple(pairs))
     if not reason:
         reason = (
             f"the limit of {max_iterations} iterations was reached with a largest change of {change:.2g} and a largest "
             f"scaled gradient of {gradient:.2g} (wanted: both below {tolerance:.2g})"
         )
     outward = (point.x >= upper) | (point.x <= lower)
-    return Solution(point, False, iterations, change, gradient, outward, reason)
+    return Solution(point, False, iterations, change, gradient, outward, reason, tuple(pairs))
 
 
-def _direction(
-    problem: Problem, point: Point, gradient: Floats, frozen: Mask, pairs: list[tuple[Floats, Floats]]
-) -> Floats:
+def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, pairs: list[Pair]) -> Floats:
     """Two-loop recursion (Nocedal 1980); without pairs the EM gradient step."""
     q = gradient.copy()
     weights = []
@@ -93,12 +99,12 @@ def _direction(
 
 
 def _uphill(problem: Problem, point: Point, step: Floats) -> Point | None:
-    """The first of x + step, x + step/2, … inside the bounds that raises the log-likelihood enough (Armijo)."""
+    """The first of x + step, x + step/2, … inside the bounds that raises the objective enough (Armijo)."""
     lower, upper = problem.structure.bounds
-    rounding = 1e-12 * abs(point.loglik)
+    rounding = 1e-12 * abs(point.objective)
     for halvings in range(25):
         x = np.clip(point.x + step * 0.5**halvings, lower, upper)
         ahead = problem.evaluate(x)
-        if ahead.loglik >= point.loglik + 1e-4 * point.gradient @ (x - point.x) - rounding:
+        if ahead.objective >= point.objective + 1e-4 * point.gradient @ (x - point.x) - rounding:
             return ahead
     return None

@@ -53,6 +53,18 @@ def seen_sets(responses: Responses) -> SeenSets:
     return SeenSets(row_start, of_person, start, responses.item[take])
 
 
+def duplicates(responses: Responses) -> Ints:
+    """Shape (J,): the first item that was answered by the same persons in the same way, the item itself where none is.
+
+    Told apart as in `seen_sets`. Items without answers are all alike.
+    """
+    key = np.random.default_rng(67).integers(0, 2**64, size=(max(responses.n_persons, 1), 2), dtype=np.uint64)
+    code = np.zeros(responses.n_items, dtype=np.uint64)
+    kernels.hash_columns(responses.person, responses.item, responses.score, key, code)
+    _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
+    return first[inverse]
+
+
 def row_starts(responses: Responses) -> Ints:
     """Shape (n_persons + 1,): responses of person i are the rows start[i] … start[i + 1] − 1."""
     return np.searchsorted(responses.person, np.arange(responses.n_persons + 1, dtype=np.int32))
@@ -74,9 +86,12 @@ def components(responses: Responses) -> list[Component]:
     return _components(responses, seen_sets(responses))
 
 
-def require_connected(responses: Responses, sets: SeenSets) -> None:
-    """Raises DisconnectedDesignError, naming the components, where there are two or more."""
-    parts = _components(responses, sets)
+def require_connected(responses: Responses, sets: SeenSets, anchored: npt.NDArray[np.bool_] | None = None) -> None:
+    """Raises DisconnectedDesignError, naming the components, where there are two or more.
+
+    `anchored`, shape (J,): items with known parameters, which connect whoever answered any of them.
+    """
+    parts = _components(responses, sets, anchored)
     if len(parts) < 2:
         return
     named = "; ".join(
@@ -92,10 +107,13 @@ def require_connected(responses: Responses, sets: SeenSets) -> None:
     )
 
 
-def _components(responses: Responses, sets: SeenSets) -> list[Component]:
+def _components(responses: Responses, sets: SeenSets, anchored: npt.NDArray[np.bool_] | None = None) -> list[Component]:
     S, J = len(sets.start) - 1, responses.n_items
-    edges = (np.repeat(np.arange(S), np.diff(sets.start)), S + sets.items.astype(np.int64))
-    graph = coo_array((np.ones(len(sets.items), dtype=np.int8), edges), shape=(S + J, S + J))
+    rows, columns = np.repeat(np.arange(S), np.diff(sets.start)), S + sets.items.astype(np.int64)
+    if anchored is not None:
+        known = S + np.flatnonzero(anchored)
+        rows, columns = np.concatenate([rows, known[:-1]]), np.concatenate([columns, known[1:]])
+    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(S + J, S + J))
     count, label = connected_components(graph, directed=False)
     in_component = np.bincount(label[:S], minlength=count)
     persons = np.bincount(label[sets.of_person[sets.of_person >= 0]], minlength=count)

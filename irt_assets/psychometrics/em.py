@@ -1,7 +1,9 @@
-"""Marginal maximum likelihood for Rasch, 1PL and 2PL on sparse responses: checks, fit, flags, `Calibration`.
+"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL and 3PL on sparse responses.
+
+Belongs here: checks of what is asked, the sequence of a fit, flags and the judgement in a `Calibration`.
 
 The E-step is Bock & Aitkin's (1981). Its expected counts give the gradient of the *marginal* log-likelihood (Fisher's
-identity) and the complete-data information, a 2 × 2 block per item. One M-step by a single Newton step is then
+identity) and the complete-data information, a small block per item. One M-step by a single Newton step is then
 information⁻¹ · gradient (the EM gradient algorithm, Lange 1995a), and this is the starting matrix of a limited-memory
 quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM algorithm";
 two-loop recursion of Nocedal 1980). It begins as EM and ends superlinearly; each iteration costs one E-step.
@@ -9,8 +11,10 @@ two-loop recursion of Nocedal 1980). It begins as EM and ends superlinearly; eac
 Standard errors come from the observed information by Louis (1982): complete-data information minus the covariance
 of the complete-data score given each pattern. It is exact, so it equals Oakes' (1999) to rounding.
 
-What identifies the scale: 1PL and 2PL θ ~ N(0, 1), with the sign of θ such that most slopes are positive;
-Rasch slopes of 1 and θ ~ N(0, σ²), σ estimated.
+What identifies the scale: θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive;
+Rasch slopes of 1 and a mean of 0 there; where items are anchored, their given parameters, and every group's latent
+mean and SD are estimated. An empirical histogram (Bock & Aitkin 1981, section 4; Mislevy 1984) is estimated by its
+roots √w, in which the likelihood stays smooth where a weight goes to 0, and moved to mean 0 and SD 1 at the end.
 
 The likelihood is in `marginal`, the optimiser in `ascent`, the covariance in `standard_errors`, loops in `kernels`.
 """
@@ -18,94 +22,217 @@ The likelihood is in `marginal`, the optimiser in `ascent`, the covariance in `s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
 
 import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.ascent import Solution, maximise
-from irt_assets.psychometrics.design import row_starts
+from irt_assets.psychometrics.data import Counts, Data, Ints, Mask
+from irt_assets.psychometrics.design import duplicates, row_starts
 from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.marginal import Counts, Data, Problem, Structure
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Responses
+from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.marginal import Problem
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Population, Responses
+from irt_assets.psychometrics.priors import GUESSING_PRIOR, Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.standard_errors import Errors, errors
+from irt_assets.psychometrics.structure import Fixed, Structure
 
 ENGINE = "em"
 MIN_PERSONS = 10
 """With fewer learners who answered two items or more, every estimate is an accident of a handful of answers."""
-MIN_ITEMS: dict[Model, int] = {"rasch": 2, "1pl": 2, "2pl": 3}
+MIN_ITEMS: dict[Model, int] = {"rasch": 2, "1pl": 2, "2pl": 3, "3pl": 4}
 """Below these a model has more parameters than the answers have frequencies, so it has no unique maximum."""
 RULING_SHARE = 0.1
 """Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
+COARSE_TOLERANCE = 1e-2
+"""Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
+MANY_ALIKE = 5
+"""Two items with so many right and wrong answers of the same learners do not agree in all of them by chance."""
+EVERYONE = "all"
+"""The name of the population of a fit without groups."""
 
 
 def fit_em(
     responses: Responses,
     *,
     model: Model = "2pl",
+    priors: Priors | None = None,
+    anchors: AnchorSet | None = None,
+    groups: Sequence[str] | None = None,
+    reference: str | None = None,
+    latent: Literal["normal", "histogram"] = "normal",
+    weights: npt.ArrayLike | None = None,
     nodes: int = 61,
     tolerance: float = 1e-5,
     max_iterations: int = 500,
     threads: int | None = None,
     data_hash: str = "",
 ) -> Calibration:
-    """Calibrates items by marginal maximum likelihood.
+    """Calibrates items by marginal maximum likelihood, or to the posterior mode where there are priors.
 
     Args:
         responses: sparse responses; any pattern of missing responses, ignorable given the observed ones.
-        model: "rasch" (a = 1, latent SD free), "1pl" (one slope, θ ~ N(0, 1)) or "2pl" (θ ~ N(0, 1)).
-        nodes: equally spaced on [−6, 6]; a Rasch fit whose latent SD exceeds 1.5 is repeated on a wider grid.
+        model: "rasch" (a = 1), "1pl" (one slope), "2pl" or "3pl".
+        priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; a 3PL without any is asked for by `Priors()`.
+        anchors: items that keep their parameters a, b and c (their errors are not used). All others come out on their
+            scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
+        groups: a label per person, n_persons of them. Items are equal across groups; each group has its latent mean
+            and SD, but the reference group's are those of the model (without anchors).
+        reference: the label of the reference group; None for the first in sorted order.
+        latent: "normal", or "histogram" for free weights on the nodes, group by group. The errors of the items then
+            take the weights as known.
+        weights: how many persons each person stands for, n_persons numbers ≥ 0. The result is that of the data with
+            persons repeated so often.
+        nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid.
         tolerance: the fit has converged when the last step changed no parameter by more than this *and* no gradient,
             divided by the root of its complete-data information (so in standard errors), exceeds it.
         max_iterations: quasi-Newton iterations, about one pass over the data each.
         threads: None for all processors. The result is the same, bit for bit, for any number.
 
     Returns a `Calibration` for all items of `responses`. `joint_cov` is the inverse observed information in the order
-    a_1, d_1, a_2, d_2, … for up to 2000 items (above, `cov` inverts each item's own block, with the other items
-    taken as known). Under "1pl" the slope is one parameter, so its variance and its covariances stand in every
-    item's rows and the matrix is singular by design; under "rasch" rows and columns of a are 0, and the covariance
-    of d is that with the latent SD estimated beside it. `convergence.loglik` is the marginal log-likelihood over the
-    items that could be estimated; `max_gradient` is in the units of `tolerance`. `n_persons` counts learners with a
-    response to such an item.
+    a_1, d_1, a_2, d_2, … for up to 2000 items, 500 with guessing (above, `cov` inverts each item's own block, with the
+    other items taken as known). Under "1pl" the slope is one parameter, so its variance and its covariances stand in
+    every item's rows and the matrix is singular by design; under "rasch" rows and columns of a are 0, as are those of
+    anchors. Covariances include the uncertainty of c and of estimated latent means and SDs. `convergence.loglik` is the
+    marginal log-likelihood over the items that could be estimated, without the priors' density; `max_gradient` is in
+    the units of `tolerance`. `n_persons` counts learners with a response to such an item.
 
     Items answered all correctly, all wrongly or not at all have NaN parameters and a flag. `AT_BOUND` items stand at
     |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors;
-    `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged.
+    `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
+    `DUPLICATE` ones, with all answers those of another item, do so too; `NEGATIVE_DISCRIMINATION` ones have a < 0 or,
+    where the model gives them no slope of their own, answers that abler learners give worse;
+    `GUESSING_UNIDENTIFIED` ones have a c that is no more than its prior, or than a bound.
 
-    Raises PsychometricsError where nothing can be estimated (the message says why) and DisconnectedDesignError where
-    the responses fall into groups without common learners or items.
+    Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
+    DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
     """
     if model not in MIN_ITEMS:
         raise PsychometricsError(f"the em engine fits {', '.join(MIN_ITEMS)}; got model {model!r}")
-    counts = Counts.of(responses)
-    data = Data.of(_estimable(responses, counts, model))
+    if latent not in ("normal", "histogram"):
+        raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")
+    priors = _checked_priors(model, priors)
+    persons = _Persons.of(responses, groups, reference, weights)
+    counts = Counts.of(responses, persons.weight)
+    given = _given(responses, anchors)
+    keep = counts.estimable | (given.items & (counts.n > 0))
+    kept = _usable(responses, counts, persons, keep, given, model)
+    held = Fixed(given.a[keep], given.d[keep], given.c[keep])
+    structure = Structure.of(
+        model, kept.n_items, given=held, n_groups=len(persons.names), positive_slopes=priors.positive_slopes
+    )
+    data = Data.of(kept, group=persons.group, weights=persons.weight, anchored=held.items, rarer=structure.K == 3)
     with kernels.runner(threads) as run:
-        problem = Problem(data, Structure.of(model, data.n_items), Grid.spanning(nodes), run)
-        solution = maximise(problem, problem.start(), tolerance, max_iterations)
-        if model == "rasch" and 4 * solution.point.sd > 6.0:
-            limit = float(np.ceil(5 * solution.point.sd))
-            problem = Problem(data, problem.structure, Grid.spanning(1 + round((nodes - 1) * limit / 6), limit), run)
-            first = solution.iterations
-            solution = maximise(problem, solution.point.x, tolerance, max_iterations)
-            solution = replace(solution, iterations=first + solution.iterations)
+        coarse = Problem(data, structure, Grid.spanning(max(nodes // 2, 3)), run, priors)
+        near = maximise(coarse, coarse.start(), max(tolerance, COARSE_TOLERANCE), max_iterations)
+        problem = Problem(data, structure, Grid.spanning(nodes), run, priors)
+        solution = _then(near, maximise(problem, near.point.x, tolerance, max_iterations, near.pairs))
+        limit = _reach(solution)
+        if limit > 6.0:
+            problem = Problem(data, structure, Grid.spanning(1 + round((nodes - 1) * limit / 6), limit), run, priors)
+            solution = _then(solution, maximise(problem, solution.point.x, tolerance, max_iterations))
+        if latent == "histogram":
+            problem, x = _with_histogram(problem, solution, held)
+            solution = _then(solution, maximise(problem, x, tolerance, max_iterations))
         solution = solution.oriented(problem)
         found = errors(problem, solution.point, solution.at_bound)
-    return _calibration(responses, counts, problem, solution, found, model, data_hash)
+    calibration = _calibration(
+        responses, counts, problem, solution, found, keep, _twins(kept, data), persons, data_hash
+    )
+    calibration = _with_anchors(calibration, given)
+    if latent == "histogram" and not structure.anchored:
+        return _standardised(calibration)
+    return calibration
 
 
-def _estimable(responses: Responses, counts: Counts, model: Model) -> Responses:
-    """Responses to items that were answered both ways; raises where they are too few to estimate anything."""
-    if responses.n_responses == 0:
+@dataclass(frozen=True)
+class _Persons:
+    """Group (numbered in the order of `names`, the reference first) and weight of each person, (n_persons,)."""
+
+    names: tuple[str, ...]
+    group: Ints
+    weight: Floats
+
+    @classmethod
+    def of(
+        cls, responses: Responses, groups: Sequence[str] | None, reference: str | None, weights: npt.ArrayLike | None
+    ) -> _Persons:
+        N = responses.n_persons
+        weight = np.ones(N) if weights is None else np.asarray(weights, dtype=float)
+        if weight.shape != (N,):
+            raise PsychometricsError(f"weights must be {N} numbers, one per person; got shape {weight.shape}")
+        wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
+        if wrong.size:
+            raise PsychometricsError(
+                f"weights must be finite and not negative; {wrong.size} are not, the first is {weight[wrong[0]]} of "
+                f"person {wrong[0]} (counted from 0)"
+            )
+        if groups is None:
+            if reference is not None:
+                raise PsychometricsError(f"reference group {reference!r} was named without groups")
+            return cls((EVERYONE,), np.zeros(N, dtype=np.int64), weight)
+        if len(groups) != N:
+            raise PsychometricsError(f"groups must be {N} labels, one per person; got {len(groups)}")
+        labels, group = np.unique(np.array([str(label) for label in groups], dtype=object), return_inverse=True)
+        if reference is None:
+            return cls(tuple(labels), group.astype(np.int64), weight)
+        if reference not in labels:
+            raise PsychometricsError(
+                f"no person is in the reference group {reference!r}; groups: {_some(list(labels))}"
+            )
+        order = np.argsort(labels != reference, kind="stable")
+        return cls(tuple(labels[order]), np.argsort(order)[group].astype(np.int64), weight)
+
+
+def _checked_priors(model: Model, priors: Priors | None) -> Priors:
+    if priors is None:
+        return GUESSING_PRIOR if model == "3pl" else Priors()
+    if model == "rasch" and priors.a is not None:
+        raise PsychometricsError("a rasch model has no slope for the prior on a; leave it out or fit a 1pl or 2pl")
+    if model != "3pl" and priors.c is not None:
+        raise PsychometricsError(f"a {model} model has no guessing for the prior on c; leave it out or fit a 3pl")
+    return priors
+
+
+def _given(responses: Responses, anchors: AnchorSet | None) -> Fixed:
+    """The anchors' parameters at their places among the items of `responses`, NaN elsewhere."""
+    a, d, c = (np.full(responses.n_items, np.nan) for _ in range(3))
+    if anchors is not None:
+        place = {item: j for j, item in enumerate(responses.item_ids)}
+        rows = [k for k, item in enumerate(anchors.item_ids) if item in place]
+        if not rows:
+            raise PsychometricsError(
+                f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
+                f"({_some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
+            )
+        at = [place[anchors.item_ids[k]] for k in rows]
+        a[at], d[at], c[at] = anchors.a[rows], -anchors.a[rows] * anchors.b[rows], anchors.c[rows]
+    return Fixed(a, d, c)
+
+
+def _usable(
+    responses: Responses, counts: Counts, persons: _Persons, keep: Mask, given: Fixed, model: Model
+) -> Responses:
+    """Responses to anchors and to items that were answered both ways; raises where they are too few."""
+    if counts.n.sum() == 0:
         raise PsychometricsError("there are no responses: a calibration needs learners who answered items")
-    keep = counts.estimable
     if keep.sum() < MIN_ITEMS[model]:
         left_out = [f"{responses.item_ids[j]} ({counts.flags(j)[0].value})" for j in np.flatnonzero(~keep)]
         because = f"; left out: {_some(left_out)}" if left_out else ""
         raise PsychometricsError(
             f"a {model} model needs at least {MIN_ITEMS[model]} items that were answered both correctly and wrongly, "
             f"found {keep.sum()}{because}. With fewer it has more parameters than the answers determine"
+        )
+    if given.items.any() and not (given.items & keep).any():
+        raise PsychometricsError(
+            f"nobody answered an anchor ({_some(list(np.array(responses.item_ids, dtype=object)[given.items]))}), so "
+            f"they cannot hold the scale. Fit without anchors and link"
         )
     if keep.all():
         kept = responses
@@ -119,17 +246,66 @@ def _estimable(responses: Responses, counts: Counts, model: Model) -> Responses:
             responses.n_persons,
             tuple(item for item, kept in zip(responses.item_ids, keep, strict=True) if kept),
         )
-    informative = int((np.diff(row_starts(kept)) >= 2).sum())
-    if 0 < informative < MIN_PERSONS:
+    several = np.diff(row_starts(kept)) >= 2
+    informative = np.bincount(persons.group[several], persons.weight[several], minlength=len(persons.names))
+    if 0 < informative.sum() < MIN_PERSONS:
         raise PsychometricsError(
-            f"only {informative} learners answered two or more items that can be estimated; at least {MIN_PERSONS} "
-            f"are needed, and hundreds for errors worth having. Widen the window or collect more answers"
+            f"only {informative.sum():.0f} learners answered two or more items that can be estimated; at least "
+            f"{MIN_PERSONS} are needed, and hundreds for errors worth having. Widen the window or collect more answers"
+        )
+    small = np.flatnonzero(informative < MIN_PERSONS)
+    if small.size and len(persons.names) > 1:
+        named = [f"{persons.names[g]} ({informative[g]:.0f})" for g in small]
+        raise PsychometricsError(
+            f"{small.size} groups have fewer than {MIN_PERSONS} learners who answered two or more items, too few for "
+            f"an ability distribution of their own: {_some(named)}. Join them to another group or leave them out"
         )
     return kept
 
 
+def _twins(responses: Responses, data: Data) -> Mask:
+    """Items with the same answers as another, where these are too many to be alike by chance."""
+    first = duplicates(responses)
+    alike = np.bincount(first, minlength=data.n_items)[first] > 1
+    return alike & (np.minimum(data.correct, data.n - data.correct) >= MANY_ALIKE)
+
+
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _then(first: Solution, second: Solution) -> Solution:
+    return replace(second, iterations=first.iterations + second.iterations)
+
+
+def _reach(solution: Solution) -> float:
+    """The limit of a grid that holds all populations: 6 where they keep four SDs within it, else five SDs."""
+    means, sds = np.abs(solution.point.means), solution.point.sds
+    return 6.0 if np.max(means + 4 * sds) <= 6.0 else float(np.ceil(np.max(means + 5 * sds)))
+
+
+def _with_histogram(problem: Problem, solution: Solution, held: Fixed) -> tuple[Problem, Floats]:
+    """The same problem with free weights, and where to start: at the normal solution."""
+    old, Q = problem.structure, len(problem.grid.nodes)
+    new = Structure.of(
+        old.model,
+        old.n_items,
+        given=held,
+        n_groups=old.n_groups,
+        histogram_nodes=Q,
+        positive_slopes=old.positive_slopes,
+    )
+    full = np.concatenate([old.expand(solution.point.x), np.exp(0.5 * solution.point.log_weights).ravel()])
+    x = np.empty(new.size)
+    x[new.index[new.free]] = full[new.free]
+    return Problem(problem.data, new, problem.grid, problem.run, problem.priors), x
+
+
+def _standardised(calibration: Calibration) -> Calibration:
+    """Origin and unit at mean and SD of the reference group's histogram; a Rasch model keeps its unit."""
+    reference = calibration.populations[0]
+    slope = 1.0 if calibration.model == "rasch" else 1 / reference.sd
+    return calibration.rescaled(slope, -slope * reference.mean)
 
 
 def _calibration(
@@ -138,66 +314,143 @@ def _calibration(
     problem: Problem,
     solution: Solution,
     found: Errors,
-    model: Model,
+    keep: Mask,
+    twins: Mask,
+    persons: _Persons,
     data_hash: str,
 ) -> Calibration:
-    """Places the estimates of the estimable items among all items, with their flags and the judgement of the fit."""
-    J = responses.n_items
-    kept = np.flatnonzero(counts.estimable)
-    a, d = (_spread(values, kept, J) for values in (solution.point.a, solution.point.d))
+    """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
+    J, point, structure = responses.n_items, solution.point, problem.structure
+    kept = np.flatnonzero(keep)
+    a, d, c = (_spread(values, kept, J) for values in (point.a, point.d, expit(point.logit_c)))
     both = (2 * kept[:, None] + np.arange(2)).ravel()
     joint = None
     if found.joint is not None:
         joint = np.full((2 * J, 2 * J), np.nan)
         joint[np.ix_(both, both)] = found.joint
-    flags = [counts.flags(j) for j in range(J)]
-    at_bound = problem.structure.items_using(solution.at_bound)
+    flags = [counts.flags(j) if not keep[j] else [] for j in range(J)]
+    at_bound = structure.items_using(solution.at_bound)
+    own_slope = structure.index[structure.block(0)] >= 0 if structure.model in ("2pl", "3pl") else False
+    reversed_ = np.where(own_slope, point.a < 0, (point.association < 0) & counts.estimable[kept])
     for k, j in enumerate(kept):
         flags[j] += [Flag.AT_BOUND] * bool(at_bound[k])
         flags[j] += [Flag.UNIDENTIFIED] * bool(found.unidentified[k])
-        flags[j] += [Flag.NEGATIVE_DISCRIMINATION] * bool(a[j] < 0)
+        flags[j] += [Flag.NEGATIVE_DISCRIMINATION] * bool(reversed_[k])
+        flags[j] += [Flag.DUPLICATE] * bool(twins[k])
+        flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(found.guessing_unidentified[k])
     named = np.array(responses.item_ids, dtype=object)[kept]
-    reasons = _reasons(problem, solution, found, named)
+    populations = _populations(problem, solution, found, persons)
+    reasons = _reasons(problem, solution, found, named, persons.names)
+    if twins.any():
+        reasons.append(
+            f"{twins.sum()} items have the same answers by the same learners as another ({_some(list(named[twins]))}): "
+            f"they are not independent pieces of evidence. Leave one of each out"
+        )
+    mean, sd = _pooled(populations)
+    unused = 0
+    if structure.n_roots:  # the weights of a group sum to 1, and those of the reference group have a mean and an SD
+        unused = structure.n_groups + (0 if structure.anchored else 1 if structure.model == "rasch" else 2)
     return Calibration(
         item_ids=responses.item_ids,
-        model=model,
+        model=structure.model,
         engine=ENGINE,
         engine_version=engine_version(),
         a=a,
         d=d,
-        c=np.where(np.isfinite(a), 0.0, np.nan),
+        c=c,
         cov=_spread(found.cov, kept, J),
         joint_cov=joint,
-        n=counts.n,
-        n_correct=counts.correct,
+        n=np.rint(counts.n).astype(np.int64),
+        n_correct=np.rint(counts.correct).astype(np.int64),
         flags=tuple(tuple(item) for item in flags),
-        latent_mean=0.0,
-        latent_sd=solution.point.sd,
+        latent_mean=mean,
+        latent_sd=sd,
         n_persons=problem.data.n_persons,
         convergence=Convergence(
             converged=not reasons,
             iterations=solution.iterations,
             max_change=solution.max_change,
             max_gradient=solution.max_gradient,
-            loglik=solution.point.loglik,
-            n_parameters=problem.structure.size,
+            loglik=point.loglik,
+            n_parameters=structure.size - unused,
             reason="; ".join(reasons),
         ),
         data_hash=data_hash,
+        guessing_cov=None if found.guessing is None else _spread(found.guessing, kept, J),
+        populations=populations,
+        priors=problem.priors.as_dict(),
     )
 
 
-def _reasons(problem: Problem, solution: Solution, found: Errors, named: np.ndarray) -> list[str]:
+def _populations(problem: Problem, solution: Solution, found: Errors, persons: _Persons) -> tuple[Population, ...]:
+    point, histogram = solution.point, problem.structure.n_roots > 0
+    nodes = problem.grid.nodes
+    out = []
+    for g, name in enumerate(persons.names):
+        mean, sd, se = float(point.means[g]), float(point.sds[g]), np.sqrt(found.latent[g])
+        shape: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+        if histogram:
+            weights = np.exp(point.log_weights[g])
+            mean = float(weights @ nodes)
+            sd = float(np.sqrt(weights @ (nodes - mean) ** 2))
+            se = np.full(2, np.nan)
+            shape = (tuple(nodes.tolist()), tuple(weights.tolist()))
+        n_persons = int(np.rint(point.mass[g]))
+        out.append(Population(name, n_persons, mean, sd, float(se[0]), float(sd * se[1]), *shape))
+    return tuple(out)
+
+
+def _pooled(populations: Sequence[Population]) -> tuple[float, float]:
+    """Mean and SD of θ over all groups together."""
+    if len(populations) == 1:
+        return populations[0].mean, populations[0].sd
+    share = np.array([p.n_persons for p in populations], dtype=float)
+    share /= share.sum()
+    means, sds = np.array([p.mean for p in populations]), np.array([p.sd for p in populations])
+    mean = float(share @ means)
+    return mean, float(np.sqrt(share @ (sds**2 + (means - mean) ** 2)))
+
+
+def _with_anchors(calibration: Calibration, given: Fixed) -> Calibration:
+    """Anchors have their given parameters, answered or not, and no error of their own."""
+    if not given.items.any():
+        return calibration
+    a, d, c = (
+        np.where(given.items, known, found)
+        for known, found in ((given.a, calibration.a), (given.d, calibration.d), (given.c, calibration.c))
+    )
+    cov, joint, guessing = calibration.cov.copy(), calibration.joint_cov, calibration.guessing_cov
+    cov[given.items] = 0.0
+    if joint is not None:
+        joint = joint.copy()
+        joint[np.repeat(given.items, 2)] = 0.0
+        joint[:, np.repeat(given.items, 2)] = 0.0
+    if guessing is not None:
+        guessing = guessing.copy()
+        guessing[given.items] = 0.0
+    names = tuple(calibration.item_ids[j] for j in np.flatnonzero(given.items))
+    return replace(calibration, a=a, d=d, c=c, cov=cov, joint_cov=joint, guessing_cov=guessing, anchored=names)
+
+
+def _reasons(
+    problem: Problem, solution: Solution, found: Errors, named: np.ndarray, groups: Sequence[str]
+) -> list[str]:
     """Sentences that say why the fit as a whole is not a result; empty where it is one."""
     reasons = [solution.reason] if solution.reason else []
     data, structure = problem.data, problem.structure
-    held = structure.items_using(solution.at_bound)
-    if structure.n_slopes < data.n_items and held.any():
-        unit = "common slope" if structure.n_slopes else "latent SD"
-        at = float(solution.point.a[0]) if structure.n_slopes else solution.point.sd
-        why = "are unrelated" if at < 1 else "follow from each other"
-        reasons.append(f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}")
-    elif held.any():
+    if structure.common_slope and solution.at_bound[0]:
+        at = float(structure.expand(solution.point.x)[structure.index == 0][0])
+        reasons.append(_stopped("common slope", at))
+    for g in np.flatnonzero(structure.marked(solution.at_bound, structure.log_sds)).tolist():
+        whose = f" of group {groups[g]}" if len(groups) > 1 else ""
+        reasons.append(_stopped(f"latent SD{whose}", float(solution.point.sds[g])))
+    for g in np.flatnonzero(structure.marked(solution.at_bound, structure.means)).tolist():
+        reasons.append(
+            f"the latent mean of group {groups[g]} stopped at its bound of {solution.point.means[g]:.3g}: its learners "
+            f"answer all anchors alike"
+        )
+    held = structure.marked(solution.at_bound, structure.block(0))
+    if held.any() and not structure.common_slope:
         split = np.minimum(data.correct, data.n - data.correct) / data.n_persons
         ruling = held & (split > RULING_SHARE)
         if ruling.any():
@@ -212,6 +465,11 @@ def _reasons(problem: Problem, solution: Solution, found: Errors, named: np.ndar
             f"({_some(list(named[found.unidentified]))}): the observed information is singular there"
         )
     return reasons
+
+
+def _stopped(unit: str, at: float) -> str:
+    why = "are unrelated" if at < 1 else "follow from each other"
+    return f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}"
 
 
 def _spread(values: Floats, kept: np.ndarray, n_items: int) -> Floats:

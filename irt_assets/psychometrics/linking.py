@@ -370,24 +370,14 @@ def transform(calibration: Calibration, linking: Linking) -> Calibration:
     the sample of learners, both with a sign that takes error away; so the errors given here err on the large side.
     """
     a, slope, intercept = calibration.a, linking.slope, linking.intercept
-    own = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # ∂(a*, d*)/∂(a, d)
     with np.errstate(invalid="ignore"):
         by_constants = np.zeros((calibration.n_items, 2, 2))  # ∂(a*, d*)/∂(slope, intercept)
         by_constants[:, 0, 0] = -a / slope**2
         by_constants[:, 1, 0] = a * intercept / slope**2
         by_constants[:, 1, 1] = -a / slope
-    cov = own @ calibration.cov @ own.T + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1)
-    joint = calibration.joint_cov
+    moved = calibration.rescaled(slope, intercept)
+    joint = moved.joint_cov
     if joint is not None:
-        all_own = block_diagonal(np.broadcast_to(own, (calibration.n_items, 2, 2)))
         all_constants = by_constants.reshape(-1, 2)
-        joint = all_own @ joint @ all_own.T + all_constants @ linking.cov @ all_constants.T
-    return replace(
-        calibration,
-        a=a / slope,
-        d=calibration.d - a * intercept / slope,
-        cov=cov,
-        joint_cov=joint,
-        latent_mean=slope * calibration.latent_mean + intercept,
-        latent_sd=slope * calibration.latent_sd,
-    )
+        joint = joint + all_constants @ linking.cov @ all_constants.T
+    return replace(moved, cov=moved.cov + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1), joint_cov=joint)

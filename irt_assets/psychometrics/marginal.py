@@ -6,328 +6,273 @@ No optimiser and no judgement of items here.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
-import numpy.typing as npt
-from scipy.sparse import csr_array
 from scipy.special import logit
 
 from irt_assets.psychometrics import kernels
-from irt_assets.psychometrics.design import require_connected, seen_sets
-from irt_assets.psychometrics.models import Flag, Floats, Model, Responses
+from irt_assets.psychometrics.data import Data
+from irt_assets.psychometrics.likelihood import Guessing, Logistic
+from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.quadrature import Grid
-
-Mask = npt.NDArray[np.bool_]
-
-SLOPE_BOUND = 10.0
-"""|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
-COMMON_SLOPE_FLOOR = 0.01
-"""A common slope stops here: below it the answers to different items are unrelated and difficulty has no unit."""
-LATENT_SD_BOUNDS = (0.1, 10.0)
-"""The Rasch latent SD stops here: half the distance of two nodes, and a curve of logits no test can measure."""
+from irt_assets.psychometrics.structure import Mask, Structure
 
 _RESPONSES_PER_CHUNK = 100_000
 _MAX_CHUNKS = 16
-_INFORMATION_BYTES = 512 * 2**20
+_START_GUESSING = 0.15
+ROUGHNESS = 1.0
+"""Weight of ∫ (d²√f/dθ²)² dθ of a histogram f (Good & Gaskins 1971) against the log-likelihood.
 
-
-@dataclass(frozen=True)
-class Counts:
-    n: npt.NDArray[np.int64]
-    correct: npt.NDArray[np.int64]
-
-    @classmethod
-    def of(cls, responses: Responses) -> Counts:
-        table = np.zeros((responses.n_items, 2), dtype=np.int64)
-        kernels.count_scores(responses.item, responses.score, table)
-        return cls(table.sum(axis=1), table[:, 1].copy())
-
-    @property
-    def estimable(self) -> Mask:
-        return (self.correct > 0) & (self.correct < self.n)
-
-    def flags(self, j: int | np.intp) -> list[Flag]:
-        if self.n[j] == 0:
-            return [Flag.NO_DATA]
-        if self.correct[j] == self.n[j]:
-            return [Flag.ALL_CORRECT]
-        return [Flag.ALL_WRONG] if self.correct[j] == 0 else []
-
-
-@dataclass(frozen=True)
-class Data:
-    """Responses in the layout of `kernels`: N persons sorted by the set of items they saw, correct items only."""
-
-    item_ids: tuple[str, ...]
-    n: npt.NDArray[np.int64]
-    correct: npt.NDArray[np.int64]
-    set_of: npt.NDArray[np.int64]
-    set_start: npt.NDArray[np.int64]
-    set_items: npt.NDArray[np.int32]
-    right_start: npt.NDArray[np.int64]
-    right_items: npt.NDArray[np.int32]
-
-    @classmethod
-    def of(cls, responses: Responses) -> Data:
-        """Raises DisconnectedDesignError where the responses do not hang together."""
-        sets = seen_sets(responses)
-        require_connected(responses, sets)
-        counts = Counts.of(responses)
-        order = np.argsort(sets.of_person, kind="stable")
-        order = order[np.searchsorted(sets.of_person[order], 0) :]
-        right = np.empty(len(order), dtype=np.int64)
-        kernels.count_right(order, sets.row_start, responses.score, right)
-        right_start = np.concatenate(([0], np.cumsum(right)))
-        right_items = np.empty(right_start[-1], dtype=np.int32)
-        kernels.gather_right(order, sets.row_start, responses.item, responses.score, right_start, right_items)
-        return cls(
-            responses.item_ids,
-            counts.n,
-            counts.correct,
-            sets.of_person[order],
-            sets.start,
-            sets.items,
-            right_start,
-            right_items,
-        )
-
-    @property
-    def n_items(self) -> int:
-        return len(self.item_ids)
-
-    @property
-    def n_persons(self) -> int:
-        return len(self.set_of)
-
-    @property
-    def layout(self) -> tuple[np.ndarray, ...]:
-        """The arguments that describe the persons to a kernel."""
-        return self.set_of, self.set_start, self.set_items, self.right_start, self.right_items
-
-    @property
-    def cost(self) -> npt.NDArray[np.int64]:
-        """Shape (N,): work per person, in responses, with that of a posterior and of a change of set."""
-        new_set = np.diff(self.set_of, prepend=-1) != 0
-        return 30 + np.diff(self.right_start) + new_set * np.diff(self.set_start)[self.set_of] * 8
-
-
-@dataclass(frozen=True)
-class Structure:
-    """How the free parameters x make up the 2J + 1 full ones: a_1 … a_J, d_1 … d_J, log latent SD.
-
-    x holds the free slopes, then the J intercepts, then log σ where it is free. `slope_of`, shape (J,), is the index
-    of the free slope an item uses, −1 for a slope fixed at 1.
-    """
-
-    slope_of: npt.NDArray[np.int64]
-    n_slopes: int
-    free_sd: bool
-    slope_bounds: tuple[float, float]
-
-    @classmethod
-    def of(cls, model: Model, n_items: int) -> Structure:
-        if model == "2pl":
-            return cls(np.arange(n_items), n_items, False, (-SLOPE_BOUND, SLOPE_BOUND))
-        if model == "1pl":
-            return cls(np.zeros(n_items, dtype=np.int64), 1, False, (COMMON_SLOPE_FLOOR, SLOPE_BOUND))
-        return cls(np.full(n_items, -1), 0, True, (1.0, 1.0))
-
-    @property
-    def n_items(self) -> int:
-        return len(self.slope_of)
-
-    @property
-    def size(self) -> int:
-        return self.n_slopes + self.n_items + self.free_sd
-
-    @cached_property
-    def matrix(self) -> csr_array:
-        """Shape (2J + 1, size), full = fixed + matrix · x."""
-        J = self.n_items
-        slopes = np.flatnonzero(self.slope_of >= 0)
-        rows = np.concatenate([slopes, J + np.arange(J + self.free_sd)])
-        columns = np.concatenate([self.slope_of[slopes], self.n_slopes + np.arange(J + self.free_sd)])
-        return csr_array((np.ones(len(rows)), (rows, columns)), shape=(2 * J + 1, self.size))
-
-    @cached_property
-    def bounds(self) -> tuple[Floats, Floats]:
-        lower, upper = np.full(self.size, -np.inf), np.full(self.size, np.inf)
-        lower[: self.n_slopes], upper[: self.n_slopes] = self.slope_bounds
-        if self.free_sd:
-            lower[-1], upper[-1] = np.log(LATENT_SD_BOUNDS)
-        return lower, upper
-
-    def unpack(self, x: Floats) -> tuple[Floats, Floats, float]:
-        """(a, d, σ) with a and d of shape (J,)."""
-        full = self.matrix @ x
-        J = self.n_items
-        return np.where(self.slope_of >= 0, full[:J], 1.0), full[J : 2 * J], float(np.exp(full[-1]))
-
-    def items_using(self, free: Mask) -> Mask:
-        """Shape (J,): items whose curve or ability distribution depends on any of the marked free parameters."""
-        full = self.matrix @ free.astype(float)
-        return (full[: self.n_items] > 0) | (full[self.n_items : -1] > 0) | (full[-1] > 0)
-
-    def gather_slopes(self, per_item: Floats) -> Floats:
-        """Sums a (J,) array over the items of each free slope, shape (n_slopes,)."""
-        free = self.slope_of >= 0
-        return np.bincount(self.slope_of[free], weights=per_item[free], minlength=self.n_slopes).astype(np.float64)
+Without it the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles. A wave of
+√f as long as the posterior of one learner is wide costs as much as the data could gain from it, a second hump nothing
+that 200 learners would not outweigh; its share vanishes as learners grow.
+"""
+_RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular where nobody guesses
 
 
 @dataclass(frozen=True)
 class Point:
     """A parameter vector with all that one E-step says about it.
 
-    `aa`, `ad`, `dd` (J,) are the 2 × 2 blocks of the complete-data information, `latent` that of log σ (expected).
+    Attributes:
+        x: the free parameters; a, d, logit_c (J,), means, sds (G,), log_weights (G, Q) of the latent distributions.
+        objective: the marginal log-likelihood plus the log density of the priors; `gradient` is its gradient in x.
+        information: (J, K, K), complete-data information expected over answers, plus the priors' curvature.
+        curvature: (J, K, K), the same given the answers, plus minus the Hessian of the priors.
+        latent: (G, 2, 2), information of a group's mean and log SD.
+        mass: (G,), persons per group.
+        association: (J,), as in `Expectation`.
     """
 
     x: Floats
     a: Floats
     d: Floats
-    sd: float
+    logit_c: Floats
+    means: Floats
+    sds: Floats
+    log_weights: Floats
     loglik: float
+    objective: float
     gradient: Floats
-    aa: Floats
-    ad: Floats
-    dd: Floats
-    latent: float
+    information: Floats
+    curvature: Floats
+    latent: Floats
+    mass: Floats
+    association: Floats
 
 
 class Problem:
-    """The marginal likelihood of one data set under one structure and grid."""
+    """The marginal likelihood of one data set under one structure, grid and set of priors."""
 
-    def __init__(self, data: Data, structure: Structure, grid: Grid, run: kernels.Run) -> None:
-        self.data, self.structure, self.grid, self._run = data, structure, grid, run
+    def __init__(
+        self, data: Data, structure: Structure, grid: Grid, run: kernels.Run, priors: Priors | None = None
+    ) -> None:
+        self.data, self.structure, self.grid, self.priors = data, structure, grid, priors or Priors()
+        self.run = run
         pieces = min(_MAX_CHUNKS, 1 + int(data.cost.sum()) // _RESPONSES_PER_CHUNK)
         self._chunks = kernels.cut(data.cost, pieces)
+        self.prior_share = np.zeros((data.n_items, 3))
+        for k in range(structure.K):
+            self.prior_share[:, k] = structure.index[structure.block(k)] >= 0
+        self.prior_share[:, 1] = self.prior_share[:, 1] > 0
+        bend = np.diff(np.eye(len(grid.nodes)), 2, axis=0, prepend=0.0, append=0.0)
+        step = grid.nodes[1] - grid.nodes[0]
+        self._rough = ROUGHNESS / step**4 * bend.T @ bend
+        if structure.common_slope:
+            self.prior_share[:, 0] /= self.prior_share[:, 0].sum()
 
     def start(self) -> Floats:
-        """Slopes of 1, latent SD 1, and intercepts that give each item its proportion correct in the population."""
+        """Slopes of 1, latent distributions N(0, 1), c at its prior's mode, and intercepts that give each item its
+        proportion correct in the population."""
         spread = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
-        x = np.zeros(self.structure.size)
-        x[: self.structure.n_slopes] = 1.0
-        intercepts = slice(self.structure.n_slopes, self.structure.n_slopes + self.structure.n_items)
-        x[intercepts] = spread * logit(self.data.correct / self.data.n)
+        s = self.structure
+        full = np.zeros(len(s.index))
+        full[s.block(0)] = 1.0
+        p = np.clip(self.data.correct / np.maximum(self.data.n, 1), 1e-6, 1 - 1e-6)
+        if s.K == 3:
+            mode = float(logit(_START_GUESSING)) if self.priors.c is None else self.priors.c.mode
+            full[s.block(2)] = mode
+            c = np.where(s.index[s.block(2)] >= 0, 1 / (1 + np.exp(-mode)), 0.0)
+            p = np.clip((p - c) / (1 - c), 0.05, 1 - 1e-6) if s.model == "3pl" else p
+        full[s.block(1)] = spread * logit(p)
+        full[s.roots] = np.exp(0.5 * np.tile(self.grid.log_weights(), s.n_groups))[: s.n_groups * s.n_roots]
+        x = np.empty(s.size)
+        x[s.index[s.free]] = full[s.free]
         return x
+
+    def curves(self, point_or_full: Floats) -> Logistic | Guessing:
+        """The items' curves at all F parameters."""
+        s, full, theta = self.structure, point_or_full, self.grid.nodes
+        a, d = full[s.block(0)], full[s.block(1)]
+        return Logistic(self.data, theta, a, d) if s.K == 2 else Guessing(self.data, theta, a, d, full[s.block(2)])
 
     def evaluate(self, x: Floats) -> Point:
         """One E-step over all persons."""
-        a, d, sd = self.structure.unpack(x)
-        theta = self.grid.nodes
-        log_weights = self.grid.log_weights(sd=sd)
-        softplus, p = _tables(a, d, theta)
-
-        def expect(first: int, last: int) -> tuple[float, Floats, Floats, Floats]:
-            seen, theta_right, mass = np.zeros_like(p), np.zeros_like(a), np.zeros_like(theta)
-            loglik = kernels.expected_counts(
-                first, last, *self.data.layout, a, softplus, theta, log_weights, seen, theta_right, mass
-            )
-            return loglik, seen, theta_right, mass
-
-        parts = self._run(expect, self._chunks)
-        loglik = float(d @ self.data.correct) + sum(part[0] for part in parts)
-        seen, theta_right, mass = (sum(part[k] for part in parts) for k in (1, 2, 3))
-        expected = seen * p
-        weight = expected * (1.0 - p)
-        t, t_mean, t_variance = _latent_moments(theta, log_weights, sd)
+        s = self.structure
+        full = s.expand(x)
+        means, sds = full[s.means], np.exp(full[s.log_sds])
+        log_weights = self._log_weights(full)
+        found = self.curves(full).expect(self.run, self._chunks, log_weights)
+        persons = found.mass.sum(axis=1)
+        scores = self._latent_scores(means, sds, log_weights)
+        latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
+        spread = np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
+        roughness, root_gradient = self._root_terms(full, log_weights, found.mass)
+        terms = self._prior_terms(full)
         full_gradient = np.concatenate(
-            [
-                theta_right - expected @ theta,
-                self.data.correct - expected.sum(axis=1),
-                [mass @ (t - t_mean)],
-            ]
+            [(found.gradient + terms.gradient).ravel(), latent_gradient.ravel(), root_gradient.ravel()]
         )
         return Point(
             x,
-            a,
-            d,
-            sd,
-            loglik,
-            self.structure.matrix.T @ full_gradient,
-            weight @ theta**2,
-            weight @ theta,
-            weight.sum(axis=1),
-            self.data.n_persons * t_variance,
+            full[s.block(0)],
+            full[s.block(1)],
+            full[s.block(2)] if s.K == 3 else np.full(s.n_items, -np.inf),
+            means,
+            sds,
+            log_weights,
+            found.loglik,
+            found.loglik + terms.value - roughness,
+            s.gather(full_gradient),
+            found.information + terms.curvature,
+            found.curvature + terms.hessian,
+            spread,
+            persons,
+            found.association,
         )
 
+    def _prior_terms(self, full: Floats) -> ItemTerms:
+        s = self.structure
+        logit_c = full[s.block(2)] if s.K == 3 else np.zeros(s.n_items)
+        return item_terms(self.priors, full[s.block(0)], full[s.block(1)], logit_c, self.prior_share, s.K)
+
+    def _root_terms(self, full: Floats, log_weights: Floats, mass: Floats) -> tuple[float, Floats]:
+        """What histograms cost, and the gradient (G, Q) of the log-likelihood less this in their roots.
+
+        The cost is their roughness and, as nothing else tells apart a wider histogram and flatter slopes, the distance
+        of the reference group's mean and variance from 0 and 1; not under anchors, and under Rasch that of the mean.
+        """
+        s = self.structure
+        if not s.n_roots:
+            return 0.0, np.zeros(0)
+        roots = full[s.roots].reshape(s.n_groups, -1)
+        size = (roots**2).sum(axis=1, keepdims=True)
+        bent = roots @ self._rough
+        rough = (roots * bent).sum(axis=1, keepdims=True) / size
+        kept = np.where(roots == 0, 1.0, roots)
+        gradient = 2 * (mass - mass.sum(axis=1, keepdims=True) * np.exp(log_weights)) / kept
+        gradient -= 2 * (bent - rough * roots) / size
+        cost = float(rough.sum())
+        if not s.anchored:
+            persons, off = mass[0].sum(), self.grid.nodes
+            mean = float(roots[0] ** 2 @ off / size[0, 0])
+            variance = float(roots[0] ** 2 @ (off - mean) ** 2 / size[0, 0])
+            cost += 0.5 * persons * mean**2
+            gradient[0] -= 2 * persons * mean * roots[0] * (off - mean) / size[0]
+            if s.model != "rasch":
+                cost += 0.25 * persons * (variance - 1) ** 2
+                gradient[0] -= persons * (variance - 1) * roots[0] * ((off - mean) ** 2 - variance) / size[0]
+        return cost, gradient
+
+    def _log_weights(self, full: Floats) -> Floats:
+        """Shape (G, Q): log weights of the nodes in each group."""
+        s = self.structure
+        if s.n_roots:
+            roots = np.maximum(np.abs(full[s.roots].reshape(s.n_groups, -1)), 1e-150)
+            return 2 * np.log(roots) - np.log((roots**2).sum(axis=1, keepdims=True))
+        return np.stack(
+            [
+                self.grid.log_weights(mean, np.exp(log_sd))
+                for mean, log_sd in zip(full[s.means], full[s.log_sds], strict=True)
+            ]
+        )
+
+    def _latent_scores(self, means: Floats, sds: Floats, log_weights: Floats) -> Floats:
+        """Shape (2, G, Q): ∂ log w/∂ mean and ∂ log w/∂ log σ of a normal distribution at the nodes."""
+        z = (self.grid.nodes - means[:, None]) / sds[:, None]
+        raw = np.stack([z / sds[:, None], z**2])
+        return raw - (raw * np.exp(log_weights)).sum(axis=2, keepdims=True)
+
     def observed_information(self, point: Point) -> Floats:
-        """Minus the Hessian of the marginal log-likelihood in the full parameters, (2J + 1, 2J + 1), Louis (1982)."""
-        J, theta = self.data.n_items, self.grid.nodes
-        log_weights = self.grid.log_weights(sd=point.sd)
-        softplus, p = _tables(point.a, point.d, theta)
-        t, t_mean, _ = _latent_moments(theta, log_weights, point.sd)
-        size = 2 * J + 1
-
-        def lost(first: int, last: int) -> Floats:
-            out = np.zeros((size, size))
-            kernels.missing_information(
-                first, last, *self.data.layout, point.a, softplus, p, theta, log_weights, t - t_mean, out
-            )
-            return out
-
-        affordable = max(1, _INFORMATION_BYTES // (8 * size * size))
-        parts = self._run(lost, kernels.cut(self.data.cost, min(len(self._chunks), affordable)))
-        half = parts.pop()
-        while parts:
-            half += parts.pop()
-        information = -half
-        information -= half.T
+        """Minus the Hessian of the objective in all parameters but the weights of histograms, which it takes as known:
+        shape (KJ + 2G, KJ + 2G), Louis (1982)."""
+        s, J, G = self.structure, self.structure.n_items, self.structure.n_groups
+        latent = self._latent_scores(point.means, point.sds, point.log_weights)
+        curves = self.curves(s.expand(point.x))
+        information = -curves.lost(self.run, self._chunks, point.log_weights, latent)
         items = np.arange(J)
-        information[items, items] += point.aa
-        information[items, J + items] += point.ad
-        information[J + items, items] += point.ad
-        information[J + items, J + items] += point.dd
-        information[-1, -1] += point.latent
+        for k in range(s.K):
+            for m in range(s.K):
+                information[k * J + items, m * J + items] += point.curvature[:, k, m]
+        groups = s.K * J + np.arange(G)
+        for k in range(2):
+            for m in range(2):
+                information[groups + k * G, groups + m * G] += point.latent[:, k, m]
         return information
 
     def observed_blocks(self, point: Point) -> Floats:
-        """Shape (J, 3): each item's own block of `observed_information`, as slope, slope-intercept, intercept."""
-        theta = self.grid.nodes
-        softplus, p = _tables(point.a, point.d, theta)
-        log_weights = self.grid.log_weights(sd=point.sd)
-
-        def lost(first: int, last: int) -> Floats:
-            out = np.zeros((self.data.n_items, 3))
-            kernels.missing_blocks(first, last, *self.data.layout, point.a, softplus, p, theta, log_weights, out)
-            return out
-
-        complete = np.stack([point.aa, point.ad, point.dd], axis=1)
-        return complete - sum(self._run(lost, self._chunks))
+        """Shape (J, K, K): each item's own block of `observed_information`."""
+        curves = self.curves(self.structure.expand(point.x))
+        return point.curvature - curves.lost_blocks(self.run, self._chunks, point.log_weights)
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
-        """complete-data information⁻¹ · gradient with the frozen slopes held: the EM gradient step."""
-        S, J = self.structure.n_slopes, self.structure.n_items
-        step = np.zeros_like(gradient)
-        g_d = gradient[S : S + J]
-        ratio = point.ad / point.dd
-        if S:
-            schur = self.structure.gather_slopes(point.aa - point.ad * ratio)
-            reduced = gradient[:S] - self.structure.gather_slopes(ratio * g_d)
-            step[:S] = np.where(frozen[:S], 0.0, reduced / schur)
-        d_a = np.where(self.structure.slope_of >= 0, (self.structure.matrix @ step)[:J], 0.0)
-        step[S : S + J] = g_d / point.dd - ratio * d_a
-        if self.structure.free_sd and not frozen[-1]:
-            step[-1] = gradient[-1] / point.latent
-        return step
+        """complete-data information⁻¹ · gradient with the frozen parameters held: the EM gradient step."""
+        s, J, K, G = self.structure, self.structure.n_items, self.structure.K, self.structure.n_groups
+        free = (s.index >= 0) & ~frozen[s.index]
+        full = np.where(free, gradient[s.index], 0.0)
+        step = np.zeros_like(full)
+        own = free[: K * J].reshape(K, J).T.copy()
+        shared = s.common_slope and not frozen[0]
+        if s.common_slope:
+            own[:, 0] = False
+        matrix = held(point.information, own)
+        sides = np.where(own, full[: K * J].reshape(K, J).T, 0.0)[:, :, None]
+        if shared:
+            using = s.index[s.block(0)] == 0
+            coupling = np.where(own & using[:, None], point.information[:, :, 0], 0.0)[:, :, None]
+            solved = np.linalg.solve(matrix, np.concatenate([sides, coupling], axis=2))
+            schur = point.information[using, 0, 0].sum() - np.sum(coupling[:, :, 0] * solved[:, :, 1])
+            slope = (gradient[0] - np.sum(coupling[:, :, 0] * solved[:, :, 0])) / schur
+            items = solved[:, :, 0] - slope * solved[:, :, 1]
+            items[using, 0] = slope
+        else:
+            items = np.linalg.solve(matrix, sides)[:, :, 0]
+        step[: K * J] = items.T.ravel()
+        latent = free[K * J : s.log_sds.stop].reshape(2, G).T
+        side = full[K * J : s.log_sds.stop].reshape(2, G).T
+        if latent.any():
+            solved = np.linalg.solve(held(point.latent, latent), np.where(latent, side, 0.0)[:, :, None])
+            step[K * J : s.log_sds.stop] = solved[:, :, 0].T.ravel()
+        if s.n_roots:
+            sides = full[s.roots].reshape(G, -1)
+            eye = np.eye(s.n_roots)
+            step[s.roots] = np.concatenate(
+                [
+                    np.linalg.solve(4 * n * eye + 2 * self._rough, side)
+                    for n, side in zip(point.mass, sides, strict=True)
+                ]
+            )
+        x = np.zeros_like(gradient)
+        x[s.index[s.free]] = step[s.free]
+        return x
 
     def information_scale(self, point: Point) -> Floats:
         """Shape (size,): root of the diagonal of the complete-data information of the free parameters."""
-        parts = [self.structure.gather_slopes(point.aa), point.dd]
-        if self.structure.free_sd:
-            parts.append(np.array([point.latent]))
-        return np.sqrt(np.concatenate(parts))
+        s = self.structure
+        diagonal = np.concatenate(
+            [
+                np.einsum("jkk->kj", point.information).ravel(),
+                np.einsum("gkk->kg", point.latent).ravel(),
+                (4 * point.mass[:, None] + 2 * np.diag(self._rough)[: s.n_roots]).ravel(),
+            ]
+        )
+        return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
 
 
-def _tables(a: Floats, d: Floats, theta: Floats) -> tuple[Floats, Floats]:
-    softplus, p = np.empty((len(a), len(theta))), np.empty((len(a), len(theta)))
-    kernels.logistic_table(a, d, theta, softplus, p)
-    return softplus, p
-
-
-def _latent_moments(theta: Floats, log_weights: Floats, sd: float) -> tuple[Floats, float, float]:
-    """t = θ²/σ² at the nodes with its mean and variance under the weights: ∂ log w/∂ log σ is t − E t."""
-    t = (theta / sd) ** 2
-    weights = np.exp(log_weights)
-    mean = float(weights @ t)
-    return t, mean, float(weights @ (t - mean) ** 2)
+def held(matrix: Floats, free: Mask) -> Floats:
+    """Blocks (J, K, K) with unit rows and columns for parameters that are not free (J, K), and a ridge."""
+    K = matrix.shape[-1]
+    diagonal = np.einsum("jkk->jk", matrix)
+    out = np.where(free[:, :, None] & free[:, None, :], matrix, 0.0)
+    out[:, np.arange(K), np.arange(K)] = np.where(free, diagonal * (1 + _RIDGE) + 1e-12, 1.0)
+    return out

@@ -5,15 +5,16 @@ The item response function is the logistic one with D = 1,
 Engines estimate slope `a` and intercept `d`; difficulty `b` and its errors follow by the delta method,
 because b = −d/a explodes for a flat item while (a, d) stays well behaved.
 
-What identifies the scale of an unlinked fit: 1PL and 2PL by θ ~ N(0, 1); Rasch by a = 1 (latent SD is free).
+What identifies the scale of an unlinked fit: θ ~ N(0, 1) in the reference group, the only one where there are none;
+Rasch by a = 1 (latent SD is free). Anchored fits take the scale of their anchors.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -33,6 +34,8 @@ class Flag(StrEnum):
     AT_BOUND = "at_bound"
     UNIDENTIFIED = "unidentified"
     NEGATIVE_DISCRIMINATION = "negative_discrimination"
+    GUESSING_UNIDENTIFIED = "guessing_unidentified"
+    DUPLICATE = "duplicate"
 
     @property
     def explanation(self) -> str:
@@ -46,6 +49,8 @@ _EXPLANATIONS = {
     Flag.AT_BOUND: "the estimate stopped at a bound and is not a maximum",
     Flag.UNIDENTIFIED: "the responses do not determine its parameters (information is singular)",
     Flag.NEGATIVE_DISCRIMINATION: "abler learners answer it worse: check its key",
+    Flag.DUPLICATE: "the same learners gave it the same answers as another item: one of the two counts twice",
+    Flag.GUESSING_UNIDENTIFIED: "its answers say next to nothing of guessing: c is what the prior, or a bound, made it",
 }
 
 
@@ -138,6 +143,35 @@ class Convergence:
 
 
 @dataclass(frozen=True)
+class Population:
+    """The ability distribution of one group of a fit, on the fit's scale.
+
+    Normal, unless `nodes` and `weights` (of one length, weights summing to 1) say otherwise; `mean` and `sd` are then
+    those of the histogram. Errors are 0 where a value was set and not estimated, NaN where there is none.
+    """
+
+    name: str
+    n_persons: int
+    mean: float
+    sd: float
+    mean_se: float
+    sd_se: float
+    nodes: tuple[float, ...] = ()
+    weights: tuple[float, ...] = ()
+
+    def rescaled(self, slope: float, intercept: float) -> Population:
+        """With θ* = slope·θ + intercept, slope > 0."""
+        return replace(
+            self,
+            mean=slope * self.mean + intercept,
+            sd=slope * self.sd,
+            mean_se=slope * self.mean_se,
+            sd_se=slope * self.sd_se,
+            nodes=tuple(slope * node + intercept for node in self.nodes),
+        )
+
+
+@dataclass(frozen=True)
 class Calibration:
     """One engine's estimates for J items, on the fit's own scale or (after linking) on the bank's.
 
@@ -147,7 +181,12 @@ class Calibration:
         joint_cov: shape (2J, 2J) in the order a_1, d_1, a_2, d_2, …; None where only the blocks are kept.
         n, n_correct: shape (J,), responses and correct responses per item.
         flags: J tuples of `Flag`.
-        latent_mean, latent_sd: of θ on this scale, in the population that was fitted.
+        latent_mean, latent_sd: of θ on this scale, in the population that was fitted (all its groups together).
+        guessing_cov: shape (J, 3), covariances of logit c_j with a_j and d_j, and its variance; NaN where c was not
+            estimated. None for models without guessing.
+        populations: the ability distribution of each group, the reference group first; empty where an engine has none.
+        priors: of the item parameters, where an engine had any; as `Priors.as_dict`.
+        anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
     """
 
     item_ids: tuple[str, ...]
@@ -167,6 +206,10 @@ class Calibration:
     n_persons: int
     convergence: Convergence
     data_hash: str = ""
+    guessing_cov: Floats | None = None
+    populations: tuple[Population, ...] = ()
+    priors: dict[str, Any] = field(default_factory=dict)
+    anchored: tuple[str, ...] = ()
 
     @property
     def n_items(self) -> int:
@@ -194,6 +237,22 @@ class Calibration:
     @property
     def d_se(self) -> Floats:
         return _root(self.cov[:, 1, 1])
+
+    @property
+    def c_se(self) -> Floats:
+        """Shape (J,), by the delta method: dc/d logit c = c(1 − c). 0 where c is fixed at 0."""
+        if self.guessing_cov is None:
+            return np.where(np.isfinite(self.c), 0.0, np.nan)
+        return self.c * (1 - self.c) * _root(self.guessing_cov[:, 2])
+
+    @property
+    def cov_adc(self) -> Floats:
+        """Shape (J, 3, 3), covariance of (a, d, logit c); the last row and column are 0 for models without guessing."""
+        out = np.zeros((self.n_items, 3, 3))
+        out[:, :2, :2] = self.cov
+        if self.guessing_cov is not None:
+            out[:, 2] = out[:, :, 2] = self.guessing_cov
+        return out
 
     @property
     def cov_ab(self) -> Floats:
@@ -232,6 +291,31 @@ class Calibration:
             n=self.n[idx],
             n_correct=self.n_correct[idx],
             flags=tuple(self.flags[i] for i in idx),
+            guessing_cov=None if self.guessing_cov is None else self.guessing_cov[idx],
+            anchored=tuple(item for item in self.anchored if item in {self.item_ids[i] for i in idx}),
+        )
+
+    def rescaled(self, slope: float, intercept: float) -> Calibration:
+        """The same fit with θ* = slope·θ + intercept, slope > 0: a* = a/slope, d* = d − a·intercept/slope."""
+        own = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # ∂(a*, d*)/∂(a, d)
+        joint = self.joint_cov
+        if joint is not None:
+            J = self.n_items
+            joint = (own @ joint.reshape(J, 2, 2 * J)).reshape(2 * J, 2 * J)  # every row pair, then every column pair
+            joint = (own @ joint.T.reshape(J, 2, 2 * J)).reshape(2 * J, 2 * J).T
+        guessing = self.guessing_cov
+        if guessing is not None:
+            guessing = np.column_stack([guessing[:, :2] @ own.T, guessing[:, 2]])
+        return replace(
+            self,
+            a=self.a / slope,
+            d=self.d - self.a * intercept / slope,
+            cov=own @ self.cov @ own.T,
+            joint_cov=joint,
+            guessing_cov=guessing,
+            latent_mean=slope * self.latent_mean + intercept,
+            latent_sd=slope * self.latent_sd,
+            populations=tuple(population.rescaled(slope, intercept) for population in self.populations),
         )
 
 

@@ -1,18 +1,32 @@
-"""Abilities from responses and known item parameters. Estimating the parameters is elsewhere."""
+"""Abilities from responses and known item parameters: EAP, MAP, ML and WLE, each with its standard error.
+
+Estimating the parameters is elsewhere; abilities for sum scores are in `sumscores`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import log_expit
 
-from irt_assets.psychometrics import kernels
+from irt_assets.psychometrics import kernels, score_kernels
+from irt_assets.psychometrics.curves import information
 from irt_assets.psychometrics.design import row_starts
 from irt_assets.psychometrics.models import Floats, Responses
 from irt_assets.psychometrics.quadrature import Grid
 
+Method = Literal["eap", "map", "wle", "ml", "jeffreys"]
+
 _RESPONSES_PER_CHUNK = 50_000
+_EQUATIONS = {
+    "ml": score_kernels.ML,
+    "map": score_kernels.MAP,
+    "wle": score_kernels.WLE,
+    "jeffreys": score_kernels.JEFFREYS,
+}
 
 
 @dataclass(frozen=True)
@@ -21,6 +35,72 @@ class Scores:
 
     theta: Floats
     se: Floats
+
+
+def score(
+    responses: Responses,
+    a: Floats,
+    d: Floats,
+    c: Floats,
+    *,
+    method: Method = "eap",
+    mean: float = 0.0,
+    sd: float = 1.0,
+    nodes: int = 61,
+    threads: int | None = None,
+) -> Scores:
+    """Scores learners by any of the methods, arguments and errors as in `eap`.
+
+    - "eap": posterior mean and SD, prior N(mean, sd²).
+    - "map": posterior mode, SE from the curvature there, 1/√(observed information + 1/sd²).
+    - "ml": maximum of the likelihood, SE 1/√(observed information). Where the likelihood is highest at an end of the
+      scale (all right, all wrong; under a 3PL also patterns no better than guessing) θ is +∞ or −∞ and its SE ∞:
+      that is the estimate, and no number is made up in its place.
+    - "wle": Warm's (1989) root of score + J/(2I) = 0, J = Σ P'P''/(PQ), which removes the bias of order 1/n; finite
+      for every pattern; SE 1/√(expected information).
+    - "jeffreys": root of score + I'/(2I) = 0, the mode under Jeffreys' prior, which R mirt calls WLE. The same as
+      "wle" where all c = 0; under a 3PL it is another estimator and keeps a bias.
+
+    Under "ml", "wle" and "jeffreys" mean and sd only say where the search begins, and a learner without a usable
+    response to an item with a ≠ 0 gets theta NaN and se ∞; under the other two the prior.
+    """
+    if method == "eap":
+        return eap(responses, a, d, c, mean=mean, sd=sd, nodes=nodes, threads=threads)
+    if method not in _EQUATIONS:
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
+    usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
+    theta_nodes = mean + sd * Grid.spanning(nodes).nodes
+    log_right, log_wrong = log_tables(a, d, c, theta_nodes)
+    a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
+    info = np.ascontiguousarray(information(theta_nodes, a, d, c).T)
+    start = row_starts(responses)
+    theta, se = np.empty(responses.n_persons), np.empty(responses.n_persons)
+
+    def solve(first: int, last: int) -> None:
+        score_kernels.maximise_scores(
+            _EQUATIONS[method],
+            first,
+            last,
+            start,
+            responses.item,
+            responses.score,
+            a,
+            d,
+            c,
+            usable,
+            log_right,
+            log_wrong,
+            info,
+            theta_nodes,
+            float(mean),
+            float(sd),
+            theta,
+            se,
+        )
+
+    with kernels.runner(threads) as run:
+        run(solve, _chunks(responses, start))
+    return Scores(theta, se)
 
 
 def eap(
@@ -48,25 +128,16 @@ def eap(
     give finite scores, drawn to the mean. Raises ValueError for parameters of the wrong shape, c outside [0, 1) or
     sd ≤ 0.
     """
-    for name, values in (("a", a), ("d", d), ("c", c)):
-        if np.shape(values) != (responses.n_items,):
-            raise ValueError(f"{name} must have shape ({responses.n_items},), one per item; got {np.shape(values)}")
-    if not sd > 0:
-        raise ValueError(f"sd must be positive, got {sd}")
-    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
-    if np.any((c[usable] < 0) | (c[usable] >= 1)):
-        raise ValueError(f"c must be in [0, 1), got {c[usable & ~((c >= 0) & (c < 1))][0]}")
+    usable = _usable(responses, a, d, c, sd)
     unit = Grid.spanning(nodes)
     theta_nodes = mean + sd * unit.nodes
-    log_right, log_wrong = _log_tables(a, d, c, usable, theta_nodes)
+    log_right, log_wrong = log_tables(a, d, c, theta_nodes)
     start = row_starts(responses)
     theta = np.full(responses.n_persons, float(mean))
     se = np.full(responses.n_persons, float(sd))
     if responses.n_responses:
-        pieces = min(64, 1 + responses.n_responses // _RESPONSES_PER_CHUNK)
-        chunks = kernels.cut(np.diff(start) + 1, pieces)
 
-        def score(first: int, last: int) -> None:
+        def moments(first: int, last: int) -> None:
             kernels.posterior_moments(
                 first,
                 last,
@@ -82,14 +153,35 @@ def eap(
             )
 
         with kernels.runner(threads) as run:
-            run(score, chunks)
+            run(moments, _chunks(responses, start))
         informed = np.bincount(responses.person[usable[responses.item]], minlength=responses.n_persons) > 0
         theta[~informed], se[~informed] = mean, sd
     return Scores(theta, se)
 
 
-def _log_tables(a: Floats, d: Floats, c: Floats, usable: np.ndarray, nodes: Floats) -> tuple[Floats, Floats]:
+def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> npt.NDArray[np.bool_]:
+    """Shape (J,): items with a curve. Raises ValueError, naming the argument, for what no curve or prior can be."""
+    for name, values in (("a", a), ("d", d), ("c", c)):
+        if np.shape(values) != (responses.n_items,):
+            raise ValueError(f"{name} must have shape ({responses.n_items},), one per item; got {np.shape(values)}")
+    if not sd > 0:
+        raise ValueError(f"sd must be positive, got {sd}")
+    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+    if np.any((c[usable] < 0) | (c[usable] >= 1)):
+        raise ValueError(f"c must be in [0, 1), got {c[usable & ~((c >= 0) & (c < 1))][0]}")
+    return usable
+
+
+def _chunks(responses: Responses, start: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    if not responses.n_persons:
+        return []
+    pieces = min(64, 1 + responses.n_responses // _RESPONSES_PER_CHUNK)
+    return kernels.cut(np.diff(start) + 1, pieces)
+
+
+def log_tables(a: Floats, d: Floats, c: Floats, nodes: Floats) -> tuple[Floats, Floats]:
     """log P and log(1 − P), both (J, Q), without cancellation; zero rows for items without parameters."""
+    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
     a, d, c = (np.where(usable, x, 0.0)[:, None] for x in (a, d, c))
     eta = a * nodes + d
     with np.errstate(divide="ignore"):

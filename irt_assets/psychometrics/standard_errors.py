@@ -7,90 +7,144 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
 
-from irt_assets.psychometrics.marginal import Mask, Point, Problem
+from irt_assets.psychometrics.marginal import Point, Problem, held
 from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.structure import Mask
 
 VARIANCE_INFLATION_LIMIT = 1e5
 """A parameter is unidentified when its variance exceeds what it were with known abilities by more than this."""
 FULL_COVARIANCE_ITEMS = 2000
 """Above, the matrix (16 J² bytes a copy, J³ work) is not made; each item's block is inverted by itself."""
+FULL_COVARIANCE_ITEMS_WITH_GUESSING = 500
+"""As above; with guessing, the work per learner also grows with the square of the items answered correctly."""
+LEAST_TOLD = 0.1
+"""A guessing parameter is unidentified where the answers add less than this to what its prior says of logit c."""
 _SHARE = 0.01  # an item answers for a singular direction if it holds more than this of its squared length
 
 
 @dataclass(frozen=True)
 class Errors:
-    """Covariance of (a, d) per item (J, 2, 2), jointly (2J, 2J) where kept, and which items are unidentified (J,)."""
+    """Attributes:
+    cov: shape (J, 2, 2), covariance of (a, d) per item.
+    joint: shape (2J, 2J), jointly, in the order a_1, d_1, a_2, …; None where only the blocks are kept.
+    guessing: shape (J, 3), covariance of logit c with a, d and itself; None without guessing.
+    latent: shape (G, 2), variance of each group's mean and log SD, 0 where fixed, NaN where not determined.
+    unidentified, guessing_unidentified: shape (J,), items whose a or d, and whose c, the answers do not determine.
+    """
 
     cov: Floats
     joint: Floats | None
+    guessing: Floats | None
+    latent: Floats
     unidentified: Mask
+    guessing_unidentified: Mask
 
 
 def errors(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     """Inverse observed information at a maximum, with the parameters that stopped at a bound held.
 
     `at_bound` has the shape of the free parameters. Items with a slope at a bound and unidentified items have NaN
-    everywhere; the others' covariance is that of the directions the data determine.
+    everywhere; the others' covariance is that of the directions the data determine. The weights of a histogram are
+    taken as known.
     """
-    if problem.data.n_items <= FULL_COVARIANCE_ITEMS:
-        return _joint(problem, point, at_bound)
-    return _blocks(problem, point, at_bound)
+    limit = FULL_COVARIANCE_ITEMS if problem.structure.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
+    return _joint(problem, point, at_bound) if problem.data.n_items <= limit else _blocks(problem, point, at_bound)
 
 
 def _joint(problem: Problem, point: Point, at_bound: Mask) -> Errors:
-    J = problem.data.n_items
-    to_full = problem.structure.matrix[:, np.flatnonzero(~at_bound)]
-    scale = problem.information_scale(point)[~at_bound]
+    s, J = problem.structure, problem.data.n_items
+    free = ~at_bound
+    free[s.index[s.roots]] = False
+    to_full = s.matrix[: s.roots.start, np.flatnonzero(free)]
+    scale = problem.information_scale(point)[free]
     information = to_full.T @ (to_full.T @ problem.observed_information(point)).T / np.outer(scale, scale)
     covariance, lost = inverse(information)
     full = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
-    unidentified = (to_full @ lost)[: 2 * J].reshape(2, J).max(axis=0) > _SHARE
+    share = to_full @ lost
+    unidentified = share[: 2 * J].reshape(2, J).max(axis=0) > _SHARE
     interleaved = np.arange(2 * J).reshape(2, J).T.ravel()
     joint = full[np.ix_(interleaved, interleaved)]
-    missing = np.repeat(unidentified | problem.structure.items_using(at_bound), 2)
-    joint[missing] = np.nan
-    joint[:, missing] = np.nan
+    missing = unidentified | s.items_using(at_bound)
+    joint[np.repeat(missing, 2)] = np.nan
+    joint[:, np.repeat(missing, 2)] = np.nan
     own = 2 * np.arange(J)[:, None] + np.arange(2)
-    return Errors(joint[own[:, :, None], own[:, None, :]], joint, unidentified)
+    guessing, vague = None, np.zeros(J, dtype=bool)
+    if s.K == 3:
+        items = np.arange(J)
+        guessing = np.stack([full[k * J + items, 2 * J + items] for k in range(3)], axis=1)
+        vague = _vague_guessing(problem, point, guessing[:, 2], at_bound) | (share[s.block(2)] > _SHARE)
+        guessing[missing | (share[s.block(2)] > _SHARE) | s.marked(at_bound, s.block(2))] = np.nan
+    latent = np.where(share[s.means.start :] > _SHARE, np.nan, np.diag(full)[s.means.start :])
+    latent[s.marked(at_bound, slice(s.means.start, s.roots.start))] = np.nan
+    blocks = joint[own[:, :, None], own[:, None, :]]
+    return Errors(blocks, joint, guessing, latent.reshape(2, -1).T, unidentified, vague)
 
 
 def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
-    """Errors that take the other items as known, but not a common slope or latent SD.
+    """Errors that take the other items as known, but not a common slope or what is free of the latent distributions.
 
     They miss what items share through the origin and unit of θ, of the order of 1/N of variance. For items seen by a
     small part of the N persons, as in every design with so many items, that is little: with 30 of 300 items each
     (simulated, N = 5000) slope errors came out up to 0.7 % too small and intercept errors up to 2.2 %; in a complete
     design (2000 × 50), where nobody needs this, 4 % and 18 %.
     """
-    J, structure = problem.data.n_items, problem.structure
-    aa, ad, dd = problem.observed_blocks(point).T
-    cov = np.zeros((J, 2, 2))
+    s, J, K = problem.structure, problem.data.n_items, problem.structure.K
+    free = (s.index >= 0) & ~at_bound[s.index]
+    shared = np.unique(s.index[s.means.start : s.roots.start][free[s.means.start : s.roots.start]])
+    own = free[: K * J].reshape(K, J).T.copy()
+    if s.common_slope:
+        own[:, 0] = False
+        shared = np.concatenate([[0], shared]) if not at_bound[0] else shared
+    inverted = np.linalg.inv(held(problem.observed_blocks(point), own))
+    cov: Floats = np.where(own[:, :, None] & own[:, None, :], inverted, 0.0)
+    latent = np.zeros(2 * s.n_groups)
+    if len(shared):
+        information, coupling = _shared(problem, point, shared, own)
+        moved = -cov @ coupling
+        covariance = np.linalg.inv(information + np.einsum("jkp,jkq->pq", coupling, moved))
+        if s.common_slope and shared[0] == 0:
+            moved[s.index[s.block(0)] == 0, 0, 0] = 1.0
+        cov = cov + moved @ covariance @ moved.transpose(0, 2, 1)
+        places = s.index[s.means.start : s.roots.start]
+        position = np.searchsorted(shared, places)
+        known = np.isin(places, shared)
+        latent[known] = np.diag(covariance)[position[known]]
+    inflation = np.einsum("jkk,jkk->jk", cov, point.information)
+    sound = (inflation >= 0) & (inflation < VARIANCE_INFLATION_LIMIT)
+    unidentified = ~sound[:, :2].all(axis=1)
+    stopped = s.items_using(at_bound)
+    cov[stopped | unidentified] = np.nan
+    guessing, vague = None, np.zeros(J, dtype=bool)
+    if K == 3:
+        guessing = cov[:, :, 2].copy()
+        vague = _vague_guessing(problem, point, guessing[:, 2], at_bound) | ~sound[:, 2]
+        guessing[~sound[:, 2] | s.marked(at_bound, s.block(2))] = np.nan
+    return Errors(cov[:, :2, :2].copy(), None, guessing, latent.reshape(2, -1).T, unidentified & ~stopped, vague)
+
+
+def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:
+    """Information of the P parameters that items share, (P, P), and with each item's own, (J, K, P), by differences of
+    gradients."""
+    s, J, K = problem.structure, problem.data.n_items, problem.structure.K
+    columns = []
+    for place in shared:
+        step = np.zeros_like(point.x)
+        step[place] = 1e-4
+        columns.append((problem.evaluate(point.x - step).gradient - problem.evaluate(point.x + step).gradient) / 2e-4)
+    table = np.stack(columns, axis=1)
+    coupling = table[s.index[: K * J]].reshape(K, J, -1).transpose(1, 0, 2)
+    return table[shared], np.where(own[:, :, None], coupling, 0.0)
+
+
+def _vague_guessing(problem: Problem, point: Point, variance: Floats, at_bound: Mask) -> Mask:
+    """Items with a free c of which the answers say less than a tenth of what the prior says, or less than that c is
+    uniform on (0, 1): logit c then has variance π²/3."""
+    s, prior = problem.structure, problem.priors.c
+    known = np.zeros(s.n_items) if prior is None else prior.terms(point.logit_c)[2]
     with np.errstate(divide="ignore", invalid="ignore"):
-        if structure.n_slopes == J:
-            cov[:] = np.stack([dd, -ad, -ad, aa], axis=1).reshape(J, 2, 2) / (aa * dd - ad**2)[:, None, None]
-        else:
-            own, with_d = _shared(problem, point)
-            variance = 1.0 / (own - np.sum(with_d**2 / dd))
-            moved = -with_d / dd
-            cov[:, 1, 1] = 1.0 / dd + moved**2 * variance
-            if structure.n_slopes:
-                cov[:, 0, 0] = variance
-                cov[:, 0, 1] = cov[:, 1, 0] = moved * variance
-        inflation = cov[:, [0, 1], [0, 1]] * np.stack([point.aa, point.dd], axis=1)
-    sound = ((inflation >= 0) & (inflation < VARIANCE_INFLATION_LIMIT)).all(axis=1)
-    held = structure.items_using(at_bound)
-    cov[held | ~sound] = np.nan
-    return Errors(cov, None, ~sound & ~held)
-
-
-def _shared(problem: Problem, point: Point) -> tuple[float, Floats]:
-    """Information of the one shared parameter, alone and with each intercept (J,), by differences of gradients."""
-    S, J = problem.structure.n_slopes, problem.data.n_items
-    shared = 0 if S else J
-    step = np.zeros_like(point.x)
-    step[shared] = 1e-4
-    column = (problem.evaluate(point.x - step).gradient - problem.evaluate(point.x + step).gradient) / 2e-4
-    return float(column[shared]), column[S : S + J]
+        told = 1 / variance - known
+    free = s.index[s.block(2)] >= 0
+    return free & (~(told >= np.maximum(LEAST_TOLD * known, 3 / np.pi**2)) | s.marked(at_bound, s.block(2)))
 
 
 def inverse(information: Floats) -> tuple[Floats, Floats]:

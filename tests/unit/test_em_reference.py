@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.models import Flag, Responses
+from irt_assets.psychometrics.priors import LogitNormal, Priors
 from irt_assets.psychometrics.scoring import eap
 
 SETS = ("lsat6", "lsat7", "sat12", "deayala", "sim2000x50", "planned1500x60")
@@ -106,3 +108,136 @@ def test_the_common_slope_of_lsat6_is_found(shared):
     assert np.all(fit.a == fit.a[0])
     assert np.all(fit.a_se == fit.a_se[0])
     assert fit.convergence.loglik == pytest.approx(-2466.938, abs=1e-3)
+
+
+MIRT_GUESSING = Priors(c=LogitNormal(-1.386294, 0.5))
+
+
+@pytest.mark.parametrize("name", SETS)
+def test_3pl_estimates_errors_and_likelihood_are_those_of_mirt(shared, mirt, name):
+    """mirt's EM stops after up to 7561 cycles at a change of 1e-7, which for a 3PL is about 1e-3 from the mode."""
+    reference = mirt[f"{name}_3pl_normprior"]
+    responses = read(shared, name)
+    fit = fit_em(responses, model="3pl", priors=MIRT_GUESSING)
+    assert fit.convergence.converged, fit.convergence.reason
+    rows = reference["slope_intercept"]
+    np.testing.assert_allclose(fit.a, column(rows, "a1"), atol=5e-3)
+    np.testing.assert_allclose(fit.d, column(rows, "d"), atol=5e-3)
+    np.testing.assert_allclose(fit.c, column(reference["irt"], "g"), atol=5e-3)
+    np.testing.assert_allclose(fit.a_se, column(rows, "se_a1"), rtol=1e-2)
+    np.testing.assert_allclose(fit.d_se, column(rows, "se_d"), rtol=1e-2)
+    np.testing.assert_allclose(fit.c_se, column(reference["irt"], "se_g"), rtol=1e-2)
+    assert fit.convergence.loglik == pytest.approx(reference["logLik"], abs=1e-3)
+    assert fit.convergence.n_parameters == reference["n_est"]
+    scores = eap(responses, fit.a, fit.d, fit.c)
+    where = np.array([row["row"] - 1 for row in reference["scores"]])
+    np.testing.assert_allclose(scores.theta[where], column(reference["scores"], "eap"), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "prior"), [("normprior_weak", Priors(c=LogitNormal(-1.1, 2.0))), ("noprior", Priors())]
+)
+def test_a_3pl_that_sat12_does_not_determine_is_not_a_result(shared, mirt, kind, prior):
+    """mirt is still on its way after 10000 and 2000 cycles; a slope has no maximum, and c of some items neither."""
+    fit = fit_em(read(shared, "sat12"), model="3pl", priors=prior)
+    reference = mirt[f"sat12_3pl_{kind}"]
+    # with the rest of the way the likelihood rises, by 0.1 and 0.25, not by another solution
+    assert reference["logLik"] - 1e-3 < fit.convergence.loglik < reference["logLik"] + 0.5
+    assert not fit.convergence.converged
+    assert "slopes without a finite maximum" in fit.convergence.reason
+    assert any(Flag.AT_BOUND in flags for flags in fit.flags)
+    assert any(Flag.GUESSING_UNIDENTIFIED in flags for flags in fit.flags)
+
+
+def form(shared, letter):
+    path = shared / "reference" / f"link_form{letter}.csv"
+    ids = [name.strip('"') for name in path.read_text().splitlines()[0].split(",")]
+    return ids, np.genfromtxt(path, delimiter=",", skip_header=1)
+
+
+def assert_population(population, group):
+    """mirt's EM stops within about 3e-4 of a latent variance; its se_var is 2·sd·se(sd)."""
+    assert population.mean == pytest.approx(group["mean"], abs=2e-4)
+    assert population.sd**2 == pytest.approx(group["var"], abs=5e-4)
+    assert population.mean_se == pytest.approx(group["se_mean"], rel=1e-3)
+    assert 2 * population.sd * population.sd_se == pytest.approx(group["se_var"], rel=1e-3)
+
+
+def assert_items(fit, rows, index=slice(None)):
+    """As for a single group, with 3e-4 for slopes: the latent SD is known to mirt to so much of itself."""
+    np.testing.assert_allclose(fit.a[index], column(rows, "a1"), atol=3e-4)
+    np.testing.assert_allclose(fit.d[index], column(rows, "d"), atol=1e-4)
+    estimated = np.isfinite(column(rows, "se_a1"))
+    np.testing.assert_allclose(fit.a_se[index][estimated], column(rows, "se_a1")[estimated], rtol=1e-3)
+    np.testing.assert_allclose(fit.d_se[index][estimated], column(rows, "se_d")[estimated], rtol=1e-3)
+
+
+def test_a_fit_with_fixed_anchors_is_that_of_mirt(shared, mirt):
+    reference = mirt["linking"]["formB_fixed_anchor"]
+    given = [row for row in mirt["linking"]["formA"]["slope_intercept"] if row["item"] >= "k11"]
+    a, d, none = column(given, "a1"), column(given, "d"), np.zeros(len(given))
+    some = none + 0.1
+    ids = tuple(row["item"] for row in given)
+    anchors = AnchorSet("s", "1", ids, a, -d / a, none, some, some, none, (None,) * len(ids), none.astype(bool))
+    names, answers = form(shared, "B")
+    fit = fit_em(Responses.from_wide(answers, names), anchors=anchors)
+    assert fit.convergence.converged
+    assert fit.anchored == ids
+    assert_items(fit, reference["slope_intercept"])
+    np.testing.assert_array_equal(fit.a[:10], a)
+    assert not fit.cov[:10].any()
+    assert_population(fit.populations[0], reference["group"])
+    assert fit.convergence.loglik == pytest.approx(reference["logLik"], abs=1e-3)
+    assert fit.convergence.n_parameters == reference["n_est"]
+
+
+def test_a_concurrent_calibration_of_two_groups_is_that_of_mirt(shared, mirt):
+    reference = mirt["linking"]["concurrent"]
+    both = np.full((3000, 30), np.nan)
+    both[:1500, :20], both[1500:, 10:] = form(shared, "A")[1], form(shared, "B")[1]
+    fit = fit_em(Responses.from_wide(both), groups=["A"] * 1500 + ["B"] * 1500)
+    assert fit.convergence.converged
+    assert_items(fit, reference["groups"]["B"]["slope_intercept"])
+    assert (fit.populations[0].mean, fit.populations[0].sd) == (0.0, 1.0)
+    assert_population(fit.populations[1], reference["groups"]["B"]["group"])
+    assert fit.convergence.loglik == pytest.approx(reference["logLik"], abs=1e-3)
+    assert fit.convergence.n_parameters == reference["n_est"]
+
+
+@pytest.mark.parametrize("which", ["constrained_model", "anchored_model"])
+def test_groups_with_items_equal_or_of_their_own_are_those_of_mirt(shared, mirt, which):
+    """An item that differs between the groups is two items, each seen by one group."""
+    lines = (shared / "reference" / "dif2000x20.csv").read_text().splitlines()[1:]
+    groups = [line.split(",")[0].strip('"') for line in lines]
+    answers = np.array([line.split(",")[1:] for line in lines], dtype=float)
+    focal, reference = np.array(groups) == "focal", mirt["dif2000x20"][which]
+    columns = {"ref": np.arange(20), "focal": np.arange(20)}
+    if which == "anchored_model":
+        own = np.full((2000, 16), np.nan)
+        own[focal] = answers[focal, 4:]
+        answers[focal, 4:] = np.nan
+        answers = np.hstack([answers, own])
+        columns["focal"] = np.r_[0:4, 20:36]
+    fit = fit_em(Responses.from_wide(answers), groups=groups, reference="ref")
+    assert fit.convergence.converged
+    for name, index in columns.items():
+        assert_items(fit, reference["groups"][name]["slope_intercept"], index)
+    assert [population.name for population in fit.populations] == ["ref", "focal"]
+    assert_population(fit.populations[1], reference["groups"]["focal"]["group"])
+    assert fit.convergence.loglik == pytest.approx(reference["logLik"], abs=1e-3)
+    assert fit.convergence.n_parameters == reference["n_est"]
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
+def test_patterns_with_counts_are_the_file_they_were_counted_from(shared, model):
+    wide = np.genfromtxt(shared / "reference" / "lsat6.csv", delimiter=",", skip_header=1)
+    patterns, counts = np.unique(wide, axis=0, return_counts=True)
+    one = fit_em(Responses.from_wide(wide), model=model)
+    other = fit_em(Responses.from_wide(patterns), model=model, weights=counts)
+    # equal up to the order of summation
+    for name in ("a", "d", "c", "joint_cov"):
+        np.testing.assert_allclose(getattr(other, name), getattr(one, name), rtol=1e-8, atol=1e-10)
+    np.testing.assert_array_equal(other.n, one.n)
+    np.testing.assert_array_equal(other.n_correct, one.n_correct)
+    assert other.n_persons == one.n_persons == 1000
+    assert other.bic == pytest.approx(one.bic, abs=1e-6)

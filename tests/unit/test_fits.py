@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from irt_assets.calibration.fits import decode, encode, finite
 from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Responses
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population, Responses
+from irt_assets.psychometrics.priors import GUESSING_PRIOR, Priors
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
 
@@ -25,6 +26,12 @@ def assert_same(left: Calibration, right: Calibration) -> None:
         else:
             assert type(a) is type(b), field.name
             assert repr(a) == repr(b), field.name
+
+
+def populations() -> st.SearchStrategy[Population]:
+    shape = st.sampled_from([((), ()), ((-1.0, 0.1), (1 / 3, 2 / 3))])
+    numbers = st.tuples(st.text(), st.integers(0, 10**9), ANY_FLOAT, ANY_FLOAT, ANY_FLOAT, ANY_FLOAT)
+    return st.builds(lambda plain, histogram: Population(*plain, *histogram), numbers, shape)
 
 
 @st.composite
@@ -56,6 +63,10 @@ def calibrations(draw: st.DrawFn) -> Calibration:
         n_persons=draw(st.integers(0, 10**9)),
         convergence=Convergence(converged, 3, draw(ANY_FLOAT), draw(ANY_FLOAT), draw(ANY_FLOAT), 7, draw(st.text())),
         data_hash=draw(st.text()),
+        guessing_cov=rng.standard_normal((n, 3)) if draw(st.booleans()) else None,
+        populations=tuple(draw(st.lists(populations(), max_size=2))),
+        priors=draw(st.sampled_from([{}, GUESSING_PRIOR.as_dict()])),
+        anchored=tuple(ids[: n // 2]),
     )
 
 
@@ -77,6 +88,15 @@ def test_what_the_engine_returns_comes_back_to_the_last_bit() -> None:
         assert getattr(back, name).tobytes() == getattr(fit, name).tobytes(), name
     assert (back.flags, back.convergence, back.item_ids) == (fit.flags, fit.convergence, fit.item_ids)
     assert Flag.ALL_CORRECT in back.flags[5]
+
+
+def test_a_3pl_with_groups_a_histogram_and_anchors_comes_back_whole() -> None:
+    rng = np.random.default_rng(5)
+    theta = rng.normal(size=(300, 1))
+    scores = (rng.random((300, 6)) < 0.2 + 0.8 / (1 + np.exp(-(theta - np.linspace(-1, 1, 6))))).astype(float)
+    fit = fit_em(Responses.from_wide(scores), model="3pl", groups=["x", "y", "z"] * 100, latent="histogram")
+    assert_same(decode(encode(fit)), fit)
+    assert Priors.from_dict(fit.priors) == GUESSING_PRIOR
 
 
 def test_what_is_stored_cannot_run_code() -> None:

@@ -1,4 +1,4 @@
-"""EAP scores and item curves: laws, an independent posterior, and answers at the edges."""
+"""Scores by every method and item curves: laws, independent posteriors and likelihoods, answers at the edges."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ from hypothesis import strategies as st
 
 from irt_assets.psychometrics.curves import information, probability
 from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.scoring import eap, score
 
 A = np.array([0.8, 1.2, -0.5, 2.0])
 D = np.array([0.3, -1.0, 0.2, 0.5])
 C = np.array([0.0, 0.2, 0.0, 0.25])
 number = st.floats(-4, 4)
+ROWS = np.array(
+    [[1, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1], [np.nan, 1, np.nan, 0], [1, 0, np.nan, np.nan]]
+)
 
 
 def plain_eap(row, mean, sd):
@@ -77,6 +80,145 @@ def test_scores_do_not_depend_on_the_number_of_threads():
     one, three = (eap(responses, a, d, c, threads=t) for t in (1, 3))
     np.testing.assert_array_equal(one.theta, three.theta)
     np.testing.assert_array_equal(one.se, three.se)
+
+
+def log_likelihood(row, theta, a=A, d=D, c=C):
+    seen = ~np.isnan(row)
+    p = probability(theta, a[seen], d[seen], c[seen])
+    with np.errstate(divide="ignore"):
+        return np.log(np.where(row[seen] == 1, p, 1 - p)).sum(axis=1)
+
+
+def test_map_is_the_highest_point_of_the_posterior():
+    fine = np.linspace(-8, 8, 160_001)
+    scores = score(Responses.from_wide(ROWS), A, D, C, method="map", mean=0.4, sd=1.3)
+    for row, theta, se in zip(ROWS, scores.theta, scores.se, strict=True):
+        posterior = log_likelihood(row, fine) - 0.5 * ((fine - 0.4) / 1.3) ** 2
+        best = int(np.argmax(posterior))
+        assert theta == pytest.approx(fine[best], abs=1e-4)  # the step of the fine grid
+        curvature = -np.diff(posterior[best - 100 : best + 101 : 100], 2)[0] / 0.01**2
+        assert se == pytest.approx(1 / np.sqrt(curvature), rel=1e-3)  # second difference over ± 0.01
+
+
+def test_ml_is_the_highest_point_of_the_likelihood_or_infinite():
+    fine = np.linspace(-40, 40, 800_001)
+    scores = score(Responses.from_wide(ROWS), A, D, C, method="ml")
+    for row, theta, se in zip(ROWS, scores.theta, scores.se, strict=True):
+        loglik = log_likelihood(row, fine)
+        best = int(np.argmax(loglik))
+        if 0 < best < len(fine) - 1:
+            assert theta == pytest.approx(fine[best], abs=1e-4)
+            assert 0 < se < np.inf
+        else:
+            assert theta == np.sign(fine[best]) * np.inf
+            assert se == np.inf
+    assert np.isinf(scores.theta).any()
+    assert np.isfinite(scores.theta).any()
+
+
+def test_ml_of_perfect_and_empty_patterns_is_said_to_be_infinite():
+    a, d, c = np.array([0.7, 1.5, 1.1]), np.array([0.0, 1.0, -1.0]), np.zeros(3)
+    scores = score(Responses.from_wide(np.array([[1.0, 1, 1], [0, 0, 0], [1, 1, 0]])), a, d, c, method="ml")
+    assert scores.theta[0] == np.inf
+    assert scores.theta[1] == -np.inf
+    assert np.isfinite(scores.theta[2])
+    assert np.isinf(scores.se[:2]).all()
+
+
+def test_ml_far_outside_the_search_grid_is_found():
+    """20 easy items, one wrong: the root of the likelihood lies near θ = −9, six nodes' width beyond the grid."""
+    a, d, c = np.full(20, 1.0), np.full(20, 9.0), np.zeros(20)
+    row = np.zeros((1, 20))
+    row[0, :10] = 1
+    assert score(Responses.from_wide(row), a, d, c, method="ml").theta[0] == pytest.approx(-9.0, abs=1e-6)
+
+
+@pytest.mark.parametrize("method", ["eap", "map", "wle", "jeffreys"])
+def test_perfect_and_empty_patterns_have_finite_scores_in_order(method):
+    a, d, c = np.array([0.7, 1.5, 1.1, 0.9]), np.array([0.0, 1.0, -1.0, 0.3]), np.full(4, 0.2)
+    rows = np.array([[0.0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 1, 1]])
+    scores = score(Responses.from_wide(rows), a, d, c, method=method)
+    assert np.isfinite(scores.theta).all()
+    assert np.isfinite(scores.se).all()
+    assert np.all(np.diff(scores.theta) > 0)
+
+
+def test_one_right_answer_has_warms_estimate_by_hand():
+    """One 2PL item: a(1 − P) + a(1 − 2P)/2 = 0, so P = 3/4 where it is right and 1/4 where it is wrong."""
+    a, d = np.array([1.6]), np.array([0.4])
+    scores = score(Responses.from_wide(np.array([[1.0], [0.0]])), a, d, np.zeros(1), method="wle")
+    np.testing.assert_allclose(a * scores.theta + d, [np.log(3), -np.log(3)], atol=1e-8)
+    np.testing.assert_allclose(scores.se, np.full(2, 1 / (1.6 * np.sqrt(3 / 16))), rtol=1e-7)
+
+
+def test_wle_solves_warms_equation():
+    """score + J/(2I) = 0 with J = Σ P'P''/(PQ), the derivatives by differences of the curve."""
+    h = 1e-4
+    scores = score(Responses.from_wide(ROWS), A, D, C, method="wle")
+    for row, theta in zip(ROWS, scores.theta, strict=True):
+        seen = ~np.isnan(row)
+        below, at, above = probability(theta + h * np.array([-1, 0, 1]), A[seen], D[seen], C[seen])
+        slope, bend = (above - below) / (2 * h), (above - 2 * at + below) / h**2
+        info = (slope**2 / (at * (1 - at))).sum()
+        equation = ((row[seen] - at) * slope / (at * (1 - at))).sum() + (
+            slope * bend / (at * (1 - at))
+        ).sum() / 2 / info
+        assert equation == pytest.approx(0, abs=1e-5)  # second differences of step 1e-4 are good to about 1e-7
+
+
+def test_wle_is_nearly_unbiased_where_ml_and_jeffreys_mode_are_not():
+    """Warm (1989): under a 3PL the bias of order 1/n goes with J/(2I), not with I'/(2I)."""
+    rng = np.random.default_rng(4)
+    J, N, truth = 40, 20_000, -1.0
+    a, c = np.full(J, 1.3), np.full(J, 0.2)
+    d = -a * np.linspace(-2, 2, J)
+    x = (rng.random((N, J)) < probability(np.array([truth]), a, d, c)).astype(float)
+    bias = {}
+    for method in ("wle", "jeffreys", "ml"):
+        theta = score(Responses.from_wide(x), a, d, c, method=method).theta
+        bias[method] = np.clip(theta, -6, 6).mean() - truth
+    standard_error = 0.4 / np.sqrt(N)  # SD of an estimate here is about 0.4
+    assert abs(bias["wle"]) < 0.015 + 3 * standard_error  # what is left is of order 1/n²
+    assert abs(bias["jeffreys"]) > 2 * abs(bias["wle"])
+    assert abs(bias["ml"]) > 2 * abs(bias["wle"])
+
+
+@pytest.mark.parametrize("method", ["ml", "wle", "jeffreys"])
+def test_who_gave_no_usable_answer_has_no_score_without_a_prior(method):
+    rows = np.array([[1.0, np.nan, 0], [np.nan, 1, np.nan], [np.nan, np.nan, np.nan]])
+    a, d, c = np.array([1.0, 0.0, 1.0]), np.zeros(3), np.zeros(3)
+    scores = score(Responses.from_wide(rows), a, d, c, method=method)
+    assert np.isfinite(scores.theta[0])
+    assert np.isnan(scores.theta[1:]).all()  # the second answered only an item that says nothing of ability
+    assert np.isinf(scores.se[1:]).all()
+
+
+@pytest.mark.parametrize("method", ["map", "ml", "wle"])
+def test_every_method_gives_the_same_score_on_any_number_of_threads(method):
+    rng = np.random.default_rng(3)
+    responses = Responses.from_wide(rng.integers(0, 2, (5000, 30)).astype(float))
+    a, d, c = rng.uniform(0.5, 2, 30), rng.normal(0, 1, 30), np.full(30, 0.1)
+    one, three = (score(responses, a, d, c, method=method, threads=t) for t in (1, 3))
+    np.testing.assert_array_equal(one.theta, three.theta)
+    np.testing.assert_array_equal(one.se, three.se)
+
+
+def test_errors_shrink_as_answers_grow_and_cover_the_truth():
+    rng = np.random.default_rng(6)
+    a, d = rng.uniform(0.8, 1.6, 60), rng.normal(0, 1, 60)
+    theta = rng.normal(size=4000)
+    x = (rng.random((4000, 60)) < probability(theta, a, d, np.zeros(60))).astype(float)
+    for method in ("map", "wle", "eap"):
+        scores = score(Responses.from_wide(x), a, d, np.zeros(60), method=method)
+        covered = np.abs(scores.theta - theta) < 1.96 * scores.se
+        assert covered.mean() == pytest.approx(0.95, abs=0.02)  # binomial error 0.0035; the rest is skewness
+        few = score(Responses.from_wide(x[:, :15]), a[:15], d[:15], np.zeros(15), method=method)
+        assert np.median(few.se) > np.median(scores.se)
+
+
+def test_an_unknown_method_is_named():
+    with pytest.raises(ValueError, match="'mle'"):
+        score(Responses.from_wide(np.ones((2, 4))), A, D, C, method="mle")
 
 
 @pytest.mark.parametrize(

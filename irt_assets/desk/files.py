@@ -1,0 +1,313 @@
+"""Files of answers in, whole files out.
+
+What belongs here: the two layouts of answers (a matrix, or one line per answer), what is wrong with a file, and
+writing that never leaves half a file. What a file is (CSV, TSV, gzip, Parquet) is told by
+`responses.importing.readers`; tables of item parameters are in `tables`.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.psychometrics.models import Responses
+from irt_assets.responses.importing.clean import as_text
+from irt_assets.responses.importing.mapping import load_mapping
+from irt_assets.responses.importing.readers import Batch, Source, open_source
+from resources.failures import PermanentFailure
+
+ITEM_NAMES = ("item", "item_id", "question", "question_id")
+SCORE_NAMES = ("score", "correct", "response")
+SCORES = pa.array(["0", "1", "0.0", "1.0"])  # the odd places are right answers
+BLANK = ("", "na", "nan")
+LAYOUTS = (
+    "A file of answers is a matrix (a row per person, a column per item, 0, 1 or blank in the cells; a column named"
+    " person, student, user_id, id … holds names) or a list with the columns person, item and score"
+)
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a file holds: persons in the order of the file; items in the order of its columns, of a list by name."""
+
+    responses: Responses
+    person_ids: tuple[str, ...]
+
+    @property
+    def seen(self) -> npt.NDArray[np.bool_]:
+        """Shape (n_persons,): who has at least one answer."""
+        return np.bincount(self.responses.person, minlength=self.responses.n_persons) > 0
+
+
+def read_answers(path: Path) -> Answers:
+    """A 0/1 matrix or a list `person,item,score`; blank, NA and NaN are "not seen".
+
+    Persons of a matrix without a column of names are its rows, from 1; empty rows at its end are none.
+    Raises PermanentFailure naming file, line and item: ragged rows, other scores, pairs or columns that occur twice.
+    """
+    source = open_source(path)
+    columns = _columns_of(source)
+    person = _person_column(columns)
+    item = next((name for name in ITEM_NAMES if name in columns), None)
+    score = next((name for name in SCORE_NAMES if name in columns), None)
+    if person is not None and item is not None and score is not None:
+        return _read_list(source, person, item, score)
+    return _read_matrix(source, person, [name for name in columns if name != person])
+
+
+def read_groups(path: Path, answers: Answers) -> tuple[str, ...]:
+    """A group for each person of `answers`: from a table `person,group`, or `group` alone in the order of the persons.
+
+    Raises PermanentFailure naming persons without a group or with two, or the two lengths.
+    """
+    columns, rows = rows_of(path)
+    if "group" not in columns:
+        raise PermanentFailure(f"{path}: groups are a table person,group; its columns are {', '.join(columns)}")
+    person = _person_column(columns)
+    if person is None:
+        if len(rows) != len(answers.person_ids):
+            raise PermanentFailure(
+                f"{path} has {len(rows)} groups for {len(answers.person_ids)} persons: give one line for each person in"
+                " their order, or a table person,group"
+            )
+        return tuple(row["group"] for _, row in rows)
+    group: dict[str, str] = {}
+    wrong = []
+    for line, row in rows:
+        if group.setdefault(row[person], row["group"]) != row["group"]:
+            wrong.append(f"line {line}: person {row[person]} is in {row['group']} and in {group[row[person]]}")
+    wrong += [f"person {name} has no group" for name in answers.person_ids if not group.get(name)]
+    if wrong:
+        raise faults(path, wrong, "Every person who answers belongs to one group")
+    return tuple(group[name] for name in answers.person_ids)
+
+
+def rows_of(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The columns of a small table and its rows, each with its line; all values as text, rows of nothing left out."""
+    source = open_source(path)
+    columns = _columns_of(source)
+    rows = []
+    for batch in _sound(source):
+        cells = [_text(batch.rows.column(k), name).to_pylist() for k, name in enumerate(columns)]
+        for line, *values in zip(batch.lines.tolist(), *cells, strict=True):
+            if any(values):
+                rows.append((line, dict(zip(columns, values, strict=True))))
+    return columns, rows
+
+
+def is_blank(text: str) -> bool:
+    return text.lower() in BLANK
+
+
+def faults(path: Path, what: Sequence[str], way_out: str) -> PermanentFailure:
+    """One error for all that is wrong with a file: the first five, how many there are, and the way out."""
+    more = f"; and {len(what) - 5} more" if len(what) > 5 else ""
+    return PermanentFailure(f"{path}: {'; '.join(what[:5])}{more}. {way_out}")
+
+
+def write_whole(folder: Path, files: Mapping[str, str]) -> None:
+    """Write `files` (name: content) into `folder`, made where it is missing.
+
+    All are written beside their places first and then renamed, so that under each name is the old file or the new.
+    """
+    parts: list[tuple[Path, Path]] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            handle, part = tempfile.mkstemp(prefix=f".{name}.", suffix=".part", dir=folder)
+            parts.append((Path(part), folder / name))
+            with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(part).chmod(0o644)
+        for fresh, place in parts:
+            fresh.replace(place)
+    except OSError as error:
+        raise PermanentFailure(f"{folder}: results cannot be written there: {error}") from error
+    finally:
+        for fresh, _ in parts:
+            fresh.unlink(missing_ok=True)
+
+
+def check_folder(folder: Path) -> None:
+    """Raises PermanentFailure where results could not be written: before the work, not after it."""
+    existing = next(place for place in [folder, *folder.absolute().parents] if place.exists())
+    if not existing.is_dir():
+        raise PermanentFailure(f"{folder}: results go into a folder, and {existing} is a file")
+    if not os.access(existing, os.W_OK):
+        raise PermanentFailure(f"{folder}: results cannot be written there: no permission to write in {existing}")
+
+
+# -- the two layouts -----------------------------------------------------------------------------------------------
+
+
+def _read_matrix(source: Source, person: str | None, items: list[str]) -> Answers:
+    if not items:
+        raise PermanentFailure(f"{source.path}: there is no column of an item. {LAYOUTS}")
+    ids: list[str] = []
+    lines: list[npt.NDArray[np.int64]] = []
+    blocks: list[npt.NDArray[np.int8]] = []
+    wrong: list[str] = []
+    for batch in _sound(source):
+        names = batch.rows.schema.names
+        block = np.empty((batch.rows.num_rows, len(items)), dtype=np.int8)
+        for k, item in enumerate(items):
+            cells = _text(batch.rows.column(names.index(item)), item)
+            block[:, k], bad = _scores(cells)
+            named = [f"line {batch.lines[r]}, item {item}: score {cells[int(r)].as_py()!r}" for r in bad]
+            if len(named) > 1 and not (block[:, k] >= 0).any():
+                named = [f"{named[0]}, and not one score in the column: delete it if it is no item"]
+            wrong += named
+        kept = np.ones(len(block), dtype=bool)
+        if person is not None:
+            cells = _text(batch.rows.column(names.index(person)), person)
+            nameless = np.asarray(pc.equal(cells, ""))
+            kept = ~nameless | (block >= 0).any(1)
+            wrong += [f"line {line}: answers without a person" for line in batch.lines[nameless & kept]]
+            ids += cells.filter(pa.array(kept)).to_pylist()
+        blocks.append(block[kept])
+        lines.append(batch.lines[kept])
+    if wrong:
+        raise faults(source.path, wrong, f"Scores are 0, 1 or blank (not seen). {LAYOUTS}")
+    matrix = np.concatenate([np.empty((0, len(items)), dtype=np.int8), *blocks])
+    if person is None:
+        filled = np.flatnonzero((matrix >= 0).any(1))
+        matrix = matrix[: filled[-1] + 1 if filled.size else 0]
+        ids = [str(row + 1) for row in range(len(matrix))]
+    row, item_index = np.nonzero(matrix >= 0)
+    place = {name: k for k, name in enumerate(dict.fromkeys(ids))}
+    person_index = np.array([place[name] for name in ids], dtype=np.int64)[row]
+    at = np.concatenate([np.empty(0, dtype=np.int64), *lines])[row]
+    return _answers(source.path, list(place), items, person_index, item_index, matrix[row, item_index], at)
+
+
+def _read_list(source: Source, person: str, item: str, score: str) -> Answers:
+    persons: dict[str, int] = {}
+    items: dict[str, int] = {}
+    parts: list[tuple[npt.NDArray[Any], ...]] = []
+    wrong: list[str] = []
+    for batch in _sound(source):
+        names = batch.rows.schema.names
+        columns = [_text(batch.rows.column(names.index(name)), name) for name in (person, item, score)]
+        values, bad = _scores(columns[2])
+        for r in bad:
+            where = f"line {batch.lines[r]}, item {columns[1][int(r)].as_py()}"
+            wrong.append(f"{where}: score {columns[2][int(r)].as_py()!r}")
+        nameless = np.asarray(pc.or_(pc.equal(columns[0], ""), pc.equal(columns[1], "")))
+        wrong += [f"line {n}: an answer without a person or an item" for n in batch.lines[nameless & (values >= 0)]]
+        kept = pa.array(~nameless)
+        parts.append(
+            (
+                _codes(columns[0].filter(kept), persons),
+                _codes(columns[1].filter(kept), items),
+                values[~nameless],
+                batch.lines[~nameless],
+            )
+        )
+    if wrong:
+        raise faults(source.path, wrong, f"Scores are 0, 1 or blank (not seen). {LAYOUTS}")
+    empty = np.empty(0, dtype=np.int64)
+    p, i, s, at = (np.concatenate([empty, *column]) for column in (zip(*parts, strict=True) if parts else [()] * 4))
+    by_name = sorted(items)
+    rank = np.empty(len(items), dtype=np.int64)
+    rank[[items[name] for name in by_name]] = np.arange(len(items))
+    seen = s >= 0
+    return _answers(source.path, list(persons), by_name, p[seen], rank[i[seen]], s[seen], at[seen])
+
+
+def _answers(
+    path: Path,
+    persons: list[str],
+    items: list[str],
+    person: npt.NDArray[Any],
+    item: npt.NDArray[Any],
+    score: npt.NDArray[Any],
+    line: npt.NDArray[Any],
+) -> Answers:
+    """Sorted by person and item; raises where a person answered an item twice."""
+    pair = person.astype(np.int64) * len(items) + item
+    order = np.argsort(pair, kind="stable")
+    twice = np.flatnonzero(np.diff(pair[order]) == 0)
+    if twice.size:
+        what = [
+            f"person {persons[person[now]]}, item {items[item[now]]} in lines {line[now]} and {line[again]}"
+            for now, again in zip(order[twice], order[twice + 1], strict=True)
+        ]
+        raise faults(path, what, "A person answers an item once: decide which answer counts and delete the others")
+    responses = Responses(
+        person[order].astype(np.int32),
+        item[order].astype(np.int32),
+        score[order].astype(np.int8),
+        len(persons),
+        tuple(items),
+    )
+    return Answers(responses, tuple(persons))
+
+
+# -- cells ---------------------------------------------------------------------------------------------------------
+
+
+def _columns_of(source: Source) -> list[str]:
+    repeated = [
+        name for name in source.columns if name.endswith(" (2)") and name.removesuffix(" (2)") in source.columns
+    ]
+    if repeated or len(set(source.columns)) < len(source.columns):
+        names = [name.removesuffix(" (2)") for name in repeated] or sorted(
+            {name for name in source.columns if source.columns.count(name) > 1}
+        )
+        raise faults(source.path, [f"column {name} occurs twice" for name in names], "Names of columns are unique")
+    return source.columns
+
+
+def _person_column(columns: Sequence[str]) -> str | None:
+    """As in the import: its preset `wide` knows what the column is called."""
+    preset = load_mapping("wide")
+    assert preset is not None
+    named = preset.find("user_id", columns)
+    return named[0] if named else None
+
+
+def _sound(source: Source) -> Iterator[Batch]:
+    """All batches; raises at the end where rows could not be read as such."""
+    bad = []
+    for batch in source.batches():
+        bad += batch.bad
+        yield batch
+    if bad:
+        what = [f"line {row.line}: {row.value}" for row in bad]
+        raise faults(source.path, what, "Every row needs as many cells as the header")
+
+
+def _text(cells: pa.Array, name: str) -> pa.StringArray:
+    """Trimmed text without nulls; booleans as 0 and 1."""
+    if pa.types.is_boolean(cells.type):
+        cells = pc.cast(cells, pa.int8())
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
+    return pc.fill_null(pc.utf8_trim_whitespace(as_text(cells, name)), "")
+
+
+def _scores(cells: pa.StringArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    """0, 1 and −1 (blank), and where something else stands."""
+    code = np.asarray(pc.fill_null(pc.index_in(cells, SCORES), -1))
+    unknown = np.flatnonzero(code < 0)
+    rest = pc.utf8_lower(cells.take(pa.array(unknown)))
+    blank = np.asarray(pc.is_in(rest, pa.array(BLANK)), dtype=bool)
+    return np.where(code < 0, -1, code & 1).astype(np.int8), unknown[~blank]
+
+
+def _codes(names: pa.StringArray, known: dict[str, int]) -> npt.NDArray[np.int64]:
+    """Numbers of the names; a name that is new gets the next."""
+    encoded = names.dictionary_encode()
+    numbers = [known.setdefault(name, len(known)) for name in encoded.dictionary.to_pylist()]
+    return np.array(numbers, dtype=np.int64)[np.asarray(encoded.indices)]

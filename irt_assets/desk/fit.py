@@ -1,0 +1,189 @@
+"""`irt fit`: item parameters from a file of answers. No eligibility rules: what is given is fitted, or flagged."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.desk import Engine
+from irt_assets.desk.files import Answers, write_whole
+from irt_assets.desk.tables import ParameterTable, anchor_set, parameter_csv
+from irt_assets.engines.pymc import PymcEngine
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.itemfit import ItemFit, item_fit
+from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.models import Calibration, Floats, Model, Population, Responses
+from irt_assets.psychometrics.reliability import empirical_reliability
+from irt_assets.psychometrics.scoring import Scores, eap
+from resources.failures import PermanentFailure
+
+ITEM_COLUMNS = (
+    *("item", "a", "b", "c", "a_se", "b_se", "c_se"),
+    *("n", "p_value", "infit", "outfit", "rmsd", "flags"),
+)
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A calibration with what a report of it needs.
+
+    Attributes:
+        item_fits: None where the fit did not converge.
+        reliability: empirical, of EAP scores over the persons who answered an item that has parameters; NaN for fewer
+            than two.
+        seconds: that the engine took.
+    """
+
+    calibration: Calibration
+    item_fits: ItemFit | None
+    reliability: float
+    seconds: float
+
+    @property
+    def reason(self) -> str:
+        """Why the fit did not converge; empty where it did."""
+        return self.calibration.convergence.reason
+
+    def as_dict(self) -> dict[str, Any]:
+        cal = self.calibration
+        result = {
+            "model": cal.model,
+            "engine": cal.engine,
+            "engine_version": cal.engine_version,
+            "converged": cal.convergence.converged,
+            "iterations": cal.convergence.iterations,
+            "loglik": number(cal.convergence.loglik),
+            "aic": number(cal.aic),
+            "bic": number(cal.bic),
+            "n_persons": cal.n_persons,
+            "n_items": cal.n_items,
+            "n_responses": cal.n_responses,
+            "items": self._items(),
+            "latent": {"mean": number(cal.latent_mean), "sd": number(cal.latent_sd)},
+            "reliability": number(self.reliability),
+            "seconds": round(self.seconds, 3),
+        }
+        if len(cal.populations) > 1:
+            result["groups"] = [_group(population) for population in cal.populations]
+        return result
+
+    def _items(self) -> list[dict[str, Any]]:
+        cal = self.calibration
+        unknown = np.full(cal.n_items, np.nan)
+        fits = self.item_fits
+        columns: dict[str, Floats] = {
+            "a": cal.a,
+            "b": cal.b,
+            "c": cal.c,
+            "a_se": cal.a_se,
+            "b_se": cal.b_se,
+            "c_se": cal.c_se,
+            "infit": unknown if fits is None else fits.infit,
+            "outfit": unknown if fits is None else fits.outfit,
+            "rmsd": unknown if fits is None else fits.rmsd,
+        }
+        rows = []
+        for j, item in enumerate(cal.item_ids):
+            n = int(cal.n[j])
+            row: dict[str, Any] = {name: number(values[j]) for name, values in columns.items()}
+            row |= {"item": item, "n": n, "p_value": number(cal.n_correct[j] / n) if n else None}
+            row["flags"] = [flag.value for flag in cal.flags[j]]
+            rows.append({name: row[name] for name in ITEM_COLUMNS})
+        return rows
+
+    def write(self, folder: Path) -> None:
+        """`params.csv` (a row per item) and `fit.json` (all of `as_dict`) in `folder`."""
+        content = self.as_dict()
+        write_whole(
+            folder,
+            {
+                "params.csv": parameter_csv(content["items"], ITEM_COLUMNS),
+                "fit.json": json.dumps(content, ensure_ascii=False, indent=2) + "\n",
+            },
+        )
+
+
+def fit(
+    answers: Answers,
+    *,
+    model: Model = "2pl",
+    engine: Engine = "em",
+    anchors: ParameterTable | None = None,
+    groups: Sequence[str] | None = None,
+) -> Fit:
+    """Calibrates the items of a file.
+
+    `anchors`: items that keep their parameters; the latent mean and SD are then estimated. `groups`: one label per
+    person; each group has its own mean and SD, but the first in sorted order stands at the scale's origin.
+
+    Raises PermanentFailure for an engine that is not there or cannot do this, and what the engine raises
+    (PsychometricsError) where the answers cannot give a calibration at all. A fit that did not converge comes back
+    with its reason.
+    """
+    known = None
+    if anchors is not None:
+        complete = bool(np.isfinite([anchors.a_se, anchors.b_se]).all())
+        known = anchor_set(anchors, np.arange(len(anchors.item_ids)), with_errors=complete)
+    began = time.perf_counter()
+    calibration = _calibrate(answers.responses, model, engine, known, groups)
+    seconds = time.perf_counter() - began
+    item_fits = None
+    if calibration.convergence.converged:
+        item_fits = item_fit(answers.responses, calibration, groups=groups)
+    return Fit(calibration, item_fits, _reliability(answers, calibration, groups), seconds)
+
+
+def _calibrate(
+    responses: Responses, model: Model, engine: Engine, anchors: AnchorSet | None, groups: Sequence[str] | None
+) -> Calibration:
+    if engine == "em":
+        return fit_em(responses, model=model, anchors=anchors, groups=groups)
+    if engine != "pymc":
+        raise PermanentFailure(f"engine {engine} runs in R and is not part of this version; em fits the same models")
+    if find_spec("pymc") is None:
+        raise PermanentFailure("engine pymc needs the package pymc: pip install 'irt-assets[bayes]'")
+    if groups is not None:
+        raise PermanentFailure("engine pymc fits one population; for --groups take --engine em")
+    return PymcEngine(anchors=anchors).calibrate(responses, model=model, data_hash="")
+
+
+def _group(population: Population) -> dict[str, Any]:
+    values = ("mean", "sd", "mean_se", "sd_se")
+    numbers = {name: number(getattr(population, name)) for name in values}
+    return {"group": population.name, "n_persons": population.n_persons, **numbers}
+
+
+def number(value: float) -> float | None:
+    """For JSON and CSV: None for what is not a finite number."""
+    value = float(value)
+    return value if math.isfinite(value) else None
+
+
+def _reliability(answers: Answers, cal: Calibration, groups: Sequence[str] | None) -> float:
+    """Of EAP scores, each under the latent distribution of the person's group."""
+    responses = answers.responses
+    informed = np.bincount(responses.person[cal.estimated[responses.item]], minlength=responses.n_persons) > 0
+    theta, se = np.full(responses.n_persons, np.nan), np.full(responses.n_persons, np.nan)
+    for mean, sd, here in _populations(cal, groups, responses.n_persons):
+        scores = eap(responses, cal.a, cal.d, cal.c, mean=mean, sd=sd)
+        theta[here], se[here] = scores.theta[here], scores.se[here]
+    return empirical_reliability(Scores(theta[informed], se[informed]))
+
+
+def _populations(
+    cal: Calibration, groups: Sequence[str] | None, n_persons: int
+) -> list[tuple[float, float, npt.NDArray[np.bool_]]]:
+    """Mean and SD of θ in each group, and who is in it, shape (n_persons,)."""
+    if groups is None:
+        return [(cal.latent_mean, cal.latent_sd, np.ones(n_persons, dtype=bool))]
+    label = np.array(groups, dtype=object)
+    return [(population.mean, population.sd, label == population.name) for population in cal.populations]

@@ -1,0 +1,162 @@
+"""`irt link`: the constants that put one table of item parameters on another's scale."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from irt_assets.desk.tables import ParameterTable, anchor_set, errors_of
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.errors import LinkingError
+from irt_assets.psychometrics.linking import link as link_fit
+from irt_assets.psychometrics.linking import match
+from irt_assets.psychometrics.linking_criteria import NODES, WEIGHTS, Method, Pairs, curve, solve
+from irt_assets.psychometrics.models import Calibration, Convergence
+from resources.failures import PermanentFailure
+
+FEW = 5
+"""With fewer items in common a moved one cannot be told from the others, and there is a warning."""
+_RULES = Rules(min_anchor_responses=1, min_anchors=3, min_anchor_share=0.0, warn_anchor_share=0.0)
+
+
+@dataclass(frozen=True)
+class TableLink:
+    """θ_old = slope·θ_new + intercept, so a_old = a_new/slope and b_old = slope·b_new + intercept.
+
+    Attributes:
+        rmse: root mean squared difference of the used items' curves after linking, over θ ~ N(0, 1): a probability.
+        anchors_dropped: item in both tables → why it was not used, a sentence.
+    """
+
+    slope: float
+    intercept: float
+    method: Method
+    rmse: float
+    anchors_used: tuple[str, ...]
+    anchors_dropped: dict[str, str]
+    warnings: tuple[str, ...]
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "slope": self.slope,
+            "intercept": self.intercept,
+            "method": self.method,
+            "rmse": self.rmse,
+            "anchors_used": list(self.anchors_used),
+            "anchors_dropped": self.anchors_dropped,
+        }
+
+
+def link(
+    new: ParameterTable, old: ParameterTable, *, method: Method = "stocking-lord", purify: bool = True
+) -> TableLink:
+    """Puts `new` on the scale of `old` through the items that both have.
+
+    Where both tables have errors, items are weighted by them, and those without are left out; else the criteria are
+    the classical, unweighted ones, and purification takes the errors of a calibration with 500 persons. Fewer than
+    five common items are linked as they are, with a warning. The slope is fixed at 1 where the errors of all a of
+    `new` are 0, as in a Rasch fit.
+
+    Raises PermanentFailure where no item is common or the items determine no constants.
+    """
+    common = [item for item in old.item_ids if item in set(new.item_ids)]
+    if not common:
+        raise PermanentFailure(
+            f"{new.path} has no item in common with {old.path}, so nothing says how their scales relate:"
+            f" {_some(new.item_ids)} here, {_some(old.item_ids)} there. Are the ids written alike?"
+        )
+    weighted = new.has_errors and old.has_errors
+    fit = _as_calibration(new, common, weighted)
+    at = _places(old, common)
+    a_se, b_se, _ = errors_of(old, at, known=weighted)
+    known = np.isfinite(a_se) & np.isfinite(b_se)
+    why = "gives it no standard errors" if weighted else "has it where no ability is"
+    unusable = {old.item_ids[k]: f"{old.path.name} {why}." for k in at[~known]}
+    anchors = anchor_set(old, at[known], with_errors=weighted)
+    pairs, dropped, _ = match(fit, anchors, _RULES)
+    warnings = []
+    if len(common) < FEW:
+        warnings.append(
+            f"only {len(common)} items are in both tables ({', '.join(common)}): the constants rest on few items, and"
+            " none of them can be told to have moved"
+        )
+    if pairs.size < FEW:
+        slope, intercept, rmse = _constants(pairs, method, weighted)
+        used = pairs.ids
+    else:
+        try:
+            found = link_fit(fit, anchors, method=method, purify=purify, rules=_RULES)
+        except LinkingError as error:
+            raise _undetermined(method, pairs) from error
+        slope, intercept, rmse, used, dropped = (
+            found.slope,
+            found.intercept,
+            found.rmse,
+            found.anchors_used,
+            found.anchors_dropped,
+        )
+        if len(used) < FEW:
+            warnings.append(f"only {len(used)} of {len(common)} common items agree well enough to be used")
+    if new.has_errors != old.has_errors:
+        lacking = old.path if new.has_errors else new.path
+        warnings.append(f"{lacking} has no errors (a_se, b_se), so items are not weighted")
+    return TableLink(slope, intercept, method, rmse, used, unusable | dropped, tuple(warnings))
+
+
+def _constants(pairs: Pairs, method: Method, weighted: bool) -> tuple[float, float, float]:
+    constants = solve(pairs, method, weighted) if pairs.size else None
+    if constants is None:
+        raise _undetermined(method, pairs)
+    slope, intercept = constants.slope, constants.intercept
+    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, NODES)
+    p_new, _ = curve(pairs.a_new / slope, slope * pairs.b_new + intercept, pairs.c_new, NODES)
+    return slope, intercept, float(np.sqrt(np.mean((p_old - p_new) ** 2 @ WEIGHTS)))
+
+
+def _as_calibration(table: ParameterTable, common: list[str], weighted: bool) -> Calibration:
+    """The common items of a table as a fit, with its errors or with assumed ones."""
+    at = _places(table, common)
+    a, b, c = table.a[at], table.b[at], table.c[at]
+    a_se, b_se, cov_ab = errors_of(table, at, known=weighted)
+    slopes_fixed = weighted and not a_se.any()
+    cov = np.zeros((len(at), 2, 2))  # of (a, d), d = −ab, from that of (a, b)
+    cov[:, 0, 0] = a_se**2
+    cov[:, 0, 1] = cov[:, 1, 0] = -b * a_se**2 - a * cov_ab
+    cov[:, 1, 1] = b**2 * a_se**2 + a**2 * b_se**2 + 2 * a * b * cov_ab
+    many = np.ones(len(at), dtype=np.int64)
+    return Calibration(
+        item_ids=tuple(common),
+        model="rasch" if slopes_fixed else "2pl",
+        engine="table",
+        engine_version="",
+        a=a,
+        d=-a * b,
+        c=c,
+        cov=cov,
+        joint_cov=None,
+        n=many,
+        n_correct=many,
+        flags=((),) * len(at),
+        latent_mean=table.mean,
+        latent_sd=table.sd,
+        n_persons=0,
+        convergence=Convergence(True, 0, 0.0, 0.0, 0.0, 0),
+    )
+
+
+def _places(table: ParameterTable, items: list[str]) -> np.ndarray:
+    place = {item: k for k, item in enumerate(table.item_ids)}
+    return np.array([place[item] for item in items], dtype=np.int64)
+
+
+def _undetermined(method: Method, pairs: Pairs) -> PermanentFailure:
+    return PermanentFailure(
+        f"the {method} criterion gives no constants for the {pairs.size} items that can be used"
+        f" ({_some(pairs.ids) or 'none'}): link through more items, or by another --method"
+    )
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

@@ -1,0 +1,75 @@
+"""`irt score`: abilities from a file of answers and a table of item parameters."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from irt_assets.desk import Scoring
+from irt_assets.desk.files import Answers, write_whole
+from irt_assets.desk.fit import number
+from irt_assets.desk.tables import ParameterTable, parameter_csv
+from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.scoring import Scores
+from irt_assets.psychometrics.scoring import score as score_by
+from resources.failures import PermanentFailure
+
+COLUMNS = ("person", "theta", "se")
+
+
+@dataclass(frozen=True)
+class ScoredPersons:
+    """Persons in the order of their file. `ignored`: items of the answers that have no parameters."""
+
+    person_ids: tuple[str, ...]
+    scores: Scores
+    ignored: tuple[str, ...]
+
+    def as_dict(self) -> list[dict[str, Any]]:
+        """A row per person. θ is None where it is not finite: ML of an all-right or all-wrong pattern."""
+        columns = (self.person_ids, self.scores.theta, self.scores.se)
+        return [
+            {"person": person, "theta": number(theta), "se": number(se)}
+            for person, theta, se in zip(*columns, strict=True)
+        ]
+
+    def write(self, folder: Path) -> None:
+        """`scores.csv` and `scores.json` in `folder`; the first writes an infinite θ as inf or -inf."""
+        columns = (self.person_ids, self.scores.theta.tolist(), self.scores.se.tolist())
+        rows = [
+            {"person": person, "theta": None if np.isnan(theta) else theta, "se": None if np.isnan(se) else se}
+            for person, theta, se in zip(*columns, strict=True)
+        ]
+        content = json.dumps(self.as_dict(), ensure_ascii=False, indent=1) + "\n"
+        write_whole(folder, {"scores.csv": parameter_csv(rows, COLUMNS), "scores.json": content})
+
+
+def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap") -> ScoredPersons:
+    """Abilities on the scale of `params`. EAP and MAP take θ ~ N(params.mean, params.sd²) as their prior.
+
+    Raises PermanentFailure where no item of the answers has parameters.
+    """
+    responses = answers.responses
+    place = {item: k for k, item in enumerate(params.item_ids)}
+    at = np.array([place.get(item, -1) for item in responses.item_ids], dtype=np.int64)
+    if not (at >= 0).any():
+        raise PermanentFailure(
+            f"{params.path}: none of its {len(place)} items with parameters is among the {responses.n_items} items of"
+            f" the answers ({_some(responses.item_ids)}): are the ids written alike?"
+        )
+    a, d, c = (_where(at, column) for column in (params.a, params.d, params.c))
+    scores = score_by(responses, a, d, c, method=method, mean=params.mean, sd=params.sd)
+    ignored = tuple(item for item, k in zip(responses.item_ids, at, strict=True) if k < 0)
+    return ScoredPersons(answers.person_ids, scores, ignored)
+
+
+def _where(at: np.ndarray, column: Floats) -> Floats:
+    return np.where(at >= 0, column[at], np.nan)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

@@ -1,0 +1,195 @@
+"""Tables of item parameters: `item,a,b,c[,a_se,b_se]`, or the JSON that `irt fit` writes.
+
+What belongs here: their columns, their ranges and the metric. What is done with them is in the commands' modules.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.desk.files import faults, is_blank, rows_of
+from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
+from irt_assets.psychometrics.models import Floats
+from resources.failures import PermanentFailure
+
+NUMBERS = ("a", "b", "c", "a_se", "b_se")
+
+
+@dataclass(frozen=True)
+class ParameterTable:
+    """K items with parameters in the metric D = 1, in the order of the file.
+
+    Attributes:
+        a, b, c: shape (K,); a > 0, 0 ≤ c < 1.
+        a_se, b_se: shape (K,), NaN where the table gives none.
+        without: items of the table that have no parameters, such as those that a fit could not estimate.
+        mean, sd: of θ in the population that was fitted, on the table's scale; (0, 1) where the file does not say.
+    """
+
+    path: Path
+    item_ids: tuple[str, ...]
+    a: Floats
+    b: Floats
+    c: Floats
+    a_se: Floats
+    b_se: Floats
+    without: tuple[str, ...] = ()
+    mean: float = 0.0
+    sd: float = 1.0
+
+    @property
+    def d(self) -> Floats:
+        return -self.a * self.b
+
+    @property
+    def has_errors(self) -> bool:
+        """Whether any item has those of a and of b."""
+        return bool((np.isfinite(self.a_se) & np.isfinite(self.b_se)).any())
+
+
+def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
+    """A table in any format of `rows_of`, or the JSON of a fit, which also knows the mean and SD of θ.
+
+    `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with; a and its error are
+    multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside [0, 1), items that occur twice,
+    values that are no numbers.
+    """
+    if not (metric_d > 0 and math.isfinite(metric_d)):
+        raise PermanentFailure(f"--metric-d is a positive number, such as 1 or 1.7; got {metric_d}")
+    fit = _fit_json(path)
+    latent = {"mean": 0.0, "sd": 1.0}
+    if fit is None:
+        columns, rows = rows_of(path)
+        located = [(f"line {line}", row) for line, row in rows]
+    else:
+        latent = fit["latent"]
+        columns = ["item", *NUMBERS]
+        located = [
+            (f"items[{k}]", {name: "" if row.get(name) is None else str(row[name]) for name in columns})
+            for k, row in enumerate(fit["items"])
+        ]
+    lacking = [name for name in ("item", "a", "b") if name not in columns]
+    if lacking:
+        raise PermanentFailure(
+            f"{path}: a table of item parameters has the columns item,a,b,c[,a_se,b_se]; {', '.join(lacking)} is not"
+            f" among {', '.join(columns)}"
+        )
+    return _checked(path, located, metric_d, latent)
+
+
+def errors_of(table: ParameterTable, places: npt.NDArray[np.int64], *, known: bool) -> tuple[Floats, Floats, Floats]:
+    """a_se, b_se and cov_ab of the items at `places`: the table's, or those of a calibration with 500 persons."""
+    a, b, c = table.a[places], table.b[places], table.c[places]
+    if known:
+        return table.a_se[places], table.b_se[places], np.zeros(len(places))
+    with np.errstate(divide="ignore", invalid="ignore"):  # an item far from all nodes has no information
+        return assumed_errors(a, b, c)
+
+
+def anchor_set(table: ParameterTable, places: npt.NDArray[np.int64], *, with_errors: bool) -> AnchorSet:
+    """The items at `places` of a table as anchors, with their errors as in `errors_of`."""
+    return AnchorSet(
+        table.path.name,
+        "",
+        tuple(table.item_ids[k] for k in places),
+        table.a[places],
+        table.b[places],
+        table.c[places],
+        *errors_of(table, places, known=with_errors),
+        topics=(None,) * len(places),
+        errors_assumed=np.full(len(places), not with_errors),
+    )
+
+
+def parameter_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
+    """Rows as CSV: None as blank, lists joined by spaces, numbers in full."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        cells = [row[name] for name in columns]
+        writer.writerow([" ".join(cell) if isinstance(cell, list | tuple) else cell for cell in cells])
+    return text.getvalue()
+
+
+def _checked(
+    path: Path, rows: list[tuple[str, dict[str, str]]], metric_d: float, latent: Mapping[str, float]
+) -> ParameterTable:
+    wrong: list[str] = []
+    first: dict[str, str] = {}
+    kept: list[tuple[str, list[float]]] = []
+    without = []
+    for where, row in rows:
+        item, at = row["item"], f"{where}, item {row['item']}"
+        if not item:
+            wrong.append(f"{where}: a row without an item")
+            continue
+        if item in first:
+            wrong.append(f"{at} occurs twice, first in {first[item]}")
+        first.setdefault(item, where)
+        if is_blank(row["a"]) and is_blank(row["b"]):
+            without.append(item)
+            continue
+        numbers = [_number(row.get(name, ""), name) for name in NUMBERS]
+        sound = [x for x in numbers if x is not None]
+        if len(sound) == len(NUMBERS):
+            wrong += [f"{at}: {what}" for what in _outside(*sound)]
+            kept.append((item, sound))
+        else:
+            strange = [name for name, x in zip(NUMBERS, numbers, strict=True) if x is None]
+            wrong += [f"{at}: {name} = {row[name]!r} is no number" for name in strange]
+    if wrong:
+        raise faults(
+            path, wrong, "Correct these rows or delete them (a slope that is not positive is most often a wrong key)"
+        )
+    columns = np.array([numbers for _, numbers in kept], dtype=float).reshape(-1, len(NUMBERS)).T.copy()
+    columns[[0, 3]] *= metric_d
+    items = tuple(item for item, _ in kept)
+    a, b, c, a_se, b_se = columns
+    return ParameterTable(path, items, a, b, c, a_se, b_se, tuple(without), latent["mean"], latent["sd"])
+
+
+def _number(text: str, name: str) -> float | None:
+    """NaN for a blank error, 0 for a blank c, None for what is no number."""
+    if is_blank(text) and name not in ("a", "b"):
+        return 0.0 if name == "c" else math.nan
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[str]:
+    """What is out of its range; a NaN error is none."""
+    rules = (
+        (a > 0, f"a = {a:g} is not above 0"),
+        (0 <= c < 1, f"c = {c:g} is not in [0, 1)"),
+        (not a_se < 0, f"a_se = {a_se:g} is below 0"),
+        (not b_se <= 0, f"b_se = {b_se:g} is not above 0"),
+    )
+    return [broken for holds, broken in rules if not holds]
+
+
+def _fit_json(path: Path) -> dict[str, Any] | None:
+    """The JSON of `irt fit`; None where the file is something else."""
+    try:
+        with path.open("rb") as file:
+            if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
+                return None
+        content = json.loads(path.read_text("utf-8-sig"))
+    except OSError as error:
+        raise PermanentFailure(f"{path} cannot be read: {error}") from error
+    except ValueError:
+        return None
+    return content if {"items", "latent"} <= content.keys() else None

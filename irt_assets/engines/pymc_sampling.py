@@ -1,0 +1,123 @@
+"""NUTS in whitened coordinates, by nutpie where it is installed and by PyMC's own sampler where not, and the
+diagnostics of its draws. No model and no judgement of items here.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+import arviz as az
+import numpy as np
+import pymc as pm
+
+from irt_assets.engines.pymc_model import Density, Mode
+from irt_assets.psychometrics.kernels import available_threads
+from irt_assets.psychometrics.models import Floats
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Variables by name, each of shape (chains, draws, …), the divergent transitions among them, and what drew them."""
+
+    values: dict[str, Floats]
+    divergences: int
+    sampler: str
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much to sample. `tune` draws per chain find the step size and are thrown away; `seed` fixes the rest."""
+
+    draws: int = 1000
+    tune: int = 300
+    chains: int = 4
+    seed: int = 61
+
+
+def sample(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:
+    """Chains start at independent draws from the normal approximation at the mode."""
+    run = _nutpie if find_spec("nutpie") is not None else _pymc
+    return run(model, density, mode, plan)
+
+
+def _nutpie(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:  # noqa: ARG001
+    import nutpie
+
+    def log_density(z: Floats) -> tuple[float, Floats]:
+        value, gradient = density(mode.at + mode.factor @ z)
+        return value, mode.factor.T @ gradient
+
+    def start(seed: int) -> Floats:
+        return np.random.default_rng([plan.seed, seed]).normal(size=density.size)
+
+    compiled = nutpie.compiled_pyfunc.from_pyfunc(
+        density.size,
+        lambda: log_density,
+        lambda _seed, _other, _chain: lambda z: {"z": z},
+        [np.dtype("float64")],
+        [(density.size,)],
+        ["z"],
+        make_initial_point_fn=start,
+    )
+    trace = nutpie.sample(
+        compiled,
+        draws=plan.draws,
+        tune=plan.tune,
+        chains=plan.chains,
+        cores=min(plan.chains, available_threads()),
+        seed=plan.seed,
+        progress_bar=False,
+        save_warmup=False,
+    )
+    x = mode.at + trace.posterior["z"].to_numpy() @ mode.factor.T
+    return Draws(density.expand(x), int(trace.sample_stats["diverging"].sum()), f"nutpie {nutpie.__version__}")
+
+
+def _pymc(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:
+    """A dense mass matrix that stays what it is does to NUTS what whitening does."""
+    rng = np.random.default_rng(plan.seed)
+    starts = [density.expand(mode.at + mode.factor @ rng.normal(size=density.size)) for _ in range(plan.chains)]
+    with model, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=UserWarning, module="pymc")
+        potential = pm.step_methods.hmc.quadpotential.QuadPotentialFull(mode.covariance)
+        trace = pm.sample(
+            draws=plan.draws,
+            tune=plan.tune,
+            chains=plan.chains,
+            cores=1,
+            step=pm.NUTS(potential=potential, compile_kwargs={"mode": "NUMBA"}),
+            initvals=starts,
+            random_seed=plan.seed,
+            progressbar=False,
+            quiet=True,
+            compute_convergence_checks=False,
+            compile_kwargs={"mode": "NUMBA"},
+        )
+    values = {name: trace.posterior[name].to_numpy() for name in density.names}
+    return Draws(values, int(trace.sample_stats["diverging"].sum()), "pymc.NUTS")
+
+
+@dataclass(frozen=True)
+class Diagnostics:
+    """The worst of every quantity, each with the name of that quantity (Vehtari et al. 2021: rank-normalised)."""
+
+    max_rhat: float
+    worst_rhat: str
+    min_bulk_ess: float
+    worst_bulk_ess: str
+    min_tail_ess: float
+    worst_tail_ess: str
+    divergences: int
+
+
+def diagnose(quantities: dict[str, Floats], divergences: int) -> Diagnostics:
+    """`quantities`: arrays (chains, draws) by the name to report them under."""
+    names = list(quantities)
+    trace = az.convert_to_dataset({"x": np.stack([quantities[name] for name in names], axis=2)})
+    rhat, bulk, tail = (
+        measure["x"].to_numpy() for measure in (az.rhat(trace), az.ess(trace), az.ess(trace, method="tail"))
+    )
+    r, k, t = int(rhat.argmax()), int(bulk.argmin()), int(tail.argmin())
+    return Diagnostics(float(rhat[r]), names[r], float(bulk[k]), names[k], float(tail[t]), names[t], divergences)

@@ -1,0 +1,173 @@
+"""Whether one ability explains how answers go together: Q3 of each pair of items, parallel analysis of all of them.
+
+Fit of single items is in `itemfit` and `sumscorefit`, of whole forms by low-order margins in `setfit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from irt_assets.psychometrics import fit_kernels, kernels
+from irt_assets.psychometrics.design import row_starts
+from irt_assets.psychometrics.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.replicate import Fitted
+from irt_assets.psychometrics.scoring import log_tables
+
+FLAG_ABOVE_MEAN = 0.20
+"""Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
+SMALLEST_PAIR = 200
+"""Learners; with 200 a sound pair's Q3 has a standard error of 0.07 and passes 0.20 once in 500 pairs."""
+MOST_PERSONS = 5_000
+"""That parallel analysis draws from a larger set: the noise of an eigenvalue is small with fewer."""
+_CELLS = 4_000_000
+"""Learners × items of a dense piece of the residuals."""
+
+
+@dataclass(frozen=True)
+class LocalDependence:
+    """Pairs of the calibration's items.
+
+    Attributes:
+        q3: shape (J, J), symmetric, in [−1, 1]; NaN on the diagonal and where fewer than 2 learners saw both items.
+        n: shape (J, J), learners who saw both.
+        mean: of q3 over pairs with n ≥ `SMALLEST_PAIR`; about −1/(items a learner saw − 1) where the model holds.
+        flagged: pairs (i, j), i < j, of places in `item_ids`, with n ≥ `SMALLEST_PAIR` and q3 − mean above
+            `FLAG_ABOVE_MEAN`; the largest first.
+    """
+
+    q3: Floats
+    n: npt.NDArray[np.int64]
+    mean: float
+    flagged: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class ParallelAnalysis:
+    """The largest eigenvalue of the residual correlations, and what it is where one ability explains everything.
+
+    Attributes:
+        eigenvalue: of the data.
+        under_model: shape (replications,), of data the fitted model gave to the same sets of items.
+        p: (1 + how many of these are at least as large) / (1 + replications).
+    """
+
+    eigenvalue: float
+    under_model: Floats
+    p: float
+
+
+def local_dependence(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> LocalDependence:
+    """Yen's (1984) Q3: correlation over the learners who saw both items of x − P(θ̂), θ̂ the EAP of all answers.
+
+    The EAP's prior is the calibration's latent distribution, that of the learner's group where the fit has groups
+    (`groups`: n_persons labels). Costs learners × items² multiplications.
+    """
+    whole = Fitted.of(responses, calibration, groups)
+    q3, n = _residual_correlations(whole, threads)
+    countable = np.triu(n >= SMALLEST_PAIR, 1) & np.isfinite(q3)
+    mean = float(q3[countable].mean()) if countable.any() else float("nan")
+    excess = np.where(countable, q3 - mean, -np.inf)
+    i, j = np.nonzero(excess > FLAG_ABOVE_MEAN)
+    order = np.argsort(-excess[i, j], kind="stable")
+    flagged = tuple((int(whole.place[i[k]]), int(whole.place[j[k]])) for k in order)
+    all_q3, all_n = np.full((whole.n_all, whole.n_all), np.nan), np.zeros((whole.n_all, whole.n_all), dtype=np.int64)
+    all_q3[np.ix_(whole.place, whole.place)], all_n[np.ix_(whole.place, whole.place)] = q3, n
+    return LocalDependence(all_q3, all_n, mean, flagged)
+
+
+def parallel_analysis(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    replications: int = 39,
+    seed: int = 0,
+    threads: int | None = None,
+) -> ParallelAnalysis:
+    """Is there a second dimension? The largest eigenvalue of the Q3 matrix against its law under the model.
+
+    The law comes from answers of the fitted model to the same sets of items (Drasgow & Lissak's 1983 modified
+    parallel analysis, on residuals). Pairs that nobody or hardly anybody saw together (below `SMALLEST_PAIR` learners,
+    in data and replications alike) count as uncorrelated: their noise would be the largest eigenvalue.
+
+    Args:
+        groups: the group of each person, n_persons labels, where the fit has groups.
+        replications: p cannot fall below 1/(1 + replications).
+        seed: of the drawn persons (at most `MOST_PERSONS`) and their simulated answers.
+    """
+    rng = np.random.default_rng(seed)
+    whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)
+    observed = _largest_eigenvalue(whole, threads)
+    under_model = np.array([_largest_eigenvalue(whole.new_answers(rng), threads) for _ in range(replications)])
+    return ParallelAnalysis(observed, under_model, (1 + int((under_model >= observed).sum())) / (1 + replications))
+
+
+def _largest_eigenvalue(whole: Fitted, threads: int | None) -> float:
+    q3, n = _residual_correlations(whole, threads)
+    known = np.where((n >= SMALLEST_PAIR) & np.isfinite(q3), q3, 0.0)
+    np.fill_diagonal(known, 1.0)
+    return float(np.linalg.eigvalsh(known)[-1]) if known.size else float("nan")
+
+
+def _residual_correlations(whole: Fitted, threads: int | None) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Q3 (NaN on the diagonal) and the number of learners of each pair, (J, J)."""
+    r, fit = whole.responses, whole.calibration
+    theta = _eap(whole, threads)
+    start, J = row_starts(r), fit.n_items
+    n, first, second, product = (np.zeros((J, J)) for _ in range(4))
+    at_once = max(1, _CELLS // max(J, 1))
+    for low in range(0, r.n_persons, at_once):
+        rows = slice(start[low], start[min(low + at_once, r.n_persons)])
+        person, item = r.person[rows], r.item[rows]
+        saw = np.zeros((min(at_once, r.n_persons - low), J))
+        residual = np.zeros_like(saw)
+        saw[person - low, item] = 1.0
+        p = fit.c[item] + (1.0 - fit.c[item]) * expit(fit.a[item] * theta[person] + fit.d[item])
+        residual[person - low, item] = r.score[rows] - p
+        n += saw.T @ saw
+        first += residual.T @ saw
+        second += (residual**2).T @ saw
+        product += residual.T @ residual
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = second - first**2 / n
+        q3 = (product - first * first.T / n) / np.sqrt(variance * variance.T)
+    q3[(n < 2) | np.eye(J, dtype=bool)] = np.nan
+    return q3, np.rint(n).astype(np.int64)
+
+
+def _eap(whole: Fitted, threads: int | None) -> Floats:
+    """Shape (n_persons,), each under the distribution of the person's own group."""
+    r, fit, abilities = whole.responses, whole.calibration, whole.abilities
+    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, abilities.nodes)
+    start, mean = row_starts(r), np.empty(r.n_persons)
+
+    def one(first: int, last: int) -> None:
+        fit_kernels.posterior_means(
+            first,
+            last,
+            start,
+            r.item,
+            r.score,
+            log_right,
+            log_wrong,
+            abilities.log_weights,
+            abilities.group,
+            abilities.nodes,
+            mean,
+        )
+
+    with kernels.runner(threads) as run:
+        if r.n_persons:
+            run(one, kernels.cut(np.diff(start) + 1, min(64, 1 + r.n_responses // 50_000)))
+    return mean

@@ -1,0 +1,34 @@
+"""How much of the differences between learners' scores is difference in ability. Scores themselves are in `scoring`."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irt_assets.psychometrics.curves import information
+from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.quadrature import Grid
+from irt_assets.psychometrics.scoring import Scores
+
+
+def empirical_reliability(scores: Scores) -> float:
+    """Variance of the EAP scores over that variance plus the mean squared SE (Bock & Mislevy 1982), in [0, 1].
+
+    For EAP only: the scores of other methods vary by their error, too. Learners without a usable response count with
+    the prior, so leave them out first where the test's reliability is meant. NaN for fewer than two learners.
+    """
+    if scores.theta.size < 2:
+        return float("nan")
+    between = float(np.var(scores.theta, ddof=1))
+    return between / (between + float(np.mean(scores.se**2)))
+
+
+def marginal_reliability(a: Floats, d: Floats, c: Floats, *, mean: float = 0.0, sd: float = 1.0) -> float:
+    """Reliability of the items before anybody answered: E[I(θ)/(I(θ) + 1/sd²)] over θ ~ N(mean, sd²), in [0, 1).
+
+    I is the test information of all items with parameters (Green, Bock, Humphreys, Linn & Reckase 1984, with the
+    prior's information beside the items'). Where a learner sees only some of the items, give these only.
+    """
+    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+    unit = Grid.spanning()
+    info = information(mean + sd * unit.nodes, a[usable], d[usable], c[usable]).sum(axis=1)
+    return float(np.exp(unit.log_weights()) @ (info / (info + 1.0 / sd**2)))

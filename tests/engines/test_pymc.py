@@ -1,0 +1,342 @@
+"""The Bayesian engine against truth, against the em engine, and on data that cannot give the number asked for."""
+
+from __future__ import annotations
+
+import io
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from scipy.stats import kstest, lognorm, norm
+
+from irt_assets.engines.pymc import ITEM_PRIORS, MAX_RHAT, MIN_ESS, PymcEngine
+from irt_assets.psychometrics import kernels
+from irt_assets.psychometrics.data import Data
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.errors import DisconnectedDesignError, LinkingError, PsychometricsError
+from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.marginal import Problem
+from irt_assets.psychometrics.models import Flag, Responses
+from irt_assets.psychometrics.quadrature import Grid
+from irt_assets.psychometrics.structure import Structure
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pymc(require):
+    require(find_spec("pymc") is not None, "PyMC (pip install 'irt-assets[bayes]')")
+
+
+def answers(rng, theta, a, b):
+    """Persons × items, floats."""
+    return (rng.random((len(theta), len(a))) < expit(a * (theta[:, None] - b))).astype(float)
+
+
+def in_forms(matrix, forms, overlap):
+    """NaN where a person's form does not have the item: forms of equal length that share `overlap` items."""
+    persons, items = matrix.shape
+    length = (items + (forms - 1) * overlap) // forms
+    seen = np.zeros_like(matrix, dtype=bool)
+    for f in range(forms):
+        first = f * (length - overlap)
+        seen[f * persons // forms : (f + 1) * persons // forms, first : first + length] = True
+    return np.where(seen, matrix, np.nan)
+
+
+@pytest.fixture(scope="module")
+def truth():
+    """A planned-missing design, parameters drawn from the engine's own priors: 900 learners, 3 forms of 20 of 40."""
+    rng = np.random.default_rng(3)
+    a, b = np.exp(rng.normal(0, 0.5, 40)), rng.normal(size=40)
+    x = in_forms(answers(rng, rng.normal(size=900), a, b), forms=3, overlap=10)
+    return a, b, Responses.from_wide(x)
+
+
+@pytest.fixture(scope="module")
+def posterior(truth):
+    return PymcEngine(draws=1000, tune=200).sample(truth[2], data_hash="f00")
+
+
+def model_of(responses, model="2pl"):
+    from irt_assets.engines.pymc_likelihood import Likelihood
+    from irt_assets.engines.pymc_model import build
+
+    priors = PymcEngine()._priors(responses.item_ids, model, None)
+    return build(responses, model, priors, Likelihood.of(Data.of(responses), Grid.spanning(61)))
+
+
+def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradient_is_right(truth):
+    from irt_assets.engines.pymc_model import Density
+
+    responses, J = truth[2], 40
+    density = Density(model_of(responses))
+    rng = np.random.default_rng(1)
+    log_a, b = rng.normal(0, 0.3, J), rng.normal(size=J)
+    value, gradient = density(np.concatenate([log_a, b]))
+    with kernels.runner(1) as run:
+        point = Problem(Data.of(responses), Structure.of("2pl", J), Grid.spanning(61), run).evaluate(
+            np.concatenate([np.exp(log_a), -np.exp(log_a) * b])
+        )
+    # the density of log a is that of a times the Jacobian a
+    priors = lognorm.logpdf(np.exp(log_a), 0.5).sum() + log_a.sum() + norm.logpdf(b).sum()
+    assert value == pytest.approx(point.loglik + priors, abs=1e-6)
+    step = 1e-5 * rng.normal(size=2 * J)
+    x = np.concatenate([log_a, b])
+    # central differences of a function of size 1e4 in double precision: 1e-12 of it, over a step of 1e-5
+    assert (density(x + step)[0] - density(x - step)[0]) / 2 == pytest.approx(gradient @ step, abs=1e-6)
+
+
+def test_python_and_compiled_code_of_the_op_agree(truth):
+    import pytensor
+    import pytensor.tensor as pt
+
+    from irt_assets.engines.pymc_likelihood import Likelihood
+
+    likelihood = Likelihood.of(Data.of(truth[2]), Grid.spanning(31))
+    slope, intercept = pt.dvector(), pt.dvector()
+    function = pytensor.function([slope, intercept], likelihood(slope, intercept), mode="FAST_COMPILE")
+    a, d = np.linspace(0.5, 2, 40), np.linspace(-2, 2, 40)
+    assert float(function(a, d)) == pytest.approx(likelihood.value(a, d), abs=1e-9)
+
+
+def test_draws_rank_the_truth_uniformly_when_it_comes_from_the_priors(truth, posterior):
+    """Talts et al. (2018): the rank of the true value among the draws is uniform. One data set, so that ranks of
+    different items are a little dependent; a wrong prior, Jacobian or likelihood moves all of them together."""
+    a, b, _ = truth
+    ranks = np.concatenate([(posterior.a < a).mean((0, 1)), (posterior.b < b).mean((0, 1))])
+    assert kstest(ranks, "uniform").pvalue > 0.001
+    inside = np.mean((ranks > 0.05) & (ranks < 0.95))
+    assert 0.9 - inside < 3 * np.sqrt(0.9 * 0.1 / 80)  # binomial, three standard errors below 90 % coverage
+    assert abs(np.mean(ranks) - 0.5) < 4 * np.sqrt(1 / 12 / 80)
+
+
+def test_a_sound_fit_converges_and_says_how_it_came_about(truth, posterior):
+    fit, found = posterior.calibration, posterior.diagnostics
+    assert fit.convergence.converged, fit.convergence.reason
+    assert found.max_rhat <= MAX_RHAT
+    assert min(found.min_bulk_ess, found.min_tail_ess) >= MIN_ESS
+    assert found.divergences == 0
+    assert fit.engine == "pymc"
+    assert "PyMC 5." in fit.engine_version
+    assert (fit.data_hash, fit.n_persons, fit.latent_mean, fit.latent_sd) == ("f00", 900, 0.0, 1.0)
+    assert fit.convergence.n_parameters == 80
+    assert fit.priors == ITEM_PRIORS.as_dict()
+    np.testing.assert_allclose(fit.a, posterior.a.mean((0, 1)))
+    np.testing.assert_allclose(fit.d, -(posterior.a * posterior.b).mean((0, 1)))
+    np.testing.assert_allclose(fit.a_se, posterior.a.std((0, 1)), rtol=1e-3)  # n or n − 1 of 4000
+    json.dumps(fit.priors)
+
+
+def test_posterior_means_are_near_the_posterior_mode_of_the_em_engine(truth, posterior):
+    """Another optimiser on the same likelihood and priors. The mean of a skewed posterior lies beside its mode: here,
+    with 150 to 450 answers an item, by up to 0.4 posterior SDs; a wrong prior or a wrong sign is many."""
+    mode = fit_em(truth[2], priors=ITEM_PRIORS)
+    fit = posterior.calibration
+    np.testing.assert_array_less(np.abs(fit.a - mode.a) / fit.a_se, 0.5)
+    np.testing.assert_array_less(np.abs(fit.d - mode.d) / fit.d_se, 0.5)
+
+
+def test_draws_are_kept_and_the_calibration_follows_from_them(posterior):
+    table = pd.read_parquet(io.BytesIO(posterior.to_parquet()))
+    assert list(table.columns) == ["chain", "draw", "item_id", "a", "b", "latent_mean", "latent_sd"]
+    assert len(table) == 4 * 1000 * 40
+    by_item = table.groupby("item_id", observed=True)["a"].mean()
+    np.testing.assert_allclose(by_item[list(posterior.item_ids)], posterior.calibration.a)
+
+
+def test_predictive_draws_have_the_proportions_and_the_spread_of_the_answers(truth, posterior):
+    """The PyMC model as it is written serves posterior predictive checks."""
+    import arviz as az
+    import pymc as pm
+
+    responses = truth[2]
+    draws = az.from_dict(posterior={"a": posterior.a[:1, ::20], "b": posterior.b[:1, ::20]})
+    with model_of(responses):
+        predicted = pm.sample_posterior_predictive(draws, random_seed=1, progressbar=False)
+    scores = predicted.posterior_predictive["scores"].to_numpy()[0]
+    assert scores.shape == (50, responses.n_responses)
+    observed = np.bincount(responses.item, responses.score) / np.bincount(responses.item)
+    replicated = np.stack([np.bincount(responses.item, s) / np.bincount(responses.item) for s in scores])
+    # two binomials of 300 to 600 answers and the posterior: 4.5 standard deviations over 40 items
+    assert np.all(np.abs(replicated.mean(0) - observed) < 4.5 * replicated.std(0))
+    totals = np.stack([np.bincount(responses.person, s).var() for s in scores])
+    assert abs(np.bincount(responses.person, responses.score).var() - totals.mean()) < 4.5 * totals.std()
+
+
+def test_the_reference_2pl_differs_by_what_the_priors_explain(shared):
+    """mirt's estimates have no priors. To first order a prior moves an estimate by covariance · its log-density's
+    slope. What remains is Monte-Carlo error (two chains of 400 draws: 0.04 SD) and the posterior's skewness."""
+    reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["sim2000x50_2pl"]
+    mirt = np.array([[row["a1"], row["d"]] for row in reference["slope_intercept"]])
+    responses = Responses.from_wide(pd.read_csv(shared / "reference" / "sim2000x50.csv").to_numpy(dtype=float))
+    fit = PymcEngine(draws=400, tune=200, chains=2, nodes=41).calibrate(responses, model="2pl", data_hash="")
+    a, d = mirt.T
+    b = -d / a
+    slope_of_log_prior = np.stack([-(1 + np.log(a) / 0.25) / a - b * d / a**2, b / a], axis=1)
+    expected = mirt + np.einsum("jkl,jl->jk", fit.cov, slope_of_log_prior)
+    got, sd = np.stack([fit.a, fit.d], axis=1), np.stack([fit.a_se, fit.d_se], axis=1)
+    assert np.abs((got - expected) / sd).max() < 0.3
+    assert np.abs((got - expected) / sd).mean() < 0.08
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl"])
+def test_models_with_one_slope_agree_with_em(model):
+    """With 1500 learners the priors hardly count: means within half a standard error of the maximum, errors alike."""
+    rng = np.random.default_rng(8)
+    b = np.linspace(-1.5, 1.5, 12)
+    responses = Responses.from_wide(answers(rng, rng.normal(0, 1.3, 1500), np.ones(12), b))
+    fit = PymcEngine(draws=300, tune=200, chains=2).calibrate(responses, model=model, data_hash="")
+    em = fit_em(responses, model=model)
+    np.testing.assert_array_less(np.abs(fit.d - em.d), 0.5 * em.d_se)
+    np.testing.assert_allclose(fit.d_se, em.d_se, rtol=0.15)  # an SD from 600 draws: 3 %, worst of 12, and the prior
+    assert fit.latent_sd == pytest.approx(em.latent_sd, abs=0.03)
+    if model == "1pl":
+        assert np.ptp(fit.a) == 0
+        assert fit.a[0] == pytest.approx(em.a[0], abs=0.5 * em.a_se[0])
+
+
+@pytest.fixture(scope="module")
+def anchored():
+    """20 anchors with errors, 20 new items, 4000 learners from N(0.5, 1.2²); one anchor has become harder by 1."""
+    rng = np.random.default_rng(12)
+    a, b = np.exp(rng.normal(0, 0.3, 40)), rng.normal(0.2, 0.8, 40)
+    shown = b.copy()
+    shown[4] += 1.0
+    ids = tuple(f"i{j:02d}" for j in range(40))
+    responses = Responses.from_wide(answers(rng, rng.normal(0.5, 1.2, 4000), a, shown), ids)
+    se = np.full(20, 0.04)
+    anchors = AnchorSet(
+        scale_id="default",
+        version="1",
+        item_ids=ids[:20],
+        a=a[:20] + rng.normal(0, se),
+        b=b[:20] + rng.normal(0, se),
+        c=np.zeros(20),
+        a_se=se,
+        b_se=se,
+        cov_ab=np.zeros(20),
+        topics=(None,) * 20,
+        errors_assumed=np.zeros(20, dtype=bool),
+    )
+    return a, b, anchors, responses
+
+
+def test_anchors_carry_the_scale_to_new_items_of_another_cohort(anchored):
+    """The error of the mean of 20 new b: 0.04/√19 from the anchors' values, 0.06/√19 from their answers, 0.06/√20 from
+    the new items' own: 0.02. Anchors pinned under θ ~ N(0, 1) would give −0.13; the moved anchor alone −0.05."""
+    a, b, anchors, responses = anchored
+    found = PymcEngine(anchors=anchors, draws=400, tune=200, chains=2, nodes=41).sample(responses)
+    new = slice(20, 40)
+    assert abs(np.mean(found.calibration.b[new] - b[new])) < 0.06
+    assert abs(np.mean(np.log(found.calibration.a[new] / a[new]))) < 0.06
+    assert found.calibration.latent_mean == pytest.approx(0.5, abs=0.1)  # 0.02 of sampling, 0.02 of the anchors
+    assert found.calibration.latent_sd == pytest.approx(1.2, abs=0.1)
+    assert set(found.linking.anchors_dropped) == {"i04"}
+    assert found.calibration.b[4] == pytest.approx(b[4] + 1.0, abs=0.2)  # dropped, it is estimated like a new item
+    kept = [j for j in range(20) if j != 4]
+    tightened = found.calibration.b_se[kept] / anchors.b_se[kept]
+    assert np.all(tightened < 1.1)  # an anchor knows what it knew, and what its answers say
+
+
+def test_anchors_that_are_not_there_are_refused(anchored):
+    _, _, anchors, responses = anchored
+    few = Responses.from_wide(np.full((50, 3), np.nan), ["x", "y", "z"])
+    with pytest.raises(PsychometricsError, match="no responses"):
+        PymcEngine(anchors=anchors).sample(few)
+    renamed = Responses(
+        responses.person, responses.item, responses.score, responses.n_persons, tuple(f"n{j}" for j in range(40))
+    )
+    with pytest.raises(LinkingError):
+        PymcEngine(anchors=anchors).sample(renamed)
+
+
+@pytest.fixture(scope="module")
+def bad_items():
+    """400 learners, 10 sound items, and: 10 all correct, 11 all wrong, 12 nobody's, 13 with one answer, 14 with two,
+    15 keyed wrongly; one learner with one answer, one with every answer right and one with every answer wrong."""
+    rng = np.random.default_rng(4)
+    x = answers(rng, rng.normal(size=400), np.full(16, 1.3), np.concatenate([np.linspace(-1, 1, 10), np.zeros(6)]))
+    x[0], x[1] = 1.0, 0.0
+    x[:, 10], x[:, 11], x[:, 12:15] = 1.0, 0.0, np.nan
+    x[5, 13], x[5, 14], x[6, 14] = 1.0, 1.0, 0.0
+    x[:, 15] = 1 - x[:, 15]
+    x[2, 1:] = np.nan
+    return PymcEngine(draws=60, tune=100, chains=2, nodes=31).sample(Responses.from_wide(x))
+
+
+def test_items_that_cannot_be_estimated_are_named_and_get_no_number(bad_items):
+    fit = bad_items.calibration
+    flags = {item: set(flags) for item, flags in zip(fit.item_ids, fit.flags, strict=True) if flags}
+    assert flags["i11"] == {Flag.ALL_CORRECT}
+    assert flags["i12"] == {Flag.ALL_WRONG}
+    assert flags["i13"] == {Flag.NO_DATA}
+    assert flags["i14"] == {Flag.ALL_CORRECT}
+    assert flags["i16"] == {Flag.NEGATIVE_DISCRIMINATION}
+    for item in ("i11", "i12", "i13", "i14", "i16"):
+        j = fit.item_ids.index(item)
+        assert np.isnan([fit.a[j], fit.d[j], fit.c[j], fit.a_se[j]]).all()
+        assert item not in bad_items.item_ids
+    assert np.isfinite(fit.a_se[:10]).all()
+
+
+def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fit(bad_items):
+    """Two answers, one right: the posterior is the prior, and its mean would look like any sound item's."""
+    fit = bad_items.calibration
+    assert Flag.UNIDENTIFIED in fit.flags[14] or np.isnan(fit.a[14])
+    assert np.isnan(fit.a_se[14])
+    assert not fit.convergence.converged
+
+
+def test_too_few_draws_do_not_converge_and_the_worst_item_is_named(bad_items):
+    reason = bad_items.calibration.convergence.reason
+    assert not bad_items.calibration.convergence.converged
+    assert "ESS" in reason
+    assert any(f"of item {item} " in reason for item in bad_items.item_ids)
+    assert "Sample more draws" in reason
+
+
+def test_two_identical_items_do_not_pass_for_an_ability_scale():
+    rng = np.random.default_rng(5)
+    x = answers(rng, rng.normal(size=300), np.full(8, 1.0), np.linspace(-1, 1, 8))
+    x[:, 4] = x[:, 3]
+    fit = PymcEngine(draws=60, tune=100, chains=2, nodes=31).calibrate(
+        Responses.from_wide(x), model="2pl", data_hash=""
+    )
+    assert not fit.convergence.converged
+    assert "i4" in fit.convergence.reason
+    assert "i5" in fit.convergence.reason
+
+
+@pytest.mark.parametrize(
+    "matrix", [np.ones((50, 4)), np.full((9, 4), np.nan), np.eye(4)[:3], np.array([[1.0, 0, 1, 1]])]
+)
+def test_data_without_information_are_refused_before_anything_is_sampled(matrix):
+    with pytest.raises(PsychometricsError):
+        PymcEngine().sample(Responses.from_wide(matrix))
+
+
+def test_disconnected_forms_are_refused(truth):
+    x = np.full((200, 8), np.nan)
+    x[:100, :4], x[100:, 4:] = np.random.default_rng(1).integers(0, 2, (2, 100, 4))
+    with pytest.raises(DisconnectedDesignError):
+        PymcEngine().sample(Responses.from_wide(x))
+
+
+def test_the_3pl_is_refused_by_name(truth):
+    with pytest.raises(PsychometricsError, match="3pl"):
+        PymcEngine().sample(truth[2], model="3pl")
+
+
+def test_both_samplers_give_the_same_posterior(require, truth, posterior, monkeypatch):
+    require(find_spec("nutpie") is not None, "nutpie (pip install 'irt-assets[bayes]')")
+    from irt_assets.engines import pymc_sampling
+
+    monkeypatch.setattr(pymc_sampling, "find_spec", lambda _: None)
+    other = PymcEngine(draws=250, tune=200).sample(truth[2])
+    assert "pymc.NUTS" in other.calibration.engine_version
+    assert "nutpie" in posterior.calibration.engine_version
+    # means of 1000 and 4000 draws, each worth about as many independent ones: 0.035 SD, worst of 80
+    difference = np.abs(other.calibration.a - posterior.calibration.a) / posterior.calibration.a_se
+    assert difference.max() < 0.15

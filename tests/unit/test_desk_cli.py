@@ -1,0 +1,132 @@
+"""`irt fit`, `score`, `link`, `simulate-responses` as they are typed: exit codes, pure JSON, nothing half written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from irt_assets import cli
+
+
+@dataclass(frozen=True)
+class Typed:
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    """The command line; any access to a database would fail, because none is there."""
+    monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
+
+    def typed(*words: str | Path) -> Typed:
+        monkeypatch.setattr("sys.argv", ["irt", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return Typed(int(ended.value.code or 0), printed.out, printed.err)
+
+    return typed
+
+
+@pytest.fixture
+def data(irt, tmp_path: Path) -> Path:
+    done = irt("simulate-responses", tmp_path / "sim", "--persons", 400, "--items", 8, "--seed", 2, "--json")
+    assert done.code == 0
+    assert json.loads(done.out)["n_responses"] == 3200
+    return tmp_path / "sim"
+
+
+def test_a_fit_its_scores_and_its_link_to_the_truth(irt, data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "fit"
+    fitted = irt("fit", data / "responses.csv", "--out", out, "--json")
+    assert fitted.code == 0
+    assert json.loads(fitted.out) == json.loads((out / "fit.json").read_text())
+    scored = irt("score", data / "responses.csv", "--params", out / "params.csv", "--method", "wle", "--json")
+    rows = json.loads(scored.out)
+    assert len(rows) == 400
+    assert set(rows[0]) == {"person", "theta", "se"}
+    linked = irt("link", out / "params.csv", data / "items.csv", "--method", "haebara", "--no-purify", "--json")
+    assert linked.code == 0
+    result = json.loads(linked.out)
+    assert list(result) == ["slope", "intercept", "method", "rmse", "anchors_used", "anchors_dropped"]
+    # the truth is on the scale θ ~ N(0, 1) of 400 persons: the constants' errors are about 0.1 and 0.05
+    assert (result["slope"], result["intercept"]) == pytest.approx((1, 0), abs=0.4)
+
+
+def test_people_get_a_table_and_machines_nothing_but_json(irt, data: Path, tmp_path: Path) -> None:
+    for words in (["fit", data / "responses.csv"], ["score", data / "responses.csv", "--params", data / "items.csv"]):
+        shown = irt(*words)
+        assert shown.code == 0
+        assert "SE" in shown.out or "se" in shown.out
+        with pytest.raises(json.JSONDecodeError):
+            json.loads(shown.out)
+        json.loads(irt(*words, "--json").out)
+    few = "\n".join((data / "items.csv").read_text().splitlines()[:4])
+    (tmp_path / "few.csv").write_text(few)
+    warned = irt("link", tmp_path / "few.csv", data / "items.csv", "--json")
+    assert warned.code == 0
+    assert json.loads(warned.out)["slope"] == pytest.approx(1)
+    assert "only 3 items" in warned.err
+
+
+def test_a_fit_that_did_not_converge_is_exit_code_1_with_the_reason_and_the_item(irt, tmp_path: Path) -> None:
+    irt("simulate-responses", tmp_path, "--persons", 300, "--items", 6)
+    lines = (tmp_path / "responses.csv").read_text().splitlines()
+    twins = [lines[0] + ",twin", *(f"{line},{line.split(',')[1]}" for line in lines[1:])]
+    (tmp_path / "twins.csv").write_text("\n".join(twins))
+    done = irt("fit", tmp_path / "twins.csv", "--json", "--out", tmp_path / "fit")
+    assert done.code == 1
+    assert json.loads(done.out)["converged"] is False
+    assert "twin" in done.err
+    assert (tmp_path / "fit" / "fit.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "words", "named"),
+    [
+        ("person,i1,i2\na,1,0\nb,1\n", ("fit", "FILE"), ("line 3",)),
+        ("person,i1,i2\na,1,2\n", ("fit", "FILE"), ("line 2", "i2", "'2'")),
+        ("person,item,score\na,i1,1\na,i1,0\n", ("fit", "FILE"), ("person a", "item i1")),
+        ("i1,i2,i3\n1,0,1\n0,1,1\n1,1,0\n", ("fit", "FILE"), ("3 learners",)),
+        ("i1,i2,i3\n1,0,1\n0,1,1\n", ("fit", "FILE", "--model", "5pl"), ("5pl",)),
+        ("i1,i2,i3\n1,0,1\n0,1,1\n", ("fit", "FILE", "--engine", "mirt"), ("mirt",)),
+        ("item,a,b,c\nx,-1,0,0\n", ("link", "FILE", "FILE"), ("line 2", "item x", "a = -1")),
+        ("item,a,b,c\nx,1,0,1\n", ("link", "FILE", "FILE"), ("line 2", "item x", "c = 1")),
+        ("item,a,b,c\nx,1,0,0\n", ("link", "FILE", "SIM/items.csv"), ("no item in common",)),
+        ("item,a,b,c\nx,1,0,0\n", ("link", "FILE", "FILE", "--metric-d", "x"), ("--metric-d",)),
+        ("item,a,b,c\nx,0,0,0\n", ("score", "SIM/responses.csv", "--params", "FILE"), ("line 2", "a = 0")),
+        ("item,a,b,c\nx,0,0,0\n", ("simulate-responses", "OUT", "--params", "FILE"), ("line 2", "a = 0")),
+    ],
+)
+def test_wrong_input_is_exit_code_2_names_the_place_and_writes_nothing(
+    irt, data: Path, tmp_path: Path, content: str, words: tuple[str, ...], named: tuple[str, ...]
+) -> None:
+    path = tmp_path / "given.csv"
+    path.write_text(content)
+    places = {"FILE": str(path), "OUT": str(tmp_path / "out")}
+    given = [places.get(word, word.replace("SIM", str(data))) for word in words]
+    if words[0] in ("fit", "score"):
+        given += ["--out", str(tmp_path / "out")]
+    done = irt(*given)
+    assert done.code == 2
+    for part in named:
+        assert part in done.err
+    assert not (tmp_path / "out").exists()
+    assert "Traceback" not in done.err
+
+
+def test_tables_in_different_metrics_meet(irt, data: Path, tmp_path: Path) -> None:
+    """A bank published with D = 1.7 and a fit with D = 1: the bank's slopes are 1.7 times smaller."""
+    rows = [line.split(",") for line in (data / "items.csv").read_text().splitlines()]
+    bank = [rows[0], *([i, str(float(a) / 1.7), b, c] for i, a, b, c in rows[1:])]
+    (tmp_path / "bank.csv").write_text("\n".join(",".join(row) for row in bank))
+    linked = json.loads(irt("link", data / "items.csv", tmp_path / "bank.csv", "--metric-d", "1,1.7", "--json").out)
+    assert (linked["slope"], linked["intercept"]) == pytest.approx((1, 0), abs=1e-7)
+    forgotten = json.loads(irt("link", data / "items.csv", tmp_path / "bank.csv", "--json").out)
+    assert abs(forgotten["slope"] - 1) > 0.1 or forgotten["rmse"] > 0.02

@@ -1,0 +1,256 @@
+"""Files of answers and tables of parameters: what is read, what is refused, and that nothing is half written."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import math
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from irt_assets.desk import files
+from irt_assets.desk.files import Answers, check_folder, read_answers, read_groups, write_whole
+from irt_assets.desk.tables import read_parameters
+from resources.failures import PermanentFailure
+
+
+@pytest.fixture
+def file(tmp_path: Path):
+    def write(text: str, name: str = "given.csv") -> Path:
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(text.encode()) if name.endswith(".gz") else text.encode())
+        return path
+
+    return write
+
+
+def as_pairs(answers: Answers) -> dict[tuple[str, str], int]:
+    r = answers.responses
+    return {
+        (answers.person_ids[p], r.item_ids[i]): int(s)
+        for p, i, s in zip(r.person.tolist(), r.item.tolist(), r.score.tolist(), strict=True)
+    }
+
+
+WIDE = "student,x2,x10\nann,1,0\nbob,,1\ncy,0,NA\n"
+PAIRS = {("ann", "x2"): 1, ("ann", "x10"): 0, ("bob", "x10"): 1, ("cy", "x2"): 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        (WIDE, "a.csv"),
+        (WIDE, "a.csv.gz"),
+        (WIDE.replace(",", "\t"), "a.tsv"),
+        (WIDE.replace(",", ";"), "a.csv"),
+        ("\ufeff" + WIDE.replace("\n", "\r\n"), "a.csv"),
+        (WIDE.replace(",1", ",1.0").replace("NA", "NaN"), "a.csv"),
+        ("person,item,score\nann,x2,1\nann,x10,0\nbob,x10,1\nbob,x2,\ncy,x2,0\n", "a.csv"),
+        ("x,correct,item_id,user_id\n9,1,x10,bob\n9,0,x10,ann\n9,0,x2,cy\n9,1,x2,ann\n", "a.csv"),
+    ],
+)
+def test_a_matrix_and_a_list_are_read_in_every_dress(file, text: str, name: str) -> None:
+    assert as_pairs(read_answers(file(text, name))) == PAIRS
+
+
+def test_a_matrix_keeps_the_order_of_persons_and_items(file) -> None:
+    answers = read_answers(file(WIDE))
+    assert answers.person_ids == ("ann", "bob", "cy")
+    assert answers.responses.item_ids == ("x2", "x10")
+
+
+def test_persons_without_names_are_numbered_and_those_who_saw_nothing_count(file) -> None:
+    answers = read_answers(file("i1,i2\n1,0\n,\n0,1\n\n\n"))
+    assert answers.person_ids == ("1", "2", "3")
+    assert answers.seen.tolist() == [True, False, True]
+
+
+@pytest.mark.parametrize("kind", ["float", "boolean", "Int8"])
+def test_parquet_columns_of_any_type_are_scores(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.parquet"
+    frame = pd.DataFrame({"id": [7, 8], "x": [1, 0], "y": [None, 1]})
+    frame.astype({"x": kind, "y": kind}).to_parquet(path)
+    assert as_pairs(read_answers(path)) == {("7", "x"): 1, ("8", "x"): 0, ("8", "y"): 1}
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("person,i1,i2\na,1,0\nb,1\nc,1,1,1\n", ("line 3", "line 4", "3")),
+        ("person,i1,i2\na,1,0\nb,2,1\n", ("line 3", "item i1", "'2'")),
+        ("person,i1,i2\na,1,0\nb,x,1\na,-1,1\n", ("line 3", "item i1", "'x'", "line 4")),
+        ("person,item,score\na,i1,1\nb,i7,0.5\n", ("line 3", "item i7", "'0.5'")),
+        ("person,item,score\na,i1,1\nb,i1,1\na,i1,0\n", ("person a", "item i1", "lines 2 and 4")),
+        ("person,i1,i2\na,1,0\na,,1\n", ("person a", "item i2", "lines 2 and 3")),
+        ("person,i1,i1\na,1,0\n", ("i1", "twice")),
+        ("person,i1\na,1\n,1\n", ("line 3", "without a person")),
+        ("person,item,score\na,i1,1\na,,1\n", ("line 3", "without a person or an item")),
+        ("person\na\n", ("column of an item",)),
+        ("", ("empty",)),
+    ],
+)
+def test_what_is_wrong_with_answers_is_named_by_file_line_and_item(file, text: str, named: tuple[str, ...]) -> None:
+    path = file(text)
+    with pytest.raises(PermanentFailure) as caught:
+        read_answers(path)
+    for part in (str(path), *named):
+        assert part in str(caught.value)
+
+
+def test_five_faults_are_named_and_the_others_counted(file) -> None:
+    with pytest.raises(PermanentFailure, match="and 4 more") as caught:
+        read_answers(file("a,b,c\n1,0,1\n" + "3,3,3\n" * 3))
+    assert str(caught.value).count("item") >= 5
+
+
+def test_a_column_without_any_score_is_one_fault_and_perhaps_no_item(file) -> None:
+    """A column of groups beside the items gave one message for each of two thousand persons."""
+    with pytest.raises(PermanentFailure, match="line 2, item group: score 'ref', and not one score") as caught:
+        read_answers(file("group,i1\nref,1\nfocal,0\nref,1\n"))
+    assert "more" not in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_an_explained_error(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match=r"nowhere\.csv"):
+        read_answers(tmp_path / "nowhere.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "groups"),
+    [
+        ("id,group\nbob,g2\nann,g1\ncy,g1\nzoe,g3\n", ("g1", "g2", "g1")),
+        ("group\ng1\ng2\ng2\n", ("g1", "g2", "g2")),
+    ],
+)
+def test_groups_are_told_by_name_or_by_order(file, text: str, groups: tuple[str, ...]) -> None:
+    assert read_groups(file(text, "groups.csv"), read_answers(file(WIDE))) == groups
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("person,group\nann,g1\nbob,g1\n", "person cy has no group"),
+        ("person,group\nann,g1\nbob,g1\ncy,g1\nann,g2\n", "line 5: person ann is in g2 and in g1"),
+        ("group\ng1\n", "1 groups for 3 persons"),
+        ("person,form\nann,1\n", "person,group"),
+    ],
+)
+def test_groups_that_do_not_fit_the_persons_are_refused(file, text: str, named: str) -> None:
+    with pytest.raises(PermanentFailure, match=named):
+        read_groups(file(text, "groups.csv"), read_answers(file(WIDE)))
+
+
+# --- tables of parameters ------------------------------------------------------------------------------------------
+
+
+def test_a_table_is_read_with_and_without_its_optional_columns(file) -> None:
+    table = read_parameters(file("item,a,b,c,a_se,b_se\nx,1.5,-0.5,0.2,0.1,0.2\ny,2,1,,NA,0.3\n"))
+    assert table.item_ids == ("x", "y")
+    assert table.c.tolist() == [0.2, 0.0]
+    assert table.a_se[0] == 0.1
+    assert math.isnan(table.a_se[1])
+    assert table.has_errors
+    bare = read_parameters(file("b,a,item\n-1,2,x\n"))
+    assert (bare.a[0], bare.b[0], bare.c[0], bare.d[0]) == (2, -1, 0, 2)
+    assert not bare.has_errors
+
+
+def test_the_metric_is_converted_at_the_door(file) -> None:
+    """P = 1/(1 + exp(−D·a(θ − b))), so a·D is the slope in the metric D = 1; b stays."""
+    path = file("item,a,b,c,a_se,b_se\nx,0.8,0.4,0.1,0.05,0.07\n")
+    table = read_parameters(path, metric_d=1.7)
+    assert [float(v[0]) for v in (table.a, table.b, table.c, table.a_se, table.b_se)] == pytest.approx(
+        [0.8 * 1.7, 0.4, 0.1, 0.05 * 1.7, 0.07]
+    )
+
+
+@pytest.mark.parametrize(
+    ("row", "named"),
+    [
+        ("x,0,1,0", ("a = 0",)),
+        ("x,-0.4,1,0", ("a = -0.4", "wrong key")),
+        ("x,1,1,1", ("c = 1",)),
+        ("x,1,1,-0.1", ("c = -0.1",)),
+        ("x,one,1,0", ("a = 'one'",)),
+        ("x,1,,0", ("b = ''",)),
+        ("x,1,inf,0", ("b = 'inf'",)),
+        ("good,1,1,0", ("twice", "line 2")),
+    ],
+)
+def test_impossible_parameters_are_named_by_line_and_item(file, row: str, named: tuple[str, ...]) -> None:
+    path = file(f"item,a,b,c\ngood,1,0,0\n{row}\n")
+    with pytest.raises(PermanentFailure) as caught:
+        read_parameters(path)
+    for part in (str(path), "line 3", row.split(",")[0], *named):
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(("errors", "named"), [("-1,0.1", "a_se = -1"), ("0.1,0", "b_se = 0")])
+def test_impossible_errors_are_named(file, errors: str, named: str) -> None:
+    with pytest.raises(PermanentFailure, match=named):
+        read_parameters(file(f"item,a,b,c,a_se,b_se\nx,1,0,0,{errors}\n"))
+
+
+def test_items_without_parameters_are_remembered_as_such(file) -> None:
+    table = read_parameters(file("item,a,b,c\nx,1,0,0\nhopeless,,,\n"))
+    assert (table.item_ids, table.without) == (("x",), ("hopeless",))
+
+
+def test_missing_columns_are_named(file) -> None:
+    with pytest.raises(PermanentFailure, match="item, a is not among name,discrimination,b".replace(",", ", ?")):
+        read_parameters(file("name,discrimination,b\nx,1,0\n"))
+
+
+def test_the_json_of_a_fit_is_a_table_that_knows_its_population(file) -> None:
+    content = {
+        "items": [{"item": "x", "a": 1.0, "b": 0.5, "c": 0.0, "a_se": 0.0, "b_se": 0.1, "n": 9}, {"item": "y"}],
+        "latent": {"mean": 0.1, "sd": 1.4},
+    }
+    table = read_parameters(file(json.dumps(content, indent=2), "fit.json"))
+    assert (table.item_ids, table.without, table.mean, table.sd) == (("x",), ("y",), 0.1, 1.4)
+    assert np.allclose([table.a[0], table.b[0], table.b_se[0]], [1.0, 0.5, 0.1])
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def test_results_are_whole_or_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash while the second file is written once left the first one new and the second one cut."""
+    write_whole(tmp_path / "out", {"a.csv": "old", "b.json": "old"})
+
+    def full(handle: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(PermanentFailure, match="No space left"):
+        write_whole(tmp_path / "out", {"a.csv": "new", "b.json": "new"})
+    assert {p.name: p.read_text() for p in (tmp_path / "out").iterdir()} == {"a.csv": "old", "b.json": "old"}
+
+
+def test_a_kill_in_the_middle_leaves_the_old_results(tmp_path: Path) -> None:
+    write_whole(tmp_path, {"a.csv": "old", "b.json": "old"})
+    program = (
+        "import os, signal, sys\n"
+        "from pathlib import Path\n"
+        "from irt_assets.desk import files\n"
+        "files.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "files.write_whole(Path(sys.argv[1]), {'a.csv': 'new', 'b.json': 'new'})\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", program, str(tmp_path)], cwd=Path(__file__).parents[2], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert {name: (tmp_path / name).read_text() for name in ("a.csv", "b.json")} == {"a.csv": "old", "b.json": "old"}
+
+
+def test_a_file_where_the_folder_should_be_is_told_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    for folder in (tmp_path / "taken", tmp_path / "taken" / "deeper"):
+        with pytest.raises(PermanentFailure, match="is a file"):
+            check_folder(folder)
+    check_folder(tmp_path / "new" / "deeper")
+    assert not (tmp_path / "new").exists()

@@ -1,0 +1,162 @@
+"""Linking of parameter tables: the reference's constants, closed forms, moved items, few items and none."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from irt_assets.desk.link import link
+from irt_assets.desk.tables import ParameterTable
+from irt_assets.psychometrics.linking_criteria import Method
+from resources.failures import PermanentFailure
+
+METHODS = get_args(Method)
+
+
+def table(
+    items: Sequence[str],
+    a: Sequence[float],
+    b: Sequence[float],
+    c: Sequence[float] | None = None,
+    *,
+    se: tuple[float, float] | None = None,
+) -> ParameterTable:
+    k = len(items)
+    a_se, b_se = se if se else (np.nan, np.nan)
+    columns = [np.asarray(x, dtype=float) for x in (a, b, c if c is not None else np.zeros(k))]
+    return ParameterTable(Path("t.csv"), tuple(items), *columns, np.full(k, a_se), np.full(k, b_se))
+
+
+def moved(old: ParameterTable, slope: float, intercept: float) -> ParameterTable:
+    """The table on the scale from which θ_old = slope·θ + intercept."""
+    return replace(old, path=Path("new.csv"), a=old.a * slope, b=(old.b - intercept) / slope)
+
+
+@pytest.fixture
+def old() -> ParameterTable:
+    rng = np.random.default_rng(5)
+    k = 12
+    return table([f"i{j}" for j in range(k)], np.exp(rng.normal(0, 0.3, k)), rng.normal(0, 1, k), np.full(k, 0.1))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_constants_of_two_mirt_calibrations_are_those_of_the_reference(shared: Path, method: Method) -> None:
+    reference = json.loads((shared / "reference" / "mirt_reference.json").read_text())["linking"]
+
+    def of(form: str) -> ParameterTable:
+        rows = reference[form]["irt"]
+        return table(*zip(*[(r["item"], r["a"], r["b"], r["g"]) for r in rows], strict=True))
+
+    found = link(of("formB_free"), of("formA"), method=method, purify=False)
+    expected = reference["constants"][method.replace("-", "_")]
+    # parameters and constants of the reference are rounded to 6 significant digits
+    assert (found.slope, found.intercept) == pytest.approx((expected["A"], expected["B"]), abs=2e-5)
+    assert found.anchors_used == tuple(f"k{j}" for j in range(11, 21))
+
+
+@pytest.mark.parametrize("se", [None, (0.1, 0.08)])
+@pytest.mark.parametrize("k", [1, 2, 4, 12])
+@pytest.mark.parametrize("method", METHODS)
+def test_known_constants_come_back_from_any_number_of_common_items(
+    old: ParameterTable, method: Method, k: int, se: tuple[float, float] | None
+) -> None:
+    few = table(old.item_ids[:k], old.a[:k], old.b[:k], old.c[:k], se=se)
+    new = moved(few, 1.3, -0.4)
+    if method == "mean-sigma" and k == 1:
+        with pytest.raises(PermanentFailure, match="mean-sigma criterion gives no constants for the 1 items"):
+            link(new, few, method=method)
+        return
+    found = link(new, few, method=method)
+    # the criteria's minimum is found to about the root of the machine's precision
+    assert (found.slope, found.intercept, found.rmse) == pytest.approx((1.3, -0.4, 0), abs=1e-7)
+    assert any("are in both tables" in w for w in found.warnings) == (k < 5)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_linking_back_undoes_linking_there(old: ParameterTable, method: Method) -> None:
+    there = link(moved(old, 0.8, 0.3), old, method=method)
+    back = link(old, moved(old, 0.8, 0.3), method=method)
+    assert there.slope * back.slope == pytest.approx(1, abs=1e-7)
+    assert there.slope * back.intercept + there.intercept == pytest.approx(0, abs=1e-7)
+
+
+def test_the_classical_moments_are_their_closed_forms(old: ParameterTable) -> None:
+    """Marco 1977 and Loyd & Hoover 1980, on tables that no constants map onto each other."""
+    rng = np.random.default_rng(1)
+    new = replace(old, a=old.a * np.exp(rng.normal(0, 0.2, 12)), b=old.b + rng.normal(0.5, 0.3, 12))
+    sigma = link(new, old, method="mean-sigma", purify=False)
+    assert sigma.slope == pytest.approx(np.std(old.b) / np.std(new.b), rel=1e-12)
+    assert sigma.intercept == pytest.approx(old.b.mean() - sigma.slope * new.b.mean(), rel=1e-12)
+    means = link(new, old, method="mean-mean", purify=False)
+    assert means.slope == pytest.approx(new.a.mean() / old.a.mean(), rel=1e-12)
+    assert means.intercept == pytest.approx(old.b.mean() - means.slope * new.b.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("se", [None, (0.08, 0.06)])
+def test_a_moved_item_is_dropped_with_a_reason_and_kept_on_demand(
+    old: ParameterTable, se: tuple[float, float] | None
+) -> None:
+    sound = table(old.item_ids, old.a, old.b, old.c, se=se)
+    new = moved(sound, 1.2, 0.5)
+    new.b[3] += 1.5
+    found = link(new, sound)
+    assert list(found.anchors_dropped) == ["i3"]
+    assert "b differs by" in found.anchors_dropped["i3"]
+    assert (found.slope, found.intercept) == pytest.approx((1.2, 0.5), abs=1e-7)
+    kept = link(new, sound, purify=False)
+    assert "i3" in kept.anchors_used
+    assert abs(kept.intercept - 0.5) > 0.02
+
+
+def test_items_are_weighted_by_their_errors_where_both_tables_have_them(old: ParameterTable) -> None:
+    """An item that moved a little counts for less where its error is larger."""
+    sharp = table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1))
+    new = moved(sharp, 1.0, 0.0)
+    new.b[0] += 0.3
+    blunt = replace(new, b_se=np.where(np.arange(12) == 0, 1.0, 0.1))
+    plain = link(new, sharp, method="mean-sigma", purify=False).intercept
+    weighted = link(blunt, sharp, method="mean-sigma", purify=False).intercept
+    classical = link(replace(blunt, a_se=blunt.a_se * np.nan, b_se=blunt.b_se * np.nan), sharp, method="mean-sigma")
+    assert abs(weighted) < abs(plain) / 5
+    assert "not weighted" in " ".join(classical.warnings)
+
+
+def test_items_without_errors_among_items_with_errors_are_left_out_by_name(old: ParameterTable) -> None:
+    sound = table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1))
+    sound.b_se[2] = np.nan
+    new = moved(table(old.item_ids, old.a, old.b, old.c, se=(0.1, 0.1)), 1.1, 0.2)
+    new.b_se[7] = np.nan
+    found = link(new, sound)
+    assert set(found.anchors_dropped) == {"i2", "i7"}
+    assert found.slope == pytest.approx(1.1, abs=1e-7)
+
+
+def test_an_item_beyond_all_ability_is_left_out_by_name(old: ParameterTable) -> None:
+    """There is no information to assume an error from."""
+    far = replace(old, b=np.where(np.arange(12) == 4, 400.0, old.b), a=np.where(np.arange(12) == 4, 3.0, old.a))
+    found = link(moved(far, 1.1, 0.2), far)
+    assert "i4" in found.anchors_dropped
+    assert found.slope == pytest.approx(1.1, abs=1e-7)
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_rasch_fit_keeps_its_unit(method: Method) -> None:
+    """Its slopes were fixed, which their errors of 0 say, so that only the intercept is free."""
+    b = np.linspace(-2, 2, 8)
+    items = [f"i{j}" for j in range(8)]
+    old = table(items, np.ones(8), b, se=(0.0, 0.1))
+    new = replace(old, b=1.2 * b - 0.5)
+    found = link(new, old, method=method, purify=False)
+    assert found.slope == 1.0
+    assert found.intercept == pytest.approx(0.5, abs=0.05)  # symmetric tables, curves are nearly so
+
+
+def test_no_common_item_is_an_error_that_shows_both_sides(old: ParameterTable) -> None:
+    with pytest.raises(PermanentFailure, match=r"no item in common.*j0.*i0"):
+        link(replace(old, item_ids=tuple(i.replace("i", "j") for i in old.item_ids)), old)

@@ -1,0 +1,164 @@
+"""Infit, outfit, RMSD, S-X² and classical item statistics: definitions written out, sound and unsound items, edges."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.classical import item_rest_correlation, proportion_correct
+from irt_assets.psychometrics.curves import probability
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.itemfit import item_fit
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.skewness import normal_score, two_sided
+from irt_assets.psychometrics.sumscorefit import sum_score_fit
+from tests.unit.fit_worlds import planned
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """A rougher law under the model: what is tested here does not need its third digit."""
+    monkeypatch.setattr("irt_assets.psychometrics.itemfit.SIMULATED_RESPONSES", 150_000)
+
+
+@pytest.fixture(scope="module")
+def sound():
+    x = planned(np.random.default_rng(12))
+    responses = Responses.from_wide(x)
+    return x, responses, fit_em(responses)
+
+
+def test_statistics_are_the_written_out_expectations(sound):
+    x, responses, fit = sound
+    theta = np.linspace(-6, 6, 61)
+    p = probability(theta, fit.a, fit.d, fit.c)
+    seen = ~np.isnan(x)
+    right = np.where(seen, x, 0)
+    log_post = right @ np.log(p).T + (seen - right) @ np.log(1 - p).T - 0.5 * theta**2
+    post = np.exp(log_post - log_post.max(1, keepdims=True))
+    post /= post.sum(1, keepdims=True)
+    found = item_fit(responses, fit)
+    for j in (0, 17, 39):
+        who = seen[:, j]
+        squared = (x[who, j][:, None] - p[:, j]) ** 2
+        variance = p[:, j] * (1 - p[:, j])
+        n_q = post[who].sum(0)
+        observed = (post[who] * x[who, j][:, None]).sum(0) / n_q
+        infit = (post[who] * squared).sum() / (post[who] @ variance).sum()
+        outfit = (post[who] * squared / variance).sum(1).mean()
+        rmsd = np.sqrt((n_q * (observed - p[:, j]) ** 2).sum() / n_q.sum())
+        assert found.infit[j] == pytest.approx(infit, abs=1e-8)
+        assert found.outfit[j] == pytest.approx(outfit, abs=1e-8)
+        assert found.rmsd[j] == pytest.approx(rmsd, abs=1e-8)
+
+
+def test_a_seed_gives_the_same_numbers_on_any_number_of_threads(sound):
+    _, responses, fit = sound
+    one, two = (item_fit(responses, fit, seed=5, threads=t) for t in (1, 2))
+    for name in ("infit_z", "outfit_z", "rmsd", "rmsd_cutoff", "rmsd_p"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+
+
+def test_plugging_an_eap_in_is_what_makes_mean_squares_too_small(sound):
+    """The reason for posterior expectations: with 20 answers a learner, plug-in infit averages well below 1."""
+    x, responses, fit = sound
+    p = probability(eap(responses, fit.a, fit.d, fit.c).theta, fit.a, fit.d, fit.c)
+    plug_in = np.nansum((x - p) ** 2, axis=0) / np.where(np.isnan(x), 0, p * (1 - p)).sum(0)
+    ours = item_fit(responses, fit).infit
+    assert plug_in.mean() < 0.95
+    assert ours.mean() == pytest.approx(1, abs=0.005)  # 40 items, SD of an infit about 0.02: error of the mean 0.003
+
+
+def test_an_item_right_for_the_middling_only_is_found_and_no_other():
+    x = planned(np.random.default_rng(3), persons=3000)
+    middling = np.abs(np.nanmean(x, axis=1) - 0.55) < 0.12
+    x[:, 11] = np.where(np.isnan(x[:, 11]), np.nan, middling)
+    responses = Responses.from_wide(x)
+    fit = fit_em(responses)
+    found, s_x2 = item_fit(responses, fit), sum_score_fit(responses, fit)
+    assert found.rmsd[11] > 0.05
+    assert found.rmsd[11] > found.rmsd_cutoff[11]
+    assert s_x2.p[11] < 1e-6
+    others = np.delete(np.arange(40), 11)
+    assert (found.rmsd[others] > found.rmsd_cutoff[others]).sum() == 0
+
+
+def test_items_without_parameters_or_answers_have_no_statistics_and_the_others_keep_theirs(sound):
+    x, _, _ = sound
+    wider = np.column_stack([np.ones(len(x)), x, np.full(len(x), np.nan)])
+    responses = Responses.from_wide(wider)
+    fit = fit_em(responses)
+    found, s_x2 = item_fit(responses, fit), sum_score_fit(responses, fit)
+    for values in (found.infit, found.rmsd, found.rmsd_cutoff, s_x2.statistic, s_x2.p):
+        assert np.isnan(values[[0, -1]]).all()
+        assert np.isfinite(values[1:-1]).all()
+    assert s_x2.df[[0, -1]].tolist() == [0, 0]
+    assert s_x2.n[1:-1].min() == 500
+
+
+def test_responses_of_other_items_are_refused_by_name(sound):
+    _, responses, fit = sound
+    other = replace(responses, item_ids=("strange", *responses.item_ids[1:]))
+    with pytest.raises(PsychometricsError, match="strange"):
+        item_fit(other, fit)
+    with pytest.raises(PsychometricsError, match="another order"):
+        item_fit(replace(responses, item_ids=responses.item_ids[::-1]), fit)
+
+
+def test_s_x2_of_small_forms_is_not_computed():
+    rng = np.random.default_rng(5)
+    x = rng.integers(0, 2, (90, 6)).astype(float)
+    responses = Responses.from_wide(x)
+    found = sum_score_fit(responses, fit_em(responses, model="rasch"))
+    assert found.df.tolist() == [0] * 6
+    assert np.isnan(found.p).all()
+
+
+def test_the_order_of_persons_is_irrelevant(sound):
+    x, responses, fit = sound
+    shuffled = Responses.from_wide(x[np.random.default_rng(1).permutation(len(x))])
+    np.testing.assert_allclose(sum_score_fit(shuffled, fit).statistic, sum_score_fit(responses, fit).statistic)
+    np.testing.assert_allclose(item_fit(shuffled, fit).rmsd, item_fit(responses, fit).rmsd, rtol=1e-9)
+
+
+def test_item_rest_correlation_on_complete_data_is_the_textbooks():
+    rng = np.random.default_rng(9)
+    x = (rng.random((300, 6)) < 1 / (1 + np.exp(-rng.normal(size=(300, 1))))).astype(float)
+    expected = [np.corrcoef(x[:, j], np.delete(x, j, 1).sum(1))[0, 1] for j in range(6)]
+    np.testing.assert_allclose(item_rest_correlation(Responses.from_wide(x)), expected, atol=1e-12)
+    np.testing.assert_allclose(proportion_correct(Responses.from_wide(x)), x.mean(0))
+
+
+def test_item_rest_correlation_does_not_take_an_easy_form_for_able_learners():
+    """Two forms, one much easier, and one common item: the number right on the rest would correlate with the form."""
+    rng = np.random.default_rng(10)
+    theta = rng.normal(size=4000)
+    easy = np.arange(4000) % 2 == 0
+    difficulty = np.concatenate([np.full(10, -2.0), np.full(10, 2.0), [0.0]])
+    x = (rng.random((4000, 21)) < 1 / (1 + np.exp(difficulty - theta[:, None]))).astype(float)
+    x[np.ix_(easy, np.arange(10, 20))] = np.nan
+    x[np.ix_(~easy, np.arange(10))] = np.nan
+    within = [np.corrcoef(x[form, 20], np.nansum(x[form, :20], 1))[0, 1] for form in (easy, ~easy)]
+    # standard error of a correlation at n = 4000 is 0.016
+    assert item_rest_correlation(Responses.from_wide(x))[20] == pytest.approx(np.mean(within), abs=0.03)
+
+
+def test_a_constant_or_unanswered_item_has_no_correlation():
+    x = np.array([[1.0, 1, 0, np.nan], [1, 0, 1, np.nan], [1, 1, 1, np.nan], [1, 0, 0, np.nan]])
+    found = item_rest_correlation(Responses.from_wide(x))
+    assert np.isnan(found[[0, 3]]).all()
+    assert np.isfinite(found[[1, 2]]).all()
+
+
+def test_the_cube_root_makes_a_skewed_sum_normal():
+    """A standardised χ² with 20 degrees of freedom, its skewness √(8/20)."""
+    draws = (np.random.default_rng(2).chisquare(20, 200_000) - 20) / np.sqrt(40)
+    for level in (0.05, 0.01):
+        rate = (two_sided(normal_score(draws, np.sqrt(8 / 20))) < level).mean()
+        # four binomial errors at 200,000 draws
+        assert rate == pytest.approx(level, abs=4 * np.sqrt(level * (1 - level) / 200_000) + 0.02 * level)
+    np.testing.assert_allclose(normal_score(draws[:10], np.zeros(10)), draws[:10], atol=1e-5)

@@ -1,0 +1,70 @@
+"""Fit statistics reject 5 % where the model is true and its parameters are estimated, under three overlapping forms.
+
+Seeded and small; `benchmarks/bench_type1.py` does it at size, docs/fit.md has the result.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.dependence import local_dependence
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.itemfit import item_fit
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.personfit import person_fit
+from irt_assets.psychometrics.setfit import form_fit
+from irt_assets.psychometrics.skewness import two_sided
+from irt_assets.psychometrics.sumscorefit import sum_score_fit
+from tests.unit.fit_worlds import planned
+
+SETS, PERSONS, LENGTH = 24, 1200, 16
+
+
+@pytest.fixture(scope="module")
+def found():
+    """p-values by statistic over all sets, and the number of flagged pairs."""
+    p: dict[str, list[np.ndarray]] = {}
+    flagged = 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("irt_assets.psychometrics.itemfit.SIMULATED_RESPONSES", 150_000)
+        for number in range(SETS):
+            responses = Responses.from_wide(planned(np.random.default_rng([41, number]), PERSONS, LENGTH))
+            fit = fit_em(responses)
+            item = item_fit(responses, fit, seed=number)
+            values = {
+                "infit": two_sided(item.infit_z),
+                "outfit": two_sided(item.outfit_z),
+                "rmsd": item.rmsd_p,
+                "s_x2": sum_score_fit(responses, fit).p,
+                "lz": person_fit(responses, fit).p,
+                "m2": np.array([form.p for form in form_fit(responses, fit)]),
+            }
+            for name, value in values.items():
+                p.setdefault(name, []).append(value)
+            flagged += len(local_dependence(responses, fit).flagged)
+    return {name: np.concatenate(parts) for name, parts in p.items()}, flagged
+
+
+@pytest.mark.parametrize("name", ["infit", "outfit", "rmsd", "s_x2", "m2"])
+def test_five_percent_of_sound_items_and_forms_are_rejected(found, name):
+    p = found[0][name]
+    assert np.isfinite(p).all()
+    assert p.size == {"m2": 3 * SETS}.get(name, 2 * LENGTH * SETS)
+    # four binomial errors beside the 4 to 6 % that are asked for: 768 items (0.8 % each), 72 forms (2.6 %)
+    slack = 0.01 + 4 * np.sqrt(0.05 * 0.95 / p.size)
+    assert np.mean(p < 0.05) == pytest.approx(0.05, abs=slack)
+    assert np.mean(p) == pytest.approx(0.5, abs=4 * np.sqrt(1 / 12 / p.size) + 0.02)
+
+
+def test_four_to_six_percent_of_sound_learners_are_rejected(found):
+    p = found[0]["lz"]
+    assert p.size == PERSONS * SETS
+    # 28,800 learners: binomial error 0.13 %
+    assert 0.04 < np.mean(p < 0.05) < 0.06
+    assert np.mean(p < 0.01) == pytest.approx(0.01, abs=0.005)
+
+
+def test_hardly_any_sound_pair_is_flagged(found):
+    pairs = SETS * (496 - 192)  # of 32 items, less those that are on no form together
+    assert found[1] < 0.01 * pairs
