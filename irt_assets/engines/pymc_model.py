@@ -130,7 +130,7 @@ class Density:
         parts = np.split(x, ends[:-1], axis=-1)
         natural = (np.exp(part) if name in POSITIVE else part for name, part in zip(self.names, parts, strict=True))
         return {
-            name: part.reshape(*x.shape[:-1], *shape)
+            name: part.reshape((*x.shape[:-1], *shape))
             for name, part, shape in zip(self.names, natural, self.shapes, strict=True)
         }
 

@@ -38,7 +38,7 @@ from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.marginal import Problem
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Population, Responses
-from irt_assets.psychometrics.priors import GUESSING_PRIOR, Priors
+from irt_assets.psychometrics.priors import GUESSING_PRIOR, Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.standard_errors import Errors, errors
 from irt_assets.psychometrics.structure import Fixed, Structure
@@ -52,6 +52,8 @@ RULING_SHARE = 0.1
 """Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
 COARSE_TOLERANCE = 1e-2
 """Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
+FAR_ANCHORS = 2.0
+"""Anchors whose middle is so far from 0 are on a scale whose learners the usual nodes would not hold."""
 MANY_ALIKE = 5
 """Two items with so many right and wrong answers of the same learners do not agree in all of them by chance."""
 EVERYONE = "all"
@@ -117,13 +119,16 @@ def fit_em(
         raise PsychometricsError(f"the em engine fits {', '.join(MIN_ITEMS)}; got model {model!r}")
     if latent not in ("normal", "histogram"):
         raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")
-    priors = _checked_priors(model, priors)
+    asked = priors = _checked_priors(model, priors)
     persons = _Persons.of(responses, groups, reference, weights)
     counts = Counts.of(responses, persons.weight)
     given = _given(responses, anchors)
     keep = counts.estimable | (given.items & (counts.n > 0))
     kept = _usable(responses, counts, persons, keep, given, model)
-    held = Fixed(given.a[keep], given.d[keep], given.c[keep])
+    origin = _origin(given)
+    held = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
+    if priors.b is not None:
+        priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
     structure = Structure.of(
         model, kept.n_items, given=held, n_groups=len(persons.names), positive_slopes=priors.positive_slopes
     )
@@ -145,7 +150,8 @@ def fit_em(
     calibration = _calibration(
         responses, counts, problem, solution, found, keep, _twins(kept, data), persons, data_hash
     )
-    calibration = _with_anchors(calibration, given)
+    calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
+    calibration = replace(calibration, priors=asked.as_dict())
     if latent == "histogram" and not structure.anchored:
         return _standardised(calibration)
     return calibration
@@ -214,6 +220,13 @@ def _given(responses: Responses, anchors: AnchorSet | None) -> Fixed:
         at = [place[anchors.item_ids[k]] for k in rows]
         a[at], d[at], c[at] = anchors.a[rows], -anchors.a[rows] * anchors.b[rows], anchors.c[rows]
     return Fixed(a, d, c)
+
+
+def _origin(given: Fixed) -> float:
+    """The middle of the anchors where it is far from 0: the nodes are then laid around it."""
+    sloped = given.items & (given.a != 0)
+    middle = float(np.median(-given.d[sloped] / given.a[sloped])) if sloped.any() else 0.0
+    return middle if abs(middle) > FAR_ANCHORS else 0.0
 
 
 def _usable(
@@ -446,8 +459,8 @@ def _reasons(
         reasons.append(_stopped(f"latent SD{whose}", float(solution.point.sds[g])))
     for g in np.flatnonzero(structure.marked(solution.at_bound, structure.means)).tolist():
         reasons.append(
-            f"the latent mean of group {groups[g]} stopped at its bound of {solution.point.means[g]:.3g}: its learners "
-            f"answer all anchors alike"
+            f"the latent mean of group {groups[g]} stopped at its bound of {solution.point.means[g]:.3g} from the "
+            f"middle of the anchors: its learners answer nearly all of them alike"
         )
     held = structure.marked(solution.at_bound, structure.block(0))
     if held.any() and not structure.common_slope:

@@ -13,6 +13,7 @@ from irt_assets.psychometrics.errors import DisconnectedDesignError, Psychometri
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.marginal import Problem
 from irt_assets.psychometrics.models import Flag, Responses
+from irt_assets.psychometrics.priors import Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.structure import Fixed, Structure
 
@@ -147,6 +148,24 @@ def test_anchors_join_forms_that_share_nobody_and_nothing_else():
     assert fit.convergence.converged
     free = ~np.isin(np.arange(16), known)
     assert np.all(np.abs(fit.d + a * b)[free] < 4 * fit.d_se[free])
+
+
+@pytest.mark.parametrize("model", ["rasch", "2pl"])
+def test_anchors_far_from_zero_are_followed_there(model):
+    rng = np.random.default_rng(17)
+    a, b = bank(rng, 12)
+    a = np.ones(12) if model == "rasch" else a
+    names = [f"i{j + 1}" for j in range(12)]
+    responses = Responses.from_wide(answers(rng, rng.normal(0.3, 1.1, 1500), a, b), names)
+    priors = [Priors(b=Normal(mean, 1.5)) for mean in (0.0, 9.0)]
+    near = fit_em(responses, model=model, anchors=anchor_set(names[:6], a[:6], b[:6]), priors=priors[0])
+    far = fit_em(responses, model=model, anchors=anchor_set(names[:6], a[:6], b[:6] + 9), priors=priors[1])
+    assert far.convergence.converged, far.convergence.reason
+    # nodes elsewhere, 4 SDs of the population away from the last of them: equal to about 1e-4
+    np.testing.assert_allclose(far.b, near.b + 9, atol=5e-4)
+    np.testing.assert_allclose(far.a_se, near.a_se, rtol=1e-3)
+    assert far.latent_mean == pytest.approx(near.latent_mean + 9, abs=5e-4)
+    assert Priors.from_dict(far.priors) == priors[1]
 
 
 def test_an_anchor_keeps_its_parameters_whatever_the_answers_say():
