@@ -22,7 +22,7 @@ The likelihood is in `marginal`, the optimiser in `ascent`, the covariance in `s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -32,32 +32,33 @@ from scipy.special import expit
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.ascent import Solution, maximise
-from irt_assets.psychometrics.data import Counts, Data, Ints, Mask
-from irt_assets.psychometrics.design import duplicates, row_starts
+from irt_assets.psychometrics.data import Counts, Data, Mask
+from irt_assets.psychometrics.design import duplicates
+from irt_assets.psychometrics.em_request import (
+    MIN_ITEMS,
+    Persons,
+    checked_priors,
+    given_parameters,
+    origin_of,
+    some,
+    usable,
+)
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.marginal import Problem
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Population, Responses
-from irt_assets.psychometrics.priors import GUESSING_PRIOR, Normal, Priors
+from irt_assets.psychometrics.priors import Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.standard_errors import Errors, errors
 from irt_assets.psychometrics.structure import Fixed, Structure
 
 ENGINE = "em"
-MIN_PERSONS = 10
-"""With fewer learners who answered two items or more, every estimate is an accident of a handful of answers."""
-MIN_ITEMS: dict[Model, int] = {"rasch": 2, "1pl": 2, "2pl": 3, "3pl": 4}
-"""Below these a model has more parameters than the answers have frequencies, so it has no unique maximum."""
 RULING_SHARE = 0.1
 """Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
 COARSE_TOLERANCE = 1e-2
 """Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
-FAR_ANCHORS = 2.0
-"""Anchors whose middle is so far from 0 are on a scale whose learners the usual nodes would not hold."""
 MANY_ALIKE = 5
 """Two items with so many right and wrong answers of the same learners do not agree in all of them by chance."""
-EVERYONE = "all"
-"""The name of the population of a fit without groups."""
 
 
 def fit_em(
@@ -119,13 +120,13 @@ def fit_em(
         raise PsychometricsError(f"the em engine fits {', '.join(MIN_ITEMS)}; got model {model!r}")
     if latent not in ("normal", "histogram"):
         raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")
-    asked = priors = _checked_priors(model, priors)
-    persons = _Persons.of(responses, groups, reference, weights)
+    asked = priors = checked_priors(model, priors)
+    persons = Persons.of(responses, groups, reference, weights)
     counts = Counts.of(responses, persons.weight)
-    given = _given(responses, anchors)
+    given = given_parameters(responses, anchors)
     keep = counts.estimable | (given.items & (counts.n > 0))
-    kept = _usable(responses, counts, persons, keep, given, model)
-    origin = _origin(given)
+    kept = usable(responses, counts, persons, keep, given, model)
+    origin = origin_of(given)
     held = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
     if priors.b is not None:
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
@@ -157,134 +158,11 @@ def fit_em(
     return calibration
 
 
-@dataclass(frozen=True)
-class _Persons:
-    """Group (numbered in the order of `names`, the reference first) and weight of each person, (n_persons,)."""
-
-    names: tuple[str, ...]
-    group: Ints
-    weight: Floats
-
-    @classmethod
-    def of(
-        cls, responses: Responses, groups: Sequence[str] | None, reference: str | None, weights: npt.ArrayLike | None
-    ) -> _Persons:
-        N = responses.n_persons
-        weight = np.ones(N) if weights is None else np.asarray(weights, dtype=float)
-        if weight.shape != (N,):
-            raise PsychometricsError(f"weights must be {N} numbers, one per person; got shape {weight.shape}")
-        wrong = np.flatnonzero(~(np.isfinite(weight) & (weight >= 0)))
-        if wrong.size:
-            raise PsychometricsError(
-                f"weights must be finite and not negative; {wrong.size} are not, the first is {weight[wrong[0]]} of "
-                f"person {wrong[0]} (counted from 0)"
-            )
-        if groups is None:
-            if reference is not None:
-                raise PsychometricsError(f"reference group {reference!r} was named without groups")
-            return cls((EVERYONE,), np.zeros(N, dtype=np.int64), weight)
-        if len(groups) != N:
-            raise PsychometricsError(f"groups must be {N} labels, one per person; got {len(groups)}")
-        labels, group = np.unique(np.array([str(label) for label in groups], dtype=object), return_inverse=True)
-        if reference is None:
-            return cls(tuple(labels), group.astype(np.int64), weight)
-        if reference not in labels:
-            raise PsychometricsError(
-                f"no person is in the reference group {reference!r}; groups: {_some(list(labels))}"
-            )
-        order = np.argsort(labels != reference, kind="stable")
-        return cls(tuple(labels[order]), np.argsort(order)[group].astype(np.int64), weight)
-
-
-def _checked_priors(model: Model, priors: Priors | None) -> Priors:
-    if priors is None:
-        return GUESSING_PRIOR if model == "3pl" else Priors()
-    if model == "rasch" and priors.a is not None:
-        raise PsychometricsError("a rasch model has no slope for the prior on a; leave it out or fit a 1pl or 2pl")
-    if model != "3pl" and priors.c is not None:
-        raise PsychometricsError(f"a {model} model has no guessing for the prior on c; leave it out or fit a 3pl")
-    return priors
-
-
-def _given(responses: Responses, anchors: AnchorSet | None) -> Fixed:
-    """The anchors' parameters at their places among the items of `responses`, NaN elsewhere."""
-    a, d, c = (np.full(responses.n_items, np.nan) for _ in range(3))
-    if anchors is not None:
-        place = {item: j for j, item in enumerate(responses.item_ids)}
-        rows = [k for k, item in enumerate(anchors.item_ids) if item in place]
-        if not rows:
-            raise PsychometricsError(
-                f"none of the {len(anchors.item_ids)} anchors of scale {anchors.scale_id} is among the items answered "
-                f"({_some(list(anchors.item_ids))}), so they cannot hold its scale. Fit without anchors and link"
-            )
-        at = [place[anchors.item_ids[k]] for k in rows]
-        a[at], d[at], c[at] = anchors.a[rows], -anchors.a[rows] * anchors.b[rows], anchors.c[rows]
-    return Fixed(a, d, c)
-
-
-def _origin(given: Fixed) -> float:
-    """The middle of the anchors where it is far from 0: the nodes are then laid around it."""
-    sloped = given.items & (given.a != 0)
-    middle = float(np.median(-given.d[sloped] / given.a[sloped])) if sloped.any() else 0.0
-    return middle if abs(middle) > FAR_ANCHORS else 0.0
-
-
-def _usable(
-    responses: Responses, counts: Counts, persons: _Persons, keep: Mask, given: Fixed, model: Model
-) -> Responses:
-    """Responses to anchors and to items that were answered both ways; raises where they are too few."""
-    if counts.n.sum() == 0:
-        raise PsychometricsError("there are no responses: a calibration needs learners who answered items")
-    if keep.sum() < MIN_ITEMS[model]:
-        left_out = [f"{responses.item_ids[j]} ({counts.flags(j)[0].value})" for j in np.flatnonzero(~keep)]
-        because = f"; left out: {_some(left_out)}" if left_out else ""
-        raise PsychometricsError(
-            f"a {model} model needs at least {MIN_ITEMS[model]} items that were answered both correctly and wrongly, "
-            f"found {keep.sum()}{because}. With fewer it has more parameters than the answers determine"
-        )
-    if given.items.any() and not (given.items & keep).any():
-        raise PsychometricsError(
-            f"nobody answered an anchor ({_some(list(np.array(responses.item_ids, dtype=object)[given.items]))}), so "
-            f"they cannot hold the scale. Fit without anchors and link"
-        )
-    if keep.all():
-        kept = responses
-    else:
-        rows = keep[responses.item]
-        renumbered = np.cumsum(keep, dtype=np.int32) - 1
-        kept = Responses(
-            responses.person[rows],
-            renumbered[responses.item[rows]],
-            responses.score[rows],
-            responses.n_persons,
-            tuple(item for item, kept in zip(responses.item_ids, keep, strict=True) if kept),
-        )
-    several = np.diff(row_starts(kept)) >= 2
-    informative = np.bincount(persons.group[several], persons.weight[several], minlength=len(persons.names))
-    if 0 < informative.sum() < MIN_PERSONS:
-        raise PsychometricsError(
-            f"only {informative.sum():.0f} learners answered two or more items that can be estimated; at least "
-            f"{MIN_PERSONS} are needed, and hundreds for errors worth having. Widen the window or collect more answers"
-        )
-    small = np.flatnonzero(informative < MIN_PERSONS)
-    if small.size and len(persons.names) > 1:
-        named = [f"{persons.names[g]} ({informative[g]:.0f})" for g in small]
-        raise PsychometricsError(
-            f"{small.size} groups have fewer than {MIN_PERSONS} learners who answered two or more items, too few for "
-            f"an ability distribution of their own: {_some(named)}. Join them to another group or leave them out"
-        )
-    return kept
-
-
 def _twins(responses: Responses, data: Data) -> Mask:
     """Items with the same answers as another, where these are too many to be alike by chance."""
     first = duplicates(responses)
     alike = np.bincount(first, minlength=data.n_items)[first] > 1
     return alike & (np.minimum(data.correct, data.n - data.correct) >= MANY_ALIKE)
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
 
 
 def _then(first: Solution, second: Solution) -> Solution:
@@ -329,7 +207,7 @@ def _calibration(
     found: Errors,
     keep: Mask,
     twins: Mask,
-    persons: _Persons,
+    persons: Persons,
     data_hash: str,
 ) -> Calibration:
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
@@ -356,7 +234,7 @@ def _calibration(
     reasons = _reasons(problem, solution, found, named, persons.names)
     if twins.any():
         reasons.append(
-            f"{twins.sum()} items have the same answers by the same learners as another ({_some(list(named[twins]))}): "
+            f"{twins.sum()} items have the same answers by the same learners as another ({some(list(named[twins]))}): "
             f"they are not independent pieces of evidence. Leave one of each out"
         )
     mean, sd = _pooled(populations)
@@ -395,7 +273,7 @@ def _calibration(
     )
 
 
-def _populations(problem: Problem, solution: Solution, found: Errors, persons: _Persons) -> tuple[Population, ...]:
+def _populations(problem: Problem, solution: Solution, found: Errors, persons: Persons) -> tuple[Population, ...]:
     point, histogram = solution.point, problem.structure.n_roots > 0
     nodes = problem.grid.nodes
     out = []
@@ -469,13 +347,13 @@ def _reasons(
         if ruling.any():
             reasons.append(
                 f"the ability scale is not a common one: slopes without a finite maximum belong to items that tell "
-                f"more than {RULING_SHARE:.0%} of the learners apart ({_some(list(named[ruling]))}), so that those "
+                f"more than {RULING_SHARE:.0%} of the learners apart ({some(list(named[ruling]))}), so that those "
                 f"answers alone decide θ. Look for duplicated or dependent items among them"
             )
     if found.unidentified.any():
         reasons.append(
             f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
-            f"({_some(list(named[found.unidentified]))}): the observed information is singular there"
+            f"({some(list(named[found.unidentified]))}): the observed information is singular there"
         )
     return reasons
 

@@ -8,7 +8,8 @@ from scipy.special import expit, log_expit, logsumexp
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.em import EVERYONE, fit_em
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.em_request import EVERYONE
 from irt_assets.psychometrics.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.marginal import Problem
