@@ -15,7 +15,9 @@ model's mean, whatever was seen (as long as what was seen did not depend on θ b
 because (x − P)² − P(1 − P) = (x − P)(1 − 2P). Both mean squares are therefore score tests of one more parameter on
 the item's logit, and the estimated item parameters take away what lies in the direction of their own scores: with A
 their directions and V the covariance of r for true parameters, V* = V − VA(AᵀVA)⁻¹AᵀV is the covariance of r at
-the estimates. V is computed on answers that the fitted model gives to the same sets of items.
+the estimates. V is computed on answers that the fitted model gives to the same sets of items. Tests use the residuals
+less VA(AᵀVA)⁻¹Aᵀr, which is 0 at a maximum of the likelihood, so that they hold at any consistent estimate (Neyman's
+C(α)), such as one under a prior on c.
 
 S-X² is in `sumscorefit`; statistics without a model are in `classical`.
 """
@@ -98,14 +100,15 @@ def item_fit(
         copies = min(200, 1 + persons // max(whole.responses.n_persons, 1))
         sample = whole.some_persons(persons, rng)
         directions = np.stack([1 - 2 * tables.p, (1 - 2 * tables.p) / (tables.p * tables.q)])
-        covariance, moments = _under_the_model(sample, tables, directions, copies, rng, run)
+        law = _under_the_model(sample, tables, directions, copies, rng, run)
     with np.errstate(divide="ignore", invalid="ignore"):
         spread = (seen * tables.p * tables.q).sum(axis=1)
         infit = 1 + (directions[0] * residual).sum(axis=1) / spread
         outfit = 1 + (directions[1] * residual).sum(axis=1) / n
-        z = _standardised((directions * residual).sum(axis=2), moments, n)
-        rmsd = np.sqrt((residual**2 / np.where(seen > 0, seen, 1.0)).sum(axis=1) / n)
-    p_value, cutoff = _rmsd_law(rmsd, covariance, seen, n, rng)
+        free = residual - np.einsum("jqm,jmk,jk->jq", law.pull, tables.own, residual)
+        z = _standardised((directions * free).sum(axis=2), law.moments, n)
+        rmsd, free_rmsd = (np.sqrt((r**2 / np.where(seen > 0, seen, 1.0)).sum(axis=1) / n) for r in (residual, free))
+    p_value, cutoff = _rmsd_law(free_rmsd, law.covariance, seen, n, rng)
     values = (infit, outfit, z[0], z[1], rmsd, cutoff, p_value)
     return ItemFit(*(whole.among_all(np.where(n > 0, v, np.nan)) for v in values))
 
@@ -167,11 +170,25 @@ class _Tables:
         return total
 
 
+@dataclass(frozen=True)
+class _Law:
+    """Residuals under the model, of one response.
+
+    Attributes:
+        pull: VA(AᵀVA)⁻¹, (J, Q, K): what the residuals owe to each parameter's score. Scores are 0 at a maximum of the
+            likelihood; under a prior they are not, and what they carry is taken out of the residuals before a test.
+        covariance: V*, (J, Q, Q).
+        moments: mean of the first three powers of the part of V* in each direction, (2, J, 3).
+    """
+
+    pull: Floats
+    covariance: Floats
+    moments: Floats
+
+
 def _under_the_model(
     sample: Fitted, tables: _Tables, directions: Floats, copies: int, rng: np.random.Generator, run: kernels.Run
-) -> tuple[Floats, Floats]:
-    """Per response, at estimated parameters: the covariance of the residuals (J, Q, Q), and for each direction the
-    mean of the first three powers of its part in them (K, J, 3)."""
+) -> _Law:
     J, Q = tables.p.shape
     seeds = rng.integers(2**63, size=copies)
     count, products, moments = np.zeros(J), np.zeros((J, Q, Q)), np.zeros((len(directions), J, 3))
@@ -185,13 +202,12 @@ def _under_the_model(
     covariance = (np.triu(products) + np.triu(products, 1).transpose(0, 2, 1)) / count
     own = tables.own
     taken = own @ covariance
-    inverse = np.linalg.pinv(taken @ own.transpose(0, 2, 1), hermitian=True)
-    shift = np.einsum("jmk,jkq,djq->djm", inverse, taken, directions)
-    effective = np.ascontiguousarray(directions - np.einsum("djm,jmq->djq", shift, own))
+    pull = taken.transpose(0, 2, 1) @ np.linalg.pinv(taken @ own.transpose(0, 2, 1), hermitian=True)
+    effective = np.ascontiguousarray(directions - np.einsum("djq,jqm,jmk->djk", directions, pull, own))
     for seed in rng.integers(2**63, size=_MORE * copies):
         answers = sample.new_answers(np.random.default_rng(seed))
         moments += tables.sums(answers, run, fit_kernels.direction_moments, [moments.shape], effective)[0]
-    return covariance - taken.transpose(0, 2, 1) @ inverse @ taken, moments / (_MORE * count[:, :, 0])
+    return _Law(pull, covariance - pull @ taken, moments / (_MORE * count[:, :, 0]))
 
 
 def _standardised(total: Floats, moments: Floats, n: Floats) -> Floats:

@@ -265,7 +265,7 @@ def bad_items():
     x[by_total[-20], [13, 14]], x[by_total[20], 14] = 1.0, 0.0
     x[:, 15] = 1 - x[:, 15]
     x[2, 1:] = np.nan
-    return PymcEngine(draws=60, tune=100, chains=2).sample(Responses.from_wide(x))
+    return PymcEngine(draws=500, tune=200, chains=2).sample(Responses.from_wide(x))
 
 
 def test_items_that_cannot_be_estimated_are_named_and_get_no_number(bad_items):
