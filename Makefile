@@ -35,6 +35,7 @@ lint: venv
 
 test: lint
 	$(BIN)/pytest tests/unit
+	$(BIN)/pytest tests/engines
 	$(BIN)/pytest tests/integration tests/ui
 
 # After a change of dependencies: hashes, and no address of any index.

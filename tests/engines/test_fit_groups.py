@@ -18,7 +18,7 @@ from irt_assets.psychometrics.replicate import Abilities
 from irt_assets.psychometrics.setfit import form_fit
 from irt_assets.psychometrics.skewness import two_sided
 from irt_assets.psychometrics.sumscorefit import sum_score_fit
-from tests.unit.fit_worlds import known, unseen
+from tests.engines.fit_worlds import known, unseen
 
 PERSONS, LENGTH = 1500, 16
 LEVELS = np.array(["low", "middle", "high"])[np.arange(PERSONS) % 3]

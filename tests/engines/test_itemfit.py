@@ -16,7 +16,7 @@ from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.scoring import eap
 from irt_assets.psychometrics.skewness import normal_score, two_sided
 from irt_assets.psychometrics.sumscorefit import sum_score_fit
-from tests.unit.fit_worlds import planned
+from tests.engines.fit_worlds import planned
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from irt_assets.psychometrics.curves import probability
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.setfit import form_fit
-from tests.unit.fit_worlds import known, planned
+from tests.engines.fit_worlds import known, planned
 
 THETA = np.linspace(-6, 6, 61)
 WEIGHTS = np.exp(-0.5 * THETA**2) / np.exp(-0.5 * THETA**2).sum()

@@ -10,7 +10,7 @@ from irt_assets.psychometrics.dependence import SMALLEST_PAIR, local_dependence,
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.scoring import eap
-from tests.unit.fit_worlds import known, planned
+from tests.engines.fit_worlds import known, planned
 
 
 def test_q3_is_the_correlation_of_residuals_over_those_who_saw_both(monkeypatch):

@@ -9,7 +9,7 @@ from irt_assets.psychometrics.curves import probability
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.personfit import SMALLEST_TEST, person_fit
-from tests.unit.fit_worlds import known
+from tests.engines.fit_worlds import known
 
 
 @pytest.mark.parametrize("guessing", [0.0, 0.2])

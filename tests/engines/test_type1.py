@@ -17,7 +17,7 @@ from irt_assets.psychometrics.personfit import person_fit
 from irt_assets.psychometrics.setfit import form_fit
 from irt_assets.psychometrics.skewness import two_sided
 from irt_assets.psychometrics.sumscorefit import sum_score_fit
-from tests.unit.fit_worlds import planned, unseen
+from tests.engines.fit_worlds import planned, unseen
 
 SETS, PERSONS, LENGTH = 24, 1200, 16
 
