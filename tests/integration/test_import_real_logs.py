@@ -185,7 +185,7 @@ def test_a_matrix_comes_in_with_its_proportions_correct(
 @pytest.mark.parametrize("name", ["science_wide.csv", "sat12_raw_choices.csv", "synthetic_datashop_step_rollup.txt"])
 def test_what_no_preset_fits_is_refused_with_its_columns(imported: Import, shared: Path, name: str) -> None:
     path = shared / "data" / name
-    header = path.open().readline().strip().replace("\t", ", ").replace(",", ", ").replace(",  ", ", ")
+    header = path.read_text().splitlines()[0].strip().replace("\t", ", ").replace(",", ", ").replace(",  ", ", ")
     with pytest.raises(PermanentFailure, match="no preset fits") as caught:
         imported(path, at=DAY)
     assert f"Columns of the file: {header}" in str(caught.value)
