@@ -277,7 +277,6 @@ def _initialise_from(
     for option in options:
         mark = "  ← taken here" if option is chosen else ""
         say(f"  {option.min_responses:>5}  {option.items_admitted:>5} items  SE(b) ≈ {option.expected_b_se:.2f}{mark}")
-    say(f"  to choose otherwise later: irt calibrate --month MONTH --set min_responses={chosen.min_responses}")
     responses, _ = _judged(database, scale, window, min_responses=chosen.min_responses)
     for scale_id in _split(database, scale.scale_id, components(responses), say):
         origin = initialise(
@@ -290,6 +289,8 @@ def _initialise_from(
         say(f"  {scale_id}: {origin.published} items calibrated and published, {len(origin.left_out)} left out")
         for item, why in list(origin.left_out.items())[:5]:
             say(f"    {item}: {why}")
+        setting = f"--scale {scale_id} --set min_responses={chosen.min_responses}"
+        say(f"    to choose otherwise later: irt calibrate --month MONTH {setting}")
 
 
 def _judged(

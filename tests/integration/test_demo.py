@@ -96,7 +96,7 @@ def test_a_real_log_becomes_its_own_origin(shared: Path, tmp_path: Path) -> None
     done = run_demo(tmp_path, "--data", shared / "data" / "lkt_statistics_cloze.csv.gz")
     assert done.returncode == 0, done.stdout + done.stderr
     assert "58,316 answers imported" in done.stdout
-    assert "irt calibrate --month MONTH --set min_responses=125" in done.stdout
+    assert "irt calibrate --month MONTH --scale default-1 --set min_responses=125" in done.stdout
     assert "default-1" in done.stdout
     assert "default-2" in done.stdout
     assert "478 learners measured" in done.stdout
