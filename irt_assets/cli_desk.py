@@ -15,14 +15,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from irt_assets.console import err, out
 from irt_assets.desk import Engine, Scoring
 from irt_assets.psychometrics.linking_criteria import Method as LinkingMethod
 from irt_assets.psychometrics.models import Flag, Model
 from resources.failures import PermanentFailure
 
 app = typer.Typer()
-out = Console(highlight=False, soft_wrap=True)
-err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 SHOWN = 20  # persons in a table for people; files and JSON have all
 
