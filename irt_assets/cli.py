@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings, get_settings
 
 if TYPE_CHECKING:
+    from irt_assets.responses.importing import ImportReport
     from irt_assets.stack import Stack
 
 app = typer.Typer(
@@ -168,15 +169,7 @@ def import_questions_command(
     """Import the item bank: scales, topics, tags, keys, parameters."""
     from irt_assets.responses.importing import import_questions
 
-    settings = get_settings()
-    report = import_questions(
-        Database(settings),
-        file,
-        mapping=mapping,
-        dry_run=dry_run,
-        reject_dir=settings.irt_home / "rejects",
-    )
-    print_import(report, as_json)
+    _import_rows(import_questions, file, mapping, dry_run, as_json)
 
 
 @import_app.command("learners")
@@ -186,15 +179,7 @@ def import_learners_command(
     """Import learners: attributes, test accounts, goals."""
     from irt_assets.responses.importing import import_learners
 
-    settings = get_settings()
-    report = import_learners(
-        Database(settings),
-        file,
-        mapping=mapping,
-        dry_run=dry_run,
-        reject_dir=settings.irt_home / "rejects",
-    )
-    print_import(report, as_json)
+    _import_rows(import_learners, file, mapping, dry_run, as_json)
 
 
 @app.command()
@@ -410,6 +395,13 @@ def _serve(stack: Stack) -> None:
             stack.wait()
         except KeyboardInterrupt:
             out.print("stopping …")
+
+
+def _import_rows(importer: Callable[..., ImportReport], file: Path, mapping: str, dry_run: bool, as_json: bool) -> None:
+    settings = get_settings()
+    rejects = settings.irt_home / "rejects"
+    report = importer(Database(settings), file, mapping=mapping, dry_run=dry_run, reject_dir=rejects)
+    print_import(report, as_json)
 
 
 @contextmanager
