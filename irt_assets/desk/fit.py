@@ -7,7 +7,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy.typing as npt
 from irt_assets.desk import Engine
 from irt_assets.desk.files import Answers, write_whole
 from irt_assets.desk.tables import ParameterTable, anchor_set, parameter_csv
-from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines import build
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.itemfit import ItemFit, item_fit
 from irt_assets.psychometrics.linking import AnchorSet
@@ -147,13 +146,9 @@ def _calibrate(
 ) -> Calibration:
     if engine == "em":
         return fit_em(responses, model=model, anchors=anchors, groups=groups)
-    if engine != "pymc":
-        raise PermanentFailure(f"engine {engine} runs in R and is not part of this version; em fits the same models")
-    if find_spec("pymc") is None:
-        raise PermanentFailure("engine pymc needs the package pymc: pip install 'irt-assets[bayes]'")
     if groups is not None:
-        raise PermanentFailure("engine pymc fits one population; for --groups take --engine em")
-    return PymcEngine(anchors=anchors).calibrate(responses, model=model, data_hash="")
+        raise PermanentFailure(f"engine {engine} fits one population; for --groups take --engine em")
+    return build(engine).calibrate(responses, model=model, data_hash="", anchors=anchors)
 
 
 def _group(population: Population) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -112,8 +112,12 @@ class PymcEngine:
     seed: int = 61
     name: str = ENGINE
 
-    def calibrate(self, responses: Responses, *, model: Model, data_hash: str) -> Calibration:
-        return self.sample(responses, model=model, data_hash=data_hash).calibration
+    def calibrate(
+        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+    ) -> Calibration:
+        """`anchors`: in place of the engine's own."""
+        engine = self if anchors is None else replace(self, anchors=anchors)
+        return engine.sample(responses, model=model, data_hash=data_hash).calibration
 
     def sample(self, responses: Responses, *, model: Model = "2pl", data_hash: str = "") -> Posterior:
         """The calibration and its draws.

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irt_assets.desk import fit as desk_fit
+from irt_assets import engines
 from irt_assets.desk.files import Answers, read_answers, read_groups
 from irt_assets.desk.fit import Fit, fit
 from irt_assets.desk.score import score
@@ -154,14 +154,10 @@ def test_groups_from_a_file_have_mirts_mean_and_variance(shared: Path, tmp_path:
     json.dumps(result, allow_nan=False)
 
 
-@pytest.mark.parametrize("engine", ["mirt", "brms"])
-def test_an_engine_that_is_not_there_is_explained(simulated: Answers, engine) -> None:
-    with pytest.raises(PermanentFailure, match=engine):
-        fit(simulated, engine=engine)
-
-
-def test_pymc_that_is_not_installed_says_how_to_get_it(simulated: Answers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(desk_fit, "find_spec", lambda name: None)
+def test_an_engine_that_is_not_installed_says_how_to_get_it(
+    simulated: Answers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
     with pytest.raises(PermanentFailure, match=r"pip install 'irt-assets\[bayes\]'"):
         fit(simulated, engine="pymc")
 

@@ -1,0 +1,36 @@
+"""The registry of engines: names, reasons of absence, adapters of one signature."""
+
+from __future__ import annotations
+
+import pytest
+
+from irt_assets import engines
+from irt_assets.engines.em import EmEngine
+from resources.failures import PermanentFailure
+
+
+def test_the_default_engine_is_always_there_and_takes_the_threads() -> None:
+    assert engines.installed("em") is None
+    built = engines.build("em", threads=1)
+    assert isinstance(built, EmEngine)
+    assert built.threads == 1
+
+
+def test_a_name_that_is_no_engines_is_refused_with_those_that_are() -> None:
+    with pytest.raises(PermanentFailure, match=r"no engine 'girth'; there are em, pymc, mirt, brms"):
+        engines.installed("girth")
+
+
+@pytest.mark.parametrize("name", engines.NAMES)
+def test_an_engine_can_be_built_exactly_where_it_is_installed(name: str) -> None:
+    absence = engines.installed(name)
+    if absence is None:
+        assert engines.build(name).name == name
+    else:
+        with pytest.raises(PermanentFailure, match=f"engine {name} "):
+            engines.build(name)
+
+
+def test_a_missing_package_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "find_spec", lambda _: None)
+    assert "pip install 'irt-assets[bayes]'" in (engines.installed("pymc") or "")
