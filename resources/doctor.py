@@ -24,6 +24,7 @@ from typing import Literal
 import psycopg
 from packaging.requirements import Requirement
 
+from resources import notifier
 from resources.database import Database, without_password
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
@@ -57,6 +58,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         *_store(settings),
         *_dagster(settings),
         *_ports(settings),
+        *_alerts(settings),
         *_engines(),
     ]
 
@@ -190,6 +192,16 @@ def _dagster(settings: Settings) -> Iterator[Finding]:
         yield Finding("DAGSTER_HOME", "ok", str(home))
     else:
         yield Finding("DAGSTER_HOME", "absent", f"{home}: made at first use")
+
+
+def _alerts(settings: Settings) -> Iterator[Finding]:
+    names, wrong = ", ".join(notifier.channels(settings)), notifier.problems(settings)
+    if wrong:
+        yield Finding("alerts", "error", "; ".join(wrong), "Mend the setting, or unset it.")
+    elif names:
+        yield Finding("alerts", "ok", f"they go to {names}")
+    else:
+        yield Finding("alerts", "absent", "nobody is told of what goes wrong", "Set ALERT_EMAIL or SLACK_WEBHOOK_URL.")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

@@ -35,6 +35,17 @@ class Settings(BaseSettings):
         "running", description="state of schedules until someone sets it"
     )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
+    irt_ui_url: str | None = Field(None, description="where people reach the UI; unset: http://localhost:IRT_UI_PORT")
+    env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
+    slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
+    discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")
+    alert_email: str | None = Field(None, description="alerts by e-mail: addresses, separated by commas")
+    alert_from: str | None = Field(None, description="their sender; unset: the SMTP user, or irt-assets@this host")
+    smtp_url: SecretStr = Field(
+        SecretStr("smtp://localhost:25"), description="smtp://user:password@host:port (587: STARTTLS), or smtps://"
+    )
+    pd_routing_key: SecretStr | None = Field(None, description="alerts to PagerDuty: an Events API v2 integration key")
+    alert_webhook_url: SecretStr | None = Field(None, description="alerts as JSON, posted to this http(s) URL")
 
     @field_validator("irt_home")
     @classmethod
@@ -48,10 +59,26 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no time zone; wanted a name such as Europe/Berlin")
         return value
 
-    @field_validator("database_url", "s3_bucket", mode="before")
+    @field_validator(
+        "database_url",
+        "s3_bucket",
+        "irt_ui_url",
+        "slack_webhook_url",
+        "discord_webhook_url",
+        "alert_email",
+        "alert_from",
+        "pd_routing_key",
+        "alert_webhook_url",
+        mode="before",
+    )
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    @property
+    def ui_url(self) -> str:
+        """Where people reach the UI, without a slash at the end."""
+        return (self.irt_ui_url or f"http://localhost:{self.irt_ui_port}").rstrip("/")
 
 
 @cache

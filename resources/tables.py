@@ -401,17 +401,57 @@ report_artifacts = _table(
 
 invariant_result = _table(
     "invariant_result",
-    "What the invariants found, open violations and their history.",
+    "What the invariants found: a verdict for each run, and every violation once, from when it was opened.",
     _key("run", Text, "run that evaluated it"),
     _key("invariant", Text, "invariant"),
     _key("partition", Text, "month, week or day; empty where it has none"),
-    _key("subject", Text, "item, learner, month, …; empty where it passed"),
-    _req("passed", Boolean, "whether it held"),
+    _key("subject", Text, "item, learner, month, …; empty: the verdict of the run"),
+    _req("passed", Boolean, "whether it held, as far as it could be tested"),
+    _opt("not_tested", Text, "why it, or a part of it, could not be tested"),
     _opt("observed", Text, "what was seen"),
     _opt("expected", Text, "what should have been"),
     _opt("fix", Text, "what to do"),
     _req("evaluated_at", UTC, "when", NOW),
     _opt("resolved_at", UTC, "when the violation was gone"),
+    Index(
+        "invariant_result_open",
+        "invariant",
+        "partition",
+        "subject",
+        unique=True,
+        postgresql_where=sa.text("NOT passed AND subject <> '' AND resolved_at IS NULL"),
+    ),
+)
+
+alert = _table(
+    "alert",
+    "What people are told of: opened once, resolved once.",
+    Column("alert_id", BigInteger, Identity(always=True), primary_key=True, comment="order of opening"),
+    _req("key", Text, "what it is about; one alert of a key is open at a time"),
+    _req("severity", Text, "error or warning"),
+    _req("what", Text, "what happened"),
+    _req("partition", Text, "month, week or day; empty where it has none"),
+    _req("kind", Text, "what the subjects are: items, learners, months, …"),
+    _req("subjects", JSONB, "all of them, a list"),
+    _req("fix", Text, "what to do"),
+    _req("link", Text, "where to look, below the UI's address"),
+    _req("opened_at", UTC, "when", NOW),
+    _opt("queued_at", UTC, "when it was handed to the channels of that time"),
+    _opt("resolved_at", UTC, "when it was over"),
+    Index("alert_open", "key", unique=True, postgresql_where=sa.text("resolved_at IS NULL")),
+)
+
+alert_delivery = _table(
+    "alert_delivery",
+    "The way of each message to each channel.",
+    _key("alert_id", BigInteger, "alert"),
+    _key("event", Text, "opened or resolved"),
+    _key("channel", Text, "slack, discord, email, pagerduty or webhook"),
+    _req("attempts", Integer, "how often it was tried", sa.text("0"), ge=0),
+    _req("next_attempt_at", UTC, "not tried again before", NOW),
+    _opt("last_error", Text, "why the last try failed"),
+    _opt("delivered_at", UTC, "when it arrived"),
+    Index("alert_delivery_due", "channel", "next_attempt_at", postgresql_where=sa.text("delivered_at IS NULL")),
 )
 
 VIEWS = {

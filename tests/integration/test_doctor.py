@@ -206,3 +206,11 @@ def test_r_and_its_packages_are_reported_with_the_way_to_install_them(
     brms = found(settings, "R package brms")
     assert brms.state == "absent"
     assert 'install.packages("brms")' in brms.fix
+
+
+def test_channels_of_alerts_are_named_and_a_wrong_one_is_an_error(tmp_path: Path) -> None:
+    home = tmp_path / "irt"
+    assert found(at_home(home), "alerts").state == "absent"
+    assert found(at_home(home, alert_email="ops@example.org"), "alerts").detail == "they go to email"
+    wrong = found(at_home(home, slack_webhook_url=SecretStr("https://example.org/secret-path")), "alerts")
+    assert (wrong.state, "secret-path" in str(wrong)) == ("error", False)

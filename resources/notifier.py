@@ -1,0 +1,338 @@
+"""The channels that carry alerts to people, and the delivery of what waits in the outbox.
+
+Each channel works through its own messages in its own thread, so that one that is down or hangs delays only
+itself; a message that did not arrive stays in the outbox and is tried again later. A message may arrive
+twice (a channel that answers too late), never not at all. What does not belong here: what is worth an alert.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from apprise import Apprise, NotifyType
+from apprise.exception import AppriseImproperlyConfigured
+from apprise.plugins.base import NotifyBase
+from apprise.plugins.custom_json import NotifyJSON
+from apprise.plugins.email import NotifyEmail
+from apprise.plugins.pagerduty import NotifyPagerDuty
+from pydantic import SecretStr
+
+from resources import outbox
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.outbox import Due
+from resources.settings import Settings
+
+LOG = logging.getLogger(__name__)
+
+NAMED = 10
+"""Items or learners that a message names; of the others it says how many they are."""
+MESSAGES_A_ROUND = 50
+SECONDS_A_ROUND = 20.0
+"""A sensor's tick has 60 seconds, and a socket that is silent is given up after 4."""
+
+# They would log addresses with tokens in them, the one when it sends, the other when it is misconfigured.
+logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
+logging.getLogger("apprise").propagate = False
+logging.getLogger("apprise").setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class Message:
+    """An alert in words, for an installation of this name with its UI at this address."""
+
+    due: Due
+    env: str
+    ui_url: str
+
+    @property
+    def ident(self) -> str:
+        """The same for an alert's beginning and its end, and for no other alert."""
+        return f"irt-assets-{self.env or 'default'}-{self.due.alert_id}"
+
+    @property
+    def title(self) -> str:
+        where = f"[{self.env}] " if self.env else ""
+        over = "resolved: " if self.due.event == "resolved" else ""
+        partition = f" ({self.due.partition})" if self.due.partition else ""
+        return f"{where}{over}{self.due.what}{partition}"
+
+    @property
+    def subjects(self) -> str:
+        """The first of them, and how many there are besides."""
+        named, others = self.due.subjects[:NAMED], len(self.due.subjects) - NAMED
+        return ", ".join(named) + (f" and {others} more" if others > 0 else "")
+
+    @property
+    def link(self) -> str:
+        return f"{self.ui_url}{self.due.link}"
+
+    @property
+    def body(self) -> str:
+        parts = [
+            ("Partition", self.due.partition),
+            (self.due.kind.capitalize(), self.subjects),
+            ("What to do", self.due.fix if self.due.event == "opened" else "nothing, it is over"),
+            ("Look", self.link),
+        ]
+        return "\n".join(f"{name}: {said}" for name, said in parts if said)
+
+    @property
+    def notify_type(self) -> NotifyType:
+        if self.due.event == "resolved":
+            return NotifyType.SUCCESS
+        return NotifyType.FAILURE if self.due.severity == "error" else NotifyType.WARNING
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A way to people. `plugin` makes the sender of one message; `secrets` are what must never be shown."""
+
+    name: str
+    plugin: Callable[[Message], NotifyBase]
+    secrets: tuple[str, ...]
+
+    def send(self, message: Message) -> str | None:
+        """Why the message did not arrive; None where it did."""
+        heard = _Heard()
+        logging.getLogger("apprise").addHandler(heard)
+        try:
+            plugin = self.plugin(message)
+            summary = isinstance(plugin, NotifyPagerDuty)  # the rest of the message is in its custom details
+            body, title = (message.title[:1024], "") if summary else (message.body, message.title)
+            if plugin.notify(body=body, title=title, notify_type=message.notify_type):
+                return None
+            return self._without_secrets("; ".join(heard.lines) or "it was refused")
+        except Exception as error:  # noqa: BLE001 - whatever happens to one channel must not reach another
+            return self._without_secrets(f"{type(error).__name__}: {error}")
+        finally:
+            logging.getLogger("apprise").removeHandler(heard)
+
+    def _without_secrets(self, text: str) -> str:
+        for secret in self.secrets:
+            text = text.replace(secret, "***")
+        return text
+
+
+class _Heard(logging.Handler):
+    """What apprise says in this thread: the only place where it tells why it failed."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+        self._thread = threading.get_ident()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.thread == self._thread:
+            self.lines.append(record.getMessage())
+
+
+def channels(settings: Settings) -> dict[str, Channel]:
+    """The channels that are configured, by name. Nothing connects."""
+    found = []
+    if settings.slack_webhook_url:
+        found.append(_of_webhook("slack", settings.slack_webhook_url))
+    if settings.discord_webhook_url:
+        found.append(_of_webhook("discord", settings.discord_webhook_url))
+    if settings.alert_email:
+        found.append(_email(settings, settings.alert_email))
+    if settings.pd_routing_key:
+        found.append(_pagerduty(settings, settings.pd_routing_key.get_secret_value()))
+    if settings.alert_webhook_url:
+        found.append(_webhook(settings.alert_webhook_url))
+    return {channel.name: channel for channel in found}
+
+
+def problems(settings: Settings) -> list[str]:
+    """What is wrong with the configured channels as they are, found without connecting."""
+    sample = Due(0, "opened", "", "error", "a test", "nothing", "", "", [], "")
+    said = []
+    for channel in channels(settings).values():
+        heard = _Heard()
+        logging.getLogger("apprise").addHandler(heard)
+        try:
+            channel.plugin(Message(sample, settings.env_name, settings.ui_url))
+        except (PermanentFailure, AppriseImproperlyConfigured) as error:
+            said.append(f"{channel.name}: {channel._without_secrets(str(error))}")
+        finally:
+            logging.getLogger("apprise").removeHandler(heard)
+    return said
+
+
+def deliver(database: Database, settings: Settings, *, limit_s: float = SECONDS_A_ROUND) -> dict[str, int]:
+    """Try what is due on every configured channel; how many messages arrived on each.
+
+    A channel stops at its first message that does not arrive. Where another process delivers, nothing is done.
+    """
+    configured = channels(settings)
+    with database.connect() as guard:
+        if not guard.execute("SELECT pg_try_advisory_xact_lock(hashtext('alert delivery'))").fetchone()[0]:  # type: ignore[index]
+            return {}
+        with database.connect() as connection:
+            outbox.queue(connection, configured)
+            waiting = outbox.due(connection, list(configured), MESSAGES_A_ROUND)
+        arrived = dict.fromkeys(configured, 0)
+        for due, error in _attempts(configured, waiting, settings, limit_s):
+            with database.connect() as connection:
+                outbox.record(connection, due, error)
+            if error is None:
+                arrived[due.channel] += 1
+            else:
+                LOG.warning("alert %s did not reach %s: %s", due.alert_id, due.channel, error)
+    return arrived
+
+
+Outcome = tuple[Due, str | None]
+
+
+def _attempts(
+    configured: dict[str, Channel], waiting: dict[str, list[Due]], settings: Settings, limit_s: float
+) -> list[Outcome]:
+    """Every channel in a thread of its own until `limit_s`; one that hangs then is left to itself."""
+    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
+    over = threading.Event()
+
+    def work(channel: Channel, messages: Sequence[Due]) -> None:
+        for due in messages:
+            if over.is_set():
+                return
+            error = channel.send(Message(due, settings.env_name, settings.ui_url))
+            if not over.is_set():
+                outcomes.put((due, error))
+            if error is not None:
+                return
+
+    threads = [
+        (messages, threading.Thread(target=work, args=(configured[name], messages), name=f"alerts-{name}", daemon=True))
+        for name, messages in waiting.items()
+        if messages
+    ]
+    for _, thread in threads:
+        thread.start()
+    end = time.monotonic() + limit_s
+    for _, thread in threads:
+        thread.join(max(0.0, end - time.monotonic()))
+    over.set()
+    found = [outcomes.get() for _ in range(outcomes.qsize())]
+    tried = {(due.alert_id, due.event, due.channel) for due, _ in found}
+    for messages, thread in threads:
+        if thread.is_alive():
+            unanswered = next(due for due in messages if (due.alert_id, due.event, due.channel) not in tried)
+            found.append((unanswered, f"no answer within {limit_s:.0f} s"))
+    return found
+
+
+def _of_webhook(name: str, url: SecretStr) -> Channel:
+    """Slack and Discord: apprise knows their webhooks by their addresses."""
+    value = url.get_secret_value().strip()
+
+    def plugin(_message: Message) -> NotifyBase:
+        made = Apprise.instantiate(value)
+        if not isinstance(made, NotifyBase) or type(made).__name__.lower() != f"notify{name}":
+            raise PermanentFailure(f"{name.upper()}_WEBHOOK_URL is no address of a {name.capitalize()} webhook")
+        return made
+
+    return Channel(name, plugin, _secrets(value))
+
+
+def _email(settings: Settings, to: str) -> Channel:
+    url = settings.smtp_url.get_secret_value()
+    server = urlsplit(url)
+    user, password = (unquote(part) if part else None for part in (server.username, server.password))
+
+    def plugin(message: Message) -> NotifyBase:
+        if server.scheme not in ("smtp", "smtps") or not server.hostname:
+            raise PermanentFailure("SMTP_URL must be smtp://host:port or smtps://host:port")
+        port = server.port or (465 if server.scheme == "smtps" else 25)
+        mode = "ssl" if server.scheme == "smtps" else "starttls" if port == 587 else "insecure"
+        plugin = NotifyEmail(
+            smtp_host=server.hostname,
+            host=server.hostname,
+            port=port,
+            user=user,
+            password=password,
+            secure=mode != "insecure",
+            secure_mode=mode,
+            from_addr=settings.alert_from or (user if user and "@" in user else f"irt-assets@{_domain()}"),
+            targets=to,
+            headers={"X-Irt-Alert": message.ident},
+        )
+        if not plugin.targets:
+            raise PermanentFailure(f"ALERT_EMAIL holds no e-mail address: {to!r}")
+        return plugin
+
+    return Channel("email", plugin, tuple(part for part in (password,) if part))
+
+
+def _domain() -> str:
+    name = socket.getfqdn()
+    return name if "." in name else f"{name}.localdomain"
+
+
+def _pagerduty(settings: Settings, key: str) -> Channel:
+    def plugin(message: Message) -> NotifyBase:
+        return NotifyPagerDuty(
+            apikey="unused",  # the Events API v2 knows only the routing key; apprise asks for both
+            integrationkey=key,
+            source=settings.env_name or "irt-assets",
+            component="irt-assets",
+            severity="error" if message.due.severity == "error" else "warning",
+            action="map",
+            dedup=message.ident,
+            click=message.link,
+            include_image=False,
+            details={
+                "partition": message.due.partition,
+                message.due.kind or "subjects": message.subjects,
+                "what to do": message.due.fix,
+            },
+        )
+
+    return Channel("pagerduty", plugin, (key,))
+
+
+def _webhook(url: SecretStr) -> Channel:
+    value = url.get_secret_value().strip()
+    target = urlsplit(value)
+
+    def plugin(message: Message) -> NotifyBase:
+        if target.scheme not in ("http", "https") or not target.hostname:
+            raise PermanentFailure("ALERT_WEBHOOK_URL must be an http:// or https:// address")
+        return NotifyJSON(
+            host=target.hostname,
+            port=target.port,
+            fullpath=target.path + (f"?{target.query}" if target.query else ""),
+            secure=target.scheme == "https",
+            user=unquote(target.username) if target.username else None,
+            password=unquote(target.password) if target.password else None,
+            payload={
+                "id": message.ident,
+                "event": message.due.event,
+                "severity": message.due.severity,
+                "env": message.env,
+                "what": message.due.what,
+                "partition": message.due.partition,
+                "kind": message.due.kind,
+                "subjects": message.due.subjects[:NAMED],
+                "n_subjects": len(message.due.subjects),
+                "fix": message.due.fix,
+                "link": message.link,
+                "attachments": "",
+            },
+        )
+
+    return Channel("webhook", plugin, _secrets(value))
+
+
+def _secrets(url: str) -> tuple[str, ...]:
+    """A webhook's address, and the parts of it that let somebody else post there."""
+    target = urlsplit(url)
+    parts = [part for part in target.path.split("/") if len(part) > 5 and part not in ("services", "webhooks")]
+    return (url, *filter(None, (target.query, target.password)), *parts)

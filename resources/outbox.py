@@ -1,0 +1,150 @@
+"""The outbox of alerts: what people are told of, kept in PostgreSQL until every channel has it.
+
+An alert is opened once and resolved once, whoever finds it however often. What belongs here: the two tables
+`alert` and `alert_delivery`. What does not: how a message is made and sent (see `notifier`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import psycopg
+from psycopg.rows import class_row
+
+Severity = Literal["error", "warning"]
+Event = Literal["opened", "resolved"]
+
+FIRST_WAIT_S, LONGEST_WAIT_S = 60, 3600
+"""Between two tries of a message: doubled from the first to the longest."""
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What happened, to whom, and what to do.
+
+    Attributes:
+        key: what it is about; while an alert of this key is open, there is no second one.
+        kind, subjects: what is affected, e.g. "items" and their ids, all of them.
+        link: where to look, a path below the UI's address.
+    """
+
+    key: str
+    severity: Severity
+    what: str
+    fix: str
+    partition: str = ""
+    kind: str = ""
+    subjects: tuple[str, ...] = ()
+    link: str = ""
+
+
+@dataclass(frozen=True)
+class Due:
+    """A message that is to be tried now."""
+
+    alert_id: int
+    event: Event
+    channel: str
+    severity: Severity
+    what: str
+    fix: str
+    partition: str
+    kind: str
+    subjects: list[str]
+    link: str
+
+
+def open_alert(connection: psycopg.Connection, alert: Alert) -> bool:
+    """Open `alert` unless one of its key is open; whether it was opened."""
+    inserted = connection.execute(
+        """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+           ON CONFLICT (key) WHERE resolved_at IS NULL DO NOTHING""",
+        (alert.key, alert.severity, alert.what, alert.partition, alert.kind)
+        + (json.dumps(alert.subjects), alert.fix, alert.link),
+    )
+    return inserted.rowcount == 1
+
+
+def resolve_alert(connection: psycopg.Connection, key: str) -> bool:
+    """Resolve the open alert of `key`; whether there was one."""
+    return (
+        connection.execute(
+            "UPDATE alert SET resolved_at = now() WHERE key = %s AND resolved_at IS NULL", (key,)
+        ).rowcount
+        == 1
+    )
+
+
+def open_keys(connection: psycopg.Connection, prefix: str) -> dict[str, list[str]]:
+    """The keys of open alerts that begin with `prefix`, and the subjects of each."""
+    return dict(
+        connection.execute(
+            "SELECT key, subjects FROM alert WHERE resolved_at IS NULL AND starts_with(key, %s) ORDER BY alert_id",
+            (prefix,),
+        ).fetchall()
+    )
+
+
+def queue(connection: psycopg.Connection, channels: Iterable[str]) -> None:
+    """Address every alert that is new to all `channels`, and to a channel that is new what is open.
+
+    A channel hears of the end of an alert where it was told of its beginning.
+    """
+    connection.execute(
+        """INSERT INTO alert_delivery (alert_id, event, channel)
+           SELECT a.alert_id, 'opened', c FROM alert a CROSS JOIN unnest(%s::text[]) c
+           WHERE a.resolved_at IS NULL OR a.queued_at IS NULL
+           ON CONFLICT DO NOTHING""",
+        (list(channels),),
+    )
+    connection.execute("UPDATE alert SET queued_at = now() WHERE queued_at IS NULL")
+    connection.execute(
+        """INSERT INTO alert_delivery (alert_id, event, channel)
+           SELECT d.alert_id, 'resolved', d.channel FROM alert_delivery d JOIN alert a USING (alert_id)
+           WHERE d.event = 'opened' AND a.resolved_at IS NOT NULL
+           ON CONFLICT DO NOTHING"""
+    )
+
+
+def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> dict[str, list[Due]]:
+    """At most `limit` messages of each channel that may be tried now, in the order in which they arose.
+
+    The end of an alert waits until its beginning has arrived.
+    """
+    found: dict[str, list[Due]] = {}
+    for channel in channels:
+        with connection.cursor(row_factory=class_row(Due)) as cursor:
+            found[channel] = cursor.execute(
+                """SELECT alert_id, event, channel, severity, what, fix, partition, kind, subjects, link
+                   FROM alert_delivery d JOIN alert USING (alert_id)
+                   WHERE channel = %s AND delivered_at IS NULL AND next_attempt_at <= now()
+                     AND (event = 'opened' OR EXISTS (
+                       SELECT 1 FROM alert_delivery o WHERE o.alert_id = d.alert_id AND o.channel = d.channel
+                         AND o.event = 'opened' AND o.delivered_at IS NOT NULL))
+                   ORDER BY alert_id, event LIMIT %s""",
+                (channel, limit),
+            ).fetchall()
+    return found
+
+
+def record(connection: psycopg.Connection, message: Due, error: str | None) -> None:
+    """Note that `message` arrived, or why it did not and that it is to be tried again later."""
+    key = (message.alert_id, message.event, message.channel)
+    if error is None:
+        connection.execute(
+            """UPDATE alert_delivery SET delivered_at = now(), attempts = attempts + 1, last_error = NULL
+               WHERE (alert_id, event, channel) = (%s, %s, %s)""",
+            key,
+        )
+        return
+    connection.execute(
+        """UPDATE alert_delivery
+           SET attempts = attempts + 1, last_error = %s,
+               next_attempt_at = now() + make_interval(secs => least(%s * 2.0 ^ least(attempts, 20), %s))
+           WHERE (alert_id, event, channel) = (%s, %s, %s)""",
+        (error, FIRST_WAIT_S, LONGEST_WAIT_S, *key),
+    )

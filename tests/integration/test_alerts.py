@@ -1,0 +1,332 @@
+"""Alerts as they arrive at real servers: what they say, once each, and what happens where a channel does not answer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from apprise.plugins import pagerduty
+from apprise.plugins.discord import NotifyDiscord
+from apprise.plugins.slack import NotifySlack
+from pydantic import SecretStr
+
+from resources import outbox
+from resources.database import Database
+from resources.notifier import channels, deliver, problems
+from resources.outbox import Alert, open_alert, resolve_alert
+from resources.settings import Settings
+from tests.integration.rooms import rows, run_sql
+from tests.integration.sinks import HttpSink, SmtpSink, http_sink, smtp_sink
+
+SLACK_TOKEN, DISCORD_TOKEN, PD_KEY = "C" * 24, "d" * 64, "p" * 32
+SLACK = f"https://hooks.slack.com/services/T1H9RESGL/B03HJ1YTU/{SLACK_TOKEN}"
+DISCORD = f"https://discord.com/api/webhooks/4174216298/{DISCORD_TOKEN}"
+PASSWORD = "hunter-of-mail"
+
+BAD_ITEMS = Alert(
+    key="invariant published_items_are_usable",
+    severity="error",
+    what="published items cannot be scored with",
+    fix="look at the items' fits, and withdraw them",
+    partition="2026-09",
+    kind="items",
+    subjects=tuple(f"q{n:02d}" for n in range(13)),
+    link="/assets/invariant_report?partition=2026-09",
+)
+
+
+@pytest.fixture
+def http() -> Iterator[HttpSink]:
+    with http_sink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def smtp() -> Iterator[SmtpSink]:
+    with smtp_sink() as sink:
+        yield sink
+
+
+@pytest.fixture
+def everywhere(settings: Settings, http: HttpSink, smtp: SmtpSink, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    """All five channels, each reaching a server of the test's."""
+    monkeypatch.setattr(NotifySlack, "webhook_url", f"{http.url}/slack")
+    monkeypatch.setattr(NotifyDiscord, "notify_url", f"{http.url}/discord")
+    monkeypatch.setitem(pagerduty.PAGERDUTY_API_LOOKUP, "us", f"{http.url}/pagerduty")
+    return configured(
+        settings,
+        env_name="production",
+        irt_ui_url="https://irt.example.org/",
+        slack_webhook_url=SecretStr(SLACK),
+        discord_webhook_url=SecretStr(DISCORD),
+        alert_email="ops@example.org, head@example.org",
+        alert_from="irt@example.org",
+        smtp_url=SecretStr(f"smtp://127.0.0.1:{smtp.port}"),
+        pd_routing_key=SecretStr(PD_KEY),
+        alert_webhook_url=SecretStr(f"{http.url}/hook/very-secret-path?key=topsecret"),
+    )
+
+
+def configured(settings: Settings, **values: Any) -> Settings:
+    return settings.model_copy(update=values)
+
+
+def raise_alert(settings: Settings, alert: Alert = BAD_ITEMS) -> bool:
+    with Database(settings).connect() as connection:
+        return open_alert(connection, alert)
+
+
+def resolve(settings: Settings, alert: Alert = BAD_ITEMS) -> bool:
+    with Database(settings).connect() as connection:
+        return resolve_alert(connection, alert.key)
+
+
+def wait_is_over(settings: Settings) -> None:
+    run_sql(Database(settings), "UPDATE alert_delivery SET next_attempt_at = now() - interval '1 second'")
+
+
+def undelivered(settings: Settings) -> set[tuple[Any, ...]]:
+    return set(
+        rows(Database(settings), "SELECT channel, event FROM alert_delivery WHERE delivered_at IS NULL ORDER BY 1, 2")
+    )
+
+
+# -- what arrives ------------------------------------------------------------------------------------
+
+
+def test_every_channel_gets_the_alert_in_its_own_form(everywhere: Settings, http: HttpSink, smtp: SmtpSink) -> None:
+    raise_alert(everywhere)
+    assert deliver(Database(everywhere), everywhere) == dict.fromkeys(
+        ("slack", "discord", "email", "pagerduty", "webhook"), 1
+    )
+    posted = {path.split("/")[1]: (path, body) for path, body in http.received}
+    title = "[production] published items cannot be scored with (2026-09)"
+    first_ten = "q00, q01, q02, q03, q04, q05, q06, q07, q08, q09 and 3 more"
+    link = "https://irt.example.org/assets/invariant_report?partition=2026-09"
+
+    path, slack = posted["slack"]
+    assert path == f"/slack/T1H9RESGL/B03HJ1YTU/{SLACK_TOKEN}"
+    (attachment,) = slack["attachments"]
+    assert attachment["title"] == title
+    assert f"Items: {first_ten}" in attachment["text"]
+    assert "What to do: look at the items' fits, and withdraw them" in attachment["text"]
+    assert link in attachment["text"]
+
+    path, discord = posted["discord"]
+    assert path == f"/discord/4174216298/{DISCORD_TOKEN}"
+    assert title in discord["content"]
+    assert f"Items: {first_ten}" in discord["content"]
+
+    _, event = posted["pagerduty"]
+    assert (event["routing_key"], event["event_action"]) == (PD_KEY, "trigger")
+    assert event["dedup_key"] == "irt-assets-production-1"
+    assert event["payload"]["summary"] == title
+    assert event["payload"]["severity"] == "error"
+    assert event["payload"]["source"] == "production"
+    assert event["payload"]["custom_details"]["items"] == first_ten
+    assert event["links"] == [{"href": link}]
+
+    path, hook = posted["hook"]
+    assert path == "/hook/very-secret-path?key=topsecret"
+    assert hook["title"] == title
+    assert hook["type"] == "failure"
+    assert {name: hook[name] for name in ("id", "event", "severity", "partition", "kind", "n_subjects", "link")} == {
+        "id": "irt-assets-production-1",
+        "event": "opened",
+        "severity": "error",
+        "partition": "2026-09",
+        "kind": "items",
+        "n_subjects": 13,
+        "link": link,
+    }
+    assert hook["subjects"] == list(BAD_ITEMS.subjects[:10])
+
+    assert {to for recipients in smtp.recipients for to in recipients} == {"ops@example.org", "head@example.org"}
+    mail = smtp.received[0]
+    assert mail["subject"] == title
+    assert "irt@example.org" in str(mail["from"])
+    text = mail.get_body(("plain",)) if hasattr(mail, "get_body") else None
+    assert text is not None
+    assert f"Items: {first_ten}" in text.get_content()
+
+
+def test_a_message_without_partition_and_subjects_leaves_them_out(everywhere: Settings, http: HttpSink) -> None:
+    raise_alert(
+        everywhere, Alert("run inventory", "warning", "the job inventory failed", "read its log", link="/runs/1")
+    )
+    deliver(Database(everywhere), everywhere)
+    (hook,) = [body for path, body in http.received if path.startswith("/hook")]
+    assert hook["title"] == "[production] the job inventory failed"
+    assert hook["message"] == "What to do: read its log\nLook: https://irt.example.org/runs/1"
+    assert hook["type"] == "warning"
+
+
+# -- once --------------------------------------------------------------------------------------------
+
+
+def test_an_open_violation_is_one_alert_and_its_end_is_one_message(everywhere: Settings, http: HttpSink) -> None:
+    assert [raise_alert(everywhere) for _ in range(3)] == [True, False, False]
+    for _ in range(2):
+        deliver(Database(everywhere), everywhere)
+    assert [resolve(everywhere) for _ in range(3)] == [True, False, False]
+    for _ in range(2):
+        deliver(Database(everywhere), everywhere)
+    hooks = [body for path, body in http.received if path.startswith("/hook")]
+    assert [(hook["event"], hook["type"]) for hook in hooks] == [("opened", "failure"), ("resolved", "success")]
+    assert hooks[1]["title"] == "[production] resolved: published items cannot be scored with (2026-09)"
+    assert hooks[0]["id"] == hooks[1]["id"]
+    events = [body for path, body in http.received if path.startswith("/pagerduty")]
+    assert events[1] == {"routing_key": PD_KEY, "event_action": "resolve", "dedup_key": events[0]["dedup_key"]}
+
+
+def test_what_comes_back_after_its_end_is_a_new_alert(everywhere: Settings, http: HttpSink) -> None:
+    for _ in range(2):
+        assert raise_alert(everywhere)
+        resolve(everywhere)
+    deliver(Database(everywhere), everywhere)
+    deliver(Database(everywhere), everywhere)
+    hooks = [(body["id"][-1], body["event"]) for path, body in http.received if path.startswith("/hook")]
+    assert sorted(hooks) == [("1", "opened"), ("1", "resolved"), ("2", "opened"), ("2", "resolved")]
+
+
+def test_two_deliveries_at_once_send_each_message_once(everywhere: Settings, http: HttpSink) -> None:
+    raise_alert(everywhere)
+    with Database(everywhere).connect() as other:
+        other.execute("SELECT pg_advisory_xact_lock(hashtext('alert delivery'))")
+        assert deliver(Database(everywhere), everywhere) == {}
+    assert http.received == []
+
+
+def test_a_channel_that_is_new_hears_what_is_open_and_not_what_is_over(settings: Settings, http: HttpSink) -> None:
+    over = Alert("old", "error", "old", "nothing")
+    raise_alert(settings, over)
+    raise_alert(settings)
+    deliver(Database(settings), settings)
+    resolve(settings, over)
+    with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
+    deliver(Database(with_hook), with_hook)
+    assert [body["what"] for body in http.bodies()] == [BAD_ITEMS.what]
+
+
+# -- channels that do not answer ---------------------------------------------------------------------
+
+
+def test_a_channel_that_is_down_delays_only_itself_and_loses_nothing(everywhere: Settings, smtp: SmtpSink) -> None:
+    smtp.refuse = True
+    raise_alert(everywhere)
+    arrived = deliver(Database(everywhere), everywhere)
+    assert arrived == {"slack": 1, "discord": 1, "email": 0, "pagerduty": 1, "webhook": 1}
+    assert undelivered(everywhere) == {("email", "opened")}
+    assert deliver(Database(everywhere), everywhere)["email"] == 0
+    ((attempts, wait),) = rows(
+        Database(everywhere),
+        "SELECT attempts, extract(epoch FROM next_attempt_at - now()) FROM alert_delivery WHERE channel = 'email'",
+    )
+    assert attempts == 1  # the second round came before its time
+    assert 50 < wait <= outbox.FIRST_WAIT_S
+    resolve(everywhere)
+    smtp.refuse = False
+    wait_is_over(everywhere)
+    deliver(Database(everywhere), everywhere)
+    deliver(Database(everywhere), everywhere)
+    assert undelivered(everywhere) == set()
+    subjects = [mail["subject"] for mail, to in zip(smtp.received, smtp.recipients, strict=True) if "ops" in to[0]]
+    assert ["resolved" in subject for subject in subjects] == [False, True]
+
+
+def test_the_wait_between_two_tries_doubles_up_to_an_hour(everywhere: Settings, http: HttpSink) -> None:
+    http.status = 503
+    raise_alert(everywhere)
+    waits = []
+    for _ in range(8):
+        deliver(Database(everywhere), everywhere)
+        ((wait,),) = rows(
+            Database(everywhere),
+            "SELECT extract(epoch FROM next_attempt_at - now()) FROM alert_delivery WHERE channel = 'webhook'",
+        )
+        waits.append(round(float(wait), -1))
+        wait_is_over(everywhere)
+    assert waits == [60, 120, 240, 480, 960, 1920, 3600, 3600]
+    ((said,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'webhook'")
+    assert "503" in said
+
+
+def test_a_channel_that_hangs_holds_up_nobody_else(everywhere: Settings, http: HttpSink, smtp: SmtpSink) -> None:
+    raise_alert(everywhere)
+    http.gate.clear()  # Slack, Discord, PagerDuty and the webhook take the message and never answer
+    begun = time.monotonic()
+    arrived = deliver(Database(everywhere), everywhere, limit_s=1.0)
+    assert time.monotonic() - begun < 3.0
+    assert arrived["email"] == 1
+    assert undelivered(everywhere) == {(name, "opened") for name in ("slack", "discord", "pagerduty", "webhook")}
+    ((said,),) = rows(Database(everywhere), "SELECT last_error FROM alert_delivery WHERE channel = 'slack'")
+    assert said == "no answer within 1 s"
+    http.gate.set()
+    wait_is_over(everywhere)
+    deliver(Database(everywhere), everywhere)
+    assert undelivered(everywhere) == set()
+
+
+def test_a_message_that_is_refused_for_ever_does_not_hold_up_the_others(settings: Settings, http: HttpSink) -> None:
+    with_hook = configured(settings, alert_webhook_url=SecretStr(f"{http.url}/hook"))
+    raise_alert(with_hook)
+    http.status = 400
+    deliver(Database(with_hook), with_hook)
+    raise_alert(with_hook, Alert("another", "error", "another", "nothing"))
+    http.status = 200
+    assert deliver(Database(with_hook), with_hook) == {"webhook": 1}
+    assert http.bodies()[-1]["what"] == "another"
+
+
+def test_a_database_without_channels_keeps_its_alerts(settings: Settings) -> None:
+    raise_alert(settings)
+    assert deliver(Database(settings), settings) == {}
+    with Database(settings).connect() as connection:
+        assert list(outbox.open_keys(connection, "invariant ")) == [BAD_ITEMS.key]
+
+
+# -- secrets and mistakes ----------------------------------------------------------------------------
+
+
+def test_no_secret_is_ever_logged_or_stored(
+    everywhere: Settings, http: HttpSink, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    everywhere = configured(everywhere, smtp_url=SecretStr(f"smtp://irt:{PASSWORD}@127.0.0.1:1"))
+    raise_alert(everywhere)
+    http.status = 500
+    deliver(Database(everywhere), everywhere)
+    http.status = 200
+    wait_is_over(everywhere)
+    deliver(Database(everywhere), everywhere)
+    stored = str(rows(Database(everywhere), "SELECT * FROM alert_delivery")) + str(
+        rows(Database(everywhere), "SELECT * FROM alert")
+    )
+    said = caplog.text + "".join(capfd.readouterr()) + stored + repr(everywhere)
+    assert "did not reach slack" in said
+    for secret in (SLACK_TOKEN, DISCORD_TOKEN, PD_KEY, PASSWORD, "very-secret-path", "topsecret"):
+        assert secret not in said, secret
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"slack_webhook_url": SecretStr("https://example.org/x")}, "SLACK_WEBHOOK_URL is no address of a Slack"),
+        ({"slack_webhook_url": SecretStr(DISCORD)}, "SLACK_WEBHOOK_URL is no address of a Slack webhook"),
+        ({"discord_webhook_url": SecretStr("nonsense")}, "DISCORD_WEBHOOK_URL is no address of a Discord webhook"),
+        ({"alert_email": "nobody"}, "ALERT_EMAIL holds no e-mail address: 'nobody'"),
+        ({"alert_email": "a@b.org", "smtp_url": SecretStr("mail.org:25")}, "SMTP_URL must be smtp://"),
+        ({"alert_webhook_url": SecretStr("ftp://example.org")}, "ALERT_WEBHOOK_URL must be an http://"),
+    ],
+)
+def test_a_channel_that_cannot_work_is_explained(settings: Settings, values: dict[str, Any], said: str) -> None:
+    (problem,) = problems(configured(settings, **values))
+    assert said in problem
+
+
+def test_channels_that_can_work_have_no_problems(everywhere: Settings) -> None:
+    assert list(channels(everywhere)) == ["slack", "discord", "email", "pagerduty", "webhook"]
+    assert problems(everywhere) == []
