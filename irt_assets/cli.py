@@ -21,6 +21,7 @@ from pydantic import ValidationError
 from rich.markup import escape
 
 from irt_assets.cli_desk import app as desk_app
+from irt_assets.cli_invariants import app as invariants_app
 from irt_assets.console import (
     colour,
     err,
@@ -55,6 +56,7 @@ scale_app = typer.Typer(no_args_is_help=True, help="Scales, their origin and the
 app.add_typer(db_app, name="db")
 app.add_typer(import_app, name="import")
 app.add_typer(scale_app, name="scale")
+app.add_typer(invariants_app, name="invariants")
 app.add_typer(desk_app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]

@@ -13,6 +13,7 @@ import dagster as dg
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.engines.em import EmEngine
+from irt_assets.invariants.assets import build_invariant_assets
 from irt_assets.partitions import daily, monthly
 from irt_assets.responses.assets import build_response_assets
 from jobs.jobs import build_jobs, build_schedules, build_sensors
@@ -34,6 +35,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         assets=[
             *build_response_assets(months, days),
             *build_calibration_assets(engine=EmEngine(settings.irt_threads), months=months),
+            *build_invariant_assets(days, settings.irt_first_month),
         ],
         asset_checks=[*monthly_checks, inventory],
         jobs=list(jobs.values()),

@@ -9,6 +9,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
+from irt_assets.invariants.history import REPORT
 from jobs.schedules import build_monthly_schedule
 from jobs.sensors import build_ledger_sensor
 from resources.settings import Settings
@@ -32,6 +33,12 @@ def build_jobs(monthly_checks: list[dg.AssetChecksDefinition], inventory: dg.Ass
             selection=_selected([inventory]),
             executor_def=dg.in_process_executor,
             description="Which months are missing, stale, running, waiting or red.",
+        ),
+        dg.define_asset_job(
+            "invariants",
+            selection=dg.AssetSelection.assets(REPORT),
+            executor_def=dg.in_process_executor,
+            description="Looks at everything that is stored, and names what is not as it must be.",
         ),
         dg.define_asset_job(
             "observe_bank", selection=["question_bank"], description="Notes the present version of the item bank."

@@ -1,0 +1,99 @@
+"""The asset of the room: the daily report, with every invariant as a check of it.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from irt_assets.invariants.history import REPORT, Report, take_report
+from irt_assets.invariants.invariant import Verdict
+from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.retries import failures_told_apart
+from resources.dagster_schema import column_schema
+from resources.database import Database
+from resources.object_store import ObjectStore
+from resources.tables import invariant_result
+
+ROWS_SHOWN = 10
+
+
+def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> list[dg.AssetsDefinition]:
+    """`invariant_report`, and its checks."""
+
+    @dg.asset(
+        name=REPORT,
+        group_name="invariants",
+        partitions_def=days,
+        description="What must be true of everything stored, and whether it was when the day's report was made; "
+        "what could not be tested comes first. A report made again looks at the present, not at the past.",
+        kinds={"postgres"},
+        owners=["team:psychometrics"],
+        metadata={"dagster/column_schema": column_schema(invariant_result)},
+        check_specs=[
+            dg.AssetCheckSpec(one.name, asset=REPORT, description=f"{one.protects} To mend it: {one.fix}")
+            for one in INVARIANTS
+        ],
+    )
+    def invariant_report(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> Iterator[dg.MaterializeResult]:
+        run = f"{context.run.run_id}/{context.retry_number}"
+        with failures_told_apart():
+            report = take_report(database, store, context.instance, first_month=first_month, run=run)
+        yield dg.MaterializeResult(
+            metadata={
+                "in a sentence": report.sentence,
+                "not tested": dg.MetadataValue.md(_incomplete_table(report)),
+                "violations": dg.MetadataValue.md(_violation_table(report)),
+                "evaluated at": dg.MetadataValue.timestamp(report.evaluated_at),
+                "dagster/row_count": sum(len(verdict.violations) for verdict in report.verdicts),
+            },
+            check_results=[_check_result(verdict) for verdict in report.verdicts if not verdict.crashed],
+        )
+        if report.crashed:
+            named = "; ".join(f"{verdict.invariant.name}: {verdict.crashed}" for verdict in report.crashed)
+            raise dg.Failure(f"invariants that could not be evaluated: {named}", allow_retries=False)
+
+    return [invariant_report]
+
+
+def _check_result(verdict: Verdict) -> dg.AssetCheckResult:
+    one, n = verdict.invariant, len(verdict.violations)
+    said = f"{n} violations: {', '.join(v.subject for v in verdict.violations[:ROWS_SHOWN])}" if n else "it holds"
+    untested = "; ".join(dict.fromkeys(missing.why for missing in verdict.not_tested))
+    return dg.AssetCheckResult(
+        check_name=one.name,
+        passed=verdict.passed,
+        severity=dg.AssetCheckSeverity.ERROR if one.severity == "error" else dg.AssetCheckSeverity.WARN,
+        description=(f"not tested: {untested}. " if untested else "") + said,
+        metadata={"violations": dg.MetadataValue.md(_rows([verdict], limit=100)), "to mend it": one.fix},
+    )
+
+
+def _incomplete_table(report: Report) -> str:
+    rows = [f"| {name} | {_cell(why)} |" for name, why in report.incomplete]
+    return "\n".join(["| invariant | why it was not tested |", "| --- | --- |", *rows]) if rows else "all was tested"
+
+
+def _violation_table(report: Report) -> str:
+    violated = [verdict for verdict in report.verdicts if verdict.violations]
+    return _rows(violated, limit=ROWS_SHOWN) if violated else "none"
+
+
+def _rows(verdicts: list[Verdict], limit: int) -> str:
+    lines = ["| invariant | partition | subject | seen | wanted |", "| --- | --- | --- | --- | --- |"]
+    for verdict in verdicts:
+        name = verdict.invariant.name
+        lines += [
+            f"| {name} | {v.partition} | {_cell(v.subject)} | {_cell(v.observed)} | {_cell(v.expected)} |"
+            for v in verdict.violations[:limit]
+        ]
+        if len(verdict.violations) > limit:
+            lines.append(f"| {name} | | and {len(verdict.violations) - limit} more | | |")
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,46 @@
+"""Invariants of what must be there: scales, topics, the nightly run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+
+LONGEST_PAUSE = timedelta(hours=25)
+
+
+@invariant(
+    severity="warning",
+    kind="topics",
+    protects="Every scale and every topic that is practised has published items, so that it is measured.",
+    fix="Initialise the scale with `irt scale init`; add items to the topic, or wait until theirs have enough answers.",
+)
+def every_scale_and_topic_is_covered(look: Look) -> Found:
+    if not look.scales:
+        yield NotTested("the bank has no items: `irt import questions FILE`")
+    for scale_id, scale in look.scales.items():
+        if not scale.initialised:
+            yield Violation(f"scale {scale_id}", "it has no origin", "an origin")
+    rows = look.connection.execute(
+        """SELECT q.scale_id, coalesce(q.topic_id, 'unknown'), count(*), count(p.item_id)
+           FROM question q LEFT JOIN item_parameter_current p ON p.scale_id = q.scale_id AND p.item_id = q.item_id
+           GROUP BY 1, 2 HAVING count(p.item_id) = 0 ORDER BY 1, 2"""
+    ).fetchall()
+    for scale_id, topic, n, _ in rows:
+        if look.scales[scale_id].initialised:
+            yield Violation(f"topic {topic} of scale {scale_id}", f"none of its {n} items is published", "at least one")
+
+
+@invariant(
+    severity="error",
+    kind="runs",
+    protects="Abilities and new items are no older than a night.",
+    fix="See in the UI whether the daemon runs and why the last nightly run failed, then start it again.",
+)
+def the_nightly_calibration_is_fresh(look: Look) -> Found:
+    row = look.connection.execute("SELECT max(fitted_at) FROM mirt_fit_meta WHERE kind = 'nightly'").fetchone()
+    last = row[0] if row else None
+    if last is None:
+        yield NotTested("no nightly calibration has run yet")
+    elif look.now - last > LONGEST_PAUSE:
+        yield Violation("nightly calibration", f"last at {last:%Y-%m-%d %H:%M} UTC", "within 25 hours")

@@ -1,0 +1,184 @@
+"""The daily look: evaluate every invariant, store what was found, open and resolve violations and their alerts.
+
+A violation that persists is one row, from the run that opened it until it is gone. What could not be tested
+closes nothing. What does not belong here: how an alert reaches people (see `resources.notifier`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import dagster as dg
+import psycopg
+
+from irt_assets.calibration.green import MonthState, month_states
+from irt_assets.invariants.invariant import Invariant, Look, Verdict, evaluate
+from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.partitions import last_complete_month, months_between
+from resources.database import Database, advisory_lock
+from resources.object_store import ObjectStore
+from resources.outbox import Alert, open_alert, open_keys, resolve_alert
+
+REPORT = "invariant_report"
+
+
+@dataclass(frozen=True)
+class Report:
+    """What one look found. `incomplete` comes first: what could not be tested."""
+
+    evaluated_at: datetime
+    verdicts: tuple[Verdict, ...]
+
+    @property
+    def incomplete(self) -> list[tuple[str, str]]:
+        """Invariant and reason."""
+        crashed = [(v.invariant.name, f"it could not be evaluated: {v.crashed}") for v in self.verdicts if v.crashed]
+        return crashed + [(v.invariant.name, n.why) for v in self.verdicts for n in v.not_tested]
+
+    @property
+    def crashed(self) -> list[Verdict]:
+        return [verdict for verdict in self.verdicts if verdict.crashed]
+
+    def violated(self, severity: str) -> list[Verdict]:
+        return [v for v in self.verdicts if v.violations and v.invariant.severity == severity]
+
+    @property
+    def sentence(self) -> str:
+        held = sum(verdict.passed and not verdict.not_tested for verdict in self.verdicts)
+        errors, warnings = len(self.violated("error")), len(self.violated("warning"))
+        said = f"{held} of {len(self.verdicts)} invariants hold; {errors} violated, {warnings} with a warning"
+        return f"incomplete ({len(self.incomplete)} things not tested): {said}" if self.incomplete else said
+
+
+def take_report(
+    database: Database, store: ObjectStore, instance: dg.DagsterInstance, *, first_month: str, run: str
+) -> Report:
+    """Look at everything, read only; then store what was found under the name `run`."""
+    now = datetime.now(UTC)
+    months = list(months_between(first_month, last_complete_month(now)))
+    report = look_at_everything(database, store, month_states(database, instance, months), now)
+    with database.connect() as connection:
+        record(connection, run, report)
+    return report
+
+
+def look_at_everything(
+    database: Database,
+    store: ObjectStore,
+    states: Sequence[MonthState],
+    now: datetime,
+    invariants: Iterable[Invariant] = INVARIANTS,
+) -> Report:
+    """Every invariant on one and the same state of the database, which cannot be written to meanwhile."""
+    with database.connect() as connection:
+        connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        return Report(now, tuple(evaluate(Look(connection, store, now, states), invariants)))
+
+
+def record(connection: psycopg.Connection, run: str, report: Report) -> None:
+    """Store the verdicts, open what is new, close what is gone, and alert of what nobody was told of."""
+    advisory_lock(connection, "invariants")
+    for verdict in report.verdicts:
+        _store_verdict(connection, run, verdict)
+        _store_violations(connection, run, verdict)
+        _alert(connection, verdict.invariant)
+
+
+def _store_verdict(connection: psycopg.Connection, run: str, verdict: Verdict) -> None:
+    observed = f"it could not be evaluated: {verdict.crashed}" if verdict.crashed else None
+    if verdict.violations:
+        observed = f"{len(verdict.violations)} violations"
+    not_tested = "; ".join(dict.fromkeys(n.why for n in verdict.not_tested)) or None
+    connection.execute(
+        """INSERT INTO invariant_result (run, invariant, partition, subject, passed, not_tested, observed)
+           VALUES (%s, %s, '', '', %s, %s, %s)
+           ON CONFLICT (run, invariant, partition, subject) DO UPDATE
+           SET passed = excluded.passed, not_tested = excluded.not_tested, observed = excluded.observed""",
+        (run, verdict.invariant.name, verdict.passed, not_tested, observed),
+    )
+
+
+def _store_violations(connection: psycopg.Connection, run: str, verdict: Verdict) -> None:
+    name = verdict.invariant.name
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO invariant_result (run, invariant, partition, subject, passed, observed, expected, fix)
+               VALUES (%s, %s, %s, %s, false, %s, %s, %s)
+               ON CONFLICT (invariant, partition, subject)
+                 WHERE NOT passed AND subject <> '' AND resolved_at IS NULL
+               DO UPDATE SET observed = excluded.observed, expected = excluded.expected""",
+            [
+                (run, name, v.partition, v.subject, v.observed, v.expected, verdict.invariant.fix)
+                for v in verdict.violations
+            ],
+        )
+    if verdict.crashed:
+        return
+    present = {(v.partition, v.subject) for v in verdict.violations}
+    gone = [
+        (name, partition, subject)
+        for partition, subject in _open(connection, name)
+        if (partition, subject) not in present and not any(n.covers(partition, subject) for n in verdict.not_tested)
+    ]
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """UPDATE invariant_result SET resolved_at = now()
+               WHERE (invariant, partition, subject) = (%s, %s, %s) AND NOT passed AND resolved_at IS NULL""",
+            gone,
+        )
+
+
+def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
+    """One alert for the violations of a partition that no open alert tells of; the end of those whose all are gone."""
+    violated: dict[str, dict[str, str]] = defaultdict(dict)
+    for (partition, subject), observed in _open(connection, invariant.name).items():
+        violated[partition][subject] = observed
+    prefix = f"invariant {invariant.name} "
+    told: dict[str, set[str]] = defaultdict(set)
+    for key, subjects in open_keys(connection, prefix).items():
+        partition = key.removeprefix(prefix).partition("|")[0]
+        if violated[partition].keys().isdisjoint(subjects):
+            resolve_alert(connection, key)
+        else:
+            told[partition] |= set(subjects)
+    for partition, observed_of in violated.items():
+        untold = sorted(observed_of.keys() - told[partition])
+        if not untold or (invariant.told_by_checks and _checks_tell(connection, partition)):
+            continue
+        example = f"{untold[0]}: {observed_of[untold[0]]}"
+        open_alert(
+            connection,
+            Alert(
+                key=f"{prefix}{partition}|{untold[0]}",
+                severity=invariant.severity,
+                what=f"it is not true that {invariant.truth} ({example})",
+                fix=invariant.fix,
+                partition=partition,
+                kind=invariant.kind,
+                subjects=tuple(untold),
+                link=f"/assets/{REPORT}?view=checks&checkDetail={invariant.name}",
+            ),
+        )
+
+
+def _open(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], str]:
+    """Partition and subject of every open violation of an invariant, and what was seen."""
+    rows = connection.execute(
+        """SELECT partition, subject, observed FROM invariant_result
+           WHERE invariant = %s AND NOT passed AND subject <> '' AND resolved_at IS NULL""",
+        (name,),
+    ).fetchall()
+    return {(partition, subject): observed for partition, subject, observed in rows}
+
+
+def _checks_tell(connection: psycopg.Connection, partition: str) -> bool:
+    row = connection.execute(
+        """SELECT 1 FROM alert WHERE resolved_at IS NULL AND partition = %s
+             AND (starts_with(key, 'check ') OR starts_with(key, 'run ')) LIMIT 1""",
+        (partition,),
+    ).fetchone()
+    return row is not None

@@ -1,0 +1,136 @@
+"""What an invariant is, what it looks at, and what it may find.
+
+An invariant is a function of a `Look` that yields every violation, and what it could not test. Its name is
+the truth that it holds. What does not belong here: the invariants themselves, and what becomes of a violation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+
+import psycopg
+
+from irt_assets.calibration.green import MonthState
+from irt_assets.calibration.publication import steps
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import Scale, read_scales
+from resources.failures import is_transient
+from resources.object_store import ObjectStore
+from resources.outbox import Severity
+
+
+@dataclass(frozen=True)
+class Violation:
+    """One subject of which the truth does not hold; `partition` is the month, week or day concerned, if one is."""
+
+    subject: str
+    observed: str
+    expected: str
+    partition: str = ""
+
+
+@dataclass(frozen=True)
+class NotTested:
+    """What could not be tested, and why: a partition, and the subjects that begin with `subject` (empty: all)."""
+
+    why: str
+    partition: str = ""
+    subject: str = ""
+
+    def covers(self, partition: str, subject: str) -> bool:
+        return self.partition in ("", partition) and subject.startswith(self.subject)
+
+
+@dataclass(frozen=True)
+class Look:
+    """What invariants may read: the database through one read-only transaction, the store, the months' states."""
+
+    connection: psycopg.Connection
+    store: ObjectStore
+    now: datetime
+    states: Sequence[MonthState]
+
+    @cached_property
+    def scales(self) -> Mapping[str, Scale]:
+        return read_scales(self.connection)
+
+    @cached_property
+    def settled(self) -> Mapping[str, list[str]]:
+        """By scale, the months that publication has dealt with, oldest first."""
+        return {
+            scale_id: sorted(month for month, step in steps(self.connection, scale_id).items() if step.state == "done")
+            for scale_id in self.scales
+        }
+
+    def window(self, month: str) -> dict[str, datetime]:
+        """Start and end of a month, as the parameters of a query."""
+        start, end = month_bounds(month)
+        return {"start": start, "end": end}
+
+
+Found = Iterable[Violation | NotTested]
+
+
+@dataclass(frozen=True)
+class Invariant:
+    """A truth, what it protects and how to mend it, each in a sentence; `kind` is what its subjects are.
+
+    `told_by_checks`: the checks of the same partition tell of it already, so that it needs no alert of its own
+    while theirs is open.
+    """
+
+    find: Callable[[Look], Found]
+    severity: Severity
+    kind: str
+    protects: str
+    fix: str
+    told_by_checks: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.find.__name__
+
+    @property
+    def truth(self) -> str:
+        return self.name.replace("_", " ")
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of one invariant: `crashed` says how it failed to come to a verdict."""
+
+    invariant: Invariant
+    violations: tuple[Violation, ...] = ()
+    not_tested: tuple[NotTested, ...] = ()
+    crashed: str = ""
+
+    @property
+    def passed(self) -> bool:
+        return not self.violations and not self.crashed
+
+
+def invariant(
+    *, severity: Severity, kind: str, protects: str, fix: str, told_by_checks: bool = False
+) -> Callable[[Callable[[Look], Found]], Invariant]:
+    """Make an invariant of the function that finds its violations."""
+    return lambda find: Invariant(find, severity, kind, protects, fix, told_by_checks)
+
+
+def evaluate(look: Look, invariants: Iterable[Invariant]) -> list[Verdict]:
+    """Every invariant's verdict. One that crashes does not hold the others; transient errors are raised."""
+    verdicts = []
+    for one in invariants:
+        try:
+            with look.connection.transaction():
+                found = list(one.find(look))
+        except Exception as error:
+            if is_transient(error):
+                raise
+            verdicts.append(Verdict(one, crashed=f"{type(error).__name__}: {error}"))
+            continue
+        violations = tuple(v for v in found if isinstance(v, Violation))
+        verdicts.append(Verdict(one, violations, tuple(n for n in found if isinstance(n, NotTested))))
+    return verdicts

@@ -1,0 +1,150 @@
+"""Invariants of learners and of what they are shown: abilities, exposure, positions."""
+
+from __future__ import annotations
+
+import numpy as np
+import psycopg
+
+from irt_assets.calibration.abilities import LOOKBACK
+from irt_assets.calibration.publication import in_force
+from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.window import scoring_responses
+from resources.warehouse import read_arrow
+
+LARGEST_EXPOSURE = 0.30
+FEWEST_LEARNERS = 100
+"""Below that many, a share of them says little."""
+SAME_THETA = 1e-6
+"""Two runs on the same answers and parameters add the same numbers, if in another order."""
+LARGEST_POSITION_EFFECT = 0.05
+"""Of the chance of a correct answer, from the first to the last place of a session."""
+POSITION_Z = 4.0
+FEWEST_ANSWERS = 1_000
+
+
+@invariant(
+    severity="error",
+    kind="learners",
+    protects="Whoever answered a published item has an ability.",
+    fix="Materialise `abilities` of the scale's last month.",
+)
+def every_learner_with_answers_has_an_ability(look: Look) -> Found:
+    for scale_id, scale in look.scales.items():
+        if not look.settled[scale_id]:
+            yield NotTested(f"no month of scale {scale_id} has been taken to the ledger yet", subject=f"{scale_id}: ")
+            continue
+        end = month_bounds(look.settled[scale_id][-1])[1]
+        items = list(in_force(look.connection, scale_id, end).items)
+        _, learners = scoring_responses(look.connection, end - LOOKBACK, end, scale, items)
+        measured = {
+            user
+            for (user,) in look.connection.execute(
+                "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' AND window_end = %s AND scale_id = %s",
+                (end, scale_id),
+            )
+        }
+        for user in sorted(set(learners) - measured):
+            yield Violation(f"{scale_id}: {user}", f"no ability at {end:%Y-%m-%d}", "one")
+
+
+@invariant(
+    severity="error",
+    kind="learners",
+    protects="θ of the nightly and of the monthly run are equal on the same answers and the same parameters.",
+    fix="Materialise both runs with one version of the code; if they still differ, report it as a bug.",
+)
+def runs_agree_on_abilities(look: Look) -> Found:
+    rows = look.connection.execute(
+        """SELECT n.scale_id, n.user_id, n.theta, m.theta, n.se, m.se,
+                  to_char(n.window_end AT TIME ZONE 'UTC', 'YYYY-MM-DD')
+           FROM mirt_ability n JOIN mirt_ability m
+             ON (m.user_id, m.scale_id, m.window_end, m.set_hash, m.method, m.n_items)
+              = (n.user_id, n.scale_id, n.window_end, n.set_hash, n.method, n.n_items)
+           WHERE n.kind = 'nightly' AND m.kind = 'monthly' ORDER BY 1, 2"""
+    ).fetchall()
+    if not rows:
+        yield NotTested("no nightly and monthly run have measured the same answers with the same parameters")
+    for scale_id, user, nightly, monthly, nightly_se, monthly_se, day in rows:
+        if abs(nightly - monthly) > SAME_THETA or abs(nightly_se - monthly_se) > SAME_THETA:
+            yield Violation(f"{scale_id}: {user}", f"θ = {nightly:.6f} nightly", f"{monthly:.6f}, as monthly", day)
+
+
+@invariant(
+    severity="warning",
+    kind="items",
+    protects="No item is shown to so many learners that it becomes known.",
+    fix="Show the item less often, or add items to its topic. On a fixed form this is by design: raise no alarm.",
+)
+def items_are_not_overexposed(look: Look) -> Found:
+    for scale_id in look.scales:
+        if not look.settled[scale_id]:
+            yield NotTested(f"no month of scale {scale_id} has been taken to the ledger yet", subject=f"{scale_id}: ")
+            continue
+        month = look.settled[scale_id][-1]
+        rows = look.connection.execute(
+            """WITH seen AS (
+                 SELECT DISTINCT a.user_id, a.item_id FROM attempt a JOIN question q USING (item_id)
+                 LEFT JOIN learner l USING (user_id)
+                 WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s AND a.mode = 'live'
+                   AND NOT coalesce(l.is_test, false) AND q.scale_id = %(scale)s)
+               SELECT item_id, count(*), (SELECT count(DISTINCT user_id) FROM seen) FROM seen GROUP BY 1 ORDER BY 1""",
+            look.window(month) | {"scale": scale_id},
+        ).fetchall()
+        if not rows or rows[0][2] < FEWEST_LEARNERS:
+            yield NotTested(f"fewer than {FEWEST_LEARNERS} learners in {month}", subject=f"{scale_id}: ")
+            continue
+        for item, n, learners in rows:
+            if n / learners > LARGEST_EXPOSURE:
+                observed = f"{n / learners:.0%} of {learners:,} learners saw it in {month}"
+                yield Violation(f"{scale_id}: {item}", observed, f"at most {LARGEST_EXPOSURE:.0%}")
+
+
+@invariant(
+    severity="warning",
+    kind="scales",
+    protects="An item is as hard at the end of a session as at its beginning: tiredness and haste are not difficulty.",
+    fix="Compare answers by position; shorten sessions, or let positions vary and leave late answers out.",
+)
+def positions_do_not_change_difficulty(look: Look) -> Found:
+    for scale_id in look.scales:
+        settled = look.settled[scale_id]
+        residual, place = _residuals(look.connection, look, scale_id, settled[-1]) if settled else (np.array([]),) * 2
+        if len(residual) < FEWEST_ANSWERS or np.ptp(place) == 0:
+            why = f"{len(residual):,} exam answers of scale {scale_id} have a position, {FEWEST_ANSWERS:,} are needed"
+            yield NotTested(why, subject=scale_id)
+            continue
+        x = place - place.mean()
+        slope = float(x @ residual / (x @ x))
+        rest = residual - residual.mean() - slope * x
+        z = slope / float(np.sqrt((rest @ rest) / (len(x) - 2) / (x @ x)))
+        if abs(slope) > LARGEST_POSITION_EFFECT and abs(z) > POSITION_Z:
+            observed = f"a correct answer is {slope:+.2f} likelier at a session's end (z = {z:.1f}, {settled[-1]})"
+            yield Violation(scale_id, observed, f"within ±{LARGEST_POSITION_EFFECT:g}")
+
+
+def _residuals(connection: psycopg.Connection, look: Look, scale_id: str, month: str) -> tuple[np.ndarray, np.ndarray]:
+    """Score − P(θ̂) of every exam answer to a published item, and its place in its session from 0 to 1."""
+    end = month_bounds(month)[1]
+    published = in_force(connection, scale_id, end).items
+    answers = read_arrow(
+        connection,
+        """SELECT a.item_id, a.correct::int AS score, h.theta,
+                  (a.position - 1) / (max(a.position) OVER (PARTITION BY a.user_id, a.session_id) - 1.0) AS place
+           FROM attempt a
+           JOIN mirt_ability h ON h.user_id = a.user_id AND h.kind = 'monthly' AND h.window_end = %(end)s
+            AND h.scale_id = %(scale)s
+           JOIN (SELECT user_id, session_id FROM attempt
+                 WHERE completed_at >= %(start)s AND completed_at < %(end)s AND form_id IS NOT NULL
+                 GROUP BY 1, 2 HAVING max(position) > 1) s
+             ON s.user_id = a.user_id AND s.session_id = a.session_id
+           WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s AND a.mode = 'live'
+             AND a.form_id IS NOT NULL AND a.position IS NOT NULL AND a.correct IS NOT NULL
+             AND a.item_id = ANY(%(items)s)""",
+        look.window(month) | {"scale": scale_id, "items": list(published)},
+    )
+    if answers.num_rows == 0:
+        return np.array([]), np.array([])
+    a, b, c = np.array([published[item] for item in answers["item_id"].to_pylist()]).T
+    p = c + (1 - c) / (1 + np.exp(-a * (answers["theta"].to_numpy() - b)))
+    return answers["score"].to_numpy() - p, answers["place"].to_numpy()

@@ -1,0 +1,141 @@
+"""Invariants of the calendar: every month is there, and looks like the months before it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean, stdev
+
+from irt_assets.calibration.green import State
+from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.psychometrics.eligibility import rejected
+
+EARLIER_MONTHS = 6
+FEWEST_EARLIER = 3
+"""Below that many months before it, a month has nothing to be compared with."""
+
+LARGEST_SHIFT = {"share": 0.10, "reject rate": 0.03, "latent mean": 0.25, "latent SD": 0.20, "intercept": 0.30}
+"""What never is a violation; where the earlier months themselves vary, three of their standard deviations are not."""
+SDS = 3.0
+
+
+@invariant(
+    severity="error",
+    kind="scales",
+    protects="No month between the first and the last is missing, stale or failing.",
+    fix="Open the month in the UI, read why, and materialise it: `irt calibrate --month MONTH`.",
+    told_by_checks=True,
+)
+def every_month_is_green(look: Look) -> Found:
+    if not look.states:
+        yield NotTested("no month is over yet since IRT_FIRST_MONTH, or the bank has no items")
+    for state in look.states:
+        if state.state in (State.RED, State.STALE, State.MISSING):
+            yield Violation(state.scale_id, f"{state.state}: {state.why}", "green", state.month)
+
+
+@invariant(
+    severity="warning",
+    kind="scales",
+    protects="The learners' distribution and the share of rejected answers stay what they were in the last six months.",
+    fix="Ask what changed in who answers or how answers are recorded, before reading changes of θ as learning.",
+)
+def samples_stay_as_they_were(look: Look) -> Found:
+    latent: dict[str, dict[str, tuple[float, float]]] = {}
+    for scale_id, month, engine, mean, sd in look.connection.execute(
+        """SELECT scale_id, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM'), engine,
+                  (model_spec->'latent'->>'mean')::float8, (model_spec->'latent'->>'sd')::float8
+           FROM mirt_fit_meta WHERE kind = 'monthly' AND superseded_at IS NULL AND model_spec->'latent' IS NOT NULL"""
+    ):
+        if scale_id in look.scales and engine == look.scales[scale_id].engine:
+            latent.setdefault(scale_id, {})[month] = (mean, sd)
+    counts: dict[str, dict[str, dict[str, int]]] = dict(
+        look.connection.execute("SELECT month, counts FROM scored_snapshot WHERE superseded_at IS NULL").fetchall()
+    )
+    for scale_id in look.scales:
+        of_scale = latent.get(scale_id, {})
+        series = {
+            "latent mean": {month: mean for month, (mean, _) in of_scale.items()},
+            "latent SD": {month: sd for month, (_, sd) in of_scale.items()},
+            "reject rate": {
+                month: n_rejected / answers
+                for month, by_scale in counts.items()
+                for n_rejected, answers in [rejected(by_scale.get(scale_id, {}))]
+                if answers
+            },
+        }
+        for quantity, values in series.items():
+            yield from _compared(quantity, values, f"{scale_id}: {quantity}")
+
+
+@invariant(
+    severity="warning",
+    kind="shares",
+    protects="Forms, countries and tiers keep their shares, so that months are comparable.",
+    fix="Ask whether a form, a country or a tier was added or lost, or whether the export of answers has changed.",
+)
+def shares_of_the_sample_stay_as_they_were(look: Look) -> Found:
+    months = sorted({state.month for state in look.states})[-(EARLIER_MONTHS + 1) :]
+    if len(months) <= FEWEST_EARLIER:
+        yield NotTested(f"{len(months)} months, and {FEWEST_EARLIER + 1} are needed to compare one with others")
+        return
+    window = {"start": look.window(months[0])["start"], "end": look.window(months[-1])["end"]}
+    rows = look.connection.execute(
+        """SELECT to_char(a.completed_at AT TIME ZONE 'UTC', 'YYYY-MM'), coalesce(a.form_id, '(practice)'),
+                  l.attributes->>'country', l.attributes->>'tier', count(*)
+           FROM attempt a LEFT JOIN learner l USING (user_id)
+           WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s AND a.mode = 'live'
+             AND NOT coalesce(l.is_test, false)
+           GROUP BY 1, 2, 3, 4""",
+        window,
+    ).fetchall()
+    for place, attribute in enumerate(("form", "country", "tier"), start=1):
+        totals: dict[str, int] = {}
+        counted: dict[str, dict[str, int]] = {}
+        for row in rows:
+            if row[place] is not None:
+                totals[row[0]] = totals.get(row[0], 0) + row[4]
+                of_value = counted.setdefault(row[place], {})
+                of_value[row[0]] = of_value.get(row[0], 0) + row[4]
+        if len(totals) <= FEWEST_EARLIER:
+            yield NotTested(f"{len(totals)} months tell the {attribute}", subject=f"{attribute} ")
+            continue
+        for value, by_month in sorted(counted.items()):
+            if len(by_month.keys() - {months[-1]}) >= FEWEST_EARLIER:  # a form of one month has no history
+                shares = {month: by_month.get(month, 0) / total for month, total in totals.items()}
+                yield from _compared("share", shares, f"{attribute} {value}")
+
+
+@invariant(
+    severity="warning",
+    kind="scales",
+    protects="A jump of the linking intercept shows a changed population, or anchors that drift together.",
+    fix="Compare the month's learners with those before; look at the anchors' plot on linked_item_parameters.",
+)
+def the_linking_intercept_stays_near_its_history(look: Look) -> Found:
+    intercepts: dict[str, dict[str, float]] = {scale_id: {} for scale_id in look.scales}
+    for scale_id, month, engine, method, intercept in look.connection.execute(
+        """SELECT scale_id, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM'), engine,
+                  model_spec->'linking_constants'->>'method',
+                  (model_spec->'linking_constants'->>'intercept')::float8
+           FROM mirt_fit_meta WHERE kind = 'monthly' AND superseded_at IS NULL"""
+    ):
+        if scale_id in intercepts and engine == look.scales[scale_id].engine and method != "fixed":
+            intercepts[scale_id][month] = intercept
+    for scale_id, values in intercepts.items():
+        yield from _compared("intercept", values, scale_id)
+
+
+def _compared(quantity: str, by_month: dict[str, float], subject: str) -> Found:
+    """The last month's value against those of up to six months before it."""
+    months = sorted(by_month)
+    earlier = [by_month[month] for month in months[-(EARLIER_MONTHS + 1) : -1]]
+    if len(earlier) < FEWEST_EARLIER:
+        yield NotTested(f"{subject}: {len(earlier)} earlier months, {FEWEST_EARLIER} are needed", subject=subject)
+        return
+    last, usual, allowed = by_month[months[-1]], fmean(earlier), _allowed(quantity, earlier)
+    if abs(last - usual) > allowed:
+        yield Violation(subject, f"{quantity} {last:.3f} in {months[-1]}", f"{usual:.3f} ± {allowed:.3f}")
+
+
+def _allowed(quantity: str, earlier: Sequence[float]) -> float:
+    return max(LARGEST_SHIFT[quantity], SDS * stdev(earlier))

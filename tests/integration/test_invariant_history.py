@@ -1,0 +1,251 @@
+"""What becomes of violations: one row from opening to end, one alert each, the report, the commands."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+from typer.testing import CliRunner
+
+from irt_assets.cli import app
+from irt_assets.definitions import build_defs
+from irt_assets.invariants import history
+from irt_assets.invariants.history import Report, record
+from irt_assets.invariants.invariant import Found, Invariant, Look, NotTested, Verdict, Violation
+from irt_assets.invariants.registry import INVARIANTS
+from resources.database import Database
+from resources.outbox import Alert, open_alert
+from resources.settings import Settings, get_settings
+from tests.integration.rooms import folder_store, rows
+
+NOW = datetime(2026, 8, 20, tzinfo=UTC)
+
+
+def items_are_fine(_look: Look) -> Found:
+    return []
+
+
+FINE = Invariant(items_are_fine, "error", "items", "Items are fine.", "mend them")
+
+
+class History:
+    """Looks that follow one another, each with what it found."""
+
+    def __init__(self, database: Database) -> None:
+        self.database, self.n = database, 0
+
+    def look(self, *subjects: str, untested: tuple[NotTested, ...] = (), crashed: str = "", **others: Any) -> None:
+        self.n += 1
+        violations = tuple(Violation(s, "broken", "whole", others.get("partition", "")) for s in subjects)
+        verdict = Verdict(others.get("invariant", FINE), violations, untested, crashed)
+        with self.database.connect() as connection:
+            record(connection, f"run {self.n}", Report(NOW, (verdict,)))
+
+    def open(self) -> list[tuple[Any, ...]]:
+        return rows(
+            self.database,
+            """SELECT run, subject FROM invariant_result
+               WHERE subject <> '' AND resolved_at IS NULL ORDER BY run, subject""",
+        )
+
+    def alerts(self) -> list[tuple[Any, ...]]:
+        return rows(self.database, "SELECT subjects, resolved_at IS NULL FROM alert ORDER BY alert_id")
+
+
+@pytest.fixture
+def days(database: Database) -> History:
+    return History(database)
+
+
+def test_a_violation_that_persists_is_one_row_and_one_alert(days: History) -> None:
+    for _ in range(3):
+        days.look("q1", "q2")
+    assert days.open() == [("run 1", "q1"), ("run 1", "q2")]
+    assert days.alerts() == [(["q1", "q2"], True)]
+    verdicts = rows(days.database, "SELECT run, passed, observed FROM invariant_result WHERE subject = '' ORDER BY run")
+    assert verdicts == [(f"run {n}", False, "2 violations") for n in (1, 2, 3)]
+
+
+def test_what_is_mended_is_closed_and_its_alert_ends_with_the_last_of_it(days: History) -> None:
+    days.look("q1", "q2")
+    days.look("q2")
+    assert days.open() == [("run 1", "q2")]
+    assert days.alerts() == [(["q1", "q2"], True)]
+    days.look()
+    assert days.open() == []
+    assert days.alerts() == [(["q1", "q2"], False)]
+
+
+def test_what_comes_later_has_an_alert_of_its_own(days: History) -> None:
+    days.look("q1")
+    days.look("q1", "q2")
+    days.look("q2")
+    assert days.alerts() == [(["q1"], False), (["q2"], True)]
+
+
+def test_what_comes_back_is_opened_again(days: History) -> None:
+    days.look("q1")
+    days.look()
+    days.look("q1")
+    assert days.open() == [("run 3", "q1")]
+    assert days.alerts() == [(["q1"], False), (["q1"], True)]
+
+
+def test_months_have_an_alert_each(days: History) -> None:
+    days.look("q1", partition="2026-06")
+    days.look("q1", partition="2026-07")
+    assert rows(days.database, "SELECT partition, resolved_at IS NULL FROM alert ORDER BY alert_id") == [
+        ("2026-06", False),
+        ("2026-07", True),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("untested", "still_open"),
+    [
+        (NotTested("no answers"), {"q1", "r1"}),
+        (NotTested("no answers", subject="q"), {"q1"}),
+        (NotTested("no answers", partition="2026-05"), set()),
+        (NotTested("no answers", partition="2026-06"), {"q1", "r1"}),
+    ],
+)
+def test_what_could_not_be_tested_closes_nothing(days: History, untested: NotTested, still_open: set[str]) -> None:
+    days.look("q1", "r1", partition="2026-06")
+    days.look(untested=(untested,), partition="2026-06")
+    assert {subject for _, subject in days.open()} == still_open
+    (said,) = rows(days.database, "SELECT passed, not_tested FROM invariant_result WHERE run = 'run 2'")
+    assert said == (True, "no answers")
+
+
+def test_an_invariant_that_crashed_closes_nothing(days: History) -> None:
+    days.look("q1")
+    days.look(crashed="TypeError: so")
+    assert days.open() == [("run 1", "q1")]
+    (said,) = rows(days.database, "SELECT passed, observed FROM invariant_result WHERE run = 'run 2'")
+    assert said == (False, "it could not be evaluated: TypeError: so")
+
+
+def test_the_alert_says_what_where_and_what_to_do(days: History) -> None:
+    days.look("q1", partition="2026-06")
+    (found,) = rows(days.database, "SELECT severity, what, partition, kind, fix, link FROM alert")
+    assert found == (
+        "error",
+        "it is not true that items are fine (q1: broken)",
+        "2026-06",
+        "items",
+        "mend them",
+        "/assets/invariant_report?view=checks&checkDetail=items_are_fine",
+    )
+
+
+def test_a_red_month_that_its_checks_tell_of_is_not_told_twice(days: History) -> None:
+    told = Invariant(items_are_fine, "error", "scales", "Months are green.", "mend it", told_by_checks=True)
+    with days.database.connect() as connection:
+        open_alert(connection, Alert("check x 2026-06", "error", "a check failed", "look", partition="2026-06"))
+    days.look("default", partition="2026-06", invariant=told)
+    assert len(days.alerts()) == 1
+    days.look("default", partition="2026-07", invariant=told)
+    assert len(days.alerts()) == 2
+
+
+# -- the asset ---------------------------------------------------------------------------------------
+
+
+def materialise(settings: Settings) -> dg.ExecuteInProcessResult:
+    resources = {"database": Database(settings), "store": folder_store(settings)}
+    job = build_defs(settings, resources=resources).resolve_job_def("invariants")
+    with dg.DagsterInstance.ephemeral() as instance:
+        return job.execute_in_process(partition_key="2026-08-01", instance=instance, raise_on_error=False)
+
+
+def test_the_report_has_a_check_for_every_invariant(settings: Settings) -> None:
+    result = materialise(settings.model_copy(update={"irt_first_month": "2026-06"}))
+    assert result.success
+    evaluations = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert set(evaluations) == {one.name for one in INVARIANTS}
+    assert all(evaluation.passed for evaluation in evaluations.values())
+    (report,) = result.get_asset_materialization_events()
+    metadata = report.materialization.metadata
+    assert str(metadata["in a sentence"].value).startswith("incomplete (")
+    assert "nothing is published yet" in str(metadata["not tested"].value)
+
+
+def test_an_invariant_that_crashes_fails_the_run_and_the_others_are_stored(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def crashes(_look: Look) -> Iterator[Violation | NotTested]:
+        raise ZeroDivisionError("so")
+
+    broken = Invariant(crashes, "error", "items", "", "")
+    look_at_everything = history.look_at_everything
+    monkeypatch.setattr(
+        history, "look_at_everything", lambda *args: look_at_everything(*args, invariants=(broken, *INVARIANTS[1:]))
+    )
+    result = materialise(settings.model_copy(update={"irt_first_month": "2026-06"}))
+    assert not result.success
+    stored = rows(Database(settings), "SELECT invariant, observed FROM invariant_result WHERE NOT passed")
+    assert stored == [("crashes", "it could not be evaluated: ZeroDivisionError: so")]
+
+
+# -- the commands ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def irt(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[int, str]]:
+    assert settings.database_url is not None
+    monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
+    monkeypatch.setenv("IRT_FIRST_MONTH", datetime.now(UTC).strftime("%Y-%m"))
+    monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
+
+    def typed(*words: str) -> tuple[int, str]:
+        get_settings.cache_clear()
+        result = CliRunner().invoke(app, ["invariants", *words])
+        return result.exit_code, result.stdout
+
+    return typed
+
+
+def test_run_says_first_what_it_could_not_test_and_strict_minds(irt: Callable[..., tuple[int, str]]) -> None:
+    code, said = irt("run", "--json")
+    assert code == 0
+    report = json.loads(said)
+    assert next(iter(report)) == "incomplete"
+    why = {one["invariant"]: one["why"] for one in report["incomplete"]}
+    assert why["anchors_are_still_in_the_bank"] == "no scale has frozen anchors yet: `irt scale init`"
+    assert {one["name"] for one in report["invariants"]} == {one.name for one in INVARIANTS}
+    assert irt("run", "--strict")[0] == 1
+
+
+def test_run_names_violations_stores_them_and_fails(irt: Callable[..., tuple[int, str]], settings: Settings) -> None:
+    with Database(settings).connect() as connection:
+        connection.execute("INSERT INTO question (item_id) VALUES ('q1')")
+        connection.execute(
+            """INSERT INTO item_parameter_publication
+                 (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
+               VALUES ('default', 'q1', -1, 0, 0, '2026-01-01Z', 'origin', 'so', 'x', 'x')"""
+        )
+    code, said = irt("run")
+    assert code == 1
+    assert "violated published_items_can_be_scored_with" in said
+    assert "q1" in said
+    assert "a = -1" in said
+    (stored,) = rows(
+        Database(settings),
+        """SELECT subject, observed FROM invariant_result
+           WHERE invariant = 'published_items_can_be_scored_with' AND subject <> ''""",
+    )
+    assert stored == ("q1", "a = -1, SE(a) = None, SE(b) = None")
+
+
+def test_list_explains_every_invariant(irt: Callable[..., tuple[int, str]]) -> None:
+    code, said = irt("list")
+    assert code == 0
+    for one in INVARIANTS:
+        assert one.name in said
+        assert one.protects in said
+        assert one.fix in said
+    assert len(json.loads(irt("list", "--json")[1])) == len(INVARIANTS)

@@ -1,0 +1,530 @@
+"""Every invariant sees its violation planted in a sound world, names it, and passes where it was not planted.
+
+Plants live in a transaction that is rolled back, so that all share one calibrated world.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from scipy.stats import norm
+
+from irt_assets.calibration.abilities import measure
+from irt_assets.calibration.green import MonthState, State
+from irt_assets.invariants.invariant import Invariant, Look, NotTested, Verdict, Violation, evaluate
+from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.responses.snapshot import current_snapshot, read_snapshot
+from resources.database import Database
+from resources.object_store import ObjectStore
+from resources.schema import ensure_month_partitions
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import SCALE
+
+JUNE, JULY = rooms.MONTHS
+NOW = datetime(2026, 8, 20, 12, tzinfo=UTC)
+BY_NAME = {one.name: one for one in INVARIANTS}
+
+
+@pytest.fixture(scope="module")
+def measured(calibrated: Settings) -> Settings:
+    for month in rooms.MONTHS:
+        measure(Database(calibrated), month, f"abilities {month}")
+    return calibrated
+
+
+@dataclass
+class World:
+    """The sound world, in a transaction; `look` sees what was changed."""
+
+    connection: psycopg.Connection
+    store: ObjectStore
+    months: tuple[str, ...] = rooms.MONTHS
+    states: tuple[MonthState, ...] = ()
+
+    def sql(self, statement: str, *values: object) -> None:
+        self.connection.execute(statement.encode(), values)
+
+    def one(self, query: str, *values: object) -> str:
+        row = self.connection.execute(query.encode(), values).fetchone()
+        assert row is not None
+        return row[0]
+
+    def look(self) -> Look:
+        states = self.states or tuple(MonthState(month, SCALE, State.GREEN, "") for month in self.months)
+        return Look(self.connection, self.store, NOW, states)
+
+    def verdict(self, one: Invariant) -> Verdict:
+        (verdict,) = evaluate(self.look(), [one])
+        assert not verdict.crashed
+        return verdict
+
+    def rewrite_snapshot(self, change: Callable[[pa.Table], pa.Table]) -> None:
+        """July's snapshot with other content, under its own hash."""
+        snapshot = current_snapshot(self.connection, JULY)
+        assert snapshot is not None
+        buffer = io.BytesIO()
+        pq.write_table(change(read_snapshot(self.store, snapshot)), buffer)
+        digest = hashlib.sha256(buffer.getvalue()).hexdigest()
+        self.store.put(f"snapshots/{digest}", buffer.getvalue())
+        self.sql(
+            "UPDATE scored_snapshot SET snapshot_hash = %s, uri = %s WHERE month = %s AND superseded_at IS NULL",
+            digest,
+            f"snapshots/{digest}",
+            JULY,
+        )
+
+
+@pytest.fixture
+def world(measured: Settings) -> Iterator[World]:  # type: ignore[override]
+    with Database(measured).connect() as connection:
+        yield World(connection, rooms.folder_store(measured))
+        connection.rollback()
+
+
+# -- what makes testable -----------------------------------------------------------------------------
+
+
+def nothing(_world: World) -> None:
+    pass
+
+
+def four_more_fits(world: World) -> None:
+    """March to May as June was, so that July has a history."""
+    for n, month in enumerate(("2026-03", "2026-04", "2026-05")):
+        world.sql(
+            """INSERT INTO mirt_fit_meta SELECT (jsonb_populate_record(m, jsonb_build_object(
+                 'fit_id', 'earlier ' || %s, 'window_start', %s || '-01T00:00:00Z'))).*
+               FROM mirt_fit_meta m WHERE window_start = '2026-06-01Z' AND kind = 'monthly'""",
+            n,
+            month,
+        )
+        world.sql(
+            """INSERT INTO scored_snapshot SELECT (jsonb_populate_record(s, jsonb_build_object('month', %s::text))).*
+               FROM scored_snapshot s WHERE month = '2026-06' AND superseded_at IS NULL""",
+            month,
+        )
+
+
+def answers_in_earlier_months(world: World) -> None:
+    """April and May as July, in other months' clothes."""
+    ensure_month_partitions(world.connection, "2026-03", "2026-05")
+    for n in (2, 3, 4):
+        world.sql(
+            """INSERT INTO response_log SELECT (jsonb_populate_record(r, jsonb_build_object(
+                 'attempt_id', 'earlier ' || %s || r.attempt_id,
+                 'completed_at', r.completed_at - make_interval(months => %s)))).*
+               FROM response_log r WHERE completed_at >= '2026-07-02Z' AND completed_at < '2026-07-28Z'""",
+            n,
+            n,
+        )
+    world.months = ("2026-03", "2026-04", "2026-05", JUNE, JULY)
+
+
+def many_casual_learners(world: World) -> None:
+    """3000 of them with one answer each, spread over the bank: nobody then sees a third of it."""
+    world.sql(
+        """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)
+           SELECT 'casual ' || n, '2026-07-15Z', 'casual ' || n,
+                  (array_agg(item_id ORDER BY item_id))[1 + n %% count(*)], true
+           FROM generate_series(1, 3000) n CROSS JOIN question GROUP BY n"""
+    )
+
+
+def four_times_the_learners(world: World) -> None:
+    """July's learners four times over, their answers drawn from July's fit: pairs of items are seen by enough."""
+    parameters = {
+        item: (a, d)
+        for item, a, d in world.connection.execute(
+            """SELECT item_id, (params->'raw'->>'a')::float8, (params->'raw'->>'d')::float8
+               FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id) WHERE window_start = '2026-07-01Z'"""
+        )
+    }
+
+    def drawn(user_id: str, item_id: str, score: int) -> int:
+        a, d = parameters[item_id]
+        return int(luck(user_id, item_id) < 1 / (1 + np.exp(-a * norm.ppf(luck(user_id, "theta")) - d)))
+
+    def change(table: pa.Table) -> pa.Table:
+        place = table.schema.get_field_index("user_id")
+        copies = [
+            table.set_column(place, "user_id", pa.array([f"{user} {n}" for user in table["user_id"].to_pylist()]))
+            for n in range(4)
+        ]
+        return pa.concat_tables(copies)
+
+    world.rewrite_snapshot(change)
+    other_scores(drawn)(world)
+
+
+def a_nightly_run(world: World) -> None:
+    world.sql(
+        """INSERT INTO mirt_fit_meta SELECT (jsonb_populate_record(m, jsonb_build_object(
+             'fit_id', 'nightly', 'kind', 'nightly', 'fitted_at', %s::timestamptz))).*
+           FROM mirt_fit_meta m WHERE window_start = '2026-07-01Z' AND kind = 'monthly'""",
+        NOW - timedelta(hours=3),
+    )
+    world.sql(
+        """INSERT INTO mirt_ability SELECT (jsonb_populate_record(m, jsonb_build_object(
+             'update_id', 'nightly', 'kind', 'nightly'))).*
+           FROM mirt_ability m WHERE window_end = '2026-08-01Z'"""
+    )
+
+
+# -- plants ------------------------------------------------------------------------------------------
+
+
+def sql(statement: str) -> Callable[[World], None]:
+    return lambda world: world.sql(statement)
+
+
+def red_july(world: World) -> None:
+    world.states = (MonthState(JUNE, SCALE, State.GREEN, ""), MonthState(JULY, SCALE, State.RED, "anchors_agree: no"))
+
+
+def stale_and_missing(world: World) -> None:
+    world.states = tuple(
+        MonthState(month, SCALE, state, "so") for month, state in ((JUNE, State.STALE), (JULY, State.MISSING))
+    )
+
+
+def again(rule: str, **values: str) -> Callable[[World], None]:
+    """A second publication of A01, with these columns changed."""
+
+    def plant(world: World) -> None:
+        changed = {"rule": rule, "effective_from": "2026-08-15T00:00:00Z"} | values
+        columns = [
+            name
+            for (name,) in world.connection.execute(
+                """SELECT column_name FROM information_schema.columns
+                   WHERE table_name = 'item_parameter_publication' AND column_name <> 'publication_id'"""
+            )
+        ]
+        listed = ", ".join(columns)
+        taken = ", ".join(f"%({name})s" if name in changed else name for name in columns)
+        world.connection.execute(
+            f"""INSERT INTO item_parameter_publication ({listed})
+                SELECT {taken} FROM item_parameter_publication WHERE item_id = 'A01'""".encode(),
+            changed,
+        )
+
+    return plant
+
+
+def one_users_answers_from_a_sandbox(world: World) -> None:
+    def change(table: pa.Table) -> pa.Table:
+        user = victim(world)
+        rows = table.select(["user_id", "mode"]).to_pylist()
+        mode = ["sandbox" if row["user_id"] == user else row["mode"] for row in rows]
+        return table.set_column(table.schema.get_field_index("mode"), "mode", pa.array(mode))
+
+    world.rewrite_snapshot(change)
+
+
+def victim(world: World) -> str:
+    """The first learner with a scored answer in July."""
+    snapshot = current_snapshot(world.connection, JULY)
+    assert snapshot is not None
+    rows = read_snapshot(world.store, snapshot).select(["user_id", "reason"]).to_pylist()
+    return min(row["user_id"] for row in rows if row["reason"] is None)
+
+
+def other_scores(decide: Callable[[str, str, int], int]) -> Callable[[World], None]:
+    """July's scored answers as `decide(user, item, score)` wants them."""
+
+    def change(table: pa.Table) -> pa.Table:
+        rows = table.select(["user_id", "item_id", "score"]).to_pylist()
+        scores = [None if row["score"] is None else decide(**row) for row in rows]
+        return table.set_column(table.schema.get_field_index("score"), "score", pa.array(scores, pa.int8()))
+
+    return lambda world: world.rewrite_snapshot(change)
+
+
+def luck(user: str, item: str = "") -> float:
+    """A number in [0, 1) that belongs to a learner, or to a learner's answer to an item."""
+    return int(hashlib.sha256(f"{user}/{item}".encode()).hexdigest()[:8], 16) / 2**32
+
+
+def second_ability(user_id: str, item_id: str, score: int) -> int:
+    """Every other item asks for an ability of its own."""
+    return int(luck(user_id, item_id) < 1 / (1 + np.exp(-8 * (luck(user_id) - 0.5)))) if int(item_id[1:]) % 2 else score
+
+
+def told_by_neighbour(user_id: str, item_id: str, score: int) -> int:
+    """B01 and B02 are answered alike."""
+    return int(luck(user_id, "B01 and B02") < 0.5) if item_id in ("B01", "B02") else score
+
+
+@dataclass(frozen=True)
+class Case:
+    invariant: str
+    plant: Callable[[World], None]
+    subjects: set[str] | Callable[[World], set[str]]
+    prepare: Callable[[World], None] = nothing
+    partition: str | None = ""
+    others: bool = False
+    """Whether the plant cannot but violate the invariant for other subjects, too."""
+
+
+CASES = [
+    Case("every_month_is_green", red_july, {SCALE}, partition=JULY),
+    Case("every_month_is_green", stale_and_missing, {SCALE}, partition=None),
+    Case(
+        "published_parameters_come_from_sound_fits",
+        sql("UPDATE item_parameter_publication SET fit_id = 'nowhere' WHERE item_id = 'A01'"),
+        {"A01"},
+        partition=JUNE,
+    ),
+    Case(
+        "published_parameters_come_from_sound_fits",
+        sql("UPDATE item_parameter_publication SET data_hash = 'other answers' WHERE item_id = 'A01'"),
+        {"A01"},
+        partition=JUNE,
+    ),
+    Case(
+        "published_parameters_come_from_sound_fits",
+        sql("UPDATE item_parameter_publication SET code_version = '' WHERE item_id = 'A01'"),
+        {"A01"},
+        partition=JUNE,
+    ),
+    Case(
+        "published_parameters_come_from_sound_fits",
+        sql("UPDATE mirt_fit_meta SET converged = false WHERE window_start = '2026-06-01Z'"),
+        {"A01"},
+        partition=JUNE,
+        others=True,
+    ),
+    Case(
+        "published_parameters_come_from_sound_fits",
+        sql(
+            "UPDATE mirt_fit_meta SET model_spec = model_spec - 'linking_constants' WHERE window_start = '2026-06-01Z'"
+        ),
+        {"A01"},
+        partition=JUNE,
+        others=True,
+    ),
+    *(
+        Case(
+            "published_items_can_be_scored_with",
+            sql(f"UPDATE item_parameter_publication SET {change} WHERE item_id = 'A01'"),
+            {"A01"},
+        )
+        for change in (
+            "a = -0.1",
+            "a = 'NaN'",
+            "b = 6.5",
+            "b_se = 1.2",
+            "b_se = NULL",
+            "a_se = 'Infinity'",
+            "b = 'NaN'",
+        )
+    ),
+    Case("one_set_is_in_force_and_changes_are_decided", again("first"), {"A01"}, partition=JUNE),
+    Case("one_set_is_in_force_and_changes_are_decided", again("decision"), {"A01"}, partition=JUNE),
+    Case(
+        "items_without_a_sound_estimate_are_held_back",
+        sql(
+            """UPDATE mirt_item_params SET flags = '["at_bound"]' WHERE item_id = 'A01' AND fit_id =
+               (SELECT fit_id FROM mirt_fit_meta WHERE window_start = '2026-06-01Z')"""
+        ),
+        {"A01"},
+        partition=JUNE,
+    ),
+    Case(
+        "items_without_a_sound_estimate_are_held_back",
+        sql(
+            """UPDATE mirt_item_params SET flags = '["all_correct"]' WHERE item_id = 'A01' AND fit_id =
+               (SELECT fit_id FROM mirt_fit_meta WHERE window_start = '2026-07-01Z')"""
+        ),
+        {"A01"},
+        partition=JULY,
+    ),
+    Case(
+        "anchors_agree",
+        sql(
+            """UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,q_p}', '0.001')
+               WHERE window_start = '2026-07-01Z'"""
+        ),
+        {SCALE},
+        partition=JULY,
+    ),
+    Case("anchors_are_still_in_the_bank", sql("DELETE FROM question WHERE item_id = 'A04'"), {"A04"}),
+    Case(
+        "anchors_are_still_in_the_bank",
+        sql("UPDATE question SET scale_id = 'other' WHERE item_id = 'A05'"),
+        {"A05"},
+    ),
+    Case(
+        "snapshots_match_their_hash",
+        sql("UPDATE scored_snapshot SET uri = 'gone' WHERE month = '2026-06'"),
+        {"gone"},
+        partition=JUNE,
+    ),
+    Case(
+        "snapshots_match_their_hash",
+        sql("UPDATE scored_snapshot SET snapshot_hash = 'another' WHERE month = '2026-06'"),
+        lambda world: {world.one("SELECT uri FROM scored_snapshot WHERE month = '2026-06'")},
+        partition=JUNE,
+    ),
+    Case(
+        "no_test_answer_was_scored",
+        lambda world: world.sql("UPDATE learner SET is_test = true WHERE user_id = %s", victim(world)),
+        lambda world: {victim(world)},
+        partition=None,
+    ),
+    Case(
+        "no_test_answer_was_scored",
+        one_users_answers_from_a_sandbox,
+        lambda world: {victim(world)},
+        partition=JULY,
+    ),
+    Case(
+        "every_learner_with_answers_has_an_ability",
+        lambda world: world.sql("DELETE FROM mirt_ability WHERE user_id = %s", victim(world)),
+        lambda world: {f"{SCALE}: {victim(world)}"},
+    ),
+    Case(
+        "runs_agree_on_abilities",
+        lambda world: world.sql(
+            "UPDATE mirt_ability SET theta = theta + 0.001 WHERE kind = 'nightly' AND user_id = %s", victim(world)
+        ),
+        lambda world: {f"{SCALE}: {victim(world)}"},
+        prepare=a_nightly_run,
+        partition="2026-08-01",
+    ),
+    Case(
+        "the_nightly_calibration_is_fresh",
+        sql("UPDATE mirt_fit_meta SET fitted_at = fitted_at - interval '23 hours' WHERE kind = 'nightly'"),
+        {"nightly calibration"},
+        prepare=a_nightly_run,
+    ),
+    Case(
+        "every_scale_and_topic_is_covered",
+        sql("INSERT INTO question (item_id, scale_id, topic_id) VALUES ('N1', 'default', 'new'), ('O1', 'other', 'x')"),
+        {"topic new of scale default", "scale other"},
+    ),
+    Case("one_ability_explains_a_scale", other_scores(second_ability), {SCALE}, prepare=four_times_the_learners),
+    Case(
+        "items_are_locally_independent",
+        other_scores(told_by_neighbour),
+        {f"{SCALE}: B01 × B02"},
+        prepare=four_times_the_learners,
+    ),
+    Case(
+        "samples_stay_as_they_were",
+        sql(
+            """UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{latent}', '{"mean": 1.0, "sd": 1.5}')
+               WHERE window_start = '2026-07-01Z'"""
+        ),
+        {f"{SCALE}: latent mean", f"{SCALE}: latent SD"},
+        prepare=four_more_fits,
+    ),
+    Case(
+        "samples_stay_as_they_were",
+        sql(
+            """UPDATE scored_snapshot SET counts = jsonb_set(counts, '{default,rapid}', '2000')
+               WHERE month = '2026-07'"""
+        ),
+        {f"{SCALE}: reject rate"},
+        prepare=four_more_fits,
+    ),
+    Case(
+        "shares_of_the_sample_stay_as_they_were",
+        sql("DELETE FROM response_log WHERE form_id = 'AB' AND completed_at >= '2026-07-01Z'"),
+        {"form AB"},
+        prepare=answers_in_earlier_months,
+        others=True,
+    ),
+    Case(
+        "the_linking_intercept_stays_near_its_history",
+        sql(
+            """UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,intercept}', '1.5')
+               WHERE window_start = '2026-07-01Z'"""
+        ),
+        {SCALE},
+        prepare=four_more_fits,
+    ),
+    Case(
+        "items_are_not_overexposed",
+        sql(
+            """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)
+               SELECT 'again ' || n, '2026-07-16Z', 'casual ' || n, 'C03', true FROM generate_series(1, 1500) n"""
+        ),
+        {f"{SCALE}: C03"},
+        prepare=many_casual_learners,
+    ),
+    Case(
+        "positions_do_not_change_difficulty",
+        sql(
+            """UPDATE response_log SET correct = false
+               WHERE form_id IS NOT NULL AND position > 8 AND completed_at >= '2026-07-01Z'"""
+        ),
+        {SCALE},
+    ),
+]
+
+
+def test_every_invariant_has_a_plant() -> None:
+    assert {case.invariant for case in CASES} == set(BY_NAME)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.invariant)
+def test_a_planted_violation_is_named_and_was_not_there_before(world: World, case: Case) -> None:
+    case.prepare(world)
+    before = world.verdict(BY_NAME[case.invariant])
+    assert before.passed
+    assert before.not_tested == ()
+    case.plant(world)
+    found = world.verdict(BY_NAME[case.invariant]).violations
+    wanted = case.subjects if isinstance(case.subjects, set) else case.subjects(world)
+    named = {violation.subject for violation in found}
+    assert (named >= wanted) if case.others else (named == wanted)
+    if case.partition is not None:
+        assert {violation.partition for violation in found} == {case.partition}
+    assert all(violation.observed and violation.expected for violation in found)
+
+
+def test_a_change_with_a_decision_is_no_violation(world: World) -> None:
+    first = world.one("SELECT publication_id::text FROM item_parameter_publication WHERE item_id = 'A01'")
+    world.sql(
+        """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
+           SELECT month, scale_id, item_id, fit_id, 'accept', 'somebody', 'it drifted', '2026-08-15Z'
+           FROM item_parameter_publication WHERE item_id = 'A01'"""
+    )
+    again("decision", replaces=first)(world)
+    assert world.verdict(BY_NAME["one_set_is_in_force_and_changes_are_decided"]).violations == ()
+
+
+def test_an_empty_database_violates_nothing_and_says_what_it_could_not_test(database: Database) -> None:
+    with database.connect() as connection:
+        verdicts = evaluate(Look(connection, rooms.FolderStore(rooms.Path("nowhere")), NOW, ()), INVARIANTS)
+    assert [verdict.invariant.name for verdict in verdicts if not verdict.passed] == []
+    assert not [verdict for verdict in verdicts if verdict.crashed]
+
+
+def test_the_real_queries_write_nothing(measured: Settings) -> None:
+    with Database(measured).connect() as connection:
+        connection.read_only = True
+        verdicts = evaluate(World(connection, rooms.folder_store(measured)).look(), INVARIANTS)
+    assert [(verdict.invariant.name, verdict.crashed) for verdict in verdicts if verdict.crashed] == []
+
+
+def test_an_invariant_that_crashes_is_no_violation_and_does_not_hold_the_others(world: World) -> None:
+    def divides_by_zero(look: Look) -> Iterator[Violation | NotTested]:
+        look.connection.execute("SELECT 1/0")
+        yield Violation("never", "reached", "")
+
+    crashing = Invariant(divides_by_zero, "error", "", "", "")
+    first, second = evaluate(world.look(), [crashing, BY_NAME["anchors_agree"]])
+    assert (first.passed, first.violations) == (False, ())
+    assert "division by zero" in first.crashed
+    assert second.passed

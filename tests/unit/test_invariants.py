@@ -1,0 +1,27 @@
+"""The registry of invariants explains itself, and its page is made from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from irt_assets.invariants.invariant import Invariant
+from irt_assets.invariants.page import markdown
+from irt_assets.invariants.registry import INVARIANTS
+
+
+def test_the_page_of_the_invariants_is_the_one_the_registry_makes() -> None:
+    page = Path(__file__).parents[2] / "docs" / "invariants.md"
+    assert page.read_text("utf-8") == markdown(), "run: python -m irt_assets.invariants.page > docs/invariants.md"
+
+
+def test_no_two_invariants_have_one_name() -> None:
+    assert len({one.name for one in INVARIANTS}) == len(INVARIANTS)
+
+
+@pytest.mark.parametrize("one", INVARIANTS, ids=lambda one: one.name)
+def test_every_invariant_says_what_it_protects_and_how_to_mend_it(one: Invariant) -> None:
+    assert one.protects.endswith(".")
+    assert one.fix.endswith(".")
+    assert one.kind
