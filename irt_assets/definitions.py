@@ -31,6 +31,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
     monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month)
     jobs = build_jobs(monthly_checks, inventory)
+    schedules = build_schedules(jobs, settings)
     return dg.Definitions(
         assets=[
             *build_response_assets(months, days),
@@ -39,8 +40,8 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         ],
         asset_checks=[*monthly_checks, inventory],
         jobs=list(jobs.values()),
-        schedules=build_schedules(jobs, settings),
-        sensors=build_sensors(),
+        schedules=schedules,
+        sensors=build_sensors(schedules, settings),
         executor=dg.in_process_executor,
         resources=resources
         if resources is not None

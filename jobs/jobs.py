@@ -10,6 +10,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.invariants.history import REPORT
+from jobs.alert_sensors import build_alert_sensors
 from jobs.schedules import build_monthly_schedule
 from jobs.sensors import build_ledger_sensor
 from resources.settings import Settings
@@ -71,5 +72,5 @@ def _selected(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
     return dg.AssetSelection.checks(*(key for check in checks for key in check.check_keys))
 
 
-def build_sensors() -> list[dg.SensorDefinition]:
-    return [build_ledger_sensor()]
+def build_sensors(schedules: list[dg.ScheduleDefinition], settings: Settings) -> list[dg.SensorDefinition]:
+    return [build_ledger_sensor(), *build_alert_sensors(schedules, settings)]

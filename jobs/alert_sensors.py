@@ -1,0 +1,164 @@
+"""Sensors that open and resolve alerts, and the one that delivers them.
+
+They read events by a cursor with a small overlap, as ids and times may be committed out of order, and decide
+by the present state (see `alerts`), so that what is read twice changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, TickStatus
+
+from irt_assets.calibration.checks import INVENTORY
+from irt_assets.invariants.history import REPORT
+from jobs import alerts
+from resources.database import Database
+from resources.notifier import deliver
+from resources.outbox import open_alert, open_keys, resolve_alert
+from resources.settings import Settings
+
+EVENTS_A_TICK = 500
+OVERLAP_IDS = 100
+OVERLAP = timedelta(minutes=1)
+FIRST_LOOK_BACK = timedelta(days=1)
+
+
+def build_alert_sensors(schedules: Sequence[dg.ScheduleDefinition], settings: Settings) -> list[dg.SensorDefinition]:
+    """Failed runs, failed or missing checks, schedules that did not run, and delivery."""
+    return [_runs(), _checks(), _schedules(schedules), _delivery(settings)]
+
+
+def _runs() -> dg.SensorDefinition:
+    @dg.sensor(
+        name="alerts_of_runs",
+        description="Opens an alert for a run that failed, and resolves it when what it should have made is made.",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+        now, instance = datetime.now(UTC), context.instance
+        since = datetime.fromisoformat(context.cursor) if context.cursor else now - FIRST_LOOK_BACK
+        ended = instance.get_run_records(
+            dg.RunsFilter(
+                statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS], updated_after=since - OVERLAP
+            ),
+            order_by="update_timestamp",
+            ascending=True,
+        )
+        opened = resolved = 0
+        with database.connect() as connection:
+            for run in (record.dagster_run for record in ended):
+                if run.status is dg.DagsterRunStatus.SUCCESS:
+                    for alert in alerts.checks_never_evaluated(instance, run):
+                        opened += open_alert(connection, alert)
+                elif not open_keys(connection, alerts.run_prefix(run)) and not alerts.run_is_over(instance, run):
+                    found = alerts.run_alert(instance, run)
+                    opened += found is not None and open_alert(connection, found)
+            for key in open_keys(connection, "run "):
+                failed = instance.get_run_by_id(key.rpartition("|")[2])
+                if failed is None or alerts.run_is_over(instance, failed):
+                    resolved += resolve_alert(connection, key)
+        context.update_cursor(max([since, *(record.update_timestamp.astimezone(UTC) for record in ended)]).isoformat())
+        return dg.SkipReason(f"{len(ended)} runs ended, {opened} alerts opened, {resolved} resolved")
+
+    return alerts_of_runs
+
+
+def _checks() -> dg.SensorDefinition:
+    @dg.sensor(
+        name="alerts_of_checks",
+        description="Opens an alert for an asset check that failed, and resolves it when it passes.",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def alerts_of_checks(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+        cursor = int(context.cursor or 0)
+        records = context.instance.get_event_records(
+            dg.EventRecordsFilter(
+                event_type=dg.DagsterEventType.ASSET_CHECK_EVALUATION, after_cursor=max(0, cursor - OVERLAP_IDS)
+            ),
+            limit=EVENTS_A_TICK,
+            ascending=True,
+        )
+        touched = set()
+        for record in records:
+            event = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
+            if not alerts.silent(event.asset_check_key, (dg.AssetKey(REPORT),), INVENTORY):
+                touched.add((event.asset_check_key, event.partition or ""))
+        opened = resolved = 0
+        with database.connect() as connection:
+            for key, partition in sorted(touched):
+                evaluation = alerts.latest_evaluation(context.instance, key, partition)
+                if evaluation is None:
+                    continue  # its run goes on, or died: a run that died is told of as a run
+                if evaluation.passed:
+                    resolved += resolve_alert(connection, alerts.check_key(key, partition))
+                else:
+                    opened += open_alert(connection, alerts.check_alert(evaluation))
+        context.update_cursor(str(max([cursor, *(record.storage_id for record in records)])))
+        return dg.SkipReason(f"{len(touched)} checks evaluated, {opened} alerts opened, {resolved} resolved")
+
+    return alerts_of_checks
+
+
+def _schedules(schedules: Sequence[dg.ScheduleDefinition]) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="alerts_of_schedules",
+        description="Opens an alert for a schedule that is switched on and did not run, and resolves it when it does.",
+        minimum_interval_seconds=600,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def alerts_of_schedules(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+        now, late = datetime.now(UTC), []
+        states = {
+            state.instigator_name: state
+            for state in context.instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
+        }
+        with database.connect() as connection:
+            for schedule in schedules:
+                state, key = states.get(schedule.name), alerts.schedule_key(schedule.name)
+                due = _overdue(context.instance, schedule, state, now) if state and state.is_running else None
+                if due is None:
+                    resolve_alert(connection, key)
+                else:
+                    late.append(schedule.name)
+                    open_alert(connection, alerts.schedule_alert(schedule.name, due, schedule.job_name))
+        return dg.SkipReason(f"late: {', '.join(late)}" if late else "every schedule that is switched on is in time")
+
+    return alerts_of_schedules
+
+
+def _overdue(
+    instance: dg.DagsterInstance, schedule: dg.ScheduleDefinition, state: InstigatorState, now: datetime
+) -> datetime | None:
+    ticks = instance.get_ticks(
+        state.instigator_origin_id, state.selector_id, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED]
+    )
+    data = state.instigator_data
+    started = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
+    assert isinstance(schedule.cron_schedule, str)
+    return alerts.overdue_since(
+        schedule.cron_schedule,
+        schedule.execution_timezone or "UTC",
+        now,
+        datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None,
+        datetime.fromtimestamp(started, UTC) if started else None,
+    )
+
+
+def _delivery(settings: Settings) -> dg.SensorDefinition:
+    @dg.sensor(
+        name="alert_delivery",
+        description="Sends what waits in the outbox: each channel on its own, again and again until it arrives.",
+        minimum_interval_seconds=30,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:
+        arrived = deliver(database, settings)
+        return dg.SkipReason(", ".join(f"{n} to {name}" for name, n in arrived.items()) or "no channel is configured")
+
+    return alert_delivery

@@ -1,0 +1,248 @@
+"""What of Dagster's runs, checks and schedules people must be told of, and when it is over.
+
+Decisions only, each from the present state of the instance, so that an event that is read twice changes
+nothing. What does not belong here: cursors (see `alert_sensors`), the outbox, violated invariants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from irt_assets.calibration.green import PARTITION_TAG
+from resources.outbox import Alert, Severity
+
+GRACE = timedelta(hours=1)
+"""After its time a schedule is late: what runs daily ran within 25 hours."""
+LONGEST_REASON = 300
+BLOCKED = "DagsterAssetCheckFailedError"
+RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
+IN_THE_UI = "__ASSET_JOB"
+RUNS_LOOKED_BACK = 100
+
+
+# -- runs --------------------------------------------------------------------------------------------
+
+
+def partition_of(run: dg.DagsterRun) -> str:
+    """The partition of a run, `FIRST…LAST` of a run over a range, or nothing."""
+    first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
+    return run.tags.get(PARTITION_TAG) or (f"{first}…{last}" if first and last else "")
+
+
+def name_of(run: dg.DagsterRun) -> str:
+    """The job, or the assets that somebody chose in the UI."""
+    if not run.job_name.startswith(IN_THE_UI):
+        return run.job_name
+    return "+".join(sorted(key.to_user_string() for key in run.asset_selection or ()))
+
+
+def run_key(run: dg.DagsterRun) -> str:
+    """One alert for a job and a partition, whatever run failed; the run is named behind the bar."""
+    return f"{run_prefix(run)}{run.run_id}"
+
+
+def run_prefix(run: dg.DagsterRun) -> str:
+    return f"run {name_of(run)} {partition_of(run)}|"
+
+
+def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
+    """The alert of a failed run; None where failed checks are all that stopped it, as these tell of themselves."""
+    steps = _events(instance, run, dg.DagsterEventType.STEP_FAILURE)
+    errors = [event.step_failure_data.error for event in steps]
+    if steps and all(error is not None and error.cls_name == BLOCKED for error in errors):
+        return None
+    return Alert(
+        key=run_key(run),
+        severity="error",
+        what=f"the run of {name_of(run)} failed: {_short(_reason(instance, run, steps))}",
+        fix="Open the run and read the failed step; when its cause is gone, launch the partition again.",
+        partition=partition_of(run),
+        kind="steps",
+        subjects=tuple(event.step_key or "" for event in steps),
+        link=f"/runs/{run.run_id}",
+    )
+
+
+def _reason(instance: dg.DagsterInstance, run: dg.DagsterRun, failed_steps: list[dg.DagsterEvent]) -> str:
+    """What the first failed step says; where none failed, what Dagster says of the run."""
+    for event in failed_steps:
+        data = event.step_failure_data
+        if data.user_failure_data and data.user_failure_data.description:
+            return data.user_failure_data.description
+        if data.error:
+            cause = data.error.cause or data.error
+            return cause.message
+    return " ".join(event.message or "" for event in _events(instance, run, dg.DagsterEventType.RUN_FAILURE))
+
+
+def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether a failed run needs nobody any more: it was repeated with success, or all it should make was made."""
+    record = instance.get_run_record_by_id(run.run_id)
+    if record is None:
+        return True
+    tag = {PARTITION_TAG: run.tags[PARTITION_TAG]} if PARTITION_TAG in run.tags else {}
+    succeeded = instance.get_run_records(
+        dg.RunsFilter(job_name=run.job_name, tags=tag, statuses=[dg.DagsterRunStatus.SUCCESS]), limit=RUNS_LOOKED_BACK
+    )
+    if any(r.storage_id > record.storage_id and _repeats(r.dagster_run, run) for r in succeeded):
+        return True
+    begun = record.start_time or record.create_timestamp.timestamp()
+    failed = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)}
+
+    def since(event: dg.DagsterEvent) -> float:
+        """What a step made before it failed does not count."""
+        return (record.end_time or begun) if event.step_key in failed else begun
+
+    assets = _events(instance, run, dg.DagsterEventType.ASSET_MATERIALIZATION_PLANNED)
+    checks = _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
+    return (
+        bool(assets)
+        and all(_made_since(instance, event, since(event)) for event in assets)
+        and all(_evaluated_since(instance, event, partition_of(run), since(event)) for event in checks)
+    )
+
+
+def _repeats(later: dg.DagsterRun, run: dg.DagsterRun) -> bool:
+    """Whether a later run of the same job was to make at least the same."""
+    same = partition_of(later) == partition_of(run)
+    if not later.asset_selection:
+        return same
+    return same and bool(run.asset_selection) and later.asset_selection >= (run.asset_selection or set())
+
+
+def _events(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:
+    return [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=kind)]
+
+
+def _made_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) -> bool:
+    assert planned.asset_key is not None
+    partitions = [planned.partition] if planned.partition else None
+    found = instance.fetch_materializations(
+        dg.AssetRecordsFilter(planned.asset_key, asset_partitions=partitions, after_timestamp=since), limit=1
+    )
+    return bool(found.records)
+
+
+def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, partition: str, since: float) -> bool:
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        planned.asset_check_planned_data.asset_check_key,
+        limit=1,
+        partition_filter=PartitionKeyFilter(key=partition or None),
+    )
+    event = records[0].event if records and records[0].evaluation is not None else None
+    return event is not None and event.timestamp >= since
+
+
+def checks_never_evaluated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Alert]:
+    """Checks that a run which ended well had planned and passed over, and that nobody evaluated since."""
+    evaluated = {
+        event.asset_check_evaluation_data.asset_check_key
+        for event in _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION)
+    }
+    for event in _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED):
+        key, partition = event.asset_check_planned_data.asset_check_key, partition_of(run)
+        if key not in evaluated and latest_evaluation(instance, key, partition) is None:
+            yield _check_alert(key, partition, "error", "it was planned and never evaluated", ())
+
+
+# -- checks ------------------------------------------------------------------------------------------
+
+
+def check_key(key: dg.AssetCheckKey, partition: str) -> str:
+    return f"check {key.asset_key.to_user_string()} {key.name} {partition}"
+
+
+def latest_evaluation(
+    instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str
+) -> dg.AssetCheckEvaluation | None:
+    """The last evaluation of a check; None where it was never evaluated, or is planned again by a later run."""
+    records = instance.event_log_storage.get_asset_check_execution_history(
+        key, limit=1, partition_filter=PartitionKeyFilter(key=partition or None)
+    )
+    evaluation = records[0].evaluation if records else None
+    return evaluation if isinstance(evaluation, dg.AssetCheckEvaluation) else None
+
+
+def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
+    """The alert of an evaluation that failed."""
+    subjects = _items_of(evaluation)
+    return _check_alert(
+        evaluation.asset_check_key,
+        evaluation.partition or "",
+        "error" if evaluation.severity is dg.AssetCheckSeverity.ERROR else "warning",
+        evaluation.description or "it gave no reason",
+        subjects,
+    )
+
+
+def _check_alert(
+    key: dg.AssetCheckKey, partition: str, severity: Severity, reason: str, subjects: tuple[str, ...]
+) -> Alert:
+    asset = key.asset_key.to_user_string()
+    return Alert(
+        key=check_key(key, partition),
+        severity=severity,
+        what=f"the check {key.name} of {asset} failed: {_short(reason)}",
+        fix="Open the check and read what it saw; when that is mended, launch the partition again.",
+        partition=partition,
+        kind="items" if subjects else "",
+        subjects=subjects,
+        link=f"/assets/{asset}?view=checks&checkDetail={key.name}",
+    )
+
+
+def _items_of(evaluation: dg.AssetCheckEvaluation) -> tuple[str, ...]:
+    """The items that an item gate names, by scale."""
+    named = evaluation.metadata.get("all")
+    if named is None or not isinstance(named.value, dict):
+        return ()
+    return tuple(item for items in named.value.values() if isinstance(items, dict) for item in sorted(items))
+
+
+# -- schedules ---------------------------------------------------------------------------------------
+
+
+def overdue_since(
+    cron: str, zone: str, now: datetime, last_tick: datetime | None, started: datetime | None
+) -> datetime | None:
+    """When a schedule should have ticked and did not; None where it is in time.
+
+    Args:
+        last_tick: its last tick that did not fail. started: when somebody switched it on; None: it always was.
+    """
+    due = next(schedule_execution_time_iterator((now - GRACE).timestamp(), cron, zone, ascending=False))
+    due = due.astimezone(UTC)
+    if started is not None and started > due:
+        return None
+    return due if last_tick is None or last_tick < due else None
+
+
+def schedule_key(name: str) -> str:
+    return f"schedule {name}"
+
+
+def schedule_alert(name: str, due: datetime, job: str) -> Alert:
+    return Alert(
+        key=schedule_key(name),
+        severity="error",
+        what=f"{name} did not run at {due:%Y-%m-%d %H:%M} UTC",
+        fix=f"See whether the daemon runs and why the schedule's ticks failed; then launch {job} for what is missing.",
+        kind="jobs",
+        subjects=(job,),
+        link=f"/automation?search={name}",
+    )
+
+
+def _short(reason: str) -> str:
+    line = " ".join(reason.split())
+    return line if len(line) <= LONGEST_REASON else f"{line[:LONGEST_REASON]}…"
+
+
+def silent(key: dg.AssetCheckKey, told_elsewhere: Collection[dg.AssetKey], inventory: str) -> bool:
+    """Checks that repeat what alerts tell already: the invariants, and the inventories of months."""
+    return key.asset_key in told_elsewhere or key.name == inventory

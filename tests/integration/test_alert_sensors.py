@@ -1,0 +1,368 @@
+"""What the sensors tell of runs, checks and schedules of a real Dagster instance: once each, and when it is over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import (
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
+
+from irt_assets.stack import dagster_instance
+from jobs.alert_sensors import build_alert_sensors
+from jobs.alerts import overdue_since
+from resources.database import Database
+from resources.settings import Settings
+from tests.integration.rooms import rows
+
+MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m", end_offset=0)
+JUNE = "2026-06"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class World:
+    """Two assets that break and checks that fail when they are told to, and the sensors that watch them."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.settings, self.instance = settings, instance
+        self.broken, self.gate, self.items, self.evaluate = False, True, [], True
+        self.cursors: dict[str, str | None] = {}
+
+        @dg.asset(partitions_def=MONTHS)
+        def first() -> None:
+            if self.broken:
+                raise dg.Failure("the month has no answers", allow_retries=False)
+
+        @dg.asset(partitions_def=MONTHS, deps=[first])
+        def second() -> None:
+            pass
+
+        @dg.asset_check(asset=first, partitions_def=MONTHS, blocking=True)
+        def gate() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=self.gate, description="anchors disagree")
+
+        @dg.asset_check(asset=second, partitions_def=MONTHS)
+        def item_gate() -> Any:
+            return dg.AssetCheckResult(
+                passed=not self.items,
+                severity=dg.AssetCheckSeverity.WARN,
+                description=f"{len(self.items)} items held back",
+                metadata={"all": dg.MetadataValue.json({"default": {item: ["flat"] for item in self.items}})},
+            )
+
+        @dg.asset(partitions_def=MONTHS, check_specs=[dg.AssetCheckSpec("maybe", asset="third", partitions_def=MONTHS)])
+        def third() -> Iterator[Any]:
+            checks = [dg.AssetCheckResult(check_name="maybe", passed=True)] if self.evaluate else []
+            yield dg.MaterializeResult(check_results=checks)
+
+        self.defs = dg.Definitions(
+            assets=[first, second, third],
+            asset_checks=[gate, item_gate],
+            jobs=[
+                dg.define_asset_job("month", selection=["first", "second"]),
+                dg.define_asset_job("rest", selection=["second"]),
+                dg.define_asset_job("only_third", selection=["third"]),
+            ],
+            executor=dg.in_process_executor,
+        )
+        self.schedules = [dg.ScheduleDefinition(name="nightly", job_name="month", cron_schedule="0 3 * * *")]
+        self.sensors = {sensor.name: sensor for sensor in build_alert_sensors(self.schedules, settings)}
+
+    def run(self, job: str = "month", partition: str = JUNE, assets: list[str] | None = None) -> bool:
+        return (
+            self.defs.resolve_job_def(job)
+            .execute_in_process(
+                partition_key=partition,
+                instance=self.instance,
+                raise_on_error=False,
+                run_config=QUIET,
+                asset_selection=[dg.AssetKey(name) for name in assets] if assets else None,
+            )
+            .success
+        )
+
+    def tick(self, name: str) -> str:
+        context = dg.build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursors.get(name),
+            resources={"database": Database(self.settings)},
+        )
+        with context:
+            said = self.sensors[name](context)
+            self.cursors[name] = context.cursor
+        assert isinstance(said, dg.SkipReason)
+        return said.skip_message or ""
+
+    def watch(self) -> None:
+        """Both sensors, twice, as they overlap."""
+        for name in ("alerts_of_runs", "alerts_of_checks") * 2:
+            self.tick(name)
+
+    def alerts(self) -> list[tuple[Any, ...]]:
+        """Key (without the run), severity, partition, whether it is open."""
+        found = rows(
+            Database(self.settings), "SELECT key, severity, partition, resolved_at IS NULL FROM alert ORDER BY alert_id"
+        )
+        return [(key.partition("|")[0].strip(), *rest) for key, *rest in found]
+
+
+@pytest.fixture
+def world(settings: Settings) -> Iterator[World]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield World(settings, instance)
+
+
+@pytest.fixture
+def real_world(settings: Settings) -> Iterator[World]:
+    """As `world`, with Dagster's storage in PostgreSQL as the servers have it: its runs take seconds."""
+    with dagster_instance(settings, Database(settings)) as instance:
+        yield World(settings, instance)
+
+
+# -- runs --------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_ended_well_is_no_alert(world: World) -> None:
+    assert world.run()
+    world.watch()
+    assert world.alerts() == []
+
+
+def test_a_failed_run_is_one_alert_until_its_repetition_succeeds(real_world: World) -> None:
+    real_world.broken = True
+    for _ in range(2):
+        assert not real_world.run()
+        real_world.watch()
+    assert real_world.alerts() == [("run month 2026-06", "error", JUNE, True)]
+    ((what, kind, subjects, link),) = rows(
+        Database(real_world.settings), "SELECT what, kind, subjects, link FROM alert"
+    )
+    assert what == "the run of month failed: the month has no answers"
+    assert (kind, subjects) == ("steps", ["first"])
+    assert link.startswith("/runs/")
+    real_world.broken = False
+    assert real_world.run()
+    real_world.watch()
+    assert real_world.alerts() == [("run month 2026-06", "error", JUNE, False)]
+
+
+def test_a_failed_run_is_over_when_somebody_made_its_assets_otherwise(world: World) -> None:
+    world.broken = True
+    world.run()
+    world.watch()
+    world.broken = False
+    world.run(assets=["first"])
+    world.watch()
+    assert world.alerts()[0][3]
+    world.run("rest")
+    world.watch()
+    assert world.alerts() == [("run month 2026-06", "error", JUNE, False)]
+
+
+def test_another_month_is_another_alert(world: World) -> None:
+    world.broken = True
+    world.run()
+    world.run(partition="2026-07")
+    world.watch()
+    assert [(key, partition) for key, _, partition, _ in world.alerts()] == [
+        ("run month 2026-06", JUNE),
+        ("run month 2026-07", "2026-07"),
+    ]
+
+
+def test_a_failure_that_was_mended_before_anybody_looked_is_no_alert(world: World) -> None:
+    world.broken = True
+    world.run()
+    world.broken = False
+    world.run()
+    world.watch()
+    assert world.alerts() == []
+
+
+def test_a_run_whose_worker_died_says_so(world: World) -> None:
+    job = world.defs.resolve_job_def("month")
+    run = world.instance.create_run_for_job(job, tags={"dagster/partition": JUNE}, status=dg.DagsterRunStatus.STARTED)
+    world.instance.report_run_failed(run, "the run worker died without a word")
+    world.watch()
+    ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
+    assert what == "the run of month failed: the run worker died without a word"
+
+
+def test_a_cancelled_run_is_no_alert(world: World) -> None:
+    job = world.defs.resolve_job_def("month")
+    run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    world.instance.report_run_canceled(run)
+    world.watch()
+    assert world.alerts() == []
+
+
+# -- checks ------------------------------------------------------------------------------------------
+
+
+def test_a_blocked_month_is_one_alert_that_ends_when_its_gate_passes(real_world: World) -> None:
+    """It is a failed run and a failed check; only the check tells."""
+    real_world.gate = False
+    assert not real_world.run()
+    real_world.watch()
+    assert real_world.alerts() == [("check first gate 2026-06", "error", JUNE, True)]
+    ((what, link),) = rows(Database(real_world.settings), "SELECT what, link FROM alert")
+    assert what == "the check gate of first failed: anchors disagree"
+    assert link == "/assets/first?view=checks&checkDetail=gate"
+    real_world.gate = True
+    assert real_world.run()
+    real_world.watch()
+    assert real_world.alerts() == [("check first gate 2026-06", "error", JUNE, False)]
+
+
+def test_items_held_back_are_a_warning_that_names_them(world: World) -> None:
+    world.items = ["q2", "q1"]
+    assert world.run()
+    world.watch()
+    assert world.alerts() == [("check second item_gate 2026-06", "warning", JUNE, True)]
+    assert rows(Database(world.settings), "SELECT kind, subjects FROM alert") == [("items", ["q1", "q2"])]
+
+
+def test_a_check_that_was_planned_and_never_evaluated_is_an_alert_until_it_passes(world: World) -> None:
+    job = world.defs.resolve_job_def("only_third")
+    run = world.instance.create_run_for_job(job, tags={"dagster/partition": JUNE}, status=dg.DagsterRunStatus.STARTED)
+    world.instance.report_dagster_event(
+        dg.DagsterEvent(dg.DagsterEventType.RUN_SUCCESS.value, "only_third"), run_id=run.run_id
+    )
+    world.watch()
+    assert world.alerts() == [("check third maybe 2026-06", "error", JUNE, True)]
+    world.run("only_third")
+    world.watch()
+    assert world.alerts() == [("check third maybe 2026-06", "error", JUNE, False)]
+
+
+def test_a_step_that_made_its_asset_and_failed_after_it_is_not_over(world: World) -> None:
+    world.evaluate = False  # Dagster fails a step that yields less than it declared
+    assert not world.run("only_third")
+    world.watch()
+    assert world.alerts() == [("run only_third 2026-06", "error", JUNE, True)]
+    world.evaluate = True
+    world.run("only_third")
+    world.watch()
+    assert [open_ for *_, open_ in world.alerts()] == [False]
+
+
+def test_the_history_of_checks_is_read_in_pieces(real_world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.alert_sensors.EVENTS_A_TICK", 2)
+    monkeypatch.setattr("jobs.alert_sensors.OVERLAP_IDS", 0)
+    for month in ("2026-06", "2026-07", "2026-08"):
+        real_world.run(partition=month)
+    real_world.gate = False
+    real_world.run(partition="2026-09")
+    for _ in range(3):
+        real_world.tick("alerts_of_checks")
+    assert real_world.alerts() == []
+    real_world.tick("alerts_of_checks")
+    assert real_world.alerts() == [("check first gate 2026-09", "error", "2026-09", True)]
+
+
+# -- schedules ---------------------------------------------------------------------------------------
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
+
+
+@pytest.mark.parametrize(
+    ("cron", "zone", "now", "last_tick", "due"),
+    [
+        # daily: an hour of grace, so a run within 25 hours is in time
+        ("0 3 * * *", "UTC", utc(2026, 8, 2, 3, 59), utc(2026, 8, 1, 3), None),
+        ("0 3 * * *", "UTC", utc(2026, 8, 2, 4, 1), utc(2026, 8, 1, 3), utc(2026, 8, 2, 3)),
+        ("0 3 * * *", "UTC", utc(2026, 8, 2, 4, 1), utc(2026, 8, 2, 3), None),
+        ("0 3 * * *", "UTC", utc(2026, 8, 2, 4, 1), None, utc(2026, 8, 2, 3)),
+        # monthly, over the end of a year
+        ("0 2 1 * *", "UTC", utc(2027, 1, 20), utc(2026, 12, 1, 2), utc(2027, 1, 1, 2)),
+        ("0 2 1 * *", "UTC", utc(2026, 12, 31), utc(2026, 12, 1, 2), None),
+        # weekly
+        ("0 4 * * 1", "UTC", utc(2026, 8, 4), utc(2026, 7, 27, 4), utc(2026, 8, 3, 4)),
+        # 02:00 in New York: 06:00 UTC in summer, 07:00 in winter, 07:00 on the day that has no 02:00
+        ("0 2 * * *", "America/New_York", utc(2026, 7, 2, 7, 1), utc(2026, 7, 1, 6), utc(2026, 7, 2, 6)),
+        ("0 2 * * *", "America/New_York", utc(2026, 12, 2, 7, 59), utc(2026, 12, 1, 7), None),
+        ("0 2 * * *", "America/New_York", utc(2026, 3, 8, 8, 1), utc(2026, 3, 7, 7), utc(2026, 3, 8, 7)),
+    ],
+)
+def test_a_schedule_is_late_an_hour_after_its_time(
+    cron: str, zone: str, now: datetime, last_tick: datetime | None, due: datetime | None
+) -> None:
+    assert overdue_since(cron, zone, now, last_tick, None) == due
+
+
+def test_a_schedule_that_was_switched_on_since_is_not_late() -> None:
+    assert overdue_since("0 3 * * *", "UTC", utc(2026, 8, 2, 5), None, utc(2026, 8, 2, 4)) is None
+
+
+@pytest.fixture
+def switched(real_world: World) -> Callable[[InstigatorStatus], InstigatorState]:
+    """Switch the nightly schedule on or off; it was switched on ten days ago."""
+    origin = RemoteInstigatorOrigin(
+        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("location"), "repository"), "nightly"
+    )
+
+    def switch(status: InstigatorStatus) -> InstigatorState:
+        begun = (datetime.now(UTC) - timedelta(days=10)).timestamp()
+        state = InstigatorState(origin, InstigatorType.SCHEDULE, status, ScheduleInstigatorData("0 3 * * *", begun))
+        known = real_world.instance.get_instigator_state(state.instigator_origin_id, state.selector_id)
+        (real_world.instance.update_instigator_state if known else real_world.instance.add_instigator_state)(state)
+        return state
+
+    return switch
+
+
+def test_a_schedule_that_does_not_tick_is_one_alert_until_it_ticks_or_is_switched_off(
+    real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
+) -> None:
+    state = switched(InstigatorStatus.RUNNING)
+    for _ in range(2):
+        assert real_world.tick("alerts_of_schedules") == "late: nightly"
+    assert real_world.alerts() == [("schedule nightly", "error", "", True)]
+    ((what, fix),) = rows(Database(real_world.settings), "SELECT what, fix FROM alert")
+    assert what.startswith("nightly did not run at ")
+    assert "launch month" in fix
+    real_world.instance.create_tick(
+        TickData(
+            state.instigator_origin_id,
+            "nightly",
+            InstigatorType.SCHEDULE,
+            TickStatus.SKIPPED,
+            datetime.now(UTC).timestamp(),
+            selector_id=state.selector_id,
+        )
+    )
+    assert real_world.tick("alerts_of_schedules") == "every schedule that is switched on is in time"
+    assert real_world.alerts() == [("schedule nightly", "error", "", False)]
+
+
+def test_a_schedule_that_is_switched_off_is_never_late(
+    real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
+) -> None:
+    switched(InstigatorStatus.RUNNING)
+    real_world.tick("alerts_of_schedules")
+    switched(InstigatorStatus.STOPPED)
+    real_world.tick("alerts_of_schedules")
+    assert real_world.alerts() == [("schedule nightly", "error", "", False)]
+
+
+# -- delivery ----------------------------------------------------------------------------------------
+
+
+def test_delivery_says_that_there_is_no_channel(world: World) -> None:
+    assert world.tick("alert_delivery") == "no channel is configured"
