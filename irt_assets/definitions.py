@@ -13,8 +13,12 @@ import dagster as dg
 from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.engines.em import EmEngine
+from irt_assets.features.assets import build_feature_assets
+from irt_assets.features.checks import build_feature_checks
 from irt_assets.invariants.assets import build_invariant_assets
-from irt_assets.partitions import daily, monthly
+from irt_assets.kpis.assets import build_kpi_assets
+from irt_assets.kpis.checks import build_kpi_checks
+from irt_assets.partitions import daily, monthly, weekly
 from irt_assets.responses.assets import build_response_assets
 from jobs.jobs import build_jobs, build_schedules, build_sensors
 from resources.database import Database
@@ -29,6 +33,7 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
     """A fresh graph. `resources` (database, store) replace the real ones, for tests."""
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
+    weeks = weekly(settings.irt_first_month)
     monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month)
     jobs = build_jobs(monthly_checks, inventory)
     schedules = build_schedules(jobs, settings)
@@ -36,9 +41,11 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         assets=[
             *build_response_assets(months, days),
             *build_calibration_assets(engine=EmEngine(settings.irt_threads), months=months),
+            *build_feature_assets(days),
+            *build_kpi_assets(weeks, days),
             *build_invariant_assets(days, settings.irt_first_month),
         ],
-        asset_checks=[*monthly_checks, inventory],
+        asset_checks=[*monthly_checks, inventory, *build_feature_checks(days), *build_kpi_checks(weeks)],
         jobs=list(jobs.values()),
         schedules=schedules,
         sensors=build_sensors(schedules, settings),

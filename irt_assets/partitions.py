@@ -1,4 +1,4 @@
-"""Months and days: the partitions of the graph, and what a month's key means in time. All UTC.
+"""Months, weeks and days: the partitions of the graph, and what a key means in time. All UTC.
 
 What does not belong here: which partitions exist in the database, or what state they are in.
 """
@@ -6,11 +6,12 @@ What does not belong here: which partitions exist in the database, or what state
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 
 MONTH_FORMAT = "%Y-%m"
+DAY_FORMAT = "%Y-%m-%d"
 
 
 def monthly(first_month: str) -> dg.MonthlyPartitionsDefinition:
@@ -21,6 +22,26 @@ def monthly(first_month: str) -> dg.MonthlyPartitionsDefinition:
 def daily(first_month: str) -> dg.DailyPartitionsDefinition:
     """Complete days from the first of `first_month` on."""
     return dg.DailyPartitionsDefinition(start_date=f"{first_month}-01")
+
+
+def weekly(first_month: str) -> dg.WeeklyPartitionsDefinition:
+    """Weeks from the one that contains the first of `first_month` up to the running one, by their Monday."""
+    first = week_of(month_bounds(first_month)[0])
+    return dg.WeeklyPartitionsDefinition(start_date=first, day_offset=1, end_offset=1)
+
+
+def week_bounds(week: str) -> tuple[datetime, datetime]:
+    """Start (inclusive) and end (exclusive) of a week's key. Raises ValueError for all but a Monday, YYYY-MM-DD."""
+    start = datetime.strptime(week, DAY_FORMAT).replace(tzinfo=UTC)
+    if week_of(start) != week:
+        raise ValueError(f"{week!r} is no Monday: write {week_of(start)}")
+    return start, start + timedelta(weeks=1)
+
+
+def week_of(time: datetime) -> str:
+    """The key of the week that contains `time`: its Monday."""
+    day = time.astimezone(UTC)
+    return (day - timedelta(days=day.weekday())).strftime(DAY_FORMAT)
 
 
 def month_bounds(month: str) -> tuple[datetime, datetime]:

@@ -17,6 +17,13 @@ from resources.settings import Settings
 
 Job = UnresolvedAssetJobDefinition
 
+DAILY_LIFE = (
+    ("aggregate_features_daily", "features_topic_daily", "A day's features of every learner and topic."),
+    ("compute_daily_kpis", "weekly_kpi", "A week's KPIs of every learner; the running week's are of now."),
+    ("detect_inactivity", "inactivity", "Goal probability and churn risk of learners who have gone quiet."),
+)
+"""Jobs by the names of the documents: name, asset, description."""
+
 
 def build_jobs(monthly_checks: list[dg.AssetChecksDefinition], inventory: dg.AssetChecksDefinition) -> dict[str, Job]:
     """Every job by name. The inventory checks look at all months, so they are no part of a month's run."""
@@ -34,6 +41,15 @@ def build_jobs(monthly_checks: list[dg.AssetChecksDefinition], inventory: dg.Ass
             selection=_selected([inventory]),
             executor_def=dg.in_process_executor,
             description="Which months are missing, stale, running, waiting or red.",
+        ),
+        *(
+            dg.define_asset_job(
+                name,
+                selection=dg.AssetSelection.assets(asset),
+                executor_def=dg.in_process_executor,
+                description=description,
+            )
+            for name, asset, description in DAILY_LIFE
         ),
         dg.define_asset_job(
             "invariants",

@@ -118,6 +118,7 @@ features_topic_daily = _table(
     _opt("rt_median", Double, "median response time of correct answers with a time", unit="ms", ge=0),
     _opt("hints", Integer, "hints taken; null where unknown", ge=0),
     _req("computed_at", UTC, "when this row was computed", NOW),
+    Index("features_topic_daily_date", "date"),
 )
 
 weekly_kpi = _table(
@@ -127,6 +128,7 @@ weekly_kpi = _table(
     _key("week_start", Date, "Monday of the week (UTC)"),
     _req("kpis", JSONB, "I_t, E_t, R_t, A_t, P, S; null where undefined, with the reason under why"),
     _req("updated_at", UTC, "when this row was computed", NOW),
+    Index("weekly_kpi_week", "week_start"),
 )
 
 scored_snapshot = _table(

@@ -86,7 +86,7 @@ def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str,
     if not owned:
         raise ValueError(f"replace in {table.name} needs to know which rows are owned")
     rows = _checked(table, frame, owned)
-    advisory_lock(connection, table.name, *(f"{name}={value}" for name, value in sorted(owned.items())))
+    own(connection, table, owned)
     where = sql.SQL(" AND ").join(
         sql.SQL("{} IS NULL").format(sql.Identifier(name))
         if value is None
@@ -95,6 +95,11 @@ def replace(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str,
     )
     connection.execute(sql.SQL("DELETE FROM {} WHERE {}").format(sql.Identifier(table.name), where))
     return _copy(connection, table, rows)
+
+
+def own(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, object]) -> None:
+    """Make other writers of these rows wait until the caller's transaction ends; for who reads before it replaces."""
+    advisory_lock(connection, table.name, *(f"{name}={value}" for name, value in sorted(owned.items())))
 
 
 def frame_schema(table: sa.Table) -> pandera.DataFrameSchema:

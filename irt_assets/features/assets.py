@@ -1,0 +1,43 @@
+"""The asset of daily features. Thin: the rows are made in `daily`.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+import dagster as dg
+
+from irt_assets.features.daily import write_features
+from irt_assets.retries import failures_told_apart
+from resources import tables
+from resources.dagster_schema import column_schema
+from resources.database import Database
+
+
+def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """`features_topic_daily`; a range of days may be one run."""
+
+    @dg.asset(
+        group_name="features",
+        partitions_def=days,
+        backfill_policy=dg.BackfillPolicy.single_run(),
+        deps=["attempts", "question_bank"],
+        description="What every learner did in every topic on a day: live answers, correct ones, the median response "
+        "time of the correct ones, hints.",
+        kinds={"postgres", "ibis"},
+        owners=["team:psychometrics"],
+        metadata={"dagster/column_schema": column_schema(tables.features_topic_daily)},
+    )
+    def features_topic_daily(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        window = context.partition_time_window
+        with failures_told_apart(), database.connect() as connection:
+            written = write_features(connection, window.start, window.end)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(day.rows for day in written.values()),
+                "answers": sum(day.answers for day in written.values()),
+                "days without an answer": dg.MetadataValue.json([d for d, day in written.items() if not day.answers]),
+            }
+        )
+
+    return [features_topic_daily]

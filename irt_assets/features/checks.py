@@ -1,0 +1,54 @@
+"""The check of daily features: no answer is lost and none is counted twice.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+from datetime import datetime
+
+import dagster as dg
+import psycopg
+
+from irt_assets.responses.answers import live_answers
+from irt_assets.retries import failures_told_apart
+from resources.database import Database
+from resources.relational import on_postgres
+
+
+def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    @dg.asset_check(
+        asset="features_topic_daily",
+        name="answers_are_conserved",
+        description="The attempts of each day's features sum to the live answers of the day, now.",
+        partitions_def=days,
+    )
+    def answers_are_conserved(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.AssetCheckResult:
+        window = context.partition_time_window
+        with failures_told_apart(), database.connect() as connection:
+            wrong = unconserved(connection, window.start, window.end)
+        said = "; ".join(f"{day}: {have:,} in the features, {want:,} in the log" for day, (have, want) in wrong.items())
+        return dg.AssetCheckResult(
+            passed=not wrong,
+            description=f"{said}: materialise the day again" if wrong else "every live answer is counted once",
+            metadata={"days": dg.MetadataValue.json({day: list(pair) for day, pair in wrong.items()})},
+        )
+
+    return [answers_are_conserved]
+
+
+def unconserved(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, tuple[int, int]]:
+    """Days of [start, end), two midnights, where features and log differ: live answers in the one and in the other."""
+    answers = live_answers(start, end)
+    logged = on_postgres(connection)(answers.group_by(date=answers.day).agg(n=answers.count())).to_pydict()
+    stored = connection.execute(
+        "SELECT date, sum(attempts) FROM features_topic_daily WHERE date >= %s AND date < %s GROUP BY 1",
+        (start.date(), end.date()),
+    ).fetchall()
+    have = {day: int(n) for day, n in stored}
+    want = dict(zip(logged["date"], logged["n"], strict=True))
+    return {
+        day.isoformat(): (have.get(day, 0), want.get(day, 0))
+        for day in sorted(have.keys() | want.keys())
+        if have.get(day, 0) != want.get(day, 0)
+    }

@@ -1,0 +1,97 @@
+"""What eligible answers say of learners' abilities at a time: how they changed within a month, and where they are now.
+
+Abilities are of the 365 days before the end, with the set in force then and against the scale's population: the same
+answers give the same θ as `calibration.abilities`. What does not belong here: KPIs and reasons (see `record`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import numpy as np
+import pandas as pd
+
+from irt_assets.calibration.publication import PublishedSet
+from irt_assets.kpis.behaviour import YEAR, microseconds
+from irt_assets.psychometrics.models import Floats, Responses
+from irt_assets.psychometrics.progress import improvement
+from irt_assets.psychometrics.scoring import eap
+from irt_assets.responses.eligible import Eligible, EligibleAnswers
+from irt_assets.responses.scales import Scale
+from resources.relational import Run
+
+FORTNIGHT = timedelta(days=14)
+LEAST_ANSWERS = 5
+"""Eligible answers that each of the two fortnights must hold."""
+COLUMNS = {
+    "user_id": object,
+    "scale_id": object,
+    "n_recent": np.int64,
+    "n_previous": np.int64,
+    "improvement": np.float64,
+    "theta": np.float64,
+    "se": np.float64,
+    "weeks": np.float64,
+}
+
+
+def abilities(
+    run: Run, end: datetime, scales: Mapping[str, Scale], published: Mapping[str, PublishedSet]
+) -> pd.DataFrame:
+    """A row per learner and scale with an eligible answer, in the 365 days before `end`, to a published item.
+
+    n_recent, n_previous: eligible answers of the last 14 days and of the 14 before; improvement: see
+    `progress.improvement`, NaN unless both are at least 5; theta, se: EAP; weeks: since the last eligible answer.
+    """
+    eligible = EligibleAnswers(run, end - YEAR, end, scales)
+    parts = []
+    for scale_id, scale in scales.items():
+        answers = eligible.of(scale, published[scale_id].items)
+        if answers.score.size:
+            parts.append(_of_scale(eligible, answers, scale, published[scale_id]))
+    return pd.concat(parts) if parts else pd.DataFrame({name: np.array([], kind) for name, kind in COLUMNS.items()})
+
+
+def _of_scale(eligible: EligibleAnswers, answers: Eligible, scale: Scale, published: PublishedSet) -> pd.DataFrame:
+    order = np.lexsort((answers.score, answers.item, answers.user))
+    person, item = answers.user[order], answers.item[order]
+    users, first = np.unique(person, return_index=True)
+    index = np.repeat(np.arange(users.size, dtype=np.int32), np.diff([*first, person.size]))
+    items, column = np.unique(item, return_inverse=True)
+    item_ids = tuple(eligible.item_ids[items].tolist())
+    responses = Responses(index, column.astype(np.int32), answers.score[order], users.size, item_ids)
+    a, b, c = np.array([published.items[i] for i in responses.item_ids]).reshape(-1, 3).T
+    age = answers.age[order]
+    recent = age <= microseconds(FORTNIGHT)
+    previous = ~recent & (age <= microseconds(2 * FORTNIGHT))
+    counts = [np.bincount(responses.person[rows], minlength=users.size) for rows in (recent, previous)]
+    scores = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+    enough = np.minimum(*counts) >= LEAST_ANSWERS
+    return pd.DataFrame(
+        {
+            "user_id": eligible.user_ids[users].astype(object),
+            "scale_id": scale.scale_id,
+            "n_recent": counts[0],
+            "n_previous": counts[1],
+            "improvement": _improvement(
+                responses, recent, (recent | previous) & enough[responses.person], a, b, c, scale
+            ),
+            "theta": scores.theta,
+            "se": scores.se,
+            "weeks": np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1)),
+        }
+    )
+
+
+def _improvement(
+    responses: Responses, recent: np.ndarray, used: np.ndarray, a: Floats, b: Floats, c: Floats, scale: Scale
+) -> Floats:
+    """Shape (n_persons,): of the learners of the responses `used`, NaN for the others."""
+    changed = np.full(responses.n_persons, np.nan)
+    persons, person = np.unique(responses.person[used], return_inverse=True)
+    part = Responses(
+        person.astype(np.int32), responses.item[used], responses.score[used], len(persons), responses.item_ids
+    )
+    changed[persons] = improvement(part, recent[used], a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+    return changed

@@ -1,0 +1,84 @@
+"""Assets of the room of KPIs. Thin: the rows are made in `weekly`.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+from collections import Counter
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from irt_assets.calibration.plots import as_markdown
+from irt_assets.kpis.plots import distributions
+from irt_assets.kpis.weekly import reasons, write_quiet, write_week
+from irt_assets.partitions import week_of
+from irt_assets.retries import failures_told_apart
+from resources import tables
+from resources.dagster_schema import column_schema
+from resources.database import Database
+
+GROUP = "kpis"
+OWNERS = ["team:psychometrics"]
+
+
+def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
+    """`weekly_kpi` and `inactivity`. Both read the database and need no earlier partition to exist."""
+    answers = dg.AssetDep(
+        "attempts", partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+    )
+    in_force = dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping())
+
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=weeks,
+        deps=[answers, "question_bank", in_force],
+        description="Improvement, efficiency, recovery, engagement, goal probability and churn risk of every learner "
+        "with a live answer in the year before the week's end, or before now while the week runs.",
+        kinds={"postgres", "ibis"},
+        owners=OWNERS,
+        metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
+    )
+    def weekly_kpi(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
+        with failures_told_apart(), database.connect() as connection:
+            frame = write_week(connection, context.partition_key, datetime.now(UTC))
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": len(frame),
+                "without a value": dg.MetadataValue.md(_reason_table(reasons(frame), len(frame))),
+                "plot: distributions": dg.MetadataValue.md(
+                    as_markdown(distributions(frame["kpis"].tolist()), "how the KPIs are distributed")
+                ),
+            }
+        )
+
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=days,
+        deps=["attempts", "question_bank", in_force],
+        description="Goal probability and churn risk, in the week that runs when the day is over, of learners without "
+        "a live answer for seven days. No other KPI is touched.",
+        kinds={"postgres", "ibis"},
+        owners=OWNERS,
+        metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
+    )
+    def inactivity(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
+        week = week_of(context.partition_time_window.end)
+        with failures_told_apart(), database.connect() as connection:
+            frame = write_quiet(connection, week, datetime.now(UTC))
+        return dg.MaterializeResult(
+            metadata={
+                "week": week,
+                "dagster/row_count": len(frame),
+                "idle learners": len(frame),
+                "without a value": dg.MetadataValue.md(_reason_table(reasons(frame), len(frame))),
+            }
+        )
+
+    return [weekly_kpi, inactivity]
+
+
+def _reason_table(counts: Counter[tuple[str, str]], learners: int) -> str:
+    if not counts:
+        return "every KPI of every learner has a value"
+    rows = [f"| {name} | {why} | {n:,} of {learners:,} |" for (name, why), n in sorted(counts.items())]
+    return "\n".join(["| KPI | why there is none | learners |", "|---|---|--:|", *rows])

@@ -1,0 +1,72 @@
+"""Checks of the weekly KPIs: every key is there and in its range, and every null has a reason.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+import psycopg
+
+from irt_assets.kpis.record import RANGES
+from irt_assets.partitions import week_bounds
+from irt_assets.retries import failures_told_apart
+from resources.database import Database
+
+SHOWN = 10
+
+
+def build_kpi_checks(weeks: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    return [
+        _check(
+            "kpis_are_present_and_in_range",
+            out_of_range,
+            weeks,
+            "Every record has its six keys, each null or in range.",
+        ),
+        _check("every_null_has_a_reason", unexplained, weeks, "A KPI is null exactly where `why` says why."),
+    ]
+
+
+def out_of_range(record: Mapping[str, Any]) -> Iterator[str]:
+    """What is missing from a record or outside its range."""
+    for name, (low, high) in RANGES.items():
+        if name not in record:
+            yield f"{name} is missing"
+        elif record[name] is not None and not low <= record[name] <= high:
+            yield f"{name} = {record[name]}, wanted {low:g} to {high:g}"
+
+
+def unexplained(record: Mapping[str, Any]) -> Iterator[str]:
+    """KPIs that are null without a reason, or have a reason and a value."""
+    for name in RANGES:
+        if (record.get(name) is None) != bool(record.get("why", {}).get(name)):
+            yield f"{name} = {record.get(name)}, why: {record.get('why', {}).get(name)}"
+
+
+def _check(
+    name: str, find: Callable[[Mapping[str, Any]], Iterator[str]], weeks: dg.PartitionsDefinition, description: str
+) -> dg.AssetChecksDefinition:
+    @dg.asset_check(asset="weekly_kpi", name=name, description=description, partitions_def=weeks)
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        with failures_told_apart(), database.connect() as connection:
+            wrong = {
+                user: said for user, record in _records(connection, context.partition_key) if (said := [*find(record)])
+            }
+        first = [f"{user}: {'; '.join(said)}" for user, said in list(wrong.items())[:SHOWN]]
+        more = f" and {len(wrong) - SHOWN} more learners" if len(wrong) > SHOWN else ""
+        return dg.AssetCheckResult(
+            passed=not wrong,
+            description=f"{' | '.join(first)}{more}: materialise the week again" if wrong else "so it is",
+            metadata={"learners": len(wrong)},
+        )
+
+    return check
+
+
+def _records(connection: psycopg.Connection, week: str) -> list[tuple[str, dict[str, Any]]]:
+    monday = week_bounds(week)[0].date()
+    return connection.execute(
+        "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY user_id", (monday,)
+    ).fetchall()

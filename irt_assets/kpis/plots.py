@@ -1,0 +1,40 @@
+"""The plot of a week's KPIs as PNG bytes. Figures are built without pyplot, so nothing is global."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from irt_assets.calibration.plots import BLUE, WIDTH
+from irt_assets.kpis.record import RANGES
+
+TITLES = {
+    "I_t": "improvement",
+    "E_t": "efficiency",
+    "R_t": "recovery",
+    "A_t": "engagement",
+    "P": "goal probability",
+    "S": "churn risk",
+}
+
+
+def distributions(records: Sequence[Mapping[str, Any]]) -> bytes:
+    """A histogram of each KPI over its whole range; learners without a value are counted in the title."""
+    figure = Figure(figsize=(WIDTH, 4.8), dpi=100, layout="constrained")
+    FigureCanvasAgg(figure)
+    for ax, (name, (low, high)) in zip(figure.subplots(2, 3).flat, RANGES.items(), strict=True):
+        values = np.array([record[name] for record in records if record[name] is not None], dtype=float)
+        ax.hist(values, bins=np.linspace(low, high, 26), color=BLUE)
+        ax.set_title(
+            f"{name}: {TITLES[name]}\n{values.size:,} learners, {len(records) - values.size:,} without", size=9
+        )
+        ax.set_xlim(low, high)
+        ax.spines[["top", "right"]].set_visible(False)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png")
+    return buffer.getvalue()

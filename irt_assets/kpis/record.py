@@ -1,0 +1,159 @@
+"""From columns to a learner's record: clamps, weights, and a reason for everything that is not defined.
+
+Formulas and their reasons are written in docs/kpis.md. What does not belong here: where the columns come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from irt_assets.kpis.ability import LEAST_ANSWERS
+from irt_assets.kpis.behaviour import EIGHT_WEEKS, microseconds
+from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.progress import goal_probability
+
+Bools = npt.NDArray[np.bool_]
+Record = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A KPI of N learners, shapes (N,): `value` with NaN where undefined, and there `why`, elsewhere ''."""
+
+    value: Floats
+    why: npt.NDArray[np.object_]
+
+
+RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0, 1.0), "P": (0.0, 1.0), "S": (0.0, 1.0)}
+"""Every key of a record that is a KPI, and what it may be where it is not null."""
+
+LEAST_TIMED = 20
+DAY = microseconds(timedelta(days=1))
+LONG_SESSION = microseconds(timedelta(minutes=15))
+
+NO_SCALE = "the learner has no target scale, and the bank has several"
+NOTHING_PUBLISHED = "no parameters of the scale were in force"
+FEW_RECENT = f"fewer than {LEAST_ANSWERS} eligible answers to published items in the last 14 days"
+FEW_PREVIOUS = f"fewer than {LEAST_ANSWERS} eligible answers to published items in the 14 days before the last 14"
+NO_INFORMATION = "the items answered say nothing of ability"
+FEW_TIMED_RECENT = f"fewer than {LEAST_TIMED} correct answers with a time in the last 28 days"
+FEW_TIMED_PREVIOUS = f"fewer than {LEAST_TIMED} correct answers with a time in the 28 days before the last 28"
+NOTHING_WRONG = "no item was wrong at its last answer 28 to 56 days ago"
+NOT_AGAIN = "no item that was wrong 28 to 56 days ago was answered again"
+NO_TARGET = "the learner has no target ability on this scale"
+NO_ABILITY = "no eligible answer to a published item in 365 days"
+NOT_COMPUTED = "the week's KPIs were not computed"
+
+
+def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, Judged]:
+    """I_t, E_t, R_t and R_t_coverage of learners on scales.
+
+    `rows` has the columns of `ability.abilities`, `behaviour.pace` and `behaviour.recovery`, NaN where those have no
+    row, and scale_id (null: no scale). `published` are the scales with a set in force.
+    """
+    no_scale, unpublished = _scale_reasons(rows, published)
+    numbers = {name: rows[name].to_numpy(dtype=float) for name in rows.columns.difference(["user_id", "scale_id"])}
+    counts = {
+        name: np.nan_to_num(numbers[name]) for name in ("n_recent", "n_previous", "timed_recent", "timed_previous")
+    }
+    wrong, again = np.nan_to_num(numbers["wrong"]), np.nan_to_num(numbers["again"])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        recovered, coverage = numbers["recovered"] / again, again / wrong
+    nothing_wrong = (wrong == 0, NOTHING_WRONG)
+    return {
+        "I_t": _judged(
+            numbers["improvement"],
+            no_scale,
+            unpublished,
+            (counts["n_recent"] < LEAST_ANSWERS, FEW_RECENT),
+            (counts["n_previous"] < LEAST_ANSWERS, FEW_PREVIOUS),
+            (np.isnan(numbers["improvement"]), NO_INFORMATION),
+        ),
+        "E_t": _judged(
+            np.clip(-np.expm1(numbers["slow_recent"] - numbers["slow_previous"]), 0.0, 1.0),
+            no_scale,
+            (counts["timed_recent"] < LEAST_TIMED, FEW_TIMED_RECENT),
+            (counts["timed_previous"] < LEAST_TIMED, FEW_TIMED_PREVIOUS),
+        ),
+        "R_t": _judged(recovered, no_scale, nothing_wrong, (again == 0, NOT_AGAIN)),
+        "R_t_coverage": _judged(coverage, no_scale, nothing_wrong),
+    }
+
+
+def goal(rows: pd.DataFrame, published: Collection[str]) -> Judged:
+    """P of learners on scales, from scale_id, target_theta and theta, se and weeks of `ability.abilities`."""
+    theta, se, weeks, target = (rows[name].to_numpy(dtype=float) for name in ("theta", "se", "weeks", "target_theta"))
+    no_scale, unpublished = _scale_reasons(rows, published)
+    return _judged(
+        goal_probability(theta, se, weeks, target),
+        no_scale,
+        (np.isnan(target), NO_TARGET),
+        unpublished,
+        (np.isnan(theta), NO_ABILITY),
+    )
+
+
+def _scale_reasons(rows: pd.DataFrame, published: Collection[str]) -> tuple[tuple[Bools, str], tuple[Bools, str]]:
+    scale = rows["scale_id"]
+    return (scale.isna().to_numpy(), NO_SCALE), (~scale.isin(list(published)).to_numpy(), NOTHING_PUBLISHED)
+
+
+def _judged(value: Floats, *reasons: tuple[Bools, str]) -> Judged:
+    """The value where no reason holds, elsewhere NaN and the first reason that does."""
+    why = np.select([holds for holds, _ in reasons], [np.array(reason) for _, reason in reasons], "").astype(object)
+    return Judged(np.where(why == "", value, np.nan), why)
+
+
+def engagement(presence: pd.DataFrame) -> tuple[Floats, list[list[str]]]:
+    """A_t from `behaviour.presence` (NaN: no answer), and for each learner the parts that are not known."""
+    sessions, spread, days = (presence[f"{name}_28"].to_numpy(dtype=float) for name in ("sessions", "spread", "days"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = spread / (days - 1)  # NaN for one day
+        parts = {
+            "sessions": (0.35, np.where(sessions > 0, np.minimum(1.0, sessions / 28), np.nan)),
+            "gaps": (0.25, np.minimum(1.0, 1 / gap)),
+            "hints": (0.20, 1 - np.minimum(1.0, presence["hints"].to_numpy(dtype=float) / 3)),
+            "dwell": (0.20, np.minimum(1.0, presence["dwell"].to_numpy(dtype=float) / LONG_SESSION)),
+        }
+    return _weighted(parts, there=days > 0, without=0.0)
+
+
+def churn(presence: pd.DataFrame, idle: Floats) -> tuple[Floats, list[list[str]]]:
+    """S from `behaviour.presence` (NaN: no answer) and µs since the last answer, and the parts that are not known."""
+    sessions, spread, days = (presence[f"{name}_56"].to_numpy(dtype=float) for name in ("sessions", "spread", "days"))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        gap = np.where(days > 1, np.minimum(1.0, spread / (days - 1) / 7), 1.0)
+    parts = {
+        "last": (0.60, np.minimum(1.0, idle / (14 * DAY))),
+        "gaps": (0.25, gap),
+        "sessions": (0.15, np.where(sessions > 0, 1 - np.minimum(1.0, sessions / 10), np.nan)),
+    }
+    return _weighted(parts, there=idle <= microseconds(EIGHT_WEEKS), without=1.0)
+
+
+def _weighted(
+    parts: Mapping[str, tuple[float, Floats]], *, there: Bools, without: float
+) -> tuple[Floats, list[list[str]]]:
+    """Σ weight · part, a NaN part counting 0.5 and being named; `without` where the learner was not `there`."""
+    total = sum(weight * np.where(np.isnan(part), 0.5, part) for weight, part in parts.values())
+    unknown = {name: np.isnan(part) & there for name, (_, part) in parts.items()}
+    named = [[name for name, missing in unknown.items() if missing[i]] for i in range(there.size)]
+    return np.where(there, np.clip(total, 0.0, 1.0), without), named
+
+
+def records(columns: Mapping[str, Judged]) -> list[Record]:
+    """A record per learner: every KPI of `columns`, null where undefined, and the reasons under `why`."""
+    found: list[Record] = [{"why": {}} for _ in next(iter(columns.values())).value]
+    for name, judged in columns.items():
+        for record, value, why in zip(found, judged.value.tolist(), judged.why.tolist(), strict=True):
+            record[name] = None if why else value
+            if why:
+                record["why"][name] = why
+    return found

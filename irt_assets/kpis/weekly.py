@@ -1,0 +1,142 @@
+"""A week's KPIs of every learner, from the relations to the rows of `weekly_kpi`, and P and S of who has gone quiet.
+
+Both are of the week's end, or of now while it runs, so that the days of a week may be computed in any order.
+What does not belong here: formulas (see `record`), relations (see `behaviour`, `ability`) and Dagster (see `assets`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import pandas as pd
+import psycopg
+
+from irt_assets.calibration.publication import PublishedSet, in_force
+from irt_assets.kpis.ability import abilities
+from irt_assets.kpis.behaviour import (
+    learners,
+    microseconds,
+    pace,
+    presence,
+    recovery,
+    scales_answered,
+)
+from irt_assets.kpis.record import NOT_COMPUTED, RANGES, Record, churn, engagement, goal, progress, records
+from irt_assets.partitions import week_bounds
+from irt_assets.responses.scales import Scale, read_scales
+from resources import tables, warehouse
+from resources.relational import Run, on_postgres
+
+IDLE = timedelta(days=7)
+ON_SCALE = ["user_id", "scale_id"]
+Scales = Mapping[str, Scale]
+Published = Mapping[str, PublishedSet]
+
+
+def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.DataFrame:
+    """user_id and kpis (a record, see docs/kpis.md) of every learner with a live answer in the 365 days before `end`.
+
+    `published` are the sets in force at `end`. A learner without a target scale has that of a bank with only one.
+    """
+    people = _people(run, end, scales)
+    pairs = pd.concat([people[ON_SCALE], run(scales_answered(end)).to_pandas()]).drop_duplicates(ON_SCALE)
+    rows = pairs.merge(people[[*ON_SCALE, "target_theta"]], on=ON_SCALE, how="left")
+    for columns in (abilities(run, end, scales, published), run(pace(end)).to_pandas(), run(recovery(end)).to_pandas()):
+        rows = rows.merge(columns, on=ON_SCALE, how="left")
+    in_use = {scale_id for scale_id, one in published.items() if one.items}
+    on_scale = records(progress(rows, in_use) | {"P": goal(rows, in_use)})
+    targets = dict(zip(people["user_id"], people["scale_id"], strict=True))
+    found: dict[str, Record] = {user: {"by_scale": {}, "assumed": {}} for user in targets}
+    for user, scale, record in zip(rows["user_id"], rows["scale_id"], on_scale, strict=True):
+        if user in targets and (scale == targets[user] or pd.isna(scale)):
+            found[user] |= record
+        elif user in targets:
+            found[user]["by_scale"][scale] = record
+    came, idle = _presence(run, end, people), people["idle"].to_numpy(dtype=float)
+    for name, (values, unknown) in (("A_t", engagement(came)), ("S", churn(came, idle))):
+        for user, value, parts in zip(targets, values.tolist(), unknown, strict=True):
+            found[user][name] = value
+            if parts:
+                found[user]["assumed"][name] = parts
+    return pd.DataFrame({"user_id": list(found), "kpis": list(found.values())})
+
+
+def write_week(connection: psycopg.Connection, week: str, now: datetime) -> pd.DataFrame:
+    """Compute the week of a Monday's key and put it in the place of what was there; the rows."""
+    start, end = week_bounds(week)
+    monday = {"week_start": start.date()}
+    warehouse.own(connection, tables.weekly_kpi, monday)
+    frame = kpis(on_postgres(connection), min(end, now), *_parameters(connection, min(end, now))).assign(**monday)
+    warehouse.replace(connection, tables.weekly_kpi, monday, frame)
+    return frame
+
+
+def quiet(run: Run, end: datetime, scales: Scales, published: Published) -> pd.DataFrame:
+    """user_id and kpis (P and S alone, with `why` and `assumed`) of who gave no live answer for 7 days before `end`."""
+    people = _people(run, end, scales)
+    people = people[people["idle"] >= microseconds(IDLE)]
+    rows = people.merge(abilities(run, end, scales, published), on=ON_SCALE, how="left")
+    found = records({"P": goal(rows, {scale_id for scale_id, one in published.items() if one.items})})
+    values, unknown = churn(_presence(run, end, people), people["idle"].to_numpy(dtype=float))
+    for record, value, parts in zip(found, values.tolist(), unknown, strict=True):
+        record["S"] = value
+        record["assumed"] = {"S": parts} if parts else {}
+    return pd.DataFrame({"user_id": people["user_id"].tolist(), "kpis": found})
+
+
+def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.DataFrame:
+    """Set P and S, and nothing else, of idle learners in the week of a Monday's key; what was set.
+
+    A learner without a row in that week gets one whose other KPIs are null, for the week was not computed.
+    """
+    start, end = week_bounds(week)
+    warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
+    frame = quiet(on_postgres(connection), min(end, now), *_parameters(connection, min(end, now)))
+    others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
+    blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, NOT_COMPUTED)}
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE quiet (user_id text, kpis jsonb) ON COMMIT DROP")
+        with cursor.copy("COPY quiet FROM STDIN") as copy:
+            for user, record in zip(frame["user_id"], frame["kpis"], strict=True):
+                copy.write_row((user, json.dumps(record, allow_nan=False)))
+        cursor.execute(
+            """INSERT INTO weekly_kpi (user_id, week_start, kpis)
+               SELECT user_id, %(week)s, %(blank)s::jsonb FROM quiet ON CONFLICT DO NOTHING""",
+            {"week": start.date(), "blank": json.dumps(blank)},
+        )
+        cursor.execute(
+            """UPDATE weekly_kpi w SET updated_at = now(), kpis = w.kpis
+                 || jsonb_build_object('P', q.kpis->'P', 'S', q.kpis->'S')
+                 || jsonb_build_object('why', (coalesce(w.kpis->'why', '{}') - 'P' - 'S') || (q.kpis->'why'))
+                 || jsonb_build_object('assumed', (coalesce(w.kpis->'assumed', '{}') - 'S') || (q.kpis->'assumed'))
+               FROM quiet q WHERE w.user_id = q.user_id AND w.week_start = %s""",
+            (start.date(),),
+        )
+    return frame
+
+
+def reasons(frame: pd.DataFrame) -> Counter[tuple[str, str]]:
+    """How often each KPI of the rows is null, by the reason."""
+    return Counter((name, why) for record in frame["kpis"] for name, why in record["why"].items())
+
+
+def _parameters(connection: psycopg.Connection, at: datetime) -> tuple[dict[str, Scale], dict[str, PublishedSet]]:
+    scales = read_scales(connection)
+    return scales, {scale_id: in_force(connection, scale_id, at) for scale_id in scales}
+
+
+def _people(run: Run, end: datetime, scales: Scales) -> pd.DataFrame:
+    """Every learner in order of id: user_id, scale_id (null: none), target_theta, idle (µs since the last answer)."""
+    people = run(learners(end)).to_pandas().sort_values("user_id", ignore_index=True)
+    only = next(iter(scales)) if len(scales) == 1 else None
+    target = people.pop("target_scale_id").astype(object)
+    people["scale_id"] = target.where(target.notna(), only)
+    return people
+
+
+def _presence(run: Run, end: datetime, people: pd.DataFrame) -> pd.DataFrame:
+    """`behaviour.presence` in the order of `people`, NaN for who was not there."""
+    return run(presence(end)).to_pandas().set_index("user_id").reindex(people["user_id"])

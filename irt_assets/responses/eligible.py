@@ -1,0 +1,99 @@
+"""The eligible responses of a stretch of time, for scoring: relational facts, then the rules of `eligibility`.
+
+What does not belong here: the facts (see `answers`) and what is scored with the responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from irt_assets.psychometrics.eligibility import Attempts, Rules, judge
+from irt_assets.responses.answers import candidates, item_times
+from irt_assets.responses.scales import Scale
+from resources.relational import Run
+
+
+@dataclass(frozen=True)
+class Eligible:
+    """N eligible responses of [start, end) to some items, one array of shape (N,) each.
+
+    Attributes:
+        user, item: codes of `user_ids` and `item_ids` of `EligibleAnswers`.
+        score: int8, 0 or 1.
+        age: microseconds before the end, > 0.
+    """
+
+    user: npt.NDArray[np.int32]
+    item: npt.NDArray[np.int32]
+    score: npt.NDArray[np.int8]
+    age: npt.NDArray[np.int64]
+
+
+class EligibleAnswers:
+    """The eligible responses of [start, end), read once, judged by the rules of whatever scale asks.
+
+    Eligible is what may score a learner: live, of a real learner, to an item of the bank, not met before within the
+    look-back, answered or omitted in an exam, no rapid guess. The minima for a fit do not apply.
+    """
+
+    def __init__(self, run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> None:
+        months = {scale_id: scale.rules.lookback_months for scale_id, scale in scales.items()}
+        lookback = _months_before(start, max(months.values(), default=Rules().lookback_months))
+        rows = run(candidates(lookback, start, end, months))
+        self._user, self.user_ids = _codes(rows["user_id"])
+        self._item, self.item_ids = _codes(rows["item_id"])
+        self._correct = pc.fill_null(rows["correct"].cast(pa.int8()), -1).to_numpy()
+        self._hints = pc.fill_null(rows["hints_used"].cast(pa.int32()), -1).to_numpy()
+        self._time = pc.fill_null(rows["response_time_ms"].cast(pa.float64()), np.nan).to_numpy()
+        self._age = rows["age"].to_numpy()
+        times = run(item_times(lookback, end)).to_pandas().set_index("item_id").reindex(self.item_ids)
+        self._median = times["median_ms"].to_numpy(dtype=float)
+        self._n_timed = times["n"].fillna(0).to_numpy(dtype=np.int64)
+
+    def of(self, scale: Scale, items: Collection[str]) -> Eligible:
+        """The eligible responses to `items` by the rules of `scale`."""
+        wanted = np.isin(self.item_ids, list(items))
+        rows = np.flatnonzero(wanted[self._item])
+        item = self._item[rows]
+        yes, no = np.ones(rows.size, dtype=bool), np.zeros(rows.size, dtype=bool)
+        judgement = judge(
+            Attempts(
+                user=self._user[rows],
+                item=item,
+                live=yes,
+                test_account=no,
+                unusable=no,
+                repeat=no,
+                exam=yes,
+                answered_later=yes,
+                correct=self._correct[rows],
+                hints=self._hints[rows],
+                time_ms=self._time[rows],
+                item_median_ms=self._median[item],
+                item_n_timed=self._n_timed[item],
+            ),
+            scale.rules,
+            min_learner=False,
+            min_item=False,
+        )
+        kept = rows[judgement.scored]
+        return Eligible(self._user[kept], self._item[kept], judgement.score[judgement.scored], self._age[kept])
+
+
+def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.str_]]:
+    """Codes in the sort order of the labels, and the labels: the same whatever the order of the rows."""
+    encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
+    labels, rank = np.unique(encoded.dictionary.to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
+    return rank.astype(np.int32)[encoded.indices.to_numpy()], labels
+
+
+def _months_before(time: datetime, months: int) -> datetime:
+    years, month = divmod(time.year * 12 + time.month - 1 - months, 12)
+    return time.replace(year=years, month=month + 1, day=min(time.day, 28))

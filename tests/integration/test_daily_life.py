@@ -1,0 +1,122 @@
+"""Features, KPIs and inactivity as Dagster runs them: by their jobs, one partition or a range, with their checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from irt_assets.definitions import build_defs
+from irt_assets.kpis.checks import build_kpi_checks
+from irt_assets.partitions import week_of, weekly
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import rows, run_sql
+from tests.kpi_worlds import load, random_world
+
+NOW = datetime.now(UTC)
+DAY = (NOW - timedelta(days=1)).strftime("%Y-%m-%d")
+RUNNING = week_of(NOW)
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class Graph:
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.instance, self.database = instance, Database(settings)
+        self.defs = build_defs(settings, resources={"database": self.database, "store": rooms.folder_store(settings)})
+
+    def run(self, job: str, partition: str | None = None, **tags: str) -> dg.ExecuteInProcessResult:
+        return self.defs.resolve_job_def(job).execute_in_process(
+            partition_key=partition, instance=self.instance, tags=tags, run_config=QUIET
+        )
+
+
+@pytest.fixture
+def graph(postgres: EmbeddedPostgres, migrated_template: str, tmp_path: Path) -> Iterator[Graph]:
+    """The real graph over answers up to now, first month two months ago."""
+    template = migrated_template.rpartition("/")[2]
+    first = (NOW - timedelta(days=62)).strftime("%Y-%m")
+    with (
+        rooms.copied(postgres.start(), template, "daily_life", tmp_path) as settings,
+        dg.DagsterInstance.ephemeral() as instance,
+    ):
+        load(Database(settings), random_world(21, end=NOW))
+        yield Graph(settings.model_copy(update={"irt_first_month": first}), instance)
+
+
+def checks(result: dg.ExecuteInProcessResult) -> dict[str, dg.AssetCheckEvaluation]:
+    return {e.check_name: e for e in result.get_asset_check_evaluations()}
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    """Of the last partition's materialisation; a range has one for each."""
+    event = result.asset_materializations_for_node(asset)[-1]
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+def test_a_day_is_aggregated_and_checked_by_the_job_of_the_documents(graph: Graph) -> None:
+    result = graph.run("aggregate_features_daily", DAY)
+    assert result.success
+    (n,) = rows(graph.database, "SELECT count(*) FROM features_topic_daily WHERE date = %s", (DAY,))[0]
+    assert metadata(result, "features_topic_daily")["dagster/row_count"] == n > 0
+    assert checks(result)["answers_are_conserved"].passed
+
+
+def test_a_range_of_days_is_one_run(graph: Graph) -> None:
+    first = (NOW - timedelta(days=20)).strftime("%Y-%m-%d")
+    tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: DAY}
+    result = graph.run("aggregate_features_daily", **tags)
+    assert result.success
+    assert checks(result)["answers_are_conserved"].passed
+    (days,) = rows(graph.database, "SELECT count(DISTINCT date) FROM features_topic_daily")[0]
+    without = metadata(result, "features_topic_daily")["days without an answer"]
+    assert days + len(without) == 20
+    done = graph.instance.get_materialized_partitions(dg.AssetKey("features_topic_daily"))
+    assert len(done) == 20
+
+
+def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: Graph) -> None:
+    result = graph.run("compute_daily_kpis", RUNNING)
+    assert result.success
+    assert all(evaluation.passed for evaluation in checks(result).values())
+    assert set(checks(result)) == {"kpis_are_present_and_in_range", "every_null_has_a_reason"}
+    said = metadata(result, "weekly_kpi")
+    (n,) = rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (RUNNING,))[0]
+    assert said["dagster/row_count"] == n > 10
+    assert said["plot: distributions"].startswith("![how the KPIs are distributed](data:image/png")
+    assert "| I_t | fewer than 5 eligible answers" in said["without a value"]
+
+    found = metadata(graph.run("detect_inactivity", DAY), "inactivity")
+    assert found["week"] == RUNNING
+    assert 0 < found["idle learners"] < n
+    assert rows(graph.database, "SELECT count(*) FROM weekly_kpi WHERE week_start = %s", (RUNNING,)) == [(n,)]
+
+
+def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: Graph) -> None:
+    graph.run("compute_daily_kpis", RUNNING)
+    run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
+    present, _ = build_kpi_checks(weekly("2026-01"))
+    context: Any = type("Context", (), {"partition_key": RUNNING})()
+    evaluation = present.op.compute_fn.decorated_fn(context, graph.database)
+    assert not evaluation.passed
+    assert "u07: A_t is missing; S = 2, wanted 0 to 1" in (evaluation.description or "")
+
+
+def test_the_running_week_can_be_backfilled_though_its_days_and_months_are_still_to_come(graph: Graph) -> None:
+    assets = graph.defs.resolve_asset_graph()
+    week = assets.get(dg.AssetKey("weekly_kpi"))
+    weeks = week.partitions_def
+    assert weeks is not None
+    assert weeks.get_partition_keys()[-1] == RUNNING
+    for upstream in (dg.AssetKey("attempts"), dg.AssetKey("published_item_parameters")):
+        found = assets.get_partition_mapping(week.key, upstream).get_upstream_mapped_partitions_result_for_partitions(
+            weeks.subset_with_partition_keys([RUNNING]), weeks, assets.get(upstream).partitions_def, NOW
+        )
+        assert found.required_but_nonexistent_subset.is_empty, upstream

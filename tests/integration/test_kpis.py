@@ -1,0 +1,281 @@
+"""Features and KPIs on PostgreSQL: equal to those on DuckDB over the snapshots, and put in their place whole."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pandas as pd
+import psycopg
+import pyarrow as pa
+import pytest
+
+from irt_assets.features.checks import unconserved
+from irt_assets.features.daily import features, write_features
+from irt_assets.kpis.ability import abilities
+from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
+from irt_assets.kpis.weekly import kpis, write_quiet, write_week
+from irt_assets.partitions import week_bounds
+from irt_assets.psychometrics.scoring import eap
+from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.responses.window import scoring_responses
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.relational import LEARNER, QUESTION, Run, on_duckdb, on_postgres
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import rows, run_sql
+from tests.kpi_worlds import END, WEEK, load, published_of, random_world, scales_of
+
+WORLD = random_world(11)
+SCALES, PUBLISHED = scales_of(WORLD), published_of(WORLD)
+EQUAL = 1e-9
+"""What two engines may differ by: both give doubles, and only sums and logarithms differ in their last bits."""
+START = END - timedelta(days=60)
+
+
+@pytest.fixture(scope="module")
+def log(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """A database with the random world, which the module's tests only read."""
+    template, home = migrated_template.rpartition("/")[2], tmp_path_factory.mktemp("kpis")
+    with rooms.copied(postgres.start(), template, "template_kpis", home) as settings:
+        load(Database(settings), WORLD)
+        yield settings
+
+
+@pytest.fixture
+def own(postgres: EmbeddedPostgres, log: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """A copy of it that a test may write to."""
+    with rooms.copied(postgres.start(), "template_kpis", "kpis_own", tmp_path) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def parquet(log: Settings) -> Run:
+    """DuckDB over the Parquet snapshots of every month, with the bank and the learners beside them."""
+    database, store = Database(log), rooms.folder_store(log)
+    months = sorted({a["completed_at"].strftime("%Y-%m") for a in WORLD.attempts})
+    files = [str(store.root / take_snapshot(database, store, month, "run")[0].uri) for month in months]
+    connection = duckdb.connect()
+    connection.execute(
+        f"""CREATE VIEW attempt AS
+            SELECT attempt_id AS id, * EXCLUDE (attempt_id), hints_used > 0 AS hint_used,
+                   NULL::timestamptz AS recorded_at
+            FROM read_parquet({files})"""
+    )
+    with database.connect() as postgres:
+        for relation, columns in (
+            (QUESTION, ["item_id", "scale_id"]),
+            (LEARNER, ["user_id", "is_test", "target_scale_id", "target_theta"]),
+        ):
+            connection.register(relation.get_name(), on_postgres(postgres)(relation.select(columns)))
+    return on_duckdb(connection)
+
+
+@pytest.fixture
+def connection(log: Settings) -> Iterator[psycopg.Connection]:
+    with Database(log).connect() as connection:
+        yield connection
+
+
+def flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """A record's leaves by their path."""
+    found: dict[str, Any] = {}
+    for key, value in record.items():
+        found |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return found
+
+
+def parted(leaves: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+    """What is no number, and what is."""
+    numbers = {path: value for path, value in leaves.items() if isinstance(value, float)}
+    return {path: value for path, value in leaves.items() if path not in numbers}, numbers
+
+
+def in_order(table: pa.Table, keys: list[str]) -> pd.DataFrame:
+    frame = table.to_pandas()
+    numbers = [c for c in frame.columns if c not in (*keys, "target_scale_id")]
+    return frame.astype(dict.fromkeys(numbers, float)).sort_values(keys, ignore_index=True)
+
+
+# -- two engines ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "keys"),
+    [
+        (learners(END), ["user_id"]),
+        (scales_answered(END), ["user_id", "scale_id"]),
+        (presence(END), ["user_id"]),
+        (pace(END), ["user_id", "scale_id"]),
+        (recovery(END), ["user_id", "scale_id"]),
+    ],
+    ids=["learners", "scales_answered", "presence", "pace", "recovery"],
+)
+def test_postgresql_and_duckdb_over_the_snapshots_give_the_same_rows(
+    expression: Any, keys: list[str], connection: psycopg.Connection, parquet: Run
+) -> None:
+    one, other = (in_order(run(expression), keys) for run in (on_postgres(connection), parquet))
+    assert len(one) > 10
+    pd.testing.assert_frame_equal(one, other, rtol=0, atol=EQUAL, check_dtype=False)
+
+
+def test_postgresql_and_duckdb_over_the_snapshots_give_the_same_features(
+    connection: psycopg.Connection, parquet: Run
+) -> None:
+    keys = ["user_id", "topic_id", "date"]
+    one, other = (
+        features(run, START, END).sort_values(keys, ignore_index=True) for run in (on_postgres(connection), parquet)
+    )
+    assert len(one) > 100
+    pd.testing.assert_frame_equal(one, other, rtol=0, atol=EQUAL, check_dtype=False)
+
+
+@pytest.mark.parametrize("back", [timedelta(0), timedelta(days=3, seconds=1, microseconds=7)])
+def test_postgresql_and_duckdb_over_the_snapshots_give_the_same_kpis(
+    back: timedelta, connection: psycopg.Connection, parquet: Run
+) -> None:
+    one, other = (
+        kpis(run, END - back, SCALES, PUBLISHED).set_index("user_id")["kpis"]
+        for run in (on_postgres(connection), parquet)
+    )
+    assert list(one.index) == list(other.index)
+    for user in one.index:
+        (words, numbers), (other_words, other_numbers) = (parted(flat(record[user])) for record in (one, other))
+        assert words == other_words, user
+        assert numbers == pytest.approx(other_numbers, abs=EQUAL, rel=0), user
+
+
+# -- one ability -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scale_id", list(SCALES))
+def test_the_ability_behind_the_goal_probability_is_the_reported_one(
+    scale_id: str, connection: psycopg.Connection
+) -> None:
+    """`calibration.abilities` finds the eligible answers by other SQL: the same answers must come out."""
+    scale, published = SCALES[scale_id], PUBLISHED[scale_id]
+    frame = abilities(on_postgres(connection), END, SCALES, PUBLISHED)
+    found = frame[frame["scale_id"] == scale_id].set_index("user_id").sort_index()
+    responses, users = scoring_responses(connection, END - timedelta(days=365), END, scale, list(published.items))
+    a, b, c = pd.DataFrame([published.items[item] for item in responses.item_ids]).to_numpy().T
+    reported = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+    assert list(found.index) == list(users)
+    assert len(users) > 10
+    assert found["theta"].to_numpy() == pytest.approx(reported.theta, abs=1e-12)
+    assert found["se"].to_numpy() == pytest.approx(reported.se, abs=1e-12)
+
+
+# -- rows in their place -----------------------------------------------------------------------------------
+
+
+def test_features_are_put_in_the_place_of_a_days_rows_and_of_no_other(own: Settings) -> None:
+    database, day = Database(own), END - timedelta(days=2)
+    with database.connect() as connection:
+        written = write_features(connection, START, END)
+    before = dict(rows(database, "SELECT date, count(*) FROM features_topic_daily GROUP BY 1"))
+    assert sum(day.rows for day in written.values()) == sum(before.values())
+    assert len(written) == 60
+    run_sql(database, "UPDATE features_topic_daily SET attempts = 99, user_id = user_id || '-wrong'")
+    with database.connect() as connection:
+        write_features(connection, day, day + timedelta(days=1))
+    found = rows(database, "SELECT date, count(*), bool_or(attempts = 99) FROM features_topic_daily GROUP BY 1")
+    assert {date: n for date, n, _ in found} == before
+    assert {date for date, _, wrong in found if not wrong} == {day.date()}
+
+
+def test_features_that_lost_an_answer_are_named_by_their_day(own: Settings) -> None:
+    database = Database(own)
+    with database.connect() as connection:
+        write_features(connection, START, END)
+        assert unconserved(connection, START, END) == {}
+    (row,) = rows(database, "SELECT user_id, topic_id, date, attempts FROM features_topic_daily LIMIT 1")
+    run_sql(database, "DELETE FROM features_topic_daily WHERE (user_id, topic_id, date) = (%s, %s, %s)", row[:3])
+    with database.connect() as connection:
+        ((day, (have, want)),) = unconserved(connection, START, END).items()
+    assert (day, want - have) == (row[2].isoformat(), row[3])
+
+
+def test_a_week_computed_again_has_the_same_rows_and_no_others(own: Settings) -> None:
+    database, monday = Database(own), week_bounds(WEEK)[0].date()
+    run_sql(database, "INSERT INTO weekly_kpi (user_id, week_start, kpis) VALUES ('stranger', %s, '{}')", (monday,))
+    found = []
+    for _ in range(2):
+        with database.connect() as connection:
+            write_week(connection, WEEK, END + timedelta(days=40))
+        found.append(rows(database, "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s ORDER BY 1", (monday,)))
+    assert found[0] == found[1]
+    assert "stranger" not in dict(found[0])
+
+
+def test_the_running_week_is_of_now_and_knows_nothing_later(own: Settings) -> None:
+    database, now = Database(own), END - timedelta(days=4, hours=5)
+    with database.connect() as connection:
+        running = write_week(connection, WEEK, now)
+        assert running["kpis"].tolist() == kpis(on_postgres(connection), now, SCALES, PUBLISHED)["kpis"].tolist()
+        over = write_week(connection, WEEK, END + timedelta(days=1))
+    assert running["kpis"].tolist() != over["kpis"].tolist()
+
+
+def test_a_past_week_uses_the_set_that_was_in_force_then(own: Settings) -> None:
+    database = Database(own)
+    with database.connect() as connection:
+        before = write_week(connection, WEEK, END)["kpis"].tolist()
+    later = """INSERT INTO item_parameter_publication
+                 (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
+               SELECT scale_id, item_id, a, b + 1, c, %s, 'decision', '', '', '' FROM item_parameter_publication"""
+    run_sql(database, later, (END + timedelta(seconds=1),))
+    with database.connect() as connection:
+        assert write_week(connection, WEEK, END)["kpis"].tolist() == before
+    run_sql(database, later, (END,))
+    with database.connect() as connection:
+        assert write_week(connection, WEEK, END)["kpis"].tolist() != before
+
+
+def test_inactivity_touches_goal_probability_and_risk_and_nothing_else(own: Settings) -> None:
+    database, now = Database(own), END - timedelta(hours=6)
+    query = "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s"
+    with database.connect() as connection:
+        write_week(connection, WEEK, now - timedelta(days=3))
+    before = dict(rows(database, query, (WEEK,)))
+    with database.connect() as connection:
+        idle = set(write_quiet(connection, WEEK, now)["user_id"])
+    after = dict(rows(database, query, (WEEK,)))
+    assert before.keys() == after.keys()
+    assert 0 < len(idle) < len(before)
+    changed = {user for user in after if after[user] != before[user]}
+    assert changed <= idle
+    assert changed
+    for user in changed:
+        old, new = flat(before[user]), flat(after[user])
+        touched = {path for path in old.keys() | new.keys() if old.get(path) != new.get(path)}
+        assert touched <= {"P", "S", "why.P", "assumed.S"}, touched
+
+
+def test_a_quiet_learner_without_a_row_gets_one_that_says_it_was_not_computed(own: Settings) -> None:
+    database = Database(own)
+    with database.connect() as connection:
+        idle = set(write_quiet(connection, WEEK, END)["user_id"])
+        whole = kpis(on_postgres(connection), END, SCALES, PUBLISHED).set_index("user_id")["kpis"]
+    found = dict(rows(database, "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s", (WEEK,)))
+    assert found.keys() == idle
+    for user, record in found.items():
+        assert (record["P"], record["S"]) == pytest.approx((whole[user]["P"], whole[user]["S"]))
+        assert record["A_t"] is None
+        assert record["why"]["A_t"] == "the week's KPIs were not computed"
+
+
+def test_nothing_is_written_where_the_work_fails_half_way(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(own)
+    with database.connect() as connection:
+        write_week(connection, WEEK, END)
+    before = rows(database, "SELECT user_id, kpis, updated_at FROM weekly_kpi ORDER BY 1")
+    monkeypatch.setattr("resources.warehouse._copy", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError), database.connect() as connection:
+        write_week(connection, WEEK, END)
+    assert rows(database, "SELECT user_id, kpis, updated_at FROM weekly_kpi ORDER BY 1") == before

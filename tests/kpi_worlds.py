@@ -1,0 +1,202 @@
+"""Random learners with every edge that the KPIs have, in memory, in DuckDB and in PostgreSQL.
+
+What belongs here: making the answers and putting them where an engine reads them. What does not: any KPI.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from irt_assets.calibration.publication import PublishedSet
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.responses.scales import Scale
+from resources.database import Database
+from resources.relational import Run, on_duckdb
+from resources.schema import ensure_month_partitions
+from tests.kpi_reference import Attempt, World
+
+WEEK = "2026-10-26"
+END = datetime(2026, 11, 2, tzinfo=UTC)
+"""The week holds the end of summer time in New York; the look-backs hold that of Europe, and a leap day."""
+
+ATTEMPT_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("user_id", pa.string()),
+        ("item_id", pa.string()),
+        ("topic_id", pa.string()),
+        ("session_id", pa.string()),
+        ("form_id", pa.string()),
+        ("position", pa.int32()),
+        ("started_at", pa.timestamp("us", "UTC")),
+        ("completed_at", pa.timestamp("us", "UTC")),
+        ("correct", pa.bool_()),
+        ("response", pa.string()),
+        ("response_time_ms", pa.int64()),
+        ("hint_used", pa.bool_()),
+        ("hints_used", pa.int32()),
+        ("mode", pa.string()),
+        ("recorded_at", pa.timestamp("us", "UTC")),
+    ]
+)
+
+
+def attempt(number: int, user: str, item: str, at: datetime, **others: Any) -> Attempt:
+    """A live, correct answer with nothing else known, unless `others` say otherwise."""
+    row = dict.fromkeys(ATTEMPT_SCHEMA.names) | {
+        "id": f"{number:06d}",
+        "user_id": user,
+        "item_id": item,
+        "completed_at": at,
+        "correct": True,
+        "mode": "live",
+    }
+    assert not set(others) - set(row)
+    return row | others
+
+
+def random_world(
+    seed: int, *, end: datetime = END, learners: int = 24, scales: tuple[str, ...] = ("math", "read")
+) -> World:
+    """Learners from one answer to hundreds, with nulls, zeros, ties, repeats, omissions, hints, rapid answers."""
+    rng = np.random.default_rng(seed)
+    items: dict[str, tuple[str, str | None]] = {}
+    published: dict[str, dict[str, tuple[float, float, float]]] = {scale: {} for scale in scales}
+    for scale in scales:
+        for j in range(70):
+            item = f"{scale}-{j:02d}"
+            items[item] = (scale, None if j % 9 == 0 else f"topic {j % 4}")
+            if j % 10:
+                c = 0.2 if j % 7 == 0 else 0.0
+                published[scale][item] = (float(rng.lognormal(0, 0.3)), float(rng.normal(0, 1)), c)
+    known: dict[str, dict[str, Any]] = {}
+    attempts: list[Attempt] = []
+    names = [*items, "not in the bank"]
+    for i in range(learners):
+        user = f"u{i:02d}"
+        if i % 6:  # every sixth learner is known from answers alone
+            known[user] = {
+                "target_scale_id": None if i % 5 == 0 else scales[i % len(scales)] if i % 11 else "no such scale",
+                "target_theta": None if i % 7 == 0 else float(rng.normal(0, 1)),
+                "is_test": i % 13 == 0,
+            }
+        amount = [1, 3, 30, 150, 330][i % 5]
+        spans = [400, 90, 56, 50, 25]
+        idle = 20.0 if i % 4 == 3 else 0.0
+        places = rng.choice(len(names), amount, replace=i % 3 == 0 or amount > len(names))
+        for k in range(amount):
+            span = spans[rng.integers(len(spans))]
+            at = end - timedelta(days=idle) - timedelta(microseconds=int(rng.random() * span * 86400e6) + 1)
+            if k % 17 == 0:  # at the very edge of a window
+                at = end - timedelta(days=int(rng.choice([14, 28, 56, 180, 365]))) - timedelta(microseconds=int(k % 2))
+            item = names[places[k]]
+            seen = rng.random()
+            practice = rng.random() < 0.6
+            attempts.append(
+                attempt(
+                    len(attempts),
+                    user,
+                    item,
+                    at,
+                    topic_id=items.get(item, ("", None))[1] or "unknown",
+                    session_id=None if i % 8 == 5 or seen < 0.1 else f"s{at:%m%d}-{k % 3}",
+                    form_id=None if practice else "A",
+                    position=None if seen > 0.8 else int(rng.integers(1, 12)),
+                    started_at=None
+                    if i % 9 == 4 or seen < 0.2
+                    else at - timedelta(seconds=float(rng.normal(300, 200))),
+                    correct=None if rng.random() < 0.12 else bool(rng.random() < 0.65),
+                    response_time_ms=[None, 0, 300, int(rng.lognormal(10, 0.6))][min(3, int(rng.random() * 20))],
+                    hints_used=None
+                    if i % 10 == 7 or rng.random() < 0.2
+                    else int(rng.random() < 0.2) * int(rng.integers(1, 6)),
+                    mode="sandbox" if rng.random() < 0.05 else "live",
+                )
+            )
+            if rng.random() < 0.04:  # twice at one instant
+                attempts.append(attempts[-1] | {"id": f"{len(attempts):06d}", "correct": bool(rng.random() < 0.5)})
+    return World(
+        attempts,
+        items,
+        published,
+        known,
+        {scales[0]: {"rapid_min_times": 4, "lookback_months": 3}, scales[-1]: {"hinted": "exclude"}},
+        {scales[0]: (0.2, 1.1)},
+    )
+
+
+def scales_of(world: World) -> dict[str, Scale]:
+    return {
+        scale: Scale(scale, *world.population.get(scale, (0.0, 1.0)), rules=Rules(**world.rules.get(scale, {})))
+        for scale in sorted(world.scales())
+    }
+
+
+def published_of(world: World) -> dict[str, PublishedSet]:
+    return {scale: PublishedSet(world.published.get(scale, {}), "made up") for scale in world.scales()}
+
+
+def in_duckdb(world: World) -> Run:
+    """An engine whose relations hold the world."""
+    connection = duckdb.connect()
+    run = on_duckdb(connection)
+    connection.register("attempt", pa.Table.from_pylist(world.attempts, ATTEMPT_SCHEMA))
+    connection.register(
+        "question", _rows({"item_id": i, "scale_id": s, "topic_id": t} for i, (s, t) in world.items.items())
+    )
+    connection.register("learner", _learners(world.learners))
+    return run
+
+
+def _rows(rows: Any) -> pa.Table:
+    return pa.Table.from_pylist(list(rows))
+
+
+def _learners(learners: Mapping[str, Mapping[str, Any]]) -> pa.Table:
+    schema = {"target_scale_id": pa.string(), "target_theta": pa.float64(), "is_test": pa.bool_()}
+    usual = {"target_scale_id": None, "target_theta": None, "is_test": False}
+    rows = [{"user_id": user} | usual | dict(values) for user, values in learners.items()]
+    return pa.Table.from_pylist(rows, pa.schema([("user_id", pa.string()), *schema.items()]))
+
+
+def load(database: Database, world: World) -> None:
+    """The world in PostgreSQL, its scales initialised and their parameters in force for ever."""
+    months = [a["completed_at"].strftime("%Y-%m") for a in world.attempts]
+    with database.connect() as connection, connection.cursor() as cursor:
+        ensure_month_partitions(connection, min(months), max(months))
+        cursor.executemany(
+            "INSERT INTO question (item_id, scale_id, topic_id) VALUES (%s, %s, %s)",
+            [(item, scale, topic) for item, (scale, topic) in world.items.items()],
+        )
+        cursor.executemany(
+            "INSERT INTO learner (user_id, attributes, is_test, target_scale_id, target_theta)"
+            " VALUES (%s, '{}', %s, %s, %s)",
+            [
+                (user, values.get("is_test", False), values.get("target_scale_id"), values.get("target_theta"))
+                for user, values in world.learners.items()
+            ],
+        )
+        columns = ["id", *(c for c in ATTEMPT_SCHEMA.names if c not in ("id", "topic_id", "hint_used", "recorded_at"))]
+        cursor.executemany(
+            f"INSERT INTO response_log (attempt_id, {', '.join(columns[1:])})"
+            f" VALUES ({', '.join(['%s'] * len(columns))})".encode(),
+            [[a[c] for c in columns] for a in world.attempts],
+        )
+        for scale in scales_of(world).values():
+            cursor.execute(
+                "INSERT INTO calibration_scale (scale_id, origin, mu, sigma, thresholds) VALUES (%s, '{}', %s, %s, %s)",
+                (scale.scale_id, scale.mu, scale.sigma, json.dumps(scale.rules.changed())),
+            )
+        cursor.executemany(
+            """INSERT INTO item_parameter_publication
+                 (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
+               VALUES (%s, %s, %s, %s, %s, '2000-01-01', 'origin', 'made up', '', '')""",
+            [(s, item, *values) for s, items in world.published.items() for item, values in items.items()],
+        )
