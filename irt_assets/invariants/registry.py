@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irt_assets.invariants import coverage, learners, months, publications, snapshots
+from irt_assets.invariants import activity, coverage, learners, months, publications, snapshots
 from irt_assets.invariants.invariant import Invariant
 
 INVARIANTS: tuple[Invariant, ...] = (
@@ -17,6 +17,8 @@ INVARIANTS: tuple[Invariant, ...] = (
     snapshots.no_test_answer_was_scored,
     learners.every_learner_with_answers_has_an_ability,
     learners.runs_agree_on_abilities,
+    activity.features_conserve_attempts,
+    activity.kpis_are_whole,
     coverage.the_nightly_calibration_is_fresh,
     coverage.every_scale_and_topic_is_covered,
     snapshots.one_ability_explains_a_scale,

@@ -180,6 +180,26 @@ def a_nightly_run(world: World) -> None:
     )
 
 
+def features_of_july(world: World) -> None:
+    world.sql(
+        """INSERT INTO features_topic_daily (user_id, topic_id, date, attempts, correct)
+           SELECT a.user_id, a.topic_id, (a.completed_at AT TIME ZONE 'UTC')::date, count(*), count(*)
+           FROM attempt a JOIN learner l USING (user_id)
+           WHERE a.mode = 'live' AND a.correct IS NOT NULL AND NOT l.is_test AND a.completed_at >= '2026-07-01Z'
+           GROUP BY 1, 2, 3"""
+    )
+
+
+def kpis_of_a_week(world: World) -> None:
+    """u1 has all six, u2 has none and says why."""
+    world.sql(
+        """INSERT INTO weekly_kpi (user_id, week_start, kpis) VALUES
+           ('u1', '2026-07-06', '{"I_t": -1, "E_t": 0, "R_t": 0.5, "A_t": 1, "P": 0.3, "S": 0.9}'),
+           ('u2', '2026-07-06', '{"I_t": null, "E_t": null, "R_t": null, "A_t": null, "P": null, "S": null, "why":
+             {"I_t": "so", "E_t": "so", "R_t": "so", "A_t": "so", "P": "so", "S": "so"}}')"""
+    )
+
+
 # -- plants ------------------------------------------------------------------------------------------
 
 
@@ -400,6 +420,33 @@ CASES = [
         lambda world: {f"{SCALE}: {victim(world)}"},
         prepare=a_nightly_run,
         partition="2026-08-01",
+    ),
+    *(
+        Case("features_conserve_attempts", sql(plant), {"2026-07-15"}, prepare=features_of_july, partition="2026-07-15")
+        for plant in (
+            "DELETE FROM features_topic_daily WHERE date = '2026-07-15'",
+            """UPDATE features_topic_daily SET attempts = attempts + 1
+               WHERE date = '2026-07-15' AND (user_id, topic_id) =
+                 (SELECT user_id, topic_id FROM features_topic_daily WHERE date = '2026-07-15' LIMIT 1)""",
+            """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct)
+               VALUES ('late', '2026-07-15T23:59:59Z', 'somebody', 'A01', true)""",
+        )
+    ),
+    *(
+        Case(
+            "kpis_are_whole",
+            sql(f"UPDATE weekly_kpi SET kpis = {change} WHERE user_id = '{user}'"),
+            {user},
+            prepare=kpis_of_a_week,
+            partition="2026-07-06",
+        )
+        for user, change in (
+            ("u1", "kpis - 'S'"),
+            ("u1", """kpis || '{"P": 1.01}'"""),
+            ("u1", """kpis || '{"I_t": -1.5}'"""),
+            ("u1", """kpis || '{"A_t": "high"}'"""),
+            ("u2", "kpis #- '{why,E_t}'"),
+        )
     ),
     Case(
         "the_nightly_calibration_is_fresh",
