@@ -154,7 +154,7 @@ def _delivery(settings: Settings) -> dg.SensorDefinition:
     @dg.sensor(
         name="alert_delivery",
         description="Sends what waits in the outbox: each channel on its own, again and again until it arrives.",
-        minimum_interval_seconds=30,
+        minimum_interval_seconds=10,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def alert_delivery(database: dg.ResourceParam[Database]) -> dg.SkipReason:

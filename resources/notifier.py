@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import re
 import socket
 import threading
 import time
@@ -16,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
-from apprise import Apprise, NotifyType
+from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType
 from apprise.exception import AppriseImproperlyConfigured
 from apprise.plugins.base import NotifyBase
 from apprise.plugins.custom_json import NotifyJSON
@@ -37,6 +38,8 @@ NAMED = 10
 MESSAGES_A_ROUND = 50
 SECONDS_A_ROUND = 20.0
 """A sensor's tick has 60 seconds, and a socket that is silent is given up after 4."""
+
+ASSET = AppriseAsset(app_id="irt-assets", app_desc="irt-assets", app_url="")
 
 # They would log addresses with tokens in them, the one when it sends, the other when it is misconfigured.
 logging.getLogger("urllib3.connectionpool").setLevel(logging.INFO)
@@ -93,11 +96,16 @@ class Message:
 
 @dataclass(frozen=True)
 class Channel:
-    """A way to people. `plugin` makes the sender of one message; `secrets` are what must never be shown."""
+    """A way to people.
+
+    `plugin` makes the sender of one message; `secrets` are what must never be shown; `quote` takes their meaning from
+    signs that are commands there, as ids come from logs and may hold anything.
+    """
 
     name: str
     plugin: Callable[[Message], NotifyBase]
     secrets: tuple[str, ...]
+    quote: Callable[[str], str] = str
 
     def send(self, message: Message) -> str | None:
         """Why the message did not arrive; None where it did."""
@@ -107,7 +115,7 @@ class Channel:
             plugin = self.plugin(message)
             summary = isinstance(plugin, NotifyPagerDuty)  # the rest of the message is in its custom details
             body, title = (message.title[:1024], "") if summary else (message.body, message.title)
-            if plugin.notify(body=body, title=title, notify_type=message.notify_type):
+            if plugin.notify(body=self.quote(body), title=self.quote(title), notify_type=message.notify_type):
                 return None
             return self._without_secrets("; ".join(heard.lines) or "it was refused")
         except Exception as error:  # noqa: BLE001 - whatever happens to one channel must not reach another
@@ -234,12 +242,20 @@ def _of_webhook(name: str, url: SecretStr) -> Channel:
     value = url.get_secret_value().strip()
 
     def plugin(_message: Message) -> NotifyBase:
-        made = Apprise.instantiate(value)
+        made = Apprise.instantiate(value, asset=ASSET)
         if not isinstance(made, NotifyBase) or type(made).__name__.lower() != f"notify{name}":
             raise PermanentFailure(f"{name.upper()}_WEBHOOK_URL is no address of a {name.capitalize()} webhook")
+        for adornment in ("include_image", "include_footer", "avatar"):
+            if hasattr(made, adornment):
+                setattr(made, adornment, False)  # pictures from somebody else's site
         return made
 
-    return Channel(name, plugin, _secrets(value))
+    return Channel(name, plugin, _secrets(value), _calling_nobody)
+
+
+def _calling_nobody(text: str) -> str:
+    """With a space of no width behind what begins a command (`<!channel>`, `@everyone`); apprise lets these pass."""
+    return re.sub("([<!@])", "\\1\u200b", text)
 
 
 def _email(settings: Settings, to: str) -> Channel:
@@ -263,6 +279,8 @@ def _email(settings: Settings, to: str) -> Channel:
             from_addr=settings.alert_from or (user if user and "@" in user else f"irt-assets@{_domain()}"),
             targets=to,
             headers={"X-Irt-Alert": message.ident},
+            format=NotifyFormat.TEXT,
+            asset=ASSET,
         )
         if not plugin.targets:
             raise PermanentFailure(f"ALERT_EMAIL holds no e-mail address: {to!r}")
@@ -279,6 +297,7 @@ def _domain() -> str:
 def _pagerduty(settings: Settings, key: str) -> Channel:
     def plugin(message: Message) -> NotifyBase:
         return NotifyPagerDuty(
+            asset=ASSET,
             apikey="unused",  # the Events API v2 knows only the routing key; apprise asks for both
             integrationkey=key,
             source=settings.env_name or "irt-assets",
@@ -306,6 +325,7 @@ def _webhook(url: SecretStr) -> Channel:
         if target.scheme not in ("http", "https") or not target.hostname:
             raise PermanentFailure("ALERT_WEBHOOK_URL must be an http:// or https:// address")
         return NotifyJSON(
+            asset=ASSET,
             host=target.hostname,
             port=target.port,
             fullpath=target.path + (f"?{target.query}" if target.query else ""),

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from email.message import Message
+from email.message import EmailMessage
 from email.policy import default
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -71,7 +71,7 @@ class SmtpSink:
     """Takes every mail, or refuses it where `refuse` is set."""
 
     refuse: bool = False
-    received: list[Message] = field(default_factory=list)
+    received: list[EmailMessage] = field(default_factory=list)
     recipients: list[list[str]] = field(default_factory=list)
     port: int = 0
 
@@ -93,7 +93,7 @@ def smtp_sink() -> Iterator[SmtpSink]:
                     lines = []
                     while (part := self.rfile.readline()) != b".\r\n":
                         lines.append(part)
-                    sink.received.append(email.message_from_bytes(b"".join(lines), policy=default))
+                    sink.received.append(email.message_from_bytes(b"".join(lines), EmailMessage, policy=default))
                     sink.recipients.append(to)
                     to = []
                 if verb == "QUIT":

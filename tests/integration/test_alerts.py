@@ -148,9 +148,27 @@ def test_every_channel_gets_the_alert_in_its_own_form(everywhere: Settings, http
     mail = smtp.received[0]
     assert mail["subject"] == title
     assert "irt@example.org" in str(mail["from"])
-    text = mail.get_body(("plain",)) if hasattr(mail, "get_body") else None
-    assert text is not None
-    assert f"Items: {first_ten}" in text.get_content()
+    assert mail["x-irt-alert"] == "irt-assets-production-1"
+    assert mail.get_content().splitlines() == [
+        "Partition: 2026-09",
+        f"Items: {first_ten}",
+        "What to do: look at the items' fits, and withdraw them",
+        f"Look: {link}",
+    ]
+    assert "apprise" not in str([body for _, body in http.received]).lower()
+
+
+def test_ids_cannot_call_everybody_in_a_chat(everywhere: Settings, http: HttpSink) -> None:
+    raise_alert(
+        everywhere, Alert("x", "error", "bad items", "look", kind="items", subjects=("<!channel>", "@everyone"))
+    )
+    deliver(Database(everywhere), everywhere)
+    posted = {path.split("/")[1]: str(body) for path, body in http.received}
+    for chat in ("slack", "discord"):
+        assert "channel" in posted[chat]
+        assert "everyone" in posted[chat]
+        assert "<!channel>" not in posted[chat]
+        assert "@everyone" not in posted[chat]
 
 
 def test_a_message_without_partition_and_subjects_leaves_them_out(everywhere: Settings, http: HttpSink) -> None:

@@ -1,0 +1,55 @@
+"""From a run that fails to a message that arrives, through the real daemon and code server."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dagster import DagsterRunStatus
+from pydantic import SecretStr
+
+from irt_assets.calibration.green import MONTHLY_JOB
+from irt_assets.partitions import month_bounds
+from resources.database import Database
+from resources.schema import ensure_month_partitions, upgrade
+from resources.settings import Settings
+from tests.integration.rooms import add_attempts, add_items, attempt, rows
+from tests.integration.sinks import http_sink
+from tests.integration.small_world import last_months
+from tests.integration.stack_harness import running_stack, wait_for
+
+ARRIVES_WITHIN_S = 150.0
+"""Two sensors follow each other, each every 30 seconds, on a machine that may be busy."""
+
+
+def test_a_failed_run_is_told_of_once_and_its_end_too(tmp_path: Path) -> None:
+    (month,) = last_months(1)
+    with http_sink() as sink:
+        settings = Settings(
+            irt_home=tmp_path / "irt",
+            irt_first_month=month,
+            irt_schedules="stopped",
+            env_name="test",
+            alert_webhook_url=SecretStr(f"{sink.url}/hook"),
+            _env_file=None,  # type: ignore[call-arg]
+        )
+        database = Database(settings)
+        upgrade(database)
+        with running_stack(settings, "irt_assets.definitions") as stack:
+            run_id = stack.launch(MONTHLY_JOB, month, ["scored_responses"])
+            assert stack.finished(run_id) is DagsterRunStatus.FAILURE
+            wait_for("the alert", lambda: bool(sink.received), ARRIVES_WITHIN_S)
+            with database.connect() as connection:
+                ensure_month_partitions(connection, month, month)
+            add_items(database, {"q1": None})
+            add_attempts(database, [attempt("u1", "q1", month_bounds(month)[0])])
+            again = stack.launch(MONTHLY_JOB, month, ["scored_responses"])
+            assert stack.finished(again) is DagsterRunStatus.SUCCESS
+            wait_for("its end", lambda: len(sink.received) > 1, ARRIVES_WITHIN_S)
+            opened, resolved = sink.bodies()
+            undelivered = rows(database, "SELECT count(*) FROM alert_delivery WHERE delivered_at IS NULL")
+        assert undelivered == [(0,)]
+        assert (opened["event"], resolved["event"]) == ("opened", "resolved")
+        assert opened["id"] == resolved["id"]
+        assert opened["title"].startswith(f"[test] the run of {MONTHLY_JOB} failed: month {month} has no attempts")
+        assert (opened["partition"], opened["subjects"]) == (month, ["scored_responses"])
+        assert opened["link"] == f"{settings.ui_url}/runs/{run_id}"
