@@ -5,10 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.kpis.record import RANGES
 
 SETTLED_AFTER = timedelta(hours=6)
 """Features of a day are made soon after it; before that its absence says nothing."""
-RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0, 1.0), "P": (0.0, 1.0), "S": (0.0, 1.0)}
 
 
 @invariant(
@@ -16,6 +16,7 @@ RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0,
     kind="days",
     protects="No answer is lost and none is counted twice: a day's features hold every live answer of the day.",
     fix="Materialise `features_topic_daily` of the day again.",
+    told_by_checks=True,
 )
 def features_conserve_attempts(look: Look) -> Found:
     row = look.connection.execute("SELECT min(date) FROM features_topic_daily").fetchone()
@@ -47,6 +48,7 @@ def features_conserve_attempts(look: Look) -> Found:
     kind="learners",
     protects="Every KPI is there, in its range, or empty with a reason: nobody acts on a number that means nothing.",
     fix="Materialise `weekly_kpi` of the week again; if it stays so, report it as a bug.",
+    told_by_checks=True,
 )
 def kpis_are_whole(look: Look) -> Found:
     row = look.connection.execute("SELECT EXISTS (SELECT 1 FROM weekly_kpi)").fetchone()

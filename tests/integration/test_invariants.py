@@ -20,8 +20,11 @@ from scipy.stats import norm
 
 from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.green import MonthState, State
+from irt_assets.features.daily import write_features
 from irt_assets.invariants.invariant import Invariant, Look, NotTested, Verdict, Violation, evaluate
 from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.kpis.weekly import write_week
+from irt_assets.partitions import month_bounds
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -31,6 +34,7 @@ from tests.integration import rooms
 from tests.integration.rooms import SCALE
 
 JUNE, JULY = rooms.MONTHS
+DAY = "2026-07-15"
 NOW = datetime(2026, 8, 20, 12, tzinfo=UTC)
 BY_NAME = {one.name: one for one in INVARIANTS}
 
@@ -180,14 +184,8 @@ def a_nightly_run(world: World) -> None:
     )
 
 
-def features_of_july(world: World) -> None:
-    world.sql(
-        """INSERT INTO features_topic_daily (user_id, topic_id, date, attempts, correct)
-           SELECT a.user_id, a.topic_id, (a.completed_at AT TIME ZONE 'UTC')::date, count(*), count(*)
-           FROM attempt a JOIN learner l USING (user_id)
-           WHERE a.mode = 'live' AND a.correct IS NOT NULL AND NOT l.is_test AND a.completed_at >= '2026-07-01Z'
-           GROUP BY 1, 2, 3"""
-    )
+def features_since_july(world: World) -> None:
+    write_features(world.connection, month_bounds(JULY)[0], datetime(2026, 8, 20, tzinfo=UTC))
 
 
 def kpis_of_a_week(world: World) -> None:
@@ -422,7 +420,13 @@ CASES = [
         partition="2026-08-01",
     ),
     *(
-        Case("features_conserve_attempts", sql(plant), {"2026-07-15"}, prepare=features_of_july, partition="2026-07-15")
+        Case(
+            "features_conserve_attempts",
+            sql(plant),
+            {"2026-07-15"},
+            prepare=features_since_july,
+            partition="2026-07-15",
+        )
         for plant in (
             "DELETE FROM features_topic_daily WHERE date = '2026-07-15'",
             """UPDATE features_topic_daily SET attempts = attempts + 1
@@ -549,6 +553,12 @@ def test_a_change_with_a_decision_is_no_violation(world: World) -> None:
     )
     again("decision", replaces=first)(world)
     assert world.verdict(BY_NAME["one_set_is_in_force_and_changes_are_decided"]).violations == ()
+
+
+def test_a_week_as_it_is_computed_is_whole(world: World) -> None:
+    write_week(world.connection, "2026-07-06", NOW)
+    found = world.verdict(BY_NAME["kpis_are_whole"])
+    assert (found.violations, found.not_tested) == ((), ())
 
 
 def test_an_empty_database_violates_nothing_and_says_what_it_could_not_test(database: Database) -> None:
