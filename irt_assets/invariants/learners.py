@@ -74,7 +74,7 @@ def runs_agree_on_abilities(look: Look) -> Found:
     severity="warning",
     kind="items",
     protects="No item is shown to so many learners that it becomes known.",
-    fix="Show the item less often, or add items to its topic. On a fixed form this is by design: raise no alarm.",
+    fix="Show the item less often, or add items to its topic; in a small bank or on a fixed form every item is known.",
 )
 def items_are_not_overexposed(look: Look) -> Found:
     for scale_id in look.scales:
