@@ -130,7 +130,7 @@ def fill(connection: psycopg.Connection, size: int) -> None:
             "started_at": pa.array(times[0]).cast(pa.timestamp("us", "UTC")),
             "correct": random.random(session.size) < 1 / (1 + np.exp(-a[item] * (theta[user] - b[item]))),
             "response_time_ms": (seconds * 1000).astype(np.int64),
-            "hints_used": random.integers(0, 2, session.size).astype(np.int32),
+            "hints_used": (random.random(session.size) < 0.05).astype(np.int32),
             "mode": pa.array(["live"]).take(pa.array(np.zeros(session.size, np.int64))),
         }
     )
