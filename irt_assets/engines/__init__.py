@@ -6,11 +6,13 @@ No numerics here. Adapters are imported when one is built, because their package
 from __future__ import annotations
 
 from importlib.util import find_spec
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Model, Responses
 from resources.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    from irt_assets.psychometrics.linking import AnchorSet
+    from irt_assets.psychometrics.models import Calibration, Model, Responses
 
 NAMES = ("em", "pymc", "mirt", "brms")
 
