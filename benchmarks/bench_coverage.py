@@ -7,7 +7,7 @@ around 0.2 with SD 0.5) and new learners, θ ~ N(0, 1): three forms of `--length
 the learners on each, neighbouring forms overlapping by half, so that an item has a third or two thirds of the learners.
 Intervals are estimate ± 1.96 SE, of a, of the intercept d and of b, pooled over replications and over items by |b|.
 The error of a coverage counts replications, not items: items of one bank share its learners.
-Prints a Markdown table. A fit that does not converge, and an item that is flagged, are counted and left out.
+Prints a Markdown table. A fit that does not converge, and an item without standard errors, are counted and left out.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _study(persons: int, options: argparse.Namespace) -> None:
     n_strata = len(STRATA) - 1
     covered = np.full((options.replications, n_strata, 3), np.nan)
     errors: list[list[npt.NDArray[np.float64]]] = [[] for _ in range(n_strata)]
-    unconverged = flagged = 0
+    unconverged = without = 0
     began = time.perf_counter()
     for number in range(options.replications):
         rng = np.random.default_rng([options.seed, persons, number])
@@ -69,8 +69,8 @@ def _study(persons: int, options: argparse.Namespace) -> None:
         if not fit.convergence.converged:
             unconverged += 1
             continue
-        sound = np.array([not flags for flags in fit.flags])
-        flagged += int((~sound).sum())
+        sound = np.isfinite([fit.a_se, fit.d_se, fit.b_se]).all(axis=0)
+        without += int((~sound).sum())
         difference = np.array([fit.a, fit.d, fit.b]) - truth
         inside = np.abs(difference) <= Z95 * np.array([fit.a_se, fit.d_se, fit.b_se])
         stratum = np.digitize(np.abs(truth[2]), STRATA) - 1
@@ -95,7 +95,8 @@ def _study(persons: int, options: argparse.Namespace) -> None:
         cells = (f"{persons:,}", band, f"{size.sum():,}", of_a, shown[0], shown[1], of_b, shown[2])
         print("| " + " | ".join(cells) + " |", flush=True)
     seconds = time.perf_counter() - began
-    print(f"| | | {unconverged} fits not converged, {flagged} items flagged, {seconds:.0f} s | | | | | |", flush=True)
+    ended = f"{unconverged} fits not converged, {without} items without errors, {seconds:.0f} s"
+    print(f"| | | {ended} | | | | | |", flush=True)
 
 
 if __name__ == "__main__":
