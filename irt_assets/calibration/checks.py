@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import psycopg
 
+from irt_assets.calibration.cautions import CAUTIONS
 from irt_assets.calibration.gates import SET_GATES, SetGate, gather, item_problems
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.partitions import last_complete_month, months_between
@@ -30,6 +31,7 @@ def build_calibration_checks(
 ) -> tuple[list[dg.AssetChecksDefinition], dg.AssetChecksDefinition]:
     """The checks of a month, and the inventory checks over all months."""
     monthly = [_set_gate_check(gate, months) for gate in SET_GATES]
+    monthly += [_set_gate_check(caution, months, holds=False) for caution in CAUTIONS]
     monthly += [
         _item_check("item_calibration", "items_were_estimated", _unestimated, months),
         _item_check("published_item_parameters", "items_pass_their_gates", _held_back, months),
@@ -38,12 +40,12 @@ def build_calibration_checks(
     return monthly, _inventory_checks(assets, first_month)
 
 
-def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bool = True) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=gate.asset,
         name=gate.name,
-        description=f"Set gate: holds the whole month. {gate.explanation}",
-        blocking=True,
+        description=f"{'Set gate: holds the whole month. ' if holds else ''}{gate.explanation}",
+        blocking=holds,
         partitions_def=months,
     )
     def check(
@@ -60,7 +62,9 @@ def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition) -> dg.AssetC
         failed = [scale for scale, verdict in verdicts.items() if not verdict.passed]
         return dg.AssetCheckResult(
             passed=not failed,
-            severity=dg.AssetCheckSeverity.ERROR if len(failed) == len(verdicts) else dg.AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.ERROR
+            if holds and len(failed) == len(verdicts)
+            else dg.AssetCheckSeverity.WARN,
             description=_sentence({scale: verdict.why for scale, verdict in verdicts.items()}),
             metadata={
                 "scales": dg.MetadataValue.json({s: {"passed": v.passed, "why": v.why} for s, v in verdicts.items()}),

@@ -19,6 +19,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.fitsummary import FitSummary
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
 from irt_assets.responses.snapshot import Snapshot
@@ -195,6 +196,9 @@ def publish_linked(
     `linking` is None for an origin, which defines the scale (slope 1, intercept 0).
     """
     constants = linking.as_constants() if linking is not None else ORIGIN_CONSTANTS
+    statistics = spec.get("fit_statistics") or {}
+    of_items = statistics.get("items", {})
+    spec = spec | {"fit_statistics": statistics.get("set")}
     connection.execute(
         """UPDATE mirt_fit_meta SET superseded_at = now()
            WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL""",
@@ -228,7 +232,7 @@ def publish_linked(
         "fitted_at": fitted_at,
     }
     warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
-    warehouse.append(connection, tables.mirt_item_params, _item_rows(fit_id, raw, linked, fitted_at))
+    warehouse.append(connection, tables.mirt_item_params, _item_rows(fit_id, raw, linked, fitted_at, of_items))
 
 
 ORIGIN_CONSTANTS: dict[str, Any] = {
@@ -244,7 +248,21 @@ ORIGIN_CONSTANTS: dict[str, Any] = {
 }
 
 
-def _item_rows(fit_id: str, raw: Calibration, linked: Calibration, fitted_at: datetime) -> pd.DataFrame:
+STATISTIC_COLUMNS = ("point_biserial", "infit", "outfit", "rmsd")
+"""Statistics that have a column of their own; the others stand in `params` under `fit`."""
+
+
+def statistics_spec(summary: FitSummary) -> dict[str, Any]:
+    """Fit statistics as they are staged: `items` by name and in the calibration's order, and the `set`."""
+    return {
+        "items": {name: [finite(x) for x in values] for name, values in summary.items.items()},
+        "set": summary.whole,
+    }
+
+
+def _item_rows(
+    fit_id: str, raw: Calibration, linked: Calibration, fitted_at: datetime, statistics: dict[str, list[float | None]]
+) -> pd.DataFrame:
     cov_ab, c_se = linked.cov_ab, linked.c_se
     rows = []
     for j, item_id in enumerate(raw.item_ids):
@@ -264,6 +282,7 @@ def _item_rows(fit_id: str, raw: Calibration, linked: Calibration, fitted_at: da
                 "b_se": finite(raw.b_se[j]),
                 "d_se": finite(raw.d_se[j]),
             },
+            "fit": {name: values[j] for name, values in statistics.items() if name not in STATISTIC_COLUMNS},
         }
         rows.append(
             {
@@ -275,6 +294,7 @@ def _item_rows(fit_id: str, raw: Calibration, linked: Calibration, fitted_at: da
                 "flags": [str(f) for f in raw.flags[j]],
                 "fitted_at": fitted_at,
             }
+            | {name: statistics[name][j] if statistics else None for name in STATISTIC_COLUMNS}
         )
     return pd.DataFrame(rows)
 
@@ -296,10 +316,12 @@ def linked_fit(
     if row is None:
         return None
     items = connection.execute(
-        "SELECT item_id, params, n_responses, flags FROM mirt_item_params WHERE fit_id = %s ORDER BY 1",
+        "SELECT item_id, params, n_responses, flags, rmsd FROM mirt_item_params WHERE fit_id = %s ORDER BY 1",
         (row["fit_id"],),
     ).fetchall()
-    return LinkedFit(**row, items={i: params | {"n": n, "flags": flags} for i, params, n, flags in items})
+    return LinkedFit(
+        **row, items={i: params | {"n": n, "flags": flags, "rmsd": rmsd} for i, params, n, flags, rmsd in items}
+    )
 
 
 def finite(x: float) -> float | None:

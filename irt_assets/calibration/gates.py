@@ -21,6 +21,9 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
 from resources.object_store import ObjectStore
 
+MISFIT_LEVEL = 0.001
+"""An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""
+
 
 @dataclass(frozen=True)
 class Verdict:
@@ -150,6 +153,43 @@ def anchors_agree(evidence: Evidence) -> Verdict:
     return Verdict(agree, why, constants)
 
 
+def one_dimension(evidence: Evidence) -> Verdict:
+    """Where the scale demands it: the largest eigenvalue of the residual correlations is one that the model gives."""
+    fit = _current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    found = second_dimension(evidence)
+    if evidence.scale.rules.second_dimension == "warn":
+        return Verdict(True, f"the scale does not demand one dimension; {found.why}", found.details)
+    return found
+
+
+def second_dimension(evidence: Evidence) -> Verdict:
+    """Parallel analysis of the month's fit, whatever the scale demands."""
+    fit = _current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    statistics = set_statistics(evidence.staged.spec)
+    if statistics is None:
+        return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
+    parallel = statistics["parallel"]
+    if parallel is None:
+        return Verdict(True, "dimensions could not be tested: too few learners saw two items together")
+    one = parallel["p"] >= MISFIT_LEVEL
+    why = (
+        f"the largest eigenvalue of the residual correlations is {parallel['eigenvalue']:.2f}, and "
+        f"{parallel['expected']:.2f} is expected where one ability explains the answers (p = {parallel['p']:.2g})"
+    )
+    return Verdict(one, why if one else f"a second dimension: {why}", parallel)
+
+
+def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a staged fit says of the whole set; None of one that did not converge, or that an earlier version made."""
+    statistics = spec.get("fit_statistics")
+    return statistics["set"] if statistics else None
+
+
 @dataclass(frozen=True)
 class SetGate:
     """A set gate and the asset whose materialisation it judges."""
@@ -168,6 +208,7 @@ SET_GATES: tuple[SetGate, ...] = (
     SetGate("scored_responses", "Few answers are rapid guesses or unusable.", few_answers_are_rejected),
     SetGate("item_calibration", "The engine reached a maximum, by parameters and gradient.", converged),
     SetGate("item_calibration", "Learners and items form one connected design.", connected),
+    SetGate("item_calibration", "One ability explains the answers, where the scale demands it.", one_dimension),
     SetGate("linked_item_parameters", "The month's fit stands on the scale.", linked),
     SetGate("linked_item_parameters", "The anchors kept their relation to each other.", anchors_agree),
 )
@@ -182,7 +223,8 @@ def failures(evidence: Evidence) -> dict[str, str]:
 def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
     """Why an item's linked parameters may not be published; empty where they may.
 
-    `params` holds a, b, a_se, b_se (None where not finite), n and flags.
+    `params` holds a, b, a_se, b_se (None where not finite), n and flags; of a fit with statistics also rmsd and, under
+    fit, rmsd_p, the share of sound items with so large an RMSD.
     """
     problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in params["flags"]]
     a, b, a_se, b_se = (params[name] for name in ("a", "b", "a_se", "b_se"))
@@ -200,6 +242,12 @@ def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
         problems.append(f"|b| = {abs(b):.2f} is above {rules.max_abs_b:g}")
     if params["n"] < rules.min_responses:
         problems.append(f"{params['n']} responses are fewer than {rules.min_responses}")
+    rmsd, by_chance = params.get("rmsd"), params.get("fit", {}).get("rmsd_p")
+    if rmsd is not None and by_chance is not None and rmsd > rules.max_rmsd and by_chance < MISFIT_LEVEL:
+        problems.append(
+            f"its answers do not follow its curve: RMSD = {rmsd:.3f} is above {rules.max_rmsd:g}, and of sound items "
+            f"with as many answers fewer than one in a thousand have one so large"
+        )
     return problems
 
 

@@ -16,6 +16,7 @@ import psycopg
 from irt_assets.calibration import fits
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.publication import Step, settle
+from irt_assets.calibration.request import fit_statistics
 from irt_assets.engines import Calibrator
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import diagnose
@@ -69,6 +70,7 @@ def fit_month(
     results: list[tuple[Scale, Calibration | PsychometricsError, dict[str, Any], float]] = []
     for scale in scales.values():
         responses, _ = scored_responses_of(table, scale.scale_id)
+        spec: dict[str, Any] = {"model": scale.model, "eligibility": scale.rules.changed()}
         began = time.perf_counter()
         outcome: Calibration | PsychometricsError
         try:
@@ -76,9 +78,9 @@ def fit_month(
                 counts = snapshot.counts.get(scale.scale_id, {})
                 raise PsychometricsError(_nothing_scored(scale, month, counts))
             outcome = engine.calibrate(responses, model=scale.model, data_hash=snapshot.data_hash)
+            spec |= fit_statistics(responses, outcome)
         except PsychometricsError as error:
             outcome = error
-        spec = {"model": scale.model, "eligibility": scale.rules.changed()}
         results.append((scale, outcome, spec, time.perf_counter() - began))
     outcomes = []
     with database.connect() as connection:

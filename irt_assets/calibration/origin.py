@@ -18,6 +18,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.calibration import fits, gates
+from irt_assets.calibration.request import fit_statistics
 from irt_assets.engines import Calibrator
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
@@ -268,7 +269,8 @@ def _window_anchors(
         window=(window.start, window.end),
         snapshot_hash=digest,
         anchor_hash="",
-        spec={"eligibility": rules.changed(), "left_out": judged.left_out.get(scale_id, {}), "snapshot": uri},
+        spec={"eligibility": rules.changed(), "left_out": judged.left_out.get(scale_id, {}), "snapshot": uri}
+        | fit_statistics(responses, calibration),
         fitted_at=row[0],
         fit_code_version=code_version(),
         run_id=None,

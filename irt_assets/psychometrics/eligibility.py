@@ -22,6 +22,7 @@ Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 HintRule = Literal["wrong", "exclude"]
+DimensionRule = Literal["warn", "hold"]
 
 
 class Reason(StrEnum):
@@ -70,6 +71,9 @@ class Rules:
         max_rejected_share: set gate on rapid and unusable answers among live answers of real learners.
         lookback_months: a learner's attempt on an item is a repeat when an earlier one lies in these months.
         max_abs_b, max_b_se: item gates.
+        max_rmsd: item gate: an RMSD above this, and above what a sound item with as many responses exceeds once in a
+            thousand times, holds an item back.
+        second_dimension: a second dimension is warned of, or holds the month.
         min_anchor_responses: an anchor with fewer responses in the window is not used for linking.
         min_anchors, min_anchor_share: how many, and which share, of the usable anchors purification must leave.
         warn_anchor_share: below this share left, warn.
@@ -86,6 +90,8 @@ class Rules:
     lookback_months: int = 12
     max_abs_b: float = 6.0
     max_b_se: float = 1.0
+    max_rmsd: float = 0.05
+    second_dimension: DimensionRule = "warn"
     min_anchor_responses: int = 200
     min_anchors: int = 5
     min_anchor_share: float = 0.70
@@ -128,6 +134,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "lookback_months": (0, 240),
     "max_abs_b": (0, 100),
     "max_b_se": (0, 100),
+    "max_rmsd": (0, 1),
     "min_anchor_responses": (1, 10_000_000),
     "min_anchors": (3, 10_000),  # two constants fit two anchors whatever these are
     "min_anchor_share": (0, 1),
@@ -136,10 +143,13 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
+_CHOICES: dict[str, tuple[str, ...]] = {"hinted": get_args(HintRule), "second_dimension": get_args(DimensionRule)}
+
+
 def _check_setting(name: str, value: object, kind: type) -> None:
-    if name == "hinted":
-        if value not in get_args(HintRule):
-            raise PsychometricsError(f"rule hinted must be one of {', '.join(get_args(HintRule))}, got {value!r}")
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise PsychometricsError(f"rule {name} must be one of {', '.join(_CHOICES[name])}, got {value!r}")
         return
     accepted = (int, float) if kind is float else (int,)
     if isinstance(value, bool) or not isinstance(value, accepted):

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.calibration.cautions import one_ability_explains_the_answers
 from irt_assets.calibration.fits import LinkedFit, StagedFit
 from irt_assets.calibration.gates import SET_GATES, Evidence, failures, item_problems
 from irt_assets.psychometrics.eligibility import Rules
@@ -72,12 +73,12 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
     ),
     "not fitted": (
         {"staged": None, "calibration": None, "linked": None},
-        {"converged", "connected", "linked", "anchors_agree"},
+        {"converged", "connected", "one_dimension", "linked", "anchors_agree"},
         "materialise item_calibration",
     ),
     "fitted on an earlier snapshot": (
         {"staged": staged(snapshot_hash="older")},
-        {"converged", "connected", "linked"},
+        {"converged", "connected", "one_dimension", "linked"},
         "earlier snapshot",
     ),
     "not converged": ({"calibration": calibration(False)}, {"converged"}, "500 iterations"),
@@ -87,7 +88,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             "calibration": None,
             "linked": None,
         },
-        {"converged", "connected", "linked", "anchors_agree"},
+        {"converged", "connected", "one_dimension", "linked", "anchors_agree"},
         "2 groups",
     ),
     "fitted and not linked": (
@@ -176,6 +177,10 @@ SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": []}
         ({"a": None, "b": None}, "it has no parameters"),
         ({"b": None}, "it has no parameters"),
         ({"n": 499}, "499 responses are fewer than 500"),
+        ({"rmsd": 0.06, "fit": {"rmsd_p": 0.0009}}, "its answers do not follow its curve: RMSD = 0.060 is above 0.05"),
+        ({"rmsd": 0.06, "fit": {"rmsd_p": 0.0011}}, None),
+        ({"rmsd": 0.049, "fit": {"rmsd_p": 0.0001}}, None),
+        ({"rmsd": None, "fit": {"rmsd_p": None}}, None),
         ({"flags": ["at_bound"]}, f"at_bound: {Flag.AT_BOUND.explanation}"),
     ],
 )
@@ -189,3 +194,30 @@ def test_an_item_passes_or_is_held_back_with_a_reason(changes: dict[str, Any], w
 
 def test_every_reason_that_holds_an_item_back_is_given() -> None:
     assert len(item_problems(SOUND | {"a": -1.0, "b": 9.0, "b_se": 3.0, "n": 3}, Rules())) == 4
+
+
+def with_statistics(p: float | None, rule: str) -> Evidence:
+    parallel = None if p is None else {"eigenvalue": 2.0, "expected": 1.5, "rounds": 11, "p": p}
+    spec = {"fit_statistics": {"items": {}, "set": {"parallel": parallel}}}
+    return evidence(
+        staged=staged(spec=spec), scale=Scale("default", rules=Rules.from_settings({"second_dimension": rule}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "rule", "holds"),
+    [(0.0009, "hold", True), (0.0011, "hold", False), (0.0009, "warn", False), (None, "hold", False)],
+)
+def test_a_second_dimension_holds_the_month_where_the_scale_says_so(p: float | None, rule: str, holds: bool) -> None:
+    assert set(failures(with_statistics(p, rule))) == ({"one_dimension"} if holds else set())
+
+
+def test_a_second_dimension_is_warned_of_whatever_the_scale_says() -> None:
+    verdict = one_ability_explains_the_answers(with_statistics(0.0009, "warn"))
+    assert not verdict.passed
+    assert "a second dimension: the largest eigenvalue" in verdict.why
+
+
+def test_a_scale_that_demands_one_dimension_does_not_publish_a_fit_without_statistics() -> None:
+    scale = Scale("default", rules=Rules(second_dimension="hold"))
+    assert "materialise item_calibration" in failures(evidence(scale=scale))["one_dimension"]

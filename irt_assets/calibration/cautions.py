@@ -1,0 +1,45 @@
+"""What of a month is worth a look and holds nothing: each caution a pure function of `Evidence`, like a gate."""
+
+from __future__ import annotations
+
+from irt_assets.calibration.gates import Evidence, SetGate, Verdict, second_dimension, set_statistics
+
+MOST_UNLIKELY = 0.10
+"""Share of learners below the 5 % point of lz*: twice what sound answers give."""
+
+
+def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
+    return second_dimension(evidence)
+
+
+def items_are_independent(evidence: Evidence) -> Verdict:
+    """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
+    statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
+    if statistics is None:
+        return Verdict(True, "there are no fit statistics to judge by")
+    q3 = statistics["q3"]
+    if not q3["flagged"]:
+        return Verdict(True, f"none of {q3['pairs']:,} pairs of items shares more than the ability", q3)
+    named = ", ".join(f"{'/'.join(pair['items'])} (Q3 {pair['q3']:.2f})" for pair in q3["largest"][:5])
+    more = f" and {q3['flagged'] - 5} more" if q3["flagged"] > 5 else ""
+    return Verdict(False, f"{q3['flagged']} pairs of items share more than the ability: {named}{more}", q3)
+
+
+def patterns_are_likely(evidence: Evidence) -> Verdict:
+    """lz*: whether many learners answered as nobody of their ability does."""
+    statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
+    if statistics is None or statistics["lz"]["unlikely"] is None:
+        return Verdict(True, "there are no patterns to judge by")
+    lz = statistics["lz"]
+    return Verdict(
+        lz["unlikely"] <= MOST_UNLIKELY,
+        f"{lz['unlikely']:.1%} of {lz['learners']:,} learners have a pattern that {lz['level']:.0%} of sound ones have",
+        lz,
+    )
+
+
+CAUTIONS: tuple[SetGate, ...] = (
+    SetGate("item_calibration", "One ability explains the answers.", one_ability_explains_the_answers),
+    SetGate("item_calibration", "No two items share more than the ability.", items_are_independent),
+    SetGate("item_calibration", "Few learners answered unlike anybody of their ability.", patterns_are_likely),
+)
