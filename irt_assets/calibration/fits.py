@@ -45,6 +45,7 @@ def encode(calibration: Calibration) -> bytes:
         "populations": [asdict(population) for population in calibration.populations],
         "priors": calibration.priors,
         "anchored": calibration.anchored,
+        "software": calibration.software,
     }
     arrays = {name: getattr(calibration, name) for name in _ARRAYS}
     if calibration.joint_cov is not None:
@@ -223,7 +224,8 @@ def publish_linked(
         "converged": c.converged,
         "iterations": c.iterations,
         "model_spec": spec
-        | {"linking_constants": constants, "latent": {"mean": linked.latent_mean, "sd": linked.latent_sd}},
+        | {"linking_constants": constants, "latent": {"mean": linked.latent_mean, "sd": linked.latent_sd}}
+        | ({"software": raw.software} if raw.software else {}),
         "data_hash": raw.data_hash,
         "snapshot_hash": snapshot_hash,
         "anchor_hash": anchor_hash,

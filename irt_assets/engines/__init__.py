@@ -5,16 +5,21 @@ No numerics here. Adapters are imported when one is built, because their package
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
+from irt_assets.engines.child import Limits
 from resources.failures import PermanentFailure
+from resources.r_runtime import INSTALL_R, INSTALL_RPY2, R_PACKAGES, install_hint, r_runtime
 
 if TYPE_CHECKING:
     from irt_assets.psychometrics.linking import AnchorSet
     from irt_assets.psychometrics.models import Calibration, Model, Responses
 
 NAMES = ("em", "pymc", "mirt", "brms")
+TIMEOUT_S = 2 * 3600.0
+"""After which a fit in a child process is given up."""
 
 
 class Calibrator(Protocol):
@@ -40,13 +45,25 @@ def installed(name: str) -> str | None:
         raise PermanentFailure(f"there is no engine {name!r}; there are {', '.join(NAMES)}")
     if name == "pymc" and find_spec("pymc") is None:
         return "engine pymc needs the package pymc: pip install 'irt-assets[bayes]'"
-    if name in ("mirt", "brms"):
-        return f"engine {name} runs in R and is not part of this version; em fits the same models"
+    if name in R_PACKAGES:
+        return _absence_in_r(name)
     return None
 
 
-def build(name: str, *, threads: int | None = None) -> Calibrator:
-    """The engine of that name. `threads`: None for all processors.
+def _absence_in_r(name: str) -> str | None:
+    runtime = r_runtime()
+    if runtime is None:
+        return f"engine {name} needs R, and there is no Rscript on the PATH: {INSTALL_R}"
+    if find_spec("rpy2") is None:
+        return f"engine {name} needs the package rpy2: {INSTALL_RPY2}"
+    missing = [package for package in R_PACKAGES[name] if runtime.packages[package] is None]
+    if missing:
+        return f"engine {name} needs the R package {missing[0]}: {install_hint(missing[0])}"
+    return None
+
+
+def build(name: str, *, threads: int | None = None, timeout_s: float = TIMEOUT_S) -> Calibrator:
+    """The engine of that name. `threads`: None for all processors. `timeout_s`: of those that run in a child process.
 
     Raises PermanentFailure where it is not `installed`.
     """
@@ -57,6 +74,16 @@ def build(name: str, *, threads: int | None = None) -> Calibrator:
         from irt_assets.engines.pymc import PymcEngine
 
         return PymcEngine()
+    if name == "mirt":
+        from irt_assets.engines.mirt import MirtEngine
+
+        return MirtEngine(Limits(timeout_s))
+    if name == "brms":
+        from irt_assets.engines.brms import BrmsEngine, Sampling
+        from resources.settings import get_settings
+
+        cores = threads or os.cpu_count() or 1
+        return BrmsEngine(Sampling(cores=cores, cache=get_settings().irt_home / "compiled"), Limits(timeout_s))
     from irt_assets.engines.em import EmEngine
 
     return EmEngine(threads)

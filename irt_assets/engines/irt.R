@@ -75,15 +75,26 @@ fit_mirt <- function(data) {
   slopes <- rows[pars$est[rows[, "a"]], "a"]
   constrain <- if (data$model == "1pl" && length(slopes) > 1) list(pars$parnum[slopes]) else list()
   cycles <- data$options$cycles %or% 10000
-  fit <- mirt::mirt(
-    answers, 1, itemtype = itemtype, pars = pars, constrain = constrain, SE = TRUE, SE.type = "Oakes",
-    TOL = data$options$tolerance %or% 1e-7, quadpts = data$options$nodes %or% 61, verbose = FALSE,
-    technical = list(NCYCLES = cycles, theta_lim = c(-6, 6))
-  )
+  nodes <- data$options$nodes %or% 61
+  run <- function(limit) {
+    mirt::mirt(
+      answers, 1, itemtype = itemtype, pars = pars, constrain = constrain, SE = TRUE, SE.type = "Oakes",
+      TOL = data$options$tolerance %or% 1e-7, quadpts = 1 + round((nodes - 1) * limit / 6), verbose = FALSE,
+      technical = list(NCYCLES = cycles, theta_lim = c(-limit, limit))
+    )
+  }
+  fit <- run(6)
   found <- mirt::mod2values(fit)
-  value <- matrix(found$value[rows], J)
-  reached <- found$value[latent] * c(1, 1)
-  sd <- sqrt(reached[2])
+  mean <- found$value[latent[1]]
+  sd <- sqrt(found$value[latent[2]])
+  if (abs(mean) + 4 * sd > 6) { # the nodes do not hold so wide a population
+    limit <- ceiling(abs(mean) + 5 * sd)
+    fit <- run(min(limit, 60))
+    found <- mirt::mod2values(fit)
+    mean <- found$value[latent[1]]
+    sd <- sqrt(found$value[latent[2]])
+  }
+  value <- matrix(found$value[rows], nrow = J)
   reason <- character()
   if (!isTRUE(mirt::extract.mirt(fit, "converged"))) {
     reason <- c(reason, paste0("mirt had not converged after ", mirt::extract.mirt(fit, "iterations"), " cycles"))
@@ -91,13 +102,10 @@ fit_mirt <- function(data) {
   if (!isTRUE(mirt::extract.mirt(fit, "secondordertest"))) {
     reason <- c(reason, "mirt's information matrix is not positive definite, so its estimates are no maximum")
   }
-  if (abs(reached[1]) + 4 * sd > 6 && any(pars$est[latent])) {
-    reason <- c(reason, sprintf("abilities N(%.2f, %.2f^2) reach beyond mirt's nodes, which end at 6", reached[1], sd))
-  }
   list(
     a = value[, 1], d = value[, 2], c = value[, 3],
     cov = item_blocks(mirt::vcov(fit), pars, rows, if (data$model == "3pl") 3 else 2),
-    latent = list(mean = reached[1], sd = sd), loglik = mirt::extract.mirt(fit, "logLik"),
+    latent = list(mean = mean, sd = sd), loglik = mirt::extract.mirt(fit, "logLik"),
     n_parameters = mirt::extract.mirt(fit, "nest"), converged = length(reason) == 0, reason = reason,
     iterations = mirt::extract.mirt(fit, "iterations"), diagnostics = list(cycles_allowed = cycles)
   )

@@ -141,7 +141,7 @@ class PymcEngine:
                 f"only {len(kept)} items have a positive slope, too few for a scale; with a negative one: "
                 f"{_some([i for i, a in zip(em.item_ids, em.a, strict=True) if a < 0])}. Check their keys"
             )
-        asked = _only(responses, kept)
+        asked = responses.of_items(kept)
         priors = self._priors(asked.item_ids, model, linking)
         draws, log_likelihood, n_persons = self._draw(asked, model, priors, start.select(kept))
         return self._posterior(em, kept, draws, priors, linking, log_likelihood, n_persons)
@@ -279,20 +279,6 @@ class PymcEngine:
             priors=self.priors.as_dict(),
         )
         return Posterior(calibration, tuple(names), a, b, mean, sd, diagnostics, linking)
-
-
-def _only(responses: Responses, kept: npt.NDArray[np.intp]) -> Responses:
-    """The responses to the kept items; persons keep their number."""
-    place = np.full(responses.n_items, -1, dtype=np.int32)
-    place[kept] = np.arange(len(kept))
-    rows = place[responses.item] >= 0
-    return Responses(
-        responses.person[rows],
-        place[responses.item[rows]],
-        responses.score[rows],
-        responses.n_persons,
-        tuple(responses.item_ids[j] for j in kept),
-    )
 
 
 def _covariance(a: Floats, d: Floats) -> Floats:

@@ -1,7 +1,7 @@
 """The child process in which R runs, through rpy2: `python -m irt_assets.engines.r_child FOLDER`.
 
-It reads `request.json` (function, argument) from the folder, calls that function of irt.R and writes `result.json`:
-`{"value": …}`, or `{"error", "kind"}` where R stopped. Started by `r_process`; nothing else imports it.
+It reads `request.json` (source, function, argument) from the folder, calls that function of that R file and writes
+`result.json`: `{"value": …}`, or `{"error", "kind"}` where R stopped. Started by `r_process`; nothing else imports it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import rpy2.rinterface as ri
 
 from irt_assets.engines.child import die_with_parent
 
-SOURCE = Path(__file__).with_name("irt.R")
 CAUGHT = """function(call, request) tryCatch(
   list(value = if (length(request)) call(request) else call()),
   error = function(e) list(error = conditionMessage(e), kind = class(e)[1])
@@ -28,7 +27,7 @@ def main(folder: Path) -> None:
     die_with_parent()
     asked = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     ri.initr()
-    ri.baseenv["source"](ri.StrSexpVector([str(SOURCE)]))
+    ri.baseenv["source"](ri.StrSexpVector([asked["source"]]))
     outcome = ri.evalr(CAUGHT)(ri.globalenv[asked["function"]], to_r(asked["argument"]))
     unfinished = folder / "result.unfinished"
     unfinished.write_text(json.dumps(from_r(outcome), allow_nan=False), encoding="utf-8")

@@ -14,6 +14,7 @@ from typing import Any
 from irt_assets.engines.child import EngineFailure, EngineMemoryError, Limits, run
 from irt_assets.psychometrics.errors import PsychometricsError
 
+SOURCE = Path(__file__).with_name("irt.R")
 REQUEST_ERRORS = ("irt_request_error", "irt_data_error")
 """Conditions of irt.R that are about what was asked, and not about R."""
 _OUT_OF_MEMORY = ("cannot allocate", "memory exhausted", "std::bad_alloc")
@@ -23,15 +24,18 @@ class RStoppedError(EngineFailure):
     """R itself raised an error; its message is in this one's."""
 
 
-def call_r(function: str, argument: dict[str, Any], *, limits: Limits | None = None) -> dict[str, Any]:
-    """The value of a function of irt.R. Lists and numbers in both directions as JSON has them; NA is None.
+def call_r(
+    function: str, argument: dict[str, Any], *, limits: Limits | None = None, source: Path = SOURCE
+) -> dict[str, Any]:
+    """The value of a function of an R file, irt.R unless told otherwise. Both ways as JSON has them; NA is None.
 
     Raises PsychometricsError for what R says is wrong with the request or the answers, RStoppedError for any other
     error of R, and what `child.run` raises: EngineTimeoutError, EngineMemoryError, EngineCrashedError.
     """
     with tempfile.TemporaryDirectory(prefix="irt-r-") as name:
         folder = Path(name)
-        (folder / "request.json").write_text(json.dumps({"function": function, "argument": argument}), encoding="utf-8")
+        asked = {"source": str(source.absolute()), "function": function, "argument": argument}
+        (folder / "request.json").write_text(json.dumps(asked), encoding="utf-8")
         answer = folder / "result.json"
         run(
             [sys.executable, "-m", "irt_assets.engines.r_child", name],

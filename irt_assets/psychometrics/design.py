@@ -14,6 +14,10 @@ from irt_assets.psychometrics.errors import DisconnectedDesignError
 from irt_assets.psychometrics.models import Responses
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+MANY_ALIKE = 5
+"""Two items with so many right and wrong answers of the same learners do not agree in all of them by chance."""
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,17 @@ def duplicates(responses: Responses) -> Ints:
     kernels.hash_columns(responses.person, responses.item, responses.score, key, code)
     _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
     return first[inverse]
+
+
+def twins(responses: Responses, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
+    """Shape (J,): items with the same answers as another, where these are too many to be alike by chance.
+
+    `n`, `correct`: shape (J,), the answers and correct answers of each item, as the fit counts them.
+    """
+    first = duplicates(responses)
+    alike = np.bincount(first, minlength=responses.n_items)[first] > 1
+    rarer: Mask = np.minimum(correct, np.subtract(n, correct)) >= MANY_ALIKE
+    return alike & rarer
 
 
 def row_starts(responses: Responses) -> Ints:

@@ -33,7 +33,7 @@ from scipy.special import expit
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.ascent import Solution, maximise
 from irt_assets.psychometrics.data import Counts, Data, Mask
-from irt_assets.psychometrics.design import duplicates
+from irt_assets.psychometrics.design import twins
 from irt_assets.psychometrics.em_request import (
     MIN_ITEMS,
     Persons,
@@ -57,8 +57,6 @@ RULING_SHARE = 0.1
 """Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
 COARSE_TOLERANCE = 1e-2
 """Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
-MANY_ALIKE = 5
-"""Two items with so many right and wrong answers of the same learners do not agree in all of them by chance."""
 
 
 def fit_em(
@@ -149,20 +147,13 @@ def fit_em(
         solution = solution.oriented(problem)
         found = errors(problem, solution.point, solution.at_bound)
     calibration = _calibration(
-        responses, counts, problem, solution, found, keep, _twins(kept, data), persons, data_hash
+        responses, counts, problem, solution, found, keep, twins(kept, data.n, data.correct), persons, data_hash
     )
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
     calibration = replace(calibration, priors=asked.as_dict())
     if latent == "histogram" and not structure.anchored:
         return _standardised(calibration)
     return calibration
-
-
-def _twins(responses: Responses, data: Data) -> Mask:
-    """Items with the same answers as another, where these are too many to be alike by chance."""
-    first = duplicates(responses)
-    alike = np.bincount(first, minlength=data.n_items)[first] > 1
-    return alike & (np.minimum(data.correct, data.n - data.correct) >= MANY_ALIKE)
 
 
 def _then(first: Solution, second: Solution) -> Solution:
@@ -206,7 +197,7 @@ def _calibration(
     solution: Solution,
     found: Errors,
     keep: Mask,
-    twins: Mask,
+    alike: Mask,
     persons: Persons,
     data_hash: str,
 ) -> Calibration:
@@ -227,14 +218,14 @@ def _calibration(
         flags[j] += [Flag.AT_BOUND] * bool(at_bound[k])
         flags[j] += [Flag.UNIDENTIFIED] * bool(found.unidentified[k])
         flags[j] += [Flag.NEGATIVE_DISCRIMINATION] * bool(reversed_[k])
-        flags[j] += [Flag.DUPLICATE] * bool(twins[k])
+        flags[j] += [Flag.DUPLICATE] * bool(alike[k])
         flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(found.guessing_unidentified[k])
     named = np.array(responses.item_ids, dtype=object)[kept]
     populations = _populations(problem, solution, found, persons)
     reasons = _reasons(problem, solution, found, named, persons.names)
-    if twins.any():
+    if alike.any():
         reasons.append(
-            f"{twins.sum()} items have the same answers by the same learners as another ({some(list(named[twins]))}): "
+            f"{alike.sum()} items have the same answers by the same learners as another ({some(list(named[alike]))}): "
             f"they are not independent pieces of evidence. Leave one of each out"
         )
     mean, sd = _pooled(populations)
