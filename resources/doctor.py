@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import urllib.error
 import urllib.request
 import uuid
@@ -28,13 +27,22 @@ from resources.database import Database, without_password
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import object_store
+from resources.r_runtime import (
+    INSTALL_R,
+    INSTALL_RPY2,
+    R_PACKAGES,
+    RPY2,
+    install_hint,
+    r_runtime,
+    rpy2_version,
+    why_absent,
+)
 from resources.schema import drift, revisions
 from resources.settings import Settings, names_read, names_set
 
 OLDEST_POSTGRES = 15
 GIB = 2**30
-R_PACKAGES = ("mirt", "brms")
-PYTHON_EXTRAS = {"rpy2": "r", "pymc": "bayes"}
+INSTALL_PYMC = ".venv/bin/pip install 'irt-assets[bayes]'"
 
 
 @dataclass(frozen=True)
@@ -217,30 +225,27 @@ def _is_dagster(port: int) -> bool:
 
 
 def _engines() -> Iterator[Finding]:
-    """What the optional engines need."""
+    """The engines, and what the optional ones need."""
     yield Finding("engine em", "ok", "built in")
-    rscript = shutil.which("Rscript")
-    if rscript is None:
-        yield Finding("R", "absent", "only the engines mirt and brms need it", "apt install r-base")
+    runtime = r_runtime()
+    if runtime is None:
+        yield Finding("R", "absent", "only the engines mirt and brms need it", INSTALL_R)
     else:
-        yield Finding("R", "ok", _output(rscript, "-e", "cat(R.version.string)") or rscript)
-    for package in R_PACKAGES if rscript else ():
-        version = _output(rscript or "", "-e", f"cat(as.character(packageVersion('{package}')))")
-        install = f"""Rscript -e 'install.packages("{package}")'"""
-        yield (
-            Finding(f"R package {package}", "ok", version)
-            if version
-            else Finding(f"R package {package}", "absent", f"only the engine {package} needs it", install)
-        )
-    for package, extra in PYTHON_EXTRAS.items():
-        version = _version(package)
-        yield (
-            Finding(package, "ok", version)
-            if version
-            else Finding(
-                package, "absent", "only optional engines need it", f".venv/bin/pip install 'irt-assets[{extra}]'"
-            )
-        )
+        yield Finding("R", "ok", runtime.version)
+    for package, version in runtime.packages.items() if runtime else ():
+        users = " and ".join(engine for engine, needed in R_PACKAGES.items() if package in needed)
+        yield _package(f"R package {package}", version, f"only the engine {users} needs it", install_hint(package))
+    yield _package(RPY2, rpy2_version(), "only the engines mirt and brms need it", INSTALL_RPY2)
+    yield _package("pymc", _version("pymc"), "only the engine pymc needs it", INSTALL_PYMC)
+    absences = {"pymc": None if _version("pymc") else f"engine pymc needs the package pymc: {INSTALL_PYMC}"}
+    absences |= {engine: why_absent(engine) for engine in R_PACKAGES}
+    for engine, absence in absences.items():
+        subject = f"engine {engine}"
+        yield Finding(subject, "absent", absence) if absence else Finding(subject, "ok", "installed")
+
+
+def _package(subject: str, version: str | None, need: str, install: str) -> Finding:
+    return Finding(subject, "ok", version) if version else Finding(subject, "absent", need, install)
 
 
 def _version(package: str) -> str | None:
@@ -248,12 +253,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _output(*command: str) -> str | None:
-    """What a program prints; None where it fails or does not end in half a minute."""
-    try:
-        ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return ran.stdout.strip()

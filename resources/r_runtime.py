@@ -10,11 +10,13 @@ import shutil
 import subprocess
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib import metadata
 
 R_PACKAGES = {"mirt": ("mirt",), "brms": ("brms", "rstan")}
 """Of each engine in R, those it needs."""
 INSTALL_R = "apt install r-base-core r-base-dev"
 INSTALL_RPY2 = "make venv (installs it where R is on the PATH)"
+RPY2 = "rpy2-rinterface"
 _DEBIAN = {"brms": "r-cran-brms", "rstan": "r-cran-rstan", "eRm": "r-cran-erm"}
 _ASK = """cat(as.character(getRversion()), sapply(commandArgs(TRUE), function(package)
   if (nzchar(system.file(package = package))) as.character(packageVersion(package)) else "-"))"""
@@ -40,6 +42,24 @@ def install_hint(package: str) -> str:
     if package in _DEBIAN:
         return f"apt install {_DEBIAN[package]}"
     return f"""Rscript -e 'install.packages("{package}")'"""
+
+
+def why_absent(engine: str) -> str | None:
+    """None where R, rpy2 and the packages of an engine of `R_PACKAGES` are there; else what is missing and its way."""
+    runtime = r_runtime()
+    if runtime is None:
+        return f"engine {engine} needs R, and there is no Rscript on the PATH that answers: {INSTALL_R}"
+    if rpy2_version() is None:
+        return f"engine {engine} needs the package {RPY2}: {INSTALL_RPY2}"
+    missing = [package for package in R_PACKAGES[engine] if runtime.packages[package] is None]
+    return f"engine {engine} needs the R package {missing[0]}: {install_hint(missing[0])}" if missing else None
+
+
+def rpy2_version() -> str | None:
+    try:
+        return metadata.version(RPY2)
+    except metadata.PackageNotFoundError:
+        return None
 
 
 @lru_cache

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from irt_assets.engines.child import Limits
 from resources.failures import PermanentFailure
-from resources.r_runtime import INSTALL_R, INSTALL_RPY2, R_PACKAGES, install_hint, r_runtime
+from resources.r_runtime import R_PACKAGES, why_absent
 
 if TYPE_CHECKING:
     from irt_assets.psychometrics.linking import AnchorSet
@@ -46,19 +46,7 @@ def installed(name: str) -> str | None:
     if name == "pymc" and find_spec("pymc") is None:
         return "engine pymc needs the package pymc: pip install 'irt-assets[bayes]'"
     if name in R_PACKAGES:
-        return _absence_in_r(name)
-    return None
-
-
-def _absence_in_r(name: str) -> str | None:
-    runtime = r_runtime()
-    if runtime is None:
-        return f"engine {name} needs R, and there is no Rscript on the PATH: {INSTALL_R}"
-    if find_spec("rpy2") is None:
-        return f"engine {name} needs the package rpy2: {INSTALL_RPY2}"
-    missing = [package for package in R_PACKAGES[name] if runtime.packages[package] is None]
-    if missing:
-        return f"engine {name} needs the R package {missing[0]}: {install_hint(missing[0])}"
+        return why_absent(name)
     return None
 
 
