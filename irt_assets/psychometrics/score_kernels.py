@@ -61,7 +61,9 @@ def maximise_scores(  # type: ignore[no-untyped-def]
     """MAP, ML or WLE of persons first … last − 1: the best node of a table, then a root of the slope beside it.
 
     log_right, log_wrong and info (J, Q) are log P, log(1 − P) and the information at the nodes. The root is found by
-    Fisher scoring inside a bracket that shrinks at every step. θ is ±∞ under ML where the likelihood is highest there.
+    Fisher scoring inside a bracket that shrinks at every step, and by halving the bracket where a step is not half the
+    one before: with guessing the slope can fall twice as fast as the information says, and steps then swing from one
+    side of the root to the other for ever. θ is ±∞ under ML where the likelihood is highest there.
     """
     Q = nodes.size
     objective, known = np.empty(Q), np.empty(Q)
@@ -114,6 +116,7 @@ def maximise_scores(  # type: ignore[no-untyped-def]
             theta[i], se[i] = np.inf if at_plus >= at_minus else -np.inf, np.inf
             continue
         x = min(max(nodes[best], low), high)
+        moved = high - low
         for _ in range(MAX_STEPS):
             slope, observed, expected, loglik = _slope(
                 kind, x, start[i], start[i + 1], item, score, a, d, c, usable, mean, precision
@@ -123,7 +126,7 @@ def maximise_scores(  # type: ignore[no-untyped-def]
             else:
                 high = x
             proposal = x + slope / expected if expected > 0 else low
-            if not low < proposal < high:
+            if not low < proposal < high or abs(proposal - x) > 0.5 * moved:
                 proposal = 0.5 * (low + high)
             moved = abs(proposal - x)
             x = proposal

@@ -166,6 +166,31 @@ def test_wle_solves_warms_equation():
         assert equation == pytest.approx(0, abs=1e-5)  # second differences of step 1e-4 are good to about 1e-7
 
 
+@pytest.mark.parametrize("method", ["wle", "ml", "map"])
+def test_every_estimate_of_a_3pl_is_a_root_of_its_equation(method):
+    """Once 3 in 1000 were none: steps swung about a root that is steeper than the information says, to the last one."""
+    rng = np.random.default_rng(3)
+    a, d, c = rng.uniform(0.5, 2.5, 15), 1.6 * rng.normal(size=15), np.full(15, 0.2)
+    x = (rng.random((5000, 15)) < probability(rng.normal(size=5000), a, d, c)).astype(float)
+    theta = score(Responses.from_wide(x), a, d, c, method=method).theta
+    x, theta = x[np.isfinite(theta)], theta[np.isfinite(theta)]
+
+    def equation(at):
+        logistic = 1 / (1 + np.exp(-(at[:, None] * a + d)))
+        p = c + (1 - c) * logistic
+        slope = (1 - c) * a * logistic * (1 - logistic)
+        total = ((x - p) * slope / (p * (1 - p))).sum(axis=1)
+        if method == "wle":
+            warm = (slope**2 * a * (1 - 2 * logistic) / (p * (1 - p))).sum(axis=1)
+            total += warm / (2 * (slope**2 / (p * (1 - p))).sum(axis=1))
+        return total - at if method == "map" else total
+
+    near = np.abs(theta) < 8  # further out p and 1 − p have no digits left to show a root with
+    assert near.mean() > 0.9
+    assert (equation(theta - 1e-5)[near] > 0).all()
+    assert (equation(theta + 1e-5)[near] < 0).all()
+
+
 def test_wle_is_nearly_unbiased_where_ml_and_jeffreys_mode_are_not():
     """Warm (1989): under a 3PL the bias of order 1/n goes with J/(2I), not with I'/(2I)."""
     rng = np.random.default_rng(4)
