@@ -34,6 +34,8 @@ class Settings(BaseSettings):
     irt_schedules: Literal["running", "stopped"] = Field(
         "running", description="state of schedules until someone sets it"
     )
+    r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
+    r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
 
     @field_validator("irt_home")
@@ -48,7 +50,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no time zone; wanted a name such as Europe/Berlin")
         return value
 
-    @field_validator("database_url", "s3_bucket", mode="before")
+    @field_validator("database_url", "s3_bucket", "r_irt_base_url", "r_irt_internal_token", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value

@@ -331,13 +331,13 @@ marginal_loglik <- function(data, a, d, latent) {
 
 # Log-likelihood of each person at each node, persons x nodes.
 at_nodes <- function(r, nodes) {
-  vapply(nodes, function(theta) {
+  matrix(vapply(nodes, function(theta) {
     eta <- r$a[r$item] * theta + r$d[r$item]
     guess <- r$c[r$item]
     log_p <- ifelse(r$score == 1L, log(guess + (1 - guess) * stats::plogis(eta)),
                     log1p(-guess) + stats::plogis(-eta, log.p = TRUE))
     sum_by_person(log_p, r)
-  }, numeric(r$n_persons))
+  }, numeric(r$n_persons)), r$n_persons)
 }
 
 sum_by_person <- function(values, r) {
@@ -360,9 +360,9 @@ maximum <- function(r, method) {
   high <- grid[pmin(best + 1, length(grid))]
   for (step in 1:50) {
     middle <- (low + high) / 2
-    up <- equation(middle, r, method)$slope > 0
-    low[up] <- middle[up]
-    high[!up] <- middle[!up]
+    up <- equation(middle, r, method)$slope > 0 # NA for persons without an answer
+    low <- ifelse(up, middle, low)
+    high <- ifelse(up, high, middle)
   }
   theta <- (low + high) / 2
   theta[!inside] <- NA_real_
