@@ -16,6 +16,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
+OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
+"""What may estimate a month beside `em`, in the order in which a month runs them."""
 
 
 class Settings(BaseSettings):
@@ -36,6 +38,12 @@ class Settings(BaseSettings):
     )
     r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
     r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
+    irt_engines: str = Field(
+        "", description="engines that fit each month beside em: ENGINE, or SCALE:ENGINE for one scale, with commas"
+    )
+    irt_engine_timeout_minutes: float = Field(
+        120, gt=0, description="minutes after which a fit in a child process (pymc, mirt, brms) is given up"
+    )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
 
     @field_validator("irt_home")
@@ -50,10 +58,35 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no time zone; wanted a name such as Europe/Berlin")
         return value
 
+    @field_validator("irt_engines")
+    @classmethod
+    def _known_engines(cls, value: str) -> str:
+        for entry in _entries(value):
+            scale, colon, engine = entry.rpartition(":")
+            if engine not in OPTIONAL_ENGINES or (colon and not scale):
+                raise ValueError(
+                    f"{entry!r} names no engine; wanted ENGINE or SCALE:ENGINE with one of "
+                    f"{', '.join(OPTIONAL_ENGINES)} (em always runs)"
+                )
+        return value
+
+    @property
+    def enabled_engines(self) -> dict[str, frozenset[str] | None]:
+        """Of each enabled engine the scales it fits, None for all; in the order in which a month runs them."""
+        named = [entry.rpartition(":")[::2] for entry in _entries(self.irt_engines)]
+        wanted = {engine: frozenset(scale for scale, name in named if name == engine) for _, engine in named}
+        return {
+            engine: None if "" in wanted[engine] else wanted[engine] for engine in OPTIONAL_ENGINES if engine in wanted
+        }
+
     @field_validator("database_url", "s3_bucket", "r_irt_base_url", "r_irt_internal_token", mode="before")
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+
+def _entries(value: str) -> list[str]:
+    return [entry for part in value.split(",") if (entry := part.strip())]
 
 
 @cache

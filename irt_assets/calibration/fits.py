@@ -24,6 +24,7 @@ from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
 from irt_assets.responses.snapshot import Snapshot
 from resources import tables, warehouse
+from resources.failures import PermanentFailure, TransientFailure
 from resources.version import code_version
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
@@ -120,19 +121,19 @@ def stage(
     snapshot: Snapshot,
     scale_id: str,
     engine: str,
-    outcome: Calibration | PsychometricsError,
+    outcome: Calibration | Exception,
     spec: dict[str, Any],
     run_id: str | None,
 ) -> str:
     """Store a fit, or the reason why there is none, and return its id."""
     fit_id = new_fit_id(snapshot.month, scale_id, engine)
-    error = outcome if isinstance(outcome, PsychometricsError) else None
+    error = outcome if isinstance(outcome, Exception) else None
     connection.execute(
         """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind,
                                     spec, code_version, run_id)
            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
         (fit_id, snapshot.month, scale_id, engine, snapshot.snapshot_hash)
-        + (None if isinstance(outcome, PsychometricsError) else encode(outcome), str(error) if error else None)
+        + (None if isinstance(outcome, Exception) else encode(outcome), explanation(error) if error else None)
         + (type(error).__name__ if error else None, json.dumps(spec), code_version(), run_id),
     )
     return fit_id
@@ -147,6 +148,18 @@ def latest_staged(connection: psycopg.Connection, month: str, scale_id: str, eng
                ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
             (month, scale_id, engine),
         ).fetchone()
+
+
+def engines_staged(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str) -> list[str]:
+    """The engines whose latest attempt at the month saw this very snapshot, in alphabetical order."""
+    rows = connection.execute(
+        """SELECT engine FROM (
+             SELECT DISTINCT ON (engine) engine, snapshot_hash FROM fit_staging WHERE month = %s AND scale_id = %s
+             ORDER BY engine, fitted_at DESC, fit_id DESC
+           ) latest WHERE snapshot_hash = %s ORDER BY engine""",
+        (snapshot.month, scale_id, snapshot.snapshot_hash),
+    ).fetchall()
+    return [engine for (engine,) in rows]
 
 
 def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str | None) -> StagedFit:
@@ -166,12 +179,12 @@ def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str 
 
 
 def record_failed_linking(
-    connection: psycopg.Connection, staged: StagedFit, error: PsychometricsError, constants: dict[str, Any] | None
+    connection: psycopg.Connection, staged: StagedFit, error: Exception, constants: dict[str, Any] | None
 ) -> None:
     """Keep beside the staged fit why it could not be linked, with whatever constants could be computed."""
     connection.execute(
         "UPDATE fit_staging SET error = %s, error_kind = %s, spec = spec || %s WHERE fit_id = %s",
-        (str(error), type(error).__name__, json.dumps({"linking_constants": constants}), staged.fit_id),
+        (explanation(error), type(error).__name__, json.dumps({"linking_constants": constants}), staged.fit_id),
     )
 
 
@@ -223,6 +236,8 @@ def publish_linked(
         "bic": raw.bic,
         "converged": c.converged,
         "iterations": c.iterations,
+        "max_rhat": spec.get("sampling", {}).get("max_rhat"),
+        "min_ess": spec.get("sampling", {}).get("min_ess"),
         "model_spec": spec
         | {"linking_constants": constants, "latent": {"mean": linked.latent_mean, "sd": linked.latent_sd}}
         | ({"software": raw.software} if raw.software else {}),
@@ -324,6 +339,12 @@ def linked_fit(
     return LinkedFit(
         **row, items={i: params | {"n": n, "flags": flags, "rmsd": rmsd} for i, params, n, flags, rmsd in items}
     )
+
+
+def explanation(error: Exception) -> str:
+    """An error in a sentence; of one that nobody foresaw, its type too."""
+    foreseen = isinstance(error, PsychometricsError | PermanentFailure | TransientFailure)
+    return str(error) if foreseen else f"{type(error).__name__}: {error}"
 
 
 def finite(x: float) -> float | None:

@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit
+from irt_assets.engines import installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
 from irt_assets.psychometrics.errors import DisconnectedDesignError
@@ -45,6 +46,7 @@ class Evidence:
     staged: StagedFit | None
     calibration: Calibration | None
     linked: LinkedFit | None
+    demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
@@ -59,6 +61,11 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         staged,
         staged.decoded() if staged else None,
         linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine),
+        {
+            engine: latest_staged(connection, month, scale.scale_id, engine)
+            for engine in scale.rules.demands
+            if engine != scale.engine
+        },
     )
 
 
@@ -190,6 +197,35 @@ def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:
     return statistics["set"] if statistics else None
 
 
+def demanded_engines_fitted(evidence: Evidence) -> Verdict:
+    """Each engine that the scale demands beside its own has a converged fit of the present snapshot."""
+    problems = {engine: why for engine, fit in evidence.demanded.items() if (why := _not_usable(evidence, engine, fit))}
+    if problems:
+        return Verdict(
+            False, "; ".join(f"{engine} is demanded and {why}" for engine, why in problems.items()), problems
+        )
+    return Verdict(True, f"fitted by {', '.join(evidence.demanded)} too" if evidence.demanded else "none is demanded")
+
+
+def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str | None:
+    again = f"materialise item_calibration_{engine}" if engine != "em" else "materialise item_calibration"
+    if fit is None or evidence.snapshot is None or fit.snapshot_hash != evidence.snapshot.snapshot_hash:
+        absent = installed(engine)
+        which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
+        return f"{which}: {absent or f'enable it (IRT_ENGINES={engine}) and {again}'}"
+    return fit_problem(fit)
+
+
+def fit_problem(fit: StagedFit) -> str | None:
+    """Why a fit is no result, as a sentence that follows on the engine's name; None where it is one."""
+    calibration = fit.decoded()
+    if calibration is None:
+        return f"could not fit the month: {fit.error}"
+    if not calibration.convergence.converged:
+        return f"did not converge: {calibration.convergence.reason}"
+    return f"could not be put on the scale: {fit.error}" if fit.error else None
+
+
 @dataclass(frozen=True)
 class SetGate:
     """A set gate and the asset whose materialisation it judges."""
@@ -211,6 +247,9 @@ SET_GATES: tuple[SetGate, ...] = (
     SetGate("item_calibration", "One ability explains the answers, where the scale demands it.", one_dimension),
     SetGate("linked_item_parameters", "The month's fit stands on the scale.", linked),
     SetGate("linked_item_parameters", "The anchors kept their relation to each other.", anchors_agree),
+    SetGate(
+        "linked_item_parameters", "Every engine that the scale demands has fitted the month.", demanded_engines_fitted
+    ),
 )
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from irt_assets.engines.child import Limits
 from resources.failures import PermanentFailure
@@ -36,6 +36,22 @@ class Calibrator(Protocol):
     ) -> Calibration: ...
 
 
+class Drawn(NamedTuple):
+    """A calibration with the posterior draws that it summarises, as a Parquet file, and how good they are: `max_rhat`,
+    `min_ess` (the smaller of bulk and tail) and `divergences`."""
+
+    calibration: Calibration
+    parquet: bytes
+    sampling: dict[str, Any]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A Calibrator whose draws can be kept. Raises as `Calibrator.calibrate` does."""
+
+    def draw(self, responses: Responses, *, model: Model, data_hash: str) -> Drawn: ...
+
+
 def installed(name: str) -> str | None:
     """None where the engine can run here; else why it cannot, and how to install what is missing.
 
@@ -59,9 +75,9 @@ def build(name: str, *, threads: int | None = None, timeout_s: float = TIMEOUT_S
     if absence is not None:
         raise PermanentFailure(absence)
     if name == "pymc":
-        from irt_assets.engines.pymc import PymcEngine
+        from irt_assets.engines.pymc_child import PymcInChild
 
-        return PymcEngine()
+        return PymcInChild(timeout_s=timeout_s)
     if name == "mirt":
         from irt_assets.engines.mirt import MirtEngine
 

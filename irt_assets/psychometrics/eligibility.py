@@ -58,6 +58,10 @@ _REASONS = tuple(Reason)
 _CODE = {reason: code for code, reason in enumerate(_REASONS)}
 
 
+DEMANDABLE = ("em", "mirt", "pymc", "brms")
+"""Engines that `demanded_engines` may name."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """Settings of a scale. Counts are whole numbers, shares and levels lie in [0, 1].
@@ -78,6 +82,9 @@ class Rules:
         min_anchors, min_anchor_share: how many, and which share, of the usable anchors purification must leave.
         warn_anchor_share: below this share left, warn.
         anchor_q_alpha: set gate: anchors disagree where the Q test's p is below this.
+        demanded_engines: set gate: engines whose fit of the month there must be, with commas.
+        agreement_max_se, agreement_min_overlap: a check warns where two engines differ by more in a or b of an item, in
+            standard errors, or where the 95 % intervals of fewer items overlap.
     """
 
     min_responses: int = 500
@@ -97,10 +104,18 @@ class Rules:
     min_anchor_share: float = 0.70
     warn_anchor_share: float = 0.85
     anchor_q_alpha: float = 0.01
+    demanded_engines: str = ""
+    agreement_max_se: float = 1.0
+    agreement_min_overlap: float = 0.95
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_setting(field.name, getattr(self, field.name), type(field.default))
+
+    @property
+    def demands(self) -> tuple[str, ...]:
+        """The names in `demanded_engines`."""
+        return tuple(name for part in self.demanded_engines.split(",") if (name := part.strip()))
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Rules:
@@ -140,6 +155,8 @@ _RANGES: dict[str, tuple[float, float]] = {
     "min_anchor_share": (0, 1),
     "warn_anchor_share": (0, 1),
     "anchor_q_alpha": (0, 1),
+    "agreement_max_se": (0, 100),
+    "agreement_min_overlap": (0, 1),
 }
 
 
@@ -150,6 +167,14 @@ def _check_setting(name: str, value: object, kind: type) -> None:
     if name in _CHOICES:
         if value not in _CHOICES[name]:
             raise PsychometricsError(f"rule {name} must be one of {', '.join(_CHOICES[name])}, got {value!r}")
+        return
+    if name == "demanded_engines":
+        named = [part.strip() for part in str(value).split(",")]
+        wrong = [engine for engine in named if engine not in ("", *DEMANDABLE)]
+        if wrong:
+            raise PsychometricsError(
+                f"rule demanded_engines must name engines of {', '.join(DEMANDABLE)}, with commas; got {wrong[0]!r}"
+            )
         return
     accepted = (int, float) if kind is float else (int,)
     if isinstance(value, bool) or not isinstance(value, accepted):
