@@ -65,7 +65,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         *_store(settings),
         *_dagster(settings),
         *_ports(settings),
-        *_engines(),
+        *_engines(settings),
     ]
 
 
@@ -224,7 +224,7 @@ def _is_dagster(port: int) -> bool:
         return False
 
 
-def _engines() -> Iterator[Finding]:
+def _engines(settings: Settings) -> Iterator[Finding]:
     """The engines, and what the optional ones need."""
     yield Finding("engine em", "ok", "built in")
     runtime = r_runtime()
@@ -240,8 +240,24 @@ def _engines() -> Iterator[Finding]:
     absences = {"pymc": None if _version("pymc") else f"engine pymc needs the package pymc: {INSTALL_PYMC}"}
     absences |= {engine: why_absent(engine) for engine in R_PACKAGES}
     for engine, absence in absences.items():
-        subject = f"engine {engine}"
-        yield Finding(subject, "absent", absence) if absence else Finding(subject, "ok", "installed")
+        yield _in_use(settings, engine, absence)
+
+
+def _in_use(settings: Settings, engine: str, absence: str | None) -> Finding:
+    """Whether an optional engine fits months, and why not."""
+    subject = f"engine {engine}"
+    if engine in settings.enabled_engines:
+        scales = settings.enabled_engines[engine]
+        where = "all scales" if scales is None else f"scale {', '.join(sorted(scales))}"
+        if absence:
+            return Finding(subject, "error", f"IRT_ENGINES enables it for {where}, but it cannot run: {absence}")
+        return Finding(subject, "ok", f"fits every month of {where}, beside em")
+    if absence:
+        return Finding(subject, "absent", absence)
+    enabled = ",".join(filter(None, [settings.irt_engines, engine]))
+    return Finding(
+        subject, "ok", "installed, not enabled", f"To fit each month with it too, beside em: IRT_ENGINES={enabled}."
+    )
 
 
 def _package(subject: str, version: str | None, need: str, install: str) -> Finding:

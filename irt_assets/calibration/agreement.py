@@ -3,7 +3,8 @@
 What belongs here: which items are compared, the numbers, and the verdict. What does not: Dagster and drawing.
 
 Two fits of the same answers share their sampling error, so what lies between them is not error but method (a prior, a
-mean for a mode, a bad optimiser), and is small: the standard error is the yardstick, not the distribution.
+mean for a mode, a bad optimiser), and is small: the standard error is the yardstick, not the distribution. How small
+between sound engines, and so where the limits of the rules come from, benchmarks/bench_agreement.py says.
 """
 
 from __future__ import annotations
@@ -62,6 +63,11 @@ class Estimates:
         return float(np.sqrt(np.mean(self.difference**2))) if self.value.shape[1] else float("nan")
 
     @property
+    def rms_apart(self) -> float:
+        """Root mean square of `apart`; NaN without items."""
+        return float(np.sqrt(np.mean(self.apart**2))) if self.value.shape[1] else float("nan")
+
+    @property
     def overlap(self) -> float:
         """Share of items whose 95 % intervals have a value in common; NaN without items."""
         if not self.value.shape[1]:
@@ -115,10 +121,10 @@ class Agreement:
         if not self.item_ids:
             found.append("they have no item in common")
         for name, of in (("a", self.a), ("b", self.b)):
-            if of.overlap < rules.agreement_min_overlap:
+            if of.rms_apart > rules.agreement_max_rms:
                 found.append(
-                    f"the 95 % intervals of {name} overlap for {of.overlap:.0%} of the items, "
-                    f"wanted {rules.agreement_min_overlap:.0%}"
+                    f"over all items they differ in {name} by {of.rms_apart:.2f} standard errors (root mean square), "
+                    f"at most {rules.agreement_max_rms:g} allowed"
                 )
         apart = self.disagreeing(rules)
         if apart:

@@ -83,8 +83,8 @@ class Rules:
         warn_anchor_share: below this share left, warn.
         anchor_q_alpha: set gate: anchors disagree where the Q test's p is below this.
         demanded_engines: set gate: engines whose fit of the month there must be, with commas.
-        agreement_max_se, agreement_min_overlap: a check warns where two engines differ by more in a or b of an item, in
-            standard errors, or where the 95 % intervals of fewer items overlap.
+        agreement_max_se, agreement_max_rms: a check warns where two engines differ by more standard errors in a or b,
+            on one item or in the root mean square over all.
     """
 
     min_responses: int = 500
@@ -105,8 +105,8 @@ class Rules:
     warn_anchor_share: float = 0.85
     anchor_q_alpha: float = 0.01
     demanded_engines: str = ""
-    agreement_max_se: float = 1.0
-    agreement_min_overlap: float = 0.95
+    agreement_max_se: float = 1.5
+    agreement_max_rms: float = 0.5
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -156,7 +156,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "warn_anchor_share": (0, 1),
     "anchor_q_alpha": (0, 1),
     "agreement_max_se": (0, 100),
-    "agreement_min_overlap": (0, 1),
+    "agreement_max_rms": (0, 100),
 }
 
 

@@ -233,3 +233,24 @@ def test_without_rpy2_r_is_of_no_use_to_the_engines(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(r_runtime, "RPY2", "a package that nobody has")
     for engine in ("mirt", "brms"):
         assert "make venv" in found(at_home(tmp_path), f"engine {engine}").detail
+
+
+@pytest.mark.parametrize(
+    ("enabled", "there", "state", "said"),
+    [
+        ("", True, "ok", "installed, not enabled; To fit each month with it too, beside em: IRT_ENGINES=mirt."),
+        ("pymc", True, "ok", "not enabled; To fit each month with it too, beside em: IRT_ENGINES=pymc,mirt."),
+        ("mirt", True, "ok", "fits every month of all scales"),
+        ("maths:mirt", True, "ok", "fits every month of scale maths"),
+        ("", False, "absent", "needs R"),
+        ("mirt", False, "error", "IRT_ENGINES enables it for all scales, but it cannot run: engine mirt needs R"),
+    ],
+)
+def test_an_engine_without_an_asset_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str, there: bool, state: str, said: str
+) -> None:
+    if there:
+        monkeypatch.setattr(doctor, "why_absent", lambda engine: None)
+    finding = found(at_home(tmp_path / "irt", irt_engines=enabled), "engine mirt")
+    assert finding.state == state
+    assert said in f"{finding.detail}; {finding.fix}"

@@ -9,9 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.calibration import gates
 from irt_assets.calibration.cautions import one_ability_explains_the_answers
 from irt_assets.calibration.fits import LinkedFit, StagedFit
-from irt_assets.calibration.gates import SET_GATES, Evidence, failures, item_problems
+from irt_assets.calibration.gates import (
+    SET_GATES,
+    Evidence,
+    Verdict,
+    demanded_engines_fitted,
+    failures,
+    item_problems,
+)
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag
 from irt_assets.responses.scales import Scale
@@ -221,3 +229,52 @@ def test_a_second_dimension_is_warned_of_whatever_the_scale_says() -> None:
 def test_a_scale_that_demands_one_dimension_does_not_publish_a_fit_without_statistics() -> None:
     scale = Scale("default", rules=Rules(second_dimension="hold"))
     assert "materialise item_calibration" in failures(evidence(scale=scale))["one_dimension"]
+
+
+# -- engines that a scale demands --------------------------------------------------------------------
+
+
+def demanded(fit: StagedFit | None) -> Verdict:
+    return demanded_engines_fitted(evidence(demanded={"pymc": fit}))
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored fits, as they are read: b"sound" and b"not converged"."""
+    stored = {b"sound": calibration(), b"not converged": calibration(converged=False)}
+    monkeypatch.setattr(StagedFit, "decoded", lambda fit: stored.get(fit.calibration))
+
+
+@pytest.mark.usefixtures("encoded")
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        (None, "pymc is demanded and has no fit of the month: enable it (IRT_ENGINES=pymc) and materialise"),
+        ({"snapshot_hash": "older"}, "has only a fit of an earlier snapshot of the month: enable it"),
+        ({"calibration": None, "error": "R stopped"}, "pymc is demanded and could not fit the month: R stopped"),
+        ({"calibration": b"not converged"}, "pymc is demanded and did not converge: 500 iterations"),
+        ({"error": "too few anchors"}, "pymc is demanded and could not be put on the scale: too few anchors"),
+    ],
+)
+def test_a_demanded_engine_without_a_result_is_red(
+    monkeypatch: pytest.MonkeyPatch, fit: dict[str, Any] | None, said: str
+) -> None:
+    monkeypatch.setattr(gates, "installed", lambda name: None)
+    verdict = demanded(None if fit is None else staged(**{"engine": "pymc", "calibration": b"sound"} | fit))
+    assert not verdict.passed
+    assert said in verdict.why
+
+
+@pytest.mark.usefixtures("encoded")
+def test_a_demanded_engine_that_fitted_the_month_passes() -> None:
+    verdict = demanded(staged(engine="pymc", calibration=b"sound"))
+    assert (verdict.passed, verdict.why) == (True, "fitted by pymc too")
+
+
+def test_a_demanded_engine_that_is_not_installed_is_red_and_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "installed", lambda name: "engine pymc needs the package pymc: pip install …")
+    verdict = demanded(None)
+    assert not verdict.passed
+    assert "has no fit of the month: engine pymc needs the package pymc: pip install" in verdict.why
