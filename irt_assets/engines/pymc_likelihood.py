@@ -44,7 +44,7 @@ class Likelihood:
             "theta_nodes": grid.nodes,
             "theta_log_weights": np.tile(grid.log_weights(), (data.n_groups, 1)),
             "n_correct": data.correct,
-        } | dict(zip(_LAYOUT, data.layout, strict=True))
+        } | dict(zip(_LAYOUT, data.people, strict=True))
         return cls(tuple(pytensor.shared(value, name=name, borrow=True) for name, value in named.items()))
 
     def __call__(self, slope: Any, intercept: Any) -> Variable:
@@ -106,27 +106,13 @@ def _value_and_gradient(  # type: ignore[no-untyped-def]
 ):
     J, Q = slope.size, nodes.size
     a, d = np.ascontiguousarray(slope), np.ascontiguousarray(intercept)
-    softplus, p, seen = np.empty((J, Q)), np.empty((J, Q)), np.zeros((J, Q))
-    by_slope, by_intercept, mass = np.zeros(J), correct.copy(), np.zeros(log_weights.shape)
-    kernels.logistic_table(a, d, nodes, softplus, p)
-    value = kernels.expected_counts(
-        0,
-        set_of.size,
-        set_of,
-        set_group,
-        set_start,
-        set_items,
-        right_start,
-        right_items,
-        weight,
-        a,
-        softplus,
-        nodes,
-        log_weights,
-        seen,
-        by_slope,
-        mass,
-    )
+    log_wrong, p, seen = np.empty((J, Q)), np.empty((J, Q)), np.zeros((J, Q))
+    theta_right, by_intercept, mass = np.zeros((J, 1)), correct.copy(), np.zeros(log_weights.shape)
+    kernels.logistic_table(a, d, nodes, log_wrong, p)
+    people = kernels.People(set_of, set_group, set_start, set_items, right_start, right_items, weight)
+    curves = kernels.Curves(a, log_wrong, np.empty((0, Q)))
+    value = kernels.expected_counts(0, set_of.size, people, curves, nodes, log_weights, seen, theta_right, mass)
+    by_slope = theta_right[:, 0].copy()
     for j in range(J):
         value += d[j] * correct[j]
         for q in range(Q):

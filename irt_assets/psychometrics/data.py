@@ -123,9 +123,9 @@ class Data:
         return int(np.rint(self.weight.sum()))
 
     @property
-    def layout(self) -> tuple[np.ndarray, ...]:
-        """The arguments that describe the persons to a kernel."""
-        return (
+    def people(self) -> kernels.People:
+        """The persons as kernels take them."""
+        return kernels.People(
             self.set_of,
             self.set_group,
             self.set_start,

@@ -9,7 +9,7 @@ quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton 
 two-loop recursion of Nocedal 1980). It begins as EM and ends superlinearly; each iteration costs one E-step.
 
 Standard errors come from the observed information by Louis (1982): complete-data information minus the covariance
-of the complete-data score given each pattern. It is exact, so it equals Oakes' (1999) to rounding.
+of the complete-data score given each pattern. It equals Oakes' (1999), to about 1e-5 of itself.
 
 What identifies the scale: θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive;
 Rasch slopes of 1 and a mean of 0 there; where items are anchored, their given parameters, and every group's latent

@@ -12,7 +12,7 @@ from scipy.special import logit
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.likelihood import Guessing, Logistic
+from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.quadrature import Grid
@@ -199,7 +199,7 @@ class Problem:
         s, J, G = self.structure, self.structure.n_items, self.structure.n_groups
         latent = self._latent_scores(point.means, point.sds, point.log_weights)
         curves = self.curves(s.expand(point.x))
-        information = -curves.lost(self.run, self._chunks, point.log_weights, latent)
+        information = -lost(curves, self.run, self._chunks, point.log_weights, latent)
         items = np.arange(J)
         for k in range(s.K):
             for m in range(s.K):
@@ -213,7 +213,7 @@ class Problem:
     def observed_blocks(self, point: Point) -> Floats:
         """Shape (J, K, K): each item's own block of `observed_information`."""
         curves = self.curves(self.structure.expand(point.x))
-        return point.curvature - curves.lost_blocks(self.run, self._chunks, point.log_weights)
+        return point.curvature - lost_blocks(curves, self.run, self._chunks, point.log_weights)
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
         """complete-data information⁻¹ · gradient with the frozen parameters held: the EM gradient step."""
