@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import Literal
 
 import psycopg
+import requests
 from packaging.requirements import Requirement
+from pydantic import SecretStr
 
 from resources.database import Database, without_password
 from resources.embedded_postgres import EmbeddedPostgres
@@ -238,7 +240,10 @@ def _engines(settings: Settings) -> Iterator[Finding]:
     yield _package(RPY2, rpy2_version(), "only the engines mirt and brms need it", INSTALL_RPY2)
     yield _package("pymc", _version("pymc"), "only the engine pymc needs it", INSTALL_PYMC)
     absences = {"pymc": None if _version("pymc") else f"engine pymc needs the package pymc: {INSTALL_PYMC}"}
-    absences |= {engine: why_absent(engine) for engine in R_PACKAGES}
+    if settings.r_irt_base_url is None:
+        absences |= {engine: why_absent(engine) for engine in R_PACKAGES}
+    else:
+        yield from _r_service(settings.r_irt_base_url, settings.r_irt_internal_token)
     for engine, absence in absences.items():
         yield _in_use(settings, engine, absence)
 
@@ -258,6 +263,34 @@ def _in_use(settings: Settings, engine: str, absence: str | None) -> Finding:
     return Finding(
         subject, "ok", "installed, not enabled", f"To fit each month with it too, beside em: IRT_ENGINES={enabled}."
     )
+
+
+def _r_service(url: str, token: SecretStr | None) -> Iterator[Finding]:
+    """The service where mirt and brms run in place of this machine, and whether it takes the token."""
+    subject = "R IRT service"
+    if token is None:
+        yield Finding(subject, "error", f"{url}, without R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
+        return
+    shown = {"Authorization": f"Bearer {token.get_secret_value()}"}
+    try:
+        health = requests.get(f"{url}/healthz", timeout=5).json()
+        taken = requests.post(f"{url}/irt/score", data="{}", headers=shown, timeout=30).status_code != 401
+        engines = set(health["engines"])
+    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+        fix = "Check R_IRT_BASE_URL, and that the service runs (docs/r-service.md)."
+        yield Finding(subject, "error", f"{url} does not answer as it does: {type(error).__name__}", fix)
+        return
+    if taken:
+        yield Finding(subject, "ok", f"{url}, R {health['versions']['R']}")
+    else:
+        yield Finding(subject, "error", f"{url} does not take R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
+    for engine in R_PACKAGES:
+        there = f"{engine} {health['versions'][engine]} in the R IRT service"
+        yield (
+            Finding(f"engine {engine}", "ok", there)
+            if engine in engines
+            else Finding(f"engine {engine}", "absent", f"not installed where the R IRT service runs, {url}")
+        )
 
 
 def _package(subject: str, version: str | None, need: str, install: str) -> Finding:

@@ -12,14 +12,18 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 from irt_assets.engines.child import Limits
 from resources.failures import PermanentFailure
 from resources.r_runtime import R_PACKAGES, why_absent
+from resources.settings import get_settings
 
 if TYPE_CHECKING:
     from irt_assets.psychometrics.linking import AnchorSet
     from irt_assets.psychometrics.models import Calibration, Model, Responses
 
-NAMES = ("em", "pymc", "mirt", "brms")
+NAMES = ("em", "pymc", "mirt", "brms", "remote")
+"""`remote` is mirt in the R IRT service; where that is set, mirt and brms run there, too, and not on this machine."""
 TIMEOUT_S = 2 * 3600.0
 """After which a fit in a child process is given up."""
+QUEUE_S = 15 * 60.0
+"""So much longer an answer of the R IRT service is waited for, where a fit may have to wait for others."""
 
 
 class Calibrator(Protocol):
@@ -61,6 +65,8 @@ def installed(name: str) -> str | None:
         raise PermanentFailure(f"there is no engine {name!r}; there are {', '.join(NAMES)}")
     if name == "pymc" and find_spec("pymc") is None:
         return "engine pymc needs the package pymc: pip install 'irt-assets[bayes]'"
+    if _in_service(name):
+        return _why_no_service(name)
     if name in R_PACKAGES:
         return why_absent(name)
     return None
@@ -78,16 +84,41 @@ def build(name: str, *, threads: int | None = None, timeout_s: float = TIMEOUT_S
         from irt_assets.engines.pymc_child import PymcInChild
 
         return PymcInChild(timeout_s=timeout_s)
+    if _in_service(name):
+        return _remote(name, threads, timeout_s)
     if name == "mirt":
         from irt_assets.engines.mirt import MirtEngine
 
         return MirtEngine(Limits(timeout_s))
     if name == "brms":
         from irt_assets.engines.brms import BrmsEngine, Sampling
-        from resources.settings import get_settings
 
         cores = threads or os.cpu_count() or 1
         return BrmsEngine(Sampling(cores=cores, cache=get_settings().irt_home / "compiled"), Limits(timeout_s))
     from irt_assets.engines.em import EmEngine
 
     return EmEngine(threads)
+
+
+def _in_service(name: str) -> bool:
+    return name == "remote" or (name in R_PACKAGES and get_settings().r_irt_base_url is not None)
+
+
+def _why_no_service(name: str) -> str | None:
+    settings = get_settings()
+    needed = {"R_IRT_BASE_URL": settings.r_irt_base_url, "R_IRT_INTERNAL_TOKEN": settings.r_irt_internal_token}
+    missing = " and ".join(setting for setting, value in needed.items() if value is None)
+    return f"engine {name} calls the R IRT service: set {missing} (docs/r-service.md)" if missing else None
+
+
+def _remote(name: str, threads: int | None, timeout_s: float) -> Calibrator:
+    from irt_assets.engines.brms import Sampling
+    from irt_assets.engines.remote import RemoteEngine, Service
+
+    settings = get_settings()
+    assert settings.r_irt_base_url is not None
+    assert settings.r_irt_internal_token is not None
+    service = Service(
+        settings.r_irt_base_url, settings.r_irt_internal_token.get_secret_value(), seconds=timeout_s + QUEUE_S
+    )
+    return RemoteEngine(service, "brms" if name == "brms" else "mirt", Sampling(cores=threads or 1), name)

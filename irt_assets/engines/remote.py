@@ -1,6 +1,6 @@
-"""The R engines by HTTP: a client of the R IRT service (`services/r_irt`) and the engine that calls it.
+"""The R engines by HTTP: a client of the R IRT service (`services/r_irt`), and mirt and brms called through it.
 
-What is fitted and how is R's (`irt.R`), what goes there and what becomes of the answer is as for R in a child process.
+What is asked and how an answer is judged is in `mirt` and `brms`, as for R in a child process.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -22,9 +23,14 @@ from tenacity import (
     wait_random,
 )
 
+from irt_assets.engines.brms import Sampling, fit_brms
+from irt_assets.engines.mirt import fit_mirt
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.models import Calibration, Model, Responses
 from resources.failures import PermanentFailure, TransientFailure
 
+ENGINE = "remote"
 ATTEMPTS = 3
 CONNECT_SECONDS = 10.0
 LONGEST_PAUSE = 60.0
@@ -72,8 +78,8 @@ class Service:
                 "R_IRT_INTERNAL_TOKEN must be printable ASCII without blanks; its value is not shown"
             )
 
-    def call(self, task: Literal["calibrate", "score"], request: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a request; both are those of `irt_calibrate` and `irt_score` in irt.R.
+    def call(self, function: str, argument: dict[str, Any]) -> dict[str, Any]:
+        """The value of a function of irt.R, `irt_calibrate` or `irt_score`, as `r_process.call_r` has it.
 
         Raises PsychometricsError for what the service says is wrong with the request or the answers in it,
         TransientFailure where it could not be reached or could not answer, three times over, and PermanentFailure
@@ -88,13 +94,13 @@ class Service:
         )
         _log.info("Calling R IRT service...")
         try:
-            return attempts(self._post, task, json.dumps(request, allow_nan=False).encode())
+            return attempts(self._post, function, json.dumps(argument, allow_nan=False).encode())
         except TransientFailure:
             _log.error("R IRT service call failed after %d attempts", ATTEMPTS)
             raise
 
-    def _post(self, task: str, body: bytes) -> dict[str, Any]:
-        url = f"{self.base_url.rstrip('/')}/irt/{task}"
+    def _post(self, function: str, body: bytes) -> dict[str, Any]:
+        url = f"{self.base_url.rstrip('/')}/{function.replace('_', '/')}"
         try:
             answer = requests.post(
                 url,
@@ -109,9 +115,10 @@ class Service:
         except requests.exceptions.ReadTimeout as error:
             raise TransientFailure(f"{url}: no answer within {self.seconds:g} s") from error
         except requests.exceptions.ConnectionError as error:
+            cut_off = f", and that its R_IRT_BODY_MIB is above {len(body) / MIB:.1f}" if len(body) > MIB else ""
             raise TransientFailure(
-                f"{url}: no connection ({_cause(error)}). Check R_IRT_BASE_URL, that the service runs (its "
-                f"/healthz answers without a token) and that its R_IRT_BODY_MIB is above {len(body) / MIB:.1f}"
+                f"{url}: no connection ({_cause(error)}). Check R_IRT_BASE_URL and that the service runs: /healthz "
+                f"answers without a token{cut_off}"
             ) from error
         except requests.exceptions.RequestException as error:
             raise TransientFailure(f"{url}: {error}") from error
@@ -119,6 +126,23 @@ class Service:
         if answer.status_code == 200 and content is not None and "error" not in content:
             return content
         raise _failure(url, answer.status_code, content)
+
+
+@dataclass
+class RemoteEngine:
+    """mirt or brms, in the R of the service. `sampling` is brms's; where compiled models lie the service knows."""
+
+    service: Service
+    engine: Literal["mirt", "brms"] = "mirt"
+    sampling: Sampling = field(default_factory=Sampling)
+    name: str = ENGINE
+
+    def calibrate(
+        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+    ) -> Calibration:
+        """See `fit_mirt` and `fit_brms`. Raises also what `Service.call` does."""
+        fit = fit_mirt if self.engine == "mirt" else partial(fit_brms, sampling=self.sampling)
+        return fit(responses, call=self.service.call, model=model, data_hash=data_hash, anchors=anchors)
 
 
 def _content(answer: requests.Response) -> dict[str, Any] | None:

@@ -15,9 +15,13 @@ import requests
 from r_service import IRT_FILE, ROOT, TOKEN, Running, environment, free_port, missing_packages, running
 from scipy.special import expit
 
+from irt_assets.engines.em import EmEngine
+from irt_assets.engines.remote import RemoteEngine
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.scoring import score
+from resources.doctor import diagnose
 from resources.failures import PermanentFailure, TransientFailure
+from resources.settings import Settings
 
 SECONDS, WAIT_SECONDS = 5, 1
 
@@ -146,7 +150,7 @@ def test_what_is_not_there_is_answered_with_what_is(service):
 def test_a_body_above_the_limit_is_refused_before_it_is_read(service):
     """The service closes the connection at once, and whether its 413 still comes through is a matter of luck."""
     with pytest.raises((PermanentFailure, TransientFailure), match="R_IRT_BODY_MIB"):
-        service.client.call("calibrate", {"item_ids": ["x" * 2**21]})
+        service.client.call("irt_calibrate", {"item_ids": ["x" * 2**21]})
 
 
 @pytest.mark.parametrize("method", ["eap", "map", "wle", "ml"])
@@ -165,7 +169,7 @@ def test_scores_from_the_service_are_ours(service, method):
     responses = Responses.from_wide(x)
     parameters = {name: [None if np.isnan(v) else v for v in values] for name, values in (("a", a), ("d", d), ("c", c))}
     answer = service.client.call(
-        "score",
+        "irt_score",
         request(
             engine=...,
             model=...,
@@ -190,8 +194,55 @@ def test_scores_from_the_service_are_ours(service, method):
     assert answer["versions"]["R"]
 
 
+@pytest.fixture(scope="module")
+def with_mirt(service):
+    if "mirt" not in service.health()["engines"]:
+        pytest.skip("R's mirt, which Debian has no package of: absent")
+    return service
+
+
+@pytest.mark.parametrize(("model", "atol", "rtol"), [("rasch", 1e-4, 1e-3), ("2pl", 1e-4, 1e-3), ("3pl", 5e-3, 1e-2)])
+def test_mirt_in_the_service_stands_where_em_does(with_mirt, model, atol, rtol):
+    """mirt stops where its EM steps are below 1e-7, which is 1e-5 from the maximum; under a 3PL, where c and a go up
+    together at hardly any cost, it is farther."""
+    rng = np.random.default_rng(4)
+    a, b = rng.uniform(0.8, 1.8, 10), np.linspace(-1.5, 1.5, 10)
+    x = (rng.random((1500, 10)) < expit(a * (rng.normal(size=(1500, 1)) - b))).astype(float)
+    x[rng.random(x.shape) < 0.2] = np.nan
+    x[:, 9] = np.where(np.isnan(x[:, 9]), np.nan, 1.0)
+    responses = Responses.from_wide(x)
+    fit = RemoteEngine(with_mirt.client).calibrate(responses, model=model, data_hash="f00")
+    em = EmEngine().calibrate(responses, model=model, data_hash="f00")
+    assert fit.convergence.converged
+    assert (fit.engine, fit.flags, fit.data_hash, fit.n_persons) == ("mirt", em.flags, "f00", em.n_persons)
+    assert fit.software["mirt"] == with_mirt.health()["versions"]["mirt"]
+    for name in ("a", "d", "c"):
+        np.testing.assert_allclose(getattr(fit, name), getattr(em, name), atol=atol)
+    np.testing.assert_allclose(fit.d_se, em.d_se, rtol=rtol)
+    np.testing.assert_allclose(fit.a_se, em.a_se, rtol=rtol)
+    assert fit.convergence.loglik == pytest.approx(em.convergence.loglik, abs=1e-3)
+
+
+def test_doctor_looks_at_the_service_and_at_the_token(service, tmp_path):
+    def found(**settings: Any) -> dict[str, Any]:
+        named = Settings(irt_home=tmp_path, _env_file=None, **settings)
+        return {one.subject: one for one in diagnose(named)}
+
+    said = found(r_irt_base_url=service.url, r_irt_internal_token=TOKEN)
+    assert said["R IRT service"].state == "ok"
+    there = service.health()["engines"]
+    for engine in ("mirt", "brms"):
+        assert said[f"engine {engine}"].state == ("ok" if engine in there else "absent")
+    wrong = found(r_irt_base_url=service.url, r_irt_internal_token="wrong")["R IRT service"]
+    assert (wrong.state, "does not take" in wrong.detail) == ("error", True)
+    none = found(r_irt_base_url=service.url)["R IRT service"]
+    assert (none.state, "without R_IRT_INTERNAL_TOKEN" in none.detail) == ("error", True)
+    nobody = found(r_irt_base_url=f"http://127.0.0.1:{free_port()}", r_irt_internal_token=TOKEN)["R IRT service"]
+    assert (nobody.state, "does not answer" in nobody.detail) == ("error", True)
+
+
 def fail(service: Running, fault: str) -> Any:
-    return service.client.call("calibrate", request(options={"fault": fault}))
+    return service.client.call("irt_calibrate", request(options={"fault": fault}))
 
 
 @pytest.mark.parametrize(
@@ -276,7 +327,7 @@ def test_a_call_outlasts_a_restart_of_the_service(r, tmp_path):
     with ThreadPoolExecutor(1) as pool:
         with running(tmp_path, port) as service:
             client = service.client
-        answer = pool.submit(type(client)(client.base_url, TOKEN, pause=10.0).call, "score", body)
+        answer = pool.submit(type(client)(client.base_url, TOKEN, pause=10.0).call, "irt_score", body)
         with running(tmp_path, port):
             assert answer.result()["theta"][0] > 0
 

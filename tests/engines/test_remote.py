@@ -15,10 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
+import numpy as np
 import pytest
 
-from irt_assets.engines.remote import Service
+from irt_assets.engines.remote import RemoteEngine, Service
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.models import Responses
 from resources.failures import PermanentFailure, TransientFailure
 
 TOKEN = "s3cret-of-this-test"
@@ -81,7 +83,7 @@ def service(url: str, **options: Any) -> Service:
 
 def test_the_request_and_the_token_go_to_the_path_of_the_task():
     with answering(FINE) as seen:
-        assert service(seen.url + "/").call("score", {"item_ids": ["ü"]}) == FINE[1]
+        assert service(seen.url + "/").call("irt_score", {"item_ids": ["ü"]}) == FINE[1]
     assert (seen.paths, seen.tokens, seen.bodies) == (["/irt/score"], [f"Bearer {TOKEN}"], [{"item_ids": ["ü"]}])
 
 
@@ -91,14 +93,14 @@ def test_a_netrc_does_not_replace_the_token(tmp_path, monkeypatch):
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
     with answering(FINE) as seen:
-        service(seen.url).call("score", {})
+        service(seen.url).call("irt_score", {})
     assert seen.tokens == [f"Bearer {TOKEN}"]
 
 
 def test_two_transient_failures_are_followed_by_the_answer(caplog):
     caplog.set_level(logging.INFO)
     with answering(BUSY, (502, "<html>Bad Gateway</html>"), FINE) as seen:
-        assert service(seen.url).call("score", {}) == FINE[1]
+        assert service(seen.url).call("irt_score", {}) == FINE[1]
     assert len(seen.paths) == 3
     said = [(record.levelname, record.getMessage()) for record in caplog.records if "irt_assets" in record.name]
     assert said[0] == ("INFO", "Calling R IRT service...")
@@ -110,7 +112,7 @@ def test_two_transient_failures_are_followed_by_the_answer(caplog):
 @pytest.mark.parametrize("answer", [BUSY, (429, ""), (500, "oops"), (504, "")])
 def test_a_service_that_never_answers_well_is_asked_three_times(answer, caplog):
     with answering(answer) as seen, pytest.raises(TransientFailure, match=f"status {answer[0]}"):
-        service(seen.url).call("calibrate", {})
+        service(seen.url).call("irt_calibrate", {})
     assert len(seen.paths) == 3
     assert caplog.records[-1].getMessage() == "R IRT service call failed after 3 attempts"
     assert caplog.records[-1].levelname == "ERROR"
@@ -119,7 +121,7 @@ def test_a_service_that_never_answers_well_is_asked_three_times(answer, caplog):
 def test_the_pauses_grow():
     """Exponential back-off with jitter: pause + U(0, pause), then 2·pause + U(0, pause)."""
     with answering(BUSY) as seen, pytest.raises(TransientFailure):
-        service(seen.url, pause=0.2).call("calibrate", {})
+        service(seen.url, pause=0.2).call("irt_calibrate", {})
     first, second = seen.times[1] - seen.times[0], seen.times[2] - seen.times[1]
     assert first >= 0.2
     assert second >= 0.4
@@ -140,7 +142,7 @@ def test_the_pauses_grow():
 )
 def test_a_permanent_failure_is_explained_and_asked_once(answer, says, caplog):
     with answering(answer) as seen, pytest.raises(PermanentFailure, match=says):
-        service(seen.url).call("calibrate", {})
+        service(seen.url).call("irt_calibrate", {})
     assert len(seen.paths) == 1
     assert not [record for record in caplog.records if "attempts" in record.getMessage()]
 
@@ -149,7 +151,7 @@ def test_a_permanent_failure_is_explained_and_asked_once(answer, says, caplog):
 def test_a_request_that_the_service_refuses_is_an_error_of_the_data_as_with_every_engine(status):
     answer = (status, {"error": {"kind": "permanent", "message": "i7 is named twice"}})
     with answering(answer) as seen, pytest.raises(PsychometricsError, match="i7 is named twice"):
-        service(seen.url).call("calibrate", {})
+        service(seen.url).call("irt_calibrate", {})
     assert len(seen.paths) == 1
 
 
@@ -158,7 +160,7 @@ def test_a_service_that_hangs_is_given_up_after_the_time_it_has():
         answering(lambda _: time.sleep(1.0)) as seen,
         pytest.raises(TransientFailure, match=r"no answer within 0\.1 s"),
     ):
-        service(seen.url, seconds=0.1).call("calibrate", {})
+        service(seen.url, seconds=0.1).call("irt_calibrate", {})
     assert len(seen.paths) == 3
 
 
@@ -167,7 +169,7 @@ def test_a_connection_cut_without_an_answer_is_tried_again():
         handler.connection.shutdown(socket.SHUT_RDWR)
 
     with answering(cut, FINE) as seen:
-        assert service(seen.url).call("score", {}) == FINE[1]
+        assert service(seen.url).call("irt_score", {}) == FINE[1]
     assert len(seen.paths) == 2
 
 
@@ -176,7 +178,7 @@ def test_where_nobody_listens_the_failure_is_transient_and_says_where_to_look(ca
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
         url = f"http://127.0.0.1:{taken.getsockname()[1]}"
         with pytest.raises(TransientFailure, match=r"Connection refused.*Check R_IRT_BASE_URL") as failure:
-            service(url).call("calibrate", {})
+            service(url).call("irt_calibrate", {})
     assert url in str(failure.value)
     assert caplog.records[-1].getMessage() == "R IRT service call failed after 3 attempts"
 
@@ -186,10 +188,10 @@ def test_the_token_is_in_no_message_log_or_repr(caplog):
     messages = []
     with answering((401, {"error": {"kind": "permanent", "message": "no"}})) as seen:
         with pytest.raises(PermanentFailure) as refused:
-            service(seen.url).call("score", {})
+            service(seen.url).call("irt_score", {})
         messages.append(str(refused.value))
     with answering(BUSY) as seen, pytest.raises(TransientFailure) as failed:
-        service(seen.url).call("score", {})
+        service(seen.url).call("irt_score", {})
     messages += [str(failed.value), repr(service(seen.url)), caplog.text]
     with pytest.raises(PermanentFailure) as odd:
         Service("http://localhost", f"{TOKEN}\nx")
@@ -209,3 +211,29 @@ def test_a_base_url_that_is_none_is_refused_without_its_password(url):
     with pytest.raises(PermanentFailure, match="R_IRT_BASE_URL must be http") as refused:
         Service(url, TOKEN)
     assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("engine", ["mirt", "brms"])
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (np.full((20, 4), np.nan), "no responses"),
+        (np.ones((50, 4)), r"left out: i1 \(all_correct\)"),
+        (np.eye(3), "only 3 learners"),
+        (np.kron(np.eye(2), np.ones((30, 4))), "common items"),
+    ],
+    ids=["none", "constant", "three", "disconnected"],
+)
+def test_what_cannot_be_fitted_is_refused_before_anything_is_sent(engine, x, says):
+    if says == "common items":
+        x = np.where(x == 1, np.random.default_rng(1).integers(0, 2, x.shape), np.nan)
+    with answering(FINE) as seen, pytest.raises(PsychometricsError, match=says):
+        RemoteEngine(service(seen.url), engine).calibrate(Responses.from_wide(x), model="2pl", data_hash="")
+    assert seen.paths == []
+
+
+def test_an_answer_without_what_a_calibration_needs_is_a_failure_and_no_calibration():
+    x = np.random.default_rng(1).integers(0, 2, (200, 5)).astype(float)
+    with answering(FINE) as seen, pytest.raises(PermanentFailure, match="R's answer is not one for 5 items"):
+        RemoteEngine(service(seen.url)).calibrate(Responses.from_wide(x), model="2pl", data_hash="")
+    assert seen.paths == ["/irt/calibrate"]
