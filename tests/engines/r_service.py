@@ -54,7 +54,7 @@ class Running:
         return Service(self.url, TOKEN, seconds=120.0, pause=0.05)
 
     def health(self) -> dict[str, Any]:
-        return requests.get(f"{self.url}/healthz", timeout=5).json()
+        return requests.get(f"{self.url}/healthz", timeout=30).json()
 
     def post(self, task: str, body: Any, **options: Any) -> requests.Response:
         """One attempt, with the right token unless `headers` say otherwise."""
@@ -94,7 +94,7 @@ def _wait_for(service: Running) -> None:
     while True:
         try:
             service.health()
-        except requests.exceptions.ConnectionError:
+        except requests.exceptions.RequestException:
             assert service.process.poll() is None, service.log.read_text()
             assert time.monotonic() < end, f"not started within {STARTED_WITHIN} s: {service.log.read_text()}"
             time.sleep(0.1)
