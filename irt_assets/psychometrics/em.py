@@ -57,6 +57,8 @@ RULING_SHARE = 0.1
 """Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
 COARSE_TOLERANCE = 1e-2
 """Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
+SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
+"""So many learners and more of a data set are its first sample, up to every 16th; it need not converge."""
 
 
 def fit_em(
@@ -133,8 +135,7 @@ def fit_em(
     )
     data = Data.of(kept, group=persons.group, weights=persons.weight, anchored=held.items, rarer=structure.K == 3)
     with kernels.runner(threads) as run:
-        coarse = Problem(data, structure, Grid.spanning(max(nodes // 2, 3)), run, priors)
-        near = maximise(coarse, coarse.start(), max(tolerance, COARSE_TOLERANCE), max_iterations)
+        near = _near(data, structure, run, priors, nodes, max(tolerance, COARSE_TOLERANCE), max_iterations)
         problem = Problem(data, structure, Grid.spanning(nodes), run, priors)
         solution = _then(near, maximise(problem, near.point.x, tolerance, max_iterations, near.pairs))
         limit = _reach(solution)
@@ -154,6 +155,26 @@ def fit_em(
     if latent == "histogram" and not structure.anchored:
         return _standardised(calibration)
     return calibration
+
+
+def _near(
+    data: Data,
+    structure: Structure,
+    run: kernels.Run,
+    priors: Priors,
+    nodes: int,
+    tolerance: float,
+    max_iterations: int,
+) -> Solution:
+    """Where to start: the maximum on half of the nodes, itself begun at that of a sample of many learners."""
+    grid = Grid.spanning(max(8 * round(nodes / 16), 3))
+    step = min(SAMPLE_STEP, len(data.set_of) // SAMPLE)
+    whole = Problem(data, structure, grid, run, priors)
+    if step < 2:
+        return maximise(whole, whole.start(), tolerance, max_iterations)
+    sample = Problem(data.thinned(step), structure, grid, run, priors)
+    first = maximise(sample, sample.start(), tolerance, min(SAMPLE_ITERATIONS, max_iterations))
+    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, first.pairs))
 
 
 def _then(first: Solution, second: Solution) -> Solution:

@@ -78,13 +78,20 @@ def missing_information(first, last, people, curves, nodes, log_weights, scores,
         C = out.shape[2]
         if parts.shape[1] < C * (end - begin + 1):
             parts = np.empty((Q + 6, C * (end - begin + 1)))
+        together = whole and stop - i >= RUN
+        dense = np.zeros((C * (end - begin + 1), C * (end - begin + 1))) if together else np.empty((0, 0))
         while i < stop:
             _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
             steepest = 0.0
             for r in range(begin, end):
                 steepest = max(steepest, abs(curves.slope[people.set_items[r]]))
-            _add_person(i, steepest, people, nodes, scores, post[0], polynomials, moments, place, parts, whole, out)
+            _add_person(
+                i, steepest, people, nodes, scores, post[0], polynomials, moments, place, parts, dense, whole, out
+            )
             i += 1
+        if together:
+            items = people.set_items[begin:end]
+            _add_dense(items, out.shape[0] - scores.latent.shape[0] + people.set_group[s], dense, out)
 
 
 @_compiled
@@ -125,7 +132,7 @@ def _project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, place, parts, whole, out):  # type: ignore[no-untyped-def]
+def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, place, parts, dense, whole, out):  # type: ignore[no-untyped-def]
     s, C = people.set_of[i], out.shape[2]
     group = people.set_group[s]
     items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
@@ -194,6 +201,10 @@ def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, 
                     parts[m - 1, C * n + c] = found[m]
             else:
                 _deviations(row, np.ones_like(p), p, parts[:, C * n + c])
+    if dense.size > 0:
+        for k in range(C * (n + 1)):
+            _products(parts, terms, k, k, people.weight[i], 1.0, dense[k])
+        return
     _add_pairs(items, out.shape[0] - scores.latent.shape[0] + group, parts, terms, people.weight[i], out)
 
 
@@ -208,18 +219,18 @@ def _deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _products(parts, terms, k, start, weight, into):  # type: ignore[no-untyped-def]
-    """into[q] = weight · Σ_m parts[m, k]·parts[m, q] from q = start on, six terms at a time."""
+def _products(parts, terms, k, start, weight, kept, into):  # type: ignore[no-untyped-def]
+    """into[q] = kept·into[q] + weight · Σ_m parts[m, k]·parts[m, q] from q = start on, six terms at a time."""
     sums = into[start:]
     for m in range(0, terms, 6):
         f0, f1, f2 = weight * parts[m, k], weight * parts[m + 1, k], weight * parts[m + 2, k]
         f3, f4, f5 = weight * parts[m + 3, k], weight * parts[m + 4, k], weight * parts[m + 5, k]
         p0, p1, p2 = parts[m, start:], parts[m + 1, start:], parts[m + 2, start:]
         p3, p4, p5 = parts[m + 3, start:], parts[m + 4, start:], parts[m + 5, start:]
-        kept = 0.0 if m == 0 else 1.0
         for q in range(sums.size):
             more = (f0 * p0[q] + f1 * p1[q]) + (f2 * p2[q] + f3 * p3[q]) + (f4 * p4[q] + f5 * p5[q])
             sums[q] = kept * sums[q] + more
+        kept = 1.0
 
 
 @_compiled
@@ -231,7 +242,7 @@ def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyp
     for k in range(n + 1):
         j = items[k] if k < n else last
         for c in range(C):
-            _products(parts, terms, C * k + c, C * k, weight, sums[c])
+            _products(parts, terms, C * k + c, C * k, weight, 0.0, sums[c])
             for e in range(C):
                 sums[c, C * k + e] *= 0.5
         into = out[j].reshape(-1)
@@ -246,6 +257,19 @@ def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyp
                 for c in range(C):
                     for e in range(C):
                         into[at + C * c + e] += sums[c, C * t + e]
+
+
+@_compiled
+def _add_dense(items, last, dense, out):  # type: ignore[no-untyped-def]
+    """Adds the upper triangle of a matrix over the scores of `items` and `last` to their blocks, half its diagonal."""
+    C, n = out.shape[2], items.size
+    for k in range(n + 1):
+        j = items[k] if k < n else last
+        for t in range(k, n + 1):
+            block = out[j, items[t] if t < n else last]
+            for c in range(C):
+                for e in range(c if t == k else 0, C):
+                    block[c, e] += dense[C * k + c, C * t + e] * (0.5 if t == k and c == e else 1.0)
 
 
 @_compiled

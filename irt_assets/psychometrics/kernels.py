@@ -76,51 +76,6 @@ def cut(cost: np.ndarray, pieces: int) -> list[tuple[int, int]]:
     return [(int(first), int(last)) for first, last in itertools.pairwise(edges)]
 
 
-@_compiled
-def hash_rows(start, item, key, out):  # type: ignore[no-untyped-def]
-    """out[i] = Σ key[item] over the items of row i, modulo 2⁶⁴: the same for the same items in any order."""
-    for i in range(out.size):
-        total = np.uint64(0)
-        for r in range(start[i], start[i + 1]):
-            total += key[item[r]]
-        out[i] = total
-
-
-@_compiled
-def hash_columns(person, item, score, key, out):  # type: ignore[no-untyped-def]
-    """out[j] += Σ key[person, score] over the answers to item j: the same for the same answers of the same persons."""
-    for r in range(item.size):
-        out[item[r]] += key[person[r], score[r]]
-
-
-@_compiled
-def count_scores(person, item, score, weight, out):  # type: ignore[no-untyped-def]
-    """Adds the weights of wrong and right answers to each item to out (J, 2)."""
-    for r in range(item.size):
-        out[item[r], score[r]] += weight[person[r]]
-
-
-@_compiled
-def count_marked(order, start, item, score, flipped, out):  # type: ignore[no-untyped-def]
-    """out[k] = number of answers of the k-th person in `order` that are correct, of flipped items (J,) wrong."""
-    for k in range(order.size):
-        total = 0
-        for r in range(start[order[k]], start[order[k] + 1]):
-            total += (score[r] == 1) != flipped[item[r]]
-        out[k] = total
-
-
-@_compiled
-def gather_marked(order, start, item, score, flipped, right_start, right_items):  # type: ignore[no-untyped-def]
-    """Writes the items counted by `count_marked` one person after the other into `right_items`."""
-    for k in range(order.size):
-        w = right_start[k]
-        for r in range(start[order[k]], start[order[k] + 1]):
-            if (score[r] == 1) != flipped[item[r]]:
-                right_items[w] = item[r]
-                w += 1
-
-
 class People(NamedTuple):
     """The layout of the module's head: N persons in S sets."""
 

@@ -23,6 +23,10 @@ INFORMATION_BYTES = 256 * 2**20
 """What the accumulators of all chunks may take together where the whole information matrix is made."""
 
 
+NOTHING = -1e4
+"""The log weight of a node that is none."""
+
+
 @dataclass(frozen=True)
 class Expectation:
     """One E-step over all persons.
@@ -52,10 +56,10 @@ class Logistic:
     def __init__(self, data: Data, nodes: Floats, a: Floats, d: Floats) -> None:
         self.data, self.nodes, self.d = data, nodes, d
         log_wrong, self.p = _logistic(a, d, nodes)
-        self.curves = kernels.Curves(a, log_wrong, np.empty((0, len(nodes))))
+        self.curves = kernels.Curves(a, _padded(log_wrong), _padded(np.empty((0, len(nodes)))))
 
     def expect(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Expectation:
-        value, seen, right, mass = _counts(self, 1, run, chunks, log_weights)
+        value, seen, right, mass = _counts(self, False, run, chunks, log_weights)
         theta_right = right[:, 0]
         expected = seen * self.p
         weight = expected * (1.0 - self.p)
@@ -88,7 +92,9 @@ class Guessing:
         log_wrong = np.log(rest) + log_rest
         flip = data.flipped[:, None]
         self.curves = kernels.Curves(
-            a, np.where(flip, log_right, log_wrong), np.where(flip, log_wrong - log_right, log_right - log_wrong)
+            a,
+            _padded(np.where(flip, log_right, log_wrong)),
+            _padded(np.where(flip, log_wrong - log_right, log_right - log_wrong)),
         )
         with np.errstate(divide="ignore", invalid="ignore"):
             by_eta = np.where(c > 0, logistic / self.p, 1.0)
@@ -96,7 +102,7 @@ class Guessing:
         self.derivatives = np.stack([by_eta * nodes, by_eta, by_c])
 
     def expect(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Expectation:
-        loglik, seen, listed, mass = _counts(self, len(self.nodes), run, chunks, log_weights)
+        loglik, seen, listed, mass = _counts(self, True, run, chunks, log_weights)
         flip = self.data.flipped[:, None]
         residual = listed - seen * np.where(flip, self.q, self.p)
         residual = np.where(flip, -residual, residual)
@@ -151,22 +157,31 @@ def lost_blocks(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, l
 
 
 def _counts(
-    curves: Logistic | Guessing, width: int, run: kernels.Run, chunks: Chunks, log_weights: Floats
+    curves: Logistic | Guessing, guessing: bool, run: kernels.Run, chunks: Chunks, log_weights: Floats
 ) -> tuple[float, Floats, Floats, Floats]:
-    """`kernels.expected_counts` over all persons: value, seen, right (J, width) and mass."""
+    """`kernels.expected_counts` over all persons: value, seen, right and mass."""
     J, Q = curves.p.shape
+    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
+    width = len(nodes) if guessing else 1
 
     def work(first: int, last: int) -> tuple[float, Floats, Floats, Floats]:
-        seen, right, mass = np.zeros((J, Q)), np.zeros((J, width)), np.zeros_like(log_weights)
+        seen, right, mass = np.zeros((J, len(nodes))), np.zeros((J, width)), np.zeros_like(log_weights)
         people = curves.data.people
-        value = kernels.expected_counts(
-            first, last, people, curves.curves, curves.nodes, log_weights, seen, right, mass
-        )
+        value = kernels.expected_counts(first, last, people, curves.curves, nodes, log_weights, seen, right, mass)
         return value, seen, right, mass
 
     parts = run(work, chunks)
-    value, *sums = (sum(part[k] for part in parts) for k in range(4))
-    return (value, *sums)
+    value, seen, right, mass = (sum(part[k] for part in parts) for k in range(4))
+    return value, seen[:, :Q], right[:, :Q], mass[:, :Q]
+
+
+def _padded(table: Floats, value: float | None = None) -> Floats:
+    """With more nodes up to a multiple of 8, which kernels do at once, and `value` or the last node's values there."""
+    Q = table.shape[-1]
+    out = np.empty((*table.shape[:-1], -8 * (-Q // 8)))
+    out[..., :Q] = table
+    out[..., Q:] = table[..., -1:] if value is None else value
+    return out
 
 
 def _missing(
@@ -181,12 +196,14 @@ def _missing(
     J, G, K = curves.data.n_items, len(log_weights), curves.K
     whole = width > 1
     shape = (J + G if whole else J, width, K, K)
-    scores = curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2)))
+    raw = curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2)))
+    scores = information_kernels.Scores(*(_padded(table) for table in raw))
+    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
 
     def work(first: int, last: int) -> Floats:
         out = np.zeros(shape)
         information_kernels.missing_information(
-            first, last, curves.data.people, curves.curves, curves.nodes, log_weights, scores, whole, out
+            first, last, curves.data.people, curves.curves, nodes, log_weights, scores, whole, out
         )
         return out
 
