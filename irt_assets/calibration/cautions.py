@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from irt_assets.calibration.gates import Evidence, SetGate, Verdict, second_dimension, set_statistics
 
+MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
+"""Difficulty and earlier θ on a linear scale; below so many learners chance alone reaches 0.2."""
 MOST_UNLIKELY = 0.10
 """Share of learners below the 5 % point of lz*: twice what sound answers give."""
 
@@ -38,8 +40,30 @@ def patterns_are_likely(evidence: Evidence) -> Verdict:
     )
 
 
+def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
+    """On a linear scale an item's difficulty says nothing of the learner's earlier θ."""
+    found = evidence.staged.spec.get("assignment") if evidence.staged else None
+    scale = evidence.scale
+    if not found or found["correlation"] is None or found["learners"] < FEWEST_LEARNERS:
+        return Verdict(True, "too few learners have answers from before the month to see how items are assigned")
+    said = (
+        f"over the answers of {found['learners']:,} learners, difficulty and earlier θ correlate "
+        f"{found['correlation']:+.2f}"
+    )
+    if scale.rules.assignment == "by_level":
+        return Verdict(True, f"fitted by level; {said}", found)
+    if found["correlation"] <= MOST_CORRELATED:
+        return Verdict(True, said, found)
+    why = (
+        f"{said}: items are given by level on a scale declared linear, which makes slopes too small. Where they are, "
+        f"`irt calibrate --month {evidence.month} --scale {scale.scale_id} --set assignment=by_level`"
+    )
+    return Verdict(False, why, found)
+
+
 CAUTIONS: tuple[SetGate, ...] = (
     SetGate("item_calibration", "One ability explains the answers.", one_ability_explains_the_answers),
     SetGate("item_calibration", "No two items share more than the ability.", items_are_independent),
+    SetGate("item_calibration", "Items are assigned as the scale's rules say.", items_are_assigned_as_the_scale_says),
     SetGate("item_calibration", "Few learners answered unlike anybody of their ability.", patterns_are_likely),
 )

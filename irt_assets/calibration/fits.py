@@ -249,7 +249,7 @@ def publish_linked(
         "fitted_at": fitted_at,
     }
     warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
-    warehouse.append(connection, tables.mirt_item_params, _item_rows(fit_id, raw, linked, fitted_at, of_items))
+    warehouse.append(connection, tables.mirt_item_params, _item_rows(fit_id, raw, linked, fitted_at, spec, of_items))
 
 
 ORIGIN_CONSTANTS: dict[str, Any] = {
@@ -278,8 +278,14 @@ def statistics_spec(summary: FitSummary) -> dict[str, Any]:
 
 
 def _item_rows(
-    fit_id: str, raw: Calibration, linked: Calibration, fitted_at: datetime, statistics: dict[str, list[float | None]]
+    fit_id: str,
+    raw: Calibration,
+    linked: Calibration,
+    fitted_at: datetime,
+    spec: dict[str, Any],
+    statistics: dict[str, list[float | None]],
 ) -> pd.DataFrame:
+    provisional = set(spec.get("provisional", ()))
     cov_ab, c_se = linked.cov_ab, linked.c_se
     rows = []
     for j, item_id in enumerate(raw.item_ids):
@@ -308,7 +314,7 @@ def _item_rows(
                 "params": params,
                 "n_responses": int(raw.n[j]),
                 "p_value": raw.n_correct[j] / raw.n[j] if raw.n[j] else None,
-                "flags": [str(f) for f in raw.flags[j]],
+                "flags": [str(f) for f in raw.flags[j]] + [str(Flag.PROVISIONAL)] * (item_id in provisional),
                 "fitted_at": fitted_at,
             }
             | {name: statistics[name][j] if statistics else None for name in STATISTIC_COLUMNS}

@@ -19,7 +19,7 @@ import psycopg
 from irt_assets.calibration import fits
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.publication import Step, settle
-from irt_assets.calibration.request import fit_statistics
+from irt_assets.calibration.request import ask, beside, calibrate, require_one_population
 from irt_assets.engines import Calibrator, Sampler, build
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import diagnose
@@ -28,7 +28,6 @@ from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
 from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
-from irt_assets.responses.window import scored_responses_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
@@ -126,24 +125,29 @@ def _fit(
     results: list[tuple[Scale, str, Calibration | Exception, dict[str, Any], float]] = []
     for scale in scales.values():
         engines = engines_of(scale)
-        responses = scored_responses_of(table, scale.scale_id)[0] if engines else None
+        if not engines:
+            continue
+        with database.connect() as connection:
+            anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+            request = ask(connection, table, scale, month_bounds(month)[0], anchors)
         for name, make in engines.items():
-            assert responses is not None
             spec: dict[str, Any] = {"model": scale.model, "eligibility": scale.rules.changed()}
             began = time.perf_counter()
             outcome: Calibration | Exception
+            groups = None
             try:
-                if responses.n_responses == 0:
+                if request.responses.n_responses == 0:
                     counts = snapshot.counts.get(scale.scale_id, {})
                     raise PsychometricsError(_nothing_scored(scale, month, counts))
                 engine = make()
                 if isinstance(engine, Sampler):
-                    drawn = engine.draw(responses, model=scale.model, data_hash=snapshot.data_hash)
+                    require_one_population(name, request)
+                    drawn = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
                     outcome = drawn.calibration
                     spec |= {"draws": _keep(store, month, drawn.parquet), "sampling": drawn.sampling}
                 else:
-                    outcome = engine.calibrate(responses, model=scale.model, data_hash=snapshot.data_hash)
-                spec |= fit_statistics(responses, outcome)
+                    outcome, groups = calibrate(engine, request, snapshot.data_hash)
+                spec |= beside(request, outcome, groups)
             except explained as error:
                 outcome = error
             results.append((scale, name, outcome, spec, time.perf_counter() - began))

@@ -18,7 +18,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.calibration import fits, gates
-from irt_assets.calibration.request import fit_statistics
+from irt_assets.calibration.request import ask, beside, calibrate
 from irt_assets.engines import Calibrator
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
@@ -239,7 +239,6 @@ def _window_anchors(
     scales = read_scales(connection)
     if scale_id not in scales:
         raise PermanentFailure(f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}")
-    model = scales[scale_id].model
     scale = replace(scales[scale_id], rules=rules)
     judged = judged_window(connection, window.start, window.end, {scale_id: scale})
     responses, _ = scored_responses_of(judged.table, scale_id)
@@ -250,7 +249,8 @@ def _window_anchors(
             f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale {scale_id} "
             f"({said}), so it cannot be its origin: name another window, or a smaller minimum (--set min_responses=…)"
         )
-    calibration = window.engine.calibrate(responses, model=model, data_hash=judged.data_hash)
+    request = ask(connection, judged.table, scale, window.start, None)
+    calibration, groups = calibrate(window.engine, request, judged.data_hash)
     c = calibration.convergence
     if not c.converged:
         raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
@@ -269,8 +269,7 @@ def _window_anchors(
         window=(window.start, window.end),
         snapshot_hash=digest,
         anchor_hash="",
-        spec={"eligibility": rules.changed(), "left_out": judged.left_out.get(scale_id, {}), "snapshot": uri}
-        | fit_statistics(responses, calibration),
+        spec={"eligibility": rules.changed(), "snapshot": uri} | beside(request, calibration, groups),
         fitted_at=row[0],
         fit_code_version=code_version(),
         run_id=None,
@@ -286,7 +285,9 @@ def _window_anchors(
     if not usable:
         raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates")
     left_out = {item: "; ".join(found) for item, found in problems.items() if found}
-    left_out |= {i: f"{n} responses are fewer than {rules.min_responses}" for i, n in judged.left_out[scale_id].items()}
+    left_out |= {
+        i: f"{n} responses are fewer than {rules.min_fitted_responses}" for i, n in judged.left_out[scale_id].items()
+    }
     topics: Topics = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE item_id = ANY(%s)", (list(usable),)).fetchall()
     )

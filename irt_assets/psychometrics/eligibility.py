@@ -17,11 +17,13 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.models import Model
 
 Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 HintRule = Literal["wrong", "exclude"]
+AssignmentRule = Literal["linear", "by_level"]
 DimensionRule = Literal["warn", "hold"]
 
 
@@ -67,7 +69,9 @@ class Rules:
     """Settings of a scale. Counts are whole numbers, shares and levels lie in [0, 1].
 
     Attributes:
-        min_responses: responses that an item needs to be fitted.
+        min_responses: responses that an item needs to be published; min_responses_3pl: under a 3PL.
+        min_provisional_responses: with so many, or with min_responses if these are fewer, an item is fitted; until it
+            has enough to be published it is provisional.
         min_learner_responses: responses that a learner needs to be part of a fit.
         hinted: a correct answer with hints is scored wrong, or every hinted answer is excluded.
         rapid_share, rapid_cap_ms: an answer is rapid below this share of the item's median time, at most this many ms.
@@ -77,6 +81,8 @@ class Rules:
         max_abs_b, max_b_se: item gates.
         max_rmsd: item gate: an RMSD above this, and above what a sound item with as many responses exceeds once in a
             thousand times, holds an item back.
+        assignment: by what learners' items are chosen: forms that say nothing of the learner, or what was known of the
+            learner before the window. A scale by level is fitted as groups by earlier θ.
         second_dimension: a second dimension is warned of, or holds the month.
         min_anchor_responses: an anchor with fewer responses in the window is not used for linking.
         min_anchors, min_anchor_share: how many, and which share, of the usable anchors purification must leave.
@@ -89,6 +95,8 @@ class Rules:
 
     min_responses: int = 500
     min_learner_responses: int = 5
+    min_responses_3pl: int = 1000
+    min_provisional_responses: int = 200
     hinted: HintRule = "wrong"
     rapid_share: float = 0.10
     rapid_cap_ms: float = 10_000.0
@@ -98,6 +106,7 @@ class Rules:
     max_abs_b: float = 6.0
     max_b_se: float = 1.0
     max_rmsd: float = 0.05
+    assignment: AssignmentRule = "linear"
     second_dimension: DimensionRule = "warn"
     min_anchor_responses: int = 200
     min_anchors: int = 5
@@ -116,6 +125,15 @@ class Rules:
     def demands(self) -> tuple[str, ...]:
         """The names in `demanded_engines`."""
         return tuple(name for part in self.demanded_engines.split(",") if (name := part.strip()))
+
+    @property
+    def min_fitted_responses(self) -> int:
+        """Below, an item is not fitted."""
+        return min(self.min_responses, self.min_provisional_responses)
+
+    def min_published_responses(self, model: Model) -> int:
+        """Below, an item that is fitted is provisional."""
+        return max(self.min_responses, self.min_responses_3pl) if model == "3pl" else self.min_responses
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Rules:
@@ -141,6 +159,8 @@ class Rules:
 
 _RANGES: dict[str, tuple[float, float]] = {
     "min_responses": (1, 10_000_000),
+    "min_responses_3pl": (1, 10_000_000),
+    "min_provisional_responses": (1, 10_000_000),
     "min_learner_responses": (1, 10_000),
     "rapid_share": (0, 1),
     "rapid_cap_ms": (0, 3_600_000),
@@ -160,7 +180,11 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-_CHOICES: dict[str, tuple[str, ...]] = {"hinted": get_args(HintRule), "second_dimension": get_args(DimensionRule)}
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "hinted": get_args(HintRule),
+    "assignment": get_args(AssignmentRule),
+    "second_dimension": get_args(DimensionRule),
+}
 
 
 def _check_setting(name: str, value: object, kind: type) -> None:
@@ -300,7 +324,7 @@ def judge(attempts: Attempts, rules: Rules, *, min_learner: bool = True, min_ite
     for reason, applies in last_to_first:
         code[applies] = _CODE[reason]
     few_items = _filter_small(
-        attempts, code, rules.min_learner_responses if min_learner else 0, rules.min_responses if min_item else 0
+        attempts, code, rules.min_learner_responses if min_learner else 0, rules.min_fitted_responses if min_item else 0
     )
 
     score[code >= 0] = -1

@@ -131,7 +131,7 @@ def fit_em(
     if priors.b is not None:
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
     structure = Structure.of(
-        model, kept.n_items, given=held, n_groups=len(persons.names), positive_slopes=priors.positive_slopes
+        model, kept.n_items, given=held, n_groups=len(persons.names), positive_slopes=priors.slopes_held(kept.item_ids)
     )
     data = Data.of(kept, group=persons.group, weights=persons.weight, anchored=held.items, rarer=structure.K == 3)
     with kernels.runner(threads) as run:

@@ -76,6 +76,8 @@ class Problem:
         for k in range(structure.K):
             self.prior_share[:, k] = structure.index[structure.block(k)] >= 0
         self.prior_share[:, 1] = self.prior_share[:, 1] > 0
+        if self.priors.only is not None:
+            self.prior_share[:, :2] *= self.priors.slopes_held(data.item_ids)[:, None]
         bend = np.diff(np.eye(len(grid.nodes)), 2, axis=0, prepend=0.0, append=0.0)
         step = grid.nodes[1] - grid.nodes[0]
         self._rough = ROUGHNESS / step**4 * bend.T @ bend

@@ -26,7 +26,10 @@ Model = Literal["rasch", "1pl", "2pl", "3pl"]
 
 
 class Flag(StrEnum):
-    """What an engine says about an item it could not, or could only badly, estimate."""
+    """What an engine says about an item it could not, or could only badly, estimate.
+
+    PROVISIONAL is what a scale's rules say of an item: it stands in stored fits and not in a `Calibration`.
+    """
 
     ALL_CORRECT = "all_correct"
     ALL_WRONG = "all_wrong"
@@ -36,6 +39,7 @@ class Flag(StrEnum):
     NEGATIVE_DISCRIMINATION = "negative_discrimination"
     GUESSING_UNIDENTIFIED = "guessing_unidentified"
     DUPLICATE = "duplicate"
+    PROVISIONAL = "provisional"
 
     @property
     def explanation(self) -> str:
@@ -50,6 +54,7 @@ _EXPLANATIONS = {
     Flag.UNIDENTIFIED: "the responses do not determine its parameters (information is singular)",
     Flag.NEGATIVE_DISCRIMINATION: "abler learners answer it worse: check its key",
     Flag.DUPLICATE: "the same learners gave it the same answers as another item: one of the two counts twice",
+    Flag.PROVISIONAL: "it has too few responses to be published, or to be used for a reported θ",
     Flag.GUESSING_UNIDENTIFIED: "its answers say next to nothing of guessing: c is what the prior, or a bound, made it",
 }
 

@@ -235,7 +235,7 @@ def test_a_scale_that_nobody_answered_is_held_and_says_so(world: Settings) -> No
 def test_where_no_scale_can_be_fitted_each_says_why(world: Settings) -> None:
     database, store = Database(world), folder_store(world)
     add_items(database, {"o1": None}, "other")
-    change_rules(database, SCALE, {"min_responses": 100_000})
+    change_rules(database, SCALE, {"min_responses": 100_000, "min_provisional_responses": 100_000})
     take_snapshot(database, store, MONTH, None)
     with pytest.raises(PermanentFailure, match=r"(?s)default: .*few_item_responses.*min_responses=.*other: ") as failed:
         fit_month(database, store, MONTH, ENGINE, None)
