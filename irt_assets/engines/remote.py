@@ -114,7 +114,7 @@ class Service:
             raise PermanentFailure(f"{url}: no trusted connection ({error}); check its certificate") from error
         except requests.exceptions.ReadTimeout as error:
             raise TransientFailure(f"{url}: no answer within {self.seconds:g} s") from error
-        except requests.exceptions.ConnectionError as error:
+        except (requests.exceptions.ConnectionError, requests.exceptions.ChunkedEncodingError) as error:
             cut_off = f", and that its R_IRT_BODY_MIB is above {len(body) / MIB:.1f}" if len(body) > MIB else ""
             raise TransientFailure(
                 f"{url}: no connection ({_cause(error)}). Check R_IRT_BASE_URL and that the service runs: /healthz "

@@ -35,8 +35,13 @@ start_job <- function(task, request) {
   jobs$line <- c(jobs$line, job)
   ended <- promises::promise(function(resolve, reject) {
     look <- function() {
-      done <- advance(job, task)
-      if (is.null(done)) later::later(look, POLL_SECONDS) else resolve(done)
+      tryCatch( # an error in a callback would end the service
+        {
+          done <- advance(job, task)
+          if (is.null(done)) later::later(look, POLL_SECONDS) else resolve(done)
+        },
+        error = reject
+      )
     }
     look()
   })
@@ -66,8 +71,8 @@ advance <- function(job, task) {
   } else if (late) {
     job$process$kill_tree()
     return(list(status = 504, body = error_json(
-      "permanent", "stopped after ", settings$seconds, " s, which is all that R_IRT_SECONDS allows. Fewer responses or ",
-      "a smaller model take less; the service may be allowed more"
+      "permanent", "stopped after ", settings$seconds, " s, which is all that R_IRT_SECONDS allows. Fewer responses ",
+      "or a smaller model take less; the service may be allowed more"
     )))
   }
   NULL
@@ -104,7 +109,10 @@ outcome <- function(exit, folder) {
   how <- if (exit < 0) paste("signal", -exit) else paste("exit code", exit)
   message("r-irt: R ended with ", how, " and no answer; its last words:")
   log <- file.path(folder, "log")
-  if (file.exists(log)) message(paste("r-irt:  ", utils::tail(readLines(log, warn = FALSE), LAST_WORDS), collapse = "\n"))
+  if (file.exists(log)) {
+    words <- utils::tail(readLines(log, warn = FALSE), LAST_WORDS)
+    message(paste("r-irt:  ", words, collapse = "\n"))
+  }
   killed <- exit == -9 # by the kernel for want of memory, or by hand: another time there may be more
   list(status = 500, body = error_json(
     if (killed) "transient" else "permanent", "R ended with ", how, " and without an answer",

@@ -1,12 +1,15 @@
 # One request, in a process of its own: Rscript worker.R IRT_FILE CACHE calibrate|score FOLDER
-# Reads FOLDER/request.json, calls irt_calibrate() or irt_score() of IRT_FILE, writes FOLDER/answer.json and then, as the
-# sign that it is whole, FOLDER/status with the HTTP status that goes with it. What a request must hold, irt.R checks.
+# Reads FOLDER/request.json, calls irt_calibrate() or irt_score() of IRT_FILE, writes FOLDER/answer.json and then, as
+# the sign that it is whole, FOLDER/status with the HTTP status that goes with it. irt.R checks what is in a request.
 
 LISTS <- c("a", "d", "c", "cov", "cov_of", "warnings", "theta", "se") # lists also where they have one entry
 
+refuse <- function(...) {
+  stop(structure(class = c("irt_request_error", "error", "condition"), list(message = paste0(...), call = NULL)))
+}
+
 read_request <- function(file) {
   text <- readChar(file, file.size(file), useBytes = TRUE)
-  refuse <- function(...) stop(structure(class = c("irt_request_error", "error", "condition"), list(message = paste0(...))))
   request <- tryCatch(
     jsonlite::fromJSON(text, simplifyDataFrame = FALSE, simplifyMatrix = FALSE),
     error = function(e) refuse("the body is not JSON: ", sub("\n.*", "", conditionMessage(e)))

@@ -173,6 +173,18 @@ def test_a_connection_cut_without_an_answer_is_tried_again():
     assert len(seen.paths) == 2
 
 
+def test_an_answer_cut_in_the_middle_is_tried_again():
+    def half(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b'{"theta": [')
+
+    with answering(half, FINE) as seen:
+        assert service(seen.url).call("irt_score", {}) == FINE[1]
+    assert len(seen.paths) == 2
+
+
 def test_where_nobody_listens_the_failure_is_transient_and_says_where_to_look(caplog):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
