@@ -19,7 +19,7 @@ from psycopg.rows import dict_row
 
 from irt_assets.calibration import fits, gates
 from irt_assets.calibration.request import ask, beside, calibrate
-from irt_assets.engines import Calibrator
+from irt_assets.engines import Calibrator, installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
@@ -91,15 +91,20 @@ def initialise(
     mu: float = 0.0,
     sigma: float = 1.0,
     thresholds: dict[str, Any] | None = None,
+    engine: str = "em",
     window: OriginWindow | None = None,
 ) -> Origin:
     """Freeze the anchors of a scale and publish their values from `first_month` on.
 
     With `window`, the answers of that time are fitted and become the origin; without, the
-    bank's parameters of the items tagged `anchor` are. Raises PermanentFailure where the scale has an
-    origin already, or where nothing can serve as one.
+    bank's parameters of the items tagged `anchor` are. `engine` is the one whose fits are published; with `window` it
+    is the window's. Raises PermanentFailure where the scale has an origin already, where nothing can serve as one, or
+    where the engine is not installed.
     """
     rules = Rules.from_settings(thresholds or {})
+    engine = window.engine.name if window else engine
+    if absence := installed(engine):
+        raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
     with database.connect() as connection:
@@ -129,7 +134,7 @@ def initialise(
                 json.dumps(origin),
                 mu,
                 sigma,
-                window.engine.name if window else "em",
+                engine,
                 json.dumps(rules.changed()),
             ),
         )

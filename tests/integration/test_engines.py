@@ -170,3 +170,44 @@ def test_an_engine_that_is_demanded_and_not_enabled_makes_the_month_red_with_the
         check(result, "demanded_engines_fitted").description or ""
     )
     assert graph.state().state is State.RED
+
+
+@pytest.mark.usefixtures("pymc")
+def test_an_engine_that_is_enabled_later_makes_no_month_stale_and_fits_only_its_scales(graph: Graph) -> None:
+    assert graph.run().success
+    later = graph.run(assets=("item_calibration_pymc",), irt_engines="other:pymc")
+    assert later.success
+    assert check(later, "pymc_fitted").description == "it has no scale to fit"
+    assert rows(graph.database, "SELECT DISTINCT engine FROM fit_staging") == [("em",)]
+    failed = graph.run(assets=("item_calibration_pymc",), irt_engines="pymc", irt_engine_timeout_minutes=0.001)
+    assert failed.success
+    assert graph.state().state is State.GREEN, graph.state().why
+
+
+@pytest.mark.usefixtures("pymc")
+def test_a_scale_is_published_from_its_own_engine(graph: Graph) -> None:
+    """It is fitted by em too, so that the two are compared, and a second fit by an enabled pymc is not made."""
+    rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'pymc'")
+    result = graph.run(irt_engines="pymc")
+    assert result.success
+    assert check(result, "pymc_fitted").description == "it has no scale to fit"
+    assert rows(graph.database, "SELECT engine, count(*) FROM fit_staging GROUP BY 1 ORDER BY 1") == [
+        ("em", 1),
+        ("pymc", 1),
+    ]
+    published = rows(graph.database, "SELECT DISTINCT fit_id FROM item_parameter_publication WHERE rule = 'first'")
+    assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["pymc"]
+    assert (check(result, "converged").description or "").startswith("pymc converged")
+    assert check(result, "engines_agree").description == f"pymc and em agree on {N_ITEMS} items"
+    assert graph.state().state is State.GREEN, graph.state().why
+
+
+def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph) -> None:
+    rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
+    result = graph.run()
+    assert not result.success
+    assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
+        ("there is no engine 'stan'; there are em, pymc, mirt, brms",)
+    ]
+    assert "there is no engine 'stan'" in graph.state().why
+    assert graph.state().state is State.RED
