@@ -243,7 +243,7 @@ def _engines(settings: Settings) -> Iterator[Finding]:
     if settings.r_irt_base_url is None:
         absences |= {engine: why_absent(engine) for engine in R_PACKAGES}
     else:
-        yield from _r_service(settings.r_irt_base_url, settings.r_irt_internal_token)
+        yield from _r_service(settings, settings.r_irt_base_url, settings.r_irt_internal_token)
     for engine, absence in absences.items():
         yield _in_use(settings, engine, absence)
 
@@ -265,7 +265,7 @@ def _in_use(settings: Settings, engine: str, absence: str | None) -> Finding:
     )
 
 
-def _r_service(url: str, token: SecretStr | None) -> Iterator[Finding]:
+def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterator[Finding]:
     """The service where mirt and brms run in place of this machine, and whether it takes the token."""
     subject = "R IRT service"
     if token is None:
@@ -289,7 +289,7 @@ def _r_service(url: str, token: SecretStr | None) -> Iterator[Finding]:
         yield (
             Finding(f"engine {engine}", "ok", there)
             if engine in engines
-            else Finding(f"engine {engine}", "absent", f"not installed where the R IRT service runs, {url}")
+            else _in_use(settings, engine, f"not installed where the R IRT service runs, {url}")
         )
 
 

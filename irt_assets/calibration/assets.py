@@ -313,16 +313,19 @@ def _link_metadata(outcomes: list[LinkOutcome]) -> Metadata:
 def _agreement_metadata(compared: list[MonthAgreement]) -> Metadata:
     said = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
     lines = [
-        "| scale | engines | items | correlation b | RMSD b | overlap b | correlation a | RMSD a | overlap a |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| scale | engines | items | | correlation | RMSD | all apart (SE) | 95 % intervals overlap |",
+        "|---|---|--:|---|--:|--:|--:|--:|",
     ]
     apart = ["| scale | engines | item | parameter | first | second | apart (SE) |", "|---|---|---|---|--:|--:|--:|"]
-    metadata: Metadata = {"agreement": dg.MetadataValue.text("; ".join(said))}
+    metadata: Metadata = {}
     for month in compared:
         for pair in month.pairs:
             head = f"| {month.scale.scale_id} | {', '.join(pair.engines)} |"
-            numbers = " | ".join(f"{of.correlation:.4f} | {of.rmsd:.3f} | {of.overlap:.0%}" for of in (pair.b, pair.a))
-            lines.append(f"{head} {len(pair.item_ids)} | {numbers} |")
+            lines += [
+                f"{head} {len(pair.item_ids)} | {name} | {of.correlation:.4f} | {of.rmsd:.3f} | {of.rms_apart:.2f} "
+                f"| {of.overlap:.0%} |"
+                for name, of in (("b", pair.b), ("a", pair.a))
+            ]
             apart += [
                 f"{head} {d.item_id} | {d.parameter} | {d.first:.3f} | {d.second:.3f} | {d.apart:.2f} |"
                 for d in pair.most_apart()
@@ -336,12 +339,12 @@ def _agreement_metadata(compared: list[MonthAgreement]) -> Metadata:
                 metadata[f"plot: agreement ({name})"] = _plot(
                     plots.agreement_scatter(pair, month.scale.rules), f"parameters by {' and '.join(pair.engines)}"
                 )
-    if len(lines) > 2:
-        metadata |= {
-            "pairs of engines": dg.MetadataValue.md("\n".join(lines)),
-            "items that differ most": dg.MetadataValue.md("\n".join(apart)),
-        }
-    return metadata
+    tables_shown = {"pairs of engines": lines, "items that differ most": apart} if len(lines) > 2 else {}
+    return (
+        {"agreement": dg.MetadataValue.text("; ".join(said))}
+        | {name: dg.MetadataValue.md("\n".join(rows)) for name, rows in tables_shown.items()}
+        | metadata
+    )
 
 
 def _step_table(taken: dict[str, dict[str, Step]]) -> str:

@@ -151,7 +151,7 @@ def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
     @dg.asset_check(
         asset="engine_agreement",
         name="engines_agree",
-        description="No item is far apart, in standard errors, between two engines, and their intervals overlap.",
+        description="In standard errors no item is far apart between two engines, nor are all of them together.",
         partitions_def=months,
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
+import yaml
 
 from irt_assets import definitions
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
@@ -72,3 +73,11 @@ def test_engines_share_a_pool_and_no_month_depends_on_an_engine_that_came_later(
     parents = {name: graph.get(dg.AssetKey(name)).parent_keys for name in (*MONTHLY_ASSETS, "engine_agreement")}
     assert parents["engine_agreement"] == {*engines, dg.AssetKey("linked_item_parameters")}
     assert not any(set(engines) & parents[name] for name in MONTHLY_ASSETS)
+
+
+def test_a_pool_admits_one_run_at_a_time() -> None:
+    """`heavy_engines` has no limit of its own; the file's holds for every pool."""
+    pools = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))["concurrency"][
+        "pools"
+    ]
+    assert pools == {"default_limit": 1, "granularity": "run"}
