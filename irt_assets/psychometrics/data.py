@@ -35,6 +35,11 @@ class Counts:
     def estimable(self) -> Mask:
         return (self.correct > 0) & (self.correct < self.n)
 
+    @property
+    def rarer(self) -> Floats:
+        """How many answers were of the kind that was given less often."""
+        return np.minimum(self.correct, self.n - self.correct)
+
     def flags(self, j: int | np.intp) -> list[Flag]:
         if self.n[j] == 0:
             return [Flag.NO_DATA]
