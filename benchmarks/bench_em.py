@@ -278,7 +278,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--designs", nargs="*", choices=list(DESIGNS), default=[d for d in DESIGNS if d != "million"])
     parser.add_argument("--repeats", type=int, default=5, help="of our fits, after one that warms up")
-    parser.add_argument("--peer-repeats", type=int, default=1)
+    parser.add_argument("--peer-repeats", type=int, default=4, help="of which the first warms up")
     parser.add_argument("--before", help="a checkout of an earlier version")
     parser.add_argument("--peers", help="a Python that has girth or mirt")
     parser.add_argument("--r-errors", nargs="*", default=[], help="designs where R's mirt makes errors too (minutes)")

@@ -12,6 +12,10 @@ for (k in seq_len(as.integer(argument[6]))) {
   seconds <- c(seconds, spent[["elapsed"]])
   cpu <- c(cpu, sum(spent[c("user.self", "sys.self")]))
 }
+if (length(seconds) > 1) { # the first warms up
+  seconds <- seconds[-1]
+  cpu <- cpu[-1]
+}
 item <- coef(fit, simplify = TRUE)$items
 status <- readLines("/proc/self/status")
 peak <- as.numeric(gsub("[^0-9]", "", grep("VmHWM", status, value = TRUE))) / 1024
