@@ -45,10 +45,10 @@ class Likelihood:
         named |= {"flipped": data.flipped} if guessing else {"n_correct": data.correct}
         named |= {
             "set_start": data.set_start,
-            "set_items": data.set_items,
+            "set_items": data.set_items.astype(np.int32),
             "person_start": np.searchsorted(data.set_of, np.arange(len(data.set_group) + 1)),
             "listed_start": data.right_start,
-            "listed_items": data.right_items,
+            "listed_items": data.right_items.astype(np.int32),
         }
         named |= {} if guessing else {"codes": _codes(data)}
         return cls(

@@ -146,13 +146,10 @@ def test_draws_are_kept_and_the_calibration_follows_from_them(posterior):
     np.testing.assert_allclose(by_item[list(posterior.item_ids)], posterior.calibration.a)
 
 
-@pytest.mark.parametrize("model", ["2pl", "3pl"])
-def test_predicted_answers_have_the_proportions_and_sum_scores_of_the_observed_ones(truth, posterior, model):
-    """Posterior predictive checks of a model that is true (a 3PL may have a c near 0): per item the proportion correct,
-    and the distribution of sum scores in ten classes, are within what new learners and other draws vary."""
+def test_predicted_answers_have_the_proportions_and_sum_scores_of_the_observed_ones(truth, posterior):
+    """Posterior predictive checks of a model that is true: per item the proportion correct, and the distribution of sum
+    scores in ten classes, are within what new learners and other draws vary."""
     responses = truth[2]
-    if model == "3pl":
-        posterior = PymcEngine(draws=300, tune=300, chains=2).sample(responses, model="3pl")
     predicted = posterior.predict(100)
     assert predicted.shape == (100, responses.n_responses)
     assert set(np.unique(predicted)) == {0, 1}

@@ -113,6 +113,20 @@ def test_draws_of_c_are_kept_and_summarised(posterior):
     json.dumps(fit.priors)
 
 
+def test_predicted_sum_scores_and_proportions_are_those_observed(truth, posterior):
+    """Posterior predictive checks of a model that is true, as for the 2PL. (Answers without guessing fail this check
+    under the 3PL's prior of c: too few sum scores are predicted below chance.)"""
+    responses = truth[3]
+    shape = (100, responses.n_persons, responses.n_items)  # everybody saw everything
+    predicted, observed = posterior.predict(100).reshape(shape), responses.score.reshape(shape[1:])
+    p = predicted.mean(axis=1)
+    assert np.all(np.abs(p.mean(0) - observed.mean(0)) < 4.5 * p.std(0))
+    edges = np.quantile(observed.sum(axis=1), np.linspace(0, 1, 9)[1:-1])
+    classes = np.stack([np.searchsorted(edges, x.sum(axis=1)) for x in (*predicted, observed)])
+    shares = np.stack([np.bincount(row, minlength=8) / responses.n_persons for row in classes])
+    assert np.all(np.abs(shares[-1] - shares[:-1].mean(0)) < 4.5 * shares[:-1].std(0))
+
+
 def test_the_reference_3pl_differs_by_what_the_priors_explain(shared):
     """mirt has the same prior on logit c and none on a and b. To first order a prior moves an estimate by covariance ·
     its log-density's slope. What remains is Monte-Carlo error (two chains of 300 draws: 0.05 SD) and skewness."""
