@@ -61,9 +61,26 @@ def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
     return Verdict(False, why, found)
 
 
+def published_items_are_fitted(evidence: Evidence) -> Verdict:
+    """An item that scoring uses and that the month says too little of is named, not merely left out."""
+    left_out = evidence.staged.spec.get("left_out", {}) if evidence.staged else {}
+    missing = {item: n for item, n in sorted(left_out.items()) if item in evidence.in_force}
+    if not missing:
+        return Verdict(True, "every published item that was answered has been fitted")
+    named = ", ".join(f"{item} ({n})" for item, n in list(missing.items())[:5])
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return Verdict(
+        False,
+        f"{len(missing)} published items have too few responses to be fitted, so that nothing says whether they still "
+        f"hold: {named}{more}. `--set min_provisional_responses=…` admits items with fewer",
+        {"left_out": missing},
+    )
+
+
 CAUTIONS: tuple[SetGate, ...] = (
     SetGate("item_calibration", "One ability explains the answers.", one_ability_explains_the_answers),
     SetGate("item_calibration", "No two items share more than the ability.", items_are_independent),
     SetGate("item_calibration", "Items are assigned as the scale's rules say.", items_are_assigned_as_the_scale_says),
+    SetGate("item_calibration", "Every published item that was answered was fitted.", published_items_are_fitted),
     SetGate("item_calibration", "Few learners answered unlike anybody of their ability.", patterns_are_likely),
 )

@@ -37,7 +37,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of one month of one scale when it is judged."""
+    """All that is known of one month of one scale when it is judged.
+
+    `in_force`: items with published parameters at the month's start.
+    """
 
     month: str
     scale: Scale
@@ -47,6 +50,7 @@ class Evidence:
     calibration: Calibration | None
     linked: LinkedFit | None
     demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
+    in_force: frozenset[str] = frozenset()
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
@@ -66,6 +70,13 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
             for engine in scale.rules.demands
             if engine != scale.engine
         },
+        frozenset(
+            item
+            for (item,) in connection.execute(
+                "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
+                (scale.scale_id, month_bounds(month)[0]),
+            )
+        ),
     )
 
 

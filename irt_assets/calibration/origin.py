@@ -23,7 +23,7 @@ from irt_assets.engines import Calibrator, installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import ASSIGNMENT, read_scales
 from irt_assets.responses.snapshot import store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
 from resources.database import Database, advisory_lock
@@ -127,14 +127,15 @@ def initialise(
             origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
         digest = hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
         connection.execute(
-            """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, engine, thresholds)
-               VALUES (%s, %s, %s, %s, %s, %s)""",
+            """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, engine, assignment, thresholds)
+               VALUES (%s, %s, %s, %s, %s, %s, %s)""",
             (
                 scale_id,
                 json.dumps(origin),
                 mu,
                 sigma,
                 engine,
+                ASSIGNMENT[rules.assignment],
                 json.dumps(rules.changed()),
             ),
         )

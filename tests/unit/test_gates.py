@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration import gates
-from irt_assets.calibration.cautions import one_ability_explains_the_answers
+from irt_assets.calibration.cautions import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.calibration.fits import LinkedFit, StagedFit
 from irt_assets.calibration.gates import (
     SET_GATES,
@@ -224,6 +224,15 @@ def test_a_second_dimension_is_warned_of_whatever_the_scale_says() -> None:
     verdict = one_ability_explains_the_answers(with_statistics(0.0009, "warn"))
     assert not verdict.passed
     assert "a second dimension: the largest eigenvalue" in verdict.why
+
+
+def test_a_published_item_with_too_few_responses_is_named_and_an_unpublished_one_is_not() -> None:
+    of_month = evidence(staged=staged(spec={"left_out": {"new": 12, "old": 34}}), in_force=frozenset({"old", "other"}))
+    verdict = published_items_are_fitted(of_month)
+    assert not verdict.passed
+    assert verdict.details == {"left_out": {"old": 34}}
+    assert "1 published items have too few responses to be fitted" in verdict.why
+    assert published_items_are_fitted(evidence()).passed
 
 
 def test_a_scale_that_demands_one_dimension_does_not_publish_a_fit_without_statistics() -> None:
