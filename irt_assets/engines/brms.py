@@ -34,10 +34,10 @@ class Sampling:
     """How long Stan samples, and where the compiled models are kept: a compilation takes a minute and 2.6 GB.
 
     `draws` and `tune` are per chain; `cores` chains run at once; `cache` None compiles anew for every fit. The limits
-    below which a fit has not converged (R-hat 1.01, ESS 1000) are met by four chains of 1000 draws as a rule.
+    below which a fit has not converged (R-hat 1.01, ESS 1000) are met by four chains of 1500 draws as a rule.
     """
 
-    draws: int = 1000
+    draws: int = 1500
     tune: int = 500
     chains: int = 4
     cores: int = 1

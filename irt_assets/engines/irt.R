@@ -76,13 +76,17 @@ fit_mirt <- function(data) {
   constrain <- if (data$model == "1pl" && length(slopes) > 1) list(pars$parnum[slopes]) else list()
   cycles <- data$options$cycles %or% 10000
   nodes <- data$options$nodes %or% 61
-  run <- function(limit) {
+  run <- function(limit) tryCatch(
     mirt::mirt(
       answers, 1, itemtype = itemtype, pars = pars, constrain = constrain, SE = TRUE, SE.type = "Oakes",
       TOL = data$options$tolerance %or% 1e-7, quadpts = 1 + round((nodes - 1) * limit / 6), verbose = FALSE,
       technical = list(NCYCLES = cycles, theta_lim = c(-limit, limit))
-    )
-  }
+    ),
+    error = function(e) {
+      if (!grepl("sigma matrix contains negative", conditionMessage(e), fixed = TRUE)) stop(e)
+      refuse("irt_data_error", "mirt's variance of ability ran to 0: answers to different items are unrelated")
+    }
+  )
   fit <- run(6)
   found <- mirt::mod2values(fit)
   mean <- found$value[latent[1]]
@@ -431,7 +435,7 @@ checked_calibration <- function(request) {
     at <- match(ids, r$item_ids)
     if (anyNA(at)) refuse("irt_request_error", "anchors: ", ids[is.na(at)][1], " is not among item_ids")
     r$anchored[at] <- TRUE
-    for (name in names(r$anchors)) {
+    for (name in intersect(names(r$anchors), names(request$anchors))) {
       r$anchors[[name]][at] <- numbers(request$anchors, name, length(ids), what = "anchors: ")
     }
     for (name in c("a", "d", "c", if (r$engine == "brms") c("a_se", "b_se"))) {
