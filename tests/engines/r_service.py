@@ -51,7 +51,7 @@ class Running:
 
     @property
     def client(self) -> Service:
-        return Service(self.url, TOKEN, seconds=120.0, pause=0.05)
+        return Service(self.url, TOKEN, seconds=600.0, pause=0.05)
 
     def health(self) -> dict[str, Any]:
         return requests.get(f"{self.url}/healthz", timeout=30).json()

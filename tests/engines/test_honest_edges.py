@@ -3,24 +3,37 @@ silence. More cases of the em engine alone are in tests/unit/test_em_edges.py, o
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from r_service import missing_packages, running
 from scipy.special import expit
 
 from irt_assets.engines import brms, pymc
 from irt_assets.engines.brms import BrmsEngine, Sampling
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.mirt import MirtEngine
+from irt_assets.engines.remote import RemoteEngine
 from irt_assets.psychometrics.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.models import Flag, Responses
 
-ENGINES = ("em", "pymc", "mirt", "brms")
+ENGINES = ("em", "pymc", "mirt", "brms", "remote")
 BAYESIAN = ("pymc", "brms")
 MODELS = {"pymc": pymc.MODELS, "brms": brms.MODELS}
+SHORT = Sampling(draws=100, tune=200, chains=2, cores=2)
 SOUND = 8
+
+
+@pytest.fixture(scope="module")
+def remote(require, compiled, tmp_path_factory):
+    """R behind HTTP: mirt where it is installed, else brms."""
+    require(not missing_packages(), "R packages of the R IRT service")
+    with running(tmp_path_factory.mktemp("service"), R_IRT_CACHE=compiled) as service:
+        kind = "mirt" if "mirt" in service.health()["engines"] else "brms"
+        yield RemoteEngine(service.client, kind, SHORT, kind)
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -32,10 +45,12 @@ def engine(request, require, require_r, compiled):
     if name == "pymc":
         require(find_spec("pymc") is not None, "PyMC (pip install 'irt-assets[bayes]')")
         return pymc.PymcEngine(draws=100, tune=100, chains=2)
+    if name == "remote":
+        return request.getfixturevalue("remote")
     require_r(name)
     if name == "mirt":
         return MirtEngine()
-    return BrmsEngine(Sampling(draws=100, tune=200, chains=2, cores=2, cache=compiled))
+    return BrmsEngine(replace(SHORT, cache=compiled))
 
 
 def answers(n_persons, n_items, seed=20):
