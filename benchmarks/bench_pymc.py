@@ -27,7 +27,6 @@ from irt_assets.engines.pymc import PymcEngine
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.engines.pymc_model import Density, build, find_mode
 from irt_assets.engines.pymc_sampling import Plan, sample
-from irt_assets.psychometrics.data import Data
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.quadrature import Grid
@@ -67,8 +66,8 @@ def simulate(n_persons: int, n_items: int) -> Responses:
 def ours(responses: Responses, nodes: int, plan: Plan) -> Result:
     start = time.perf_counter()
     em = fit_em(responses)
-    priors = PymcEngine()._priors(responses.item_ids, "2pl", None)
-    model = build(responses, "2pl", priors, Likelihood.of(Data.of(responses), Grid.spanning(nodes)))
+    priors = PymcEngine().model_priors(responses.item_ids, "2pl")
+    model = build(responses, "2pl", priors, Likelihood.of(responses, Grid.spanning(nodes), guessing=False))
     density = Density(model)
     at = density.flatten({"a": np.clip(em.a, 0.2, 4), "b": np.clip(em.b, -4, 4)})
     density(at)

@@ -33,8 +33,11 @@ and given to `irt fit`. `docs/bad_items.py` makes the page: what each case print
 converged; 1: there are estimates, but the fit as a whole is not a result; 2: no fit.
 
 The rule behind all of them: **an item that has no estimate gets none, a flag says why, and the others are fitted
-without it**. A slope that would run away stops at |a| = 10 and has no standard error. Where a fault reaches the ability
-scale itself, the fit has not converged, and the item is named. `irt score` and `irt link` refuse tables with a slope
+without it**. A slope that would run away stops at |a| = 10: that is no maximum of the likelihood, so it has no standard
+error, no item gate lets it pass, and no verdict on its key where fewer than 5 answers are behind it. The others are
+estimated with or without it alike, so one such item does not hold the fit. Where a fault reaches the ability scale
+itself, the fit has not converged, and the item is named: duplicated items, items that decide θ alone, answers that
+have no more in common than coin tosses. `irt score` and `irt link` refuse tables with a slope
 that is not positive, so that a wrong key cannot travel on: correct the key and fit again, or delete the row.
 
 | flag | meaning |

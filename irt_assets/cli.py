@@ -219,13 +219,14 @@ def scale_init(
     ] = None,
     mu: Annotated[float, typer.Option(help="Mean θ of the population that is reported against.")] = 0.0,
     sigma: Annotated[float, typer.Option(min=0.01, help="Its standard deviation.")] = 1.0,
+    engine: Annotated[str, typer.Option(help="Engine whose fits are published.")] = "em",
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Rule of the scale, e.g. min_responses=300.")
     ] = None,
 ) -> None:
     """Freeze a scale's anchors and publish their values. Done once."""
     from irt_assets.calibration.origin import OriginWindow, initialise
-    from irt_assets.engines.em import EmEngine
+    from irt_assets.engines import build
     from resources.object_store import object_store
 
     settings = get_settings()
@@ -236,7 +237,8 @@ def scale_init(
         mu=mu,
         sigma=sigma,
         thresholds=_settings_of(setting),
-        window=OriginWindow(*_window_of(origin), EmEngine(settings.irt_threads), object_store(settings))
+        engine=engine,
+        window=OriginWindow(*_window_of(origin), build(engine, threads=settings.irt_threads), object_store(settings))
         if origin
         else None,
     )

@@ -7,12 +7,13 @@ process's settings and connects nowhere.
 from __future__ import annotations
 
 import warnings
+from functools import partial
 
 import dagster as dg
 
-from irt_assets.calibration.assets import build_calibration_assets
+from irt_assets.calibration.assets import asset_of, build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
-from irt_assets.engines.em import EmEngine
+from irt_assets.engines import build, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
 from irt_assets.invariants.assets import build_invariant_assets
@@ -31,16 +32,21 @@ warnings.filterwarnings("ignore", category=dg.BetaWarning)
 
 
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
-    """A fresh graph. `resources` (database, store) replace the real ones, for tests."""
+    """A fresh graph. `resources` (database, store) replace the real ones, for tests.
+
+    An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two.
+    """
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
     weeks = weekly(settings.irt_first_month)
-    monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month)
-    jobs = build_jobs(monthly_checks, inventory)
+    make = partial(build, threads=settings.irt_threads, timeout_s=60 * settings.irt_engine_timeout_minutes)
+    beside = {name: scales for name, scales in settings.enabled_engines.items() if installed(name) is None}
+    monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, beside)
+    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in beside])
     schedules = build_schedules(jobs, settings)
     return dg.Definitions(
         assets=[
             *build_response_assets(months, days),
-            *build_calibration_assets(engine=EmEngine(settings.irt_threads), months=months),
+            *build_calibration_assets(build=make, beside=beside, months=months),
             *build_feature_assets(days),
             *build_kpi_assets(weeks, days),
             *build_invariant_assets(days, settings.irt_first_month),

@@ -5,6 +5,8 @@ What does not belong here: what materialising an asset does, and the decisions o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
@@ -25,9 +27,14 @@ DAILY_LIFE = (
 """Jobs by the names of the documents: name, asset, description."""
 
 
-def build_jobs(monthly_checks: list[dg.AssetChecksDefinition], inventory: dg.AssetChecksDefinition) -> dict[str, Job]:
-    """Every job by name. The inventory checks look at all months, so they are no part of a month's run."""
-    assets = dg.AssetSelection.assets(*MONTHLY_ASSETS, "abilities").without_checks()
+def build_jobs(
+    monthly_checks: list[dg.AssetChecksDefinition], inventory: dg.AssetChecksDefinition, beside: Sequence[str]
+) -> dict[str, Job]:
+    """Every job by name. The inventory checks look at all months, so they are no part of a month's run.
+
+    `beside`: the assets that fit a month with other engines than the scales' own.
+    """
+    assets = dg.AssetSelection.assets(*MONTHLY_ASSETS, *beside, "abilities", "engine_agreement").without_checks()
     checks = _selected(monthly_checks)
     jobs = (
         dg.define_asset_job(

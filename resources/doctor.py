@@ -10,7 +10,6 @@ import os
 import platform
 import shutil
 import socket
-import subprocess
 import urllib.error
 import urllib.request
 import uuid
@@ -22,20 +21,31 @@ from pathlib import Path
 from typing import Literal
 
 import psycopg
+import requests
 from packaging.requirements import Requirement
+from pydantic import SecretStr
 
 from resources import notifier
 from resources.database import Database, without_password
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import object_store
+from resources.r_runtime import (
+    INSTALL_R,
+    INSTALL_RPY2,
+    R_PACKAGES,
+    RPY2,
+    install_hint,
+    r_runtime,
+    rpy2_version,
+    why_absent,
+)
 from resources.schema import drift, revisions
 from resources.settings import Settings, names_read, names_set
 
 OLDEST_POSTGRES = 15
 GIB = 2**30
-R_PACKAGES = ("mirt", "brms")
-PYTHON_EXTRAS = {"rpy2": "r", "pymc": "bayes"}
+INSTALL_PYMC = ".venv/bin/pip install 'irt-assets[bayes]'"
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         *_dagster(settings),
         *_ports(settings),
         *_alerts(settings),
-        *_engines(),
+        *_engines(settings),
     ]
 
 
@@ -228,31 +238,75 @@ def _is_dagster(port: int) -> bool:
         return False
 
 
-def _engines() -> Iterator[Finding]:
-    """What the optional engines need."""
+def _engines(settings: Settings) -> Iterator[Finding]:
+    """The engines, and what the optional ones need."""
     yield Finding("engine em", "ok", "built in")
-    rscript = shutil.which("Rscript")
-    if rscript is None:
-        yield Finding("R", "absent", "only the engines mirt and brms need it", "apt install r-base")
+    runtime = r_runtime()
+    if runtime is None:
+        yield Finding("R", "absent", "only the engines mirt and brms need it", INSTALL_R)
     else:
-        yield Finding("R", "ok", _output(rscript, "-e", "cat(R.version.string)") or rscript)
-    for package in R_PACKAGES if rscript else ():
-        version = _output(rscript or "", "-e", f"cat(as.character(packageVersion('{package}')))")
-        install = f"""Rscript -e 'install.packages("{package}")'"""
+        yield Finding("R", "ok", runtime.version)
+    for package, version in runtime.packages.items() if runtime else ():
+        users = " and ".join(engine for engine, needed in R_PACKAGES.items() if package in needed)
+        yield _package(f"R package {package}", version, f"only the engine {users} needs it", install_hint(package))
+    yield _package(RPY2, rpy2_version(), "only the engines mirt and brms need it", INSTALL_RPY2)
+    yield _package("pymc", _version("pymc"), "only the engine pymc needs it", INSTALL_PYMC)
+    absences = {"pymc": None if _version("pymc") else f"engine pymc needs the package pymc: {INSTALL_PYMC}"}
+    if settings.r_irt_base_url is None:
+        absences |= {engine: why_absent(engine) for engine in R_PACKAGES}
+    else:
+        yield from _r_service(settings, settings.r_irt_base_url, settings.r_irt_internal_token)
+    for engine, absence in absences.items():
+        yield _in_use(settings, engine, absence)
+
+
+def _in_use(settings: Settings, engine: str, absence: str | None) -> Finding:
+    """Whether an optional engine fits months, and why not."""
+    subject = f"engine {engine}"
+    if engine in settings.enabled_engines:
+        scales = settings.enabled_engines[engine]
+        where = "all scales" if scales is None else f"scale {', '.join(sorted(scales))}"
+        if absence:
+            return Finding(subject, "error", f"IRT_ENGINES enables it for {where}, but it cannot run: {absence}")
+        return Finding(subject, "ok", f"fits every month of {where}, beside em")
+    if absence:
+        return Finding(subject, "absent", absence)
+    enabled = ",".join(filter(None, [settings.irt_engines, engine]))
+    return Finding(
+        subject, "ok", "installed, not enabled", f"To fit each month with it too, beside em: IRT_ENGINES={enabled}."
+    )
+
+
+def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterator[Finding]:
+    """The service where mirt and brms run in place of this machine, and whether it takes the token."""
+    subject = "R IRT service"
+    if token is None:
+        yield Finding(subject, "error", f"{url}, without R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
+        return
+    shown = {"Authorization": f"Bearer {token.get_secret_value()}"}
+    try:
+        health = requests.get(f"{url}/healthz", timeout=5).json()
+        taken = requests.post(f"{url}/irt/score", data="{}", headers=shown, timeout=30).status_code != 401
+        engines = set(health["engines"])
+    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+        fix = "Check R_IRT_BASE_URL, and that the service runs (docs/r-service.md)."
+        yield Finding(subject, "error", f"{url} does not answer as it does: {type(error).__name__}", fix)
+        return
+    if taken:
+        yield Finding(subject, "ok", f"{url}, R {health['versions']['R']}")
+    else:
+        yield Finding(subject, "error", f"{url} does not take R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
+    for engine in R_PACKAGES:
+        there = f"{engine} {health['versions'][engine]} in the R IRT service"
         yield (
-            Finding(f"R package {package}", "ok", version)
-            if version
-            else Finding(f"R package {package}", "absent", f"only the engine {package} needs it", install)
+            Finding(f"engine {engine}", "ok", there)
+            if engine in engines
+            else _in_use(settings, engine, f"not installed where the R IRT service runs, {url}")
         )
-    for package, extra in PYTHON_EXTRAS.items():
-        version = _version(package)
-        yield (
-            Finding(package, "ok", version)
-            if version
-            else Finding(
-                package, "absent", "only optional engines need it", f".venv/bin/pip install 'irt-assets[{extra}]'"
-            )
-        )
+
+
+def _package(subject: str, version: str | None, need: str, install: str) -> Finding:
+    return Finding(subject, "ok", version) if version else Finding(subject, "absent", need, install)
 
 
 def _version(package: str) -> str | None:
@@ -260,12 +314,3 @@ def _version(package: str) -> str | None:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
         return None
-
-
-def _output(*command: str) -> str | None:
-    """What a program prints; None where it fails or does not end in half a minute."""
-    try:
-        ran = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return ran.stdout.strip()

@@ -16,6 +16,8 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
+OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
+"""What may estimate a month beside `em`, in the order in which a month runs them."""
 
 
 class Settings(BaseSettings):
@@ -33,6 +35,14 @@ class Settings(BaseSettings):
     irt_threads: int = Field(2, ge=1, description="threads of the compiled kernels; sums depend on it")
     irt_schedules: Literal["running", "stopped"] = Field(
         "running", description="state of schedules until someone sets it"
+    )
+    r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
+    r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
+    irt_engines: str = Field(
+        "", description="engines that fit each month beside em: ENGINE, or SCALE:ENGINE for one scale, with commas"
+    )
+    irt_engine_timeout_minutes: float = Field(
+        120, gt=0, description="minutes after which a fit in a child process (pymc, mirt, brms) is given up"
     )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
     irt_ui_url: str | None = Field(None, description="where people reach the UI; unset: http://localhost:IRT_UI_PORT")
@@ -59,9 +69,32 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no time zone; wanted a name such as Europe/Berlin")
         return value
 
+    @field_validator("irt_engines")
+    @classmethod
+    def _known_engines(cls, value: str) -> str:
+        for entry in _entries(value):
+            scale, colon, engine = entry.rpartition(":")
+            if engine not in OPTIONAL_ENGINES or (colon and not scale):
+                raise ValueError(
+                    f"{entry!r} names no engine; wanted ENGINE or SCALE:ENGINE with one of "
+                    f"{', '.join(OPTIONAL_ENGINES)} (em always runs)"
+                )
+        return value
+
+    @property
+    def enabled_engines(self) -> dict[str, frozenset[str] | None]:
+        """Of each enabled engine the scales it fits, None for all; in the order in which a month runs them."""
+        named = [entry.rpartition(":")[::2] for entry in _entries(self.irt_engines)]
+        wanted = {engine: frozenset(scale for scale, name in named if name == engine) for _, engine in named}
+        return {
+            engine: None if "" in wanted[engine] else wanted[engine] for engine in OPTIONAL_ENGINES if engine in wanted
+        }
+
     @field_validator(
         "database_url",
         "s3_bucket",
+        "r_irt_base_url",
+        "r_irt_internal_token",
         "irt_ui_url",
         "slack_webhook_url",
         "discord_webhook_url",
@@ -79,6 +112,10 @@ class Settings(BaseSettings):
     def ui_url(self) -> str:
         """Where people reach the UI, without a slash at the end."""
         return (self.irt_ui_url or f"http://localhost:{self.irt_ui_port}").rstrip("/")
+
+
+def _entries(value: str) -> list[str]:
+    return [entry for part in value.split(",") if (entry := part.strip())]
 
 
 @cache

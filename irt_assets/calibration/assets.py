@@ -4,23 +4,28 @@ Thin: the steps are in `month` and `abilities`. Dagster reads the annotations of
 functions, so this module does not postpone them.
 """
 
+from collections.abc import Callable, Collection, Mapping
+
 import dagster as dg
 import numpy as np
 
 from irt_assets.calibration import plots
 from irt_assets.calibration.abilities import ScaleAbilities, measure
+from irt_assets.calibration.agreement import MonthAgreement, read_agreement
 from irt_assets.calibration.green import unsettled_months
 from irt_assets.calibration.month import (
     FitOutcome,
     LinkOutcome,
     UnlinkedMonthError,
     fit_month,
+    fit_month_beside,
     link_month,
     publish_month,
 )
 from irt_assets.calibration.publication import Step
 from irt_assets.engines import Calibrator
 from irt_assets.psychometrics.models import Calibration, Flag
+from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
 from resources import tables
 from resources.dagster_schema import column_schema
@@ -31,28 +36,38 @@ from resources.object_store import ObjectStore
 GROUP = "calibration"
 OWNERS = ["team:psychometrics"]
 POOL = "calibration"
+HEAVY_POOL = "heavy_engines"
+"""Engines that take gigabytes or hours: two runs of any of them never go on at once (the limit is in dagster.yaml)."""
 Metadata = dict[str, dg.MetadataValue]
+Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
 
-def build_calibration_asset(*, engine: Calibrator, name: str, months: dg.PartitionsDefinition) -> dg.AssetsDefinition:
-    """The asset that fits a month with `engine`."""
+def build_calibration_asset(
+    *, engine: str, name: str, months: dg.PartitionsDefinition, fit: Fit, kind: str, pool: str, priority: int
+) -> dg.AssetsDefinition:
+    """The asset that fits a month with an engine.
+
+    `fit` is handed database, store, month and run. Of the engines' assets in one run the highest `priority` goes
+    first: they wait for the same answers and not for each other.
+    """
 
     @dg.asset(
         name=name,
         group_name=GROUP,
         partitions_def=months,
         deps=["scored_responses", "question_bank"],
-        description=f"Item parameters of the month as the engine `{engine.name}` estimates them, not linked yet.",
-        kinds={"numba", "postgres"},
+        description=f"Item parameters of the month as the engine `{engine}` estimates them, not linked yet.",
+        kinds={kind, "postgres"},
         owners=OWNERS,
-        pool=POOL,
+        pool=pool,
+        op_tags={"dagster/priority": str(priority)},
         metadata={"dagster/column_schema": column_schema(tables.fit_staging)},
     )
     def item_calibration(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
         with failures_told_apart():
-            outcomes = fit_month(database, store, context.partition_key, engine, context.run.run_id)
+            outcomes = fit(database, store, context.partition_key, context.run.run_id)
         fitted = [o.calibration for o in outcomes if o.calibration is not None]
         metadata: Metadata = {
             "fits": dg.MetadataValue.md(_fit_table(outcomes)),
@@ -66,7 +81,7 @@ def build_calibration_asset(*, engine: Calibrator, name: str, months: dg.Partiti
                     i for i in flagged if np.isfinite(outcome.calibration.a[outcome.calibration.item_ids.index(i)])
                 ]
                 if shown:
-                    metadata[f"plot: curves of flagged items ({outcome.scale_id})"] = _plot(
+                    metadata[f"plot: curves of flagged items ({outcome.scale_id}, {outcome.engine})"] = _plot(
                         plots.item_curves(outcome.calibration, shown), "curves of flagged items"
                     )
         return dg.MaterializeResult(metadata=metadata)
@@ -74,14 +89,23 @@ def build_calibration_asset(*, engine: Calibrator, name: str, months: dg.Partiti
     return item_calibration
 
 
-def build_calibration_assets(*, engine: Calibrator, months: dg.PartitionsDefinition) -> list[dg.AssetsDefinition]:
-    """Every asset of the room."""
+def build_calibration_assets(
+    *, build: Callable[[str], Calibrator], beside: Mapping[str, Collection[str] | None], months: dg.PartitionsDefinition
+) -> list[dg.AssetsDefinition]:
+    """Every asset of the room.
+
+    `build` makes an engine by its name. `beside`: the engines that fit the month beside the scales' own, in the order
+    in which they run, each with the scales that it fits (None: all).
+    """
 
     @dg.asset(
         group_name=GROUP,
         partitions_def=months,
+        # Fits of other engines are read too. As a dependency each of them would make Dagster call every month that was
+        # made before the engine was enabled unsynced; what compares them, engine_agreement, depends on them.
         deps=["item_calibration"],
-        description="The month's parameters on the bank's scale, linked to the frozen anchor set.",
+        description="The month's parameters on the bank's scale, linked to the frozen anchor set: every engine's fit, "
+        "of which the scale's own is published.",
         kinds={"postgres"},
         owners=OWNERS,
         pool=POOL,
@@ -159,8 +183,60 @@ def build_calibration_assets(*, engine: Calibrator, months: dg.PartitionsDefinit
             }
         )
 
-    fit = build_calibration_asset(engine=engine, name="item_calibration", months=months)
-    return [fit, linked_item_parameters, published_item_parameters, abilities]
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=months,
+        deps=["linked_item_parameters", *(asset_of(engine) for engine in beside)],
+        description="How far the month's engines agree, item by item, on the bank's scale.",
+        kinds={"postgres"},
+        owners=OWNERS,
+        pool=POOL,
+        op_tags={"dagster/priority": "-1"},  # publication does not wait for it
+    )
+    def engine_agreement(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart(), database.connect() as connection:
+            compared = [
+                read_agreement(connection, context.partition_key, scale) for scale in read_scales(connection).values()
+            ]
+        return dg.MaterializeResult(metadata=_agreement_metadata(compared))
+
+    em = build("em")
+    own = build_calibration_asset(
+        engine="em",
+        name="item_calibration",
+        months=months,
+        fit=lambda database, store, month, run_id: fit_month(database, store, month, em, run_id, build),
+        kind="numba",
+        pool=POOL,
+        priority=len(beside) + 1,
+    )
+    optional = [
+        build_calibration_asset(
+            engine=name,
+            name=asset_of(name),
+            months=months,
+            fit=_beside(build, name, scales),
+            kind="pymc" if name == "pymc" else "r",
+            pool=HEAVY_POOL,
+            priority=len(beside) - place,
+        )
+        for place, (name, scales) in enumerate(beside.items())
+    ]
+    return [own, *optional, linked_item_parameters, published_item_parameters, abilities, engine_agreement]
+
+
+def asset_of(engine: str) -> str:
+    """The name of the asset that fits a month with an engine beside the scales' own."""
+    return f"item_calibration_{engine}"
+
+
+def _beside(build: Callable[[str], Calibrator], engine: str, scales: Collection[str] | None) -> Fit:
+    def fit(database: Database, store: ObjectStore, month: str, run_id: str) -> list[FitOutcome]:
+        return fit_month_beside(database, store, month, engine, scales, run_id, build)
+
+    return fit
 
 
 def _plot(png: bytes, alt: str) -> dg.MetadataValue:
@@ -184,36 +260,39 @@ def _flag_table(outcomes: list[FitOutcome]) -> str:
 
 def _fit_table(outcomes: list[FitOutcome]) -> str:
     lines = [
-        "| scale | learners | items | responses | log-likelihood | converged | s |",
-        "|---|--:|--:|--:|--:|---|--:|",
+        "| scale | engine | learners | items | responses | log-likelihood | converged | s |",
+        "|---|---|--:|--:|--:|--:|---|--:|",
     ]
     for o in outcomes:
         if o.calibration is None:
-            lines.append(f"| {o.scale_id} | | | | | {o.error} | {o.seconds:.1f} |")
+            lines.append(f"| {o.scale_id} | {o.engine} | | | | | {o.error} | {o.seconds:.1f} |")
             continue
         f, c = o.calibration, o.calibration.convergence
         ended = f"after {c.iterations} iterations" if c.converged else f"no: {c.reason}"
         lines.append(
-            f"| {o.scale_id} | {f.n_persons:,} | {int(f.estimated.sum())} | {f.n_responses:,} | {c.loglik:,.1f} "
-            f"| {ended} | {o.seconds:.1f} |"
+            f"| {o.scale_id} | {o.engine} | {f.n_persons:,} | {int(f.estimated.sum())} | {f.n_responses:,} "
+            f"| {c.loglik:,.1f} | {ended} | {o.seconds:.1f} |"
         )
     return "\n".join(lines)
 
 
 def _link_metadata(outcomes: list[LinkOutcome]) -> Metadata:
-    lines = ["| scale | slope | intercept | anchors used | dropped | outcome |"]
-    lines.append("|---|--:|--:|--:|---|---|")
+    lines = ["| scale | engine | slope | intercept | anchors used | dropped | outcome |"]
+    lines.append("|---|---|--:|--:|--:|---|---|")
     metadata: Metadata = {}
     for o in outcomes:
         if o.linking is None:
-            lines.append(f"| {o.scale_id} | | | | | {o.error} |")
+            lines.append(f"| {o.scale_id} | {o.engine} | | | | | {o.error} |")
             continue
         k = o.linking
         dropped = ", ".join(sorted(k.anchors_dropped)) or "none"
         lines.append(
-            f"| {o.scale_id} | {k.slope:.3f} ± {k.slope_se:.3f} | {k.intercept:+.3f} ± {k.intercept_se:.3f} "
+            f"| {o.scale_id} | {o.engine} | {k.slope:.3f} ± {k.slope_se:.3f} "
+            f"| {k.intercept:+.3f} ± {k.intercept_se:.3f} "
             f"| {len(k.anchors_used)} | {dropped} | {'not linked' if o.error else 'linked'} |"
         )
+        if not o.own:
+            continue
         if k.diagnosis:
             metadata[f"anchors that disagree ({o.scale_id})"] = dg.MetadataValue.text(k.diagnosis)
         if o.raw is not None and o.anchors is not None:
@@ -229,6 +308,43 @@ def _link_metadata(outcomes: list[LinkOutcome]) -> Metadata:
             )
         metadata[f"constants ({o.scale_id})"] = dg.MetadataValue.json(k.as_constants())
     return {"linking": dg.MetadataValue.md("\n".join(lines))} | metadata
+
+
+def _agreement_metadata(compared: list[MonthAgreement]) -> Metadata:
+    said = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
+    lines = [
+        "| scale | engines | items | | correlation | RMSD | all apart (SE) | 95 % intervals overlap |",
+        "|---|---|--:|---|--:|--:|--:|--:|",
+    ]
+    apart = ["| scale | engines | item | parameter | first | second | apart (SE) |", "|---|---|---|---|--:|--:|--:|"]
+    metadata: Metadata = {}
+    for month in compared:
+        for pair in month.pairs:
+            head = f"| {month.scale.scale_id} | {', '.join(pair.engines)} |"
+            lines += [
+                f"{head} {len(pair.item_ids)} | {name} | {of.correlation:.4f} | {of.rmsd:.3f} | {of.rms_apart:.2f} "
+                f"| {of.overlap:.0%} |"
+                for name, of in (("b", pair.b), ("a", pair.a))
+            ]
+            apart += [
+                f"{head} {d.item_id} | {d.parameter} | {d.first:.3f} | {d.second:.3f} | {d.apart:.2f} |"
+                for d in pair.most_apart()
+            ]
+            alone = {engine: list(items) for engine, items in pair.only_one.items()}
+            if alone:
+                key = f"items that only one could estimate ({month.scale.scale_id}, {', '.join(pair.engines)})"
+                metadata[key] = dg.MetadataValue.json(alone)
+            if pair.item_ids:
+                name = f"{month.scale.scale_id}, {' and '.join(pair.engines)}"
+                metadata[f"plot: agreement ({name})"] = _plot(
+                    plots.agreement_scatter(pair, month.scale.rules), f"parameters by {' and '.join(pair.engines)}"
+                )
+    tables_shown = {"pairs of engines": lines, "items that differ most": apart} if len(lines) > 2 else {}
+    return (
+        {"agreement": dg.MetadataValue.text("; ".join(said))}
+        | {name: dg.MetadataValue.md("\n".join(rows)) for name, rows in tables_shown.items()}
+        | metadata
+    )
 
 
 def _step_table(taken: dict[str, dict[str, Step]]) -> str:

@@ -7,13 +7,16 @@ scales that pass go on; the publication step judges every scale again.
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.gates import SET_GATES, SetGate, gather, item_problems
+from irt_assets.calibration.agreement import read_agreement
+from irt_assets.calibration.cautions import CAUTIONS
+from irt_assets.calibration.fits import latest_staged
+from irt_assets.calibration.gates import SET_GATES, SetGate, fit_problem, gather, item_problems
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.psychometrics.models import Flag
@@ -26,24 +29,27 @@ INVENTORY = "inventory"
 
 
 def build_calibration_checks(
-    months: dg.PartitionsDefinition, first_month: str
+    months: dg.PartitionsDefinition, first_month: str, beside: Iterable[str] = ()
 ) -> tuple[list[dg.AssetChecksDefinition], dg.AssetChecksDefinition]:
-    """The checks of a month, and the inventory checks over all months."""
+    """The checks of a month, and the inventory checks over all months. `beside`: engines that have an asset."""
     monthly = [_set_gate_check(gate, months) for gate in SET_GATES]
+    monthly += [_set_gate_check(caution, months, holds=False) for caution in CAUTIONS]
     monthly += [
         _item_check("item_calibration", "items_were_estimated", _unestimated, months),
         _item_check("published_item_parameters", "items_pass_their_gates", _held_back, months),
+        *(_engine_check(engine, months) for engine in beside),
+        _agreement_check(months),
     ]
     assets = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
     return monthly, _inventory_checks(assets, first_month)
 
 
-def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bool = True) -> dg.AssetChecksDefinition:
     @dg.asset_check(
         asset=gate.asset,
         name=gate.name,
-        description=f"Set gate: holds the whole month. {gate.explanation}",
-        blocking=True,
+        description=f"{'Set gate: holds the whole month. ' if holds else ''}{gate.explanation}",
+        blocking=holds,
         partitions_def=months,
     )
     def check(
@@ -60,7 +66,9 @@ def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition) -> dg.AssetC
         failed = [scale for scale, verdict in verdicts.items() if not verdict.passed]
         return dg.AssetCheckResult(
             passed=not failed,
-            severity=dg.AssetCheckSeverity.ERROR if len(failed) == len(verdicts) else dg.AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.ERROR
+            if holds and len(failed) == len(verdicts)
+            else dg.AssetCheckSeverity.WARN,
             description=_sentence({scale: verdict.why for scale, verdict in verdicts.items()}),
             metadata={
                 "scales": dg.MetadataValue.json({s: {"passed": v.passed, "why": v.why} for s, v in verdicts.items()}),
@@ -106,6 +114,56 @@ def _item_check(
             severity=dg.AssetCheckSeverity.WARN,
             description=_sentence(said) or "no item is held back",
             metadata={"items": dg.MetadataValue.md(_item_table(problems)), "all": dg.MetadataValue.json(problems)},
+        )
+
+    return check
+
+
+def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset=f"item_calibration_{engine}",
+        name=f"{engine}_fitted",
+        description=f"Whether `{engine}` could fit the month. It never makes a month red: where a scale demands the "
+        "engine, a set gate does.",
+        partitions_def=months,
+    )
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        month = context.partition_key
+        with failures_told_apart(), database.connect() as connection:
+            fits = {
+                scale_id: latest_staged(connection, month, scale_id, engine)
+                for scale_id, scale in read_scales(connection).items()
+                if scale.engine != engine
+            }
+        said = {scale: fit_problem(fit) for scale, fit in fits.items() if fit is not None}
+        problems = {scale: problem for scale, problem in said.items() if problem}
+        return dg.AssetCheckResult(
+            passed=not problems,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=_sentence(problems) or (f"fitted {', '.join(said)}" if said else "it has no scale to fit"),
+            metadata={"scales": dg.MetadataValue.json({s: why or "fitted" for s, why in said.items()})},
+        )
+
+    return check
+
+
+def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset="engine_agreement",
+        name="engines_agree",
+        description="In standard errors no item is far apart between two engines, nor are all of them together.",
+        partitions_def=months,
+    )
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        with failures_told_apart(), database.connect() as connection:
+            found = {
+                scale_id: read_agreement(connection, context.partition_key, scale)
+                for scale_id, scale in read_scales(connection).items()
+            }
+        return dg.AssetCheckResult(
+            passed=all(month.agrees for month in found.values()),
+            severity=dg.AssetCheckSeverity.WARN,
+            description=_sentence({scale: month.sentence for scale, month in found.items()}),
         )
 
     return check

@@ -19,10 +19,12 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.fitsummary import FitSummary
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
 from irt_assets.responses.snapshot import Snapshot
 from resources import tables, warehouse
+from resources.failures import PermanentFailure, TransientFailure
 from resources.version import code_version
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
@@ -44,6 +46,7 @@ def encode(calibration: Calibration) -> bytes:
         "populations": [asdict(population) for population in calibration.populations],
         "priors": calibration.priors,
         "anchored": calibration.anchored,
+        "software": calibration.software,
     }
     arrays = {name: getattr(calibration, name) for name in _ARRAYS}
     if calibration.joint_cov is not None:
@@ -118,19 +121,19 @@ def stage(
     snapshot: Snapshot,
     scale_id: str,
     engine: str,
-    outcome: Calibration | PsychometricsError,
+    outcome: Calibration | Exception,
     spec: dict[str, Any],
     run_id: str | None,
 ) -> str:
     """Store a fit, or the reason why there is none, and return its id."""
     fit_id = new_fit_id(snapshot.month, scale_id, engine)
-    error = outcome if isinstance(outcome, PsychometricsError) else None
+    error = outcome if isinstance(outcome, Exception) else None
     connection.execute(
         """INSERT INTO fit_staging (fit_id, month, scale_id, engine, snapshot_hash, calibration, error, error_kind,
                                     spec, code_version, run_id)
            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
         (fit_id, snapshot.month, scale_id, engine, snapshot.snapshot_hash)
-        + (None if isinstance(outcome, PsychometricsError) else encode(outcome), str(error) if error else None)
+        + (None if isinstance(outcome, Exception) else encode(outcome), explanation(error) if error else None)
         + (type(error).__name__ if error else None, json.dumps(spec), code_version(), run_id),
     )
     return fit_id
@@ -145,6 +148,18 @@ def latest_staged(connection: psycopg.Connection, month: str, scale_id: str, eng
                ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
             (month, scale_id, engine),
         ).fetchone()
+
+
+def engines_staged(connection: psycopg.Connection, snapshot: Snapshot, scale_id: str) -> list[str]:
+    """The engines whose latest attempt at the month saw this very snapshot, in alphabetical order."""
+    rows = connection.execute(
+        """SELECT engine FROM (
+             SELECT DISTINCT ON (engine) engine, snapshot_hash FROM fit_staging WHERE month = %s AND scale_id = %s
+             ORDER BY engine, fitted_at DESC, fit_id DESC
+           ) latest WHERE snapshot_hash = %s ORDER BY engine""",
+        (snapshot.month, scale_id, snapshot.snapshot_hash),
+    ).fetchall()
+    return [engine for (engine,) in rows]
 
 
 def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str | None) -> StagedFit:
@@ -164,12 +179,12 @@ def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str 
 
 
 def record_failed_linking(
-    connection: psycopg.Connection, staged: StagedFit, error: PsychometricsError, constants: dict[str, Any] | None
+    connection: psycopg.Connection, staged: StagedFit, error: Exception, constants: dict[str, Any] | None
 ) -> None:
     """Keep beside the staged fit why it could not be linked, with whatever constants could be computed."""
     connection.execute(
         "UPDATE fit_staging SET error = %s, error_kind = %s, spec = spec || %s WHERE fit_id = %s",
-        (str(error), type(error).__name__, json.dumps({"linking_constants": constants}), staged.fit_id),
+        (explanation(error), type(error).__name__, json.dumps({"linking_constants": constants}), staged.fit_id),
     )
 
 
@@ -195,6 +210,9 @@ def publish_linked(
     `linking` is None for an origin, which defines the scale (slope 1, intercept 0).
     """
     constants = linking.as_constants() if linking is not None else ORIGIN_CONSTANTS
+    statistics = spec.get("fit_statistics") or {}
+    of_items = statistics.get("items", {})
+    spec = spec | {"fit_statistics": statistics.get("set")}
     connection.execute(
         """UPDATE mirt_fit_meta SET superseded_at = now()
            WHERE scale_id = %s AND kind = %s AND window_start = %s AND engine = %s AND superseded_at IS NULL""",
@@ -218,8 +236,11 @@ def publish_linked(
         "bic": raw.bic,
         "converged": c.converged,
         "iterations": c.iterations,
+        "max_rhat": spec.get("sampling", {}).get("max_rhat"),
+        "min_ess": spec.get("sampling", {}).get("min_ess"),
         "model_spec": spec
-        | {"linking_constants": constants, "latent": {"mean": linked.latent_mean, "sd": linked.latent_sd}},
+        | {"linking_constants": constants, "latent": {"mean": linked.latent_mean, "sd": linked.latent_sd}}
+        | ({"software": raw.software} if raw.software else {}),
         "data_hash": raw.data_hash,
         "snapshot_hash": snapshot_hash,
         "anchor_hash": anchor_hash,
@@ -228,7 +249,7 @@ def publish_linked(
         "fitted_at": fitted_at,
     }
     warehouse.append(connection, tables.mirt_fit_meta, pd.DataFrame([meta]))
-    warehouse.append(connection, tables.mirt_item_params, _item_rows(fit_id, raw, linked, fitted_at))
+    warehouse.append(connection, tables.mirt_item_params, _item_rows(fit_id, raw, linked, fitted_at, spec, of_items))
 
 
 ORIGIN_CONSTANTS: dict[str, Any] = {
@@ -244,7 +265,27 @@ ORIGIN_CONSTANTS: dict[str, Any] = {
 }
 
 
-def _item_rows(fit_id: str, raw: Calibration, linked: Calibration, fitted_at: datetime) -> pd.DataFrame:
+STATISTIC_COLUMNS = ("point_biserial", "infit", "outfit", "rmsd")
+"""Statistics that have a column of their own; the others stand in `params` under `fit`."""
+
+
+def statistics_spec(summary: FitSummary) -> dict[str, Any]:
+    """Fit statistics as they are staged: `items` by name and in the calibration's order, and the `set`."""
+    return {
+        "items": {name: [finite(x) for x in values] for name, values in summary.items.items()},
+        "set": summary.whole,
+    }
+
+
+def _item_rows(
+    fit_id: str,
+    raw: Calibration,
+    linked: Calibration,
+    fitted_at: datetime,
+    spec: dict[str, Any],
+    statistics: dict[str, list[float | None]],
+) -> pd.DataFrame:
+    provisional = set(spec.get("provisional", ()))
     cov_ab, c_se = linked.cov_ab, linked.c_se
     rows = []
     for j, item_id in enumerate(raw.item_ids):
@@ -264,6 +305,7 @@ def _item_rows(fit_id: str, raw: Calibration, linked: Calibration, fitted_at: da
                 "b_se": finite(raw.b_se[j]),
                 "d_se": finite(raw.d_se[j]),
             },
+            "fit": {name: values[j] for name, values in statistics.items() if name not in STATISTIC_COLUMNS},
         }
         rows.append(
             {
@@ -272,9 +314,10 @@ def _item_rows(fit_id: str, raw: Calibration, linked: Calibration, fitted_at: da
                 "params": params,
                 "n_responses": int(raw.n[j]),
                 "p_value": raw.n_correct[j] / raw.n[j] if raw.n[j] else None,
-                "flags": [str(f) for f in raw.flags[j]],
+                "flags": [str(f) for f in raw.flags[j]] + [str(Flag.PROVISIONAL)] * (item_id in provisional),
                 "fitted_at": fitted_at,
             }
+            | {name: statistics[name][j] if statistics else None for name in STATISTIC_COLUMNS}
         )
     return pd.DataFrame(rows)
 
@@ -296,10 +339,18 @@ def linked_fit(
     if row is None:
         return None
     items = connection.execute(
-        "SELECT item_id, params, n_responses, flags FROM mirt_item_params WHERE fit_id = %s ORDER BY 1",
+        "SELECT item_id, params, n_responses, flags, rmsd FROM mirt_item_params WHERE fit_id = %s ORDER BY 1",
         (row["fit_id"],),
     ).fetchall()
-    return LinkedFit(**row, items={i: params | {"n": n, "flags": flags} for i, params, n, flags in items})
+    return LinkedFit(
+        **row, items={i: params | {"n": n, "flags": flags, "rmsd": rmsd} for i, params, n, flags, rmsd in items}
+    )
+
+
+def explanation(error: Exception) -> str:
+    """An error in a sentence; of one that nobody foresaw, its type too."""
+    foreseen = isinstance(error, PsychometricsError | PermanentFailure | TransientFailure)
+    return str(error) if foreseen else f"{type(error).__name__}: {error}"
 
 
 def finite(x: float) -> float | None:

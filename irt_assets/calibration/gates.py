@@ -13,6 +13,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit
+from irt_assets.engines import installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
 from irt_assets.psychometrics.errors import DisconnectedDesignError
@@ -20,6 +21,9 @@ from irt_assets.psychometrics.models import Calibration, Flag
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
 from resources.object_store import ObjectStore
+
+MISFIT_LEVEL = 0.001
+"""An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,10 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Evidence:
-    """All that is known of one month of one scale when it is judged."""
+    """All that is known of one month of one scale when it is judged.
+
+    `in_force`: items with published parameters at the month's start.
+    """
 
     month: str
     scale: Scale
@@ -42,6 +49,8 @@ class Evidence:
     staged: StagedFit | None
     calibration: Calibration | None
     linked: LinkedFit | None
+    demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
+    in_force: frozenset[str] = frozenset()
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
@@ -56,6 +65,18 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         staged,
         staged.decoded() if staged else None,
         linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine),
+        {
+            engine: latest_staged(connection, month, scale.scale_id, engine)
+            for engine in scale.rules.demands
+            if engine != scale.engine
+        },
+        frozenset(
+            item
+            for (item,) in connection.execute(
+                "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
+                (scale.scale_id, month_bounds(month)[0]),
+            )
+        ),
     )
 
 
@@ -150,6 +171,72 @@ def anchors_agree(evidence: Evidence) -> Verdict:
     return Verdict(agree, why, constants)
 
 
+def one_dimension(evidence: Evidence) -> Verdict:
+    """Where the scale demands it: the largest eigenvalue of the residual correlations is one that the model gives."""
+    fit = _current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    found = second_dimension(evidence)
+    if evidence.scale.rules.second_dimension == "warn":
+        return Verdict(True, f"the scale does not demand one dimension; {found.why}", found.details)
+    return found
+
+
+def second_dimension(evidence: Evidence) -> Verdict:
+    """Parallel analysis of the month's fit, whatever the scale demands."""
+    fit = _current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    statistics = set_statistics(evidence.staged.spec)
+    if statistics is None:
+        return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
+    parallel = statistics["parallel"]
+    if parallel is None:
+        return Verdict(True, "dimensions could not be tested: too few learners saw two items together")
+    one = parallel["p"] >= MISFIT_LEVEL
+    why = (
+        f"the largest eigenvalue of the residual correlations is {parallel['eigenvalue']:.2f}, and "
+        f"{parallel['expected']:.2f} is expected where one ability explains the answers (p = {parallel['p']:.2g})"
+    )
+    return Verdict(one, why if one else f"a second dimension: {why}", parallel)
+
+
+def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a staged fit says of the whole set; None of one that did not converge, or that an earlier version made."""
+    statistics = spec.get("fit_statistics")
+    return statistics["set"] if statistics else None
+
+
+def demanded_engines_fitted(evidence: Evidence) -> Verdict:
+    """Each engine that the scale demands beside its own has a converged fit of the present snapshot."""
+    problems = {engine: why for engine, fit in evidence.demanded.items() if (why := _not_usable(evidence, engine, fit))}
+    if problems:
+        return Verdict(
+            False, "; ".join(f"{engine} is demanded and {why}" for engine, why in problems.items()), problems
+        )
+    return Verdict(True, f"fitted by {', '.join(evidence.demanded)} too" if evidence.demanded else "none is demanded")
+
+
+def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str | None:
+    again = f"materialise item_calibration_{engine}" if engine != "em" else "materialise item_calibration"
+    if fit is None or evidence.snapshot is None or fit.snapshot_hash != evidence.snapshot.snapshot_hash:
+        absent = installed(engine)
+        which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
+        return f"{which}: {absent or f'enable it (IRT_ENGINES={engine}) and {again}'}"
+    return fit_problem(fit)
+
+
+def fit_problem(fit: StagedFit) -> str | None:
+    """Why a fit is no result, as a sentence that follows on the engine's name; None where it is one."""
+    calibration = fit.decoded()
+    if calibration is None:
+        return f"could not fit the month: {fit.error}"
+    if not calibration.convergence.converged:
+        return f"did not converge: {calibration.convergence.reason}"
+    return f"could not be put on the scale: {fit.error}" if fit.error else None
+
+
 @dataclass(frozen=True)
 class SetGate:
     """A set gate and the asset whose materialisation it judges."""
@@ -168,8 +255,12 @@ SET_GATES: tuple[SetGate, ...] = (
     SetGate("scored_responses", "Few answers are rapid guesses or unusable.", few_answers_are_rejected),
     SetGate("item_calibration", "The engine reached a maximum, by parameters and gradient.", converged),
     SetGate("item_calibration", "Learners and items form one connected design.", connected),
+    SetGate("item_calibration", "One ability explains the answers, where the scale demands it.", one_dimension),
     SetGate("linked_item_parameters", "The month's fit stands on the scale.", linked),
     SetGate("linked_item_parameters", "The anchors kept their relation to each other.", anchors_agree),
+    SetGate(
+        "linked_item_parameters", "Every engine that the scale demands has fitted the month.", demanded_engines_fitted
+    ),
 )
 
 
@@ -182,7 +273,8 @@ def failures(evidence: Evidence) -> dict[str, str]:
 def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
     """Why an item's linked parameters may not be published; empty where they may.
 
-    `params` holds a, b, a_se, b_se (None where not finite), n and flags.
+    `params` holds a, b, a_se, b_se (None where not finite), n and flags; of a fit with statistics also rmsd and, under
+    fit, rmsd_p, the share of sound items with so large an RMSD.
     """
     problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in params["flags"]]
     a, b, a_se, b_se = (params[name] for name in ("a", "b", "a_se", "b_se"))
@@ -200,6 +292,12 @@ def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
         problems.append(f"|b| = {abs(b):.2f} is above {rules.max_abs_b:g}")
     if params["n"] < rules.min_responses:
         problems.append(f"{params['n']} responses are fewer than {rules.min_responses}")
+    rmsd, by_chance = params.get("rmsd"), params.get("fit", {}).get("rmsd_p")
+    if rmsd is not None and by_chance is not None and rmsd > rules.max_rmsd and by_chance < MISFIT_LEVEL:
+        problems.append(
+            f"its answers do not follow its curve: RMSD = {rmsd:.3f} is above {rules.max_rmsd:g}, and of sound items "
+            f"with as many answers fewer than one in a thousand have one so large"
+        )
     return problems
 
 

@@ -191,21 +191,10 @@ def _changes(
     rules = rules_of(scales)
     changed = {}
     for scale_id, scale in scales.items():
-        staged = _row(
-            connection,
-            """SELECT fit_id, snapshot_hash, spec->'eligibility' FROM fit_staging
-               WHERE month = %s AND scale_id = %s AND engine = %s
-               ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
-            (month, scale_id, scale.engine),
-        )
-        linked = _row(
-            connection,
-            """SELECT fit_id, anchor_hash FROM mirt_fit_meta
-               WHERE window_start = %s AND scale_id = %s AND engine = %s AND kind = 'monthly'
-                 AND superseded_at IS NULL""",
-            (month_bounds(month)[0], scale_id, scale.engine),
-        )
+        staged = _staged(connection, month, scale_id, scale.engine)
+        linked = _linked(connection, month, scale_id, scale.engine)
         step = all_steps[scale_id].get(month)
+        beside = [engine for engine in scale.rules.demands if engine != scale.engine]
         if snapshot.rules.get(scale_id, {}) != rules[scale_id]:
             changed[scale_id] = "the scale's settings have changed since"
         elif staged is not None and staged[1] != snapshot.snapshot_hash:
@@ -218,7 +207,34 @@ def _changes(
             changed[scale_id] = "the anchor set has changed since"
         elif linked is not None and step is not None and step.fit_id != linked[0]:
             changed[scale_id] = "it was linked again and not taken to the ledger since"
+        else:
+            for engine in beside:
+                fit, on_scale = (find(connection, month, scale_id, engine) for find in (_staged, _linked))
+                if fit is not None and (on_scale is None or on_scale[0] != fit[0]):
+                    changed[scale_id] = f"it was fitted again by {engine} and not linked since"
     return changed
+
+
+def _staged(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> tuple[Any, ...] | None:
+    """Id, snapshot and settings of the latest attempt at a fit."""
+    return _row(
+        connection,
+        """SELECT fit_id, snapshot_hash, spec->'eligibility' FROM fit_staging
+           WHERE month = %s AND scale_id = %s AND engine = %s
+           ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
+        (month, scale_id, engine),
+    )
+
+
+def _linked(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> tuple[Any, ...] | None:
+    """Id and anchor set of the linked fit in use."""
+    return _row(
+        connection,
+        """SELECT fit_id, anchor_hash FROM mirt_fit_meta
+           WHERE window_start = %s AND scale_id = %s AND engine = %s AND kind = 'monthly'
+             AND superseded_at IS NULL""",
+        (month_bounds(month)[0], scale_id, engine),
+    )
 
 
 def _failure(connection: psycopg.Connection, month: str, scale: Scale, snapshot: Snapshot | None) -> str | None:

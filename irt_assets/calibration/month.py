@@ -1,14 +1,17 @@
 """The steps of a month, scale by scale: fit it, link it, take it to the ledger.
 
-A scale that fails does not hold the others: what went wrong is kept and returned beside what went right.
+A scale that fails does not hold the others: what went wrong is kept and returned beside what went right. Of a scale's
+engines one is its own, from which it is published; whatever another one does, it does not hold the scale.
 What does not belong here: Dagster (see `assets`) and the gates (see `gates`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import psycopg
@@ -16,7 +19,8 @@ import psycopg
 from irt_assets.calibration import fits
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.publication import Step, settle
-from irt_assets.engines import Calibrator
+from irt_assets.calibration.request import ask, beside, calibrate, require_one_population
+from irt_assets.engines import Calibrator, Sampler, build
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import diagnose
 from irt_assets.psychometrics.errors import LinkingError, PsychometricsError
@@ -24,7 +28,6 @@ from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
 from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
-from irt_assets.responses.window import scored_responses_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
@@ -32,9 +35,11 @@ from resources.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """A scale's fit, or the reason why there is none."""
+    """An engine's fit of a scale, or the reason why there is none. `own`: the scale is published from this engine."""
 
     scale_id: str
+    engine: str
+    own: bool
     fit_id: str
     calibration: Calibration | None
     error: str | None
@@ -43,67 +48,147 @@ class FitOutcome:
 
 @dataclass(frozen=True)
 class LinkOutcome:
-    """A scale's fit on the bank's scale, or the reason why it is not there; the linking as far as it came."""
+    """A fit on the bank's scale, or the reason why it is not there; the linking as far as it came."""
 
     scale_id: str
-    raw: Calibration | None
-    linked: Calibration | None
-    linking: Linking | None
-    anchors: AnchorSet | None
-    error: str | None
+    engine: str
+    own: bool
+    raw: Calibration | None = None
+    linked: Calibration | None = None
+    linking: Linking | None = None
+    anchors: AnchorSet | None = None
+    error: str | None = None
+
+
+Engines = dict[str, Callable[[], Calibrator]]
+"""By name; made when it is their turn, because one may turn out to be absent."""
 
 
 def fit_month(
-    database: Database, store: ObjectStore, month: str, engine: Calibrator, run_id: str | None
+    database: Database,
+    store: ObjectStore,
+    month: str,
+    engine: Calibrator,
+    run_id: str | None,
+    build: Callable[[str], Calibrator] = build,
 ) -> list[FitOutcome]:
-    """Fit every scale's scored responses of the month and stage the fits.
+    """Fit every scale's scored responses of the month, with `engine` and with the scale's own, and stage the fits.
 
-    Raises PermanentFailure where no scale could be fitted; the reasons are staged all the same.
+    Raises PermanentFailure where no scale could be fitted with its own; the reasons are staged all the same.
     """
+
+    def engines_of(scale: Scale) -> Engines:
+        return {scale.engine: partial(build, scale.engine)} | {engine.name: lambda: engine}
+
+    outcomes = _fit(database, store, month, engines_of, (PsychometricsError, PermanentFailure), run_id)
+    own = [o for o in outcomes if o.own]
+    _require_one([o.error for o in own], [o.scale_id for o in own], month, "fitted")
+    return outcomes
+
+
+def fit_month_beside(
+    database: Database,
+    store: ObjectStore,
+    month: str,
+    engine: str,
+    scales: Collection[str] | None,
+    run_id: str | None,
+    build: Callable[[str], Calibrator] = build,
+) -> list[FitOutcome]:
+    """Fit those of `scales` (None: all) with an engine that are published from another, and stage the fits.
+
+    Whatever making and running the engine raises is staged as the reason why there is no fit.
+    """
+
+    def engines_of(scale: Scale) -> Engines:
+        wanted = scale.engine != engine and (scales is None or scale.scale_id in scales)
+        return {engine: partial(build, engine)} if wanted else {}
+
+    return _fit(database, store, month, engines_of, (Exception,), run_id)
+
+
+def _fit(
+    database: Database,
+    store: ObjectStore,
+    month: str,
+    engines_of: Callable[[Scale], Engines],
+    explained: tuple[type[Exception], ...],
+    run_id: str | None,
+) -> list[FitOutcome]:
+    """`explained`: the errors of an engine that become the reason why there is no fit."""
     with database.connect() as connection:
         snapshot = current_snapshot(connection, month)
         scales = read_scales(connection)
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
     table = read_snapshot(store, snapshot)
-    results: list[tuple[Scale, Calibration | PsychometricsError, dict[str, Any], float]] = []
+    results: list[tuple[Scale, str, Calibration | Exception, dict[str, Any], float]] = []
     for scale in scales.values():
-        responses, _ = scored_responses_of(table, scale.scale_id)
-        began = time.perf_counter()
-        outcome: Calibration | PsychometricsError
-        try:
-            if responses.n_responses == 0:
-                counts = snapshot.counts.get(scale.scale_id, {})
-                raise PsychometricsError(_nothing_scored(scale, month, counts))
-            outcome = engine.calibrate(responses, model=scale.model, data_hash=snapshot.data_hash)
-        except PsychometricsError as error:
-            outcome = error
-        spec = {"model": scale.model, "eligibility": scale.rules.changed()}
-        results.append((scale, outcome, spec, time.perf_counter() - began))
+        engines = engines_of(scale)
+        if not engines:
+            continue
+        with database.connect() as connection:
+            anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+            request = ask(connection, table, scale, month_bounds(month)[0], anchors)
+        for name, make in engines.items():
+            spec: dict[str, Any] = {"model": scale.model, "eligibility": scale.rules.changed()}
+            began = time.perf_counter()
+            outcome: Calibration | Exception
+            groups = None
+            try:
+                if request.responses.n_responses == 0:
+                    counts = snapshot.counts.get(scale.scale_id, {})
+                    raise PsychometricsError(_nothing_scored(scale, month, counts))
+                engine = make()
+                if isinstance(engine, Sampler):
+                    require_one_population(name, request)
+                    drawn = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
+                    outcome = drawn.calibration
+                    spec |= {"draws": _keep(store, month, drawn.parquet), "sampling": drawn.sampling}
+                else:
+                    outcome, groups = calibrate(engine, request, snapshot.data_hash)
+                spec |= beside(request, outcome, groups)
+            except explained as error:
+                outcome = error
+            results.append((scale, name, outcome, spec, time.perf_counter() - began))
     outcomes = []
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
-        for scale, outcome, spec, seconds in results:
-            fit_id = fits.stage(connection, snapshot, scale.scale_id, engine.name, outcome, spec, run_id)
-            if isinstance(outcome, PsychometricsError):
-                outcomes.append(FitOutcome(scale.scale_id, fit_id, None, str(outcome), seconds))
-            else:
-                outcomes.append(FitOutcome(scale.scale_id, fit_id, outcome, None, seconds))
-    _require_one([o.error for o in outcomes], [o.scale_id for o in outcomes], month, "fitted")
+        for scale, name, outcome, spec, seconds in results:
+            fit_id = fits.stage(connection, snapshot, scale.scale_id, name, outcome, spec, run_id)
+            calibration = None if isinstance(outcome, Exception) else outcome
+            why = fits.explanation(outcome) if isinstance(outcome, Exception) else None
+            own = name == scale.engine
+            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds))
     return outcomes
 
 
-def link_month(database: Database, month: str, run_id: str | None) -> list[LinkOutcome]:
-    """Put the month's latest fit of every scale on the bank's scale.
+def _keep(store: ObjectStore, month: str, parquet: bytes) -> dict[str, str]:
+    """Put posterior draws into the store; where they are and their hash."""
+    digest = hashlib.sha256(parquet).hexdigest()
+    key = f"posterior_draws/{month}/{digest}.parquet"
+    store.put(key, parquet)
+    return {"uri": key, "sha256": digest}
 
-    Raises PermanentFailure where no scale could be linked; the reasons are kept beside the staged fits.
+
+def link_month(database: Database, month: str, run_id: str | None) -> list[LinkOutcome]:
+    """Put the month's latest fits of every scale on the bank's scale: that of its own engine, and every other
+    engine's of the present snapshot.
+
+    Raises PermanentFailure where no scale's own could be linked; the reasons are kept beside the staged fits.
     """
     outcomes = []
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
+        snapshot = current_snapshot(connection, month)
         for scale in read_scales(connection).values():
-            outcomes.append(_link_scale(connection, scale, month, run_id))
-    _require_one([o.error for o in outcomes], [o.scale_id for o in outcomes], month, "linked", outcomes)
+            outcomes.append(_link_fit(connection, scale, scale.engine, month, run_id))
+            others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
+            outcomes += [
+                _link_beside(connection, scale, name, month, run_id) for name in others if name != scale.engine
+            ]
+    own = [o for o in outcomes if o.own]
+    _require_one([o.error for o in own], [o.scale_id for o in own], month, "linked", outcomes)
     return outcomes
 
 
@@ -126,16 +211,32 @@ def publish_month(
         }
 
 
-def _link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id: str | None) -> LinkOutcome:
-    staged = fits.latest_staged(connection, month, scale.scale_id, scale.engine)
+def _link_beside(
+    connection: psycopg.Connection, scale: Scale, engine: str, month: str, run_id: str | None
+) -> LinkOutcome:
+    """As `_link_fit`; only a failing database is an error, and nothing is written by halves."""
+    try:
+        with connection.transaction():
+            return _link_fit(connection, scale, engine, month, run_id)
+    except psycopg.Error:
+        raise
+    except Exception as error:  # noqa: BLE001 - the scale is not published from this fit
+        staged = fits.latest_staged(connection, month, scale.scale_id, engine)
+        assert staged is not None
+        fits.record_failed_linking(connection, staged, error, None)
+        return LinkOutcome(scale.scale_id, engine, False, error=fits.explanation(error))
+
+
+def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: str, run_id: str | None) -> LinkOutcome:
+    outcome = LinkOutcome(scale.scale_id, engine, engine == scale.engine)
+    staged = fits.latest_staged(connection, month, scale.scale_id, engine)
     raw = staged.decoded() if staged else None
     if staged is None or raw is None:
-        error = (
-            staged.error if staged else f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
-        )
-        return LinkOutcome(scale.scale_id, None, None, None, None, error)
+        missing = f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
+        return replace(outcome, error=staged.error if staged else missing)
     staged = fits.never_linked(connection, staged, run_id)
     anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    outcome = replace(outcome, raw=raw, anchors=anchors)
     if anchors is None:
         unlinked = LinkingError(
             f"scale {scale.scale_id} has no origin, so {month} cannot be placed on it. Either give the bank's anchors "
@@ -143,17 +244,18 @@ def _link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id
             f"`irt scale init --scale {scale.scale_id} --origin {month}`"
         )
         fits.record_failed_linking(connection, staged, unlinked, None)
-        return LinkOutcome(scale.scale_id, raw, None, None, None, str(unlinked))
+        return replace(outcome, error=str(unlinked))
     topics: dict[str, str | None] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
     )
     try:
         linking = link(raw, anchors, rules=scale.rules, bank_topics=[topics.get(i) for i in raw.item_ids])
     except LinkingError as error:
-        partial = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
-        fits.record_failed_linking(connection, staged, error, partial.as_constants() if partial else None)
+        partial_linking = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
+        constants = partial_linking.as_constants() if partial_linking else None
+        fits.record_failed_linking(connection, staged, error, constants)
         message = f"{month} cannot be placed on scale {scale.scale_id}: {error}"
-        return LinkOutcome(scale.scale_id, raw, None, partial, anchors, message)
+        return replace(outcome, linking=partial_linking, error=message)
     if not linking.agrees(scale.rules.anchor_q_alpha):
         linking = _diagnosed(linking, raw, anchors, scale)
     linked = transform(raw, linking)
@@ -175,7 +277,7 @@ def _link_scale(connection: psycopg.Connection, scale: Scale, month: str, run_id
         fit_code_version=staged.code_version,
         run_id=run_id,
     )
-    return LinkOutcome(scale.scale_id, raw, linked, linking, anchors, None)
+    return replace(outcome, linked=linked, linking=linking)
 
 
 def _diagnosed(linking: Linking, raw: Calibration, anchors: AnchorSet, scale: Scale) -> Linking:

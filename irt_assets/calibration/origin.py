@@ -18,11 +18,12 @@ import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.calibration import fits, gates
-from irt_assets.engines import Calibrator
+from irt_assets.calibration.request import ask, beside, calibrate
+from irt_assets.engines import Calibrator, installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import ASSIGNMENT, read_scales
 from irt_assets.responses.snapshot import store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
 from resources.database import Database, advisory_lock
@@ -90,15 +91,20 @@ def initialise(
     mu: float = 0.0,
     sigma: float = 1.0,
     thresholds: dict[str, Any] | None = None,
+    engine: str = "em",
     window: OriginWindow | None = None,
 ) -> Origin:
     """Freeze the anchors of a scale and publish their values from `first_month` on.
 
     With `window`, the answers of that time are fitted and become the origin; without, the
-    bank's parameters of the items tagged `anchor` are. Raises PermanentFailure where the scale has an
-    origin already, or where nothing can serve as one.
+    bank's parameters of the items tagged `anchor` are. `engine` is the one whose fits are published; with `window` it
+    is the window's. Raises PermanentFailure where the scale has an origin already, where nothing can serve as one, or
+    where the engine is not installed.
     """
     rules = Rules.from_settings(thresholds or {})
+    engine = window.engine.name if window else engine
+    if absence := installed(engine):
+        raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
     with database.connect() as connection:
@@ -121,14 +127,15 @@ def initialise(
             origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
         digest = hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
         connection.execute(
-            """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, engine, thresholds)
-               VALUES (%s, %s, %s, %s, %s, %s)""",
+            """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, engine, assignment, thresholds)
+               VALUES (%s, %s, %s, %s, %s, %s, %s)""",
             (
                 scale_id,
                 json.dumps(origin),
                 mu,
                 sigma,
-                window.engine.name if window else "em",
+                engine,
+                ASSIGNMENT[rules.assignment],
                 json.dumps(rules.changed()),
             ),
         )
@@ -238,7 +245,6 @@ def _window_anchors(
     scales = read_scales(connection)
     if scale_id not in scales:
         raise PermanentFailure(f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}")
-    model = scales[scale_id].model
     scale = replace(scales[scale_id], rules=rules)
     judged = judged_window(connection, window.start, window.end, {scale_id: scale})
     responses, _ = scored_responses_of(judged.table, scale_id)
@@ -249,7 +255,8 @@ def _window_anchors(
             f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale {scale_id} "
             f"({said}), so it cannot be its origin: name another window, or a smaller minimum (--set min_responses=…)"
         )
-    calibration = window.engine.calibrate(responses, model=model, data_hash=judged.data_hash)
+    request = ask(connection, judged.table, scale, window.start, None)
+    calibration, groups = calibrate(window.engine, request, judged.data_hash)
     c = calibration.convergence
     if not c.converged:
         raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
@@ -268,7 +275,7 @@ def _window_anchors(
         window=(window.start, window.end),
         snapshot_hash=digest,
         anchor_hash="",
-        spec={"eligibility": rules.changed(), "left_out": judged.left_out.get(scale_id, {}), "snapshot": uri},
+        spec={"eligibility": rules.changed(), "snapshot": uri} | beside(request, calibration, groups),
         fitted_at=row[0],
         fit_code_version=code_version(),
         run_id=None,
@@ -284,7 +291,9 @@ def _window_anchors(
     if not usable:
         raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates")
     left_out = {item: "; ".join(found) for item, found in problems.items() if found}
-    left_out |= {i: f"{n} responses are fewer than {rules.min_responses}" for i, n in judged.left_out[scale_id].items()}
+    left_out |= {
+        i: f"{n} responses are fewer than {rules.min_fitted_responses}" for i, n in judged.left_out[scale_id].items()
+    }
     topics: Topics = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE item_id = ANY(%s)", (list(usable),)).fetchall()
     )

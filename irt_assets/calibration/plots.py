@@ -1,7 +1,8 @@
 """Plots of one calibration as PNG bytes, for asset metadata and reports.
 
-Belongs here: drawing a `Calibration` and a `Linking`. Does not belong here: computing anything a test would want to
-check, and plots of drift or learners. Figures are built without pyplot, so nothing is global and threads do not meet.
+Belongs here: drawing a `Calibration`, a `Linking` and an `Agreement`. Does not belong here: computing anything a test
+would want to check, and plots of drift or learners. Figures are built without pyplot, so nothing is global and threads
+do not meet.
 
 Colours are two of Okabe & Ito's, which differ for every kind of colour vision; what they mean is also in the marker
 or the line, so that a print in grey says the same.
@@ -23,6 +24,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.markers import CARETDOWN, CARETUP
 
+from irt_assets.calibration.agreement import Agreement
 from irt_assets.psychometrics.curves import information, probability
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import AnchorSet, Linking, transform
@@ -203,6 +205,29 @@ def linking_scatter(
     return _png(figure)
 
 
+def agreement_scatter(agreement: Agreement, rules: Rules) -> bytes:
+    """Difficulty and discrimination by two engines with 95 % intervals; on the line they agree. Items further apart
+    than `rules.agreement_max_se` are orange diamonds, named beside the parameter in which they are."""
+    figure = _figure(5.0)
+    of = agreement.a, agreement.b
+    apart = np.any([one.apart > rules.agreement_max_se for one in of], axis=0)
+    nobody = np.zeros(len(agreement.item_ids), dtype=bool)
+    panels = ((agreement.b, "difficulty b (SD of θ)"), (agreement.a, "discrimination a (1/θ)"))
+    for ax, (one, label) in zip(figure.subplots(1, 2), panels, strict=True):
+        kinds = _Anchors(~apart, apart, nobody, one.apart > rules.agreement_max_se, agreement.item_ids)
+        _scatter(ax, (one.value[0], one.se[0]), (one.value[1], one.se[1]), kinds, differ=0.0)
+        ax.set_xlabel(f"{label}, {agreement.engines[0]}")
+        ax.set_ylabel(f"{label}, {agreement.engines[1]}")
+    verdict = "DISAGREE" if agreement.problems(rules) else "agree"
+    _title(
+        figure,
+        f"{' and '.join(agreement.engines)} {verdict} on {len(agreement.item_ids)} items"
+        + (f", {apart.sum()} of them far apart (orange diamonds)" if apart.any() else "")
+        + f"\nroot mean squared difference: b {agreement.b.rmsd:.3f}, a {agreement.a.rmsd:.3f}",
+    )
+    return _png(figure)
+
+
 def _one_curve(ax: Axes, calibration: Calibration, j: int | None, item: str, observed: Observed | None) -> None:
     notes = []
     if j is not None and calibration.estimated[j]:
@@ -265,7 +290,9 @@ def _scatter(
     x: tuple[Floats, Floats],
     y: tuple[Floats, Floats],
     anchors: _Anchors,
+    differ: float = _Z95,
 ) -> None:
+    """`differ`: standard errors of the difference within which no point is named."""
     limits = _bulk(np.concatenate([x[0], y[0]]))
     ax.plot(limits, limits, color=GREY, linewidth=1, zorder=1)
     styles = ((anchors.sound, BLUE, "o"), (anchors.moved, ORANGE, "D"), (anchors.dropped, ORANGE, "X"))
@@ -280,7 +307,7 @@ def _scatter(
     ax.set_aspect("equal", anchor="N")
     _tidy(ax)
     inside = (x[0] > limits[0]) & (x[0] < limits[1]) & (y[0] > limits[0]) & (y[0] < limits[1])
-    apart = np.abs(y[0] - x[0]) > _Z95 * np.hypot(x[1], y[1])  # an anchor dropped for its b is no news among the a
+    apart = np.abs(y[0] - x[0]) > differ * np.hypot(x[1], y[1])  # an anchor dropped for its b is no news among the a
     named = anchors.dropped & apart | anchors.moved & anchors.named
     _label(ax, x[0], y[0], np.flatnonzero(named & inside), anchors.names)
     beyond = int(np.count_nonzero(~inside))

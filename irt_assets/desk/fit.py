@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from irt_assets.desk import Engine
 from irt_assets.desk.files import Answers, write_whole
@@ -21,8 +20,7 @@ from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.itemfit import ItemFit, item_fit
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Calibration, Floats, Model, Population, Responses
-from irt_assets.psychometrics.reliability import empirical_reliability
-from irt_assets.psychometrics.scoring import Scores, eap
+from irt_assets.psychometrics.reliability import fitted_reliability
 from resources.failures import PermanentFailure
 
 ITEM_COLUMNS = (
@@ -138,7 +136,7 @@ def fit(
     item_fits = None
     if calibration.convergence.converged:
         item_fits = item_fit(answers.responses, calibration, groups=groups)
-    return Fit(calibration, item_fits, _reliability(answers, calibration, groups), seconds)
+    return Fit(calibration, item_fits, fitted_reliability(answers.responses, calibration, groups=groups), seconds)
 
 
 def _calibrate(
@@ -161,24 +159,3 @@ def number(value: float) -> float | None:
     """For JSON and CSV: None for what is not a finite number."""
     value = float(value)
     return value if math.isfinite(value) else None
-
-
-def _reliability(answers: Answers, cal: Calibration, groups: Sequence[str] | None) -> float:
-    """Of EAP scores, each under the latent distribution of the person's group."""
-    responses = answers.responses
-    informed = np.bincount(responses.person[cal.estimated[responses.item]], minlength=responses.n_persons) > 0
-    theta, se = np.full(responses.n_persons, np.nan), np.full(responses.n_persons, np.nan)
-    for mean, sd, here in _populations(cal, groups, responses.n_persons):
-        scores = eap(responses, cal.a, cal.d, cal.c, mean=mean, sd=sd)
-        theta[here], se[here] = scores.theta[here], scores.se[here]
-    return empirical_reliability(Scores(theta[informed], se[informed]))
-
-
-def _populations(
-    cal: Calibration, groups: Sequence[str] | None, n_persons: int
-) -> list[tuple[float, float, npt.NDArray[np.bool_]]]:
-    """Mean and SD of θ in each group, and who is in it, shape (n_persons,)."""
-    if groups is None:
-        return [(cal.latent_mean, cal.latent_sd, np.ones(n_persons, dtype=bool))]
-    label = np.array(groups, dtype=object)
-    return [(population.mean, population.sd, label == population.name) for population in cal.populations]

@@ -5,14 +5,25 @@ No numerics here. Adapters are imported when one is built, because their package
 
 from __future__ import annotations
 
+import os
 from importlib.util import find_spec
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Model, Responses
+from irt_assets.engines.child import Limits
 from resources.failures import PermanentFailure
+from resources.r_runtime import R_PACKAGES, why_absent
+from resources.settings import get_settings
 
-NAMES = ("em", "pymc", "mirt", "brms")
+if TYPE_CHECKING:
+    from irt_assets.psychometrics.linking import AnchorSet
+    from irt_assets.psychometrics.models import Calibration, Model, Responses
+
+NAMES = ("em", "pymc", "mirt", "brms", "remote")
+"""`remote` is mirt in the R IRT service; where that is set, mirt and brms run there, too, and not on this machine."""
+TIMEOUT_S = 2 * 3600.0
+"""After which a fit in a child process is given up."""
+QUEUE_S = 15 * 60.0
+"""So much longer an answer of the R IRT service is waited for, where a fit may have to wait for others."""
 
 
 class Calibrator(Protocol):
@@ -29,6 +40,22 @@ class Calibrator(Protocol):
     ) -> Calibration: ...
 
 
+class Drawn(NamedTuple):
+    """A calibration with the posterior draws that it summarises, as a Parquet file, and how good they are: `max_rhat`,
+    `min_ess` (the smaller of bulk and tail) and `divergences`."""
+
+    calibration: Calibration
+    parquet: bytes
+    sampling: dict[str, Any]
+
+
+@runtime_checkable
+class Sampler(Protocol):
+    """A Calibrator whose draws can be kept. Raises as `Calibrator.calibrate` does."""
+
+    def draw(self, responses: Responses, *, model: Model, data_hash: str) -> Drawn: ...
+
+
 def installed(name: str) -> str | None:
     """None where the engine can run here; else why it cannot, and how to install what is missing.
 
@@ -38,13 +65,15 @@ def installed(name: str) -> str | None:
         raise PermanentFailure(f"there is no engine {name!r}; there are {', '.join(NAMES)}")
     if name == "pymc" and find_spec("pymc") is None:
         return "engine pymc needs the package pymc: pip install 'irt-assets[bayes]'"
-    if name in ("mirt", "brms"):
-        return f"engine {name} runs in R and is not part of this version; em fits the same models"
+    if _in_service(name):
+        return _why_no_service(name)
+    if name in R_PACKAGES:
+        return why_absent(name)
     return None
 
 
-def build(name: str, *, threads: int | None = None) -> Calibrator:
-    """The engine of that name. `threads`: None for all processors.
+def build(name: str, *, threads: int | None = None, timeout_s: float = TIMEOUT_S) -> Calibrator:
+    """The engine of that name. `threads`: None for all processors. `timeout_s`: of those that run in a child process.
 
     Raises PermanentFailure where it is not `installed`.
     """
@@ -52,9 +81,44 @@ def build(name: str, *, threads: int | None = None) -> Calibrator:
     if absence is not None:
         raise PermanentFailure(absence)
     if name == "pymc":
-        from irt_assets.engines.pymc import PymcEngine
+        from irt_assets.engines.pymc_child import PymcInChild
 
-        return PymcEngine()
+        return PymcInChild(timeout_s=timeout_s)
+    if _in_service(name):
+        return _remote(name, threads, timeout_s)
+    if name == "mirt":
+        from irt_assets.engines.mirt import MirtEngine
+
+        return MirtEngine(Limits(timeout_s))
+    if name == "brms":
+        from irt_assets.engines.brms import BrmsEngine, Sampling
+
+        cores = threads or os.cpu_count() or 1
+        return BrmsEngine(Sampling(cores=cores, cache=get_settings().irt_home / "compiled"), Limits(timeout_s))
     from irt_assets.engines.em import EmEngine
 
     return EmEngine(threads)
+
+
+def _in_service(name: str) -> bool:
+    return name == "remote" or (name in R_PACKAGES and get_settings().r_irt_base_url is not None)
+
+
+def _why_no_service(name: str) -> str | None:
+    settings = get_settings()
+    needed = {"R_IRT_BASE_URL": settings.r_irt_base_url, "R_IRT_INTERNAL_TOKEN": settings.r_irt_internal_token}
+    missing = " and ".join(setting for setting, value in needed.items() if value is None)
+    return f"engine {name} calls the R IRT service: set {missing} (docs/r-service.md)" if missing else None
+
+
+def _remote(name: str, threads: int | None, timeout_s: float) -> Calibrator:
+    from irt_assets.engines.brms import Sampling
+    from irt_assets.engines.remote import RemoteEngine, Service
+
+    settings = get_settings()
+    assert settings.r_irt_base_url is not None
+    assert settings.r_irt_internal_token is not None
+    service = Service(
+        settings.r_irt_base_url, settings.r_irt_internal_token.get_secret_value(), seconds=timeout_s + QUEUE_S
+    )
+    return RemoteEngine(service, "brms" if name == "brms" else "mirt", Sampling(cores=threads or 1), name)

@@ -27,6 +27,7 @@ class EmEngine:
         priors: Priors | None = None,
         anchors: AnchorSet | None = None,
         groups: Sequence[str] | None = None,
+        reference: str | None = None,
     ) -> Calibration:
         """See `fit_em`."""
         return fit_em(
@@ -35,6 +36,7 @@ class EmEngine:
             priors=priors,
             anchors=anchors,
             groups=groups,
+            reference=reference,
             threads=self.threads,
             data_hash=data_hash,
         )

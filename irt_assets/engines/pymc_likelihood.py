@@ -1,141 +1,118 @@
 """The marginal likelihood as a PyTensor Op: θ is integrated out, value and gradient come from one E-step.
 
-The kernels are those of the em engine (`psychometrics.kernels`); the numba dispatch lets a compiled model call them
-without Python. Only c = 0 and θ ~ N(0, 1): another mean and SD of θ are the model's to write, because
-a·θ + d with θ = μ + σ·z is (a·σ)·z + (d + a·μ). No priors and no sampler here.
+The loops are in `pymc_kernels`; the numba dispatch lets a compiled model call them without Python. Only θ ~ N(0, 1):
+another mean and SD of θ are the model's to write, because a·θ + d with θ = μ + σ·z is (a·σ)·z + (d + a·μ). No priors
+and no sampler here.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numba
 import numpy as np
 import pytensor
 import pytensor.tensor as pt
 from pytensor.gradient import DisconnectedType
 from pytensor.graph.basic import Apply, Variable
 from pytensor.graph.op import Op
-from pytensor.link.numba.dispatch import numba_funcify
+from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
-from irt_assets.psychometrics import kernels
+from irt_assets.engines import pymc_kernels
 from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.models import Floats, Responses
 from irt_assets.psychometrics.quadrature import Grid
-
-_LAYOUT = ("set_of", "set_group", "set_start", "set_items", "right_start", "right_items", "person_weight")
 
 
 @dataclass(frozen=True)
 class Likelihood:
-    """log P(answers | slopes, intercepts) of one data set, as a PyTensor expression and as a number.
+    """log P(answers | item parameters) of one data set, as a PyTensor expression and as a number.
 
     The data are shared variables and not constants, so that compiled code takes them as arguments: what compiling
     costs does not grow with the number of responses.
     """
 
+    op: MarginalLikelihood
     shared: tuple[Any, ...]
 
     @classmethod
-    def of(cls, data: Data, grid: Grid) -> Likelihood:
-        named = {
-            "theta_nodes": grid.nodes,
-            "theta_log_weights": np.tile(grid.log_weights(), (data.n_groups, 1)),
-            "n_correct": data.correct,
-        } | dict(zip(_LAYOUT, data.layout, strict=True))
-        return cls(tuple(pytensor.shared(value, name=name, borrow=True) for name, value in named.items()))
+    def of(cls, responses: Responses, grid: Grid, *, guessing: bool) -> Likelihood:
+        data = Data.of(responses, rarer=guessing)
+        named: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
+        named |= {"flipped": data.flipped} if guessing else {"n_correct": data.correct}
+        named |= {
+            "set_start": data.set_start,
+            "set_items": data.set_items.astype(np.int32),
+            "person_start": np.searchsorted(data.set_of, np.arange(len(data.set_group) + 1)),
+            "listed_start": data.right_start,
+            "listed_items": data.right_items.astype(np.int32),
+        }
+        named |= {} if guessing else {"codes": _codes(data)}
+        return cls(
+            MarginalLikelihood(guessing), tuple(pytensor.shared(v, name=n, borrow=True) for n, v in named.items())
+        )
 
-    def __call__(self, slope: Any, intercept: Any) -> Variable:
-        """Scalar; slope and intercept have shape (J,), θ ~ N(0, 1). Differentiable once."""
-        value, *_ = marginal_likelihood(slope, intercept, *self.shared)
-        return value
+    def __call__(self, *parameters: Any) -> Variable:
+        """Scalar; slope, intercept and, with guessing, c have shape (J,), θ ~ N(0, 1). Differentiable once."""
+        return self.op(*parameters, *self.shared)[0]
 
-    def value(self, slope: Floats, intercept: Floats) -> float:
-        return float(_value_and_gradient(slope, intercept, *(s.get_value(borrow=True) for s in self.shared))[0])
+    def value(self, *parameters: Floats) -> float:
+        arrays = (shared.get_value(borrow=True) for shared in self.shared)
+        return float(self.op.kernel(*(np.ascontiguousarray(x) for x in parameters), *arrays)[0])
+
+
+def _codes(data: Data) -> np.ndarray:
+    """Shape (bytes of the longest set, N): bit k of byte b of a learner is the answer to item 8b + k of the set."""
+    length = np.diff(data.set_start)
+    set_of_entry = np.repeat(np.arange(len(length)), length)
+    key = set_of_entry * data.n_items + data.set_items
+    order = np.argsort(key)
+    person = np.repeat(np.arange(len(data.set_of)), np.diff(data.right_start))
+    entry = order[np.searchsorted(key[order], data.set_of[person] * data.n_items + data.right_items)]
+    place = entry - data.set_start[data.set_of[person]]
+    codes = np.zeros((-(-int(length.max()) // 8), len(data.set_of)), dtype=np.uint8)
+    np.add.at(codes, (place // 8, person), (1 << place % 8).astype(np.uint8))
+    return codes
 
 
 class MarginalLikelihood(Op):
-    """(slope, intercept, data …) → log-likelihood, its gradient by slope (J,), its gradient by intercept (J,).
+    """(slope, intercept[, c], data …) → log-likelihood and its gradient by each of the parameters, all (J,)."""
 
-    By Fisher's identity the gradient is the posterior expectation of the complete-data score: Σ E[θ(x − P)] and
-    Σ E[x − P] over the persons who saw the item.
-    """
+    __props__ = ("guessing",)
 
-    __props__ = ()
+    def __init__(self, guessing: bool) -> None:
+        self.guessing = guessing
+        self.n_parameters = 3 if guessing else 2
+        self.kernel = pymc_kernels.guessing if guessing else pymc_kernels.logistic
 
-    def make_node(self, slope: Any, intercept: Any, *data: Any) -> Apply:
-        parameters = [pt.as_tensor(slope, dtype="float64"), pt.as_tensor(intercept, dtype="float64")]
-        return Apply(self, [*parameters, *data], [pt.dscalar(), pt.dvector(), pt.dvector()])
+    def make_node(self, *inputs: Any) -> Apply:
+        parameters = [pt.as_tensor(x, dtype="float64") for x in inputs[: self.n_parameters]]
+        outputs = [pt.dscalar(), *(pt.dvector() for _ in parameters)]
+        return Apply(self, [*parameters, *inputs[self.n_parameters :]], outputs)
 
     def perform(self, node: Apply, inputs: Sequence[Any], output_storage: Sequence[list[Any]]) -> None:  # noqa: ARG002
-        for storage, value in zip(output_storage, _value_and_gradient(*inputs), strict=True):
+        for storage, value in zip(output_storage, self.kernel(*inputs), strict=True):
             storage[0] = np.asarray(value)
 
     def grad(self, inputs: Sequence[Variable], output_grads: Sequence[Variable]) -> list[Variable]:
         if any(not isinstance(g.type, DisconnectedType) for g in output_grads[1:]):
             raise NotImplementedError("the marginal likelihood has first derivatives only")
-        _, by_slope, by_intercept = self(*inputs)
-        return [output_grads[0] * by_slope, output_grads[0] * by_intercept, *(DisconnectedType()() for _ in inputs[2:])]
+        _, *by_parameters = self(*inputs)
+        rest = inputs[self.n_parameters :]
+        return [*(output_grads[0] * by for by in by_parameters), *(DisconnectedType()() for _ in rest)]
 
     def connection_pattern(self, node: Apply) -> list[list[bool]]:
-        return [[k < 2] * 3 for k in range(len(node.inputs))]
+        n = self.n_parameters
+        return [[k < n] * (n + 1) for k in range(len(node.inputs))]
 
     def infer_shape(self, fgraph: Any, node: Apply, shapes: Sequence[Any]) -> list[Any]:  # noqa: ARG002
-        return [(), shapes[0], shapes[1]]
+        return [(), *shapes[: self.n_parameters]]
 
 
-marginal_likelihood = MarginalLikelihood()
-
-
-@numba.njit(nogil=True, error_model="numpy")
-def _value_and_gradient(  # type: ignore[no-untyped-def]
-    slope,
-    intercept,
-    nodes,
-    log_weights,
-    correct,
-    set_of,
-    set_group,
-    set_start,
-    set_items,
-    right_start,
-    right_items,
-    weight,
-):
-    J, Q = slope.size, nodes.size
-    a, d = np.ascontiguousarray(slope), np.ascontiguousarray(intercept)
-    softplus, p, seen = np.empty((J, Q)), np.empty((J, Q)), np.zeros((J, Q))
-    by_slope, by_intercept, mass = np.zeros(J), correct.copy(), np.zeros(log_weights.shape)
-    kernels.logistic_table(a, d, nodes, softplus, p)
-    value = kernels.expected_counts(
-        0,
-        set_of.size,
-        set_of,
-        set_group,
-        set_start,
-        set_items,
-        right_start,
-        right_items,
-        weight,
-        a,
-        softplus,
-        nodes,
-        log_weights,
-        seen,
-        by_slope,
-        mass,
-    )
-    for j in range(J):
-        value += d[j] * correct[j]
-        for q in range(Q):
-            expected = seen[j, q] * p[j, q]
-            by_slope[j] -= expected * nodes[q]
-            by_intercept[j] -= expected
-    return np.asarray(value), by_slope, by_intercept
-
-
-@numba_funcify.register(MarginalLikelihood)
-def _compiled(op: MarginalLikelihood, **_: Any) -> Any:  # noqa: ARG001
-    return _value_and_gradient
+@register_funcify_default_op_cache_key(MarginalLikelihood)
+def _loops(op: MarginalLikelihood, **_: Any) -> tuple[Any, int]:
+    """With a key that changes with the loops, PyTensor keeps compiled models on disk: the second costs a second."""
+    return op.kernel, zlib.crc32(Path(pymc_kernels.__file__).read_bytes())

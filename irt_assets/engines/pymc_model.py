@@ -7,7 +7,8 @@ whatever the number of items, so that a trajectory of a few steps goes from one 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import ctypes
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,54 +17,82 @@ import numpy as np
 import pymc as pm
 import pytensor
 import pytensor.tensor as pt
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.numpy_support import carray
+from pymc.distributions.transforms import logodds
 from pymc.pytensorf import join_nonshared_inputs
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
 from scipy.optimize import minimize
+from scipy.special import expit, logit
 
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.models import Floats, Model, Responses
+from irt_assets.psychometrics.priors import Beta, LogitNormal
 
-POSITIVE = ("a", "latent_sd")
-"""The variables whose logarithm the sampler moves."""
+_TO_FREE: dict[str, Callable[[Any], Any]] = {"a": np.log, "latent_sd": np.log, "c": logit}
+_FROM_FREE: dict[str, Callable[[Any], Any]] = {"a": np.exp, "latent_sd": np.exp, "c": expit}
+"""The variables that the sampler moves on another scale, as PyMC transforms them."""
 _DIFFERENCE = 1e-4
 
 
 @dataclass(frozen=True)
 class ModelPriors:
-    """Means and SDs of the normal priors of log a (J,), of b (J,), and of the latent mean and log SD.
+    """The priors of J items and of the latent distribution.
 
-    `latent_mean` is None where the mean is fixed at 0, `latent_log_sd` where the SD is fixed at 1.
+    Attributes:
+        log_a_mean, log_a_sd: shape (J,), of the normal prior of log a.
+        b_mean, b_sd, b_by_log_a: shape (J,). b given a is N(b_mean + b_by_log_a·(log a − log_a_mean), b_sd²); the slope
+            is 0 where the two are independent.
+        c: of the items with a free c; None for models without guessing.
+        c_given: shape (J,), NaN where c is free.
+        latent_mean, latent_log_sd: mean and SD of the normal priors of the latent mean and log SD. None where the mean
+            is fixed at 0, where the SD is fixed at 1.
     """
 
     log_a_mean: Floats
     log_a_sd: Floats
     b_mean: Floats
     b_sd: Floats
+    b_by_log_a: Floats
+    c: LogitNormal | Beta | None
+    c_given: Floats
     latent_mean: tuple[float, float] | None
     latent_log_sd: tuple[float, float] | None
 
+    @property
+    def guessing(self) -> bool:
+        """Whether any item may have a c above 0."""
+        return bool(np.any(self.c_given != 0))
+
 
 def build(responses: Responses, model: Model, priors: ModelPriors, likelihood: Likelihood) -> pm.Model:
-    """Free: `a` ~ LogNormal (per item; one for a 1PL; none for Rasch), `b` ~ Normal, and, where they have a prior,
-    `latent_mean` ~ Normal and `latent_sd` ~ LogNormal. Observed: `scores` (R,), in the order of `responses`. Their
-    density is the marginal one; drawn from, they are the answers of new learners to the same items.
+    """Free: `a` ~ LogNormal (per item; one for a 1PL; none for Rasch), `b` ~ Normal, `c` ~ LogitNormal or Beta (3PL,
+    where it is not given) and, where they have a prior, `latent_mean` ~ Normal and `latent_sd` ~ LogNormal. Observed:
+    `scores` (R,), in the order of `responses`. Their density is the marginal one; drawn from, they are the answers of
+    new learners to the same items.
     """
-    with pm.Model(coords={"item": list(responses.item_ids)}) as written:
+    guessed = np.flatnonzero(np.isnan(priors.c_given))
+    coords = {"item": list(responses.item_ids), "guessed": [responses.item_ids[j] for j in guessed]}
+    with pm.Model(coords=coords) as written:
+        log_a_mean, expected_b = priors.log_a_mean, priors.b_mean
         a: Any = pt.ones(responses.n_items)
         if model == "1pl":
-            a = pm.LogNormal("a", mu=priors.log_a_mean[0], sigma=priors.log_a_sd[0]) * a
-        elif model == "2pl":
-            a = pm.LogNormal("a", mu=priors.log_a_mean, sigma=priors.log_a_sd, dims="item")
-        b = pm.Normal("b", mu=priors.b_mean, sigma=priors.b_sd, dims="item")
+            a = pm.LogNormal("a", mu=log_a_mean[0], sigma=priors.log_a_sd[0]) * a
+        elif model != "rasch":
+            a = pm.LogNormal("a", mu=log_a_mean, sigma=priors.log_a_sd, dims="item")
+            expected_b = expected_b + priors.b_by_log_a * (pt.log(a) - log_a_mean)
+        b = pm.Normal("b", mu=expected_b, sigma=priors.b_sd, dims="item")
         mean = pt.zeros(()) if priors.latent_mean is None else pm.Normal("latent_mean", *priors.latent_mean)
         sd = pt.ones(()) if priors.latent_log_sd is None else pm.LogNormal("latent_sd", *priors.latent_log_sd)
+        parameters = [a, b, mean, sd]
+        if priors.guessing:
+            c = pt.constant(priors.c_given)
+            parameters.append(pt.set_subtensor(c[guessed], _guessing(priors.c)) if guessed.size else c)
         pm.CustomDist(
             "scores",
-            a,
-            b,
-            mean,
-            sd,
+            *parameters,
             dist=_answers(responses),
             logp=_density(likelihood),
             observed=responses.score.astype(np.int64),
@@ -71,28 +100,43 @@ def build(responses: Responses, model: Model, priors: ModelPriors, likelihood: L
     return written
 
 
+def _guessing(prior: LogitNormal | Beta | None) -> Any:
+    if isinstance(prior, Beta):
+        # PyTensor takes a Python number that single precision can hold for one of single precision
+        return pm.Beta("c", alpha=np.float64(prior.alpha), beta=np.float64(prior.beta), dims="guessed")
+    assert prior is not None
+    # unlike Beta, it comes without a transform
+    return pm.LogitNormal("c", mu=prior.mean, sigma=prior.sd, dims="guessed", default_transform=logodds)
+
+
 def _answers(responses: Responses) -> Callable[..., Any]:
     person, item = responses.person.astype(np.int64), responses.item.astype(np.int64)
 
-    def dist(a: Any, b: Any, mean: Any, sd: Any, size: Any) -> Any:  # noqa: ARG001
+    def dist(a: Any, b: Any, mean: Any, sd: Any, *rest: Any) -> Any:
+        """`rest`: c, where there is guessing, and the size that PyMC asks for."""
         theta = pm.Normal.dist(mean, sd, shape=responses.n_persons)
-        return pm.Bernoulli.dist(logit_p=a[item] * (theta[person] - b[item]))
+        p = pt.sigmoid(a[item] * (theta[person] - b[item]))
+        for c in rest[:-1]:
+            p = c[item] + (1 - c[item]) * p
+        return pm.Bernoulli.dist(p=p)
 
     return dist
 
 
 def _density(likelihood: Likelihood) -> Callable[..., Any]:
-    def logp(scores: Any, a: Any, b: Any, mean: Any, sd: Any) -> Any:  # noqa: ARG001
+    def logp(scores: Any, a: Any, b: Any, mean: Any, sd: Any, *c: Any) -> Any:  # noqa: ARG001
         """`likelihood` holds the scores, sorted as its kernels want them."""
-        return likelihood(a * sd, a * (mean - b))
+        return likelihood(a * sd, a * (mean - b), *c)
 
     return logp
 
 
 class Density:
-    """The log-density of a model in its P unconstrained parameters (a and the latent SD as logarithms), compiled.
+    """The log-density of a model in its P unconstrained parameters x (a and the latent SD as logarithms, c as logit),
+    or rather in z with x = at + factor·z: x itself until `whiten` says otherwise.
 
-    A call releases the interpreter, so that chains run side by side in threads.
+    `c_function` is what nutpie calls for the models it compiles itself: (P, z, gradient, value, unused) by address, 0
+    where all is finite. It holds no lock, so that chains run side by side in threads, and calls nothing of Python.
     """
 
     def __init__(self, model: pm.Model) -> None:
@@ -101,38 +145,86 @@ class Density:
         self.shapes = tuple(np.shape(point[value.name]) for value in model.value_vars)
         [logp], joined = join_nonshared_inputs(point, [model.logp()], model.value_vars)
         function = pytensor.function([joined], [logp, pytensor.grad(logp, joined)], mode="NUMBA")
-        inner = function.vm.jit_fn
-
-        @numba.njit(nogil=True)
-        def entry(x, data):  # type: ignore[no-untyped-def]
-            return inner(x, *data)
-
-        self._entry = entry
-        self._data = tuple(shared.get_value(borrow=True) for shared in function.get_shared())
+        self.at, self.factor = np.zeros(self.size), np.eye(self.size)
+        self._data = [shared.get_value(borrow=True) for shared in function.get_shared()]
+        self.c_function = _c_function(function.vm.jit_fn, (self.at, self.factor), self._data)
 
     @property
     def size(self) -> int:
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
-    def __call__(self, x: Floats) -> tuple[float, Floats]:
-        """Value and gradient (P,) at x (P,)."""
-        value, gradient = self._entry(x, self._data)
-        return float(value), gradient
+    def __call__(self, z: Floats) -> tuple[float, Floats]:
+        """Value and gradient (P,) at z (P,); NaN where they are not finite."""
+        z, gradient, value = np.ascontiguousarray(z, dtype=float), np.empty(self.size), np.empty(1)
+        at, by, into = (x.ctypes.data_as(ctypes.POINTER(ctypes.c_double)) for x in (z, gradient, value))
+        if self.c_function.ctypes(self.size, at, by, into, None):
+            return np.nan, np.full(self.size, np.nan)
+        return float(value[0]), gradient
+
+    def whiten(self, mode: Mode) -> None:
+        """From now on z is 0 at the mode, where the density in z is that of N(0, I) to second order."""
+        self.at[:], self.factor[:] = mode.at, mode.factor
 
     def flatten(self, values: dict[str, Any]) -> Floats:
         """Shape (P,), from the variables by name on their own scales."""
-        parts = [np.log(values[name]) if name in POSITIVE else values[name] for name in self.names]
+        parts = [_TO_FREE.get(name, np.asarray)(values[name]) for name in self.names]
         return np.concatenate([np.ravel(part) for part in parts]).astype(float)
 
     def expand(self, x: Floats) -> dict[str, Floats]:
         """The variables by name, on their own scales, from x (…, P); each has the leading axes of x."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self.shapes])
         parts = np.split(x, ends[:-1], axis=-1)
-        natural = (np.exp(part) if name in POSITIVE else part for name, part in zip(self.names, parts, strict=True))
+        natural = (_FROM_FREE.get(name, np.asarray)(part) for name, part in zip(self.names, parts, strict=True))
         return {
             name: part.reshape((*x.shape[:-1], *shape))
             for name, part, shape in zip(self.names, natural, self.shapes, strict=True)
         }
+
+
+NOT_FINITE = 4
+"""What nutpie takes for a divergence."""
+
+
+def _c_function(inner: Any, whitening: tuple[Floats, Floats], data: Sequence[np.ndarray]) -> Any:
+    P = len(whitening[0])
+    coordinates, answers = _views(whitening), _views(data)
+    double = numba.types.CPointer(numba.types.double)
+
+    @numba.cfunc(numba.types.int64(numba.types.uint64, double, double, double, numba.types.voidptr))
+    def c_function(_size, z, gradient, value, _data):  # type: ignore[no-untyped-def]
+        at, factor = coordinates()
+        found, slope = inner(at + factor @ carray(z, (P,)), *answers())
+        carray(value, (1,))[0] = found[()]
+        carray(gradient, (P,))[:] = slope @ factor
+        return 0 if np.isfinite(found[()]) and np.all(np.isfinite(slope)) else NOT_FINITE
+
+    return c_function
+
+
+def _views(arrays: Sequence[np.ndarray]) -> Any:
+    """A compiled function of no arguments that gives the arrays as a tuple. They are reached by address, so that they
+    are not copied into the code: keep them alive as long as the function."""
+    if not arrays:
+        return numba.njit(lambda: ())
+    address, shape, dtype = arrays[0].ctypes.data, arrays[0].shape, arrays[0].dtype
+    assert arrays[0].flags.c_contiguous
+    rest = _views(arrays[1:])
+
+    @numba.njit
+    def compiled():  # type: ignore[no-untyped-def]
+        return (carray(_pointer(address), shape, dtype), *rest())
+
+    return compiled
+
+
+def _typed_pointer(typing_context: Any, address: Any) -> Any:  # noqa: ARG001
+    def code(_context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
+        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
+
+    return numba.types.voidptr(address), code
+
+
+_pointer: Any = intrinsic(_typed_pointer)
 
 
 @dataclass(frozen=True)
@@ -148,7 +240,7 @@ class Mode:
 
 
 def find_mode(density: Density, x: Floats) -> Mode:
-    """L-BFGS from x (P,), then the Hessian by central differences of the gradient.
+    """L-BFGS from x (P,), then the Hessian by central differences of the gradient; before `density` is whitened.
 
     Raises PsychometricsError where the curvature is not that of a maximum.
     """

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics import kernels
+from irt_assets.psychometrics import kernels, layout_kernels
 from irt_assets.psychometrics.design import require_connected, seen_sets
 from irt_assets.psychometrics.models import Flag, Floats, Responses
 
 Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
+
+RARE = 20
+"""An item of which a sample has fewer right, or fewer wrong, answers may have no finite estimate there."""
 
 
 @dataclass(frozen=True)
@@ -25,12 +28,17 @@ class Counts:
     @classmethod
     def of(cls, responses: Responses, weights: Floats) -> Counts:
         table = np.zeros((responses.n_items, 2))
-        kernels.count_scores(responses.person, responses.item, responses.score, weights, table)
+        layout_kernels.count_scores(responses.person, responses.item, responses.score, weights, table)
         return cls(table.sum(axis=1), table[:, 1].copy())
 
     @property
     def estimable(self) -> Mask:
         return (self.correct > 0) & (self.correct < self.n)
+
+    @property
+    def rarer(self) -> Floats:
+        """How many answers were of the kind that was given less often."""
+        return np.minimum(self.correct, self.n - self.correct)
 
     def flags(self, j: int | np.intp) -> list[Flag]:
         if self.n[j] == 0:
@@ -54,9 +62,9 @@ class Data:
     set_of: Ints
     set_group: Ints
     set_start: Ints
-    set_items: npt.NDArray[np.int32]
+    set_items: npt.NDArray[np.uint16] | npt.NDArray[np.int32]
     right_start: Ints
-    right_items: npt.NDArray[np.int32]
+    right_items: npt.NDArray[np.uint16] | npt.NDArray[np.int32]
     weight: Floats
     n_groups: int
     flipped: Mask
@@ -88,16 +96,18 @@ class Data:
         kinds, set_of = np.unique(own[persons], return_inverse=True)
         order = np.argsort(set_of, kind="stable")
         persons, set_of = persons[order], set_of[order]
-        length = np.diff(sets.start)[kinds // n_groups]
-        set_start = np.concatenate(([0], np.cumsum(length)))
-        take = np.repeat(sets.start[kinds // n_groups] - set_start[:-1], length) + np.arange(set_start[-1])
+        shown = sets.person[kinds // n_groups]
+        index = np.uint16 if responses.n_items <= 2**16 else np.int32
+        set_start = _ends(np.diff(sets.row_start)[shown])
+        set_items = np.empty(set_start[-1], dtype=index)
+        layout_kernels.gather_rows(shown, sets.row_start, responses.item, set_items)
         right = np.empty(len(persons), dtype=np.int64)
         flipped = (2 * counts.correct > counts.n) & rarer
         rows = (persons, sets.row_start, responses.item, responses.score, flipped)
-        kernels.count_marked(*rows, right)
-        right_start = np.concatenate(([0], np.cumsum(right)))
-        right_items = np.empty(right_start[-1], dtype=np.int32)
-        kernels.gather_marked(*rows, right_start, right_items)
+        layout_kernels.count_marked(*rows, right)
+        right_start = _ends(right)
+        right_items = np.empty(right_start[-1], dtype=index)
+        layout_kernels.gather_marked(*rows, right_items)
         return cls(
             responses.item_ids,
             counts.n,
@@ -105,13 +115,33 @@ class Data:
             set_of,
             kinds % n_groups,
             set_start,
-            sets.items[take],
+            set_items,
             right_start,
             right_items,
             weights[persons],
             n_groups,
             flipped,
         )
+
+    def thinned(self, step: int) -> Data:
+        """A sample that stands for all: every step-th person with `step` times the weight, and with his own weight
+        everybody who gave an answer of a kind that would otherwise be too rare to tell of its item."""
+        listed = np.where(self.flipped, self.n - self.correct, self.correct)
+        rare = np.stack([self.n - listed, listed]) < RARE * step
+        kept = np.empty(len(self.set_of), dtype=np.bool_)
+        layout_kernels.mark_rare(self.people, rare, kept)
+        weight = np.where(kept, self.weight, step * self.weight)
+        kept[::step] = True
+        persons = np.flatnonzero(kept)
+        right_start = _ends(np.diff(self.right_start)[persons])
+        right_items = np.empty(right_start[-1], dtype=self.right_items.dtype)
+        layout_kernels.gather_rows(persons, self.right_start, self.right_items, right_items)
+        thin = replace(
+            self, set_of=self.set_of[persons], right_start=right_start, right_items=right_items, weight=weight[persons]
+        )
+        n, listed = np.zeros(self.n_items), np.zeros(self.n_items)
+        layout_kernels.count_listed(thin.people, n, listed)
+        return replace(thin, n=n, correct=np.where(self.flipped, n - listed, listed))
 
     @property
     def n_items(self) -> int:
@@ -123,9 +153,9 @@ class Data:
         return int(np.rint(self.weight.sum()))
 
     @property
-    def layout(self) -> tuple[np.ndarray, ...]:
-        """The arguments that describe the persons to a kernel."""
-        return (
+    def people(self) -> kernels.People:
+        """The persons as kernels take them."""
+        return kernels.People(
             self.set_of,
             self.set_group,
             self.set_start,
@@ -140,3 +170,8 @@ class Data:
         """Shape (N,): work per person, in responses, with that of a posterior and of a change of set."""
         new_set = np.diff(self.set_of, prepend=-1) != 0
         return 30 + np.diff(self.right_start) + new_set * np.diff(self.set_start)[self.set_of] * 8
+
+
+def _ends(length: Ints) -> Ints:
+    """Where runs of these lengths begin, and the end of the last."""
+    return np.concatenate(([0], np.cumsum(length)))

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
+from scipy.special import expit, stdtr
 
 from irt_assets.psychometrics import fit_kernels, kernels
 from irt_assets.psychometrics.design import row_starts
@@ -54,11 +54,21 @@ class ParallelAnalysis:
         eigenvalue: of the data.
         under_model: shape (replications,), of data the fitted model gave to the same sets of items.
         p: (1 + how many of these are at least as large) / (1 + replications).
+        tail: p of the same question from the mean and SD of `under_model`, by Student's t for one more such value: not
+            bounded by the number of replications. NaN for fewer than 3 of them.
     """
 
     eigenvalue: float
     under_model: Floats
     p: float
+
+    @property
+    def tail(self) -> float:
+        R = self.under_model.size
+        spread = float(self.under_model.std(ddof=1)) if R > 2 else 0.0
+        if spread == 0:
+            return float("nan")
+        return float(stdtr(R - 1, -(self.eigenvalue - self.under_model.mean()) / (spread * np.sqrt(1 + 1 / R))))
 
 
 def local_dependence(

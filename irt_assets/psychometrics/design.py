@@ -6,14 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from irt_assets.psychometrics import kernels
+from irt_assets.psychometrics import layout_kernels
 from irt_assets.psychometrics.errors import DisconnectedDesignError
 from irt_assets.psychometrics.models import Responses
 
 Ints = npt.NDArray[np.int64]
+Mask = npt.NDArray[np.bool_]
+
+MANY_ALIKE = 5
+"""Two items with so many right and wrong answers of the same learners do not agree in all of them by chance."""
 
 
 @dataclass(frozen=True)
@@ -23,14 +25,12 @@ class SeenSets:
     Attributes:
         row_start: shape (n_persons + 1,), where each person's responses begin.
         of_person: shape (n_persons,), index of the person's set; −1 for a person without a response.
-        start: shape (S + 1,), where each set begins in `items`.
-        items: item indices of the sets, one after the other.
+        person: shape (S,), the first person who saw the set.
     """
 
     row_start: Ints
     of_person: Ints
-    start: Ints
-    items: npt.NDArray[np.int32]
+    person: Ints
 
 
 def seen_sets(responses: Responses) -> SeenSets:
@@ -42,15 +42,11 @@ def seen_sets(responses: Responses) -> SeenSets:
     some = np.flatnonzero(np.diff(row_start))
     key = np.random.default_rng(61).integers(0, 2**64, size=max(responses.n_items, 1), dtype=np.uint64)
     code = np.empty(responses.n_persons, dtype=np.uint64)
-    kernels.hash_rows(row_start, responses.item, key, code)
+    layout_kernels.hash_rows(row_start, responses.item, key, code)
     _, representative, inverse = np.unique(code[some], return_index=True, return_inverse=True)
     of_person = np.full(responses.n_persons, -1, dtype=np.int64)
     of_person[some] = inverse
-    rows = some[representative]
-    length = np.diff(row_start)[rows]
-    start = np.concatenate(([0], np.cumsum(length)))
-    take = np.repeat(row_start[rows] - start[:-1], length) + np.arange(start[-1])
-    return SeenSets(row_start, of_person, start, responses.item[take])
+    return SeenSets(row_start, of_person, some[representative])
 
 
 def duplicates(responses: Responses) -> Ints:
@@ -60,14 +56,27 @@ def duplicates(responses: Responses) -> Ints:
     """
     key = np.random.default_rng(67).integers(0, 2**64, size=(max(responses.n_persons, 1), 2), dtype=np.uint64)
     code = np.zeros(responses.n_items, dtype=np.uint64)
-    kernels.hash_columns(responses.person, responses.item, responses.score, key, code)
+    layout_kernels.hash_columns(responses.person, responses.item, responses.score, key, code)
     _, first, inverse = np.unique(code, return_index=True, return_inverse=True)
     return first[inverse]
 
 
+def twins(responses: Responses, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
+    """Shape (J,): items with the same answers as another, where these are too many to be alike by chance.
+
+    `n`, `correct`: shape (J,), the answers and correct answers of each item, as the fit counts them.
+    """
+    first = duplicates(responses)
+    alike = np.bincount(first, minlength=responses.n_items)[first] > 1
+    rarer: Mask = np.minimum(correct, np.subtract(n, correct)) >= MANY_ALIKE
+    return alike & rarer
+
+
 def row_starts(responses: Responses) -> Ints:
     """Shape (n_persons + 1,): responses of person i are the rows start[i] … start[i + 1] − 1."""
-    return np.searchsorted(responses.person, np.arange(responses.n_persons + 1, dtype=np.int32))
+    start = np.empty(responses.n_persons + 1, dtype=np.int64)
+    layout_kernels.row_starts(responses.person, start)
+    return start
 
 
 @dataclass(frozen=True)
@@ -108,17 +117,16 @@ def require_connected(responses: Responses, sets: SeenSets, anchored: npt.NDArra
 
 
 def _components(responses: Responses, sets: SeenSets, anchored: npt.NDArray[np.bool_] | None = None) -> list[Component]:
-    S, J = len(sets.start) - 1, responses.n_items
-    rows, columns = np.repeat(np.arange(S), np.diff(sets.start)), S + sets.items.astype(np.int64)
-    if anchored is not None:
-        known = S + np.flatnonzero(anchored)
-        rows, columns = np.concatenate([rows, known[:-1]]), np.concatenate([columns, known[1:]])
-    graph = coo_array((np.ones(len(rows), dtype=np.int8), (rows, columns)), shape=(S + J, S + J))
-    count, label = connected_components(graph, directed=False)
-    in_component = np.bincount(label[:S], minlength=count)
-    persons = np.bincount(label[sets.of_person[sets.of_person >= 0]], minlength=count)
-    names: dict[int, list[str]] = {int(k): [] for k in np.flatnonzero(in_component)}
-    for j, k in enumerate(label[S:]):
+    parent = np.arange(responses.n_items)
+    layout_kernels.join_items(sets.person, sets.row_start, responses.item, parent)
+    if anchored is not None and anchored.any():
+        known = np.flatnonzero(anchored).astype(np.int32)
+        layout_kernels.join_items(np.zeros(1, dtype=np.int64), np.array([0, len(known)]), known, parent)
+    label = np.array([layout_kernels.root(parent, j) for j in range(responses.n_items)], dtype=np.int64)
+    of_set = label[responses.item[sets.row_start[sets.person]]]
+    persons = np.bincount(of_set[sets.of_person[sets.of_person >= 0]], minlength=responses.n_items)
+    names: dict[int, list[str]] = {int(k): [] for k in np.unique(of_set)}
+    for j, k in enumerate(label):
         if int(k) in names:
             names[int(k)].append(responses.item_ids[j])
     parts = [Component(tuple(items), int(persons[k])) for k, items in names.items()]

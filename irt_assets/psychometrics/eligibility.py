@@ -17,11 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.models import Model
 
 Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 HintRule = Literal["wrong", "exclude"]
+AssignmentRule = Literal["linear", "by_level"]
+DimensionRule = Literal["warn", "hold"]
 
 
 class Reason(StrEnum):
@@ -57,12 +60,18 @@ _REASONS = tuple(Reason)
 _CODE = {reason: code for code, reason in enumerate(_REASONS)}
 
 
+DEMANDABLE = ("em", "mirt", "pymc", "brms")
+"""Engines that `demanded_engines` may name."""
+
+
 @dataclass(frozen=True)
 class Rules:
     """Settings of a scale. Counts are whole numbers, shares and levels lie in [0, 1].
 
     Attributes:
-        min_responses: responses that an item needs to be fitted.
+        min_responses: responses that an item needs to be published; min_responses_3pl: under a 3PL.
+        min_provisional_responses: with so many, or with min_responses if these are fewer, an item is fitted; until it
+            has enough to be published it is provisional.
         min_learner_responses: responses that a learner needs to be part of a fit.
         hinted: a correct answer with hints is scored wrong, or every hinted answer is excluded.
         rapid_share, rapid_cap_ms: an answer is rapid below this share of the item's median time, at most this many ms.
@@ -70,14 +79,24 @@ class Rules:
         max_rejected_share: set gate on rapid and unusable answers among live answers of real learners.
         lookback_months: a learner's attempt on an item is a repeat when an earlier one lies in these months.
         max_abs_b, max_b_se: item gates.
+        max_rmsd: item gate: an RMSD above this, and above what a sound item with as many responses exceeds once in a
+            thousand times, holds an item back.
+        assignment: by what learners' items are chosen: forms that say nothing of the learner, or what was known of the
+            learner before the window. A scale by level is fitted as groups by earlier θ.
+        second_dimension: a second dimension is warned of, or holds the month.
         min_anchor_responses: an anchor with fewer responses in the window is not used for linking.
         min_anchors, min_anchor_share: how many, and which share, of the usable anchors purification must leave.
         warn_anchor_share: below this share left, warn.
         anchor_q_alpha: set gate: anchors disagree where the Q test's p is below this.
+        demanded_engines: set gate: engines whose fit of the month there must be, with commas.
+        agreement_max_se, agreement_max_rms: a check warns where two engines differ by more standard errors in a or b,
+            on one item or in the root mean square over all.
     """
 
     min_responses: int = 500
     min_learner_responses: int = 5
+    min_responses_3pl: int = 1000
+    min_provisional_responses: int = 200
     hinted: HintRule = "wrong"
     rapid_share: float = 0.10
     rapid_cap_ms: float = 10_000.0
@@ -86,15 +105,35 @@ class Rules:
     lookback_months: int = 12
     max_abs_b: float = 6.0
     max_b_se: float = 1.0
+    max_rmsd: float = 0.05
+    assignment: AssignmentRule = "linear"
+    second_dimension: DimensionRule = "warn"
     min_anchor_responses: int = 200
     min_anchors: int = 5
     min_anchor_share: float = 0.70
     warn_anchor_share: float = 0.85
     anchor_q_alpha: float = 0.01
+    demanded_engines: str = ""
+    agreement_max_se: float = 1.5
+    agreement_max_rms: float = 0.5
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_setting(field.name, getattr(self, field.name), type(field.default))
+
+    @property
+    def demands(self) -> tuple[str, ...]:
+        """The names in `demanded_engines`."""
+        return tuple(name for part in self.demanded_engines.split(",") if (name := part.strip()))
+
+    @property
+    def min_fitted_responses(self) -> int:
+        """Below, an item is not fitted."""
+        return min(self.min_responses, self.min_provisional_responses)
+
+    def min_published_responses(self, model: Model) -> int:
+        """Below, an item that is fitted is provisional."""
+        return max(self.min_responses, self.min_responses_3pl) if model == "3pl" else self.min_responses
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> Rules:
@@ -120,6 +159,8 @@ class Rules:
 
 _RANGES: dict[str, tuple[float, float]] = {
     "min_responses": (1, 10_000_000),
+    "min_responses_3pl": (1, 10_000_000),
+    "min_provisional_responses": (1, 10_000_000),
     "min_learner_responses": (1, 10_000),
     "rapid_share": (0, 1),
     "rapid_cap_ms": (0, 3_600_000),
@@ -128,18 +169,36 @@ _RANGES: dict[str, tuple[float, float]] = {
     "lookback_months": (0, 240),
     "max_abs_b": (0, 100),
     "max_b_se": (0, 100),
+    "max_rmsd": (0, 1),
     "min_anchor_responses": (1, 10_000_000),
     "min_anchors": (3, 10_000),  # two constants fit two anchors whatever these are
     "min_anchor_share": (0, 1),
     "warn_anchor_share": (0, 1),
     "anchor_q_alpha": (0, 1),
+    "agreement_max_se": (0, 100),
+    "agreement_max_rms": (0, 100),
+}
+
+
+_CHOICES: dict[str, tuple[str, ...]] = {
+    "hinted": get_args(HintRule),
+    "assignment": get_args(AssignmentRule),
+    "second_dimension": get_args(DimensionRule),
 }
 
 
 def _check_setting(name: str, value: object, kind: type) -> None:
-    if name == "hinted":
-        if value not in get_args(HintRule):
-            raise PsychometricsError(f"rule hinted must be one of {', '.join(get_args(HintRule))}, got {value!r}")
+    if name in _CHOICES:
+        if value not in _CHOICES[name]:
+            raise PsychometricsError(f"rule {name} must be one of {', '.join(_CHOICES[name])}, got {value!r}")
+        return
+    if name == "demanded_engines":
+        named = [part.strip() for part in str(value).split(",")]
+        wrong = [engine for engine in named if engine not in ("", *DEMANDABLE)]
+        if wrong:
+            raise PsychometricsError(
+                f"rule demanded_engines must name engines of {', '.join(DEMANDABLE)}, with commas; got {wrong[0]!r}"
+            )
         return
     accepted = (int, float) if kind is float else (int,)
     if isinstance(value, bool) or not isinstance(value, accepted):
@@ -265,7 +324,7 @@ def judge(attempts: Attempts, rules: Rules, *, min_learner: bool = True, min_ite
     for reason, applies in last_to_first:
         code[applies] = _CODE[reason]
     few_items = _filter_small(
-        attempts, code, rules.min_learner_responses if min_learner else 0, rules.min_responses if min_item else 0
+        attempts, code, rules.min_learner_responses if min_learner else 0, rules.min_fitted_responses if min_item else 0
     )
 
     score[code >= 0] = -1

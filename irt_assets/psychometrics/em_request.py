@@ -115,18 +115,7 @@ def usable(responses: Responses, counts: Counts, persons: Persons, keep: Mask, g
             f"nobody answered an anchor ({some(list(np.array(responses.item_ids, dtype=object)[given.items]))}), so "
             f"they cannot hold the scale. Fit without anchors and link"
         )
-    if keep.all():
-        kept = responses
-    else:
-        rows = keep[responses.item]
-        renumbered = np.cumsum(keep, dtype=np.int32) - 1
-        kept = Responses(
-            responses.person[rows],
-            renumbered[responses.item[rows]],
-            responses.score[rows],
-            responses.n_persons,
-            tuple(item for item, kept in zip(responses.item_ids, keep, strict=True) if kept),
-        )
+    kept = responses if keep.all() else responses.of_items(keep)
     several = np.diff(row_starts(kept)) >= 2
     informative = np.bincount(persons.group[several], persons.weight[several], minlength=len(persons.names))
     if 0 < informative.sum() < MIN_PERSONS:

@@ -37,8 +37,9 @@ from irt_assets.psychometrics.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.replicate import Fitted
 from irt_assets.psychometrics.skewness import normal_score
 
-SIMULATED_RESPONSES = 1_500_000
-"""How many model answers the covariance of the residuals rests on; 1,500 for each of 1000 items."""
+SIMULATED_RESPONSES = 500_000
+"""How many model answers the covariance of the residuals rests on, at least; more where that were few for an item."""
+_SIMULATED_PER_ITEM, _MOST_SIMULATED = 2_500, 1_500_000
 DRAWS = 20_000
 """Of the RMSD under the model: the 99.9 % point then lies between the 99.88 and the 99.92 % point."""
 PUBLISHING_LEVEL = 0.999
@@ -87,7 +88,8 @@ def item_fit(
         groups: the group of each person, n_persons labels, where the fit has groups.
         seed: of the simulated answers. The same seed gives the same numbers on any number of threads.
 
-    Costs two passes over the responses and two over about 1.5 million simulated ones; memory items × nodes².
+    Costs two passes over the responses and five over half a million simulated ones (2,500 an item above 200 items, at
+    most 1.5 million); memory items × nodes².
     """
     rng = np.random.default_rng(seed)
     whole = Fitted.of(responses, calibration, groups)
@@ -96,7 +98,8 @@ def item_fit(
         shape = tables.p.shape
         seen, residual = tables.sums(whole, run, fit_kernels.residual_counts, [shape, shape])
         n = seen.sum(axis=1)
-        persons = max(1, round(whole.responses.n_persons * SIMULATED_RESPONSES / max(whole.responses.n_responses, 1)))
+        wanted = max(SIMULATED_RESPONSES, min(_SIMULATED_PER_ITEM * len(whole.place), _MOST_SIMULATED))
+        persons = max(1, round(whole.responses.n_persons * wanted / max(whole.responses.n_responses, 1)))
         copies = min(200, 1 + persons // max(whole.responses.n_persons, 1))
         sample = whole.some_persons(persons, rng)
         directions = np.stack([1 - 2 * tables.p, (1 - 2 * tables.p) / (tables.p * tables.q)])

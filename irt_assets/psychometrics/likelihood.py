@@ -13,14 +13,18 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics import kernels
+from irt_assets.psychometrics import information_kernels, kernels
 from irt_assets.psychometrics.data import Data
 from irt_assets.psychometrics.models import Floats
 
 Chunks = Sequence[tuple[int, int]]
 
-INFORMATION_BYTES = 512 * 2**20
+INFORMATION_BYTES = 256 * 2**20
 """What the accumulators of all chunks may take together where the whole information matrix is made."""
+
+
+NOTHING = -1e4
+"""The log weight of a node that is none."""
 
 
 @dataclass(frozen=True)
@@ -50,71 +54,24 @@ class Logistic:
     K = 2
 
     def __init__(self, data: Data, nodes: Floats, a: Floats, d: Floats) -> None:
-        self.data, self.nodes, self.a, self.d = data, nodes, a, d
-        self.softplus, self.p = _logistic(a, d, nodes)
+        self.data, self.nodes, self.d = data, nodes, d
+        log_wrong, self.p = _logistic(a, d, nodes)
+        self.curves = kernels.Curves(a, _padded(log_wrong), _padded(np.empty((0, len(nodes)))))
 
     def expect(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Expectation:
-        def work(first: int, last: int) -> tuple[float, Floats, Floats, Floats]:
-            seen, theta_right, mass = np.zeros_like(self.p), np.zeros_like(self.a), np.zeros_like(log_weights)
-            loglik = kernels.expected_counts(
-                first,
-                last,
-                *self.data.layout,
-                self.a,
-                self.softplus,
-                self.nodes,
-                log_weights,
-                seen,
-                theta_right,
-                mass,
-            )
-            return loglik, seen, theta_right, mass
-
-        parts = run(work, chunks)
-        loglik = float(self.d @ self.data.correct) + sum(part[0] for part in parts)
-        seen, theta_right, mass = (sum(part[k] for part in parts) for k in (1, 2, 3))
+        value, seen, right, mass = _counts(self, False, run, chunks, log_weights)
+        theta_right = right[:, 0]
         expected = seen * self.p
         weight = expected * (1.0 - self.p)
         gradient = np.stack([theta_right - expected @ self.nodes, self.data.correct - expected.sum(axis=1)])
         off = weight @ self.nodes
         blocks = np.stack([weight @ self.nodes**2, off, off, weight.sum(axis=1)], axis=1).reshape(-1, 2, 2)
         association = theta_right - self.data.correct / self.data.n * (seen @ self.nodes)
-        return Expectation(loglik, gradient, blocks, blocks, mass, association)
+        return Expectation(float(self.d @ self.data.correct) + value, gradient, blocks, blocks, mass, association)
 
-    def lost(self, run: kernels.Run, chunks: Chunks, log_weights: Floats, latent: Floats) -> Floats:
-        """Σ_i Cov(complete-data score | pattern i), shape (2J + 2G, 2J + 2G); `latent` (2, G, Q) are the scores of
-        the groups' means and log SDs."""
-        size = self.K * len(self.a) + 2 * len(log_weights)
-        asked = np.stack([self.nodes * self.p, self.p])
-
-        def work(first: int, last: int) -> Floats:
-            out = np.zeros((size, size))
-            kernels.missing_information(
-                first,
-                last,
-                *self.data.layout,
-                self.a,
-                self.softplus,
-                self.nodes,
-                log_weights,
-                asked,
-                latent,
-                out,
-            )
-            return out
-
-        parts = run(work, _affordable(self.data, chunks, size * size))
-        half = parts.pop()
-        while parts:
-            half += parts.pop()
-        return half + half.T
-
-    def lost_blocks(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Floats:
-        """Shape (J, 2, 2): each item's own block of `lost`."""
-        log_odds = self.a[:, None] * self.nodes + self.d[:, None]
-        scores = np.broadcast_to(np.stack([self.nodes, np.ones_like(self.nodes)])[:, None], (2, *self.p.shape))
-        tables = (log_odds, self.softplus)
-        return _lost_blocks(run, chunks, self.data, tables, log_weights, self.p, scores)
+    def scores(self, latent: Floats) -> information_kernels.Scores:
+        none = np.empty((0, len(self.nodes)))
+        return information_kernels.Scores(1.0 - self.p, -self.p, none, none, latent)
 
 
 class Guessing:
@@ -124,50 +81,51 @@ class Guessing:
 
     def __init__(self, data: Data, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
         self.data, self.nodes = data, nodes
-        softplus, logistic = _logistic(a, d, nodes)
+        log_rest, logistic = _logistic(a, d, nodes)
         c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
         self.c, self.logistic = c, logistic
         self.p = c + rest * logistic
-        self.q = rest * np.exp(-softplus)
+        self.q = rest * np.exp(log_rest)
         with np.errstate(divide="ignore"):
             log_c = np.log(c)
-        log_right = np.logaddexp(log_c, np.log(rest) + a[:, None] * nodes + d[:, None] - softplus)
-        log_wrong = np.log(rest) - softplus
+        log_right = np.logaddexp(log_c, np.log(rest) + a[:, None] * nodes + d[:, None] + log_rest)
+        log_wrong = np.log(rest) + log_rest
         flip = data.flipped[:, None]
-        self.log_odds = np.where(flip, log_wrong - log_right, log_right - log_wrong)
-        self.log_rest = -np.where(flip, log_right, log_wrong)
+        self.curves = kernels.Curves(
+            a,
+            _padded(np.where(flip, log_right, log_wrong)),
+            _padded(np.where(flip, log_wrong - log_right, log_right - log_wrong)),
+        )
         with np.errstate(divide="ignore", invalid="ignore"):
             by_eta = np.where(c > 0, logistic / self.p, 1.0)
             by_c = np.where(c > 0, c / self.p, 0.0)
-        self.scores = np.stack([by_eta * nodes, by_eta, by_c])
-        self.listed_p = np.where(flip, self.q, self.p)
-        self.listed_scores = np.where(flip, -self.scores, self.scores)
+        self.derivatives = np.stack([by_eta * nodes, by_eta, by_c])
 
     def expect(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Expectation:
-        def work(first: int, last: int) -> tuple[float, Floats, Floats, Floats]:
-            seen, listed, mass = np.zeros_like(self.p), np.zeros_like(self.p), np.zeros_like(log_weights)
-            loglik = kernels.expected_counts_with_guessing(
-                first, last, *self.data.layout, self.log_odds, self.log_rest, log_weights, seen, listed, mass
-            )
-            return loglik, seen, listed, mass
-
-        parts = run(work, chunks)
-        seen, listed, mass = (sum(part[k] for part in parts) for k in (1, 2, 3))
-        residual = listed - seen * self.listed_p
-        residual = np.where(self.data.flipped[:, None], -residual, residual)
+        loglik, seen, listed, mass = _counts(self, True, run, chunks, log_weights)
+        flip = self.data.flipped[:, None]
+        residual = listed - seen * np.where(flip, self.q, self.p)
+        residual = np.where(flip, -residual, residual)
         spread = seen * self.p * self.q
-        gradient = np.einsum("kjq,jq->kj", self.scores, residual)
-        information = np.einsum("kjq,mjq,jq->jkm", self.scores, self.scores, spread)
+        gradient = np.einsum("kjq,jq->kj", self.derivatives, residual)
+        information = np.einsum("kjq,mjq,jq->jkm", self.derivatives, self.derivatives, spread)
         curvature = information - np.einsum("kmjq,jq->jkm", self._bends(), residual)
         right = residual + seen * self.p
         association = right @ self.nodes - self.data.correct / self.data.n * (seen @ self.nodes)
-        loglik = sum(part[0] for part in parts)
         return Expectation(loglik, gradient, information, curvature, mass, association)
 
+    def scores(self, latent: Floats) -> information_kernels.Scores:
+        flip = self.data.flipped[:, None]
+        pairs = [(self.q * value, -self.p * value) for value in self.derivatives[1:]]
+        (right, wrong), (guess_right, guess_wrong) = [
+            (np.where(flip, other, one), np.where(flip, one, other)) for one, other in pairs
+        ]
+        return information_kernels.Scores(right, wrong, guess_right, guess_wrong, latent)
+
     def _bends(self) -> Floats:
-        """Shape (3, 3, J, Q): derivatives of the scores V. With v = L/P and u = c/P: ∂v/∂η = vu(1 − L),
+        """Shape (3, 3, J, Q): derivatives of the factors V. With v = L/P and u = c/P: ∂v/∂η = vu(1 − L),
         ∂v/∂logit c = ∂u/∂η = −vu(1 − P), ∂u/∂logit c = vu(1 − c)."""
-        product = self.scores[1] * self.scores[2]
+        product = self.derivatives[1] * self.derivatives[2]
         by_eta, both, by_c = product * (1 - self.logistic), -product * self.q, product * (1 - self.c)
         theta = self.nodes
         return np.stack(
@@ -178,65 +136,82 @@ class Guessing:
             ]
         )
 
-    def lost(self, run: kernels.Run, chunks: Chunks, log_weights: Floats, latent: Floats) -> Floats:
-        """As `Logistic.lost`, shape (3J + 2G, 3J + 2G)."""
-        J, Q = self.p.shape
-        size = self.K * J + 2 * len(log_weights)
-        asked = self.listed_scores * self.listed_p
 
-        def work(first: int, last: int) -> tuple[Floats, Floats]:
-            out, together = np.zeros((size, size)), np.zeros((J, J, Q))
-            kernels.missing_information_with_guessing(
-                first,
-                last,
-                *self.data.layout,
-                self.log_odds,
-                self.log_rest,
-                log_weights,
-                self.listed_scores,
-                asked,
-                latent,
-                together,
-                out,
-            )
-            return out, together
-
-        parts = run(work, _affordable(self.data, chunks, size * size + J * J * Q))
-        half, together = parts.pop()
-        while parts:
-            more, pairs = parts.pop()
-            half += more
-            together += pairs
-        together[np.arange(J), np.arange(J)] *= 0.5
-        for k, one in enumerate(self.listed_scores):
-            for m, other in enumerate(self.listed_scores):
-                half[k * J : (k + 1) * J, m * J : (m + 1) * J] += np.einsum("jq,jlq,lq->jl", one, together, other)
-        return half + half.T
-
-    def lost_blocks(self, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Floats:
-        """Shape (J, 3, 3): each item's own block of `lost`."""
-        tables = (self.log_odds, self.log_rest)
-        return _lost_blocks(run, chunks, self.data, tables, log_weights, self.listed_p, self.listed_scores)
+def lost(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, latent: Floats) -> Floats:
+    """Σ_i Cov(complete-data score | pattern i), shape (KJ + 2G, KJ + 2G), in the order of `Structure`; `latent`
+    (2, G, Q) are the scores of the groups' means and log SDs."""
+    J, G, K = curves.data.n_items, len(log_weights), curves.K
+    half = _missing(curves, run, chunks, log_weights, latent, J + G)
+    whole = half.transpose(2, 0, 3, 1).reshape(K * (J + G), K * (J + G))
+    whole = whole + whole.T
+    items = (np.arange(K)[:, None] * (J + G) + np.arange(J)).ravel()
+    groups = (np.arange(2)[:, None] * (J + G) + J + np.arange(G)).ravel()
+    order = np.concatenate([items, groups])
+    return whole[np.ix_(order, order)]
 
 
-def _lost_blocks(
+def lost_blocks(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Floats:
+    """Shape (J, K, K): each item's own block of `lost`."""
+    latent = np.zeros((2, *log_weights.shape))
+    return 2 * _missing(curves, run, chunks, log_weights, latent, 1)[:, 0]
+
+
+def _counts(
+    curves: Logistic | Guessing, guessing: bool, run: kernels.Run, chunks: Chunks, log_weights: Floats
+) -> tuple[float, Floats, Floats, Floats]:
+    """`kernels.expected_counts` over all persons: value, seen, right and mass."""
+    J, Q = curves.p.shape
+    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
+    width = len(nodes) if guessing else 1
+
+    def work(first: int, last: int) -> tuple[float, Floats, Floats, Floats]:
+        seen, right, mass = np.zeros((J, len(nodes))), np.zeros((J, width)), np.zeros_like(log_weights)
+        people = curves.data.people
+        value = kernels.expected_counts(first, last, people, curves.curves, nodes, log_weights, seen, right, mass)
+        return value, seen, right, mass
+
+    parts = run(work, chunks)
+    value, seen, right, mass = (sum(part[k] for part in parts) for k in range(4))
+    return value, seen[:, :Q], right[:, :Q], mass[:, :Q]
+
+
+def _padded(table: Floats, value: float | None = None) -> Floats:
+    """With more nodes up to a multiple of 8, which kernels do at once, and `value` or the last node's values there."""
+    Q = table.shape[-1]
+    out = np.empty((*table.shape[:-1], -8 * (-Q // 8)))
+    out[..., :Q] = table
+    out[..., Q:] = table[..., -1:] if value is None else value
+    return out
+
+
+def _missing(
+    curves: Logistic | Guessing,
     run: kernels.Run,
     chunks: Chunks,
-    data: Data,
-    tables: tuple[Floats, Floats],
     log_weights: Floats,
-    p: Floats,
-    scores: Floats,
+    latent: Floats,
+    width: int,
 ) -> Floats:
-    scores = np.require(scores, requirements=["C", "W"])
+    """`information_kernels.missing_information` over all persons, with `width` blocks for each item."""
+    J, G, K = curves.data.n_items, len(log_weights), curves.K
+    whole = width > 1
+    shape = (J + G if whole else J, width, K, K)
+    raw = curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2)))
+    scores = information_kernels.Scores(*(_padded(table) for table in raw))
+    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
 
     def work(first: int, last: int) -> Floats:
-        out = np.zeros((len(p), len(scores), len(scores)))
-        kernels.missing_blocks(first, last, *data.layout, *tables, log_weights, p, scores, out)
+        out = np.zeros(shape)
+        information_kernels.missing_information(
+            first, last, curves.data.people, curves.curves, nodes, log_weights, scores, whole, out
+        )
         return out
 
-    upper = sum(run(work, chunks))
-    return upper + np.triu(upper, 1).transpose(0, 2, 1)
+    parts = run(work, _affordable(curves.data, chunks, int(np.prod(shape))))
+    total = parts.pop()
+    while parts:
+        total += parts.pop()
+    return total
 
 
 def _affordable(data: Data, chunks: Chunks, numbers: int) -> Chunks:
@@ -245,6 +220,6 @@ def _affordable(data: Data, chunks: Chunks, numbers: int) -> Chunks:
 
 
 def _logistic(a: Floats, d: Floats, theta: Floats) -> tuple[Floats, Floats]:
-    softplus, p = np.empty((len(a), len(theta))), np.empty((len(a), len(theta)))
-    kernels.logistic_table(a, d, theta, softplus, p)
-    return softplus, p
+    log_wrong, p = np.empty((len(a), len(theta))), np.empty((len(a), len(theta)))
+    kernels.logistic_table(a, d, theta, log_wrong, p)
+    return log_wrong, p

@@ -12,7 +12,7 @@ from scipy.special import logit
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.likelihood import Guessing, Logistic
+from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.quadrature import Grid
@@ -76,6 +76,8 @@ class Problem:
         for k in range(structure.K):
             self.prior_share[:, k] = structure.index[structure.block(k)] >= 0
         self.prior_share[:, 1] = self.prior_share[:, 1] > 0
+        if self.priors.only is not None:
+            self.prior_share[:, :2] *= self.priors.slopes_held(data.item_ids)[:, None]
         bend = np.diff(np.eye(len(grid.nodes)), 2, axis=0, prepend=0.0, append=0.0)
         step = grid.nodes[1] - grid.nodes[0]
         self._rough = ROUGHNESS / step**4 * bend.T @ bend
@@ -199,7 +201,7 @@ class Problem:
         s, J, G = self.structure, self.structure.n_items, self.structure.n_groups
         latent = self._latent_scores(point.means, point.sds, point.log_weights)
         curves = self.curves(s.expand(point.x))
-        information = -curves.lost(self.run, self._chunks, point.log_weights, latent)
+        information = -lost(curves, self.run, self._chunks, point.log_weights, latent)
         items = np.arange(J)
         for k in range(s.K):
             for m in range(s.K):
@@ -213,7 +215,7 @@ class Problem:
     def observed_blocks(self, point: Point) -> Floats:
         """Shape (J, K, K): each item's own block of `observed_information`."""
         curves = self.curves(self.structure.expand(point.x))
-        return point.curvature - curves.lost_blocks(self.run, self._chunks, point.log_weights)
+        return point.curvature - lost_blocks(curves, self.run, self._chunks, point.log_weights)
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
         """complete-data information⁻¹ · gradient with the frozen parameters held: the EM gradient step."""

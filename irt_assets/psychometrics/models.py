@@ -26,7 +26,10 @@ Model = Literal["rasch", "1pl", "2pl", "3pl"]
 
 
 class Flag(StrEnum):
-    """What an engine says about an item it could not, or could only badly, estimate."""
+    """What an engine says about an item it could not, or could only badly, estimate.
+
+    PROVISIONAL is what a scale's rules say of an item: it stands in stored fits and not in a `Calibration`.
+    """
 
     ALL_CORRECT = "all_correct"
     ALL_WRONG = "all_wrong"
@@ -36,6 +39,7 @@ class Flag(StrEnum):
     NEGATIVE_DISCRIMINATION = "negative_discrimination"
     GUESSING_UNIDENTIFIED = "guessing_unidentified"
     DUPLICATE = "duplicate"
+    PROVISIONAL = "provisional"
 
     @property
     def explanation(self) -> str:
@@ -50,6 +54,7 @@ _EXPLANATIONS = {
     Flag.UNIDENTIFIED: "the responses do not determine its parameters (information is singular)",
     Flag.NEGATIVE_DISCRIMINATION: "abler learners answer it worse: check its key",
     Flag.DUPLICATE: "the same learners gave it the same answers as another item: one of the two counts twice",
+    Flag.PROVISIONAL: "it has too few responses to be published, or to be used for a reported θ",
     Flag.GUESSING_UNIDENTIFIED: "its answers say next to nothing of guessing: c is what the prior, or a bound, made it",
 }
 
@@ -120,6 +125,15 @@ class Responses:
         ids = tuple(item_ids) if item_ids is not None else tuple(f"i{j + 1}" for j in range(x.shape[1]))
         return cls(person.astype(np.int32), item.astype(np.int32), values.astype(np.int8), x.shape[0], ids)
 
+    def of_items(self, keep: npt.ArrayLike) -> Responses:
+        """The responses to the items of `keep` (a boolean mask or ascending indices); persons keep their number."""
+        kept = np.arange(self.n_items)[np.asarray(keep)]
+        place = np.full(self.n_items, -1, dtype=np.int32)
+        place[kept] = np.arange(len(kept))
+        rows = place[self.item] >= 0
+        ids = tuple(self.item_ids[j] for j in kept)
+        return Responses(self.person[rows], place[self.item[rows]], self.score[rows], self.n_persons, ids)
+
     @property
     def n_items(self) -> int:
         return len(self.item_ids)
@@ -187,6 +201,7 @@ class Calibration:
         populations: the ability distribution of each group, the reference group first; empty where an engine has none.
         priors: of the item parameters, where an engine had any; as `Priors.as_dict`.
         anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
+        software: versions of what an engine runs in, beside `engine_version`; empty where that says all.
     """
 
     item_ids: tuple[str, ...]
@@ -210,6 +225,7 @@ class Calibration:
     populations: tuple[Population, ...] = ()
     priors: dict[str, Any] = field(default_factory=dict)
     anchored: tuple[str, ...] = ()
+    software: dict[str, str] = field(default_factory=dict)
 
     @property
     def n_items(self) -> int:

@@ -7,15 +7,18 @@ Every density is the one of the quantity it is named after, with no Jacobian for
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import betaln, expit, xlog1py, xlogy
 
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.models import Floats
 
+Mask = npt.NDArray[np.bool_]
 Terms = tuple[Floats, Floats, Floats]
 """Log density, its slope and minus its second derivative, each of the shape of the argument."""
 
@@ -116,7 +119,7 @@ class Beta:
 
 @dataclass(frozen=True)
 class Priors:
-    """The priors of a fit, the same for all its items; None: no prior.
+    """The priors of a fit; None: no prior. `only`: the items whose a and b have theirs, None for all; c's is for all.
 
     A prior on a or b keeps slopes positive (ln a and −d/a have no meaning on the other side), so that a wrong key shows
     as a slope near 0 and not as a negative one.
@@ -125,21 +128,30 @@ class Priors:
     a: LogNormal | None = None
     b: Normal | None = None
     c: LogitNormal | Beta | None = None
+    only: tuple[str, ...] | None = None
 
     @property
     def positive_slopes(self) -> bool:
         return self.a is not None or self.b is not None
 
+    def slopes_held(self, item_ids: Sequence[str]) -> Mask:
+        """Shape (J,): the items with a prior on a or b, whose slopes are therefore positive."""
+        return self.positive_slopes & np.isin(item_ids, item_ids if self.only is None else self.only)
+
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON; `from_dict` gives it back."""
-        chosen = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) is not None}
-        return {name: {"family": type(prior).__name__} | asdict(prior) for name, prior in chosen.items()}
+        chosen = {name: getattr(self, name) for name in _FAMILIES if getattr(self, name) is not None}
+        out = {name: {"family": type(prior).__name__} | asdict(prior) for name, prior in chosen.items()}
+        return out if self.only is None else out | {"only": list(self.only)}
 
     @classmethod
     def from_dict(cls, stored: dict[str, Any]) -> Priors:
         """Raises PsychometricsError for a parameter or a family that is not known."""
-        chosen = {}
+        chosen: dict[str, Any] = {}
         for name, prior in stored.items():
+            if name == "only":
+                chosen[name] = tuple(prior)
+                continue
             if name not in _FAMILIES or prior.get("family") not in _FAMILIES[name]:
                 raise PsychometricsError(
                     f"prior {prior!r} on {name!r} is not known; there are "

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from irt_assets.psychometrics.curves import information
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.scoring import Scores
+from irt_assets.psychometrics.scoring import Scores, eap
 
 
 def empirical_reliability(scores: Scores) -> float:
@@ -32,3 +34,24 @@ def marginal_reliability(a: Floats, d: Floats, c: Floats, *, mean: float = 0.0, 
     unit = Grid.spanning()
     info = information(mean + sd * unit.nodes, a[usable], d[usable], c[usable]).sum(axis=1)
     return float(np.exp(unit.log_weights()) @ (info / (info + 1.0 / sd**2)))
+
+
+def fitted_reliability(
+    responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None, threads: int | None = None
+) -> float:
+    """Empirical reliability of the learners' EAP scores in a fit, each under the latent distribution of its group.
+
+    `groups`: n_persons labels, where the fit has groups. Learners without an answer to an item with parameters do not
+    count.
+    """
+    fit, N = calibration, responses.n_persons
+    informed = np.bincount(responses.person[fit.estimated[responses.item]], minlength=N) > 0
+    populations = [(fit.latent_mean, fit.latent_sd, np.ones(N, dtype=bool))]
+    if groups is not None:
+        label = np.array(groups, dtype=object)
+        populations = [(population.mean, population.sd, label == population.name) for population in fit.populations]
+    theta, se = np.full(N, np.nan), np.full(N, np.nan)
+    for mean, sd, here in populations:
+        scores = eap(responses, fit.a, fit.d, fit.c, mean=mean, sd=sd, threads=threads)
+        theta[here], se[here] = scores.theta[here], scores.se[here]
+    return empirical_reliability(Scores(theta[informed], se[informed]))

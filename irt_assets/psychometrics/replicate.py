@@ -184,7 +184,7 @@ def complete_forms(whole: Fitted, smallest: int) -> Iterator[Form]:
         if k < 0 or n < smallest:
             continue
         persons = order[begin : begin + n]
-        length = int(np.diff(sets.start)[k // n_groups])
+        length = int(np.diff(sets.row_start)[sets.person[k // n_groups]])
         rows = sets.row_start[persons][:, None] + np.arange(length)
         by_item = np.argsort(r.item[rows], axis=1)
         items = r.item[rows[0]][by_item[0]].astype(np.int64)

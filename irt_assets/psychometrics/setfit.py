@@ -31,7 +31,7 @@ class FormFit:
     """M₂ of one form.
 
     Attributes:
-        items: places of the form's items in the calibration's `item_ids`.
+        items: places of the judged items of the form in the calibration's `item_ids`.
         n: learners who took it.
         m2, df, p: χ² with df degrees of freedom under the model, and its upper tail.
         rmsea: RMSEA₂ = √(max(0, M₂ − df)/(df (n − 1))), misfit per degree of freedom whatever n; below 0.05 close fit.
@@ -45,27 +45,45 @@ class FormFit:
     rmsea: float
 
 
-def form_fit(responses: Responses, calibration: Calibration, *, groups: Sequence[str] | None = None) -> list[FormFit]:
+def form_fit(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    most_items: int = MOST_ITEMS,
+    most_forms: int | None = None,
+) -> list[FormFit]:
     """M₂ (Maydeu-Olivares & Joe 2005, 2006) of each form, the one with most learners first.
 
-    A form is a set of items that `SMALLEST_FORM` or more learners saw, at most `MOST_ITEMS` large and with more
-    margins than parameters; other forms are left out. With e = observed − expected proportions of items and pairs,
-    Ξ their covariance and Δ their derivatives by the form's parameters,
-    M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e, which does not depend on how the parameters were estimated as long as that
-    was consistent: parameters calibrated on all forms together do. Anchors have no derivatives, estimated latent means
-    and SDs have. Where the fit has groups, a form is tested group by group (`groups`: n_persons labels).
+    A form is a set of items that `SMALLEST_FORM` or more learners saw, with more margins than parameters; other forms
+    are left out. A form of more than `most_items` items is judged by that many of them, evenly spaced: the model of
+    the whole is the model of any part. `most_forms`: only the largest so many, by learners.
+
+    With e = observed − expected proportions of items and pairs, Ξ their covariance and Δ their derivatives by the
+    form's parameters, M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e, which does not depend on how the parameters were
+    estimated as long as that was consistent: parameters calibrated on all forms together do. Anchors have no
+    derivatives, estimated latent means and SDs have. Where the fit has groups, a form is tested group by group
+    (`groups`: n_persons labels).
     """
     whole = Fitted.of(responses, calibration, groups)
     found = []
-    for form in complete_forms(whole, SMALLEST_FORM):
-        if 2 <= len(form.items) <= MOST_ITEMS:
+    forms = sorted(complete_forms(whole, SMALLEST_FORM), key=lambda form: -len(form.answers))
+    for form in (_part(form, most_items) for form in forms[:most_forms]):
+        if len(form.items) >= 2:
             m2, df = _m2(form, whole)
             if df > 0:
                 n = len(form.answers)
                 rmsea = float(np.sqrt(max(0.0, m2 - df) / (df * (n - 1))))
                 places = tuple(int(j) for j in whole.place[form.items])
                 found.append(FormFit(places, n, m2, df, float(chdtrc(df, m2)), rmsea))
-    return sorted(found, key=lambda f: -f.n)
+    return found
+
+
+def _part(form: Form, most_items: int) -> Form:
+    if len(form.items) <= most_items:
+        return form
+    places = np.linspace(0, len(form.items) - 1, most_items).round().astype(int)
+    return Form(form.items[places], form.group, form.answers[:, places])
 
 
 def _m2(form: Form, whole: Fitted) -> tuple[float, int]:

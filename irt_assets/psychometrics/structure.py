@@ -56,7 +56,7 @@ class Structure:
     n_roots: int
     index: npt.NDArray[np.int64]
     fixed: Floats
-    positive_slopes: bool
+    positive_slopes: Mask
 
     @classmethod
     def of(
@@ -67,10 +67,11 @@ class Structure:
         given: Fixed | None = None,
         n_groups: int = 1,
         histogram_nodes: int = 0,
-        positive_slopes: bool = False,
+        positive_slopes: Mask | None = None,
     ) -> Structure:
         """`given`: items to hold; all groups then have a free mean and SD, else all but the first (its SD is free in a
-        Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD."""
+        Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD.
+        `positive_slopes`: (J,), items whose slopes stay above 0."""
         J, G = n_items, n_groups
         anchored = given.items if given is not None else np.zeros(J, dtype=bool)
         K = 3 if model == "3pl" or (given is not None and np.any(given.c[anchored] > 0)) else 2
@@ -96,7 +97,8 @@ class Structure:
                 values = [given.a, given.d, logit(given.c)][:K]
             for k, value in enumerate(values):
                 fixed[k * J : (k + 1) * J][anchored] = value[anchored]
-        return cls(model, J, G, K, histogram_nodes, index, fixed, positive_slopes)
+        positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes
+        return cls(model, J, G, K, histogram_nodes, index, fixed, positive)
 
     @property
     def size(self) -> int:
@@ -145,7 +147,7 @@ class Structure:
 
     @cached_property
     def bounds(self) -> tuple[Floats, Floats]:
-        floor = COMMON_SLOPE_FLOOR if self.positive_slopes or self.common_slope else -SLOPE_BOUND
+        floor = np.where(self.positive_slopes | self.common_slope, COMMON_SLOPE_FLOOR, -SLOPE_BOUND)
         low, high = np.full(len(self.index), -np.inf), np.full(len(self.index), np.inf)
         low[self.block(0)], high[self.block(0)] = floor, SLOPE_BOUND
         if self.K == 3:

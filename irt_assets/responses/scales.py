@@ -18,6 +18,9 @@ from irt_assets.psychometrics.models import Model
 from resources.database import Database
 from resources.failures import PermanentFailure
 
+ASSIGNMENT = {"linear": "linear", "by_level": "adaptive"}
+"""The column `assignment` as the rule of that name decides; nothing is read from it."""
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -73,8 +76,9 @@ def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any])
         scale = read_scales(connection).get(scale_id)
         if scale is None or not scale.initialised:
             raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id} --set …`")
-        changed = Rules.from_settings(scale.rules.changed() | dict(settings)).changed()
+        rules = Rules.from_settings(scale.rules.changed() | dict(settings))
         connection.execute(
-            "UPDATE calibration_scale SET thresholds = %s WHERE scale_id = %s", (json.dumps(changed), scale_id)
+            "UPDATE calibration_scale SET thresholds = %s, assignment = %s WHERE scale_id = %s",
+            (json.dumps(rules.changed()), ASSIGNMENT[rules.assignment], scale_id),
         )
-    return changed
+    return rules.changed()

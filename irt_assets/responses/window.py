@@ -19,7 +19,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.eligibility import Attempts, Judgement, Rules, judge
+from irt_assets.psychometrics.eligibility import Attempts, Judgement, Reason, Rules, judge
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.scales import Scale
 from resources.warehouse import read_arrow
@@ -92,7 +92,8 @@ _FOR_SCORING = (
     + """
 SELECT f.user_id, f.item_id, f.form_id, f.correct, f.response_time_ms, f.hints_used, f.mode, f.is_test, f.unknown_item,
        f.seen_before, f.answered_later, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed
-FROM facts f LEFT JOIN timing t USING (item_id) WHERE f.item_id = ANY(%(items)s)
+FROM facts f LEFT JOIN timing t USING (item_id)
+WHERE f.item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR f.user_id = ANY(%(learners)s))
 """
 )
 
@@ -215,15 +216,51 @@ def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[
 
 
 def scoring_responses(
-    connection: psycopg.Connection, start: datetime, end: datetime, scale: Scale, items: Sequence[str]
+    connection: psycopg.Connection,
+    start: datetime,
+    end: datetime,
+    scale: Scale,
+    items: Sequence[str],
+    learners: Sequence[str] | None = None,
 ) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The eligible responses to `items` in [start, end), whatever their numbers, and the learners' ids."""
-    parameters = _parameters(start, end, {scale.scale_id: scale}) | {"items": list(items)}
+    """The eligible responses to `items` in [start, end), whatever their numbers, and the learners' ids.
+
+    `learners`: None for all.
+    """
+    parameters = _parameters(start, end, {scale.scale_id: scale}) | {
+        "items": list(items),
+        "learners": None if learners is None else list(learners),
+    }
     facts = read_arrow(connection, _FOR_SCORING, parameters)
-    person, learners = _codes(facts["user_id"])
+    person, users = _codes(facts["user_id"])
     item, item_ids = _codes(facts["item_id"])
     judgement = judge(_attempts(facts, item), scale.rules, min_learner=False, min_item=False)
-    return _responses(person, learners, item, item_ids, judgement.score)
+    return _responses(person, users, item, item_ids, judgement.score)
+
+
+def earlier_responses(
+    connection: psycopg.Connection,
+    start: datetime,
+    scale: Scale,
+    items: Sequence[str],
+    learners: npt.NDArray[np.object_],
+    wanted: npt.NDArray[np.object_],
+) -> Responses:
+    """The eligible responses to `items` in the scale's look-back before `start` by the `wanted` among `learners`.
+
+    One person for each of `learners`, in their order, whether they answered or not. Both are sorted.
+    """
+    begin = _parameters(start, start, {scale.scale_id: scale})["lookback"]
+    responses, users = scoring_responses(connection, begin, start, scale, items, wanted.tolist())
+    person = np.searchsorted(learners, users).astype(np.int32)[responses.person]
+    return Responses(person, responses.item, responses.score, learners.size, responses.item_ids)
+
+
+def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:
+    """The items of a scale that have too few responses to be fitted, and how many each had."""
+    few = pc.and_(pc.equal(table["reason"], Reason.FEW_ITEM_RESPONSES), pc.equal(table["scale_id"], scale_id))
+    counts = pc.value_counts(table.filter(few)["item_id"])
+    return {str(entry["values"]): int(entry["counts"]) for entry in counts.to_pylist()}
 
 
 def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:

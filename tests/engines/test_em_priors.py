@@ -232,3 +232,31 @@ def test_priors_come_back_from_their_record_and_unknown_ones_are_refused():
     assert Priors.from_dict(fit.priors) == EVERY_PRIOR
     with pytest.raises(PsychometricsError, match="c: LogitNormal, Beta"):
         Priors.from_dict({"c": {"family": "Gamma"}})
+
+
+def test_a_prior_for_some_items_shrinks_these_and_leaves_the_others_their_likelihood() -> None:
+    """The others differ only through θ, which the few answers to two items out of twenty hardly move."""
+    rng = np.random.default_rng(21)
+    a, b, theta = np.exp(rng.normal(0, 0.3, 20)), rng.normal(0, 1, 20), rng.normal(size=(1500, 1))
+    x = (rng.random((1500, 20)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
+    x[60:, :2] = np.nan
+    responses = Responses.from_wide(x)
+    plain = fit_em(responses)
+    tight = fit_em(responses, priors=Priors(a=LogNormal(0.0, 0.05), only=("i1", "i2")))
+    everywhere = fit_em(responses, priors=Priors(a=LogNormal(0.0, 0.05)))
+    assert np.abs(np.log(tight.a[:2])).max() < 0.03
+    assert np.abs(np.log(everywhere.a)).max() < 0.5 * np.abs(np.log(plain.a)).max()
+    assert np.abs(tight.a[2:] - plain.a[2:]).max() < 0.1 * plain.a_se[2:].min()
+    assert tight.priors == {"a": {"family": "LogNormal", "mean": 0.0, "sd": 0.05}, "only": ["i1", "i2"]}
+    assert Priors.from_dict(tight.priors) == Priors(a=LogNormal(0.0, 0.05), only=("i1", "i2"))
+
+
+def test_a_wrong_key_shows_as_a_negative_slope_beside_items_with_a_prior() -> None:
+    rng = np.random.default_rng(22)
+    theta = rng.normal(size=(800, 1))
+    x = (rng.random((800, 10)) < 1 / (1 + np.exp(-(theta - rng.normal(0, 1, 10))))).astype(float)
+    x[:, 9] = 1 - x[:, 9]
+    fit = fit_em(Responses.from_wide(x), priors=Priors(a=LogNormal(0.0, 0.5), only=("i1",)))
+    assert fit.convergence.converged
+    assert fit.a[9] < -0.5
+    assert (fit.a[:9] > 0).all()

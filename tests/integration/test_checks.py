@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 
+from irt_assets.calibration.cautions import CAUTIONS
 from irt_assets.calibration.checks import INVENTORY, build_calibration_checks
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.partitions import last_complete_month, monthly, months_between
@@ -51,10 +52,10 @@ def test_every_set_gate_blocks_and_is_partitioned_by_month() -> None:
         assert spec.asset_key == dg.AssetKey(gate.asset)
 
 
-def test_item_gates_and_inventories_never_block() -> None:
+def test_item_gates_agreement_and_inventories_never_block() -> None:
     gates = {gate.name for gate in SET_GATES}
     others = [c for c in MONTHLY if not {k.name for k in c.check_keys} & gates] + [INVENTORY_CHECKS]
-    assert len(others) == 2 + 1
+    assert len(others) == 2 + len(CAUTIONS) + 1 + 1
     assert not any(spec.blocking for check in others for spec in check.check_specs)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from resources import doctor
+from resources import doctor, r_runtime
 from resources.database import Database
 from resources.doctor import Finding, diagnose
 from resources.embedded_postgres import EmbeddedPostgres
@@ -193,19 +193,67 @@ def test_a_package_that_is_missing_or_too_old_is_an_error(tmp_path: Path, monkey
     assert finding.fix == "make venv"
 
 
+def an_rscript(folder: Path, does: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rscript = folder / "Rscript"
+    rscript.write_text(f"#!/bin/sh\n{does}\n")
+    rscript.chmod(0o755)
+    monkeypatch.setattr(doctor.shutil, "which", lambda _: str(rscript))
+
+
 def test_r_and_its_packages_are_reported_with_the_way_to_install_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rscript = tmp_path / "Rscript"
-    rscript.write_text('#!/bin/sh\ncase "$2" in *mirt*) echo 1.45;; *brms*) exit 1;; *) echo R version 4.5;; esac\n')
-    rscript.chmod(0o755)
-    monkeypatch.setattr(doctor.shutil, "which", lambda _: str(rscript))
+    an_rscript(
+        tmp_path, "shift 2; echo 4.5.0; for package; do [ $package = mirt ] && echo 1.45 || echo -; done", monkeypatch
+    )
     settings = at_home(tmp_path)
-    assert found(settings, "R") == Finding("R", "ok", "R version 4.5")
+    assert found(settings, "R") == Finding("R", "ok", "4.5.0")
     assert found(settings, "R package mirt").detail == "1.45"
-    brms = found(settings, "R package brms")
-    assert brms.state == "absent"
-    assert 'install.packages("brms")' in brms.fix
+    for package in ("brms", "rstan"):
+        finding = found(settings, f"R package {package}")
+        assert (finding.state, finding.fix) == ("absent", f"apt install r-cran-{package}")
+    assert "needs the R package brms: apt install r-cran-brms" in found(settings, "engine brms").detail
+
+
+def test_an_engine_whose_r_is_not_there_or_does_not_answer_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for _ in range(2):
+        for engine in ("mirt", "brms"):
+            finding = found(at_home(tmp_path), f"engine {engine}")
+            assert finding.state == "absent"
+            assert (
+                "needs R, and there is no Rscript on the PATH that answers: apt install r-base-core" in finding.detail
+            )
+        an_rscript(tmp_path, "exit 1", monkeypatch)
+
+
+def test_without_rpy2_r_is_of_no_use_to_the_engines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    an_rscript(tmp_path, "shift 2; echo 4.5.0; for package; do echo 1.0; done", monkeypatch)
+    monkeypatch.setattr(r_runtime, "RPY2", "a package that nobody has")
+    for engine in ("mirt", "brms"):
+        assert "make venv" in found(at_home(tmp_path), f"engine {engine}").detail
+
+
+@pytest.mark.parametrize(
+    ("enabled", "there", "state", "said"),
+    [
+        ("", True, "ok", "installed, not enabled; To fit each month with it too, beside em: IRT_ENGINES=mirt."),
+        ("pymc", True, "ok", "not enabled; To fit each month with it too, beside em: IRT_ENGINES=pymc,mirt."),
+        ("mirt", True, "ok", "fits every month of all scales"),
+        ("maths:mirt", True, "ok", "fits every month of scale maths"),
+        ("", False, "absent", "needs R"),
+        ("mirt", False, "error", "IRT_ENGINES enables it for all scales, but it cannot run: engine mirt needs R"),
+    ],
+)
+def test_an_engine_without_an_asset_is_explained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str, there: bool, state: str, said: str
+) -> None:
+    if there:
+        monkeypatch.setattr(doctor, "why_absent", lambda engine: None)
+    finding = found(at_home(tmp_path / "irt", irt_engines=enabled), "engine mirt")
+    assert finding.state == state
+    assert said in f"{finding.detail}; {finding.fix}"
 
 
 def test_channels_of_alerts_are_named_and_a_wrong_one_is_an_error(tmp_path: Path) -> None:

@@ -80,6 +80,32 @@ def test_what_is_published_is_what_was_linked(calibrated: Settings) -> None:
     assert differing == [(21, 21)]
 
 
+def test_a_months_fit_statistics_are_stored_beside_its_parameters(calibrated: Settings) -> None:
+    """The world is sound: 36 items, each misfits at 0.1 % by chance."""
+    database = Database(calibrated)
+    ((fit_id, of_set),) = rows(
+        database,
+        """SELECT fit_id, model_spec->'fit_statistics' FROM mirt_fit_meta
+           WHERE kind = 'monthly' AND window_start = %s AND superseded_at IS NULL""",
+        (month_bounds(MONTH)[0],),
+    )
+    assert 0.7 < of_set["reliability"] < 0.95
+    assert of_set["parallel"] is None  # no two items were seen by 200 learners of a cohort of 300
+    items = rows(
+        database,
+        "SELECT point_biserial, infit, outfit, rmsd, params->'fit' FROM mirt_item_params WHERE fit_id = %s",
+        (fit_id,),
+    )
+    assert len(items) == 36
+    for biserial, infit, outfit, rmsd, others in items:
+        assert 0.05 < biserial < 0.8
+        assert 0.7 < infit < 1.3
+        assert 0.4 < outfit < 2.5  # rests on rare large residuals
+        assert 0 <= rmsd < 0.1
+        assert 0.001 < others["rmsd_p"] <= 1
+        assert others["rmsd_cutoff"] > 0
+
+
 DOCUMENT = "calibration-k8s-quick-deploy.md"
 
 
@@ -209,7 +235,7 @@ def test_a_scale_that_nobody_answered_is_held_and_says_so(world: Settings) -> No
 def test_where_no_scale_can_be_fitted_each_says_why(world: Settings) -> None:
     database, store = Database(world), folder_store(world)
     add_items(database, {"o1": None}, "other")
-    change_rules(database, SCALE, {"min_responses": 100_000})
+    change_rules(database, SCALE, {"min_responses": 100_000, "min_provisional_responses": 100_000})
     take_snapshot(database, store, MONTH, None)
     with pytest.raises(PermanentFailure, match=r"(?s)default: .*few_item_responses.*min_responses=.*other: ") as failed:
         fit_month(database, store, MONTH, ENGINE, None)

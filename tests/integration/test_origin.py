@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.calibration import origin
 from irt_assets.calibration.origin import OriginWindow, anchor_hash, initialise, read_anchors
 from irt_assets.calibration.publication import in_force
 from irt_assets.engines.em import EmEngine
@@ -62,6 +63,29 @@ def test_the_banks_values_are_frozen_and_published_from_the_first_month_on(datab
         ("a2", 1.2, -1.0, start, "origin", None, None, digest),
     ]
     assert (scale.mu, scale.sigma, scale.rules.min_responses, scale.initialised) == (0.2, 1.1, 50, True)
+
+
+@pytest.mark.parametrize(
+    ("engine", "why"),
+    [("stan", "there is no engine 'stan'"), ("pymc", "scale default cannot be published from pymc: it is absent")],
+)
+def test_a_scale_is_not_published_from_an_engine_that_is_not_there(
+    database: Database, monkeypatch: pytest.MonkeyPatch, engine: str, why: str
+) -> None:
+    if engine == "pymc":
+        monkeypatch.setattr(origin, "installed", lambda name: "it is absent")
+    add_items(database, {"a1": GOOD})
+    with pytest.raises(PermanentFailure, match=why):
+        initialise(database, SCALE, first_month=FIRST, engine=engine)
+    assert rows(database, "SELECT * FROM calibration_scale") == []
+
+
+def test_the_engine_of_a_scale_is_on_record(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(origin, "installed", lambda name: None)
+    add_items(database, {"a1": GOOD})
+    initialise(database, SCALE, first_month=FIRST, engine="pymc")
+    with database.connect() as connection:
+        assert read_scales(connection)[SCALE].engine == "pymc"
 
 
 def test_values_with_another_metric_are_converted_at_the_door(database: Database) -> None:

@@ -31,7 +31,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
-    wanted = {name for name in _listed("irt_assets", "jobs", "resources") if name.endswith((".py", ".yaml"))}
+    wanted = {name for name in _listed("irt_assets", "jobs", "resources") if name.endswith((".py", ".yaml", ".R"))}
     missing = wanted - set(zipfile.ZipFile(wheel).namelist())
     assert not missing
 

@@ -75,7 +75,7 @@ def plain_reading(rows: list[dict], rules: Rules) -> list[tuple[str | None, int]
         changed = False
         for key, minimum, reason in (
             ("user", rules.min_learner_responses, "few_learner_responses"),
-            ("item", rules.min_responses, "few_item_responses"),
+            ("item", rules.min_fitted_responses, "few_item_responses"),
         ):
             n = Counter((ROW | row)[key] for row, v in zip(rows, verdicts, strict=True) if v[0] is None)
             for k, row in enumerate(rows):
@@ -130,10 +130,10 @@ def test_counts_add_up_and_both_minima_hold_for_what_is_left(rows: list[dict], r
     assert set(verdict.counts) == {"scored", *(r.value for r in Reason)}
     of_user, of_item = Counter(attempts.user[verdict.scored]), Counter(attempts.item[verdict.scored])
     assert all(n >= rules.min_learner_responses for n in of_user.values())
-    assert all(n >= rules.min_responses for n in of_item.values())
+    assert all(n >= rules.min_fitted_responses for n in of_item.values())
     assert (verdict.n_persons, verdict.n_items) == (len(of_user), len(of_item))
     assert set(verdict.few_items) == set(attempts.item.tolist()) - set(of_item)
-    assert all(n < rules.min_responses for n in verdict.few_items.values())
+    assert all(n < rules.min_fitted_responses for n in verdict.few_items.values())
     assert 0 <= rejected(verdict.counts)[0] <= rejected(verdict.counts)[1] <= len(rows)
 
 

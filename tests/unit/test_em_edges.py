@@ -241,3 +241,31 @@ def test_learners_with_all_or_nothing_right_are_evidence_like_any_other(rng, mod
 def test_a_thread_count_below_one_is_refused(rng):
     with pytest.raises(ValueError, match="threads must be at least 1, got 0"):
         fit(answers(rng, 100, 4), threads=0)
+
+
+@pytest.mark.parametrize("model", ["2pl", "3pl"])
+@pytest.mark.parametrize("n_items", [5, 12, 30])
+def test_coin_tosses_are_no_ability_scale_however_smoothly_the_ascent_ends(rng, model, n_items):
+    result = fit((rng.random((800, n_items)) < rng.uniform(0.3, 0.7, n_items)).astype(float), model)
+    assert not result.convergence.converged
+    assert "cannot be told from unrelated ones" in result.convergence.reason
+
+
+def test_a_weak_ability_scale_is_one(rng):
+    """Slopes of 0.6 and 300 learners: the answers share a tenth of their variance."""
+    matrix = (rng.random((300, 12)) < expit(0.6 * rng.normal(size=(300, 1)) * np.ones(12))).astype(float)
+    result = fit(matrix)
+    assert result.convergence.converged, result.convergence.reason
+
+
+def test_one_wrong_answer_of_the_best_learner_is_no_wrong_key_and_holds_nobody_else(rng):
+    """The slope runs to −10 with a single answer behind it: no maximum, so no errors, and no verdict on the key."""
+    matrix = answers(rng, 500, 10)
+    matrix[:, 0] = 1
+    matrix[np.argmax(matrix.sum(axis=1)), 0] = 0
+    result, without = fit(matrix), fit(matrix[:, 1:])
+    assert flagged(result) == {"i1": {Flag.AT_BOUND}}
+    assert np.isnan(result.cov[0]).all()
+    assert result.convergence.converged
+    # one answer among 5000 moves the others by a small part of their error
+    assert np.all(np.abs(result.a[1:] - without.a) < 0.1 * without.a_se)

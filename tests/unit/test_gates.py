@@ -9,8 +9,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.calibration import gates
+from irt_assets.calibration.cautions import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.calibration.fits import LinkedFit, StagedFit
-from irt_assets.calibration.gates import SET_GATES, Evidence, failures, item_problems
+from irt_assets.calibration.gates import (
+    SET_GATES,
+    Evidence,
+    Verdict,
+    demanded_engines_fitted,
+    failures,
+    item_problems,
+)
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag
 from irt_assets.responses.scales import Scale
@@ -62,7 +71,7 @@ def test_a_sound_month_fails_no_gate() -> None:
 CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
     "nothing was done": (
         {"snapshot": None, "snapshot_problem": "none", "staged": None, "calibration": None, "linked": None},
-        {gate.name for gate in SET_GATES},
+        {gate.name for gate in SET_GATES} - {"demanded_engines_fitted"},  # none is demanded
         "materialise",
     ),
     "the file is spoilt": (
@@ -72,12 +81,12 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
     ),
     "not fitted": (
         {"staged": None, "calibration": None, "linked": None},
-        {"converged", "connected", "linked", "anchors_agree"},
+        {"converged", "connected", "one_dimension", "linked", "anchors_agree"},
         "materialise item_calibration",
     ),
     "fitted on an earlier snapshot": (
         {"staged": staged(snapshot_hash="older")},
-        {"converged", "connected", "linked"},
+        {"converged", "connected", "one_dimension", "linked"},
         "earlier snapshot",
     ),
     "not converged": ({"calibration": calibration(False)}, {"converged"}, "500 iterations"),
@@ -87,7 +96,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             "calibration": None,
             "linked": None,
         },
-        {"converged", "connected", "linked", "anchors_agree"},
+        {"converged", "connected", "one_dimension", "linked", "anchors_agree"},
         "2 groups",
     ),
     "fitted and not linked": (
@@ -176,6 +185,10 @@ SOUND = {"a": 1.0, "b": 0.5, "a_se": 0.1, "b_se": 0.1, "n": 500, "flags": []}
         ({"a": None, "b": None}, "it has no parameters"),
         ({"b": None}, "it has no parameters"),
         ({"n": 499}, "499 responses are fewer than 500"),
+        ({"rmsd": 0.06, "fit": {"rmsd_p": 0.0009}}, "its answers do not follow its curve: RMSD = 0.060 is above 0.05"),
+        ({"rmsd": 0.06, "fit": {"rmsd_p": 0.0011}}, None),
+        ({"rmsd": 0.049, "fit": {"rmsd_p": 0.0001}}, None),
+        ({"rmsd": None, "fit": {"rmsd_p": None}}, None),
         ({"flags": ["at_bound"]}, f"at_bound: {Flag.AT_BOUND.explanation}"),
     ],
 )
@@ -189,3 +202,88 @@ def test_an_item_passes_or_is_held_back_with_a_reason(changes: dict[str, Any], w
 
 def test_every_reason_that_holds_an_item_back_is_given() -> None:
     assert len(item_problems(SOUND | {"a": -1.0, "b": 9.0, "b_se": 3.0, "n": 3}, Rules())) == 4
+
+
+def with_statistics(p: float | None, rule: str) -> Evidence:
+    parallel = None if p is None else {"eigenvalue": 2.0, "expected": 1.5, "rounds": 11, "p": p}
+    spec = {"fit_statistics": {"items": {}, "set": {"parallel": parallel}}}
+    return evidence(
+        staged=staged(spec=spec), scale=Scale("default", rules=Rules.from_settings({"second_dimension": rule}))
+    )
+
+
+@pytest.mark.parametrize(
+    ("p", "rule", "holds"),
+    [(0.0009, "hold", True), (0.0011, "hold", False), (0.0009, "warn", False), (None, "hold", False)],
+)
+def test_a_second_dimension_holds_the_month_where_the_scale_says_so(p: float | None, rule: str, holds: bool) -> None:
+    assert set(failures(with_statistics(p, rule))) == ({"one_dimension"} if holds else set())
+
+
+def test_a_second_dimension_is_warned_of_whatever_the_scale_says() -> None:
+    verdict = one_ability_explains_the_answers(with_statistics(0.0009, "warn"))
+    assert not verdict.passed
+    assert "a second dimension: the largest eigenvalue" in verdict.why
+
+
+def test_a_published_item_with_too_few_responses_is_named_and_an_unpublished_one_is_not() -> None:
+    of_month = evidence(staged=staged(spec={"left_out": {"new": 12, "old": 34}}), in_force=frozenset({"old", "other"}))
+    verdict = published_items_are_fitted(of_month)
+    assert not verdict.passed
+    assert verdict.details == {"left_out": {"old": 34}}
+    assert "1 published items have too few responses to be fitted" in verdict.why
+    assert published_items_are_fitted(evidence()).passed
+
+
+def test_a_scale_that_demands_one_dimension_does_not_publish_a_fit_without_statistics() -> None:
+    scale = Scale("default", rules=Rules(second_dimension="hold"))
+    assert "materialise item_calibration" in failures(evidence(scale=scale))["one_dimension"]
+
+
+# -- engines that a scale demands --------------------------------------------------------------------
+
+
+def demanded(fit: StagedFit | None) -> Verdict:
+    return demanded_engines_fitted(evidence(demanded={"pymc": fit}))
+
+
+@pytest.fixture
+def encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stored fits, as they are read: b"sound" and b"not converged"."""
+    stored = {b"sound": calibration(), b"not converged": calibration(converged=False)}
+    monkeypatch.setattr(StagedFit, "decoded", lambda fit: stored.get(fit.calibration))
+
+
+@pytest.mark.usefixtures("encoded")
+@pytest.mark.parametrize(
+    ("fit", "said"),
+    [
+        (None, "pymc is demanded and has no fit of the month: enable it (IRT_ENGINES=pymc) and materialise"),
+        ({"snapshot_hash": "older"}, "has only a fit of an earlier snapshot of the month: enable it"),
+        ({"calibration": None, "error": "R stopped"}, "pymc is demanded and could not fit the month: R stopped"),
+        ({"calibration": b"not converged"}, "pymc is demanded and did not converge: 500 iterations"),
+        ({"error": "too few anchors"}, "pymc is demanded and could not be put on the scale: too few anchors"),
+    ],
+)
+def test_a_demanded_engine_without_a_result_is_red(
+    monkeypatch: pytest.MonkeyPatch, fit: dict[str, Any] | None, said: str
+) -> None:
+    monkeypatch.setattr(gates, "installed", lambda name: None)
+    verdict = demanded(None if fit is None else staged(**{"engine": "pymc", "calibration": b"sound"} | fit))
+    assert not verdict.passed
+    assert said in verdict.why
+
+
+@pytest.mark.usefixtures("encoded")
+def test_a_demanded_engine_that_fitted_the_month_passes() -> None:
+    verdict = demanded(staged(engine="pymc", calibration=b"sound"))
+    assert (verdict.passed, verdict.why) == (True, "fitted by pymc too")
+
+
+def test_a_demanded_engine_that_is_not_installed_is_red_and_says_how_to_install_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(gates, "installed", lambda name: "engine pymc needs the package pymc: pip install …")
+    verdict = demanded(None)
+    assert not verdict.passed
+    assert "has no fit of the month: engine pymc needs the package pymc: pip install" in verdict.why

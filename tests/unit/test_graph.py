@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import dagster as dg
+import pytest
+import yaml
+
+from irt_assets import definitions
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.definitions import build_defs
 from resources.settings import Settings
@@ -14,3 +19,65 @@ def test_every_job_of_the_graph_resolves(tmp_path: Path) -> None:
     graph = build_defs(Settings(irt_home=tmp_path)).get_repository_def()
     jobs = {job.name: job for job in graph.get_all_jobs()}
     assert {key.to_user_string() for key in jobs[MONTHLY_JOB].asset_layer.executable_asset_keys} >= set(MONTHLY_ASSETS)
+
+
+def names(settings: Settings, monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...] = ()) -> dict[str, set[str]]:
+    """Assets of the graph, assets of the monthly job and checks, with these engines installed."""
+    monkeypatch.setattr(definitions, "installed", lambda name: None if name in installed else "it is absent")
+    graph = build_defs(settings)
+    job = graph.resolve_job_def(MONTHLY_JOB)
+    return {
+        "assets": {key.to_user_string() for key in graph.resolve_asset_graph().materializable_asset_keys},
+        "job": {key.to_user_string() for key in job.asset_layer.executable_asset_keys},
+        "checks": {key.name for key in job.asset_layer.asset_graph.asset_check_keys},
+    }
+
+
+PLAIN = {*MONTHLY_ASSETS, "abilities", "engine_agreement"}
+
+
+@pytest.mark.parametrize(
+    ("enabled", "installed", "found"),
+    [
+        ("", (), ()),
+        ("", ("pymc", "mirt"), ()),
+        ("pymc", (), ()),
+        ("pymc", ("pymc",), ("pymc",)),
+        ("pymc,mirt,brms", ("mirt", "brms"), ("mirt", "brms")),
+        ("maths:pymc", ("pymc", "mirt"), ("pymc",)),
+    ],
+)
+def test_an_engine_has_an_asset_where_it_is_enabled_and_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str, installed: tuple[str, ...], found: tuple[str, ...]
+) -> None:
+    graph = names(Settings(irt_home=tmp_path, irt_engines=enabled), monkeypatch, installed)
+    assets = {f"item_calibration_{engine}" for engine in found}
+    assert {name for name in graph["assets"] if name.startswith("item_calibration_")} == assets
+    assert graph["job"] == PLAIN | assets
+    assert {name for name in graph["checks"] if name.endswith("_fitted")} - {"demanded_engines_fitted"} == {
+        f"{engine}_fitted" for engine in found
+    }
+    assert "engines_agree" in graph["checks"]
+
+
+def test_engines_share_a_pool_and_no_month_depends_on_an_engine_that_came_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were linked_item_parameters to depend on them, Dagster would call every month made before unsynced."""
+    monkeypatch.setattr(definitions, "installed", lambda name: None)
+    graph = build_defs(Settings(irt_home=tmp_path, irt_engines="brms,mirt,pymc")).resolve_asset_graph()
+    engines = [dg.AssetKey(f"item_calibration_{name}") for name in ("mirt", "pymc", "brms")]
+    assert {pool for key in engines for pool in graph.get(key).pools} == {"heavy_engines"}
+    priorities = [graph.get(key).assets_def.op.tags["dagster/priority"] for key in engines]  # type: ignore[union-attr]
+    assert priorities == sorted(priorities, reverse=True)
+    parents = {name: graph.get(dg.AssetKey(name)).parent_keys for name in (*MONTHLY_ASSETS, "engine_agreement")}
+    assert parents["engine_agreement"] == {*engines, dg.AssetKey("linked_item_parameters")}
+    assert not any(set(engines) & parents[name] for name in MONTHLY_ASSETS)
+
+
+def test_a_pool_admits_one_run_at_a_time() -> None:
+    """`heavy_engines` has no limit of its own; the file's holds for every pool."""
+    pools = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))["concurrency"][
+        "pools"
+    ]
+    assert pools == {"default_limit": 1, "granularity": "run"}

@@ -1,0 +1,86 @@
+"""What of a month is worth a look and holds nothing: each caution a pure function of `Evidence`, like a gate."""
+
+from __future__ import annotations
+
+from irt_assets.calibration.gates import Evidence, SetGate, Verdict, second_dimension, set_statistics
+
+MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
+"""Difficulty and earlier θ on a linear scale; below so many learners chance alone reaches 0.2."""
+MOST_UNLIKELY = 0.10
+"""Share of learners below the 5 % point of lz*: twice what sound answers give."""
+
+
+def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
+    return second_dimension(evidence)
+
+
+def items_are_independent(evidence: Evidence) -> Verdict:
+    """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
+    statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
+    if statistics is None:
+        return Verdict(True, "there are no fit statistics to judge by")
+    q3 = statistics["q3"]
+    if not q3["flagged"]:
+        return Verdict(True, f"none of {q3['pairs']:,} pairs of items shares more than the ability", q3)
+    named = ", ".join(f"{'/'.join(pair['items'])} (Q3 {pair['q3']:.2f})" for pair in q3["largest"][:5])
+    more = f" and {q3['flagged'] - 5} more" if q3["flagged"] > 5 else ""
+    return Verdict(False, f"{q3['flagged']} pairs of items share more than the ability: {named}{more}", q3)
+
+
+def patterns_are_likely(evidence: Evidence) -> Verdict:
+    """lz*: whether many learners answered as nobody of their ability does."""
+    statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
+    if statistics is None or statistics["lz"]["unlikely"] is None:
+        return Verdict(True, "there are no patterns to judge by")
+    lz = statistics["lz"]
+    return Verdict(
+        lz["unlikely"] <= MOST_UNLIKELY,
+        f"{lz['unlikely']:.1%} of {lz['learners']:,} learners have a pattern that {lz['level']:.0%} of sound ones have",
+        lz,
+    )
+
+
+def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
+    """On a linear scale an item's difficulty says nothing of the learner's earlier θ."""
+    found = evidence.staged.spec.get("assignment") if evidence.staged else None
+    scale = evidence.scale
+    if not found or found["correlation"] is None or found["learners"] < FEWEST_LEARNERS:
+        return Verdict(True, "too few learners have answers from before the month to see how items are assigned")
+    said = (
+        f"over the answers of {found['learners']:,} learners, difficulty and earlier θ correlate "
+        f"{found['correlation']:+.2f}"
+    )
+    if scale.rules.assignment == "by_level":
+        return Verdict(True, f"fitted by level; {said}", found)
+    if found["correlation"] <= MOST_CORRELATED:
+        return Verdict(True, said, found)
+    why = (
+        f"{said}: items are given by level on a scale declared linear, which makes slopes too small. Where they are, "
+        f"`irt calibrate --month {evidence.month} --scale {scale.scale_id} --set assignment=by_level`"
+    )
+    return Verdict(False, why, found)
+
+
+def published_items_are_fitted(evidence: Evidence) -> Verdict:
+    """An item that scoring uses and that the month says too little of is named, not merely left out."""
+    left_out = evidence.staged.spec.get("left_out", {}) if evidence.staged else {}
+    missing = {item: n for item, n in sorted(left_out.items()) if item in evidence.in_force}
+    if not missing:
+        return Verdict(True, "every published item that was answered has been fitted")
+    named = ", ".join(f"{item} ({n})" for item, n in list(missing.items())[:5])
+    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    return Verdict(
+        False,
+        f"{len(missing)} published items have too few responses to be fitted, so that nothing says whether they still "
+        f"hold: {named}{more}. `--set min_provisional_responses=…` admits items with fewer",
+        {"left_out": missing},
+    )
+
+
+CAUTIONS: tuple[SetGate, ...] = (
+    SetGate("item_calibration", "One ability explains the answers.", one_ability_explains_the_answers),
+    SetGate("item_calibration", "No two items share more than the ability.", items_are_independent),
+    SetGate("item_calibration", "Items are assigned as the scale's rules say.", items_are_assigned_as_the_scale_says),
+    SetGate("item_calibration", "Every published item that was answered was fitted.", published_items_are_fitted),
+    SetGate("item_calibration", "Few learners answered unlike anybody of their ability.", patterns_are_likely),
+)

@@ -1,0 +1,165 @@
+"""What is asked of an engine for one scale of a window, and what is kept beside its answer.
+
+Belongs here: the parts of a fit that the scale's rules decide. Does not belong here: where answers come from (see
+`responses.window`), which engines run and where fits are stored (see `month`, `fits`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+import pyarrow as pa
+
+from irt_assets.calibration.fits import finite, statistics_spec
+from irt_assets.engines import Calibrator
+from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.fitsummary import summarise
+from irt_assets.psychometrics.levels import Earlier, assignment_correlation, fit_by_level
+from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.models import Calibration, Responses
+from irt_assets.psychometrics.priors import GUESSING_PRIOR, LogNormal, Priors
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.window import earlier_responses, left_out_items, scored_responses_of
+
+PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
+"""Of an item with few answers: 95 % of slopes between 0.38 and 2.7."""
+LEARNERS_LOOKED_AT = 5_000
+"""Of a linear scale, for the correlation of difficulty with earlier θ: its standard error is then below 0.02."""
+
+
+@dataclass(frozen=True)
+class FitRequest:
+    """The scored answers of one scale, and what its rules ask.
+
+    Attributes:
+        provisional: items with too few responses to be published.
+        left_out: items with too few to be fitted, and how many they had.
+        earlier: answers of the learners in the look-back, one person for each learner of `responses`; on a linear scale
+            of some of them only.
+        anchors: the scale's frozen anchors, None where it has no origin.
+    """
+
+    scale: Scale
+    responses: Responses
+    provisional: tuple[str, ...]
+    left_out: dict[str, int]
+    earlier: Responses | None = None
+    anchors: AnchorSet | None = None
+
+    @property
+    def by_level(self) -> bool:
+        return self.scale.rules.assignment == "by_level"
+
+    def priors(self) -> Priors | None:
+        """Those of provisional items, None where there are none to give.
+
+        Anchors have no prior: they are there to be compared, and never published from a month. Nor has a slope that
+        items have in common, which is not known from one item's answers.
+        """
+        anchored = set(self.anchors.item_ids) if self.anchors else set()
+        only = tuple(item for item in self.provisional if item not in anchored)
+        if not only or self.scale.model not in ("2pl", "3pl"):
+            return None
+        return Priors(a=PROVISIONAL_SLOPE, c=GUESSING_PRIOR.c if self.scale.model == "3pl" else None, only=only)
+
+
+def ask(
+    connection: psycopg.Connection, table: pa.Table, scale: Scale, start: datetime, anchors: AnchorSet | None
+) -> FitRequest:
+    """The request for a window that begins at `start`, whose attempts are `table`."""
+    responses, learners = scored_responses_of(table, scale.scale_id)
+    n = np.bincount(responses.item, minlength=responses.n_items)
+    few = n < scale.rules.min_published_responses(scale.model)
+    earlier = None
+    if responses.n_responses:
+        by_level = scale.rules.assignment == "by_level"
+        wanted = learners if by_level else _drawn(learners)
+        items = sorted({*responses.item_ids, *(anchors.item_ids if anchors else ())})
+        earlier = earlier_responses(connection, start, scale, items, learners, wanted)
+    return FitRequest(
+        scale,
+        responses,
+        tuple(item for item, is_few in zip(responses.item_ids, few, strict=True) if is_few),
+        left_out_items(table, scale.scale_id),
+        earlier,
+        anchors,
+    )
+
+
+def _drawn(learners: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
+    if learners.size <= LEARNERS_LOOKED_AT:
+        return learners
+    return learners[np.sort(np.random.default_rng(0).choice(learners.size, LEARNERS_LOOKED_AT, replace=False))]
+
+
+def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> tuple[Calibration, list[str] | None]:
+    """The engine's calibration of what is asked, and the group of each learner where it has groups.
+
+    Raises PsychometricsError where the engine cannot give it.
+    """
+    model, responses, priors = request.scale.model, request.responses, request.priors()
+    if not isinstance(engine, EmEngine):
+        require_one_population(engine.name, request)
+        return engine.calibrate(responses, model=model, data_hash=data_hash), None
+    if not request.by_level or request.earlier is None:
+        return engine.calibrate(responses, model=model, data_hash=data_hash, priors=priors), None
+
+    def fit(groups: list[str], reference: str, unit: float) -> Calibration:
+        asked = None if priors is None else in_unit(priors, unit)
+        return engine.calibrate(
+            responses, model=model, data_hash=data_hash, priors=asked, groups=groups, reference=reference
+        )
+
+    levelled = fit_by_level(fit, request.earlier, request.anchors)
+    stored = levelled.calibration.priors if priors is None else priors.as_dict()
+    return replace(levelled.calibration, priors=stored), levelled.groups
+
+
+def require_one_population(engine: str, request: FitRequest) -> None:
+    """Raises PsychometricsError where the scale's items are assigned by level, which only em fits as it must be."""
+    if request.by_level:
+        raise PsychometricsError(
+            f"engine {engine} fits one population, and items of scale {request.scale.scale_id} are assigned by level: "
+            f"its slopes would be too small. Engine em fits such a scale"
+        )
+
+
+def in_unit(priors: Priors, sd: float) -> Priors:
+    """The same prior on slopes where θ is in a unit in which all learners together have this SD."""
+    if priors.a is None:
+        return priors
+    return replace(priors, a=LogNormal(priors.a.mean - float(np.log(sd)), priors.a.sd))
+
+
+def beside(request: FitRequest, calibration: Calibration, groups: list[str] | None) -> dict[str, Any]:
+    """What is kept in the spec of a fit beside its parameters."""
+    correlation, learners = float("nan"), 0
+    if request.earlier is not None and calibration.convergence.converged:
+        unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
+        earlier = Earlier.scored(request.earlier, unit.item_ids, unit.a, unit.d, unit.c)
+        correlation, learners = assignment_correlation(request.responses, unit.b, earlier)
+    return {
+        "provisional": list(request.provisional),
+        "left_out": request.left_out,
+        "priors": calibration.priors,
+        "assignment": {"correlation": finite(correlation), "learners": learners, "of": request.responses.n_persons},
+        "populations": [
+            {"name": p.name, "learners": p.n_persons, "mean": p.mean, "sd": p.sd} for p in calibration.populations
+        ],
+    } | fit_statistics(request.responses, calibration, groups)
+
+
+def fit_statistics(
+    responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None
+) -> dict[str, Any]:
+    """For a fit's spec: its statistics, None for one that did not converge, which is no result."""
+    if not calibration.convergence.converged:
+        return {"fit_statistics": None}
+    return {"fit_statistics": statistics_spec(summarise(responses, calibration, groups=groups))}

@@ -1,0 +1,216 @@
+"""From posterior draws to a `Calibration`: means, covariances, flags, and whether they are a result. No sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import pymc as pm
+from scipy.special import logit
+
+from irt_assets.engines.pymc_likelihood import Likelihood
+from irt_assets.engines.pymc_model import ModelPriors
+from irt_assets.engines.pymc_sampling import Diagnostics, Draws, diagnose
+from irt_assets.psychometrics.em import engine_version
+from irt_assets.psychometrics.em_request import some
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats
+from irt_assets.psychometrics.priors import Beta, LogitNormal
+from irt_assets.psychometrics.standard_errors import LEAST_TOLD
+
+Mask = npt.NDArray[np.bool_]
+
+MAX_RHAT = 1.01
+MIN_ESS = 1000.0
+"""Both as Vehtari et al. (2021) and DESIGN ask; ESS for means (bulk) and for the ends of intervals (tail)."""
+PRIOR_SHARE = 0.9
+"""An item whose posterior SD is more than this share of its prior SD owes at least four fifths of its precision to the
+prior: 0.9² = 0.81."""
+DRAWS_PER_PARAMETER = 10
+"""Below, the covariance of all items from the draws is too noisy to invert, and only the items' own blocks are kept."""
+
+
+class Quantities:
+    """The draws of K items as arrays (chains, draws, K), what is fixed included, and of the latent mean and SD.
+
+    Attributes: a, b, c, d = −a·b; latent_mean, latent_sd of shape (chains, draws).
+    """
+
+    def __init__(self, draws: Draws, priors: ModelPriors) -> None:
+        self.b = draws.values["b"]
+        a = draws.values.get("a", np.ones(self.b.shape))
+        self.a = np.broadcast_to(a if a.ndim == 3 else a[..., None], self.b.shape)
+        self.d = -self.a * self.b
+        self.c = np.broadcast_to(priors.c_given, self.b.shape).copy()
+        if "c" in draws.values:
+            self.c[..., np.isnan(priors.c_given)] = draws.values["c"]
+        self.latent_mean = draws.values.get("latent_mean", np.zeros(self.b.shape[:2]))
+        self.latent_sd = draws.values.get("latent_sd", np.ones(self.b.shape[:2]))
+
+    def diagnose(self, item_ids: Sequence[str], divergences: int) -> Diagnostics:
+        """Of everything that is not fixed."""
+        named = {
+            f"{name} of item {item}": values[..., k]
+            for name, values in (("a", self.a), ("b", self.b), ("c", self.c), ("d", self.d))
+            for k, item in enumerate(item_ids)
+        }
+        named |= {"the latent mean": self.latent_mean, "the latent SD": self.latent_sd}
+        return diagnose({name: x for name, x in named.items() if np.ptp(x) > 0}, divergences)
+
+
+@dataclass(frozen=True)
+class Summary:
+    calibration: Calibration
+    quantities: Quantities
+    diagnostics: Diagnostics
+
+
+def calibration_of(
+    em: Calibration,
+    kept: npt.NDArray[np.intp],
+    draws: Draws,
+    priors: ModelPriors,
+    anchors_used: Sequence[str],
+    likelihood: Likelihood,
+    n_persons: int,
+) -> Summary:
+    """What the draws of the items `kept` (K,) say, in the place of what the em engine said of all J items.
+
+    Means of a, d and c; covariances of (a, d) and of logit c with them. What em found out about the answers as a whole
+    (two identical items, no common scale) stands.
+    """
+    found = Quantities(draws, priors)
+    J, K = em.n_items, len(kept)
+    names = [em.item_ids[j] for j in kept]
+    diagnostics = found.diagnose(names, draws.divergences)
+
+    slope_owed, place_owed = _owed_to_priors(found.a, found.b, priors)
+    unidentified = place_owed | (slope_owed & (em.model in ("2pl", "3pl")))
+    unidentified &= ~np.isin(names, anchors_used)
+    unidentified |= np.array([Flag.UNIDENTIFIED in em.flags[j] for j in kept])
+    joint = _covariance(found.a, found.d)
+    own = 2 * np.arange(K)[:, None] + np.arange(2)
+    cov = joint[own[:, :, None], own[:, None, :]]
+    cov[unidentified] = np.nan
+    full_joint = None
+    n_parameters = sum(int(np.prod(x.shape[2:])) for x in draws.values.values())
+    if found.b.shape[0] * found.b.shape[1] >= DRAWS_PER_PARAMETER * n_parameters:
+        full_joint = np.full((2 * J, 2 * J), np.nan)
+        both = (2 * kept[~unidentified, None] + np.arange(2)).ravel()
+        full_joint[np.ix_(both, both)] = joint[np.ix_(own[~unidentified].ravel(), own[~unidentified].ravel())]
+    guessing = np.zeros((K, 3))
+    vague = np.zeros(K, dtype=bool)
+    free = np.isnan(priors.c_given)
+    if free.any():
+        guessing[free] = _guessing(found.a[..., free], found.d[..., free], found.c[..., free])
+        assert priors.c is not None
+        vague[free] = _vague(guessing[free, 2], logit(found.c[..., free]).mean((0, 1)), priors.c)
+        guessing[unidentified] = np.nan
+    flags = [[flag for flag in flags if flag is not Flag.GUESSING_UNIDENTIFIED] for flags in em.flags]
+    for k, j in enumerate(kept):
+        flags[j] += [Flag.UNIDENTIFIED] * bool(unidentified[k] and Flag.UNIDENTIFIED not in flags[j])
+        flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(vague[k])
+    reasons = [em.convergence.reason] if em.convergence.reason else []
+    reasons += _reasons(diagnostics, [names[k] for k in np.flatnonzero(unidentified)])
+
+    slope, intercept, c = (x.mean((0, 1)) for x in (found.a, found.d, found.c))
+    mu, sigma = float(found.latent_mean.mean()), float(found.latent_sd.mean())
+    calibration = replace(
+        em,
+        engine="pymc",
+        engine_version=f"{engine_version()} (PyMC {pm.__version__}, {draws.sampler})",
+        a=_spread(slope, kept, J),
+        d=_spread(intercept, kept, J),
+        c=_spread(c, kept, J),
+        cov=_spread(cov, kept, J),
+        joint_cov=full_joint,
+        flags=tuple(tuple(item) for item in flags),
+        latent_mean=mu,
+        latent_sd=sigma,
+        n_persons=n_persons,
+        convergence=Convergence(
+            converged=not reasons,
+            iterations=draws.transitions,
+            max_change=np.nan,
+            max_gradient=np.nan,
+            loglik=likelihood.value(slope * sigma, intercept + slope * mu, *([c] if priors.guessing else [])),
+            n_parameters=n_parameters,
+            reason="; ".join(reasons),
+        ),
+        guessing_cov=_spread(guessing, kept, J) if em.model == "3pl" else None,
+        populations=(),
+    )
+    return Summary(calibration, found, diagnostics)
+
+
+def _spread(values: Floats, kept: npt.NDArray[np.intp], n_items: int) -> Floats:
+    """The kept items' values among those of all, NaN elsewhere; the first axis is items."""
+    out = np.full((n_items, *values.shape[1:]), np.nan)
+    out[kept] = values
+    return out
+
+
+def _covariance(a: Floats, d: Floats) -> Floats:
+    """Shape (2K, 2K), of a_1, d_1, a_2, d_2, … over all draws."""
+    both = np.stack([a, d], axis=3).reshape(a.shape[0] * a.shape[1], -1)
+    return np.atleast_2d(np.cov(both, rowvar=False))
+
+
+def _guessing(a: Floats, d: Floats, c: Floats) -> Floats:
+    """Shape (K, 3): covariances of logit c with a and d, and its variance."""
+    off = [x - x.mean((0, 1)) for x in (a, d, logit(c))]
+    return np.stack([(x * off[2]).mean((0, 1)) for x in off], axis=1)
+
+
+def _vague(variance: Floats, logit_c: Floats, prior: LogitNormal | Beta) -> Mask:
+    """Items of whose logit c the answers say less than a tenth of what the prior says, or less than that c is uniform
+    on (0, 1): logit c then has variance π²/3. As the em engine judges."""
+    known = prior.terms(logit_c)[2]
+    return 1 / variance - known < np.maximum(LEAST_TOLD * known, 3 / np.pi**2)
+
+
+def _owed_to_priors(a: Floats, b: Floats, priors: ModelPriors) -> npt.NDArray[np.bool_]:
+    """Shape (2, K): slopes and difficulties whose prior is hardly narrowed by the answers.
+
+    Either is judged on the scale where it narrows more: log a or a, b or d = −a·b, since the b of a flat item and the a
+    of a steep one stay wide however many answers there are.
+    """
+    variance = priors.log_a_sd**2
+    mean_a = np.exp(priors.log_a_mean + variance / 2)
+    square_a = mean_a**2 * np.exp(variance)
+    a_sd = np.sqrt(square_a - mean_a**2)
+    d_sd = np.sqrt(square_a * (priors.b_mean**2 + priors.b_sd**2) - (mean_a * priors.b_mean) ** 2)
+    slope = np.minimum(np.log(a).std((0, 1)) / priors.log_a_sd, a.std((0, 1)) / a_sd)
+    place = np.minimum(b.std((0, 1)) / priors.b_sd, (a * b).std((0, 1)) / d_sd)
+    return np.stack([slope, place]) > PRIOR_SHARE
+
+
+def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
+    """Sentences that say why the draws are not a result; empty where they are one."""
+    reasons = []
+    if not found.max_rhat <= MAX_RHAT:
+        reasons.append(
+            f"the chains disagree, most on {found.worst_rhat}: R-hat {found.max_rhat:.3f}, wanted {MAX_RHAT} or less"
+        )
+    for kind, least, worst in (
+        ("bulk", found.min_bulk_ess, found.worst_bulk_ess),
+        ("tail", found.min_tail_ess, found.worst_tail_ess),
+    ):
+        if not least >= MIN_ESS:
+            reasons.append(
+                f"the draws are worth only {least:.0f} independent ones for {worst} ({kind} ESS), wanted {MIN_ESS:.0f}"
+            )
+    if reasons:
+        reasons.append("sample more draws")
+    if found.divergences:
+        reasons.append(
+            f"{found.divergences} transitions diverged: the sampler missed a part of the posterior. Look at "
+            f"{found.worst_tail_ess} first, whose tails are the least known"
+        )
+    if unidentified:
+        reasons.append(
+            f"the responses do not determine the parameters of {len(unidentified)} items ({some(unidentified)}): what "
+            f"is given for them is their prior"
+        )
+    return reasons

@@ -1,0 +1,100 @@
+"""Requests to irt.R from `Responses`, and what it answers as arrays. What an engine makes of them is its adapter's."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.engines.child import EngineFailure
+from irt_assets.psychometrics.em import engine_version
+from irt_assets.psychometrics.models import Floats, Model, Responses
+
+Call = Callable[[str, dict[str, Any]], dict[str, Any]]
+"""A function of irt.R by name, with its argument: in a child process or by HTTP."""
+
+log = logging.getLogger(__name__)
+
+
+def request(responses: Responses, *, engine: str, model: Model, **more: Any) -> dict[str, Any]:
+    """The argument of `irt_calibrate`; `more` are its optional members."""
+    return {
+        "engine": engine,
+        "model": model,
+        "item_ids": list(responses.item_ids),
+        "n_persons": responses.n_persons,
+        "person": responses.person.tolist(),
+        "item": responses.item.tolist(),
+        "score": responses.score.tolist(),
+        **more,
+    }
+
+
+def anchors_of(item_ids: npt.ArrayLike, **columns: npt.ArrayLike) -> dict[str, Any]:
+    """The member `anchors`: columns a, d, c and perhaps a_se, b_se of these items."""
+    return {"item_ids": np.asarray(item_ids).tolist()} | {
+        name: np.asarray(values, dtype=float).tolist() for name, values in columns.items()
+    }
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What `irt_calibrate` gave for J items; NaN for what it did not know.
+
+    `cov`: shape (J, 2, 2), of (a, d), or (J, 3, 3) with logit c. `loglik` has no prior in it.
+    """
+
+    a: Floats
+    d: Floats
+    c: Floats
+    cov: Floats
+    latent_mean: float
+    latent_sd: float
+    loglik: float
+    n_parameters: int
+    converged: bool
+    reason: str
+    iterations: int
+    diagnostics: dict[str, Any]
+    versions: dict[str, str]
+
+    @classmethod
+    def of(cls, result: Mapping[str, Any], n_items: int) -> Answer:
+        """Raises EngineFailure where it is not an answer for so many items. R's warnings go to the log."""
+        try:
+            for warning in result["warnings"] or ():
+                log.warning("R: %s", warning)
+            size = len(result["cov_of"])
+            return cls(
+                **{name: _numbers(result[name], (n_items,)) for name in ("a", "d", "c")},
+                cov=_numbers(result["cov"], (n_items, size, size)),
+                latent_mean=float(result["latent"]["mean"]),
+                latent_sd=float(result["latent"]["sd"]),
+                loglik=float(_numbers(result["loglik"], ())),
+                n_parameters=int(result["n_parameters"]),
+                converged=bool(result["converged"]),
+                reason=str(result["reason"]),
+                iterations=int(result["iterations"]),
+                diagnostics=dict(result["diagnostics"] or {}),
+                versions={name: version for name, version in result["versions"].items() if version},
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise EngineFailure(f"R's answer is not one for {n_items} items: {error!r}") from error
+
+    def made_with(self, *packages: str) -> tuple[str, dict[str, str]]:
+        """`engine_version` and `software` of a Calibration."""
+        software = {name: self.versions[name] for name in (*packages, "R") if name in self.versions}
+        named = ", ".join(f"{name} {version}" for name, version in software.items())
+        return f"{engine_version()} ({named})", software
+
+
+def _numbers(values: Any, shape: tuple[int, ...]) -> Floats:
+    """JSON numbers and nulls as floats and NaN. Raises ValueError for another shape."""
+    found = np.array(values, dtype=float)
+    if found.shape != shape:
+        raise ValueError(f"shape {found.shape}, wanted {shape}")
+    return found

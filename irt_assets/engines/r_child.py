@@ -1,0 +1,88 @@
+"""The child process in which R runs, through rpy2: `python -m irt_assets.engines.r_child FOLDER`.
+
+It reads `request.json` (source, function, argument) from the folder, calls that function of that R file and writes
+`result.json`: `{"value": …}`, or `{"error", "kind"}` where R stopped. Started by `r_process`; nothing else imports it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rpy2.rinterface as ri
+
+from irt_assets.engines.child import die_with_parent
+
+CAUGHT = """function(call, request) tryCatch(
+  list(value = if (length(request)) call(request) else call()),
+  error = function(e) list(error = conditionMessage(e), kind = class(e)[1])
+)"""
+
+
+def main(folder: Path) -> None:
+    die_with_parent()
+    asked = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    ri.initr()
+    ri.baseenv["source"](ri.StrSexpVector([asked["source"]]))
+    outcome = ri.evalr(CAUGHT)(ri.globalenv[asked["function"]], to_r(asked["argument"]))
+    unfinished = folder / "result.unfinished"
+    unfinished.write_text(json.dumps(from_r(outcome), allow_nan=False), encoding="utf-8")
+    unfinished.rename(folder / "result.json")
+
+
+def to_r(value: Any) -> Any:
+    """JSON values as R's: objects as named lists, arrays as vectors, numbers as vectors of length 1, null as NULL."""
+    if value is None:
+        return ri.NULL
+    if isinstance(value, dict):
+        return _named([to_r(member) for member in value.values()], list(value))
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        return ri.NULL
+    if all(isinstance(member, bool) for member in values):
+        return ri.BoolSexpVector(values)
+    if all(isinstance(member, int) for member in values):
+        return ri.IntSexpVector(values)
+    if all(member is None or isinstance(member, int | float) for member in values):
+        return ri.FloatSexpVector([ri.NA_Real if member is None else float(member) for member in values])
+    if all(isinstance(member, str) for member in values):
+        return ri.StrSexpVector(values)
+    return ri.ListSexpVector([to_r(member) for member in values])
+
+
+def from_r(value: Any) -> Any:
+    """The way back: NA, NaN and ±Inf are null, a vector of length 1 is its value, a matrix a list of rows."""
+    if value is ri.NULL or value.typeof == ri.RTYPES.NILSXP:
+        return None
+    if isinstance(value, ri.ListSexpVector):
+        names = value.names
+        if names is ri.NULL or names.typeof == ri.RTYPES.NILSXP:
+            return [from_r(member) for member in value]
+        return {str(name): from_r(member) for name, member in zip(names, value, strict=True)}
+    members = [_plain(member) for member in value]
+    shape = value.do_slot("dim") if "dim" in value.list_attrs() else None
+    if shape is not None:
+        return np.array(members, dtype=object).reshape(tuple(shape), order="F").tolist()
+    return members[0] if len(members) == 1 else members
+
+
+def _named(values: list[Any], names: list[str]) -> Any:
+    made = ri.ListSexpVector(values)
+    made.names = ri.StrSexpVector(names)
+    return made
+
+
+def _plain(member: Any) -> Any:
+    if member in (ri.NA_Character, ri.NA_Logical, ri.NA_Integer):
+        return None
+    if isinstance(member, float):
+        return member if math.isfinite(member) else None
+    return member
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

@@ -1,0 +1,57 @@
+"""Calls of R from here: one child process a call, a JSON value back, or a failure that says what to do.
+
+What R does with a request is in irt.R, the child's program in `r_child`, its supervision in `child`.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from irt_assets.engines.child import EngineFailure, EngineMemoryError, Limits, run
+from irt_assets.psychometrics.errors import PsychometricsError
+
+SOURCE = Path(__file__).with_name("irt.R")
+REQUEST_ERRORS = ("irt_request_error", "irt_data_error")
+"""Conditions of irt.R that are about what was asked, and not about R."""
+_OUT_OF_MEMORY = ("cannot allocate", "memory exhausted", "std::bad_alloc")
+
+
+class RStoppedError(EngineFailure):
+    """R itself raised an error; its message is in this one's."""
+
+
+def call_r(
+    function: str, argument: dict[str, Any], *, limits: Limits | None = None, source: Path = SOURCE
+) -> dict[str, Any]:
+    """The value of a function of an R file, irt.R unless told otherwise. Both ways as JSON has them; NA is None.
+
+    Raises PsychometricsError for what R says is wrong with the request or the answers, RStoppedError for any other
+    error of R, and what `child.run` raises: EngineTimeoutError, EngineMemoryError, EngineCrashedError.
+    """
+    with tempfile.TemporaryDirectory(prefix="irt-r-") as name:
+        folder = Path(name)
+        asked = {"source": str(source.absolute()), "function": function, "argument": argument}
+        (folder / "request.json").write_text(json.dumps(asked), encoding="utf-8")
+        answer = folder / "result.json"
+        run(
+            [sys.executable, "-m", "irt_assets.engines.r_child", name],
+            name="R",
+            answer=answer,
+            log=folder / "printed.txt",
+            limits=limits or Limits(),
+            environment={"TMPDIR": name},
+        )
+        outcome: dict[str, Any] = json.loads(answer.read_text(encoding="utf-8"))
+    if "error" not in outcome:
+        value: dict[str, Any] = outcome["value"]
+        return value
+    message = str(outcome["error"]).strip()
+    if outcome["kind"] in REQUEST_ERRORS:
+        raise PsychometricsError(message)
+    if any(sign in message for sign in _OUT_OF_MEMORY):
+        raise EngineMemoryError(f"R ran out of memory ({message}): give it fewer answers, or more memory")
+    raise RStoppedError(f"R stopped: {message}")

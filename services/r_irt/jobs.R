@@ -1,0 +1,121 @@
+# Jobs: each request is worked on by worker.R in a process of its own, with limits of time and memory, so that R may
+# crash there. Requests above the number that run at once wait in line. No HTTP here, and nothing of IRT.
+
+jobs <- new.env()
+jobs$running <- 0L
+jobs$line <- list() # of environments, one per waiting request, the longest waiting first
+POLL_SECONDS <- 0.1
+LAST_WORDS <- 20 # lines of a crashed R that go to the log
+
+error_json <- function(kind, ...) {
+  body <- list(error = list(kind = kind, message = paste0(...)))
+  as.character(jsonlite::toJSON(body, auto_unbox = TRUE))
+}
+
+health <- local({
+  sys.source(settings$irt_file, irt <- new.env())
+  versions <- irt$irt_versions()
+  engines <- Filter(function(engine) !is.na(versions[[engine]]), c("mirt", "brms"))
+  function() {
+    body <- list(
+      status = "ok", engines = I(engines), versions = versions,
+      running = jobs$running, waiting = length(jobs$line), at_once = settings$at_once
+    )
+    as.character(jsonlite::toJSON(body, auto_unbox = TRUE, na = "null"))
+  }
+})
+
+# A promise of list(status, body), kept whatever happens to the process. `task` is "calibrate" or "score".
+start_job <- function(task, request) {
+  job <- new.env()
+  job$folder <- tempfile("job")
+  dir.create(job$folder, mode = "0700")
+  writeBin(if (is.null(request)) raw() else request, file.path(job$folder, "request.json"))
+  job$due <- Sys.time() + settings$wait_seconds
+  jobs$line <- c(jobs$line, job)
+  ended <- promises::promise(function(resolve, reject) {
+    look <- function() {
+      tryCatch( # an error in a callback would end the service
+        {
+          done <- advance(job, task)
+          if (is.null(done)) later::later(look, POLL_SECONDS) else resolve(done)
+        },
+        error = reject
+      )
+    }
+    look()
+  })
+  promises::finally(ended, function() {
+    if (is.null(job$process)) leave_line(job) else jobs$running <- jobs$running - 1L
+    unlink(job$folder, recursive = TRUE)
+  })
+}
+
+# list(status, body) when the job is over, NULL while it is not.
+advance <- function(job, task) {
+  late <- Sys.time() > job$due
+  if (is.null(job$process)) {
+    if (jobs$running < settings$at_once && identical(jobs$line[[1]], job)) {
+      leave_line(job)
+      job$process <- start_worker(task, job$folder)
+      jobs$running <- jobs$running + 1L
+      job$due <- Sys.time() + settings$seconds
+    } else if (late) {
+      return(list(status = 503, body = error_json(
+        "transient", "waited ", settings$wait_seconds, " s for one of the ", settings$at_once,
+        " requests to end that are worked on at once"
+      )))
+    }
+  } else if (!job$process$is_alive()) {
+    return(outcome(job$process$get_exit_status(), job$folder))
+  } else if (late) {
+    job$process$kill_tree()
+    return(list(status = 504, body = error_json(
+      "permanent", "stopped after ", settings$seconds, " s, which is all that R_IRT_SECONDS allows. Fewer responses ",
+      "or a smaller model take less; the service may be allowed more"
+    )))
+  }
+  NULL
+}
+
+leave_line <- function(job) {
+  jobs$line <- Filter(function(other) !identical(other, job), jobs$line)
+}
+
+start_worker <- function(task, folder) {
+  limit <- if (settings$memory_mib > 0) sprintf("ulimit -v %.0f && ", settings$memory_mib * 1024) else ""
+  processx::process$new(
+    "sh",
+    c(
+      "-c", paste0(limit, 'exec "$@"'), "sh",
+      file.path(R.home("bin"), "Rscript"), "--no-init-file", settings$worker, settings$irt_file, settings$cache, task,
+      folder
+    ),
+    stdout = file.path(folder, "log"), stderr = "2>&1", env = c("current", TMPDIR = folder),
+    supervise = TRUE, cleanup_tree = TRUE # a fit does not outlive the service
+  )
+}
+
+# What worker.R left: its answer, whole, or else how R ended.
+outcome <- function(exit, folder) {
+  status <- file.path(folder, "status")
+  if (file.exists(status)) {
+    answer <- file.path(folder, "answer.json")
+    return(list(
+      status = as.integer(readLines(status)),
+      body = readChar(answer, file.size(answer), useBytes = TRUE)
+    ))
+  }
+  how <- if (exit < 0) paste("signal", -exit) else paste("exit code", exit)
+  message("r-irt: R ended with ", how, " and no answer; its last words:")
+  log <- file.path(folder, "log")
+  if (file.exists(log)) {
+    words <- utils::tail(readLines(log, warn = FALSE), LAST_WORDS)
+    message(paste("r-irt:  ", words, collapse = "\n"))
+  }
+  killed <- exit == -9 # by the kernel for want of memory, or by hand: another time there may be more
+  list(status = 500, body = error_json(
+    if (killed) "transient" else "permanent", "R ended with ", how, " and without an answer",
+    if (killed) ", as it does where memory runs out" else "", "; the log of the service has its last words"
+  ))
+}

@@ -1,0 +1,57 @@
+# Starts the service: Rscript services/r_irt/run.R. Settings are read here and only here; docs/r-service.md lists them.
+
+here <- dirname(normalizePath(sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE)[1])))
+
+refuse <- function(...) {
+  message("r-irt: ", ...)
+  quit(save = "no", status = 2)
+}
+
+setting <- function(name, default = "") {
+  value <- trimws(Sys.getenv(name))
+  if (nzchar(value)) value else default
+}
+
+whole_number <- function(name, default, least, most = 1e6) {
+  value <- suppressWarnings(as.numeric(setting(name, default)))
+  if (is.na(value) || value != round(value) || value < least || value > most) {
+    refuse(name, " must be a whole number from ", least, " to ", most, ", got '", setting(name), "'")
+  }
+  value
+}
+
+for (package in c("plumber", "promises", "later", "processx", "jsonlite", "sodium")) {
+  if (!requireNamespace(package, quietly = TRUE)) {
+    refuse("the R package ", package, " is missing; on Debian: apt install r-cran-", package)
+  }
+}
+
+token <- setting("R_IRT_INTERNAL_TOKEN")
+if (!nzchar(token)) refuse("R_IRT_INTERNAL_TOKEN is not set: callers show it as their bearer token")
+Sys.unsetenv("R_IRT_INTERNAL_TOKEN") # no fit needs it
+
+irt_file <- setting("R_IRT_SOURCE", file.path(here, "..", "..", "irt_assets", "engines", "irt.R"))
+if (!file.exists(irt_file)) refuse("R_IRT_SOURCE: there is no file ", irt_file)
+
+host <- setting("R_IRT_HOST", "127.0.0.1")
+port <- whole_number("R_IRT_PORT", "8000", 1, 65535)
+options(
+  plumber.maxRequestSize = whole_number("R_IRT_BODY_MIB", "512", 1) * 2^20,
+  plumber.methodNotAllowed = FALSE # plumber's answer to it is not of our form
+)
+
+api <- new.env()
+api$settings <- list(
+  token = sodium::sha256(charToRaw(token)),
+  worker = file.path(here, "worker.R"),
+  irt_file = normalizePath(irt_file),
+  cache = setting("R_IRT_CACHE", file.path(tempdir(), "models")), # compiled ones of brms
+  at_once = whole_number("R_IRT_FITS", "2", 1),
+  wait_seconds = whole_number("R_IRT_WAIT_SECONDS", "600", 0),
+  seconds = whole_number("R_IRT_SECONDS", "7200", 1),
+  memory_mib = whole_number("R_IRT_MEMORY_MIB", "0", 0)
+)
+sys.source(file.path(here, "jobs.R"), api)
+router <- plumber::pr(file.path(here, "plumber.R"), envir = api)
+message("r-irt: listening on ", host, ":", port)
+router$run(host = host, port = port, docs = FALSE, quiet = TRUE)

@@ -1,0 +1,45 @@
+"""What tests of several engines share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from irt_assets.psychometrics.models import Responses
+from resources.r_runtime import r_runtime, rpy2_version, why_absent
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where Stan models are kept for the session: a compilation takes a minute."""
+    return tmp_path_factory.mktemp("compiled")
+
+
+@pytest.fixture(scope="session")
+def require_r(require: Callable[[bool, str], None]) -> Callable[[str], None]:
+    """`require_r(engine)`: R and its packages. mirt alone may be absent where everything else is meant to be there,
+    because Debian has no package of it."""
+
+    def check(engine: str) -> None:
+        runtime = r_runtime()
+        require(runtime is not None and rpy2_version() is not None, "R and rpy2 (apt install r-base-dev, make venv)")
+        if engine == "mirt" and why_absent("mirt"):
+            pytest.skip(f"R's mirt: {why_absent('mirt')}")
+        require(why_absent(engine) is None, str(why_absent(engine)))
+
+    return check
+
+
+@pytest.fixture(scope="session")
+def reference_answers(shared: Path) -> Callable[[str], Responses]:
+    """A data set of shared/reference by name."""
+
+    def read(name: str) -> Responses:
+        path = shared / "reference" / f"{name}.csv"
+        ids = [item.strip('"') for item in path.read_text().splitlines()[0].split(",")]
+        return Responses.from_wide(np.genfromtxt(path, delimiter=",", skip_header=1), ids)
+
+    return read

@@ -1,0 +1,102 @@
+"""A running R IRT service for tests: started on a free port, waited for, stopped with all that it started."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import requests
+
+import irt_assets.engines
+from irt_assets.engines.remote import Service
+
+ROOT = Path(__file__).parents[2]
+IRT_FILE = Path(irt_assets.engines.__file__).with_name("irt.R")
+TOKEN = "token of the tests".replace(" ", "-")
+PACKAGES = ("plumber", "promises", "later", "processx", "jsonlite", "sodium")
+STARTED_WITHIN = 60.0
+
+
+def missing_packages() -> list[str]:
+    """R packages that the service needs and this machine has not; R itself where it is not there."""
+    code = f"p <- c({', '.join(map(repr, PACKAGES))}); cat(p[!nzchar(sapply(p, function(x) system.file(package = x)))])"
+    try:
+        return subprocess.run(["Rscript", "-e", code], capture_output=True, text=True, check=True).stdout.split()
+    except FileNotFoundError:
+        return ["R"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@dataclass
+class Running:
+    process: subprocess.Popen[bytes]
+    port: int
+    log: Path
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def client(self) -> Service:
+        return Service(self.url, TOKEN, seconds=600.0, pause=0.05)
+
+    def health(self) -> dict[str, Any]:
+        return requests.get(f"{self.url}/healthz", timeout=30).json()
+
+    def post(self, task: str, body: Any, **options: Any) -> requests.Response:
+        """One attempt, with the right token unless `headers` say otherwise."""
+        headers = options.pop("headers", {"Authorization": f"Bearer {TOKEN}"})
+        return requests.post(f"{self.url}/irt/{task}", data=body, headers=headers, timeout=120, **options)
+
+
+def environment(port: int, **settings: Any) -> dict[str, str]:
+    named = {"R_IRT_INTERNAL_TOKEN": TOKEN, "R_IRT_PORT": port, "R_IRT_SOURCE": IRT_FILE} | settings
+    return os.environ | {name: str(value) for name, value in named.items()}
+
+
+@contextmanager
+def running(folder: Path, port: int | None = None, **settings: Any) -> Iterator[Running]:
+    """`settings`: environment variables of the service."""
+    port = port or free_port()
+    log = folder / f"service-{port}.log"
+    with log.open("ab") as out:
+        process = subprocess.Popen(
+            ["Rscript", str(ROOT / "services/r_irt/run.R")],
+            stdout=out,
+            stderr=out,
+            env=environment(port, **settings),
+            start_new_session=True,
+        )
+    service = Running(process, port, log)
+    try:
+        _wait_for(service)
+        yield service
+    finally:
+        process.terminate()
+        process.wait(10)
+
+
+def _wait_for(service: Running) -> None:
+    end = time.monotonic() + STARTED_WITHIN
+    while True:
+        try:
+            service.health()
+        except requests.exceptions.RequestException:
+            assert service.process.poll() is None, service.log.read_text()
+            assert time.monotonic() < end, f"not started within {STARTED_WITHIN} s: {service.log.read_text()}"
+            time.sleep(0.1)
+        else:
+            return

@@ -1,0 +1,158 @@
+"""Data that cannot give the number asked for, given to every engine: it names item and reason, and never converges in
+silence. More cases of the em engine alone are in tests/unit/test_em_edges.py, of pymc in test_pymc.py."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from r_service import missing_packages, running
+from scipy.special import expit
+
+from irt_assets.engines import brms, pymc
+from irt_assets.engines.brms import BrmsEngine, Sampling
+from irt_assets.engines.em import EmEngine
+from irt_assets.engines.mirt import MirtEngine
+from irt_assets.engines.remote import RemoteEngine
+from irt_assets.psychometrics.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.models import Flag, Responses
+
+ENGINES = ("em", "pymc", "mirt", "brms", "remote")
+BAYESIAN = ("pymc", "brms")
+MODELS = {"pymc": pymc.MODELS, "brms": brms.MODELS}
+SHORT = Sampling(draws=100, tune=200, chains=2, cores=2)
+SOUND = 8
+
+
+@pytest.fixture(scope="module")
+def remote(require, compiled, tmp_path_factory):
+    """R behind HTTP: mirt where it is installed, else brms."""
+    require(not missing_packages(), "R packages of the R IRT service")
+    with running(tmp_path_factory.mktemp("service"), R_IRT_CACHE=compiled) as service:
+        kind = "mirt" if "mirt" in service.health()["engines"] else "brms"
+        yield RemoteEngine(service.client, kind, SHORT, kind)
+
+
+@pytest.fixture(scope="module", params=ENGINES)
+def engine(request, require, require_r, compiled):
+    """Samplers draw too little to converge: these tests are of what they say about items."""
+    name = request.param
+    if name == "em":
+        return EmEngine()
+    if name == "pymc":
+        require(find_spec("pymc") is not None, "PyMC (pip install 'irt-assets[bayes]')")
+        return pymc.PymcEngine(draws=100, tune=100, chains=2)
+    if name == "remote":
+        return request.getfixturevalue("remote")
+    require_r(name)
+    if name == "mirt":
+        return MirtEngine()
+    return BrmsEngine(replace(SHORT, cache=compiled))
+
+
+def answers(n_persons, n_items, seed=20):
+    """Persons × items, a = 1.2 and difficulties spread over ±1."""
+    rng = np.random.default_rng(seed)
+    theta = rng.normal(size=(n_persons, 1))
+    return (rng.random((n_persons, n_items)) < expit(1.2 * (theta - np.linspace(-1, 1, n_items)))).astype(float)
+
+
+def calibrate(engine, x, model="2pl"):
+    return engine.calibrate(Responses.from_wide(x), model=model, data_hash="")
+
+
+@cache
+def spoiled():
+    """Eight sound items, then: all correct, all wrong, nobody's, one answer, keyed wrongly; the learners 1 with one
+    answer, 2 to 11 with everything right, 12 to 21 with everything wrong."""
+    x = answers(400, SOUND + 5)
+    x[:, -1] = 1 - x[:, -1]
+    x[1:11], x[11:21] = 1.0, 0.0
+    x[:, SOUND], x[:, SOUND + 1], x[:, SOUND + 2], x[1:, SOUND + 3] = 1.0, 0.0, np.nan, np.nan
+    x[0, SOUND + 3], x[21, 1:] = 1.0, np.nan
+    return x
+
+
+@pytest.fixture(scope="module")
+def spoiled_fit(engine):
+    return calibrate(engine, spoiled())
+
+
+@pytest.mark.parametrize(
+    ("place", "flag"), [(0, Flag.ALL_CORRECT), (1, Flag.ALL_WRONG), (2, Flag.NO_DATA), (3, Flag.ALL_CORRECT)]
+)
+def test_an_item_without_two_kinds_of_answer_is_named_and_gets_no_number(spoiled_fit, place, flag):
+    j = SOUND + place
+    assert spoiled_fit.flags[j] == (flag,)
+    assert np.isnan([spoiled_fit.a[j], spoiled_fit.d[j], spoiled_fit.c[j], spoiled_fit.a_se[j]]).all()
+
+
+def test_a_wrong_key_is_named_and_never_a_small_positive_slope(engine, spoiled_fit):
+    assert Flag.NEGATIVE_DISCRIMINATION in spoiled_fit.flags[-1]
+    if engine.name in BAYESIAN:  # their prior rules negative slopes out
+        assert np.isnan(spoiled_fit.a[-1])
+    else:
+        assert spoiled_fit.a[-1] < -3 * spoiled_fit.a_se[-1]
+
+
+def test_sound_items_beside_spoiled_ones_keep_their_numbers(spoiled_fit):
+    assert np.isfinite(spoiled_fit.a_se[:SOUND]).all()
+    assert all(flags == () for flags in spoiled_fit.flags[:SOUND])
+    # true values 1.2, errors about 0.2 with perfect patterns added: four standard errors of eight items
+    assert np.all(np.abs(spoiled_fit.a[:SOUND] - 1.2) < 4 * spoiled_fit.a_se[:SOUND] + 0.5)
+
+
+def test_learners_with_one_answer_or_a_perfect_pattern_count(spoiled_fit):
+    assert spoiled_fit.n_persons == 400
+
+
+def test_a_fit_says_whether_it_converged_and_why_not(spoiled_fit):
+    convergence = spoiled_fit.convergence
+    assert convergence.converged == (convergence.reason == "")
+
+
+def test_two_identical_items_are_both_named_and_do_not_converge(engine):
+    x = answers(400, 6)
+    x[:, 1] = x[:, 0]
+    fit = calibrate(engine, x)
+    assert not fit.convergence.converged
+    assert all(Flag.DUPLICATE in fit.flags[j] for j in (0, 1))
+    assert "the same answers by the same learners as another (i1, i2)" in fit.convergence.reason
+
+
+def test_disconnected_forms_are_refused_with_the_ways_out(engine):
+    x = answers(200, 8)
+    x[:100, 4:], x[100:, :4] = np.nan, np.nan
+    with pytest.raises(DisconnectedDesignError, match=r"anchors"):
+        calibrate(engine, x)
+
+
+@pytest.mark.parametrize("x", [np.ones((50, 4)), np.zeros((50, 4))], ids=["all right", "all wrong"])
+def test_constant_data_are_refused_with_the_items_named(engine, x):
+    with pytest.raises(PsychometricsError, match=r"found 0; left out: i1 \(all_"):
+        calibrate(engine, x)
+
+
+def test_no_answers_at_all_are_refused(engine):
+    with pytest.raises(PsychometricsError, match="no responses"):
+        calibrate(engine, np.full((9, 4), np.nan))
+
+
+def test_three_learners_are_refused(engine):
+    with pytest.raises(PsychometricsError, match="only 3 learners"):
+        calibrate(engine, np.array([[1.0, 0, 1, 0, 1], [0, 1, 1, 0, 0], [1, 1, 0, 1, 0]]))
+
+
+def test_guessing_without_information_is_named(engine):
+    """Item 1 is answered correctly by nearly all, so that nobody shows what guessing would give."""
+    if "3pl" not in MODELS.get(engine.name, ("3pl",)):
+        with pytest.raises(PsychometricsError, match=f"the {engine.name} engine fits .*; got model '3pl'"):
+            calibrate(engine, answers(400, 8), "3pl")
+        return
+    x = answers(1000, 8)
+    x[:, 0] = np.maximum(x[:, 0], np.random.default_rng(1).random(1000) < 0.85)
+    fit = calibrate(engine, x, "3pl")
+    assert Flag.GUESSING_UNIDENTIFIED in fit.flags[0]

@@ -1,0 +1,43 @@
+"""Slopes where items follow an earlier θ̂: flattened under one distribution, right by level.
+
+The study behind it, with more learners, widths and replications, is `benchmarks/bench_levels.py`.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from benchmarks.bench_levels import World, bias_of, by_level, simulate
+from irt_assets.psychometrics.em import fit_em
+
+
+@pytest.mark.parametrize(("width", "least"), [(1.0, 0.10), (0.5, 0.30)])
+def test_levels_bring_the_bias_of_the_slopes_within_five_hundredths(width: float, least: float) -> None:
+    """Mean of ln a over 60 items and two worlds: its standard error is about 0.012 (0.018 over worlds each)."""
+    one, levelled = [], []
+    for seed in (1, 2):
+        world = simulate(np.random.default_rng(seed), World(width=width))
+        one.append(bias_of(world, fit_em(world.window))[0])
+        levelled.append(bias_of(world, by_level(world).calibration)[0])
+    assert np.mean(one) < -least
+    assert abs(np.mean(levelled)) <= 0.05
+
+
+def test_a_fit_by_level_is_in_the_unit_of_all_learners_together() -> None:
+    world = simulate(np.random.default_rng(3), World())
+    found = by_level(world)
+    fit = found.calibration
+    share = np.array([p.n_persons for p in fit.populations]) / fit.n_persons
+    mean, sd = (np.array([getattr(p, name) for p in fit.populations]) for name in ("mean", "sd"))
+    assert share @ mean == pytest.approx(0, abs=1e-9)
+    assert share @ (mean**2 + sd**2) == pytest.approx(1, abs=1e-9)
+    assert sorted(set(found.groups)) == sorted(p.name for p in fit.populations)
+    assert len(found.groups) == world.window.n_persons
+
+
+def test_without_earlier_answers_a_fit_by_level_is_the_fit_of_one_population() -> None:
+    world = simulate(np.random.default_rng(4), World(learners=1500, lookback=(0, 0)))
+    found, plain = by_level(world).calibration, fit_em(world.window)
+    np.testing.assert_allclose(found.a, plain.a, atol=1e-4)
+    np.testing.assert_allclose(found.d, plain.d, atol=1e-4)

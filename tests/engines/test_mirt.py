@@ -1,0 +1,177 @@
+"""R's mirt, run for real where it is installed, against the em engine: two programs, one maximum."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from irt_assets.engines.mirt import MirtEngine, fit_mirt
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.models import Flag, Responses
+from irt_assets.psychometrics.priors import Beta, LogitNormal, Normal, Priors
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _mirt(require_r):
+    require_r("mirt")
+
+
+def calibrate(responses, model, **options):
+    return MirtEngine().calibrate(responses, model=model, data_hash="f00", **options)
+
+
+def assert_same(fit, em, atol, rtol):
+    assert fit.convergence.converged, fit.convergence.reason
+    assert fit.convergence.max_gradient < 0.01  # standard errors; measured: at most 0.0015
+    for name in ("a", "d", "c"):
+        np.testing.assert_allclose(getattr(fit, name), getattr(em, name), atol=atol)
+    np.testing.assert_allclose(fit.cov_adc, em.cov_adc, rtol=2 * rtol, atol=rtol * np.nanmax(em.d_se) ** 2)
+    for name in ("a_se", "d_se", "c_se"):
+        np.testing.assert_allclose(getattr(fit, name), getattr(em, name), rtol=rtol)
+    assert fit.convergence.loglik == pytest.approx(em.convergence.loglik, abs=1e-3)
+    assert fit.latent_sd == pytest.approx(em.latent_sd, abs=atol)
+    same = ("item_ids", "flags", "n_persons", "anchored", "priors", "data_hash")
+    assert {name: getattr(fit, name) for name in same} == {name: getattr(em, name) for name in same}
+    assert fit.convergence.n_parameters == em.convergence.n_parameters
+    np.testing.assert_array_equal(fit.n_correct, em.n_correct)
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
+@pytest.mark.parametrize("name", ["lsat6", "lsat7", "sat12", "planned1500x60"])
+def test_mirt_and_em_stand_at_one_maximum_with_one_covariance(reference_answers, name, model):
+    responses = reference_answers(name)
+    # mirt's EM stops at steps of 1e-7, which is about 1e-5 from the maximum
+    assert_same(calibrate(responses, model), fit_em(responses, model=model, data_hash="f00"), 1e-4, 1e-3)
+
+
+@pytest.mark.parametrize("name", ["lsat7", "sim2000x50"])
+def test_3pl_fits_with_the_same_prior_are_the_same(reference_answers, name):
+    """c and a go up together at hardly any cost, so that small steps of an EM end farther from the mode."""
+    responses, priors = reference_answers(name), Priors(c=LogitNormal(-1.1, 0.4))
+    em = fit_em(responses, model="3pl", priors=priors, data_hash="f00")
+    assert_same(calibrate(responses, "3pl", priors=priors), em, 5e-3, 1e-2)
+
+
+def test_fixed_anchors_hold_the_scale_as_in_em(shared, reference_answers):
+    bank = {item: values for item, *values in _rows(shared / "reference" / "link_items.csv")}
+    responses = reference_answers("link_formB")
+    ids = tuple(item for item in responses.item_ids if item >= "k11" and item <= "k20")
+    a, b, none = (
+        np.array([bank[item][0] for item in ids]),
+        np.array([bank[item][1] for item in ids]),
+        np.zeros(len(ids)),
+    )
+    anchors = AnchorSet("s", "1", ids, a, b, none, none + 0.1, none + 0.1, none, (None,) * len(ids), none.astype(bool))
+    fit, em = (
+        calibrate(responses, "2pl", anchors=anchors),
+        fit_em(responses, anchors=anchors, data_hash="f00"),
+    )
+    # with a free latent mean and SD the EM's last steps are smaller still: 3e-4, as for mirt's own reference fits
+    assert_same(fit, em, 5e-4, 2e-3)
+    assert fit.latent_mean == pytest.approx(em.latent_mean, abs=5e-4)
+    assert set(fit.anchored) == set(ids)
+
+
+def _rows(path):
+    lines = [line.replace('"', "").split(",") for line in path.read_text().splitlines()]
+    columns = [lines[0].index(name) for name in ("a", "b")]
+    return [(line[0], *(float(line[k]) for k in columns)) for line in lines[1:]]
+
+
+def test_anchors_far_from_zero_do_not_fall_off_the_nodes():
+    """mirt's nodes end at 6; both the middle of the anchors and the cohort are near 10 here."""
+    rng = np.random.default_rng(4)
+    a, b = np.exp(rng.normal(0, 0.2, 12)), 10 + np.linspace(-1, 1, 12)
+    x = (rng.random((1200, 12)) < expit(a * (rng.normal(10.3, 1.1, (1200, 1)) - b))).astype(float)
+    responses, six, none = Responses.from_wide(x), tuple(f"i{j + 1}" for j in range(6)), np.zeros(6)
+    anchors = AnchorSet("s", "1", six, a[:6], b[:6], none, none + 0.1, none + 0.1, none, (None,) * 6, none.astype(bool))
+    fit, em = calibrate(responses, "2pl", anchors=anchors), fit_em(responses, anchors=anchors, data_hash="f00")
+    assert_same(fit, em, 1e-3, 2e-3)
+    assert fit.latent_mean == pytest.approx(em.latent_mean, abs=1e-3)
+
+
+def test_a_population_wider_than_the_nodes_gets_wider_nodes():
+    rng = np.random.default_rng(5)
+    x = (rng.random((1500, 12)) < expit(rng.normal(0, 2.6, (1500, 1)) - np.linspace(-3, 3, 12))).astype(float)
+    responses = Responses.from_wide(x)
+    assert_same(calibrate(responses, "rasch"), fit_em(responses, model="rasch", data_hash="f00"), 2e-3, 2e-3)
+
+
+def test_the_sign_of_theta_is_such_that_most_slopes_are_positive():
+    slope = np.array([-2.5, -2.5, 0.6, 0.6, 0.6])
+    rng = np.random.default_rng(20)
+    x = (rng.random((1500, 5)) < expit(rng.normal(size=(1500, 1)) * slope)).astype(float)
+    fit, em = calibrate(Responses.from_wide(x), "2pl"), fit_em(Responses.from_wide(x), data_hash="f00")
+    assert (np.sign(fit.a) == [-1, -1, 1, 1, 1]).all()
+    assert_same(fit, em, 1e-3, 1e-3)
+
+
+def test_versions_of_r_and_mirt_are_on_record(reference_answers):
+    fit = calibrate(reference_answers("lsat6"), "rasch")
+    assert set(fit.software) == {"mirt", "R"}
+    assert f"(mirt {fit.software['mirt']}, R {fit.software['R']})" in fit.engine_version
+
+
+def test_a_mirt_that_was_cut_short_has_not_converged(reference_answers):
+    """mirt only warns, with exit code 0; the fit object knows."""
+    from irt_assets.engines.r_process import call_r
+
+    def hurried(function, argument):
+        return call_r(function, argument | {"options": {"cycles": 3}})
+
+    fit = fit_mirt(reference_answers("lsat7"), call=hurried, model="2pl")
+    assert not fit.convergence.converged
+    assert "mirt had not converged after 3 cycles" in fit.convergence.reason
+
+
+@pytest.mark.parametrize("priors", [Priors(c=Beta(5, 17)), Priors(b=Normal(0, 1))])
+def test_priors_that_mirt_has_not_or_has_wrong_are_refused(reference_answers, priors):
+    with pytest.raises(PsychometricsError, match="takes a LogitNormal prior on c"):
+        calibrate(reference_answers("lsat7"), "3pl", priors=priors)
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
+def test_answers_that_follow_from_each_other_do_not_converge(model):
+    theta = np.random.default_rng(20).normal(size=(300, 1))
+    fit = calibrate(Responses.from_wide((theta > np.linspace(-1, 1, 6)).astype(float)), model)
+    assert not fit.convergence.converged
+    assert fit.convergence.reason
+
+
+def every_pattern_equally_often():
+    return Responses.from_wide(np.repeat(np.array(np.meshgrid(*[[0.0, 1.0]] * 5)).reshape(5, -1).T, 10, axis=0))
+
+
+def test_unrelated_answers_have_no_common_slope():
+    fit = calibrate(every_pattern_equally_often(), "1pl")
+    assert not fit.convergence.converged
+    assert "unrelated" in fit.convergence.reason
+
+
+def test_unrelated_answers_have_no_variance_of_ability_and_mirts_error_is_explained():
+    with pytest.raises(PsychometricsError, match=r"variance of ability ran to 0: .* are unrelated"):
+        calibrate(every_pattern_equally_often(), "rasch")
+
+
+def test_an_unidentified_2pl_is_named_and_has_no_errors():
+    """Nobody saw items 1 and 3 together: six parameters, five free proportions. The fit has a ridge, not a maximum."""
+    rng = np.random.default_rng(20)
+    x = (rng.random((800, 3)) < expit(1.2 * (rng.normal(size=(800, 1)) - np.linspace(-1, 1, 3)))).astype(float)
+    x[:400, 2], x[400:, 0] = np.nan, np.nan
+    fit = calibrate(Responses.from_wide(x), "2pl")
+    assert not fit.convergence.converged
+    assert fit.convergence.reason
+
+
+def test_a_slope_without_a_maximum_is_flagged_and_has_no_errors():
+    rng = np.random.default_rng(20)
+    x = (rng.random((500, 8)) < expit(1.2 * (rng.normal(size=(500, 1)) - np.linspace(-1, 1, 8)))).astype(float)
+    x[2:, 0] = np.nan
+    x[0], x[1] = 1, 0
+    fit = calibrate(Responses.from_wide(x), "2pl")
+    assert Flag.AT_BOUND in fit.flags[0]
+    assert np.isnan(fit.cov[0]).all()
+    assert np.isfinite(fit.cov[1:]).all()

@@ -1,0 +1,102 @@
+"""The pymc engine behind its process boundary: the same results and errors, and a sentence for what kills it."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.engines import Sampler, build, installed
+from irt_assets.engines.child import EngineCrashedError, EngineTimeoutError
+from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.pymc_child import PymcInChild
+from irt_assets.psychometrics.errors import DisconnectedDesignError
+from irt_assets.psychometrics.models import Responses
+
+QUICK = {"draws": 50, "tune": 50, "chains": 2}
+
+
+class Segfaulting(PymcEngine):
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGSEGV)
+
+
+class Failing(PymcEngine):
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        raise RuntimeError("something nobody foresaw")
+
+
+class Hanging(PymcEngine):
+    def sample(self, *args: Any, **kwargs: Any) -> Any:
+        time.sleep(600)
+
+
+@pytest.fixture(autouse=True)
+def pymc(require: Callable[[bool, str], None]) -> None:
+    require(installed("pymc") is None, "engine pymc")
+
+
+@pytest.fixture(scope="module")
+def responses() -> Responses:
+    rng = np.random.default_rng(1)
+    theta, b = rng.normal(size=300), np.linspace(-1, 1, 6)
+    return Responses.from_wide((rng.random((300, 6)) < 1 / (1 + np.exp(b - theta[:, None]))).astype(float))
+
+
+def test_the_registry_builds_the_engine_behind_its_boundary() -> None:
+    engine = build("pymc", timeout_s=60)
+    assert isinstance(engine, PymcInChild)
+    assert isinstance(engine, Sampler)
+    assert engine.timeout_s == 60
+
+
+def test_the_child_gives_what_the_engine_gives_and_the_draws_with_it(responses: Responses) -> None:
+    here = PymcEngine(**QUICK).sample(responses, model="2pl", data_hash="hash")
+    drawn = PymcInChild(PymcEngine(**QUICK)).draw(responses, model="2pl", data_hash="hash")
+    # the same seed, and the same machine: only the order of sums over threads may differ
+    assert drawn.calibration.a == pytest.approx(here.calibration.a, rel=1e-6)
+    assert drawn.calibration.data_hash == "hash"
+    table = pq.read_table(io.BytesIO(drawn.parquet)).to_pandas()
+    assert len(table) == 2 * 50 * responses.n_items
+    means = table.groupby("item_id", observed=True)["a"].mean()
+    assert means.loc[list(responses.item_ids)].to_numpy() == pytest.approx(drawn.calibration.a)
+    assert drawn.sampling["max_rhat"] == pytest.approx(here.diagnostics.max_rhat, rel=1e-6)
+
+
+def test_what_the_engine_refuses_is_refused_with_its_own_error() -> None:
+    apart = np.full((200, 6), np.nan)
+    rng = np.random.default_rng(2)
+    apart[:100, :3], apart[100:, 3:] = rng.integers(0, 2, (100, 3)), rng.integers(0, 2, (100, 3))
+    with pytest.raises(DisconnectedDesignError, match="2 groups"):
+        PymcInChild(PymcEngine(**QUICK)).calibrate(Responses.from_wide(apart), model="2pl", data_hash="")
+
+
+@pytest.mark.parametrize(
+    ("engine", "seconds", "error", "said"),
+    [
+        (Segfaulting(), 60, EngineCrashedError, "engine pymc crashed .SIGSEGV"),
+        (Failing(), 60, EngineCrashedError, "RuntimeError: something nobody foresaw"),
+        (Hanging(), 5, EngineTimeoutError, "engine pymc had not ended after 5 seconds"),
+    ],
+    ids=["crash", "fault", "hang"],
+)
+def test_what_kills_the_child_is_a_sentence(
+    responses: Responses,
+    engine: PymcEngine,
+    seconds: float,
+    error: type[Exception],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    here = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(here))  # the child reads these classes from this module
+    with pytest.raises(error, match=said):
+        PymcInChild(engine, timeout_s=seconds).calibrate(responses, model="2pl", data_hash="")

@@ -1,0 +1,101 @@
+"""The loops behind the Bayesian engine against the likelihood as a textbook writes it, on every kind of design."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+
+import numpy as np
+import pytest
+from scipy.special import expit, logsumexp
+
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.quadrature import Grid
+
+GRID = Grid.spanning(41)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _pymc(require):
+    require(find_spec("pymc") is not None, "PyMC (pip install 'irt-assets[bayes]')")
+
+
+def design(kind, rng):
+    """Persons × items, NaN where not seen. `forms` has more learners a form than its table of f has rows, `own sets`
+    a set of items for every learner, `long` so many items that exp(a·θ) over all of them overflows."""
+    persons, items = {"forms": (900, 21), "own sets": (60, 19), "long": (40, 700)}[kind]
+    a, b = np.exp(rng.normal(0.1, 0.4, items)), rng.normal(size=items)
+    x = (rng.random((persons, items)) < expit(a * (rng.normal(size=(persons, 1)) - b))).astype(float)
+    if kind == "forms":
+        x[:450, 13:] = x[450:, :8] = np.nan
+    if kind == "own sets":
+        x[rng.random(x.shape) < 0.4] = np.nan
+    x[0, np.isfinite(x[0])], x[1, np.isfinite(x[1])] = 1.0, 0.0
+    return x
+
+
+def textbook(x, a, d, c):
+    """log P of all answers, with P = c + (1 − c)/(1 + exp(−(aθ + d))) at each node."""
+    theta = GRID.nodes[:, None]
+    right = np.logaddexp(np.log(c), np.log1p(-c) - np.logaddexp(0, -(theta * a + d))) if np.any(c) else None
+    right = -np.logaddexp(0, -(theta * a + d)) if right is None else right
+    wrong = np.log1p(-c) - np.logaddexp(0, theta * a + d)
+    given = np.where(x == 1, 1.0, 0.0) @ right.T + np.where(x == 0, 1.0, 0.0) @ wrong.T
+    return logsumexp(given + GRID.log_weights(), axis=1).sum()
+
+
+def likelihood_of(x, guessing):
+    from irt_assets.engines.pymc_likelihood import Likelihood
+
+    found = Likelihood.of(Responses.from_wide(x), GRID, guessing=guessing)
+    arrays = [shared.get_value(borrow=True) for shared in found.shared]
+    return lambda *parameters: found.op.kernel(*parameters, *arrays)
+
+
+@pytest.mark.parametrize("guessing", [False, True])
+@pytest.mark.parametrize("kind", ["forms", "own sets", "long"])
+def test_value_and_gradient_are_those_of_the_textbook(kind, guessing):
+    rng = np.random.default_rng(5)
+    x = design(kind, rng)
+    J = x.shape[1]
+    point = [np.exp(rng.normal(0, 0.4, J)), rng.normal(size=J)] + [rng.uniform(0.02, 0.4, J)] * guessing
+    value, *gradient = likelihood_of(x, guessing)(*point)
+
+    def plain(at):
+        return textbook(x, *at, *([] if guessing else [np.zeros(J)]))
+
+    # the table of f is good to 1e-8 a learner and far better on the whole; sums of 2e4 logs round to 1e-10
+    assert value == pytest.approx(plain(point), abs=1e-7)
+    for k, by in enumerate(gradient):
+        for j in rng.choice(J, 5, replace=False):
+            up, down = ([p.copy() for p in point] for _ in range(2))
+            up[k][j] += 1e-5
+            down[k][j] -= 1e-5
+            # a central difference of a number of size 1e4, rounded at 1e-12 of it, over 2e-5; where c is small, third
+            # derivatives are 1e5 times the first
+            expected = (plain(up) - plain(down)) / 2e-5
+            assert by[j] == pytest.approx(expected, rel=2e-8, abs=1e-4 if kind == "long" else 5e-6)
+
+
+def test_a_guessing_of_zero_is_no_guessing():
+    rng = np.random.default_rng(6)
+    x = design("forms", rng)
+    a, d = np.exp(rng.normal(0, 0.4, 21)), rng.normal(size=21)
+    without, with_c = likelihood_of(x, False)(a, d), likelihood_of(x, True)(a, d, np.zeros(21))
+    for one, other in zip(without, with_c, strict=False):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-7)  # the table's error, as above
+
+
+def test_parameters_that_no_fit_has_give_an_answer_and_take_no_memory():
+    """What a sampler tries while it looks for its step: e³⁰ as a slope would need a table of 10¹³ rows."""
+    x = design("forms", np.random.default_rng(7))
+    for a in (np.full(21, np.exp(30.0)), np.full(21, np.exp(-30.0))):
+        value, by_slope, _ = likelihood_of(x, False)(a, np.zeros(21))
+        assert not value > 0
+        assert by_slope.shape == (21,)
+
+
+def test_negative_slopes_are_as_good_as_positive_ones():
+    rng = np.random.default_rng(8)
+    x = design("forms", rng)
+    a, d = rng.normal(size=21), rng.normal(size=21)
+    assert likelihood_of(x, False)(a, d)[0] == pytest.approx(textbook(x, a, d, np.zeros(21)), abs=1e-7)

@@ -1,0 +1,171 @@
+"""R in a child process, with real R: whatever becomes of it is an error that says so, and nothing is left running."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import psutil
+import pytest
+
+from irt_assets.engines import child
+from irt_assets.engines.child import EngineCrashedError, EngineMemoryError, EngineTimeoutError, Limits
+from irt_assets.engines.r_process import RStoppedError, call_r
+from irt_assets.psychometrics.errors import PsychometricsError
+from resources.failures import PermanentFailure, is_transient
+from resources.r_runtime import r_runtime
+
+SOURCE = Path(__file__).with_name("r") / "misbehaving.R"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _r(require):
+    require(r_runtime() is not None, "R (apt install r-base-core)")
+    require(find_spec("rpy2") is not None, "rpy2 (make venv, where R is)")
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left():
+    yield
+    assert psutil.Process().children(recursive=True) == []
+
+
+def call(function, limits=None, **argument):
+    return call_r(function, argument, limits=limits or Limits(120), source=SOURCE)
+
+
+def test_values_come_back_as_they_went():
+    sent = {"text": ["a", "ü"], "whole": [1, 2], "real": [0.1, 1e300], "yes": True, "nested": {"one": 1.5}}
+    assert call("echo", **sent) == sent
+
+
+def test_missing_numbers_are_none_on_both_sides():
+    assert call("echo", real=[0.5, None])["real"] == [0.5, None]
+
+
+def test_versions_name_r_and_every_package_or_none():
+    found = call_r("irt_versions", {})
+    assert found["R"] == r_runtime().version
+    assert set(found) == {"R", "mirt", "brms", "rstan", "eRm"}
+
+
+def test_an_error_of_r_is_an_error_with_its_words():
+    with pytest.raises(RStoppedError, match="R stopped: no such luck: today") as raised:
+        call("stopping", word="today")
+    assert isinstance(raised.value, PermanentFailure)
+    assert not is_transient(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "4pl"}, "model: wanted rasch, 1pl, 2pl, 3pl; got 4pl"),
+        ({"item": [0, 7]}, "item: wanted 0 to 1, got 7 at position 2"),
+        ({"person": [0, 0], "item": [1, 1]}, "person 0 has two answers to item y"),
+        ({"item_ids": ["x", "x"]}, "item_ids: x is named twice"),
+        ({"score": [1]}, "must have one length, got 2, 2 and 1"),
+        ({"score": []}, "must have one length, got 2, 2 and 0"),
+        ({"item": [0.5, 1]}, "item: wanted whole numbers"),
+        ({"anchors": {"item_ids": ["z"], "a": [1], "d": [0], "c": [0]}}, "anchors: z is not among item_ids"),
+        ({}, "only 0 items were answered both correctly and wrongly"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_the_field_named(change, message):
+    asked = {
+        "engine": "mirt",
+        "model": "2pl",
+        "item_ids": ["x", "y"],
+        "n_persons": 2,
+        "person": [0, 1],
+        "item": [0, 1],
+        "score": [1, 0],
+    }
+    with pytest.raises(PsychometricsError, match=message):
+        call_r("irt_calibrate", asked | change)
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(signal.SIGSEGV, r"crashed \(SIGSEGV\)"), (signal.SIGKILL, "killed from outside")]
+)
+def test_a_crash_of_r_is_an_error_with_its_signal(number, told):
+    with pytest.raises(EngineCrashedError, match=told):
+        call("crashing", signal=int(number))
+
+
+@pytest.mark.parametrize("status", [7, 0])
+def test_r_that_quits_without_an_answer_has_failed_whatever_its_code(status):
+    with pytest.raises(EngineCrashedError, match=f"ended with code {status} and no answer"):
+        call("quitting", status=status)
+
+
+def test_an_answer_of_a_program_that_then_crashed_is_not_trusted(tmp_path):
+    program = "import pathlib, sys; pathlib.Path(sys.argv[1]).write_text('{}'); print('late'); sys.exit(3)"
+    answer = tmp_path / "answer"
+    with pytest.raises(EngineCrashedError, match=r"then ended with code 3.*last it printed: late"):
+        child.run(
+            [sys.executable, "-c", program, str(answer)],
+            name="It",
+            answer=answer,
+            log=tmp_path / "log",
+            limits=Limits(),
+        )
+
+
+def test_memory_beyond_the_limit_ends_r_and_is_named():
+    with pytest.raises(EngineMemoryError, match=r"R used .* GiB of memory and may use 0\.4"):
+        call("hoarding", Limits(120, memory=int(0.4 * child.GIB)))
+
+
+def test_memory_that_the_system_refuses_is_a_memory_error_too():
+    with pytest.raises(EngineMemoryError, match="cannot allocate"):
+        call("asking_too_much")
+
+
+def test_a_fit_that_does_not_end_is_stopped_in_time(monkeypatch, tmp_path):
+    monkeypatch.setenv("MARK", str(tmp_path / "mark"))
+    began = time.monotonic()
+    with pytest.raises(EngineTimeoutError, match="had not ended after 6 seconds"):
+        call("endless", Limits(6))
+    # six seconds, one grace period, and the slowness of a loaded machine
+    assert time.monotonic() - began < 6 + child.TERM_SECONDS + 10
+
+
+PARENT = """
+import sys
+from pathlib import Path
+from irt_assets.engines.r_process import call_r
+call_r("endless", {}, source=Path(sys.argv[1]))
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_when_the_worker_is_interrupted_or_killed_r_and_its_helpers_go_too(number, tmp_path):
+    """R in a computation hears no interrupt; and after a SIGKILL of the worker nobody is left to end it."""
+    mark = tmp_path / "mark"
+    worker = subprocess.Popen(
+        [sys.executable, "-c", PARENT, str(SOURCE)],
+        env={**os.environ, "MARK": str(mark)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        started = time.monotonic()
+        while not (mark.exists() and mark.read_text().strip()):
+            assert worker.poll() is None
+            assert time.monotonic() - started < 120
+            time.sleep(0.1)
+        pids = [int(mark.read_text()), int(Path(f"{mark}.helper").read_text())]
+        assert all(psutil.pid_exists(pid) for pid in pids)
+        worker.send_signal(number)
+        worker.wait(30)
+        gone_by = time.monotonic() + 30
+        while any(psutil.pid_exists(pid) for pid in pids):
+            assert time.monotonic() < gone_by, "R outlived its worker"
+            time.sleep(0.1)
+    finally:
+        worker.kill()
+        worker.wait()

@@ -1,0 +1,251 @@
+"""The client of the R IRT service against a small HTTP server that answers as it is told: what is tried again, what is
+not, and what is said. The service itself is in test_r_service.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.engines.remote import RemoteEngine, Service
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.models import Responses
+from resources.failures import PermanentFailure, TransientFailure
+
+TOKEN = "s3cret-of-this-test"
+BUSY = (503, {"error": {"kind": "transient", "message": "waited 600 s"}})
+FINE = (200, {"theta": [0.5], "se": [0.9], "versions": {}})
+
+
+@dataclass
+class Seen:
+    """The requests that came in: path, token and body; `times` as of time.monotonic."""
+
+    url: str
+    paths: list[str] = field(default_factory=list)
+    tokens: list[str | None] = field(default_factory=list)
+    bodies: list[Any] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+
+@contextmanager
+def answering(*answers: tuple[int, Any] | Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Seen]:
+    """A server that gives these answers in turn, the last one for ever. A body that is no text is sent as JSON."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            seen.paths.append(self.path)
+            seen.tokens.append(self.headers["Authorization"])
+            seen.bodies.append(json.loads(body))
+            seen.times.append(time.monotonic())
+            answer = answers[min(len(seen.paths), len(answers)) - 1]
+            if callable(answer):
+                answer(self)
+                return
+            status, content = answer
+            text = content if isinstance(content, str) else json.dumps(content)
+            self.send_response(status)
+            if status == 302:
+                self.send_header("Location", "/login")
+            self.end_headers()
+            self.wfile.write(text.encode())
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    seen = Seen(f"http://127.0.0.1:{server.server_port}")
+    thread = Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield seen
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def service(url: str, **options: Any) -> Service:
+    return Service(url, TOKEN, **({"pause": 0.01} | options))
+
+
+def test_the_request_and_the_token_go_to_the_path_of_the_task():
+    with answering(FINE) as seen:
+        assert service(seen.url + "/").call("irt_score", {"item_ids": ["ü"]}) == FINE[1]
+    assert (seen.paths, seen.tokens, seen.bodies) == (["/irt/score"], [f"Bearer {TOKEN}"], [{"item_ids": ["ü"]}])
+
+
+def test_a_netrc_does_not_replace_the_token(tmp_path, monkeypatch):
+    """requests reads it by itself, and a login in it would go out in place of the header."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    with answering(FINE) as seen:
+        service(seen.url).call("irt_score", {})
+    assert seen.tokens == [f"Bearer {TOKEN}"]
+
+
+def test_two_transient_failures_are_followed_by_the_answer(caplog):
+    caplog.set_level(logging.INFO)
+    with answering(BUSY, (502, "<html>Bad Gateway</html>"), FINE) as seen:
+        assert service(seen.url).call("irt_score", {}) == FINE[1]
+    assert len(seen.paths) == 3
+    said = [(record.levelname, record.getMessage()) for record in caplog.records if "irt_assets" in record.name]
+    assert said[0] == ("INFO", "Calling R IRT service...")
+    assert [level for level, _ in said[1:]] == ["WARNING", "WARNING"]
+    assert "attempt 1 of 3 failed: R IRT service: waited 600 s" in said[1][1]
+    assert "status 502" in said[2][1]
+
+
+@pytest.mark.parametrize("answer", [BUSY, (429, ""), (500, "oops"), (504, "")])
+def test_a_service_that_never_answers_well_is_asked_three_times(answer, caplog):
+    with answering(answer) as seen, pytest.raises(TransientFailure, match=f"status {answer[0]}"):
+        service(seen.url).call("irt_calibrate", {})
+    assert len(seen.paths) == 3
+    assert caplog.records[-1].getMessage() == "R IRT service call failed after 3 attempts"
+    assert caplog.records[-1].levelname == "ERROR"
+
+
+def test_the_pauses_grow():
+    """Exponential back-off with jitter: pause + U(0, pause), then 2·pause + U(0, pause)."""
+    with answering(BUSY) as seen, pytest.raises(TransientFailure):
+        service(seen.url, pause=0.2).call("irt_calibrate", {})
+    first, second = seen.times[1] - seen.times[0], seen.times[2] - seen.times[1]
+    assert first >= 0.2
+    assert second >= 0.4
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((401, {"error": {"kind": "permanent", "message": "no token"}}), "Set R_IRT_INTERNAL_TOKEN"),
+        ((404, "no such page"), "not as the R IRT service does. Check R_IRT_BASE_URL"),
+        ((413, "Maximum upload size exceeded"), "status 413"),
+        ((500, {"error": {"kind": "permanent", "message": "R: item i7 is odd"}}), "R: item i7 is odd"),
+        ((302, ""), "status 302"),
+        ((200, "<html>log in</html>"), "not as the R IRT service does"),
+        ((200, [1, 2]), "not as the R IRT service does"),
+        ((200, {"error": "?"}), "not as the R IRT service does"),
+    ],
+)
+def test_a_permanent_failure_is_explained_and_asked_once(answer, says, caplog):
+    with answering(answer) as seen, pytest.raises(PermanentFailure, match=says):
+        service(seen.url).call("irt_calibrate", {})
+    assert len(seen.paths) == 1
+    assert not [record for record in caplog.records if "attempts" in record.getMessage()]
+
+
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_request_that_the_service_refuses_is_an_error_of_the_data_as_with_every_engine(status):
+    answer = (status, {"error": {"kind": "permanent", "message": "i7 is named twice"}})
+    with answering(answer) as seen, pytest.raises(PsychometricsError, match="i7 is named twice"):
+        service(seen.url).call("irt_calibrate", {})
+    assert len(seen.paths) == 1
+
+
+def test_a_service_that_hangs_is_given_up_after_the_time_it_has():
+    with (
+        answering(lambda _: time.sleep(1.0)) as seen,
+        pytest.raises(TransientFailure, match=r"no answer within 0\.1 s"),
+    ):
+        service(seen.url, seconds=0.1).call("irt_calibrate", {})
+    assert len(seen.paths) == 3
+
+
+def test_a_connection_cut_without_an_answer_is_tried_again():
+    def cut(handler: BaseHTTPRequestHandler) -> None:
+        handler.connection.shutdown(socket.SHUT_RDWR)
+
+    with answering(cut, FINE) as seen:
+        assert service(seen.url).call("irt_score", {}) == FINE[1]
+    assert len(seen.paths) == 2
+
+
+def test_an_answer_cut_in_the_middle_is_tried_again():
+    def half(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.send_header("Content-Length", "1000")
+        handler.end_headers()
+        handler.wfile.write(b'{"theta": [')
+
+    with answering(half, FINE) as seen:
+        assert service(seen.url).call("irt_score", {}) == FINE[1]
+    assert len(seen.paths) == 2
+
+
+def test_where_nobody_listens_the_failure_is_transient_and_says_where_to_look(caplog):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: refused
+        url = f"http://127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(TransientFailure, match=r"Connection refused.*Check R_IRT_BASE_URL") as failure:
+            service(url).call("irt_calibrate", {})
+    assert url in str(failure.value)
+    assert caplog.records[-1].getMessage() == "R IRT service call failed after 3 attempts"
+
+
+def test_the_token_is_in_no_message_log_or_repr(caplog):
+    caplog.set_level(logging.DEBUG)
+    messages = []
+    with answering((401, {"error": {"kind": "permanent", "message": "no"}})) as seen:
+        with pytest.raises(PermanentFailure) as refused:
+            service(seen.url).call("irt_score", {})
+        messages.append(str(refused.value))
+    with answering(BUSY) as seen, pytest.raises(TransientFailure) as failed:
+        service(seen.url).call("irt_score", {})
+    messages += [str(failed.value), repr(service(seen.url)), caplog.text]
+    with pytest.raises(PermanentFailure) as odd:
+        Service("http://localhost", f"{TOKEN}\nx")
+    messages.append(str(odd.value))
+    assert all(messages)
+    assert TOKEN not in " ".join(messages)
+
+
+@pytest.mark.parametrize("token", ["", "two words", "line\nbreak", "pässwort"])
+def test_a_token_that_is_no_header_is_refused_at_once(token):
+    with pytest.raises(PermanentFailure, match="R_IRT_INTERNAL_TOKEN must be printable ASCII"):
+        Service("http://localhost:8000", token)
+
+
+@pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://host", "http://", "https://user:hidden@host"])
+def test_a_base_url_that_is_none_is_refused_without_its_password(url):
+    with pytest.raises(PermanentFailure, match="R_IRT_BASE_URL must be http") as refused:
+        Service(url, TOKEN)
+    assert "hidden" not in str(refused.value)
+
+
+@pytest.mark.parametrize("engine", ["mirt", "brms"])
+@pytest.mark.parametrize(
+    ("x", "says"),
+    [
+        (np.full((20, 4), np.nan), "no responses"),
+        (np.ones((50, 4)), r"left out: i1 \(all_correct\)"),
+        (np.eye(3), "only 3 learners"),
+        (np.kron(np.eye(2), np.ones((30, 4))), "common items"),
+    ],
+    ids=["none", "constant", "three", "disconnected"],
+)
+def test_what_cannot_be_fitted_is_refused_before_anything_is_sent(engine, x, says):
+    if says == "common items":
+        x = np.where(x == 1, np.random.default_rng(1).integers(0, 2, x.shape), np.nan)
+    with answering(FINE) as seen, pytest.raises(PsychometricsError, match=says):
+        RemoteEngine(service(seen.url), engine).calibrate(Responses.from_wide(x), model="2pl", data_hash="")
+    assert seen.paths == []
+
+
+def test_an_answer_without_what_a_calibration_needs_is_a_failure_and_no_calibration():
+    x = np.random.default_rng(1).integers(0, 2, (200, 5)).astype(float)
+    with answering(FINE) as seen, pytest.raises(PermanentFailure, match="R's answer is not one for 5 items"):
+        RemoteEngine(service(seen.url)).calibrate(Responses.from_wide(x), model="2pl", data_hash="")
+    assert seen.paths == ["/irt/calibrate"]

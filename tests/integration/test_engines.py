@@ -1,0 +1,213 @@
+"""A month with more engines than one, through the real job: order, what is kept, and what a failing engine does."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.calibration.green import MONTHLY_JOB, MonthState, State, month_states
+from irt_assets.calibration.origin import initialise
+from irt_assets.definitions import build_defs
+from irt_assets.responses.scales import change_rules
+from resources.database import Database
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import SCALE, rows
+
+MONTH = rooms.MONTHS[0]
+N_LEARNERS, N_ITEMS = 400, 15
+A = np.linspace(0.7, 1.8, N_ITEMS)[np.random.default_rng(1).permutation(N_ITEMS)]
+B = np.linspace(-1.6, 1.6, N_ITEMS)
+LOOSE = {"min_responses": 100, "min_anchor_responses": 100}
+
+
+class Graph:
+    """The real graph, with its settings changed as a test wants them, over one database and one instance."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.settings, self.instance, self.database = settings, instance, Database(settings)
+        self.store = rooms.folder_store(settings)
+
+    def defs(self, **changes: Any) -> dg.Definitions:
+        settings = self.settings.model_copy(update=changes)
+        return build_defs(settings, resources={"database": self.database, "store": self.store})
+
+    def run(self, month: str = MONTH, assets: tuple[str, ...] = (), **changes: Any) -> dg.ExecuteInProcessResult:
+        return (
+            self.defs(**changes)
+            .resolve_job_def(MONTHLY_JOB)
+            .execute_in_process(
+                partition_key=month,
+                instance=self.instance,
+                asset_selection=[dg.AssetKey(name) for name in assets] or None,
+                raise_on_error=False,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
+        )
+
+    def state(self) -> MonthState:
+        (found,) = month_states(self.database, self.instance, [MONTH])
+        return found
+
+
+@pytest.fixture
+def graph(settings: Settings, tmp_path: Any) -> Iterator[Graph]:
+    """400 learners, 15 items, of which the first 8 are anchors."""
+    settings = settings.model_copy(update={"irt_first_month": MONTH, "irt_threads": 1})
+    rng = np.random.default_rng(20260601)
+    items = [f"i{j:02d}" for j in range(N_ITEMS)]
+    database = Database(settings)
+    anchors = {items[j]: {"a": A[j], "b": B[j], "a_se": 0.1, "b_se": 0.1} for j in range(0, N_ITEMS, 2)}
+    rooms.add_items(database, dict.fromkeys(items) | anchors)
+    initialise(database, SCALE, first_month=MONTH, thresholds=LOOSE)
+    scores = rooms.model_scores(rng.normal(size=N_LEARNERS), A, B, rng)
+    rooms.add_attempts(database, rooms.answer_matrix(MONTH, scores, items))
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        yield Graph(settings, instance)
+
+
+def materialised(result: dg.ExecuteInProcessResult) -> list[str]:
+    """Assets in the order in which the run made them."""
+    return [event.asset_key.to_user_string() for event in result.get_asset_materialization_events()]  # type: ignore[union-attr]
+
+
+def check(result: dg.ExecuteInProcessResult, name: str) -> dg.AssetCheckEvaluation:
+    (found,) = [e for e in result.get_asset_check_evaluations() if e.check_name == name]
+    return found
+
+
+def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    (event,) = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in event.metadata.items()}
+
+
+@pytest.fixture
+def pymc(require: Callable[[bool, str], None]) -> None:
+    from irt_assets.engines import installed
+
+    require(installed("pymc") is None, "engine pymc")
+
+
+@pytest.mark.usefixtures("pymc")
+def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Graph) -> None:
+    result = graph.run(irt_engines="pymc")
+    assert result.success
+    assert materialised(result) == [
+        *("scored_responses", "item_calibration", "item_calibration_pymc", "linked_item_parameters"),
+        *("published_item_parameters", "abilities", "engine_agreement"),
+    ]
+    assert graph.state().state is State.GREEN, graph.state().why
+    fits = rows(
+        graph.database,
+        """SELECT engine, converged, max_rhat, min_ess, model_spec->'draws', model_spec->'linking_constants'->>'method'
+           FROM mirt_fit_meta ORDER BY engine""",
+    )
+    assert [fit[:2] for fit in fits] == [("em", True), ("pymc", True)]
+    assert fits[0][2:4] == (None, None)
+    assert 1 <= fits[1][2] <= 1.01
+    assert fits[1][3] >= 1000
+    assert {fit[5] for fit in fits} == {"stocking-lord"}
+    # every item's draws are there, and their hash is the one on record
+    draws = graph.store.get(fits[1][4]["uri"])
+    assert hashlib.sha256(draws).hexdigest() == fits[1][4]["sha256"]
+    table = pq.read_table(io.BytesIO(draws))
+    assert set(table.column_names) >= {"chain", "draw", "item_id", "a", "b"}
+    assert len(set(table["item_id"].to_pylist())) == N_ITEMS
+    # publication read em's fit only
+    published = rows(graph.database, "SELECT DISTINCT fit_id FROM item_parameter_publication WHERE rule = 'first'")
+    assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["em"]
+    agreed = check(result, "engines_agree")
+    assert agreed.passed, agreed.description
+    assert agreed.description == f"em and pymc agree on {N_ITEMS} items"
+    said = metadata(result, "engine_agreement")
+    assert "| default | em, pymc |" in said["pairs of engines"]
+    assert said["plot: agreement (default, em and pymc)"].startswith("![parameters by em and pymc](data:image/png")
+
+
+def test_a_month_with_one_engine_has_nothing_to_compare(graph: Graph) -> None:
+    result = graph.run()
+    assert result.success
+    assert "item_calibration_pymc" not in materialised(result)
+    assert metadata(result, "engine_agreement")["agreement"] == "one engine, nothing to compare"
+    assert check(result, "engines_agree").passed
+
+
+@pytest.mark.usefixtures("pymc")
+def test_an_optional_engine_that_fails_is_on_record_and_leaves_the_month_green(graph: Graph) -> None:
+    result = graph.run(irt_engines="pymc", irt_engine_timeout_minutes=0.001)
+    assert result.success
+    assert graph.state().state is State.GREEN, graph.state().why
+    warned = check(result, "pymc_fitted")
+    assert (warned.passed, warned.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "could not fit the month: engine pymc had not ended after 0.06 seconds" in (warned.description or "")
+    ((error, kind),) = rows(graph.database, "SELECT error, error_kind FROM fit_staging WHERE engine = 'pymc'")
+    assert kind == "EngineTimeoutError"
+    assert error in metadata(result, "item_calibration_pymc")["fits"]
+    assert "pymc is left out: engine pymc had not ended" in metadata(result, "engine_agreement")["agreement"]
+    # demanded, the same failure is red
+    change_rules(graph.database, SCALE, {"demanded_engines": "pymc"})
+    result = graph.run(irt_engines="pymc", irt_engine_timeout_minutes=0.001)
+    assert not result.success
+    assert "pymc is demanded and could not fit the month" in (
+        check(result, "demanded_engines_fitted").description or ""
+    )
+    assert graph.state().state is State.RED
+
+
+def test_an_engine_that_is_demanded_and_not_enabled_makes_the_month_red_with_the_way_out(graph: Graph) -> None:
+    change_rules(graph.database, SCALE, {"demanded_engines": "pymc"})
+    result = graph.run()
+    assert not result.success
+    assert "pymc is demanded and has no fit of the month" in (
+        check(result, "demanded_engines_fitted").description or ""
+    )
+    assert graph.state().state is State.RED
+
+
+@pytest.mark.usefixtures("pymc")
+def test_an_engine_that_is_enabled_later_makes_no_month_stale_and_fits_only_its_scales(graph: Graph) -> None:
+    assert graph.run().success
+    later = graph.run(assets=("item_calibration_pymc",), irt_engines="other:pymc")
+    assert later.success
+    assert check(later, "pymc_fitted").description == "it has no scale to fit"
+    assert rows(graph.database, "SELECT DISTINCT engine FROM fit_staging") == [("em",)]
+    failed = graph.run(assets=("item_calibration_pymc",), irt_engines="pymc", irt_engine_timeout_minutes=0.001)
+    assert failed.success
+    assert graph.state().state is State.GREEN, graph.state().why
+
+
+@pytest.mark.usefixtures("pymc")
+def test_a_scale_is_published_from_its_own_engine(graph: Graph) -> None:
+    """It is fitted by em too, so that the two are compared, and a second fit by an enabled pymc is not made."""
+    rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'pymc'")
+    result = graph.run(irt_engines="pymc")
+    assert result.success
+    assert check(result, "pymc_fitted").description == "it has no scale to fit"
+    assert rows(graph.database, "SELECT engine, count(*) FROM fit_staging GROUP BY 1 ORDER BY 1") == [
+        ("em", 1),
+        ("pymc", 1),
+    ]
+    published = rows(graph.database, "SELECT DISTINCT fit_id FROM item_parameter_publication WHERE rule = 'first'")
+    assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["pymc"]
+    assert (check(result, "converged").description or "").startswith("pymc converged")
+    assert check(result, "engines_agree").description == f"pymc and em agree on {N_ITEMS} items"
+    assert graph.state().state is State.GREEN, graph.state().why
+
+
+def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph) -> None:
+    rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
+    result = graph.run()
+    assert not result.success
+    assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
+        ("there is no engine 'stan'; there are em, pymc, mirt, brms, remote",)
+    ]
+    assert "there is no engine 'stan'" in graph.state().why
+    assert graph.state().state is State.RED

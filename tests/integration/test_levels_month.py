@@ -1,0 +1,121 @@
+"""A month whose items follow what was known before, and one with items that few have answered, through the database."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration.cautions import items_are_assigned_as_the_scale_says
+from irt_assets.calibration.gates import gather
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.settings import Settings
+from tests.integration.rooms import LOWERED, MONTHS, SCALE, add_items, folder_store, load_small_world, rows, run_sql
+
+MONTH = MONTHS[1]
+
+
+@pytest.fixture
+def adaptive(settings: Settings) -> tuple[Settings, Truth]:
+    """Learners of the first month are placed in it by a session of random items; the second month's follow that.
+
+    Of those who come in the second month, and are placed in it, 100 are kept.
+    """
+    truth = load_small_world(
+        Database(settings), assignment="adaptive", adaptive_items=24, adaptive_width=0.5, learners_per_month=900
+    )
+    late = "DELETE FROM response_log WHERE user_id LIKE %s AND right(user_id, 5) > '00100'"
+    run_sql(Database(settings), late, ("L%-2607-%",))
+    initialise(Database(settings), SCALE, first_month=MONTHS[0], thresholds=dict(LOWERED))
+    return settings, truth
+
+
+def calibrate(settings: Settings, **rules: Any) -> dict[str, dict[str, Any]]:
+    """The month's linked items after a change of rules."""
+    database, store = Database(settings), folder_store(settings)
+    if rules:
+        change_rules(database, SCALE, rules)
+    take_snapshot(database, store, MONTH, None)
+    fit_month(database, store, MONTH, EmEngine(1), None)
+    link_month(database, MONTH, None)
+    publish_month(database, store, MONTH, (), None)
+    with database.connect() as connection:
+        evidence = gather(connection, store, MONTH, read_scales(connection)[SCALE])
+    assert evidence.linked is not None
+    assert evidence.staged is not None
+    return {"items": evidence.linked.items, "evidence": evidence, "spec": evidence.staged.spec}
+
+
+def raw_bias(found: dict[str, Any], truth: Truth) -> float:
+    """Mean of ln a against the truth in the unit of the month's learners, over items with 200 responses."""
+    sd = truth.sample_sd[1]
+    logs = [
+        np.log(params["raw"]["a"] / (truth.bank.a[truth.bank.item_ids.index(item)] * sd))
+        for item, params in found["items"].items()
+        if params["n"] >= 200 and params["raw"]["a"] > 0
+    ]
+    return float(np.mean(logs))
+
+
+def test_a_month_by_level_is_warned_of_and_fitted_right(adaptive: tuple[Settings, Truth]) -> None:
+    settings, truth = adaptive
+    linear = calibrate(settings, max_rmsd=0.2)
+    warned = items_are_assigned_as_the_scale_says(linear["evidence"])
+    assert not warned.passed
+    assert "--set assignment=by_level" in warned.why
+    assert warned.details["correlation"] > 0.2
+    levelled = calibrate(settings, assignment="by_level")
+    assert items_are_assigned_as_the_scale_says(levelled["evidence"]).passed
+    names = [p["name"] for p in levelled["spec"]["populations"]]
+    assert sum(name.startswith("level") for name in names) >= 5
+    assert "unknown" in names  # those who came this month
+    one, by_level = raw_bias(linear, truth), raw_bias(levelled, truth)
+    assert one < -0.08
+    assert abs(by_level) < 0.06  # its standard error in one small month is about 0.02
+    assert levelled["spec"]["fit_statistics"]["set"]["reliability"] > 0.5
+
+
+def test_a_month_whose_learners_are_new_says_that_assignment_cannot_be_seen(settings: Settings) -> None:
+    load_small_world(Database(settings))
+    initialise(Database(settings), SCALE, first_month=MONTHS[0], thresholds=dict(LOWERED))
+    verdict = items_are_assigned_as_the_scale_says(calibrate(settings)["evidence"])
+    assert verdict.passed
+    assert "too few learners have answers from before the month" in verdict.why
+
+
+def test_items_with_few_responses_are_provisional_and_never_published(settings: Settings) -> None:
+    database = Database(settings)
+    load_small_world(database)
+    initialise(database, SCALE, first_month=MONTHS[0], thresholds={"min_anchor_responses": 80})
+    half = int(np.median([params["n"] for params in calibrate(settings, **LOWERED)["items"].values()])) + 1
+    found = calibrate(settings, min_responses=half, min_provisional_responses=50)
+    provisional = {item for item, params in found["items"].items() if "provisional" in params["flags"]}
+    assert provisional == {item for item, params in found["items"].items() if params["n"] < half}
+    assert 0 < len(provisional) < len(found["items"])
+    fit_id = found["evidence"].linked.fit_id
+    published = rows(database, "SELECT item_id FROM item_parameter_publication WHERE fit_id = %s", (fit_id,))
+    assert not {item for (item,) in published} & provisional
+    anchors = {item for (item,) in rows(database, "SELECT item_id FROM anchor_set")}
+    assert set(found["spec"]["priors"]["only"]) == provisional - anchors
+    assert anchors & provisional & set(found["evidence"].linked.constants["anchors_used"])
+    ((held,),) = rows(database, "SELECT held FROM publication_step WHERE month = %s", (MONTH,))
+    for item in provisional:
+        assert held[item] == ["provisional: it has too few responses to be published, or to be used for a reported θ"]
+
+
+def test_the_scales_row_says_how_its_items_are_assigned(settings: Settings) -> None:
+    database = Database(settings)
+    add_items(database, {"k": {"a": 1.0, "b": 0.0}})
+    initialise(database, SCALE, first_month=MONTHS[0], thresholds={"assignment": "by_level"})
+    assert rows(database, "SELECT assignment, thresholds FROM calibration_scale") == [
+        ("adaptive", {"assignment": "by_level"})
+    ]
+    change_rules(database, SCALE, {"assignment": "linear"})
+    assert rows(database, "SELECT assignment, thresholds FROM calibration_scale") == [("linear", {})]

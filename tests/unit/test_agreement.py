@@ -1,0 +1,120 @@
+"""Two engines' fits compared: the numbers by hand, who is compared, and what is said of those that differ."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration.agreement import Agreement, MonthAgreement, compare
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.models import Flag
+from irt_assets.responses.scales import Scale
+
+RULES = Rules()
+ENGINES = ("em", "pymc")
+
+
+def item(a: float | None, b: float | None, a_se: float = 0.1, b_se: float = 0.1, **others: Any) -> dict[str, Any]:
+    return {"a": a, "b": b, "a_se": a_se, "b_se": b_se, "n": 1000, "flags": []} | others
+
+
+def of_b(first: list[float], second: list[float], se: tuple[float, float] = (0.1, 0.1)) -> Agreement:
+    """Items i0, i1, … of equal a, with these difficulties."""
+    fits = [
+        {f"i{j}": item(1.0 + 0.1 * j, b, b_se=error) for j, b in enumerate(values)}
+        for values, error in zip((first, second), se, strict=True)
+    ]
+    return compare(ENGINES, *fits, RULES)
+
+
+def test_the_numbers_are_those_of_a_hand() -> None:
+    """b: −1, 0, 1, 2 against −0.9, 0.1, 0.8, 2. Differences 0.1, 0.1, −0.2, 0: mean square 0.06/4 = 0.015.
+    Means 0.5 and 0.5; cross products 2.1 + 0.2 + 0.15 + 2.25 = 4.7, squares 5 and 1.96 + 0.16 + 0.09 + 2.25 = 4.46."""
+    agreement = of_b([-1, 0, 1, 2], [-0.9, 0.1, 0.8, 2], se=(0.03, 0.04))
+    assert agreement.b.rmsd == pytest.approx(np.sqrt(0.015))
+    assert agreement.b.correlation == pytest.approx(4.7 / np.sqrt(5 * 4.46))
+    # SE of the pair: sqrt((0.03² + 0.04²)/2) = 0.03536
+    assert agreement.b.apart == pytest.approx(np.array([0.1, 0.1, 0.2, 0.0]) / np.sqrt(0.00125))
+    assert agreement.b.rms_apart == pytest.approx(np.sqrt(0.015 / 0.00125))
+    # the intervals reach 1.96 · (0.03 + 0.04) = 0.137: three of four have a value in common
+    assert agreement.b.overlap == 0.75
+    assert (agreement.a.rmsd, agreement.a.overlap) == (0.0, 1.0)
+
+
+def test_equal_fits_agree() -> None:
+    agreement = of_b([-1, 0, 1], [-1, 0, 1])
+    assert agreement.problems(RULES) == []
+    assert agreement.b.correlation == pytest.approx(1.0)
+
+
+def test_an_item_far_apart_is_named_with_both_values_and_no_other_is() -> None:
+    first = [0.1 * j for j in range(20)]
+    second = [b + 0.3 * (j == 7) for j, b in enumerate(first)]
+    agreement = of_b(first, second)
+    assert [d.item_id for d in agreement.disagreeing(RULES)] == ["i7"]
+    assert agreement.problems(RULES) == [
+        "over all items they differ in b by 0.67 standard errors (root mean square), at most 0.5 allowed",
+        "more than 1.5 standard errors lie between them on i7 (b 0.70 and 1.00)",
+    ]
+    assert len(agreement.most_apart()) == 10
+    assert agreement.most_apart()[0].item_id == "i7"
+
+
+def test_a_shift_of_all_items_that_none_shows_alone_is_seen() -> None:
+    agreement = of_b([-1, 0, 1], [-0.92, 0.08, 1.08])
+    assert agreement.disagreeing(RULES) == []
+    (said,) = agreement.problems(RULES)
+    assert "differ in b by 0.80 standard errors" in said
+
+
+def test_an_item_that_neither_would_publish_is_not_compared() -> None:
+    """Where an item is too flat to place, any two right engines differ."""
+    wild = {"wild": item(0.05, 9.0, b_se=4.0)}
+    fits = [{"i0": item(1.0, 0.0)} | wild, {"i0": item(1.0, 0.0), "wild": item(0.01, -30.0, b_se=60.0)}]
+    assert compare(ENGINES, *fits, RULES).item_ids == ("i0",)
+
+
+def test_an_item_that_one_would_publish_is_compared_though_the_other_is_wild() -> None:
+    """Else an engine that goes wrong on an item would take it out of the comparison by that."""
+    fits = [{"i0": item(1.0, 0.0)}, {"i0": item(0.05, 9.0, b_se=4.0)}]
+    agreement = compare(ENGINES, *fits, RULES)
+    assert agreement.item_ids == ("i0",)
+    assert agreement.problems(RULES)
+
+
+def test_items_that_only_one_could_estimate_are_named_and_not_compared() -> None:
+    missing = item(None, None, flags=[Flag.NEGATIVE_DISCRIMINATION.value])
+    fits = [{"i0": item(1.0, 0.0), "i1": item(1.0, 0.0)}, {"i0": item(1.0, 0.0), "i1": missing}]
+    agreement = compare(ENGINES, *fits, RULES)
+    assert (agreement.item_ids, agreement.only_one) == (("i0",), {"em": ("i1",)})
+
+
+def test_engines_without_an_item_in_common_do_not_agree() -> None:
+    agreement = compare(ENGINES, {"i0": item(1.0, 0.0)}, {"i1": item(1.0, 0.0)}, RULES)
+    assert agreement.problems(RULES) == ["they have no item in common"]
+
+
+def test_a_discrimination_that_the_model_fixes_agrees_without_a_correlation() -> None:
+    """Rasch: a is 1, with an error of 0, in both."""
+    fits = [{f"i{j}": item(1.0, b, a_se=0.0) for j, b in enumerate((-1.0, 0.0, 1.0))} for _ in ENGINES]
+    agreement = compare(ENGINES, *fits, RULES)
+    assert np.isnan(agreement.a.correlation)
+    assert agreement.a.rms_apart == 0
+    assert agreement.problems(RULES) == []
+
+
+@pytest.mark.parametrize(
+    ("engines", "left_out", "said"),
+    [
+        ((), {}, "no engine, nothing to compare"),
+        (("em",), {}, "one engine, nothing to compare"),
+        (("em",), {"mirt": "R stopped"}, "one engine, nothing to compare; mirt is left out: R stopped"),
+    ],
+)
+def test_where_there_is_no_pair_the_sentence_says_so(
+    engines: tuple[str, ...], left_out: dict[str, str], said: str
+) -> None:
+    month = MonthAgreement(Scale("default"), engines, (), left_out)
+    assert (month.sentence, month.agrees) == (said, True)

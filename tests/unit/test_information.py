@@ -1,0 +1,71 @@
+"""The information that unknown abilities cost, against Louis' formula written down person by person."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from irt_assets.psychometrics import kernels
+from irt_assets.psychometrics.data import Data
+from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.quadrature import Grid
+
+ITEMS = 12
+
+
+def plain_loss(x, curves, log_weights, latent, factors):
+    """Σ_i Cov(score | pattern i) with score (x − P)·V of items and `latent` of the two groups, node by node."""
+    K, J, Q = factors.shape
+    loss = np.zeros((K * J + 4, K * J + 4))
+    for i, row in enumerate(x):
+        seen, group = ~np.isnan(row), i % 2
+        score = np.zeros((K, J, Q))
+        score[:, seen] = (row[seen, None] - curves.p[seen]) * factors[:, seen]
+        like = np.where(row[seen, None] == 1, curves.p[seen], 1 - curves.p[seen])
+        post = np.exp(np.log(like).sum(axis=0) + log_weights[group])
+        post /= post.sum()
+        whole = np.zeros((K * J + 4, Q))
+        whole[: K * J] = score.reshape(K * J, Q)
+        whole[K * J + group], whole[K * J + 2 + group] = latent[0, group], latent[1, group]
+        off = whole - (whole @ post)[:, None]
+        loss += (off * post) @ off.T
+    return loss
+
+
+# the slope decides how many terms a person takes: 6, 12 or one for every node; forms are taken together, others not
+@pytest.mark.parametrize("slope", [0.6, 1.2, 4.0])
+@pytest.mark.parametrize("design", ["forms", "random"])
+@pytest.mark.parametrize("guessing", [False, True])
+def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, guessing):
+    rng = np.random.default_rng(5)
+    theta = rng.normal(size=(80, 1))
+    a, d = slope * np.exp(rng.normal(0, 0.1, ITEMS)), rng.normal(0, 0.5, ITEMS)
+    x = (rng.random((80, ITEMS)) < expit(theta * a + d)).astype(float)
+    half = (np.arange(80)[:, None] % 2 == 0) == (np.arange(ITEMS) < ITEMS // 2)
+    x[half if design == "forms" else rng.random(x.shape) < 0.4] = np.nan
+    x[0] = 1.0
+    data = Data.of(Responses.from_wide(x), group=np.arange(80) % 2, rarer=guessing)
+    grid = Grid.spanning()
+    log_weights = np.stack([grid.log_weights(), grid.log_weights(0.5, 1.2)])
+    latent = rng.normal(size=(2, 2, 1)) * np.stack([grid.nodes, grid.nodes**2])[:, None]
+    if guessing:
+        curves = Guessing(data, grid.nodes, a, d, rng.normal(-1.4, 0.3, ITEMS))
+        factors = curves.derivatives
+    else:
+        curves = Logistic(data, grid.nodes, a, d)
+        factors = np.stack(np.broadcast_arrays(grid.nodes, np.ones_like(curves.p), curves.p)[:2])
+    plain = plain_loss(x, curves, log_weights, latent, factors)
+    with kernels.runner(2) as run:
+        chunks = kernels.cut(data.cost, 3)
+        found = lost(curves, run, chunks, log_weights, latent)
+        blocks = lost_blocks(curves, run, chunks, log_weights)
+    scale = np.sqrt(np.diag(plain))
+    # a sum of 6 or 12 terms is cut off where about 1e-5 of a score's variance is left, somewhat more with guessing
+    tolerance = 5e-5 if guessing else 2e-5
+    np.testing.assert_allclose(found / scale / scale[:, None], plain / scale / scale[:, None], atol=tolerance)
+    own = np.arange(len(factors)) * ITEMS + np.arange(ITEMS)[:, None]
+    scale = scale[own]
+    outer = scale[:, :, None] * scale[:, None, :]
+    np.testing.assert_allclose(blocks / outer, plain[own[:, :, None], own[:, None, :]] / outer, atol=tolerance)

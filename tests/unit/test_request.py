@@ -1,0 +1,76 @@
+"""What is asked of an engine: who is provisional, which items have a prior, who may fit a scale by level."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration.request import FitRequest, calibrate, in_unit
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.priors import LogitNormal, LogNormal, Priors
+from irt_assets.responses.scales import Scale
+
+
+def request(model: str = "2pl", provisional: tuple[str, ...] = ("i1", "k"), **rules: str) -> FitRequest:
+    one, zero = np.ones(1), np.zeros(1)
+    anchors = AnchorSet("s", "1", ("k",), one, zero, zero, one, one, zero, (None,), np.zeros(1, dtype=bool))
+    scale = Scale("s", model=model, rules=Rules.from_settings(rules))  # type: ignore[arg-type]
+    return FitRequest(scale, Responses.from_wide(np.eye(3)), provisional, {}, None, anchors)
+
+
+def test_provisional_items_that_are_no_anchors_have_a_prior_on_their_slope() -> None:
+    assert request().priors() == Priors(a=LogNormal(0.0, 0.5), only=("i1",))
+
+
+def test_a_3pl_keeps_its_prior_on_guessing_for_all_items() -> None:
+    priors = request("3pl").priors()
+    assert priors is not None
+    assert isinstance(priors.c, LogitNormal)
+    assert priors.slopes_held(["i1", "i2", "k"]).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize(
+    "without",
+    [request("rasch"), request("1pl"), request(provisional=()), request(provisional=("k",))],
+    ids=["rasch", "1pl", "no provisional item", "a provisional anchor"],
+)
+def test_no_prior_where_no_item_needs_one_or_slopes_are_shared(without: FitRequest) -> None:
+    assert without.priors() is None
+
+
+def test_a_prior_holds_in_the_unit_of_all_learners_whatever_the_unit_of_the_fit() -> None:
+    """A slope of 1 for θ with SD 1 is one of 0.5 where the same learners have an SD of 2."""
+    prior = in_unit(Priors(a=LogNormal(0.0, 0.5), only=("i",)), 2.0).a
+    assert prior is not None
+    assert np.exp(prior.mean) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(
+    ("model", "rules", "minimum"),
+    [("2pl", {}, 500), ("3pl", {}, 1000), ("3pl", {"min_responses": 2000}, 2000), ("2pl", {"min_responses": 120}, 120)],
+)
+def test_a_3pl_needs_more_responses_to_be_published(model: str, rules: dict[str, int], minimum: int) -> None:
+    assert Rules.from_settings(rules).min_published_responses(model) == minimum  # type: ignore[arg-type]
+
+
+def test_a_scale_that_publishes_items_with_fewer_fits_them_too() -> None:
+    assert Rules().min_fitted_responses == 200
+    assert Rules(min_responses=120).min_fitted_responses == 120
+
+
+class OnePopulation:
+    name = "other"
+
+    def calibrate(self, responses: Responses, **_: object) -> None:
+        raise AssertionError("it must not be asked")
+
+
+def test_an_engine_for_one_population_does_not_fit_a_scale_by_level() -> None:
+    asked = replace(request(assignment="by_level"))
+    with pytest.raises(PsychometricsError, match="engine other fits one population, and items of scale s are assigned"):
+        calibrate(OnePopulation(), asked, "hash")  # type: ignore[arg-type]
