@@ -135,7 +135,7 @@ item_blocks <- function(joint, pars, rows, K) {
 
 # log a = la + las * za and b = lb + lbs * zb with za, zb ~ N(0, 1) by item: the priors are columns of the data, so that
 # one compiled program serves all data and all anchors of a model. brms would call these group-level effects; their SDs
-# are the constant 1.
+# are the constant 1. Where draws are nearly worth the 1000 independent ones that are wanted, more are drawn.
 fit_brms <- function(data) {
   need("brms")
   options <- data$options
@@ -166,31 +166,38 @@ fit_brms <- function(data) {
   wanted <- unique(regmatches(code, gregexpr("\\b(r_[0-9]+_z[ab]_1|b_(slope|mean|logsd))\\b", code))[[1]])
   chains <- options$chains %or% 4
   tune <- options$tune %or% 500
-  sampled <- rstan::sampling(
-    compiled(code, options$cache), data = unclass(brms::make_standata(formula, frame, brms::bernoulli(), priors)),
-    pars = wanted, chains = chains, iter = tune + (options$draws %or% 1000), warmup = tune,
-    cores = min(options$cores %or% 1, chains), seed = options$seed %or% 1, refresh = 0
-  )
-  divergences <- sum(vapply(rstan::get_sampler_params(sampled, inc_warmup = FALSE),
-                            function(chain) sum(chain[, "divergent__"]), 0))
-  draws <- as.array(sampled)
-  of_items <- function(name) draws[, , grep(paste0("^r_[0-9]+_", name, "_1\\["), dimnames(draws)[[3]]), drop = FALSE]
-  of_all <- function(name, otherwise) {
-    if (any(hit <- startsWith(dimnames(draws)[[3]], paste0("b_", name)))) draws[, , hit] else otherwise
+  model <- compiled(code, options$cache)
+  standata <- unclass(brms::make_standata(formula, frame, brms::bernoulli(), priors))
+  sample_with <- function(draws) {
+    sampled <- rstan::sampling(
+      model, data = standata, pars = wanted, chains = chains, iter = tune + draws, warmup = tune,
+      cores = min(options$cores %or% 1, chains), seed = options$seed %or% 1, refresh = 0
+    )
+    divergent <- vapply(rstan::get_sampler_params(sampled, inc_warmup = FALSE),
+                        function(chain) sum(chain[, "divergent__"]), 0)
+    summarise_brms(data, prior, as.array(sampled), sum(divergent), tune)
   }
-  none <- array(0, dim(draws)[1:2])
-  by_item <- function(values) aperm(array(values, c(data$n_items, dim(draws)[1:2])), c(2, 3, 1))
-  log_a <- switch(data$model,
-    `2pl` = by_item(prior$log_a_mean) + by_item(prior$log_a_sd) * of_items("za"),
-    array(of_all("slope", none), c(dim(draws)[1:2], data$n_items))
-  )
-  b <- by_item(prior$b_mean) + by_item(prior$b_sd) * of_items("zb")
-  summarise_brms(data, prior, log_a, b, of_all("mean", none), exp(of_all("logsd", none)), divergences, tune)
+  draws <- options$draws %or% 1500
+  found <- sample_with(draws)
+  ess <- min(found$diagnostics$min_bulk_ess, found$diagnostics$min_tail_ess)
+  if (isTRUE(ess >= 500 && ess < 1000)) sample_with(ceiling(draws * 1300 / ess)) else found
 }
 
-# Posterior means and covariances of draws x chains x items; whether the chains agree, and who their worst quantity is.
-summarise_brms <- function(data, prior, log_a, b, mean_draws, sd_draws, divergences, tune) {
+# Posterior means and covariances from draws x chains x parameters; whether the chains agree, and who is their worst.
+summarise_brms <- function(data, prior, draws, divergences, tune) {
   J <- data$n_items
+  of_items <- function(name) draws[, , grep(paste0("^r_[0-9]+_", name, "_1\\["), dimnames(draws)[[3]]), drop = FALSE]
+  of_all <- function(name) {
+    if (any(hit <- startsWith(dimnames(draws)[[3]], paste0("b_", name)))) draws[, , hit] else array(0, dim(draws)[1:2])
+  }
+  by_item <- function(values) aperm(array(values, c(J, dim(draws)[1:2])), c(2, 3, 1))
+  log_a <- switch(data$model,
+    `2pl` = by_item(prior$log_a_mean) + by_item(prior$log_a_sd) * of_items("za"),
+    array(of_all("slope"), c(dim(draws)[1:2], J))
+  )
+  b <- by_item(prior$b_mean) + by_item(prior$b_sd) * of_items("zb")
+  mean_draws <- of_all("mean")
+  sd_draws <- exp(of_all("logsd"))
   a <- exp(log_a)
   d <- -a * b
   estimate <- function(values) apply(values, 3, mean)

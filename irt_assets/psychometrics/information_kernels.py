@@ -5,14 +5,13 @@ V = θ·L/P, L/P and, with guessing, c/P (L the logistic part; without guessing 
 is a function of θ alone; abilities are all that is not known, so each covariance is one between functions of θ under
 the person's posterior.
 
-Each person by himself (`_add_person`): with polynomials φ_0 = 1, φ_1, … that are orthonormal under the posterior
-(three-term recurrence, Stieltjes), Cov(f, g) = Σ_m E[fφ_m]·E[gφ_m] from m = 1 on. Scores are smooth and a posterior is
-narrow, so the sum falls off geometrically and a few terms are the whole to rounding. As θφ_m is a combination of
-φ_{m−1}, φ_m and φ_{m+1}, scores with a factor θ need no sums over nodes of their own.
+Each person by himself (`_add_person`): see `expansion_kernels`.
 
-Persons of one set together (`_add_run`), without guessing: with K = Σ_i diag(p_i) − p_i p_iᵀ, B = columns θP_j, P_j,
-−latent, and G_j = Σ_i x_ij p_i (θ − E_i θ), their sum is BᵀKB, less GB (and its transpose) in the rows (and columns) of
-the slopes, plus Σ_i x_ij x_ik Var_i(θ) between slopes.
+Persons of one set together (`_add_run`): a score is that of an answer that is not listed, one function B_j for all of
+them, plus l_ij·V_j where the answer is listed. With K = Σ_i diag(p_i) − p_i p_iᵀ and G_j = Σ_i l_ij p_i (V_j − E_i V_j)
+their sum is BᵀKB, plus GB and its transpose, plus Σ_i l_ij l_ik Cov_i(V_j, V_k). Without guessing V = (θ, 1), and the
+last is Var_i(θ) between slopes. With guessing V = (θv, v, −(1 − c)v) up to a constant, as c/P = 1 − (1 − c)·L/P, and
+v = ±L/P is itself a logistic curve with slope a, so that as few terms serve as without.
 
 Sums go to out (J + G, J + G, C, C), C scores for each pair of items, where groups stand as items after the J; for
 C = 3 their third score is 0. The loss is out plus its transpose.
@@ -24,18 +23,13 @@ from typing import NamedTuple
 
 import numpy as np
 
+from irt_assets.psychometrics.expansion_kernels import MORE, expand, expand_alone, orthonormal, products, window
 from irt_assets.psychometrics.kernels import _compiled, _posteriors, _scatter
 
 RUN = 8
 """From so many persons of one set on it pays to take them together."""
-FEW, MORE = 6, 12
-"""Terms of a covariance, where the spread of the person's log-odds on his steepest item is up to NARROW and up to WIDE:
-with these the sum is good to 1e-5 of itself. Above, there is a term for every node."""
 BEND = 1.5
 """A curve with guessing bends as if it were steeper by so much."""
-NARROW, WIDE = 0.7, 1.1
-UNSEEN = 1e-15
-"""Nodes with less of a posterior are left out."""
 
 
 class Scores(NamedTuple):
@@ -43,6 +37,7 @@ class Scores(NamedTuple):
 
     right, wrong (J, Q): (x − P)·L/P for a listed answer and for the other one.
     guess_right, guess_wrong (J, Q), no rows where nobody guesses: (x − P)·c/P.
+    guess_gain (J,): how much listed answers gain in the last against `right` − `wrong`, up to a constant: −(1 − c).
     latent (G, 2, Q): scores of a group's mean and log SD.
     """
 
@@ -50,6 +45,7 @@ class Scores(NamedTuple):
     wrong: np.ndarray
     guess_right: np.ndarray
     guess_wrong: np.ndarray
+    guess_gain: np.ndarray
     latent: np.ndarray
 
 
@@ -71,116 +67,48 @@ def missing_information(first, last, people, curves, nodes, log_weights, scores,
         stop = i + 1
         while stop < last and people.set_of[stop] == s:
             stop += 1
-        if whole and not guessing and stop - i >= RUN:
-            _add_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
+        if whole and stop - i >= RUN:
+            if guessing:
+                _add_guessed_run(i, stop, people, curves, nodes, log_weights, scores, polynomials, moments, place, out)
+            else:
+                _add_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
             i = stop
             continue
         C = out.shape[2]
         if parts.shape[1] < C * (end - begin + 1):
             parts = np.empty((Q + 6, C * (end - begin + 1)))
-        together = whole and stop - i >= RUN
-        dense = np.zeros((C * (end - begin + 1), C * (end - begin + 1))) if together else np.empty((0, 0))
         while i < stop:
             _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
             steepest = 0.0
             for r in range(begin, end):
                 steepest = max(steepest, abs(curves.slope[people.set_items[r]]))
-            _add_person(
-                i, steepest, people, nodes, scores, post[0], polynomials, moments, place, parts, dense, whole, out
-            )
+            _add_person(i, steepest, people, nodes, scores, post[0], polynomials, moments, place, parts, whole, out)
             i += 1
-        if together:
-            items = people.set_items[begin:end]
-            _add_dense(items, out.shape[0] - scores.latent.shape[0] + people.set_group[s], dense, out)
 
 
 @_compiled
-def _orthonormal(p, theta, size, polynomials, moments):  # type: ignore[no-untyped-def]
-    """Fills polynomials[m, q] = p_q·φ_m(θ_q) and moments[m] = (α_m, β_m) for m < size, with
-    θφ_m = β_m φ_{m−1} + α_m φ_m + β_{m+1} φ_{m+1}."""
-    phi, before, after = np.ones(p.size), np.zeros(p.size), np.empty(p.size)
-    beta = 0.0
-    for m in range(size):
-        row = polynomials[m]
-        alpha = 0.0
-        for q in range(p.size):
-            row[q] = p[q] * phi[q]
-            alpha += row[q] * phi[q] * theta[q]
-        moments[m, 0], moments[m, 1] = alpha, beta
-        norm = 0.0
-        for q in range(p.size):
-            after[q] = (theta[q] - alpha) * phi[q] - beta * before[q]
-            norm += p[q] * after[q] ** 2
-        beta = np.sqrt(norm) if norm > 1e-12 else 0.0  # fewer nodes than terms: the rest is nothing
-        scale = 1 / beta if beta > 0 else 0.0
-        for q in range(p.size):
-            before[q] = phi[q]
-            phi[q] = after[q] * scale
-
-
-@_compiled
-def _project(row, polynomials, size, into):  # type: ignore[no-untyped-def]
-    """into[m] = Σ_q row[q]·polynomials[m, q], four at a time."""
-    for m in range(0, size, 4):
-        one, two, three, four = 0.0, 0.0, 0.0, 0.0
-        for q in range(row.size):
-            one += row[q] * polynomials[m, q]
-            two += row[q] * polynomials[m + 1, q]
-            three += row[q] * polynomials[m + 2, q]
-            four += row[q] * polynomials[m + 3, q]
-        into[m], into[m + 1], into[m + 2], into[m + 3] = one, two, three, four
-
-
-@_compiled
-def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, place, parts, dense, whole, out):  # type: ignore[no-untyped-def]
+def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, place, parts, whole, out):  # type: ignore[no-untyped-def]
     s, C = people.set_of[i], out.shape[2]
     group = people.set_group[s]
     items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
     n = items.size
-    low, high = 0, post.size
-    while post[low] < UNSEEN:
-        low += 1
-    while post[high - 1] < UNSEEN:
-        high -= 1
+    low, high, terms, smooth = window(post, nodes, (BEND if C == 3 else 1.0) * steepest)
     p, theta = post[low:high], nodes[low:high]
-    mean, variance = 0.0, 0.0
-    for q in range(p.size):
-        mean += p[q] * theta[q]
-    for q in range(p.size):
-        variance += p[q] * (theta[q] - mean) ** 2
-    reach = (BEND if C == 3 else 1.0) * steepest * np.sqrt(variance)
-    terms = FEW if reach < NARROW else MORE if reach < WIDE else 6 * ((p.size + 5) // 6)
-    smooth = reach < WIDE
     if smooth:
-        _orthonormal(p, theta, terms + 2, polynomials, moments)
-    else:
-        for m in range(p.size, terms):
-            for k in range(C * (n + 1)):
-                parts[m, k] = 0.0
+        orthonormal(p, theta, terms + 2, polynomials, moments)
     for r in range(people.right_start[i], people.right_start[i + 1]):
         place[people.right_items[r]] = 1
-    found = np.empty(MORE + 4)
+    found, expected = np.empty(MORE + 4), np.empty(2)
     for k in range(n):
         j = items[k]
         right = place[j] == 1
         place[j] = -1
         row = (scores.right if right else scores.wrong)[j, low:high]
-        if smooth:
-            _project(row, polynomials, terms + 2, found)
-            for m in range(1, terms + 1):
-                by_theta = moments[m, 1] * found[m - 1] + moments[m, 0] * found[m] + moments[m + 1, 1] * found[m + 1]
-                parts[m - 1, C * k], parts[m - 1, C * k + 1] = by_theta, found[m]
-        else:
-            _deviations(row, theta, p, parts[:, C * k])
-            _deviations(row, np.ones_like(p), p, parts[:, C * k + 1])
+        into = parts[:terms, C * k : C * k + 2]
+        expand(row, theta, p, smooth, polynomials, moments, found, into, expected)
         if C == 3:
             row = (scores.guess_right if right else scores.guess_wrong)[j, low:high]
-            if smooth:
-                _project(row, polynomials, terms + 2, found)
-                for m in range(1, terms + 1):
-                    parts[m - 1, C * k + 2] = found[m]
-            else:
-                _deviations(row, np.ones_like(p), p, parts[:, C * k + 2])
+            expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * k + 2])
     if not whole:
         for k in range(n):
             for c in range(C):
@@ -191,46 +119,12 @@ def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, 
                     out[items[k], 0, c, e] += 0.5 * people.weight[i] * total
         return
     for c in range(C):
-        for m in range(terms):
-            parts[m, C * n + c] = 0.0
         if c < 2:
             row = scores.latent[group, c, low:high]
-            if smooth:
-                _project(row, polynomials, terms + 2, found)
-                for m in range(1, terms + 1):
-                    parts[m - 1, C * n + c] = found[m]
-            else:
-                _deviations(row, np.ones_like(p), p, parts[:, C * n + c])
-    if dense.size > 0:
-        for k in range(C * (n + 1)):
-            _products(parts, terms, k, k, people.weight[i], 1.0, dense[k])
-        return
+            expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * n + c])
+        else:
+            parts[:terms, C * n + c] = 0.0
     _add_pairs(items, out.shape[0] - scores.latent.shape[0] + group, parts, terms, people.weight[i], out)
-
-
-@_compiled
-def _deviations(row, factor, p, into):  # type: ignore[no-untyped-def]
-    """into[q] = √p_q·(f_q − E f) with f = row·factor: the products of two such rows sum up to their covariance."""
-    mean = 0.0
-    for q in range(p.size):
-        mean += p[q] * row[q] * factor[q]
-    for q in range(p.size):
-        into[q] = np.sqrt(p[q]) * (row[q] * factor[q] - mean)
-
-
-@_compiled
-def _products(parts, terms, k, start, weight, kept, into):  # type: ignore[no-untyped-def]
-    """into[q] = kept·into[q] + weight · Σ_m parts[m, k]·parts[m, q] from q = start on, six terms at a time."""
-    sums = into[start:]
-    for m in range(0, terms, 6):
-        f0, f1, f2 = weight * parts[m, k], weight * parts[m + 1, k], weight * parts[m + 2, k]
-        f3, f4, f5 = weight * parts[m + 3, k], weight * parts[m + 4, k], weight * parts[m + 5, k]
-        p0, p1, p2 = parts[m, start:], parts[m + 1, start:], parts[m + 2, start:]
-        p3, p4, p5 = parts[m + 3, start:], parts[m + 4, start:], parts[m + 5, start:]
-        for q in range(sums.size):
-            more = (f0 * p0[q] + f1 * p1[q]) + (f2 * p2[q] + f3 * p3[q]) + (f4 * p4[q] + f5 * p5[q])
-            sums[q] = kept * sums[q] + more
-        kept = 1.0
 
 
 @_compiled
@@ -242,7 +136,7 @@ def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyp
     for k in range(n + 1):
         j = items[k] if k < n else last
         for c in range(C):
-            _products(parts, terms, C * k + c, C * k, weight, 0.0, sums[c])
+            products(parts, terms, C * k + c, C * k, weight, sums[c])
             for e in range(C):
                 sums[c, C * k + e] *= 0.5
         into = out[j].reshape(-1)
@@ -257,19 +151,6 @@ def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyp
                 for c in range(C):
                     for e in range(C):
                         into[at + C * c + e] += sums[c, C * t + e]
-
-
-@_compiled
-def _add_dense(items, last, dense, out):  # type: ignore[no-untyped-def]
-    """Adds the upper triangle of a matrix over the scores of `items` and `last` to their blocks, half its diagonal."""
-    C, n = out.shape[2], items.size
-    for k in range(n + 1):
-        j = items[k] if k < n else last
-        for t in range(k, n + 1):
-            block = out[j, items[t] if t < n else last]
-            for c in range(C):
-                for e in range(c if t == k else 0, C):
-                    block[c, e] += dense[C * k + c, C * t + e] * (0.5 if t == k and c == e else 1.0)
 
 
 @_compiled
@@ -291,7 +172,7 @@ def _add_run(first, last, people, curves, nodes, log_weights, scores, place, out
         place[items[k]] = k
     base, post, current = np.empty(Q), np.empty((1, Q)), -1
     p, row, positions = post[0], np.zeros(Q + n), np.empty(n, dtype=np.int64)
-    products, K, mass = np.zeros((n, Q + n)), np.zeros((Q, Q)), np.zeros(Q)
+    shared, K, mass = np.zeros((n, Q + n)), np.zeros((Q, Q)), np.zeros(Q)
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
         mean, variance = 0.0, 0.0
@@ -310,36 +191,115 @@ def _add_run(first, last, people, curves, nodes, log_weights, scores, place, out
         for r in range(begin, end):
             positions[r - begin] = place[people.right_items[r]]
             row[Q + positions[r - begin]] = variance
-        _scatter(row, positions, 0, end - begin, products)
+        _scatter(row, positions, 0, end - begin, shared)
         for r in range(end - begin):
             row[Q + positions[r]] = 0.0
-    for q in range(Q):
-        K[q, q] += mass[q]
-    B = np.empty((Q, 2 * n + 2))
-    for q in range(Q):
-        for k in range(n):
-            B[q, 2 * k] = -nodes[q] * scores.wrong[items[k], q]
-            B[q, 2 * k + 1] = -scores.wrong[items[k], q]
-        B[q, 2 * n], B[q, 2 * n + 1] = -scores.latent[group, 0, q], -scores.latent[group, 1, q]
-    KB = np.zeros_like(B)
-    for q in range(Q):
-        _combine(K[q], B, 1.0, KB[q])
-    where = out.shape[0] - scores.latent.shape[0] + group
-    sums, column = np.empty(2 * n + 2), np.empty(Q)
-    for k in range(n + 1):
-        j = items[k] if k < n else where
-        for c in range(2):
-            sums[:] = 0.0
+    for k in range(n):
+        for t in range(n):
+            out[items[k], items[t], 0, 0] += 0.5 * shared[k, Q + t]
+        place[items[k]] = -1
+    _spread(items, group, nodes, scores, K, mass, shared[:, :Q].copy().reshape(n, 1, Q), out)
+
+
+@_compiled
+def _add_guessed_run(first, last, people, curves, nodes, log_weights, scores, polynomials, moments, place, out):  # type: ignore[no-untyped-def]
+    s = people.set_of[first]
+    Q = nodes.size
+    items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
+    n = items.size
+    gain = np.empty((n, Q))
+    for k in range(n):
+        place[items[k]] = k
+        for q in range(Q):
+            gain[k, q] = scores.right[items[k], q] - scores.wrong[items[k], q]
+    base, post, current = np.empty(Q), np.empty((1, Q)), -1
+    row, positions = post[0], np.empty(n, dtype=np.int64)
+    K, mass, linear, pairs = np.zeros((Q, Q)), np.zeros(Q), np.zeros((n, 3, Q)), np.zeros((n, n, 4))
+    parts, sums, found, expected = np.empty((Q + 6, 2 * n)), np.zeros((2, 2 * n)), np.empty(MORE + 4), np.empty(2)
+    for i in range(first, last):
+        _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+        weight = people.weight[i]
+        for k in range(Q):
+            counted = weight * row[k]
+            mass[k] += counted
             for q in range(Q):
-                column[q] = B[q, 2 * k + c]
-            _combine(column, KB, 0.5, sums)
-            if k < n and c == 0:
-                _combine(products[k, :Q], B, -1.0, sums)
-            for t in range(n + 1):
-                block = out[j, items[t] if t < n else where]
-                block[c, 0] += sums[2 * t]
-                block[c, 1] += sums[2 * t + 1]
-        for t in range(n if k < n else 0):
-            out[j, items[t], 0, 0] += 0.5 * products[k, Q + t]
+                K[k, q] -= counted * row[q]
+        begin, end = people.right_start[i], people.right_start[i + 1]
+        steepest = 0.0
+        for r in range(begin, end):
+            positions[r - begin] = place[people.right_items[r]]
+            steepest = max(steepest, abs(curves.slope[people.right_items[r]]))
+        low, high, terms, smooth = window(row, nodes, steepest)
+        p, theta = row[low:high], nodes[low:high]
+        if smooth:
+            orthonormal(p, theta, terms + 2, polynomials, moments)
+        for k in range(end - begin):
+            at = positions[k]
+            into = parts[:terms, 2 * k : 2 * k + 2]
+            expand(gain[at, low:high], theta, p, smooth, polynomials, moments, found, into, expected)
+            for q in range(Q):
+                counted = weight * row[q]
+                linear[at, 0, q] += expected[0] * counted
+                linear[at, 1, q] += expected[1] * counted
+                linear[at, 2, q] += counted
+        for k in range(end - begin):
+            into = pairs[positions[k]]
+            for c in range(2):
+                products(parts[:, : 2 * (end - begin)], terms, 2 * k + c, 2 * k, weight, sums[c, : 2 * (end - begin)])
+            for t in range(k, end - begin):
+                at = positions[t]
+                into[at, 0] += sums[0, 2 * t]
+                into[at, 1] += sums[0, 2 * t + 1]
+                into[at, 2] += sums[1, 2 * t]
+                into[at, 3] += sums[1, 2 * t + 1]
     for k in range(n):
         place[items[k]] = -1
+        own = scores.guess_gain[items[k]]
+        for q in range(Q):
+            counted = gain[k, q] * linear[k, 2, q]
+            linear[k, 0, q] = nodes[q] * counted - linear[k, 0, q]
+            linear[k, 1, q] = counted - linear[k, 1, q]
+            linear[k, 2, q] = own * linear[k, 1, q]
+        for t in range(n):
+            half = 0.5 if t == k else 1.0
+            other = scores.guess_gain[items[t]]
+            block = out[items[k], items[t]]
+            for c in range(3):
+                for e in range(3):
+                    factor = half * (own if c == 2 else 1.0) * (other if e == 2 else 1.0)
+                    block[c, e] += factor * pairs[k, t, 2 * min(c, 1) + min(e, 1)]
+    _spread(items, people.set_group[s], nodes, scores, K, mass, linear, out)
+
+
+@_compiled
+def _spread(items, group, nodes, scores, K, mass, linear, out):  # type: ignore[no-untyped-def]
+    """Adds half of BᵀKB and, in the rows of an item k's first scores, linear[k]·B; K still without its diagonal."""
+    C, n, Q = out.shape[2], items.size, nodes.size
+    where = out.shape[0] - scores.latent.shape[0] + group
+    B = np.empty((Q, C * n + 2))
+    for q in range(Q):
+        K[q, q] += mass[q]
+        for k in range(n):
+            B[q, C * k] = nodes[q] * scores.wrong[items[k], q]
+            B[q, C * k + 1] = scores.wrong[items[k], q]
+            if C == 3:
+                B[q, C * k + 2] = scores.guess_wrong[items[k], q]
+        B[q, C * n], B[q, C * n + 1] = scores.latent[group, 0, q], scores.latent[group, 1, q]
+    KB = np.zeros_like(B)
+    for q in range(Q):
+        _combine(K[q], B, 0.5, KB[q])
+    sums, column = np.empty(C * n + 2), np.empty(Q)
+    for k in range(n + 1):
+        j = items[k] if k < n else where
+        for c in range(C if k < n else 2):
+            for q in range(Q):
+                column[q] = KB[q, C * k + c]
+            if k < n and c < linear.shape[1]:
+                for q in range(Q):
+                    column[q] += linear[k, c, q]
+            sums[:] = 0.0
+            _combine(column, B, 1.0, sums)
+            for t in range(n + 1):
+                block = out[j, items[t] if t < n else where]
+                for e in range(C if t < n else 2):
+                    block[c, e] += sums[C * t + e]

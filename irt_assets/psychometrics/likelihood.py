@@ -71,7 +71,7 @@ class Logistic:
 
     def scores(self, latent: Floats) -> information_kernels.Scores:
         none = np.empty((0, len(self.nodes)))
-        return information_kernels.Scores(1.0 - self.p, -self.p, none, none, latent)
+        return information_kernels.Scores(1.0 - self.p, -self.p, none, none, np.empty(0), latent)
 
 
 class Guessing:
@@ -120,7 +120,7 @@ class Guessing:
         (right, wrong), (guess_right, guess_wrong) = [
             (np.where(flip, other, one), np.where(flip, one, other)) for one, other in pairs
         ]
-        return information_kernels.Scores(right, wrong, guess_right, guess_wrong, latent)
+        return information_kernels.Scores(right, wrong, guess_right, guess_wrong, self.c[:, 0] - 1, latent)
 
     def _bends(self) -> Floats:
         """Shape (3, 3, J, Q): derivatives of the factors V. With v = L/P and u = c/P: ∂v/∂η = vu(1 − L),
@@ -197,7 +197,7 @@ def _missing(
     whole = width > 1
     shape = (J + G if whole else J, width, K, K)
     raw = curves.scores(np.ascontiguousarray(latent.transpose(1, 0, 2)))
-    scores = information_kernels.Scores(*(_padded(table) for table in raw))
+    scores = information_kernels.Scores(*(_padded(table) if table.ndim > 1 else table for table in raw))
     nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
 
     def work(first: int, last: int) -> Floats:

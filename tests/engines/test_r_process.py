@@ -136,9 +136,11 @@ def test_a_fit_that_does_not_end_is_stopped_in_time(monkeypatch, tmp_path):
 
 
 PARENT = """
-import sys
+import signal, sys
 from pathlib import Path
 from irt_assets.engines.r_process import call_r
+# a shell that starts programs in the background lets them ignore interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
 call_r("endless", {}, source=Path(sys.argv[1]))
 """
 
