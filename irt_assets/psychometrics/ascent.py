@@ -8,6 +8,7 @@ import numpy as np
 
 from irt_assets.psychometrics.marginal import Point, Problem
 from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.mstep import em_step
 from irt_assets.psychometrics.structure import Mask
 
 Pair = tuple[Floats, Floats]
@@ -15,6 +16,8 @@ Pair = tuple[Floats, Floats]
 
 _MEMORY = 12
 _LONGEST_STEP = 2.0
+_FAR, _CYCLES = 1.0, 10
+"""As long as a gradient exceeds one standard error, but no longer than this, a 3PL goes by EM cycles."""
 
 
 @dataclass(frozen=True)
@@ -47,13 +50,16 @@ def maximise(
     point = problem.evaluate(np.clip(x, lower, upper))
     pairs: list[Pair] = list(known)
     frozen = np.zeros(len(x), dtype=bool)
-    change, gradient, reason, iterations = np.inf, np.inf, "", 0
+    outward, gradient = _steepness(problem, point)
+    change, reason, iterations = np.inf, "", 0
     for iterations in range(1, max_iterations + 1):
-        held = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
-        if np.any(held != frozen):
-            frozen, pairs = held, []
+        if np.any(outward != frozen):
+            frozen, pairs = outward, []
         free_gradient = np.where(frozen, 0.0, point.gradient)
-        step = _direction(problem, point, free_gradient, frozen, pairs)
+        if problem.structure.model == "3pl" and gradient > _FAR and iterations <= _CYCLES:
+            step = em_step(problem, point, free_gradient, frozen)
+        else:
+            step = _direction(problem, point, free_gradient, frozen, pairs)
         if step @ free_gradient <= 0:
             pairs = []
             step = problem.precondition(point, free_gradient, frozen)
@@ -70,9 +76,8 @@ def maximise(
         if moved @ bend > 1e-12 * np.linalg.norm(moved) * np.linalg.norm(bend):
             pairs = [*pairs[-(_MEMORY - 1) :], (moved, bend)]
         point = ahead
-        outward = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
-        scaled = np.abs(np.where(outward, 0.0, point.gradient)) / problem.information_scale(point)
-        change, gradient = float(np.abs(moved).max()), float(scaled.max())
+        outward, gradient = _steepness(problem, point)
+        change = float(np.abs(moved).max())
         if change < tolerance and gradient < tolerance:
             return Solution(point, True, iterations, change, gradient, outward, "", tuple(pairs))
     if not reason:
@@ -82,6 +87,14 @@ def maximise(
         )
     outward = (point.x >= upper) | (point.x <= lower)
     return Solution(point, False, iterations, change, gradient, outward, reason, tuple(pairs))
+
+
+def _steepness(problem: Problem, point: Point) -> tuple[Mask, float]:
+    """Which parameters stand at a bound and would go beyond, and the largest scaled gradient of the others."""
+    lower, upper = problem.structure.bounds
+    outward = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
+    scaled = np.abs(np.where(outward, 0.0, point.gradient)) / problem.information_scale(point)
+    return outward, float(scaled.max())
 
 
 def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, pairs: list[Pair]) -> Floats:

@@ -6,7 +6,8 @@ The E-step is Bock & Aitkin's (1981). Its expected counts give the gradient of t
 identity) and the complete-data information, a small block per item. One M-step by a single Newton step is then
 information⁻¹ · gradient (the EM gradient algorithm, Lange 1995a), and this is the starting matrix of a limited-memory
 quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM algorithm";
-two-loop recursion of Nocedal 1980). It begins as EM and ends superlinearly; each iteration costs one E-step.
+two-loop recursion of Nocedal 1980). It begins as EM and ends superlinearly; each iteration costs one E-step. A 3PL
+makes whole M-steps (`mstep`) as long as it is far from its maximum.
 
 Standard errors come from the observed information by Louis (1982): complete-data information minus the covariance
 of the complete-data score given each pattern. It equals Oakes' (1999), to about 1e-5 of itself.
@@ -180,7 +181,8 @@ def _near(
         return maximise(whole, whole.start(), tolerance, max_iterations)
     sample = Problem(data.thinned(step), structure, grid, run, priors)
     first = maximise(sample, sample.start(), tolerance, min(SAMPLE_ITERATIONS, max_iterations))
-    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, first.pairs))
+    alike = first.pairs if structure.K == 2 else ()  # with guessing a sample bends elsewhere than the whole
+    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, alike))
 
 
 def _then(first: Solution, second: Solution) -> Solution:

@@ -38,6 +38,8 @@ class Expectation:
         mass: shape (G, Q), expected number of persons of each group at each node.
         association: shape (J,), Σ over those who saw an item of θ(x − x̄), with θ expected: negative where abler persons
             answer it worse, whatever slope the model gives it.
+        seen: shape (J, Q), expected number of persons at each node who saw an item.
+        right: shape (J, Q), of those who answered it correctly; without guessing (J, 1), their sum of θ.
     """
 
     loglik: float
@@ -46,6 +48,8 @@ class Expectation:
     curvature: Floats
     mass: Floats
     association: Floats
+    seen: Floats
+    right: Floats
 
 
 class Logistic:
@@ -67,7 +71,8 @@ class Logistic:
         off = weight @ self.nodes
         blocks = np.stack([weight @ self.nodes**2, off, off, weight.sum(axis=1)], axis=1).reshape(-1, 2, 2)
         association = theta_right - self.data.correct / self.data.n * (seen @ self.nodes)
-        return Expectation(float(self.d @ self.data.correct) + value, gradient, blocks, blocks, mass, association)
+        value += float(self.d @ self.data.correct)
+        return Expectation(value, gradient, blocks, blocks, mass, association, seen, right)
 
     def scores(self, latent: Floats) -> information_kernels.Scores:
         none = np.empty((0, len(self.nodes)))
@@ -112,7 +117,7 @@ class Guessing:
         curvature = information - np.einsum("kmjq,jq->jkm", self._bends(), residual)
         right = residual + seen * self.p
         association = right @ self.nodes - self.data.correct / self.data.n * (seen @ self.nodes)
-        return Expectation(loglik, gradient, information, curvature, mass, association)
+        return Expectation(loglik, gradient, information, curvature, mass, association, seen, right)
 
     def scores(self, latent: Floats) -> information_kernels.Scores:
         flip = self.data.flipped[:, None]

@@ -42,7 +42,7 @@ class Point:
         curvature: (J, K, K), the same given the answers, plus minus the Hessian of the priors.
         latent: (G, 2, 2), information of a group's mean and log SD.
         mass: (G,), persons per group.
-        association: (J,), as in `Expectation`.
+        association (J,), seen and right (J, Q): as in `Expectation`.
     """
 
     x: Floats
@@ -60,6 +60,8 @@ class Point:
     latent: Floats
     mass: Floats
     association: Floats
+    seen: Floats
+    right: Floats
 
 
 class Problem:
@@ -134,13 +136,15 @@ class Problem:
             sds,
             log_weights,
             found.loglik,
-            found.loglik + terms.value - roughness,
+            found.loglik + float(terms.value.sum()) - roughness,
             s.gather(full_gradient),
             found.information + terms.curvature,
             found.curvature + terms.hessian,
             spread,
             persons,
             found.association,
+            found.seen,
+            found.right,
         )
 
     def _prior_terms(self, full: Floats) -> ItemTerms:

@@ -174,12 +174,12 @@ of most tests leave c open."""
 
 @dataclass(frozen=True)
 class ItemTerms:
-    """The priors at one point: log density, and per item gradient (K, J), minus Hessian (J, K, K) in (a, d, logit c).
+    """The priors at one point, per item: log density (J,), gradient (K, J), minus Hessian (J, K, K) in (a, d, logit c).
 
     `curvature` (J, K, K) is the part of the latter that is never negative definite, for steps uphill.
     """
 
-    value: float
+    value: Floats
     gradient: Floats
     hessian: Floats
     curvature: Floats
@@ -193,11 +193,11 @@ def item_terms(priors: Priors, a: Floats, d: Floats, logit_c: Floats, share: Flo
     """
     J = len(a)
     gradient, hessian, curvature = np.zeros((K, J)), np.zeros((J, K, K)), np.zeros((J, K, K))
-    value = 0.0
+    value = np.zeros(J)
     if priors.a is not None:
         on = share[:, 0] > 0
         density, slope, bend = (term * share[on, 0] for term in priors.a.terms(a[on]))
-        value += density.sum()
+        value[on] += density
         gradient[0, on] += slope
         hessian[on, 0, 0] += bend
         curvature[on, 0, 0] += np.maximum(bend, 0.0)
@@ -206,7 +206,7 @@ def item_terms(priors: Priors, a: Floats, d: Floats, logit_c: Floats, share: Flo
         free_a, free_d = a[on], d[on]
         density, slope, bend = priors.b.terms(-free_d / free_a)
         by_a, by_d = free_d / free_a**2, -1 / free_a
-        value += density.sum()
+        value[on] += density
         gradient[0, on] += slope * by_a
         gradient[1, on] += slope * by_d
         outer = np.stack([by_a**2, by_a * by_d, by_a * by_d, by_d**2], axis=1).reshape(-1, 2, 2) * bend[:, None, None]
@@ -218,8 +218,8 @@ def item_terms(priors: Priors, a: Floats, d: Floats, logit_c: Floats, share: Flo
     if priors.c is not None and K == 3:
         on = share[:, 2] > 0
         density, slope, bend = priors.c.terms(logit_c[on])
-        value += density.sum()
+        value[on] += density
         gradient[2, on] += slope
         hessian[on, 2, 2] += bend
         curvature[on, 2, 2] += bend
-    return ItemTerms(float(value), gradient, hessian, curvature)
+    return ItemTerms(value, gradient, hessian, curvature)
