@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
+from irt_assets.calibration.green import MONTHLY_JOB
 from tests.integration.small_world import last_months, small_world
 from tests.integration.stack_harness import Harness, running_stack
 from tests.ui.browser import CHROMIUM, PICTURE_WIDTH, browser, photograph_graph
@@ -54,13 +55,15 @@ def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_month_is_made_by_clicking(stack: Harness, page: Page, screenshots: Path) -> None:
-    page.goto(f"{stack.stack.address}/asset-groups")
-    for group, assets in GROUPS.items():
-        node(page, group).click()  # it opens, and the page moves there
+    opened = ",".join(f"global@global:{group}" for group in GROUPS)
+    page.goto(f"{stack.stack.address}/asset-groups?expanded={opened}")
+    for assets in GROUPS.values():
         for name in assets:
             expect(node(page, name)).to_be_attached()
     page.screenshot(path=screenshots / "1-groups.png")
 
+    page.goto(f"{stack.stack.address}/jobs")
+    page.get_by_role("link", name=MONTHLY_JOB).first.click()
     page.get_by_role("button", name="Materialize all").click()
     page.get_by_placeholder("ex: ").fill(MONTH)
     page.get_by_placeholder("ex: ").press("Enter")
