@@ -6,7 +6,7 @@ by hundreds of times.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -15,18 +15,13 @@ import numpy as np
 from irt_assets.engines.child import Limits
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.engines.r_process import call_r
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.em_request import some
+from irt_assets.engines.screening import ITEM_PRIORS, screened
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet, link
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Model, Responses
-from irt_assets.psychometrics.priors import LogNormal, Normal, Priors
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Model, Responses, spread
 
 ENGINE = "brms"
 MODELS: tuple[Model, ...] = ("rasch", "1pl", "2pl")
-ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
-"""Written into irt.R, too."""
-FEWEST_ITEMS = 3
 
 
 @dataclass(frozen=True)
@@ -85,14 +80,7 @@ def fit_brms(
     """
     if model not in MODELS:
         raise PsychometricsError(f"the brms engine fits {', '.join(MODELS)}; got model {model!r}")
-    em = fit_em(responses, model=model, data_hash=data_hash)
-    kept = np.flatnonzero(em.estimated & (np.nan_to_num(em.a) > 0))
-    if len(kept) < FEWEST_ITEMS:
-        negative = [item for item, a in zip(em.item_ids, em.a, strict=True) if a < 0]
-        raise PsychometricsError(
-            f"only {len(kept)} items have a positive slope, too few for a scale; with a negative one: "
-            f"{some(negative)}. Check their keys"
-        )
+    em, kept = screened(responses, model, None, data_hash)
     names = [em.item_ids[j] for j in kept]
     known = None
     if anchors is not None:
@@ -101,8 +89,9 @@ def fit_brms(
         a, b = anchors.a[rows], anchors.b[rows]
         errors = {"a_se": anchors.a_se[rows], "b_se": anchors.b_se[rows]}
         known = anchors_of([anchors.item_ids[k] for k in rows], a=a, d=-a * b, c=np.zeros(len(rows)), **errors)
+    sampled, J = responses.of_items(kept), em.n_items
     asked = request(
-        responses.of_items(kept),
+        sampled,
         engine=ENGINE,
         model=model,
         anchors=known,
@@ -110,9 +99,7 @@ def fit_brms(
     )
     found = Answer.of(call("irt_calibrate", asked), len(kept))
 
-    J = em.n_items
-    a, d, c, cov = np.full(J, np.nan), np.full(J, np.nan), np.full(J, np.nan), np.full((J, 2, 2), np.nan)
-    a[kept], d[kept], c[kept], cov[kept] = found.a, found.d, 0.0, found.cov
+    cov = spread(found.cov, kept, J)
     vague = set(found.diagnostics["unidentified"] or ()) | {
         item for item in names if Flag.UNIDENTIFIED in em.flags[em.item_ids.index(item)]
     }
@@ -125,22 +112,19 @@ def fit_brms(
     if not found.converged:
         reasons.append(found.reason or "brms did not converge, and does not say why")
     version, software = found.made_with("brms", "rstan")
-    return Calibration(
-        item_ids=em.item_ids,
-        model=model,
+    return replace(
+        em,
         engine=ENGINE,
         engine_version=version,
-        a=a,
-        d=d,
-        c=c,
+        a=spread(found.a, kept, J),
+        d=spread(found.d, kept, J),
+        c=spread(np.zeros(len(kept)), kept, J),
         cov=cov,
         joint_cov=None,
-        n=em.n,
-        n_correct=em.n_correct,
         flags=tuple(flags),
         latent_mean=found.latent_mean,
         latent_sd=found.latent_sd,
-        n_persons=len(np.unique(responses.of_items(kept).person)),
+        n_persons=len(np.unique(sampled.person)),
         convergence=Convergence(
             converged=not reasons,
             iterations=found.iterations,
@@ -150,7 +134,7 @@ def fit_brms(
             n_parameters=found.n_parameters,
             reason="; ".join(reasons),
         ),
-        data_hash=data_hash,
         priors=ITEM_PRIORS.as_dict(),
+        populations=(),
         software=software,
     )

@@ -17,12 +17,11 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.em_request import some
+from irt_assets.engines.screening import ITEM_PRIORS, screened
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
 from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.priors import GUESSING_PRIOR, LogNormal, Normal, Priors
+from irt_assets.psychometrics.priors import GUESSING_PRIOR, Priors
 from irt_assets.psychometrics.quadrature import Grid
 
 if TYPE_CHECKING:
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
 
 ENGINE = "pymc"
 MODELS: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
-ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
 NODES = (31, 41, 61)
 """A short test leaves θ so open that fewer nodes than the em engine's give the same likelihood, in less time."""
 _SAME_LOGLIK = 1e-3
@@ -145,14 +143,8 @@ class PymcEngine:
         from irt_assets.engines.pymc_summary import calibration_of
 
         stated = self._stated(model)
-        em = fit_em(responses, model=model, priors=Priors(c=stated.c), data_hash=data_hash)
+        em, kept = screened(responses, model, Priors(c=stated.c), data_hash)
         linking = None if self.anchors is None else link(em, self.anchors)
-        kept = np.flatnonzero(em.estimated & (np.nan_to_num(em.a) > 0))
-        if len(kept) < 3:
-            raise PsychometricsError(
-                f"only {len(kept)} items have a positive slope, too few for a scale; with a negative one: "
-                f"{some([i for i, a in zip(em.item_ids, em.a, strict=True) if a < 0])}. Check their keys"
-            )
         asked = responses.of_items(kept)
         start = (em if linking is None else transform(em, linking)).select(kept)
         priors = self.model_priors(asked.item_ids, model, linking)

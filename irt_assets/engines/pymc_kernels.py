@@ -13,12 +13,11 @@ learners than its table would have rows, each learner is a row.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any
 
-import numba
 import numpy as np
+
+from irt_assets.psychometrics.kernels import _compiled
 
 ROW_STEP = 0.25
 """Of the table, in s: with SDs of θ given the answers below 1, sixth cumulants are of order 1 or less, so that a
@@ -32,15 +31,6 @@ _LOG2_E = 1.4426950408889634
 _LN_2_HIGH, _LN_2_LOW = 0.693147180369123816490, 1.90821492927058770002e-10  # the first with 21 zero bits at its end
 _TO_INTEGER = 6755399441055744.0  # 1.5·2⁵²: added to a double, leaves its nearest integer in the low bits
 _LEAST_EXPONENT = -700.0
-
-
-def _compiled(function: Callable[..., Any], relaxed: tuple[str, ...] = ("contract", "reassoc", "nsz")) -> Any:
-    """njit, kept on disk across processes where any cache directory is writable, in memory only where none is."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(relaxed)}
-    try:
-        return numba.njit(cache=True, **options)(function)
-    except RuntimeError:  # numba: "no locator available": neither the package nor the home directory is writable
-        return numba.njit(**options)(function)
 
 
 @partial(_compiled, relaxed=("contract",))

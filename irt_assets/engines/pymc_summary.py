@@ -15,9 +15,8 @@ from irt_assets.engines.pymc_model import ModelPriors
 from irt_assets.engines.pymc_sampling import Diagnostics, Draws, diagnose
 from irt_assets.psychometrics.em import engine_version
 from irt_assets.psychometrics.em_request import some
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats
-from irt_assets.psychometrics.priors import Beta, LogitNormal
-from irt_assets.psychometrics.standard_errors import LEAST_TOLD
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, spread
+from irt_assets.psychometrics.standard_errors import hardly_told
 
 Mask = npt.NDArray[np.bool_]
 
@@ -105,7 +104,7 @@ def calibration_of(
     if free.any():
         guessing[free] = _guessing(found.a[..., free], found.d[..., free], found.c[..., free])
         assert priors.c is not None
-        vague[free] = _vague(guessing[free, 2], logit(found.c[..., free]).mean((0, 1)), priors.c)
+        vague[free] = hardly_told(guessing[free, 2], priors.c.terms(logit(found.c[..., free]).mean((0, 1)))[2])
         guessing[unidentified] = np.nan
     flags = [[flag for flag in flags if flag is not Flag.GUESSING_UNIDENTIFIED] for flags in em.flags]
     for k, j in enumerate(kept):
@@ -120,10 +119,10 @@ def calibration_of(
         em,
         engine="pymc",
         engine_version=f"{engine_version()} (PyMC {pm.__version__}, {draws.sampler})",
-        a=_spread(slope, kept, J),
-        d=_spread(intercept, kept, J),
-        c=_spread(c, kept, J),
-        cov=_spread(cov, kept, J),
+        a=spread(slope, kept, J),
+        d=spread(intercept, kept, J),
+        c=spread(c, kept, J),
+        cov=spread(cov, kept, J),
         joint_cov=full_joint,
         flags=tuple(tuple(item) for item in flags),
         latent_mean=mu,
@@ -138,17 +137,10 @@ def calibration_of(
             n_parameters=n_parameters,
             reason="; ".join(reasons),
         ),
-        guessing_cov=_spread(guessing, kept, J) if em.model == "3pl" else None,
+        guessing_cov=spread(guessing, kept, J) if em.model == "3pl" else None,
         populations=(),
     )
     return Summary(calibration, found, diagnostics)
-
-
-def _spread(values: Floats, kept: npt.NDArray[np.intp], n_items: int) -> Floats:
-    """The kept items' values among those of all, NaN elsewhere; the first axis is items."""
-    out = np.full((n_items, *values.shape[1:]), np.nan)
-    out[kept] = values
-    return out
 
 
 def _covariance(a: Floats, d: Floats) -> Floats:
@@ -161,13 +153,6 @@ def _guessing(a: Floats, d: Floats, c: Floats) -> Floats:
     """Shape (K, 3): covariances of logit c with a and d, and its variance."""
     off = [x - x.mean((0, 1)) for x in (a, d, logit(c))]
     return np.stack([(x * off[2]).mean((0, 1)) for x in off], axis=1)
-
-
-def _vague(variance: Floats, logit_c: Floats, prior: LogitNormal | Beta) -> Mask:
-    """Items of whose logit c the answers say less than a tenth of what the prior says, or less than that c is uniform
-    on (0, 1): logit c then has variance π²/3. As the em engine judges."""
-    known = prior.terms(logit_c)[2]
-    return 1 / variance - known < np.maximum(LEAST_TOLD * known, 3 / np.pi**2)
 
 
 def _owed_to_priors(a: Floats, b: Floats, priors: ModelPriors) -> npt.NDArray[np.bool_]:

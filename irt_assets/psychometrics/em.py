@@ -47,7 +47,7 @@ from irt_assets.psychometrics.em_request import (
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.marginal import Problem
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Population, Responses
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Population, Responses, spread
 from irt_assets.psychometrics.priors import Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.standard_errors import Errors, errors
@@ -233,7 +233,7 @@ def _calibration(
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
     J, point, structure = responses.n_items, solution.point, problem.structure
     kept = np.flatnonzero(keep)
-    a, d, c = (_spread(values, kept, J) for values in (point.a, point.d, expit(point.logit_c)))
+    a, d, c = (spread(values, kept, J) for values in (point.a, point.d, expit(point.logit_c)))
     both = (2 * kept[:, None] + np.arange(2)).ravel()
     joint = None
     if found.joint is not None:
@@ -270,7 +270,7 @@ def _calibration(
         a=a,
         d=d,
         c=c,
-        cov=_spread(found.cov, kept, J),
+        cov=spread(found.cov, kept, J),
         joint_cov=joint,
         n=np.rint(counts.n).astype(np.int64),
         n_correct=np.rint(counts.correct).astype(np.int64),
@@ -288,7 +288,7 @@ def _calibration(
             reason="; ".join(reasons),
         ),
         data_hash=data_hash,
-        guessing_cov=None if found.guessing is None else _spread(found.guessing, kept, J),
+        guessing_cov=None if found.guessing is None else spread(found.guessing, kept, J),
         populations=populations,
         priors=problem.priors.as_dict(),
     )
@@ -401,13 +401,6 @@ def _unrelated(problem: Problem, solution: Solution) -> list[str]:
 def _stopped(unit: str, at: float) -> str:
     why = "are unrelated" if at < 1 else "follow from each other"
     return f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}"
-
-
-def _spread(values: Floats, kept: np.ndarray, n_items: int) -> Floats:
-    """Estimates of the kept items among all, NaN elsewhere; the first axis is items."""
-    out = np.full((n_items, *values.shape[1:]), np.nan)
-    out[kept] = values
-    return out
 
 
 def engine_version() -> str:

@@ -38,9 +38,9 @@ BLOCK = 32
 Run = Callable[[Callable[..., Any], Sequence[tuple[int, int]]], list[Any]]
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
+def _compiled(function: Callable[..., Any], relaxed: Sequence[str] = ("contract", "reassoc", "nsz")) -> Any:
     """njit, kept on disk across processes where any cache directory is writable, in memory only where none is."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract", "reassoc", "nsz"}}
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": set(relaxed)}
     try:
         return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # numba: "no locator available": neither the package nor the home directory is writable

@@ -335,6 +335,13 @@ class Calibration:
         )
 
 
+def spread(values: Floats, kept: npt.NDArray[np.intp], n_items: int) -> Floats:
+    """Values of the K items at the places `kept` (K,) among all, NaN elsewhere; the first axis is items."""
+    out = np.full((n_items, *values.shape[1:]), np.nan)
+    out[kept] = values
+    return out
+
+
 def _root(variance: Floats) -> Floats:
     """Square root; NaN where the variance is negative or missing."""
     return np.sqrt(np.where(variance >= 0, variance, np.nan))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.engines.brms import ITEM_PRIORS, BrmsEngine, Sampling
+from irt_assets.engines.brms import BrmsEngine, Sampling
+from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Flag, Responses
 

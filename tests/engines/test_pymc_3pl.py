@@ -13,7 +13,8 @@ from scipy.special import expit, logit
 from scipy.stats import beta, kstest, lognorm, norm
 
 from irt_assets import cli
-from irt_assets.engines.pymc import ITEM_PRIORS, PymcEngine
+from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.data import Data
 from irt_assets.psychometrics.em import fit_em

@@ -61,14 +61,15 @@ def test_the_registry_builds_the_engine_behind_its_boundary() -> None:
 def test_the_child_gives_what_the_engine_gives_and_the_draws_with_it(responses: Responses) -> None:
     here = PymcEngine(**QUICK).sample(responses, model="2pl", data_hash="hash")
     drawn = PymcInChild(PymcEngine(**QUICK)).draw(responses, model="2pl", data_hash="hash")
-    # the same seed, and the same machine: only the order of sums over threads may differ
-    assert drawn.calibration.a == pytest.approx(here.calibration.a, rel=1e-6)
+    # The same seed. A kernel compiled here and one read from numba's cache may round differently in the last bit, which
+    # 100 steps of a sampler make 1e-5 of; another seed moves the means by 0.01 and more.
+    assert drawn.calibration.a == pytest.approx(here.calibration.a, rel=1e-4)
     assert drawn.calibration.data_hash == "hash"
     table = pq.read_table(io.BytesIO(drawn.parquet)).to_pandas()
     assert len(table) == 2 * 50 * responses.n_items
     means = table.groupby("item_id", observed=True)["a"].mean()
     assert means.loc[list(responses.item_ids)].to_numpy() == pytest.approx(drawn.calibration.a)
-    assert drawn.sampling["max_rhat"] == pytest.approx(here.diagnostics.max_rhat, rel=1e-6)
+    assert drawn.sampling["max_rhat"] == pytest.approx(here.diagnostics.max_rhat, rel=1e-4)
 
 
 def test_what_the_engine_refuses_is_refused_with_its_own_error() -> None:

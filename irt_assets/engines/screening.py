@@ -1,0 +1,37 @@
+"""What the Bayesian engines have in common before they sample: their priors, and which items the em engine leaves them.
+
+No sampling, and none of the packages that sample.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.em_request import some
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.models import Calibration, Model, Responses
+from irt_assets.psychometrics.priors import LogNormal, Normal, Priors
+
+ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
+"""Of items that are no anchors. Written into irt.R, too."""
+FEWEST_ITEMS = 3
+
+
+def screened(
+    responses: Responses, model: Model, priors: Priors | None, data_hash: str
+) -> tuple[Calibration, npt.NDArray[np.intp]]:
+    """The em engine's fit, and the places (K,) of the items to sample: those it estimates with a positive slope.
+
+    Raises PsychometricsError where em refuses the responses, and where fewer than `FEWEST_ITEMS` items are left.
+    """
+    em = fit_em(responses, model=model, priors=priors, data_hash=data_hash)
+    kept = np.flatnonzero(em.estimated & (np.nan_to_num(em.a) > 0))
+    if len(kept) < FEWEST_ITEMS:
+        negative = [item for item, a in zip(em.item_ids, em.a, strict=True) if a < 0]
+        raise PsychometricsError(
+            f"only {len(kept)} items have a positive slope, too few for a scale; with a negative one: "
+            f"{some(negative)}. Check their keys"
+        )
+    return em, kept
