@@ -13,6 +13,7 @@ import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._utils.schedules import schedule_execution_time_iterator
 
+from irt_assets.calibration.checks import TO_MEND_IT
 from irt_assets.calibration.green import PARTITION_TAG
 from resources.outbox import Alert, Severity
 
@@ -23,6 +24,7 @@ BLOCKED = "DagsterAssetCheckFailedError"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 IN_THE_UI = "__ASSET_JOB"
 RUNS_LOOKED_BACK = 100
+READ_IT = "Open the check and read what it saw; when that is mended, launch the partition again."
 
 
 # -- runs --------------------------------------------------------------------------------------------
@@ -177,18 +179,24 @@ def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
         "error" if evaluation.severity is dg.AssetCheckSeverity.ERROR else "warning",
         evaluation.description or "it gave no reason",
         subjects,
+        str(evaluation.metadata[TO_MEND_IT].value) if TO_MEND_IT in evaluation.metadata else READ_IT,
     )
 
 
 def _check_alert(
-    key: dg.AssetCheckKey, partition: str, severity: Severity, reason: str, subjects: tuple[str, ...]
+    key: dg.AssetCheckKey,
+    partition: str,
+    severity: Severity,
+    reason: str,
+    subjects: tuple[str, ...],
+    fix: str = READ_IT,
 ) -> Alert:
     asset = key.asset_key.to_user_string()
     return Alert(
         key=check_key(key, partition),
         severity=severity,
         what=f"the check {key.name} of {asset} failed: {_short(reason)}",
-        fix="Open the check and read what it saw; when that is mended, launch the partition again.",
+        fix=fix,
         partition=partition,
         kind="items" if subjects else "",
         subjects=subjects,

@@ -78,9 +78,34 @@ def published_items_are_fitted(evidence: Evidence) -> Verdict:
 
 
 CAUTIONS: tuple[SetGate, ...] = (
-    SetGate("item_calibration", "One ability explains the answers.", one_ability_explains_the_answers),
-    SetGate("item_calibration", "No two items share more than the ability.", items_are_independent),
-    SetGate("item_calibration", "Items are assigned as the scale's rules say.", items_are_assigned_as_the_scale_says),
-    SetGate("item_calibration", "Every published item that was answered was fitted.", published_items_are_fitted),
-    SetGate("item_calibration", "Few learners answered unlike anybody of their ability.", patterns_are_likely),
+    SetGate(
+        "item_calibration",
+        "One ability explains the answers.",
+        "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
+        one_ability_explains_the_answers,
+    ),
+    SetGate(
+        "item_calibration",
+        "No two items share more than the ability.",
+        "Read the pairs: where one gives the other away, keep one of them, or make them one testlet.",
+        items_are_independent,
+    ),
+    SetGate(
+        "item_calibration",
+        "Items are assigned as the scale's rules say.",
+        "Where learners get items by their level, say so: `irt calibrate --set assignment=by_level`.",
+        items_are_assigned_as_the_scale_says,
+    ),
+    SetGate(
+        "item_calibration",
+        "Every published item that was answered was fitted.",
+        "Give the items more answers, or admit those with fewer: `irt calibrate --set min_provisional_responses=…`.",
+        published_items_are_fitted,
+    ),
+    SetGate(
+        "item_calibration",
+        "Few learners answered unlike anybody of their ability.",
+        "Look for copied or random answer sheets, or a form whose key is shifted.",
+        patterns_are_likely,
+    ),
 )

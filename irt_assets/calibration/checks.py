@@ -26,6 +26,8 @@ from resources.database import Database
 from resources.object_store import ObjectStore
 
 INVENTORY = "inventory"
+TO_MEND_IT = "to mend it"
+"""Metadata of a failed check: what a person does about it. Alerts hand it on."""
 
 
 def build_calibration_checks(
@@ -48,7 +50,8 @@ def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bo
     @dg.asset_check(
         asset=gate.asset,
         name=gate.name,
-        description=f"{'Set gate: holds the whole month. ' if holds else ''}{gate.explanation}",
+        description=f"{'Set gate: holds the whole month. ' if holds else ''}{gate.explanation} "
+        f"Where it fails: {gate.fix}",
         blocking=holds,
         partitions_def=months,
     )
@@ -73,6 +76,7 @@ def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bo
             metadata={
                 "scales": dg.MetadataValue.json({s: {"passed": v.passed, "why": v.why} for s, v in verdicts.items()}),
                 "details": dg.MetadataValue.json({s: v.details for s, v in verdicts.items()}),
+                **({TO_MEND_IT: gate.fix} if failed else {}),
             },
         )
 

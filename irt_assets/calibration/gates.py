@@ -239,10 +239,11 @@ def fit_problem(fit: StagedFit) -> str | None:
 
 @dataclass(frozen=True)
 class SetGate:
-    """A set gate and the asset whose materialisation it judges."""
+    """A set gate, the asset whose materialisation it judges, and what a person does when it fails."""
 
     asset: str
     explanation: str
+    fix: str
     judge: Callable[[Evidence], Verdict]
 
     @property
@@ -251,15 +252,56 @@ class SetGate:
 
 
 SET_GATES: tuple[SetGate, ...] = (
-    SetGate("scored_responses", "The stored snapshot is the file that was taken.", snapshot_matches_its_hash),
-    SetGate("scored_responses", "Few answers are rapid guesses or unusable.", few_answers_are_rejected),
-    SetGate("item_calibration", "The engine reached a maximum, by parameters and gradient.", converged),
-    SetGate("item_calibration", "Learners and items form one connected design.", connected),
-    SetGate("item_calibration", "One ability explains the answers, where the scale demands it.", one_dimension),
-    SetGate("linked_item_parameters", "The month's fit stands on the scale.", linked),
-    SetGate("linked_item_parameters", "The anchors kept their relation to each other.", anchors_agree),
     SetGate(
-        "linked_item_parameters", "Every engine that the scale demands has fitted the month.", demanded_engines_fitted
+        "scored_responses",
+        "The stored snapshot is the file that was taken.",
+        "Materialise the month again; where the file changed by itself, look at who can write to the object store.",
+        snapshot_matches_its_hash,
+    ),
+    SetGate(
+        "scored_responses",
+        "Few answers are rapid guesses or unusable.",
+        "See in the counts by reason what was left out: many unusable answers are items missing from the bank (import "
+        "them); many rapid guesses are a form nobody took seriously (mark its answers sandbox).",
+        few_answers_are_rejected,
+    ),
+    SetGate(
+        "item_calibration",
+        "The engine reached a maximum, by parameters and gradient.",
+        "Mend the keys of the items that the reason names, or take these items off the scale; then materialise again.",
+        converged,
+    ),
+    SetGate(
+        "item_calibration",
+        "Learners and items form one connected design.",
+        "Give the groups common items or learners (an anchor block in each form), or put them on scales of their own.",
+        connected,
+    ),
+    SetGate(
+        "item_calibration",
+        "One ability explains the answers, where the scale demands it.",
+        "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
+        one_dimension,
+    ),
+    SetGate(
+        "linked_item_parameters",
+        "The month's fit stands on the scale.",
+        "Follow the reason: answers to more anchors are needed, or `irt scale init` has not been run.",
+        linked,
+    ),
+    SetGate(
+        "linked_item_parameters",
+        "The anchors kept their relation to each other.",
+        "Open `plot: linking`. Anchors off the line have changed: look for a leak, a wrong key or an edited text, and "
+        "take those out of the anchors. Where half of them moved together nobody can tell which half: compare the "
+        "month's forms with those before.",
+        anchors_agree,
+    ),
+    SetGate(
+        "linked_item_parameters",
+        "Every engine that the scale demands has fitted the month.",
+        "Read the engine's own check, mend what it names, and materialise the month again; or no longer demand it.",
+        demanded_engines_fitted,
     ),
 )
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
+from irt_assets.calibration.checks import TO_MEND_IT
 from irt_assets.invariants.history import REPORT, Report, take_report
 from irt_assets.invariants.invariant import Verdict
 from irt_assets.invariants.registry import INVARIANTS
@@ -68,7 +69,7 @@ def _check_result(verdict: Verdict) -> dg.AssetCheckResult:
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.ERROR if one.severity == "error" else dg.AssetCheckSeverity.WARN,
         description=(f"not tested: {untested}. " if untested else "") + said,
-        metadata={"violations": dg.MetadataValue.md(_rows([verdict], limit=100)), "to mend it": one.fix},
+        metadata={"violations": dg.MetadataValue.md(_rows([verdict], limit=100)), TO_MEND_IT: one.fix},
     )
 
 

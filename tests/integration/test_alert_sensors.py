@@ -22,6 +22,7 @@ from dagster._core.scheduler.instigation import (
     TickStatus,
 )
 
+from irt_assets.calibration.checks import TO_MEND_IT
 from irt_assets.stack import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.alerts import overdue_since
@@ -53,7 +54,8 @@ class World:
 
         @dg.asset_check(asset=first, partitions_def=MONTHS, blocking=True)
         def gate() -> dg.AssetCheckResult:
-            return dg.AssetCheckResult(passed=self.gate, description="anchors disagree")
+            fix = {} if self.gate else {TO_MEND_IT: "look for a leak"}
+            return dg.AssetCheckResult(passed=self.gate, description="anchors disagree", metadata=fix)
 
         @dg.asset_check(asset=second, partitions_def=MONTHS)
         def item_gate() -> Any:
@@ -219,8 +221,9 @@ def test_a_blocked_month_is_one_alert_that_ends_when_its_gate_passes(real_world:
     assert not real_world.run()
     real_world.watch()
     assert real_world.alerts() == [("check first gate 2026-06", "error", JUNE, True)]
-    ((what, link),) = rows(Database(real_world.settings), "SELECT what, link FROM alert")
+    ((what, fix, link),) = rows(Database(real_world.settings), "SELECT what, fix, link FROM alert")
     assert what == "the check gate of first failed: anchors disagree"
+    assert fix == "look for a leak"
     assert link == "/assets/first?view=checks&checkDetail=gate"
     real_world.gate = True
     assert real_world.run()
