@@ -131,6 +131,15 @@ weekly_kpi = _table(
     Index("weekly_kpi_week", "week_start"),
 )
 
+partition_source = _table(
+    "partition_source",
+    "What the days of features and the weeks of KPIs were computed from: another hash now means that they are stale.",
+    _key("asset", Text, "features_topic_daily or weekly_kpi"),
+    _key("partition", Text, "its partition key: a day, or the Monday of a week"),
+    _req("data_hash", Text, "hash of the answers that were read"),
+    _req("computed_at", UTC, "when", NOW),
+)
+
 scored_snapshot = _table(
     "scored_snapshot",
     "The Parquet snapshots of a month's attempts with what eligibility made of each.",

@@ -32,12 +32,11 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
         window = context.partition_time_window
         with failures_told_apart(), database.connect() as connection:
             written = write_features(connection, window.start, window.end)
-        return dg.MaterializeResult(
-            metadata={
-                "dagster/row_count": sum(day.rows for day in written.values()),
-                "answers": sum(day.answers for day in written.values()),
-                "days without an answer": dg.MetadataValue.json([d for d, day in written.items() if not day.answers]),
-            }
-        )
+        for day, made in written.items():
+            context.add_asset_metadata(
+                {"dagster/row_count": made.rows, "answers": made.answers, "data_hash": made.data_hash},
+                partition_key=day,
+            )
+        return dg.MaterializeResult()
 
     return [features_topic_daily]

@@ -13,8 +13,10 @@ import pandas as pd
 import psycopg
 
 from irt_assets.responses.answers import live_answers
+from irt_assets.responses.observe import answer_versions
 from resources import tables, warehouse
 from resources.relational import Run, on_postgres
+from resources.sources import record_sources
 
 DAYS_AT_ONCE = 31
 """Days read in one query: a month of the log is one of its partitions."""
@@ -42,24 +44,32 @@ def features(run: Run, start: datetime, end: datetime) -> pd.DataFrame:
 
 @dataclass(frozen=True)
 class Written:
-    """What a day's features hold."""
+    """What a day's features hold, and the hash of the answers that they were made from."""
 
     rows: int
     answers: int
+    data_hash: str
 
 
 def write_features(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, Written]:
-    """Compute the days of [start, end), two midnights, put each in the place of what was there; what, by YYYY-MM-DD."""
+    """Compute the days of [start, end), two midnights, put each in the place of what was there; what, by YYYY-MM-DD.
+
+    Each day's hash (`observe.answer_versions`) is stored with its rows, under the asset `features_topic_daily`. It is
+    read before them: an answer that arrives in between is in the rows and not in the hash, so that the day is asked for
+    once more, and never forgotten.
+    """
     written = {}
     while start < end:
         until = min(start + timedelta(days=DAYS_AT_ONCE), end)
         days = [(start + timedelta(days=n)).date() for n in range((until - start).days)]
         for day in days:
             warehouse.own(connection, tables.features_topic_daily, {"date": day})
+        hashes = answer_versions(connection, start, until)
         by_day = dict(iter(features(on_postgres(connection), start, until).groupby("date")))
         for day in days:
             rows = by_day.get(day, pd.DataFrame({"attempts": []}))
             warehouse.replace(connection, tables.features_topic_daily, {"date": day}, rows)
-            written[day.isoformat()] = Written(len(rows), int(rows["attempts"].sum()))
+            written[str(day)] = Written(len(rows), int(rows["attempts"].sum()), hashes[str(day)])
+        record_sources(connection, tables.features_topic_daily.name, hashes)
         start = until
     return written

@@ -1,11 +1,17 @@
-"""Data versions of what the platform does not write itself: the bank, and the log day by day."""
+"""Data versions of what the platform does not write itself: the bank, and the log day by day.
+
+What was computed from a version is kept in `resources.sources`.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from datetime import datetime
+from datetime import datetime, timedelta
 
+import ibis
 import psycopg
+
+from irt_assets.responses.answers import live_answers
 
 
 def bank_version(connection: psycopg.Connection) -> str:
@@ -28,3 +34,20 @@ def day_versions(connection: psycopg.Connection, start: datetime, end: datetime)
         (start, end),
     ).fetchall()
     return {day: hashlib.sha256(f"{n} {total}".encode()).hexdigest()[:16] for day, n, total in rows}
+
+
+def answer_versions(connection: psycopg.Connection, start: datetime, end: datetime) -> dict[str, str]:
+    """A hash of the live answers of every day of [start, end), two midnights, by day (UTC, YYYY-MM-DD).
+
+    Changes with anything that features and KPIs read of a day (`answers.live_answers`), and with nothing else: not with
+    sandbox answers or those of test accounts.
+    """
+    rows = connection.execute(
+        f"""
+        SELECT to_char(day, 'YYYY-MM-DD'), count(*), sum(('x' || left(md5(a::text), 16))::bit(64)::bigint::numeric)
+        FROM ({ibis.to_sql(live_answers(start, end), dialect="postgres")}) a GROUP BY 1
+        """.encode()
+    ).fetchall()
+    days = [str((start + timedelta(days=n)).date()) for n in range((end - start).days)]
+    found = {day: f"{n} {total}" for day, n, total in rows}
+    return {day: hashlib.sha256(found.get(day, "empty").encode()).hexdigest()[:16] for day in days}
