@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster_postgres.utils import DagsterPostgresException
 
 from irt_assets.psychometrics.errors import PsychometricsError
 from resources.failures import PermanentFailure, is_transient
 
 # A PostgreSQL restart takes seconds, a failover about a minute.
 MAX_RETRIES = 6
-SECONDS_BETWEEN = 10
+FIRST_WAIT_S = 5
+"""Doubled each time: 5 s after the first failure, five minutes in all."""
 
 
 @contextmanager
@@ -26,6 +28,9 @@ def failures_told_apart() -> Iterator[None]:
     except (PermanentFailure, PsychometricsError) as error:
         raise dg.Failure(description=str(error), allow_retries=False) from error
     except Exception as error:
-        if is_transient(error):
-            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=SECONDS_BETWEEN) from error
+        # Dagster's storage hides what it gave up on.
+        cause = error.__cause__ if isinstance(error, DagsterPostgresException) else None
+        if is_transient(cause or error):
+            wait = FIRST_WAIT_S * 2 ** dg.OpExecutionContext.get().retry_number
+            raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait) from error
         raise

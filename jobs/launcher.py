@@ -4,9 +4,9 @@ What belongs here: who a run's worker is, whether it lives, how it is stopped. W
 the daemon asks and what it does with the answer (`run_monitoring` in dagster.yaml).
 
 Dagster's own launcher leaves a run "started" for ever when its worker and the code server that would
-have reported it die together. Here a worker is known by host, process id and start time, so that neither
-a reused process id nor another machine's processes are mistaken for it. Start times are counted from
-boot, because the wall clock may be set while a run is going on.
+have reported it die together. Here a worker is known by host, boot, process id and start time, so that
+neither a reused process id nor another machine's processes are mistaken for it. Start times are counted
+from boot, because the wall clock may be set while a run is going on; after a reboot nothing lives on.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import socket
+from pathlib import Path
 from typing import Any
 
 import psutil
@@ -23,7 +24,7 @@ from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, Lau
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
 
 WORKER_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_worker"
-"""Run tag, hidden in the UI: JSON with `host` and, once it was seen alive, `pid` and `started`."""
+"""Run tag, hidden in the UI: JSON with `host` and `boot` and, once it was seen alive, `pid` and `started`."""
 
 START_TOLERANCE_S = 1.0
 """Both boot time and process start are rounded by the kernel (to 1 s and to 0.01 s)."""
@@ -40,18 +41,27 @@ def process_start(pid: int) -> float | None:
         return None
 
 
+def boot_id() -> str:
+    """Which boot of this machine it is; empty where the kernel does not tell."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text("ascii").strip() if path.exists() else ""
+
+
 def own_worker_tags() -> dict[str, str]:
     """Tags for a run that this very process executes, so that its death is noticed like any other's."""
     pid = os.getpid()
-    return {WORKER_TAG: json.dumps({"host": socket.gethostname(), "pid": pid, "started": process_start(pid)})}
+    return {WORKER_TAG: json.dumps({**_here(), "pid": pid, "started": process_start(pid)})}
+
+
+def _here() -> dict[str, str]:
+    return {"host": socket.gethostname(), "boot": boot_id()}
 
 
 class HealthCheckedRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher, and a worker that was killed fails its run within one monitoring poll."""
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        host = {WORKER_TAG: json.dumps({"host": socket.gethostname()})}
-        self._instance.add_run_tags(context.dagster_run.run_id, host)
+        self._instance.add_run_tags(context.dagster_run.run_id, {WORKER_TAG: json.dumps(_here())})
         super().launch_run(context)
 
     @property
@@ -104,7 +114,7 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
 
 
 def _alive(worker: dict[str, Any]) -> bool:
-    if worker.get("started") is None:
+    if worker.get("started") is None or worker.get("boot") != boot_id():
         return False
     started = process_start(worker["pid"])
     return started is not None and abs(started - worker["started"]) < START_TOLERANCE_S

@@ -5,6 +5,8 @@ What belongs here: the two base types and `is_transient`. Who retries is decided
 
 from __future__ import annotations
 
+import re
+
 import psycopg
 import sqlalchemy.exc
 
@@ -29,11 +31,25 @@ MENDED_BY_TIME = {
 }
 
 
+REFUSED = re.compile(
+    r"authentication failed|no password supplied|no pg_hba\.conf entry|is not permitted to log in"
+    r"|(role|database) \".*\" does not exist|permission denied for database|does not support SSL"
+    r"|certificate verify failed|certificate is not trusted|invalid connection option"
+)
+"""A server that answered and will answer the same. libpq gives no SQLSTATE for it, and says it in these words."""
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: lost connections, restarts, deadlocks and serialisation conflicts."""
+    lost: tuple[type[BaseException], ...] = (psycopg.OperationalError,)
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
+        # Dagster's storage speaks psycopg2, whose errors are known by what SQLAlchemy makes of them.
+        if isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
+            lost = (*lost, type(error.orig))
         error = error.orig
-    if isinstance(error, psycopg.Error) and error.sqlstate is not None:
-        return error.sqlstate in MENDED_BY_TIME or error.sqlstate.startswith(CONNECTION_EXCEPTIONS)
-    # libpq gives no SQLSTATE where no server answered, or where the connection was cut.
-    return isinstance(error, TransientFailure | psycopg.OperationalError)
+    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    if state is not None:
+        return state in MENDED_BY_TIME or state.startswith(CONNECTION_EXCEPTIONS)
+    if isinstance(error, lost):
+        return REFUSED.search(str(error)) is None
+    return isinstance(error, TransientFailure)

@@ -162,6 +162,8 @@ class BucketStore:
             if status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout"):
                 raise TransientFailure(f"{self.uri(key)}: {error}") from error
             raise PermanentFailure(f"{self.uri(key)}: {error}. Check S3_BUCKET and the rights of its user.") from error
+        except exceptions.SSLError as error:
+            raise PermanentFailure(f"{self.uri(key)}: no trusted connection ({error}). Set AWS_CA_BUNDLE.") from error
         except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
             raise TransientFailure(f"{self.uri(key)}: {error}") from error
         except exceptions.BotoCoreError as error:

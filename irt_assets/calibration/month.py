@@ -29,7 +29,7 @@ from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.database import Database, advisory_lock
-from resources.failures import PermanentFailure
+from resources.failures import PermanentFailure, is_transient
 from resources.object_store import ObjectStore
 
 
@@ -97,7 +97,7 @@ def fit_month_beside(
 ) -> list[FitOutcome]:
     """Fit those of `scales` (None: all) with an engine that are published from another, and stage the fits.
 
-    Whatever making and running the engine raises is staged as the reason why there is no fit.
+    Whatever making and running the engine raises is staged as the reason why there is no fit, unless it is transient.
     """
 
     def engines_of(scale: Scale) -> Engines:
@@ -149,6 +149,8 @@ def _fit(
                     outcome, groups = calibrate(engine, request, snapshot.data_hash)
                 spec |= beside(request, outcome, groups)
             except explained as error:
+                if is_transient(error):
+                    raise
                 outcome = error
             results.append((scale, name, outcome, spec, time.perf_counter() - began))
     outcomes = []

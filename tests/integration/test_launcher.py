@@ -8,9 +8,11 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from dagster import DagsterRunStatus
+from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus
+from dagster._core.utils import make_new_run_id
 
 from irt_assets.stack import Stack, StackError
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
@@ -118,7 +120,38 @@ with Stack(settings, Database(settings), code_location={TOY!r}) as stack:
     wait_for("the servers to be gone", lambda: all(process_start(pid) is None for pid in servers), 10)
 
 
-def test_a_worker_is_known_by_host_process_id_and_start(stack: Harness) -> None:
+def test_a_run_that_a_crash_of_the_host_cut_off_fails_at_the_next_poll(stack: Harness) -> None:
+    """After a reboot the same services start in the same order: the worker's id and start may fit another process."""
+    run_id = sleeping(stack, "2026-09")
+    run = stack.instance.get_run_by_id(run_id)
+    assert run is not None
+    wait_for("the worker to be on record", lambda: "pid" in worker_on_record(stack, run_id))
+    before = worker_on_record(stack, run_id) | {"boot": "the one before the crash"}
+    stack.instance.add_run_tags(run_id, {WORKER_TAG: json.dumps(before)})
+    assert stack.finished(run_id, 60) is DagsterRunStatus.FAILURE
+    stack.worker(run_id).kill()
+
+
+def test_a_run_whose_launch_was_lost_in_a_crash_does_not_wait_for_ever(stack: Harness) -> None:
+    """The host went down when the run was taken from the queue, and before a worker was there."""
+    job = stack.instance.get_run_by_id(stack.launch("toy_job", "2026-06"))
+    assert job is not None
+    stack.finished(job.run_id)
+    lost = job._replace(run_id=make_new_run_id(), status=DagsterRunStatus.NOT_STARTED)
+    stack.instance.add_run(lost)
+    launching = DagsterEvent(DagsterEventType.PIPELINE_STARTING.value, lost.job_name)
+    stack.instance.report_dagster_event(launching, lost.run_id)
+    assert stack.status(lost.run_id) is DagsterRunStatus.STARTING
+    assert stack.finished(lost.run_id, 120) is DagsterRunStatus.FAILURE
+
+
+def worker_on_record(stack: Harness, run_id: str) -> dict[str, Any]:
+    run = stack.instance.get_run_by_id(run_id)
+    assert run is not None
+    return json.loads(run.tags.get(WORKER_TAG, "{}"))
+
+
+def test_a_worker_is_known_by_host_boot_process_id_and_start(stack: Harness) -> None:
     """A process id is used again, on this host and on others: alone it says nothing."""
     run_id = stack.launch("toy_job", "2026-08")
     stack.finished(run_id)
@@ -134,4 +167,6 @@ def test_a_worker_is_known_by_host_process_id_and_start(stack: Harness) -> None:
     assert health(**me) == "RUNNING"
     assert health(**{**me, "started": me["started"] - 60}) == "FAILED"
     assert health(**{**me, "pid": 2**22 + 1}) == "FAILED"  # no kernel gives this one
+    assert health(**{**me, "boot": "another"}) == "FAILED"
+    assert health(**{name: me[name] for name in ("host", "boot")}) == "FAILED"  # launched, and never heard of
     assert health(host="elsewhere", pid=2**22 + 1, started=0.0) == "RUNNING"

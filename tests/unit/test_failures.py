@@ -66,3 +66,43 @@ def test_what_only_a_person_mends_is_not(error: BaseException) -> None:
     assert not is_transient(error)
     if isinstance(error, Exception):
         assert not is_transient(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'connection to server at "db", port 5432 failed: FATAL:  password authentication failed for user "irt"',
+        'FATAL:  Peer authentication failed for user "irt"',
+        'FATAL:  no pg_hba.conf entry for host "10.0.0.7", user "irt", database "bank", no encryption',
+        'FATAL:  database "bank" does not exist',
+        'FATAL:  role "irt" does not exist',
+        'FATAL:  role "irt" is not permitted to log in',
+        'FATAL:  permission denied for database "bank"',
+        "connection failed: fe_sendauth: no password supplied",
+        "server does not support SSL, but SSL was required",
+        "SSL error: certificate verify failed",
+    ],
+)
+def test_a_server_that_answered_and_refused_is_not_asked_again(words: str) -> None:
+    """libpq gives no SQLSTATE while it connects; a wrong password was tried for as long as a lost connection."""
+    refusal = psycopg.OperationalError(words)
+    assert not is_transient(refusal)
+    assert not is_transient(sqlalchemy.exc.OperationalError("SELECT 1", {}, refusal))
+
+
+class OfAnotherDriver(Exception):
+    """psycopg2's errors have `pgcode`, and none where the connection is gone."""
+
+    pgcode: str | None = None
+
+
+def test_dagsters_storage_is_judged_as_ours_is() -> None:
+    """It speaks another driver, whose lost connections were no reason to try again."""
+    lost, refused_it, deadlock = (
+        OfAnotherDriver(words)
+        for words in ("server closed the connection unexpectedly", 'database "bank" does not exist', "deadlock")
+    )
+    deadlock.pgcode = "40P01"
+    wrapped = [sqlalchemy.exc.OperationalError("SELECT 1", {}, error) for error in (lost, refused_it, deadlock)]
+    assert [is_transient(error) for error in wrapped] == [True, False, True]
+    assert not is_transient(sqlalchemy.exc.ProgrammingError("SELECT 1", {}, lost))

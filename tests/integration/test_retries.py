@@ -1,0 +1,86 @@
+"""What a step does with a failure: tries again later, or stops and says what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import dagster as dg
+import psycopg
+import pytest
+from psycopg import errors
+
+from irt_assets import retries
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.retries import MAX_RETRIES, failures_told_apart
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure, TransientFailure, is_transient
+
+
+def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, list[float]]:
+    """How often a step that always fails with `error` was tried, and the pauses that it asked for."""
+    tried, pauses = [], []
+    requested = dg.RetryRequested
+
+    def recorded(**options: float) -> dg.RetryRequested:
+        pauses.append(options["seconds_to_wait"])
+        return requested(max_retries=int(options["max_retries"]), seconds_to_wait=0)
+
+    monkeypatch.setattr(retries.dg, "RetryRequested", recorded)
+
+    @dg.asset
+    def failing() -> None:
+        tried.append(1)
+        with failures_told_apart():
+            raise error
+
+    assert not dg.materialize([failing], raise_on_error=False).success
+    monkeypatch.setattr(retries.dg, "RetryRequested", requested)
+    return len(tried), pauses
+
+
+@pytest.mark.parametrize("error", [TransientFailure("busy"), errors.AdminShutdown("restarting")], ids=str)
+def test_a_transient_failure_is_tried_again_with_growing_pauses(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, pauses = attempts(error, monkeypatch)
+    assert tried == MAX_RETRIES + 1
+    assert all(later == 2 * earlier for earlier, later in pairwise(pauses[:MAX_RETRIES]))
+    assert sum(pauses[:MAX_RETRIES]) > 60  # a failover of a managed PostgreSQL takes a minute
+
+
+@pytest.mark.parametrize(
+    "error", [PermanentFailure("no anchors"), PsychometricsError("no item"), ValueError("a fault of ours")], ids=str
+)
+def test_a_permanent_failure_is_tried_once(error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert attempts(error, monkeypatch) == (1, [])
+
+
+@pytest.fixture
+def guarded(postgres: EmbeddedPostgres) -> Iterator[str]:
+    """The URL of a server that wants the password of the role `guarded`, without one."""
+    url = postgres.start()
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute("CREATE ROLE guarded LOGIN PASSWORD 'right'")
+        (file,) = admin.execute("SHOW hba_file").fetchone() or ("",)
+        rules = Path(file).read_text("utf-8")
+        Path(file).write_text(f"host all guarded all scram-sha-256\n{rules}", "utf-8")
+        admin.execute("SELECT pg_reload_conf()")
+        yield f"postgresql://guarded{{}}@{url.rpartition('@')[2]}"
+        Path(file).write_text(rules, "utf-8")
+        admin.execute("SELECT pg_reload_conf()")
+        admin.execute("DROP ROLE guarded")
+
+
+@pytest.mark.parametrize("change", ["password", "database", "role"])
+def test_a_real_server_that_refuses_is_known_by_its_words(guarded: str, change: str) -> None:
+    url = {
+        "password": guarded.format(":wrong"),
+        "database": guarded.format(":right").rpartition("/")[0] + "/nowhere",
+        "role": guarded.format("_nobody"),
+    }[change]
+    with pytest.raises(psycopg.OperationalError) as caught:
+        psycopg.connect(url, connect_timeout=5)
+    assert caught.value.sqlstate is None, "libpq tells by now: read the SQLSTATE instead of the words"
+    assert not is_transient(caught.value), str(caught.value)
