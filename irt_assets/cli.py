@@ -35,6 +35,7 @@ from irt_assets.console import (
     shown,
 )
 from irt_assets.psychometrics.errors import PsychometricsError
+from resources import logs
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
@@ -69,6 +70,7 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything but keep 
 
 def main() -> None:
     """Entry point: every explained error becomes one message and exit code 2."""
+    logs.configure()
     try:
         app()
     except (PermanentFailure, PsychometricsError, TransientFailure) as error:

@@ -1,7 +1,7 @@
 """The composition root: `build_defs` is the only place that knows everything.
 
 What does not belong here: implementations of anything. Importing this module builds the graph from the
-process's settings and connects nowhere.
+process's settings, sets up its logs and connects nowhere.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from irt_assets.kpis.assets import build_kpi_assets
 from irt_assets.kpis.checks import build_kpi_checks
 from irt_assets.partitions import daily, monthly, weekly
 from irt_assets.responses.assets import build_response_assets
+from jobs import run_logs
 from jobs.jobs import build_jobs, build_schedules, build_sensors
 from resources.database import Database
 from resources.object_store import object_store
@@ -56,10 +57,12 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         schedules=schedules,
         sensors=build_sensors(schedules, settings),
         executor=dg.in_process_executor,
+        loggers={"console": run_logs.console},
         resources=resources
         if resources is not None
         else {"database": Database(settings), "store": object_store(settings)},
     )
 
 
+run_logs.install()
 defs = build_defs(get_settings())

@@ -5,8 +5,10 @@ What does not belong here: how a month is computed, and what is printed about it
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import dagster as dg
 
@@ -16,7 +18,11 @@ from jobs.launcher import own_worker_tags
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 
-QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+def _console() -> dict[str, Any]:
+    """On a terminal the command line tells what happens, and runs are silent; elsewhere they log."""
+    level = "CRITICAL" if sys.stderr.isatty() else "INFO"
+    return {"loggers": {"console": {"config": {"log_level": level}}}}
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,7 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, asse
         instance=instance,
         raise_on_error=False,
         tags=own_worker_tags(),
-        run_config=QUIET,
+        run_config=_console(),
     )
     return RunOutcome(month, result.run_id, result.success, None if result.success else _first_error(result))
 
@@ -60,7 +66,7 @@ def run_job(instance: dg.DagsterInstance, settings: Settings, name: str) -> bool
     """Execute a job that has no month, here and now; whether it succeeded."""
     job = build_defs(settings).resolve_job_def(name)
     return job.execute_in_process(
-        instance=instance, raise_on_error=False, tags=own_worker_tags(), run_config=QUIET
+        instance=instance, raise_on_error=False, tags=own_worker_tags(), run_config=_console()
     ).success
 
 

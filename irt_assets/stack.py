@@ -265,9 +265,10 @@ class Stack:
 
     def _start_children(self) -> None:
         python = [sys.executable, "-m"]
-        workspace = ["-w", str(WORKSPACE)]
+        workspace = ["--log-format", "json", "-w", str(WORKSPACE)]
         socket_path = self._environment["IRT_CODE_SERVER_SOCKET"]
         location = ["-m", self.code_location, "-a", "defs", "--empty-working-directory", "--lazy-load-user-code"]
+        location += ["--log-format", "json"]
         commands = {
             "code server": [*python, "dagster", "api", "grpc", "-s", socket_path, *location],
             "daemon": [*python, "dagster._daemon", "run", *workspace],

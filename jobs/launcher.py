@@ -19,9 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from dagster import DagsterEventType, DagsterRun
+from dagster import DagsterEventType, DagsterInstance, DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
+
+from resources import logs
 
 WORKER_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_worker"
 """Run tag, hidden in the UI: JSON with `host` and `boot` and, once it was seen alive, `pid` and `started`."""
@@ -59,6 +61,11 @@ def _here() -> dict[str, str]:
 
 class HealthCheckedRunLauncher(DefaultRunLauncher):
     """Dagster's default launcher, and a worker that was killed fails its run within one monitoring poll."""
+
+    def register_instance(self, instance: DagsterInstance) -> None:
+        """Where our code first comes into the daemon and the webserver: their logs become as ours are."""
+        logs.configure()
+        super().register_instance(instance)
 
     def launch_run(self, context: LaunchRunContext) -> None:
         self._instance.add_run_tags(context.dagster_run.run_id, {WORKER_TAG: json.dumps(_here())})

@@ -1,0 +1,40 @@
+"""The logger of runs: what a run says, in its worker's output too, as `resources.logs` writes it.
+
+Dagster takes a run's loggers from its run config, and where that names none, as for whatever the UI, a sensor or
+a backfill puts together, it makes its coloured one. There is no setting for that, so `install` replaces the
+function which chooses it; Dagster's version is pinned, and a test sees both ways of a run.
+"""
+
+import logging
+import sys
+
+import dagster as dg
+from dagster._core.execution import context_creation_job
+from dagster._core.utils import coerce_valid_log_level
+
+from resources import logs
+
+DEFAULTS = {"log_level": "INFO", "name": "run"}
+
+
+@dg.logger(
+    {
+        "log_level": dg.Field(str, default_value=DEFAULTS["log_level"], description="the least that is written"),
+        "name": dg.Field(str, default_value=DEFAULTS["name"], description="the `logger` of its lines"),
+    },
+    description="To standard error: lines on a terminal, else JSON.",
+)
+def console(context: dg.InitLoggerContext) -> logging.Logger:
+    """In the place of Dagster's coloured lines, under the same name and with the same configuration."""
+    level = coerce_valid_log_level(context.logger_config["log_level"])
+    logger = logging.Logger(context.logger_config["name"], level)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logs.formatter())
+    logger.addHandler(handler)
+    return logger
+
+
+def install() -> None:
+    """Set up the logs of a process that may execute runs."""
+    logs.configure()
+    context_creation_job.default_system_loggers = lambda instance: [(console, DEFAULTS)]  # type: ignore[attr-defined]  # noqa: ARG005

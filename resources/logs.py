@@ -1,0 +1,135 @@
+"""What this program's processes say of themselves: lines for people on a terminal, else JSON for machines.
+
+Every process calls `configure` once; runs write through `jobs.run_logs`. A JSON line has `timestamp` (UTC),
+`level`, `logger`, `message`, where there is one `exception`, of a run `run_id`, `job`, `step`, `partition`, and
+what a caller gave as `extra`. What does not belong here: what `irt` prints as its answer (see `console`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cache
+from typing import Any, TextIO
+from urllib.parse import unquote, urlsplit
+
+from pydantic import SecretStr, ValidationError
+
+from resources.database import without_password
+from resources.settings import get_settings
+
+OURS = ("irt", "irt_assets", "jobs", "resources")
+DAGSTERS = ("dagster", "dagster-webserver")
+"""Loggers on which Dagster's servers put handlers of their own."""
+DAGSTER_META = "dagster_meta"
+"""What Dagster adds to a record that it took into a run's log, and so prints itself."""
+SHORTEST_SECRET = 6
+"""Shorter ones would blacken words that mean nothing; in a URL they are found by their place."""
+STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+
+
+def configure() -> None:
+    """Give the root logger a handler on standard error, and Dagster's handlers the same format. Safe to repeat."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, _StandardError) for handler in root.handlers):
+        root.addHandler(_StandardError())
+    for name in OURS:
+        logging.getLogger(name).setLevel(logging.INFO)
+    if not sys.stderr.isatty():
+        for handler in (handler for name in DAGSTERS for handler in logging.getLogger(name).handlers):
+            handler.setFormatter(JsonFormatter())
+
+
+def formatter() -> logging.Formatter:
+    """For standard error as it is now."""
+    return TextFormatter() if sys.stderr.isatty() else JsonFormatter()
+
+
+class JsonFormatter(logging.Formatter):
+    """A record as one line of JSON, without secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(dict(_fields(record, self)), ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """A record as a line for people, without secrets."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S")
+
+    def format(self, record: logging.LogRecord) -> str:
+        return hide(super().format(record))
+
+
+def hide(text: str) -> str:
+    """`text` without any secret of the settings and without the passwords of URLs."""
+    for secret in _secrets():
+        text = text.replace(secret, "***")
+    return without_password(text)
+
+
+class _StandardError(logging.StreamHandler[TextIO]):
+    """Writes to what standard error is at the time, but not what Dagster prints already."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]
+        return sys.stderr
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not hasattr(record, DAGSTER_META) and bool(super().filter(record))
+
+    def format(self, record: logging.LogRecord) -> str:
+        return formatter().format(record)
+
+
+def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> Iterator[tuple[str, Any]]:
+    meta: dict[str, Any] = getattr(record, DAGSTER_META, {})
+    event = meta.get("dagster_event")
+    yield "timestamp", datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+    yield "level", record.levelname
+    yield "logger", record.name
+    yield "message", hide(str(meta.get("orig_message", record.getMessage())))
+    error = getattr(event.event_specific_data, "error", None) if event is not None else None
+    if record.exc_info:
+        yield "exception", hide(formatter.formatException(record.exc_info))
+    elif error is not None:
+        yield "exception", hide(error.to_string())
+    tags = meta.get("job_tags") or {}
+    of_run = {
+        "run_id": meta.get("run_id"),
+        "job": meta.get("job_name"),
+        "step": meta.get("step_key"),
+        "partition": tags.get("dagster/partition"),
+        "event": event.event_type_value if event is not None else None,
+    }
+    yield from ((name, value) for name, value in of_run.items() if value is not None)
+    for name, value in vars(record).items():
+        if name not in STANDARD and not name.startswith("dagster_"):
+            yield name, value if isinstance(value, bool | int | float | None) else hide(str(value))
+
+
+@cache
+def _secrets() -> tuple[str, ...]:
+    """Every secret of the settings; of URLs of servers, their passwords, so that the servers can be named."""
+    try:
+        settings = get_settings()
+    except ValidationError:
+        return ()
+    found = set()
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            text = value.get_secret_value()
+            if name in ("database_url", "smtp_url"):
+                password = urlsplit(text).password or ""
+                found |= {password, unquote(password)}
+            else:
+                found.add(text)
+    return tuple(secret for secret in found if len(secret) >= SHORTEST_SECRET)

@@ -1,0 +1,126 @@
+"""What a log line holds, and what it never does."""
+
+from __future__ import annotations
+
+import json
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from jobs import run_logs
+from resources import logs
+from resources.settings import get_settings
+
+SECRETS = {
+    "DATABASE_URL": "postgresql://irt:dbpassword@db/bank",
+    "SLACK_WEBHOOK_URL": "https://hooks.slack.com/services/T0/B0/xyz",
+    "R_IRT_INTERNAL_TOKEN": "token-of-the-service",
+}
+
+
+@pytest.fixture(autouse=True)
+def fresh(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No handler of ours, and secrets read again."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logs._secrets.cache_clear()
+
+
+def lines(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_line_off_a_terminal_is_json_with_time_level_logger_and_message(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure()
+    logs.configure()  # a second time changes nothing
+    logging.getLogger("irt_assets.calibration").info("Loaded %d observations", 7, extra={"scale_id": "math"})
+    logging.getLogger("botocore").info("not ours, and no news")
+    (line,) = lines(capsys.readouterr().err)
+    when = datetime.fromisoformat(line.pop("timestamp"))
+    assert when.tzinfo == UTC
+    assert line == {
+        "level": "INFO",
+        "logger": "irt_assets.calibration",
+        "message": "Loaded 7 observations",
+        "scale_id": "math",
+    }
+
+
+def test_an_exception_is_one_field_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure()
+    try:
+        raise ValueError("2 is\nno score")
+    except ValueError:
+        logging.getLogger("irt").exception("it failed")
+    (line,) = lines(capsys.readouterr().err)
+    assert line["message"] == "it failed"
+    assert line["exception"].endswith("ValueError: 2 is\nno score")
+
+
+def test_no_secret_reaches_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in SECRETS.items():
+        monkeypatch.setenv(name, value)
+    get_settings.cache_clear()
+    logs.configure()
+    said = " and ".join(SECRETS.values())
+    try:
+        raise ValueError(said)
+    except ValueError:
+        logging.getLogger("irt").exception("said %s", said, extra={"url": said, "other": {"deep": said}})
+    text = capsys.readouterr().err
+    assert len(lines(text)) == 1
+    for secret in ("dbpassword", "hooks.slack.com/services/T0", "token-of-the-service"):
+        assert secret not in text
+
+
+def test_on_a_terminal_lines_are_for_people(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    logs.configure()
+    logging.getLogger("irt.stack").warning("the daemon ended")
+    line = capsys.readouterr().err
+    assert line.endswith("WARNING the daemon ended\n")
+    assert "{" not in line
+
+
+@pytest.mark.parametrize("run_config", [None, {"loggers": {"console": {}}}])
+def test_a_run_says_each_thing_once_with_its_run_and_partition(
+    run_config: dict[str, Any] | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What our modules log in a run is in Dagster's run log, and once in the worker's output."""
+    run_logs.install()
+
+    @dg.asset(partitions_def=dg.StaticPartitionsDefinition(["2026-09"]))
+    def month(context) -> None:  # Dagster reads annotations, which this module postpones
+        logging.getLogger("irt_assets.calibration").info("Loaded 7 observations from attempt VIEW")
+        context.log.warning("and this")
+
+    @dg.asset(deps=[month], partitions_def=month.partitions_def)
+    def broken() -> None:
+        raise ValueError("no such thing")
+
+    with dg.instance_for_test(
+        overrides={"python_logs": {"managed_python_loggers": ["irt_assets"], "python_log_level": "INFO"}}
+    ) as instance:
+        job = dg.Definitions(
+            assets=[month, broken],
+            jobs=[dg.define_asset_job("nightly", selection="*")],
+            loggers={"console": run_logs.console},
+            executor=dg.in_process_executor,
+        ).resolve_job_def("nightly")
+        result = job.execute_in_process(
+            partition_key="2026-09", instance=instance, run_config=run_config, raise_on_error=False
+        )
+        stored = [entry.user_message for entry in instance.all_logs(result.run_id)]
+    printed = lines(capsys.readouterr().err)
+    for message in ("Loaded 7 observations from attempt VIEW", "and this"):
+        assert stored.count(message) == 1
+        (line,) = [line for line in printed if line["message"] == message]
+        assert (line["run_id"], line["job"], line["partition"]) == (result.run_id, "nightly", "2026-09")
+        assert line["step"] == "month"
+    (failed,) = [line for line in printed if line.get("event") == "STEP_FAILURE"]
+    assert "ValueError: no such thing" in failed["exception"]
+    assert {"timestamp", "level", "logger", "message"} <= set.intersection(*(set(line) for line in printed))
