@@ -22,7 +22,8 @@ from irt_assets.kpis.checks import build_kpi_checks
 from irt_assets.partitions import daily, monthly, weekly
 from irt_assets.responses.assets import build_response_assets
 from jobs import run_logs
-from jobs.jobs import build_jobs, build_schedules, build_sensors
+from jobs.jobs import build_jobs, build_sensors
+from jobs.schedules import build_schedules
 from resources.database import Database
 from resources.object_store import object_store
 from resources.settings import Settings, get_settings
@@ -43,7 +44,6 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     beside = {name: scales for name, scales in settings.enabled_engines.items() if installed(name) is None}
     monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, beside)
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in beside])
-    schedules = build_schedules(jobs, settings)
     return dg.Definitions(
         assets=[
             *build_response_assets(months, days),
@@ -54,8 +54,8 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         ],
         asset_checks=[*monthly_checks, inventory, *build_feature_checks(days), *build_kpi_checks(weeks)],
         jobs=list(jobs.values()),
-        schedules=schedules,
-        sensors=build_sensors(schedules, settings),
+        schedules=build_schedules(jobs, settings),
+        sensors=build_sensors(settings),
         executor=dg.in_process_executor,
         loggers={"console": run_logs.console},
         resources=resources

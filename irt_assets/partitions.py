@@ -5,7 +5,8 @@ What does not belong here: which partitions exist in the database, or what state
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
@@ -28,6 +29,19 @@ def weekly(first_month: str) -> dg.WeeklyPartitionsDefinition:
     """Weeks from the one that contains the first of `first_month` up to the running one, by their Monday."""
     first = week_of(month_bounds(first_month)[0])
     return dg.WeeklyPartitionsDefinition(start_date=first, day_offset=1, end_offset=1)
+
+
+def day_bounds(day: str) -> tuple[datetime, datetime]:
+    """Start (inclusive) and end (exclusive) of a day's key. Raises ValueError for anything but YYYY-MM-DD."""
+    start = datetime.strptime(day, DAY_FORMAT).replace(tzinfo=UTC)
+    if day_of(start) != day:
+        raise ValueError(f"{day!r} is no day: write {day_of(start)}")
+    return start, start + timedelta(days=1)
+
+
+def day_of(time: datetime) -> str:
+    """The key of the day that contains `time`."""
+    return time.astimezone(UTC).strftime(DAY_FORMAT)
 
 
 def week_bounds(week: str) -> tuple[datetime, datetime]:
@@ -69,3 +83,36 @@ def last_complete_month(now: datetime) -> str:
     """The month before the one that contains `now`."""
     first_day = month_bounds(month_of(now))[0]
     return f"{first_day.year - (first_day.month == 1)}-{(first_day.month - 2) % 12 + 1:02d}"
+
+
+def keys_between(first: str, last: str) -> Iterator[str]:
+    """Every key from `first` to `last`, both included: months of two months, days of two days (or Mondays)."""
+    if len(first) == len("YYYY-MM"):
+        yield from months_between(first, last)
+        return
+    day = first
+    while day <= last:
+        yield day
+        day = day_of(day_bounds(day)[1])
+
+
+@dataclass(frozen=True)
+class Period:
+    """Days, weeks or months: the key of a time, and the bounds of a key."""
+
+    name: str
+    key_of: Callable[[datetime], str]
+    bounds: Callable[[str], tuple[datetime, datetime]]
+
+    def back(self, now: datetime, n: int) -> list[str]:
+        """The last `n` that are over at `now`, oldest first."""
+        start, keys = self.bounds(self.key_of(now))[0], list[str]()
+        while len(keys) < n:
+            keys.insert(0, self.key_of(start - timedelta(microseconds=1)))
+            start = self.bounds(keys[0])[0]
+        return keys
+
+
+DAYS = Period("day", day_of, day_bounds)
+WEEKS = Period("week", week_of, week_bounds)
+MONTHS = Period("month", month_of, month_bounds)

@@ -16,9 +16,10 @@ from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstiga
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.invariants.history import REPORT
 from jobs import alerts
+from jobs.schedules import Plan
 from resources.database import Database
 from resources.notifier import deliver
-from resources.outbox import open_alert, open_keys, resolve_alert
+from resources.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.settings import Settings
 
 EVENTS_A_TICK = 500
@@ -27,9 +28,9 @@ OVERLAP = timedelta(minutes=1)
 FIRST_LOOK_BACK = timedelta(days=1)
 
 
-def build_alert_sensors(schedules: Sequence[dg.ScheduleDefinition], settings: Settings) -> list[dg.SensorDefinition]:
-    """Failed runs, failed or missing checks, schedules that did not run, and delivery."""
-    return [_runs(), _checks(), _schedules(schedules), _delivery(settings)]
+def build_alert_sensors(plans: Sequence[Plan], settings: Settings) -> list[dg.SensorDefinition]:
+    """Failed runs, failed or missing checks, schedules that did not run or made nothing, and delivery."""
+    return [_runs(), _checks(), _schedules(plans, settings.irt_first_month), _delivery(settings)]
 
 
 def _runs() -> dg.SensorDefinition:
@@ -105,10 +106,11 @@ def _checks() -> dg.SensorDefinition:
     return alerts_of_checks
 
 
-def _schedules(schedules: Sequence[dg.ScheduleDefinition]) -> dg.SensorDefinition:
+def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_schedules",
-        description="Opens an alert for a schedule that is switched on and did not run, and resolves it when it does.",
+        description="Opens an alert for a schedule that is switched on and did not tick, or whose runs did not make "
+        "its newest partition within 25 hours, and resolves it when that is over.",
         minimum_interval_seconds=600,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -119,35 +121,35 @@ def _schedules(schedules: Sequence[dg.ScheduleDefinition]) -> dg.SensorDefinitio
             for state in context.instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
         }
         with database.connect() as connection:
-            for schedule in schedules:
-                state, key = states.get(schedule.name), alerts.schedule_key(schedule.name)
-                due = _overdue(context.instance, schedule, state, now) if state and state.is_running else None
-                if due is None:
-                    resolve_alert(connection, key)
-                else:
-                    late.append(schedule.name)
-                    open_alert(connection, alerts.schedule_alert(schedule.name, due, schedule.job_name))
+            for plan in plans:
+                state = states.get(plan.name)
+                alert = _alert(context.instance, plan, first_month, state, now) if state and state.is_running else None
+                for key in alerts.schedule_keys(plan):
+                    if alert is None or alert.key != key:
+                        resolve_alert(connection, key)
+                if alert is not None:
+                    late.append(plan.name)
+                    open_alert(connection, alert)
         return dg.SkipReason(f"late: {', '.join(late)}" if late else "every schedule that is switched on is in time")
 
     return alerts_of_schedules
 
 
-def _overdue(
-    instance: dg.DagsterInstance, schedule: dg.ScheduleDefinition, state: InstigatorState, now: datetime
-) -> datetime | None:
+def _alert(
+    instance: dg.DagsterInstance, plan: Plan, first_month: str, state: InstigatorState, now: datetime
+) -> Alert | None:
     ticks = instance.get_ticks(
         state.instigator_origin_id, state.selector_id, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED]
     )
     data = state.instigator_data
-    started = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
-    assert isinstance(schedule.cron_schedule, str)
-    return alerts.overdue_since(
-        schedule.cron_schedule,
-        schedule.execution_timezone or "UTC",
-        now,
-        datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None,
-        datetime.fromtimestamp(started, UTC) if started else None,
-    )
+    begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
+    started = datetime.fromtimestamp(begun, UTC) if begun else None
+    last_tick = datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None
+    due = alerts.overdue_since(plan, now, last_tick, started)
+    if due is not None:
+        return alerts.silent_schedule_alert(plan, due)
+    found = alerts.unmade(instance, plan, first_month, now, started)
+    return alerts.barren_schedule_alert(plan, *found) if found else None
 
 
 def _delivery(settings: Settings) -> dg.SensorDefinition:

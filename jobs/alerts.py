@@ -14,11 +14,14 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.checks import TO_MEND_IT
-from irt_assets.calibration.green import PARTITION_TAG
+from irt_assets.underway import PARTITION_TAG, made_since
+from jobs.schedules import Plan
 from resources.outbox import Alert, Severity
 
 GRACE = timedelta(hours=1)
 """After its time a schedule is late: what runs daily ran within 25 hours."""
+MADE_WITHIN = timedelta(hours=25)
+"""How long after a tick its newest partition must be there."""
 LONGEST_REASON = 300
 BLOCKED = "DagsterAssetCheckFailedError"
 RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
@@ -104,7 +107,7 @@ def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     checks = _events(instance, run, dg.DagsterEventType.ASSET_CHECK_EVALUATION_PLANNED)
     return (
         bool(assets)
-        and all(_made_since(instance, event, since(event)) for event in assets)
+        and all(_made(instance, event, since(event)) for event in assets)
         and all(_evaluated_since(instance, event, partition_of(run), since(event)) for event in checks)
     )
 
@@ -121,13 +124,9 @@ def _events(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEv
     return [entry.get_dagster_event() for entry in instance.all_logs(run.run_id, of_type=kind)]
 
 
-def _made_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) -> bool:
+def _made(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) -> bool:
     assert planned.asset_key is not None
-    partitions = [planned.partition] if planned.partition else None
-    found = instance.fetch_materializations(
-        dg.AssetRecordsFilter(planned.asset_key, asset_partitions=partitions, after_timestamp=since), limit=1
-    )
-    return bool(found.records)
+    return made_since(instance, planned.asset_key, planned.partition, datetime.fromtimestamp(since, UTC))
 
 
 def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, partition: str, since: float) -> bool:
@@ -215,34 +214,76 @@ def _items_of(evaluation: dg.AssetCheckEvaluation) -> tuple[str, ...]:
 # -- schedules ---------------------------------------------------------------------------------------
 
 
-def overdue_since(
-    cron: str, zone: str, now: datetime, last_tick: datetime | None, started: datetime | None
-) -> datetime | None:
+def overdue_since(plan: Plan, now: datetime, last_tick: datetime | None, started: datetime | None) -> datetime | None:
     """When a schedule should have ticked and did not; None where it is in time.
 
     Args:
         last_tick: its last tick that did not fail. started: when somebody switched it on; None: it always was.
     """
-    due = next(schedule_execution_time_iterator((now - GRACE).timestamp(), cron, zone, ascending=False))
-    due = due.astimezone(UTC)
+    due = _last_tick_before(now - GRACE, plan)
     if started is not None and started > due:
         return None
     return due if last_tick is None or last_tick < due else None
 
 
-def schedule_key(name: str) -> str:
-    return f"schedule {name}"
+def unmade(
+    instance: dg.DagsterInstance, plan: Plan, first_month: str, now: datetime, started: datetime | None
+) -> tuple[str, datetime] | None:
+    """The newest partition of the last tick that had 25 hours to make it, and the tick; None where it was made.
+
+    A tick that asked for nothing is in order where the partition was there.
+    """
+    if not plan.asset:
+        return None
+    tick = _last_tick_before(now - MADE_WITHIN, plan)
+    newest = plan.wanted(tick, first_month)[-1:]
+    if not newest or (started is not None and started > tick):
+        return None
+    since = min(plan.period.bounds(newest[0])[1], tick)
+    return None if made_since(instance, dg.AssetKey(plan.asset), newest[0], since) else (newest[0], tick)
 
 
-def schedule_alert(name: str, due: datetime, job: str) -> Alert:
+def _last_tick_before(time: datetime, plan: Plan) -> datetime:
+    ticks = schedule_execution_time_iterator(time.timestamp(), plan.cron, plan.zone, ascending=False)
+    return next(ticks).astimezone(UTC)
+
+
+def schedule_keys(plan: Plan) -> tuple[str, str]:
+    """Of the alert that a schedule did not tick, and of the one that it made nothing."""
+    return f"schedule {plan.name}", f"schedule {plan.name} made nothing"
+
+
+def silent_schedule_alert(plan: Plan, due: datetime) -> Alert:
+    """The alert of a schedule that did not tick."""
+    return _schedule_alert(
+        plan,
+        schedule_keys(plan)[0],
+        f"{plan.name} did not run at {due:%Y-%m-%d %H:%M} UTC",
+        f"See whether the daemon runs and why the schedule's ticks failed; then launch {plan.job} for what is missing.",
+    )
+
+
+def barren_schedule_alert(plan: Plan, partition: str, tick: datetime) -> Alert:
+    """The alert of a schedule that ticked, and whose runs made nothing of it."""
+    return _schedule_alert(
+        plan,
+        schedule_keys(plan)[1],
+        f"{plan.asset} of {partition} was not made within 25 hours of {tick:%Y-%m-%d %H:%M} UTC",
+        f"Look at the runs of {plan.job}: they failed, still wait, or go on; then launch it for what is missing.",
+        partition,
+    )
+
+
+def _schedule_alert(plan: Plan, key: str, what: str, fix: str, partition: str = "") -> Alert:
     return Alert(
-        key=schedule_key(name),
+        key=key,
         severity="error",
-        what=f"{name} did not run at {due:%Y-%m-%d %H:%M} UTC",
-        fix=f"See whether the daemon runs and why the schedule's ticks failed; then launch {job} for what is missing.",
+        what=what,
+        fix=fix,
+        partition=partition,
         kind="jobs",
-        subjects=(job,),
-        link=f"/automation?search={name}",
+        subjects=(plan.job,),
+        link=f"/automation?search={plan.name}",
     )
 
 

@@ -1,4 +1,4 @@
-"""Every job, schedule and sensor, as lists for the composition root.
+"""Every job and sensor, as lists for the composition root; the schedules are in `schedules`.
 
 What does not belong here: what materialising an asset does, and the decisions of schedules and sensors.
 """
@@ -13,7 +13,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.invariants.history import REPORT
 from jobs.alert_sensors import build_alert_sensors
-from jobs.schedules import build_monthly_schedule
+from jobs.schedules import PLANS
 from jobs.sensors import build_ledger_sensor
 from resources.settings import Settings
 
@@ -74,26 +74,9 @@ def build_jobs(
     return {job.name: job for job in jobs}
 
 
-def build_schedules(jobs: dict[str, Job], settings: Settings) -> list[dg.ScheduleDefinition]:
-    daily = [
-        dg.ScheduleDefinition(
-            name=f"{name}_schedule",
-            job=jobs[name],
-            cron_schedule=cron,
-            default_status=dg.DefaultScheduleStatus[settings.irt_schedules.upper()],
-        )
-        for name, cron in (
-            ("observe_bank", "30 0 * * *"),
-            ("observe_attempts", "30 0 * * *"),
-            ("inventory", "0 6 * * *"),
-        )
-    ]
-    return [build_monthly_schedule(jobs[MONTHLY_JOB], settings), *daily]
-
-
 def _selected(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
     return dg.AssetSelection.checks(*(key for check in checks for key in check.check_keys))
 
 
-def build_sensors(schedules: list[dg.ScheduleDefinition], settings: Settings) -> list[dg.SensorDefinition]:
-    return [build_ledger_sensor(), *build_alert_sensors(schedules, settings)]
+def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
+    return [build_ledger_sensor(), *build_alert_sensors(PLANS, settings)]

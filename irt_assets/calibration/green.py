@@ -7,7 +7,7 @@ check fails, so nothing may judge by it. What does not belong here: the gates th
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, LiteralString
@@ -15,8 +15,6 @@ from typing import Any, LiteralString
 import dagster as dg
 import psycopg
 from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from irt_assets.calibration.gates import SET_GATES, SetGate
 from irt_assets.calibration.origin import anchor_hash
@@ -25,10 +23,9 @@ from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, rules_of
 from irt_assets.responses.window import data_hash
+from irt_assets.underway import under_way
 from resources.database import Database
 
-PARTITION_TAG = "dagster/partition"
-BACKFILL_TAG = "dagster/backfill"
 MONTHLY_JOB = "monthly_calibration"
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
@@ -147,34 +144,7 @@ def gate_status(instance: dg.DagsterInstance, gate: SetGate, month: str) -> dict
 
 def unsettled_months(instance: dg.DagsterInstance, *, besides_run: str | None = None) -> set[str]:
     """Months that are running, queued, or still to come in a requested backfill."""
-    unsettled = set()
-    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
-        month = run.tags.get(PARTITION_TAG)
-        if month and run.run_id != besides_run and _concerns_months(run):
-            unsettled.add(month)
-    for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
-        wanted = _backfill_months(backfill)
-        runs = instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id}))
-        unsettled |= wanted - {run.tags.get(PARTITION_TAG, "") for run in runs}
-    return unsettled
-
-
-def _concerns_months(run: dg.DagsterRun) -> bool:
-    selection: Collection[dg.AssetKey] = run.asset_selection or ()
-    if selection:
-        return any(key.to_user_string() in MONTHLY_ASSETS for key in selection)
-    return run.job_name == MONTHLY_JOB
-
-
-def _backfill_months(backfill: PartitionBackfill) -> set[str]:
-    data = backfill.asset_backfill_data
-    if data is None:
-        return set(backfill.partition_names or ()) if backfill.job_name == MONTHLY_JOB else set()
-    months: set[str] = set()
-    for key, subset in data.target_subset.partitions_subsets_by_asset_key.items():
-        if key.to_user_string() in MONTHLY_ASSETS:
-            months |= set(subset.get_partition_keys())
-    return months
+    return under_way(instance, MONTHLY_JOB, MONTHLY_ASSETS, besides_run=besides_run)
 
 
 def _changes(

@@ -21,17 +21,22 @@ from dagster._core.scheduler.instigation import (
     TickData,
     TickStatus,
 )
+from dagster._core.test_utils import freeze_time
 
 from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.partitions import DAYS, WEEKS
+from irt_assets.partitions import MONTHS as MONTHS_PERIOD
 from irt_assets.stack import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
-from jobs.alerts import overdue_since
+from jobs.alerts import overdue_since, unmade
+from jobs.schedules import Plan
 from resources.database import Database
 from resources.settings import Settings
 from tests.integration.rooms import rows
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m", end_offset=0)
 JUNE = "2026-06"
+NIGHTLY = Plan("nightly", "0 3 * * *", "nights", DAYS, 14)
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -81,8 +86,7 @@ class World:
             ],
             executor=dg.in_process_executor,
         )
-        self.schedules = [dg.ScheduleDefinition(name="nightly", job_name="month", cron_schedule="0 3 * * *")]
-        self.sensors = {sensor.name: sensor for sensor in build_alert_sensors(self.schedules, settings)}
+        self.sensors = {sensor.name: sensor for sensor in build_alert_sensors([NIGHTLY], settings)}
 
     def run(self, job: str = "month", partition: str = JUNE, assets: list[str] | None = None) -> bool:
         return (
@@ -306,18 +310,61 @@ def utc(*parts: int) -> datetime:
 def test_a_schedule_is_late_an_hour_after_its_time(
     cron: str, zone: str, now: datetime, last_tick: datetime | None, due: datetime | None
 ) -> None:
-    assert overdue_since(cron, zone, now, last_tick, None) == due
+    assert overdue_since(Plan("job", cron, zone=zone), now, last_tick, None) == due
 
 
 def test_a_schedule_that_was_switched_on_since_is_not_late() -> None:
-    assert overdue_since("0 3 * * *", "UTC", utc(2026, 8, 2, 5), None, utc(2026, 8, 2, 4)) is None
+    assert overdue_since(NIGHTLY, utc(2026, 8, 2, 5), None, utc(2026, 8, 2, 4)) is None
+
+
+MONTHLY = Plan("monthly", "0 2 1 * *", "months", MONTHS_PERIOD, 3)
+WEEKLY = Plan("weekly", "10 2 * * *", "weeks", WEEKS, 8, running=True)
+
+
+@pytest.mark.parametrize(
+    ("plan", "now", "made", "found"),
+    [
+        # the night of the tick 25 hours ago; that of the last tick has its time still
+        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-07-31": utc(2026, 8, 1, 3)}, ("2026-08-01", utc(2026, 8, 2, 3))),
+        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-01": utc(2026, 8, 2, 3)}, None),
+        (NIGHTLY, utc(2026, 8, 3, 3, 59), {"2026-07-31": utc(2026, 8, 1, 3)}, None),
+        (NIGHTLY, utc(2026, 8, 3, 4, 1), {"2026-08-01": utc(2026, 8, 2, 0)}, None),  # it was there: nothing to ask
+        # the running week is made again by every tick
+        (
+            WEEKLY,
+            utc(2026, 8, 6, 3, 11),
+            {"2026-08-03": utc(2026, 8, 4, 2, 11)},
+            ("2026-08-03", utc(2026, 8, 5, 2, 10)),
+        ),
+        (WEEKLY, utc(2026, 8, 6, 4), {"2026-08-03": utc(2026, 8, 5, 2, 11)}, None),
+        # a month, 25 hours after its tick
+        (MONTHLY, utc(2026, 8, 2, 3, 1), {}, ("2026-07", utc(2026, 8, 1, 2))),
+        (MONTHLY, utc(2026, 8, 2, 2, 59), {"2026-06": utc(2026, 7, 1, 3)}, None),
+        (MONTHLY, utc(2026, 8, 31), {"2026-07": utc(2026, 8, 1, 3)}, None),
+        (Plan("observe", "0 3 * * *"), utc(2026, 8, 3, 4, 1), {}, None),
+    ],
+)
+def test_what_a_tick_should_have_made_is_there_25_hours_after_it(
+    plan: Plan, now: datetime, made: dict[str, datetime], found: tuple[str, datetime] | None
+) -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        for key, at in made.items():
+            with freeze_time(at + timedelta(seconds=1)):
+                instance.report_runless_asset_event(dg.AssetMaterialization(plan.asset, partition=key))
+        assert unmade(instance, plan, "2026-01", now, None) == found
+
+
+def test_a_schedule_owes_nothing_from_before_it_was_switched_on_or_before_the_first_month() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert unmade(instance, NIGHTLY, "2026-01", utc(2026, 8, 3, 4, 1), utc(2026, 8, 2, 4)) is None
+        assert unmade(instance, NIGHTLY, "2026-08", utc(2026, 8, 2, 4, 1), None) is None
 
 
 @pytest.fixture
 def switched(real_world: World) -> Callable[[InstigatorStatus], InstigatorState]:
     """Switch the nightly schedule on or off; it was switched on ten days ago."""
     origin = RemoteInstigatorOrigin(
-        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("location"), "repository"), "nightly"
+        RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("location"), "repository"), NIGHTLY.name
     )
 
     def switch(status: InstigatorStatus) -> InstigatorState:
@@ -330,28 +377,34 @@ def switched(real_world: World) -> Callable[[InstigatorStatus], InstigatorState]
     return switch
 
 
-def test_a_schedule_that_does_not_tick_is_one_alert_until_it_ticks_or_is_switched_off(
+def test_a_schedule_that_does_not_tick_is_one_alert_until_it_ticks_and_another_until_its_night_is_made(
     real_world: World, switched: Callable[[InstigatorStatus], InstigatorState]
 ) -> None:
     state = switched(InstigatorStatus.RUNNING)
     for _ in range(2):
-        assert real_world.tick("alerts_of_schedules") == "late: nightly"
-    assert real_world.alerts() == [("schedule nightly", "error", "", True)]
+        assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"
+    assert real_world.alerts() == [(f"schedule {NIGHTLY.name}", "error", "", True)]
     ((what, fix),) = rows(Database(real_world.settings), "SELECT what, fix FROM alert")
-    assert what.startswith("nightly did not run at ")
-    assert "launch month" in fix
+    assert what.startswith(f"{NIGHTLY.name} did not run at ")
+    assert "launch nightly" in fix
     real_world.instance.create_tick(
         TickData(
             state.instigator_origin_id,
-            "nightly",
+            NIGHTLY.name,
             InstigatorType.SCHEDULE,
             TickStatus.SKIPPED,
             datetime.now(UTC).timestamp(),
             selector_id=state.selector_id,
         )
     )
+    assert real_world.tick("alerts_of_schedules") == f"late: {NIGHTLY.name}"
+    ((silent, barren)) = real_world.alerts()
+    assert silent == (f"schedule {NIGHTLY.name}", "error", "", False)
+    key, severity, night, is_open = barren
+    assert (key, severity, is_open) == (f"schedule {NIGHTLY.name} made nothing", "error", True)
+    real_world.instance.report_runless_asset_event(dg.AssetMaterialization("nights", partition=night))
     assert real_world.tick("alerts_of_schedules") == "every schedule that is switched on is in time"
-    assert real_world.alerts() == [("schedule nightly", "error", "", False)]
+    assert [is_open for *_, is_open in real_world.alerts()] == [False, False]
 
 
 def test_a_schedule_that_is_switched_off_is_never_late(
@@ -361,7 +414,7 @@ def test_a_schedule_that_is_switched_off_is_never_late(
     real_world.tick("alerts_of_schedules")
     switched(InstigatorStatus.STOPPED)
     real_world.tick("alerts_of_schedules")
-    assert real_world.alerts() == [("schedule nightly", "error", "", False)]
+    assert real_world.alerts() == [(f"schedule {NIGHTLY.name}", "error", "", False)]
 
 
 # -- delivery ----------------------------------------------------------------------------------------

@@ -1,49 +1,138 @@
-"""Which months a tick asks for."""
+"""When a tick comes, and which partitions it wants."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice, pairwise
 
 import pytest
+from dagster._utils.schedules import schedule_execution_time_iterator
+from hypothesis import given
+from hypothesis import strategies as st
 
-from irt_assets.calibration.green import MonthState, State
-from jobs.schedules import look_back, months_to_ask
+from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
+from jobs.schedules import PLANS, Plan, to_ask
+
+BY_JOB = {plan.job: plan for plan in PLANS}
+FEATURES, KPIS, MONTHLY = (
+    BY_JOB[job] for job in ("aggregate_features_daily", "compute_daily_kpis", "monthly_calibration")
+)
+LONG_AGO = "2019-01"
+
+
+def utc(*parts: int) -> datetime:
+    return datetime(*parts, tzinfo=UTC)  # type: ignore[arg-type,misc]
+
+
+def ticks(plan: Plan, since: datetime, n: int) -> list[datetime]:
+    """The first `n` ticks at or after `since`, in UTC, as Dagster has them."""
+    times = schedule_execution_time_iterator(since.timestamp(), plan.cron, plan.zone)
+    return [time.astimezone(UTC) for time in islice(times, n)]
 
 
 @pytest.mark.parametrize(
-    ("now", "first_month", "months"),
+    ("job", "first"),
     [
-        (datetime(2026, 11, 1, 2, tzinfo=UTC), "2025-01", ["2026-08", "2026-09", "2026-10"]),
-        (datetime(2026, 1, 1, 2, tzinfo=UTC), "2025-01", ["2025-10", "2025-11", "2025-12"]),
-        (datetime(2026, 2, 1, 2, tzinfo=UTC), "2025-01", ["2025-11", "2025-12", "2026-01"]),
-        (datetime(2024, 3, 1, 2, tzinfo=UTC), "2020-01", ["2023-12", "2024-01", "2024-02"]),
-        (datetime(2024, 2, 29, 23, 59, tzinfo=UTC), "2020-01", ["2023-11", "2023-12", "2024-01"]),
-        (datetime(2026, 11, 1, 2, tzinfo=UTC), "2026-09", ["2026-09", "2026-10"]),
-        (datetime(2026, 11, 1, 2, tzinfo=UTC), "2026-10", ["2026-10"]),
-        (datetime(2026, 11, 1, 2, tzinfo=UTC), "2026-11", []),
-        (datetime(2026, 11, 1, 2, tzinfo=UTC), "2027-05", []),
+        ("aggregate_features_daily", utc(2026, 7, 1, 1, 15)),
+        ("compute_daily_kpis", utc(2026, 7, 1, 2, 10)),
+        ("monthly_calibration", utc(2026, 7, 1, 2, 0)),
+        ("detect_inactivity", utc(2026, 7, 1, 5, 0)),
+        ("invariants", utc(2026, 7, 1, 6, 0)),
     ],
 )
-def test_a_tick_looks_back_over_three_months_that_are_over(now: datetime, first_month: str, months: list[str]) -> None:
-    assert look_back(now, first_month) == months
+def test_jobs_run_at_the_documents_times(job: str, first: datetime) -> None:
+    assert ticks(BY_JOB[job], utc(2026, 7, 1), 1) == [first]
 
 
-def state(month: str, what: State, scale: str = "default") -> MonthState:
-    return MonthState(month, scale, what, "")
+@pytest.mark.parametrize(
+    ("tick", "day"),
+    [
+        (utc(2026, 8, 1, 1, 15), "2026-07-31"),
+        (utc(2026, 3, 1, 1, 15), "2026-02-28"),
+        (utc(2024, 3, 1, 1, 15), "2024-02-29"),
+        (utc(2024, 2, 29, 1, 15), "2024-02-28"),
+        (utc(2027, 1, 1, 1, 15), "2026-12-31"),
+        (utc(2026, 3, 8, 1, 15), "2026-03-07"),
+        (utc(2026, 11, 1, 1, 15), "2026-10-31"),
+    ],
+)
+def test_a_day_is_wanted_on_the_morning_after_it(tick: datetime, day: str) -> None:
+    wanted = FEATURES.wanted(tick, LONG_AGO)
+    assert wanted[-1] == day
+    assert len(wanted) == 14
+    assert date.fromisoformat(wanted[0]) == date.fromisoformat(day) - timedelta(days=13)
 
 
-def test_a_tick_asks_for_missing_months_only() -> None:
-    """A red month waits for a person, and what is under way or waiting comes by itself."""
-    others = [state(f"2026-0{k}", what) for k, what in enumerate(State, 1) if what is not State.MISSING]
-    missing = [state("2025-12", State.MISSING), state("2025-11", State.MISSING)]
-    assert months_to_ask([*missing, *others]) == ["2025-11", "2025-12"]
+@pytest.mark.parametrize(
+    ("tick", "running"),
+    [
+        (utc(2026, 7, 6, 2, 10), "2026-07-06"),  # a Monday
+        (utc(2026, 7, 5, 2, 10), "2026-06-29"),  # the Sunday before
+        (utc(2027, 1, 1, 2, 10), "2026-12-28"),  # a Friday in a week of two years
+        (utc(2024, 3, 3, 2, 10), "2024-02-26"),  # a Sunday, after a leap day
+    ],
+)
+def test_the_running_week_is_wanted_and_the_eight_before_it(tick: datetime, running: str) -> None:
+    wanted = KPIS.wanted(tick, LONG_AGO)
+    mondays = [date.fromisoformat(week) for week in wanted]
+    assert wanted[-1] == running
+    assert [later - earlier for earlier, later in pairwise(mondays)] == [timedelta(weeks=1)] * 8
 
 
-def test_a_month_is_missing_only_where_it_is_on_every_scale() -> None:
-    both = [state("2026-01", State.MISSING), state("2026-01", State.MISSING, "other")]
-    one = [state("2026-02", State.MISSING), state("2026-02", State.GREEN, "other")]
-    assert months_to_ask(iter(both + one)) == ["2026-01"]
+@pytest.mark.parametrize(
+    ("tick", "first_month", "months"),
+    [
+        (utc(2026, 11, 1, 2), LONG_AGO, ["2026-08", "2026-09", "2026-10"]),
+        (utc(2026, 1, 1, 2), LONG_AGO, ["2025-10", "2025-11", "2025-12"]),
+        (utc(2026, 2, 1, 2), LONG_AGO, ["2025-11", "2025-12", "2026-01"]),
+        (utc(2024, 3, 1, 2), LONG_AGO, ["2023-12", "2024-01", "2024-02"]),
+        (utc(2024, 2, 29, 23, 59), LONG_AGO, ["2023-11", "2023-12", "2024-01"]),
+        (utc(2026, 11, 1, 2), "2026-09", ["2026-09", "2026-10"]),
+        (utc(2026, 11, 1, 2), "2026-10", ["2026-10"]),
+        (utc(2026, 11, 1, 2), "2026-11", []),
+        (utc(2026, 11, 1, 2), "2027-05", []),
+    ],
+)
+def test_a_tick_looks_back_over_three_months_that_are_over(tick: datetime, first_month: str, months: list[str]) -> None:
+    assert MONTHLY.wanted(tick, first_month) == months
 
 
-def test_without_scales_nothing_is_asked_for() -> None:
-    assert months_to_ask([]) == []
+def test_nothing_before_the_first_month_is_wanted_but_the_week_that_its_first_day_is_in() -> None:
+    assert FEATURES.wanted(utc(2026, 7, 3, 1, 15), "2026-07") == ["2026-07-01", "2026-07-02"]
+    assert KPIS.wanted(utc(2026, 7, 7, 2, 10), "2026-07") == ["2026-06-29", "2026-07-06"]
+
+
+@pytest.mark.parametrize(
+    ("around", "instants"),
+    [
+        # 02:00 does not exist on 8 March 2026: 03:00 EDT. Before it EST, five hours behind; after it EDT, four.
+        (utc(2026, 3, 7), [utc(2026, 3, 7, 7), utc(2026, 3, 8, 7), utc(2026, 3, 9, 6)]),
+        # 1 November 2026 has 01:00 to 02:00 twice, and 02:00 once: EST again.
+        (utc(2026, 10, 31), [utc(2026, 10, 31, 6), utc(2026, 11, 1, 7), utc(2026, 11, 2, 7)]),
+    ],
+)
+def test_invariants_come_once_a_day_when_new_york_changes_its_clocks(
+    around: datetime, instants: list[datetime]
+) -> None:
+    plan = BY_JOB["invariants"]
+    found = ticks(plan, around, 3)
+    assert found == instants
+    yesterdays = [(tick.date() - timedelta(days=1)).isoformat() for tick in instants]
+    assert [plan.wanted(tick, LONG_AGO) for tick in found] == [[day] for day in yesterdays]
+
+
+@pytest.mark.parametrize("period", [DAYS, WEEKS, MONTHS])
+@given(now=st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC)), n=st.integers(1, 40))  # noqa: DTZ001 (the zone is given beside)
+def test_the_last_periods_are_over_follow_each_other_and_leave_nothing_out(
+    period: Period, now: datetime, n: int
+) -> None:
+    bounds = [period.bounds(key) for key in period.back(now, n)]
+    assert len(bounds) == n
+    assert bounds[-1][1] <= now < period.bounds(period.key_of(now))[1]
+    assert bounds[-1][1] == period.bounds(period.key_of(now))[0]
+    assert all(end == start for (_, end), (start, _) in pairwise(bounds))
+
+
+def test_what_is_there_or_on_its_way_is_not_asked_for() -> None:
+    assert to_ask(["a", "b", "c", "d"], {"a", "other"}, {"c"}) == ["b", "d"]
+    assert to_ask([], {"a"}, {"b"}) == []

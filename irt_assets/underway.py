@@ -1,0 +1,75 @@
+"""What Dagster's instance knows of partitions: which are under way, and whether one was made since a time.
+
+What does not belong here: whether a partition is right (see `calibration.green`), or ought to be made (see `jobs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import datetime
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from irt_assets.partitions import keys_between
+
+PARTITION_TAG = "dagster/partition"
+BACKFILL_TAG = "dagster/backfill"
+
+
+def under_way(
+    instance: dg.DagsterInstance, job: str, assets: Collection[str], *, besides_run: str | None = None
+) -> set[str]:
+    """Partitions for which the job, or any of its `assets`, is running, queued, or to come in a requested backfill.
+
+    Of a run over a range of weeks every day is named, and so its Mondays.
+    """
+    found: set[str] = set()
+    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        if run.run_id != besides_run and _concerns(run, job, assets):
+            found |= partitions_of(run)
+    for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
+        wanted = _backfilled(backfill, job, assets)
+        for run in instance.get_runs(dg.RunsFilter(tags={BACKFILL_TAG: backfill.backfill_id})) if wanted else ():
+            wanted -= partitions_of(run)
+        found |= wanted
+    return found
+
+
+def partitions_of(run: dg.DagsterRun) -> set[str]:
+    """The partition of a run, or every one of its range."""
+    if PARTITION_TAG in run.tags:
+        return {run.tags[PARTITION_TAG]}
+    first, last = (run.tags.get(tag) for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG))
+    return set(keys_between(first, last)) if first and last else set()
+
+
+def made_since(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str | None, since: datetime) -> bool:
+    """Whether the asset, or a partition of it, was materialised at or after a time."""
+    found = instance.fetch_materializations(
+        dg.AssetRecordsFilter(
+            asset, asset_partitions=[partition] if partition else None, after_timestamp=since.timestamp()
+        ),
+        limit=1,
+    )
+    return bool(found.records)
+
+
+def _concerns(run: dg.DagsterRun, job: str, assets: Collection[str]) -> bool:
+    selection: Collection[dg.AssetKey] = run.asset_selection or ()
+    if selection:
+        return any(key.to_user_string() in assets for key in selection)
+    return run.job_name == job
+
+
+def _backfilled(backfill: PartitionBackfill, job: str, assets: Collection[str]) -> set[str]:
+    data = backfill.asset_backfill_data
+    if data is None:
+        return set(backfill.partition_names or ()) if backfill.job_name == job else set()
+    found: set[str] = set()
+    for key, subset in data.target_subset.partitions_subsets_by_asset_key.items():
+        if key.to_user_string() in assets:
+            found |= set(subset.get_partition_keys())
+    return found

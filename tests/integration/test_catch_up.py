@@ -1,0 +1,135 @@
+"""What the schedules ask a real Dagster instance for: each missing partition once, and nothing that is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._core.test_utils import freeze_time
+
+from irt_assets.definitions import build_defs
+from irt_assets.partitions import DAYS, WEEKS
+from jobs.schedules import PLANS
+from resources.settings import Settings
+
+FRIDAY = datetime(2026, 7, 17, 1, 15, tzinfo=UTC)
+TWO_WEEKS = DAYS.back(FRIDAY, 14)
+BY_JOB = {plan.job: plan for plan in PLANS}
+
+
+class Graph:
+    """The real schedules over an instance; nothing of the graph is run."""
+
+    def __init__(self, home: Path, instance: dg.DagsterInstance) -> None:
+        self.instance = instance
+        self.defs = build_defs(Settings(irt_home=home, irt_first_month="2026-01", _env_file=None))
+
+    def tick(self, job: str, at: datetime) -> list[str]:
+        """The partitions that a tick asks for."""
+        schedule = self.defs.resolve_schedule_def(BY_JOB[job].name)
+        with (
+            freeze_time(at),
+            dg.build_schedule_context(
+                instance=self.instance,
+                scheduled_execution_time=at,
+                repository_def=self.defs.get_repository_def(),
+            ) as context,
+        ):
+            requests = schedule.evaluate_tick(context).run_requests or []
+        assert [request.run_key for request in requests] == [request.partition_key for request in requests]
+        return [request.partition_key or "" for request in requests]
+
+    def made(self, asset: str, *partitions: str, at: datetime) -> None:
+        with freeze_time(at):
+            for key in partitions:
+                self.instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=key))
+
+    def run(self, job: str, status: dg.DagsterRunStatus, **tags: str) -> None:
+        self.instance.create_run_for_job(self.defs.resolve_job_def(job), tags=tags, status=status)
+
+
+@pytest.fixture
+def graph(tmp_path: Path) -> Iterator[Graph]:
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        yield Graph(tmp_path, instance)
+
+
+def test_a_platform_that_was_just_switched_on_asks_for_its_whole_look_back(graph: Graph) -> None:
+    assert graph.tick("aggregate_features_daily", FRIDAY) == TWO_WEEKS
+
+
+def test_three_days_without_a_daemon_are_asked_for_each_once(graph: Graph) -> None:
+    """Made until Monday's answers; Dagster itself gives one tick for those that were missed."""
+    graph.made("features_topic_daily", *TWO_WEEKS[:-3], at=FRIDAY - timedelta(days=3))
+    assert graph.tick("aggregate_features_daily", FRIDAY) == ["2026-07-14", "2026-07-15", "2026-07-16"]
+    graph.made("features_topic_daily", *TWO_WEEKS[-3:], at=FRIDAY)
+    assert graph.tick("aggregate_features_daily", FRIDAY) == []
+    assert graph.tick("aggregate_features_daily", FRIDAY + timedelta(days=1)) == ["2026-07-17"]
+
+
+@pytest.mark.parametrize(
+    ("status", "asked"),
+    [
+        (dg.DagsterRunStatus.FAILURE, True),
+        (dg.DagsterRunStatus.CANCELED, True),
+        (dg.DagsterRunStatus.NOT_STARTED, False),
+        (dg.DagsterRunStatus.STARTING, False),
+        (dg.DagsterRunStatus.STARTED, False),
+    ],
+)
+def test_a_partition_that_failed_is_asked_for_again_and_one_that_is_on_its_way_is_not(
+    graph: Graph, status: dg.DagsterRunStatus, asked: bool
+) -> None:
+    graph.made("features_topic_daily", *TWO_WEEKS[:-1], at=FRIDAY)
+    graph.run("aggregate_features_daily", status, **{"dagster/partition": TWO_WEEKS[-1]})
+    assert graph.tick("aggregate_features_daily", FRIDAY) == ([TWO_WEEKS[-1]] if asked else [])
+
+
+def test_the_days_of_a_run_over_a_range_are_on_their_way(graph: Graph) -> None:
+    span = {ASSET_PARTITION_RANGE_START_TAG: "2026-06-01", ASSET_PARTITION_RANGE_END_TAG: "2026-07-14"}
+    graph.run("aggregate_features_daily", dg.DagsterRunStatus.STARTED, **span)
+    assert graph.tick("aggregate_features_daily", FRIDAY) == ["2026-07-15", "2026-07-16"]
+
+
+def test_another_job_of_the_day_is_no_hindrance(graph: Graph) -> None:
+    graph.run("detect_inactivity", dg.DagsterRunStatus.STARTED, **{"dagster/partition": TWO_WEEKS[-1]})
+    assert TWO_WEEKS[-1] in graph.tick("aggregate_features_daily", FRIDAY)
+
+
+def test_the_running_week_is_asked_for_every_day_and_once_more_when_it_is_over(graph: Graph) -> None:
+    """The daemon stops after Thursday: what was computed then is not the week's last word."""
+    thursday = datetime(2026, 7, 16, 2, 10, tzinfo=UTC)
+    running, earlier = "2026-07-13", WEEKS.back(thursday, 8)
+    graph.made("weekly_kpi", *earlier, at=thursday)
+    for day in range(2):
+        tick = thursday - timedelta(days=1 - day)
+        assert graph.tick("compute_daily_kpis", tick) == [running]
+        graph.made("weekly_kpi", running, at=tick)
+    tuesday = datetime(2026, 7, 21, 2, 10, tzinfo=UTC)
+    assert graph.tick("compute_daily_kpis", tuesday) == [running, "2026-07-20"]
+    graph.made("weekly_kpi", running, at=tuesday)
+    assert graph.tick("compute_daily_kpis", tuesday + timedelta(days=1)) == ["2026-07-20"]
+
+
+def test_a_month_that_was_fitted_waits_for_a_person_and_one_that_never_was_is_asked_for(graph: Graph) -> None:
+    first = datetime(2026, 7, 1, 2, tzinfo=UTC)
+    graph.made("item_calibration", "2026-04", at=first - timedelta(days=60))
+    graph.made("scored_responses", "2026-05", at=first - timedelta(days=30))
+    graph.run("monthly_calibration", dg.DagsterRunStatus.FAILURE, **{"dagster/partition": "2026-05"})
+    assert graph.tick("monthly_calibration", first) == ["2026-05", "2026-06"]
+
+
+def test_a_report_on_the_present_is_not_made_for_days_that_went_by_without(graph: Graph) -> None:
+    assert graph.tick("invariants", datetime(2026, 7, 17, 6, tzinfo=UTC)) == ["2026-07-16"]
+
+
+def test_every_schedule_has_a_tick_that_can_be_launched(graph: Graph) -> None:
+    """Partitions that a job does not have are refused when the tick is evaluated."""
+    for plan in PLANS:
+        if plan.asset:
+            wanted = plan.wanted(FRIDAY, "2026-01")
+            assert graph.tick(plan.job, FRIDAY) == wanted
