@@ -13,6 +13,7 @@ import dagster as dg
 
 from irt_assets.calibration.assets import asset_of, build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
+from irt_assets.calibration.nightly_assets import build_nightly_asset
 from irt_assets.engines import build, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
@@ -48,6 +49,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
         assets=[
             *build_response_assets(months, days),
             *build_calibration_assets(build=make, beside=beside, months=months),
+            build_nightly_asset(build=make, days=days),
             *build_feature_assets(days),
             *build_kpi_assets(weeks, days),
             *build_invariant_assets(days, settings.irt_first_month),

@@ -22,6 +22,7 @@ Job = UnresolvedAssetJobDefinition
 DAILY_LIFE = (
     ("aggregate_features_daily", "features_topic_daily", "A day's features of every learner and topic."),
     ("compute_daily_kpis", "weekly_kpi", "A week's KPIs of every learner; the running week's are of now."),
+    ("mirt_calibrate", "nightly_calibration", "The last 30 days fitted and linked, and everyone's θ, of a night."),
     ("detect_inactivity", "inactivity", "Goal probability and churn risk of learners who have gone quiet."),
 )
 """Jobs by the names of the documents: name, asset, description."""

@@ -67,6 +67,7 @@ PLANS = (
     Plan("compute_daily_kpis", "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
     # What was fitted and judged red waits for a person; what never got as far is asked for again.
     Plan(MONTHLY_JOB, "0 2 1 * *", "item_calibration", MONTHS, 3),
+    Plan("mirt_calibrate", "0 3 * * *", "nightly_calibration", DAYS, 14),
     Plan("detect_inactivity", "0 5 * * *", "inactivity", DAYS, 14),
     Plan("inventory", "0 6 * * *"),
     # A report looks at the present: one for a day that went by without would say of that day what is so today.

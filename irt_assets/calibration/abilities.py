@@ -1,4 +1,4 @@
-"""Abilities of a month: every learner's θ with the published set in force, against the scale's population.
+"""Abilities at a time: every learner's θ with the published set in force, against the scale's population.
 
 What does not belong here: how θ is estimated (see `psychometrics.scoring`) and what is in force (`publication`).
 """
@@ -6,7 +6,8 @@ What does not belong here: how θ is estimated (see `psychometrics.scoring`) and
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
+from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -36,51 +37,57 @@ class ScaleAbilities:
 
 
 def measure(database: Database, month: str, update_id: str) -> list[ScaleAbilities]:
-    """EAP and SE of every learner with an answer to a published item in the 365 days that end with the month.
-
-    Replaces what an earlier run of the month had written, in one transaction.
-    """
-    end = month_bounds(month)[1]
+    """`measure_at` the month's end, in one transaction."""
     with database.connect() as connection:
         advisory_lock(connection, "abilities", month)
-        scales = read_scales(connection)
-        connection.execute("DELETE FROM mirt_ability WHERE kind = 'monthly' AND window_end = %s", (end,))
-        measured = []
-        for scale in scales.values():
-            published = in_force(connection, scale.scale_id, end)
-            if not published.items:
-                nothing = np.array([])
-                why = f"no parameters of scale {scale.scale_id} are in force at the end of {month}"
-                measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
-                continue
-            responses, learners = scoring_responses(connection, end - LOOKBACK, end, scale, list(published.items))
-            parameters = np.array([published.items[i] for i in responses.item_ids]).reshape(-1, 3)
-            a, b, c = parameters.T
-            scores = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
-            warehouse.append(
-                connection,
-                tables.mirt_ability,
-                pd.DataFrame(
-                    {
-                        "update_id": update_id,
-                        "user_id": learners,
-                        "scale_id": scale.scale_id,
-                        "theta": scores.theta,
-                        "se": scores.se,
-                        "method": "eap",
-                        "n_items": np.bincount(responses.person, minlength=len(learners)),
-                        "kind": "monthly",
-                        "window_end": pd.Timestamp(end),
-                        "published_as_of": pd.Timestamp(end),
-                        "set_hash": published.set_hash,
-                        "scale_version": scale.anchor_version,
-                        "fitted_at": pd.Timestamp.now("UTC"),
-                    }
-                ),
-            )
-            measured.append(
-                ScaleAbilities(scale.scale_id, scores.theta, scores.se, len(published.items), published.set_hash)
-            )
+        return measure_at(connection, month_bounds(month)[1], "monthly", update_id)
+
+
+def measure_at(
+    connection: psycopg.Connection, end: datetime, kind: Literal["monthly", "nightly"], update_id: str
+) -> list[ScaleAbilities]:
+    """EAP and SE of every learner with an answer to a published item in the 365 days before `end`.
+
+    The published set is the one in force at `end`. Replaces the abilities of this kind and time, in the caller's
+    transaction.
+    """
+    connection.execute("DELETE FROM mirt_ability WHERE kind = %s AND window_end = %s", (kind, end))
+    measured = []
+    for scale in read_scales(connection).values():
+        published = in_force(connection, scale.scale_id, end)
+        if not published.items:
+            nothing = np.array([])
+            why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
+            measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
+            continue
+        responses, learners = scoring_responses(connection, end - LOOKBACK, end, scale, list(published.items))
+        parameters = np.array([published.items[i] for i in responses.item_ids]).reshape(-1, 3)
+        a, b, c = parameters.T
+        scores = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+        warehouse.append(
+            connection,
+            tables.mirt_ability,
+            pd.DataFrame(
+                {
+                    "update_id": update_id,
+                    "user_id": learners,
+                    "scale_id": scale.scale_id,
+                    "theta": scores.theta,
+                    "se": scores.se,
+                    "method": "eap",
+                    "n_items": np.bincount(responses.person, minlength=len(learners)),
+                    "kind": kind,
+                    "window_end": pd.Timestamp(end),
+                    "published_as_of": pd.Timestamp(end),
+                    "set_hash": published.set_hash,
+                    "scale_version": scale.anchor_version,
+                    "fitted_at": pd.Timestamp.now("UTC"),
+                }
+            ),
+        )
+        measured.append(
+            ScaleAbilities(scale.scale_id, scores.theta, scores.se, len(published.items), published.set_hash)
+        )
     return measured
 
 

@@ -81,7 +81,7 @@ def build_calibration_asset(
                     i for i in flagged if np.isfinite(outcome.calibration.a[outcome.calibration.item_ids.index(i)])
                 ]
                 if shown:
-                    metadata[f"plot: curves of flagged items ({outcome.scale_id}, {outcome.engine})"] = _plot(
+                    metadata[f"plot: curves of flagged items ({outcome.scale_id}, {outcome.engine})"] = plot(
                         plots.item_curves(outcome.calibration, shown), "curves of flagged items"
                     )
         return dg.MaterializeResult(metadata=metadata)
@@ -178,7 +178,7 @@ def build_calibration_assets(
             measured = measure(database, context.partition_key, context.run.run_id)
         return dg.MaterializeResult(
             metadata={
-                "abilities": dg.MetadataValue.md(_ability_table(measured)),
+                "abilities": dg.MetadataValue.md(ability_table(measured)),
                 "dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured)),
             }
         )
@@ -239,7 +239,7 @@ def _beside(build: Callable[[str], Calibrator], engine: str, scales: Collection[
     return fit
 
 
-def _plot(png: bytes, alt: str) -> dg.MetadataValue:
+def plot(png: bytes, alt: str) -> dg.MetadataValue:
     return dg.MetadataValue.md(plots.as_markdown(png, alt))
 
 
@@ -296,14 +296,14 @@ def _link_metadata(outcomes: list[LinkOutcome]) -> Metadata:
         if k.diagnosis:
             metadata[f"anchors that disagree ({o.scale_id})"] = dg.MetadataValue.text(k.diagnosis)
         if o.raw is not None and o.anchors is not None:
-            metadata[f"plot: linking ({o.scale_id})"] = _plot(
+            metadata[f"plot: linking ({o.scale_id})"] = plot(
                 plots.linking_scatter(o.raw, o.anchors, k), "anchors against the month's estimates"
             )
         if o.linked is not None:
-            metadata[f"plot: parameters ({o.scale_id})"] = _plot(
+            metadata[f"plot: parameters ({o.scale_id})"] = plot(
                 plots.parameters_with_intervals(o.linked), "parameters with 95 % intervals"
             )
-            metadata[f"plot: test information ({o.scale_id})"] = _plot(
+            metadata[f"plot: test information ({o.scale_id})"] = plot(
                 plots.test_information(o.linked), "test information"
             )
         metadata[f"constants ({o.scale_id})"] = dg.MetadataValue.json(k.as_constants())
@@ -336,7 +336,7 @@ def _agreement_metadata(compared: list[MonthAgreement]) -> Metadata:
                 metadata[key] = dg.MetadataValue.json(alone)
             if pair.item_ids:
                 name = f"{month.scale.scale_id}, {' and '.join(pair.engines)}"
-                metadata[f"plot: agreement ({name})"] = _plot(
+                metadata[f"plot: agreement ({name})"] = plot(
                     plots.agreement_scatter(pair, month.scale.rules), f"parameters by {' and '.join(pair.engines)}"
                 )
     tables_shown = {"pairs of engines": lines, "items that differ most": apart} if len(lines) > 2 else {}
@@ -357,7 +357,7 @@ def _step_table(taken: dict[str, dict[str, Step]]) -> str:
     return "\n".join(lines)
 
 
-def _ability_table(measured: list[ScaleAbilities]) -> str:
+def ability_table(measured: list[ScaleAbilities]) -> str:
     lines = ["| scale | items in force | learners | mean θ | SD θ | mean SE | |", "|---|--:|--:|--:|--:|--:|---|"]
     for m in measured:
         if not len(m.theta):

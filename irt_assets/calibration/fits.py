@@ -252,6 +252,16 @@ def publish_linked(
     warehouse.append(connection, tables.mirt_item_params, _item_rows(fit_id, raw, linked, fitted_at, spec, of_items))
 
 
+def forget(connection: psycopg.Connection, scale_id: str, kind: str, window_start: datetime) -> None:
+    """Delete a window's linked fits, whatever their engine: only of a kind that nothing is ever published from."""
+    connection.execute(
+        """WITH gone AS (
+             DELETE FROM mirt_fit_meta WHERE scale_id = %s AND kind = %s AND window_start = %s RETURNING fit_id)
+           DELETE FROM mirt_item_params WHERE fit_id IN (SELECT fit_id FROM gone)""",
+        (scale_id, kind, window_start),
+    )
+
+
 ORIGIN_CONSTANTS: dict[str, Any] = {
     "slope": 1.0,
     "intercept": 0.0,
@@ -285,7 +295,7 @@ def _item_rows(
     spec: dict[str, Any],
     statistics: dict[str, list[float | None]],
 ) -> pd.DataFrame:
-    provisional = set(spec.get("provisional", ()))
+    provisional, unpublished = set(spec.get("provisional", ())), set(spec.get("never_published", ()))
     cov_ab, c_se = linked.cov_ab, linked.c_se
     rows = []
     for j, item_id in enumerate(raw.item_ids):
@@ -306,7 +316,7 @@ def _item_rows(
                 "d_se": finite(raw.d_se[j]),
             },
             "fit": {name: values[j] for name, values in statistics.items() if name not in STATISTIC_COLUMNS},
-        }
+        } | ({"provisional": True} if item_id in unpublished else {})
         rows.append(
             {
                 "fit_id": fit_id,

@@ -18,13 +18,13 @@ import psycopg
 
 from irt_assets.calibration import fits
 from irt_assets.calibration.origin import anchor_hash, read_anchors
+from irt_assets.calibration.placing import place
 from irt_assets.calibration.publication import Step, settle
-from irt_assets.calibration.request import ask, beside, calibrate, require_one_population
+from irt_assets.calibration.request import ask, beside, calibrate, nothing_scored, require_one_population
 from irt_assets.engines import Calibrator, Sampler, build
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import diagnose
-from irt_assets.psychometrics.errors import LinkingError, PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.linking import AnchorSet, Linking
 from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
@@ -138,7 +138,7 @@ def _fit(
             try:
                 if request.responses.n_responses == 0:
                     counts = snapshot.counts.get(scale.scale_id, {})
-                    raise PsychometricsError(_nothing_scored(scale, month, counts))
+                    raise PsychometricsError(nothing_scored(scale, month, counts, month))
                 engine = make()
                 if isinstance(engine, Sampler):
                     require_one_population(name, request)
@@ -237,30 +237,16 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         missing = f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
         return replace(outcome, error=staged.error if staged else missing)
     staged = fits.never_linked(connection, staged, run_id)
-    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
-    outcome = replace(outcome, raw=raw, anchors=anchors)
-    if anchors is None:
-        unlinked = LinkingError(
-            f"scale {scale.scale_id} has no origin, so {month} cannot be placed on it. Either give the bank's anchors "
-            f"parameters and run `irt scale init --scale {scale.scale_id}`, or declare a window its origin: "
-            f"`irt scale init --scale {scale.scale_id} --origin {month}`"
-        )
-        fits.record_failed_linking(connection, staged, unlinked, None)
-        return replace(outcome, error=str(unlinked))
-    topics: dict[str, str | None] = dict(
-        connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
-    )
-    try:
-        linking = link(raw, anchors, rules=scale.rules, bank_topics=[topics.get(i) for i in raw.item_ids])
-    except LinkingError as error:
-        partial_linking = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
-        constants = partial_linking.as_constants() if partial_linking else None
-        fits.record_failed_linking(connection, staged, error, constants)
-        message = f"{month} cannot be placed on scale {scale.scale_id}: {error}"
-        return replace(outcome, linking=partial_linking, error=message)
-    if not linking.agrees(scale.rules.anchor_q_alpha):
-        linking = _diagnosed(linking, raw, anchors, scale)
-    linked = transform(raw, linking)
+    placed = place(connection, scale, raw, month)
+    outcome = replace(outcome, raw=raw, anchors=placed.anchors, linking=placed.linking)
+    if placed.error is not None:
+        constants = placed.linking.as_constants() if placed.linking else None
+        fits.record_failed_linking(connection, staged, placed.error, constants)
+        before = f"{month} cannot be placed on scale {scale.scale_id}: " if placed.anchors else ""
+        return replace(outcome, error=f"{before}{placed.error}")
+    linking, linked = placed.linking, placed.linked
+    assert linking is not None
+    assert linked is not None
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
     assert digest is not None
     fits.publish_linked(
@@ -280,20 +266,6 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         run_id=run_id,
     )
     return replace(outcome, linked=linked, linking=linking)
-
-
-def _diagnosed(linking: Linking, raw: Calibration, anchors: AnchorSet, scale: Scale) -> Linking:
-    """The linking with the names of the anchors that moved; its constants stay as they are."""
-    diagnosis = diagnose(raw, anchors, scale.rules)
-    return replace(linking, suspects=diagnosis.as_constants(), diagnosis=diagnosis.sentence)
-
-
-def _nothing_scored(scale: Scale, month: str, counts: dict[str, int]) -> str:
-    left_out = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n and reason != "scored")
-    return (
-        f"{month} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). Where items have too "
-        f"few responses, a smaller minimum admits them: `irt calibrate --month {month} --set min_responses=…`"
-    )
 
 
 def _require_one(

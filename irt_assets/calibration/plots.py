@@ -25,6 +25,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.markers import CARETDOWN, CARETUP
 
 from irt_assets.calibration.agreement import Agreement
+from irt_assets.calibration.early_warning import Difficulties
 from irt_assets.psychometrics.curves import information, probability
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import AnchorSet, Linking, transform
@@ -225,6 +226,21 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> bytes:
         + (f", {apart.sum()} of them far apart (orange diamonds)" if apart.any() else "")
         + f"\nroot mean squared difference: b {agreement.b.rmsd:.3f}, a {agreement.a.rmsd:.3f}",
     )
+    return _png(figure)
+
+
+def difficulty_scatter(difficulties: Difficulties) -> bytes:
+    """Difficulty as published against that of a night, with 95 % intervals; items that moved are orange diamonds with
+    their names."""
+    d, moved = difficulties, difficulties.moved
+    figure = _figure(5.0)
+    ax = figure.subplots()
+    kinds = _Anchors(~moved, moved, np.zeros_like(moved), moved, d.item_ids)
+    _scatter(ax, (d.published, d.published_se), (d.night, d.night_se), kinds)
+    ax.set_xlabel("difficulty b (SD of θ), published")
+    ax.set_ylabel("difficulty b (SD of θ), this night, linked")
+    named = f"{moved.sum()} of them moved (orange diamonds)" if moved.any() else "none of them moved"
+    _title(figure, f"{len(d.item_ids)} published items, {named}")
     return _png(figure)
 
 

@@ -6,7 +6,7 @@ Belongs here: the parts of a fit that the scale's rules decide. Does not belong 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -93,6 +93,15 @@ def ask(
     )
 
 
+def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int], month: str) -> str:
+    """Why a window has nothing to fit on a scale, and the way out. `month`: one that new rules can be tried on."""
+    left_out = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n and reason != "scored")
+    return (
+        f"{window} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). Where items have "
+        f"too few responses, a smaller minimum admits them: `irt calibrate --month {month} --set min_responses=…`"
+    )
+
+
 def _drawn(learners: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     if learners.size <= LEARNERS_LOOKED_AT:
         return learners
@@ -107,7 +116,8 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> tuple[
     model, responses, priors = request.scale.model, request.responses, request.priors()
     if not isinstance(engine, EmEngine):
         require_one_population(engine.name, request)
-        return engine.calibrate(responses, model=model, data_hash=data_hash), None
+        # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
+        return replace(engine.calibrate(responses, model=model, data_hash=data_hash), engine=engine.name), None
     if not request.by_level or request.earlier is None:
         return engine.calibrate(responses, model=model, data_hash=data_hash, priors=priors), None
 

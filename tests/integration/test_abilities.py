@@ -186,4 +186,7 @@ def test_a_scale_without_published_items_says_why_it_has_no_abilities(database: 
     add_items(database, {"i0": None})
     add_attempts(database, [attempt("u", "i0", END - timedelta(days=1))])
     (found,) = measure(database, LATER, "run")
-    assert (len(found.theta), found.why) == (0, f"no parameters of scale default are in force at the end of {LATER}")
+    assert (len(found.theta), found.why) == (
+        0,
+        f"no parameters of scale default are in force at {END:%Y-%m-%d} 00:00 UTC",
+    )

@@ -179,8 +179,9 @@ def a_nightly_run(world: World) -> None:
     )
     world.sql(
         """INSERT INTO mirt_ability SELECT (jsonb_populate_record(m, jsonb_build_object(
-             'update_id', 'nightly', 'kind', 'nightly'))).*
-           FROM mirt_ability m WHERE window_end = '2026-08-01Z'"""
+             'update_id', 'nightly', 'kind', 'nightly', 'fitted_at', %s::timestamptz))).*
+           FROM mirt_ability m WHERE window_end = '2026-08-01Z'""",
+        NOW - timedelta(hours=3),
     )
 
 
@@ -454,7 +455,11 @@ CASES = [
     ),
     Case(
         "the_nightly_calibration_is_fresh",
-        sql("UPDATE mirt_fit_meta SET fitted_at = fitted_at - interval '23 hours' WHERE kind = 'nightly'"),
+        sql(
+            """WITH measured AS (UPDATE mirt_ability SET fitted_at = fitted_at - interval '23 hours'
+                                WHERE kind = 'nightly')
+               UPDATE mirt_fit_meta SET fitted_at = fitted_at - interval '23 hours' WHERE kind = 'nightly'"""
+        ),
         {"nightly calibration"},
         prepare=a_nightly_run,
     ),

@@ -1,0 +1,224 @@
+"""A night: the 30 days that end with a day, fitted, linked to the frozen anchors, and everyone's θ as of its end.
+
+An early warning, and parameters for items that have none published; nothing is ever published from a night, so that
+a day owns its fits: a later run of the day replaces them. What does not belong here: how a month is fitted and linked
+(see `request`, `placing`, which a night shares with it) and what Dagster shows (see `nightly_assets`).
+
+Operators read the log's sentences, which is why they stand here word for word.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+import psycopg
+import pyarrow.compute as pc
+
+from irt_assets.calibration import fits
+from irt_assets.calibration.abilities import ScaleAbilities, measure_at
+from irt_assets.calibration.early_warning import EarlyWarning, read_warning
+from irt_assets.calibration.origin import anchor_hash, read_anchors
+from irt_assets.calibration.placing import Placed, no_origin, place
+from irt_assets.calibration.publication import in_force
+from irt_assets.calibration.request import ask, beside, calibrate, nothing_scored
+from irt_assets.engines import Calibrator
+from irt_assets.partitions import day_bounds, day_of
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.models import Calibration
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.window import JudgedWindow, judged_window
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure, TransientFailure
+from resources.version import code_version
+
+WINDOW = timedelta(days=30)
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class NightOutcome:
+    """What became of a scale in a night.
+
+    Attributes:
+        loaded: attempts of the window on the scale.
+        quiet: why there was nothing to fit, which is no fault; else empty.
+        error: why there is no fit on the bank's scale; None where there is one, and in a quiet night.
+        provisional: fitted items that have no published parameters.
+        warning: None where there is no fit on the bank's scale.
+    """
+
+    scale_id: str
+    engine: str
+    loaded: int
+    quiet: str = ""
+    error: Exception | None = None
+    raw: Calibration | None = None
+    placed: Placed | None = None
+    provisional: tuple[str, ...] = ()
+    warning: EarlyWarning | None = None
+
+
+@dataclass(frozen=True)
+class Night:
+    outcomes: list[NightOutcome]
+    measured: list[ScaleAbilities]
+
+    @property
+    def failed(self) -> dict[str, str]:
+        """Scale → why it has no fit."""
+        return {o.scale_id: fits.explanation(o.error) for o in self.outcomes if o.error is not None}
+
+    @property
+    def problem(self) -> Exception | None:
+        """What the night as a whole comes to: a transient error of any scale is worth another try; permanent ones are
+        its end where no scale has a fit."""
+        errors = [o.error for o in self.outcomes if o.error is not None]
+        transient = [error for error in errors if isinstance(error, TransientFailure)]
+        if transient:
+            return transient[0]
+        if errors and not any(o.warning for o in self.outcomes):
+            said = self.failed
+            return PermanentFailure("; ".join(said.values()) if len(said) == 1 else _by_scale(said))
+        return None
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    scale: Scale
+    loaded: int
+    raw: Calibration
+    beside: dict[str, Any]
+
+
+def window_of(day: str) -> tuple[datetime, datetime]:
+    """The 30 days that end with `day`: start (inclusive) and end (exclusive)."""
+    end = day_bounds(day)[1]
+    return end - WINDOW, end
+
+
+def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[str], Calibrator]) -> Night:
+    """Fit every scale with its own engine, link it, write it, and measure everyone with the published set in force.
+
+    What is written is one transaction, and replaces what an earlier run of the day had written; a scale that fails
+    keeps what it had and does not hold the others. Raises PermanentFailure where the bank has no scale.
+    """
+    start, end = window_of(day)
+    with database.connect() as connection:
+        scales = read_scales(connection)
+        if not scales:
+            raise PermanentFailure("the bank has no items: `irt import questions FILE`")
+        judged = judged_window(connection, start, end, scales)
+    fitted = [_fit(database, judged, scale, start, end, build) for scale in scales.values()]
+    with database.connect() as connection:
+        advisory_lock(connection, "nightly_calibration", day)
+        outcomes = [_write(connection, one, start, end, run_id) if isinstance(one, _Fitted) else one for one in fitted]
+        for outcome in outcomes:
+            if outcome.quiet:
+                fits.forget(connection, outcome.scale_id, "nightly", start)
+        measured = measure_at(connection, end, "nightly", run_id)
+    night = Night(outcomes, measured)
+    if night.failed:
+        _log.warning("IRT calibration failed: %s", _by_scale(night.failed))
+    elif any(o.warning for o in outcomes):
+        _log.info("IRT calibration completed successfully")
+    return night
+
+
+def _fit(
+    database: Database,
+    judged: JudgedWindow,
+    scale: Scale,
+    start: datetime,
+    end: datetime,
+    build: Callable[[str], Calibrator],
+) -> _Fitted | NightOutcome:
+    loaded = int(pc.sum(pc.equal(judged.table["scale_id"], scale.scale_id)).as_py() or 0)
+    about = {"scale_id": scale.scale_id}
+    _log.info("Loaded %d observations from attempt VIEW", loaded, extra=about)
+    with database.connect() as connection:
+        anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+        request = ask(connection, judged.table, scale, start, anchors)
+    _log.info("Loaded %d anchors/seeds from question.meta", len(anchors.item_ids) if anchors else 0, extra=about)
+    if request.responses.n_responses == 0:
+        counts = {str(reason): n for reason, n in judged.judgements[scale.scale_id].counts.items()}
+        quiet = nothing_scored(scale, _said(end), counts, "MONTH")
+        _log.warning("%s", quiet, extra=about)
+        return NightOutcome(scale.scale_id, scale.engine, loaded, quiet=quiet)
+    if anchors is None:
+        return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin(scale, _key(start, end)))
+    try:
+        raw, groups = calibrate(build(scale.engine), request, judged.data_hash)
+        if not raw.convergence.converged:
+            raise PsychometricsError(f"the fit of {_said(end)} did not converge: {raw.convergence.reason}")
+        return _Fitted(scale, loaded, raw, beside(request, raw, groups))
+    except (PsychometricsError, PermanentFailure, TransientFailure) as error:
+        return NightOutcome(scale.scale_id, scale.engine, loaded, error=error)
+
+
+def _write(
+    connection: psycopg.Connection, fitted: _Fitted, start: datetime, end: datetime, run_id: str
+) -> NightOutcome:
+    """Link a fit and put it in place of the day's earlier one."""
+    scale, raw = fitted.scale, fitted.raw
+    placed = place(connection, scale, raw, _key(start, end))
+    if placed.error is not None:
+        return NightOutcome(scale.scale_id, scale.engine, fitted.loaded, error=placed.error, raw=raw, placed=placed)
+    linking, linked = placed.linking, placed.linked
+    assert linking is not None
+    assert linked is not None
+    constants = {"slope": round(linking.slope, 4), "intercept": round(linking.intercept, 4)}
+    _log.info("Linking constants received: %s", constants, extra={"scale_id": scale.scale_id})
+    published = in_force(connection, scale.scale_id, end).items
+    provisional = tuple(
+        item for item, known in zip(raw.item_ids, raw.estimated, strict=True) if known and item not in published
+    )
+    digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
+    row = connection.execute("SELECT now()").fetchone()
+    assert digest is not None
+    assert row is not None
+    fits.forget(connection, scale.scale_id, "nightly", start)
+    fits.publish_linked(
+        connection,
+        fits.new_fit_id(f"night-{day_of(end - timedelta(days=1))}", scale.scale_id, scale.engine),
+        raw,
+        linked,
+        linking,
+        kind="nightly",
+        scale_id=scale.scale_id,
+        window=(start, end),
+        snapshot_hash="",
+        anchor_hash=digest,
+        spec={"model": scale.model, "eligibility": scale.rules.changed(), "never_published": list(provisional)}
+        | fitted.beside,
+        fitted_at=row[0],
+        fit_code_version=code_version(),
+        run_id=run_id,
+    )
+    written = fits.linked_fit(connection, scale.scale_id, "nightly", start, scale.engine)
+    assert written is not None
+    return NightOutcome(
+        scale.scale_id,
+        scale.engine,
+        fitted.loaded,
+        raw=raw,
+        placed=placed,
+        provisional=provisional,
+        warning=read_warning(connection, scale, written, end),
+    )
+
+
+def _key(start: datetime, end: datetime) -> str:
+    """The window as `irt scale init --origin` would name it."""
+    return f"{start:%Y-%m-%d}:{end:%Y-%m-%d}"
+
+
+def _said(end: datetime) -> str:
+    return f"the window of {WINDOW.days} days to {day_of(end - timedelta(days=1))}"
+
+
+def _by_scale(said: dict[str, str]) -> str:
+    return "; ".join(f"{scale}: {why}" for scale, why in said.items())

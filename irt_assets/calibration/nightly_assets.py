@@ -1,0 +1,176 @@
+"""The asset of a night: what it shows, and its warning.
+
+Thin: the night is made in `nightly`. Dagster reads the annotations of the decorated functions, so this module does not
+postpone them.
+"""
+
+from collections.abc import Callable
+
+import dagster as dg
+
+from irt_assets.calibration import plots
+from irt_assets.calibration.assets import GROUP, OWNERS, POOL, Metadata, ability_table, plot
+from irt_assets.calibration.early_warning import EarlyWarning
+from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
+from irt_assets.engines import Calibrator
+from irt_assets.retries import failures_told_apart
+from resources import tables
+from resources.dagster_schema import column_schema
+from resources.database import Database
+from resources.failures import PermanentFailure
+
+NIGHTLY = "nightly_calibration"
+CHECK = "nightly_links_like_the_month"
+_MOST_SHOWN = 10
+
+
+def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
+    """`build` makes an engine by its name."""
+
+    @dg.asset(
+        name=NIGHTLY,
+        group_name=GROUP,
+        partitions_def=days,
+        deps=[
+            dg.AssetDep(
+                "attempts",
+                partition_mapping=dg.TimeWindowPartitionMapping(
+                    start_offset=-29, allow_nonexistent_upstream_partitions=True
+                ),
+            ),
+            "question_bank",
+            dg.AssetDep("published_item_parameters", partition_mapping=dg.LastPartitionMapping()),
+        ],
+        description="The 30 days that end with the day, fitted and linked to the frozen anchors: an early warning, and "
+        "provisional parameters of items that have none published. Everyone's θ as of the day's end, from the "
+        "published parameters in force. Nothing is published from a night.",
+        kinds={"numba", "postgres"},
+        owners=OWNERS,
+        pool=POOL,
+        metadata={"dagster/column_schema": column_schema(tables.mirt_item_params)},
+        # Of the night before any other: it has no partitions, so that what lasts is one warning and not one a night.
+        check_specs=[
+            dg.AssetCheckSpec(
+                CHECK,
+                asset=NIGHTLY,
+                description="Every scale was fitted; its linking constants and difficulties are those of the last "
+                "month and of the published parameters, within their errors; its anchors agree.",
+            )
+        ],
+    )
+    def nightly_calibration(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart():
+            night = calibrate_night(database, context.partition_key, context.run.run_id, build)
+            metadata, problem = night_metadata(night), night.problem
+            if isinstance(problem, PermanentFailure):
+                raise dg.Failure(description=str(problem), metadata=metadata, allow_retries=False) from problem
+            if problem is not None:
+                raise problem
+        return dg.MaterializeResult(metadata=metadata, check_results=[check_night(night)])
+
+    return nightly_calibration
+
+
+def check_night(night: Night) -> dg.AssetCheckResult:
+    """Fails where a scale has no fit, and warns of whatever a psychometrician should look at."""
+    problems = {scale: [why] for scale, why in night.failed.items()}
+    problems |= {o.scale_id: found for o in night.outcomes if o.warning and (found := o.warning.problems())}
+    said = "; ".join(
+        f"{scale}: {'; '.join(found)}" if len(night.outcomes) > 1 else "; ".join(found)
+        for scale, found in problems.items()
+    )
+    return dg.AssetCheckResult(
+        check_name=CHECK,
+        passed=not problems,
+        severity=dg.AssetCheckSeverity.ERROR if night.failed else dg.AssetCheckSeverity.WARN,
+        description=said or "; ".join(o.quiet for o in night.outcomes if o.quiet) or "as the month and the published",
+        metadata={"scales": dg.MetadataValue.json(problems)},
+    )
+
+
+def night_metadata(night: Night) -> Metadata:
+    """What the UI shows of a night, or of what became of it."""
+    linked = [o for o in night.outcomes if o.warning is not None]
+    metadata: Metadata = {
+        "night": dg.MetadataValue.md(_night_table(night.outcomes)),
+        "linking against the last month": dg.MetadataValue.md(_shift_table(linked)),
+        "difficulties against the published": dg.MetadataValue.md(_difficulty_table(linked)),
+        "provisional items": dg.MetadataValue.md(_provisional(linked)),
+        "abilities": dg.MetadataValue.md(ability_table(night.measured)),
+        "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o in linked if o.raw)),
+    }
+    for o in night.outcomes:
+        if o.placed and o.placed.linking and o.placed.anchors and o.raw:
+            metadata[f"constants ({o.scale_id})"] = dg.MetadataValue.json(o.placed.linking.as_constants())
+            metadata[f"plot: linking ({o.scale_id})"] = plot(
+                plots.linking_scatter(o.raw, o.placed.anchors, o.placed.linking), "anchors against the night"
+            )
+        if o.warning and o.warning.difficulties.item_ids:
+            metadata[f"plot: nightly b against published ({o.scale_id})"] = plot(
+                plots.difficulty_scatter(o.warning.difficulties), "nightly b against published"
+            )
+    return metadata
+
+
+def _night_table(outcomes: list[NightOutcome]) -> str:
+    lines = [
+        "| scale | engine | answers | learners | items | responses | slope | intercept | anchors used | dropped | |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|---|",
+    ]
+    for o in outcomes:
+        fit = f"{o.raw.n_persons:,} | {int(o.raw.estimated.sum())} | {o.raw.n_responses:,}" if o.raw else " | | "
+        linking = o.placed.linking if o.placed else None
+        link = " | | | "
+        if linking:
+            dropped = ", ".join(sorted(linking.anchors_dropped)) or "none"
+            link = (
+                f"{linking.slope:.3f} ± {linking.slope_se:.3f} | {linking.intercept:+.3f} ± {linking.intercept_se:.3f} "
+                f"| {len(linking.anchors_used)} | {dropped}"
+            )
+        said = str(o.error or o.quiet or "linked")
+        lines.append(f"| {o.scale_id} | {o.engine} | {o.loaded:,} | {fit} | {link} | {said} |")
+    return "\n".join(lines)
+
+
+def _shift_table(linked: list[NightOutcome]) -> str:
+    lines = ["| scale | month | | then | tonight | moved by | |", "|---|---|---|--:|--:|--:|---|"]
+    for o, warning in _warned(linked):
+        for shift in warning.shifts:
+            by, se = shift.difference
+            lines.append(
+                f"| {o.scale_id} | {warning.month} | {shift.name} | {shift.month[0]:.3f} | {shift.night[0]:.3f} "
+                f"| {by:+.3f} ± {se:.3f} | {'**far**' if shift.is_large else ''} |"
+            )
+    return "\n".join(lines) if len(lines) > 2 else "no month is linked yet"
+
+
+def _difficulty_table(linked: list[NightOutcome]) -> str:
+    lines = ["| scale | item | published b | tonight | moved by | |", "|---|---|--:|--:|--:|---|"]
+    compared = moved = 0
+    for o, warning in _warned(linked):
+        d = warning.difficulties
+        is_moved, by, se = d.moved, d.difference, d.se
+        compared += len(d.item_ids)
+        moved += int(is_moved.sum())
+        lines += [
+            f"| {o.scale_id} | {d.item_ids[j]} | {d.published[j]:+.3f} | {d.night[j]:+.3f} "
+            f"| {by[j]:+.3f} ± {se[j]:.3f} | {'**moved**' if is_moved[j] else ''} |"
+            for j in d.furthest(_MOST_SHOWN)
+        ]
+    sentence = f"{moved} of {compared} published items moved; furthest, in standard errors:"
+    return "\n".join([sentence, "", *lines]) if compared else "no published item was fitted"
+
+
+def _provisional(linked: list[NightOutcome]) -> str:
+    said = []
+    for o in linked:
+        if o.provisional:
+            more = f" and {len(o.provisional) - _MOST_SHOWN} more" if len(o.provisional) > _MOST_SHOWN else ""
+            said.append(f"{o.scale_id}: {len(o.provisional)}: {', '.join(o.provisional[:_MOST_SHOWN])}{more}")
+    return "; ".join(said) or "none: every fitted item is published"
+
+
+def _warned(linked: list[NightOutcome]) -> list[tuple[NightOutcome, EarlyWarning]]:
+    return [(o, o.warning) for o in linked if o.warning is not None]

@@ -1,0 +1,60 @@
+"""Placing a fit on its scale: the frozen anchors, the linking, and who moved where the anchors disagree.
+
+What does not belong here: where fits come from and where they go (see `month`, `nightly`, `fits`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import psycopg
+
+from irt_assets.calibration.origin import read_anchors
+from irt_assets.psychometrics.anchor_diagnosis import diagnose
+from irt_assets.psychometrics.errors import LinkingError
+from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
+from irt_assets.psychometrics.models import Calibration
+from irt_assets.responses.scales import Scale
+
+
+@dataclass(frozen=True)
+class Placed:
+    """A fit on the bank's scale, or the reason why it is not there; the linking as far as it came."""
+
+    anchors: AnchorSet | None
+    linking: Linking | None = None
+    linked: Calibration | None = None
+    error: LinkingError | None = None
+
+
+def place(connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str) -> Placed:
+    """Link `raw` to the scale's frozen anchors. `window`: as `irt scale init --origin` would name it."""
+    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    if anchors is None:
+        return Placed(None, error=no_origin(scale, window))
+    topics: dict[str, str | None] = dict(
+        connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
+    )
+    try:
+        linking = link(raw, anchors, rules=scale.rules, bank_topics=[topics.get(i) for i in raw.item_ids])
+    except LinkingError as error:
+        partial = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
+        return Placed(anchors, partial, error=error)
+    if not linking.agrees(scale.rules.anchor_q_alpha):
+        linking = _diagnosed(linking, raw, anchors, scale)
+    return Placed(anchors, linking, transform(raw, linking))
+
+
+def no_origin(scale: Scale, window: str) -> LinkingError:
+    """Why nothing can be placed on a scale that was never initialised, and both ways out."""
+    return LinkingError(
+        f"scale {scale.scale_id} has no origin, so {window} cannot be placed on it. Either give the bank's anchors "
+        f"parameters and run `irt scale init --scale {scale.scale_id}`, or declare a window its origin: "
+        f"`irt scale init --scale {scale.scale_id} --origin {window}`"
+    )
+
+
+def _diagnosed(linking: Linking, raw: Calibration, anchors: AnchorSet, scale: Scale) -> Linking:
+    """The linking with the names of the anchors that moved; its constants stay as they are."""
+    diagnosis = diagnose(raw, anchors, scale.rules)
+    return replace(linking, suspects=diagnosis.as_constants(), diagnosis=diagnosis.sentence)

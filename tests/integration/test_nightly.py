@@ -1,0 +1,505 @@
+"""A night on real rows: what it writes, what it leaves alone, what it says, and what becomes of it as a run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from irt_assets import definitions
+from irt_assets.calibration import nightly
+from irt_assets.calibration.abilities import measure
+from irt_assets.calibration.nightly import Night, calibrate_night
+from irt_assets.calibration.nightly_assets import check_night, night_metadata
+from irt_assets.calibration.origin import initialise
+from irt_assets.definitions import build_defs
+from irt_assets.engines import build
+from irt_assets.engines.remote import RemoteEngine, Service
+from irt_assets.invariants.coverage import the_nightly_calibration_is_fresh
+from irt_assets.invariants.invariant import Look, NotTested, Violation
+from irt_assets.invariants.learners import runs_agree_on_abilities
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.truth import Truth
+from resources.database import Database
+from resources.failures import PermanentFailure, TransientFailure
+from resources.settings import Settings
+from tests.engines.test_remote import answering
+from tests.integration import rooms
+from tests.integration.rooms import SCALE, add_items, answer_matrix, model_scores, rows, run_sql
+
+LAST_DAY = "2026-07-31"
+END = datetime(2026, 8, 1, tzinfo=UTC)
+em = partial(build, threads=1)
+
+COMPLETED = "IRT calibration completed successfully"
+
+
+def night_of(database: Database, day: str = LAST_DAY, run_id: str | None = None) -> Night:
+    return calibrate_night(database, day, run_id or f"run of {day}", em)
+
+
+def fit_rows(database: Database, day: str = LAST_DAY) -> list[tuple[Any, ...]]:
+    """Every linked item of the night, with its fit."""
+    return rows(
+        database,
+        """SELECT m.scale_id, m.fit_id, i.item_id, i.params FROM mirt_fit_meta m JOIN mirt_item_params i USING (fit_id)
+           WHERE m.kind = 'nightly' AND m.window_end = %s ORDER BY 1, 2, 3""",
+        (nightly.window_of(day)[1],),
+    )
+
+
+def abilities(database: Database, kind: str, end: datetime = END) -> pd.DataFrame:
+    found = rows(
+        database,
+        """SELECT user_id, theta, se, n_items, set_hash FROM mirt_ability
+           WHERE kind = %s AND window_end = %s AND scale_id = %s ORDER BY 1""",
+        (kind, end, SCALE),
+    )
+    return pd.DataFrame(found, columns=["user_id", "theta", "se", "n_items", "set_hash"]).set_index("user_id")
+
+
+def messages(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [r.getMessage() for r in caplog.records if r.name.startswith("irt_assets")]
+
+
+# -- against what is known ---------------------------------------------------------------------------
+
+
+def test_the_night_that_ends_a_month_gives_everyone_the_months_ability(calibrated: Settings) -> None:
+    """The same answers, the same published set: the same sums, to the last bit."""
+    database = Database(calibrated)
+    measure(database, "2026-07", "monthly run")
+    night_of(database)
+    monthly, of_night = abilities(database, "monthly"), abilities(database, "nightly")
+    assert len(monthly) > 500
+    pd.testing.assert_frame_equal(of_night, monthly, check_exact=True)
+
+    with database.connect() as connection:
+        look = Look(connection, rooms.folder_store(calibrated), END, [])
+        assert list(runs_agree_on_abilities.find(look)) == []
+        connection.execute("UPDATE mirt_ability SET theta = theta + 0.001 WHERE kind = 'nightly' AND user_id = %s",
+                           (of_night.index[3],))  # fmt: skip
+        (violation,) = runs_agree_on_abilities.find(look)
+        assert isinstance(violation, Violation)
+        assert violation.subject == f"{SCALE}: {of_night.index[3]}"
+        connection.rollback()
+
+
+def test_parameters_of_a_night_are_the_simulated_ones_within_their_errors(
+    calibrated: Settings, small_truth: Truth
+) -> None:
+    """36 items: z of each against the truth has mean square 1 where errors are right. They are stated on the large
+    side (see `transform`), and 72 squares of normal z average to above 1.5 once in a thousand."""
+    database = Database(calibrated)
+    night_of(database)
+    found = {item: params for _, _, item, params in fit_rows(database)}
+    bank = small_truth.bank
+    at = [bank.item_ids.index(item) for item in found]
+    assert len(at) == 36
+    z = []
+    for name, true in (("a", bank.a), ("b", bank.b[1])):
+        value = np.array([params[name] for params in found.values()])
+        se = np.array([params[f"{name}_se"] for params in found.values()])
+        z.append((value - true[at]) / se)
+    assert np.mean(np.square(z)) < 1.5
+    assert np.mean(np.abs(z) < 1.96) > 0.85
+
+
+def test_linking_constants_are_the_mean_and_sd_of_learners_who_are_known(database: Database) -> None:
+    """Learners of N(0.5, 1.2²) on a bank of known values: θ* = 1.2·θ + 0.5, within three standard errors."""
+    rng = np.random.default_rng(11)
+    a, b = rng.uniform(0.8, 1.6, 30), rng.uniform(-1.5, 2.0, 30)
+    names = [f"i{k:02d}" for k in range(30)]
+    add_items(database, {n: {"a": a[k], "b": b[k], "a_se": 0.02, "b_se": 0.02} for k, n in enumerate(names)})
+    scores = model_scores(rng.normal(0.5, 1.2, 1500), a, b, rng)
+    rooms.add_attempts(database, answer_matrix("2026-07", scores, names))
+    initialise(database, SCALE, first_month="2026-07")
+    (outcome,) = night_of(database).outcomes
+    assert outcome.placed is not None
+    linking = outcome.placed.linking
+    assert linking is not None
+    assert abs(linking.slope - 1.2) < 3 * linking.slope_se < 0.3
+    assert abs(linking.intercept - 0.5) < 3 * linking.intercept_se < 0.3
+    (stored,) = rows(database, "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE kind = 'nightly'")
+    assert (stored[0]["slope"], stored[0]["intercept"]) == (linking.slope, linking.intercept)
+
+
+# -- what is written ---------------------------------------------------------------------------------
+
+
+def test_items_without_published_parameters_are_provisional_and_score_nobody(world: Settings) -> None:
+    """Before the first month is published only the anchors are."""
+    database = Database(world)
+    night = night_of(database)
+    anchors = {item for (item,) in rows(database, "SELECT item_id FROM anchor_set")}
+    params = {item: p for _, _, item, p in fit_rows(database)}
+    provisional = {item for item, p in params.items() if p.get("provisional")}
+    assert provisional == set(params) - anchors != set()
+    assert set(night.outcomes[0].provisional) == provisional
+    said = night_metadata(night)["provisional items"].value
+    assert str(said).startswith(f"{SCALE}: {len(provisional)}: ")
+    assert rows(database, "SELECT count(*) FROM item_parameter_publication WHERE rule <> 'origin'") == [(0,)]
+    (most,) = rows(database, "SELECT max(n_items) FROM mirt_ability WHERE kind = 'nightly'")
+    assert most[0] <= len(anchors)
+
+
+def test_a_published_item_is_not_provisional(calibrated: Settings) -> None:
+    database = Database(calibrated)
+    night = night_of(database)
+    assert night.outcomes[0].provisional == ()
+    assert not any("provisional" in params for *_, params in fit_rows(database))
+    assert night_metadata(night)["provisional items"].value == "none: every fitted item is published"
+
+
+def test_a_second_run_of_a_day_replaces_that_day_and_no_other(calibrated: Settings) -> None:
+    database = Database(calibrated)
+    night_of(database, "2026-07-30", "before")
+    other = fit_rows(database, "2026-07-30")
+    night_of(database, run_id="first")
+    first = fit_rows(database)
+    night_of(database, run_id="second")
+    second = fit_rows(database)
+    assert {f for _, f, *_ in first}.isdisjoint({f for _, f, *_ in second})
+    assert [(s, i, p) for s, _, i, p in second] == [(s, i, p) for s, _, i, p in first]
+    assert fit_rows(database, "2026-07-30") == other
+    runs = rows(
+        database, "SELECT DISTINCT update_id FROM mirt_ability WHERE kind = 'nightly' AND window_end = %s", (END,)
+    )
+    assert runs == [("second",)]
+    orphans = "SELECT count(*) FROM mirt_item_params WHERE fit_id NOT IN (SELECT fit_id FROM mirt_fit_meta)"
+    assert rows(database, orphans) == [(0,)]
+
+
+def test_a_run_that_dies_before_its_end_leaves_what_was_there(
+    calibrated: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database = Database(calibrated)
+    night_of(database)
+    before = fit_rows(database), abilities(database, "nightly")
+
+    def dies(*_: Any) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(nightly, "measure_at", dies)
+        with pytest.raises(KeyboardInterrupt):
+            night_of(database, run_id="dies")
+    assert fit_rows(database) == before[0]
+    pd.testing.assert_frame_equal(abilities(database, "nightly"), before[1])
+
+
+def test_the_documents_tables_hold_a_night_as_they_hold_a_month(calibrated: Settings) -> None:
+    database = Database(calibrated)
+    night_of(database)
+    (meta,) = rows(
+        database,
+        """SELECT window_start, window_end, engine, converged, superseded_at, data_hash <> '', anchor_hash <> '',
+                  model_spec->'linking_constants' ?& ARRAY['slope', 'intercept', 'slope_se', 'intercept_se', 'method',
+                                                          'rmse', 'anchors_used', 'anchors_dropped', 'anchor_set']
+           FROM mirt_fit_meta WHERE kind = 'nightly' AND window_end = %s""",
+        (END,),
+    )
+    assert meta == (END - timedelta(days=30), END, "em", True, None, True, True, True)
+    months = rows(database, "SELECT count(*) FROM mirt_fit_meta WHERE kind = 'monthly' AND superseded_at IS NULL")
+    assert months == [(2,)]
+
+
+# -- nights that are no ordinary ones ------------------------------------------------------------------
+
+
+def test_a_night_with_too_few_answers_is_quiet_and_still_measures_everyone(
+    calibrated: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    database = Database(calibrated)
+    night = night_of(database, "2026-10-15")
+    assert (night.problem, night.failed) == (None, {})
+    assert check_night(night).passed
+    why = night.outcomes[0].quiet
+    assert why.startswith("the window of 30 days to 2026-10-15 has no scored response on scale default (no attempts)")
+    assert why in str(night_metadata(night)["night"].value)
+    assert fit_rows(database, "2026-10-15") == []
+    assert len(abilities(database, "nightly", datetime(2026, 10, 16, tzinfo=UTC))) > 500
+    assert messages(caplog)[0] == "Loaded 0 observations from attempt VIEW"
+    assert COMPLETED not in messages(caplog)
+
+
+def test_a_day_that_became_quiet_loses_the_fit_it_had(world: Settings) -> None:
+    database = Database(world)
+    night_of(database)
+    assert fit_rows(database)
+    run_sql(database, "UPDATE calibration_scale SET thresholds = thresholds || '{\"min_provisional_responses\": 5000}'")
+    run_sql(database, "UPDATE calibration_scale SET thresholds = thresholds || '{\"min_responses\": 5000}'")
+    assert "few_item_responses" in night_of(database).outcomes[0].quiet
+    assert fit_rows(database) == []
+
+
+def without_origin(database: Database, scale_id: str) -> None:
+    """600 learners' answers to 8 items of a scale that was never initialised."""
+    rng = np.random.default_rng(5)
+    items = [f"z{k}" for k in range(8)]
+    add_items(database, dict.fromkeys(items), scale_id=scale_id)
+    scores = model_scores(rng.normal(size=600), np.ones(8), np.linspace(-1, 1, 8), rng)
+    rooms.add_attempts(database, answer_matrix("2026-07", scores, items))
+
+
+def test_a_scale_without_an_origin_fails_and_says_both_ways_out(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    without_origin(database, SCALE)
+    problem = str(night_of(database).problem)
+    assert "has no origin, so 2026-07-02:2026-08-01 cannot be placed on it" in problem
+    assert "run `irt scale init --scale default`, or declare a window its origin" in problem
+    assert "`irt scale init --scale default --origin 2026-07-02:2026-08-01`" in problem
+    assert messages(caplog)[:2] == [
+        "Loaded 4800 observations from attempt VIEW",
+        "Loaded 0 anchors/seeds from question.meta",
+    ]
+
+
+def test_a_bank_without_items_is_a_failure_that_says_what_to_do(database: Database) -> None:
+    with pytest.raises(PermanentFailure, match="the bank has no items: `irt import questions FILE`"):
+        night_of(database)
+
+
+def test_a_scale_that_fails_holds_no_other_and_is_told_of(world: Settings) -> None:
+    database = Database(world)
+    without_origin(database, "other")
+    night = night_of(database)
+    assert night.problem is None
+    assert {o.scale_id: o.warning is not None for o in night.outcomes} == {SCALE: True, "other": False}
+    check = check_night(night)
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.ERROR)
+    assert "scale other has no origin" in str(check.description)
+    assert {scale for scale, *_ in fit_rows(database)} == {SCALE}
+
+
+def test_a_scale_that_fails_keeps_the_fit_it_had(world: Settings) -> None:
+    database = Database(world)
+    night_of(database)
+    before = fit_rows(database)
+    run_sql(database, "UPDATE calibration_scale SET engine = 'stan'")
+    assert "there is no engine 'stan'" in str(night_of(database, run_id="again").problem)
+    assert fit_rows(database) == before
+
+
+def test_anchors_that_are_gone_from_the_answers_fail_the_night_with_the_reason(world: Settings) -> None:
+    database = Database(world)
+    run_sql(database, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
+    problem = night_of(database).problem
+    assert "cannot be linked to anchor set 1" in str(problem)
+    assert "It is not among the items of this fit." in str(problem)
+    assert fit_rows(database) == []
+    assert len(abilities(database, "nightly")) > 100
+
+
+def test_an_item_that_moved_is_in_the_warning_and_in_the_table(calibrated: Settings) -> None:
+    database = Database(calibrated)
+    with database.connect() as connection:
+        connection.execute("UPDATE item_parameter_publication SET b = b + 2 WHERE item_id = 'C02'")
+    try:
+        night = night_of(database)
+        check = check_night(night)
+    finally:
+        run_sql(database, "UPDATE item_parameter_publication SET b = b - 2 WHERE item_id = 'C02'")
+    assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert "b is not what is published of 1 items: C02" in str(check.description)
+    table = str(night_metadata(night)["difficulties against the published"].value)
+    assert "| C02 |" in next(line for line in table.splitlines() if "**moved**" in line)
+
+
+# -- the log -----------------------------------------------------------------------------------------
+
+
+def test_the_log_says_what_operators_wait_for(calibrated: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    database = Database(calibrated)
+    night_of(database)
+    (n,) = rows(
+        database,
+        "SELECT count(*) FROM attempt WHERE completed_at >= %s AND completed_at < %s",
+        (END - timedelta(days=30), END),
+    )[0]
+    (constants,) = rows(
+        database,
+        """SELECT round((c->>'slope')::numeric, 4)::float8, round((c->>'intercept')::numeric, 4)::float8
+           FROM (SELECT model_spec->'linking_constants' AS c FROM mirt_fit_meta
+                 WHERE kind = 'nightly' AND window_end = %s) t""",
+        (END,),
+    )
+    assert messages(caplog) == [
+        f"Loaded {n} observations from attempt VIEW",
+        "Loaded 15 anchors/seeds from question.meta",
+        f"Linking constants received: {{'slope': {constants[0]}, 'intercept': {constants[1]}}}",
+        COMPLETED,
+    ]
+
+
+def as_mirt(request: dict[str, Any]) -> dict[str, Any]:
+    """The answer of the R IRT service, worked out by em: both maximise the same likelihood."""
+    responses = Responses(
+        np.array(request["person"], dtype=np.int32),
+        np.array(request["item"], dtype=np.int32),
+        np.array(request["score"], dtype=np.int8),
+        request["n_persons"],
+        tuple(request["item_ids"]),
+    )
+    fit = fit_em(responses, model=request["model"], threads=1)
+    c = fit.convergence
+    return {
+        "a": fit.a.tolist(),
+        "d": fit.d.tolist(),
+        "c": fit.c.tolist(),
+        "cov": fit.cov.tolist(),
+        "cov_of": ["a", "d"],
+        "latent": {"mean": 0.0, "sd": 1.0},
+        "loglik": c.loglik,
+        "n_parameters": c.n_parameters,
+        "converged": True,
+        "reason": "",
+        "iterations": c.iterations,
+        "diagnostics": {},
+        "versions": {"R": "4.4.0", "mirt": "1.44"},
+        "warnings": [],
+    }
+
+
+@pytest.fixture
+def remote_world(world: Settings) -> Iterator[Database]:
+    database = Database(world)
+    run_sql(database, "UPDATE calibration_scale SET engine = 'remote'")
+    return database
+
+
+def remote(url: str) -> Any:
+    return lambda _: RemoteEngine(Service(url, "token-of-the-test", pause=0.01))
+
+
+def test_a_scale_of_the_remote_engine_is_fitted_in_the_service_and_the_log_says_so(
+    remote_world: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+
+    def answer(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response(200)
+        handler.end_headers()
+        handler.wfile.write(json.dumps(as_mirt(seen.bodies[-1])).encode())
+
+    with answering(answer) as seen:
+        night = calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
+    assert night.failed == {}
+    said = messages(caplog)
+    assert [message.partition(":")[0] for message in said] == [
+        said[0],
+        "Loaded 15 anchors/seeds from question.meta",
+        "Calling R IRT service...",
+        "Linking constants received",
+        COMPLETED,
+    ]
+    of_remote = {item: params for _, _, item, params in fit_rows(remote_world)}
+    assert rows(remote_world, "SELECT DISTINCT engine FROM mirt_fit_meta WHERE kind = 'nightly'") == [("remote",)]
+    run_sql(remote_world, "UPDATE calibration_scale SET engine = 'em'")
+    night_of(remote_world)
+    of_em = {item: params for _, _, item, params in fit_rows(remote_world)}
+    # The same maximum, but for the prior that em gives items with few answers: these only may differ.
+    few = {i for (i,) in rows(remote_world, "SELECT item_id FROM mirt_item_params WHERE flags ? 'provisional'")}
+    anchors = {item for (item,) in rows(remote_world, "SELECT item_id FROM anchor_set")}
+    assert of_remote.keys() == of_em.keys()
+    for item in of_em.keys() - (few - anchors):
+        assert of_remote[item]["b"] == pytest.approx(of_em[item]["b"], abs=0.02), item
+
+
+def test_a_service_that_does_not_answer_is_said_and_tried_again_by_the_step(
+    remote_world: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    with answering((503, {"error": {"kind": "transient", "message": "busy"}})) as seen:
+        night = calibrate_night(remote_world, LAST_DAY, "run", remote(seen.url))
+    assert len(seen.paths) == 3
+    assert isinstance(night.problem, TransientFailure)
+    said = messages(caplog)
+    assert "R IRT service call failed after 3 attempts" in said
+    assert COMPLETED not in said
+    assert fit_rows(remote_world) == []
+    assert len(abilities(remote_world, "nightly")) > 100
+
+
+# -- as a run ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    """An instance with the logs of the real one."""
+    stated = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))["python_logs"]
+    with dg.DagsterInstance.ephemeral(settings={"python_logs": stated}) as made:
+        yield made
+
+
+def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_its_log(
+    calibrated: Settings, instance: dg.DagsterInstance
+) -> None:
+    defs = build_defs(calibrated, resources={"database": Database(calibrated), "store": rooms.folder_store(calibrated)})
+    result = defs.resolve_job_def("mirt_calibrate").execute_in_process(partition_key=LAST_DAY, instance=instance)
+    assert result.success
+    (evaluation,) = result.get_asset_check_evaluations()
+    assert (evaluation.check_name, evaluation.passed, evaluation.partition) == (
+        "nightly_links_like_the_month",
+        True,
+        None,
+    )
+    (event,) = result.asset_materializations_for_node("nightly_calibration")
+    shown = {name: value.value for name, value in event.metadata.items()}
+    assert shown["dagster/row_count"] == 36
+    assert "| default | 2026-07 | slope |" in str(shown["linking against the last month"])
+    assert str(shown[f"plot: nightly b against published ({SCALE})"]).startswith("![")
+    logged = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.dagster_event is None]
+    assert logged[0].startswith("Loaded ")
+    assert logged[-1] == COMPLETED
+
+
+def test_a_night_that_no_scale_came_through_is_a_failed_run_with_the_reason(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    database = Database(world)
+    run_sql(database, "UPDATE anchor_set SET item_id = 'gone ' || item_id")
+    defs = build_defs(world, resources={"database": database, "store": rooms.folder_store(world)})
+    result = defs.resolve_job_def("mirt_calibrate").execute_in_process(
+        partition_key=LAST_DAY, instance=instance, raise_on_error=False
+    )
+    assert not result.success
+    (failure,) = [e.step_failure_data for e in result.all_events if e.is_step_failure]
+    assert failure.user_failure_data is not None
+    assert "cannot be linked to anchor set 1" in str(failure.user_failure_data.description)
+    assert not any(e.is_step_up_for_retry for e in result.all_events)
+
+
+# -- freshness ---------------------------------------------------------------------------------------
+
+
+def test_a_quiet_night_is_fresh_and_an_old_one_is_not(calibrated: Settings) -> None:
+    database = Database(calibrated)
+    night_of(database, "2026-11-15")
+    with database.connect() as connection:
+        now = datetime.now(UTC)
+        store = rooms.folder_store(calibrated)
+        assert list(the_nightly_calibration_is_fresh.find(Look(connection, store, now, []))) == []
+        (late,) = the_nightly_calibration_is_fresh.find(Look(connection, store, now + timedelta(hours=26), []))
+        assert isinstance(late, Violation)
+        connection.execute("DELETE FROM mirt_ability WHERE kind = 'nightly'")
+        connection.execute("DELETE FROM mirt_fit_meta WHERE kind = 'nightly'")
+        (never,) = the_nightly_calibration_is_fresh.find(Look(connection, store, now, []))
+        assert isinstance(never, NotTested)
+        connection.rollback()

@@ -1,0 +1,96 @@
+"""What of a night is news and what is chance, on made-up rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration.early_warning import Difficulties, EarlyWarning, Value, compare
+from irt_assets.calibration.fits import LinkedFit
+
+ALPHA = 0.01
+
+
+def linked(
+    items: dict[str, Value], slope: Value = (1.0, 0.02), intercept: Value = (0.0, 0.02), **constants: Any
+) -> LinkedFit:
+    said = {"slope": slope[0], "slope_se": slope[1], "intercept": intercept[0], "intercept_se": intercept[1]}
+    spec = {"linking_constants": said | {"q_p": 0.5, "diagnosis": ""} | constants}
+    params = {item: {"b": b, "b_se": se} for item, (b, se) in items.items()}
+    return LinkedFit("fit", "default", "", "", "", True, spec, params)
+
+
+def test_a_sound_night_says_nothing() -> None:
+    items = {f"i{k}": (k / 10, 0.1) for k in range(10)}
+    warning = compare(linked(items), ("2026-07", linked({})), items, ALPHA)
+    assert warning.problems() == []
+    assert len(warning.difficulties.item_ids) == 10
+
+
+def test_an_item_that_moved_is_named_with_both_values() -> None:
+    published = {f"i{k}": (k / 10, 0.1) for k in range(10)}
+    night = published | {"i3": (1.2, 0.1), "i4": (-0.6, 0.1)}
+    (problem,) = compare(linked(night), None, published, ALPHA).problems()
+    assert problem == "b is not what is published of 2 items: i4 (+0.40 to -0.60), i3 (+0.30 to +1.20)"
+
+
+def test_a_large_difference_with_a_large_error_is_no_news_nor_is_a_sure_one_that_is_small() -> None:
+    published = {"vague": (0.0, 0.6), "small": (0.0, 0.01)}
+    night = {"vague": (1.0, 0.6), "small": (0.2, 0.01)}
+    assert compare(linked(night), None, published, ALPHA).problems() == []
+
+
+@pytest.mark.parametrize("gone", [{"i0": (None, None)}, {"i0": (0.0, None)}, {"other": (0.0, 0.1)}])
+def test_an_item_without_an_estimate_an_error_or_a_published_value_is_not_compared(gone: dict[str, Any]) -> None:
+    published = {"i0": (0.0, 0.1), "i1": (0.0, float("nan"))}
+    warning = compare(linked(gone | {"i1": (2.0, 0.1)}), None, published, ALPHA)
+    assert warning.difficulties.item_ids == ()
+    assert warning.problems() == []
+
+
+def test_few_sound_nights_name_an_item_and_every_night_names_one_that_moved() -> None:
+    """Where nothing moved, Benjamini-Hochberg at 5 % names an item in at most 5 % of nights; of 400 nights three
+    standard errors of a share of 0.05 are 0.033."""
+    rng = np.random.default_rng(20261120)
+    named = found = 0
+    for _ in range(400):
+        night = rng.normal(0, 0.15, 40)
+        published = rng.normal(0, 0.10, 40)
+        errors = np.full(40, 0.15), np.full(40, 0.10)
+        ids = tuple(map(str, range(40)))
+        named += Difficulties(ids, night, errors[0], published, errors[1]).moved.any()
+        night[7] += 1.2  # 6.7 standard errors of the difference
+        found += bool(Difficulties(ids, night, errors[0], published, errors[1]).moved[7])
+    assert named / 400 < 0.05 + 0.033
+    assert found / 400 > 0.98
+
+
+def shifted(night: Value, month: Value, name: str = "intercept") -> EarlyWarning:
+    return compare(linked({}, **{name: night}), ("2026-07", linked({}, **{name: month})), {}, ALPHA)
+
+
+def test_constants_that_went_far_are_said_with_the_month_they_are_compared_with() -> None:
+    assert shifted((0.5, 0.05), (0.1, 0.05)).problems() == [
+        "the intercept of linking is 0.50, and was 0.10 in 2026-07",
+    ]
+    assert shifted((1.4, 0.05), (1.1, 0.02), "slope").problems() == [
+        "the slope of linking is 1.40, and was 1.10 in 2026-07"
+    ]
+
+
+def test_constants_within_the_limit_or_within_their_errors_are_not() -> None:
+    assert shifted((0.39, 0.01), (0.10, 0.01)).problems() == []
+    assert shifted((0.5, 0.1), (0.1, 0.1)).problems() == []
+
+
+def test_without_a_month_there_is_nothing_to_compare_constants_with() -> None:
+    warning = compare(linked({}, slope=(3.0, 0.1)), None, {}, ALPHA)
+    assert (warning.month, warning.shifts, warning.problems()) == (None, (), [])
+
+
+def test_anchors_that_disagree_are_said_with_the_diagnosis() -> None:
+    warning = compare(linked({}, q_p=0.001, diagnosis="A01 moved by +0.6"), None, {}, ALPHA)
+    assert warning.problems() == ["the anchors disagree: A01 moved by +0.6"]
+    assert compare(linked({}, q_p=ALPHA), None, {}, ALPHA).problems() == []
