@@ -13,6 +13,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.invariants.history import REPORT
 from jobs.alert_sensors import build_alert_sensors
+from jobs.late_sensor import build_late_sensor
 from jobs.schedules import PLANS
 from jobs.sensors import build_ledger_sensor
 from resources.settings import Settings
@@ -79,5 +80,5 @@ def _selected(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
     return dg.AssetSelection.checks(*(key for check in checks for key in check.check_keys))
 
 
-def build_sensors(settings: Settings) -> list[dg.SensorDefinition]:
-    return [build_ledger_sensor(), *build_alert_sensors(PLANS, settings)]
+def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDefinition]:
+    return [build_ledger_sensor(), build_late_sensor(jobs, settings), *build_alert_sensors(PLANS, settings)]

@@ -1,0 +1,140 @@
+"""Late answers: which days, weeks and months are computed again because of them. Decisions only.
+
+What does not belong here: reading the log (see `responses.late`), and asking Dagster (see `late_sensor`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from irt_assets.partitions import day_bounds, day_of, week_bounds, week_of
+from irt_assets.responses.late import Arrival
+
+OVERLAP = timedelta(hours=24)
+"""A transaction that lasts longer is found out only when other answers of its days arrive."""
+QUIET = timedelta(minutes=5)
+LONGEST_WAIT = timedelta(hours=1)
+WEEKS_AFTER = 8
+"""KPIs look back 56 days."""
+CLOSED_AFTER = timedelta(hours=3)
+"""After a day's end: by then the schedules have come to its features and its week."""
+
+
+@dataclass(frozen=True)
+class Memory:
+    """What the sensor knows from tick to tick; its cursor.
+
+    Attributes:
+        since: how far back it looks at `recorded_at`; a full hour.
+        seen: attempts and live ones of the days and hours that it has dealt with.
+        noticed: when it first saw the answers that it waits with.
+        months: months that are still to be compared with their snapshots.
+        fresh: nothing was seen before.
+    """
+
+    since: datetime
+    seen: Mapping[str, tuple[int, int]]
+    noticed: datetime | None = None
+    months: tuple[str, ...] = ()
+    fresh: bool = False
+
+    @classmethod
+    def read(cls, cursor: str | None, now: datetime) -> Memory:
+        if not cursor:
+            return cls(_looks_back_to(now), {}, fresh=True)
+        said = json.loads(cursor)
+        return cls(
+            datetime.fromisoformat(said["since"]),
+            {cell: (attempts, live) for cell, (attempts, live) in said["seen"].items()},
+            datetime.fromisoformat(said["noticed"]) if said["noticed"] else None,
+            tuple(said["months"]),
+            said["fresh"],
+        )
+
+    def write(self) -> str:
+        return json.dumps(
+            {
+                "since": self.since.isoformat(),
+                "seen": self.seen,
+                "noticed": self.noticed and self.noticed.isoformat(),
+                "months": self.months,
+                "fresh": self.fresh,
+            }
+        )
+
+    def new(self, arrived: Iterable[Arrival]) -> list[Arrival]:
+        """What has come since; of a day and hour that had come already in part, the whole."""
+        return [one for one in arrived if self.seen.get(_cell(one)) != (one.attempts, one.live)]
+
+    def live_days(self, new: Iterable[Arrival]) -> set[str]:
+        """The days that have got new answers in live mode."""
+        return {one.day for one in new if self.seen.get(_cell(one), (0, 0))[1] != one.live}
+
+    def waiting(self, now: datetime) -> Memory:
+        return replace(self, noticed=self.noticed or now)
+
+    def dealt_with(self, arrived: Iterable[Arrival], months: Iterable[str], now: datetime) -> Memory:
+        since = _looks_back_to(now)
+        hour = since.strftime("%Y-%m-%dT%H")
+        seen = {_cell(one): (one.attempts, one.live) for one in arrived if one.hour >= hour}
+        return Memory(since, seen, None, tuple(sorted(months)))
+
+
+def waits(new: Sequence[Arrival], noticed: datetime | None, now: datetime) -> bool:
+    """Whether answers keep coming: one was recorded within five minutes, and the first was noticed within an hour."""
+    keep_coming = any(now - one.latest < QUIET for one in new)
+    return keep_coming and (noticed is None or now - noticed < LONGEST_WAIT)
+
+
+def late_days(versions: Mapping[str, str], sources: Mapping[str, str], now: datetime, *, fresh: bool) -> dict[str, str]:
+    """The days with new answers that are late, each with its version: those that somebody may have read without them.
+
+    Args:
+        versions: of days with new answers, the hash of their answers now. sources: the hashes that days of features
+            were computed from. fresh: nothing is known of what came before, so that only a hash can tell.
+    """
+    closed = day_of(now - CLOSED_AFTER - timedelta(days=1))
+    return {
+        day: version
+        for day, version in versions.items()
+        if (sources[day] != version if day in sources else not fresh and day <= closed)
+    }
+
+
+def weeks_to_ask(late: Mapping[str, str], made: Collection[str]) -> dict[str, str]:
+    """Weeks of the late days and the eight after each, of those that were made; each with a digest of its reasons."""
+    reasons: dict[str, list[str]] = {}
+    for day, version in sorted(late.items()):
+        first = week_bounds(week_of(day_bounds(day)[0]))[0]
+        for n in range(WEEKS_AFTER + 1):
+            week = week_of(first + timedelta(weeks=n))
+            if week in made:
+                reasons.setdefault(week, []).append(f"{day} {version}")
+    return {week: digest(*why) for week, why in sorted(reasons.items())}
+
+
+def spans(days: Iterable[str]) -> list[tuple[str, str]]:
+    """Days that follow each other, as first and last: one run makes them all."""
+    found: list[tuple[str, str]] = []
+    for day in sorted(days):
+        if found and day_of(day_bounds(found[-1][1])[1]) == day:
+            found[-1] = (found[-1][0], day)
+        else:
+            found.append((day, day))
+    return found
+
+
+def digest(*parts: str) -> str:
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _cell(one: Arrival) -> str:
+    return f"{one.day} {one.hour}"
+
+
+def _looks_back_to(now: datetime) -> datetime:
+    return (now - OVERLAP).replace(minute=0, second=0, microsecond=0)

@@ -1,0 +1,147 @@
+"""The sensor that asks for what late answers have made stale. It fetches and packs; the decisions are in `late`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import psycopg
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+
+from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
+from irt_assets.partitions import day_bounds, month_bounds, month_of
+from irt_assets.responses.late import arrivals, changed_hash, months_concerned, months_with_a_snapshot
+from irt_assets.responses.observe import answer_versions
+from irt_assets.responses.scales import read_scales
+from jobs.late import Memory, digest, late_days, spans, waits, weeks_to_ask
+from resources.database import Database
+from resources.settings import Settings
+from resources.sources import recorded_sources
+
+FEATURES, KPIS = "aggregate_features_daily", "compute_daily_kpis"
+SECONDS_A_QUERY = 25
+"""Dagster gives a tick 60 seconds. What cannot be read in time is taken to have changed."""
+SECONDS_A_TICK = 20
+"""After as many no further month is compared until the next tick."""
+
+
+def build_late_sensor(jobs: dict[str, UnresolvedAssetJobDefinition], settings: Settings) -> dg.SensorDefinition:
+    """Days of features, weeks of KPIs and months that were made without answers which have come since."""
+
+    @dg.sensor(
+        name="late_answers",
+        description="Asks again for the days, weeks and months that answers which came late concern, when no more of "
+        "them have come for five minutes, or after an hour.",
+        jobs=[jobs[FEATURES], jobs[KPIS], jobs[MONTHLY_JOB]],
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus[settings.irt_schedules.upper()],
+    )
+    def late_answers(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:
+        with database.connect() as connection:
+            now = _now(connection)
+            memory = Memory.read(context.cursor, now)
+            arrived = arrivals(connection, memory.since, now)
+            new = memory.new(arrived)
+            if waits(new, memory.noticed, now):
+                return dg.SensorResult(
+                    skip_reason=f"answers of {len({one.day for one in new})} days keep coming",
+                    cursor=memory.waiting(now).write(),
+                )
+            sources = recorded_sources(connection, "features_topic_daily")
+            late = late_days(_versions(connection, memory.live_days(new)), sources, now, fresh=memory.fresh)
+        made = context.instance.get_materialized_partitions(dg.AssetKey("weekly_kpi"))
+        begin = month_bounds(settings.irt_first_month)[0]
+        asked = [
+            *_days(late, [day for day in late if day in sources and day_bounds(day)[0] >= begin]),
+            *_weeks(weeks_to_ask(late, made)),
+        ]
+        months = set(memory.months) | _months(database, memory.since, {one.day for one in new})
+        left = months
+        if months:
+            found, left = _compare(database, months, unsettled_months(context.instance))
+            asked += found
+        return dg.SensorResult(
+            run_requests=asked,
+            skip_reason=None if asked else f"{len(new)} new arrivals, nothing is stale",
+            cursor=memory.dealt_with(arrived, left, now).write(),
+        )
+
+    return late_answers
+
+
+def _days(late: dict[str, str], days: Iterable[str]) -> list[dg.RunRequest]:
+    requests = []
+    for first, last in spans(days):
+        why = digest(*(f"{day} {version}" for day, version in sorted(late.items()) if first <= day <= last))
+        if first == last:
+            requests.append(dg.RunRequest(run_key=f"{first} {why}", job_name=FEATURES, partition_key=first))
+        else:
+            tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+            requests.append(dg.RunRequest(run_key=f"{first}…{last} {why}", job_name=FEATURES, tags=tags))
+    return requests
+
+
+def _weeks(weeks: dict[str, str]) -> list[dg.RunRequest]:
+    return [
+        dg.RunRequest(run_key=f"week {week} {why}", job_name=KPIS, partition_key=week) for week, why in weeks.items()
+    ]
+
+
+def _versions(connection: psycopg.Connection, days: Iterable[str]) -> dict[str, str]:
+    """The hash of the answers of each day now."""
+    versions: dict[str, str] = {}
+    for first, last in spans(days):
+        versions |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1])
+    return versions
+
+
+def _months(database: Database, since: datetime, days: set[str]) -> set[str]:
+    """The months that have a snapshot, and that the new answers of these days may concern."""
+    if not days:
+        return set()
+    with database.connect() as connection:
+        taken = months_with_a_snapshot(connection)
+        scales = read_scales(connection).values()
+        lookback = max((scale.rules.lookback_months for scale in scales), default=0)
+        _limit(connection)
+        try:
+            return taken & months_concerned(connection, since, days, lookback)
+        except psycopg.errors.QueryCanceled:
+            return {month for month in taken if month >= month_of(day_bounds(min(days))[0] - timedelta(days=1))}
+
+
+def _compare(database: Database, months: Iterable[str], unsettled: set[str]) -> tuple[list[dg.RunRequest], set[str]]:
+    """Requests for the months that have changed, and the months that are still to be compared: earliest first.
+
+    A month that is under way may have been read before the answers came: it is compared when it is done.
+    """
+    begun, requests, left = time.monotonic(), list[dg.RunRequest](), set[str]()
+    for month in sorted(months):
+        if month in unsettled or time.monotonic() - begun > SECONDS_A_TICK:
+            left.add(month)
+            continue
+        with database.connect() as connection:
+            _limit(connection)
+            try:
+                changed = changed_hash(connection, month)
+            except psycopg.errors.QueryCanceled:
+                changed = f"not read by {datetime.now(UTC):%Y-%m-%dT%H:%M}"
+        if changed:
+            requests.append(
+                dg.RunRequest(run_key=f"month {month} {changed}", job_name=MONTHLY_JOB, partition_key=month)
+            )
+    return requests, left
+
+
+def _limit(connection: psycopg.Connection) -> None:
+    connection.execute("SELECT set_config('statement_timeout', %s, true)", (f"{SECONDS_A_QUERY}s",))
+
+
+def _now(connection: psycopg.Connection) -> datetime:
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now
