@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from irt_assets.calibration.green import MONTHLY_JOB
 from tests.integration.small_world import last_months, small_world
 from tests.integration.stack_harness import Harness, running_stack
-from tests.ui.browser import CHROMIUM, PICTURE_WIDTH, browser, photograph_graph
+from tests.ui.browser import PICTURE_WIDTH, photograph_graph
 
 MONTHS = last_months(3)
 MONTH = MONTHS[0]
@@ -22,36 +21,12 @@ SET_GATES = {"item_calibration": ["converged", "connected"], "linked_item_parame
 
 
 @pytest.fixture(scope="module")
-def chromium(require: Callable[[bool, str], None]) -> Iterator[Browser]:
-    require(CHROMIUM.exists(), f"browser {CHROMIUM}")
-    with browser() as chromium:
-        yield chromium
-
-
-@pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
     with (
         small_world(tmp_path_factory.mktemp("world"), MONTHS) as settings,
         running_stack(settings, "irt_assets.definitions") as harness,
     ):
         yield harness
-
-
-@pytest.fixture
-def page(chromium: Browser) -> Iterator[Page]:
-    page = chromium.new_page(viewport={"width": 1400, "height": 900})
-    page.set_default_timeout(30_000)
-    expect.set_options(timeout=30_000)
-    yield page
-    page.close()
-
-
-@pytest.fixture(scope="module")
-def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where pictures go: $IRT_SCREENSHOTS, else a folder that vanishes."""
-    folder = Path(os.environ.get("IRT_SCREENSHOTS") or tmp_path_factory.mktemp("screenshots"))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def test_a_month_is_made_by_clicking(stack: Harness, page: Page, screenshots: Path) -> None:
