@@ -44,7 +44,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     make = partial(build, threads=settings.irt_threads, timeout_s=60 * settings.irt_engine_timeout_minutes)
     beside = {name: scales for name, scales in settings.enabled_engines.items() if installed(name) is None}
     monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, beside)
-    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in beside])
+    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in beside], settings)
     return dg.Definitions(
         assets=[
             *build_response_assets(months, days),

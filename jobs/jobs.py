@@ -8,17 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.invariants.history import REPORT
 from jobs.alert_sensors import build_alert_sensors
 from jobs.late_sensor import build_late_sensor
-from jobs.schedules import PLANS
+from jobs.prune import build_prune_job
+from jobs.schedules import PLANS, Job
 from jobs.sensors import build_ledger_sensor
 from resources.settings import Settings
-
-Job = UnresolvedAssetJobDefinition
 
 DAILY_LIFE = (
     ("aggregate_features_daily", "features_topic_daily", "A day's features of every learner and topic."),
@@ -30,7 +28,10 @@ DAILY_LIFE = (
 
 
 def build_jobs(
-    monthly_checks: list[dg.AssetChecksDefinition], inventory: dg.AssetChecksDefinition, beside: Sequence[str]
+    monthly_checks: list[dg.AssetChecksDefinition],
+    inventory: dg.AssetChecksDefinition,
+    beside: Sequence[str],
+    settings: Settings,
 ) -> dict[str, Job]:
     """Every job by name. The inventory checks look at all months, so they are no part of a month's run.
 
@@ -38,7 +39,7 @@ def build_jobs(
     """
     assets = dg.AssetSelection.assets(*MONTHLY_ASSETS, *beside, "abilities", "engine_agreement").without_checks()
     checks = _selected(monthly_checks)
-    jobs = (
+    jobs: tuple[Job, ...] = (
         dg.define_asset_job(
             MONTHLY_JOB,
             selection=assets | checks,
@@ -72,6 +73,7 @@ def build_jobs(
         dg.define_asset_job(
             "observe_attempts", selection=["attempts"], description="Notes the present version of every day's answers."
         ),
+        build_prune_job(settings),
     )
     return {job.name: job for job in jobs}
 

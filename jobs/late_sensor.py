@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import psycopg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
@@ -17,6 +16,7 @@ from irt_assets.responses.late import arrivals, changed_hash, months_concerned, 
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.scales import read_scales
 from jobs.late import Memory, digest, late_days, spans, waits, weeks_to_ask
+from jobs.schedules import Job
 from resources.database import Database
 from resources.settings import Settings
 from resources.sources import recorded_sources
@@ -28,7 +28,7 @@ SECONDS_A_TICK = 20
 """After as many no further month is compared until the next tick."""
 
 
-def build_late_sensor(jobs: dict[str, UnresolvedAssetJobDefinition], settings: Settings) -> dg.SensorDefinition:
+def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefinition:
     """Days of features, weeks of KPIs and months that were made without answers which have come since."""
 
     @dg.sensor(

@@ -9,7 +9,7 @@ The decisions are pure functions; the schedules only fetch and pack. What does n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -20,7 +20,10 @@ from irt_assets.calibration.green import MONTHLY_JOB
 from irt_assets.invariants.history import REPORT
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
 from irt_assets.underway import made_since, under_way
+from jobs.prune import PRUNE_JOB
 from resources.settings import Settings
+
+Job = UnresolvedAssetJobDefinition | dg.JobDefinition
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,7 @@ PLANS = (
     Plan("mirt_calibrate", "0 3 * * *", "nightly_calibration", DAYS, 14),
     Plan("detect_inactivity", "0 5 * * *", "inactivity", DAYS, 14),
     Plan("inventory", "0 6 * * *"),
+    Plan(PRUNE_JOB, "30 6 * * *"),
     # A report looks at the present: one for a day that went by without would say of that day what is so today.
     Plan("invariants", "0 2 * * *", REPORT, DAYS, 1, zone="America/New_York"),
 )
@@ -88,16 +92,14 @@ def made(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str]) ->
 
 
 def build_schedules(
-    jobs: dict[str, UnresolvedAssetJobDefinition], settings: Settings, plans: Sequence[Plan] = PLANS
+    jobs: Mapping[str, Job], settings: Settings, plans: Sequence[Plan] = PLANS
 ) -> list[dg.ScheduleDefinition]:
     """A schedule for each plan, switched on or off as the settings say."""
     status = dg.DefaultScheduleStatus[settings.irt_schedules.upper()]
     return [_build(plan, jobs[plan.job], settings.irt_first_month, status) for plan in plans]
 
 
-def _build(
-    plan: Plan, job: UnresolvedAssetJobDefinition, first_month: str, status: dg.DefaultScheduleStatus
-) -> dg.ScheduleDefinition:
+def _build(plan: Plan, job: Job, first_month: str, status: dg.DefaultScheduleStatus) -> dg.ScheduleDefinition:
     if not plan.asset:
         return dg.ScheduleDefinition(
             name=plan.name,

@@ -13,6 +13,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
@@ -75,6 +76,13 @@ class FolderStore:
         """What is not there is deleted already."""
         self._path(key).unlink(missing_ok=True)
 
+    def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
+        """Every key below `folder`, and when it was written; half-written files of crashed processes too."""
+        for path in self._path(folder).rglob("*"):
+            if path.is_file():
+                written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+                yield path.relative_to(self.root).as_posix(), written
+
     def uri(self, key: str) -> str:
         return self._path(key).as_uri()
 
@@ -134,6 +142,14 @@ class BucketStore:
         """What is not there is deleted already."""
         with self._explained(key):
             self._client.delete_object(Bucket=self.bucket, Key=_checked(key))
+
+    def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
+        """Every key below `folder`, and when it was written."""
+        with self._explained(folder):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=f"{_checked(folder)}/"):
+                for one in page.get("Contents", ()):
+                    yield one["Key"], one["LastModified"]
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{_checked(key)}"

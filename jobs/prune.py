@@ -1,0 +1,55 @@
+"""The job that throws away what nothing needs; `irt prune` does the same.
+
+What does not belong here: which rows and files these are (see `retention`), and which runs (see `run_retention`).
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from irt_assets.retries import failures_told_apart
+from jobs.retention import Gone, prune_files, prune_rejects, prune_rows
+from jobs.run_retention import prune_runs
+from resources.database import Database
+from resources.object_store import ObjectStore
+from resources.settings import Settings
+
+PRUNE_JOB = "prune"
+
+
+def prune(
+    database: Database, store: ObjectStore, instance: dg.DagsterInstance, settings: Settings, *, dry_run: bool
+) -> Iterator[Gone]:
+    """Everything that goes, kind by kind, as it goes. Runs come after the rows that name them."""
+    now = datetime.now(UTC)
+    yield from prune_rows(database, now, dry_run=dry_run)
+    yield prune_files(database, store, now, dry_run=dry_run)
+    yield prune_rejects(settings.irt_home / "rejects", now, dry_run=dry_run)
+    yield from prune_runs(database, instance, now, dry_run=dry_run)
+
+
+def build_prune_job(settings: Settings) -> dg.JobDefinition:
+    """The job, without partitions; each kind and how much of it is in its log."""
+
+    @dg.op(name="prune_everything")
+    def prune_everything(
+        context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> None:
+        with failures_told_apart():
+            for gone in prune(database, store, context.instance, settings, dry_run=False):
+                if gone.names:
+                    context.log.info(f"deleted {len(gone.names):,} {gone.kind}")
+
+    @dg.job(
+        name=PRUNE_JOB,
+        executor_def=dg.in_process_executor,
+        description="Deletes what nothing needs any more: old fits of nights, superseded fits, snapshots and runs, "
+        "alerts that are over. Never what proves a partition.",
+    )
+    def prune_job() -> None:
+        prune_everything()
+
+    return prune_job

@@ -1,0 +1,199 @@
+"""What is kept, and what goes: rows and files that nothing cites any more.
+
+Rows go first and files after them, a kind a transaction, so that whatever interrupts it leaves files without a row,
+which the next time finds. What does not belong here: Dagster's runs and their logs (see `run_retention`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import psycopg
+
+from resources.database import Database, advisory_lock
+from resources.object_store import ObjectStore
+from resources.tables import METADATA
+
+NIGHTS = timedelta(days=30)
+SUPERSEDED = timedelta(days=100)
+"""A quarter, so that what the last three months' schedules ask about can still be looked into."""
+HISTORY = timedelta(days=365)
+"""Of alerts that are over, violations that are gone and verdicts."""
+REJECTS = timedelta(days=180)
+BEING_WRITTEN = timedelta(days=1)
+"""A file is there before the row that cites it."""
+FOLDERS = ("snapshots", "posterior_draws")
+
+
+@dataclass(frozen=True)
+class Gone:
+    """What goes, or would go: the kind, and what of it by name."""
+
+    kind: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Rule:
+    """`find` selects the names of what goes, older than %(before)s; `deletes` are given them as %(names)s."""
+
+    kind: str
+    age: timedelta
+    find: str
+    deletes: tuple[str, ...]
+
+
+CITING = [
+    table.name
+    for table in METADATA.tables.values()
+    if "fit_id" in table.columns and table.name not in ("mirt_fit_meta", "mirt_item_params", "fit_staging")
+]
+"""Tables whose rows prove something by the fit they name: it is kept with them."""
+_NOT_CITED = " AND ".join(f"NOT EXISTS (SELECT FROM {name} c WHERE c.fit_id = f.fit_id)" for name in CITING)
+
+RULES = (
+    _Rule(
+        "fits of nights",
+        NIGHTS,
+        f"""SELECT fit_id FROM mirt_fit_meta f WHERE kind = 'nightly' AND window_end < %(before)s AND {_NOT_CITED}
+              AND EXISTS (SELECT FROM mirt_fit_meta n WHERE (n.kind, n.scale_id) = (f.kind, f.scale_id)
+                            AND n.window_end > f.window_end)""",
+        (
+            "DELETE FROM mirt_item_params WHERE fit_id = ANY(%(names)s)",
+            "DELETE FROM mirt_fit_meta WHERE fit_id = ANY(%(names)s)",
+        ),
+    ),
+    _Rule(
+        "abilities of nights",
+        NIGHTS,
+        """SELECT DISTINCT window_end::text FROM mirt_ability a WHERE kind = 'nightly' AND window_end < %(before)s
+             AND window_end < (SELECT max(window_end) FROM mirt_ability WHERE kind = 'nightly')""",
+        ("DELETE FROM mirt_ability WHERE kind = 'nightly' AND window_end = ANY(%(names)s::timestamptz[])",),
+    ),
+    _Rule(
+        "proposals of superseded fits that nobody decided on",
+        SUPERSEDED,
+        """SELECT DISTINCT fit_id FROM item_parameter_proposal JOIN mirt_fit_meta f USING (fit_id)
+           WHERE superseded_at < %(before)s
+             AND NOT EXISTS (SELECT FROM release_decision d WHERE d.fit_id = f.fit_id)""",
+        ("DELETE FROM item_parameter_proposal WHERE fit_id = ANY(%(names)s)",),
+    ),
+    _Rule(
+        "superseded fits",
+        SUPERSEDED,
+        f"SELECT fit_id FROM mirt_fit_meta f WHERE kind = 'monthly' AND superseded_at < %(before)s AND {_NOT_CITED}",
+        (
+            "DELETE FROM mirt_item_params WHERE fit_id = ANY(%(names)s)",
+            "DELETE FROM mirt_fit_meta WHERE fit_id = ANY(%(names)s)",
+        ),
+    ),
+    _Rule(
+        "attempts at fits",
+        SUPERSEDED,
+        f"""SELECT fit_id FROM fit_staging f WHERE fitted_at < %(before)s AND {_NOT_CITED}
+              AND NOT EXISTS (SELECT FROM mirt_fit_meta m WHERE m.fit_id = f.fit_id)
+              AND EXISTS (SELECT FROM fit_staging n
+                          WHERE (n.month, n.scale_id, n.engine) = (f.month, f.scale_id, f.engine)
+                            AND (n.fitted_at, n.fit_id) > (f.fitted_at, f.fit_id))""",
+        ("DELETE FROM fit_staging WHERE fit_id = ANY(%(names)s)",),
+    ),
+    _Rule(
+        "superseded snapshots",
+        SUPERSEDED,
+        """SELECT month || '/' || snapshot_hash FROM scored_snapshot s WHERE superseded_at < %(before)s
+             AND NOT EXISTS (SELECT FROM fit_staging f WHERE f.snapshot_hash = s.snapshot_hash)
+             AND NOT EXISTS (SELECT FROM mirt_fit_meta m WHERE m.snapshot_hash = s.snapshot_hash)""",
+        ("DELETE FROM scored_snapshot WHERE month || '/' || snapshot_hash = ANY(%(names)s)",),
+    ),
+    _Rule(
+        "alerts that are over",
+        HISTORY,
+        "SELECT alert_id::text FROM alert WHERE resolved_at < %(before)s",
+        (
+            "DELETE FROM alert_delivery WHERE alert_id = ANY(%(names)s::bigint[])",
+            "DELETE FROM alert WHERE alert_id = ANY(%(names)s::bigint[])",
+        ),
+    ),
+    _Rule(
+        "violations that are gone",
+        HISTORY,
+        """SELECT DISTINCT run || '|' || invariant FROM invariant_result
+           WHERE subject <> '' AND resolved_at < %(before)s""",
+        (
+            """DELETE FROM invariant_result WHERE run || '|' || invariant = ANY(%(names)s) AND subject <> ''
+                 AND resolved_at < %(before)s""",
+        ),
+    ),
+    _Rule(
+        "verdicts of invariants",
+        HISTORY,
+        """SELECT DISTINCT run || '|' || invariant FROM invariant_result r
+           WHERE subject = '' AND evaluated_at < %(before)s
+             AND EXISTS (SELECT FROM invariant_result n WHERE n.invariant = r.invariant AND n.subject = ''
+                           AND n.evaluated_at > r.evaluated_at)""",
+        ("DELETE FROM invariant_result WHERE run || '|' || invariant = ANY(%(names)s) AND subject = ''",),
+    ),
+)
+"""In this order: what goes no longer keeps what it came from, proposals their fit, that its attempt and snapshot."""
+
+
+def prune_rows(database: Database, now: datetime, *, dry_run: bool) -> Iterator[Gone]:
+    """Delete what the rules name, a rule a transaction. A dry run finds the same, in one transaction that is undone."""
+    if dry_run:
+        with database.connect() as connection:
+            yield from [_apply(connection, rule, now) for rule in RULES]
+            connection.rollback()
+        return
+    for rule in RULES:
+        with database.connect() as connection:
+            yield _apply(connection, rule, now)
+
+
+def _apply(connection: psycopg.Connection, rule: _Rule, now: datetime) -> Gone:
+    advisory_lock(connection, "prune")
+    values = {"before": now - rule.age}
+    names = sorted(name for (name,) in connection.execute(rule.find.encode(), values))
+    for delete in rule.deletes:
+        connection.execute(delete.encode(), values | {"names": names})
+    return Gone(rule.kind, tuple(names))
+
+
+def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_run: bool) -> Gone:
+    """Delete the files that no row cites, unless they may be about to be. A dry run does not know of rows that go."""
+    found = [key for folder in FOLDERS for key, written in store.list(folder) if written < now - BEING_WRITTEN]
+    gone = []
+    for key in sorted(found):
+        with database.connect() as connection:
+            # A snapshot that is taken again gets the same key: its file, then its row, under this lock.
+            advisory_lock(connection, *key.split("/")[1:3])
+            if not _cited(connection, key):
+                gone.append(key)
+                if not dry_run:
+                    store.delete(key)
+    return Gone("files that no row cites", tuple(gone))
+
+
+def _cited(connection: psycopg.Connection, key: str) -> bool:
+    row = connection.execute(
+        """SELECT EXISTS (SELECT FROM scored_snapshot WHERE uri = %(key)s)
+             OR EXISTS (SELECT FROM mirt_fit_meta WHERE model_spec->>'snapshot' = %(key)s)
+             OR EXISTS (SELECT FROM fit_staging WHERE spec->'draws'->>'uri' = %(key)s)""",
+        {"key": key},
+    ).fetchone()
+    return row is not None and bool(row[0])
+
+
+def prune_rejects(folder: Path, now: datetime, *, dry_run: bool) -> Gone:
+    """Delete old files of rows that imports refused."""
+    old = [
+        file
+        for file in sorted(folder.glob("*"))
+        if file.is_file() and datetime.fromtimestamp(file.stat().st_mtime, UTC) < now - REJECTS
+    ]
+    if not dry_run:
+        for file in old:
+            file.unlink(missing_ok=True)
+    return Gone("files of rejected rows", tuple(file.name for file in old))

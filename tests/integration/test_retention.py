@@ -1,0 +1,264 @@
+"""What is thrown away, and everything that is not: each kind planted with each of its exceptions."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from irt_assets.calibration.green import State, month_states
+from irt_assets.invariants.history import look_at_everything
+from irt_assets.invariants.snapshots import snapshots_match_their_hash
+from irt_assets.runs import run_month
+from irt_assets.stack import dagster_instance
+from jobs.prune import prune
+from jobs.retention import Gone, prune_files, prune_rejects, prune_rows
+from resources.database import Database
+from resources.object_store import ObjectStore
+from resources.outbox import Alert, open_alert, resolve_alert
+from resources.settings import Settings
+from tests.integration import rooms
+
+MONTH = "2026-06"
+FITTED = ("mirt_fit_meta", "mirt_item_params", "fit_staging")
+ITEMS = {"I1": (1.0, 0.0), "K1": (1.2, -0.5), "K2": (0.9, 0.4), "K3": (1.1, 0.9)}
+NOW = datetime.now(UTC)
+LATER = NOW + timedelta(days=101)
+MUCH_LATER = NOW + timedelta(days=366)
+
+
+def pruned(database: Database, now: datetime, *, dry_run: bool = False) -> dict[str, tuple[str, ...]]:
+    return {gone.kind: gone.names for gone in prune_rows(database, now, dry_run=dry_run) if gone.names}
+
+
+def refitted(database: Database, store: ObjectStore) -> tuple[str, str]:
+    """A month that was fitted, linked and snapshotted twice; the ids of the superseded fit and of the present one."""
+    old = rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
+    uri = f"snapshots/scored_responses/{MONTH}/old.parquet"
+    store.put(uri, b"old")
+    for table in ("scored_snapshot", "fit_staging", "mirt_fit_meta"):
+        rooms.run_sql(database, f"UPDATE {table} SET snapshot_hash = 'old'")
+    rooms.run_sql(database, "UPDATE scored_snapshot SET uri = %s", (uri,))
+    return old, rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
+
+
+def fits_of(database: Database) -> dict[str, set[str]]:
+    return {table: {fit for (fit,) in rooms.rows(database, f"SELECT fit_id FROM {table}")} for table in FITTED}
+
+
+def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
+    database: Database, store: ObjectStore
+) -> None:
+    old, new = refitted(database, store)
+    assert pruned(database, NOW) == {}
+    would = pruned(database, LATER, dry_run=True)
+    assert set(fits_of(database)["mirt_fit_meta"]) == {old, new}, "a dry run deleted something"
+    assert (
+        pruned(database, LATER)
+        == would
+        == {
+            "superseded fits": (old,),
+            "attempts at fits": (old,),
+            "superseded snapshots": (f"{MONTH}/old",),
+        }
+    )
+    assert fits_of(database) == {table: {new} for table in FITTED}
+    assert prune_files(database, store, NOW, dry_run=False).names == (), "they may be about to be cited"
+    old_file = f"snapshots/scored_responses/{MONTH}/old.parquet"
+    assert prune_files(database, store, LATER, dry_run=True).names == (old_file,)
+    assert store.exists(old_file)
+    assert prune_files(database, store, LATER, dry_run=False).names == (old_file,)
+    assert not store.exists(old_file)
+    assert pruned(database, LATER) == {}
+    assert prune_files(database, store, LATER, dry_run=False).names == ()
+
+
+PROPOSAL = """INSERT INTO item_parameter_proposal (month, scale_id, item_id, fit_id, a, b, c, why)
+    VALUES ('2026-06', 's', 'I1', %s, 1, 0, 0, 'w')"""
+CITATIONS = {
+    "item_parameter_publication": """INSERT INTO item_parameter_publication
+        (scale_id, item_id, a, b, c, effective_from, fit_id, rule, reason, anchor_hash, code_version)
+        VALUES ('s', 'I1', 1, 0, 0, now(), %s, 'first', 'r', 'h', 'v')""",
+    "release_decision": """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
+        VALUES ('2026-06', 's', 'I1', %s, 'reject', 'ann', 'r')""",
+    "publication_step": """INSERT INTO publication_step (month, scale_id, fit_id, state, why)
+        VALUES ('2026-06', 's', %s, 'done', 'w')""",
+}
+
+
+@pytest.mark.parametrize("table", CITATIONS)
+def test_a_fit_that_anything_rests_on_stays_with_all_that_it_came_from(
+    table: str, database: Database, store: ObjectStore
+) -> None:
+    old, new = refitted(database, store)
+    rooms.run_sql(database, CITATIONS[table], (old,))
+    assert pruned(database, LATER) == {}
+    assert prune_files(database, store, LATER, dry_run=False).names == ()
+    assert fits_of(database) == {table: {old, new} for table in FITTED}
+
+
+def test_a_proposal_of_a_superseded_fit_goes_unless_somebody_decided_on_that_fit(
+    database: Database, store: ObjectStore
+) -> None:
+    old, new = refitted(database, store)
+    for fit in (old, new):
+        rooms.run_sql(database, PROPOSAL, (fit,))
+    rooms.run_sql(database, CITATIONS["release_decision"], (old,))
+    assert pruned(database, LATER) == {}
+    rooms.run_sql(database, "DELETE FROM release_decision")
+    assert pruned(database, LATER)["proposals of superseded fits that nobody decided on"] == (old,)
+    assert rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal") == [(new,)]
+    assert fits_of(database)["mirt_fit_meta"] == {new}
+
+
+def test_the_last_attempt_at_a_fit_stays_however_old_as_it_says_why_a_month_is_red(
+    database: Database, store: ObjectStore
+) -> None:
+    first = rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
+    last = rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
+    assert pruned(database, LATER) == {"attempts at fits": (first,)}
+    assert fits_of(database)["fit_staging"] == {last}
+
+
+def nights(database: Database, store: ObjectStore, last: datetime, n: int) -> None:
+    """A fit and an ability of each of `n` nights up to `last`, copies of a made-up month's."""
+    rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
+    for k in range(n):
+        change = {"fit_id": f"night {k}", "kind": "nightly", "window_end": (last - timedelta(days=k)).isoformat()}
+        for table, also in (("mirt_fit_meta", "kind = 'monthly'"), ("mirt_item_params", "fit_id NOT LIKE 'night %%'")):
+            rooms.run_sql(
+                database,
+                f"""INSERT INTO {table} SELECT (jsonb_populate_record(t, %s)).* FROM {table} t WHERE {also}""",
+                (rooms.json.dumps(change),),
+            )
+        rooms.run_sql(
+            database,
+            """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, se, method, n_items, kind, window_end,
+                                         published_as_of, set_hash, scale_version)
+               VALUES (%s, 'u', 's', 0, 1, 'eap', 1, 'nightly', %s, now(), 'h', 1)""",
+            (f"night {k}", last - timedelta(days=k)),
+        )
+
+
+def test_nights_are_kept_for_thirty_days_and_months_for_ever(database: Database, store: ObjectStore) -> None:
+    nights(database, store, NOW, 40)
+    gone = pruned(database, NOW + timedelta(hours=1))
+    assert set(gone["fits of nights"]) == {f"night {k}" for k in range(30, 40)}
+    assert len(gone["abilities of nights"]) == 10
+    assert rooms.rows(database, "SELECT count(*) FROM mirt_ability") == [(30,)]
+    fits = fits_of(database)
+    assert fits["mirt_fit_meta"] == fits["mirt_item_params"]
+    assert len(fits["mirt_fit_meta"]) == 31
+
+
+def test_the_last_night_stays_however_long_ago_it_was(database: Database, store: ObjectStore) -> None:
+    nights(database, store, NOW, 3)
+    pruned(database, MUCH_LATER)
+    assert rooms.rows(database, "SELECT fit_id FROM mirt_fit_meta WHERE kind = 'nightly'") == [("night 0",)]
+    assert rooms.rows(database, "SELECT update_id FROM mirt_ability") == [("night 0",)]
+
+
+def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_they_are_open(database: Database) -> None:
+    with database.connect() as connection:
+        for key in ("over", "open"):
+            open_alert(connection, Alert(key, "error", "what", "fix"))
+        resolve_alert(connection, "over")
+        connection.execute(
+            "INSERT INTO alert_delivery (alert_id, event, channel) SELECT alert_id, 'opened', 'email' FROM alert"
+        )
+        for run, subject, passed, resolved in (
+            ("r1", "", True, None),
+            ("r2", "", True, None),
+            ("r1", "item over", False, NOW),
+            ("r1", "item open", False, None),
+        ):
+            connection.execute(
+                """INSERT INTO invariant_result (run, invariant, partition, subject, passed, resolved_at, evaluated_at)
+                   VALUES (%s, 'truth', '', %s, %s, %s, now() + %s)""",
+                (run, subject, passed, resolved, timedelta(minutes=run == "r2")),
+            )
+    assert pruned(database, NOW + timedelta(days=364)) == {}
+    assert pruned(database, MUCH_LATER) == {
+        "alerts that are over": ("1",),
+        "violations that are gone": ("r1|truth",),
+        "verdicts of invariants": ("r1|truth",),
+    }
+    assert rooms.rows(database, "SELECT key FROM alert") == [("open",)]
+    assert rooms.rows(database, "SELECT alert_id FROM alert_delivery") == [(2,)]
+    kept = rooms.rows(database, "SELECT run, subject FROM invariant_result ORDER BY 1, 2")
+    assert kept == [("r1", "item open"), ("r2", "")]
+
+
+def test_what_an_interrupted_prune_left_is_found_the_next_time(database: Database, store: ObjectStore) -> None:
+    """Rows went, the process died: the file has no row. So has a half-written one, and one of draws."""
+    for key in (
+        "snapshots/scored_responses/2026-05/abc",
+        "snapshots/origin/math/.part-x1",
+        "posterior_draws/2026-05/d",
+    ):
+        store.put(key, b"x")
+    store.put("reports/2026-05.pdf", b"not ours")
+    assert len(prune_files(database, store, LATER, dry_run=False).names) == 3
+    assert [key for key, _ in store.list("reports")] == ["reports/2026-05.pdf"]
+
+
+def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(database: Database, store: ObjectStore) -> None:
+    fit = rooms.link_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
+    for key in ("snapshots/origin/math/abc", "posterior_draws/2026-06/d"):
+        store.put(key, b"x")
+    rooms.run_sql(
+        database,
+        """UPDATE mirt_fit_meta SET model_spec = model_spec || '{"snapshot": "snapshots/origin/math/abc"}';
+           UPDATE fit_staging SET spec = spec || '{"draws": {"uri": "posterior_draws/2026-06/d"}}'""",
+    )
+    assert fit
+    assert prune_files(database, store, LATER, dry_run=False).names == ()
+
+
+def test_old_files_of_rejected_rows_go(settings: Settings) -> None:
+    folder = settings.irt_home / "rejects"
+    assert prune_rejects(folder, NOW, dry_run=False).names == ()
+    folder.mkdir(parents=True)
+    for name, age in (("old.csv", 181), ("new.csv", 179)):
+        (folder / name).write_text("x")
+        os.utime(folder / name, times=((NOW - timedelta(days=age)).timestamp(),) * 2)
+    assert prune_rejects(folder, NOW, dry_run=True).names == ("old.csv",)
+    assert prune_rejects(folder, NOW, dry_run=False).names == ("old.csv",)
+    assert [file.name for file in folder.iterdir()] == ["new.csv"]
+
+
+def test_months_stay_what_they_are_when_all_that_is_old_goes(world: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a month that was made three times, the second time goes: the first published. What is said of it stays."""
+    database, store = Database(world), rooms.folder_store(world)
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:  # type: ignore[override]
+            return datetime.now(tz) + timedelta(days=400)
+
+    with dagster_instance(world, database) as instance:
+        for month in (*rooms.MONTHS, rooms.MONTHS[0], rooms.MONTHS[0]):
+            run_month(instance, world, month)
+        before = month_states(database, instance, rooms.MONTHS)
+        assert {state.state for state in before} <= {State.GREEN, State.RED}
+        runs = instance.get_runs_count()
+        monkeypatch.setattr("jobs.prune.datetime", Later)
+        would = [g for g in prune(database, store, instance, world, dry_run=True) if g.names]
+        assert instance.get_runs_count() == runs
+        gone = {g.kind: g.names for g in prune(database, store, instance, world, dry_run=False) if g.names}
+        assert month_states(database, instance, rooms.MONTHS) == before
+        report = look_at_everything(database, store, before, NOW, [snapshots_match_their_hash])
+        again = [g for g in prune(database, store, instance, world, dry_run=False) if g.names]
+    print(gone)
+    assert {g.kind for g in would} <= set(gone)
+    assert len(gone["superseded fits"]) == len(gone["attempts at fits"]) == 1
+    assert len(gone["runs that were superseded or failed"]) == 1
+    assert report.verdicts[0].passed
+    assert [g for g in again if g.kind != "output of old runs that stay"] == []
+
+
+def test_a_prune_says_nothing_where_there_is_nothing(settings: Settings) -> None:
+    database = Database(settings)
+    assert all(gone == Gone(gone.kind, ()) for gone in prune_rows(database, NOW, dry_run=False))
