@@ -6,7 +6,7 @@ function that only one of them has; days are UTC because the session is. What do
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import duckdb
 import ibis
@@ -64,3 +64,11 @@ def on_duckdb(connection: duckdb.DuckDBPyConnection) -> Run:
     """Runs over relations named as the registry names them, e.g. a view `attempt` over the Parquet snapshots."""
     connection.execute("SET TimeZone = 'UTC'")
     return lambda expression: connection.sql(ibis.to_sql(expression, dialect="duckdb")).to_arrow_table()
+
+
+def in_memory(run: Run, relations: Mapping[str, ir.Table]) -> Run:
+    """Runs over copies, read once, of what `relations` says each relation of that name is to hold."""
+    connection = duckdb.connect(config={"temp_directory": ""})  # what does not fit fails; spilt files would be shared
+    for name, rows in relations.items():
+        connection.register(name, run(rows))
+    return on_duckdb(connection)

@@ -21,13 +21,15 @@ from resources.sources import record_sources
 DAYS_AT_ONCE = 31
 """Days read in one query: a month of the log is one of its partitions."""
 
+NONE = pd.Series([], dtype="int64")
+
 
 def topic_days(start: datetime, end: datetime) -> ir.Table:
     """A row per learner, topic and UTC day of [start, end) with a live answer, columns as in `features_topic_daily`.
 
     `rt_median` is over correct answers with a time; `hints` sums what is known of them. Both are null over nothing.
     """
-    answers = live_answers(start, end)
+    answers = live_answers(start, end, "topic_id")
     return answers.group_by("user_id", "topic_id", date=answers.day).agg(
         attempts=answers.count(),
         correct=answers.count(where=answers.correct),
@@ -65,11 +67,15 @@ def write_features(connection: psycopg.Connection, start: datetime, end: datetim
         for day in days:
             warehouse.own(connection, tables.features_topic_daily, {"date": day})
         hashes = answer_versions(connection, start, until)
-        by_day = dict(iter(features(on_postgres(connection), start, until).groupby("date")))
-        for day in days:
-            rows = by_day.get(day, pd.DataFrame({"attempts": []}))
-            warehouse.replace(connection, tables.features_topic_daily, {"date": day}, rows)
-            written[str(day)] = Written(len(rows), int(rows["attempts"].sum()), hashes[str(day)])
+        frame = features(on_postgres(connection), start, until)
+        connection.execute(
+            "DELETE FROM features_topic_daily WHERE date >= %s AND date < %s", (start.date(), until.date())
+        )
+        warehouse.append(connection, tables.features_topic_daily, frame)
         record_sources(connection, tables.features_topic_daily.name, hashes)
+        held = dict(iter(frame.groupby("date")["attempts"]))
+        for day in days:
+            attempts = held.get(day, NONE)
+            written[str(day)] = Written(len(attempts), int(attempts.sum()), hashes[str(day)])
         start = until
     return written

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from irt_assets.calibration.publication import PublishedSet
@@ -54,23 +55,21 @@ def abilities(
 
 
 def _of_scale(eligible: EligibleAnswers, answers: Eligible, scale: Scale, published: PublishedSet) -> pd.DataFrame:
-    order = np.lexsort((answers.score, answers.item, answers.user))
-    person, item = answers.user[order], answers.item[order]
-    users, first = np.unique(person, return_index=True)
-    index = np.repeat(np.arange(users.size, dtype=np.int32), np.diff([*first, person.size]))
-    items, column = np.unique(item, return_inverse=True)
-    item_ids = tuple(eligible.item_ids[items].tolist())
-    responses = Responses(index, column.astype(np.int32), answers.score[order], users.size, item_ids)
+    item_ids, column = _present(eligible.item_ids, answers.item)
+    order = np.argsort((answers.user.astype(np.int64) * len(item_ids) + column) * 2 + answers.score)
+    user_ids, person = _present(eligible.user_ids, answers.user[order])
+    first = np.searchsorted(person, np.arange(user_ids.size))
+    responses = Responses(person, column[order], answers.score[order], user_ids.size, tuple(item_ids.tolist()))
     a, b, c = np.array([published.items[i] for i in responses.item_ids]).reshape(-1, 3).T
     age = answers.age[order]
     recent = age <= microseconds(FORTNIGHT)
     previous = ~recent & (age <= microseconds(2 * FORTNIGHT))
-    counts = [np.bincount(responses.person[rows], minlength=users.size) for rows in (recent, previous)]
+    counts = [np.bincount(responses.person[rows], minlength=user_ids.size) for rows in (recent, previous)]
     scores = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
     enough = np.minimum(*counts) >= LEAST_ANSWERS
     return pd.DataFrame(
         {
-            "user_id": eligible.user_ids[users].astype(object),
+            "user_id": user_ids.astype(object),
             "scale_id": scale.scale_id,
             "n_recent": counts[0],
             "n_previous": counts[1],
@@ -82,6 +81,15 @@ def _of_scale(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publis
             "weeks": np.minimum.reduceat(age, first) / microseconds(timedelta(weeks=1)),
         }
     )
+
+
+def _present(
+    labels: npt.NDArray[np.str_], codes: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.int32]]:
+    """The labels that occur, and the codes among these."""
+    occurs = np.zeros(labels.size, dtype=bool)
+    occurs[codes] = True
+    return labels[occurs], (np.cumsum(occurs, dtype=np.int32) - 1)[codes]
 
 
 def _improvement(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -17,6 +17,7 @@ import psycopg
 from irt_assets.calibration.publication import PublishedSet, in_force
 from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import (
+    YEAR,
     learners,
     microseconds,
     pace,
@@ -26,12 +27,33 @@ from irt_assets.kpis.behaviour import (
 )
 from irt_assets.kpis.record import NOT_COMPUTED, RANGES, Record, churn, engagement, goal, progress, records
 from irt_assets.partitions import week_bounds
+from irt_assets.responses.answers import LATER, between
+from irt_assets.responses.eligible import first_look
+from irt_assets.responses.observe import answer_versions, span_version
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
-from resources.relational import Run, on_postgres
+from resources.relational import LEARNER, QUESTION, Run, in_memory, on_postgres
+from resources.sources import record_sources
 
 IDLE = timedelta(days=7)
+TOLD = timedelta(weeks=9)
+"""A late answer makes its week and the eight after it stale: as long as the windows of 28 and 56 days hold it. What
+reaches further, an item's median of 180 days and an ability of 365, one answer hardly moves."""
 ON_SCALE = ["user_id", "scale_id"]
+ATTEMPT_COLUMNS = (
+    "id",
+    "user_id",
+    "item_id",
+    "session_id",
+    "form_id",
+    "position",
+    "started_at",
+    "completed_at",
+    "correct",
+    "response_time_ms",
+    "hints_used",
+    "mode",
+)
 Scales = Mapping[str, Scale]
 Published = Mapping[str, PublishedSet]
 
@@ -65,13 +87,31 @@ def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.Da
 
 
 def write_week(connection: psycopg.Connection, week: str, now: datetime) -> pd.DataFrame:
-    """Compute the week of a Monday's key and put it in the place of what was there; the rows."""
+    """Compute the week of a Monday's key and put it in the place of what was there; the rows.
+
+    The hash of what it was computed from (`week_sources`) is stored with them under the asset `weekly_kpi`, and read
+    before them: an answer that arrives in between leaves the week stale.
+    """
     start, end = week_bounds(week)
     monday = {"week_start": start.date()}
     warehouse.own(connection, tables.weekly_kpi, monday)
-    frame = kpis(on_postgres(connection), min(end, now), *_parameters(connection, min(end, now))).assign(**monday)
+    record_sources(connection, tables.weekly_kpi.name, week_sources(connection, [week]))
+    frame = kpis(*_at_hand(connection, min(end, now))).assign(**monday)
     warehouse.replace(connection, tables.weekly_kpi, monday, frame)
     return frame
+
+
+def week_sources(connection: psycopg.Connection, weeks: Collection[str]) -> dict[str, str]:
+    """A hash of the live answers of the nine weeks that end with each week, by the week's key; at least one is wanted.
+
+    Another hash than `resources.sources` has for `weekly_kpi` says that answers of these weeks came late.
+    """
+    ends = {week: week_bounds(week)[1] for week in weeks}
+    days = answer_versions(connection, min(ends.values()) - TOLD, max(ends.values()))
+    return {
+        week: span_version(days[str((end - timedelta(days=n)).date())] for n in range(1, TOLD.days + 1))
+        for week, end in ends.items()
+    }
 
 
 def quiet(run: Run, end: datetime, scales: Scales, published: Published) -> pd.DataFrame:
@@ -94,7 +134,7 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     """
     start, end = week_bounds(week)
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
-    frame = quiet(on_postgres(connection), min(end, now), *_parameters(connection, min(end, now)))
+    frame = quiet(*_at_hand(connection, min(end, now)))
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
     blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, NOT_COMPUTED)}
     with connection.cursor() as cursor:
@@ -123,9 +163,23 @@ def reasons(frame: pd.DataFrame) -> Counter[tuple[str, str]]:
     return Counter((name, why) for record in frame["kpis"] for name, why in record["why"].items())
 
 
-def _parameters(connection: psycopg.Connection, at: datetime) -> tuple[dict[str, Scale], dict[str, PublishedSet]]:
+def _at_hand(connection: psycopg.Connection, end: datetime) -> tuple[Run, datetime, Scales, Published]:
+    """What the KPIs at `end` are made of: a copy of the log as far as they read it, the end, the scales and sets.
+
+    The log is read once, so that all KPIs are of the same answers: 100 bytes an attempt of two years. Sorting and
+    grouping it in memory takes a fraction of the server's time.
+    """
     scales = read_scales(connection)
-    return scales, {scale_id: in_force(connection, scale_id, at) for scale_id in scales}
+    log = between(first_look(end - YEAR, scales), end + LATER)
+    run = in_memory(
+        on_postgres(connection),
+        {
+            "attempt": log.select(*ATTEMPT_COLUMNS),
+            "question": QUESTION.select("item_id", "scale_id"),
+            "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
+        },
+    )
+    return run, end, scales, {scale_id: in_force(connection, scale_id, end) for scale_id in scales}
 
 
 def _people(run: Run, end: datetime, scales: Scales) -> pd.DataFrame:

@@ -35,23 +35,23 @@ def between(start: datetime, end: datetime) -> ir.Table:
     return ATTEMPT.filter(ATTEMPT.completed_at >= instant(start), ATTEMPT.completed_at < instant(end))
 
 
-def live_answers(start: datetime, end: datetime) -> ir.Table:
+def live_answers(start: datetime, end: datetime, *also: str) -> ir.Table:
     """Answers of [start, end): attempts in live mode with `correct` known, those of test accounts left out.
 
-    Beside columns of `attempt`: `day` (UTC), and `time`, the response time in ms where one above zero is known (a time
-    of zero is none).
+    Beside columns of `attempt` (`also`: more of them): `day` (UTC), and `time`, the response time in ms where one above
+    zero is known (a time of zero is none).
     """
     attempts = between(start, end)
     answers = _of_real_learners(attempts.filter(attempts.mode == "live", attempts.correct.notnull()))
     return answers.select(
         "user_id",
         "item_id",
-        "topic_id",
         "session_id",
         "started_at",
         "completed_at",
         "correct",
         "hints_used",
+        *also,
         time=answers.response_time_ms.nullif(0).cast("float64"),
         day=answers.completed_at.date(),
     )
@@ -108,9 +108,11 @@ def _met(start: datetime, end: datetime) -> ir.Table:
     """
     attempts = between(start, end)
     answered, unanswered = attempts.filter(attempts.correct.notnull()), attempts.filter(attempts.correct.isnull())
-    unanswered = unanswered.filter(unanswered.form_id.notnull())
+    columns = ["id", "user_id", "item_id", "completed_at", "correct", "hints_used", "response_time_ms", "mode"]
+    unanswered = unanswered.filter(unanswered.form_id.notnull()).select(*columns, "session_id", "position")
     session = ["user_id", "session_id"]
-    others = between(start, end + LATER).semi_join(unanswered, session).filter(lambda t: t.correct.notnull())
+    others = between(start, end + LATER).filter(lambda t: t.correct.notnull())
+    others = others.select(*session, "position", "completed_at").semi_join(unanswered, session)
     last = others.group_by(session).agg(
         last_position=others.position.max(),
         last_unplaced=others.completed_at.max(where=others.position.isnull()),
@@ -123,7 +125,6 @@ def _met(start: datetime, end: datetime) -> ir.Table:
         | (joined.last_unplaced > joined.completed_at).fill_null(False),
         joined.last_time > joined.completed_at,
     )
-    columns = ["id", "user_id", "item_id", "completed_at", "correct", "hints_used", "response_time_ms", "mode"]
     return answered.select(columns).union(joined.filter(later).select(columns))
 
 

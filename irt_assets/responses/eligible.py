@@ -45,7 +45,7 @@ class EligibleAnswers:
 
     def __init__(self, run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> None:
         months = {scale_id: scale.rules.lookback_months for scale_id, scale in scales.items()}
-        lookback = _months_before(start, max(months.values(), default=Rules().lookback_months))
+        lookback = first_look(start, scales)
         rows = run(candidates(lookback, start, end, months))
         self._user, self.user_ids = _codes(rows["user_id"])
         self._item, self.item_ids = _codes(rows["item_id"])
@@ -94,6 +94,8 @@ def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[
     return rank.astype(np.int32)[encoded.indices.to_numpy()], labels
 
 
-def _months_before(time: datetime, months: int) -> datetime:
-    years, month = divmod(time.year * 12 + time.month - 1 - months, 12)
-    return time.replace(year=years, month=month + 1, day=min(time.day, 28))
+def first_look(start: datetime, scales: Mapping[str, Scale]) -> datetime:
+    """From when on attempts decide which of those after `start` are eligible: the longest look-back of the scales."""
+    months = max((scale.rules.lookback_months for scale in scales.values()), default=Rules().lookback_months)
+    years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
+    return start.replace(year=years, month=month + 1, day=min(start.day, 28))

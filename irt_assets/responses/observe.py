@@ -6,6 +6,7 @@ What was computed from a version is kept in `resources.sources`.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import ibis
@@ -42,12 +43,19 @@ def answer_versions(connection: psycopg.Connection, start: datetime, end: dateti
     Changes with anything that features and KPIs read of a day (`answers.live_answers`), and with nothing else: not with
     sandbox answers or those of test accounts.
     """
+    answers = ibis.to_sql(live_answers(start, end, "topic_id"), dialect="postgres")
+    # Rows are hashed as they are and not as text, which takes a quarter of the time.
     rows = connection.execute(
         f"""
-        SELECT to_char(day, 'YYYY-MM-DD'), count(*), sum(('x' || left(md5(a::text), 16))::bit(64)::bigint::numeric)
-        FROM ({ibis.to_sql(live_answers(start, end), dialect="postgres")}) a GROUP BY 1
+        SELECT to_char(day, 'YYYY-MM-DD'), n, total
+        FROM (SELECT day, count(*) AS n, sum(hash_record_extended(a, 0)) AS total FROM ({answers}) a GROUP BY 1) hashed
         """.encode()
     ).fetchall()
     days = [str((start + timedelta(days=n)).date()) for n in range((end - start).days)]
     found = {day: f"{n} {total}" for day, n, total in rows}
     return {day: hashlib.sha256(found.get(day, "empty").encode()).hexdigest()[:16] for day in days}
+
+
+def span_version(versions: Iterable[str]) -> str:
+    """One hash of the versions of several days, which depends on their order."""
+    return hashlib.sha256(" ".join(versions).encode()).hexdigest()[:16]
