@@ -23,6 +23,7 @@ from rich.markup import escape
 from irt_assets.cli_desk import app as desk_app
 from irt_assets.cli_invariants import app as invariants_app
 from irt_assets.cli_operations import app as operations_app
+from irt_assets.cli_runs import app as runs_app
 from irt_assets.console import (
     colour,
     err,
@@ -61,6 +62,7 @@ app.add_typer(scale_app, name="scale")
 app.add_typer(invariants_app, name="invariants")
 app.add_typer(desk_app)
 app.add_typer(operations_app)
+app.add_typer(runs_app)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Month = Annotated[str, typer.Option("--month", help="Calendar month, e.g. 2026-09.")]

@@ -1,38 +1,42 @@
 """Runs without the daemon: the same job that the UI launches, executed in this process.
 
-What does not belong here: how a month is computed, and what is printed about it.
+What does not belong here: how a partition is computed, and what is printed about it.
 """
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
 
 from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
+from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.definitions import build_defs
+from irt_assets.partitions import DAYS, MONTHS, Period
+from irt_assets.underway import under_way
 from jobs.launcher import own_worker_tags
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 
 
-def _console() -> dict[str, Any]:
+def _console(level: str | None = None) -> dict[str, Any]:
     """On a terminal the command line tells what happens, and runs are silent; elsewhere they log."""
-    level = "CRITICAL" if sys.stderr.isatty() else "INFO"
+    level = level or ("CRITICAL" if sys.stderr.isatty() else "INFO")
     return {"loggers": {"console": {"config": {"log_level": level}}}}
 
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run ended; `error` is the first failed step's sentence."""
+    """How a run of a partition ended; `error` is the first failed step's sentence, `warnings` what its checks say."""
 
-    month: str
+    partition: str
     run_id: str
     success: bool
     error: str | None
+    warnings: tuple[str, ...] = ()
 
 
 def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> RunOutcome:
@@ -40,26 +44,49 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, asse
 
     Raises PermanentFailure where the month is no partition, or where a run of it is queued or under way.
     """
-    job = build_defs(settings).resolve_job_def(MONTHLY_JOB)
+    return _run_partition(instance, settings, MONTHLY_JOB, month, MONTHS, unsettled_months(instance), assets=assets)
+
+
+def run_night(instance: dg.DagsterInstance, settings: Settings, day: str) -> RunOutcome:
+    """Execute the nightly job for one day here and now; it logs on a terminal too. Raises as `run_month` does."""
+    busy = under_way(instance, NIGHTLY_JOB, (NIGHTLY,))
+    return _run_partition(instance, settings, NIGHTLY_JOB, day, DAYS, busy, log_level="INFO")
+
+
+def _run_partition(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    name: str,
+    partition: str,
+    period: Period,
+    busy: Collection[str],
+    *,
+    assets: Sequence[str] = (),
+    log_level: str | None = None,
+) -> RunOutcome:
+    job = build_defs(settings).resolve_job_def(name)
     assert job.partitions_def is not None
-    if not job.partitions_def.has_partition_key(month):
+    if not job.partitions_def.has_partition_key(partition):
         keys = job.partitions_def.get_partition_keys()
         raise PermanentFailure(
-            f"{month} is not a month that is over: the months run from {keys[0]} (IRT_FIRST_MONTH) to {keys[-1]}"
+            f"{partition} is not a {period.name} that is over: the {period.name}s run from {keys[0]} (IRT_FIRST_MONTH) "
+            f"to {keys[-1]}"
             if keys
-            else f"no month is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
+            else f"no {period.name} is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
         )
-    if month in unsettled_months(instance):
-        raise PermanentFailure(f"a run of {month} is queued or under way: wait for it, or cancel it in the UI")
+    if partition in busy:
+        raise PermanentFailure(f"a run of {partition} is queued or under way: wait for it, or cancel it in the UI")
     result = job.execute_in_process(
-        partition_key=month,
+        partition_key=partition,
         asset_selection=[dg.AssetKey(name) for name in assets] or None,
         instance=instance,
         raise_on_error=False,
         tags=own_worker_tags(),
-        run_config=_console(),
+        run_config=_console(log_level),
     )
-    return RunOutcome(month, result.run_id, result.success, None if result.success else _first_error(result))
+    warnings = tuple(e.description or e.check_name for e in result.get_asset_check_evaluations() if not e.passed)
+    error = None if result.success else _first_error(result)
+    return RunOutcome(partition, result.run_id, result.success, error, warnings)
 
 
 def run_job(instance: dg.DagsterInstance, settings: Settings, name: str) -> bool:

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import dagster as dg
 
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
+from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.invariants.history import REPORT
 from jobs.alert_sensors import build_alert_sensors
 from jobs.late_sensor import build_late_sensor
@@ -21,7 +22,7 @@ from resources.settings import Settings
 DAILY_LIFE = (
     ("aggregate_features_daily", "features_topic_daily", "A day's features of every learner and topic."),
     ("compute_daily_kpis", "weekly_kpi", "A week's KPIs of every learner; the running week's are of now."),
-    ("mirt_calibrate", "nightly_calibration", "The last 30 days fitted and linked, and everyone's θ, of a night."),
+    (NIGHTLY_JOB, NIGHTLY, "The last 30 days fitted and linked, and everyone's θ, of a night."),
     ("detect_inactivity", "inactivity", "Goal probability and churn risk of learners who have gone quiet."),
 )
 """Jobs by the names of the documents: name, asset, description."""

@@ -17,6 +17,7 @@ import dagster as dg
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from irt_assets.calibration.green import MONTHLY_JOB
+from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.invariants.history import REPORT
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
 from irt_assets.underway import made_since, under_way
@@ -70,7 +71,7 @@ PLANS = (
     Plan("compute_daily_kpis", "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
     # What was fitted and judged red waits for a person; what never got as far is asked for again.
     Plan(MONTHLY_JOB, "0 2 1 * *", "item_calibration", MONTHS, 3),
-    Plan("mirt_calibrate", "0 3 * * *", "nightly_calibration", DAYS, 14),
+    Plan(NIGHTLY_JOB, "0 3 * * *", NIGHTLY, DAYS, 14),
     Plan("detect_inactivity", "0 5 * * *", "inactivity", DAYS, 14),
     Plan("inventory", "0 6 * * *"),
     Plan(PRUNE_JOB, "30 6 * * *"),

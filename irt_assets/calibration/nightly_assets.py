@@ -19,7 +19,7 @@ from resources.dagster_schema import column_schema
 from resources.database import Database
 from resources.failures import PermanentFailure
 
-NIGHTLY = "nightly_calibration"
+NIGHTLY, NIGHTLY_JOB = "nightly_calibration", "mirt_calibrate"
 CHECK = "nightly_links_like_the_month"
 _MOST_SHOWN = 10
 

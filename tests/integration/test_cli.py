@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from irt_assets import cli
 from irt_assets.psychometrics.scenario import Scenario
 from irt_assets.psychometrics.simulate import simulate
 from irt_assets.responses import simulated
+from resources.database import Database
 from resources.settings import Settings, get_settings
 
 
@@ -99,6 +100,39 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     assert published.json[0]["month"] == "2026-06"
     assert published.json[0]["run_id"]
     assert published.json[0]["data_hash"]
+
+
+def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(
+    world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    typed = irt(world)
+    done = typed("nightly", "--day", "2026-07-31")
+    assert (done.code, done.out) == (0, "2026-07-31: done\n")
+    said = [json.loads(line) for line in done.err.splitlines()]
+    assert [line["message"].split(" ")[0] for line in said if line["level"] == "INFO"] == [
+        "Loaded",
+        "Loaded",
+        "Linking",
+        "IRT",
+    ]
+    assert {line["partition"] for line in said} == {"2026-07-31"}
+    with Database(world).connect() as connection:
+        connection.execute("UPDATE anchor_set SET item_id = 'gone ' || item_id")
+    failed = typed("nightly", "--day", "2026-07-31")
+    assert failed.code == 1
+    assert "2026-07-31: failed" in failed.out
+    assert "cannot be linked to anchor set 1" in failed.out.replace("\n", " ")
+
+
+def test_the_day_of_a_night_is_over_and_its_default_is_yesterday(
+    world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    typed = irt(world)
+    refused = typed("nightly", "--day", f"{datetime.now(UTC):%Y-%m-%d}")
+    yesterday = f"{datetime.now(UTC) - timedelta(days=1):%Y-%m-%d}"
+    assert refused.code == 2
+    assert "is not a day that is over: the days run from 2026-06-01 (IRT_FIRST_MONTH) to" in refused.err
+    assert typed("nightly").out.endswith(f"{yesterday}: done\n")
 
 
 def faulty(truth: dict[str, list[dict[str, list[str]]]]) -> set[str]:

@@ -1,0 +1,38 @@
+"""`irt nightly`: parses, calls, prints. For those who run without the daemon: the same job, by a timer.
+
+Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from irt_assets.console import out
+from resources.database import Database
+from resources.settings import get_settings
+
+app = typer.Typer()
+
+
+@app.command()
+def nightly(
+    day: Annotated[str | None, typer.Option(help="Day, e.g. 2026-09-14. Default: yesterday, UTC.")] = None,
+) -> None:
+    """Fit and link the 30 days that end with a day, and measure everyone, here and now."""
+    from irt_assets.partitions import DAYS
+    from irt_assets.runs import run_night
+    from irt_assets.stack import dagster_instance
+
+    settings = get_settings()
+    with dagster_instance(settings, Database(settings)) as instance:
+        outcome = run_night(instance, settings, day or DAYS.back(datetime.now(UTC), 1)[0])
+    for warning in outcome.warnings:
+        out.print(f"{outcome.partition}: [yellow]look at[/yellow] {escape(warning)}")
+    if not outcome.success:
+        out.print(f"{outcome.partition}: [red]failed[/red] – {escape(outcome.error or '')}")
+        raise typer.Exit(1)
+    out.print(f"{outcome.partition}: done")
