@@ -196,7 +196,7 @@ mirt_fit_meta = _table(
     _opt("min_ess", Double, "smallest effective sample size of a sampled fit", ge=0),
     _req("model_spec", JSONB, "linking_constants, priors, quadrature, eligibility, excluded items"),
     _req("data_hash", Text, "hash of the window's answers as eligibility saw them"),
-    _req("snapshot_hash", Text, "snapshot it was fitted on"),
+    _req("snapshot_hash", Text, "snapshot it was fitted on; empty for a night, which keeps none"),
     _req("anchor_hash", Text, "hash of the anchor set it was linked to"),
     _req("code_version", Text, "version of this code"),
     _opt("run_id", Text, "Dagster run that linked it"),
@@ -210,7 +210,12 @@ mirt_item_params = _table(
     "An item's parameters in a linked fit, on the bank's scale.",
     _key("fit_id", Text, "fit"),
     _item(),
-    _req("params", JSONB, "a, b, c, a_se, b_se, c_se, cov_ab on the bank's scale; the unlinked ones under raw"),
+    _req(
+        "params",
+        JSONB,
+        "a, b, c, a_se, b_se, c_se, cov_ab on the bank's scale; the unlinked ones under raw; of a night "
+        "provisional: true where nothing is published for the item",
+    ),
     _req("n_responses", Integer, "responses", None, ge=0),
     _opt("p_value", Double, "proportion correct", ge=0, le=1),
     _opt("point_biserial", Double, "item-rest correlation", ge=-1, le=1),
