@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irt_assets.calibration.gates import Evidence, SetGate, Verdict, second_dimension, set_statistics
+from irt_assets.calibration.gates import FEW_TOGETHER, Evidence, SetGate, Verdict, second_dimension, set_statistics
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
 """Difficulty and earlier θ on a linear scale; below so many learners chance alone reaches 0.2."""
@@ -20,6 +20,8 @@ def items_are_independent(evidence: Evidence) -> Verdict:
     if statistics is None:
         return Verdict(True, "there are no fit statistics to judge by")
     q3 = statistics["q3"]
+    if not q3["pairs"]:
+        return Verdict(True, f"pairs could not be tested: {FEW_TOGETHER}", q3)
     if not q3["flagged"]:
         return Verdict(True, f"none of {q3['pairs']:,} pairs of items shares more than the ability", q3)
     named = ", ".join(f"{'/'.join(pair['items'])} (Q3 {pair['q3']:.2f})" for pair in q3["largest"][:5])

@@ -15,6 +15,7 @@ import psycopg
 from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit
 from irt_assets.engines import installed
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.dependence import SMALLEST_PAIR
 from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
 from irt_assets.psychometrics.errors import DisconnectedDesignError
 from irt_assets.psychometrics.models import Calibration, Flag
@@ -24,6 +25,8 @@ from resources.object_store import ObjectStore
 
 MISFIT_LEVEL = 0.001
 """An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""
+
+FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
 
 
 @dataclass(frozen=True)
@@ -192,14 +195,17 @@ def second_dimension(evidence: Evidence) -> Verdict:
     if statistics is None:
         return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
     parallel = statistics["parallel"]
-    if parallel is None:
-        return Verdict(True, "dimensions could not be tested: too few learners saw two items together")
+    return one_ability(parallel) if parallel else Verdict(True, f"dimensions could not be tested: {FEW_TOGETHER}")
+
+
+def one_ability(parallel: Mapping[str, Any]) -> Verdict:
+    """What the parallel analysis says that a fit is stored with; the one place that judges it."""
     one = parallel["p"] >= MISFIT_LEVEL
     why = (
         f"the largest eigenvalue of the residual correlations is {parallel['eigenvalue']:.2f}, and "
         f"{parallel['expected']:.2f} is expected where one ability explains the answers (p = {parallel['p']:.2g})"
     )
-    return Verdict(one, why if one else f"a second dimension: {why}", parallel)
+    return Verdict(one, why if one else f"a second dimension: {why}", dict(parallel))
 
 
 def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:

@@ -1,27 +1,21 @@
-"""Invariants of what was calibrated: the stored snapshots, and how well one ability explains the answers."""
+"""Invariants of what was calibrated: the stored snapshots, and what the stored fits say of a scale as a whole."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irt_assets.calibration.gates import gather
+from irt_assets.calibration.fits import linked_fit
+from irt_assets.calibration.gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
-from irt_assets.psychometrics.dependence import SMALLEST_PAIR, LocalDependence, local_dependence, parallel_analysis
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.models import Calibration, Responses
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, read_snapshot, snapshot_problem
-from irt_assets.responses.window import scored_responses_of
-
-MOST_ITEMS = 2_000
-"""Of a scale whose pairs are looked at every night: two million pairs."""
-LARGER_THAN_CHANCE = 1.2
-"""A second dimension must raise the largest eigenvalue by that factor above all replications: one of 39 passes the
-largest of them by chance once in 40 months."""
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.dependence import FLAG_ABOVE_MEAN
+from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
 
 
 @invariant(
@@ -85,21 +79,19 @@ def no_test_answer_was_scored(look: Look) -> Found:
 )
 def items_are_locally_independent(look: Look) -> Found:
     for scale_id in look.scales:
-        sample = _latest_sample(look, scale_id)
-        if isinstance(sample, NotTested):
-            yield sample
+        statistics = _statistics(look, scale_id)
+        if isinstance(statistics, NotTested):
+            yield statistics
             continue
-        responses, calibration = sample
-        try:
-            found = local_dependence(responses, calibration)
-        except PsychometricsError as error:
-            yield NotTested(str(error), subject=f"{scale_id}: ")
-            continue
-        if not _pairs(found):
+        q3 = statistics["q3"]
+        if not q3["pairs"]:
             yield _too_few_pairs(scale_id)
-        for i, j in found.flagged:
-            pair = f"{scale_id}: {calibration.item_ids[i]} × {calibration.item_ids[j]}"
-            yield Violation(pair, f"Q3 = {found.q3[i, j]:.2f}", f"at most {found.mean + 0.20:.2f} (mean + 0.20)")
+            continue
+        limit = f"at most {q3['mean'] + FLAG_ABOVE_MEAN:.2f} (mean + {FLAG_ABOVE_MEAN:.2f})"
+        for pair in q3["largest"]:
+            yield Violation(f"{scale_id}: {' × '.join(pair['items'])}", f"Q3 = {pair['q3']:.2f}", limit)
+        if q3["flagged"] > len(q3["largest"]):
+            yield Violation(f"{scale_id}: further pairs", f"{q3['flagged'] - len(q3['largest'])} more", limit)
 
 
 @invariant(
@@ -110,42 +102,26 @@ def items_are_locally_independent(look: Look) -> Found:
 )
 def one_ability_explains_a_scale(look: Look) -> Found:
     for scale_id in look.scales:
-        sample = _latest_sample(look, scale_id)
-        if isinstance(sample, NotTested):
-            yield sample
-            continue
-        try:
-            if not _pairs(local_dependence(*sample)):
-                yield _too_few_pairs(scale_id)
-                continue
-            found = parallel_analysis(*sample)
-        except PsychometricsError as error:
-            yield NotTested(str(error), subject=scale_id)
-            continue
-        limit = LARGER_THAN_CHANCE * float(found.under_model.max())
-        if found.eigenvalue > limit:
-            yield Violation(scale_id, f"largest residual eigenvalue {found.eigenvalue:.2f}", f"at most {limit:.2f}")
-
-
-def _pairs(found: LocalDependence) -> bool:
-    """Whether enough learners saw any two items together."""
-    return bool((np.triu(found.n, 1) >= SMALLEST_PAIR).any())
+        statistics = _statistics(look, scale_id)
+        if isinstance(statistics, NotTested):
+            yield statistics
+        elif statistics["parallel"] is None:
+            yield _too_few_pairs(scale_id)
+        elif not (verdict := one_ability(statistics["parallel"])).passed:
+            yield Violation(scale_id, verdict.why, f"p ≥ {MISFIT_LEVEL:g}")
 
 
 def _too_few_pairs(scale_id: str) -> NotTested:
-    return NotTested(f"no two items of scale {scale_id} were seen by {SMALLEST_PAIR} learners", subject=scale_id)
+    return NotTested(f"{FEW_TOGETHER} of scale {scale_id}", subject=scale_id)
 
 
-def _latest_sample(look: Look, scale_id: str) -> tuple[Responses, Calibration] | NotTested:
-    """The scored answers and the fit of the last month of a scale that was taken to the ledger."""
-    settled = look.settled[scale_id]
-    if not settled:
+def _statistics(look: Look, scale_id: str) -> Mapping[str, Any] | NotTested:
+    """What the last month of a scale that was taken to the ledger is stored with, of the whole set."""
+    if not look.settled[scale_id]:
         return NotTested(f"no month of scale {scale_id} has been taken to the ledger yet", subject=scale_id)
-    evidence = gather(look.connection, look.store, settled[-1], look.scales[scale_id])
-    if evidence.snapshot is None or evidence.snapshot_problem or evidence.calibration is None:
-        why = evidence.snapshot_problem or f"{settled[-1]} of scale {scale_id} was fitted again without success"
+    month = look.settled[scale_id][-1]
+    fit = linked_fit(look.connection, scale_id, "monthly", month_bounds(month)[0], look.scales[scale_id].engine)
+    if fit is None or not fit.model_spec.get("fit_statistics"):
+        why = f"{month} of scale {scale_id} is stored without fit statistics: `irt calibrate --month {month}`"
         return NotTested(why, subject=scale_id)
-    if evidence.calibration.n_items > MOST_ITEMS:
-        why = f"scale {scale_id} has {evidence.calibration.n_items:,} items; up to {MOST_ITEMS:,} are looked at nightly"
-        return NotTested(why, subject=scale_id)
-    return scored_responses_of(read_snapshot(look.store, evidence.snapshot), scale_id)[0], evidence.calibration
+    return fit.model_spec["fit_statistics"]

@@ -11,12 +11,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-import numpy as np
 import psycopg
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from scipy.stats import norm
 
 from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.green import MonthState, State
@@ -102,6 +100,10 @@ def nothing(_world: World) -> None:
     pass
 
 
+def sql(statement: str) -> Callable[[World], None]:
+    return lambda world: world.sql(statement)
+
+
 def four_more_fits(world: World) -> None:
     """March to May as June was, so that July has a history."""
     for n, month in enumerate(("2026-03", "2026-04", "2026-05")):
@@ -144,30 +146,18 @@ def many_casual_learners(world: World) -> None:
     )
 
 
-def four_times_the_learners(world: World) -> None:
-    """July's learners four times over, their answers drawn from July's fit: pairs of items are seen by enough."""
-    parameters = {
-        item: (a, d)
-        for item, a, d in world.connection.execute(
-            """SELECT item_id, (params->'raw'->>'a')::float8, (params->'raw'->>'d')::float8
-               FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id) WHERE window_start = '2026-07-01Z'"""
-        )
-    }
+def stored_statistics(path: str, value: str) -> Callable[[World], None]:
+    """July's fit stored with another value of what is said of its whole set."""
+    return sql(
+        f"""UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{{fit_statistics,{path}}}', '{value}')
+            WHERE window_start = '2026-07-01Z' AND kind = 'monthly' AND superseded_at IS NULL"""
+    )
 
-    def drawn(user_id: str, item_id: str, score: int) -> int:
-        a, d = parameters[item_id]
-        return int(luck(user_id, item_id) < 1 / (1 + np.exp(-a * norm.ppf(luck(user_id, "theta")) - d)))
 
-    def change(table: pa.Table) -> pa.Table:
-        place = table.schema.get_field_index("user_id")
-        copies = [
-            table.set_column(place, "user_id", pa.array([f"{user} {n}" for user in table["user_id"].to_pylist()]))
-            for n in range(4)
-        ]
-        return pa.concat_tables(copies)
-
-    world.rewrite_snapshot(change)
-    other_scores(drawn)(world)
+def pairs_seen_by_many(world: World) -> None:
+    """None shares more than the ability, and one ability explains all: an eigenvalue as chance gives it."""
+    stored_statistics("q3", '{"pairs": 9, "mean": -0.05, "flagged": 0, "largest": []}')(world)
+    stored_statistics("parallel", '{"eigenvalue": 1.5, "expected": 1.4, "rounds": 11, "p": 0.0011}')(world)
 
 
 def a_nightly_run(world: World) -> None:
@@ -200,10 +190,6 @@ def kpis_of_a_week(world: World) -> None:
 
 
 # -- plants ------------------------------------------------------------------------------------------
-
-
-def sql(statement: str) -> Callable[[World], None]:
-    return lambda world: world.sql(statement)
 
 
 def red_july(world: World) -> None:
@@ -255,32 +241,6 @@ def victim(world: World) -> str:
     assert snapshot is not None
     rows = read_snapshot(world.store, snapshot).select(["user_id", "reason"]).to_pylist()
     return min(row["user_id"] for row in rows if row["reason"] is None)
-
-
-def other_scores(decide: Callable[[str, str, int], int]) -> Callable[[World], None]:
-    """July's scored answers as `decide(user, item, score)` wants them."""
-
-    def change(table: pa.Table) -> pa.Table:
-        rows = table.select(["user_id", "item_id", "score"]).to_pylist()
-        scores = [None if row["score"] is None else decide(**row) for row in rows]
-        return table.set_column(table.schema.get_field_index("score"), "score", pa.array(scores, pa.int8()))
-
-    return lambda world: world.rewrite_snapshot(change)
-
-
-def luck(user: str, item: str = "") -> float:
-    """A number in [0, 1) that belongs to a learner, or to a learner's answer to an item."""
-    return int(hashlib.sha256(f"{user}/{item}".encode()).hexdigest()[:8], 16) / 2**32
-
-
-def second_ability(user_id: str, item_id: str, score: int) -> int:
-    """Every other item asks for an ability of its own."""
-    return int(luck(user_id, item_id) < 1 / (1 + np.exp(-8 * (luck(user_id) - 0.5)))) if int(item_id[1:]) % 2 else score
-
-
-def told_by_neighbour(user_id: str, item_id: str, score: int) -> int:
-    """B01 and B02 are answered alike."""
-    return int(luck(user_id, "B01 and B02") < 0.5) if item_id in ("B01", "B02") else score
 
 
 @dataclass(frozen=True)
@@ -468,12 +428,20 @@ CASES = [
         sql("INSERT INTO question (item_id, scale_id, topic_id) VALUES ('N1', 'default', 'new'), ('O1', 'other', 'x')"),
         {"topic new of scale default", "scale other"},
     ),
-    Case("one_ability_explains_a_scale", other_scores(second_ability), {SCALE}, prepare=four_times_the_learners),
+    Case(
+        "one_ability_explains_a_scale",
+        stored_statistics("parallel", '{"eigenvalue": 2.5, "expected": 1.4, "rounds": 11, "p": 0.0009}'),
+        {SCALE},
+        prepare=pairs_seen_by_many,
+    ),
     Case(
         "items_are_locally_independent",
-        other_scores(told_by_neighbour),
-        {f"{SCALE}: B01 × B02"},
-        prepare=four_times_the_learners,
+        stored_statistics(
+            "q3",
+            '{"pairs": 9, "mean": -0.05, "flagged": 2, "largest": [{"items": ["B01", "B02"], "q3": 0.4, "n": 250}]}',
+        ),
+        {f"{SCALE}: B01 × B02", f"{SCALE}: further pairs"},
+        prepare=pairs_seen_by_many,
     ),
     Case(
         "samples_stay_as_they_were",
@@ -547,6 +515,34 @@ def test_a_planted_violation_is_named_and_was_not_there_before(world: World, cas
     if case.partition is not None:
         assert {violation.partition for violation in found} == {case.partition}
     assert all(violation.observed and violation.expected for violation in found)
+
+
+@pytest.mark.parametrize("name", ["one_ability_explains_a_scale", "items_are_locally_independent"])
+@pytest.mark.parametrize(
+    ("plant", "why"),
+    [
+        (sql("UPDATE mirt_fit_meta SET model_spec = model_spec - 'fit_statistics'"), "irt calibrate --month 2026-07"),
+        (sql("UPDATE mirt_fit_meta SET superseded_at = now()"), "irt calibrate --month 2026-07"),
+        (
+            lambda world: (
+                stored_statistics("q3,pairs", "0")(world),
+                stored_statistics("parallel", "null")(world),
+            ),
+            "no two items were seen by 200 learners",
+        ),
+    ],
+    ids=["no statistics", "no fit", "no pairs"],
+)
+def test_what_the_last_fit_does_not_say_is_not_tested(
+    world: World, name: str, plant: Callable[[World], None], why: str
+) -> None:
+    pairs_seen_by_many(world)
+    plant(world)
+    verdict = world.verdict(BY_NAME[name])
+    assert verdict.violations == ()
+    (missing,) = verdict.not_tested
+    assert why in missing.why
+    assert missing.subject == SCALE
 
 
 def test_a_change_with_a_decision_is_no_violation(world: World) -> None:
