@@ -78,6 +78,7 @@ Found = Iterable[Violation | NotTested]
 class Invariant:
     """A truth, what it protects and how to mend it, each in a sentence; `kind` is what its subjects are.
 
+    `note`: what is judged and what is not, where that is not plain.
     `told_by_checks`: the checks of the same partition tell of it already, so that it needs no alert of its own
     while theirs is open.
     """
@@ -88,6 +89,7 @@ class Invariant:
     protects: str
     fix: str
     told_by_checks: bool = False
+    note: str = ""
 
     @property
     def name(self) -> str:
@@ -113,10 +115,10 @@ class Verdict:
 
 
 def invariant(
-    *, severity: Severity, kind: str, protects: str, fix: str, told_by_checks: bool = False
+    *, severity: Severity, kind: str, protects: str, fix: str, told_by_checks: bool = False, note: str = ""
 ) -> Callable[[Callable[[Look], Found]], Invariant]:
     """Make an invariant of the function that finds its violations."""
-    return lambda find: Invariant(find, severity, kind, protects, fix, told_by_checks)
+    return lambda find: Invariant(find, severity, kind, protects, fix, told_by_checks, note)
 
 
 def evaluate(look: Look, invariants: Iterable[Invariant]) -> list[Verdict]:

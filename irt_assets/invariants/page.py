@@ -24,7 +24,7 @@ def markdown() -> str:
     parts = [HEAD]
     for one in INVARIANTS:
         mending = f"Severity {one.severity}; it names {one.kind}. To mend it: {one.fix}"
-        parts.append(f"## `{one.name}`\n\n{one.protects}\n\n{mending}\n")
+        parts.append("\n\n".join(filter(None, [f"## `{one.name}`", one.protects, one.note, f"{mending}\n"])))
     return "\n".join(parts)
 
 

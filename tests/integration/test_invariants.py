@@ -545,6 +545,48 @@ def test_what_the_last_fit_does_not_say_is_not_tested(
     assert missing.subject == SCALE
 
 
+def exam_of_everybody(world: World) -> None:
+    """C03 is on a form that half of the casual learners take."""
+    many_casual_learners(world)
+    world.sql(
+        """INSERT INTO response_log (attempt_id, completed_at, user_id, item_id, correct, form_id)
+           SELECT 'exam ' || n, '2026-07-16Z', 'casual ' || n, 'C03', true, 'X' FROM generate_series(1, 1500) n"""
+    )
+
+
+def test_an_item_on_a_form_is_as_exposed_as_its_form_and_no_violation(world: World) -> None:
+    exam_of_everybody(world)
+    verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
+    assert (verdict.violations, verdict.not_tested) == ((), ())
+
+
+def test_an_item_that_a_level_chooses_may_be_overexposed_in_an_exam_too(world: World) -> None:
+    exam_of_everybody(world)
+    world.sql('UPDATE calibration_scale SET thresholds = thresholds || \'{"assignment": "by_level"}\'')
+    verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
+    assert {violation.subject for violation in verdict.violations} == {f"{SCALE}: C03"}
+
+
+@pytest.mark.parametrize(
+    ("plant", "why"),
+    [
+        (
+            "UPDATE response_log SET form_id = 'X' WHERE form_id IS NULL",
+            "0 learners of scale default in 2026-07 outside",
+        ),
+        ("DELETE FROM question WHERE item_id NOT IN ('A01', 'B01', 'C03')", "see 33% of its 3 items on average"),
+    ],
+    ids=["forms alone", "a small bank"],
+)
+def test_exposure_is_not_tested_where_nothing_could_keep_an_item_unknown(world: World, plant: str, why: str) -> None:
+    world.sql("DELETE FROM response_log")
+    many_casual_learners(world)
+    world.sql(plant)
+    verdict = world.verdict(BY_NAME["items_are_not_overexposed"])
+    assert verdict.violations == ()
+    assert [why in missing.why for missing in verdict.not_tested] == [True]
+
+
 def test_a_change_with_a_decision_is_no_violation(world: World) -> None:
     first = world.one("SELECT publication_id::text FROM item_parameter_publication WHERE item_id = 'A01'")
     world.sql(
