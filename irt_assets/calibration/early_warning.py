@@ -79,6 +79,12 @@ class Difficulties:
         p = 2 * norm.sf(np.abs(self.difference) / self.se)
         return (np.abs(self.difference) > LARGEST_DIFFERENCE) & (false_discovery_control(p) < FALSE_DISCOVERIES)
 
+    def moved_items(self) -> dict[str, str]:
+        """Item → where it was published and where it is."""
+        return {
+            self.item_ids[j]: f"b {self.published[j]:+.2f} to {self.night[j]:+.2f}" for j in np.flatnonzero(self.moved)
+        }
+
     def furthest(self, n: int) -> np.ndarray:
         """The indices of the n items furthest apart in standard errors, those that moved first."""
         return np.lexsort((-np.abs(self.difference) / self.se, ~self.moved))[:n]

@@ -1,6 +1,7 @@
 """Fits in the database: staged as they left the engine, then linked and visible to everyone.
 
-Fits are append-only. A month's earlier fit is marked superseded when a later one is linked, never changed.
+Fits are append-only. A month's earlier fit is marked superseded when a later one is linked, never changed; of a night,
+from which nothing is ever published, a later run of its day replaces the fit.
 """
 
 from __future__ import annotations

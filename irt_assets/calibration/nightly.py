@@ -64,6 +64,9 @@ class NightOutcome:
 
 @dataclass(frozen=True)
 class Night:
+    """What became of every scale in the window that ends with `day`, and everyone's θ as of its end."""
+
+    day: str
     outcomes: list[NightOutcome]
     measured: list[ScaleAbilities]
 
@@ -120,7 +123,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
             if outcome.quiet:
                 fits.forget(connection, outcome.scale_id, "nightly", start)
         measured = measure_at(connection, end, "nightly", run_id)
-    night = Night(outcomes, measured)
+    night = Night(day, outcomes, measured)
     if night.failed:
         _log.warning("IRT calibration failed: %s", _by_scale(night.failed))
     elif any(o.warning for o in outcomes):

@@ -10,6 +10,7 @@ import dagster as dg
 
 from irt_assets.calibration import plots
 from irt_assets.calibration.assets import GROUP, OWNERS, POOL, Metadata, ability_table, plot
+from irt_assets.calibration.checks import TO_MEND_IT
 from irt_assets.calibration.early_warning import EarlyWarning
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.engines import Calibrator
@@ -21,7 +22,12 @@ from resources.failures import PermanentFailure
 
 NIGHTLY, NIGHTLY_JOB = "nightly_calibration", "mirt_calibrate"
 CHECK = "nightly_links_like_the_month"
-_MOST_SHOWN = 10
+_MOST_SHOWN = 8  # of longer tables Dagster shows a link
+_UNFITTED = "Read in the night's table why the scale has no fit; when the cause is gone, materialise the day again."
+_MOVED = (
+    "Look at the night's plots. Nothing was published from it: wait for the month, which judges drift, and ask what "
+    "changed in who answers or in the items that are named; a leaked item is withdrawn at once."
+)
 
 
 def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.PartitionsDefinition) -> dg.AssetsDefinition:
@@ -75,18 +81,21 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
 
 def check_night(night: Night) -> dg.AssetCheckResult:
     """Fails where a scale has no fit, and warns of whatever a psychometrician should look at."""
-    problems = {scale: [why] for scale, why in night.failed.items()}
-    problems |= {o.scale_id: found for o in night.outcomes if o.warning and (found := o.warning.problems())}
-    said = "; ".join(
-        f"{scale}: {'; '.join(found)}" if len(night.outcomes) > 1 else "; ".join(found)
-        for scale, found in problems.items()
-    )
+    warned = {o.scale_id: o.warning for o in night.outcomes if o.warning}
+    problems = night.failed | {s: "; ".join(found) for s, warning in warned.items() if (found := warning.problems())}
+    quiet = "; ".join(o.quiet for o in night.outcomes if o.quiet)
+    said = [f"{scale}: {why}" if len(night.outcomes) > 1 else why for scale, why in problems.items()]
+    moved = {scale: warning.difficulties.moved_items() for scale, warning in warned.items()}
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR if night.failed else dg.AssetCheckSeverity.WARN,
-        description=said or "; ".join(o.quiet for o in night.outcomes if o.quiet) or "as the month and the published",
-        metadata={"scales": dg.MetadataValue.json(problems)},
+        description=f"{night.day}: {'; '.join(said) or quiet or 'as the last month and the published parameters'}",
+        metadata={
+            "scales": dg.MetadataValue.json(problems),
+            "all": dg.MetadataValue.json({scale: items for scale, items in moved.items() if items}),
+            **({TO_MEND_IT: _UNFITTED if night.failed else _MOVED} if problems else {}),
+        },
     )
 
 

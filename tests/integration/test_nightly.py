@@ -20,6 +20,7 @@ import yaml
 from irt_assets import definitions
 from irt_assets.calibration import nightly
 from irt_assets.calibration.abilities import measure
+from irt_assets.calibration.checks import TO_MEND_IT
 from irt_assets.calibration.nightly import Night, calibrate_night
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.calibration.origin import initialise
@@ -246,13 +247,16 @@ def test_a_day_that_became_quiet_loses_the_fit_it_had(world: Settings) -> None:
     assert fit_rows(database) == []
 
 
-def without_origin(database: Database, scale_id: str) -> None:
+def answered(database: Database, items: dict[str, Any], scale_id: str) -> None:
     """600 learners' answers to 8 items of a scale that was never initialised."""
     rng = np.random.default_rng(5)
-    items = [f"z{k}" for k in range(8)]
-    add_items(database, dict.fromkeys(items), scale_id=scale_id)
+    add_items(database, items, scale_id=scale_id)
     scores = model_scores(rng.normal(size=600), np.ones(8), np.linspace(-1, 1, 8), rng)
-    rooms.add_attempts(database, answer_matrix("2026-07", scores, items))
+    rooms.add_attempts(database, answer_matrix("2026-07", scores, list(items)))
+
+
+def without_origin(database: Database, scale_id: str) -> None:
+    answered(database, {f"z{k}": None for k in range(8)}, scale_id)
 
 
 def test_a_scale_without_an_origin_fails_and_says_both_ways_out(
@@ -316,7 +320,9 @@ def test_an_item_that_moved_is_in_the_warning_and_in_the_table(calibrated: Setti
     finally:
         run_sql(database, "UPDATE item_parameter_publication SET b = b - 2 WHERE item_id = 'C02'")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
-    assert "b is not what is published of 1 items: C02" in str(check.description)
+    assert f"{LAST_DAY}: b is not what is published of 1 items: C02" in str(check.description)
+    assert list(check.metadata["all"].value[SCALE]) == ["C02"]
+    assert "wait for the month" in str(check.metadata[TO_MEND_IT].value)
     table = str(night_metadata(night)["difficulties against the published"].value)
     assert "| C02 |" in next(line for line in table.splitlines() if "**moved**" in line)
 
@@ -435,6 +441,20 @@ def test_a_service_that_does_not_answer_is_said_and_tried_again_by_the_step(
     assert COMPLETED not in said
     assert fit_rows(remote_world) == []
     assert len(abilities(remote_world, "nightly")) > 100
+
+
+def test_a_scale_whose_service_is_away_holds_no_other(world: Settings) -> None:
+    """What the others have is written before the step is tried again."""
+    database = Database(world)
+    items = {f"z{k}": {"a": 1.0, "b": (k - 3.5) / 3.5, "a_se": 0.05, "b_se": 0.05} for k in range(8)}
+    answered(database, items, "other")
+    initialise(database, "other", first_month="2026-07", engine="em")
+    run_sql(database, "UPDATE calibration_scale SET engine = 'remote' WHERE scale_id = 'other'")
+    with answering((503, {"error": {"kind": "transient", "message": "busy"}})) as seen:
+        night = calibrate_night(database, LAST_DAY, "run", lambda n: remote(seen.url)(n) if n == "remote" else em(n))
+    assert isinstance(night.problem, TransientFailure)
+    assert list(night.failed) == ["other"]
+    assert {scale for scale, *_ in fit_rows(database)} == {SCALE}
 
 
 # -- as a run ----------------------------------------------------------------------------------------
