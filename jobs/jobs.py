@@ -13,6 +13,7 @@ from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.invariants.history import REPORT
 from jobs.alert_sensors import build_alert_sensors
+from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
 from jobs.prune import build_prune_job
 from jobs.schedules import PLANS, Job
@@ -84,4 +85,9 @@ def _selected(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
 
 
 def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDefinition]:
-    return [build_ledger_sensor(), build_late_sensor(jobs, settings), *build_alert_sensors(PLANS, settings)]
+    return [
+        build_ledger_sensor(),
+        build_late_sensor(jobs, settings),
+        build_automation_sensor(),
+        *build_alert_sensors(PLANS, settings),
+    ]

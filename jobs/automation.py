@@ -1,0 +1,44 @@
+"""What follows a month by itself: the condition, and the sensor that evaluates it.
+
+An asset that reads what the monthly job has made, and that nobody waits for within its run, is given `AFTER_A_MONTH` as
+its `automation_condition`: reports on drift, for instance. What does not belong here: what has a time (`schedules`),
+and what is decided by the content of tables (`late`, `sensors`). Of the assets that exist none says more by a
+condition: features, KPIs and nights have their times, abilities follow the published set (the sensor `ledger`), and
+`engine_agreement` ends the run whose fits it compares.
+"""
+
+from __future__ import annotations
+
+import dagster as dg
+
+_A_DEPENDENCY_WAS_MADE = dg.AutomationCondition.any_deps_updated()
+_ASKED_OR_MADE = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
+_DEPENDENCY_IS_GREEN = dg.AutomationCondition.all_checks_match(
+    dg.AutomationCondition.check_passed(),
+    blocking_only=True,  # a warning holds nothing
+)
+
+AFTER_A_MONTH = (
+    # What happens between two ticks has no order: a refit then counts as later, or it would be forgotten.
+    _A_DEPENDENCY_WAS_MADE.since(_ASKED_OR_MADE & ~_A_DEPENDENCY_WAS_MADE)
+    & dg.AutomationCondition.all_deps_match(_DEPENDENCY_IS_GREEN)
+    & ~dg.AutomationCondition.any_deps_missing()
+    & ~dg.AutomationCondition.any_deps_in_progress()
+    & ~dg.AutomationCondition.in_progress()
+).with_label("after a month")
+"""True of every month whose dependencies were made again, and passed their blocking checks, since it was asked for.
+
+Not `eager`, which looks at the latest month alone; not `newly_true`, to which a green month that was fitted again and
+is green again is nothing new.
+"""
+
+
+def build_automation_sensor() -> dg.SensorDefinition:
+    """Evaluates the conditions of all assets; switched on, as assets with a condition are made by nothing else."""
+    return dg.AutomationConditionSensorDefinition(
+        "automation",
+        target=dg.AssetSelection.all(),
+        description="Asks for what follows a month by itself when the month became green or was fitted again.",
+        default_status=dg.DefaultSensorStatus.RUNNING,
+        minimum_interval_seconds=30,
+    )

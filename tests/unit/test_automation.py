@@ -1,0 +1,138 @@
+"""When what follows a month is asked for: Dagster's own evaluation of the condition, on three small assets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import pytest
+
+from jobs.automation import AFTER_A_MONTH
+
+MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-01", end_date="2026-04", fmt="%Y-%m")
+MADE, JANUARY, FEBRUARY = "linked_parameters", "2026-01", "2026-02"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class World:
+    """A month's parameters with a gate that blocks and a check that warns, and a report on drift that follows."""
+
+    def __init__(self, instance: dg.DagsterInstance) -> None:
+        self.instance, self.green, self.calm = instance, True, True
+        self.cursor: Any = None
+
+        @dg.asset(name=MADE, partitions_def=MONTHS)
+        def made() -> None: ...
+
+        @dg.asset(partitions_def=MONTHS, deps=[made])
+        def published() -> None: ...
+
+        @dg.asset(partitions_def=MONTHS, deps=[made, published], automation_condition=AFTER_A_MONTH)
+        def drift_report() -> None: ...
+
+        @dg.asset_check(asset=made, partitions_def=MONTHS, blocking=True)
+        def gate() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=self.green)
+
+        @dg.asset_check(asset=made, partitions_def=MONTHS)
+        def caution() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=self.calm, severity=dg.AssetCheckSeverity.WARN)
+
+        self.defs = dg.Definitions(
+            assets=[made, published, drift_report],
+            asset_checks=[gate, caution],
+            jobs=[
+                dg.define_asset_job("month", selection=[MADE, "published"]),
+                dg.define_asset_job("fit", selection=[MADE]),
+                dg.define_asset_job("publish", selection=["published"]),
+                dg.define_asset_job("drift", selection=["drift_report"]),
+            ],
+            executor=dg.in_process_executor,
+        )
+
+    def run(self, job: str, month: str) -> None:
+        self.defs.resolve_job_def(job).execute_in_process(
+            partition_key=month, instance=self.instance, raise_on_error=False, run_config=QUIET
+        )
+
+    def asked(self) -> set[str]:
+        """The months of the report that a tick asks for."""
+        found = dg.evaluate_automation_conditions(self.defs, self.instance, cursor=self.cursor)
+        self.cursor = found.cursor
+        return set(found.get_requested_partitions(dg.AssetKey("drift_report")))
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        world = World(instance)
+        assert world.asked() == set()
+        yield world
+
+
+def test_a_month_that_became_green_is_followed_once_and_not_only_the_latest(world: World) -> None:
+    world.run("month", JANUARY)
+    assert world.asked() == {JANUARY}
+    assert world.asked() == set()
+    world.run("drift", JANUARY)
+    assert world.asked() == set()
+    world.run("month", "2026-03")
+    world.run("month", FEBRUARY)
+    assert world.asked() == {FEBRUARY, "2026-03"}
+
+
+def test_a_month_that_was_fitted_again_and_stayed_green_is_followed_again(world: World) -> None:
+    world.run("month", JANUARY)
+    world.asked()
+    world.run("drift", JANUARY)
+    assert world.asked() == set()
+    world.run("month", JANUARY)
+    assert world.asked() == {JANUARY}
+    assert world.asked() == set()
+
+
+def test_a_red_month_is_not_followed_until_it_is_green(world: World) -> None:
+    world.green = False
+    world.run("month", JANUARY)
+    assert world.asked() == set()
+    world.green = True
+    world.run("month", JANUARY)
+    assert world.asked() == {JANUARY}
+
+
+def test_a_month_that_turned_red_is_not_followed(world: World) -> None:
+    world.run("month", JANUARY)
+    world.asked()
+    world.run("drift", JANUARY)
+    world.green = False
+    world.run("month", JANUARY)
+    assert world.asked() == set()
+
+
+def test_a_warning_holds_nothing(world: World) -> None:
+    world.calm = False
+    world.run("month", JANUARY)
+    assert world.asked() == {JANUARY}
+
+
+def test_a_month_that_was_fitted_again_while_it_was_followed_is_followed_again(world: World) -> None:
+    """The end of a run and the refit after it lie between two ticks more often than one would think."""
+    world.run("month", JANUARY)
+    world.asked()
+    world.run("drift", JANUARY)
+    world.run("month", JANUARY)
+    assert world.asked() == {JANUARY}
+
+
+def test_a_month_is_followed_when_all_of_it_is_made(world: World) -> None:
+    world.run("month", JANUARY)
+    world.asked()
+    run = world.instance.create_run_for_job(
+        world.defs.resolve_job_def("publish"), tags={"dagster/partition": JANUARY}, status=dg.DagsterRunStatus.STARTED
+    )
+    world.run("month", FEBRUARY)
+    world.run("fit", JANUARY)
+    assert world.asked() == {FEBRUARY}
+    world.instance.report_run_canceled(run)
+    assert world.asked() == {JANUARY}
