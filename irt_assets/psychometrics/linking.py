@@ -105,6 +105,7 @@ class Linking:
         q, q_df, q_p: the test whether the kept anchors agree.
         share_kept: kept anchors among those with enough responses in the window.
         anchor_set: version of the anchor set.
+        weighted: whether anchors were weighted by their errors.
         suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
             and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
     """
@@ -124,6 +125,7 @@ class Linking:
     share_kept: float
     warnings: tuple[str, ...]
     anchor_set: str
+    weighted: bool = True
     suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
     diagnosis: str = ""
 
@@ -223,6 +225,7 @@ def link(
             share_kept=share,
             warnings=tuple(warnings),
             anchor_set=anchors.version,
+            weighted=n_assumed == 0,
         )
     if enough and linking is not None:
         return linking

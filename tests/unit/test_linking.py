@@ -405,7 +405,7 @@ def test_constants_are_stored_as_plain_json_under_the_documents_names() -> None:
     stored = link(*month(np.random.default_rng(1))).as_constants()
     assert set(stored) == {
         "slope", "intercept", "slope_se", "intercept_se", "method", "rmse", "anchors_used", "anchors_dropped",
-        "anchor_set", "q", "q_df", "q_p", "share_kept", "warnings", "suspects", "diagnosis",
+        "anchor_set", "weighted", "q", "q_df", "q_p", "share_kept", "warnings", "suspects", "diagnosis",
     }  # fmt: skip
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
 

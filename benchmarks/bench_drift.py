@@ -1,0 +1,211 @@
+"""How well drifted items are found, against an oracle that knows the linking and the population.
+
+    python benchmarks/bench_drift.py power --moved 1000        # 12 cells × 2 bank sizes
+    python benchmarks/bench_drift.py sound --months 500        # no drift: months with a flag
+    python benchmarks/bench_drift.py many --months 100         # 12 and 20 of 60 moved, one of 30 by 0.8
+
+a ~ LogNormal(0, 0.3), b ~ N(0, 1). The published values are a fit of N learners θ ~ N(0, 1), which defines the scale
+and is the anchor set; with fewer anchors the other items are published from a second such fit, linked to these. The
+window is a fit of other learners θ ~ N(0.5, 1.2²). The oracle puts the same fits on one scale by the true constants,
+without error, and follows the same rule. A month that could not be linked finds nothing; one that the gate on anchors
+would hold has its drift computed, and is counted in the last column.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from irt_assets.psychometrics.drift import Drift, judge
+from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.errors import LinkingError
+from irt_assets.psychometrics.linking import AnchorSet, link
+from irt_assets.psychometrics.models import Calibration, Responses
+
+MEAN, SD = 0.5, 1.2
+
+
+def answers(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean: float, sd: float) -> Responses:
+    theta = rng.normal(mean, sd, (n, 1))
+    right = rng.random((n, len(a))) < 1 / (1 + np.exp(-a * (theta - b)))
+    return Responses.from_wide(right.astype(float), [f"i{j:03d}" for j in range(len(a))])
+
+
+def anchors_of(origin: Calibration, keep: np.ndarray) -> AnchorSet:
+    fit = origin.select(keep)
+    k = fit.n_items
+    return AnchorSet(
+        "bench", "1", fit.item_ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * k,
+        np.zeros(k, dtype=bool),
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Design:
+    items: int
+    anchors: float
+    joint: bool
+
+
+@dataclass(frozen=True)
+class Month:
+    """`drift` is None where nothing could be linked; `held` where the gate on anchors would hold the month."""
+
+    drift: Drift | None
+    oracle: Drift
+    held: bool
+
+
+def month(rng: np.random.Generator, n_old: int, n_new: int, design: Design, moved: np.ndarray) -> Month:
+    """A published set and a window in which b moved by `moved`, shape (J,)."""
+    a, b = np.exp(rng.normal(0, 0.3, design.items)), rng.normal(0, 1, design.items)
+    first = old = fit_em(answers(rng, n_old, a, b, 0.0, 1.0), threads=1)
+    is_anchor = np.arange(design.items) % 100 < 100 * design.anchors
+    is_anchor = rng.permutation(is_anchor) if design.anchors < 1 else is_anchor
+    frozen = anchors_of(old, is_anchor)
+    anchors = Anchors.of_origin(frozen, old) if design.joint else Anchors.of(frozen)
+    published = Published.of_anchors(anchors)
+    new = fit_em(answers(rng, n_new, a, b + moved, MEAN, SD), threads=1)
+    try:
+        if design.anchors < 1:
+            first = fit_em(answers(rng, n_old, a, b, 0.0, 1.0), threads=1)
+            others = Published.of_fit(first, link(first, frozen), anchors)
+            published = others.then(published).select(old.item_ids)
+        linking = link(new, frozen)
+    except LinkingError:
+        return Month(None, judge(known_scale(old, first, new, is_anchor, published)), True)
+    drift = judge(compare(new, linking, anchors, published))
+    held = not linking.agrees(Rules().anchor_q_alpha)
+    return Month(drift, judge(known_scale(old, first, new, is_anchor, published)), held)
+
+
+def known_scale(
+    old: Calibration, first: Calibration, new: Calibration, is_anchor: np.ndarray, published: Published
+) -> Comparison:
+    """The same estimates, each on its true scale: an anchor's published value from `old`, another's from `first`."""
+    y = new.rescaled(SD, MEAN)
+    a, d = np.where(is_anchor, old.a, first.a), np.where(is_anchor, old.d, first.d)
+    cov, cov_ab = (
+        np.where(is_anchor[:, None, None], x, z) for x, z in ((old.cov, first.cov), (old.cov_ab, first.cov_ab))
+    )
+    published = replace(published, item_ids=old.item_ids, a=a, b=-d / a)
+    return Comparison(
+        y.item_ids, y.a, y.b, y.c, y.c_se, published, np.stack([y.a - a, y.d - d], 1), y.cov + cov,
+        y.cov_ab + cov_ab, np.zeros((y.n_items, 2, 1)), tests_slopes=True,
+    )  # fmt: skip
+
+
+@dataclass
+class Tally:
+    found: list[float] = field(default_factory=list)
+    oracle: list[float] = field(default_factory=list)
+    false: list[float] = field(default_factory=list)
+    fdr: list[float] = field(default_factory=list)
+    held: int = 0
+
+    def add(self, result: Month, moved: np.ndarray) -> None:
+        there = moved != 0
+        self.oracle += list(_hits(result.oracle)[there])
+        self.held += result.held
+        flags = _hits(result.drift) if result.drift is not None else np.zeros(len(moved))
+        self.found += list(flags[there])
+        self.false += list(flags[~there])
+        self.fdr.append(flags[~there].sum() / max(flags.sum(), 1))
+
+
+def _hits(drift: Drift) -> np.ndarray:
+    return np.array([level != "none" for level in drift.severity], dtype=float)
+
+
+def power(options: argparse.Namespace) -> None:
+    print("| items | N | moved by | items moved | oracle | found | ratio | unmoved flagged | FDR | held months |")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for items in options.items:
+        for n in options.n:
+            for size in options.sizes:
+                tally, k = Tally(), 0
+                while len(tally.oracle) < options.moved:
+                    rng = np.random.default_rng([options.seed, items, n, round(100 * size), k])
+                    moved = np.zeros(items)
+                    moved[rng.choice(items, items // 10, replace=False)] = size * rng.choice([-1, 1], items // 10)
+                    tally.add(month(rng, n, n, Design(items, options.anchors, options.joint), moved), moved)
+                    k += 1
+                oracle, found = np.mean(tally.oracle), np.mean(tally.found)
+                print(
+                    f"| {items} | {n} | {size} | {len(tally.oracle)} | {oracle:.3f} | {found:.3f} |"
+                    f" {found / oracle:.2f} | {np.mean(tally.false):.2%} | {np.mean(tally.fdr):.2%} |"
+                    f" {tally.held / k:.1%} |",
+                    flush=True,
+                )
+
+
+def sound(options: argparse.Namespace) -> None:
+    print("| items | N published | N window | months | with a flag | oracle | p < 0.05 | p < 0.01 | held months |")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for items in options.items:
+        for n_old, n_new in options.pairs:
+            flagged, oracle, p, held = [], [], [], 0
+            for k in range(options.months):
+                rng = np.random.default_rng([options.seed, items, n_old, n_new, k])
+                result = month(rng, n_old, n_new, Design(items, options.anchors, options.joint), np.zeros(items))
+                held += result.held
+                oracle.append(len(result.oracle.flagged) > 0)
+                if result.drift is not None:
+                    flagged.append(len(result.drift.flagged) > 0)
+                    p.append(result.drift.p)
+            rate = " | ".join(f"{np.mean(np.concatenate(p) < level):.2%}" for level in (0.05, 0.01))
+            print(
+                f"| {items} | {n_old} | {n_new} | {options.months} | {np.mean(flagged):.1%} | {np.mean(oracle):.1%} |"
+                f" {rate} | {held / options.months:.1%} |",
+                flush=True,
+            )
+
+
+def many(options: argparse.Namespace) -> None:
+    print("| items | moved | N | months | held | moved found | unmoved flagged, a month | bias of the unmoved b |")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|")
+    for items, count, size, n in ((60, 12, 0.5, 2000), (60, 20, 0.5, 2000), (30, 1, 0.8, 1000), (30, 1, -0.8, 2000)):
+        held, found, false, bias = 0, [], [], []
+        for k in range(options.months):
+            rng = np.random.default_rng([options.seed, items, count, k])
+            moved = np.zeros(items)
+            moved[rng.choice(items, count, replace=False)] = size
+            result = month(rng, n, n, Design(items, options.anchors, options.joint), moved)
+            held += result.held
+            if result.drift is not None and not result.held:
+                flags = _hits(result.drift)
+                found.append(flags[moved != 0].mean())
+                false.append(flags[moved == 0].sum())
+                bias.append(result.drift.delta_b[moved == 0].mean())
+        shown = f"{np.mean(found):.3f} | {np.mean(false):.2f} | {np.mean(bias):+.3f} |" if found else "– | – | – |"
+        print(
+            f"| {items} | {count} by {size:+} | {n} | {options.months} | {held / options.months:.0%} | {shown}",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["power", "sound", "many"])
+    parser.add_argument("--items", type=int, nargs="*", default=[30, 120])
+    parser.add_argument("--n", type=int, nargs="*", default=[500, 1000, 2000, 5000])
+    parser.add_argument("--sizes", type=float, nargs="*", default=[0.3, 0.4, 0.5])
+    parser.add_argument("--moved", type=int, default=1000, help="moved items in each cell, at least")
+    parser.add_argument("--months", type=int, default=200)
+    parser.add_argument("--joint", action="store_true", help="the anchors' joint covariance is known, not only errors")
+    parser.add_argument("--anchors", type=float, default=1.0, help="share of the items that are anchors")
+    parser.add_argument("--seed", type=int, default=2026)
+    options = parser.parse_args()
+    options.pairs = [(500, 500), (500, 5000), (1000, 1000), (1000, 2000), (2000, 2000)]
+    started = time.perf_counter()
+    {"power": power, "sound": sound, "many": many}[options.what](options)
+    print(f"\n{time.perf_counter() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,149 @@
+"""Which items moved against the published set, and how much it matters.
+
+Belongs here: the test of a window's items, the severity that follows from it, and what is shown beside it. Does not
+belong here: the errors of the differences (drift_errors.py), trends over months (drift_trend.py), what kind of change
+it is (drift_kinds.py).
+
+An item is flagged when its change is *certain*, that is q < 0.05 after Benjamini & Hochberg (1995) over the scale's
+items of a joint Wald test of both its parameters, and when it *matters*: wABC, the area between the two response curves
+weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high). A wABC is the mean
+difference between two probabilities: of the learners, five in a hundred are told apart otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy.special import expit
+from scipy.stats import chi2, false_discovery_control, norm
+
+from irt_assets.psychometrics.drift_errors import Comparison
+from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.quadrature import Grid
+
+Severity = Literal["none", "medium", "high"]
+
+FALSE_DISCOVERIES = 0.05
+MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
+LIMITS = {"a": (0.2, 0.4), "b": (0.25, 0.5), "c": (0.03, np.inf)}
+"""The limits on |Δ| that the requirement documents name, medium and high; shown, never used."""
+LARGE_A, LARGE_B = 0.2, 0.3
+PRIOR_SD_B = 0.5
+"""Under drift Δb ~ N(0, 0.5²), for the Bayes factor."""
+MOST_SPREAD = 1.3
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The J compared items of a window.
+
+    Attributes:
+        comparison: the differences, with `cov` as estimated.
+        inflation: what the errors are multiplied by everywhere here; 1 unless the items' robust spread exceeds 1.3.
+        wald, p, q: shape (J,), of "neither parameter changed" (c held where there is one).
+        wabc: shape (J,), a probability.
+        severity: J of "none", "medium", "high".
+    """
+
+    comparison: Comparison
+    inflation: float
+    wald: Floats
+    p: Floats
+    q: Floats
+    wabc: Floats
+    severity: tuple[Severity, ...]
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        return self.comparison.item_ids
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        return tuple(item for item, level in zip(self.item_ids, self.severity, strict=True) if level != "none")
+
+    @property
+    def delta_a(self) -> Floats:
+        return self.comparison.delta[:, 0]
+
+    @property
+    def delta_b(self) -> Floats:
+        return self.comparison.delta[:, 1]
+
+    @property
+    def delta_c(self) -> Floats:
+        """Shape (J,); its standard error is that of the window's c, as a published c has none."""
+        return self.comparison.c - self.comparison.published.c
+
+    @property
+    def se(self) -> Floats:
+        """Shape (J, 2): standard errors of Δa and Δb."""
+        return self.inflation * np.sqrt(np.einsum("jkk->jk", self.comparison.cov))
+
+    def beyond_limits(self, parameter: Literal["a", "b", "c"]) -> tuple[Severity, ...]:
+        """Where |Δ| lies among the documents' limits, whatever its error."""
+        change = {"a": self.delta_a, "b": self.delta_b, "c": self.delta_c}[parameter]
+        return _graded(np.abs(change), *LIMITS[parameter])
+
+    @property
+    def chance_b_large(self) -> Floats:
+        """Shape (J,): P(|Δb| > 0.3 | data), flat prior."""
+        return _beyond(LARGE_B, self.delta_b, self.se[:, 1])
+
+    @property
+    def chance_a_large(self) -> Floats:
+        """Shape (J,): P(|Δa| > 0.2 | data), flat prior."""
+        return _beyond(LARGE_A, self.delta_a, self.se[:, 0])
+
+    @property
+    def log_bayes_factor(self) -> Floats:
+        """Shape (J,): natural log of the evidence for Δb ~ N(0, 0.5²) over Δb = 0.
+
+        Savage & Dickey's ratio of the prior's to the posterior's density at 0 (Dickey 1971), both normal.
+        """
+        v, d = self.se[:, 1] ** 2, self.delta_b
+        return norm.logpdf(d, 0, np.sqrt(v + PRIOR_SD_B**2)) - norm.logpdf(d, 0, np.sqrt(v))
+
+
+def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drift:
+    """Judge the compared items; N(mean, sd²) is the scale's population, over which wABC is taken.
+
+    A model without slopes of items' own is tested on b alone. Where all items spread more than their errors explain
+    (robust SD above 1.3: half of the Wald statistics lie above 1.69 times their median under no drift), something moves
+    them that no item is guilty of, and the errors are inflated by that SD.
+    """
+    if comparison.tests_slopes:
+        difference, cov, df = comparison.delta_ad, comparison.cov_ad, 2
+    else:
+        difference, cov, df = comparison.delta[:, 1:], comparison.cov[:, 1:, 1:], 1
+    wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
+    spread = float(np.sqrt(np.median(wald) / chi2.median(df))) if wald.size else 1.0
+    inflation = spread if spread > MOST_SPREAD else 1.0
+    p = chi2.sf(wald / inflation**2, df)
+    q = false_discovery_control(p) if p.size else p
+    area = wabc(comparison, mean, sd)
+    severity = _graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
+    return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity)
+
+
+def wabc(comparison: Comparison, mean: float, sd: float) -> Floats:
+    """∫ |P_window(θ) − P_published(θ)| φ(θ; mean, sd) dθ, shape (J,)."""
+    grid = Grid.spanning()
+    theta = mean + sd * grid.nodes[:, None]
+    old = comparison.published
+    p_new, p_old = (c + (1 - c) * expit(a * (theta - b)) for a, b, c in (
+        (comparison.a, comparison.b, comparison.c), (old.a, old.b, old.c)
+    ))  # fmt: skip
+    area: Floats = np.exp(grid.log_weights()) @ np.abs(p_new - p_old)
+    return area
+
+
+def _graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
+    return tuple("high" if x > high else "medium" if x > medium else "none" for x in size)
+
+
+def _beyond(limit: float, estimate: Floats, se: Floats) -> Floats:
+    """P(|x| > limit) for x ~ N(estimate, se²)."""
+    chance: Floats = norm.cdf((-limit - estimate) / se) + norm.sf((limit - estimate) / se)
+    return chance
