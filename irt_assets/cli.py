@@ -296,26 +296,6 @@ def backfill(
 
 
 @app.command()
-def status(as_json: AsJson = False) -> None:
-    """The state of every month of every scale."""
-    from irt_assets.calibration.green import State, month_states
-    from irt_assets.partitions import last_complete_month, months_between
-    from irt_assets.stack import dagster_instance
-
-    settings = get_settings()
-    database = Database(settings)
-    months = months_between(settings.irt_first_month, last_complete_month(datetime.now(UTC)))
-    with dagster_instance(settings, database) as instance:
-        states = month_states(database, instance, months)
-    if as_json:
-        print_json([{"month": s.month, "scale_id": s.scale_id, "state": s.state, "why": s.why} for s in states])
-    else:
-        print_states(states)
-    if any(s.state is not State.GREEN for s in states):
-        raise typer.Exit(1)
-
-
-@app.command()
 def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
     """Where an item's published numbers come from."""
     from irt_assets.calibration.lineage import lineage as trace

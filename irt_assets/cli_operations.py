@@ -1,19 +1,52 @@
-"""`irt prune`: parses, calls, prints."""
+"""`irt status` and `irt prune`: parse, call, print.
+
+Exit codes: 0 done; 1 a month is not green; 2 the request or its input is wrong.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 from rich.markup import escape
 
-from irt_assets.console import out, print_json, print_table
+from irt_assets.console import colour, out, print_json, print_table
 from resources.database import Database
 from resources.settings import get_settings
+
+if TYPE_CHECKING:
+    from irt_assets.calibration.green import MonthState
+    from jobs.overview import Overview
 
 app = typer.Typer()
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 NAMES_SHOWN = 3
+LINES_SHOWN = 5
+"""Of open violations, alerts and runs, so that all fits on a screen."""
+GREEN_IN_A_LINE = 3
+"""From so many on, green months in a row share a line."""
+
+
+@app.command()
+def status(as_json: AsJson = False) -> None:
+    """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
+    from irt_assets.stack import dagster_instance
+    from jobs.overview import as_dict, look
+
+    settings = get_settings()
+    database = Database(settings)
+    with dagster_instance(settings, database) as instance:
+        overview = look(database, instance, settings)
+    if as_json:
+        print_json(as_dict(overview))
+    else:
+        _print(overview, ZoneInfo(settings.irt_time_zone))
+    if any(month.state != "green" for month in overview.months):
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -46,3 +79,44 @@ def prune(
         print_table(("", "would go" if dry_run else "deleted", ""), rows)
     else:
         out.print("nothing to delete")
+
+
+def _print(overview: Overview, zone: ZoneInfo) -> None:
+    def at(time: datetime | None) -> str:
+        return time.astimezone(zone).strftime("%m-%d %H:%M") if time else "–"
+
+    if overview.daemon_alive:
+        out.print(f"daemon: [green]alive[/green]   times: {zone.key}")
+    else:
+        since = f"since {at(overview.daemon_seen)}" if overview.daemon_seen else "and never was"
+        out.print(f"daemon: [red]not running[/red] {since}: no schedule ticks, no queued run starts → irt serve")
+    marks = {(True, False): "[green]on[/green]", (True, True): "[red]late[/red]"}
+    rows = [
+        (s.job, marks.get((s.on, bool(s.late)), "off"), at(s.last_tick), s.result, at(s.next_tick), s.newest)
+        for s in overview.schedules
+    ]
+    print_table(("schedule", "", "last tick", "its runs", "next tick", "newest"), rows)
+    for late in filter(None, (s.late for s in overview.schedules)):
+        out.print(f"[red]late[/red] {escape(late)}")
+    out.print()
+    print_table(("month", "scale", "state", "why"), list(_months(overview.months)))
+    _some("violated", [f"{v.invariant}: {v.subjects} open, e.g. {v.example}" for v in overview.violations])
+    _some("alert", [f"{a.partition} {a.what} (since {at(a.opened_at)})".strip() for a in overview.alerts])
+    _some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
+
+
+def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, str, str, str]]:
+    by_scale = sorted(states, key=lambda state: (state.scale_id, state.month))
+    for (scale_id, state), run in groupby(by_scale, lambda one: (one.scale_id, one.state)):
+        months = list(run)
+        if state == "green" and len(months) >= GREEN_IN_A_LINE:
+            yield f"{months[0].month}…{months[-1].month}", scale_id, colour(state), f"{len(months)} months"
+        else:
+            yield from ((one.month, scale_id, colour(state), escape(one.why)) for one in months)
+
+
+def _some(what: str, lines: list[str]) -> None:
+    for line in lines[:LINES_SHOWN]:
+        out.print(f"[bold]{what}[/bold] {escape(line)}")
+    if len(lines) > LINES_SHOWN:
+        out.print(f"[bold]{what}[/bold] … and {len(lines) - LINES_SHOWN} more (--json shows all)")

@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, TickStatus
 
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.invariants.history import REPORT
@@ -19,7 +18,7 @@ from jobs import alerts
 from jobs.schedules import Plan
 from resources.database import Database
 from resources.notifier import deliver
-from resources.outbox import Alert, open_alert, open_keys, resolve_alert
+from resources.outbox import open_alert, open_keys, resolve_alert
 from resources.settings import Settings
 
 EVENTS_A_TICK = 500
@@ -123,7 +122,11 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
         with database.connect() as connection:
             for plan in plans:
                 state = states.get(plan.name)
-                alert = _alert(context.instance, plan, first_month, state, now) if state and state.is_running else None
+                alert = (
+                    alerts.schedule_alert(context.instance, plan, first_month, state, now)
+                    if state and state.is_running
+                    else None
+                )
                 for key in alerts.schedule_keys(plan):
                     if alert is None or alert.key != key:
                         resolve_alert(connection, key)
@@ -133,23 +136,6 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
         return dg.SkipReason(f"late: {', '.join(late)}" if late else "every schedule that is switched on is in time")
 
     return alerts_of_schedules
-
-
-def _alert(
-    instance: dg.DagsterInstance, plan: Plan, first_month: str, state: InstigatorState, now: datetime
-) -> Alert | None:
-    ticks = instance.get_ticks(
-        state.instigator_origin_id, state.selector_id, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED]
-    )
-    data = state.instigator_data
-    begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
-    started = datetime.fromtimestamp(begun, UTC) if begun else None
-    last_tick = datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None
-    due = alerts.overdue_since(plan, now, last_tick, started)
-    if due is not None:
-        return alerts.silent_schedule_alert(plan, due)
-    found = alerts.unmade(instance, plan, first_month, now, started)
-    return alerts.barren_schedule_alert(plan, *found) if found else None
 
 
 def _delivery(settings: Settings) -> dg.SensorDefinition:

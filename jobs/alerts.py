@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, TickStatus
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.checks import TO_MEND_IT
@@ -212,6 +213,24 @@ def _items_of(evaluation: dg.AssetCheckEvaluation) -> tuple[str, ...]:
 
 
 # -- schedules ---------------------------------------------------------------------------------------
+
+
+def schedule_alert(
+    instance: dg.DagsterInstance, plan: Plan, first_month: str, state: InstigatorState, now: datetime
+) -> Alert | None:
+    """The alert of a schedule that is switched on; None where it does what it should."""
+    ticks = instance.get_ticks(
+        state.instigator_origin_id, state.selector_id, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED]
+    )
+    data = state.instigator_data
+    begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
+    started = datetime.fromtimestamp(begun, UTC) if begun else None
+    last_tick = datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None
+    due = overdue_since(plan, now, last_tick, started)
+    if due is not None:
+        return silent_schedule_alert(plan, due)
+    found = unmade(instance, plan, first_month, now, started)
+    return barren_schedule_alert(plan, *found) if found else None
 
 
 def overdue_since(plan: Plan, now: datetime, last_tick: datetime | None, started: datetime | None) -> datetime | None:

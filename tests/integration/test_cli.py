@@ -190,7 +190,7 @@ def test_the_url_in_use_is_printed_alone(world: Settings, irt: Callable[[Setting
 def test_status_is_not_satisfied_with_a_month_that_is_missing(world: Settings, irt: Callable[[Settings], Irt]) -> None:
     answer = irt(world)("status", "--json")
     assert answer.code == 1
-    assert {(row["month"], row["state"]) for row in answer.json} >= {("2026-06", "missing")}
+    assert {(row["month"], row["state"]) for row in answer.json["months"]} >= {("2026-06", "missing")}
 
 
 def test_the_doctor_ends_with_code_0_only_where_nothing_is_in_error(

@@ -1,0 +1,177 @@
+"""What state everything is in, at a moment: the daemon, every schedule, month, open violation, alert and run.
+
+It reads and decides nothing that is not decided elsewhere: months in `calibration.green`, what is late in `alerts`.
+What does not belong here: how it is shown (see `irt_assets.cli_operations`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import dagster as dg
+import psycopg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from irt_assets.calibration.green import MonthState, month_states
+from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.partitions import last_complete_month, months_between
+from jobs import alerts
+from jobs.schedules import PLANS, Plan
+from resources.database import Database
+from resources.settings import Settings
+
+
+@dataclass(frozen=True)
+class ScheduleState:
+    """A schedule: whether it is on, what came of its last tick, and its newest partition that was made.
+
+    `late` says what it should have done and has not; empty where it is in time, or off.
+    """
+
+    job: str
+    on: bool
+    last_tick: datetime | None
+    result: str
+    next_tick: datetime | None
+    newest: str
+    late: str
+
+
+@dataclass(frozen=True)
+class OpenViolation:
+    invariant: str
+    severity: str
+    subjects: int
+    example: str
+
+
+@dataclass(frozen=True)
+class OpenAlert:
+    severity: str
+    what: str
+    partition: str
+    opened_at: datetime
+
+
+@dataclass(frozen=True)
+class RunUnderWay:
+    run_id: str
+    name: str
+    partition: str
+    status: str
+    since: datetime
+
+
+@dataclass(frozen=True)
+class Overview:
+    """`daemon_seen` is its oldest heartbeat that counts; None where it never ran."""
+
+    now: datetime
+    daemon_alive: bool
+    daemon_seen: datetime | None
+    schedules: list[ScheduleState]
+    months: list[MonthState]
+    violations: list[OpenViolation]
+    alerts: list[OpenAlert]
+    runs: list[RunUnderWay]
+
+
+def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
+    """Everything as it is now."""
+    now = datetime.now(UTC)
+    daemons = instance.get_daemon_statuses().values()
+    beats = [status.last_heartbeat.timestamp if status.last_heartbeat else None for status in daemons]
+    seen = min((beat for beat in beats if beat is not None), default=None)
+    months = months_between(settings.irt_first_month, last_complete_month(now))
+    with database.connect() as connection:
+        violations, open_alerts = list(_violations(connection)), list(_alerts(connection))
+    return Overview(
+        now,
+        daemon_alive=all(status.healthy for status in daemons),
+        daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
+        schedules=list(_schedules(instance, settings, now)),
+        months=month_states(database, instance, months),
+        violations=violations,
+        alerts=open_alerts,
+        runs=[_under_way(record) for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))],
+    )
+
+
+def as_dict(overview: Overview) -> dict[str, Any]:
+    """For machines."""
+    return {name: _plain(value) for name, value in vars(overview).items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_plain(one) for one in value]
+    if isinstance(value, datetime):
+        return value.isoformat()
+    return {name: _plain(one) for name, one in vars(value).items()} if hasattr(value, "__dataclass_fields__") else value
+
+
+def _schedules(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> Iterator[ScheduleState]:
+    states = {
+        state.instigator_name: state for state in instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
+    }
+    for plan in PLANS:
+        state = states.get(plan.name)
+        on = state.is_running if state else settings.irt_schedules == "running"
+        ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, limit=1) if state else []
+        late = alerts.schedule_alert(instance, plan, settings.irt_first_month, state, now) if state and on else None
+        yield ScheduleState(
+            job=plan.job,
+            on=on,
+            last_tick=datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None,
+            result=_result(instance, ticks[0]) if ticks else "",
+            next_tick=_next_tick(plan, now) if on else None,
+            newest=max(instance.get_materialized_partitions(dg.AssetKey(plan.asset)), default="") if plan.asset else "",
+            late=late.what if late else "",
+        )
+
+
+def _next_tick(plan: Plan, now: datetime) -> datetime:
+    return next(schedule_execution_time_iterator(now.timestamp(), plan.cron, plan.zone)).astimezone(UTC)
+
+
+def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
+    """What came of a tick: its runs by how they ended; `nothing` where nothing was missing."""
+    if tick.status is TickStatus.FAILURE:
+        return "failed"
+    if tick.status is TickStatus.SKIPPED or not tick.run_ids:
+        return "nothing" if tick.status is TickStatus.SKIPPED else "under way"
+    runs = instance.get_runs(dg.RunsFilter(run_ids=list(tick.run_ids)))
+    ended = Counter(run.status.value.lower() for run in runs)
+    return ", ".join(f"{n} {status}" for status, n in sorted(ended.items())) or "pruned"
+
+
+def _violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
+    severity = {one.name: one.severity for one in INVARIANTS}
+    rows = connection.execute(
+        """SELECT invariant, count(*), min(concat_ws(' ', nullif(partition, ''), subject)) FROM invariant_result
+           WHERE NOT passed AND subject <> '' AND resolved_at IS NULL GROUP BY 1"""
+    ).fetchall()
+    found = [OpenViolation(name, severity.get(name, "error"), n, example) for name, n, example in rows]
+    yield from sorted(found, key=lambda one: (one.severity, one.invariant))
+
+
+def _alerts(connection: psycopg.Connection) -> Iterator[OpenAlert]:
+    rows = connection.execute(
+        """SELECT severity, what, partition, opened_at FROM alert WHERE resolved_at IS NULL
+           ORDER BY severity, alert_id DESC"""
+    )
+    yield from (OpenAlert(*row) for row in rows)
+
+
+def _under_way(record: dg.RunRecord) -> RunUnderWay:
+    run = record.dagster_run
+    began = record.start_time
+    since = datetime.fromtimestamp(began, UTC) if began else record.create_timestamp.astimezone(UTC)
+    return RunUnderWay(run.run_id, alerts.name_of(run), alerts.partition_of(run), run.status.value.lower(), since)

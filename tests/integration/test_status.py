@@ -1,0 +1,163 @@
+"""`irt status`: every schedule, month, open violation, alert and run, on one screen, and true.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+import json
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._daemon.types import DaemonHeartbeat
+from typer.testing import CliRunner
+
+from irt_assets.cli import app
+from irt_assets.runs import run_job, run_month
+from irt_assets.stack import dagster_instance
+from jobs.overview import Overview, look
+from jobs.schedules import PLANS, Plan
+from resources.database import Database
+from resources.outbox import Alert, open_alert
+from resources.settings import Settings
+from tests.integration import rooms
+
+NOW = datetime.now(UTC)
+
+
+class Seen:
+    """A world, its instance, and what is said of both."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.settings, self.instance, self.database = settings, instance, Database(settings)
+
+    def look(self) -> Overview:
+        return look(self.database, self.instance, self.settings)
+
+    def switch_on(self, plan: Plan, since: datetime) -> InstigatorState:
+        location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("irt_assets"), "__repository__")
+        state = InstigatorState(
+            RemoteInstigatorOrigin(location, plan.name),
+            InstigatorType.SCHEDULE,
+            InstigatorStatus.RUNNING,
+            ScheduleInstigatorData(plan.cron, since.timestamp()),
+        )
+        self.instance.add_instigator_state(state)
+        return state
+
+    def tick(self, state: InstigatorState, at: datetime, status: TickStatus, runs: tuple[str, ...] = ()) -> None:
+        self.instance.create_tick(
+            TickData(
+                state.instigator_origin_id,
+                state.instigator_name,
+                InstigatorType.SCHEDULE,
+                status,
+                at.timestamp(),
+                run_ids=list(runs),
+                selector_id=state.selector_id,
+            )
+        )
+
+
+@pytest.fixture
+def seen(world: Settings) -> Iterator[Seen]:
+    with dagster_instance(world, Database(world)) as instance:
+        yield Seen(world, instance)
+
+
+def test_a_new_installation_is_told_what_is_missing(seen: Seen) -> None:
+    overview = seen.look()
+    assert not overview.daemon_alive
+    assert overview.daemon_seen is None
+    assert [s.job for s in overview.schedules] == [plan.job for plan in PLANS]
+    assert {(s.last_tick, s.result, s.newest, s.late) for s in overview.schedules} == {(None, "", "", "")}
+    assert all(s.next_tick and s.next_tick > overview.now for s in overview.schedules)
+    assert {month.state for month in overview.months} == {"missing"}
+    assert (overview.violations, overview.alerts, overview.runs) == ([], [], [])
+
+
+def test_the_daemon_is_alive_while_every_one_of_its_parts_is_heard_of(seen: Seen) -> None:
+    required = list(seen.instance.get_required_daemon_types())
+
+    def beat(*silent: str) -> Overview:
+        for kind in required:
+            age = 4000 if kind in silent else 1
+            heartbeat = DaemonHeartbeat(datetime.now(UTC).timestamp() - age, kind, "d", [])
+            seen.instance.add_daemon_heartbeat(heartbeat)
+        return seen.look()
+
+    assert beat().daemon_alive
+    overview = beat("SCHEDULER")
+    assert not overview.daemon_alive
+    assert overview.daemon_seen is not None
+    assert overview.now - overview.daemon_seen > timedelta(minutes=60)
+
+
+def test_of_a_schedule_its_last_tick_is_told_and_what_came_of_it(seen: Seen) -> None:
+    plan = next(plan for plan in PLANS if plan.job == "observe_bank")
+    state = seen.switch_on(plan, NOW - timedelta(days=9))
+
+    def said() -> tuple[bool, str, bool]:
+        (one,) = [s for s in seen.look().schedules if s.job == plan.job]
+        return one.on, one.result, bool(one.late)
+
+    seen.tick(state, NOW - timedelta(days=3), TickStatus.SKIPPED)
+    assert said() == (True, "nothing", True)
+    run_job(seen.instance, seen.settings, "observe_bank")
+    (run,) = seen.instance.get_runs()
+    seen.tick(state, NOW, TickStatus.SUCCESS, (run.run_id,))
+    assert said() == (True, "1 success", False)
+    seen.instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
+    assert said()[0] is False
+
+
+def test_months_violations_alerts_and_runs_are_on_the_screen(seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_month(seen.instance, seen.settings, rooms.MONTHS[0])
+    done = seen.instance.get_runs()[0]
+    seen.instance.add_run(
+        done._replace(run_id="e" * 32, status=dg.DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-07"})
+    )
+    with seen.database.connect() as connection:
+        open_alert(connection, Alert("check x", "error", "the check anchors_agree failed", "look", partition="2026-06"))
+        connection.execute(
+            """INSERT INTO invariant_result (run, invariant, partition, subject, passed, observed)
+               SELECT 'r', 'anchors_agree', '2026-06', 'K' || n, false, 'moved' FROM generate_series(1, 7) n"""
+        )
+    overview = seen.look()
+    assert [(v.invariant, v.severity, v.subjects, v.example) for v in overview.violations] == [
+        ("anchors_agree", "error", 7, "2026-06 K1")
+    ]
+    assert [(r.name, r.partition, r.status) for r in overview.runs] == [("monthly_calibration", "2026-07", "started")]
+    environment = {
+        "DATABASE_URL": seen.settings.database_url.get_secret_value() if seen.settings.database_url else "",
+        "IRT_HOME": str(seen.settings.irt_home),
+        "IRT_FIRST_MONTH": rooms.MONTHS[0],
+    }
+    from resources.settings import get_settings
+
+    get_settings.cache_clear()
+    shown = CliRunner().invoke(app, ["status"], env=environment)
+    get_settings.cache_clear()
+    assert shown.exit_code == 1
+    for words in (
+        "not running and never was",
+        "aggregate_features_daily",
+        "alert 2026-06 the check anchors_agree failed",
+        "violated anchors_agree: 7 open, e.g. 2026-06 K1",
+        "run monthly_calibration 2026-07 started",
+    ):
+        assert words in shown.output
+    as_json = CliRunner().invoke(app, ["status", "--json"], env=environment)
+    told = json.loads(as_json.stdout)
+    assert {m["month"]: m["state"] for m in told["months"]}["2026-07"] == "running"
+    assert told["alerts"][0]["partition"] == "2026-06"
+    assert len(shown.output.splitlines()) <= 30
