@@ -32,15 +32,14 @@ STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskNa
 
 
 def configure() -> None:
-    """Give the root logger a handler on standard error, and Dagster's handlers the same format. Safe to repeat."""
+    """Give the root logger a handler on standard error, in the place of Dagster's own. Safe to repeat."""
     root = logging.getLogger()
     if not any(isinstance(handler, _StandardError) for handler in root.handlers):
         root.addHandler(_StandardError())
     for name in OURS:
         logging.getLogger(name).setLevel(logging.INFO)
-    if not sys.stderr.isatty():
-        for handler in (handler for name in DAGSTERS for handler in logging.getLogger(name).handlers):
-            handler.setFormatter(JsonFormatter())
+    for name in DAGSTERS:
+        logging.getLogger(name).handlers.clear()
 
 
 def formatter() -> logging.Formatter:

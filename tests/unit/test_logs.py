@@ -48,6 +48,17 @@ def test_a_line_off_a_terminal_is_json_with_time_level_logger_and_message(capsys
     }
 
 
+def test_dagsters_servers_write_as_ours_do_and_once(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its loggers have a handler of their own before any code of ours is there."""
+    monkeypatch.setattr(logging.getLogger("dagster"), "handlers", [logging.StreamHandler()])
+    logs.configure()
+    logging.getLogger("dagster.daemon.SensorDaemon").warning("a sensor failed")
+    (line,) = lines(capsys.readouterr().err)
+    assert (line["logger"], line["message"]) == ("dagster.daemon.SensorDaemon", "a sensor failed")
+
+
 def test_an_exception_is_one_field_of_its_line(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure()
     try:
