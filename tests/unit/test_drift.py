@@ -1,4 +1,4 @@
-"""Drift: differences are as uncertain as they say, and severity asks for certainty and for weight."""
+"""Drift: what is compared, trends over months, and a severity that asks for certainty and for weight."""
 
 from __future__ import annotations
 
@@ -6,126 +6,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scipy.stats import kstest, norm
+from drift_worlds import ANCHOR_BLOCKS, ANCHORS, FIT_COVARIANCE, IDS, A, B, anchor_set, compared, estimated, fit
+from scipy.stats import norm
 
 from irt_assets.psychometrics.drift import Drift, judge
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.drift_errors import Anchors, Published, compare
+from irt_assets.psychometrics.drift_trend import trends
 from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, link
-from irt_assets.psychometrics.linking_criteria import block_diagonal
-from irt_assets.psychometrics.models import Calibration, Convergence, Model
+from irt_assets.psychometrics.linking import link
 
-ITEMS, ANCHORS = 14, 9
-SLOPE, INTERCEPT = 1.2, 0.5
-LEARNERS = 20_000
-"""Errors so small that the first order, which the covariance is, is all there is."""
-
-rng = np.random.default_rng(5)
-A, B = rng.lognormal(0, 0.3, ITEMS), rng.permutation(np.linspace(-1.5, 1.5, ITEMS))
-IDS = tuple(f"item{j:02d}" for j in range(ITEMS))
-
-
-def blocks(a: np.ndarray, b: np.ndarray, n: int = LEARNERS) -> np.ndarray:
-    """(K, 2, 2), errors of (a, b) that n learners leave."""
-    a_se, b_se, cov = assumed_errors(a, b, np.zeros_like(a))
-    return np.stack([[a_se**2, cov], [cov, b_se**2]]).transpose(2, 0, 1) * 500 / n
-
-
-def fit(a: np.ndarray, b: np.ndarray, cov_ad: np.ndarray, model: Model = "2pl") -> Calibration:
-    """`cov_ad`: (2J, 2J)."""
-    k = len(a)
-    own = cov_ad.reshape(k, 2, k, 2)[np.arange(k), :, np.arange(k), :]
-    return Calibration(
-        item_ids=IDS[:k], model=model, engine="em", engine_version="test", a=a, d=-a * b, c=np.zeros(k), cov=own,
-        joint_cov=cov_ad, n=np.full(k, LEARNERS), n_correct=np.full(k, LEARNERS // 2), flags=((),) * k,
-        latent_mean=0.0, latent_sd=1.0, n_persons=LEARNERS, convergence=Convergence(True, 9, 0.0, 0.0, -1.0, 2 * k),
-    )  # fmt: skip
-
-
-def anchor_set(a: np.ndarray, b: np.ndarray, cov_ab: np.ndarray) -> AnchorSet:
-    k = len(a)
-    return AnchorSet(
-        "math", "1", IDS[:k], a, b, np.zeros(k), np.sqrt(cov_ab[:, 0, 0]), np.sqrt(cov_ab[:, 1, 1]), cov_ab[:, 0, 1],
-        ("algebra",) * k, np.zeros(k, dtype=bool),
-    )  # fmt: skip
-
-
-def fit_covariance() -> np.ndarray:
-    """(2J, 2J) of (a, d): each item's own errors, and what a sample of learners whose mean and SD are off by chance
-    does to all of them alike."""
-    a, b = A * SLOPE, (B - INTERCEPT) / SLOPE
-    to_ad = np.zeros((ITEMS, 2, 2))
-    to_ad[:, 0, 0], to_ad[:, 1, 0], to_ad[:, 1, 1] = 1.0, -b, -a
-    own = block_diagonal(to_ad @ blocks(a, b) @ to_ad.transpose(0, 2, 1))
-    by_mean, by_log_sd = np.zeros((ITEMS, 2)), np.zeros((ITEMS, 2))
-    by_mean[:, 1], by_log_sd[:, 0] = a, a
-    common = np.stack([by_mean.ravel(), by_log_sd.ravel()], axis=1)
-    return own + common @ np.diag([4.0, 2.0]) @ common.T / LEARNERS
-
-
-FIT_COVARIANCE = fit_covariance()
-FIT_ROOT = np.linalg.cholesky(FIT_COVARIANCE)
-ANCHOR_BLOCKS = blocks(A[:ANCHORS], B[:ANCHORS])
-
-
-def estimated(generator: np.random.Generator) -> Calibration:
-    a, b = A * SLOPE, (B - INTERCEPT) / SLOPE
-    error = (FIT_ROOT @ generator.standard_normal(2 * ITEMS)).reshape(ITEMS, 2)
-    a_hat, d_hat = a + error[:, 0], -a * b + error[:, 1]
-    return fit(a_hat, -d_hat / a_hat, FIT_COVARIANCE)
-
-
-def world(generator: np.random.Generator) -> Comparison:
-    """Anchors frozen with errors; the other items published by a fit linked to them; another fit compared with all."""
-    error = np.einsum("kij,kj->ki", np.linalg.cholesky(ANCHOR_BLOCKS), generator.standard_normal((ANCHORS, 2)))
-    frozen = anchor_set(A[:ANCHORS] + error[:, 0], B[:ANCHORS] + error[:, 1], ANCHOR_BLOCKS)
-    anchors = Anchors.of(frozen)
-    earlier, now = estimated(generator), estimated(generator)
-    published = Published.of_fit(earlier, link(earlier, frozen, purify=False), anchors)
-    published = published.then(Published.of_anchors(anchors))
-    return compare(now, link(now, frozen, purify=False), anchors, published)
-
-
-@pytest.fixture(scope="module")
-def worlds() -> list[Comparison]:
-    generator = np.random.default_rng(11)
-    return [world(generator) for _ in range(300)]
-
-
-# --- the covariance ----------------------------------------------------------------------------------------------
-
-
-def test_differences_of_sound_items_have_the_covariance_that_is_computed(worlds: list[Comparison]) -> None:
-    """The empirical covariance over 300 worlds, whitened by the computed one, is the identity. An entry's standard
-    error is √(2/300) = 0.082 on and 0.058 off the diagonal; limits are four of these."""
-    for name, cov_name in (("delta", "cov"), ("delta_ad", "cov_ad")):
-        for j in range(ITEMS):
-            root = np.linalg.cholesky(np.mean([getattr(w, cov_name)[j] for w in worlds], axis=0))
-            white = np.array([np.linalg.solve(root, getattr(w, name)[j]) for w in worlds])
-            off = white.T @ white / len(worlds) - np.eye(2)
-            assert np.abs(np.diag(off)).max() < 0.33, (name, worlds[0].item_ids[j], off)
-            assert abs(off[0, 1]) < 0.23, (name, worlds[0].item_ids[j], off)
-
-
-def test_p_is_uniform_where_nothing_moved(worlds: list[Comparison]) -> None:
-    """Of an anchor, which pulls the constants itself, and of an item that was published by an earlier fit."""
-    for item in (IDS[0], IDS[-1]):
-        p = [judge(w).p[w.item_ids.index(item)] for w in worlds]
-        assert kstest(p, "uniform").pvalue > 1e-3, item
-
-
-def test_forgetting_what_an_anchor_did_to_the_constants_would_be_seen(worlds: list[Comparison]) -> None:
-    """The mean of W is 2; with the two sides' errors added as if they were independent it is not. 300 worlds of 9
-    anchors give it a standard error below 2/√300 = 0.12 even if the nine were one, and near 0.04 as they are."""
-    w, naive = [], []
-    for c in worlds:
-        j = [c.item_ids.index(item) for item in IDS[:ANCHORS]]
-        both = c.by_anchors[j] @ c.published.with_anchors[j].transpose(0, 2, 1)
-        naive_cov = c.cov[j] + both + both.transpose(0, 2, 1)
-        w.append(np.einsum("jk,jkl,jl->j", c.delta[j], np.linalg.inv(c.cov[j]), c.delta[j]))
-        naive.append(np.einsum("jk,jkl,jl->j", c.delta[j], np.linalg.inv(naive_cov), c.delta[j]))
-    assert np.mean(w) == pytest.approx(2.0, abs=0.12)
-    assert np.mean(naive) < 1.88
+# --- what is compared ----------------------------------------------------------------------------------------------
 
 
 def test_an_anchor_set_from_a_fit_knows_the_fits_covariance() -> None:
@@ -171,21 +61,36 @@ def test_an_item_without_estimates_or_never_published_is_not_compared() -> None:
     assert np.isfinite(found.cov).all()
 
 
+# --- trends ------------------------------------------------------------------------------------------------------
+
+
+def test_a_slope_is_that_of_the_line_through_the_published_value() -> None:
+    """V = v·I + p·11ᵀ has the inverse (I − 11ᵀ p/(v + 3p))/v, so generalised least squares can be done by hand."""
+    v, p, t = 0.02, 0.01, np.array([1.0, 2.0, 4.0])
+    delta = np.array([0.1, 0.15, 0.5])
+    months = []
+    for d in delta:
+        month = compared(np.zeros(1), np.array([d]), se=np.sqrt(v + p))
+        old = replace(month.published, cov=np.array([[[p, 0], [0, p]]]))
+        months.append(replace(month, published=old, by_anchors=np.zeros((1, 2, 2))))
+    found = trends(months, t.tolist(), Anchors.of(anchor_set(A[:1], B[:1], ANCHOR_BLOCKS[:1])))
+    inverse = (np.eye(3) - p / (v + 3 * p)) / v
+    assert found.slope[0] == pytest.approx((t @ inverse @ delta) / (t @ inverse @ t), rel=1e-9)
+    assert found.slope_se[0] == pytest.approx(1 / np.sqrt(t @ inverse @ t), rel=1e-9)
+
+
+def test_a_trend_needs_two_months_and_one_published_value() -> None:
+    anchors = Anchors.of(anchor_set(A[:1], B[:1], ANCHOR_BLOCKS[:1]))
+    first, second = (compared(np.zeros(1), np.array([d]), se=0.1) for d in (0.1, 0.2))
+    assert trends([first], [1], anchors).item_ids == ()
+    decided = replace(second, published=replace(second.published, b=np.ones(1)))
+    with pytest.raises(PsychometricsError, match="i0 was published anew"):
+        trends([first, decided], [1, 2], anchors)
+    with pytest.raises(PsychometricsError, match="above 0"):
+        trends([first, second], [0, 1], anchors)
+
+
 # --- the verdict -------------------------------------------------------------------------------------------------
-
-
-def compared(delta_a: np.ndarray, delta_b: np.ndarray, se: float, tests_slopes: bool = True) -> Comparison:
-    """Items with a = 1, b = 0 that changed by so much, errors of (a, b) independent."""
-    k = len(delta_b)
-    cov = np.broadcast_to(se**2 * np.eye(2), (k, 2, 2)).copy()
-    old = Published(
-        tuple(f"i{j}" for j in range(k)), np.ones(k), np.zeros(k), np.zeros(k), 0.5 * cov, np.zeros((k, 2, 2))
-    )
-    a, b = 1 + delta_a, delta_b
-    delta_ad = np.stack([delta_a, -a * b], axis=1)
-    return Comparison(
-        old.item_ids, a, b, np.zeros(k), np.zeros(k), old, delta_ad, cov, cov, np.zeros((k, 2, 2)), tests_slopes
-    )  # fmt: skip
 
 
 def verdict(delta_b: list[float], se: float = 0.02, **options: bool) -> Drift:

@@ -1,0 +1,59 @@
+"""Drift: items that moved are found through estimation and linking, and sound ones are left alone.
+
+A cheap part of benchmarks/bench_drift.py, whose tables are in docs/drift.md.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from drift_worlds import anchor_set
+
+from irt_assets.psychometrics.drift import Drift, judge
+from irt_assets.psychometrics.drift_errors import Anchors, Published, compare
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.linking import link
+from irt_assets.psychometrics.models import Calibration, Responses
+
+ITEMS, MOVED, LEARNERS = 30, 3, 2000
+IDS = [f"item{j:02d}" for j in range(ITEMS)]
+
+
+def fitted(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean: float, sd: float) -> Calibration:
+    theta = rng.normal(mean, sd, (n, 1))
+    right = rng.random((n, ITEMS)) < 1 / (1 + np.exp(-a * (theta - b)))
+    return fit_em(Responses.from_wide(right.astype(float), IDS), threads=1)
+
+
+def judged(seed: int, size: float, n_old: int, n_new: int) -> tuple[Drift, np.ndarray]:
+    """A window of other learners, N(0.5, 1.2²), in which the first three items moved by `size`, up or down."""
+    rng = np.random.default_rng([8, seed])
+    a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
+    moved = np.where(np.arange(ITEMS) < MOVED, size * rng.choice([-1, 1], ITEMS), 0.0)
+    old = fitted(rng, n_old, a, b, 0.0, 1.0)
+    frozen = anchor_set(old.a, old.b, old.cov_ab)
+    new = fitted(rng, n_new, a, b + moved, 0.5, 1.2)
+    anchors = Anchors.of(frozen)
+    drift = judge(compare(new, link(new, frozen), anchors, Published.of_anchors(anchors)))
+    return drift, np.array([level != "none" for level in drift.severity])
+
+
+@pytest.mark.timeout(300)
+def test_items_that_moved_by_half_are_found_and_the_others_are_not() -> None:
+    """Of 45 moved items 0.91 are found in the long run, standard error 0.04: three of these below is 0.78. Of 405 sound
+    ones 0.1 % are flagged; 1 % is eight standard errors above. A b that moved is off by its error only."""
+    months = [judged(seed, 0.5, LEARNERS, LEARNERS) for seed in range(15)]
+    flags = np.array([found for _, found in months])
+    assert flags[:, :MOVED].mean() >= 0.78
+    assert flags[:, MOVED:].mean() <= 0.01
+    unmoved = np.array([drift.delta_b[MOVED:].mean() for drift, _ in months])
+    assert abs(unmoved.mean()) <= 0.03
+
+
+@pytest.mark.timeout(300)
+def test_published_values_from_500_learners_make_no_flags_in_sound_months() -> None:
+    """At 5 % of months the chance of more than four flagged ones among 25 is 0.7 %. The share of p < 0.05 among 750
+    has a standard error of 1 %, items of a month taken as independent."""
+    months = [judged(100 + seed, 0.0, 500, 2000) for seed in range(25)]
+    assert sum(found.any() for _, found in months) <= 4
+    assert np.mean([drift.p < 0.05 for drift, _ in months]) == pytest.approx(0.045, abs=0.03)
