@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Collection, Iterable
+from datetime import datetime, timedelta
+from functools import partial
+from typing import TypeVar
 
 import dagster as dg
 import psycopg
@@ -22,10 +24,12 @@ from resources.settings import Settings
 from resources.sources import recorded_sources
 
 FEATURES, KPIS = "aggregate_features_daily", "compute_daily_kpis"
-SECONDS_A_QUERY = 25
-"""Dagster gives a tick 60 seconds. What cannot be read in time is taken to have changed."""
-SECONDS_A_TICK = 20
-"""After as many no further month is compared until the next tick."""
+SECONDS_A_TICK = 50
+"""Dagster gives a tick 60. What cannot be read in time is taken to have changed."""
+SECONDS_BEFORE_A_MONTH = 20
+"""A month is compared with its snapshot by a tick that has taken no longer until then; others wait for the next."""
+S = TypeVar("S")
+T = TypeVar("T")
 
 
 def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefinition:
@@ -40,36 +44,58 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
         default_status=dg.DefaultSensorStatus[settings.irt_schedules.upper()],
     )
     def late_answers(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:
+        read = _Reader(database)
         with database.connect() as connection:
             now = _now(connection)
             memory = Memory.read(context.cursor, now)
             arrived = arrivals(connection, memory.since, now)
-            new = memory.new(arrived)
-            if waits(new, memory.noticed, now):
-                return dg.SensorResult(
-                    skip_reason=f"answers of {len({one.day for one in new})} days keep coming",
-                    cursor=memory.waiting(now).write(),
-                )
             sources = recorded_sources(connection, "features_topic_daily")
-            late = late_days(_versions(connection, memory.live_days(new)), sources, now, fresh=memory.fresh)
+        new = memory.new(arrived)
+        if waits(new, memory.noticed, now):
+            return dg.SensorResult(
+                skip_reason=f"answers of {len({one.day for one in new})} days keep coming",
+                cursor=memory.waiting(now).write(),
+            )
+        late = late_days(_versions(read, memory.live_days(new), now), sources, now, fresh=memory.fresh)
         made = context.instance.get_materialized_partitions(dg.AssetKey("weekly_kpi"))
         begin = month_bounds(settings.irt_first_month)[0]
         asked = [
             *_days(late, [day for day in late if day in sources and day_bounds(day)[0] >= begin]),
             *_weeks(weeks_to_ask(late, made)),
         ]
-        months = set(memory.months) | _months(database, memory.since, {one.day for one in new})
-        left = months
+        months = set(memory.months) | _months(read, memory.since, {one.day for one in new})
         if months:
-            found, left = _compare(database, months, unsettled_months(context.instance))
+            found, months = _compare(read, months, unsettled_months(context.instance), now)
             asked += found
         return dg.SensorResult(
             run_requests=asked,
             skip_reason=None if asked else f"{len(new)} new arrivals, nothing is stale",
-            cursor=memory.dealt_with(arrived, left, now).write(),
+            cursor=memory.dealt_with(arrived, months, now).write(),
         )
 
     return late_answers
+
+
+class _Reader:
+    """Queries that share the time of a tick."""
+
+    def __init__(self, database: Database) -> None:
+        self._database, self._begun = database, time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """How long the tick has taken."""
+        return time.monotonic() - self._begun
+
+    def within_the_tick(self, query: Callable[[psycopg.Connection], T], otherwise: S) -> T | S:
+        """What the query gives, or `otherwise` where there is no time for it."""
+        left = max(1, int(SECONDS_A_TICK - self.seconds))
+        with self._database.connect() as connection:
+            connection.execute("SELECT set_config('statement_timeout', %s, true)", (f"{left}s",))
+            try:
+                return query(connection)
+            except psycopg.errors.QueryCanceled:
+                return otherwise
 
 
 def _days(late: dict[str, str], days: Iterable[str]) -> list[dg.RunRequest]:
@@ -90,45 +116,46 @@ def _weeks(weeks: dict[str, str]) -> list[dg.RunRequest]:
     ]
 
 
-def _versions(connection: psycopg.Connection, days: Iterable[str]) -> dict[str, str]:
+def _versions(read: _Reader, days: Collection[str], now: datetime) -> dict[str, str]:
     """The hash of the answers of each day now."""
-    versions: dict[str, str] = {}
-    for first, last in spans(days):
-        versions |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1])
-    return versions
+
+    def hashes(connection: psycopg.Connection) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for first, last in spans(days):
+            found |= answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1])
+        return found
+
+    return read.within_the_tick(hashes, dict.fromkeys(days, _unread(now)))
 
 
-def _months(database: Database, since: datetime, days: set[str]) -> set[str]:
+def _months(read: _Reader, since: datetime, days: set[str]) -> set[str]:
     """The months that have a snapshot, and that the new answers of these days may concern."""
     if not days:
         return set()
-    with database.connect() as connection:
-        taken = months_with_a_snapshot(connection)
+    taken = read.within_the_tick(months_with_a_snapshot, set[str]())
+    earliest = month_of(day_bounds(min(days))[0] - timedelta(days=1))
+
+    def concerned(connection: psycopg.Connection) -> set[str]:
         scales = read_scales(connection).values()
         lookback = max((scale.rules.lookback_months for scale in scales), default=0)
-        _limit(connection)
-        try:
-            return taken & months_concerned(connection, since, days, lookback)
-        except psycopg.errors.QueryCanceled:
-            return {month for month in taken if month >= month_of(day_bounds(min(days))[0] - timedelta(days=1))}
+        return months_concerned(connection, since, days, lookback)
+
+    return taken & read.within_the_tick(concerned, {month for month in taken if month >= earliest})
 
 
-def _compare(database: Database, months: Iterable[str], unsettled: set[str]) -> tuple[list[dg.RunRequest], set[str]]:
+def _compare(
+    read: _Reader, months: Iterable[str], unsettled: set[str], now: datetime
+) -> tuple[list[dg.RunRequest], set[str]]:
     """Requests for the months that have changed, and the months that are still to be compared: earliest first.
 
     A month that is under way may have been read before the answers came: it is compared when it is done.
     """
-    begun, requests, left = time.monotonic(), list[dg.RunRequest](), set[str]()
+    requests, left = list[dg.RunRequest](), set[str]()
     for month in sorted(months):
-        if month in unsettled or time.monotonic() - begun > SECONDS_A_TICK:
+        if month in unsettled or read.seconds > SECONDS_BEFORE_A_MONTH:
             left.add(month)
             continue
-        with database.connect() as connection:
-            _limit(connection)
-            try:
-                changed = changed_hash(connection, month)
-            except psycopg.errors.QueryCanceled:
-                changed = f"not read by {datetime.now(UTC):%Y-%m-%dT%H:%M}"
+        changed = read.within_the_tick(partial(changed_hash, month=month), otherwise=_unread(now))
         if changed:
             requests.append(
                 dg.RunRequest(run_key=f"month {month} {changed}", job_name=MONTHLY_JOB, partition_key=month)
@@ -136,8 +163,8 @@ def _compare(database: Database, months: Iterable[str], unsettled: set[str]) -> 
     return requests, left
 
 
-def _limit(connection: psycopg.Connection) -> None:
-    connection.execute("SELECT set_config('statement_timeout', %s, true)", (f"{SECONDS_A_QUERY}s",))
+def _unread(now: datetime) -> str:
+    return f"not read at {now:%Y-%m-%dT%H:%M}"
 
 
 def _now(connection: psycopg.Connection) -> datetime:

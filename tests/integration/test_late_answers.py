@@ -220,7 +220,7 @@ def test_a_month_that_cannot_be_read_in_time_is_taken_to_have_changed(
     monkeypatch.setattr(
         "jobs.late_sensor.changed_hash", lambda connection, month: connection.execute("SELECT pg_sleep(9)")
     )
-    monkeypatch.setattr("jobs.late_sensor.SECONDS_A_QUERY", 1)
+    monkeypatch.setattr("jobs.late_sensor.SECONDS_A_TICK", 1)
     made.arrive(attempt("u1", "q3", month_bounds(MONTHS[1])[0] + NOON))
     assert made.tick()["monthly_calibration"] == [MONTHS[1]]
 
