@@ -7,6 +7,7 @@ same with a user's log, as one window that becomes its own origin. What does not
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -20,9 +21,10 @@ from dagster import DagsterInstance
 
 from irt_assets.calibration.gates import anchors_agree, gather
 from irt_assets.calibration.green import MonthState, State, month_states
+from irt_assets.calibration.nightly_assets import NIGHTLY_JOB
 from irt_assets.calibration.origin import OriginWindow, initialise
 from irt_assets.engines.em import EmEngine
-from irt_assets.partitions import month_bounds, month_of
+from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
 from irt_assets.psychometrics.design import Component, components
 from irt_assets.psychometrics.eligibility import Rules, propose_minimum, recommend
 from irt_assets.psychometrics.models import Flag, Responses
@@ -73,6 +75,7 @@ def simulated(
         for job in ("observe_bank", "observe_attempts"):
             run_job(instance, settings, job)
         run_months(database, instance, settings, months, say)
+        run_daily_life(instance, settings, datetime.now(UTC), say)
         run_job(instance, settings, "inventory")
         states, findings = compare(database, object_store(settings), instance, truth, months)
     return settings, states, findings
@@ -127,6 +130,20 @@ def run_months(database: Database, instance: DagsterInstance, settings: Settings
             continue
         outcome = run_month(instance, settings, month)
         say(f"  {month}: " + ("materialised" if outcome.success else f"held – {outcome.error}"))
+
+
+def run_daily_life(instance: DagsterInstance, settings: Settings, now: datetime, say: Say) -> None:
+    """What the schedules would have made by now, the newest of each: all days of features, two weeks, one night."""
+    say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
+    (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
+    asked = [("aggregate_features_daily", DAYS.key_of(month_bounds(settings.irt_first_month)[0]), yesterday)]
+    asked += [("compute_daily_kpis", week, "") for week in weeks]
+    asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", "invariants")]
+    for job, first, last in asked:
+        began = time.monotonic()
+        done = run_job(instance, settings, job, first, last)
+        partition = f"{first} … {last}" if last else first
+        say(f"  {job} {partition}: {f'{time.monotonic() - began:.0f} s' if done else 'failed, see its run in the UI'}")
 
 
 def compare(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
+from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
@@ -89,11 +90,19 @@ def _run_partition(
     return RunOutcome(partition, result.run_id, result.success, error, warnings)
 
 
-def run_job(instance: dg.DagsterInstance, settings: Settings, name: str) -> bool:
-    """Execute a job that has no month, here and now; whether it succeeded."""
+def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: str = "", last: str = "") -> bool:
+    """Execute a job here and now, of one partition, of all from `first` to `last` in one run, or of none.
+
+    Returns whether it succeeded.
+    """
     job = build_defs(settings).resolve_job_def(name)
+    a_range = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last} if last else {}
     return job.execute_in_process(
-        instance=instance, raise_on_error=False, tags=own_worker_tags(), run_config=_console()
+        partition_key=first if first and not last else None,
+        instance=instance,
+        raise_on_error=False,
+        tags=own_worker_tags() | a_range,
+        run_config=_console(),
     ).success
 
 
