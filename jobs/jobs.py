@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import dagster as dg
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PRIORITY_TAG
 
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
@@ -20,13 +21,28 @@ from jobs.schedules import PLANS, Job
 from jobs.sensors import build_ledger_sensor
 from resources.settings import Settings
 
+
+def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
+    """Tags of a job's runs: what the runs page filters by, when one has hung, which of the queued goes first.
+
+    What is asked for every day goes before a backfill of months, which has no priority.
+    """
+    return {"irt/kind": kind, MAX_RUNTIME_SECONDS_TAG: str(hours * 3600), PRIORITY_TAG: str(priority)}
+
+
+DAILY, MONTHLY, UPKEEP = _tags("daily", 2), _tags("monthly", 24, 0), _tags("upkeep", 2)
 DAILY_LIFE = (
-    ("aggregate_features_daily", "features_topic_daily", "A day's features of every learner and topic."),
-    ("compute_daily_kpis", "weekly_kpi", "A week's KPIs of every learner; the running week's are of now."),
-    (NIGHTLY_JOB, NIGHTLY, "The last 30 days fitted and linked, and everyone's θ, of a night."),
-    ("detect_inactivity", "inactivity", "Goal probability and churn risk of learners who have gone quiet."),
+    ("aggregate_features_daily", "features_topic_daily", DAILY, "A day's features of every learner and topic."),
+    ("compute_daily_kpis", "weekly_kpi", DAILY, "A week's KPIs of every learner; the running week's are of now."),
+    (
+        NIGHTLY_JOB,
+        NIGHTLY,
+        _tags("nightly", 6),
+        "The last 30 days fitted and linked, and everyone's θ, of a night.",
+    ),
+    ("detect_inactivity", "inactivity", DAILY, "Goal probability and churn risk of learners who have gone quiet."),
 )
-"""Jobs by the names of the documents: name, asset, description."""
+"""Jobs by the names of the documents: name, asset, tags, description."""
 
 
 def build_jobs(
@@ -46,12 +62,14 @@ def build_jobs(
             MONTHLY_JOB,
             selection=assets | checks,
             executor_def=dg.in_process_executor,
+            tags=MONTHLY,
             description="A month from its answers to published parameters and abilities.",
         ),
         dg.define_asset_job(
             "inventory",
             selection=_selected([inventory]),
             executor_def=dg.in_process_executor,
+            tags=UPKEEP,
             description="Which months are missing, stale, running, waiting or red.",
         ),
         *(
@@ -59,23 +77,31 @@ def build_jobs(
                 name,
                 selection=dg.AssetSelection.assets(asset),
                 executor_def=dg.in_process_executor,
+                tags=tags,
                 description=description,
             )
-            for name, asset, description in DAILY_LIFE
+            for name, asset, tags, description in DAILY_LIFE
         ),
         dg.define_asset_job(
             "invariants",
             selection=dg.AssetSelection.assets(REPORT),
             executor_def=dg.in_process_executor,
+            tags=UPKEEP,
             description="Looks at everything that is stored, and names what is not as it must be.",
         ),
         dg.define_asset_job(
-            "observe_bank", selection=["question_bank"], description="Notes the present version of the item bank."
+            "observe_bank",
+            selection=["question_bank"],
+            tags=UPKEEP,
+            description="Notes the present version of the item bank.",
         ),
         dg.define_asset_job(
-            "observe_attempts", selection=["attempts"], description="Notes the present version of every day's answers."
+            "observe_attempts",
+            selection=["attempts"],
+            tags=UPKEEP,
+            description="Notes the present version of every day's answers.",
         ),
-        build_prune_job(settings),
+        build_prune_job(settings, UPKEEP),
     )
     return {job.name: job for job in jobs}
 

@@ -31,7 +31,7 @@ def prune(
     yield from prune_runs(database, instance, now, dry_run=dry_run)
 
 
-def build_prune_job(settings: Settings) -> dg.JobDefinition:
+def build_prune_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinition:
     """The job, without partitions; each kind and how much of it is in its log."""
 
     @dg.op(name="prune_everything")
@@ -46,6 +46,7 @@ def build_prune_job(settings: Settings) -> dg.JobDefinition:
     @dg.job(
         name=PRUNE_JOB,
         executor_def=dg.in_process_executor,
+        tags=tags,
         description="Deletes what nothing needs any more: old fits of nights, superseded fits, snapshots and runs, "
         "alerts that are over. Never what proves a partition.",
     )

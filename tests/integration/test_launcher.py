@@ -7,11 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus
+from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster._core.utils import make_new_run_id
 
 from irt_assets.stack import Stack, StackError
@@ -81,6 +82,27 @@ def test_two_runs_of_one_month_are_never_started_together(stack: Harness) -> Non
     assert stack.status(second) is DagsterRunStatus.QUEUED
     stack.terminate(first)
     assert stack.finished(second) is DagsterRunStatus.SUCCESS
+
+
+def test_runs_of_a_pool_go_one_by_one_and_the_urgent_one_first(stack: Harness) -> None:
+    """What is asked for during a backfill of months waits for the one under way, and not for all of them."""
+    first = sleeping(stack, "2026-01")
+    months = [stack.launch("toy_job", month, seconds="1") for month in ("2026-02", "2026-03")]
+    night = stack.launch("toy_job", "2026-04", **{"seconds": "1", "dagster/priority": "10"})
+    time.sleep(6)
+    assert {stack.status(run_id) for run_id in (*months, night)} == {DagsterRunStatus.QUEUED}
+    stack.terminate(first)
+    for run_id in (night, *months):
+        stack.finished(run_id, 180)
+    records = stack.instance.get_run_records(RunsFilter(run_ids=[night, *months]))
+    spans = sorted((r.start_time or 0, r.end_time or 0, r.dagster_run.run_id) for r in records)
+    assert spans[0][2] == night
+    assert all(later[0] >= earlier[1] for earlier, later in pairwise(spans))
+
+
+def test_a_run_that_takes_longer_than_it_may_is_stopped(stack: Harness) -> None:
+    run_id = stack.launch("toy_job", "2026-10", **{"seconds": "600", "dagster/max_runtime": "3"})
+    assert stack.finished(run_id) is DagsterRunStatus.FAILURE
 
 
 def test_a_second_stack_on_the_same_home_is_refused_and_told_the_address(stack: Harness) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import socket
+from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy.exc
 from psycopg import errors
 
+import irt_assets
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 
 
@@ -106,3 +109,23 @@ def test_dagsters_storage_is_judged_as_ours_is() -> None:
     wrapped = [sqlalchemy.exc.OperationalError("SELECT 1", {}, error) for error in (lost, refused_it, deadlock)]
     assert [is_transient(error) for error in wrapped] == [True, False, True]
     assert not is_transient(sqlalchemy.exc.ProgrammingError("SELECT 1", {}, lost))
+
+
+DEFINING = {"asset", "multi_asset", "asset_check", "multi_asset_check", "op", "observable_source_asset"}
+
+
+def test_every_step_tells_its_failures_apart() -> None:
+    """A step that does not retries nothing, and shows a trace where a sentence would do."""
+    steps, without = 0, []
+    root = Path(irt_assets.__file__).parents[1]
+    for file in (*root.glob("irt_assets/**/*.py"), *root.glob("jobs/*.py")):
+        for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+            if not isinstance(node, ast.FunctionDef):
+                continue
+            calls = [decorator.func for decorator in node.decorator_list if isinstance(decorator, ast.Call)]
+            if any(isinstance(call, ast.Attribute) and call.attr in DEFINING for call in calls):
+                steps += 1
+                if "failures_told_apart()" not in ast.unparse(node):
+                    without.append(f"{file.relative_to(root)}: {node.name}")
+    assert steps > 15
+    assert not without

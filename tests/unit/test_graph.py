@@ -80,3 +80,21 @@ def test_a_pool_admits_one_run_at_a_time() -> None:
         "pools"
     ]
     assert pools == {"default_limit": 1, "granularity": "run"}
+
+
+def test_three_runs_go_on_at_once_so_that_two_long_ones_leave_a_place() -> None:
+    """Each of the two pools holds back all but one of its runs; daily life has no pool, but the night."""
+    settings = yaml.safe_load(Path(definitions.__file__).with_name("dagster.yaml").read_text("utf-8"))
+    defs = build_defs(Settings(irt_engines="pymc", _env_file=None))
+    pools = {pool for key in defs.resolve_all_asset_keys() for pool in defs.resolve_asset_graph().get(key).pools}
+    assert pools <= {"calibration", "heavy_engines"}
+    assert settings["concurrency"]["runs"]["max_concurrent_runs"] > len({"calibration", "heavy_engines"})
+
+
+def test_daily_life_goes_before_a_backfill_and_every_job_says_its_kind() -> None:
+    jobs = build_defs(Settings(_env_file=None)).resolve_all_job_defs()
+    tags = {job.name: job.tags for job in jobs if not job.name.startswith("__")}
+    assert all({"irt/kind", "dagster/max_runtime", "dagster/priority"} <= set(of_job) for of_job in tags.values())
+    priorities = {name: int(of_job["dagster/priority"]) for name, of_job in tags.items()}
+    assert priorities.pop("monthly_calibration") == 0
+    assert min(priorities.values()) > 0
