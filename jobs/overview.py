@@ -17,6 +17,7 @@ import psycopg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._daemon.controller import get_daemon_statuses
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.green import MonthState, month_states
@@ -26,6 +27,9 @@ from jobs import alerts
 from jobs.schedules import PLANS, Plan
 from resources.database import Database
 from resources.settings import Settings
+
+SILENT_S = 180.0
+"""Without a heartbeat as long, a daemon is gone: it gives one every 30 s, and Dagster itself waits half an hour."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +90,12 @@ class Overview:
 def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
     """Everything as it is now."""
     now = datetime.now(UTC)
-    daemons = instance.get_daemon_statuses().values()
+    daemons = get_daemon_statuses(
+        instance,
+        instance.get_required_daemon_types(),
+        ignore_errors=True,
+        heartbeat_tolerance_seconds=SILENT_S,
+    ).values()
     beats = [status.last_heartbeat.timestamp if status.last_heartbeat else None for status in daemons]
     seen = min((beat for beat in beats if beat is not None), default=None)
     months = months_between(settings.irt_first_month, last_complete_month(now))
