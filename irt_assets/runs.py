@@ -6,12 +6,11 @@ What does not belong here: how a partition is computed, and what is printed abou
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.launcher import WorkerStatus
 from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
@@ -19,7 +18,7 @@ from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.definitions import build_defs
 from irt_assets.partitions import DAYS, MONTHS, Period
 from irt_assets.underway import under_way
-from jobs.launcher import WORKER_TAG, own_worker_tags
+from jobs.launcher import own_worker_tags
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 
@@ -46,15 +45,12 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, asse
 
     Raises PermanentFailure where the month is no partition, or where a run of it is queued or under way.
     """
-    return _run_partition(instance, settings, MONTHLY_JOB, month, MONTHS, unsettled_months, assets=assets)
+    return _run_partition(instance, settings, MONTHLY_JOB, month, MONTHS, unsettled_months(instance), assets=assets)
 
 
 def run_night(instance: dg.DagsterInstance, settings: Settings, day: str) -> RunOutcome:
     """Execute the nightly job for one day here and now; it logs on a terminal too. Raises as `run_month` does."""
-
-    def busy(instance: dg.DagsterInstance) -> set[str]:
-        return under_way(instance, NIGHTLY_JOB, (NIGHTLY,))
-
+    busy = under_way(instance, NIGHTLY_JOB, (NIGHTLY,))
     return _run_partition(instance, settings, NIGHTLY_JOB, day, DAYS, busy, log_level="INFO")
 
 
@@ -64,7 +60,7 @@ def _run_partition(
     name: str,
     partition: str,
     period: Period,
-    busy: Callable[[dg.DagsterInstance], Collection[str]],
+    busy: Collection[str],
     *,
     assets: Sequence[str] = (),
     log_level: str | None = None,
@@ -79,8 +75,7 @@ def _run_partition(
             if keys
             else f"no {period.name} is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
         )
-    _fail_the_dead(instance)
-    if partition in busy(instance):
+    if partition in busy:
         raise PermanentFailure(f"a run of {partition} is queued or under way: wait for it, or cancel it in the UI")
     result = job.execute_in_process(
         partition_key=partition,
@@ -93,16 +88,6 @@ def _run_partition(
     warnings = tuple(e.description or e.check_name for e in result.get_asset_check_evaluations() if not e.passed)
     error = None if result.success else _first_error(result)
     return RunOutcome(partition, result.run_id, result.success, error, warnings)
-
-
-def _fail_the_dead(instance: dg.DagsterInstance) -> None:
-    """End the runs whose worker on this host is gone, as the daemon does where one runs."""
-    launcher = instance.run_launcher
-    if not launcher.supports_check_run_worker_health:
-        return
-    for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        if WORKER_TAG in run.tags and (health := launcher.check_run_worker_health(run)).status is WorkerStatus.FAILED:
-            instance.report_run_failed(run, health.msg)
 
 
 def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: str = "", last: str = "") -> bool:

@@ -112,9 +112,6 @@ def night_metadata(night: Night) -> Metadata:
     }
     for o in night.outcomes:
         if o.placed and o.placed.linking and o.placed.anchors and o.raw:
-            # Of numbers Dagster draws the course over the nights.
-            metadata[f"slope ({o.scale_id})"] = dg.MetadataValue.float(o.placed.linking.slope)
-            metadata[f"intercept ({o.scale_id})"] = dg.MetadataValue.float(o.placed.linking.intercept)
             metadata[f"constants ({o.scale_id})"] = dg.MetadataValue.json(o.placed.linking.as_constants())
             metadata[f"plot: linking ({o.scale_id})"] = plot(
                 plots.linking_scatter(o.raw, o.placed.anchors, o.placed.linking), "anchors against the night"

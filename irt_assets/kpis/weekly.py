@@ -27,8 +27,8 @@ from irt_assets.kpis.behaviour import (
 )
 from irt_assets.kpis.record import NOT_COMPUTED, RANGES, Record, churn, engagement, goal, progress, records
 from irt_assets.partitions import week_bounds
-from irt_assets.responses.answers import LATER, between
-from irt_assets.responses.eligible import first_look
+from irt_assets.responses.answers import between
+from irt_assets.responses.facts import COLUMNS, LATER, first_look
 from irt_assets.responses.observe import answer_versions, span_version
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
@@ -40,20 +40,6 @@ TOLD = timedelta(weeks=9)
 """A late answer makes its week and the eight after it stale: as long as the windows of 28 and 56 days hold it. What
 reaches further, an item's median of 180 days and an ability of 365, one answer hardly moves."""
 ON_SCALE = ["user_id", "scale_id"]
-ATTEMPT_COLUMNS = (
-    "id",
-    "user_id",
-    "item_id",
-    "session_id",
-    "form_id",
-    "position",
-    "started_at",
-    "completed_at",
-    "correct",
-    "response_time_ms",
-    "hints_used",
-    "mode",
-)
 Scales = Mapping[str, Scale]
 Published = Mapping[str, PublishedSet]
 
@@ -174,7 +160,7 @@ def _at_hand(connection: psycopg.Connection, end: datetime) -> tuple[Run, dateti
     run = in_memory(
         on_postgres(connection),
         {
-            "attempt": log.select(*ATTEMPT_COLUMNS),
+            "attempt": log.select(*COLUMNS, "started_at"),
             "question": QUESTION.select("item_id", "scale_id"),
             "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
         },

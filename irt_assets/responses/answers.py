@@ -1,22 +1,16 @@
-"""Attempts as relations: the live answers, and those that eligibility may let count. One definition for every engine.
+"""Attempts as relations: all of a stretch of time, and the live answers. One definition for every engine.
 
-`responses.window` finds the same facts for a window that is to be stored, with a reason for every attempt; here only
-what may count comes back. What does not belong here: judging hints and times (see `eligible`).
+What does not belong here: what eligibility asks of an attempt (see `facts`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import ibis
 import ibis.expr.types as ir
 
-from irt_assets.psychometrics.eligibility import Rules
 from resources.relational import ATTEMPT, LEARNER, QUESTION
-
-LATER = timedelta(days=1)
-"""A session may go on after the end: how far an omission looks for a later answer (as `responses.window` does)."""
 
 
 def instant(time: datetime) -> ir.TimestampScalar:
@@ -62,70 +56,6 @@ def with_scale(answers: ir.Table) -> ir.Table:
     scales = QUESTION.select("item_id", "scale_id")
     joined = answers.left_join(scales, "item_id").drop("item_id_right")
     return joined.mutate(scale_id=joined.scale_id.fill_null("default"))
-
-
-def candidates(lookback: datetime, start: datetime, end: datetime, months: Mapping[str, int]) -> ir.Table:
-    """What of [start, end) may be eligible as far as SQL can say; hints and times are still to be judged.
-
-    `months` are the look-backs by scale. Columns: user_id, item_id, correct (null: omitted in an exam), hints_used,
-    response_time_ms, age.
-    """
-    attempts = _met(lookback, end)
-    in_order = ibis.window(group_by=["user_id", "item_id"], order_by=["completed_at", "id"])
-    attempts = attempts.mutate(seen_at=attempts.completed_at.lag().over(in_order))
-    rows = _of_real_learners(attempts.filter(attempts.completed_at >= instant(start), attempts.mode == "live"))
-    bank = QUESTION.select("item_id", "scale_id")
-    rows = rows.join(bank, "item_id")
-    usual = Rules().lookback_months
-    since = rows.completed_at - ibis.interval(months=usual)
-    for scale_id, n in months.items():
-        if n != usual:
-            since = ibis.ifelse(rows.scale_id == scale_id, rows.completed_at - ibis.interval(months=n), since)
-    rows = rows.filter(rows.seen_at.isnull() | (rows.seen_at < since))
-    return rows.select(
-        "user_id",
-        "item_id",
-        "correct",
-        "hints_used",
-        "response_time_ms",
-        age=microseconds_before(end, rows.completed_at),
-    )
-
-
-def item_times(start: datetime, end: datetime) -> ir.Table:
-    """Median response time and number of times of each item over the live answers of [start, end), whoever's."""
-    attempts = between(start, end)
-    timed = attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
-    return timed.group_by("item_id").agg(
-        median_ms=timed.response_time_ms.cast("float64").median(), n=timed.response_time_ms.count()
-    )
-
-
-def _met(start: datetime, end: datetime) -> ir.Table:
-    """Attempts of [start, end) that were answered, or omitted: unanswered in an exam, a later item being answered.
-
-    Later is by position, or by time where one of the two has none.
-    """
-    attempts = between(start, end)
-    answered, unanswered = attempts.filter(attempts.correct.notnull()), attempts.filter(attempts.correct.isnull())
-    columns = ["id", "user_id", "item_id", "completed_at", "correct", "hints_used", "response_time_ms", "mode"]
-    unanswered = unanswered.filter(unanswered.form_id.notnull()).select(*columns, "session_id", "position")
-    session = ["user_id", "session_id"]
-    others = between(start, end + LATER).filter(lambda t: t.correct.notnull())
-    others = others.select(*session, "position", "completed_at").semi_join(unanswered, session)
-    last = others.group_by(session).agg(
-        last_position=others.position.max(),
-        last_unplaced=others.completed_at.max(where=others.position.isnull()),
-        last_time=others.completed_at.max(),
-    )
-    joined = unanswered.join(last, session)
-    later = ibis.ifelse(
-        joined.position.notnull(),
-        (joined.last_position > joined.position).fill_null(False)
-        | (joined.last_unplaced > joined.completed_at).fill_null(False),
-        joined.last_time > joined.completed_at,
-    )
-    return answered.select(columns).union(joined.filter(later).select(columns))
 
 
 def _of_real_learners(attempts: ir.Table) -> ir.Table:

@@ -1,23 +1,25 @@
 """The eligible responses of a stretch of time, for scoring: relational facts, then the rules of `eligibility`.
 
-What does not belong here: the facts (see `answers`) and what is scored with the responses.
+What does not belong here: the facts (see `facts`) and what is scored with the responses.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.eligibility import Attempts, Rules, judge
-from irt_assets.responses.answers import candidates, item_times
+from irt_assets.psychometrics.eligibility import Attempts, judge
+from irt_assets.responses.facts import candidates, item_times
 from irt_assets.responses.scales import Scale
 from resources.relational import Run
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -44,18 +46,17 @@ class EligibleAnswers:
     """
 
     def __init__(self, run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> None:
-        months = {scale_id: scale.rules.lookback_months for scale_id, scale in scales.items()}
-        lookback = first_look(start, scales)
-        rows = run(candidates(lookback, start, end, months))
+        rows = run(candidates(start, end, scales))
         self._user, self.user_ids = _codes(rows["user_id"])
         self._item, self.item_ids = _codes(rows["item_id"])
         self._correct = pc.fill_null(rows["correct"].cast(pa.int8()), -1).to_numpy()
         self._hints = pc.fill_null(rows["hints_used"].cast(pa.int32()), -1).to_numpy()
         self._time = pc.fill_null(rows["response_time_ms"].cast(pa.float64()), np.nan).to_numpy()
-        self._age = rows["age"].to_numpy()
-        times = run(item_times(lookback, end)).to_pandas().set_index("item_id").reindex(self.item_ids)
-        self._median = times["median_ms"].to_numpy(dtype=float)
-        self._n_timed = times["n"].fillna(0).to_numpy(dtype=np.int64)
+        completed = rows["completed_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+        self._age = (end - EPOCH) // timedelta(microseconds=1) - completed.to_numpy()
+        times = run(item_times(start, end, scales)).to_pandas().set_index("item_id").reindex(self.item_ids)
+        self._median = times["item_median_ms"].to_numpy(dtype=float)
+        self._n_timed = times["item_n_timed"].fillna(0).to_numpy(dtype=np.int64)
 
     def of(self, scale: Scale, items: Collection[str]) -> Eligible:
         """The eligible responses to `items` by the rules of `scale`."""
@@ -92,10 +93,3 @@ def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[
     encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
     labels, rank = np.unique(encoded.dictionary.to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
     return rank.astype(np.int32)[encoded.indices.to_numpy()], labels
-
-
-def first_look(start: datetime, scales: Mapping[str, Scale]) -> datetime:
-    """From when on attempts decide which of those after `start` are eligible: the longest look-back of the scales."""
-    months = max((scale.rules.lookback_months for scale in scales.values()), default=Rules().lookback_months)
-    years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
-    return start.replace(year=years, month=month + 1, day=min(start.day, 28))

@@ -1,18 +1,18 @@
 """The attempts of a window as eligibility sees them: one query, then the pure rules of `psychometrics.eligibility`.
 
-SQL finds the facts (is it a test account, was the item seen before, was a later item answered); the
-rules decide what they mean. What does not belong here: storing the outcome (see `snapshot`).
+The facts (is it a test account, was the item seen before, was a later item answered) are those of `facts`; the rules
+decide what they mean. What does not belong here: storing the outcome (see `snapshot`).
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import ibis
 import numpy as np
 import numpy.typing as npt
 import psycopg
@@ -21,91 +21,48 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.eligibility import Attempts, Judgement, Reason, Rules, judge
 from irt_assets.psychometrics.models import Responses
+from irt_assets.responses.facts import facts, first_look, item_times
 from irt_assets.responses.scales import Scale
 from resources.warehouse import read_arrow
 
-# An item counts as seen when it was answered, or skipped in an exam while a later item was answered.
-# Sessions may straddle the window's end, hence the extra day for the later answers.
-_FACTS = """
-WITH omitted AS (
-    SELECT u.id FROM attempt u
-    WHERE u.correct IS NULL AND u.form_id IS NOT NULL
-      AND u.completed_at >= %(lookback)s AND u.completed_at < %(end)s
-      AND EXISTS (
-        SELECT 1 FROM attempt l
-        WHERE l.user_id = u.user_id AND l.session_id = u.session_id AND l.correct IS NOT NULL
-          AND coalesce(l.position > u.position, l.completed_at > u.completed_at)
-          AND l.completed_at >= %(lookback)s AND l.completed_at < %(end)s + interval '1 day')
-), earlier AS (
-    SELECT user_id, item_id, max(completed_at) AS seen_at FROM attempt
-    WHERE completed_at >= %(lookback)s AND completed_at < %(start)s
-      AND (correct IS NOT NULL OR id IN (SELECT id FROM omitted))
-    GROUP BY 1, 2
-), opened AS (
-    SELECT a.*, o.id IS NOT NULL AS answered_later,
-           max(a.completed_at) FILTER (WHERE a.correct IS NOT NULL OR o.id IS NOT NULL)
-               OVER (PARTITION BY a.user_id, a.item_id ORDER BY a.completed_at, a.id
-                     ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) AS seen_in_window
-    FROM attempt a LEFT JOIN omitted o ON o.id = a.id
-    WHERE a.completed_at >= %(start)s AND a.completed_at < %(end)s
-), facts AS (
-    SELECT a.id AS attempt_id, a.user_id, a.item_id, coalesce(q.scale_id, 'default') AS scale_id, a.topic_id,
-           a.session_id, a.form_id, a.position, a.started_at, a.completed_at, a.correct, a.response,
-           a.response_time_ms, a.hints_used, a.mode,
-           coalesce(l.is_test, false) AS is_test, q.item_id IS NULL AS unknown_item,
-           coalesce(greatest(a.seen_in_window, e.seen_at)
-                    >= a.completed_at - make_interval(months => coalesce(
-                           (%(lookback_months)s::jsonb->>coalesce(q.scale_id, 'default'))::int, %(usual_months)s)),
-                    false) AS seen_before,
-           a.answered_later
-    FROM opened a
-    LEFT JOIN earlier e ON e.user_id = a.user_id AND e.item_id = a.item_id
-    LEFT JOIN question q ON q.item_id = a.item_id
-    LEFT JOIN learner l ON l.user_id = a.user_id
-)
+FACTS = """id AS attempt_id, user_id, item_id, scale_id, topic_id, session_id, form_id, position, started_at,
+    completed_at, correct, response, response_time_ms, hints_used, mode, is_test, unknown_item, seen_before,
+    answered_later"""
+"""A row of the snapshot in this order is what its hash is made of: to change it makes every month stale."""
+
+
+def _with_facts(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
+    """The opening of a query that reads `f`, the facts of the window, and `timing` of its items."""
+    found, times = (
+        ibis.to_sql(relation, dialect="postgres")
+        for relation in (
+            facts(start, end, scales, "topic_id", "started_at", "response"),
+            item_times(start, end, scales),
+        )
+    )
+    return f"""WITH f AS (SELECT {FACTS} FROM ({found}) r), timing AS ({times})
 """
 
-_TIMING = """
-, timing AS (
-    SELECT item_id, percentile_cont(0.5) WITHIN GROUP (ORDER BY response_time_ms) AS item_median_ms,
-           count(*) AS item_n_timed
-    FROM attempt
-    WHERE completed_at >= %(lookback)s AND completed_at < %(end)s
-      AND mode = 'live' AND correct IS NOT NULL AND response_time_ms IS NOT NULL
-    GROUP BY 1
-)
-"""
 
-_FOR_SNAPSHOT = (
-    _FACTS
-    + _TIMING
-    + """
+_FOR_SNAPSHOT = """
 SELECT f.*, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed,
        ('x' || left(md5(f::text), 16))::bit(64)::bigint AS h1, ('x' || right(md5(f::text), 16))::bit(64)::bigint AS h2
-FROM facts f LEFT JOIN timing t USING (item_id) ORDER BY f.user_id, f.completed_at, f.attempt_id
+FROM f LEFT JOIN timing t USING (item_id) ORDER BY f.user_id, f.completed_at, f.attempt_id
 """
-)
 
-_FOR_SCORING = (
-    _FACTS
-    + _TIMING
-    + """
+_FOR_SCORING = """
 SELECT f.user_id, f.item_id, f.form_id, f.correct, f.response_time_ms, f.hints_used, f.mode, f.is_test, f.unknown_item,
        f.seen_before, f.answered_later, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed
-FROM facts f LEFT JOIN timing t USING (item_id)
+FROM f LEFT JOIN timing t USING (item_id)
 WHERE f.item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR f.user_id = ANY(%(learners)s))
 """
-)
 
 # Sums, so that the order of the rows does not matter and the window needs no sort.
-_HASH = (
-    _FACTS
-    + """
+_HASH = """
 SELECT count(*), coalesce(sum(('x' || left(h, 16))::bit(64)::bigint::numeric), 0),
        coalesce(sum(('x' || right(h, 16))::bit(64)::bigint::numeric), 0)
-FROM (SELECT md5(f::text) AS h FROM facts f) t
+FROM (SELECT md5(f::text) AS h FROM f) t
 """
-)
 
 
 @dataclass(frozen=True)
@@ -121,23 +78,9 @@ class JudgedWindow:
     data_hash: str
 
 
-def _parameters(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> dict[str, Any]:
-    usual = Rules().lookback_months
-    months = {scale_id: scale.rules.lookback_months for scale_id, scale in scales.items()}
-    years, month = divmod(start.year * 12 + start.month - 1 - max(months.values(), default=usual), 12)
-    lookback = start.replace(year=years, month=month + 1, day=min(start.day, 28))
-    return {
-        "start": start,
-        "end": end,
-        "lookback": lookback,
-        "lookback_months": json.dumps(months),
-        "usual_months": usual,
-    }
-
-
 def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
     """Hash of the answers of [start, end) and of every fact that eligibility reads about them, now."""
-    row = connection.execute(_HASH, _parameters(start, end, scales)).fetchone()
+    row = connection.execute((_with_facts(start, end, scales) + _HASH).encode()).fetchone()
     assert row is not None
     return _digest(*(int(x) for x in row))
 
@@ -159,43 +102,43 @@ def judged_window(
     scales: Mapping[str, Scale],
 ) -> JudgedWindow:
     """Every attempt of [start, end) and what the rules of its scale say of it."""
-    facts = read_arrow(connection, _FOR_SNAPSHOT, _parameters(start, end, scales))
-    n = facts.num_rows
+    found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SNAPSHOT)
+    n = found.num_rows
     reason = np.full(n, None, dtype=object)
     score = np.full(n, -1, dtype=np.int8)
     judgements, left_out = {}, {}
-    scale_of_row = facts["scale_id"].to_numpy(zero_copy_only=False) if n else np.array([], dtype=object)
+    scale_of_row = found["scale_id"].to_numpy(zero_copy_only=False) if n else np.array([], dtype=object)
     for scale_id in sorted(set(scale_of_row) | set(scales)):
         rows = np.flatnonzero(scale_of_row == scale_id)
         rules = scales[scale_id].rules if scale_id in scales else Rules()
-        part = facts.take(pa.array(rows))
+        part = found.take(pa.array(rows))
         item, items = _codes(part["item_id"])
         judgement = judge(_attempts(part, item), rules)
         judgements[scale_id] = judgement
         left_out[scale_id] = {items[code]: few for code, few in judgement.few_items.items()}
         reason[rows] = judgement.reason_column()
         score[rows] = judgement.score
-    table = facts.drop_columns(["item_median_ms", "item_n_timed", "h1", "h2"])
+    table = found.drop_columns(["item_median_ms", "item_n_timed", "h1", "h2"])
     table = table.append_column("reason", pa.array(reason, pa.string()))
     table = table.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
-    return JudgedWindow(table, judgements, left_out, _digest(n, _sum(facts["h1"]), _sum(facts["h2"])))
+    return JudgedWindow(table, judgements, left_out, _digest(n, _sum(found["h1"]), _sum(found["h2"])))
 
 
-def _attempts(facts: pa.Table, item: npt.NDArray[np.int32]) -> Attempts:
+def _attempts(found: pa.Table, item: npt.NDArray[np.int32]) -> Attempts:
     return Attempts(
-        user=_codes(facts["user_id"])[0],
+        user=_codes(found["user_id"])[0],
         item=item,
-        live=_numbers(pc.equal(facts["mode"], "live"), False).astype(bool),
-        test_account=_numbers(facts["is_test"], False).astype(bool),
-        unusable=_numbers(facts["unknown_item"], False).astype(bool),
-        repeat=_numbers(facts["seen_before"], False).astype(bool),
-        exam=_numbers(pc.is_valid(facts["form_id"]), False).astype(bool),
-        answered_later=_numbers(facts["answered_later"], False).astype(bool),
-        correct=_numbers(pc.cast(facts["correct"], pa.int8()), -1).astype(np.int8),
-        hints=_numbers(facts["hints_used"], -1).astype(np.int32),
-        time_ms=_numbers(pc.cast(facts["response_time_ms"], pa.float64()), np.nan),
-        item_median_ms=_numbers(facts["item_median_ms"], np.nan),
-        item_n_timed=_numbers(facts["item_n_timed"], 0).astype(np.int64),
+        live=_numbers(pc.equal(found["mode"], "live"), False).astype(bool),
+        test_account=_numbers(found["is_test"], False).astype(bool),
+        unusable=_numbers(found["unknown_item"], False).astype(bool),
+        repeat=_numbers(found["seen_before"], False).astype(bool),
+        exam=_numbers(pc.is_valid(found["form_id"]), False).astype(bool),
+        answered_later=_numbers(found["answered_later"], False).astype(bool),
+        correct=_numbers(pc.cast(found["correct"], pa.int8()), -1).astype(np.int8),
+        hints=_numbers(found["hints_used"], -1).astype(np.int32),
+        time_ms=_numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
+        item_median_ms=_numbers(found["item_median_ms"], np.nan),
+        item_n_timed=_numbers(found["item_n_timed"], 0).astype(np.int64),
     )
 
 
@@ -227,14 +170,12 @@ def scoring_responses(
 
     `learners`: None for all.
     """
-    parameters = _parameters(start, end, {scale.scale_id: scale}) | {
-        "items": list(items),
-        "learners": None if learners is None else list(learners),
-    }
-    facts = read_arrow(connection, _FOR_SCORING, parameters)
-    person, users = _codes(facts["user_id"])
-    item, item_ids = _codes(facts["item_id"])
-    judgement = judge(_attempts(facts, item), scale.rules, min_learner=False, min_item=False)
+    query = _with_facts(start, end, {scale.scale_id: scale}) + _FOR_SCORING
+    wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
+    found = read_arrow(connection, query, wanted)
+    person, users = _codes(found["user_id"])
+    item, item_ids = _codes(found["item_id"])
+    judgement = judge(_attempts(found, item), scale.rules, min_learner=False, min_item=False)
     return _responses(person, users, item, item_ids, judgement.score)
 
 
@@ -250,7 +191,7 @@ def earlier_responses(
 
     One person for each of `learners`, in their order, whether they answered or not. Both are sorted.
     """
-    begin = _parameters(start, start, {scale.scale_id: scale})["lookback"]
+    begin = first_look(start, {scale.scale_id: scale})
     responses, users = scoring_responses(connection, begin, start, scale, items, wanted.tolist())
     person = np.searchsorted(learners, users).astype(np.int32)[responses.person]
     return Responses(person, responses.item, responses.score, learners.size, responses.item_ids)

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import json
-import socket
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
-import dagster as dg
 import pytest
 
 from irt_assets import cli
 from irt_assets.psychometrics.scenario import Scenario
 from irt_assets.psychometrics.simulate import simulate
 from irt_assets.responses import simulated
-from irt_assets.stack import dagster_instance
-from irt_assets.underway import PARTITION_TAG
-from jobs.launcher import WORKER_TAG, boot_id, own_worker_tags
 from resources.database import Database
 from resources.settings import Settings, get_settings
 
@@ -129,28 +122,6 @@ def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(
     assert failed.code == 1
     assert "2026-07-31: failed" in failed.out
     assert "cannot be linked to anchor set 1" in failed.out.replace("\n", " ")
-
-
-@pytest.mark.parametrize("lives", [False, True])
-def test_a_run_that_died_with_its_command_does_not_hold_its_day_for_ever(
-    world: Settings, irt: Callable[[Settings], Irt], lives: bool
-) -> None:
-    """Where no daemon runs nobody else would end it. The dead worker is a process that is over."""
-    over = subprocess.Popen(["true"])
-    over.wait()
-    dead = {WORKER_TAG: json.dumps({"host": socket.gethostname(), "boot": boot_id(), "pid": over.pid, "started": 1.0})}
-    tags = {PARTITION_TAG: "2026-07-31"} | (own_worker_tags() if lives else dead)
-    run = dg.DagsterRun("mirt_calibrate", str(uuid4()), status=dg.DagsterRunStatus.STARTED, tags=tags)
-    with dagster_instance(world, Database(world)) as instance:
-        instance.run_storage.add_run(run)
-        done = irt(world)("nightly", "--day", "2026-07-31")
-        ended = instance.get_run_by_id(run.run_id)
-    assert ended is not None
-    if lives:
-        assert (done.code, ended.status) == (2, dg.DagsterRunStatus.STARTED)
-        assert "a run of 2026-07-31 is queued or under way" in done.err
-    else:
-        assert (done.code, ended.status) == (0, dg.DagsterRunStatus.FAILURE)
 
 
 def test_the_day_of_a_night_is_over_and_its_default_is_yesterday(

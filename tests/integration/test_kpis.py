@@ -163,7 +163,7 @@ def test_postgresql_and_duckdb_over_the_snapshots_give_the_same_kpis(
 def test_the_ability_behind_the_goal_probability_is_the_reported_one(
     scale_id: str, connection: psycopg.Connection
 ) -> None:
-    """`calibration.abilities` finds the eligible answers by other SQL: the same answers must come out."""
+    """`calibration.abilities` reads the eligible answers in its own way: the same must come out."""
     scale, published = SCALES[scale_id], PUBLISHED[scale_id]
     frame = abilities(on_postgres(connection), END, SCALES, PUBLISHED)
     found = frame[frame["scale_id"] == scale_id].set_index("user_id").sort_index()

@@ -1,0 +1,145 @@
+"""What eligibility asks of attempts, as relations: was the item met before, was a later one answered, and the like.
+
+One definition for the stored windows (`window`), for scoring and for the KPIs (`eligible`), on every engine. What does
+not belong here: what the facts mean (see `psychometrics.eligibility`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+
+import ibis
+import ibis.expr.types as ir
+
+from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.responses.answers import between, instant
+from irt_assets.responses.scales import Scale
+from resources.relational import LEARNER, QUESTION
+
+LATER = timedelta(days=1)
+"""A session may go on after the end: how far an omission looks for a later answer."""
+COLUMNS = (
+    "id",
+    "user_id",
+    "item_id",
+    "session_id",
+    "form_id",
+    "position",
+    "completed_at",
+    "correct",
+    "response_time_ms",
+    "hints_used",
+    "mode",
+)
+"""Of `attempt`, what eligibility reads."""
+
+
+def first_look(start: datetime, scales: Mapping[str, Scale]) -> datetime:
+    """From when on attempts decide which of those after `start` are eligible: the longest look-back of the scales."""
+    months = max((scale.rules.lookback_months for scale in scales.values()), default=Rules().lookback_months)
+    years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
+    return start.replace(year=years, month=month + 1, day=min(start.day, 28))
+
+
+def facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
+    """Every attempt of [start, end), with what eligibility asks of it.
+
+    Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item);
+    is_test, of the account; unknown_item; seen_before: whether the learner met the item within the look-back of the
+    scale; answered_later: whether it was left out in an exam (see `_omitted`). An item is met where it is answered or
+    left out so.
+    """
+    lookback, pair = first_look(start, scales), ["user_id", "item_id"]
+    omitted = _omitted(lookback, end)
+    answered = between(lookback, start).filter(lambda t: t.correct.notnull())
+    met = answered.select(*pair, "completed_at").union(
+        omitted.filter(omitted.completed_at < instant(start)).select(*pair, "completed_at")
+    )
+    earlier = met.group_by(pair).agg(seen_at=met.completed_at.max())
+    attempts, left_out = between(start, end).select(*COLUMNS, *also), omitted.select(omitted_id="id")
+    attempts = attempts.left_join(left_out, attempts.id == left_out.omitted_id)
+    attempts = attempts.mutate(answered_later=attempts.omitted_id.notnull())
+    before = ibis.window(group_by=pair, order_by=["completed_at", "id"], preceding=(None, 1))
+    is_met = attempts.correct.notnull() | attempts.answered_later
+    attempts = attempts.mutate(seen_in_window=attempts.completed_at.max(where=is_met).over(before))
+    attempts = attempts.left_join(earlier, pair).drop("user_id_right", "item_id_right")
+    bank = QUESTION.select("scale_id", known_item="item_id")
+    attempts = attempts.left_join(bank, attempts.item_id == bank.known_item)
+    learners = LEARNER.select("is_test", known_user="user_id")
+    rows = attempts.left_join(learners, attempts.user_id == learners.known_user)
+    rows = rows.mutate(scale_id=rows.scale_id.fill_null("default"))
+    seen_at = ibis.coalesce(rows.seen_in_window, rows.seen_at)
+    return rows.select(
+        *COLUMNS,
+        *also,
+        "scale_id",
+        "answered_later",
+        is_test=rows.is_test.fill_null(False),
+        unknown_item=rows.known_item.isnull(),
+        # Few attempts have been seen: dates are counted back for these alone.
+        seen_before=ibis.ifelse(seen_at.notnull(), seen_at >= _since(rows, scales), False),
+    )
+
+
+def _since(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.TimestampColumn:
+    """Where the look-back of each row's scale begins."""
+    usual = Rules().lookback_months
+    since = rows.completed_at - ibis.interval(months=usual)
+    for scale_id, scale in scales.items():
+        if (months := scale.rules.lookback_months) != usual:
+            since = ibis.ifelse(rows.scale_id == scale_id, rows.completed_at - ibis.interval(months=months), since)
+    return since
+
+
+def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
+    """What of [start, end) may be eligible by its `facts`; hints and times are still to be judged.
+
+    Columns: user_id, item_id, completed_at, correct (null: omitted in an exam), hints_used, response_time_ms.
+    """
+    rows = facts(start, end, scales)
+    rows = rows.filter(
+        rows.mode == "live",
+        ~rows.is_test,
+        ~rows.unknown_item,
+        ~rows.seen_before,
+        rows.correct.notnull() | rows.answered_later,
+    )
+    return rows.select("user_id", "item_id", "completed_at", "correct", "hints_used", "response_time_ms")
+
+
+def item_times(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
+    """Median response time and number of times of each item, whoever's, over the live answers of look-back and window.
+
+    Columns: item_id, item_median_ms, item_n_timed.
+    """
+    attempts = between(first_look(start, scales), end)
+    timed = attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
+    return timed.group_by("item_id").agg(
+        item_median_ms=timed.response_time_ms.cast("float64").median(), item_n_timed=timed.response_time_ms.count()
+    )
+
+
+def _omitted(start: datetime, end: datetime) -> ir.Table:
+    """Attempts of [start, end) that were left out in an exam: unanswered, a later item of the session being answered.
+
+    Later is by position, or by time where one of the two has none.
+    """
+    session = ["user_id", "session_id"]
+    left = between(start, end).filter(lambda t: t.correct.isnull(), lambda t: t.form_id.notnull())
+    left = left.select("id", "item_id", *session, "position", "completed_at")
+    others = between(start, end + LATER).filter(lambda t: t.correct.notnull())
+    others = others.select(*session, "position", "completed_at").semi_join(left, session)
+    last = others.group_by(session).agg(
+        last_position=others.position.max(),
+        last_unplaced=others.completed_at.max(where=others.position.isnull()),
+        last_time=others.completed_at.max(),
+    )
+    joined = left.join(last, session)
+    later = ibis.ifelse(
+        joined.position.notnull(),
+        (joined.last_position > joined.position).fill_null(False)
+        | (joined.last_unplaced > joined.completed_at).fill_null(False),
+        joined.last_time > joined.completed_at,
+    )
+    return joined.filter(later).select("id", "user_id", "item_id", "completed_at")
