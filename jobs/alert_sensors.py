@@ -18,7 +18,7 @@ from jobs import alerts
 from jobs.schedules import Plan
 from resources.database import Database
 from resources.notifier import deliver
-from resources.outbox import open_alert, open_keys, resolve_alert
+from resources.outbox import Alert, open_alert, open_keys, resolve_alert
 from resources.settings import Settings
 
 EVENTS_A_TICK = 500
@@ -109,7 +109,7 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_schedules",
         description="Opens an alert for a schedule that is switched on and did not tick, or whose runs did not make "
-        "its newest partition within 25 hours, and resolves it when that is over.",
+        "its newest partition within 25 hours, and for a sensor that only fails; resolves it when that is over.",
         minimum_interval_seconds=600,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -133,9 +133,20 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
                 if alert is not None:
                     late.append(plan.name)
                     open_alert(connection, alert)
+            failing = _failing(context.instance, now)
+            for key in open_keys(connection, "sensor ").keys() - failing.keys():
+                resolve_alert(connection, key)
+            for alert in failing.values():
+                open_alert(connection, alert)
         return dg.SkipReason(f"late: {', '.join(late)}" if late else "every schedule that is switched on is in time")
 
     return alerts_of_schedules
+
+
+def _failing(instance: dg.DagsterInstance, now: datetime) -> dict[str, Alert]:
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SENSOR)
+    found = (alerts.sensor_alert(instance, state, now) for state in states if state.is_running)
+    return {alert.key: alert for alert in found if alert is not None}
 
 
 def _delivery(settings: Settings) -> dg.SensorDefinition:

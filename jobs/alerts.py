@@ -21,6 +21,7 @@ from resources.outbox import Alert, Severity
 
 GRACE = timedelta(hours=1)
 """After its time a schedule is late: what runs daily ran within 25 hours."""
+LOOKS_THAT_FAIL = 3
 MADE_WITHIN = timedelta(hours=25)
 """How long after a tick its newest partition must be there."""
 LONGEST_REASON = 300
@@ -303,6 +304,25 @@ def _schedule_alert(plan: Plan, key: str, what: str, fix: str, partition: str = 
         kind="jobs",
         subjects=(plan.job,),
         link=f"/automation?search={plan.name}",
+    )
+
+
+# -- sensors -----------------------------------------------------------------------------------------
+
+
+def sensor_alert(instance: dg.DagsterInstance, state: InstigatorState, now: datetime) -> Alert | None:
+    """The alert of a sensor that is switched on and of whose looks within the last hour, three or more, all failed."""
+    ticks = instance.get_ticks(state.instigator_origin_id, state.selector_id, after=(now - GRACE).timestamp())
+    ended = [tick for tick in ticks if tick.status is not TickStatus.STARTED]
+    if len(ended) < LOOKS_THAT_FAIL or any(tick.status is not TickStatus.FAILURE for tick in ended):
+        return None
+    error = ended[0].error
+    return Alert(
+        key=f"sensor {state.instigator_name}",
+        severity="error",
+        what=f"{state.instigator_name} fails at every look: {_short(error.message if error else 'it gave no reason')}",
+        fix="Open the sensor and read its last tick; what it would have asked for or told of waits until it is mended.",
+        link=f"/automation?search={state.instigator_name}",
     )
 
 

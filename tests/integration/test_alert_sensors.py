@@ -18,10 +18,12 @@ from dagster._core.scheduler.instigation import (
     InstigatorState,
     InstigatorStatus,
     ScheduleInstigatorData,
+    SensorInstigatorData,
     TickData,
     TickStatus,
 )
 from dagster._core.test_utils import freeze_time
+from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.calibration.checks import TO_MEND_IT
 from irt_assets.partitions import DAYS, WEEKS
@@ -415,6 +417,44 @@ def test_a_schedule_that_is_switched_off_is_never_late(
     switched(InstigatorStatus.STOPPED)
     real_world.tick("alerts_of_schedules")
     assert real_world.alerts() == [(f"schedule {NIGHTLY.name}", "error", "", False)]
+
+
+# -- sensors -----------------------------------------------------------------------------------------
+
+
+def test_a_sensor_that_only_fails_is_one_alert_until_it_succeeds(real_world: World) -> None:
+    location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("location"), "repository")
+    origin = RemoteInstigatorOrigin(location, "late_answers")
+    state = InstigatorState(origin, InstigatorType.SENSOR, InstigatorStatus.RUNNING, SensorInstigatorData())
+    real_world.instance.add_instigator_state(state)
+
+    def look(status: TickStatus, minutes_ago: int) -> None:
+        error = SerializableErrorInfo("the log is gone", [], "Error") if status is TickStatus.FAILURE else None
+        at = datetime.now(UTC) - timedelta(minutes=minutes_ago)
+        tick = TickData(
+            state.instigator_origin_id,
+            "late_answers",
+            InstigatorType.SENSOR,
+            status,
+            at.timestamp(),
+            error=error,
+            selector_id=state.selector_id,
+        )
+        real_world.instance.create_tick(tick)
+        real_world.tick("alerts_of_schedules")
+
+    look(TickStatus.SKIPPED, 70)
+    look(TickStatus.FAILURE, 40)
+    look(TickStatus.FAILURE, 30)
+    assert real_world.alerts() == []
+    look(TickStatus.FAILURE, 20)
+    look(TickStatus.FAILURE, 10)
+    assert real_world.alerts() == [("sensor late_answers", "error", "", True)]
+    assert rows(Database(real_world.settings), "SELECT what FROM alert") == [
+        ("late_answers fails at every look: the log is gone",)
+    ]
+    look(TickStatus.SKIPPED, 1)
+    assert real_world.alerts() == [("sensor late_answers", "error", "", False)]
 
 
 # -- delivery ----------------------------------------------------------------------------------------
