@@ -37,12 +37,12 @@ class Arrival:
 def arrivals(connection: psycopg.Connection, since: datetime, until: datetime) -> list[Arrival]:
     """What was recorded from `since` (a full hour) on of the days before that of `until`, by day and hour."""
     rows = connection.execute(
-        """SELECT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD'),
-                  to_char(recorded_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24'),
-                  count(*), count(*) FILTER (WHERE mode = 'live'), max(recorded_at)
-           FROM attempt
-           WHERE recorded_at >= %s AND completed_at < %s
-           GROUP BY 1, 2 ORDER BY 1, 2""",
+        """SELECT to_char(day, 'YYYY-MM-DD'), to_char(hour, 'YYYY-MM-DD"T"HH24'), n, live, latest FROM (
+               SELECT (completed_at AT TIME ZONE 'UTC')::date AS day,
+                      date_trunc('hour', recorded_at AT TIME ZONE 'UTC') AS hour,
+                      count(*) AS n, count(*) FILTER (WHERE mode = 'live') AS live, max(recorded_at) AS latest
+               FROM attempt WHERE recorded_at >= %s AND completed_at < %s GROUP BY 1, 2
+           ) t ORDER BY 1, 2""",
         (since, day_bounds(day_of(until))[0]),
     ).fetchall()
     return [Arrival(*row) for row in rows]
@@ -63,7 +63,7 @@ def months_concerned(
         WITH late AS (
             SELECT user_id, item_id, session_id, form_id, completed_at FROM attempt
             WHERE recorded_at >= %(since)s AND completed_at >= %(start)s AND completed_at < %(end)s
-              AND to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD') = ANY(%(days)s)
+              AND (completed_at AT TIME ZONE 'UTC')::date = ANY(%(days)s::date[])
         ), exam AS (
             SELECT user_id, session_id, min(completed_at) AS begun, max(completed_at) AS ended
             FROM late WHERE form_id IS NOT NULL GROUP BY 1, 2
@@ -76,11 +76,13 @@ def months_concerned(
                   AND u.completed_at >= begun - interval '1 day' AND u.completed_at <= ended + interval '1 day'
             ) t GROUP BY 1, 2
         )
-        SELECT DISTINCT to_char(a.completed_at AT TIME ZONE 'UTC', 'YYYY-MM')
-        FROM attempt a JOIN met USING (user_id, item_id)
-        WHERE a.completed_at >= met.first
-          AND a.completed_at <= met.last + make_interval(months => %(lookback)s)
-          AND a.completed_at >= %(start)s::timestamptz - interval '1 day'
+        SELECT to_char(month, 'YYYY-MM') FROM (
+            SELECT DISTINCT date_trunc('month', a.completed_at AT TIME ZONE 'UTC') AS month
+            FROM attempt a JOIN met USING (user_id, item_id)
+            WHERE a.completed_at >= met.first
+              AND a.completed_at <= met.last + make_interval(months => %(lookback)s)
+              AND a.completed_at >= %(start)s::timestamptz - interval '1 day'
+        ) t
         """,
         {
             "since": since,
