@@ -27,6 +27,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")
 NAMES_SHOWN = 3
 LINES_SHOWN = 5
 """Of open violations, alerts and runs, so that all fits on a screen."""
+LONGEST = 100
+"""Of what is said of a month, an alert or a violation: the beginning tells which it is."""
 GREEN_IN_A_LINE = 3
 """From so many on, green months in a row share a line."""
 
@@ -100,8 +102,8 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"[red]late[/red] {escape(late)}")
     out.print()
     print_table(("month", "scale", "state", "why"), list(_months(overview.months)))
-    _some("violated", [f"{v.invariant}: {v.subjects} open, e.g. {v.example}" for v in overview.violations])
-    _some("alert", [f"{a.partition} {a.what} (since {at(a.opened_at)})".strip() for a in overview.alerts])
+    _some("violated", [f"{v.invariant}: {v.subjects} open, e.g. {_short(v.example)}" for v in overview.violations])
+    _some("alert", [f"{at(a.opened_at)} {a.partition} {_short(a.what)}" for a in overview.alerts])
     _some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
 
 
@@ -112,7 +114,7 @@ def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, str, str, str]]
         if state == "green" and len(months) >= GREEN_IN_A_LINE:
             yield f"{months[0].month}…{months[-1].month}", scale_id, colour(state), f"{len(months)} months"
         else:
-            yield from ((one.month, scale_id, colour(state), escape(one.why)) for one in months)
+            yield from ((one.month, scale_id, colour(state), escape(_short(one.why))) for one in months)
 
 
 def _some(what: str, lines: list[str]) -> None:
@@ -120,3 +122,7 @@ def _some(what: str, lines: list[str]) -> None:
         out.print(f"[bold]{what}[/bold] {escape(line)}")
     if len(lines) > LINES_SHOWN:
         out.print(f"[bold]{what}[/bold] … and {len(lines) - LINES_SHOWN} more (--json shows all)")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

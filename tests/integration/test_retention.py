@@ -6,14 +6,15 @@ import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import dagster as dg
 import pytest
 
 from irt_assets.calibration.green import State, month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
-from irt_assets.runs import run_month
+from irt_assets.runs import run_job, run_month
 from irt_assets.stack import dagster_instance
-from jobs.prune import prune
+from jobs.prune import PRUNE_JOB, prune
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -257,6 +258,20 @@ def test_months_stay_what_they_are_when_all_that_is_old_goes(world: Settings, mo
     assert len(gone["runs that were superseded or failed"]) == 1
     assert report.verdicts[0].passed
     assert [g for g in again if g.kind != "output of old runs that stay"] == []
+
+
+def test_the_job_deletes_what_the_command_would(world: Settings) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    old, new = refitted(database, store)
+    rooms.run_sql(
+        database, "UPDATE mirt_fit_meta SET superseded_at = now() - interval '101 days' WHERE fit_id = %s", (old,)
+    )
+    with dagster_instance(world, database) as instance:
+        assert run_job(instance, world, PRUNE_JOB)
+        (run,) = instance.get_runs(dg.RunsFilter(job_name=PRUNE_JOB))
+        said = [entry.user_message for entry in instance.all_logs(run.run_id)]
+    assert "deleted 1 superseded fits" in said
+    assert fits_of(database)["mirt_fit_meta"] == {new}
 
 
 def test_a_prune_says_nothing_where_there_is_nothing(settings: Settings) -> None:

@@ -151,7 +151,7 @@ def test_months_violations_alerts_and_runs_are_on_the_screen(seen: Seen, monkeyp
     for words in (
         "not running and never was",
         "aggregate_features_daily",
-        "alert 2026-06 the check anchors_agree failed",
+        "2026-06 the check anchors_agree failed",
         "violated anchors_agree: 7 open, e.g. 2026-06 K1",
         "run monthly_calibration 2026-07 started",
     ):
