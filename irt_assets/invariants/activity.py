@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 
+from irt_assets.features.checks import unconserved
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
 from irt_assets.kpis.record import RANGES
 
@@ -23,24 +24,11 @@ def features_conserve_attempts(look: Look) -> Found:
     if row is None or row[0] is None:
         yield NotTested("no daily features have been computed yet")
         return
-    rows = look.connection.execute(
-        """WITH logged AS (
-             SELECT (a.completed_at AT TIME ZONE 'UTC')::date AS date, count(*) AS n
-             FROM attempt a LEFT JOIN learner l USING (user_id)
-             WHERE a.mode = 'live' AND a.correct IS NOT NULL AND NOT coalesce(l.is_test, false)
-               AND a.completed_at >= %(first)s::date::timestamp AT TIME ZONE 'UTC'
-               AND a.completed_at < date_trunc('day', %(until)s AT TIME ZONE 'UTC') AT TIME ZONE 'UTC'
-             GROUP BY 1
-           ), stored AS (
-             SELECT date, sum(attempts) AS n FROM features_topic_daily
-             WHERE date < (%(until)s AT TIME ZONE 'UTC')::date GROUP BY 1
-           )
-           SELECT date, coalesce(s.n, 0), coalesce(l.n, 0) FROM logged l FULL JOIN stored s USING (date)
-           WHERE coalesce(s.n, 0) <> coalesce(l.n, 0) ORDER BY 1""",
-        {"first": row[0], "until": look.now - SETTLED_AFTER},
-    ).fetchall()
-    for day, stored, logged in rows:
-        yield Violation(f"{day}", f"{stored:,} answers in the features", f"{logged:,}, as in the log", f"{day}")
+    first, settled = (
+        datetime.combine(day, time(), UTC) for day in (row[0], (look.now - SETTLED_AFTER).astimezone(UTC).date())
+    )
+    for day, (stored, logged) in unconserved(look.connection, first, settled).items():
+        yield Violation(day, f"{stored:,} answers in the features", f"{logged:,}, as in the log", day)
 
 
 @invariant(

@@ -69,7 +69,7 @@ def _of_scale(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publis
     enough = np.minimum(*counts) >= LEAST_ANSWERS
     return pd.DataFrame(
         {
-            "user_id": user_ids.astype(object),
+            "user_id": user_ids,
             "scale_id": scale.scale_id,
             "n_recent": counts[0],
             "n_previous": counts[1],
@@ -84,8 +84,8 @@ def _of_scale(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publis
 
 
 def _present(
-    labels: npt.NDArray[np.str_], codes: npt.NDArray[np.int32]
-) -> tuple[npt.NDArray[np.str_], npt.NDArray[np.int32]]:
+    labels: npt.NDArray[np.object_], codes: npt.NDArray[np.int32]
+) -> tuple[npt.NDArray[np.object_], npt.NDArray[np.int32]]:
     """The labels that occur, and the codes among these."""
     occurs = np.zeros(labels.size, dtype=bool)
     occurs[codes] = True

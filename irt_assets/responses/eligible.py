@@ -47,8 +47,8 @@ class EligibleAnswers:
 
     def __init__(self, run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> None:
         rows = run(candidates(start, end, scales))
-        self._user, self.user_ids = _codes(rows["user_id"])
-        self._item, self.item_ids = _codes(rows["item_id"])
+        self._user, self.user_ids = codes(rows["user_id"])
+        self._item, self.item_ids = codes(rows["item_id"])
         self._correct = pc.fill_null(rows["correct"].cast(pa.int8()), -1).to_numpy()
         self._hints = pc.fill_null(rows["hints_used"].cast(pa.int32()), -1).to_numpy()
         self._time = pc.fill_null(rows["response_time_ms"].cast(pa.float64()), np.nan).to_numpy()
@@ -88,8 +88,13 @@ class EligibleAnswers:
         return Eligible(self._user[kept], self._item[kept], judgement.score[judgement.scored], self._age[kept])
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.str_]]:
-    """Codes in the sort order of the labels, and the labels: the same whatever the order of the rows."""
-    encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
-    labels, rank = np.unique(encoded.dictionary.to_numpy(zero_copy_only=False).astype(str), return_inverse=True)
-    return rank.astype(np.int32)[encoded.indices.to_numpy()], labels
+def codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:
+    """Integer codes in the sort order of the labels, whatever that of the rows, and the labels."""
+    if len(column) == 0:
+        return np.array([], dtype=np.int32), np.array([], dtype=object)
+    encoded = column.combine_chunks().dictionary_encode()
+    labels = encoded.dictionary.to_numpy(zero_copy_only=False)
+    order = np.argsort(labels)
+    rank = np.empty(len(order), dtype=np.int32)
+    rank[order] = np.arange(len(order), dtype=np.int32)
+    return rank[encoded.indices.to_numpy(zero_copy_only=False)], labels[order]

@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.eligibility import Attempts, Judgement, Reason, Rules, judge
 from irt_assets.psychometrics.models import Responses
+from irt_assets.responses.eligible import codes
 from irt_assets.responses.facts import facts, first_look, item_times
 from irt_assets.responses.scales import Scale
 from resources.warehouse import read_arrow
@@ -112,7 +113,7 @@ def judged_window(
         rows = np.flatnonzero(scale_of_row == scale_id)
         rules = scales[scale_id].rules if scale_id in scales else Rules()
         part = found.take(pa.array(rows))
-        item, items = _codes(part["item_id"])
+        item, items = codes(part["item_id"])
         judgement = judge(_attempts(part, item), rules)
         judgements[scale_id] = judgement
         left_out[scale_id] = {items[code]: few for code, few in judgement.few_items.items()}
@@ -126,7 +127,7 @@ def judged_window(
 
 def _attempts(found: pa.Table, item: npt.NDArray[np.int32]) -> Attempts:
     return Attempts(
-        user=_codes(found["user_id"])[0],
+        user=codes(found["user_id"])[0],
         item=item,
         live=_numbers(pc.equal(found["mode"], "live"), False).astype(bool),
         test_account=_numbers(found["is_test"], False).astype(bool),
@@ -146,18 +147,6 @@ def _numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:
     return pc.fill_null(column, missing).to_numpy()
 
 
-def _codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:
-    """Integer codes in the sort order of the labels, and the labels."""
-    if len(column) == 0:
-        return np.array([], dtype=np.int32), np.array([], dtype=object)
-    encoded = column.combine_chunks().dictionary_encode()
-    labels = encoded.dictionary.to_numpy(zero_copy_only=False)
-    order = np.argsort(labels)
-    rank = np.empty(len(order), dtype=np.int32)
-    rank[order] = np.arange(len(order), dtype=np.int32)
-    return rank[encoded.indices.to_numpy(zero_copy_only=False)], labels[order]
-
-
 def scoring_responses(
     connection: psycopg.Connection,
     start: datetime,
@@ -173,8 +162,8 @@ def scoring_responses(
     query = _with_facts(start, end, {scale.scale_id: scale}) + _FOR_SCORING
     wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
     found = read_arrow(connection, query, wanted)
-    person, users = _codes(found["user_id"])
-    item, item_ids = _codes(found["item_id"])
+    person, users = codes(found["user_id"])
+    item, item_ids = codes(found["item_id"])
     judgement = judge(_attempts(found, item), scale.rules, min_learner=False, min_item=False)
     return _responses(person, users, item, item_ids, judgement.score)
 
@@ -207,8 +196,8 @@ def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:
 def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The scored responses of one scale, and the learners' ids in the order of their indices."""
     scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
-    person, learners = _codes(scored["user_id"])
-    item, items = _codes(scored["item_id"])
+    person, learners = codes(scored["user_id"])
+    item, items = codes(scored["item_id"])
     return _responses(person, learners, item, items, _numbers(scored["score"], -1).astype(np.int8))
 
 
