@@ -24,7 +24,7 @@ from resources.settings import Settings
 from resources.sources import recorded_sources
 
 FEATURES, KPIS = "aggregate_features_daily", "compute_daily_kpis"
-SECONDS_A_TICK = 50
+SECONDS_A_TICK = 40
 """Dagster gives a tick 60. What cannot be read in time is taken to have changed."""
 SECONDS_BEFORE_A_MONTH = 20
 """A month is compared with its snapshot by a tick that has taken no longer until then; others wait for the next."""
@@ -40,7 +40,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
         description="Asks again for the days, weeks and months that answers which came late concern, when no more of "
         "them have come for five minutes, or after an hour.",
         jobs=[jobs[FEATURES], jobs[KPIS], jobs[MONTHLY_JOB]],
-        minimum_interval_seconds=60,
+        minimum_interval_seconds=120,
         default_status=dg.DefaultSensorStatus[settings.irt_schedules.upper()],
     )
     def late_answers(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:

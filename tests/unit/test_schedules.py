@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
+from pathlib import Path
 
 import pytest
 from dagster._utils.schedules import schedule_execution_time_iterator
@@ -136,3 +137,12 @@ def test_the_last_periods_are_over_follow_each_other_and_leave_nothing_out(
 def test_what_is_there_or_on_its_way_is_not_asked_for() -> None:
     assert to_ask(["a", "b", "c", "d"], {"a", "other"}, {"c"}) == ["b", "d"]
     assert to_ask([], {"a"}, {"b"}) == []
+
+
+def test_every_schedule_is_in_the_documentation_with_its_time() -> None:
+    """`docs/schedules.md` has a row for each; a monthly one says its day, another zone its city."""
+    text = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text("utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
+    for plan in PLANS:
+        minute, hour, *_ = plan.cron.split()
+        assert any(f"`{plan.job}`" in line and f"{int(hour):02}:{int(minute):02}" in line for line in lines), plan
