@@ -132,13 +132,16 @@ def _made(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) 
 
 
 def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, partition: str, since: float) -> bool:
-    records = instance.event_log_storage.get_asset_check_execution_history(
-        planned.asset_check_planned_data.asset_check_key,
-        limit=1,
-        partition_filter=PartitionKeyFilter(key=partition or None),
-    )
-    event = records[0].event if records and records[0].evaluation is not None else None
-    return event is not None and event.timestamp >= since
+    """Of the run's partition, or of none where the check has none: its plan is kept under the run's all the same."""
+    key = planned.asset_check_planned_data.asset_check_key
+    for kept_under in (partition or None, None):
+        records = instance.event_log_storage.get_asset_check_execution_history(
+            key, limit=1, partition_filter=PartitionKeyFilter(key=kept_under)
+        )
+        event = records[0].event if records and isinstance(records[0].evaluation, dg.AssetCheckEvaluation) else None
+        if event is not None and event.timestamp >= since:
+            return True
+    return False
 
 
 def checks_never_evaluated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Iterator[Alert]:

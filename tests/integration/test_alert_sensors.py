@@ -78,13 +78,21 @@ class World:
             checks = [dg.AssetCheckResult(check_name="maybe", passed=True)] if self.evaluate else []
             yield dg.MaterializeResult(check_results=checks)
 
+        @dg.asset(partitions_def=MONTHS, check_specs=[dg.AssetCheckSpec("of_the_last", asset="fourth")])
+        def fourth() -> dg.MaterializeResult:
+            if self.broken:
+                raise dg.Failure("the month has no answers", allow_retries=False)
+            return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="of_the_last", passed=self.gate)])
+
         self.defs = dg.Definitions(
-            assets=[first, second, third],
+            assets=[first, second, third, fourth],
             asset_checks=[gate, item_gate],
             jobs=[
                 dg.define_asset_job("month", selection=["first", "second"]),
                 dg.define_asset_job("rest", selection=["second"]),
                 dg.define_asset_job("only_third", selection=["third"]),
+                dg.define_asset_job("only_fourth", selection=["fourth"]),
+                dg.define_asset_job("fourth_by_hand", selection=["fourth"]),
             ],
             executor=dg.in_process_executor,
         )
@@ -179,6 +187,29 @@ def test_a_failed_run_is_over_when_somebody_made_its_assets_otherwise(world: Wor
     world.run("rest")
     world.watch()
     assert world.alerts() == [("run month 2026-06", "error", JUNE, False)]
+
+
+def test_a_run_is_over_when_its_asset_was_made_whose_check_has_no_partition(real_world: World) -> None:
+    """Such a check speaks of the latest partition; it was looked for under the run's, and the alert stayed open."""
+    real_world.broken = True
+    real_world.run("only_fourth")
+    real_world.watch()
+    real_world.broken = False
+    real_world.run("fourth_by_hand")
+    real_world.watch()
+    assert real_world.alerts() == [("run only_fourth 2026-06", "error", JUNE, False)]
+
+
+def test_a_check_without_partitions_is_one_alert_whatever_partition_failed_it(world: World) -> None:
+    world.gate = False
+    world.run("only_fourth")
+    world.run("only_fourth", partition="2026-07")
+    world.watch()
+    assert world.alerts() == [("check fourth of_the_last", "error", "", True)]
+    world.gate = True
+    world.run("only_fourth", partition="2026-07")
+    world.watch()
+    assert world.alerts() == [("check fourth of_the_last", "error", "", False)]
 
 
 def test_another_month_is_another_alert(world: World) -> None:
