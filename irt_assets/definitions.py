@@ -14,6 +14,8 @@ import dagster as dg
 from irt_assets.calibration.assets import asset_of, build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
+from irt_assets.drift.assets import build_drift_assets
+from irt_assets.drift.checks import build_drift_checks
 from irt_assets.engines import build, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
@@ -23,6 +25,7 @@ from irt_assets.kpis.checks import build_kpi_checks
 from irt_assets.partitions import daily, monthly, weekly
 from irt_assets.responses.assets import build_response_assets
 from jobs import run_logs
+from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
 from jobs.schedules import build_schedules
 from resources.database import Database
@@ -50,11 +53,18 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_response_assets(months, days),
             *build_calibration_assets(build=make, beside=beside, months=months),
             build_nightly_asset(build=make, days=days),
+            *build_drift_assets(months, AFTER_A_MONTH),
             *build_feature_assets(days),
             *build_kpi_assets(weeks, days),
             *build_invariant_assets(days, settings.irt_first_month),
         ],
-        asset_checks=[*monthly_checks, inventory, *build_feature_checks(days), *build_kpi_checks(weeks)],
+        asset_checks=[
+            *monthly_checks,
+            inventory,
+            *build_drift_checks(months),
+            *build_feature_checks(days),
+            *build_kpi_checks(weeks),
+        ],
         jobs=list(jobs.values()),
         schedules=build_schedules(jobs, settings),
         sensors=build_sensors(jobs, settings),

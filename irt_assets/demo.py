@@ -23,6 +23,7 @@ from irt_assets.calibration.gates import anchors_agree, gather
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.nightly_assets import NIGHTLY_JOB
 from irt_assets.calibration.origin import OriginWindow, initialise
+from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
 from irt_assets.psychometrics.design import Component, components
@@ -49,7 +50,7 @@ FOREIGN_DATA = (
     "(and unset DATABASE_URL), then run the demo again"
 )
 SHARE_NAMED = 0.75  # of the moved anchors: some move by less than their errors
-NOT_TESTED_YET = {"drift", "leak", "dif"}
+NOT_TESTED_YET = {"dif"}
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,10 @@ def simulated(
         for job in ("observe_bank", "observe_attempts"):
             run_job(instance, settings, job)
         run_months(database, instance, settings, months, say)
+        say("looking for drift …")
+        for state in month_states(database, instance, months):
+            if state.state is State.GREEN:
+                run_job(instance, settings, DRIFT_JOB, state.month)
         run_daily_life(instance, settings, datetime.now(UTC), say)
         run_job(instance, settings, "inventory")
         states, findings = compare(database, object_store(settings), instance, truth, months)
@@ -182,6 +187,17 @@ def _finding(
     if kind in NOT_TESTED_YET:
         return Finding(kind, planted, "not tested yet", None)
     scale = next(iter(read_scales(connection).values()))
+    if kind in ("drift", "leak"):
+        judged = [m for m in active if any(s.month == m and s.state is State.GREEN for s in states)]
+        told = connection.execute(
+            """SELECT month, details->'change'->>'kind' FROM item_drift
+               WHERE severity <> 'none' AND item_id = ANY(%s) AND month = ANY(%s) ORDER BY 1""",
+            (items, judged),
+        ).fetchall()
+        rightly = [month for month, said in told if said == kind]
+        others = sorted({str(said) for _, said in told} - {kind})
+        found = f"flagged as {kind} in {len(rightly)} of {len(judged)} green months"
+        return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
     if kind == "anchors_moved":
         constants = anchors_agree(gather(connection, store, active[0], scale)).details
         named = set(constants.get("anchors_dropped", ())) | set(constants.get("suspects", ()))
@@ -194,15 +210,16 @@ def _finding(
             state is State.RED and right >= SHARE_NAMED * len(items),
         )
     wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
-    found = []
+    flagged = []
     for month in active:
         calibration = gather(connection, store, month, scale).calibration
         if calibration is None:
             continue
         flags = dict(zip(calibration.item_ids, calibration.flags, strict=True))
         if all(wanted in flags.get(item, ()) for item in items):
-            found.append(month)
-    return Finding(kind, planted, f"{wanted.value} in {len(found)} of {len(active)} months", len(found) == len(active))
+            flagged.append(month)
+    told_in = f"{wanted.value} in {len(flagged)} of {len(active)} months"
+    return Finding(kind, planted, told_in, len(flagged) == len(active))
 
 
 def _false_alarms(

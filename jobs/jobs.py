@@ -12,6 +12,7 @@ from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PRIORITY_TAG
 
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
+from irt_assets.drift.assets import DRIFT, DRIFT_JOB
 from irt_assets.invariants.history import REPORT
 from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
@@ -81,6 +82,12 @@ def build_jobs(
                 description=description,
             )
             for name, asset, tags, description in DAILY_LIFE
+        ),
+        dg.define_asset_job(
+            DRIFT_JOB,
+            selection=dg.AssetSelection.assets(DRIFT),
+            executor_def=dg.in_process_executor,
+            description="Which items of a month moved; asked for by itself when a month became green.",
         ),
         dg.define_asset_job(
             "invariants",

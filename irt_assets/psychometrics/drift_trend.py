@@ -40,23 +40,24 @@ class Trends:
         return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < TREND_FALSE_DISCOVERIES)
 
 
-def trends(comparisons: Sequence[Comparison], elapsed: Sequence[float], anchors: Anchors) -> Trends:
+def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], anchors: Anchors) -> Trends:
     """Slopes of b through the published value, by generalised least squares.
 
-    `elapsed`: months from publication to each comparison's window, > 0, one for all items. The line starts at the
-    published value, Δ_t = slope·t, whose error is in every Δ_t, as the anchors' errors are:
+    `elapsed`: months, > 0, from publication to each comparison's window: one number, or one for each of its items. The
+    line starts at the published value, Δ_t = slope·t, whose error is in every Δ_t, as the anchors' errors are:
 
         Cov(Δ_t, Δ_u) = P − C A_uᵀ − A_t Cᵀ + A_t S A_uᵀ,    A = ∂b/∂s,
 
     with P, C and S as in drift_errors.py; the months' own errors are independent. Raises PsychometricsError where an
     item's published value is not the same in all months: a trend begins anew with a decision.
     """
-    if len(comparisons) != len(elapsed) or any(t <= 0 for t in elapsed):
+    if len(comparisons) != len(elapsed) or any(np.any(np.asarray(t) <= 0) for t in elapsed):
         raise PsychometricsError(f"every comparison needs the months since publication, above 0; got {list(elapsed)}")
     months: dict[str, list[tuple[float, Comparison, int]]] = {}
-    for comparison, t in zip(comparisons, elapsed, strict=True):
+    for comparison, since in zip(comparisons, elapsed, strict=True):
+        times = np.broadcast_to(since, len(comparison.item_ids)).tolist()
         for j, item in enumerate(comparison.item_ids):
-            months.setdefault(item, []).append((float(t), comparison, j))
+            months.setdefault(item, []).append((times[j], comparison, j))
     seen = {item: found for item, found in sorted(months.items()) if len(found) > 1}
     slope, variance = np.empty(len(seen)), np.empty(len(seen))
     for k, (item, found) in enumerate(seen.items()):

@@ -1,0 +1,84 @@
+"""Alerts on drifted items: one from the first month that flags an item to the first later one that does not.
+
+They follow from `item_drift` alone, so they come out the same in whatever order months were judged. What does not
+belong here: telling people (jobs/alerts.py does that for the checks).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+
+from resources.database import advisory_lock
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A run of months that flag an item; `closed_month` is None while it lasts."""
+
+    item_id: str
+    severity: str
+    opened_month: str
+    closed_month: str | None
+    kind: str
+    details: dict[str, Any]
+
+
+def episodes(judged: Iterable[tuple[str, str, str, dict[str, Any]]]) -> list[Episode]:
+    """From (item, month, severity, details), in the order of item and month. An episode has the highest severity it
+    reached and the kind and details of the latest month; months in which the item was not compared end nothing."""
+    found: list[Episode] = []
+    lasting: Episode | None = None
+    for item, month, severity, details in judged:
+        if lasting and (lasting.item_id != item or severity == "none"):
+            ended = month if lasting.item_id == item else None
+            found.append(Episode(**(vars(lasting) | {"closed_month": ended})))
+            lasting = None
+        if severity != "none":
+            kind = details.get("change", {}).get("kind", "drift")
+            opened = lasting.opened_month if lasting else month
+            worst = "high" if "high" in (severity, lasting.severity if lasting else "") else severity
+            lasting = Episode(item, worst, opened, None, kind, details)
+    return [*found, lasting] if lasting else found
+
+
+def settle_alerts(connection: psycopg.Connection, scale_id: str) -> None:
+    """Bring the scale's alerts in line with what its months say, in the caller's transaction.
+
+    Opened alerts keep their number and time; one whose month, judged again, flags nothing any more is taken back.
+    """
+    advisory_lock(connection, "drift_alerts", scale_id)  # months judged at once see each other's rows
+    rows = connection.execute(
+        """SELECT item_id, month, severity, details FROM item_drift WHERE scale_id = %s ORDER BY item_id, month""",
+        (scale_id,),
+    ).fetchall()
+    wanted = {(e.item_id, e.opened_month): e for e in episodes(rows)}
+    present = {
+        (item, month): alert_id
+        for alert_id, item, month in connection.execute(
+            "SELECT alert_id, item_id, opened_month FROM drift_alerts WHERE scale_id = %s", (scale_id,)
+        )
+    }
+    for key, alert_id in present.items():
+        if key not in wanted:
+            connection.execute("DELETE FROM drift_alerts WHERE alert_id = %s", (alert_id,))
+    for key, episode in wanted.items():
+        values = (episode.kind, episode.severity, episode.closed_month, json.dumps(episode.details))
+        if key in present:
+            connection.execute(
+                """UPDATE drift_alerts SET kind = %s, severity = %s, closed_month = %s, details = %s,
+                     closed_at = CASE WHEN %s::text IS NULL THEN NULL ELSE coalesce(closed_at, now()) END
+                   WHERE alert_id = %s""",
+                (*values, episode.closed_month, present[key]),
+            )
+        else:
+            connection.execute(
+                """INSERT INTO drift_alerts (kind, severity, closed_month, details, closed_at, scale_id, item_id,
+                                             opened_month)
+                   VALUES (%s, %s, %s, %s, CASE WHEN %s::text IS NULL THEN NULL ELSE now() END, %s, %s, %s)""",
+                (*values, episode.closed_month, scale_id, *key),
+            )

@@ -1,0 +1,115 @@
+"""The asset of the room of drift: a month's items against the published set.
+
+Thin: the steps are in `month`. Dagster reads the annotations of the decorated functions, so this module does not
+postpone them.
+"""
+
+import dagster as dg
+import numpy as np
+import psycopg
+
+from irt_assets.calibration.plots import as_markdown
+from irt_assets.drift import plots
+from irt_assets.drift.month import ScaleDrift, drift_of_month
+from irt_assets.retries import failures_told_apart
+from resources import tables
+from resources.dagster_schema import column_schema
+from resources.database import Database
+from resources.object_store import ObjectStore
+
+GROUP = "drift"
+DRIFT, DRIFT_JOB = "item_drift", "detect_drift"
+MONTHS_SHOWN, ITEMS_SHOWN = 12, 10
+
+
+def build_drift_assets(
+    months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition
+) -> list[dg.AssetsDefinition]:
+    """Every asset of the room. `follows_a_month`: the condition on which a month's drift is asked for."""
+
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=months,
+        deps=["linked_item_parameters", "published_item_parameters"],
+        description="Which items moved against the set in force when the month began, how much it matters, and what "
+        "happened to them: drift, a leak, a wrong key.",
+        kinds={"postgres"},
+        owners=["team:psychometrics"],
+        pool="calibration",
+        automation_condition=follows_a_month,
+        metadata={"dagster/column_schema": column_schema(tables.item_drift)},
+    )
+    def item_drift(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart():
+            found = drift_of_month(database, store, context.partition_key)
+            with database.connect() as connection:
+                maps = {s.scale_id: _heat_map(connection, s.scale_id, context.partition_key) for s in found}
+        return dg.MaterializeResult(
+            metadata={
+                "drift": dg.MetadataValue.text("; ".join(sentence(s) for s in found)),
+                "top flagged items": dg.MetadataValue.md(_table(found)),
+                **{
+                    f"plot: drift ({scale})": dg.MetadataValue.md(as_markdown(png, "drift"))
+                    for scale, png in maps.items()
+                },
+                "dagster/row_count": dg.MetadataValue.int(sum(len(s.drift.item_ids) for s in found if s.drift)),
+            }
+        )
+
+    return [item_drift]
+
+
+def sentence(judged: ScaleDrift) -> str:
+    """A scale's month in a sentence."""
+    if judged.drift is None:
+        return f"{judged.scale_id}: {judged.why}"
+    high, medium = judged.items("high"), judged.items("medium")
+    said = f"{judged.scale_id}: {len(high)} high, {len(medium)} medium of {len(judged.drift.item_ids)} items compared"
+    named = [f"{i} ({judged.changes[i].kind})" if i in judged.changes else i for i in (high + medium)[:ITEMS_SHOWN]]
+    said += f": {', '.join(named)}" if named else ""
+    if judged.drift.inflation > 1:
+        said += (
+            f"; all items spread more than their errors explain, which were multiplied by {judged.drift.inflation:.2f}"
+        )
+    return said
+
+
+def _table(found: list[ScaleDrift]) -> str:
+    lines = ["| scale | item | severity | wABC | Δb ± SE | Δa ± SE | q | kind |", "|---|---|---|--:|--:|--:|--:|---|"]
+    for judged in found:
+        drift = judged.drift
+        if drift is None:
+            continue
+        for item in (judged.items("high") + judged.items("medium"))[:ITEMS_SHOWN]:
+            j = drift.item_ids.index(item)
+            change = judged.changes.get(item)
+            lines.append(
+                f"| {judged.scale_id} | {item} | {drift.severity[j]} | {drift.wabc[j]:.3f} "
+                f"| {drift.delta_b[j]:+.2f} ± {drift.se[j, 1]:.2f} | {drift.delta_a[j]:+.2f} ± {drift.se[j, 0]:.2f} "
+                f"| {drift.q[j]:.1e} | {change.kind if change else ''} |"
+            )
+    return "\n".join(lines) if len(lines) > 2 else "none"
+
+
+def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> bytes:
+    """The items that moved most in any of the last months, flagged ones first."""
+    rows = connection.execute(
+        """SELECT item_id, month, delta_b, severity, wabc FROM item_drift WHERE scale_id = %s AND month <= %s
+             AND month IN (SELECT DISTINCT month FROM item_drift WHERE scale_id = %s AND month <= %s
+                           ORDER BY month DESC LIMIT %s)""",
+        (scale_id, month, scale_id, month, MONTHS_SHOWN),
+    ).fetchall()
+    months = sorted({m for _, m, _, _, _ in rows})
+    weight: dict[str, tuple[bool, float]] = {}
+    for item, _, _, severity, wabc in rows:
+        weight[item] = max(weight.get(item, (False, 0.0)), (severity != "none", wabc))
+    items = sorted(weight, key=lambda i: weight[i], reverse=True)[: plots.MOST_ITEMS]
+    delta = np.full((len(items), len(months)), np.nan)
+    flags = np.full(delta.shape, "", dtype="U1")
+    for item, at, delta_b, severity, _ in rows:
+        if item in items:
+            place = items.index(item), months.index(at)
+            delta[place], flags[place] = delta_b, severity[0] if severity != "none" else ""
+    return plots.heat_map(items, months, delta, flags)

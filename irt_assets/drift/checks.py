@@ -1,0 +1,58 @@
+"""Checks of a month's drift: high severity is an error, medium a warning. Neither holds a month.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+from typing import Literal
+
+import dagster as dg
+
+from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.retries import failures_told_apart
+from resources.database import Database
+
+WHAT_TO_DO = {
+    "high": "Look at each item under `top flagged items` of item_drift: a leaked item is retired, a wrong key is "
+    "corrected in question.meta, a drifted one is calibrated again on answers after the change. Its published value "
+    "stays until somebody decides.",
+    "medium": "Watch these items; where one is flagged again next month, treat it as a high one.",
+}
+NAMED = 10
+
+
+def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    return [
+        _check("no_item_drifted_far", "high", dg.AssetCheckSeverity.ERROR, months),
+        _check("no_item_drifted", "medium", dg.AssetCheckSeverity.WARN, months),
+    ]
+
+
+def _check(
+    name: str, level: Literal["high", "medium"], severity: dg.AssetCheckSeverity, months: dg.PartitionsDefinition
+) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset="item_drift",
+        name=name,
+        description=f"No item changed against the published set with {level} severity. It holds nothing.",
+        partitions_def=months,
+    )
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        with failures_told_apart(), database.connect() as connection:
+            rows = connection.execute(
+                """SELECT scale_id, item_id, details->'change'->>'kind' FROM item_drift
+                   WHERE month = %s AND severity = %s ORDER BY wabc DESC, scale_id, item_id""",
+                (context.partition_key, level),
+            ).fetchall()
+        named = ", ".join(f"{item} ({kind})" if kind else item for _, item, kind in rows[:NAMED])
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        return dg.AssetCheckResult(
+            passed=not rows,
+            severity=severity,
+            description=f"{len(rows)} items: {named}{more}" if rows else f"no item of {level} severity",
+            metadata={
+                "all": dg.MetadataValue.json([{"scale": s, "item": i, "kind": k} for s, i, k in rows]),
+                **({TO_MEND_IT: WHAT_TO_DO[level]} if rows else {}),
+            },
+        )
+
+    return check

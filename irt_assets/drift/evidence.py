@@ -1,0 +1,229 @@
+"""What drift is judged from: a month's linked fit, the published set in force when it began, and its answers.
+
+Belongs here: rows turned into what the pure functions take. Does not belong here: any judgement (psychometrics/drift*)
+and what is written (month.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg.rows import dict_row
+
+from irt_assets.calibration.fits import decode, linked_fit
+from irt_assets.calibration.origin import read_anchors
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.drift_kinds import Answers
+from irt_assets.psychometrics.eligibility import Reason
+from irt_assets.psychometrics.linking import Linking, assumed_errors
+from irt_assets.psychometrics.models import Calibration
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import current_snapshot, read_snapshot
+from resources.object_store import ObjectStore
+
+MONTHS_LOOKED_BACK, MONTHS_OF_TIMES = 12, 3
+"""Of the months before, the item's first three in the last twelve tell what time it usually takes."""
+NO_ANSWERS = (Reason.SANDBOX, Reason.TEST_ACCOUNT, Reason.UNUSABLE, Reason.REPEAT, Reason.NOT_REACHED)
+"""What is no answer of a real learner to a new item; rapid ones are kept, as they give a leak away."""
+
+
+@dataclass(frozen=True)
+class LinkedWindow:
+    """A linked fit as its engine left it, and its linking."""
+
+    fit_id: str
+    raw: Calibration
+    linking: Linking
+
+
+@dataclass(frozen=True)
+class InForce:
+    """The published set at a time, and of each item, in its order, from when it has been in force."""
+
+    published: Published
+    since: tuple[datetime, ...]
+
+
+def linked_window(connection: psycopg.Connection, scale: Scale, month: str) -> LinkedWindow | None:
+    """The month's linked fit by the scale's own engine; None where it has none, or is what declared the scale."""
+    fit = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+    return None if fit is None or not fit.converged else _window(connection, fit.fit_id, fit.constants)
+
+
+def _window(connection: psycopg.Connection, fit_id: str, constants: dict[str, Any]) -> LinkedWindow | None:
+    row = connection.execute("SELECT calibration FROM fit_staging WHERE fit_id = %s", (fit_id,)).fetchone()
+    if row is None or row[0] is None or not constants["anchors_used"]:
+        return None
+    known = {name: constants[name] for name in Linking.__dataclass_fields__ if name in constants}
+    linking = Linking(**{**known, "cov": np.full((2, 2), np.nan)})
+    return LinkedWindow(fit_id, decode(row[0]), linking)
+
+
+def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | None:
+    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    return None if anchors is None else Anchors.of(anchors)
+
+
+def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: Anchors) -> InForce:
+    """The published set in force at `at`, with what its values share with the anchors'.
+
+    An anchor published as it was frozen is its frozen value; what came from a fit that is kept shares that fit's
+    linking; of everything else the errors are independent, and where none are stored those of 500 learners.
+    """
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            """SELECT DISTINCT ON (item_id) item_id, a, b, c, a_se, b_se, cov_ab, fit_id, effective_from
+               FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s
+               ORDER BY item_id, effective_from DESC, publication_id DESC""",
+            (scale.scale_id, at),
+        ).fetchall()
+    by_item = {row["item_id"]: row for row in rows}
+    a, b, c, a_se, b_se, cov_ab = (
+        np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
+        for name in ("a", "b", "c", "a_se", "b_se", "cov_ab")
+    )
+    unknown = ~np.isfinite(a_se + b_se)
+    for mine, assumed in zip((a_se, b_se, cov_ab), assumed_errors(a, b, c), strict=True):
+        mine[unknown] = assumed[unknown]
+    cov = np.stack([[a_se**2, np.nan_to_num(cov_ab)], [np.nan_to_num(cov_ab), b_se**2]]).transpose(2, 0, 1)
+    published = Published.of_values(list(by_item), a, b, c, cov, anchors)
+    of_anchors = Published.of_anchors(anchors)
+    frozen = [
+        item
+        for item, a_k, b_k in zip(of_anchors.item_ids, of_anchors.a, of_anchors.b, strict=True)
+        if item in by_item and (by_item[item]["a"], by_item[item]["b"]) == (a_k, b_k)
+    ]
+    better = [of_anchors.select(frozen)]
+    for fit_id in sorted({row["fit_id"] for row in rows if row["fit_id"] and row["item_id"] not in frozen}):
+        better.append(_of_fit(connection, fit_id, {i: r for i, r in by_item.items() if r["fit_id"] == fit_id}, anchors))
+    for part in better:
+        published = published.then(part)
+    published = published.select(sorted(by_item))
+    return InForce(published, tuple(by_item[item]["effective_from"] for item in published.item_ids))
+
+
+def _of_fit(
+    connection: psycopg.Connection, fit_id: str, rows: dict[str, dict[str, Any]], anchors: Anchors
+) -> Published:
+    """The items published as the fit had them; none where it is not kept."""
+    nothing = Published.of_anchors(anchors).select([])
+    meta = connection.execute(
+        "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE fit_id = %s", (fit_id,)
+    ).fetchone()
+    window = _window(connection, fit_id, meta[0]) if meta else None
+    if window is None:
+        return nothing
+    linked = Published.of_fit(window.raw, window.linking, anchors)
+    unchanged = [
+        item
+        for item, a, b in zip(linked.item_ids, linked.a, linked.b, strict=True)
+        if item in rows and np.allclose((a, b), (rows[item]["a"], rows[item]["b"]), rtol=1e-9, atol=1e-12)
+    ]
+    return linked.select(unchanged)
+
+
+def against_published(window: LinkedWindow, anchors: Anchors, at: InForce, start: datetime) -> Comparison:
+    """The comparison of an earlier window, of what was in force at its `start` already."""
+    items = [item for item, since in zip(at.published.item_ids, at.since, strict=True) if since <= start]
+    return compare(window.raw, window.linking, anchors, at.published.select(items))
+
+
+def answers_of(
+    connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, months_before: list[str]
+) -> Answers | None:
+    """The month's unfiltered answers on the scale, with the times that items usually took before; None without."""
+    table = _snapshot(connection, store, month, scale)
+    if table is None:
+        return None
+    reason = table["reason"]
+    kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array([str(r) for r in NO_ANSWERS])), False))
+    table = table.filter(pc.and_(kept, pc.is_valid(table["correct"])))
+    _, person = np.unique(_texts(table["user_id"]), return_inverse=True)
+    items, item = np.unique(_texts(table["item_id"]), return_inverse=True)
+    keys: dict[str, str | None] = dict(
+        connection.execute(
+            "SELECT item_id, meta->>'key' FROM question WHERE scale_id = %s", (scale.scale_id,)
+        ).fetchall()
+    )
+    chosen = [text or None for text in table["response"].to_pylist()]
+    names = {name: k for k, name in enumerate(sorted({*chosen, *keys.values()} - {None}, key=str))}
+    correct = np.array(table["correct"].to_pylist(), dtype=bool)
+    hinted = np.array(pc.fill_null(table["hints_used"], 0).to_pylist(), dtype=float) > 0
+    usual = _usual_times(connection, store, months_before[-MONTHS_LOOKED_BACK:], scale)
+    days = table["completed_at"].to_numpy().astype("datetime64[D]").astype(np.int64)
+    return Answers(
+        person=person.astype(np.int64),
+        item=item.astype(np.int64),
+        correct=(correct & ~hinted).astype(np.int8),
+        log_time=_log_times(table),
+        day=days,
+        option=np.array([-1 if text is None else names[text] for text in chosen], dtype=np.int64),
+        item_ids=tuple(items.tolist()),
+        key=np.array([names.get(keys.get(i), -1) for i in items.tolist()], dtype=np.int64),
+        usual_log_time=np.array([usual.get(i, np.nan) for i in items.tolist()]),
+    )
+
+
+def _usual_times(
+    connection: psycopg.Connection, store: ObjectStore, months: list[str], scale: Scale
+) -> dict[str, float]:
+    """Mean log time of correct scored answers, by item, in the first months that have any: later ones may be those of
+    an item that leaked."""
+    of_items: dict[str, list[tuple[float, int]]] = {}
+    for month in months:
+        table = _snapshot(connection, store, month, scale)
+        if table is None:
+            continue
+        table = table.filter(pc.equal(table["score"], 1))
+        log_time, item_ids = _log_times(table), _texts(table["item_id"])
+        known = np.isfinite(log_time)
+        items, item, n = np.unique(item_ids[known], return_inverse=True, return_counts=True)
+        for name, total, count in zip(
+            items.tolist(), np.bincount(item, log_time[known]).tolist(), n.tolist(), strict=True
+        ):
+            if len(months_of := of_items.setdefault(name, [])) < MONTHS_OF_TIMES:
+                months_of.append((total, count))
+    return {name: sum(t for t, _ in parts) / sum(k for _, k in parts) for name, parts in of_items.items()}
+
+
+def _snapshot(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> pa.Table | None:
+    snapshot = current_snapshot(connection, month)
+    if snapshot is None:
+        return None
+    table = read_snapshot(store, snapshot)
+    return table.filter(pc.equal(table["scale_id"], scale.scale_id))
+
+
+def _log_times(table: pa.Table) -> npt.NDArray[np.float64]:
+    ms = np.array(pc.fill_null(pc.cast(table["response_time_ms"], pa.float64()), np.nan).to_pylist(), dtype=float)
+    return np.log(np.where(ms > 0, ms, np.nan))
+
+
+def _texts(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
+    return np.array(column.to_pylist(), dtype=str)
+
+
+def linked_before(connection: psycopg.Connection, scale: Scale, month: str, n: int) -> dict[str, LinkedWindow]:
+    """The last `n` months before `month` that have a linked fit, oldest first."""
+    rows = connection.execute(
+        """SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') FROM mirt_fit_meta
+           WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL AND window_start < %s
+           ORDER BY window_start DESC LIMIT %s""",
+        (scale.scale_id, scale.engine, month_bounds(month)[0], n),
+    ).fetchall()
+    found = {m: linked_window(connection, scale, m) for (m,) in reversed(rows)}
+    return {m: window for m, window in found.items() if window is not None}
+
+
+def population_of(window: LinkedWindow) -> tuple[float, float]:
+    """Mean and SD of the window's learners on the bank's scale."""
+    moved = replace(window.raw, joint_cov=None).rescaled(window.linking.slope, window.linking.intercept)
+    return moved.latent_mean, moved.latent_sd

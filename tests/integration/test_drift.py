@@ -1,0 +1,116 @@
+"""Drift of a month: planted changes are found, told apart and stored; alerts open and close with the months."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.drift.alerts import episodes
+from irt_assets.drift.month import ScaleDrift, drift_of_month
+from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.scenario import Fault
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+
+FAULTS = (
+    Fault("drift", first_month=MONTHS[1], size=-1.2),
+    Fault("leak", first_month=MONTHS[1], size=0.5, share=0.5),
+)
+"""Large, as only 300 learners a month see them."""
+
+
+@pytest.fixture(scope="module")
+def faulty(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Settings, Truth, dict[str, list[ScaleDrift]]]]:
+    """The small world with faults from its second month on, calibrated and judged."""
+    template = migrated_template.rpartition("/")[2]
+    home = tmp_path_factory.mktemp("faulty")
+    with rooms.copied(postgres.start(), template, "rooms_drift", home) as settings:
+        database, store = Database(settings), folder_store(settings)
+        truth = rooms.load_small_world(database, faults=FAULTS)
+        initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
+        found = {}
+        for month in MONTHS:
+            take_snapshot(database, store, month, "run")
+            fit_month(database, store, month, EmEngine(1), "run")
+            link_month(database, month, "run")
+            publish_month(database, store, month, (), "run")
+            found[month] = drift_of_month(database, store, month)
+        yield settings, truth, found
+
+
+def planted(truth: Truth) -> dict[str, str]:
+    """Kind by item."""
+    return {item: fault.kind.replace("_", " ") for fault in truth.bank.faults for item in fault.item_ids}
+
+
+def test_planted_changes_are_flagged_and_told_apart(
+    faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
+) -> None:
+    settings, truth, _ = faulty
+    flagged = dict(
+        rows(
+            Database(settings),
+            "SELECT item_id, details->'change'->>'kind' FROM item_drift WHERE month = %s AND severity <> 'none'",
+            (MONTHS[1],),
+        )
+    )
+    wanted = planted(truth)
+    assert {item: flagged.get(item) for item in wanted} == wanted
+    assert len(set(flagged) - set(wanted)) <= 1, "at q < 0.05 a false one happens"
+
+
+def test_the_first_month_compares_the_anchors_alone(
+    faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
+) -> None:
+    """Everything else is first published at its end."""
+    settings, truth, _ = faulty
+    compared = {
+        item for (item,) in rows(Database(settings), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[:1])
+    }
+    anchors = {item for item, is_anchor in zip(truth.bank.item_ids, truth.bank.anchor, strict=True) if is_anchor}
+    assert compared == anchors
+
+
+def test_judging_a_month_again_changes_nothing(faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]]) -> None:
+    settings, _, _ = faulty
+    database, store = Database(settings), folder_store(settings)
+    query = "SELECT month, item_id, delta_b, q_value, wabc, severity, details FROM item_drift ORDER BY 1, 2"
+    alerts = (
+        "SELECT alert_id, item_id, kind, severity, opened_month, closed_month, opened_at FROM drift_alerts ORDER BY 1"
+    )
+    before = rows(database, query), rows(database, alerts)
+    assert before[1], "there is something to keep"
+    drift_of_month(database, store, MONTHS[1])
+    drift_of_month(database, store, MONTHS[0])
+    assert (rows(database, query), rows(database, alerts)) == before
+
+
+def test_a_month_that_was_not_linked_says_so_and_stores_nothing(world: Settings) -> None:
+    database = Database(world)
+    run_sql(database, "DELETE FROM item_drift")
+    (judged,) = drift_of_month(database, folder_store(world), MONTHS[0])
+    assert "no converged fit" in judged.why
+    assert rows(database, "SELECT count(*) FROM item_drift") == [(0,)]
+
+
+def test_an_alert_lasts_from_the_first_flagged_month_to_the_first_sound_one() -> None:
+    kind = {"change": {"kind": "leak"}}
+    judged = [
+        ("a", "2026-01", "medium", {}),
+        ("a", "2026-03", "high", kind),
+        ("a", "2026-04", "none", {}),
+        ("a", "2026-05", "medium", {}),
+        ("b", "2026-01", "none", {}),
+    ]
+    found = [(e.item_id, e.opened_month, e.closed_month, e.severity, e.kind) for e in episodes(judged)]
+    assert found == [("a", "2026-01", "2026-04", "high", "leak"), ("a", "2026-05", None, "medium", "drift")]
