@@ -87,6 +87,7 @@ def build_jobs(
             DRIFT_JOB,
             selection=dg.AssetSelection.assets(DRIFT),
             executor_def=dg.in_process_executor,
+            tags=_tags("drift", 2, 5),
             description="Which items of a month moved; asked for by itself when a month became green.",
         ),
         dg.define_asset_job(

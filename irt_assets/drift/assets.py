@@ -106,10 +106,10 @@ def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> byte
     for item, _, _, severity, wabc in rows:
         weight[item] = max(weight.get(item, (False, 0.0)), (severity != "none", wabc))
     items = sorted(weight, key=lambda i: weight[i], reverse=True)[: plots.MOST_ITEMS]
-    delta = np.full((len(items), len(months)), np.nan)
-    flags = np.full(delta.shape, "", dtype="U1")
-    for item, at, delta_b, severity, _ in rows:
+    change = np.full((len(items), len(months)), np.nan)
+    flags = np.full(change.shape, "", dtype="U1")
+    for item, at, delta_b, severity, area in rows:
         if item in items:
             place = items.index(item), months.index(at)
-            delta[place], flags[place] = delta_b, severity[0] if severity != "none" else ""
-    return plots.heat_map(items, months, delta, flags)
+            change[place], flags[place] = np.copysign(area, delta_b), severity[0] if severity != "none" else ""
+    return plots.heat_map(items, months, change, flags)

@@ -1,4 +1,4 @@
-"""The heat map of drift: items × months, what moved in which direction and where it is flagged."""
+"""The heat map of drift: items × months, how much each changed, in which direction, and where it is flagged."""
 
 from __future__ import annotations
 
@@ -12,24 +12,25 @@ from matplotlib.figure import Figure
 
 WIDTH, DPI = 9.0, 100
 MOST_ITEMS = 30
-LIMIT = 0.8  # θ; beyond it a colour is at its end
+LIMIT = 0.15  # of wABC; beyond it a colour is at its end
 
 
-def heat_map(items: Sequence[str], months: Sequence[str], delta_b: npt.NDArray[np.float64], flags: np.ndarray) -> bytes:
-    """PNG. delta_b: shape (items, months), NaN where not compared. flags: the same shape, "" or "m" or "h"."""
+def heat_map(items: Sequence[str], months: Sequence[str], change: npt.NDArray[np.float64], flags: np.ndarray) -> bytes:
+    """PNG. change: shape (items, months), wABC, negative where the item became easier, NaN where it was not compared.
+    flags: the same shape, "" or "m" or "h"."""
     figure = Figure(figsize=(WIDTH, 1.3 + 0.24 * max(len(items), 1)), dpi=DPI, layout="constrained")
     FigureCanvasAgg(figure)
     ax = figure.add_subplot()
     ax.set_facecolor("#EEEEEE")
-    image = ax.imshow(delta_b, cmap="PuOr_r", vmin=-LIMIT, vmax=LIMIT, aspect="auto", interpolation="nearest")
+    image = ax.imshow(change, cmap="PuOr_r", vmin=-LIMIT, vmax=LIMIT, aspect="auto", interpolation="nearest")
     for row, column in zip(*np.nonzero(flags != ""), strict=True):
-        dark = abs(delta_b[row, column]) > 0.6 * LIMIT
-        text = f"{delta_b[row, column]:+.2f} {flags[row, column]}"
+        dark = abs(change[row, column]) > 0.6 * LIMIT
+        text = f"{change[row, column]:+.2f} {flags[row, column]}"
         ax.text(column, row, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
     ax.set_xticks(range(len(months)), months, fontsize=8)
     ax.set_yticks(range(len(items)), [item[:24] for item in items], fontsize=8, parse_math=False)
-    figure.colorbar(image, ax=ax, shrink=0.8, pad=0.01).set_label("change of b, θ", fontsize=8)
-    title = "Change of b against the published set; flagged: m medium, h high; grey: not compared"
+    figure.colorbar(image, ax=ax, shrink=0.8, pad=0.01).set_label("wABC: < 0 easier, > 0 harder", fontsize=8)
+    title = "How much items changed against the published set (wABC); flagged: m medium, h high; grey: not compared"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
