@@ -330,6 +330,7 @@ class Window:
             item_ids=item_ids,
             key=self.key,
             usual_log_time=self.usual_log_time,
+            usual_log_time_se=np.full(items, 0.43 / np.sqrt(n / 2)),
         )
 
 

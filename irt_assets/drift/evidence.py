@@ -168,30 +168,35 @@ def answers_of(
         option=np.array([-1 if text is None else names[text] for text in chosen], dtype=np.int64),
         item_ids=tuple(items.tolist()),
         key=np.array([names.get(keys.get(i), -1) for i in items.tolist()], dtype=np.int64),
-        usual_log_time=np.array([usual.get(i, np.nan) for i in items.tolist()]),
+        usual_log_time=np.array([usual[i][0] if i in usual else np.nan for i in items.tolist()]),
+        usual_log_time_se=np.array([usual[i][1] if i in usual else np.nan for i in items.tolist()]),
     )
 
 
 def _usual_times(
     connection: psycopg.Connection, store: ObjectStore, months: list[str], scale: Scale
-) -> dict[str, float]:
-    """Mean log time of correct scored answers, by item, in the first months that have any: later ones may be those of
-    an item that leaked."""
-    of_items: dict[str, list[tuple[float, int]]] = {}
+) -> dict[str, tuple[float, float]]:
+    """Mean log time of correct scored answers and its standard error, by item, in the first months that have any:
+    later ones may be those of an item that leaked."""
+    of_items: dict[str, list[npt.NDArray[np.float64]]] = {}
     for month in months:
         table = _snapshot(connection, store, month, scale)
         if table is None:
             continue
         table = table.filter(pc.equal(table["score"], 1))
         log_time, item_ids = _log_times(table), _texts(table["item_id"])
-        known = np.isfinite(log_time)
-        items, item, n = np.unique(item_ids[known], return_inverse=True, return_counts=True)
-        for name, total, count in zip(
-            items.tolist(), np.bincount(item, log_time[known]).tolist(), n.tolist(), strict=True
-        ):
-            if len(months_of := of_items.setdefault(name, [])) < MONTHS_OF_TIMES:
-                months_of.append((total, count))
-    return {name: sum(t for t, _ in parts) / sum(k for _, k in parts) for name, parts in of_items.items()}
+        log_time, item_ids = log_time[np.isfinite(log_time)], item_ids[np.isfinite(log_time)]
+        order = np.argsort(item_ids, kind="stable")
+        items, starts = np.unique(item_ids[order], return_index=True)
+        for name, times in zip(items.tolist(), np.split(log_time[order], starts[1:]), strict=False):
+            if len(parts := of_items.setdefault(name, [])) < MONTHS_OF_TIMES:
+                parts.append(times)
+    whole = {name: np.concatenate(parts) for name, parts in of_items.items()}
+    return {
+        name: (float(times.mean()), float(times.std(ddof=1) / np.sqrt(times.size)))
+        for name, times in whole.items()
+        if times.size > 1
+    }
 
 
 def _snapshot(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> pa.Table | None:

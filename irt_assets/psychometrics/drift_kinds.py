@@ -56,7 +56,8 @@ class Answers:
         log_time: shape (R,), of the response time; NaN where unknown.
         day: shape (R,), whole days of any calendar.
         option: shape (R,), the chosen option's number, −1 where unknown. key: shape (J,), likewise.
-        usual_log_time: shape (J,), mean log time of correct answers before the window, NaN where unknown.
+        usual_log_time, usual_log_time_se: shape (J,), mean log time of correct answers before the window and its
+            standard error, NaN where unknown.
     """
 
     person: Ints
@@ -68,6 +69,7 @@ class Answers:
     item_ids: tuple[str, ...]
     key: Ints
     usual_log_time: Floats
+    usual_log_time_se: Floats
 
 
 @dataclass(frozen=True)
@@ -147,7 +149,7 @@ def _tell(
     gains = {"drift": 2 * (by_drift - sound), "leak": 2 * (by_leak - sound), "wrong key": 2 * (by_key - sound)}
     best = max(gains, key=lambda name: gains[name])
     distractor = _distractor(answers.option[rows], int(answers.key[j]), posterior @ nodes)
-    z = _mean_z(residual[correct])
+    z = _mean_z(residual[correct], float(answers.usual_log_time_se[j]))
     kind, size, onset = Kind.UNCLEAR, np.nan, None
     if distractor is not None or (best == "wrong key" and gains[best] > ACCEPTED):
         kind, size = Kind.WRONG_KEY, taken
@@ -185,11 +187,11 @@ def _time_residuals(answers: Answers, others: npt.NDArray[np.bool_], n_persons: 
     return off - own[answers.person]
 
 
-def _mean_z(residual: Floats) -> float:
+def _mean_z(residual: Floats, usual_se: float) -> float:
     known = residual[np.isfinite(residual)]
     if known.size < FEWEST_TIMES:
         return np.nan
-    return float(known.mean() / (known.std(ddof=1) / np.sqrt(known.size)))
+    return float(known.mean() / np.hypot(known.std(ddof=1) / np.sqrt(known.size), usual_se))
 
 
 def _distractor(option: Ints, key: int, theta: Floats) -> int | None:

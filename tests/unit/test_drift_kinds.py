@@ -33,7 +33,8 @@ def window(
     return Answers(
         person=np.repeat(np.arange(LEARNERS), ITEMS), item=np.tile(np.arange(ITEMS), LEARNERS),
         correct=(option == key).ravel().astype(np.int8), log_time=log_time.ravel(), day=np.repeat(day, ITEMS),
-        option=option.ravel(), item_ids=IDS, key=key, usual_log_time=np.full(ITEMS, 3.0),
+        option=option.ravel(), item_ids=IDS, key=key,
+        usual_log_time=np.full(ITEMS, 3.0), usual_log_time_se=np.zeros(ITEMS),
     )  # fmt: skip
 
 
@@ -118,6 +119,13 @@ def test_a_slower_learner_and_a_longer_item_are_not_a_leak() -> None:
         usual_log_time=answers.usual_log_time + longer,
     )
     assert told(shifted).time_z == pytest.approx(told(answers).time_z, abs=1e-9)
+
+
+def test_a_usual_time_that_is_hardly_known_makes_no_leak() -> None:
+    answers = window(leak=0.35)
+    unsure = replace(answers, usual_log_time_se=np.full(ITEMS, 0.5))
+    assert told(unsure).kind is Kind.DRIFT
+    assert -1 < told(unsure).time_z < 0
 
 
 def test_an_item_that_was_never_published_cannot_be_told() -> None:
