@@ -1,6 +1,6 @@
 """What a failure means to Dagster: transient ones are retried with back-off, permanent ones are explained.
 
-Runs themselves are never retried; a step is, and only here.
+A step is retried here and nowhere else. A run is repeated only where its worker was killed (see dagster.yaml).
 """
 
 from __future__ import annotations

@@ -78,6 +78,8 @@ def _own_environment(settings: Settings, database: Database) -> dict[str, str]:
         "DAGSTER_HOME": str(home),
         "IRT_DAGSTER_DATABASE_URL": _in_schema(database.dagster_url),
         "IRT_CODE_SERVER_SOCKET": str(_socket_path(home)),
+        # Without it a backfill fails for good where the daemon looks while the code server is being restarted.
+        "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
     }
 
 

@@ -6,17 +6,28 @@ What does not belong here: whether a partition is right (see `calibration.green`
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
+from dagster._core.events import RunFailureReason
+from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    AUTO_RETRY_RUN_ID_TAG,
+    RUN_FAILURE_REASON_TAG,
+)
 
 from irt_assets.partitions import keys_between
 
 PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"
+REPEATED_WITHIN = timedelta(hours=6)
+"""The daemon repeats a run whose worker was killed within seconds, or when it is there again itself."""
+MOST_REPORTS = 5
+"""Of one run's failure, see `jobs.repeats`. What is not repeated then never will be."""
 
 
 def under_way(
@@ -24,10 +35,13 @@ def under_way(
 ) -> set[str]:
     """Partitions for which the job, or any of its `assets`, is running, queued, or to come in a requested backfill.
 
+    A run whose worker was killed goes on until the daemon has repeated it.
+
     Of a run over a range of weeks every day is named, and so its Mondays.
     """
     found: set[str] = set()
-    for run in instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+    repeated = (record.dagster_run for record in to_be_repeated(instance))
+    for run in [*instance.get_runs(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)), *repeated]:
         if run.run_id != besides_run and _concerns(run, job, assets):
             found |= partitions_of(run)
     for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
@@ -36,6 +50,37 @@ def under_way(
             wanted -= partitions_of(run)
         found |= wanted
     return found
+
+
+def to_be_repeated(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
+    """Runs whose workers were killed and which the daemon has not repeated yet, nor anybody else.
+
+    Not judged by Dagster's mark that it will: it is made after the status, and taken back for good where the daemon
+    did not reach the code server.
+    """
+    if not instance.run_retries_enabled:
+        return []
+    failed = instance.get_run_records(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE], updated_after=datetime.now(UTC) - REPEATED_WITHIN)
+    )
+    return [record for record in failed if _is_to_be_repeated(instance, record)]
+
+
+def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
+    run = record.dagster_run
+    reason = run.tags.get(RUN_FAILURE_REASON_TAG)
+    if AUTO_RETRY_RUN_ID_TAG in run.tags or not auto_reexecution_should_retry_run(
+        instance, run, RunFailureReason(reason) if reason else None
+    ):
+        return False
+    if BACKFILL_TAG in run.tags:
+        backfill = instance.get_backfill(run.tags[BACKFILL_TAG])
+        if backfill is None or backfill.status in BULK_ACTION_TERMINAL_STATUSES:
+            return False
+    partition = {PARTITION_TAG: run.tags[PARTITION_TAG]} if PARTITION_TAG in run.tags else {}
+    (latest,) = instance.get_run_records(dg.RunsFilter(job_name=run.job_name, tags=partition), limit=1)
+    reports = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
+    return latest.storage_id == record.storage_id and len(reports) < MOST_REPORTS
 
 
 def partitions_of(run: dg.DagsterRun) -> set[str]:

@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG
 
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.invariants.history import REPORT
+from irt_assets.underway import to_be_repeated
 from jobs import alerts
 from jobs.schedules import Plan
 from resources.database import Database
@@ -42,6 +44,7 @@ def _runs() -> dg.SensorDefinition:
     def alerts_of_runs(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
         now, instance = datetime.now(UTC), context.instance
         since = datetime.fromisoformat(context.cursor) if context.cursor else now - FIRST_LOOK_BACK
+        since = min(since, now)  # the clock may have been set back, and what ends then is dated before the cursor
         ended = instance.get_run_records(
             dg.RunsFilter(
                 statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS], updated_after=since - OVERLAP
@@ -49,9 +52,13 @@ def _runs() -> dg.SensorDefinition:
             order_by="update_timestamp",
             ascending=True,
         )
+        repeated = {record.storage_id for record in to_be_repeated(instance)}
+        undecided = [record for record in ended if record.storage_id in repeated]
         opened = resolved = 0
         with database.connect() as connection:
-            for run in (record.dagster_run for record in ended):
+            for run in (record.dagster_run for record in ended if record not in undecided):
+                if AUTO_RETRY_RUN_ID_TAG in run.tags:
+                    continue  # its repetition tells how it ends
                 if run.status is dg.DagsterRunStatus.SUCCESS:
                     for alert in alerts.checks_never_evaluated(instance, run):
                         opened += open_alert(connection, alert)
@@ -62,7 +69,8 @@ def _runs() -> dg.SensorDefinition:
                 failed = instance.get_run_by_id(key.rpartition("|")[2])
                 if failed is None or alerts.run_is_over(instance, failed):
                     resolved += resolve_alert(connection, key)
-        context.update_cursor(max([since, *(record.update_timestamp.astimezone(UTC) for record in ended)]).isoformat())
+        latest = max([since, *(record.update_timestamp.astimezone(UTC) for record in ended)])
+        context.update_cursor(min([latest, *(r.update_timestamp.astimezone(UTC) for r in undecided)]).isoformat())
         return dg.SkipReason(f"{len(ended)} runs ended, {opened} alerts opened, {resolved} resolved")
 
     return alerts_of_runs

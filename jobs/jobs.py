@@ -18,6 +18,7 @@ from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
 from jobs.prune import build_prune_job
+from jobs.repeats import build_repeat_sensor
 from jobs.schedules import PLANS, Job
 from jobs.sensors import build_ledger_sensor
 from resources.settings import Settings
@@ -121,6 +122,7 @@ def _selected(checks: list[dg.AssetChecksDefinition]) -> dg.AssetSelection:
 def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDefinition]:
     return [
         build_ledger_sensor(),
+        build_repeat_sensor(),
         build_late_sensor(jobs, settings),
         build_automation_sensor(),
         *build_alert_sensors(PLANS, settings),

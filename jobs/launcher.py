@@ -21,7 +21,7 @@ from typing import Any
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRun
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
-from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX, MAX_RETRIES_TAG
 
 from resources import logs
 
@@ -50,9 +50,13 @@ def boot_id() -> str:
 
 
 def own_worker_tags() -> dict[str, str]:
-    """Tags for a run that this very process executes, so that its death is noticed like any other's."""
+    """Tags for a run that this very process executes.
+
+    Its death is noticed like any other's, but not mended: whoever started it sees that it is gone.
+    """
     pid = os.getpid()
-    return {WORKER_TAG: json.dumps({**_here(), "pid": pid, "started": process_start(pid)})}
+    worker = {**_here(), "pid": pid, "started": process_start(pid)}
+    return {WORKER_TAG: json.dumps(worker), MAX_RETRIES_TAG: "0"}
 
 
 def _here() -> dict[str, str]:

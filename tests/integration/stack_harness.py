@@ -18,8 +18,10 @@ from typing import Any, TypeVar
 
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from irt_assets.stack import Stack, StackError, dagster_instance
+from irt_assets.underway import PARTITION_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -53,7 +55,10 @@ class Harness:
 
     # -- as the UI does ---------------------------------------------------------------------------
     def launch(self, job: str, month: str, assets: Sequence[str] = (), **tags: str) -> str:
-        """Queue one run of a month, of the whole job with its checks or of some assets without; its id."""
+        """Queue one run of a month, of the whole job with its checks or of some assets without; its id.
+
+        Where its worker is killed it is not repeated, unless `tags` say so: a test looks at what is left.
+        """
         selection: dict[str, Any] = {}
         if assets:
             selection = {"assetSelection": [{"path": [name]} for name in assets], "assetCheckSelection": []}
@@ -65,7 +70,7 @@ class Harness:
                 "p": {
                     "selector": {**REPOSITORY, "jobName": job, **selection},
                     "runConfigData": "{}",
-                    "executionMetadata": {"tags": _pairs({"dagster/partition": month, **tags})},
+                    "executionMetadata": {"tags": _pairs({PARTITION_TAG: month, MAX_RETRIES_TAG: 0, **tags})},
                 }
             },
         )["launchPipelineExecution"]
@@ -114,7 +119,7 @@ class Harness:
         assert run is not None, run_id
         return run.status
 
-    def until(self, run_id: str, *statuses: DagsterRunStatus, timeout: float = 90.0) -> DagsterRunStatus:
+    def until(self, run_id: str, *statuses: DagsterRunStatus, timeout: float = 240.0) -> DagsterRunStatus:
         """Wait for one of `statuses`; a run that finished otherwise is an error that shows its log."""
 
         def probe() -> DagsterRunStatus | None:
@@ -127,7 +132,7 @@ class Harness:
         except TimeoutError as error:
             raise TimeoutError(f"{error}; it is {self.status(run_id)}\n{self.log(run_id)}") from None
 
-    def finished(self, run_id: str, timeout: float = 90.0) -> DagsterRunStatus:
+    def finished(self, run_id: str, timeout: float = 240.0) -> DagsterRunStatus:
         return self.until(run_id, *FINISHED, timeout=timeout)
 
     def log(self, run_id: str, last: int = 15) -> str:
@@ -138,7 +143,7 @@ class Harness:
             lines.append(event.user_message + (f"\n{error.to_string()}" if error else ""))
         return "\n".join(lines)
 
-    def step_started(self, run_id: str, step: str, timeout: float = 90.0) -> None:
+    def step_started(self, run_id: str, step: str, timeout: float = 240.0) -> None:
         def probe() -> bool:
             started = self.instance.all_logs(run_id, of_type=DagsterEventType.STEP_START)
             return any(event.step_key == step for event in started)
@@ -157,6 +162,15 @@ class Harness:
 
         return wait_for(f"worker of run {run_id}", probe)
 
+    def workers(self) -> list[psutil.Process]:
+        """Every run worker that lives, also one that has not said a word yet, and one whose code server is gone."""
+        groups = {process.pid for process in self.stack._started}
+        return [
+            process
+            for process in psutil.process_iter(["cmdline"])
+            if "spawn_main" in " ".join(process.info["cmdline"] or ()) and _group_of(process) in groups
+        ]
+
     def kill(self, *victims: psutil.Process) -> float:
         """SIGKILL all victims at once; the time it happened."""
         for victim in victims:  # none may notice that another is gone
@@ -167,6 +181,13 @@ class Harness:
 
     def server(self, name: str) -> psutil.Process:
         return psutil.Process(self.stack.process_id(name))
+
+
+def _group_of(process: psutil.Process) -> int | None:
+    try:
+        return os.getpgid(process.pid)
+    except ProcessLookupError:
+        return None
 
 
 def _pairs(tags: dict[str, Any]) -> list[dict[str, str]]:

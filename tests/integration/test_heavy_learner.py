@@ -1,0 +1,137 @@
+"""A learner with 100,000 attempts in one month: everything counts them right, and nobody waits for it.
+
+The limit of each step is generous for a busy machine and far below what anything quadratic needs: 10¹⁰ pairs of one
+learner's attempts take PostgreSQL a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from irt_assets.calibration.abilities import measure
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.nightly import calibrate_night
+from irt_assets.calibration.origin import initialise
+from irt_assets.engines import build
+from irt_assets.engines.em import EmEngine
+from irt_assets.features.daily import write_features
+from irt_assets.invariants.history import take_report
+from irt_assets.kpis.weekly import write_quiet, write_week
+from irt_assets.partitions import month_bounds, week_of
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.schema import ensure_month_partitions
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import rows, run_sql
+
+ATTEMPTS = 100_000
+JULY = rooms.MONTHS[1]
+START, END = month_bounds(JULY)
+HEAVY = "heavy"
+LONGEST_STEP_S = 90.0
+
+PRACTISE = """
+    INSERT INTO response_log (attempt_id, user_id, item_id, session_id, position, started_at, completed_at, correct,
+                              response_time_ms, hints_used, mode)
+    SELECT 'heavy-' || n, %s, items[1 + n %% cardinality(items)], 'day ' || n / 3300, n %% 3300, at,
+           at + interval '15 seconds', n %% 7 <> 0, 15000, 0, 'live'
+    FROM (SELECT array_agg(item_id ORDER BY item_id) AS items FROM question) bank,
+         generate_series(0, %s - 1) n, LATERAL (SELECT %s::timestamptz + n * interval '26 seconds' AS at) t
+"""
+
+
+@contextmanager
+def in_time(what: str) -> Iterator[None]:
+    began = time.perf_counter()
+    yield
+    seconds = time.perf_counter() - began
+    print(f"{what}: {seconds:.1f} s")
+    assert seconds < LONGEST_STEP_S, what
+
+
+@pytest.fixture(scope="module")
+def heavy(
+    postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """The small world, its June published, and a learner who answered day and night in July."""
+    with rooms.copied(postgres.start(), "template_rooms", "heavy", tmp_path_factory.mktemp("heavy")) as settings:
+        database, store = Database(settings), rooms.folder_store(settings)
+        initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+        take_snapshot(database, store, rooms.MONTHS[0], "run")
+        fit_month(database, store, rooms.MONTHS[0], EmEngine(1), "run")
+        link_month(database, rooms.MONTHS[0], "run")
+        publish_month(database, store, rooms.MONTHS[0], (), "run")
+        with database.connect() as connection:
+            ensure_month_partitions(connection, JULY, JULY)
+        run_sql(database, PRACTISE, (HEAVY, ATTEMPTS, START))
+        run_sql(database, "ANALYZE response_log")
+        yield settings
+
+
+def test_the_features_of_its_days_hold_every_attempt(heavy: Settings) -> None:
+    database = Database(heavy)
+    with in_time("features of a month"), database.connect() as connection:
+        write_features(connection, START, END)
+    of_heavy = "SELECT sum(attempts), sum(correct), max(rt_median) FROM features_topic_daily WHERE user_id = %s"
+    wrong = -(-ATTEMPTS // 7)
+    assert rows(database, of_heavy, (HEAVY,)) == [(ATTEMPTS, ATTEMPTS - wrong, 15000)]
+
+
+def test_the_month_scores_its_first_attempts_alone(heavy: Settings) -> None:
+    """One person more in the fit, who answered each item once."""
+    database, store = Database(heavy), rooms.folder_store(heavy)
+    with in_time("snapshot"):
+        take_snapshot(database, store, JULY, "run")
+    with in_time("fit"):
+        (fit,) = fit_month(database, store, JULY, EmEngine(1), "run")
+    with in_time("linking and publication"):
+        link_month(database, JULY, "run")
+        publish_month(database, store, JULY, (), "run")
+    with in_time("abilities"):
+        measure(database, JULY, "abilities")
+    assert fit.calibration is not None
+    ((counts,),) = rows(database, "SELECT counts FROM scored_snapshot WHERE month = %s", (JULY,))
+    first = "SELECT count(DISTINCT item_id) FROM response_log WHERE user_id = %s"
+    ((met,),) = rows(database, first, (HEAVY,))
+    assert counts[rooms.SCALE]["repeat"] >= ATTEMPTS - met
+    assert fit.calibration.n.max() <= fit.calibration.n_persons
+    ((theta, se, n),) = rows(database, "SELECT theta, se, n_items FROM mirt_ability WHERE user_id = %s", (HEAVY,))
+    assert n <= met
+    assert 0 < theta < 3  # six of seven first answers are right
+    assert 0.1 < se < 1
+
+
+def test_its_kpis_and_its_night_are_made_in_time(heavy: Settings) -> None:
+    database = Database(heavy)
+    week = week_of(END - timedelta(days=7))
+    with in_time("KPIs of a week"), database.connect() as connection:
+        frame = write_week(connection, week, END)
+    record = frame.set_index("user_id").loc[HEAVY, "kpis"]
+    assert record["A_t"] > 0.5
+    assert record["S"] < 0.2
+    with in_time("inactivity"), database.connect() as connection:
+        write_quiet(connection, week, END)
+    with in_time("a night"):
+        night = calibrate_night(database, f"{END - timedelta(days=1):%Y-%m-%d}", "night", lambda name: build(name))
+    assert night
+
+
+def test_the_invariants_look_at_it_in_time(heavy: Settings, tmp_path: Path) -> None:
+    database = Database(heavy)
+    with dg.DagsterInstance.ephemeral() as instance, in_time("invariants"):
+        report = take_report(
+            database, rooms.folder_store(heavy), instance, first_month=rooms.MONTHS[0], run="invariants"
+        )
+    assert report.crashed == []
+    (features,) = (v for v in report.verdicts if v.invariant.name == "features_conserve_attempts")
+    assert [violation for violation in features.violations if violation.partition.startswith(JULY)] == []

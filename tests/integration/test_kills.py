@@ -1,0 +1,42 @@
+"""A backfill while its processes are killed at random: a short version of `benchmarks/kill_backfill.py`."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from dagster import DagsterRunStatus, RunsFilter
+
+from tests.integration import kills
+from tests.integration.rooms import rows
+from tests.integration.small_world import last_months, small_world
+from tests.integration.stack_harness import running_stack
+
+KILLS = 6
+WHOLE_WITHIN_S = 600.0
+"""A minute on an idle machine; what runs beside the tests may take most of it."""
+
+
+@pytest.mark.timeout(2 * WHOLE_WITHIN_S)
+def test_killed_months_are_made_whole_without_anybody_asking_again(tmp_path: Path) -> None:
+    """The code server's death once failed the whole backfill, and that of a worker its month, until a person came."""
+    months = last_months(3)
+    wanted = kills.undisturbed(tmp_path / "undisturbed", months)
+    with (
+        small_world(tmp_path / "killed", months) as settings,
+        running_stack(settings, "irt_assets.definitions") as stack,
+    ):
+        made, asked = kills.kill_while_backfilling(stack, months, KILLS, random.Random(3), (1.0, 4.0))
+        kills.until_whole(stack, months, asked, WHOLE_WITHIN_S)
+        said = kills.said_by_status(stack)
+        assert kills.left_behind(stack) == []
+        assert kills.differences(kills.rows_of_months(stack.database), wanted) == {}
+        assert {month: said[month][0] for month in months} == dict.fromkeys(months, "green")
+
+        failed = stack.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.FAILURE]))
+        killed_for_good = {run.tags[kills.PARTITION_TAG] for run in failed if run.tags["dagster/will_retry"] == "false"}
+        assert asked.again <= killed_for_good  # nobody asks again for what the daemon repeats
+        told = {partition for (partition,) in rows(stack.database, "SELECT partition FROM alert")}
+        assert told <= killed_for_good
+    print(f"{len(made)} kills: {[' + '.join(kill.kind) for kill in made]}, {len(failed)} runs failed")

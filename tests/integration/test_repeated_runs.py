@@ -1,0 +1,149 @@
+"""Runs whose workers were killed: the daemon repeats them, and until it has, nobody else steps in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
+from dagster._core.test_utils import freeze_time
+
+from irt_assets.stack import dagster_instance
+from irt_assets.underway import PARTITION_TAG, under_way
+from jobs.alert_sensors import build_alert_sensors
+from jobs.launcher import own_worker_tags
+from jobs.repeats import report_again
+from resources.database import Database
+from resources.settings import Settings
+from tests.integration.rooms import rows
+
+MONTH = "2026-06"
+
+
+@dg.asset(partitions_def=dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m"))
+def rows_of_month() -> None:
+    pass
+
+
+JOB = dg.Definitions(
+    assets=[rows_of_month], jobs=[dg.define_asset_job("monthly", selection=[rows_of_month])]
+).resolve_job_def("monthly")
+
+
+class Killed:
+    """A run that the monitor failed because its worker was gone, on an instance as the servers have it."""
+
+    def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
+        self.settings, self.instance, self.database = settings, instance, Database(settings)
+        self.cursor: str | None = None
+
+    def run(self, **tags: str) -> dg.DagsterRun:
+        root = tags.get(ROOT_RUN_ID_TAG)
+        tags = {PARTITION_TAG: MONTH, **tags}
+        run = self.instance.create_run_for_job(JOB, tags=tags, root_run_id=root, parent_run_id=root)
+        self.instance.report_run_failed(run, "the run worker died without a word")
+        found = self.instance.get_run_by_id(run.run_id)
+        assert found is not None
+        return found
+
+    @property
+    def under_way(self) -> set[str]:
+        return under_way(self.instance, "monthly", ["rows_of_month"])
+
+    def tick(self) -> None:
+        (sensor,) = (s for s in build_alert_sensors([], self.settings) if s.name == "alerts_of_runs")
+        with dg.build_sensor_context(
+            instance=self.instance, cursor=self.cursor, resources={"database": self.database}
+        ) as context:
+            sensor(context)
+            self.cursor = context.cursor
+
+    def told(self) -> list[str]:
+        self.tick()
+        return [key.rpartition("|")[2] for (key,) in rows(self.database, "SELECT key FROM alert ORDER BY alert_id")]
+
+
+@pytest.fixture
+def killed(settings: Settings) -> Iterator[Killed]:
+    with dagster_instance(settings, Database(settings)) as instance:
+        yield Killed(settings, instance)
+
+
+def test_a_month_whose_worker_was_killed_is_under_way_until_the_daemon_has_repeated_it(killed: Killed) -> None:
+    """Else a later month's publication passes over it in these seconds, and it never publishes by itself again."""
+    run = killed.run()
+    assert run.tags[WILL_RETRY_TAG] == "true"
+    assert killed.under_way == {MONTH}
+    killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
+    assert killed.under_way == set()
+
+
+def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The daemon gives a run up where it cannot reach the code server, which died together with the worker."""
+    run = killed.run()
+    assert report_again(killed.instance) == []  # it is the daemon's turn
+    monkeypatch.setattr("jobs.repeats.DAEMONS_TURN", timedelta(0))
+    for _ in range(4):
+        killed.instance.add_run_tags(run.run_id, {WILL_RETRY_TAG: "false"})
+        assert killed.under_way == {MONTH}
+        assert report_again(killed.instance) == [run.run_id]
+        found = killed.instance.get_run_by_id(run.run_id)
+        assert found is not None
+        assert found.is_complete_and_waiting_to_retry
+    assert len(killed.instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)) == 5
+    assert report_again(killed.instance) == []  # something is wrong that time does not mend
+    assert killed.under_way == set()
+    assert killed.told() == [run.run_id]
+
+
+def test_a_killed_month_that_somebody_asked_for_again_is_not_repeated_too(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.repeats.DAEMONS_TURN", timedelta(0))
+    killed.run()
+    killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH})
+    assert report_again(killed.instance) == []
+
+
+def test_a_run_that_was_killed_four_times_is_left_to_a_person(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.repeats.DAEMONS_TURN", timedelta(0))
+    first = killed.run()
+    for _ in range(3):
+        killed.run(**{PARENT_RUN_ID_TAG: first.run_id, ROOT_RUN_ID_TAG: first.run_id})
+    assert report_again(killed.instance) == []
+    assert len(killed.told()) == 1
+
+
+def test_a_month_that_nobody_repeats_is_not_waited_for(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed.run(**own_worker_tags())  # of `irt calibrate`: whoever started it sees that it is gone
+    assert killed.under_way == set()
+    killed.run()
+    assert killed.under_way == {MONTH}
+    monkeypatch.setattr("irt_assets.underway.REPEATED_WITHIN", timedelta(0))  # the daemon had its time
+    assert killed.under_way == set()
+
+
+def test_what_the_daemon_mends_is_no_alert_and_what_it_gives_up_is(killed: Killed) -> None:
+    run = killed.run()
+    assert killed.told() == []
+    killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
+    killed.run(**own_worker_tags(), other="run")
+    assert len(killed.told()) == 1
+    assert run.run_id not in killed.told()
+
+
+# -- clocks ------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_fails_after_the_clock_was_set_back_is_told_of(killed: Killed) -> None:
+    """What happens then is dated before what happened already, and so before the cursor."""
+    killed.tick()
+    with freeze_time(datetime.now(UTC) + timedelta(hours=1)):
+        first = killed.run(**own_worker_tags())
+        assert killed.told() == [first.run_id]
+    second = killed.run(**own_worker_tags(), **{PARTITION_TAG: "2026-07"})
+    assert killed.told() == [first.run_id, second.run_id]

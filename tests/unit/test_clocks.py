@@ -1,0 +1,63 @@
+"""The wall clock is set an hour forward or back while all goes on: nothing is asked twice, passed over or failed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import psutil
+import pytest
+
+from irt_assets.responses.late import Arrival
+from jobs.late import LONGEST_WAIT, QUIET, Memory, waits
+from jobs.launcher import WORKER_TAG, _alive, own_worker_tags
+from jobs.schedules import PLANS, Plan, to_ask
+
+HOUR = timedelta(hours=1)
+NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def arrival(at: datetime, n: int = 5) -> Arrival:
+    return Arrival("2026-11-10", at.strftime("%Y-%m-%dT%H"), n, n, at)
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+def test_a_worker_that_lives_is_not_taken_for_dead(jump: timedelta, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel counts a process's start from boot; the time of boot is what moves with the clock."""
+    worker = json.loads(own_worker_tags()[WORKER_TAG])
+    told: Callable[[], float] = psutil._psplatform.boot_time
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: told() + jump.total_seconds())
+    assert _alive(worker)
+
+
+@pytest.mark.parametrize("plan", [plan for plan in PLANS if plan.asset], ids=lambda plan: plan.job)
+def test_a_tick_that_comes_twice_asks_once(plan: Plan) -> None:
+    """Set back over the time of a tick, the clock comes to it again; what was asked for is under way or made."""
+    first = set(to_ask(plan.wanted(NOW, "2026-01"), set(), set()))
+    assert first
+    for under_way, made in ((first, set()), (set(), first)):
+        assert to_ask(plan.wanted(NOW, "2026-01"), made, under_way) == []
+
+
+def test_late_answers_are_asked_for_in_the_end_though_the_clock_was_set_back_while_they_came() -> None:
+    """They seem to come from the future until the clock has caught up, and so to keep coming."""
+    noticed, came = NOW, arrival(NOW)
+    now = NOW - HOUR
+    while waits([came], noticed, now):
+        now += MINUTE
+    assert now <= NOW + max(QUIET, LONGEST_WAIT)
+
+
+@pytest.mark.parametrize("jump", [HOUR, -HOUR])
+def test_late_answers_that_come_after_the_clock_was_set_are_not_passed_over(jump: timedelta) -> None:
+    before = arrival(NOW - 10 * MINUTE)
+    memory = Memory.read(None, NOW).dealt_with([before], [], NOW)
+    after = NOW + jump
+    assert memory.since <= after
+    came = arrival(after, 7)
+    assert memory.new([before, came]) == [came]
+    again = memory.dealt_with([before, came], [], after)
+    assert again.new([before, came]) == []
+    assert again.since <= NOW  # set right again, the clock finds what comes then too
