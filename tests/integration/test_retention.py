@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -132,7 +133,7 @@ def nights(database: Database, store: ObjectStore, last: datetime, n: int) -> No
             rooms.run_sql(
                 database,
                 f"""INSERT INTO {table} SELECT (jsonb_populate_record(t, %s)).* FROM {table} t WHERE {also}""",
-                (rooms.json.dumps(change),),
+                (json.dumps(change),),
             )
         rooms.run_sql(
             database,
