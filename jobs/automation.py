@@ -1,10 +1,10 @@
 """What follows a month by itself: the condition, and the sensor that evaluates it.
 
 An asset that reads what the monthly job has made, and that nobody waits for within its run, is given `AFTER_A_MONTH` as
-its `automation_condition`: reports on drift, for instance. What does not belong here: what has a time (`schedules`),
-and what is decided by the content of tables (`late`, `sensors`). Of the assets that exist none says more by a
-condition: features, KPIs and nights have their times, abilities follow the published set (the sensor `ledger`), and
-`engine_agreement` ends the run whose fits it compares.
+its `automation_condition`, as `item_drift` is. What does not belong here: what has a time (`schedules`), and what is
+decided by the content of tables (`late`, `sensors`). Other assets would say no more by a condition: features, KPIs and
+nights have their times, abilities follow the published set (the sensor `ledger`), and `engine_agreement` ends the run
+whose fits it compares.
 """
 
 from __future__ import annotations
