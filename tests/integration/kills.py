@@ -291,7 +291,7 @@ def story(stack: Harness, kills: Sequence[Kill]) -> Story:
         times = [killed[pid] for value in values if value is not None and (pid := int(str(value.value))) in killed]
         ends = [e.timestamp for e in stack.instance.all_logs(run.run_id, of_type=DagsterEventType.RUN_FAILURE)]
         if times and ends:
-            after.append(ends[-1] - times[0])
+            after.append(ends[0] - times[0])
         else:
             unseen += 1
     return Story(dict(counts), sorted(after), repeated, unseen)
