@@ -44,13 +44,16 @@ def _check(
                 (context.partition_key, level),
             ).fetchall()
         named = ", ".join(f"{item} ({kind})" if kind else item for _, item, kind in rows[:NAMED])
+        by_scale: dict[str, dict[str, str | None]] = {}
+        for scale, item, kind in rows:
+            by_scale.setdefault(scale, {})[item] = kind
         more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
         return dg.AssetCheckResult(
             passed=not rows,
             severity=severity,
             description=f"{len(rows)} items: {named}{more}" if rows else f"no item of {level} severity",
             metadata={
-                "all": dg.MetadataValue.json([{"scale": s, "item": i, "kind": k} for s, i, k in rows]),
+                "all": dg.MetadataValue.json(by_scale),
                 **({TO_MEND_IT: WHAT_TO_DO[level]} if rows else {}),
             },
         )

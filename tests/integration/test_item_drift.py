@@ -4,16 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import dagster as dg
 import pytest
 
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
+from irt_assets.definitions import build_defs
 from irt_assets.drift.alerts import episodes
+from irt_assets.drift.assets import DRIFT_JOB
+from irt_assets.drift.checks import WHAT_TO_DO
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.scenario import Fault
 from irt_assets.psychometrics.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
+from jobs.alerts import check_alert
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
@@ -67,6 +72,22 @@ def test_planted_changes_are_flagged_and_told_apart(
     wanted = planted(truth)
     assert {item: flagged.get(item) for item in wanted} == wanted
     assert len(set(flagged) - set(wanted)) <= 1, "at q < 0.05 a false one happens"
+
+
+def test_its_check_names_the_items_and_so_does_its_alert(
+    faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
+) -> None:
+    settings, truth, _ = faulty
+    resources: dict[str, object] = {"database": Database(settings), "store": folder_store(settings)}
+    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    (far,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "no_item_drifted_far"]
+    assert not far.passed
+    alert = check_alert(far)
+    assert set(planted(truth)) <= set(alert.subjects)
+    assert (alert.kind, alert.partition, alert.severity) == ("items", MONTHS[1], "error")
+    assert alert.fix == WHAT_TO_DO["high"]
 
 
 def test_the_first_month_compares_the_anchors_alone(
