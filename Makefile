@@ -12,7 +12,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no
 # Own data goes to a home of its own, so that it never meets the simulation.
 export IRT_HOME ?= $(if $(DATA),.irt-own,.irt)
 
-.PHONY: venv demo test test-engines test-integration test-ui lint lock clean
+.PHONY: venv demo test lint lock clean
 
 venv: .venv/.ready $(if $(shell command -v R),.venv/.ready-r)
 
@@ -39,14 +39,10 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The tiers behind the first wait for servers or compute, so two of them go on at once, each shown when it is done.
+# Behind the first tier some tests wait for servers and some compute, so three files go on at once.
 test: lint
 	$(BIN)/pytest tests/unit
-	$(MAKE) --no-print-directory --keep-going --jobs=2 \
-	  $(if $(filter output-sync,$(.FEATURES)),--output-sync=target) test-integration test-engines test-ui
-
-test-engines test-integration test-ui: venv
-	$(BIN)/pytest tests/$(@:test-%=%)
+	$(BIN)/pytest --numprocesses=3 --dist=loadfile tests/engines tests/integration tests/ui
 
 # After a change of dependencies: hashes, and no address of any index.
 LOCKED := --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
