@@ -54,12 +54,12 @@ def run(options: argparse.Namespace, share: float) -> None:
     print(
         "| N | anchors | a kept | months | sound flagged | sound, plain rule | lost found | lost, plain rule |", end=""
     )
-    print(" z of sound: mean | SD | test flagged | z of the test's log ratio: mean | SD |")
-    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
+    print(" z of sound: mean | SD | test flagged | certain | z of the test's log ratio: mean | SD |")
+    print("|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|")
     for n in options.n:
         flags: dict[bool, list[bool]] = {True: [], False: []}
         plain: dict[bool, list[bool]] = {True: [], False: []}
-        z, test_z, test_flags, months = [], [], [], 0
+        z, test_z, test_flags, certain, months = [], [], [], [], 0
         for k in range(options.months):
             rng = np.random.default_rng([options.seed, n, k])
             shares = np.where(np.isin(np.arange(ITEMS), rng.choice(ITEMS, ITEMS // 10, replace=False)), share, 1.0)
@@ -78,11 +78,12 @@ def run(options: argparse.Namespace, share: float) -> None:
             test = loss_of_test(found, linking, Abilities.normal(), inflation=inflation)
             test_z.append(np.log(test.ratio) / test.log_se)
             test_flags.append(test.flagged)
+            certain.append(test.flagged and test.certain)
         lost = f"{np.mean(flags[False]):.3f} | {np.mean(plain[False]):.3f}" if flags[False] else "– | –"
         print(
             f"| {n} | {options.anchors} | {share} | {months} |"
             f" {np.mean(flags[True]):.2%} | {np.mean(plain[True]):.1%} | {lost} |"
-            f" {np.mean(z):+.2f} | {np.std(z):.2f} | {np.mean(test_flags):.0%} |"
+            f" {np.mean(z):+.2f} | {np.std(z):.2f} | {np.mean(test_flags):.1%} | {np.mean(certain):.1%} |"
             f" {np.mean(test_z):+.2f} | {np.std(test_z, axis=0).mean():.2f} |",
             flush=True,
         )

@@ -180,6 +180,11 @@ class LossOfTest:
         return bool(self.ratio.min() < KEPT)
 
     @property
+    def certain(self) -> bool:
+        """Whether the interval at the θ of the greatest loss leaves "nothing lost" out."""
+        return self.worst[3] < 1
+
+    @property
     def worst(self) -> tuple[float, float, float, float]:
         """θ of the greatest loss, the ratio there, and its 95 % interval (of that θ by itself)."""
         k = int(self.ratio.argmin())
@@ -193,9 +198,9 @@ def loss_of_test(
 ) -> LossOfTest:
     """Judge the test of the compared items over the middle 95 % of the population.
 
-    `linking` is what placed the window on the scale. The error of its constants moves all items together and is added
-    once more, as a whole, to what the items err by themselves; for a test of many anchors, whose published values pull
-    those constants, this is on the large side. Raises PsychometricsError where nothing could be compared.
+    `linking` is what placed the window on the scale. An error of its constants moves all items together, and is added
+    as a whole for those that are not its anchors; the anchors' errors, out of which the constants are made, cancel each
+    other on average and are taken as independent. Raises PsychometricsError where nothing could be compared.
     """
     if not comparison.item_ids:
         raise PsychometricsError("no item is both published and estimated in this window, so there is no test to judge")
@@ -205,7 +210,8 @@ def loss_of_test(
     now, published = now.sum(axis=1), published.sum(axis=1)
     by_now, by_published = by_now / now[:, None, None], by_published / published[:, None, None]
     own = _variance(comparison, by_now, by_published).sum(axis=1)
-    shared = np.einsum("tjk,jkl->tl", by_now, _by_constants(comparison, linking))
+    led = ~np.isin(comparison.item_ids, linking.anchors_used)
+    shared = np.einsum("tjk,jkl->tl", by_now[:, led], _by_constants(comparison, linking)[led])
     variance = own + np.einsum("tk,kl,tl->t", shared, linking.cov, shared)
     return LossOfTest(theta, published, now, inflation * np.sqrt(variance))
 

@@ -43,11 +43,11 @@ def comparison(new, old, cov_new, cov_old=None) -> Comparison:
     )
 
 
-def linking(slope: float = 1.0, intercept: float = 0.0, cov: np.ndarray | None = None) -> Linking:
+def linking(slope: float = 1.0, intercept: float = 0.0, cov: np.ndarray | None = None, anchors=()) -> Linking:
     """Constants with this covariance; without one they are exact."""
     cov = np.zeros((2, 2)) if cov is None else cov
     return Linking(
-        slope, intercept, *np.sqrt(np.diag(cov)), cov=cov, method="stocking-lord", rmse=0.0, anchors_used=("item0",),
+        slope, intercept, *np.sqrt(np.diag(cov)), cov=cov, method="stocking-lord", rmse=0.0, anchors_used=anchors,
         anchors_dropped={}, q=0.0, q_df=1, q_p=1.0, share_kept=1.0, warnings=(), anchor_set="1",
     )  # fmt: skip
 
@@ -212,6 +212,10 @@ def test_the_test_is_flagged_by_its_weakest_theta_and_only_within_the_middle() -
     assert -1.97 <= theta < -1
     assert low < ratio < high
     assert ratio < 0.6
+    assert found.certain
+    vague = loss_of_test(comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, np.eye(2)), linking(), PLAIN)
+    assert vague.flagged
+    assert not vague.certain
     narrow = Abilities.normal(1.2, 0.2)
     assert not loss_of_test(
         comparison([[1.0, -1.5, 0.0], [1.5, 1.0, 0.0]], old, 0.01 * np.eye(2)), linking(), narrow
@@ -228,6 +232,8 @@ def test_an_error_of_the_scale_is_one_error_of_the_whole_test() -> None:
     a, b = now[:, 0] * slope, (now[:, 1] - intercept) / slope
     logs = [np.log(item_information(said.theta[[k]], a / s, s * b + i, np.zeros(2)).sum()) for s, i in drawn]
     assert np.std(logs) == pytest.approx(said.log_se[k], rel=0.05)
+    of_anchors = loss_of_test(comparison(now, now, exact), linking(slope, intercept, cov, ("item0", "item1")), PLAIN)
+    assert not of_anchors.log_se.any(), "the constants are made of these items' own errors"
 
 
 def test_a_month_without_compared_items_has_no_test_to_judge() -> None:
