@@ -26,7 +26,7 @@ from scipy.special import expit
 from scipy.stats import false_discovery_control, norm
 
 from irt_assets.psychometrics import curves
-from irt_assets.psychometrics.drift_errors import Comparison
+from irt_assets.psychometrics.drift_errors import Comparison, Published
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Floats
@@ -136,12 +136,7 @@ def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: 
         _information(abilities.theta, a, b, old.c) for a, b in ((comparison.a, comparison.b), (old.a, old.b))
     ]  # each (Q, J) and (Q, J, 2)
     now, published = (abilities.weights @ information for information, _ in sides)
-    if not np.all(published > 0):
-        named = [item for item, x in zip(old.item_ids, published, strict=True) if not x > 0]
-        raise PsychometricsError(
-            f"{len(named)} published items have no information where the learners are: {', '.join(named[:5])};"
-            " a published a must be positive, so correct or withdraw these values"
-        )
+    _require_published(old, published)
     by_now, by_published = (np.tensordot(abilities.weights, gradient, axes=1) for _, gradient in sides)
     gone = now <= 0
     now_or_1 = np.where(gone, 1.0, now)
@@ -162,7 +157,7 @@ class LossOfTest:
 
     Attributes:
         theta, published, now: shape (T,), test information at θ.
-        log_se: shape (T,), standard error of log(now/published) at each θ by itself.
+        log_se: shape (T,), standard error of log(now/published) at each θ by itself; NaN where nothing is left.
     """
 
     theta: Floats
@@ -181,7 +176,7 @@ class LossOfTest:
 
     @property
     def certain(self) -> bool:
-        """Whether the interval at the θ of the greatest loss leaves "nothing lost" out."""
+        """Whether the interval at the θ of the greatest loss leaves "nothing lost" out; False where it has none."""
         return self.worst[3] < 1
 
     @property
@@ -200,20 +195,24 @@ def loss_of_test(
 
     `linking` is what placed the window on the scale. An error of its constants moves all items together, and is added
     as a whole for those that are not its anchors; the anchors' errors, out of which the constants are made, cancel each
-    other on average and are taken as independent. Raises PsychometricsError where nothing could be compared.
+    other on average and are taken as independent. Raises PsychometricsError where nothing could be compared,
+    or a published item has no information.
     """
     if not comparison.item_ids:
         raise PsychometricsError("no item is both published and estimated in this window, so there is no test to judge")
     theta, old = np.linspace(*abilities.middle(), _STEPS), comparison.published
     now, by_now = _information(theta, comparison.a, comparison.b, old.c)
     published, by_published = _information(theta, old.a, old.b, old.c)
+    _require_published(old, published.sum(axis=0))
     now, published = now.sum(axis=1), published.sum(axis=1)
-    by_now, by_published = by_now / now[:, None, None], by_published / published[:, None, None]
+    gone = now <= 0
+    by_now = by_now / np.where(gone, 1.0, now)[:, None, None]
+    by_published = by_published / published[:, None, None]
     own = _variance(comparison, by_now, by_published).sum(axis=1)
     led = ~np.isin(comparison.item_ids, linking.anchors_used)
     shared = np.einsum("tjk,jkl->tl", by_now[:, led], _by_constants(comparison, linking)[led])
     variance = own + np.einsum("tk,kl,tl->t", shared, linking.cov, shared)
-    return LossOfTest(theta, published, now, inflation * np.sqrt(variance))
+    return LossOfTest(theta, published, now, np.where(gone, np.nan, inflation * np.sqrt(variance)))
 
 
 @dataclass(frozen=True)
@@ -305,6 +304,16 @@ def _by_constants(comparison: Comparison, linking: Linking) -> Floats:
     out[:, 1, 0] = (comparison.b - linking.intercept) / linking.slope
     out[:, 1, 1] = 1.0
     return out
+
+
+def _require_published(published: Published, information: Floats) -> None:
+    """Raises PsychometricsError, naming them, for items whose published information, shape (J,), is 0."""
+    named = [item for item, x in zip(published.item_ids, information, strict=True) if not x > 0]
+    if named:
+        raise PsychometricsError(
+            f"{len(named)} published items have no information where the learners are: {', '.join(named[:5])};"
+            " a published a must be positive, so correct or withdraw these values"
+        )
 
 
 def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> Floats:

@@ -198,8 +198,19 @@ def test_an_item_whose_discrimination_turned_negative_has_lost_all() -> None:
 
 
 def test_a_published_item_without_information_is_named() -> None:
+    there = comparison([[1, 0, 0], [1, 0, 0]], [[1, 0, 0], [-1, 0, 0]], np.eye(2))
     with pytest.raises(PsychometricsError, match="item1"):
-        losses_of_items(comparison([[1, 0, 0], [1, 0, 0]], [[1, 0, 0], [-1, 0, 0]], np.eye(2)), PLAIN)
+        losses_of_items(there, PLAIN)
+    with pytest.raises(PsychometricsError, match="item1"):
+        loss_of_test(there, linking(), PLAIN)
+
+
+def test_a_test_of_one_wrong_key_has_lost_all_and_has_no_interval() -> None:
+    found = loss_of_test(comparison([[-1, 0, 0]], [[1, 0, 0]], 0.01 * np.eye(2)), linking(), PLAIN)
+    assert found.flagged
+    assert found.worst[1] == 0
+    assert np.isnan(found.worst[2:]).all()
+    assert not found.certain
 
 
 def test_the_test_is_flagged_by_its_weakest_theta_and_only_within_the_middle() -> None:
