@@ -1,0 +1,115 @@
+"""How often DIF is seen where there is none, and how well it is found, against an oracle that knows the sound items.
+
+    python benchmarks/bench_dif.py sound --tests 6000     # share of p below 0.05, 0.01; months with a flag
+    python benchmarks/bench_dif.py power --items 400      # by size, direction and share of items with DIF
+
+30 items, a ~ LogNormal(0, 0.3), b ~ N(0, 1), all on one form; the reference group is N(0, 1). The oracle is the same
+test with the truly sound items as anchors. Monte Carlo errors of a share are √(share(1 − share)/tests).
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from irt_assets.psychometrics.dif import Dif, analyse_dif
+from irt_assets.psychometrics.dif_wald import compare_groups
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.models import Calibration, Responses
+
+ITEMS = 30
+IDS = tuple(f"i{j:02d}" for j in range(ITEMS))
+
+
+def bank(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    return np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
+
+
+def answers(rng: np.random.Generator, n: int, a: np.ndarray, b: np.ndarray, mean: float, sd: float) -> np.ndarray:
+    theta = rng.normal(mean, sd, (n, 1))
+    return (rng.random((n, ITEMS)) < 1 / (1 + np.exp(-a * (theta - b)))).astype(float)
+
+
+def analysed(groups: list[np.ndarray]) -> Dif:
+    responses = Responses.from_wide(np.vstack(groups), IDS)
+    values = [f"g{g}" for g, x in enumerate(groups) for _ in x]
+    return analyse_dif("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
+
+
+def sound(rng: np.random.Generator, tests: int) -> None:
+    """Groups of equal items. Mantel-Haenszel and logistic regression are those of the first focal group."""
+    print("| learners a group | focal groups | months | p < 0.05 | p < 0.01 | with a flag | MH p < 0.05 | MH B or C "
+          "| logistic p < 0.05 | logistic B or C |\n|--:|---|--:|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
+    several = [(-0.5, 1.0), (0.5, 1.2), (1.0, 0.8)]
+    apart: list[tuple[int, list[tuple[float, float]]]] = [
+        *((n, [(mean, 1.0)]) for n in (250, 500, 1000, 3000) for mean in (-1.0, 1.0)),
+        (1000, [(0.0, 1.0)]),
+        (500, several),
+        (2000, several),
+    ]
+    for n, focal in apart:
+        months = -(-tests // ITEMS)
+        p, flags, mh, logistic = [], [], [], []
+        for _ in range(months):
+            a, b = bank(rng)
+            found = analysed([answers(rng, n + (g == 0), a, b, *at) for g, at in enumerate([(0.0, 1.0), *focal])])
+            assert found.wald is not None
+            assert found.within_forms is not None
+            p.append(found.wald.p)
+            flags.append(bool(found.wald.flagged))
+            mh += [(m.p < 0.05, m.ets_class != "A") for m in found.within_forms.mantel_haenszel[0] if m]
+            logistic += [(x.p < 0.05, x.size != "A") for x in found.within_forms.logistic[0] if x]
+        q = np.array(p)
+        groups = ", ".join(f"N({mean:g}, {sd:g}²)" for mean, sd in focal)
+        beside = " | ".join(f"{100 * share:.1f}%" for x in (mh, logistic) for share in np.mean(x, axis=0))
+        print(f"| {n} | {groups} | {months} | {100 * np.nanmean(q < 0.05):.2f}% | {100 * np.nanmean(q < 0.01):.2f}% "
+              f"| {100 * np.mean(flags):.1f}% | {beside} |", flush=True)  # fmt: skip
+
+
+def fitted(x: np.ndarray) -> Calibration:
+    return fit_em(Responses.from_wide(x, IDS), threads=1)
+
+
+def power(rng: np.random.Generator, items: int) -> None:
+    """Items that are harder for the focal group N(−1, 1), flagged where q < 0.05 as everywhere."""
+    print("| learners a group | harder by | items with DIF | of | oracle | found | ratio | sound flagged |"
+          "\n|--:|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
+    for moved, one_way in ((3, False), (6, True)):
+        for n in (500, 1000, 2000, 3000):
+            for size in (0.3, 0.5):
+                hits, oracle, false, total = 0, 0, 0, 0
+                months = -(-items // moved)
+                for _ in range(months):
+                    a, b = bank(rng)
+                    sign = np.ones(ITEMS) if one_way else rng.choice([-1, 1], ITEMS)
+                    dif = np.where(np.arange(ITEMS) < moved, size * sign, 0.0)
+                    fits = [fitted(answers(rng, n, a, b, 0.0, 1.0)), fitted(answers(rng, n, a, b + dif, -1.0, 1.0))]
+                    ours = compare_groups(fits, ("reference", "focal"))
+                    known = compare_groups(fits, ("reference", "focal"), anchor_items=IDS[moved:])
+                    hits += len(set(ours.flagged) & set(IDS[:moved]))
+                    oracle += len(set(known.flagged) & set(IDS[:moved]))
+                    false += len(set(ours.flagged) & set(IDS[moved:]))
+                    total += moved
+                sound_items = months * (ITEMS - moved)
+                print(f"| {n} | {size} | {moved} of {ITEMS}, {'one way' if one_way else 'both ways'} | {total} "
+                      f"| {oracle / total:.3f} | {hits / total:.3f} | {hits / max(oracle, 1):.2f} "
+                      f"| {100 * false / sound_items:.2f}% |", flush=True)  # fmt: skip
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=("sound", "power"))
+    parser.add_argument("--tests", type=int, default=6000)
+    parser.add_argument("--items", type=int, default=400)
+    parser.add_argument("--seed", type=int, default=1)
+    given = parser.parse_args()
+    rng = np.random.default_rng([given.seed, len(given.what)])
+    if given.what == "sound":
+        sound(rng, given.tests)
+    else:
+        power(rng, given.items)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,227 @@
+"""Whether items differ between groups of learners at equal ability: the Wald test over groups fitted apart.
+
+Belongs here: the groups' scales put on one another by the items that do not differ, the test of each item, and how
+much a difference matters. Does not belong here: which learners make a group (dif.py), methods that match on scores
+(dif_mantel_haenszel.py, dif_logistic.py).
+
+Each group's fit has a scale of its own, θ_ref = A·θ + B, so that an item without DIF has a = A·a_ref and
+d = d_ref + B·a_ref (Lord 1980, ch. 14; several groups at once: Kim, Cohen & Park 1995). With x the estimates of all
+groups, Σ their covariance and f(x; A, B) these equations' left sides minus right sides, stacked over the anchors, the
+constants and the anchors' true parameters ξ are those of
+
+    min (x − ξ)ᵀ Σ⁻¹ (x − ξ)   subject to   f(ξ; A, B) = 0   (Deming 1943; the steps are those of Britt & Luecke 1973),
+
+which is what a common fit with equal anchors and free items does, to the order in which estimates are normal. An
+item's differences are then estimated with all the others of its kind given: those of an anchor from the other anchors.
+
+**Anchors** are all items at first, by medians that a few with DIF cannot pull; those with p < 0.05 leave, and come
+back when they no longer have it, until none does either (Lord 1980; Candell & Drasgow 1988).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+from scipy.stats import chi2, false_discovery_control
+
+from irt_assets.psychometrics.dif_differences import Bools, Differences, Given
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.models import Calibration, Floats
+from irt_assets.psychometrics.quadrature import Grid
+
+Severity = Literal["none", "small", "medium", "high"]
+
+FALSE_DISCOVERIES = 0.05
+MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
+ANCHOR_P = 0.05
+"""An item below this is no anchor. Of sound ones a twentieth stays away, which costs the constants next to nothing."""
+LEAST_ANCHORS = 0.5
+"""Half of the items are anchors whatever their p: who has DIF is a majority's word."""
+FEWEST_ITEMS = 4
+_MOST_ROUNDS = 30
+
+
+@dataclass(frozen=True)
+class Wald:
+    """J items compared between a reference group and F focal groups, on the reference group's scale.
+
+    Attributes:
+        groups: F + 1 names, the reference first.
+        mean, sd: shape (F + 1,), of θ in each group; 0 and 1 for the reference (the SD its own under a common slope).
+        anchors: the items that hold the scales together.
+        df: shape (J,), the number of differences tested; 0 for items that cannot be compared.
+        wald, p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995).
+        delta: shape (F, J, 2), focal minus reference in (a, b); NaN where a group has no estimate.
+        se: shape (F, J, 2), with the errors of both fits and of the constants.
+        wabc: shape (F, J), ∫ |P_focal − P_reference| over both groups' θ (Edelen, Stucky & Chandra 2015).
+        shift: shape (F, J), the same without the bars: below 0 the item is harder for the focal group.
+        warnings: sentences.
+    """
+
+    item_ids: tuple[str, ...]
+    groups: tuple[str, ...]
+    mean: Floats
+    sd: Floats
+    anchors: tuple[str, ...]
+    df: npt.NDArray[np.int64]
+    wald: Floats
+    p: Floats
+    q: Floats
+    delta: Floats
+    se: Floats
+    wabc: Floats
+    shift: Floats
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        """Items with q < 0.05, whatever the size of the difference."""
+        return tuple(item for item, q in zip(self.item_ids, self.q, strict=True) if q < FALSE_DISCOVERIES)
+
+    @property
+    def severity(self) -> tuple[Severity, ...]:
+        """J of "none" (q ≥ 0.05), "small", "medium" (some group's wABC above 0.05) or "high" (above 0.10)."""
+        most = np.where(np.isnan(self.wabc), 0.0, self.wabc).max(axis=0)
+        return tuple(
+            "none" if not q < FALSE_DISCOVERIES
+            else "high" if area > HIGH_WABC
+            else "medium" if area > MEDIUM_WABC
+            else "small"
+            for q, area in zip(self.q, most, strict=True)
+        )  # fmt: skip
+
+
+def compare_groups(
+    fits: Sequence[Calibration], groups: Sequence[str], *, anchor_items: Collection[str] | None = None
+) -> Wald:
+    """Test each item for DIF between groups.
+
+    Args:
+        fits: one of each group, the reference first; the same items in the same order, one model without guessing,
+            each on its own scale.
+        groups: their names.
+        anchor_items: items known to be free of DIF; None to find them. Those that a group could not estimate are no
+            anchors.
+
+    Two differences an item and focal group are tested, of slope and intercept; one, of the intercept, where the model
+    has no slopes of items' own.
+
+    Raises PsychometricsError where fits cannot be compared, or fewer than 4 items can.
+    """
+    _check(fits, groups)
+    differences = Differences.of(fits)
+    item_ids = fits[0].item_ids
+    if len(differences.items) < FEWEST_ITEMS:
+        raise PsychometricsError(
+            f"{len(differences.items)} items have estimates and errors in group {groups[0]} and another, and"
+            f" {FEWEST_ITEMS} are needed to tell DIF from a difference in ability. Compare groups that answered the"
+            f" same items"
+        )
+    warnings: list[str] = []
+    if anchor_items is None:
+        is_anchor = _purified(differences, warnings)
+    else:
+        is_anchor = np.isin(np.array(item_ids, dtype=object), list(anchor_items)) & (differences.df > 0)
+    found = differences.given(is_anchor)
+    p = found.p
+    q = np.full(len(p), np.nan)
+    q[differences.items] = false_discovery_control(p[differences.items])
+    mean = np.array([0.0, *found.constants[:, 1]])
+    sd = np.array([1.0, *found.constants[:, 0]])
+    if differences.common_slope:  # all slopes are 1 here, and each group's SD that of its θ in logits
+        mean = mean + _in_logits(fits[0])[0]
+        sd = np.array([_in_logits(fit)[1] for fit in fits])
+    delta, se, wabc, shift = _effects(differences, found, fits, mean, sd)
+    if differences.common_slope:
+        unit = fits[0].a[differences.items[0]]  # back from logits to the reference fit's scale
+        mean, sd = mean / unit, sd / unit
+        delta[:, :, 1] /= unit
+        se[:, :, 1] /= unit
+    anchors = tuple(item for item, anchor in zip(item_ids, is_anchor, strict=True) if anchor)
+    return Wald(
+        item_ids, tuple(groups), mean, sd, anchors, differences.df, found.wald, p, q, delta, se, wabc, shift,
+        tuple(warnings),
+    )  # fmt: skip
+
+
+def _in_logits(fit: Calibration) -> tuple[float, float]:
+    slope = fit.a[fit.estimated][0]
+    return slope * fit.latent_mean, slope * fit.latent_sd
+
+
+def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
+    if len(fits) != len(groups) or len(fits) < 2:
+        raise PsychometricsError(f"two groups or more are compared, each with its fit; got {len(groups)} groups")
+    models = sorted({fit.model for fit in fits})
+    if len(models) > 1 or models[0] == "3pl":
+        raise PsychometricsError(
+            f"groups are compared by fits of one model without guessing, got {', '.join(models)}: what guessing and"
+            f" difficulty explain of an easy item cannot be told apart group by group. Fit a 2pl"
+        )
+    for fit, group in zip(fits, groups, strict=True):
+        if fit.item_ids != fits[0].item_ids:
+            raise PsychometricsError(f"the fit of group {group} has other items, or another order, than {groups[0]}'s")
+
+
+def _purified(differences: Differences, warnings: list[str]) -> Bools:
+    """Shape (J,): the items without sign of DIF, half of the comparable at least."""
+    constants = differences.medians()
+    e, V = differences.residuals(differences.x, constants), differences.covariance(constants)
+    p = np.full(len(differences.df), np.nan)
+    for j in differences.items:
+        rows = np.flatnonzero(differences.item == j)
+        p[j] = chi2.sf(e[rows] @ np.linalg.solve(V[np.ix_(rows, rows)], e[rows]), rows.size)
+    seen: list[bytes] = []
+    is_anchor = _sound(p)
+    while is_anchor.tobytes() not in seen and len(seen) < _MOST_ROUNDS:
+        seen.append(is_anchor.tobytes())
+        p = differences.given(is_anchor).p
+        is_anchor = _sound(p)
+    if np.nansum(p >= ANCHOR_P) < LEAST_ANCHORS * len(differences.items):
+        warnings.append(
+            f"anchors disagree: {int(np.nansum(p < ANCHOR_P))} of {len(differences.items)} items differ between the"
+            f" groups, so that which of them are the sound ones is a guess. Name anchor items, or judge by content"
+        )
+    return is_anchor
+
+
+def _sound(p: Floats) -> Bools:
+    least = int(np.ceil(LEAST_ANCHORS * np.isfinite(p).sum()))
+    limit = min(ANCHOR_P, np.sort(p[np.isfinite(p)])[::-1][least - 1])
+    return np.nan_to_num(p, nan=-1.0) >= limit
+
+
+def _effects(
+    differences: Differences, found: Given, fits: Sequence[Calibration], mean: Floats, sd: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """delta, se (F, J, 2), wabc and shift (F, J): the reference's curve against the same with the differences."""
+    F, J = differences.n_focal, len(differences.df)
+    delta, se = np.full((F, J, 2), np.nan), np.full((F, J, 2), np.nan)
+    wabc, shift = np.full((F, J), np.nan), np.full((F, J), np.nan)
+    grid = Grid.spanning()
+    weights = np.exp(grid.log_weights())
+    for j in differences.items:
+        rows = np.flatnonzero(differences.item == j)
+        a, d = differences.x[0, j]
+        for f in np.unique(differences.group[rows]):
+            own = differences.group[rows] == f
+            A, B = found.constants[f]
+            to_reference = np.array([[1 / A, 0.0], [-B / A, 1.0]])[:, differences.parameter[rows[own]]]
+            a_focal, d_focal = np.array([a, d]) + to_reference @ found.delta[j][own]
+            cov = to_reference @ found.cov[j][np.ix_(own, own)] @ to_reference.T
+            to_ab = np.array([[1.0, 0.0], [d_focal / a_focal**2, -1 / a_focal]])
+            delta[f, j] = a_focal - a, d / a - d_focal / a_focal
+            se[f, j] = np.sqrt(np.diag(to_ab @ cov @ to_ab.T))
+            share = fits[1 + f].n_persons / (fits[0].n_persons + fits[1 + f].n_persons)
+            middle = (1 - share) * mean[0] + share * mean[1 + f]
+            within = (1 - share) * sd[0] ** 2 + share * sd[1 + f] ** 2
+            wide = np.sqrt(within + share * (1 - share) * (mean[1 + f] - mean[0]) ** 2)
+            theta = middle + wide * grid.nodes
+            gap = expit(a_focal * theta + d_focal) - expit(a * theta + d)
+            wabc[f, j], shift[f, j] = weights @ np.abs(gap), weights @ gap
+    return delta, se, wabc, shift

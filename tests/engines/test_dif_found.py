@@ -1,0 +1,88 @@
+"""DIF is found through fits of answers, and groups of unlike ability are not called unlike in their items.
+
+A cheap part of benchmarks/bench_dif.py, whose tables are in docs/dif.md.
+"""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from irt_assets.psychometrics.dif import Dif, analyse_dif
+from irt_assets.psychometrics.models import Responses
+
+ITEMS = 20
+
+
+def world(rng: np.random.Generator, groups: list[tuple[int, float, float]], dif: np.ndarray) -> Dif:
+    """Groups of n learners N(mean, sd²), the first a learner larger; items are harder by `dif` (J,) for the last."""
+    a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
+    rows, values = [], []
+    for g, (n, mean, sd) in enumerate(groups):
+        theta = rng.normal(mean, sd, (n + (g == 0), 1))
+        rows.append(rng.random((len(theta), ITEMS)) < expit(a * (theta - b - dif * (g == len(groups) - 1))))
+        values += [f"group{g}"] * len(theta)
+    responses = Responses.from_wide(np.vstack(rows).astype(float))
+    return analyse_dif("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
+
+
+def test_the_planted_items_of_the_reference_are_found_and_nothing_else(shared: Path) -> None:
+    """d05: b + 0.6; d12: a·0.6, b + 0.3; focal N(0.5, 1.1²). Means and SDs within three of their standard errors, which
+    are about 0.05. mirt's likelihood ratio tests name the same two."""
+    rows = list(csv.reader((shared / "reference" / "dif2000x20.csv").read_text().splitlines()))
+    values = [row[0] for row in rows[1:]]
+    responses = Responses.from_wide(np.array([row[1:] for row in rows[1:]], dtype=float), rows[0][1:])
+    found = analyse_dif("group", responses, values, forms=["form"] * responses.n_responses, threads=1)
+    assert found.wald is not None
+    assert found.wald.flagged == ("d05", "d12")
+    j, reference = responses.item_ids.index("d05"), found.wald.groups.index("ref")
+    assert reference == 1, "groups of one size are ordered by name"
+    assert -found.wald.mean[1] / found.wald.sd[1] == pytest.approx(0.5, abs=0.15)
+    assert 1 / found.wald.sd[1] == pytest.approx(1.1, abs=0.15)
+    assert found.wald.shift[0, j] > 0, "it is easier for ref"
+    within = found.within_forms
+    assert within is not None
+    beyond_a = [
+        i for i, m in zip(found.wald.item_ids, within.mantel_haenszel[0], strict=True) if m and m.ets_class != "A"
+    ]
+    certain = [i for i, x in zip(found.wald.item_ids, within.logistic[0], strict=True) if x and x.p < 0.001]
+    assert beyond_a == certain == ["d05", "d12"]
+
+
+@pytest.mark.timeout(300)
+def test_groups_one_sd_apart_have_p_below_5_percent_in_a_twentieth_of_sound_items() -> None:
+    """1200 tests have a standard error of 0.63 %, items of a month taken as independent; 2.5 to 7.5 % is four of them.
+    Without the covariance's turn to the common parameters means at 250 learners are 0.1 too far apart; 40 of them have
+    a standard error of 0.02."""
+    rng = np.random.default_rng(11)
+    p, means = [], []
+    for _ in range(60):
+        wald = world(rng, [(250, 0.0, 1.0), (250, -1.0, 1.0)], np.zeros(ITEMS)).wald
+        assert wald is not None
+        p.append(wald.p)
+        means.append(wald.mean[1])
+    assert 0.025 <= np.mean(np.array(p) < 0.05) <= 0.075
+    assert np.mean(means) == pytest.approx(-1.0, abs=0.09)
+
+
+@pytest.mark.timeout(300)
+def test_three_groups_are_judged_by_one_test_and_the_unfair_items_are_found() -> None:
+    """4 of 20 items, all against the last group. By 0.7 at 1500 learners one test misses an item where it is extreme or
+    flat; of 40 at least 34 are found. Of 160 sound ones a q of 0.05 lets about 2 pass; 7 are four standard errors."""
+    rng = np.random.default_rng(12)
+    dif = 0.7 * (np.arange(ITEMS) < 4)
+    found, false = 0, 0
+    for _ in range(10):
+        wald = world(rng, [(1500, 0.0, 1.0), (1500, 0.5, 0.8), (1500, -1.0, 1.0)], dif).wald
+        assert wald is not None
+        assert set(wald.df) == {4}
+        flagged = np.isin(wald.item_ids, wald.flagged)
+        found, false = found + flagged[:4].sum(), false + flagged[4:].sum()
+        assert wald.groups == ("group0", "group1", "group2")
+        assert wald.shift[1, :4].mean() < -0.05 < wald.shift[0, :4].mean()
+    assert found >= 34
+    assert false <= 7
