@@ -21,7 +21,7 @@ from irt_assets.psychometrics.quadrature import Grid
 
 Bools = npt.NDArray[np.bool_]
 
-_MOST_STEPS, _STILL = 50, 1e-7
+_MOST_STEPS, _STILL = 50, 1e-5
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,11 @@ class Differences:
     """The equations of all comparable items: row r says of item `item[r]`, focal group `group[r]` and parameter
     `parameter[r]` (0 the slope, 1 the intercept) that it equals the reference's.
 
-    `x` (G, J, 2) are the estimates and `cov` G matrices (2J, 2J); in logits (a = 1) where slopes are common.
+    `groups` are G names; `x` (G, J, 2) are the estimates and `cov` G matrices (2J, 2J); in logits (a = 1) where
+    slopes are common.
     """
 
+    groups: tuple[str, ...]
     x: Floats
     cov: tuple[Floats, ...]
     common_slope: bool
@@ -56,7 +58,7 @@ class Differences:
     df: npt.NDArray[np.int64]
 
     @classmethod
-    def of(cls, fits: Sequence[Calibration]) -> Differences:
+    def of(cls, fits: Sequence[Calibration], groups: Sequence[str]) -> Differences:
         common = fits[0].model != "2pl"
         usable = np.stack([np.isfinite(f.cov).all(axis=(1, 2)) & (f.cov[:, 1, 1] > 0) for f in fits])
         x = np.stack([np.stack([np.ones_like(f.a) if common else f.a, f.d], axis=1) for f in fits])
@@ -73,6 +75,7 @@ class Differences:
         tested = [1] if common else [0, 1]
         rows = len(tested)
         return cls(
+            tuple(groups),
             x,
             tuple(cov),
             common,
@@ -137,8 +140,8 @@ class Differences:
             up = (a_ref > 0) & (a > 0)
             if up.sum() < 2:
                 raise PsychometricsError(
-                    f"focal group {f + 1} and the reference group share {up.sum()} items that abler learners answer"
-                    f" better in both, too few to put their abilities on one scale"
+                    f"groups {self.groups[0]} and {self.groups[1 + f]} share {up.sum()} items that abler learners"
+                    f" answer better in both, too few to put their abilities on one scale. Leave one of the groups out"
                 )
             A = float(np.exp(np.median(np.log(a[up] / a_ref[up]))))
             out[f] = A, np.median((d - d_ref)[up] / a_ref[up])
@@ -164,7 +167,8 @@ class Differences:
             V = V[np.ix_(S, S)]
             X = self.by_constants(xi)[S]
             e = self.residuals(self.x, constants)[S]
-            VX, Ve = np.linalg.solve(V, X), np.linalg.solve(V, e)
+            solved = np.linalg.solve(V, np.column_stack([X, e]))
+            VX, Ve = solved[:, :-1], solved[:, -1]
             step: Floats = -np.linalg.solve(X.T @ VX, X.T @ Ve)
             pull = Ve + VX @ step
             xi = self.x - np.stack([(s[S].T @ pull).reshape(-1, 2) for s in spread])

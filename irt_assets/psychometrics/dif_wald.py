@@ -114,7 +114,7 @@ def compare_groups(
     Raises PsychometricsError where fits cannot be compared, or fewer than 4 items can.
     """
     _check(fits, groups)
-    differences = Differences.of(fits)
+    differences = Differences.of(fits, groups)
     item_ids = fits[0].item_ids
     if len(differences.items) < FEWEST_ITEMS:
         raise PsychometricsError(

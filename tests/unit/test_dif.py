@@ -118,6 +118,8 @@ def test_groups_without_common_items_cannot_be_compared() -> None:
     second.cov[J // 2 - 2 :] = np.nan
     with pytest.raises(PsychometricsError, match="0 items have estimates"):
         compare_groups([first, second], ["ko", "en"])
+    with pytest.raises(PsychometricsError, match="groups ko and en share 1 items"):
+        compare_groups([fit(np.append(-A[:-1], 1.0), B), focal(B)], ["ko", "en"])
     with pytest.raises(PsychometricsError, match="without guessing"):
         compare_groups([fit(A, B, model="3pl"), focal(B, model="3pl")], ["ko", "en"])
 
