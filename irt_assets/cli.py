@@ -25,6 +25,7 @@ from irt_assets.cli_invariants import app as invariants_app
 from irt_assets.cli_operations import app as operations_app
 from irt_assets.cli_runs import app as runs_app
 from irt_assets.console import (
+    AsJson,
     colour,
     err,
     out,
@@ -64,7 +65,6 @@ app.add_typer(desk_app)
 app.add_typer(operations_app)
 app.add_typer(runs_app)
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Month = Annotated[str, typer.Option("--month", help="Calendar month, e.g. 2026-09.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]

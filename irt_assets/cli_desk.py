@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from irt_assets.console import err, out
+from irt_assets.console import AsJson, err, out
 from irt_assets.desk import Engine, Scoring
 from irt_assets.psychometrics.linking_criteria import Method as LinkingMethod
 from irt_assets.psychometrics.models import Flag, Model
@@ -27,7 +27,6 @@ SHOWN = 20  # persons in a table for people; files and JSON have all
 
 Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,item,score: CSV, TSV, Parquet; .gz too.")]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, made where it is missing.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
 
 @app.command()

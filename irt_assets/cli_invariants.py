@@ -13,7 +13,7 @@ from uuid import uuid4
 import typer
 from rich.markup import escape
 
-from irt_assets.console import out, print_json, print_table, say
+from irt_assets.console import AsJson, out, print_json, print_table, say
 from resources.database import Database
 from resources.settings import get_settings
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
 
 app = typer.Typer(no_args_is_help=True, help="What must be true of everything stored, and whether it is.")
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 MOST_ROWS = 10
 
 

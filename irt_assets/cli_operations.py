@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.markup import escape
 
-from irt_assets.console import colour, out, print_json, print_table
+from irt_assets.console import AsJson, colour, out, print_json, print_table
 from resources.database import Database
 from resources.settings import get_settings
 
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from jobs.overview import Overview
 
 app = typer.Typer()
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 NAMES_SHOWN = 3
 LINES_SHOWN = 5
 """Of open violations, alerts and runs, so that all fits on a screen."""

@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.definitions import build_defs
 from irt_assets.partitions import DAYS, MONTHS, Period
-from irt_assets.underway import under_way
+from irt_assets.underway import RANGE_TAGS, under_way
 from jobs.launcher import own_worker_tags
 from resources.failures import PermanentFailure
 from resources.settings import Settings
@@ -96,7 +95,7 @@ def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: 
     Returns whether it succeeded.
     """
     job = build_defs(settings).resolve_job_def(name)
-    a_range = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last} if last else {}
+    a_range = dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {}
     return job.execute_in_process(
         partition_key=first if first and not last else None,
         instance=instance,

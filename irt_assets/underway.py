@@ -24,6 +24,7 @@ from irt_assets.partitions import keys_between
 
 PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"
+RANGE_TAGS = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 REPEATED_WITHIN = timedelta(hours=6)
 """The daemon repeats a run whose worker was killed within seconds, or when it is there again itself."""
 MOST_REPORTS = 5
@@ -87,7 +88,7 @@ def partitions_of(run: dg.DagsterRun) -> set[str]:
     """The partition of a run, or every one of its range."""
     if PARTITION_TAG in run.tags:
         return {run.tags[PARTITION_TAG]}
-    first, last = (run.tags.get(tag) for tag in (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG))
+    first, last = (run.tags.get(tag) for tag in RANGE_TAGS)
     return set(keys_between(first, last)) if first and last else set()
 
 

@@ -123,10 +123,7 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     )
     def alerts_of_schedules(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
         now, late = datetime.now(UTC), []
-        states = {
-            state.instigator_name: state
-            for state in context.instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
-        }
+        states = alerts.schedule_states(context.instance)
         with database.connect() as connection:
             for plan in plans:
                 state = states.get(plan.name)

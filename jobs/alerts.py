@@ -10,12 +10,13 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, TickStatus
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.checks import TO_MEND_IT
-from irt_assets.underway import PARTITION_TAG, made_since
+from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, made_since
 from jobs.schedules import Plan
 from resources.outbox import Alert, Severity
 
@@ -26,7 +27,6 @@ MADE_WITHIN = timedelta(hours=25)
 """How long after a tick its newest partition must be there."""
 LONGEST_REASON = 300
 BLOCKED = "DagsterAssetCheckFailedError"
-RANGE_TAGS = ("dagster/asset_partition_range_start", "dagster/asset_partition_range_end")
 IN_THE_UI = "__ASSET_JOB"
 RUNS_LOOKED_BACK = 100
 READ_IT = "Open the check and read what it saw; when that is mended, launch the partition again."
@@ -217,6 +217,12 @@ def _items_of(evaluation: dg.AssetCheckEvaluation) -> tuple[str, ...]:
 
 
 # -- schedules ---------------------------------------------------------------------------------------
+
+
+def schedule_states(instance: dg.DagsterInstance) -> dict[str, InstigatorState]:
+    """Of every schedule that somebody switched or that has ticked, by name."""
+    states = instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
+    return {state.instigator_name: state for state in states}
 
 
 def schedule_alert(

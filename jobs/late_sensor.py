@@ -10,13 +10,13 @@ from typing import TypeVar
 
 import dagster as dg
 import psycopg
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 
 from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
 from irt_assets.partitions import day_bounds, month_bounds, month_of
 from irt_assets.responses.late import arrivals, changed_hash, months_concerned, months_with_a_snapshot
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.scales import read_scales
+from irt_assets.underway import RANGE_TAGS
 from jobs.late import Memory, digest, late_days, spans, waits, weeks_to_ask
 from jobs.schedules import Job
 from resources.database import Database
@@ -105,7 +105,7 @@ def _days(late: dict[str, str], days: Iterable[str]) -> list[dg.RunRequest]:
         if first == last:
             requests.append(dg.RunRequest(run_key=f"{first} {why}", job_name=FEATURES, partition_key=first))
         else:
-            tags = {ASSET_PARTITION_RANGE_START_TAG: first, ASSET_PARTITION_RANGE_END_TAG: last}
+            tags = dict(zip(RANGE_TAGS, (first, last), strict=True))
             requests.append(dg.RunRequest(run_key=f"{first}…{last} {why}", job_name=FEATURES, tags=tags))
     return requests
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import psycopg
-from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._daemon.controller import get_daemon_statuses
@@ -115,21 +114,15 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -
 
 def as_dict(overview: Overview) -> dict[str, Any]:
     """For machines."""
-    return {name: _plain(value) for name, value in vars(overview).items()}
 
+    def plain(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+        return {name: value.isoformat() if isinstance(value, datetime) else value for name, value in fields}
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, list):
-        return [_plain(one) for one in value]
-    if isinstance(value, datetime):
-        return value.isoformat()
-    return {name: _plain(one) for name, one in vars(value).items()} if hasattr(value, "__dataclass_fields__") else value
+    return asdict(overview, dict_factory=plain)
 
 
 def _schedules(instance: dg.DagsterInstance, settings: Settings, now: datetime) -> Iterator[ScheduleState]:
-    states = {
-        state.instigator_name: state for state in instance.all_instigator_state(instigator_type=InstigatorType.SCHEDULE)
-    }
+    states = alerts.schedule_states(instance)
     for plan in PLANS:
         state = states.get(plan.name)
         on = state.is_running if state else settings.irt_schedules == "running"

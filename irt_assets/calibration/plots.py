@@ -72,7 +72,7 @@ def parameters_with_intervals(calibration: Calibration) -> bytes:
     estimated = np.flatnonzero(calibration.estimated)
     order = estimated[np.argsort(calibration.b[estimated])]
     flagged = np.array([bool(calibration.flags[j]) for j in order], dtype=bool)
-    figure = _figure(6.4)
+    figure = new_figure(6.4)
     top, bottom = figure.subplots(2, 1, sharex=True)
     columns = (
         (top, calibration.b, calibration.b_se, "difficulty b (SD of θ)"),
@@ -98,7 +98,7 @@ def parameters_with_intervals(calibration: Calibration) -> bytes:
         + (f", {flagged.sum()} of them flagged (orange triangles)" if flagged.any() else "")
         + (f"; {missing} more could not be estimated" if missing else ""),
     )
-    return _png(figure)
+    return as_png(figure)
 
 
 def item_curves(
@@ -110,7 +110,7 @@ def item_curves(
         return _message("No item to show")
     n_columns = min(3, len(shown))
     n_rows = -(-len(shown) // n_columns)
-    figure = _figure(0.9 + 2.3 * n_rows)
+    figure = new_figure(0.9 + 2.3 * n_rows)
     axes = figure.subplots(n_rows, n_columns, sharex=True, sharey=True, squeeze=False).ravel()
     place = {item: j for j, item in enumerate(calibration.item_ids)}
     for ax, item in zip(axes, shown, strict=False):
@@ -123,7 +123,7 @@ def item_curves(
     figure.supylabel("probability of a correct answer", fontsize=9)
     more = f" (the first {len(shown)} of {len(item_ids)})" if len(item_ids) > len(shown) else ""
     _title(figure, f"Response curves{more}" + ("; points: observed proportions" if observed else ""))
-    return _png(figure)
+    return as_png(figure)
 
 
 def test_information(calibration: Calibration) -> bytes:
@@ -134,7 +134,7 @@ def test_information(calibration: Calibration) -> bytes:
     total = information(_THETA, calibration.a[usable], calibration.d[usable], calibration.c[usable]).sum(axis=1)
     low = calibration.latent_mean - _Z95 * calibration.latent_sd
     high = calibration.latent_mean + _Z95 * calibration.latent_sd
-    figure = _figure(3.6)
+    figure = new_figure(3.6)
     left, right = figure.subplots(1, 2)
     left.plot(_THETA, total, color=BLUE, linewidth=2)
     left.set_ylabel("test information (1/θ²)")
@@ -155,7 +155,7 @@ def test_information(calibration: Calibration) -> bytes:
         f"All {usable.sum()} items together measure best at θ = {_THETA[best]:.1f}, with a standard error of"
         f" {se[best]:.2f}",
     )
-    return _png(figure)
+    return as_png(figure)
 
 
 test_information.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name of the asset for a test
@@ -178,7 +178,7 @@ def linking_scatter(
     names = [anchors.item_ids[k] for k in k_rows]
     moved = np.array([linking.suspects.get(name, {}).get("parameter", "") for name in names], dtype="U1")
 
-    figure = _figure(5.0)
+    figure = new_figure(5.0)
     axes = figure.subplots(1, 2)
     panels = (
         (axes[0], "b", anchors.b, anchors.b_se, linked.b, linked.b_se, "difficulty b (SD of θ)"),
@@ -203,13 +203,13 @@ def linking_scatter(
         f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ±"
         f" {linking.intercept_se:.3f} (standard errors), {linking.method}",
     )
-    return _png(figure)
+    return as_png(figure)
 
 
 def agreement_scatter(agreement: Agreement, rules: Rules) -> bytes:
     """Difficulty and discrimination by two engines with 95 % intervals; on the line they agree. Items further apart
     than `rules.agreement_max_se` are orange diamonds, named beside the parameter in which they are."""
-    figure = _figure(5.0)
+    figure = new_figure(5.0)
     of = agreement.a, agreement.b
     apart = np.any([one.apart > rules.agreement_max_se for one in of], axis=0)
     nobody = np.zeros(len(agreement.item_ids), dtype=bool)
@@ -226,14 +226,14 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> bytes:
         + (f", {apart.sum()} of them far apart (orange diamonds)" if apart.any() else "")
         + f"\nroot mean squared difference: b {agreement.b.rmsd:.3f}, a {agreement.a.rmsd:.3f}",
     )
-    return _png(figure)
+    return as_png(figure)
 
 
 def difficulty_scatter(difficulties: Difficulties) -> bytes:
     """Difficulty as published against that of a night, with 95 % intervals; items that moved are orange diamonds with
     their names."""
     d, moved = difficulties, difficulties.moved
-    figure = _figure(5.0)
+    figure = new_figure(5.0)
     ax = figure.subplots()
     kinds = _Anchors(~moved, moved, np.zeros_like(moved), moved, d.item_ids)
     _scatter(ax, (d.published, d.published_se), (d.night, d.night_se), kinds)
@@ -241,7 +241,7 @@ def difficulty_scatter(difficulties: Difficulties) -> bytes:
     ax.set_ylabel("difficulty b (SD of θ), this night, linked")
     named = f"{moved.sum()} of them moved (orange diamonds)" if moved.any() else "none of them moved"
     _title(figure, f"{len(d.item_ids)} published items, {named}")
-    return _png(figure)
+    return as_png(figure)
 
 
 def _one_curve(ax: Axes, calibration: Calibration, j: int | None, item: str, observed: Observed | None) -> None:
@@ -262,7 +262,7 @@ def _one_curve(ax: Axes, calibration: Calibration, j: int | None, item: str, obs
         bars = [np.minimum(half, p), np.minimum(half, 1 - p)]
         ax.errorbar(observed.theta, p, bars, fmt="o", color="black", markersize=3.5, elinewidth=1, zorder=3)
     ax.text(0.03, 0.97, "\n".join(notes), va="top", fontsize=7.5, transform=ax.transAxes, parse_math=False)
-    ax.set_title(_short(item, 30), fontsize=9, parse_math=False)
+    ax.set_title(short(item, 30), fontsize=9, parse_math=False)
     ax.set_xlim(_THETA[0], _THETA[-1])
     ax.set_ylim(-0.02, 1.35)  # the room above 1 is for the notes
     ax.set_yticks([0, 0.5, 1])
@@ -341,7 +341,7 @@ def _label(ax: Axes, x: Floats, y: Floats, chosen: npt.NDArray[np.intp], names: 
         top = 0.97 if align == "left" else 0.05 + 0.045 * len(labels)
         for line, k in enumerate(labels):
             ax.annotate(
-                _short(names[k], 16), (x[k], y[k]), (x_at, top - 0.045 * line), textcoords="axes fraction",
+                short(names[k], 16), (x[k], y[k]), (x_at, top - 0.045 * line), textcoords="axes fraction",
                 ha=align, va="center", fontsize=7.5, color="black", parse_math=False,
                 arrowprops={"arrowstyle": "-", "color": ORANGE, "linewidth": 0.5, "shrinkB": 4},
             )  # fmt: skip
@@ -352,7 +352,7 @@ def _label(ax: Axes, x: Floats, y: Floats, chosen: npt.NDArray[np.intp], names: 
 
 def _name_ticks(ax: Axes, names: Sequence[str]) -> None:
     ax.set_xticks(np.arange(1, len(names) + 1))
-    ax.set_xticklabels([_short(name, 12) for name in names], rotation=90, fontsize=7, parse_math=False)
+    ax.set_xticklabels([short(name, 12) for name in names], rotation=90, fontsize=7, parse_math=False)
 
 
 def _name_some(ax: Axes, names: Sequence[str], ranks: npt.NDArray[np.intp]) -> None:
@@ -363,19 +363,20 @@ def _name_some(ax: Axes, names: Sequence[str], ranks: npt.NDArray[np.intp]) -> N
         if rank - last >= gap:
             at_left, at_right = rank < gap / 2, rank > len(names) - gap / 2
             ax.text(
-                rank + 1, 0.02, _short(names[rank], 12), ha="left" if at_left else "right" if at_right else "center",
+                rank + 1, 0.02, short(names[rank], 12), ha="left" if at_left else "right" if at_right else "center",
                 va="bottom", fontsize=7, color="black", transform=ax.get_xaxis_transform(), parse_math=False,
             )  # fmt: skip
             last = rank
 
 
 def _message(text: str) -> bytes:
-    figure = _figure(1.2)
+    figure = new_figure(1.2)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=11)
-    return _png(figure)
+    return as_png(figure)
 
 
-def _figure(height: float) -> Figure:
+def new_figure(height: float) -> Figure:
+    """An empty figure of the usual width; `height` in inches."""
     figure = Figure(figsize=(WIDTH, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -398,7 +399,7 @@ def _p(p: float) -> str:
     return f"= {p:.3f}" if p >= 0.001 else "< 0.001"
 
 
-def _short(name: str, length: int) -> str:
+def short(name: str, length: int) -> str:
     """An id that fits and that the font can draw: any text is a valid id."""
     drawable = "".join(ch if ord(ch) in _glyphs() else "□" for ch in name)
     return drawable if len(drawable) <= length else drawable[: length - 1] + "…"
@@ -409,7 +410,7 @@ def _glyphs() -> frozenset[int]:
     return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 
-def _png(figure: Figure) -> bytes:
+def as_png(figure: Figure) -> bytes:
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()

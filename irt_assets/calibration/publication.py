@@ -12,10 +12,10 @@ import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Literal, LiteralString
+from typing import Any, Literal, LiteralString
 
 import psycopg
-from psycopg.rows import class_row
+from psycopg.rows import class_row, dict_row
 
 from irt_assets.calibration import gates
 from irt_assets.calibration.gates import Evidence, gather
@@ -55,16 +55,23 @@ class PublishedSet:
 
 def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
     """The published set in force at `at`: of each item the last publication with effective_from ≤ at."""
-    rows = connection.execute(
-        """SELECT DISTINCT ON (item_id) item_id, a, b, c, publication_id
-           FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s
-           ORDER BY item_id, effective_from DESC, publication_id DESC""",
-        (scale_id, at),
-    ).fetchall()
-    content = [(item, a, b, c) for item, a, b, c, _ in rows]
+    content = [
+        (row["item_id"], row["a"], row["b"], row["c"]) for row in publications_in_force(connection, scale_id, at)
+    ]
     return PublishedSet(
         {item: (a, b, c) for item, a, b, c in content}, hashlib.sha256(json.dumps(content).encode()).hexdigest()
     )
+
+
+def publications_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[dict[str, Any]]:
+    """Of each item, in order, the last publication with effective_from ≤ at: values, errors, where from, since when."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            """SELECT DISTINCT ON (item_id) item_id, a, b, c, a_se, b_se, cov_ab, fit_id, effective_from
+               FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s
+               ORDER BY item_id, effective_from DESC, publication_id DESC""",
+            (scale_id, at),
+        ).fetchall()
 
 
 def steps(connection: psycopg.Connection, scale_id: str) -> dict[str, Step]:

@@ -15,16 +15,17 @@ import numpy.typing as npt
 import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
-from psycopg.rows import dict_row
 
 from irt_assets.calibration.fits import decode, linked_fit
 from irt_assets.calibration.origin import read_anchors
+from irt_assets.calibration.publication import publications_in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
 from irt_assets.psychometrics.drift_kinds import Answers
 from irt_assets.psychometrics.eligibility import Reason
 from irt_assets.psychometrics.linking import Linking, assumed_errors
 from irt_assets.psychometrics.models import Calibration
+from irt_assets.responses.eligible import codes, numbers
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.object_store import ObjectStore
@@ -78,13 +79,7 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
     An anchor published as it was frozen is its frozen value; what came from a fit that is kept shares that fit's
     linking; of everything else the errors are independent, and where none are stored those of 500 learners.
     """
-    with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute(
-            """SELECT DISTINCT ON (item_id) item_id, a, b, c, a_se, b_se, cov_ab, fit_id, effective_from
-               FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s
-               ORDER BY item_id, effective_from DESC, publication_id DESC""",
-            (scale.scale_id, at),
-        ).fetchall()
+    rows = publications_in_force(connection, scale.scale_id, at)
     by_item = {row["item_id"]: row for row in rows}
     a, b, c, a_se, b_se, cov_ab = (
         np.array([np.nan if row[name] is None else row[name] for row in rows], dtype=float)
@@ -146,8 +141,8 @@ def answers_of(
     reason = table["reason"]
     kept = pc.invert(pc.fill_null(pc.is_in(reason, value_set=pa.array([str(r) for r in NO_ANSWERS])), False))
     table = table.filter(pc.and_(kept, pc.is_valid(table["correct"])))
-    _, person = np.unique(_texts(table["user_id"]), return_inverse=True)
-    items, item = np.unique(_texts(table["item_id"]), return_inverse=True)
+    person, _ = codes(table["user_id"])
+    item, items = codes(table["item_id"])
     keys: dict[str, str | None] = dict(
         connection.execute(
             "SELECT item_id, meta->>'key' FROM question WHERE scale_id = %s", (scale.scale_id,)
@@ -155,8 +150,7 @@ def answers_of(
     )
     chosen = [text or None for text in table["response"].to_pylist()]
     names = {name: k for k, name in enumerate(sorted({*chosen, *keys.values()} - {None}, key=str))}
-    correct = np.array(table["correct"].to_pylist(), dtype=bool)
-    hinted = np.array(pc.fill_null(table["hints_used"], 0).to_pylist(), dtype=float) > 0
+    correct, hinted = numbers(table["correct"], False), numbers(table["hints_used"], 0) > 0
     usual = _usual_times(connection, store, months_before[-MONTHS_LOOKED_BACK:], scale)
     days = table["completed_at"].to_numpy().astype("datetime64[D]").astype(np.int64)
     return Answers(
@@ -184,11 +178,11 @@ def _usual_times(
         if table is None:
             continue
         table = table.filter(pc.equal(table["score"], 1))
-        log_time, item_ids = _log_times(table), _texts(table["item_id"])
-        log_time, item_ids = log_time[np.isfinite(log_time)], item_ids[np.isfinite(log_time)]
-        order = np.argsort(item_ids, kind="stable")
-        items, starts = np.unique(item_ids[order], return_index=True)
-        for name, times in zip(items.tolist(), np.split(log_time[order], starts[1:]), strict=False):
+        log_time, (item, items) = _log_times(table), codes(table["item_id"])
+        log_time, item = log_time[np.isfinite(log_time)], item[np.isfinite(log_time)]
+        order = np.argsort(item, kind="stable")
+        present, starts = np.unique(item[order], return_index=True)
+        for name, times in zip(items[present].tolist(), np.split(log_time[order], starts[1:]), strict=False):
             if len(parts := of_items.setdefault(name, [])) < MONTHS_OF_TIMES:
                 parts.append(times)
     whole = {name: np.concatenate(parts) for name, parts in of_items.items()}
@@ -208,12 +202,8 @@ def _snapshot(connection: psycopg.Connection, store: ObjectStore, month: str, sc
 
 
 def _log_times(table: pa.Table) -> npt.NDArray[np.float64]:
-    ms = np.array(pc.fill_null(pc.cast(table["response_time_ms"], pa.float64()), np.nan).to_pylist(), dtype=float)
+    ms = numbers(pc.cast(table["response_time_ms"], pa.float64()), np.nan)
     return np.log(np.where(ms > 0, ms, np.nan))
-
-
-def _texts(column: pa.ChunkedArray) -> npt.NDArray[np.str_]:
-    return np.array(column.to_pylist(), dtype=str)
 
 
 def linked_before(connection: psycopg.Connection, scale: Scale, month: str, n: int) -> dict[str, LinkedWindow]:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-WIDTH, DPI = 9.0, 100
+from irt_assets.calibration.plots import as_png, new_figure, short
+
 MOST_ITEMS = 30
 LIMIT = 0.15  # of wABC; beyond it a colour is at its end
 
@@ -18,8 +16,7 @@ LIMIT = 0.15  # of wABC; beyond it a colour is at its end
 def heat_map(items: Sequence[str], months: Sequence[str], change: npt.NDArray[np.float64], flags: np.ndarray) -> bytes:
     """PNG. change: shape (items, months), wABC, negative where the item became easier, NaN where it was not compared.
     flags: the same shape, "" or "m" or "h"."""
-    figure = Figure(figsize=(WIDTH, 1.3 + 0.24 * max(len(items), 1)), dpi=DPI, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(1.3 + 0.24 * max(len(items), 1))
     ax = figure.add_subplot()
     ax.set_facecolor("#EEEEEE")
     image = ax.imshow(change, cmap="PuOr_r", vmin=-LIMIT, vmax=LIMIT, aspect="auto", interpolation="nearest")
@@ -28,10 +25,8 @@ def heat_map(items: Sequence[str], months: Sequence[str], change: npt.NDArray[np
         text = f"{change[row, column]:+.2f} {flags[row, column]}"
         ax.text(column, row, text, ha="center", va="center", fontsize=7.5, color="white" if dark else "black")
     ax.set_xticks(range(len(months)), months, fontsize=8)
-    ax.set_yticks(range(len(items)), [item[:24] for item in items], fontsize=8, parse_math=False)
+    ax.set_yticks(range(len(items)), [short(item, 24) for item in items], fontsize=8, parse_math=False)
     figure.colorbar(image, ax=ax, shrink=0.8, pad=0.01).set_label("wABC: < 0 easier, > 0 harder", fontsize=8)
     title = "How much items changed against the published set (wABC); flagged: m medium, h high; grey: not compared"
     figure.suptitle(title, fontsize=10, x=0.01, ha="left")
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    return buffer.getvalue()
+    return as_png(figure)

@@ -44,6 +44,10 @@ class NotTested:
         return self.partition in ("", partition) and subject.startswith(self.subject)
 
 
+def no_month_yet(scale_id: str, subject: str) -> NotTested:
+    return NotTested(f"no month of scale {scale_id} has been taken to the ledger yet", subject=subject)
+
+
 @dataclass(frozen=True)
 class Look:
     """What invariants may read: the database through one read-only transaction, the store, the months' states."""

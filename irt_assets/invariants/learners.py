@@ -7,7 +7,7 @@ import psycopg
 
 from irt_assets.calibration.abilities import LOOKBACK
 from irt_assets.calibration.publication import in_force
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant, no_month_yet
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.window import scoring_responses
 from resources.warehouse import read_arrow
@@ -32,7 +32,7 @@ FEWEST_ANSWERS = 1_000
 def every_learner_with_answers_has_an_ability(look: Look) -> Found:
     for scale_id, scale in look.scales.items():
         if not look.settled[scale_id]:
-            yield NotTested(f"no month of scale {scale_id} has been taken to the ledger yet", subject=f"{scale_id}: ")
+            yield no_month_yet(scale_id, f"{scale_id}: ")
             continue
         end = month_bounds(look.settled[scale_id][-1])[1]
         items = list(in_force(look.connection, scale_id, end).items)
@@ -84,7 +84,7 @@ def items_are_not_overexposed(look: Look) -> Found:
     for scale_id, scale in look.scales.items():
         subject = f"{scale_id}: "
         if not look.settled[scale_id]:
-            yield NotTested(f"no month of scale {scale_id} has been taken to the ledger yet", subject=subject)
+            yield no_month_yet(scale_id, subject)
             continue
         month = look.settled[scale_id][-1]
         forms_too = scale.rules.assignment == "by_level"

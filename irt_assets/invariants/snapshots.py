@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from irt_assets.calibration.fits import linked_fit
 from irt_assets.calibration.gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant, no_month_yet
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.dependence import FLAG_ABOVE_MEAN
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
@@ -118,7 +118,7 @@ def _too_few_pairs(scale_id: str) -> NotTested:
 def _statistics(look: Look, scale_id: str) -> Mapping[str, Any] | NotTested:
     """What the last month of a scale that was taken to the ledger is stored with, of the whole set."""
     if not look.settled[scale_id]:
-        return NotTested(f"no month of scale {scale_id} has been taken to the ledger yet", subject=scale_id)
+        return no_month_yet(scale_id, scale_id)
     month = look.settled[scale_id][-1]
     fit = linked_fit(look.connection, scale_id, "monthly", month_bounds(month)[0], look.scales[scale_id].engine)
     if fit is None or not fit.model_spec.get("fit_statistics"):

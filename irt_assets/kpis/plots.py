@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
-from irt_assets.calibration.plots import BLUE, WIDTH
+from irt_assets.calibration.plots import BLUE, as_png, new_figure
 from irt_assets.kpis.record import RANGES
 
 TITLES = {
@@ -25,8 +22,7 @@ TITLES = {
 
 def distributions(records: Sequence[Mapping[str, Any]]) -> bytes:
     """A histogram of each KPI over its whole range; learners without a value are counted in the title."""
-    figure = Figure(figsize=(WIDTH, 4.8), dpi=100, layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = new_figure(4.8)
     for ax, (name, (low, high)) in zip(figure.subplots(2, 3).flat, RANGES.items(), strict=True):
         values = np.array([record[name] for record in records if record[name] is not None], dtype=float)
         ax.hist(values, bins=np.linspace(low, high, 26), color=BLUE)
@@ -35,6 +31,4 @@ def distributions(records: Sequence[Mapping[str, Any]]) -> bytes:
         )
         ax.set_xlim(low, high)
         ax.spines[["top", "right"]].set_visible(False)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png")
-    return buffer.getvalue()
+    return as_png(figure)

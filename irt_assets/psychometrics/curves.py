@@ -7,14 +7,18 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.models import Floats
 
+MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
+"""From here on it matters how far two curves of an item lie apart: area between them, weighted by learners."""
 
-def probability(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
-    """P(correct) = c + (1 − c) / (1 + exp(−(a·θ + d))), shape (T, J) for T abilities and J items.
+
+def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats | float) -> Floats:
+    """P(correct) = c + (1 − c) / (1 + exp(−(a·θ + d))), shape (T, J) for T abilities and J items, (T,) for numbers.
 
     Birnbaum (1968) in slope-intercept form, d = −a·b. Never overflows; NaN parameters give NaN.
     """
     logistic = expit(np.multiply.outer(np.asarray(theta, dtype=float), a) + d)
-    return c + (1.0 - c) * logistic
+    p: Floats = c + (1.0 - c) * logistic
+    return p
 
 
 def information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:

@@ -29,6 +29,7 @@ import numpy.typing as npt
 from scipy.special import expit
 from scipy.stats import chi2, false_discovery_control
 
+from irt_assets.psychometrics.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.dif_differences import Bools, Differences, Given
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.models import Calibration, Floats
@@ -37,7 +38,6 @@ from irt_assets.psychometrics.quadrature import Grid
 Severity = Literal["none", "small", "medium", "high"]
 
 FALSE_DISCOVERIES = 0.05
-MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
 ANCHOR_P = 0.05
 """An item below this is no anchor. Of sound ones a twentieth stays away, which costs the constants next to nothing."""
 LEAST_ANCHORS = 0.5

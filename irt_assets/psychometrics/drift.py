@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit
 from scipy.stats import chi2, false_discovery_control, norm
 
+from irt_assets.psychometrics.curves import HIGH_WABC, MEDIUM_WABC, probability
 from irt_assets.psychometrics.drift_errors import Comparison
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.quadrature import Grid
@@ -26,7 +26,6 @@ from irt_assets.psychometrics.quadrature import Grid
 Severity = Literal["none", "medium", "high"]
 
 FALSE_DISCOVERIES = 0.05
-MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
 LIMITS = {"a": (0.2, 0.4), "b": (0.25, 0.5), "c": (0.03, np.inf)}
 """The limits on |Δ| that the requirement documents name, medium and high; shown, never used."""
 LARGE_A, LARGE_B = 0.2, 0.3
@@ -130,11 +129,8 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
 def wabc(comparison: Comparison, mean: float, sd: float) -> Floats:
     """∫ |P_window(θ) − P_published(θ)| φ(θ; mean, sd) dθ, shape (J,)."""
     grid = Grid.spanning()
-    theta = mean + sd * grid.nodes[:, None]
-    old = comparison.published
-    p_new, p_old = (c + (1 - c) * expit(a * (theta - b)) for a, b, c in (
-        (comparison.a, comparison.b, comparison.c), (old.a, old.b, old.c)
-    ))  # fmt: skip
+    theta = mean + sd * grid.nodes
+    p_new, p_old = (probability(theta, one.a, -one.a * one.b, one.c) for one in (comparison, comparison.published))
     area: Floats = np.exp(grid.log_weights()) @ np.abs(p_new - p_old)
     return area
 

@@ -23,8 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from scipy.sparse import csr_matrix
-from scipy.special import expit
 
+from irt_assets.psychometrics.curves import probability
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.scoring import log_tables
@@ -137,11 +137,11 @@ def _tell(
 ) -> Change:
     a, b, c = curve
     correct = answers.correct[rows] == 1
-    p = posterior @ _probability(nodes, a, b, c)  # ∫ P h_n, shape (n,): P enters the leak and the key linearly
+    p = posterior @ probability(nodes, a, -a * b, c)  # ∫ P h_n, shape (n,): P enters the leak and the key linearly
     sound = _loglik(p, correct).sum()
 
     def moved(delta: float) -> float:
-        return float(_loglik(posterior @ _probability(nodes, a, b + delta, c), correct).sum())
+        return float(_loglik(posterior @ probability(nodes, a, -a * (b + delta), c), correct).sum())
 
     delta, by_drift = _best(moved, -MOST_DRIFT, MOST_DRIFT)
     share, by_leak = _best(lambda x: float(_loglik(x + (1 - x) * p, correct).sum()), 0.0, 1.0)
@@ -160,11 +160,6 @@ def _tell(
     elif gains[best] > ACCEPTED:
         kind, size = Kind.DRIFT, delta
     return Change(answers.item_ids[j], kind, float(size), gains, z, onset, distractor)
-
-
-def _probability(theta: Floats, a: float, b: float, c: float) -> Floats:
-    p: Floats = c + (1 - c) * expit(a * (theta - b))
-    return p
 
 
 def _loglik(p: Floats, correct: npt.NDArray[np.bool_]) -> Floats:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,9 +50,9 @@ class EligibleAnswers:
         rows = run(candidates(start, end, scales))
         self._user, self.user_ids = codes(rows["user_id"])
         self._item, self.item_ids = codes(rows["item_id"])
-        self._correct = pc.fill_null(rows["correct"].cast(pa.int8()), -1).to_numpy()
-        self._hints = pc.fill_null(rows["hints_used"].cast(pa.int32()), -1).to_numpy()
-        self._time = pc.fill_null(rows["response_time_ms"].cast(pa.float64()), np.nan).to_numpy()
+        self._correct = numbers(rows["correct"].cast(pa.int8()), -1)
+        self._hints = numbers(rows["hints_used"].cast(pa.int32()), -1)
+        self._time = numbers(rows["response_time_ms"].cast(pa.float64()), np.nan)
         completed = rows["completed_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
         self._age = (end - EPOCH) // timedelta(microseconds=1) - completed.to_numpy()
         times = run(item_times(start, end, scales)).to_pandas().set_index("item_id").reindex(self.item_ids)
@@ -86,6 +87,11 @@ class EligibleAnswers:
         )
         kept = rows[judgement.scored]
         return Eligible(self._user[kept], self._item[kept], judgement.score[judgement.scored], self._age[kept])
+
+
+def numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:
+    """The values, `missing` in the place of nulls."""
+    return pc.fill_null(column, missing).to_numpy()
 
 
 def codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.object_]]:

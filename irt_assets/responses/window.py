@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 import ibis
 import numpy as np
@@ -21,7 +20,7 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.eligibility import Attempts, Judgement, Reason, Rules, judge
 from irt_assets.psychometrics.models import Responses
-from irt_assets.responses.eligible import codes
+from irt_assets.responses.eligible import codes, numbers
 from irt_assets.responses.facts import facts, first_look, item_times
 from irt_assets.responses.scales import Scale
 from resources.warehouse import read_arrow
@@ -129,22 +128,18 @@ def _attempts(found: pa.Table, item: npt.NDArray[np.int32]) -> Attempts:
     return Attempts(
         user=codes(found["user_id"])[0],
         item=item,
-        live=_numbers(pc.equal(found["mode"], "live"), False).astype(bool),
-        test_account=_numbers(found["is_test"], False).astype(bool),
-        unusable=_numbers(found["unknown_item"], False).astype(bool),
-        repeat=_numbers(found["seen_before"], False).astype(bool),
-        exam=_numbers(pc.is_valid(found["form_id"]), False).astype(bool),
-        answered_later=_numbers(found["answered_later"], False).astype(bool),
-        correct=_numbers(pc.cast(found["correct"], pa.int8()), -1).astype(np.int8),
-        hints=_numbers(found["hints_used"], -1).astype(np.int32),
-        time_ms=_numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
-        item_median_ms=_numbers(found["item_median_ms"], np.nan),
-        item_n_timed=_numbers(found["item_n_timed"], 0).astype(np.int64),
+        live=numbers(pc.equal(found["mode"], "live"), False).astype(bool),
+        test_account=numbers(found["is_test"], False).astype(bool),
+        unusable=numbers(found["unknown_item"], False).astype(bool),
+        repeat=numbers(found["seen_before"], False).astype(bool),
+        exam=numbers(pc.is_valid(found["form_id"]), False).astype(bool),
+        answered_later=numbers(found["answered_later"], False).astype(bool),
+        correct=numbers(pc.cast(found["correct"], pa.int8()), -1).astype(np.int8),
+        hints=numbers(found["hints_used"], -1).astype(np.int32),
+        time_ms=numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
+        item_median_ms=numbers(found["item_median_ms"], np.nan),
+        item_n_timed=numbers(found["item_n_timed"], 0).astype(np.int64),
     )
-
-
-def _numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:
-    return pc.fill_null(column, missing).to_numpy()
 
 
 def scoring_responses(
@@ -198,7 +193,7 @@ def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.
     scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
     person, learners = codes(scored["user_id"])
     item, items = codes(scored["item_id"])
-    return _responses(person, learners, item, items, _numbers(scored["score"], -1).astype(np.int8))
+    return _responses(person, learners, item, items, numbers(scored["score"], -1).astype(np.int8))
 
 
 def _responses(
