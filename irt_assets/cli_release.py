@@ -1,0 +1,7 @@
+"""`irt release`: parse, call, print."""
+
+from __future__ import annotations
+
+import typer
+
+app = typer.Typer()
