@@ -132,6 +132,7 @@ class Stack:
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
     _environment: dict[str, str] = field(default_factory=dict, init=False)
     _lock: TextIO | None = field(default=None, init=False)
+    _port_claim: socket.socket | None = field(default=None, init=False)
 
     def __enter__(self) -> Stack:
         self.start()
@@ -203,6 +204,9 @@ class Stack:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
+        if self._port_claim is not None:
+            self._port_claim.close()
+            self._port_claim = None
 
     def graphql(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
         """The `data` of a query to the webserver. Raises StackError for errors in the query itself."""
@@ -257,13 +261,30 @@ class Stack:
         if wanted is None and "irt_ui_port" in self.settings.model_fields_set:
             wanted = self.settings.irt_ui_port
         if wanted is not None:
-            if not _is_free(wanted):
+            if not self._claims(wanted):
                 raise StackError(f"Port {wanted} is taken by another program. Set IRT_UI_PORT to a free one.")
             return wanted
         for port in range(self.settings.irt_ui_port, self.settings.irt_ui_port + 100):
-            if _is_free(port):
+            if self._claims(port):
                 return port
         raise StackError(f"No port from {self.settings.irt_ui_port} on is free. Set IRT_UI_PORT.")
+
+    def _claims(self, port: int) -> bool:
+        """Whether the port is free and no other stack is about to take it: a webserver listens seconds after its start.
+
+        The claim is a name in Linux's abstract socket namespace, which the kernel frees however this process ends.
+        """
+        if not _is_free(port):
+            return False
+        if sys.platform == "linux":
+            claim = socket.socket(socket.AF_UNIX)
+            try:
+                claim.bind(f"\0irt-ui-port-{port}")
+            except OSError:
+                claim.close()
+                return False
+            self._port_claim = claim
+        return True
 
     def _start_children(self) -> None:
         python = [sys.executable, "-m"]

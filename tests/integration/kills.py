@@ -16,15 +16,17 @@ import time
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import psutil
-from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
+from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._core.storage.tags import PARENT_RUN_ID_TAG
 
 from irt_assets.calibration.abilities import stale_months
 from irt_assets.calibration.green import month_states
+from irt_assets.definitions import defs
 from irt_assets.runs import run_month
 from irt_assets.stack import StackError, dagster_instance, instance_environment
 from irt_assets.underway import PARTITION_TAG
@@ -46,7 +48,7 @@ KINDS = (
 LONGEST_WAIT_S = 45.0
 """For a victim that is not there at the moment. There is no worker while no run can be started."""
 SETTLED_WITHIN_S = 300.0
-"""After a backfill: the ledger's sensor looks every 30 s, and asks for abilities whose published set has changed."""
+"""After a backfill: sensors look every 30 s, and ask for abilities whose published set has changed, and for drift."""
 
 BY_MONTH = {
     "snapshot": "SELECT month AS partition, s.* FROM scored_snapshot s WHERE superseded_at IS NULL",
@@ -152,16 +154,34 @@ def status(stack: Harness, backfill: str) -> str:
 
 
 def unfinished(stack: Harness, months: Sequence[str]) -> list[str]:
-    """Months that are not green when nothing is under way and the ledger's sensor has done its work."""
+    """Months that are not green when nothing is under way, and the sensors have asked for what follows a month."""
 
     def settled() -> dict[str, str] | None:
         with stack.database.connect() as connection:
             stale = stale_months(connection)
         states = {state.month: state.state.value for state in month_states(stack.database, stack.instance, months)}
-        return None if stale or {"running", "pending"} & set(states.values()) else states
+        green = [month for month, state in states.items() if state == "green"]
+        under_way = {"running", "pending"} & set(states.values()) or stack.instance.get_runs(
+            RunsFilter(statuses=NOT_FINISHED_STATUSES), limit=1
+        )
+        return None if stale or under_way or not all(map(partial(_followed, stack), green)) else states
 
     states = wait_for("the months to settle", settled, SETTLED_WITHIN_S, pause=2)
     return [month for month in months if states[month] != "green"]
+
+
+def _followed(stack: Harness, month: str) -> bool:
+    """Whether every asset with a condition was made after what it depends on."""
+
+    def made(key: AssetKey) -> float:
+        found = stack.instance.fetch_materializations(
+            AssetRecordsFilter(asset_key=key, asset_partitions=[month]), limit=1
+        ).records
+        return found[0].timestamp if found else 0.0
+
+    graph = defs.resolve_asset_graph()
+    followers = [node for node in map(graph.get, graph.materializable_asset_keys) if node.automation_condition]
+    return all(made(node.key) > max(map(made, node.parent_keys)) for node in followers)
 
 
 def _victims(stack: Harness, kind: tuple[str, ...], rng: random.Random) -> list[psutil.Process] | None:
