@@ -42,6 +42,7 @@ from resources.r_runtime import (
 )
 from resources.schema import drift, revisions
 from resources.settings import Settings, names_read, names_set
+from resources.typesetting import INSTALL_FONT, missing_fonts, pango_problem
 
 OLDEST_POSTGRES = 15
 GIB = 2**30
@@ -70,6 +71,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         *_ports(settings),
         *_alerts(settings),
         *_engines(settings),
+        *_typesetting(),
     ]
 
 
@@ -303,6 +305,17 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
             if engine in engines
             else _in_use(settings, engine, f"not installed where the R IRT service runs, {url}")
         )
+
+
+def _typesetting() -> Iterator[Finding]:
+    """What makes PDFs of reports, and the fonts of their languages."""
+    if problem := pango_problem():
+        yield Finding("PDF reports", "warn", *problem.rsplit(": ", 1))
+    elif missing := missing_fonts(INSTALL_FONT):
+        fix = "; ".join(INSTALL_FONT[language] for language in missing)
+        yield Finding("PDF reports", "warn", f"no font holds the languages {', '.join(missing)}", fix)
+    else:
+        yield Finding("PDF reports", "ok", f"Pango, and fonts for {', '.join(INSTALL_FONT)}")
 
 
 def _package(subject: str, version: str | None, need: str, install: str) -> Finding:
