@@ -41,7 +41,7 @@ lint: venv
 
 # Behind the first tier some tests wait for servers and some compute, so three files go on at once.
 test: lint
-	$(BIN)/pytest tests/unit
+	$(BIN)/pytest --numprocesses=2 --dist=loadfile tests/unit
 	$(BIN)/pytest --numprocesses=3 --dist=loadfile tests/engines tests/integration tests/ui
 
 # After a change of dependencies: hashes, and no address of any index.

@@ -40,9 +40,9 @@ def write(path: Path, content: str | bytes) -> Path:
         (b"\xef\xbb\xbfu,q\nann,1\nbob,2", "CSV"),
         (b"u\tq\nann\t1\nbob\t2\n", "TSV"),
         (b"u;q\nann;1\nbob;2\n", "CSV with semicolons"),
-        (gzip.compress(b"u,q\nann,1\nbob,2\n"), "CSV"),
+        (gzip.compress(b"u,q\nann,1\nbob,2\n", mtime=0), "CSV"),
         (b'{"u": "ann", "q": "1"}\n{"u": "bob", "q": "2"}\n', "JSON lines"),
-        (gzip.compress(b'{"u": "ann", "q": 1}\n{"u": "bob", "q": 2}'), "JSON lines"),
+        (gzip.compress(b'{"u": "ann", "q": 1}\n{"u": "bob", "q": 2}', mtime=0), "JSON lines"),
     ],
 )
 def test_the_kind_of_a_file_is_told_from_its_content(tmp_path: Path, content: bytes, kind: str) -> None:
@@ -158,7 +158,7 @@ def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, content: byt
 
 
 def test_a_gzip_that_was_cut_off_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> None:
-    packed = gzip.compress(b"u,q\n" + b"ann,1\n" * 100_000)
+    packed = gzip.compress(b"u,q\n" + b"ann,1\n" * 100_000, mtime=0)
     path = write(tmp_path / "log.csv.gz", packed[: len(packed) // 2])
     with pytest.raises(PermanentFailure, match=r"log\.csv\.gz"):
         rows(path)
