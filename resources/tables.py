@@ -412,7 +412,19 @@ report_artifacts = _table(
     _req("format", Text, "html or pdf"),
     _req("url", Text, "permanent s3:// or file URL, signed when shown"),
     _req("sha256", Text, "of the file"),
+    _opt("inputs_hash", Text, "hash of what the file was made from; the same now means that it need not be made again"),
     _req("generated_at", UTC, "when", NOW),
+    Index(
+        "report_artifacts_one",
+        "user_id",
+        "week_start",
+        "window",
+        "format",
+        unique=True,
+        postgresql_nulls_not_distinct=True,
+    ),
+    Index("report_artifacts_week", "week_start"),
+    Index("report_artifacts_url", "url"),
 )
 
 invariant_result = _table(

@@ -1,0 +1,89 @@
+"""Report files and their rows in `report_artifacts`: the file first, then the row, so that no row promises what is not
+there.
+
+A report has one row: of a learner, a week and a format, or of a window and a format. Writing it again replaces file and
+row. What does not belong here: what the reports say, and how they look.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date
+from hashlib import sha256
+from typing import Literal
+
+import psycopg
+
+from resources.database import Database
+from resources.object_store import ObjectStore
+
+Format = Literal["html", "pdf"]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A report file: its permanent URI and sha256 (hexadecimal), and whose or which it is.
+
+    `inputs_hash`: of all that the file was made from, where whoever made it wants to know it again; else None.
+    """
+
+    url: str
+    sha256: str
+    format: Format
+    user_id: str | None = None
+    week_start: date | None = None
+    window: str | None = None
+    inputs_hash: str | None = None
+
+
+def store_report(
+    database: Database,
+    store: ObjectStore,
+    key: str,
+    data: bytes,
+    *,
+    format: Format,  # noqa: A002 - the table's word
+    user_id: str | None = None,
+    week_start: date | None = None,
+    window: str | None = None,
+) -> Artifact:
+    """Write a report file under `key`, then its row, each in the place of what was there.
+
+    A learner's report wants user and week, a bank's report its window; anything else is a ValueError. A report that
+    moves to another key leaves its old file behind (see `unrecorded`). Raises as `ObjectStore.put` does, and then the
+    row is as it was.
+    """
+    if (user_id is None) != (week_start is None) or (user_id is None) == (window is None):
+        raise ValueError("a report is of a user and a week, or of a window")
+    artifact = put(store, key, data, Artifact("", "", format, user_id, week_start, window))
+    with database.connect() as connection:
+        record(connection, [artifact])
+    return artifact
+
+
+def put(store: ObjectStore, key: str, data: bytes, of: Artifact) -> Artifact:
+    """Write the file alone; `of` with its URI and sha256, to be recorded."""
+    return Artifact(
+        store.put(key, data), sha256(data).hexdigest(), of.format, of.user_id, of.week_start, of.window, of.inputs_hash
+    )
+
+
+def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> None:
+    """The rows of files that are there, in the place of earlier rows of the same reports."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256, inputs_hash)
+               VALUES (%s, %s, %s, %s, %s, %s, %s)
+               ON CONFLICT (user_id, week_start, "window", format) DO UPDATE SET url = excluded.url,
+                 sha256 = excluded.sha256, inputs_hash = excluded.inputs_hash, generated_at = now()""",
+            [(a.user_id, a.week_start, a.window, a.format, a.url, a.sha256, a.inputs_hash) for a in artifacts],
+        )
+
+
+def unrecorded(connection: psycopg.Connection, store: ObjectStore, folder: str) -> list[str]:
+    """Keys below `folder` that no row names. A file that was just written has no row yet: whoever deletes must know
+    that nobody writes there."""
+    uris = {store.uri(key): key for key, _ in store.list(folder)}
+    named = connection.execute("SELECT url FROM report_artifacts WHERE url = ANY(%s)", ([*uris],)).fetchall()
+    return sorted(uris[uri] for uri in uris.keys() - {url for (url,) in named})
