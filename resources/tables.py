@@ -351,11 +351,25 @@ item_drift = _table(
     _opt("delta_a", Double, "change of a", unit="1/θ"),
     _opt("delta_b", Double, "change of b", unit="θ"),
     _opt("delta_c", Double, "change of c"),
-    _opt("p_value", Double, "of the joint Wald test", ge=0, le=1),
-    _opt("q_value", Double, "after Benjamini-Hochberg", ge=0, le=1),
-    _opt("wabc", Double, "weighted area between the curves", ge=0, le=1),
+    _opt("p_value", Double, "of the joint Wald test, or of the test by proportion correct", ge=0, le=1),
+    _opt("q_value", Double, "after Benjamini-Hochberg, over the items tested alike", ge=0, le=1),
+    _opt(
+        "wabc",
+        Double,
+        "weighted area between the curves; by proportion correct: the difference, which the area is at least",
+        ge=0,
+        le=1,
+    ),
     _req("severity", Text, "none, medium or high"),
-    _req("details", JSONB, "intervals, limits, kind of change", sa.text("'{}'::jsonb")),
+    _req(
+        "details",
+        JSONB,
+        "published {a, b, c}, delta_a_se, delta_b_se, delta_b_95, wald, inflation, limits {a, b, c}, chance_a_large, "
+        "chance_b_large, log_bayes_factor, trend {b_a_month, se, q, months}, change {kind, size, gains, time_z, onset, "
+        "distractor_above_the_key}; of an item without an estimate published, change and proportion_correct {n, "
+        "observed, expected, difference, se, z, why}",
+        sa.text("'{}'::jsonb"),
+    ),
     _req("computed_at", UTC, "when", NOW),
 )
 
@@ -381,9 +395,26 @@ test_information = _table(
     _month(),
     _scale(),
     _item("item; empty: the whole test"),
-    _req("curve", JSONB, "theta and information, equally long lists"),
+    _req(
+        "curve",
+        JSONB,
+        "equally long lists: theta; published and now, information with the parameters in force at the month's "
+        "start and with the month's (null where the item has none); of the test both of the compared items, then "
+        "in_force (all items in force, the month's parameters where it has them), without_flagged, and "
+        "se_published, se_now, se_in_force, se_without_flagged (null where there is no information)",
+    ),
     _req("flagged", Boolean, "lost more than a fifth of its information", sa.text("false")),
-    _req("details", JSONB, "the test behind the flag", sa.text("'{}'::jsonb")),
+    _req(
+        "details",
+        JSONB,
+        "of an item: status (compared, not estimated, new), why, published, now, ratio, upper, p, q (averages over"
+        " the population, the 95 % bound of the ratio), share_of_test, share_of_max, largest_drop {theta, drop, "
+        "ratio}, severity, retire; of the test: worst {theta, ratio, low, high}, certain, trusted, caution, "
+        "average {published, now, ratio}, retiring {items, efficiency, lowest, lowest_at, se_limit, "
+        "se_above_before, se_above_after}, items {in_force, compared, new, not_estimated}, flagged_items, "
+        "drifted_items, population {mean, sd}, middle, learners, fit_id, why",
+        sa.text("'{}'::jsonb"),
+    ),
     _req("computed_at", UTC, "when", NOW),
 )
 
