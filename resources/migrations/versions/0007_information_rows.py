@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0006_information_rows"
-down_revision = "0005_nightly_fits"
+revision = "0007_information_rows"
+down_revision = "0006_report_artifacts"
 
 COMMENTS = {
     ("item_drift", "p_value"): "of the joint Wald test, or of the test by proportion correct",
