@@ -131,7 +131,7 @@ def _fit(
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
             request = ask(connection, table, scale, month_bounds(month)[0], anchors)
         for name, make in engines.items():
-            spec: dict[str, Any] = {"model": scale.model, "eligibility": scale.rules.changed()}
+            spec: dict[str, Any] = {"model": scale.model, "eligibility": scale.rules.changed_for_a_fit()}
             began = time.perf_counter()
             outcome: Calibration | Exception
             groups = None

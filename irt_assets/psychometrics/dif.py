@@ -1,7 +1,7 @@
 """DIF of a learner attribute: which items are harder, or tell less, for one group than for another of equal ability.
 
-Belongs here: which groups can be tested, and the three methods' results together. Does not belong here: the methods
-(dif_wald.py, dif_mantel_haenszel.py, dif_logistic.py), and which attributes are asked about.
+Belongs here: which groups and items can be tested, and the three methods' results together. Does not belong here: the
+methods (dif_wald.py, dif_mantel_haenszel.py, dif_logistic.py), and which attributes are asked about.
 
 The Wald test is the one that decides. Mantel-Haenszel and logistic regression are shown beside it, within forms, as
 they compare learners of equal score on the same items.
@@ -9,13 +9,13 @@ they compare learners of equal score on the same items.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.dif_forms import cells, sittings
+from irt_assets.psychometrics.dif_forms import Cells, Ints, cells, sittings
 from irt_assets.psychometrics.dif_logistic import LogisticDif, logistic_dif
 from irt_assets.psychometrics.dif_mantel_haenszel import MantelHaenszel, mantel_haenszel
 from irt_assets.psychometrics.dif_wald import Wald, compare_groups
@@ -24,19 +24,32 @@ from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.models import Calibration, Model, Responses
 
 TESTABLE = 200
-"""Learners of a group; with fewer a slope's error is as large as slopes differ."""
+"""Learners of a group, its answers to an item, and its sittings with the item: with fewer a slope's error is as large
+as slopes differ, and too far from normal for a Wald test."""
 ENOUGH = 500
 """With fewer, half of the items that differ by 0.5 stay unseen: "low power"."""
+GUESSING = (
+    "groups are not compared by a 3pl: what guessing and difficulty explain of an easy item cannot be told apart group"
+    " by group"
+)
 
 
 @dataclass(frozen=True)
 class Group:
-    """A value of the attribute. `reason` says why it is not tested; it is empty where it is."""
+    """A value of the attribute. `reason` says why the Wald test leaves it out; it is empty where it does not.
+
+    `answers`: shape (J,), of its learners to each item. `unestimated`: why an item has no estimate in the group.
+    """
 
     name: str
     n_learners: int
-    n_responses: int
+    answers: Ints
     reason: str = ""
+    unestimated: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def n_responses(self) -> int:
+        return int(self.answers.sum())
 
     @property
     def tested(self) -> bool:
@@ -49,14 +62,20 @@ class Group:
 
 @dataclass(frozen=True)
 class WithinForms:
-    """Both methods that match on scores: an entry for each focal group, in the order of `Dif.wald.groups` without the
-    reference, and for each item; None where the item was on no complete sitting of either group.
+    """Both methods that match on scores, for each focal group and item.
 
-    `n_sittings` were complete, `n_incomplete` had no answer to an item of their form and were left out.
+    Attributes:
+        groups: G names, the reference first.
+        mantel_haenszel, logistic: G − 1 rows of J; None where fewer than 200 complete sittings of either group had the
+            item.
+        sittings: shape (G, J), complete ones with the item.
+        n_sittings: complete ones. n_incomplete: those without an answer to an item of their form, left out.
     """
 
+    groups: tuple[str, ...]
     mantel_haenszel: tuple[tuple[MantelHaenszel | None, ...], ...]
     logistic: tuple[tuple[LogisticDif | None, ...], ...]
+    sittings: Ints
     n_sittings: int
     n_incomplete: int
 
@@ -66,19 +85,28 @@ class Dif:
     """What is known of an attribute.
 
     Attributes:
-        groups: all of them, the largest first, which is the reference.
+        item_ids: J items.
+        groups: all of them, the largest first.
         n_unknown: learners with responses and without the attribute.
-        wald: None where fewer than two groups can be tested.
-        within_forms: None also where nobody sat a form.
+        wald: None where fewer than two groups can be compared. Its reference is the largest group that can.
+        within_forms: None where nobody sat a form, or fewer than two groups are large enough.
         reason: why there is no `wald`; empty where there is.
     """
 
     attribute: str
+    item_ids: tuple[str, ...]
     groups: tuple[Group, ...]
     n_unknown: int
     wald: Wald | None
     within_forms: WithinForms | None
     reason: str = ""
+
+    @property
+    def reference(self) -> Group | None:
+        """The group that the others are compared with, by whatever method; None where there is no group."""
+        compared = self.wald or self.within_forms
+        first = compared.groups[0] if compared else None
+        return next((g for g in self.groups if first in (g.name, None)), None)
 
     @property
     def not_testable(self) -> tuple[Group, ...]:
@@ -87,6 +115,18 @@ class Dif:
     @property
     def low_power(self) -> tuple[str, ...]:
         return tuple(group.name for group in self.groups if group.low_power)
+
+    def why_not(self, item: str, focal: Group) -> str:
+        """Why the Wald test does not compare the item between the reference and a group; empty where it does."""
+        if self.wald is None or focal.reason:
+            return focal.reason or self.reason
+        f, j = self.wald.groups.index(focal.name) - 1, self.item_ids.index(item)
+        if np.isfinite(self.wald.wabc[f, j]):
+            return ""
+        for group in (self.reference, focal):
+            if group is not None and item in group.unestimated:
+                return f"{group.name}: {group.unestimated[item]}"
+        return "its difference has no finite error"
 
 
 def analyse_dif(
@@ -106,90 +146,151 @@ def analyse_dif(
         responses: scored responses of a window.
         values: the attribute of each person, n_persons of them; None where unknown.
         forms: the form of each response, R of them; None outside forms.
-        model: "rasch", "1pl" or "2pl". A bank calibrated by a 3PL is compared by a 2PL.
+        model: under a 3PL there is no Wald test, and what is compared within forms stands alone.
         anchor_items: items known to be free of DIF; None to find them.
         threads: of the fits; None for all processors.
 
-    Groups of fewer than 200 learners, and those whose fit fails, are named and not tested. Attributes that nothing can
-    be said of give a `Dif` that says why.
+    Groups of fewer than 200 learners, those whose fit fails and those that share too few items with the reference are
+    named and left out; the others are compared. Attributes that nothing can be said of give a `Dif` that says why.
 
-    Raises PsychometricsError where lengths do not agree or the model is not one of the three.
+    Raises PsychometricsError where lengths do not agree.
     """
     for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
         if given is not None and len(given) != size:
             raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")
-    if model == "3pl":
-        raise PsychometricsError(f"DIF of {attribute}: groups are compared by a rasch, 1pl or 2pl model, not by a 3pl")
-    answered = np.bincount(responses.person, minlength=responses.n_persons)
-    labels = np.array(["" if value is None else str(value) for value in values], dtype=object)
-    unknown = np.array([value is None for value in values], dtype=bool)
-    groups, fits = [], []
-    for name in sorted(set(labels[~unknown & (answered > 0)])):
-        members = (labels == name) & ~unknown & (answered > 0)
-        group, fit = _fitted(name, responses, members, model, threads)
+    member, names, n_unknown = _members(responses, values)
+    known = member[responses.person] >= 0
+    place = responses.n_items * member[responses.person[known]] + responses.item[known]
+    answers = np.bincount(place, minlength=len(names) * responses.n_items).reshape(-1, responses.n_items)
+    groups, fits = [], dict[str, Calibration]()
+    for g, name in enumerate(names):
+        group = Group(name, int((member == g).sum()), answers[g])
+        if group.n_learners < TESTABLE:
+            group = replace(group, reason=f"{group.n_learners} learners, {TESTABLE} are needed")
+        elif model != "3pl":
+            group, fit = _fitted(group, responses, member == g, model, threads)
+            fits |= {} if fit is None else {name: fit}
         groups.append(group)
-        fits.append(fit)
-    order = sorted(range(len(groups)), key=lambda g: (-groups[g].n_learners, groups[g].name))
-    groups = [groups[g] for g in order]
-    tested = [(groups[k].name, fit) for k, g in enumerate(order) if (fit := fits[g]) is not None]
-    n_unknown = int((unknown & (answered > 0)).sum())
-    if len(tested) < 2:
-        reason = f"{len(tested)} of {len(groups)} groups can be tested, two are needed"
-        return Dif(attribute, tuple(groups), n_unknown, None, None, reason)
-    names = [name for name, _ in tested]
-    try:
-        wald = compare_groups([fit for _, fit in tested], names, anchor_items=anchor_items)
-    except PsychometricsError as error:
-        return Dif(attribute, tuple(groups), n_unknown, None, None, str(error))
-    within = None if forms is None else _within_forms(responses, forms, labels, unknown, wald)
-    return Dif(attribute, tuple(groups), n_unknown, wald, within)
+    large = [group.name for group in groups if group.n_learners >= TESTABLE]
+    wald, left_out, reason = (
+        None,
+        dict[str, str](),
+        f"{len(fits)} of {len(groups)} groups can be tested, two are needed",
+    )
+    if model == "3pl":
+        reason = GUESSING
+    elif len(fits) > 1:
+        wald, left_out, reason = _compared(fits, anchor_items)
+    groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
+    within = None
+    if forms is not None and len(large) > 1:
+        reference = wald.groups[0] if wald else large[0]
+        order = [reference, *(name for name in large if name != reference)]
+        turn = np.array([order.index(name) if name in order else -1 for name in names] + [-1])
+        within = _within_forms(responses, forms, turn[member], tuple(order), wald.anchors if wald else None)
+    return Dif(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
+
+
+def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, list[str], int]:
+    """Each person's group (−1: none), the names of groups, the largest first, and how many with responses have none."""
+    answered = np.bincount(responses.person, minlength=responses.n_persons) > 0
+    labels = np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
+    known = answered & np.array([value is not None for value in values], dtype=bool)
+    names, code, size = np.unique(labels[known], return_inverse=True, return_counts=True)
+    order = np.argsort(-size, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    member = np.full(responses.n_persons, -1, dtype=np.int64)
+    member[known] = rank[code]
+    return member, [str(name) for name in names[order]], int((answered & ~known).sum())
 
 
 def _fitted(
-    name: str, responses: Responses, members: npt.NDArray[np.bool_], model: Model, threads: int | None
+    group: Group, responses: Responses, members: npt.NDArray[np.bool_], model: Model, threads: int | None
 ) -> tuple[Group, Calibration | None]:
-    rows = members[responses.person]
-    size, n_responses = int(members.sum()), int(rows.sum())
-    if size < TESTABLE:
-        return Group(name, size, n_responses, f"{size} learners, {TESTABLE} are needed"), None
-    place = np.cumsum(members) - 1
+    """Fit the group on the items that it answered often enough."""
+    enough = group.answers >= TESTABLE
+    rows = members[responses.person] & enough[responses.item]
+    persons, place = np.unique(responses.person[rows], return_inverse=True)
     own = Responses(
-        place[responses.person[rows]].astype(np.int32),
-        responses.item[rows],
-        responses.score[rows],
-        size,
-        responses.item_ids,
+        place.astype(np.int32), responses.item[rows], responses.score[rows], persons.size, responses.item_ids
     )
     try:
         fit = fit_em(own, model=model, threads=threads)
     except PsychometricsError as error:
-        return Group(name, size, n_responses, f"it could not be fitted: {error}"), None
+        return replace(group, reason=f"it could not be fitted: {error}"), None
     if not fit.convergence.converged:
-        return Group(name, size, n_responses, f"its fit did not converge: {fit.convergence.reason}"), None
-    return Group(name, size, n_responses), fit
+        return replace(group, reason=f"its fit did not converge: {fit.convergence.reason}"), None
+    why = {
+        item: f"{n} answers, {TESTABLE} are needed"
+        if n < TESTABLE
+        else "; ".join(flag.explanation for flag in flags) or "its errors could not be estimated"
+        for item, n, flags, cov in zip(responses.item_ids, group.answers, fit.flags, fit.cov, strict=True)
+        if not np.isfinite(cov).all()
+    }
+    return replace(group, unestimated=why), fit
+
+
+def _compared(
+    fits: Mapping[str, Calibration], anchor_items: Collection[str] | None
+) -> tuple[Wald | None, dict[str, str], str]:
+    """The test of the groups that can be compared, the largest first, why others cannot, and why there is none.
+
+    Where the groups cannot all be compared, those that cannot with the reference are left out; where none can, it is.
+    """
+
+    def attempt(names: Sequence[str]) -> Wald | str:
+        try:
+            return compare_groups([fits[name] for name in names], names, anchor_items=anchor_items)
+        except (PsychometricsError, np.linalg.LinAlgError) as error:
+            return str(error)
+
+    names, left_out = list(fits), dict[str, str]()
+    while isinstance(found := attempt(names), str) and len(names) > 2:
+        alone = {name: said for name in names[1:] if isinstance(said := attempt([names[0], name]), str)}
+        if len(alone) == len(names) - 1:
+            alone = {names[0]: f"it cannot be compared with any other group: {found}"}
+        left_out |= alone or {names[-1]: found}
+        names = [name for name in names if name not in left_out]
+    return (None, left_out, found) if isinstance(found, str) else (found, left_out, "")
 
 
 def _within_forms(
     responses: Responses,
     forms: Sequence[str | None],
-    labels: npt.NDArray[np.object_],
-    unknown: npt.NDArray[np.bool_],
-    wald: Wald,
+    member: Ints,
+    groups: tuple[str, ...],
+    anchors: Collection[str] | None,
 ) -> WithinForms | None:
-    """Matched on the Wald test's anchors, so that items with DIF do not spoil the score."""
-    group = np.full(responses.n_persons, -1, dtype=np.int64)
-    for g, name in enumerate(wald.groups):
-        group[(labels == name) & ~unknown] = g
-    taken, incomplete = sittings(responses, forms, group)
+    """Matched on the anchors, so that items with DIF do not spoil the score; where there are none, on the items that
+    are of class A for every group when matched on all (Holland & Thayer 1988)."""
+    taken, incomplete = sittings(responses, forms, member)
     if not taken:
         return None
-    n_groups, anchors = len(wald.groups), set(wald.anchors)
-    matching = [j for j, item in enumerate(responses.item_ids) if item in anchors]
-    tables = [cells(taken, j, matching, n_groups) for j in range(responses.n_items)]
-    focal = range(1, n_groups)
+    everything, focal = range(responses.n_items), range(1, len(groups))
+
+    def tables(matching: Collection[int]) -> list[Cells]:
+        return [cells(taken, j, matching, len(groups)) for j in everything]
+
+    def delta(counts: Cells, f: int) -> MantelHaenszel | None:
+        return mantel_haenszel(counts, f) if counts.n[:, [0, f]].sum(axis=0).min() >= TESTABLE else None
+
+    if anchors is None:
+        first = tables(everything)
+        sound = [all(m is None or m.ets_class in ("A", None) for m in (delta(t, f) for f in focal)) for t in first]
+        matching = [j for j in everything if sound[j]]
+    else:
+        matching = [j for j in everything if responses.item_ids[j] in anchors]
+    counts = tables(matching)
+    seen = np.stack([t.n.sum(axis=0) for t in counts], axis=1).astype(np.int64)
     return WithinForms(
-        tuple(tuple(mantel_haenszel(t, f) if t.n.size else None for t in tables) for f in focal),
-        tuple(tuple(logistic_dif(t, f) if t.n.size else None for t in tables) for f in focal),
+        groups,
+        tuple(tuple(delta(t, f) for t in counts) for f in focal),
+        tuple(
+            tuple(logistic_dif(t, f) if seen[[0, f], j].min() >= TESTABLE else None for j, t in enumerate(counts))
+            for f in focal
+        ),
+        seen,
         sum(len(sat.group) for sat in taken),
         incomplete,
     )

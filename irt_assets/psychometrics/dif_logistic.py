@@ -31,7 +31,7 @@ class LogisticDif:
     Attributes:
         p: of no DIF of either kind, 2 df.
         p_uniform: of no shift, 1 df; p_nonuniform: of no interaction of score and group, 1 df.
-        delta_r2: what both add to Nagelkerke's R², in [0, 1].
+        delta_r2: what both add to Nagelkerke's R², in [0, 1]. delta_r2_uniform: what the shift alone adds.
         size: "A" where p ≥ 0.05 or ΔR² < 0.035, "C" from 0.070 on, "B" between.
 
     NaN and None where there are not both kinds of answers in both groups.
@@ -41,6 +41,7 @@ class LogisticDif:
     p_uniform: float
     p_nonuniform: float
     delta_r2: float
+    delta_r2_uniform: float
     size: Size | None
 
 
@@ -58,7 +59,7 @@ def logistic_dif(counts: Cells, focal: int, reference: int = 0) -> LogisticDif:
     n, right = counts.n[cell, columns], counts.right[cell, columns]
     by_group = [(right[which == g].sum(), n[which == g].sum()) for g in (0, 1)]
     if not all(0 < r < m for r, m in by_group):
-        return LogisticDif(np.nan, np.nan, np.nan, np.nan, None)
+        return LogisticDif(np.nan, np.nan, np.nan, np.nan, np.nan, None)
     dummies = (counts.form[cell][:, None] == np.unique(counts.form[cell])).astype(float)
     middle = (n @ counts.score[cell]) / n.sum()
     score, group = counts.score[cell] - middle, which - 0.5
@@ -68,13 +69,15 @@ def logistic_dif(counts: Cells, focal: int, reference: int = 0) -> LogisticDif:
     null, base, shifted, crossed = (_loglik(x, n, right) for x in (dummies, matched, uniform, full))
     N = float(n.sum())
     most = -np.expm1(2 * null / N)
-    delta_r2 = float((np.exp(2 * (null - base) / N) - np.exp(2 * (null - crossed) / N)) / most)
+    unexplained = [float(np.exp(2 * (null - value) / N) / most) for value in (base, shifted, crossed)]
+    delta_r2 = unexplained[0] - unexplained[2]
     p = float(chi2.sf(max(2 * (crossed - base), 0.0), 2))
     return LogisticDif(
         p,
         float(chi2.sf(max(2 * (shifted - base), 0.0), 1)),
         float(chi2.sf(max(2 * (crossed - shifted), 0.0), 1)),
         delta_r2,
+        unexplained[0] - unexplained[1],
         "A" if p >= CERTAIN_P or delta_r2 < MODERATE else "C" if delta_r2 >= LARGE else "B",
     )
 

@@ -87,13 +87,14 @@ class Wald:
     def severity(self) -> tuple[Severity, ...]:
         """J of "none" (q ≥ 0.05), "small", "medium" (some group's wABC above 0.05) or "high" (above 0.10)."""
         most = np.where(np.isnan(self.wabc), 0.0, self.wabc).max(axis=0)
-        return tuple(
-            "none" if not q < FALSE_DISCOVERIES
-            else "high" if area > HIGH_WABC
-            else "medium" if area > MEDIUM_WABC
-            else "small"
-            for q, area in zip(self.q, most, strict=True)
-        )  # fmt: skip
+        return tuple(severity_of(q, area) for q, area in zip(self.q, most, strict=True))
+
+
+def severity_of(q: float, wabc: float) -> Severity:
+    """How much an item's difference from one group matters, of the item's q and the group's wABC."""
+    if not q < FALSE_DISCOVERIES:
+        return "none"
+    return "high" if wabc > HIGH_WABC else "medium" if wabc > MEDIUM_WABC else "small"
 
 
 def compare_groups(

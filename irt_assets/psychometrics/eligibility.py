@@ -91,6 +91,7 @@ class Rules:
         demanded_engines: set gate: engines whose fit of the month there must be, with commas.
         agreement_max_se, agreement_max_rms: a check warns where two engines differ by more standard errors in a or b,
             on one item or in the root mean square over all.
+        dif_attributes: learner attributes whose groups DIF is looked for between, with commas; none where empty.
     """
 
     min_responses: int = 500
@@ -116,6 +117,7 @@ class Rules:
     demanded_engines: str = ""
     agreement_max_se: float = 1.5
     agreement_max_rms: float = 0.5
+    dif_attributes: str = "lang,country,tier"
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -124,7 +126,12 @@ class Rules:
     @property
     def demands(self) -> tuple[str, ...]:
         """The names in `demanded_engines`."""
-        return tuple(name for part in self.demanded_engines.split(",") if (name := part.strip()))
+        return _names(self.demanded_engines)
+
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The names in `dif_attributes`, each once."""
+        return tuple(dict.fromkeys(_names(self.dif_attributes)))
 
     @property
     def min_fitted_responses(self) -> int:
@@ -155,6 +162,14 @@ class Rules:
             for field in dataclasses.fields(self)
             if getattr(self, field.name) != field.default
         }
+
+    def changed_for_a_fit(self) -> dict[str, Any]:
+        """Of `changed`, what a month's fit may depend on: to change another setting makes no month stale."""
+        return {name: value for name, value in self.changed().items() if name != "dif_attributes"}
+
+
+def _names(setting: str) -> tuple[str, ...]:
+    return tuple(name for part in setting.split(",") if (name := part.strip()))
 
 
 _RANGES: dict[str, tuple[float, float]] = {
@@ -188,6 +203,10 @@ _CHOICES: dict[str, tuple[str, ...]] = {
 
 
 def _check_setting(name: str, value: object, kind: type) -> None:
+    if name == "dif_attributes":
+        if not isinstance(value, str):
+            raise PsychometricsError(f"rule dif_attributes must name attributes, with commas; got {value!r}")
+        return
     if name in _CHOICES:
         if value not in _CHOICES[name]:
             raise PsychometricsError(f"rule {name} must be one of {', '.join(_CHOICES[name])}, got {value!r}")

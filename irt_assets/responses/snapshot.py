@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 import pyarrow as pa
@@ -83,11 +83,20 @@ def take_snapshot(
 
 def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:
     """The month's snapshot that no later one has replaced."""
+    return _snapshot(connection, month, "superseded_at IS NULL")
+
+
+def snapshot_of(connection: psycopg.Connection, month: str, snapshot_hash: str) -> Snapshot | None:
+    """The month's snapshot with this hash, replaced or not."""
+    return _snapshot(connection, month, "snapshot_hash = %s", snapshot_hash)
+
+
+def _snapshot(connection: psycopg.Connection, month: str, which: LiteralString, *values: str) -> Snapshot | None:
     with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
         return cursor.execute(
-            """SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules
-               FROM scored_snapshot WHERE month = %s AND superseded_at IS NULL""",
-            (month,),
+            f"""SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules
+                FROM scored_snapshot WHERE month = %s AND {which}""",
+            (month, *values),
         ).fetchone()
 
 
@@ -111,7 +120,7 @@ def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
 
 def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:
     """Each scale's settings that differ from the defaults, as they are stored with a snapshot."""
-    return {scale_id: scale.rules.changed() for scale_id, scale in scales.items()}
+    return {scale_id: scale.rules.changed_for_a_fit() for scale_id, scale in scales.items()}
 
 
 def _counts(window: JudgedWindow, scale: str) -> dict[str, int]:

@@ -160,7 +160,8 @@ def scoring_responses(
     person, users = codes(found["user_id"])
     item, item_ids = codes(found["item_id"])
     judgement = judge(_attempts(found, item), scale.rules, min_learner=False, min_item=False)
-    return _responses(person, users, item, item_ids, judgement.score)
+    responses, present, _ = _responses(person, users, item, item_ids, judgement.score)
+    return responses, present
 
 
 def earlier_responses(
@@ -190,10 +191,19 @@ def left_out_items(table: pa.Table, scale_id: str) -> dict[str, int]:
 
 def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The scored responses of one scale, and the learners' ids in the order of their indices."""
+    responses, learners, _ = scored_sittings_of(table, scale_id)
+    return responses, learners
+
+
+def scored_sittings_of(
+    table: pa.Table, scale_id: str
+) -> tuple[Responses, npt.NDArray[np.object_], npt.NDArray[np.object_]]:
+    """As `scored_responses_of`, and the form of each response (None: practice)."""
     scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
     person, learners = codes(scored["user_id"])
     item, items = codes(scored["item_id"])
-    return _responses(person, learners, item, items, numbers(scored["score"], -1).astype(np.int8))
+    responses, present, rows = _responses(person, learners, item, items, numbers(scored["score"], -1).astype(np.int8))
+    return responses, present, scored["form_id"].to_numpy(zero_copy_only=False)[rows]
 
 
 def _responses(
@@ -202,8 +212,9 @@ def _responses(
     item: npt.NDArray[np.int32],
     items: npt.NDArray[np.object_],
     score: npt.NDArray[np.int8],
-) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """What is scored (score ≥ 0), sorted by person; learners without a scored response drop out."""
+) -> tuple[Responses, npt.NDArray[np.object_], npt.NDArray[np.intp]]:
+    """What is scored (score ≥ 0), sorted by person, the learners, and the row that each response was; learners without
+    a scored response drop out."""
     rows = np.flatnonzero(score >= 0)
     present, index = np.unique(person[rows], return_inverse=True)
     order = np.lexsort((item[rows], index))
@@ -211,4 +222,4 @@ def _responses(
     responses = Responses(
         index[order].astype(np.int32), item[rows], score[rows], len(present), tuple(str(x) for x in items)
     )
-    return responses, learners[present]
+    return responses, learners[present], rows

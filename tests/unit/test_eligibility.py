@@ -254,6 +254,15 @@ def test_rules_keep_only_what_differs_and_come_back_whole() -> None:
     assert Rules().changed() == {}
 
 
+def test_the_attributes_that_dif_is_looked_for_between_are_a_setting_that_no_fit_depends_on() -> None:
+    assert Rules().attributes == ("lang", "country", "tier")
+    rules = Rules.from_settings({"dif_attributes": " grade , lang,grade,", "max_abs_b": 4})
+    assert rules.attributes == ("grade", "lang")
+    assert rules.changed_for_a_fit() == {"max_abs_b": 4}
+    assert Rules.from_settings(rules.changed()) == rules
+    assert Rules.from_settings({"dif_attributes": ""}).attributes == ()
+
+
 @pytest.mark.parametrize(
     ("given_settings", "message"),
     [
@@ -266,6 +275,7 @@ def test_rules_keep_only_what_differs_and_come_back_whole() -> None:
         ({"rapid_share": float("nan")}, r"must lie in \[0, 1\]"),
         ({"hinted": "ignore"}, "one of wrong, exclude"),
         ({"min_anchors": 2}, r"must lie in \[3"),
+        ({"dif_attributes": ["lang"]}, "must name attributes, with commas; got"),
     ],
 )
 def test_a_setting_that_cannot_be_meant_is_refused_by_name(given_settings: dict, message: str) -> None:
