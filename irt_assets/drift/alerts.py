@@ -30,10 +30,13 @@ class Episode:
 
 def episodes(judged: Iterable[tuple[str, str, str, dict[str, Any]]]) -> list[Episode]:
     """From (item, month, severity, details), in the order of item and month. An episode has the highest severity it
-    reached and the kind and details of the latest month; months in which the item was not compared end nothing."""
+    reached and the kind and details of the latest month. Months in which the item was not compared end nothing, and a
+    proportion correct that is as expected does not either: that few answers can say so of an item that has changed."""
     found: list[Episode] = []
     lasting: Episode | None = None
     for item, month, severity, details in judged:
+        if severity == "none" and "proportion_correct" in details:
+            continue
         if lasting and (lasting.item_id != item or severity == "none"):
             ended = month if lasting.item_id == item else None
             found.append(Episode(**(vars(lasting) | {"closed_month": ended})))

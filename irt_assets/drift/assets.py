@@ -50,11 +50,14 @@ def build_drift_assets(
             metadata={
                 "drift": dg.MetadataValue.text("; ".join(sentence(s) for s in found)),
                 "top flagged items": dg.MetadataValue.md(_table(found)),
+                "published items without an estimate": dg.MetadataValue.md(unestimated_table(found)),
                 **{
                     f"plot: drift ({scale})": dg.MetadataValue.md(as_markdown(png, "drift"))
                     for scale, png in maps.items()
                 },
-                "dagster/row_count": dg.MetadataValue.int(sum(len(s.drift.item_ids) for s in found if s.drift)),
+                "dagster/row_count": dg.MetadataValue.int(
+                    sum(len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift)
+                ),
             }
         )
 
@@ -65,10 +68,14 @@ def sentence(judged: ScaleDrift) -> str:
     """A scale's month in a sentence."""
     if judged.drift is None:
         return f"{judged.scale_id}: {judged.why}"
-    high, medium = judged.items("high"), judged.items("medium")
+    high, medium, missing = judged.items("high"), judged.items("medium"), judged.unestimated
     said = f"{judged.scale_id}: {len(high)} high, {len(medium)} medium of {len(judged.drift.item_ids)} items compared"
+    if missing.tested_items:
+        said += f" and {len(missing.tested_items)} tested by proportion correct"
     named = [f"{i} ({judged.changes[i].kind})" if i in judged.changes else i for i in (high + medium)[:ITEMS_SHOWN]]
     said += f": {', '.join(named)}" if named else ""
+    if missing.untested:
+        said += f"; {len(missing.untested)} published items could be neither compared nor tested"
     if judged.drift.inflation > 1:
         said += (
             f"; all items spread more than their errors explain, which were multiplied by {judged.drift.inflation:.2f}"
@@ -82,7 +89,8 @@ def _table(found: list[ScaleDrift]) -> str:
         drift = judged.drift
         if drift is None:
             continue
-        for item in (judged.items("high") + judged.items("medium"))[:ITEMS_SHOWN]:
+        estimated = [i for i in judged.items("high") + judged.items("medium") if i in drift.item_ids]
+        for item in estimated[:ITEMS_SHOWN]:
             j = drift.item_ids.index(item)
             change = judged.changes.get(item)
             lines.append(
@@ -93,10 +101,35 @@ def _table(found: list[ScaleDrift]) -> str:
     return "\n".join(lines) if len(lines) > 2 else "none"
 
 
+def unestimated_table(found: list[ScaleDrift]) -> str:
+    """Items in force that the month could not estimate, flagged ones first, those that could not be tested last."""
+    lines = [
+        "| scale | item | why | answers | right | as published | q | severity |",
+        "|---|---|---|--:|--:|--:|--:|---|",
+    ]
+    for judged in found:
+        missing, shown = judged.unestimated, []
+        if missing.tested is not None:
+            t = missing.tested
+            for j in np.argsort(t.q, kind="stable"):
+                item = t.item_ids[j]
+                shown.append(
+                    f"| {judged.scale_id} | {item} | {missing.why[item]} | {t.n[j]} | {t.observed[j]:.3f} "
+                    f"| {t.expected[j]:.3f} ± {t.se[j]:.3f} | {t.q[j]:.1e} | {t.severity[j]} |"
+                )
+        shown += [f"| {judged.scale_id} | {i} | {why} | | | | | not tested |" for i, why in missing.untested.items()]
+        lines += shown[:ITEMS_SHOWN]
+        if len(shown) > ITEMS_SHOWN:
+            lines.append(f"| {judged.scale_id} | … and {len(shown) - ITEMS_SHOWN} more | | | | | | |")
+    return "\n".join(lines) if len(lines) > 2 else "none"
+
+
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> bytes:
     """The items that moved most in any of the last months, flagged ones first."""
     rows = connection.execute(
-        """SELECT item_id, month, delta_b, severity, wabc FROM item_drift WHERE scale_id = %s AND month <= %s
+        """SELECT item_id, month, coalesce(delta_b, -(details->'proportion_correct'->>'difference')::float), severity,
+                  wabc
+           FROM item_drift WHERE scale_id = %s AND month <= %s
              AND month IN (SELECT DISTINCT month FROM item_drift WHERE scale_id = %s AND month <= %s
                            ORDER BY month DESC LIMIT %s)""",
         (scale_id, month, scale_id, month, MONTHS_SHOWN),
@@ -108,8 +141,8 @@ def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> byte
     items = sorted(weight, key=lambda i: weight[i], reverse=True)[: plots.MOST_ITEMS]
     change = np.full((len(items), len(months)), np.nan)
     flags = np.full(change.shape, "", dtype="U1")
-    for item, at, delta_b, severity, area in rows:
+    for item, at, harder, severity, area in rows:
         if item in items:
             place = items.index(item), months.index(at)
-            change[place], flags[place] = np.copysign(area, delta_b), severity[0] if severity != "none" else ""
+            change[place], flags[place] = np.copysign(area, harder), severity[0] if severity != "none" else ""
     return plots.heat_map(items, months, change, flags)

@@ -8,6 +8,10 @@ from typing import Literal
 import dagster as dg
 
 from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.calibration.publication import in_force
+from irt_assets.drift.unestimated import items_gone
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
 from resources.database import Database
 
@@ -17,6 +21,10 @@ WHAT_TO_DO = {
     "stays until somebody decides.",
     "medium": "Watch these items; where one is flagged again next month, treat it as a high one.",
 }
+GONE = (
+    "Import the item again with `irt import questions FILE` where it was lost; where it was taken out on purpose, its "
+    "published value only stays in the ledger, and nothing is left to do."
+)
 NAMED = 10
 
 
@@ -24,6 +32,7 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
     return [
         _check("no_item_drifted_far", "high", dg.AssetCheckSeverity.ERROR, months),
         _check("no_item_drifted", "medium", dg.AssetCheckSeverity.WARN, months),
+        _published_items_are_in_the_bank(months),
     ]
 
 
@@ -39,7 +48,10 @@ def _check(
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         with failures_told_apart(), database.connect() as connection:
             rows = connection.execute(
-                """SELECT scale_id, item_id, details->'change'->>'kind' FROM item_drift
+                """SELECT scale_id, item_id,
+                          coalesce(details->'change'->>'kind',
+                                   CASE WHEN details ? 'proportion_correct' THEN 'by proportion correct' END)
+                   FROM item_drift
                    WHERE month = %s AND severity = %s ORDER BY wabc DESC, scale_id, item_id""",
                 (context.partition_key, level),
             ).fetchall()
@@ -56,6 +68,32 @@ def _check(
                 "all": dg.MetadataValue.json(by_scale),
                 **({TO_MEND_IT: WHAT_TO_DO[level]} if rows else {}),
             },
+        )
+
+    return check
+
+
+def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset="item_drift",
+        name="published_items_are_in_the_bank",
+        description="Every item in force when the month began is still in the bank, on its scale. It holds nothing.",
+        partitions_def=months,
+    )
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        start = month_bounds(context.partition_key)[0]
+        with failures_told_apart(), database.connect() as connection:
+            gone = {
+                scale_id: items_gone(connection, scale_id, list(in_force(connection, scale_id, start).items))
+                for scale_id in read_scales(connection)
+            }
+        said = [f"{item} ({why})" for items in gone.values() for item, why in items.items()]
+        more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
+        return dg.AssetCheckResult(
+            passed=not said,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{len(said)} items: {', '.join(said[:NAMED])}{more}" if said else "all are in the bank",
+            metadata={"all": dg.MetadataValue.json(gone), **({TO_MEND_IT: GONE} if said else {})},
         )
 
     return check

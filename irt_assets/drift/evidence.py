@@ -135,7 +135,7 @@ def answers_of(
     connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, months_before: list[str]
 ) -> Answers | None:
     """The month's unfiltered answers on the scale, with the times that items usually took before; None without."""
-    table = _snapshot(connection, store, month, scale)
+    table = attempts_of(connection, store, month, scale)
     if table is None:
         return None
     reason = table["reason"]
@@ -174,7 +174,7 @@ def _usual_times(
     later ones may be those of an item that leaked."""
     of_items: dict[str, list[npt.NDArray[np.float64]]] = {}
     for month in months:
-        table = _snapshot(connection, store, month, scale)
+        table = attempts_of(connection, store, month, scale)
         if table is None:
             continue
         table = table.filter(pc.equal(table["score"], 1))
@@ -193,7 +193,8 @@ def _usual_times(
     }
 
 
-def _snapshot(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> pa.Table | None:
+def attempts_of(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> pa.Table | None:
+    """The month's snapshot of every attempt on the scale; None where there is none."""
     snapshot = current_snapshot(connection, month)
     if snapshot is None:
         return None

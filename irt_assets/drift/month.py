@@ -5,6 +5,7 @@ What does not belong here: what the numbers mean (psychometrics/drift*), how evi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,8 +16,10 @@ import psycopg
 from irt_assets.calibration.fits import finite
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
+from irt_assets.drift.compared import Compared, compare_month
+from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.partitions import month_bounds, month_of, months_between
-from irt_assets.psychometrics.drift import Drift, judge
+from irt_assets.psychometrics.drift import Drift
 from irt_assets.psychometrics.drift_kinds import Change, tell_kinds
 from irt_assets.psychometrics.drift_trend import Trends, trends
 from irt_assets.responses.scales import Scale, read_scales
@@ -36,14 +39,19 @@ class ScaleDrift:
     drift: Drift | None = None
     trends: Trends | None = None
     changes: dict[str, Change] = field(default_factory=dict)
+    unestimated: Unestimated = field(default_factory=Unestimated)
     why: str = ""
 
     def items(self, severity: str) -> list[str]:
-        """The items of this severity, largest wABC first."""
+        """The items of this severity, the most changed first."""
         if self.drift is None:
             return []
-        order = np.argsort(-self.drift.wabc, kind="stable")
-        return [self.drift.item_ids[j] for j in order if self.drift.severity[j] == severity]
+        size = self.unestimated.items(severity) | {
+            item: area
+            for item, area, level in zip(self.drift.item_ids, self.drift.wabc, self.drift.severity, strict=True)
+            if level == severity
+        }
+        return sorted(size, key=lambda item: -size[item])
 
 
 def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[ScaleDrift]:
@@ -60,47 +68,59 @@ def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[S
 
 
 def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
-    start = month_bounds(month)[0]
-    window = evidence.linked_window(connection, scale, month)
-    anchors = evidence.frozen_anchors(connection, scale)
-    if window is None or anchors is None:
-        return ScaleDrift(scale.scale_id, why=f"{month} has no converged fit that was linked to the anchors")
-    at = evidence.in_force_with_errors(connection, scale, start, anchors)
-    comparison = evidence.against_published(window, anchors, at, start)
-    if not comparison.item_ids:
-        return ScaleDrift(scale.scale_id, why=f"no item of the month had published parameters on {start:%Y-%m-%d}")
-    drift = judge(comparison, mean=scale.mu, sd=scale.sigma)
+    compared = compare_month(connection, scale, month)
+    if isinstance(compared, str):
+        return ScaleDrift(scale.scale_id, why=compared)
+    unestimated = look_at_unestimated(connection, store, month, scale, compared)
+    flagged = [*compared.drift.flagged, *unestimated.items("high"), *unestimated.items("medium")]
+    changes = _changes(connection, store, month, scale, compared, flagged) if flagged else {}
+    return ScaleDrift(scale.scale_id, compared.drift, _trends(connection, month, scale, compared), changes, unestimated)
+
+
+def _trends(connection: psycopg.Connection, month: str, scale: Scale, compared: Compared) -> Trends | None:
     before = evidence.linked_before(connection, scale, month, TREND_MONTHS - 1)
+    at, anchors = compared.at, compared.anchors
     since = dict(zip(at.published.item_ids, at.since, strict=True))
     comparisons, elapsed = [], []
-    for earlier, linked in [*before.items(), (month, window)]:
+    for earlier, linked in [*before.items(), (month, compared.window)]:
         begins, ends = month_bounds(earlier)
-        compared = evidence.against_published(linked, anchors, at, begins)
-        if compared.item_ids:
+        found = evidence.against_published(linked, anchors, at, begins)
+        if found.item_ids:
             middle = begins + (ends - begins) / 2
-            comparisons.append(compared)
-            elapsed.append(
-                np.array([(middle - since[i]).total_seconds() / (86_400 * 30.4375) for i in compared.item_ids])
-            )
-    changes: dict[str, Change] = {}
-    if drift.flagged:
-        months_before = list(months_between(month_of(min(at.since)), month))[:-1]
-        answers = evidence.answers_of(connection, store, month, scale, months_before)
-        if answers is not None:
-            place = {item: j for j, item in enumerate(at.published.item_ids)}
-            a, b, c = (
-                np.array([values[place[i]] if i in place else np.nan for i in answers.item_ids])
-                for values in (at.published.a, at.published.b, at.published.c)
-            )
-            mean, sd = evidence.population_of(window)
-            changes = tell_kinds(answers, drift.flagged, a, b, c, mean=mean, sd=sd)
-    return ScaleDrift(scale.scale_id, drift, trends(comparisons, elapsed, anchors), changes)
+            comparisons.append(found)
+            elapsed.append(np.array([(middle - since[i]).total_seconds() / (86_400 * 30.4375) for i in found.item_ids]))
+    return trends(comparisons, elapsed, anchors) if comparisons else None
+
+
+def _changes(
+    connection: psycopg.Connection,
+    store: ObjectStore,
+    month: str,
+    scale: Scale,
+    compared: Compared,
+    flagged: Sequence[str],
+) -> dict[str, Change]:
+    published = compared.at.published
+    months_before = list(months_between(month_of(min(compared.at.since)), month))[:-1]
+    answers = evidence.answers_of(connection, store, month, scale, months_before)
+    if answers is None:
+        return {}
+    place = {item: j for j, item in enumerate(published.item_ids)}
+    a, b, c = (
+        np.array([values[place[i]] if i in place else np.nan for i in answers.item_ids])
+        for values in (published.a, published.b, published.c)
+    )
+    mean, sd = evidence.population_of(compared.window)
+    return tell_kinds(answers, flagged, a, b, c, mean=mean, sd=sd)
 
 
 def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:
-    drift = judged.drift
-    if drift is None:
-        return pd.DataFrame(columns=["month", "scale_id", "item_id", "engine", "severity"])
+    rows = [] if judged.drift is None else _compared_rows(judged, judged.drift) + _tested_rows(judged)
+    of_all = {"month": month, "scale_id": scale.scale_id, "engine": scale.engine}
+    return pd.DataFrame([of_all | row for row in rows], columns=None if rows else [*of_all, "item_id", "severity"])
+
+
+def _compared_rows(judged: ScaleDrift, drift: Drift) -> list[dict[str, Any]]:
     place = {item: k for k, item in enumerate(judged.trends.item_ids)} if judged.trends else {}
     limits = {name: drift.beyond_limits(name) for name in ("a", "b", "c")}
     rows = []
@@ -129,10 +149,7 @@ def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:
             details["change"] = described(judged.changes[item])
         rows.append(
             {
-                "month": month,
-                "scale_id": scale.scale_id,
                 "item_id": item,
-                "engine": scale.engine,
                 "delta_a": drift.delta_a[j],
                 "delta_b": drift.delta_b[j],
                 "delta_c": drift.delta_c[j],
@@ -143,7 +160,42 @@ def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:
                 "details": details,
             }
         )
-    return pd.DataFrame(rows)
+    return rows
+
+
+def _tested_rows(judged: ScaleDrift) -> list[dict[str, Any]]:
+    """Items without an estimate, by their proportion correct."""
+    tested = judged.unestimated.tested
+    if tested is None:
+        return []
+    rows = []
+    for j, item in enumerate(tested.item_ids):
+        a, b, c = judged.unestimated.published[item]
+        details: dict[str, Any] = {
+            "published": {"a": a, "b": b, "c": c},
+            "proportion_correct": {
+                "n": int(tested.n[j]),
+                "observed": tested.observed[j],
+                "expected": tested.expected[j],
+                "difference": tested.difference[j],
+                "se": tested.se[j],
+                "z": tested.difference[j] / tested.se[j],
+                "why": judged.unestimated.why[item],
+            },
+        }
+        if item in judged.changes:
+            details["change"] = described(judged.changes[item])
+        rows.append(
+            {
+                "item_id": item,
+                "p_value": tested.p[j],
+                "q_value": tested.q[j],
+                "wabc": abs(tested.difference[j]),
+                "severity": tested.severity[j],
+                "details": details,
+            }
+        )
+    return rows
 
 
 def described(change: Change) -> dict[str, Any]:

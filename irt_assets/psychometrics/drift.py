@@ -83,7 +83,7 @@ class Drift:
     def beyond_limits(self, parameter: Literal["a", "b", "c"]) -> tuple[Severity, ...]:
         """Where |Δ| lies among the documents' limits, whatever its error."""
         change = {"a": self.delta_a, "b": self.delta_b, "c": self.delta_c}[parameter]
-        return _graded(np.abs(change), *LIMITS[parameter])
+        return graded(np.abs(change), *LIMITS[parameter])
 
     @property
     def chance_b_large(self) -> Floats:
@@ -122,7 +122,7 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     p = chi2.sf(wald / inflation**2, df)
     q = false_discovery_control(p) if p.size else p
     area = wabc(comparison, mean, sd)
-    severity = _graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
+    severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
     return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity)
 
 
@@ -135,7 +135,8 @@ def wabc(comparison: Comparison, mean: float, sd: float) -> Floats:
     return area
 
 
-def _graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
+def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
+    """What exceeds `high`, `medium`, or neither; of J sizes."""
     return tuple("high" if x > high else "medium" if x > medium else "none" for x in size)
 
 

@@ -22,12 +22,10 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
-from scipy.sparse import csr_matrix
 
 from irt_assets.psychometrics.curves import probability
 from irt_assets.psychometrics.models import Floats
-from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.scoring import log_tables
+from irt_assets.psychometrics.others import Others
 
 ACCEPTED = 10.8
 """2ΔLL that one parameter gains by chance once in a thousand sound items."""
@@ -105,24 +103,14 @@ def tell_kinds(
     """
     asked = np.isin(answers.item_ids, list(items))
     others = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & ~asked
-    grid = Grid.spanning()
-    nodes = mean + sd * grid.nodes
-    n_persons = int(answers.person.max(initial=-1)) + 1
-    shape = (n_persons, len(answers.item_ids))
-    right, wrong = (
-        csr_matrix((use.astype(float), (answers.person, answers.item)), shape=shape)
-        for use in (answers.correct == 1, answers.correct == 0)
-    )
-    log_right, log_wrong = log_tables(np.where(others, a, np.nan), -a * b, c, nodes)
-    residual = _time_residuals(answers, others, n_persons)
+    measured = Others.of(answers.person, answers.item, answers.correct, others, a, b, c, mean=mean, sd=sd)
+    residual = _time_residuals(answers, others)
     found = {}
     for j in np.flatnonzero(asked & np.isfinite(a) & np.isfinite(b) & np.isfinite(c)).tolist():
         rows = np.flatnonzero(answers.item == j)
-        people = answers.person[rows]
-        log_posterior = right[people] @ log_right + wrong[people] @ log_wrong + grid.log_weights()
-        posterior = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True))
-        posterior /= posterior.sum(axis=1, keepdims=True)
-        found[answers.item_ids[j]] = _tell(answers, j, rows, posterior, nodes, (a[j], b[j], c[j]), residual[rows])
+        posterior = measured.posterior(answers.person[rows])
+        curve = a[j], b[j], c[j]
+        found[answers.item_ids[j]] = _tell(answers, j, rows, posterior, measured.nodes, curve, residual[rows])
     return found
 
 
@@ -172,8 +160,9 @@ def _best(loglik: Callable[[float], float], low: float, high: float) -> tuple[fl
     return float(found.x), -float(found.fun)
 
 
-def _time_residuals(answers: Answers, others: npt.NDArray[np.bool_], n_persons: int) -> Floats:
+def _time_residuals(answers: Answers, others: npt.NDArray[np.bool_]) -> Floats:
     """Shape (R,): log time less what is usual for the item and for the learner on the other items; NaN if unknown."""
+    n_persons = int(answers.person.max(initial=-1)) + 1
     off = answers.log_time - answers.usual_log_time[answers.item]
     use = others[answers.item] & np.isfinite(off)
     n = np.bincount(answers.person[use], minlength=n_persons)

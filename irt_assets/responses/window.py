@@ -206,6 +206,17 @@ def scored_sittings_of(
     return responses, present, scored["form_id"].to_numpy(zero_copy_only=False)[rows]
 
 
+def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
+    """As `scored_responses_of`, with those that were left out of the fit only because there are too few of them."""
+    few = pa.array([str(Reason.FEW_LEARNER_RESPONSES), str(Reason.FEW_ITEM_RESPONSES)])
+    counted = pc.or_(pc.is_null(table["reason"]), pc.is_in(table["reason"], value_set=few))
+    table = table.filter(pc.and_(counted, pc.equal(table["scale_id"], scale_id)))
+    person, learners = codes(table["user_id"])
+    item, items = codes(table["item_id"])
+    right = numbers(table["correct"], False) & (numbers(table["hints_used"], 0) == 0)
+    return _responses(person, learners, item, items, right.astype(np.int8))[0]
+
+
 def _responses(
     person: npt.NDArray[np.int32],
     learners: npt.NDArray[np.object_],

@@ -1,0 +1,42 @@
+"""A month's items beside the set in force when it began: what the room's assets judge, made once for all of them.
+
+What does not belong here: reading the evidence (evidence.py), and what follows from the verdict (month.py,
+information.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+
+from irt_assets.drift import evidence
+from irt_assets.drift.evidence import InForce, LinkedWindow
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.drift import Drift, judge
+from irt_assets.psychometrics.drift_errors import Anchors
+from irt_assets.responses.scales import Scale
+
+
+@dataclass(frozen=True)
+class Compared:
+    """A month's linked fit, the set in force when it began, and the verdict on the items that both have."""
+
+    window: LinkedWindow
+    anchors: Anchors
+    at: InForce
+    drift: Drift
+
+
+def compare_month(connection: psycopg.Connection, scale: Scale, month: str) -> Compared | str:
+    """The comparison, or why there is nothing to compare."""
+    start = month_bounds(month)[0]
+    window = evidence.linked_window(connection, scale, month)
+    anchors = evidence.frozen_anchors(connection, scale)
+    if window is None or anchors is None:
+        return f"{month} has no converged fit that was linked to the anchors"
+    at = evidence.in_force_with_errors(connection, scale, start, anchors)
+    if not at.published.item_ids:
+        return f"no item had published parameters on {start:%Y-%m-%d}"
+    comparison = evidence.against_published(window, anchors, at, start)
+    return Compared(window, anchors, at, judge(comparison, mean=scale.mu, sd=scale.sigma))

@@ -1,0 +1,127 @@
+"""Published items that a month could not estimate: why, and whether they are answered as published.
+
+Too few answers for a fit, an estimate at a bound, gone from the bank: none of them is merely left out. What does not
+belong here: the test itself (psychometrics/proportion_correct.py), and items that were estimated (month.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import psycopg
+
+from irt_assets.calibration.fits import linked_fit
+from irt_assets.drift import evidence
+from irt_assets.drift.compared import Compared
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.models import Flag, Responses
+from irt_assets.psychometrics.proportion_correct import ProportionsCorrect, proportions_correct
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.window import eligible_responses_of
+from resources.object_store import ObjectStore
+
+
+@dataclass(frozen=True)
+class Unestimated:
+    """Why each item has no estimate, which are gone from the bank's scale, what is published (a, b, c), and the tests
+    of those with enough answers: None where the month has no answers at all."""
+
+    why: dict[str, str] = field(default_factory=dict)
+    gone: frozenset[str] = frozenset()
+    published: dict[str, tuple[float, float, float]] = field(default_factory=dict)
+    tested: ProportionsCorrect | None = None
+
+    @property
+    def tested_items(self) -> tuple[str, ...]:
+        return self.tested.item_ids if self.tested is not None else ()
+
+    @property
+    def untested(self) -> dict[str, str]:
+        """Why, of the items that could not be tested either, those first that the bank no longer has here."""
+        items = sorted(self.why, key=lambda item: (item not in self.gone, item))
+        return {item: self.why[item] for item in items if item not in self.tested_items}
+
+    def items(self, severity: str) -> dict[str, float]:
+        """The tested items of this severity, and by how much their proportion correct is off."""
+        if self.tested is None:
+            return {}
+        found = zip(self.tested.item_ids, self.tested.severity, np.abs(self.tested.difference).tolist(), strict=True)
+        return {item: size for item, level, size in found if level == severity}
+
+
+def look_at_unestimated(
+    connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, compared: Compared
+) -> Unestimated:
+    """Every item that was in force when the month began and has no estimate in it.
+
+    Learners' θ come from the items that were compared and have not moved.
+    """
+    items = sorted(set(compared.at.published.item_ids) - set(compared.drift.item_ids))
+    if not items:
+        return Unestimated()
+    table = evidence.attempts_of(connection, store, month, scale)
+    responses = None if table is None else eligible_responses_of(table, scale.scale_id)
+    published = compared.at.published
+    place = {item: j for j, item in enumerate(published.item_ids)}
+    values = {
+        item: (float(published.a[j]), float(published.b[j]), float(published.c[j]))
+        for item, j in place.items()
+        if item in items
+    }
+    gone = items_gone(connection, scale.scale_id, items)
+    why = _why(connection, month, scale, items, gone, responses)
+    if responses is None:
+        return Unestimated(why, frozenset(gone), values)
+    moved = set(compared.drift.flagged)
+    known = [k for k, item in enumerate(responses.item_ids) if item in place and item not in moved]
+    j = np.array([place[responses.item_ids[k]] for k in known], dtype=int)
+    a, b, c = (np.full(responses.n_items, np.nan) for _ in range(3))
+    cov = np.zeros((responses.n_items, 2, 2))
+    a[known], b[known], c[known], cov[known] = published.a[j], published.b[j], published.c[j], published.cov[j]
+    mean, sd = evidence.population_of(compared.window)
+    mean_se = compared.window.linking.intercept_se
+    tested = proportions_correct(responses, items, a, b, c, cov, mean=mean, sd=sd, mean_se=mean_se)
+    return Unestimated(why, frozenset(gone), values, tested)
+
+
+def items_gone(connection: psycopg.Connection, scale_id: str, items: Sequence[str]) -> dict[str, str]:
+    """Of the items those that the bank does not have on this scale, and what became of them."""
+    now: dict[str, str] = dict(
+        connection.execute("SELECT item_id, scale_id FROM question WHERE item_id = ANY(%s)", (list(items),)).fetchall()
+    )
+    return {
+        item: f"the bank has it on scale {now[item]} now" if item in now else "it is no longer in the bank"
+        for item in items
+        if now.get(item) != scale_id
+    }
+
+
+def _why(
+    connection: psycopg.Connection,
+    month: str,
+    scale: Scale,
+    items: list[str],
+    gone: dict[str, str],
+    responses: Responses | None,
+) -> dict[str, str]:
+    """A sentence for every item."""
+    fit = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+    estimates = fit.items if fit else {}
+    n: dict[str, int] = {}
+    if responses is not None:
+        counts = np.bincount(responses.item, minlength=responses.n_items).tolist()
+        n = dict(zip(responses.item_ids, counts, strict=True))
+    said = dict(gone)
+    for item in items:
+        if item in gone:
+            continue
+        if not n.get(item):
+            said[item] = f"nobody gave it an eligible answer in {month}"
+        elif item not in estimates:
+            said[item] = f"{n[item]} eligible answers, and a fit wants {scale.rules.min_fitted_responses}"
+        else:
+            flags = [f"{flag}: {Flag(flag).explanation}" for flag in estimates[item]["flags"]]
+            said[item] = "; ".join(flags) or "its estimate has no standard error"
+    return said

@@ -1,0 +1,162 @@
+"""Published items that a month could not estimate: tested by proportion correct, or named with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import dagster as dg
+import pytest
+
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.definitions import build_defs
+from irt_assets.drift.alerts import episodes
+from irt_assets.drift.assets import DRIFT_JOB, sentence, unestimated_table
+from irt_assets.drift.month import ScaleDrift, drift_of_month
+from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+
+FEW = 80
+"""Answers that are left of an item; a fit of the small world wants 120."""
+
+
+class Items(NamedTuple):
+    """Items published by the first month, and what becomes of them in the second."""
+
+    easier: str
+    sound: str
+    vanished: str
+    unanswered: str
+
+
+@pytest.fixture(scope="module")
+def world_with_gaps(
+    postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Settings, Items, ScaleDrift]]:
+    """The small world whose second month lost answers to three published items, and the bank one item."""
+    home = tmp_path_factory.mktemp("gaps")
+    with rooms.copied(postgres.start(), "template_rooms", "rooms_gaps", home) as settings:
+        database, store = Database(settings), folder_store(settings)
+        initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
+        _calibrate(settings, MONTHS[0])
+        items = Items(*_published_and_answered(database))
+        second = f"completed_at >= '{MONTHS[1]}-01' AND completed_at < '2026-08-01'"
+        for item in (items.easier, items.sound):
+            run_sql(
+                database,
+                f"""DELETE FROM response_log WHERE item_id = %s AND {second} AND attempt_id NOT IN (
+                      SELECT attempt_id FROM response_log WHERE item_id = %s AND {second}
+                      ORDER BY md5(attempt_id) LIMIT {FEW})""",
+                (item, item),
+            )
+        run_sql(database, f"UPDATE response_log SET correct = true WHERE item_id = %s AND {second}", (items.easier,))
+        run_sql(database, f"DELETE FROM response_log WHERE item_id = %s AND {second}", (items.unanswered,))
+        run_sql(database, "DELETE FROM question WHERE item_id = %s", (items.vanished,))
+        _calibrate(settings, MONTHS[1])
+        (judged,) = drift_of_month(database, store, MONTHS[1])
+        yield settings, items, judged
+
+
+def _calibrate(settings: Settings, month: str) -> None:
+    database, store = Database(settings), folder_store(settings)
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, EmEngine(1), "run")
+    link_month(database, month, "run")
+    publish_month(database, store, month, (), "run")
+
+
+def _published_and_answered(database: Database) -> list[str]:
+    """Four items that are no anchors, neither hard nor easy, with enough answers in the second month."""
+    found = rows(
+        database,
+        f"""SELECT p.item_id FROM item_parameter_current p JOIN response_log r USING (item_id)
+            WHERE p.rule = 'first' AND abs(p.b) < 1 AND r.completed_at >= '{MONTHS[1]}-01'
+              AND r.completed_at < '2026-08-01'
+            GROUP BY 1 HAVING count(*) > 150 ORDER BY 1 LIMIT 4""",
+    )
+    return [item for (item,) in found]
+
+
+def test_an_item_with_too_few_answers_for_a_fit_is_flagged_by_its_proportion_correct(
+    world_with_gaps: tuple[Settings, Items, ScaleDrift],
+) -> None:
+    settings, items, judged = world_with_gaps
+    ((severity, area, delta_b, details),) = rows(
+        Database(settings),
+        "SELECT severity, wabc, delta_b, details FROM item_drift WHERE month = %s AND item_id = %s",
+        (MONTHS[1], items.easier),
+    )
+    tested = details["proportion_correct"]
+    assert (severity, delta_b, tested["observed"]) == ("high", None, 1.0)
+    assert 40 <= tested["n"] <= FEW
+    assert tested["difference"] == pytest.approx(1 - tested["expected"]) == pytest.approx(area)
+    assert "a fit wants 120" in tested["why"]
+    assert details["change"]["kind"] in ("leak", "drift", "easier: drift or leak")
+    assert set(details["published"]) == {"a", "b", "c"}
+    assert items.easier in judged.items("high")
+
+
+def test_a_sound_item_with_too_few_answers_has_a_row_that_says_so(
+    world_with_gaps: tuple[Settings, Items, ScaleDrift],
+) -> None:
+    settings, items, _ = world_with_gaps
+    found = rows(
+        Database(settings),
+        "SELECT severity FROM item_drift WHERE month = %s AND item_id = %s AND details ? 'proportion_correct'",
+        (MONTHS[1], items.sound),
+    )
+    assert found == [("none",)]
+
+
+def test_what_can_be_neither_compared_nor_tested_is_named_with_the_reason(
+    world_with_gaps: tuple[Settings, Items, ScaleDrift],
+) -> None:
+    settings, items, judged = world_with_gaps
+    assert judged.unestimated.untested == {
+        items.vanished: "it is no longer in the bank",
+        items.unanswered: f"nobody gave it an eligible answer in {MONTHS[1]}",
+    }
+    assert "2 tested by proportion correct" in sentence(judged)
+    assert "2 published items could be neither compared nor tested" in sentence(judged)
+    table = unestimated_table([judged])
+    assert table.index(items.easier) < table.index(items.vanished)
+    with_rows = {
+        item for (item,) in rows(Database(settings), "SELECT item_id FROM item_drift WHERE month = %s", MONTHS[1:])
+    }
+    assert not with_rows & {items.vanished, items.unanswered}
+
+
+def test_its_alert_is_opened_and_the_checks_name_it_and_the_vanished_item(
+    world_with_gaps: tuple[Settings, Items, ScaleDrift],
+) -> None:
+    settings, items, _ = world_with_gaps
+    database = Database(settings)
+    opened = rows(database, "SELECT opened_month, severity FROM drift_alerts WHERE item_id = %s", (items.easier,))
+    assert opened == [(MONTHS[1], "high")]
+    resources: dict[str, object] = {"database": database, "store": folder_store(settings)}
+    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    assert items.easier in (checks["no_item_drifted_far"].description or "")
+    bank = checks["published_items_are_in_the_bank"]
+    assert (bank.passed, bank.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert f"{items.vanished} (it is no longer in the bank)" in (bank.description or "")
+
+
+def test_few_answers_as_expected_do_not_end_an_alert() -> None:
+    by_proportion = {"proportion_correct": {"n": 60}}
+    judged = [
+        ("a", "2026-01", "high", {}),
+        ("a", "2026-02", "none", by_proportion),
+        ("a", "2026-03", "medium", by_proportion),
+    ]
+    found = [(e.opened_month, e.closed_month, e.severity) for e in episodes(judged)]
+    assert found == [("2026-01", None, "high")]
