@@ -15,6 +15,7 @@ import urllib.request
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from difflib import get_close_matches
 from importlib import metadata
 from pathlib import Path
@@ -29,7 +30,7 @@ from resources import notifier
 from resources.database import Database, without_password
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
-from resources.object_store import object_store
+from resources.object_store import BucketStore, object_store
 from resources.r_runtime import (
     INSTALL_R,
     INSTALL_RPY2,
@@ -99,7 +100,13 @@ def _names(settings: Settings) -> Iterator[Finding]:
     """Settings that nothing reads: a misspelt one fails silently everywhere else."""
     read = names_read()
     for name, source in sorted(names_set(settings).items()):
-        if name not in read:
+        if name.startswith("AWS_"):
+            if name not in os.environ:
+                fix = (
+                    "Export it, or name the file as EnvironmentFile of the service: boto3 reads the environment alone."
+                )
+                yield Finding(name, "warn", f"set in {source}, and not in the environment", fix)
+        elif name not in read:
             near = get_close_matches(name, read, 1)
             yield Finding(name, "warn", f"set in {source}, and no setting", f"Did you mean {near[0]}?" if near else "")
     env_file = os.environ.get("IRT_ENV_FILE")
@@ -174,24 +181,43 @@ def _schema(database: Database) -> Iterator[Finding]:
 
 
 def _store(settings: Settings) -> Iterator[Finding]:
+    """What the store is asked for by day and by night: to take, list, give and delete, and to keep it to itself."""
     subject = "object store"
     if settings.s3_bucket is None and not (settings.irt_home / "objects").exists():
         yield Finding(subject, "absent", f"{settings.irt_home / 'objects'}: made at first use")
         return
     store = object_store(settings)
-    key = f"doctor-{uuid.uuid4().hex}"
+    key, content = f"doctor-{uuid.uuid4().hex}", b"written by irt doctor"
     try:
-        uri = store.put(key, b"written by irt doctor")
-        same = store.get(key) == b"written by irt doctor"
-        store.delete(key)
+        uri = store.put(key, content)
+        try:
+            same = store.get(key) == content
+            next(store.list("doctor"), None)
+            store.drop_unfinished("doctor", datetime.now(UTC), dry_run=True)
+            open_to_all = isinstance(store, BucketStore) and _anybody_reads(store.link(key))
+        finally:
+            store.delete(key)
     except (PermanentFailure, TransientFailure) as error:
         yield Finding(subject, "error", str(error))
         return
     where = uri.removesuffix(key)
-    if same:
-        yield Finding(subject, "ok", f"{where} takes and gives")
-    else:
+    if not same:
         yield Finding(subject, "error", f"{where} gives back something else than it was given")
+    elif open_to_all:
+        fix = "Block public access to the bucket, and drop what its policy grants to everybody."
+        yield Finding(subject, "error", f"{where}: anybody can read it, without credentials", fix)
+    else:
+        encrypted = f", encrypts with {settings.s3_sse}" if settings.s3_bucket and settings.s3_sse else ""
+        yield Finding(subject, "ok", f"{where} takes and gives{encrypted}")
+
+
+def _anybody_reads(link: str) -> bool:
+    """Whether the address of a link is enough, without its signature."""
+    try:
+        with urllib.request.urlopen(link.partition("?")[0], timeout=10):  # noqa: S310 - boto3 made it
+            return True
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _dagster(settings: Settings) -> Iterator[Finding]:

@@ -1,25 +1,41 @@
 """Files that outlive a run: snapshots and reports, in a folder or in a bucket.
 
 A key is a relative path such as `snapshots/2026-09/abc.parquet`; what is under it is there whole or not at
-all. Both stores have the same methods. What does not belong here: what is in the files.
+all. Both stores have the same methods. What does not belong here: what is in the files, what boto3's errors mean
+(see `s3_failures`).
 """
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
+import mimetypes
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from http import HTTPStatus
+from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
 
-from resources.failures import PermanentFailure, TransientFailure
+from botocore.exceptions import BotoCoreError, ClientError
+
+from resources.failures import PermanentFailure
+from resources.s3_failures import NothingThere, told_apart
 from resources.settings import Settings
+
+PART = ".part+"
+"""How the name of a file begins that is being written; no key has such a part."""
+IN_PARTS_FROM = 8 * 2**20
+CONNECTIONS = 32
+"""As many requests as go on at once in one process, at most."""
+LINK_LIFETIME = timedelta(hours=1)
+LONGEST_LINK = timedelta(days=7)
 
 
 class FolderStore:
@@ -38,7 +54,7 @@ class FolderStore:
         temporary: Path | None = None
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=".part-", delete=False) as file:
+            with tempfile.NamedTemporaryFile(dir=target.parent, prefix=PART, delete=False) as file:
                 temporary = Path(file.name)
                 if isinstance(data, Path):
                     with data.open("rb") as source:
@@ -57,11 +73,14 @@ class FolderStore:
         return self.uri(key)
 
     def get(self, key: str) -> bytes:
-        """Raises PermanentFailure where there is nothing under `key`."""
-        try:
-            return self._path(key).read_bytes()
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise NothingThere(f"There is nothing at {self.uri(key)}.") from error
+        """Raises NothingThere where there is nothing under `key`."""
+        with self._there(key) as file:
+            return file.read()
+
+    def sha256(self, key: str) -> str:
+        """Of what is there, which is read and not kept; raises as `get` does."""
+        with self._there(key) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
 
     def exists(self, key: str) -> bool:
         return self._path(key).is_file()
@@ -77,14 +96,37 @@ class FolderStore:
         self._path(key).unlink(missing_ok=True)
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
-        """Every key below `folder`, and when it was written; half-written files of crashed processes too."""
+        """Every key below `folder`, and when it was written."""
+        return ((key, written) for key, written in self._files(folder) if not _unfinished(key))
+
+    def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
+        """Delete what below `folder` was half written before `before` by a process that is gone. The files' names."""
+        begun = tuple(key for key, written in self._files(folder) if _unfinished(key) and written < before)
+        for key in () if dry_run else begun:
+            (self.root / key).unlink(missing_ok=True)
+        return begun
+
+    def uri(self, key: str) -> str:
+        return self._path(key).as_uri()
+
+    def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
+        """The file's URI: whoever may read the folder may open it, for ever. Raises ValueError as a bucket's does."""
+        _seconds(lifetime)
+        return self.uri(key)
+
+    @contextmanager
+    def _there(self, key: str) -> Iterator[BufferedReader]:
+        try:
+            with self._path(key).open("rb") as file:
+                yield file
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+            raise NothingThere(f"There is nothing at {self.uri(key)}.") from error
+
+    def _files(self, folder: str) -> Iterator[tuple[str, datetime]]:
         for path in self._path(folder).rglob("*"):
             if path.is_file():
                 written = datetime.fromtimestamp(path.stat().st_mtime, UTC)
                 yield path.relative_to(self.root).as_posix(), written
-
-    def uri(self, key: str) -> str:
-        return self._path(key).as_uri()
 
     def _path(self, key: str) -> Path:
         path = self.root / _checked(key)
@@ -106,25 +148,44 @@ class FolderStore:
 
 
 class BucketStore:
-    """Objects in an S3 bucket. boto3 finds the service and the credentials (AWS_… variables, profiles, roles)."""
+    """Objects in an S3 bucket, never public. boto3 finds the service and the credentials (docs/object-store.md).
 
-    def __init__(self, bucket: str) -> None:
+    Every method raises TransientFailure where the service does not answer, and PermanentFailure where it refuses.
+    `encryption`: the arguments of a request that ask the service to encrypt what it keeps.
+    """
+
+    def __init__(self, bucket: str, encryption: Mapping[str, str] | None = None) -> None:
         self.bucket = bucket
+        self.encryption = dict(encryption or {})
 
     def put(self, key: str, data: bytes | Path) -> str:
         """Store bytes, or a file's, in the place of what was there; the permanent URI.
 
-        This and every other method raise TransientFailure where the service does not answer, and
-        PermanentFailure where it refuses.
+        What is larger than 8 MiB goes in parts, of a file as many at a time as are sent at once.
         """
-        with self._explained(key), data.open("rb") if isinstance(data, Path) else io.BytesIO(data) as file:
-            self._client.upload_fileobj(file, self.bucket, _checked(key))
+        kind = mimetypes.guess_type(_checked(key))[0] or "application/octet-stream"
+        how = self.encryption | {"ContentType": f"{kind}; charset=utf-8" if kind.startswith("text/") else kind}
+        with self._explained(key):
+            if isinstance(data, Path):
+                self._client.upload_file(str(data), self.bucket, key, ExtraArgs=how)
+            elif len(data) < IN_PARTS_FROM:
+                self._client.put_object(Bucket=self.bucket, Key=key, Body=data, **how)
+            else:
+                self._client.upload_fileobj(io.BytesIO(data), self.bucket, key, ExtraArgs=how)
         return self.uri(key)
 
     def get(self, key: str) -> bytes:
-        """Raises PermanentFailure where there is nothing under `key`."""
+        """Raises NothingThere where there is nothing under `key`."""
         with self._explained(key):
             return cast(bytes, self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"].read())
+
+    def sha256(self, key: str) -> str:
+        """Of what is there, which is read and not kept; raises as `get` does."""
+        digest = hashlib.sha256()
+        with self._explained(key):
+            for chunk in self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"].iter_chunks(2**20):
+                digest.update(chunk)
+        return digest.hexdigest()
 
     def exists(self, key: str) -> bool:
         try:
@@ -136,7 +197,12 @@ class BucketStore:
     def size(self, key: str) -> int:
         """In bytes; raises as `get` does."""
         with self._explained(key):
-            return int(self._client.head_object(Bucket=self.bucket, Key=_checked(key))["ContentLength"])
+            try:
+                return int(self._client.head_object(Bucket=self.bucket, Key=_checked(key))["ContentLength"])
+            except ClientError as error:
+                if error.response["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.NOT_FOUND:
+                    self._client.head_bucket(Bucket=self.bucket)  # it may be the bucket that is not there
+                raise
 
     def delete(self, key: str) -> None:
         """What is not there is deleted already."""
@@ -151,39 +217,66 @@ class BucketStore:
                 for one in page.get("Contents", ()):
                     yield one["Key"], one["LastModified"]
 
+    def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
+        """End the uploads in parts below `folder` that were begun before `before` and whose process is gone.
+
+        The service keeps their parts, which nobody sees, and takes money for them. Their keys.
+        """
+        with self._explained(folder):
+            pages = self._client.get_paginator("list_multipart_uploads")
+            begun = [
+                upload
+                for page in pages.paginate(Bucket=self.bucket, Prefix=f"{_checked(folder)}/")
+                for upload in page.get("Uploads", ())
+                if upload["Initiated"] < before
+            ]
+            for upload in () if dry_run else begun:
+                self._client.abort_multipart_upload(Bucket=self.bucket, Key=upload["Key"], UploadId=upload["UploadId"])
+        return tuple(upload["Key"] for upload in begun)
+
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{_checked(key)}"
 
+    def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
+        """A URL under which whoever has it may read the object, without credentials, until `lifetime` is over.
+
+        Raises ValueError for more than seven days, which no service grants.
+        """
+        with self._explained(key):
+            values = {"Bucket": self.bucket, "Key": _checked(key)}
+            return str(self._client.generate_presigned_url("get_object", Params=values, ExpiresIn=_seconds(lifetime)))
+
     @cached_property
     def _client(self) -> Any:
+        # Loaded at first use: this takes a quarter of a second, and most processes need no bucket.
         import boto3
         from botocore.config import Config
 
-        return boto3.session.Session().client(
-            "s3", config=Config(retries={"mode": "standard"}, connect_timeout=10, read_timeout=60)
+        how = Config(
+            retries={"mode": "standard"},
+            connect_timeout=10,
+            read_timeout=60,
+            signature_version="s3v4",  # of links, too: some regions' are otherwise of an older kind
+            max_pool_connections=CONNECTIONS,
         )
+        try:
+            return boto3.session.Session().client("s3", config=how)
+        except ValueError as error:
+            raise PermanentFailure(f"{error}. Set AWS_ENDPOINT_URL to a URL like https://s3.example.com.") from error
 
     @contextmanager
     def _explained(self, key: str) -> Iterator[None]:
         """boto3's errors as ours: nothing there, not answering, refused."""
-        from botocore import exceptions
+        import boto3.exceptions
 
         try:
             yield
-        except exceptions.ClientError as error:
-            status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-            code = error.response["Error"]["Code"]
-            if code in ("404", "NoSuchKey", "NotFound"):
-                raise NothingThere(f"There is nothing at {self.uri(key)}.") from error
-            if status >= 500 or status == 429 or code in ("SlowDown", "RequestTimeout"):
-                raise TransientFailure(f"{self.uri(key)}: {error}") from error
-            raise PermanentFailure(f"{self.uri(key)}: {error}. Check S3_BUCKET and the rights of its user.") from error
-        except exceptions.SSLError as error:
-            raise PermanentFailure(f"{self.uri(key)}: no trusted connection ({error}). Set AWS_CA_BUNDLE.") from error
-        except (exceptions.ConnectionError, exceptions.HTTPClientError) as error:
-            raise TransientFailure(f"{self.uri(key)}: {error}") from error
-        except exceptions.BotoCoreError as error:
-            raise PermanentFailure(f"{self.uri(key)}: {error}. Set AWS_ACCESS_KEY_ID and its companions.") from error
+        except (ClientError, BotoCoreError) as error:
+            raise told_apart(self.uri(key), error) from error
+        except boto3.exceptions.S3UploadFailedError as error:
+            cause = error.__context__
+            assert isinstance(cause, ClientError)
+            raise told_apart(self.uri(key), cause) from error
 
 
 ObjectStore = FolderStore | BucketStore
@@ -193,18 +286,26 @@ def object_store(settings: Settings) -> ObjectStore:
     """The bucket S3_BUCKET, or where that is unset the folder `objects` under IRT_HOME."""
     if settings.s3_bucket is None:
         return FolderStore(settings.irt_home / "objects")
-    return BucketStore(settings.s3_bucket)
-
-
-class NothingThere(PermanentFailure):
-    """There is no object under a key."""
+    encryption = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
+    return BucketStore(settings.s3_bucket, {name: value for name, value in encryption.items() if value})
 
 
 def _checked(key: str) -> str:
     """A key that means the same in a folder and in a bucket."""
-    if "\\" in key or "\0" in key or any(part in ("", ".", "..") for part in key.split("/")):
+    parts = key.split("/")
+    if "\\" in key or "\0" in key or any(part in ("", ".", "..") or part.startswith(PART) for part in parts):
         raise ValueError(f"{key!r} is no object key: wanted a relative path like snapshots/2026-09/abc.parquet")
     return key
+
+
+def _seconds(lifetime: timedelta) -> int:
+    if not timedelta() < lifetime <= LONGEST_LINK:
+        raise ValueError(f"a link that lives for {lifetime}: wanted up to {LONGEST_LINK.days} days")
+    return int(lifetime.total_seconds())
+
+
+def _unfinished(key: str) -> bool:
+    return key.rpartition("/")[2].startswith(PART)
 
 
 def _sync_folder(folder: Path) -> None:

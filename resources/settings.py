@@ -8,11 +8,11 @@ from __future__ import annotations
 import os
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
@@ -28,6 +28,10 @@ class Settings(BaseSettings):
     irt_home: Path = Field(Path(".irt"), description="folder of the embedded database, snapshots and logs")
     database_url: SecretStr | None = Field(None, description="PostgreSQL; unset: an embedded server under IRT_HOME")
     s3_bucket: str | None = Field(None, description="bucket of snapshots and reports; unset: a folder under IRT_HOME")
+    s3_sse: Literal["AES256", "aws:kms"] | None = Field(
+        None, description="encryption at rest that is asked of the bucket; unset: what the bucket does by itself"
+    )
+    s3_sse_kms_key_id: str | None = Field(None, description="the key of aws:kms; unset: the account's own for S3")
     irt_first_month: Annotated[str, Field(pattern=MONTH_PATTERN)] = Field(
         "2025-01", description="first month of the partitions, e.g. 2026-07"
     )
@@ -81,6 +85,12 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @model_validator(mode="after")
+    def _keys_encrypt(self) -> Self:
+        if self.s3_sse_kms_key_id and self.s3_sse != "aws:kms":
+            raise ValueError("S3_SSE_KMS_KEY_ID is used with S3_SSE=aws:kms alone: set that, or unset the key")
+        return self
+
     @property
     def enabled_engines(self) -> dict[str, frozenset[str] | None]:
         """Of each enabled engine the scales it fits, None for all; in the order in which a month runs them."""
@@ -93,6 +103,8 @@ class Settings(BaseSettings):
     @field_validator(
         "database_url",
         "s3_bucket",
+        "s3_sse",
+        "s3_sse_kms_key_id",
         "r_irt_base_url",
         "r_irt_internal_token",
         "irt_ui_url",

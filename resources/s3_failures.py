@@ -1,0 +1,89 @@
+"""What boto3's errors mean: what only time mends, what a person must, and what that person sets.
+
+What does not belong here: the requests themselves (see `object_store`).
+"""
+
+from __future__ import annotations
+
+from botocore import exceptions
+
+from resources.failures import PermanentFailure, TransientFailure
+
+MENDED_BY_TIME = {
+    "BadDigest",  # the bytes that arrived are not those that were sent
+    "IncompleteBody",
+    "InternalError",
+    "InvalidPart",  # of an upload that the service has lost a part of
+    "NoSuchUpload",
+    "OperationAborted",
+    "RequestTimeout",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "XAmzContentChecksumMismatch",
+    "XAmzContentSHA256Mismatch",
+}
+NOT_IMPLEMENTED = 501
+
+CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to a user of the bucket."
+RIGHTS = "Give its user the rights that docs/object-store.md lists, or set S3_BUCKET to a bucket that it may use."
+PLACE = "Make the bucket, or set S3_BUCKET, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION to where it is."
+KEY = "Set S3_SSE_KMS_KEY_ID to a key that is enabled and that the bucket's user may use, or unset it."
+WAY_OUT = {
+    "AccessDenied": RIGHTS,
+    "AllAccessDisabled": RIGHTS,
+    "AuthorizationHeaderMalformed": PLACE,
+    "ExpiredToken": CREDENTIALS,
+    "IllegalLocationConstraintException": PLACE,
+    "InvalidAccessKeyId": CREDENTIALS,
+    "InvalidBucketName": PLACE,
+    "InvalidToken": CREDENTIALS,
+    "NoSuchBucket": PLACE,
+    "NotImplemented": "The service cannot do this; where it is encryption, unset S3_SSE.",
+    "PermanentRedirect": PLACE,
+    "RequestTimeTooSkewed": "Set the clock of this host.",
+    "SignatureDoesNotMatch": CREDENTIALS,
+    "TokenRefreshRequired": CREDENTIALS,
+}
+REFUSED = f"{CREDENTIALS} {RIGHTS}"
+"""An answer to a HEAD request has no body: it does not say why it refuses."""
+
+
+class NothingThere(PermanentFailure):
+    """There is no object under a key."""
+
+
+def told_apart(uri: str, error: exceptions.ClientError | exceptions.BotoCoreError) -> Exception:
+    """The failure that `error`, met at `uri`, is to us."""
+    if isinstance(error, exceptions.ClientError):
+        return _answered(uri, error)
+    if isinstance(error, exceptions.SSLError):
+        return PermanentFailure(f"{uri}: no trusted connection ({error}). Set AWS_CA_BUNDLE, or mend AWS_ENDPOINT_URL.")
+    if isinstance(error, exceptions.ParamValidationError):
+        what = str(error).splitlines()[-1].partition(":")[0]  # what follows is the expression that it must match
+        return PermanentFailure(f"{uri}: {what}. {PLACE}")
+    lost = (
+        exceptions.ConnectionError,
+        exceptions.HTTPClientError,
+        exceptions.IncompleteReadError,
+        exceptions.FlexibleChecksumError,
+        exceptions.CredentialRetrievalError,  # the role's service does not answer
+    )
+    if isinstance(error, lost):
+        return TransientFailure(f"{uri}: {error}. If it stays so, see that the service runs, and AWS_ENDPOINT_URL.")
+    return PermanentFailure(f"{uri}: {str(error).rstrip('.')}. {CREDENTIALS}")
+
+
+def _answered(uri: str, error: exceptions.ClientError) -> Exception:
+    """Of an answer of the service."""
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    code = error.response.get("Error", {}).get("Code", "")
+    if code == "404" and error.operation_name == "HeadBucket":
+        return PermanentFailure(f"{uri}: there is no such bucket. {PLACE}")
+    if code in ("404", "NoSuchKey", "NotFound"):
+        return NothingThere(f"There is nothing at {uri}.")
+    if code in MENDED_BY_TIME or status == 429 or (status >= 500 and status != NOT_IMPLEMENTED):
+        return TransientFailure(f"{uri}: {error}")
+    said = str(error).rstrip(".")
+    return PermanentFailure(f"{uri}: {said}. {KEY if code.startswith('KMS.') else WAY_OUT.get(code, REFUSED)}")
