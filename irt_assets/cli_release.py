@@ -1,7 +1,234 @@
-"""`irt release`: parse, call, print."""
+"""`irt release …`: parses, calls, prints, and asks before anything is decided.
+
+Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
+"""
 
 from __future__ import annotations
 
-import typer
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
 
-app = typer.Typer()
+import psycopg
+import typer
+from rich.markup import escape
+
+from irt_assets.console import AsJson, out, print_json, print_table, say
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.settings import get_settings
+
+if TYPE_CHECKING:
+    from irt_assets.calibration.proposals import Proposal
+    from irt_assets.calibration.release_impact import Impact
+
+app = typer.Typer(no_args_is_help=True, help="What months propose, and what a person decides about it.")
+
+Names = Annotated[
+    list[str], typer.Argument(metavar="MONTH/ITEM…", help="E.g. 2026-09/A21; 2026-09/all: all that ask for a decision.")
+]
+By = Annotated[str, typer.Option("--by", help="Who decides.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for those who ask later.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+EffectiveFrom = Annotated[
+    str | None, typer.Option(help="First day (UTC) that the new values are in force. Default: the 1st of next month.")
+]
+
+
+@app.command("list")
+def list_(
+    month: Annotated[str | None, typer.Option(help="Only of this month, or FIRST:LAST of a recalibration.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also what asks for nothing, or is closed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Proposals that ask for a decision, with their evidence in a line."""
+    from irt_assets.calibration.proposals import asking, proposals
+
+    with Database(get_settings()).connect() as connection:
+        found = proposals(connection, windows=None if month is None else [month])
+    shown = found if every else asking(found)
+    if as_json:
+        print_json([as_dict(p) for p in shown])
+        return
+    if shown:
+        print_table(
+            ("proposal", "proposed", "published", "wABC", "drift", "n", "look at" if not every else "state"),
+            [_row(p, every) for p in shown],
+        )
+    silent = sum(p.state == "open" for p in found) - sum(p.state == "open" for p in shown)
+    asks = f"{len(shown)} of {len(found)} proposals ask for a decision"
+    rest = f"; {silent} open ones confirm what is published (--all)" if silent else ""
+    say(f"{len(found)} proposals" if every else f"{asks}{rest}")
+
+
+@app.command()
+def show(
+    names: Names,
+    effective_from: EffectiveFrom = None,
+    as_json: AsJson = False,
+) -> None:
+    """The evidence on proposals, and what accepting them together would do to the last month's learners."""
+    from irt_assets.calibration.proposals import chosen, parse_reference
+
+    with Database(get_settings()).connect() as connection:
+        found = chosen(connection, [parse_reference(name) for name in names])
+        impacts = _impacts(connection, found, effective_from)
+    if as_json:
+        print_json({"proposals": [as_dict(p) for p in found], "impact": [i.as_dict() for i in impacts]})
+        return
+    for proposal in found:
+        _print(proposal)
+    for one in impacts:
+        say(one.sentence)
+
+
+@app.command()
+def accept(
+    names: Names,
+    by: By,
+    reason: Reason,
+    effective_from: EffectiveFrom = None,
+    yes: Yes = False,
+) -> None:
+    """Publish what is proposed, from a date on that is still to come."""
+    from irt_assets.calibration import release
+    from irt_assets.calibration.proposals import chosen, parse_reference
+
+    by, reason = release.said("name", by), release.said("reason", reason)
+    references = [parse_reference(name) for name in names]
+    since = release.start_of(effective_from) if effective_from else release.next_month(datetime.now(UTC))
+    database = Database(get_settings())
+    with database.connect() as connection:
+        found = chosen(connection, references)
+        for proposal in found:
+            _print_line(proposal)
+        for one in _impacts(connection, found, effective_from):
+            say(one.sentence)
+    _confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
+    release.accept(
+        database,
+        [p.reference for p in found],
+        by=by,
+        reason=reason,
+        effective_from=since,
+        now=datetime.now(UTC),
+    )
+    out.print(f"accepted: {_count(found)}, in force from {since:%Y-%m-%d} 00:00 UTC on")
+
+
+@app.command()
+def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
+    """Close what is proposed; what is published stays in force."""
+    from irt_assets.calibration import release
+    from irt_assets.calibration.proposals import chosen, parse_reference
+
+    by, reason = release.said("name", by), release.said("reason", reason)
+    database = Database(get_settings())
+    with database.connect() as connection:
+        found = chosen(connection, [parse_reference(name) for name in names])
+    for proposal in found:
+        _print_line(proposal)
+    _confirm(f"reject {_count(found)}?", yes)
+    release.reject(database, [p.reference for p in found], by=by, reason=reason)
+    out.print(f"rejected: {_count(found)}")
+
+
+def as_dict(proposal: Proposal) -> dict[str, Any]:
+    """A proposal for machines."""
+    return {
+        "proposal": str(proposal.reference),
+        "scale_id": proposal.scale_id,
+        "fit_id": proposal.fit_id,
+        "state": proposal.state,
+        "asks_for_a_decision": proposal.asks,
+        "proposed": vars(proposal.new) | {"n": proposal.n},
+        "published": None if proposal.old is None else vars(proposal.old) | {"since": proposal.old_since},
+        "wabc": proposal.wabc,
+        "drift": dict(proposal.drift) or None,
+        "dif": None if proposal.dif is None else list(proposal.dif),
+        "fit": dict(proposal.fit),
+        "why_not_published": proposal.why,
+        "cautions": list(proposal.cautions),
+        "decided": proposal.decided or None,
+    }
+
+
+def _impacts(connection: psycopg.Connection, found: Sequence[Proposal], effective_from: str | None) -> list[Impact]:
+    """Of what can still be accepted, scale by scale."""
+    from irt_assets.calibration.proposals import State
+    from irt_assets.calibration.release import next_month, start_of
+    from irt_assets.calibration.release_impact import impact
+    from irt_assets.responses.scales import read_scales
+
+    since = start_of(effective_from) if effective_from else next_month(datetime.now(UTC))
+    scales = read_scales(connection)
+    impacts = []
+    for scale_id in sorted({p.scale_id for p in found}):
+        changes = {
+            p.item_id: (p.new.a, p.new.b, p.new.c) for p in found if p.scale_id == scale_id and p.state is State.OPEN
+        }
+        if changes:
+            impacts.append(impact(connection, scales[scale_id], changes, since))
+    return impacts
+
+
+def _confirm(question: str, yes: bool) -> None:
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise PermanentFailure("nobody is there to confirm it: run it on a terminal, or with --yes")
+    if not typer.confirm(question):
+        out.print("nothing was decided")
+        raise typer.Exit(1)
+
+
+def _count(found: Sequence[Proposal]) -> str:
+    return f"{len(found)} proposals" if len(found) != 1 else str(found[0].reference)
+
+
+def _row(proposal: Proposal, every: bool) -> tuple[str, ...]:
+    remarks = ["anchor"] * proposal.anchor + [*proposal.fit["flags"], *(proposal.dif or ())]
+    drift = proposal.severity + (f" ({proposal.kind})" if proposal.kind else "")
+    return (
+        escape(str(proposal.reference)),
+        str(proposal.new),
+        "nothing" if proposal.old is None else str(proposal.old),
+        "" if proposal.wabc is None else f"{proposal.wabc:.3f}",
+        drift,
+        f"{proposal.n:,}" if proposal.n is not None else "",
+        escape(proposal.decided or proposal.state if every else ", ".join(remarks)),
+    )
+
+
+def _print_line(proposal: Proposal) -> None:
+    old = "nothing" if proposal.old is None else str(proposal.old)
+    say(f"{proposal.reference}: {old} → {proposal.new}")
+    for caution in proposal.cautions:
+        out.print(f"  [yellow]look at[/yellow] {escape(caution)}")
+
+
+def _print(proposal: Proposal) -> None:
+    out.print(f"[bold]{escape(str(proposal.reference))}[/bold] on scale {escape(proposal.scale_id)}")
+    drift, fit = proposal.drift, proposal.fit
+    change = drift.get("change") or {}
+    rows = [
+        ("state", proposal.decided or proposal.state),
+        ("proposed", f"{proposal.new} from {proposal.n or 0:,} answers"),
+        ("published", f"{proposal.old}, since {proposal.old_since:%Y-%m-%d}" if proposal.old else "nothing"),
+        ("area between the curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),
+        ("drift", proposal.severity + (f", Δb = {drift['delta_b']:+.2f}" if drift.get("delta_b") is not None else "")),
+        ("kind of change", _change(change) if change else "–"),
+        ("fit", ", ".join(f"{k} {fit[k]:.3f}" for k in ("infit", "outfit", "rmsd") if fit[k] is not None) or "–"),
+        ("DIF", "not tested" if proposal.dif is None else "; ".join(proposal.dif) or "none found"),
+        ("not published by itself", proposal.why),
+        ("fit id", proposal.fit_id),
+    ]
+    print_table(("", ""), [(name, escape(value)) for name, value in rows])
+    for caution in proposal.cautions:
+        out.print(f"[yellow]look at[/yellow] {escape(caution)}")
+
+
+def _change(change: dict[str, Any]) -> str:
+    size = f", size {change['size']:.2f}" if change.get("size") is not None else ""
+    return f"{change.get('kind', 'unclear')}{size}" + (f", from {change['onset']} on" if change.get("onset") else "")

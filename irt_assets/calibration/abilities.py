@@ -5,6 +5,7 @@ What does not belong here: how θ is estimated (see `psychometrics.scoring`) and
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -15,8 +16,9 @@ import psycopg
 
 from irt_assets.calibration.publication import in_force
 from irt_assets.partitions import month_bounds, month_of
-from irt_assets.psychometrics.scoring import eap
-from irt_assets.responses.scales import read_scales
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.scoring import Scores, eap
+from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
 from resources import tables, warehouse
 from resources.database import Database, advisory_lock
@@ -61,9 +63,7 @@ def measure_at(
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
         responses, learners = scoring_responses(connection, end - LOOKBACK, end, scale, list(published.items))
-        parameters = np.array([published.items[i] for i in responses.item_ids]).reshape(-1, 3)
-        a, b, c = parameters.T
-        scores = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+        scores = estimate(responses, published.items, scale)
         warehouse.append(
             connection,
             tables.mirt_ability,
@@ -89,6 +89,16 @@ def measure_at(
             ScaleAbilities(scale.scale_id, scores.theta, scores.se, len(published.items), published.set_hash)
         )
     return measured
+
+
+def estimate(responses: Responses, items: Mapping[str, tuple[float, float, float]], scale: Scale) -> Scores:
+    """θ as it is reported, with `items` (id → a, b, c) as the set in force: EAP against the scale's population.
+
+    An answer to an item that has no parameters there says nothing.
+    """
+    unknown = (np.nan, np.nan, np.nan)
+    a, b, c = np.array([items.get(item, unknown) for item in responses.item_ids]).reshape(-1, 3).T
+    return eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
 
 
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
@@ -164,12 +165,15 @@ def _publish(
             (scale.scale_id, scale.anchor_version),
         )
     }
+    settled = _known_numbers(connection, scale.scale_id, month)
     held, published, proposed = {}, [], []
     for item, params in linked.items.items():
         problems = gates.item_problems(params, scale.rules)
         values = (scale.scale_id, item) + tuple(params[k] for k in ("a", "b", "c", "a_se", "b_se", "cov_ab"))
         if problems:
             held[item] = problems
+        elif any(_same(values[2:5], numbers) for numbers in settled.get(item, ())):
+            continue  # what the month says of it was published or decided on before
         elif item in anchors:
             proposed.append((*values, "it is an anchor: the anchor set is frozen"))
         elif item in ever:
@@ -203,6 +207,26 @@ def _publish(
     return Step(
         month, scale.scale_id, linked.fit_id, "done", len(published), len(proposed), len(held), held, why, settled_at
     )
+
+
+def _known_numbers(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[tuple[float, ...]]]:
+    """(a, b, c) of every item that the month has published, or that a person has decided on as proposed by it."""
+    known: dict[str, list[tuple[float, ...]]] = {}
+    for item, *numbers in connection.execute(
+        """SELECT item_id, a, b, c FROM item_parameter_publication WHERE (scale_id, month) = (%(scale)s, %(month)s)
+           UNION
+           SELECT item_id, a, b, c FROM item_parameter_proposal p
+           JOIN release_decision d USING (month, scale_id, item_id, fit_id)
+           WHERE (p.scale_id, p.month) = (%(scale)s, %(month)s)""",
+        {"scale": scale_id, "month": month},
+    ):
+        known.setdefault(item, []).append(tuple(numbers))
+    return known
+
+
+def _same(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    """Up to the order in which threads have summed."""
+    return all(math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12) for x, y in zip(one, other, strict=True))
 
 
 def _now(connection: psycopg.Connection) -> datetime:

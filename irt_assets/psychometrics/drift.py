@@ -13,7 +13,7 @@ difference between two probabilities: of the learners, five in a hundred are tol
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from scipy.stats import chi2, false_discovery_control, norm
@@ -121,16 +121,27 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     inflation = spread if spread > MOST_SPREAD else 1.0
     p = chi2.sf(wald / inflation**2, df)
     q = false_discovery_control(p) if p.size else p
-    area = wabc(comparison, mean, sd)
+    area = wabc(comparison, comparison.published, mean, sd)
     severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
     return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity)
 
 
-def wabc(comparison: Comparison, mean: float, sd: float) -> Floats:
-    """∫ |P_window(θ) − P_published(θ)| φ(θ; mean, sd) dθ, shape (J,)."""
+class Curves(Protocol):
+    """Items' response curves: a, b, c of shape (J,), D = 1."""
+
+    @property
+    def a(self) -> Floats: ...
+    @property
+    def b(self) -> Floats: ...
+    @property
+    def c(self) -> Floats: ...
+
+
+def wabc(new: Curves, old: Curves, mean: float, sd: float) -> Floats:
+    """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), of the same J items."""
     grid = Grid.spanning()
     theta = mean + sd * grid.nodes
-    p_new, p_old = (probability(theta, one.a, -one.a * one.b, one.c) for one in (comparison, comparison.published))
+    p_new, p_old = (probability(theta, one.a, -one.a * one.b, one.c) for one in (new, old))
     area: Floats = np.exp(grid.log_weights()) @ np.abs(p_new - p_old)
     return area
 

@@ -26,7 +26,8 @@ ASSIGNMENT = {"linear": "linear", "by_level": "adaptive"}
 class Scale:
     """A bank whose items measure one ability, and how it is calibrated.
 
-    `mu` and `sigma` describe the population that abilities are reported against, in θ of this scale.
+    `mu` and `sigma` describe the population that abilities are reported against, `pass_theta` is its pass mark, in θ of
+    this scale.
     A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
     """
 
@@ -38,6 +39,7 @@ class Scale:
     rules: Rules = field(default_factory=Rules)
     anchor_version: int = 1
     initialised: bool = False
+    pass_theta: float | None = None
 
 
 def read_scales(connection: psycopg.Connection) -> dict[str, Scale]:
@@ -45,7 +47,7 @@ def read_scales(connection: psycopg.Connection) -> dict[str, Scale]:
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute("""
             SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds, c.anchor_version,
-                   c.scale_id IS NOT NULL AS initialised
+                   c.pass_theta, c.scale_id IS NOT NULL AS initialised
             FROM (SELECT scale_id FROM question UNION SELECT scale_id FROM calibration_scale) s
             LEFT JOIN calibration_scale c USING (scale_id) ORDER BY 1
         """).fetchall()
@@ -59,6 +61,7 @@ def read_scales(connection: psycopg.Connection) -> dict[str, Scale]:
             rules=Rules.from_settings(row["thresholds"]),
             anchor_version=row["anchor_version"],
             initialised=True,
+            pass_theta=row["pass_theta"],
         )
         if row["initialised"]
         else Scale(row["scale_id"])

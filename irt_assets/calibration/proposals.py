@@ -1,0 +1,347 @@
+"""What waits for a person: proposals with their evidence, and which of them ask for a decision.
+
+Belongs here: what is known of a proposal, read and never written. Does not belong here: the decision (see `release`),
+its effect on learners (`release_impact`) and who proposes (`publication`, `recalibration`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NamedTuple
+
+import numpy as np
+import psycopg
+from psycopg.rows import dict_row
+
+from irt_assets.psychometrics.curves import MEDIUM_WABC
+from irt_assets.psychometrics.drift import wabc
+from irt_assets.responses.scales import Scale, read_scales
+from resources.failures import PermanentFailure
+
+REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)
+EVERY = "all"
+"""In the place of an item: all of that window that ask for a decision."""
+KINDS_THAT_NEED_MORE = {
+    "leak": "its answers follow who knows them, not who can solve it: replace it, do not publish what the leak made",
+    "wrong key": "its key is wrong: mend the key first, the parameters are those of the wrong answer",
+    "easier: drift or leak": "it may have leaked: without times nobody can tell",
+}
+"""Of a kind of change: why new parameters alone are not the answer."""
+
+
+class State(StrEnum):
+    """Of a proposal: open ones can be decided on."""
+
+    OPEN = "open"
+    ACCEPTED = "accepted"
+    REJECTED = "rejected"
+    SUPERSEDED = "superseded"
+
+
+class Reference(NamedTuple):
+    """What a person writes as WINDOW/ITEM: the window is a month, or FIRST:LAST of a recalibration."""
+
+    window: str
+    item_id: str
+
+    def __str__(self) -> str:
+        return f"{self.window}/{self.item_id}"
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """Of one item, on the bank's scale; errors are None where they are not known."""
+
+    a: float
+    b: float
+    c: float
+    a_se: float | None
+    b_se: float | None
+
+    def __str__(self) -> str:
+        a, b = (
+            f"{value:.2f} ± {'?' if se is None else format(se, '.2f')}"
+            for value, se in ((self.a, self.a_se), (self.b, self.b_se))
+        )
+        return f"a = {a}, b = {b}" + (f", c = {self.c:.2f}" if self.c else "")
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposal and what is known about it.
+
+    Attributes:
+        window: the month it comes from, or FIRST:LAST of a recalibration; `recalibrated` tells which.
+        old: the item's last publication, that this one would replace; None where nothing was ever published.
+        wabc: area between the curves of `new` and `old`, 0 to 1.
+        drift: severity, delta_b and change (kind, onset, …) of the window's last month, empty where not tested.
+        dif: findings in a sentence each; None where not tested.
+        fit: infit, outfit, rmsd and flags, as the fit was stored with them.
+        decided: by whom, when and why, where it was.
+        outdated: what is published comes from a later window, or from the month itself.
+    """
+
+    window: str
+    scale_id: str
+    item_id: str
+    fit_id: str
+    new: Parameters
+    cov_ab: float | None
+    n: int | None
+    why: str
+    state: State
+    recalibrated: bool
+    anchor: bool
+    outdated: bool
+    old: Parameters | None
+    old_since: datetime | None
+    replaces: int | None
+    wabc: float | None
+    window_end: datetime | None
+    drift: Mapping[str, Any] = field(default_factory=dict)
+    dif: tuple[str, ...] | None = None
+    fit: Mapping[str, Any] = field(default_factory=dict)
+    lineage: Mapping[str, Any] = field(default_factory=dict)
+    decided: str = ""
+
+    @property
+    def reference(self) -> Reference:
+        return Reference(self.window, self.item_id)
+
+    @property
+    def severity(self) -> str:
+        """Of the drift: none, medium, high or not tested."""
+        return str(self.drift.get("severity", "not tested"))
+
+    @property
+    def kind(self) -> str:
+        """Of the change, where the item drifted."""
+        return str((self.drift.get("change") or {}).get("kind", "")) if self.severity not in ("none", "") else ""
+
+    @property
+    def asks(self) -> bool:
+        """Whether somebody should decide: nothing is published for the item, it was recalibrated, or it drifted and
+        what is proposed still differs from what is published now."""
+        if self.state is not State.OPEN or self.outdated:
+            return False
+        moved = self.severity in ("medium", "high") and (self.wabc or 0.0) > MEDIUM_WABC
+        return self.old is None or self.recalibrated or moved
+
+    @property
+    def cautions(self) -> tuple[str, ...]:
+        """What to know before accepting it."""
+        found = [f"{self.kind}: {KINDS_THAT_NEED_MORE[self.kind]}"] if self.kind in KINDS_THAT_NEED_MORE else []
+        onset = (self.drift.get("change") or {}).get("onset")
+        if onset and not self.recalibrated and str(onset) > f"{self.window}-01":
+            found.append(
+                f"it changed on {onset}, so this estimate mixes answers from before and after: "
+                f"`irt release recalibrate --from {self.window} --to {self.window} --item {self.item_id}`"
+            )
+        if self.anchor:
+            found.append(
+                "it is an anchor: scoring would use the new value, linking its frozen one, until "
+                f"`irt release drop-anchors {self.item_id}`"
+            )
+        return tuple(found)
+
+
+def parse_reference(text: str) -> Reference:
+    """Raises PermanentFailure for anything but WINDOW/ITEM."""
+    found = REFERENCE.fullmatch(text.strip())
+    if found is None:
+        raise PermanentFailure(
+            f"{text!r} names no proposal: write MONTH/ITEM (2026-09/A21), FIRST:LAST/ITEM for a recalibration, or "
+            f"MONTH/{EVERY} for all that ask for a decision (`irt release list`)"
+        )
+    return Reference(*found.groups())
+
+
+def proposals(
+    connection: psycopg.Connection, *, windows: Iterable[str] | None = None, items: Iterable[str] | None = None
+) -> list[Proposal]:
+    """Every proposal of these windows and items (None: all), by window and item, the latest fit last."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            _PROPOSALS.encode(),
+            {
+                "windows": None if windows is None else list(windows),
+                "items": None if items is None else list(items),
+            },
+        ).fetchall()
+    areas = _areas(rows, read_scales(connection))
+    return [_proposal(row, area) for row, area in zip(rows, areas, strict=True)]
+
+
+def asking(found: Iterable[Proposal]) -> list[Proposal]:
+    """Those that ask for a decision, of each item the one from the latest window, largest change first."""
+    latest: dict[tuple[str, str], Proposal] = {}
+    for proposal in found:
+        key = proposal.scale_id, proposal.item_id
+        if proposal.asks and (key not in latest or _age(latest[key]) <= _age(proposal)):
+            latest[key] = proposal
+    return sorted(latest.values(), key=lambda p: (p.scale_id, -(2.0 if p.wabc is None else p.wabc), p.item_id))
+
+
+def _age(proposal: Proposal) -> tuple[str, datetime]:
+    return proposal.window[-7:], proposal.lineage["created_at"]
+
+
+def one(connection: psycopg.Connection, reference: Reference) -> Proposal:
+    """The open proposal of that name, else the one that was decided last.
+
+    Raises PermanentFailure where there is none, saying what there is.
+    """
+    found = proposals(connection, windows=[reference.window], items=[reference.item_id])
+    if found:
+        return max(found, key=lambda p: (p.state is State.OPEN, bool(p.decided), p.lineage["created_at"]))
+    raise PermanentFailure(f"nothing is proposed as {reference}: {_instead(connection, reference)}")
+
+
+def chosen(connection: psycopg.Connection, references: Iterable[Reference]) -> list[Proposal]:
+    """The proposals that are named, each once. Raises PermanentFailure as `one` does, and where `all` is nothing."""
+    found: dict[Reference, Proposal] = {}
+    for reference in references:
+        if reference.item_id != EVERY:
+            found[reference] = one(connection, reference)
+            continue
+        asked = [p for p in asking(proposals(connection)) if p.window == reference.window]
+        if not asked:
+            raise PermanentFailure(f"nothing of {reference.window} asks for a decision: `irt release list --all`")
+        found |= {p.reference: p for p in asked}
+    if not found:
+        raise PermanentFailure("no proposal is named: `irt release list` shows those that ask for a decision")
+    return list(found.values())
+
+
+def _instead(connection: psycopg.Connection, reference: Reference) -> str:
+    window, item = reference
+    if connection.execute("SELECT 1 FROM question WHERE item_id = %s", (item,)).fetchone() is None:
+        return f"the bank has no item {item!r} (ids are case-sensitive)"
+    held = connection.execute(
+        "SELECT held->%s FROM publication_step WHERE month = %s AND held ? %s", (item, window, item)
+    ).fetchone()
+    if held:
+        return f"{item} was held back: {'; '.join(held[0])}. A longer window may do: `irt release recalibrate`"
+    known = connection.execute(
+        "SELECT DISTINCT month FROM item_parameter_proposal WHERE item_id = %s ORDER BY 1 DESC LIMIT 5", (item,)
+    ).fetchall()
+    if known:
+        return f"of {item} there are proposals of {', '.join(month for (month,) in known)}"
+    month = connection.execute("SELECT state, why FROM publication_step WHERE month = %s LIMIT 1", (window,)).fetchone()
+    if month is None:
+        return f"{window} has not been taken to the ledger: `irt status`"
+    return f"{window} is {month[0]} ({month[1]}), and proposed nothing for {item}"
+
+
+_PROPOSALS = """
+SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, p.cov_ab, p.why, p.created_at,
+       i.n_responses, i.infit, i.outfit, i.rmsd, i.flags,
+       m.kind, m.window_start, m.window_end, m.data_hash, m.anchor_hash,
+       m.fit_id IS NULL OR m.superseded_at IS NOT NULL OR (m.kind = 'monthly' AND s.fit_id IS NULL) AS superseded,
+       m.superseded_at,
+       d.severity, d.delta_b, d.details->'change' AS change,
+       x.decision, x.decided_by, x.decided_at, x.reason, x.effective_from AS decided_from,
+       o.publication_id, o.a AS old_a, o.b AS old_b, o.c AS old_c, o.a_se AS old_a_se, o.b_se AS old_b_se,
+       o.effective_from AS old_since,
+       o.window_end > m.window_end OR (o.window_end = m.window_end AND m.kind = 'monthly') AS outdated,
+       EXISTS (SELECT FROM anchor_set n JOIN calibration_scale k ON k.scale_id = n.scale_id
+                 AND k.anchor_version = n.version
+               WHERE n.scale_id = p.scale_id AND n.item_id = p.item_id) AS anchor,
+       f.dif
+FROM item_parameter_proposal p
+LEFT JOIN mirt_fit_meta m USING (fit_id)
+LEFT JOIN mirt_item_params i USING (fit_id, item_id)
+LEFT JOIN publication_step s ON (s.month, s.scale_id, s.fit_id, s.state) = (p.month, p.scale_id, p.fit_id, 'done')
+LEFT JOIN item_drift d
+  ON (d.month, d.scale_id, d.item_id, d.engine) = (right(p.month, 7), p.scale_id, p.item_id, m.engine)
+LEFT JOIN LATERAL (
+  SELECT * FROM release_decision r
+  WHERE (r.month, r.scale_id, r.item_id, r.fit_id) = (p.month, p.scale_id, p.item_id, p.fit_id)
+    AND r.decision IN ('accept', 'reject')
+  ORDER BY decision_id DESC LIMIT 1) x ON true
+LEFT JOIN LATERAL (
+  SELECT l.*, w.window_end FROM item_parameter_publication l LEFT JOIN mirt_fit_meta w ON w.fit_id = l.fit_id
+  WHERE (l.scale_id, l.item_id) = (p.scale_id, p.item_id)
+  ORDER BY l.effective_from DESC, l.publication_id DESC LIMIT 1) o ON true
+LEFT JOIN LATERAL (
+  SELECT jsonb_agg(jsonb_build_object('attribute', attribute, 'group', focal_group, 'q', q_value, 'ets', ets_class)
+                   ORDER BY attribute, focal_group) AS dif
+  FROM dif_analysis y
+  WHERE (y.month, y.scale_id, y.item_id) = (right(p.month, 7), p.scale_id, p.item_id)) f ON true
+WHERE (%(windows)s::text[] IS NULL OR p.month = ANY(%(windows)s))
+  AND (%(items)s::text[] IS NULL OR p.item_id = ANY(%(items)s))
+ORDER BY p.month, p.scale_id, p.item_id, p.created_at
+"""
+
+
+@dataclass(frozen=True)
+class _Curves:
+    a: np.ndarray
+    b: np.ndarray
+    c: np.ndarray
+
+    @classmethod
+    def of(cls, rows: list[dict[str, Any]], before: str = "") -> _Curves:
+        return cls(*(np.array([row[before + name] for row in rows], dtype=float) for name in ("a", "b", "c")))
+
+
+def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[float | None]:
+    """wABC of each row's proposed and published curves, over its scale's population."""
+    found: list[float | None] = [None] * len(rows)
+    for scale in scales.values():
+        of_scale = [k for k, row in enumerate(rows) if row["scale_id"] == scale.scale_id and row["old_a"] is not None]
+        both = [rows[k] for k in of_scale]
+        for k, area in zip(
+            of_scale, wabc(_Curves.of(both), _Curves.of(both, "old_"), scale.mu, scale.sigma), strict=True
+        ):
+            found[k] = float(area)
+    return found
+
+
+def _proposal(row: dict[str, Any], area: float | None) -> Proposal:
+    state, decided = State.OPEN, ""
+    if row["decision"]:
+        state = State.ACCEPTED if row["decision"] == "accept" else State.REJECTED
+        since = f", in force from {row['decided_from']:%Y-%m-%d}" if row["decided_from"] else ""
+        decided = f"{state} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
+    elif row["superseded"]:
+        state = State.SUPERSEDED
+    return Proposal(
+        window=row["month"],
+        scale_id=row["scale_id"],
+        item_id=row["item_id"],
+        fit_id=row["fit_id"],
+        new=Parameters(*(row[name] for name in ("a", "b", "c", "a_se", "b_se"))),
+        cov_ab=row["cov_ab"],
+        n=row["n_responses"],
+        why=row["why"],
+        state=state,
+        recalibrated=row["kind"] == "pooled",
+        anchor=row["anchor"],
+        outdated=bool(row["outdated"]),
+        old=None
+        if row["old_a"] is None
+        else Parameters(*(row[f"old_{name}"] for name in ("a", "b", "c", "a_se", "b_se"))),
+        old_since=row["old_since"],
+        replaces=row["publication_id"],
+        wabc=area,
+        window_end=row["window_end"],
+        drift={name: row[name] for name in ("severity", "delta_b", "change")} if row["severity"] else {},
+        dif=None if row["dif"] is None else tuple(_dif(one) for one in row["dif"] if _differs(one)),
+        fit={name: row[name] for name in ("infit", "outfit", "rmsd")} | {"flags": row["flags"] or []},
+        lineage={name: row[name] for name in ("data_hash", "anchor_hash", "created_at")},
+        decided=decided,
+    )
+
+
+def _differs(found: Mapping[str, Any]) -> bool:
+    return (found["q"] is not None and found["q"] < 0.05) or found["ets"] in ("B", "C")
+
+
+def _dif(found: Mapping[str, Any]) -> str:
+    q = "" if found["q"] is None else f", q = {found['q']:.2g}"
+    return f"{found['attribute']} = {found['group']}{q}" + (f", ETS {found['ets']}" if found["ets"] else "")

@@ -1,0 +1,167 @@
+"""What a person decides: accepted proposals go to the ledger from a date on, rejected ones are closed.
+
+A decision is one transaction under the lock of the scale's ledger, so that it is there whole or not at all, and of two
+people who decide at once the second is told what the first decided. Nothing here is ever changed or deleted: what is in
+force at a time is the last publication with `effective_from` up to then, whoever asks and whenever.
+
+Belongs here: accepting and rejecting proposals. Does not belong here: what is known of them (see `proposals`), their
+effect on learners (`release_impact`) and the anchors (`anchor_versions`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+import psycopg
+
+from irt_assets.calibration.proposals import Proposal, Reference, State, chosen
+from irt_assets.partitions import month_bounds, month_of
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+from resources.version import code_version
+
+LONGEST = 2_000
+"""Characters of a name or reason: more is a paste that went wrong."""
+
+
+def next_month(now: datetime) -> datetime:
+    """When a decision takes effect unless another date is named: the start of the month after `now`."""
+    return month_bounds(month_of(now))[1]
+
+
+def start_of(day: str) -> datetime:
+    """Midnight UTC of a day, YYYY-MM-DD. Raises PermanentFailure for anything else."""
+    try:
+        parsed = date.fromisoformat(day)
+    except ValueError:
+        raise PermanentFailure(f"effective-from wants a day like 2026-11-01, got {day!r}") from None
+    return datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC)
+
+
+def accept(
+    database: Database,
+    references: Sequence[Reference],
+    *,
+    by: str,
+    reason: str,
+    effective_from: datetime | None,
+    now: datetime,
+    run_id: str | None = None,
+) -> list[Proposal]:
+    """Record that `by` accepted these proposals, and publish them from `effective_from` (None: next month) on.
+
+    All of them or none. Returns them as they were before. Raises PermanentFailure, naming each, for proposals that are
+    not open, for two of one item, for a date that is not in the future of `now`, and for an item that has a publication
+    from that date on already.
+    """
+    by, reason = said("name", by), said("reason", reason)
+    since = effective_from or next_month(now)
+    if since <= now:
+        raise PermanentFailure(
+            f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ that were reported since would change after the fact. "
+            f"The start of next month is {next_month(now):%Y-%m-%d}"
+        )
+    with database.connect() as connection:
+        found = open_proposals(connection, references)
+        problems = [_later(p, since) for p in found if p.old_since is not None and p.old_since >= since]
+        items = [p.item_id for p in found]
+        problems += [f"{item} is named more than once" for item in sorted(set(items)) if items.count(item) > 1]
+        if problems:
+            raise PermanentFailure("nothing was accepted: " + "; ".join(problems))
+        _record(connection, found, "accept", by, reason, since)
+        _publish(connection, found, by, reason, since, run_id)
+    return found
+
+
+def reject(database: Database, references: Sequence[Reference], *, by: str, reason: str) -> list[Proposal]:
+    """Record that `by` rejected these proposals: they ask no more, and what is published stays. All of them or none.
+
+    Raises PermanentFailure, naming each, for proposals that are not open.
+    """
+    by, reason = said("name", by), said("reason", reason)
+    with database.connect() as connection:
+        found = open_proposals(connection, references)
+        _record(connection, found, "reject", by, reason, None)
+    return found
+
+
+def open_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
+    """The proposals that are named, under the locks of their scales' ledgers until the transaction ends.
+
+    Raises PermanentFailure, naming each, where they cannot be decided on.
+    """
+    for scale_id in sorted({p.scale_id for p in chosen(connection, references)}):
+        advisory_lock(connection, "ledger", scale_id)
+    found = chosen(connection, references)  # as it is now that nobody else decides
+    problems = [_closed(p) for p in found if p.state is not State.OPEN]
+    if problems:
+        raise PermanentFailure("nothing was decided: " + "; ".join(problems))
+    return found
+
+
+def said(what: str, text: str) -> str:
+    """A name or a reason without space around it. Raises PermanentFailure where it says nothing, or is no text."""
+    stripped = text.strip()
+    if not any(character.isalnum() for character in stripped):
+        raise PermanentFailure(f"a decision needs a {what}, got {text!r}: others will want to know")
+    if len(stripped) > LONGEST or any(not c.isprintable() and c not in "\n\t" for c in stripped):
+        raise PermanentFailure(f"the {what} must be text of at most {LONGEST:,} printable characters")
+    return stripped
+
+
+def _closed(proposal: Proposal) -> str:
+    if proposal.state is State.SUPERSEDED:
+        return (
+            f"{proposal.reference} comes from a fit that was made again since (or whose month is no longer green): "
+            "decide on its newest proposal (`irt release list --all`)"
+        )
+    return f"{proposal.reference} was {proposal.decided}"
+
+
+def _later(proposal: Proposal, since: datetime) -> str:
+    assert proposal.old_since is not None
+    return (
+        f"{proposal.item_id} has a publication in force from {proposal.old_since:%Y-%m-%d}, which would end before "
+        f"this one of {since:%Y-%m-%d} begins: name a later date"
+    )
+
+
+def _record(
+    connection: psycopg.Connection,
+    found: Sequence[Proposal],
+    decision: str,
+    by: str,
+    reason: str,
+    since: datetime | None,
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO release_decision
+                 (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
+            [(p.window, p.scale_id, p.item_id, p.fit_id, decision, by, reason, since) for p in found],
+        )
+
+
+def _publish(
+    connection: psycopg.Connection,
+    found: Sequence[Proposal],
+    by: str,
+    reason: str,
+    since: datetime,
+    run_id: str | None,
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO item_parameter_publication
+                 (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, effective_from, month, fit_id, rule, decided_by,
+                  reason, replaces, data_hash, anchor_hash, code_version, run_id)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, 'decision', %s, %s, %s, %s, %s, %s, %s)""",
+            [
+                (p.scale_id, p.item_id, p.new.a, p.new.b, p.new.c, p.new.a_se, p.new.b_se, p.cov_ab, since)
+                + (p.window, p.fit_id, by, reason, p.replaces)
+                + (p.lineage["data_hash"], p.lineage["anchor_hash"], code_version(), run_id)
+                for p in found
+            ],
+        )

@@ -1,0 +1,120 @@
+"""What a decision would do to learners: the last measured month scored with the set of its date, and with the change.
+
+The code that scores is the one that measures (`abilities`). Does not belong here: the decision itself (see `release`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from irt_assets.calibration.abilities import LOOKBACK, estimate
+from irt_assets.calibration.publication import in_force
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.window import scoring_responses
+
+LARGE_SHIFT = 0.2
+"""In θ: most of a good test's standard error; who moves so far may ask why."""
+
+
+@dataclass(frozen=True)
+class Impact:
+    """The learners of `month` with the present set, and with the change.
+
+    Attributes:
+        why: why nothing could be scored, else empty; the numbers are then zero.
+        learners: measured with both sets. touched: of these, with an answer to an item whose parameters change.
+        added: measured only with the change.
+        mean, sd, largest: of θ with the change minus θ without, over `learners`; `largest` is of the largest |Δθ|.
+        large_share: share of `learners` with |Δθ| > 0.2.
+        pass_theta: the scale's pass mark, None where none is set; newly_passed, newly_failed: who crosses it.
+    """
+
+    scale_id: str
+    month: str
+    items: int
+    why: str = ""
+    learners: int = 0
+    touched: int = 0
+    added: int = 0
+    mean: float = 0.0
+    sd: float = 0.0
+    largest: float = 0.0
+    large_share: float = 0.0
+    pass_theta: float | None = None
+    newly_passed: int = 0
+    newly_failed: int = 0
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads before deciding."""
+        if self.why:
+            return f"the effect on learners cannot be shown: {self.why}"
+        many = f"{self.learners:,} learners of {self.month} ({self.touched:,} of them answered what changes)"
+        moved = (
+            f"mean Δθ {self.mean:+.3f}, SD {self.sd:.3f}, largest {self.largest:+.2f}; "
+            f"{self.large_share:.1%} move by more than {LARGE_SHIFT:g}"
+        )
+        passing = (
+            f"no pass mark is set for scale {self.scale_id}"
+            if self.pass_theta is None
+            else f"at θ = {self.pass_theta:g} {self.newly_passed:,} newly pass and {self.newly_failed:,} newly fail"
+        )
+        return f"{many}: {moved}; {passing}" + (f"; {self.added:,} more would be measured" if self.added else "")
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def impact(
+    connection: psycopg.Connection,
+    scale: Scale,
+    changes: Mapping[str, tuple[float, float, float]],
+    effective_from: datetime,
+) -> Impact:
+    """Score the last month that was taken to the ledger with the set in force at `effective_from` as things stand, and
+    with `changes` (item → a, b, c) in it."""
+    row = connection.execute(
+        "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale.scale_id,)
+    ).fetchone()
+    if row is None or row[0] is None:
+        return Impact(scale.scale_id, "", len(changes), "no month of the scale is green yet")
+    month = str(row[0])
+    end = month_bounds(month)[1]
+    before = in_force(connection, scale.scale_id, effective_from).items
+    after = {**before, **changes}
+    responses, _ = scoring_responses(connection, end - LOOKBACK, end, scale, list(after))
+    if responses.n_persons == 0:
+        return Impact(scale.scale_id, month, len(changes), f"nobody answered a published item before {end:%Y-%m-%d}")
+    known = np.array([item in before for item in responses.item_ids])
+    changed = np.array([item in changes for item in responses.item_ids])
+    measured = np.bincount(responses.person[known[responses.item]], minlength=responses.n_persons) > 0
+    touched = np.bincount(responses.person[changed[responses.item]], minlength=responses.n_persons) > 0
+    old, new = (estimate(responses, items, scale).theta[measured] for items in (before, after))
+    shift = new - old
+    if not shift.size:
+        return Impact(
+            scale.scale_id, month, len(changes), "nobody is measured with the present set", added=len(measured)
+        )
+    mark = np.inf if scale.pass_theta is None else scale.pass_theta
+    return Impact(
+        scale.scale_id,
+        month,
+        len(changes),
+        learners=int(measured.sum()),
+        touched=int((touched & measured).sum()),
+        added=int((~measured).sum()),
+        mean=float(shift.mean()),
+        sd=float(shift.std()),
+        largest=float(shift[np.argmax(np.abs(shift))]),
+        large_share=float((np.abs(shift) > LARGE_SHIFT).mean()),
+        pass_theta=scale.pass_theta,
+        newly_passed=int(((old < mark) & (new >= mark)).sum()),
+        newly_failed=int(((old >= mark) & (new < mark)).sum()),
+    )

@@ -1,0 +1,438 @@
+"""Release decisions: recorded whole, from a date on, with what came before left as it was."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Barrier
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration import release
+from irt_assets.calibration.abilities import measure, stale_months
+from irt_assets.calibration.month import publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.proposals import Reference, State, asking, one, parse_reference, proposals
+from irt_assets.calibration.publication import in_force, steps
+from irt_assets.calibration.release_impact import Impact, impact
+from irt_assets.invariants.invariant import Look, evaluate
+from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import read_scales
+from jobs.sensors import asks
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import FolderStore
+from resources.settings import Settings
+from tests.integration.rooms import (
+    SCALE,
+    add_attempts,
+    add_items,
+    answer_matrix,
+    folder_store,
+    link_made_up,
+    made_up_calibration,
+    model_scores,
+    rows,
+    run_sql,
+)
+
+JAN, FEB, MAR = "2026-01", "2026-02", "2026-03"
+APRIL = month_bounds(MAR)[1]
+NOW = datetime(2026, 3, 10, tzinfo=UTC)
+ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}
+MOVED = Reference(FEB, "moved")
+
+
+@pytest.fixture
+def store(settings: Settings) -> FolderStore:
+    return folder_store(settings)
+
+
+def link(database: Database, store: FolderStore, month: str, items: dict[str, tuple[float, float]]) -> str:
+    return link_made_up(database, store, month, made_up_calibration(ANCHORS | items))
+
+
+def publish(database: Database, store: FolderStore, month: str) -> None:
+    publish_month(database, store, month, (), None)
+
+
+@pytest.fixture
+def bank(database: Database, store: FolderStore) -> Database:
+    """January published two items; February proposes both, of which one has become easier by 0.8 and is flagged."""
+    add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
+    add_items(database, dict.fromkeys(["moved", "still", "late"]))
+    initialise(database, SCALE, first_month=JAN)
+    for month, b in ((JAN, 0.5), (FEB, -0.3)):
+        link(database, store, month, {"moved": (1.0, b), "still": (1.2, 0.1 if month == JAN else 0.12)})
+        publish(database, store, month)
+    run_sql(
+        database,
+        """INSERT INTO item_drift (month, scale_id, item_id, engine, delta_b, severity, details)
+           VALUES (%s, %s, 'moved', 'em', -0.8, 'high', '{"change": {"kind": "drift", "size": -0.8}}')""",
+        (FEB, SCALE),
+    )
+    return database
+
+
+def accept(database: Database, *references: Reference, **others: Any) -> None:
+    release.accept(
+        database,
+        references or (MOVED,),
+        **{"by": "Ann", "reason": "it became easier", "effective_from": None, "now": NOW} | others,
+    )
+
+
+def decisions(database: Database) -> list[tuple[Any, ...]]:
+    return rows(
+        database,
+        """SELECT month, item_id, decision, decided_by, reason, effective_from FROM release_decision
+           ORDER BY decision_id""",
+    )
+
+
+def published(database: Database, item: str = "moved") -> list[tuple[Any, ...]]:
+    return rows(
+        database,
+        """SELECT b, rule, month, decided_by, reason, effective_from FROM item_parameter_publication
+           WHERE item_id = %s ORDER BY publication_id""",
+        (item,),
+    )
+
+
+def violations(database: Database, store: FolderStore) -> list[str]:
+    with database.connect() as connection:
+        look = Look(connection, store, NOW, ())
+        names = ("one_set_is_in_force_and_changes_are_decided", "published_parameters_come_from_sound_fits")
+        judged = [one for one in INVARIANTS if one.name in names]
+        return [
+            f"{v.invariant.name}: {found.subject}: {found.observed}"
+            for v in evaluate(look, judged)
+            for found in v.violations
+        ]
+
+
+# -- what asks ---------------------------------------------------------------------------------------
+
+
+def test_what_drifted_and_what_is_new_asks_and_what_confirms_does_not(bank: Database, store: FolderStore) -> None:
+    """March comes before April was asked for, so that its own new item is only proposed by a second run."""
+    link(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1), "late": (1.0, 0.0)})
+    publish(bank, store, JAN)
+    with bank.connect() as connection:
+        found = asking(proposals(connection))
+    assert [str(p.reference) for p in found] == ["2026-01/late", "2026-02/moved"]
+    moved = found[1]
+    assert moved.old is not None
+    assert (moved.old.b, moved.new.b, moved.severity, moved.kind) == (0.5, -0.3, "high", "drift")
+    # Two curves of slope 1 that lie 0.8 apart at N(0, 1): 0.8 times the mean of P(1 − P), which is 0.2 near 0.
+    assert moved.wabc == pytest.approx(0.8 * 0.205, abs=0.01)
+    assert found[0].old is None
+
+
+def test_evidence_says_what_a_person_must_know_first(bank: Database) -> None:
+    run_sql(
+        bank, """UPDATE item_drift SET details = '{"change": {"kind": "leak", "size": 0.3, "onset": "2026-02-11"}}'"""
+    )
+    with bank.connect() as connection:
+        leaked = one(connection, MOVED)
+        anchor = one(connection, Reference(FEB, "K1"))
+    assert [c.split(":")[0].split(",")[0] for c in leaked.cautions] == ["leak", "it changed on 2026-02-11"]
+    assert "drop-anchors K1" in anchor.cautions[0]
+
+
+# -- accepted ----------------------------------------------------------------------------------------
+
+
+def test_an_accepted_value_is_in_force_from_its_date_on_and_says_who_and_why(
+    bank: Database, store: FolderStore
+) -> None:
+    accept(bank)
+    assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "it became easier", APRIL)]
+    assert published(bank) == [
+        (0.5, "first", JAN, None, f"first published by the green month {JAN}", month_bounds(JAN)[1]),
+        (-0.3, "decision", FEB, "Ann", "it became easier", APRIL),
+    ]
+    with bank.connect() as connection:
+        assert in_force(connection, SCALE, APRIL - timedelta(microseconds=1)).items["moved"][1] == 0.5
+        assert in_force(connection, SCALE, APRIL).items["moved"][1] == -0.3
+        assert one(connection, MOVED).state is State.ACCEPTED
+        assert asking(proposals(connection)) == []
+    assert violations(bank, store) == []
+
+
+def test_a_silent_change_after_a_decision_is_found(bank: Database, store: FolderStore) -> None:
+    accept(bank)
+    run_sql(
+        bank,
+        """INSERT INTO item_parameter_publication
+             (scale_id, item_id, a, b, c, effective_from, month, fit_id, rule, reason, replaces, data_hash, anchor_hash,
+              code_version)
+           SELECT scale_id, item_id, a, b + 1, c, '2026-05-01Z', month, fit_id, 'decision', 'nobody asked',
+                  publication_id, data_hash, anchor_hash, code_version
+           FROM item_parameter_publication WHERE item_id = 'moved' AND rule = 'decision'""",
+    )
+    assert violations(bank, store) == [
+        "one_set_is_in_force_and_changes_are_decided: moved: changed without a recorded decision"
+    ]
+
+
+def test_abilities_of_the_past_come_out_the_same_to_the_last_bit_and_later_ones_are_asked_for(
+    bank: Database,
+) -> None:
+    rng = np.random.default_rng(7)
+    names = [*ANCHORS, "moved", "still"]
+    theta, a, b = rng.normal(size=60), np.ones(5), np.array([-1.0, 0.0, 1.0, 0.0, 0.1])
+    for month in (JAN, FEB, MAR):
+        users = [f"{month} {k}" for k in range(60)]
+        add_attempts(bank, answer_matrix(month, model_scores(theta, a, b, rng), names, users))
+    query = """SELECT user_id, theta, se, set_hash FROM mirt_ability WHERE window_end = %s ORDER BY 1"""
+    for month in (JAN, FEB, MAR):
+        measure(bank, month, f"{month} before")
+    before = {month: rows(bank, query, (month_bounds(month)[1],)) for month in (FEB, MAR)}
+    assert len(before[FEB]) > 100
+    accept(bank)
+    with bank.connect() as connection:
+        stale = stale_months(connection)
+    assert list(stale) == [MAR], "its end is the date from which the new value is in force"
+    assert [(ask.month, ask.settle) for ask in asks((), stale, ())] == [(MAR, False)]
+    for month in (FEB, MAR):
+        measure(bank, month, f"{month} after")
+    assert rows(bank, query, (month_bounds(FEB)[1],)) == before[FEB]
+    assert rows(bank, query, (month_bounds(MAR)[1],)) != before[MAR]
+    with bank.connect() as connection:
+        assert stale_months(connection) == {}
+
+
+def test_a_new_item_is_published_by_decision(bank: Database, store: FolderStore) -> None:
+    link(bank, store, JAN, {"late": (1.0, 0.4)})
+    publish(bank, store, JAN)
+    accept(bank, Reference(JAN, "late"))
+    assert [row[:2] for row in published(bank, "late")] == [(0.4, "decision")]
+    assert violations(bank, store) == []
+
+
+# -- again -------------------------------------------------------------------------------------------
+
+
+def test_a_month_that_runs_again_does_not_reopen_what_was_decided_on_the_same_numbers(
+    bank: Database, store: FolderStore
+) -> None:
+    accept(bank)
+    release.reject(bank, [Reference(FEB, "still")], by="Ben", reason="within error")
+    before = published(bank), published(bank, "still")
+    link(bank, store, FEB, {"moved": (1.0, -0.3), "still": (1.2, 0.12)})
+    publish(bank, store, FEB)
+    assert (published(bank), published(bank, "still")) == before
+    with bank.connect() as connection:
+        still_open = [p.item_id for p in proposals(connection, windows=[FEB]) if p.state is State.OPEN]
+    assert still_open == list(ANCHORS)
+
+
+def test_new_numbers_are_a_new_proposal(bank: Database, store: FolderStore) -> None:
+    release.reject(bank, [MOVED], by="Ben", reason="wait for more answers")
+    link(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
+    publish(bank, store, FEB)
+    with bank.connect() as connection:
+        again = one(connection, MOVED)
+    assert (again.state, again.new.b) == (State.OPEN, pytest.approx(-0.35))
+
+
+def test_what_a_month_published_it_does_not_propose(bank: Database, store: FolderStore) -> None:
+    link(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
+    publish(bank, store, JAN)
+    with bank.connect() as connection:
+        found = [p.item_id for p in proposals(connection, windows=[JAN]) if p.state is State.OPEN]
+        assert steps(connection, SCALE)[JAN].n_proposed == len(found) == len(ANCHORS)
+
+
+# -- refused -----------------------------------------------------------------------------------------
+
+
+def refused(bank: Database, *references: Reference, **others: Any) -> str:
+    before = decisions(bank), published(bank)
+    with pytest.raises(PermanentFailure) as told:
+        accept(bank, *references, **others)
+    assert (decisions(bank), published(bank)) == before
+    return str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("others", "why"),
+    [
+        ({"by": " "}, "needs a name"),
+        ({"reason": ""}, "needs a reason"),
+        ({"reason": "—"}, "needs a reason"),
+        ({"reason": "a\x00b"}, "printable"),
+        ({"by": "A" * 3000}, "at most 2,000"),
+        ({"effective_from": NOW}, "not in the future"),
+        ({"effective_from": month_bounds(FEB)[0]}, "The start of next month is 2026-04-01"),
+    ],
+)
+def test_a_decision_without_name_reason_or_future_is_refused(bank: Database, others: dict[str, Any], why: str) -> None:
+    assert why in refused(bank, **others)
+
+
+@pytest.mark.parametrize(
+    ("reference", "why"),
+    [
+        (Reference(FEB, "nowhere"), "the bank has no item 'nowhere'"),
+        (Reference(MAR, "moved"), "there are proposals of 2026-02"),
+        (Reference(MAR, "late"), "2026-03 has not been taken to the ledger"),
+        (Reference(FEB, "late"), "2026-02 is done"),
+        (Reference(MAR, "all"), "nothing of 2026-03 asks for a decision"),
+    ],
+)
+def test_what_was_never_proposed_is_refused_and_told_what_was(bank: Database, reference: Reference, why: str) -> None:
+    assert why in refused(bank, reference)
+
+
+@pytest.mark.parametrize("text", ["", "moved", "2026-02", "2026-02/", "2026-2/moved", "../etc", "2026-02:/moved"])
+def test_what_is_no_name_of_a_proposal_is_refused(text: str) -> None:
+    with pytest.raises(PermanentFailure, match="names no proposal"):
+        parse_reference(text)
+
+
+def test_deciding_twice_tells_who_decided_first(bank: Database) -> None:
+    accept(bank)
+    assert "was accepted by Ann" in refused(bank, by="Ben")
+    with pytest.raises(PermanentFailure, match="was accepted by Ann"):
+        release.reject(bank, [MOVED], by="Ben", reason="no")
+
+
+def test_one_closed_proposal_refuses_all_that_were_named_with_it(bank: Database) -> None:
+    accept(bank)
+    refused(bank, Reference(FEB, "still"), MOVED)
+    assert len(published(bank, "still")) == 1
+
+
+def test_the_proposal_of_a_fit_that_was_made_again_is_refused(bank: Database, store: FolderStore) -> None:
+    link(bank, store, FEB, {"moved": (1.0, -0.4)})
+    assert "made again since" in refused(bank), "linked, and not taken to the ledger yet"
+
+
+def test_a_date_before_what_is_decided_already_is_refused(bank: Database, store: FolderStore) -> None:
+    accept(bank, effective_from=datetime(2026, 6, 1, tzinfo=UTC))
+    link(bank, store, MAR, {"moved": (1.0, -0.4)})
+    publish(bank, store, MAR)
+    assert "in force from 2026-06-01" in refused(bank, Reference(MAR, "moved"))
+    accept(bank, Reference(MAR, "moved"), effective_from=datetime(2026, 7, 1, tzinfo=UTC))
+    assert violations(bank, store) == []
+
+
+def test_of_two_who_decide_at_once_one_wins_and_the_other_is_told(bank: Database) -> None:
+    together = Barrier(2)
+
+    def decide(name: str) -> str:
+        together.wait()
+        try:
+            accept(bank, by=name)
+        except PermanentFailure as failure:
+            return str(failure)
+        return "won"
+
+    with ThreadPoolExecutor(2) as people:
+        ends = list(people.map(decide, ["Ann", "Ben"]))
+    assert sorted(ends)[1] == "won"
+    winner = ("Ann", "Ben")[ends.index("won")]
+    assert f"was accepted by {winner}" in sorted(ends)[0]
+    assert len(decisions(bank)) == 1
+    assert len(published(bank)) == 2
+
+
+KILLED = """
+import time
+from datetime import UTC, datetime
+from irt_assets.calibration import release
+from irt_assets.calibration.proposals import Reference
+from resources.database import Database
+from resources.settings import get_settings
+publish = release._publish
+def slowly(*args):
+    publish(*args)
+    print("written", flush=True)
+    time.sleep(600)
+release._publish = slowly
+release.accept(Database(get_settings()), [Reference("2026-02", "moved")], by="Ann", reason="it moved",
+               effective_from=None, now=datetime(2026, 3, 10, tzinfo=UTC))
+"""
+
+
+def test_killed_while_deciding_nothing_was_decided_and_the_next_can(bank: Database) -> None:
+    child = subprocess.Popen(
+        [sys.executable, "-c", KILLED],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "DATABASE_URL": bank.url},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    with child.stdout:
+        assert child.stdout.readline() == "written\n"
+        os.kill(child.pid, signal.SIGKILL)
+        child.wait()
+    assert (decisions(bank), len(published(bank))) == ([], 1)
+    began = time.monotonic()
+    accept(bank)
+    assert time.monotonic() - began < 60, "the lock of the dead goes with its connection"
+
+
+# -- impact ------------------------------------------------------------------------------------------
+
+
+def scored_twice(bank: Database) -> np.ndarray:
+    """θ of each learner (learners × before, after) on 401 nodes, item by item, without the code that scores."""
+    nodes = np.linspace(-6, 6, 401)
+    answers = rows(bank, "SELECT user_id, item_id, correct FROM response_log ORDER BY 1")
+    old = ANCHORS | {"moved": (1.0, 0.5), "still": (1.2, 0.1)}
+    theta: dict[str, list[float]] = {}
+    for items in (old, old | {"moved": (1.0, -0.3)}):
+        weight: dict[str, np.ndarray] = {}
+        for user, item, correct in answers:
+            a, b = items[item]
+            p = 1 / (1 + np.exp(-a * (nodes - b)))
+            weight[user] = weight.get(user, np.exp(-(nodes**2) / 2)) * (p if correct else 1 - p)
+        for user, w in weight.items():
+            theta.setdefault(user, []).append(float((w * nodes).sum() / w.sum()))
+    return np.array(list(theta.values()))
+
+
+def the_impact(bank: Database) -> Impact:
+    with bank.connect() as connection:
+        return impact(connection, read_scales(connection)[SCALE], {"moved": (1.0, -0.3, 0.0)}, APRIL)
+
+
+def test_the_impact_is_that_of_scoring_twice(bank: Database) -> None:
+    rng = np.random.default_rng(11)
+    scores = model_scores(rng.normal(size=200), np.ones(5), np.array([-1.0, 0.0, 1.0, 0.0, 0.1]), rng)
+    scores[:50, 3] = np.nan  # these have not seen the item that changes
+    add_attempts(bank, answer_matrix(FEB, scores, [*ANCHORS, "moved", "still"]))
+    run_sql(bank, "UPDATE calibration_scale SET pass_theta = 0.3")
+    both = scored_twice(bank)
+    shift = both[:, 1] - both[:, 0]
+    found = the_impact(bank)
+    assert (found.month, found.learners, found.touched, found.added) == (FEB, 200, 150, 0)
+    # 61 nodes against 401: both are exact to far more digits than are shown.
+    assert found.mean == pytest.approx(shift.mean(), abs=1e-6)
+    assert found.sd == pytest.approx(shift.std(), abs=1e-6)
+    assert found.largest == pytest.approx(shift[np.argmax(np.abs(shift))], abs=1e-6)
+    assert found.large_share == (np.abs(shift) > 0.2).mean()
+    assert found.newly_failed == ((both[:, 0] >= 0.3) & (both[:, 1] < 0.3)).sum() > 0
+    assert found.newly_passed == 0
+    assert f"{found.newly_failed} newly fail" in found.sentence
+
+
+def test_without_learners_or_pass_mark_the_impact_says_so(bank: Database) -> None:
+    assert "nobody answered" in the_impact(bank).sentence
+    add_attempts(bank, answer_matrix(FEB, np.ones((1, 1)), ["moved"]))
+    assert "no pass mark is set" in the_impact(bank).sentence
+    run_sql(bank, "DELETE FROM publication_step")
+    assert "no month of the scale is green yet" in the_impact(bank).sentence
