@@ -176,11 +176,15 @@ def _impacts(connection: psycopg.Connection, found: Sequence[Proposal], effectiv
 def _confirm(question: str, yes: bool) -> None:
     if yes:
         return
-    if not sys.stdin.isatty():
+    if not _attended():
         raise PermanentFailure("nobody is there to confirm it: run it on a terminal, or with --yes")
     if not typer.confirm(question):
         out.print("nothing was decided")
         raise typer.Exit(1)
+
+
+def _attended() -> bool:
+    return sys.stdin.isatty()
 
 
 def _count(found: Sequence[Proposal]) -> str:

@@ -18,6 +18,7 @@ from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
 from jobs.prune import build_prune_job
+from jobs.release import build_release_job
 from jobs.repeats import build_repeat_sensor
 from jobs.schedules import PLANS, Job
 from jobs.sensors import build_ledger_sensor
@@ -111,6 +112,7 @@ def build_jobs(
             description="Notes the present version of every day's answers.",
         ),
         build_prune_job(settings, UPKEEP),
+        build_release_job(_tags("release", 1)),
     )
     return {job.name: job for job in jobs}
 

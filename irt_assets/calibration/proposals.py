@@ -268,10 +268,12 @@ LEFT JOIN LATERAL (
   WHERE (l.scale_id, l.item_id) = (p.scale_id, p.item_id)
   ORDER BY l.effective_from DESC, l.publication_id DESC LIMIT 1) o ON true
 LEFT JOIN LATERAL (
-  SELECT jsonb_agg(jsonb_build_object('attribute', attribute, 'group', focal_group, 'q', q_value, 'ets', ets_class)
+  SELECT jsonb_agg(jsonb_build_object('attribute', attribute, 'group', focal_group, 'q', q_value, 'ets', ets_class,
+                                      'size', details->'wald'->>'severity')
                    ORDER BY attribute, focal_group) AS dif
   FROM dif_analysis y
-  WHERE (y.month, y.scale_id, y.item_id) = (right(p.month, 7), p.scale_id, p.item_id)) f ON true
+  WHERE (y.month, y.scale_id, y.item_id) = (right(p.month, 7), p.scale_id, p.item_id)
+    AND (p_value IS NOT NULL OR ets_class IS NOT NULL)) f ON true
 WHERE (%(windows)s::text[] IS NULL OR p.month = ANY(%(windows)s))
   AND (%(items)s::text[] IS NULL OR p.item_id = ANY(%(items)s))
 ORDER BY p.month, p.scale_id, p.item_id, p.created_at
@@ -339,9 +341,11 @@ def _proposal(row: dict[str, Any], area: float | None) -> Proposal:
 
 
 def _differs(found: Mapping[str, Any]) -> bool:
-    return (found["q"] is not None and found["q"] < 0.05) or found["ets"] in ("B", "C")
+    return found["size"] in ("medium", "high") or found["ets"] == "C"
 
 
 def _dif(found: Mapping[str, Any]) -> str:
+    size = f" {found['size']}" if found["size"] in ("medium", "high") else ""
     q = "" if found["q"] is None else f", q = {found['q']:.2g}"
-    return f"{found['attribute']} = {found['group']}{q}" + (f", ETS {found['ets']}" if found["ets"] else "")
+    ets = f", ETS {found['ets']}" if found["ets"] else ""
+    return f"DIF{size} for {found['attribute']} = {found['group']}{q}{ets}"

@@ -149,6 +149,21 @@ def test_evidence_says_what_a_person_must_know_first(bank: Database) -> None:
     assert "drop-anchors K1" in anchor.cautions[0]
 
 
+def test_dif_is_told_found_not_found_and_not_tested(bank: Database) -> None:
+    run_sql(
+        bank,
+        """INSERT INTO dif_analysis (month, scale_id, item_id, attribute, focal_group, reference_group, p_value,
+                                     q_value, ets_class, details)
+           VALUES (%s, %s, 'moved', 'lang', 'ko', 'en', 1e-5, 1e-4, 'C', '{"wald": {"severity": "high"}}'),
+                  (%s, %s, 'still', 'lang', 'ko', 'en', 0.4, 0.6, 'A', '{"wald": {"severity": "none"}}'),
+                  (%s, %s, 'K1', 'lang', 'ko', 'en', NULL, NULL, NULL, '{"wald": null}')""",
+        (FEB, SCALE) * 3,
+    )
+    with bank.connect() as connection:
+        found = {item: one(connection, Reference(FEB, item)).dif for item in ("moved", "still", "K1")}
+    assert found == {"moved": ("DIF high for lang = ko, q = 0.0001, ETS C",), "still": (), "K1": None}
+
+
 # -- accepted ----------------------------------------------------------------------------------------
 
 
