@@ -30,6 +30,7 @@ from irt_assets.psychometrics.curves import information, probability
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import AnchorSet, Linking, transform
 from irt_assets.psychometrics.models import Calibration, Floats
+from irt_assets.psychometrics.observed import Observed
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 WIDTH = 9.0  # inches; at 100 dots an inch the 900 pixels that fit the pane in which Dagster shows them
@@ -39,14 +40,6 @@ _THETA = np.linspace(-4.0, 4.0, 161)
 _MAX_CURVES = 9
 _MAX_NAMED_ITEMS = 45  # more names than this do not fit under an axis of 9 inches
 _MAX_LABELS = 12  # on each side of a scatter
-
-
-class Observed(NamedTuple):
-    """Observed proportions correct of one item in G groups of learners of like ability; each array has shape (G,)."""
-
-    theta: Floats
-    proportion: Floats
-    n: npt.NDArray[np.int64]
 
 
 class _Anchors(NamedTuple):
@@ -257,9 +250,8 @@ def _one_curve(ax: Axes, calibration: Calibration, j: int | None, item: str, obs
         notes += [str(flag.value).replace("_", " ") for flag in calibration.flags[j]]
         notes.append(f"n = {calibration.n[j]}, {calibration.n_correct[j]} correct")
     if observed is not None:
-        p = observed.proportion
-        half = _Z95 * np.sqrt(p * (1 - p) / np.maximum(observed.n, 1))
-        bars = [np.minimum(half, p), np.minimum(half, 1 - p)]
+        p, (low, high) = observed.proportion, observed.interval()
+        bars = [p - low, high - p]
         ax.errorbar(observed.theta, p, bars, fmt="o", color="black", markersize=3.5, elinewidth=1, zorder=3)
     ax.text(0.03, 0.97, "\n".join(notes), va="top", fontsize=7.5, transform=ax.transAxes, parse_math=False)
     ax.set_title(short(item, 30), fontsize=9, parse_math=False)

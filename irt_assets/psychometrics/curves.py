@@ -21,6 +21,21 @@ def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats |
     return p
 
 
+def probability_interval(
+    theta: Floats, a: float, b: float, c: float, cov: Floats, z: float = 1.959964
+) -> tuple[Floats, Floats]:
+    """Pointwise 95 % interval of one item's curve, two arrays of shape (T,).
+
+    cov: shape (2, 2), of a and b; c is held. By the delta method on the logit η = a(θ − b), where errors are nearest to
+    normal: SE(η)² = g' cov g with g = (θ − b, −a). So it stays between c and 1.
+    """
+    theta = np.asarray(theta, dtype=float)
+    eta = a * (theta - b)
+    gradient = np.stack([theta - b, np.full_like(theta, -a)])
+    half = z * np.sqrt(np.einsum("it,ij,jt->t", gradient, cov, gradient))
+    return c + (1.0 - c) * expit(eta - half), c + (1.0 - c) * expit(eta + half)
+
+
 def information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
     """Fisher information of each item about θ, shape (T, J), ≥ 0.
 

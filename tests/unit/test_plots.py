@@ -15,6 +15,7 @@ from irt_assets.calibration import plots
 from irt_assets.psychometrics.errors import LinkingError
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, link
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.observed import Observed
 
 MAX_BYTES = 150_000
 
@@ -88,7 +89,7 @@ def test_an_item_far_beyond_the_others_does_not_squeeze_them() -> None:
 @pytest.mark.parametrize("n_shown", [0, 1, 4, 9, 30])
 def test_curves_of_any_number_of_items_fit_one_picture(n_shown: int) -> None:
     calibration = unestimated(fit(30, flagged=(1,)), 2)
-    observed = {"i0": plots.Observed(np.array([-1.0, 0.0, 1.0]), np.array([0.0, 0.5, 1.0]), np.array([50, 0, 50]))}
+    observed = {"i0": Observed(np.array([-1.0, 0.0, 1.0]), np.array([0.0, 0.5, 1.0]), np.array([50, 0, 50]))}
     image(plots.item_curves(calibration, calibration.item_ids[:n_shown], observed))
 
 
