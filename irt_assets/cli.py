@@ -24,6 +24,7 @@ from irt_assets.cli_desk import app as desk_app
 from irt_assets.cli_invariants import app as invariants_app
 from irt_assets.cli_operations import app as operations_app
 from irt_assets.cli_release import app as release_app
+from irt_assets.cli_reports import app as reports_app
 from irt_assets.cli_runs import app as runs_app
 from irt_assets.console import (
     AsJson,
@@ -63,6 +64,7 @@ app.add_typer(import_app, name="import")
 app.add_typer(scale_app, name="scale")
 app.add_typer(invariants_app, name="invariants")
 app.add_typer(release_app, name="release")
+app.add_typer(reports_app, name="report")
 app.add_typer(desk_app)
 app.add_typer(operations_app)
 app.add_typer(runs_app)

@@ -23,6 +23,7 @@ from irt_assets.invariants.assets import build_invariant_assets
 from irt_assets.kpis.assets import build_kpi_assets
 from irt_assets.kpis.checks import build_kpi_checks
 from irt_assets.partitions import daily, monthly, weekly
+from irt_assets.reports.assets import build_report_assets
 from irt_assets.responses.assets import build_response_assets
 from jobs import run_logs
 from jobs.automation import AFTER_A_MONTH
@@ -54,6 +55,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_calibration_assets(build=make, beside=beside, months=months),
             build_nightly_asset(build=make, days=days),
             *build_drift_assets(months, AFTER_A_MONTH),
+            *build_report_assets(months, AFTER_A_MONTH),
             *build_feature_assets(days),
             *build_kpi_assets(weeks, days),
             *build_invariant_assets(days, settings.irt_first_month),

@@ -14,6 +14,7 @@ from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.drift.assets import DRIFT, DRIFT_JOB
 from irt_assets.invariants.history import REPORT
+from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
@@ -91,6 +92,13 @@ def build_jobs(
             executor_def=dg.in_process_executor,
             tags=_tags("drift", 2, 5),
             description="Which items of a month moved; asked for by itself when a month became green.",
+        ),
+        dg.define_asset_job(
+            DRIFT_REPORT_JOB,
+            selection=dg.AssetSelection.assets(DRIFT_REPORT),
+            executor_def=dg.in_process_executor,
+            tags=_tags("report", 2, 5),
+            description="The drift report of a month, HTML and PDF; asked for by itself after the month's drift.",
         ),
         dg.define_asset_job(
             "invariants",

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     irt_engine_timeout_minutes: float = Field(
         120, gt=0, description="minutes after which a fit in a child process (pymc, mirt, brms) is given up"
     )
+    report_output_dir: Path | None = Field(
+        None, description="folder into which `irt report` writes; unset: reports under IRT_HOME"
+    )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
     irt_ui_url: str | None = Field(None, description="where people reach the UI; unset: http://localhost:IRT_UI_PORT")
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
@@ -105,6 +108,7 @@ class Settings(BaseSettings):
         "s3_bucket",
         "s3_sse",
         "s3_sse_kms_key_id",
+        "report_output_dir",
         "r_irt_base_url",
         "r_irt_internal_token",
         "irt_ui_url",

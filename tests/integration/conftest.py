@@ -10,7 +10,9 @@ import pytest
 
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
+from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.scenario import Fault
 from irt_assets.psychometrics.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
@@ -77,3 +79,31 @@ def s3(s3_server: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> SeaweedFS:
         monkeypatch.setenv(name, value)
     s3_server.empty()
     return s3_server
+
+
+FAULTS = (
+    Fault("drift", first_month=rooms.MONTHS[1], size=-1.2),
+    Fault("leak", first_month=rooms.MONTHS[1], size=0.5, share=0.5),
+)
+"""Large, as only 300 learners a month see them."""
+
+
+@pytest.fixture(scope="module")
+def faulty(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Settings, Truth, dict[str, list[ScaleDrift]]]]:
+    """The small world with faults from its second month on, calibrated and judged."""
+    template = migrated_template.rpartition("/")[2]
+    home = tmp_path_factory.mktemp("faulty")
+    with rooms.copied(postgres.start(), template, f"rooms_drift_{next(numbers)}", home) as settings:
+        database, store = Database(settings), rooms.folder_store(settings)
+        truth = rooms.load_small_world(database, faults=FAULTS)
+        initialise(database, rooms.SCALE, first_month=rooms.MONTHS[0], thresholds=rooms.LOWERED)
+        found = {}
+        for month in rooms.MONTHS:
+            take_snapshot(database, store, month, "run")
+            fit_month(database, store, month, EmEngine(1), "run")
+            link_month(database, month, "run")
+            publish_month(database, store, month, (), "run")
+            found[month] = drift_of_month(database, store, month)
+        yield settings, truth, found

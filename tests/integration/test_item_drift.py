@@ -2,55 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import dagster as dg
-import pytest
 
-from irt_assets.calibration.month import fit_month, link_month, publish_month
-from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.checks import WHAT_TO_DO
 from irt_assets.drift.month import ScaleDrift, drift_of_month
-from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.scenario import Fault
 from irt_assets.psychometrics.truth import Truth
-from irt_assets.responses.snapshot import take_snapshot
 from jobs.alerts import check_alert
 from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
-
-FAULTS = (
-    Fault("drift", first_month=MONTHS[1], size=-1.2),
-    Fault("leak", first_month=MONTHS[1], size=0.5, share=0.5),
-)
-"""Large, as only 300 learners a month see them."""
-
-
-@pytest.fixture(scope="module")
-def faulty(
-    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Settings, Truth, dict[str, list[ScaleDrift]]]]:
-    """The small world with faults from its second month on, calibrated and judged."""
-    template = migrated_template.rpartition("/")[2]
-    home = tmp_path_factory.mktemp("faulty")
-    with rooms.copied(postgres.start(), template, "rooms_drift", home) as settings:
-        database, store = Database(settings), folder_store(settings)
-        truth = rooms.load_small_world(database, faults=FAULTS)
-        initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
-        found = {}
-        for month in MONTHS:
-            take_snapshot(database, store, month, "run")
-            fit_month(database, store, month, EmEngine(1), "run")
-            link_month(database, month, "run")
-            publish_month(database, store, month, (), "run")
-            found[month] = drift_of_month(database, store, month)
-        yield settings, truth, found
+from tests.integration.rooms import MONTHS, folder_store, rows, run_sql
 
 
 def planted(truth: Truth) -> dict[str, str]:

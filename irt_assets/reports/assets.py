@@ -1,0 +1,49 @@
+"""The assets of the room of reports.
+
+Thin: what a report says and how it is made is in `drift_*`. Dagster reads the annotations of the decorated functions,
+so this module does not postpone them.
+"""
+
+import dagster as dg
+
+from irt_assets.reports import drift_month
+from irt_assets.retries import failures_told_apart
+from resources.database import Database
+from resources.object_store import ObjectStore
+
+GROUP = "reports"
+DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
+TOLD_BY = ("item_drift",)
+"""The assets that the report tells of; it follows them. It can be made without them, and then says what is missing."""
+
+
+def build_report_assets(
+    months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition
+) -> list[dg.AssetsDefinition]:
+    """Every asset of the room. `follows_a_month`: the condition on which a month's report is asked for."""
+
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=months,
+        deps=list(TOLD_BY),
+        description="The drift report of the month, HTML and PDF for every scale: is it safe to release, and what is "
+        "to be looked at. Kept in the object store; `irt report drift` writes the same as files.",
+        kinds={"pdf"},
+        owners=["team:psychometrics"],
+        automation_condition=follows_a_month,
+    )
+    def drift_report(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> dg.MaterializeResult:
+        said: list[str] = []
+        files: dict[str, dg.MetadataValue] = {}
+        with failures_told_apart():
+            for report in drift_month.make(database, store, context.instance, context.partition_key):
+                said.append(report.verdict.in_short)
+                for kept in drift_month.keep(database, store, report):
+                    size = len(report.files[kept.format]) / 1024
+                    files[f"{kept.format} ({report.scale_id})"] = dg.MetadataValue.path(kept.url)
+                    files[f"{kept.format} ({report.scale_id}), KiB"] = dg.MetadataValue.float(round(size, 1))
+        return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(said)), **files})
+
+    return [drift_report]

@@ -1,0 +1,127 @@
+"""What a report proposes to do about an item: one rule, read from top to bottom, and the reason in a sentence.
+
+A proposal decides nothing: a person does. What does not belong here: how the evidence came about.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from irt_assets.psychometrics.drift_kinds import Kind
+from irt_assets.psychometrics.models import Flag
+
+TREND_Q = 0.05
+DROPPED_OFTEN = 2
+"""Months in a row in which linking dropped an anchor, after which it is proposed to be one no more."""
+
+
+class Action(StrEnum):
+    """What may be proposed, the most urgent first."""
+
+    RETIRE = "retire"
+    CHECK_KEY = "check the key"
+    DROP_ANCHOR = "drop from anchors"
+    RE_ESTIMATE = "re-estimate"
+    KEEP = "keep"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the rule looks at.
+
+    Attributes:
+        severity: of the month's drift, "none" where the item was not compared.
+        kind: of change, None where it was not asked for.
+        onset: ISO date of a leak's first day.
+        months_flagged: months in a row, this one included, in which its drift was flagged; 0 where it is not now.
+        trend: change of b a month and its q, where there is one.
+        moved_against: how far it moved against the other anchors, where the month's anchors disagree, e.g. "b +0.81".
+        months_dropped: months in a row, this one included, in which linking dropped it.
+        flags: what the engine says of it.
+        groups_with_large_dif: "attribute: group" of each comparison in which its DIF is large.
+        information_lost: flagged by the month's test information.
+        held: why publication held it back.
+    """
+
+    severity: str = "none"
+    kind: str | None = None
+    onset: str | None = None
+    months_flagged: int = 0
+    trend: tuple[float, float] | None = None
+    is_anchor: bool = False
+    moved_against: str = ""
+    months_dropped: int = 0
+    flags: tuple[str, ...] = ()
+    groups_with_large_dif: tuple[str, ...] = ()
+    information_lost: bool = False
+    held: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    action: Action
+    reason: str
+
+
+def propose(e: Evidence) -> Proposal | None:
+    """What to do about the item; None where nothing calls for a look.
+
+    In this order, the first that holds:
+
+    1. a wrong key (by its answers, or by negative discrimination), or all answers scored alike: check the key;
+    2. a leak: retire;
+    3. an anchor that is flagged, moved against the others, or was dropped by linking two months in a row: drop from
+       anchors;
+    4. drift of high severity, or flagged two months in a row, or (with a significant trend) once: re-estimate;
+    5. flagged otherwise: keep, and look again next month;
+    6. a significant loss of information: re-estimate;
+    7. large DIF: keep, until people who know both groups have read it;
+    8. a significant trend, a drop from linking, or an item gate that held it: keep, with that said.
+    """
+    flagged = e.severity != "none"
+    if e.kind == Kind.WRONG_KEY:
+        return Proposal(Action.CHECK_KEY, "its answers are those of a wrong key: what is scored right is not")
+    if Flag.NEGATIVE_DISCRIMINATION in e.flags:
+        return Proposal(Action.CHECK_KEY, "abler learners answer it worse")
+    if alike := {Flag.ALL_CORRECT, Flag.ALL_WRONG} & set(e.flags):
+        return Proposal(Action.CHECK_KEY, f"{Flag(min(alike)).explanation}; a key that takes any answer does the same")
+    if flagged and e.kind == Kind.LEAK:
+        since = f" since {e.onset}" + (" or earlier" if e.onset.endswith("-01") else "") if e.onset else ""
+        known = "part of the learners know it, and answer it fast"
+        return Proposal(Action.RETIRE, f"it leaked: {known}{since}" + ("; it is an anchor" if e.is_anchor else ""))
+    if flagged and e.is_anchor:
+        return Proposal(Action.DROP_ANCHOR, f"it moved ({e.severity} severity), and every month is placed by it")
+    if e.moved_against:
+        return Proposal(Action.DROP_ANCHOR, f"it moved against the other anchors ({e.moved_against})")
+    if e.is_anchor and e.months_dropped >= DROPPED_OFTEN:
+        return Proposal(Action.DROP_ANCHOR, f"linking left it out {e.months_dropped} months in a row")
+    trend = _trend(e)
+    if flagged:
+        easier = e.kind == Kind.EASIER
+        caution = "; without response times a leak is not ruled out: look whether it was published" if easier else ""
+        if e.severity == "high":
+            return Proposal(Action.RE_ESTIMATE, f"its published values no longer hold (high severity){caution}")
+        if e.months_flagged >= 2:
+            return Proposal(Action.RE_ESTIMATE, f"it was flagged {e.months_flagged} months in a row{caution}")
+        if trend:
+            return Proposal(Action.RE_ESTIMATE, f"it was flagged, and {trend}{caution}")
+        return Proposal(Action.KEEP, f"flagged once, with medium severity: look again next month{caution}")
+    if e.information_lost:
+        return Proposal(Action.RE_ESTIMATE, "it tells less of ability than its published values promise")
+    if e.groups_with_large_dif:
+        groups = ", ".join(e.groups_with_large_dif)
+        return Proposal(Action.KEEP, f"large DIF ({groups}): have it read by people who know both groups")
+    if trend:
+        return Proposal(Action.KEEP, f"not flagged, but {trend}")
+    if e.is_anchor and e.months_dropped:
+        return Proposal(Action.KEEP, "linking left it out this month: look again next month")
+    if e.held:
+        return Proposal(Action.KEEP, f"not published: {'; '.join(e.held)}")
+    return None
+
+
+def _trend(e: Evidence) -> str:
+    if e.trend is None or e.trend[1] >= TREND_Q:
+        return ""
+    return f"its difficulty moves by {e.trend[0]:+.2f} a month"

@@ -1,0 +1,171 @@
+"""The charts of the drift report, each from its facts. Called from the template."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from irt_assets.psychometrics.curves import probability, probability_interval
+from irt_assets.psychometrics.models import Floats
+from irt_assets.reports.charts import BLACK, BLUE, GREY, ORANGE, Chart, ends_of
+from irt_assets.reports.drift_facts import Curve, Facts, InformationRow, Item, Linked
+
+MOST_NAMES = 14
+Z95 = 1.959964
+
+
+def changes(facts: Facts) -> Markup:
+    """Δb of every compared item with its 95 % interval, from easier to harder; flagged ones are triangles, named."""
+    rows = [item.drift for item in facts.items.values() if item.drift and item.drift.delta_b is not None]
+    rows.sort(key=lambda row: row.delta_b or 0.0)
+    deltas = np.array([row.delta_b for row in rows], dtype=float)
+    low, high = (
+        np.array([row.details.get("delta_b_95") or (np.nan, np.nan) for row in rows], dtype=float).reshape(-1, 2).T
+    )
+    flagged = np.array([row.severity != "none" for row in rows], dtype=bool)
+    rank = np.arange(1, len(rows) + 1)
+    chart = Chart(
+        (0, len(rows) + 1),
+        ends_of(deltas, low[flagged], high[flagged], [0.0]),
+        "items, from easier to harder than published",
+        "Δb",
+        f"Change of difficulty of {len(rows)} items; {flagged.sum()} are flagged",
+        width=690,
+        height=250,
+    ).level(0)
+    titles = [f"{row.item_id}: Δb {row.delta_b:+.2f}, wABC {row.wabc:.3f}, {row.severity}" for row in rows]
+    for some, colour, shape in ((~flagged, BLUE, "circle"), (flagged, ORANGE, "triangle")):
+        of = [titles[k] for k in np.flatnonzero(some)]
+        chart.intervals(rank[some], low[some], high[some], colour)
+        chart.points(rank[some], deltas[some], colour, shape, of, 2.0 if shape == "circle" else 3.2)  # type: ignore[arg-type]
+    named = np.flatnonzero(flagged)[:MOST_NAMES]
+    return chart.names(rank[named], deltas[named], [rows[k].item_id for k in named]).svg()
+
+
+def response_curves(item: Item, facts: Facts) -> Markup:
+    """The published curve (dashed), the month's (solid), both with intervals, and the observed proportions."""
+    theta = _abilities(facts)
+    chart = Chart(
+        (theta[0], theta[-1]),
+        (0, 1),
+        "ability θ",
+        "probability correct",
+        f"Response curves of item {item.item_id}",
+        height=190,
+    )
+    for curve, colour, dashed in ((item.published, BLUE, True), (item.now, ORANGE, False)):
+        if curve is None:
+            continue
+        if interval := _interval(theta, curve):
+            chart.band(theta, *interval, colour)
+        chart.line(theta, probability(theta, curve.a, -curve.a * curve.b, curve.c), colour, dashed=dashed)
+    if item.observed is not None:
+        o = item.observed
+        chart.intervals(o.theta, *o.interval(), BLACK)
+        titles = [f"{p:.2f} of {n} answers correct" for p, n in zip(o.proportion, o.n, strict=True)]
+        chart.points(o.theta, o.proportion, BLACK, "circle", titles)
+    return chart.svg()
+
+
+def history(item: Item) -> Markup:
+    """Δb of an item against what was published when each month began, with 95 % intervals."""
+    rows = [row for row in item.history if row.delta_b is not None]
+    at = np.arange(len(rows))
+    deltas = np.array([row.delta_b for row in rows], dtype=float)
+    low, high = (
+        np.array([row.details.get("delta_b_95") or (np.nan, np.nan) for row in rows], dtype=float).reshape(-1, 2).T
+    )
+    flagged = np.array([row.severity != "none" for row in rows], dtype=bool)
+    chart = Chart(
+        (-0.5, max(len(rows), 3) - 0.5),
+        ends_of(low, high, [0.0]),
+        "month",
+        "Δb",
+        f"Change of difficulty of item {item.item_id} over months",
+        height=190,
+        x_names=[row.month[2:] for row in rows],
+    ).level(0)
+    for some, colour, shape in ((~flagged, BLUE, "circle"), (flagged, ORANGE, "triangle")):
+        titles = [f"{rows[k].month}: Δb {deltas[k]:+.2f}, {rows[k].severity}" for k in np.flatnonzero(some)]
+        chart.intervals(at[some], low[some], high[some], colour)
+        chart.points(at[some], deltas[some], colour, shape, titles, 3.0)  # type: ignore[arg-type]
+    return chart.svg()
+
+
+def linking(linkings: tuple[Linked, ...], name: str) -> Markup:
+    """`slope` or `intercept` of the last months with 95 % intervals."""
+    value, se = (np.array([linked.constants[key] for linked in linkings], dtype=float) for key in (name, f"{name}_se"))
+    same = 1.0 if name == "slope" else 0.0
+    at = np.arange(len(linkings))
+    return (
+        Chart(
+            (-0.5, max(len(linkings), 3) - 0.5),
+            ends_of(value - Z95 * se, value + Z95 * se, [same]),
+            "month",
+            name,
+            f"The {name} of the linking by month",
+            height=150,
+            x_names=[linked.month[2:] for linked in linkings],
+        )
+        .level(same)
+        .intervals(at, value - Z95 * se, value + Z95 * se, BLUE)
+        .points(at, value, BLUE, "circle", [f"{m.month}: {v:.3f}" for m, v in zip(linkings, value, strict=True)], 3.0)
+        .svg()
+    )
+
+
+def anchors(facts: Facts) -> Markup:
+    """Difficulty of the anchors as published against the month's; dropped and moved ones are triangles, named."""
+    assert facts.fit is not None
+    off = facts.fit.constants["anchors_dropped"].keys() | facts.fit.constants.get("suspects", {}).keys()
+    found = [i for i in facts.items.values() if i.is_anchor and i.published and i.now]
+    both = [(i, i.published.b, i.now.b) for i in found if i.published and i.now]
+    ends = ends_of([x for _, x, _ in both], [y for _, _, y in both])
+    chart = Chart(ends, ends, "b, published", "b, this month", "Difficulties of the anchors", height=250)
+    chart.line(ends, ends, GREY, width=0.8)
+    for some, colour, shape in (
+        ([row for row in both if row[0].item_id not in off], BLUE, "circle"),
+        ([row for row in both if row[0].item_id in off], ORANGE, "triangle"),
+    ):
+        titles = [f"{item.item_id}: published {x:.2f}, now {y:.2f}" for item, x, y in some]
+        chart.points([x for _, x, _ in some], [y for _, _, y in some], colour, shape, titles, 3.0)  # type: ignore[arg-type]
+        if shape == "triangle":
+            named = some[:MOST_NAMES]
+            chart.names([x for _, x, _ in named], [y for _, _, y in named], [item.item_id for item, _, _ in named])
+    return chart.svg()
+
+
+def information(test: InformationRow, name: str) -> Markup:
+    """`information` or `se` of the test over θ: of the published values (dashed), of the month's (solid), and of all
+    items in force without the flagged ones (dotted grey, where there are any)."""
+    prefix, label = ("", "information") if name == "information" else ("se_", "standard error of θ")
+    theta = np.array(test.curve["theta"], dtype=float)
+    published, now = _curve(test, f"{prefix}published"), _curve(test, f"{prefix}now")
+    top = ends_of(*(c for c in (published, now) if c is not None))[1]
+    if name == "se":
+        top = min(top, 1.5)
+    chart = Chart((theta[0], theta[-1]), (0.0, top), "ability θ", label, f"Test {label} over ability", height=230)
+    if published is not None:
+        chart.line(theta, published, BLUE, dashed=True)
+    if now is not None:
+        chart.line(theta, now, ORANGE)
+    return chart.svg()
+
+
+def _curve(row: InformationRow, key: str) -> Floats | None:
+    values = row.curve.get(key)
+    return None if values is None else np.array(values, dtype=float)
+
+
+def _abilities(facts: Facts) -> Floats:
+    return np.linspace(facts.scale.mu - 3.5 * facts.scale.sigma, facts.scale.mu + 3.5 * facts.scale.sigma, 43)
+
+
+def _interval(theta: Floats, curve: Curve) -> tuple[Floats, Floats] | None:
+    if curve.a_se is None or curve.b_se is None:
+        return None
+    off: Any = curve.cov_ab or 0.0
+    cov = np.array([[curve.a_se**2, off], [off, curve.b_se**2]])
+    return probability_interval(theta, curve.a, curve.b, curve.c, cov)

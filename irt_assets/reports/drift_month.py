@@ -1,0 +1,104 @@
+"""The drift reports of a month: made for every scale, named as files, kept in the object store.
+
+What does not belong here: what they say (drift_report.py) and when they are made (assets.py, cli_reports.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import dagster as dg
+
+from irt_assets.calibration.green import month_states
+from irt_assets.reports import drift_report, render
+from irt_assets.reports.artifacts import Artifact, Format, store_report
+from irt_assets.reports.drift_facts import gather
+from irt_assets.reports.drift_report import Verdict
+from irt_assets.responses.scales import read_scales
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """A month of a scale as HTML and PDF; `only_scale`: the bank has no other."""
+
+    month: str
+    scale_id: str
+    only_scale: bool
+    verdict: Verdict
+    made_at: datetime
+    files: dict[Format, bytes]
+
+    def file_name(self, window: int, extension: Format) -> str:
+        """The documents' name, with the scale where a bank has several. `window`: 1 is the newest."""
+        scale = "" if self.only_scale else f"_{quote(self.scale_id, safe='')}"
+        return f"drift_window_{window}_{self.made_at:%Y%m%d_%H%M%S}{scale}.{extension}"
+
+
+def windows(database: Database) -> list[str]:
+    """The months that were ever judged, the newest first: window 1, 2, …"""
+    with database.connect() as connection:
+        rows = connection.execute("SELECT DISTINCT month FROM scored_snapshot ORDER BY month DESC").fetchall()
+    return [month for (month,) in rows]
+
+
+def make(
+    database: Database, store: ObjectStore, instance: dg.DagsterInstance, month: str, scale_id: str | None = None
+) -> Iterator[DriftReport]:
+    """The report of the month, of every scale or of one.
+
+    What is not there yet (a fit, a month before, a test) the report says. Raises PermanentFailure for a scale that does
+    not exist, and where a PDF cannot be made on this machine.
+    """
+    states = {state.scale_id: state for state in month_states(database, instance, [month])}
+    with database.connect() as connection:
+        scales = read_scales(connection)
+    if scale_id is not None and scale_id not in scales:
+        raise PermanentFailure(f"there is no scale {scale_id}; there are: {', '.join(scales) or 'none'}")
+    for scale in scales.values():
+        if scale_id not in (None, scale.scale_id):
+            continue
+        with database.connect() as connection:
+            facts = gather(connection, store, month, scale, states[scale.scale_id])
+        made_at = datetime.now(UTC)
+        page = drift_report.html(facts, made_at)
+        files: dict[Format, bytes] = {"html": page.encode(), "pdf": render.pdf(page)}
+        yield DriftReport(month, scale.scale_id, len(scales) == 1, drift_report.verdict(facts), made_at, files)
+
+
+def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Artifact]:
+    """Put both files into the store, in the place of what an earlier run put there, and record them."""
+    folder = f"reports/drift/{report.month}/{quote(report.scale_id, safe='')}"
+    return [
+        store_report(
+            database,
+            store,
+            f"{folder}.{extension}",
+            data,
+            format=extension,
+            window=f"{report.month}/{report.scale_id}",
+        )
+        for extension, data in report.files.items()
+    ]
+
+
+def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
+    """Both files under their names in `folder`, which is made. Raises PermanentFailure where it cannot be written."""
+    paths = []
+    for extension, data in report.files.items():
+        path = folder / report.file_name(window, extension)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+        except OSError as error:
+            raise PermanentFailure(
+                f"{path} cannot be written ({error.strerror}): name another folder by --out or REPORT_OUTPUT_DIR"
+            ) from error
+        paths.append(path)
+    return paths

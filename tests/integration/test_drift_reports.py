@@ -1,0 +1,159 @@
+"""Drift reports of a small world: gathered from its tables, written by the command, kept by the asset."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pypdfium2
+import pytest
+from typer.testing import CliRunner
+
+from irt_assets.calibration.green import MonthState, State
+from irt_assets.cli_reports import app
+from irt_assets.definitions import build_defs
+from irt_assets.drift.month import ScaleDrift
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.reports.assets import DRIFT_REPORT_JOB
+from irt_assets.reports.drift_actions import Action
+from irt_assets.reports.drift_facts import Facts, gather
+from irt_assets.responses.scales import read_scales
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.settings import Settings, get_settings
+from tests.integration.rooms import MONTHS, SCALE, folder_store, rows
+
+Faulty = tuple[Settings, Truth, dict[str, list[ScaleDrift]]]
+Irt = Callable[..., Any]
+
+
+def facts_of(settings: Settings, month: str) -> Facts:
+    with Database(settings).connect() as connection:
+        scale = read_scales(connection)[SCALE]
+        state = MonthState(month, SCALE, State.GREEN, "made up")
+        return gather(connection, folder_store(settings), month, scale, state)
+
+
+@pytest.fixture
+def irt(monkeypatch: pytest.MonkeyPatch) -> Irt:
+    """`irt(settings, …)`: the command `irt report …` in whose environment these settings are set."""
+
+    def typed(settings: Settings, *words: str | Path) -> Any:
+        assert settings.database_url is not None
+        monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
+        monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
+        monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
+        get_settings.cache_clear()
+        return CliRunner().invoke(app, [*map(str, words)])
+
+    return typed
+
+
+def test_planted_faults_are_in_the_facts_with_what_is_proposed_and_what_was_observed(faulty: Faulty) -> None:
+    settings, truth, _ = faulty
+    facts = facts_of(settings, MONTHS[1])
+    planted = {fault.kind: fault.item_ids[0] for fault in truth.bank.faults}
+    leaked, drifted = facts.items[planted["leak"]], facts.items[planted["drift"]]
+    assert leaked.proposal is not None
+    assert leaked.proposal.action is Action.RETIRE
+    assert drifted.proposal is not None
+    assert drifted.proposal.action in (Action.RE_ESTIMATE, Action.DROP_ANCHOR)
+    for item in (leaked, drifted):
+        assert item.observed is not None
+        assert item.observed.n.sum() == item.n, "every fitted answer is in one group"
+        assert item.observed.proportion.sum() > 0
+        assert item.published is not None
+        assert item.now is not None
+        assert item.now.b < item.published.b, "both became easier"
+
+
+def test_observed_proportions_follow_the_months_curve_and_not_the_published_one(faulty: Faulty) -> None:
+    """The drifted item moved by 1.2; 200 answers in groups of 25 have an SE of 0.1 each, their mean of 0.035."""
+    settings, truth, _ = faulty
+    facts = facts_of(settings, MONTHS[1])
+    (drifted,) = (facts.items[f.item_ids[0]] for f in truth.bank.faults if f.kind == "drift")
+    assert drifted.observed is not None
+    assert drifted.now is not None
+    assert drifted.published is not None
+
+    def off(curve: Any) -> float:
+        from irt_assets.psychometrics.curves import probability
+
+        assert drifted.observed is not None
+        expected = probability(drifted.observed.theta, curve.a, -curve.a * curve.b, curve.c)
+        return abs(float((drifted.observed.proportion - expected).mean()))
+
+    assert off(drifted.now) < 0.1
+    assert off(drifted.published) > 0.15
+
+
+def test_the_first_month_tells_of_the_anchors_and_a_month_that_was_not_judged_says_so(calibrated: Settings) -> None:
+    facts = facts_of(calibrated, MONTHS[0])
+    assert facts.not_compared == f"it has not been judged yet: materialise item_drift of {MONTHS[0]}"
+    assert facts.fit is not None
+    assert [linked.month for linked in facts.linkings] == [MONTHS[0]]
+    assert facts.in_force == len([i for i in facts.items.values() if i.is_anchor])
+
+
+def test_a_month_that_was_never_fitted_says_how_to_fit_it(calibrated: Settings) -> None:
+    assert (
+        facts_of(calibrated, "2026-08").not_compared == "2026-08 has not been fitted: `irt calibrate --month 2026-08`"
+    )
+
+
+def test_the_command_writes_the_last_months_under_the_names_of_the_documents(
+    faulty: Faulty, irt: Irt, tmp_path: Path
+) -> None:
+    settings, _, _ = faulty
+    result = irt(settings, "--last", "3", "--out", tmp_path / "made", "--json")
+    assert result.exit_code == 0, result.output
+    said = json.loads(result.stdout)
+    assert [(one["month"], one["window"]) for one in said] == [(MONTHS[1], 1), (MONTHS[0], 2)]
+    names = sorted(path.name for path in (tmp_path / "made").iterdir())
+    assert len(names) == 4
+    for name in names:
+        assert re.fullmatch(r"drift_window_[12]_\d{8}_\d{6}\.(html|pdf)", name), name
+    (newest,) = (tmp_path / "made").glob("drift_window_1_*.pdf")
+    text = pypdfium2.PdfDocument(newest)[0].get_textpage().get_text_bounded()
+    assert f"Drift report {MONTHS[1]}" in text
+
+
+def test_the_command_refuses_what_it_cannot_report_on_and_names_what_there_is(
+    faulty: Faulty, irt: Irt, tmp_path: Path
+) -> None:
+    settings, _, _ = faulty
+    for words, said in (
+        (["--month", "2031-01"], f"there are: {', '.join(MONTHS)}"),
+        (["--month", MONTHS[0], "--scale", "nonsense"], f"there are: {SCALE}"),
+        (["--month", MONTHS[0], "--last", "2"], "give one of them"),
+    ):
+        with pytest.raises(PermanentFailure, match=said):
+            raise irt(settings, *words).exception
+    (tmp_path / "file").write_text("", "utf-8")
+    with pytest.raises(PermanentFailure, match="REPORT_OUTPUT_DIR"):
+        raise irt(settings, "--month", MONTHS[0], "--out", tmp_path / "file").exception
+
+
+def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(faulty: Faulty) -> None:
+    settings, _, _ = faulty
+    database, store = Database(settings), folder_store(settings)
+    job = build_defs(settings, resources={"database": database, "store": store}).resolve_job_def(DRIFT_REPORT_JOB)
+    with dg.DagsterInstance.ephemeral() as instance:
+        for _ in range(2):
+            result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    kept = rows(database, 'SELECT format, "window", url, sha256, user_id FROM report_artifacts ORDER BY format')
+    assert [(one[0], one[1], one[4]) for one in kept] == [
+        ("html", f"{MONTHS[1]}/{SCALE}", None),
+        ("pdf", f"{MONTHS[1]}/{SCALE}", None),
+    ]
+    for extension, _, url, digest, _ in kept:
+        key = f"reports/drift/{MONTHS[1]}/{SCALE}.{extension}"
+        assert url == store.uri(key)
+        assert sha256(store.get(key)).hexdigest() == digest
+    metadata = result.asset_materializations_for_node("drift_report")[0].metadata
+    assert str(metadata["report"].value).startswith(f"{MONTHS[1]} of scale {SCALE} is")

@@ -1,0 +1,285 @@
+"""The drift report of made-up facts: what the first page says, what is escaped, that HTML and PDF say the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from html.parser import HTMLParser
+from typing import Any
+
+import numpy as np
+import pypdfium2
+import pytest
+
+from irt_assets.calibration.green import MonthState, State
+from irt_assets.psychometrics.observed import Observed
+from irt_assets.reports import render
+from irt_assets.reports.drift_actions import Evidence, propose
+from irt_assets.reports.drift_facts import AlertRow, Curve, DifRow, DriftRow, Facts, InformationRow, Item, Linked
+from irt_assets.reports.drift_report import details, html, key_figures, to_look_at, told, verdict
+from irt_assets.responses.scales import Scale
+from resources import typesetting
+
+NOW = datetime(2026, 11, 1, 3, tzinfo=UTC)
+BAD = "<script>alert('x')</script>"
+LEAK = {
+    "kind": "leak",
+    "size": 0.3,
+    "gains": {"drift": 60.0, "leak": 80.0, "wrong key": -700.0},
+    "time_z": -5.2,
+    "onset": "2026-10-09",
+    "distractor_above_the_key": False,
+}
+
+
+def drift_row(item: str, month: str, delta_b: float, severity: str, **details_: Any) -> DriftRow:
+    known = {
+        "delta_a_se": 0.1,
+        "delta_b_se": 0.1,
+        "delta_b_95": [delta_b - 0.2, delta_b + 0.2],
+        "inflation": 1.0,
+        "limits": {"a": "none", "b": "high" if abs(delta_b) > 0.5 else "none", "c": "none"},
+        "chance_b_large": 0.9,
+        "chance_a_large": 0.1,
+    }
+    return DriftRow(item, month, severity, 0.01, delta_b, 0.0, 1e-6, 1e-5, abs(delta_b) / 5, known | details_, NOW)
+
+
+def made_up_item(name: str, *history: DriftRow, **evidence: Any) -> Item:
+    drift = history[-1] if history else None
+    known = Evidence(
+        **({"severity": drift.severity, "kind": drift.kind, "months_flagged": 1} if drift else {}) | evidence
+    )
+    return Item(
+        name,
+        "algebra",
+        known.is_anchor,
+        Curve(1.0, 0.0, 0.0, 0.1, 0.1, 0.0) if drift else None,
+        datetime(2026, 8, 1, tzinfo=UTC) if drift else None,
+        Curve(1.1, drift.delta_b if drift and drift.delta_b is not None else 0.0, 0.0, 0.1, 0.1, 0.0),
+        1000,
+        {"p_value": 0.6, "point_biserial": 0.4, "infit": 1.0, "outfit": 1.0, "rmsd": 0.02},
+        known.flags,
+        history,
+        drift,
+        known,
+        propose(known),
+        Observed(np.array([-1.0, 1.0]), np.array([0.3, 0.8]), np.array([500, 500])),
+    )
+
+
+FIT = Linked(
+    "2026-10",
+    "fit-1",
+    {
+        "slope": 1.05,
+        "slope_se": 0.03,
+        "intercept": 0.1,
+        "intercept_se": 0.03,
+        "method": "stocking-lord",
+        "anchors_used": ["K1"],
+        "anchors_dropped": {"K2": "Its b differs by +0.60 (SE 0.10) from the anchor set's."},
+        "q": 3.0,
+        "q_df": 4,
+        "q_p": 0.5,
+    },
+    "em",
+    "0.1.0",
+    "2pl",
+    1790,
+    3,
+    118725,
+    True,
+    16,
+    -65372.2,
+    {"latent": {"mean": 0.17, "sd": 1.06}},
+    "data-hash",
+    "snapshot-hash",
+    "anchor-hash",
+    "0.1.0+gabc",
+    "run-1",
+    NOW,
+)
+
+
+def made_up_facts(*items: Item, **changes: Any) -> Facts:
+    known = Facts(
+        "2026-10",
+        Scale("default", initialised=True),
+        MonthState("2026-10", "default", State.GREEN, "0 items first published, 2 proposed, 0 held back"),
+        "",
+        {item.item_id: item for item in items},
+        FIT,
+        (FIT,),
+        (),
+        {},
+        (),
+        None,
+        {},
+        None,
+        3,
+    )
+    return replace(known, **changes)
+
+
+SOUND = made_up_item("B2", drift_row("B2", "2026-10", 0.02, "none"))
+LEAKED = made_up_item(
+    "B1",
+    drift_row("B1", "2026-09", -0.1, "none"),
+    drift_row("B1", "2026-10", -0.9, "high", change=LEAK),
+    onset="2026-10-09",
+)
+ANCHOR = made_up_item("K2", drift_row("K2", "2026-10", 0.6, "high", change=LEAK | {"kind": "drift"}), is_anchor=True)
+
+
+class Page(HTMLParser):
+    """The text, tags and addresses of a page, as a browser would read them."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [value for name, value in attrs if name in ("src", "href") and value]
+
+    def handle_data(self, data: str) -> None:
+        self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def test_a_green_month_is_safe_and_its_items_are_to_be_looked_at_in_the_order_of_urgency() -> None:
+    facts = made_up_facts(SOUND, ANCHOR, LEAKED)
+    said = verdict(facts)
+    assert said.mark == "yes"
+    assert (
+        said.in_short == "2026-10 of scale default is safe to release. Look at 2 items: 1 retire, 1 drop from anchors."
+    )
+    assert [item.item_id for item in to_look_at(facts)] == ["B1", "K2"]
+
+
+@pytest.mark.parametrize(("state", "mark"), [(State.RED, "no"), (State.STALE, "not yet"), (State.PENDING, "not yet")])
+def test_a_month_that_is_not_green_is_not_safe_and_says_why(state: State, mark: str) -> None:
+    why = "anchors_agree: 30 anchors disagree"
+    facts = made_up_facts(SOUND, state=MonthState("2026-10", "default", state, why))
+    assert verdict(facts).mark == mark
+    page = Page(html(facts, NOW)).text
+    assert f"Safe to release: {mark}." in page
+    assert why in page
+
+
+def test_a_month_without_a_fit_or_a_month_before_has_a_report_that_says_so() -> None:
+    facts = made_up_facts(fit=None, linkings=(), not_compared="2026-10 has no linked fit: too few anchors")
+    page = Page(html(facts, NOW)).text
+    assert "Drift was not tested: 2026-10 has no linked fit: too few anchors." in page
+    assert "The month has no linked fit." in page
+    assert dict(key_figures(facts))["drift"] == "not tested"
+
+
+def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> None:
+    test = {"worst": {"theta": -1.5, "ratio": 0.75}}
+    facts = made_up_facts(
+        SOUND,
+        LEAKED,
+        dif=(
+            DifRow("B2", "lang", "en", "ko", 1e-6, 1e-5, "C", {}),
+            DifRow("B1", "lang", "en", "ko", 0.5, 0.9, "C", {}),
+        ),
+        information={
+            "": InformationRow("", {}, True, test),
+            "B1": InformationRow("B1", {}, True, {"ratio": 0.6, "upper": 0.9}),
+        },
+        alerts=(
+            AlertRow("B1", "leak", "high", "2026-10", None),
+            AlertRow("B9", "drift", "high", "2026-08", "2026-10"),
+        ),
+    )
+    figures = dict(key_figures(facts))
+    assert figures["drift"] == "1 high, 0 medium, of 2 items compared"
+    assert figures["large DIF"] == "1 item, 1 group compared"
+    assert figures["information"].startswith(
+        "1 item lost more than a fifth; the test lost more than a fifth (lowest 75%"
+    )
+    assert figures["anchors"] == "1 of 2 used, 1 dropped: K2"
+    assert figures["alerts"] == "1 opened, 1 closed, 1 open"
+
+
+def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> None:
+    """Two charts, three tables and several captions name an item."""
+    leaked = made_up_item(BAD, drift_row(BAD, "2026-10", -0.9, "high", change=LEAK), is_anchor=True, held=(BAD,))
+    facts = made_up_facts(
+        replace(leaked, topic=BAD),
+        scale=Scale(BAD, initialised=True),
+        state=MonthState("2026-10", BAD, State.RED, BAD),
+        dif=(DifRow(BAD, BAD, BAD, BAD, 1e-9, 1e-9, "C", {}),),
+        alerts=(AlertRow(BAD, "leak", "high", "2026-10", None),),
+        proposed={BAD: 1},
+    )
+    sound = Page(html(made_up_facts(SOUND, LEAKED), NOW))
+    page = Page(html(facts, NOW))
+    assert page.tags.count("script") == sound.tags.count("script") == 1, "the page's own"
+    assert page.text.count("alert('x')") >= 8, "and it is shown as it is written"
+
+
+def test_the_page_needs_nothing_but_itself() -> None:
+    page = Page(html(made_up_facts(SOUND, LEAKED, ANCHOR), NOW))
+    assert page.addresses
+    assert all(address.startswith("#") for address in page.addresses)
+    assert not {"link", "iframe", "img"} & set(page.tags)
+
+
+@pytest.mark.parametrize("items", [(), (SOUND, LEAKED, ANCHOR)])
+def test_every_link_in_the_page_leads_somewhere(items: tuple[Item, ...]) -> None:
+    written = html(made_up_facts(*items), NOW)
+    for address in Page(written).addresses:
+        assert f'id="{address[1:]}"' in written, address
+
+
+def test_an_item_that_is_looked_at_has_its_numbers_and_the_evidence_for_its_kind() -> None:
+    shown = dict(details(LEAKED, made_up_facts(LEAKED)))
+    assert shown["Δb"] == "−0.90 (95 %: −1.10 to −0.70)"
+    assert shown["published"] == "a 1.00 ± 0.10, b 0.00 ± 0.10, since 2026-08-01"
+    assert shown["test"] == "wABC 0.180, q 1e−05"
+    assert told(LEAKED).startswith("leak: 0.30 of the learners know the answer, from 2026-10-09 on (2ΔLL")
+    assert "faster than usual (z −5.2)" in told(LEAKED)
+
+
+def test_an_item_that_was_tested_by_its_proportion_correct_says_so() -> None:
+    share = {
+        "n": 90,
+        "observed": 0.9,
+        "expected": 0.5,
+        "difference": 0.4,
+        "se": 0.05,
+        "z": 8.0,
+        "why": "too few responses",
+    }
+    row = replace(
+        drift_row("B3", "2026-10", 0.0, "high"), delta_b=None, delta_a=None, details={"proportion_correct": share}
+    )
+    item = replace(made_up_item("B3", row), now=None)
+    facts = made_up_facts(SOUND, item)
+    assert (
+        dict(details(item, facts))["not estimated"] == "too few responses; 0.900 of 90 correct, expected 0.500 (z +8.0)"
+    )
+    assert "too few responses" in Page(html(facts, NOW)).text
+
+
+def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from(require) -> None:
+    require(typesetting.pango_problem() is None, "Pango")
+    require(not typesetting.missing_fonts(["en", "ko"]), "fonts for English and Korean")
+    korean = made_up_item("문항-1", drift_row("문항-1", "2026-10", -0.9, "high", change=LEAK), onset="2026-10-09")
+    made = pypdfium2.PdfDocument(render.pdf(html(made_up_facts(SOUND, korean, ANCHOR), NOW)))
+    pages = [page.get_textpage().get_text_bounded() for page in made]
+    assert "Safe to release: yes." in pages[0]
+    assert "문항-1" in pages[0]
+    assert "drop from anchors" in pages[0]
+    for known in ("fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl"):
+        assert known in pages[-1], known
+    assert f"{len(pages)} / {len(pages)}" in pages[-1]
