@@ -16,6 +16,8 @@ from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
 from irt_assets.drift.assets import build_drift_assets
 from irt_assets.drift.checks import build_drift_checks
+from irt_assets.drift.information_assets import build_information_asset
+from irt_assets.drift.information_checks import build_information_checks
 from irt_assets.engines import build, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
@@ -55,6 +57,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_calibration_assets(build=make, beside=beside, months=months),
             build_nightly_asset(build=make, days=days),
             *build_drift_assets(months, AFTER_A_MONTH),
+            build_information_asset(months, AFTER_A_MONTH),
             *build_report_assets(months, AFTER_A_MONTH),
             *build_feature_assets(days),
             *build_kpi_assets(weeks, days),
@@ -64,6 +67,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *monthly_checks,
             inventory,
             *build_drift_checks(months),
+            *build_information_checks(months),
             *build_feature_checks(days),
             *build_kpi_checks(weeks),
         ],

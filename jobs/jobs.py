@@ -12,7 +12,8 @@ from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PRIORITY_TAG
 
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
-from irt_assets.drift.assets import DRIFT, DRIFT_JOB
+from irt_assets.drift.assets import DRIFT_JOB
+from irt_assets.drift.assets import GROUP as DRIFT_GROUP
 from irt_assets.invariants.history import REPORT
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from jobs.alert_sensors import build_alert_sensors
@@ -88,10 +89,10 @@ def build_jobs(
         ),
         dg.define_asset_job(
             DRIFT_JOB,
-            selection=dg.AssetSelection.assets(DRIFT),
+            selection=dg.AssetSelection.groups(DRIFT_GROUP),
             executor_def=dg.in_process_executor,
             tags=_tags("drift", 2, 5),
-            description="Which items of a month moved; asked for by itself when a month became green.",
+            description="What a month says of drift, groups and information; asked for by itself when it became green.",
         ),
         dg.define_asset_job(
             DRIFT_REPORT_JOB,

@@ -74,7 +74,7 @@ def parameters_with_intervals(calibration: Calibration) -> bytes:
     for ax, value, se, label in columns:
         _intervals(ax, value[order], se[order], flagged)
         ax.set_ylabel(label)
-        _tidy(ax)
+        tidy(ax)
     bottom.axhline(0, color=GREY, linewidth=0.8)
     if 0 < order.size <= _MAX_NAMED_ITEMS:
         _name_ticks(bottom, [calibration.item_ids[j] for j in order])
@@ -85,7 +85,7 @@ def parameters_with_intervals(calibration: Calibration) -> bytes:
         bottom.set_ylim(low - 0.14 * (high - low) * bool(flagged.any()), high)
         _name_some(bottom, [calibration.item_ids[j] for j in order], np.flatnonzero(flagged))
     missing = calibration.n_items - order.size
-    _title(
+    title(
         figure,
         f"{order.size} items with 95 % intervals"
         + (f", {flagged.sum()} of them flagged (orange triangles)" if flagged.any() else "")
@@ -100,7 +100,7 @@ def item_curves(
     """Response curves of up to nine items, with the observed proportions where given (bars: 95 %)."""
     shown = list(item_ids)[:_MAX_CURVES]
     if not shown:
-        return _message("No item to show")
+        return message("No item to show")
     n_columns = min(3, len(shown))
     n_rows = -(-len(shown) // n_columns)
     figure = new_figure(0.9 + 2.3 * n_rows)
@@ -115,7 +115,7 @@ def item_curves(
     figure.supxlabel("ability θ (SD of the population)", fontsize=9)
     figure.supylabel("probability of a correct answer", fontsize=9)
     more = f" (the first {len(shown)} of {len(item_ids)})" if len(item_ids) > len(shown) else ""
-    _title(figure, f"Response curves{more}" + ("; points: observed proportions" if observed else ""))
+    title(figure, f"Response curves{more}" + ("; points: observed proportions" if observed else ""))
     return as_png(figure)
 
 
@@ -123,7 +123,7 @@ def test_information(calibration: Calibration) -> bytes:
     """Test information and the standard error of θ it allows, over θ; grey: the middle 95 % of the learners."""
     usable = calibration.estimated
     if not usable.any():
-        return _message("No item has parameters, so there is no information")
+        return message("No item has parameters, so there is no information")
     total = information(_THETA, calibration.a[usable], calibration.d[usable], calibration.c[usable]).sum(axis=1)
     low = calibration.latent_mean - _Z95 * calibration.latent_sd
     high = calibration.latent_mean + _Z95 * calibration.latent_sd
@@ -141,9 +141,9 @@ def test_information(calibration: Calibration) -> bytes:
         ax.axvspan(max(low, _THETA[0]), min(high, _THETA[-1]), color="#ECECEC", zorder=0)
         ax.set_xlabel("ability θ (grey: middle 95 % of the learners)")
         ax.set_xlim(_THETA[0], _THETA[-1])
-        _tidy(ax)
+        tidy(ax)
     best = int(np.argmax(total))
-    _title(
+    title(
         figure,
         f"All {usable.sum()} items together measure best at θ = {_THETA[best]:.1f}, with a standard error of"
         f" {se[best]:.2f}",
@@ -186,7 +186,7 @@ def linking_scatter(
     unseen = len(anchors.item_ids) - len(rows)
     dropped = len(linking.anchors_dropped) - unseen
     n_moved = int(np.count_nonzero(used & (moved != "")))
-    _title(
+    title(
         figure,
         f"{len(linking.anchors_used)} of {len(anchors.item_ids)} anchors used"
         + (f", {dropped} dropped (orange crosses)" if dropped > 0 else "")
@@ -213,7 +213,7 @@ def agreement_scatter(agreement: Agreement, rules: Rules) -> bytes:
         ax.set_xlabel(f"{label}, {agreement.engines[0]}")
         ax.set_ylabel(f"{label}, {agreement.engines[1]}")
     verdict = "DISAGREE" if agreement.problems(rules) else "agree"
-    _title(
+    title(
         figure,
         f"{' and '.join(agreement.engines)} {verdict} on {len(agreement.item_ids)} items"
         + (f", {apart.sum()} of them far apart (orange diamonds)" if apart.any() else "")
@@ -233,7 +233,7 @@ def difficulty_scatter(difficulties: Difficulties) -> bytes:
     ax.set_xlabel("difficulty b (SD of θ), published")
     ax.set_ylabel("difficulty b (SD of θ), this night, linked")
     named = f"{moved.sum()} of them moved (orange diamonds)" if moved.any() else "none of them moved"
-    _title(figure, f"{len(d.item_ids)} published items, {named}")
+    title(figure, f"{len(d.item_ids)} published items, {named}")
     return as_png(figure)
 
 
@@ -258,7 +258,7 @@ def _one_curve(ax: Axes, calibration: Calibration, j: int | None, item: str, obs
     ax.set_xlim(_THETA[0], _THETA[-1])
     ax.set_ylim(-0.02, 1.35)  # the room above 1 is for the notes
     ax.set_yticks([0, 0.5, 1])
-    _tidy(ax)
+    tidy(ax)
 
 
 def _intervals(ax: Axes, value: Floats, se: Floats, flagged: npt.NDArray[np.bool_]) -> None:
@@ -313,7 +313,7 @@ def _scatter(
     ax.set_xlim(*limits)
     ax.set_ylim(*limits)
     ax.set_aspect("equal", anchor="N")
-    _tidy(ax)
+    tidy(ax)
     inside = (x[0] > limits[0]) & (x[0] < limits[1]) & (y[0] > limits[0]) & (y[0] < limits[1])
     apart = np.abs(y[0] - x[0]) > differ * np.hypot(x[1], y[1])  # an anchor dropped for its b is no news among the a
     named = anchors.dropped & apart | anchors.moved & anchors.named
@@ -361,7 +361,7 @@ def _name_some(ax: Axes, names: Sequence[str], ranks: npt.NDArray[np.intp]) -> N
             last = rank
 
 
-def _message(text: str) -> bytes:
+def message(text: str) -> bytes:
     figure = new_figure(1.2)
     figure.text(0.5, 0.5, text, ha="center", va="center", fontsize=11)
     return as_png(figure)
@@ -374,11 +374,11 @@ def new_figure(height: float) -> Figure:
     return figure
 
 
-def _title(figure: Figure, text: str) -> None:
+def title(figure: Figure, text: str) -> None:
     figure.suptitle(text, fontsize=10.5, x=0.01, ha="left", parse_math=False)
 
 
-def _tidy(ax: Axes) -> None:
+def tidy(ax: Axes) -> None:
     ax.spines[["top", "right"]].set_visible(False)
     ax.grid(visible=True, color="#E4E4E4", linewidth=0.6)
     ax.set_axisbelow(True)

@@ -18,7 +18,7 @@ from resources.database import Database
 from resources.object_store import ObjectStore
 
 GROUP = "drift"
-DRIFT, DRIFT_JOB = "item_drift", "detect_drift"
+DRIFT_JOB = "detect_drift"
 MONTHS_SHOWN, ITEMS_SHOWN = 12, 10
 
 
@@ -54,6 +54,7 @@ def build_drift_assets(
                 **{
                     f"plot: drift ({scale})": dg.MetadataValue.md(as_markdown(png, "drift"))
                     for scale, png in maps.items()
+                    if png is not None
                 },
                 "dagster/row_count": dg.MetadataValue.int(
                     sum(len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift)
@@ -124,8 +125,8 @@ def unestimated_table(found: list[ScaleDrift]) -> str:
     return "\n".join(lines) if len(lines) > 2 else "none"
 
 
-def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> bytes:
-    """The items that moved most in any of the last months, flagged ones first."""
+def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> bytes | None:
+    """The items that moved most in any of the last months, flagged ones first; None where no month judged any."""
     rows = connection.execute(
         """SELECT item_id, month, coalesce(delta_b, -(details->'proportion_correct'->>'difference')::float), severity,
                   wabc
@@ -134,6 +135,8 @@ def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> byte
                            ORDER BY month DESC LIMIT %s)""",
         (scale_id, month, scale_id, month, MONTHS_SHOWN),
     ).fetchall()
+    if not rows:
+        return None
     months = sorted({m for _, m, _, _, _ in rows})
     weight: dict[str, tuple[bool, float]] = {}
     for item, _, _, severity, wabc in rows:

@@ -24,7 +24,7 @@ turned to (a, b) at the end: at N = 500 against 5000, tested in (a, b), 11 % of 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -147,15 +147,14 @@ class _Linked:
         raw = raw.select(_compared(raw))
         slope, intercept, J = linking.slope, linking.intercept, raw.n_items
         constants, used, frozen = _constants(raw, linking, anchors)
-        sigma = block_diagonal(raw.cov) if raw.joint_cov is None else raw.joint_cov
+        sigma = _joint(raw)
         own = sigma.reshape(J, 2, J, 2)[np.arange(J), :, np.arange(J), :]
         by_item = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # T
         by_constants = np.zeros((J, 2, 2))  # B
         by_constants[:, 0, 0] = -raw.a / slope**2
         by_constants[:, 1, 0], by_constants[:, 1, 1] = raw.a * intercept / slope**2, -raw.a / slope
         with_constants = (sigma[:, used] @ constants.by_new.T).reshape(J, 2, 2)  # K
-        of_constants = constants.by_new @ sigma[np.ix_(used, used)] @ constants.by_new.T
-        of_constants += constants.by_old @ anchors.cov[np.ix_(frozen, frozen)] @ constants.by_old.T
+        of_constants = _covariance(constants, sigma[np.ix_(used, used)], anchors.cov[np.ix_(frozen, frozen)])
         cross = by_item @ with_constants @ by_constants.transpose(0, 2, 1)
         cov = by_item @ own @ by_item.T + cross + cross.transpose(0, 2, 1)
         cov += by_constants @ of_constants @ by_constants.transpose(0, 2, 1)
@@ -202,6 +201,25 @@ def _constants(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Co
         places.append((2 * np.array([place[i] for i in pairs.ids])[:, None] + np.arange(2)).ravel())
     by_new = found.by_new @ block_diagonal(_to_ab(pairs.a_new, -pairs.a_new * pairs.b_new))
     return Constants(found.slope, found.intercept, by_new, found.by_old), places[0], places[1]
+
+
+def _joint(raw: Calibration) -> Floats:
+    """Shape (2J, 2J), of (a, d); block-diagonal where the fit kept no more."""
+    return block_diagonal(raw.cov) if raw.joint_cov is None else raw.joint_cov
+
+
+def _covariance(constants: Constants, of_fit: Floats, of_anchors: Floats) -> Floats:
+    """Shape (2, 2), of (slope, intercept), from the errors of both sides of the anchors in use."""
+    cov: Floats = constants.by_new @ of_fit @ constants.by_new.T + constants.by_old @ of_anchors @ constants.by_old.T
+    return cov
+
+
+def with_errors(linking: Linking, raw: Calibration, anchors: Anchors) -> Linking:
+    """A linking as it was stored, with the covariance of its constants, which is not; arguments as in `compare`."""
+    raw = raw.select(_compared(raw))
+    constants, used, frozen = _constants(raw, linking, anchors)
+    cov = _covariance(constants, _joint(raw)[np.ix_(used, used)], anchors.cov[np.ix_(frozen, frozen)])
+    return replace(linking, cov=cov)
 
 
 @dataclass(frozen=True)

@@ -88,6 +88,12 @@ def item_information(theta: npt.ArrayLike, a: Floats, b: Floats, c: Floats) -> F
     return curves.information(np.asarray(theta, dtype=float), a, -a * b, c)
 
 
+def greatest_information(a: Floats, c: Floats) -> Floats:
+    """Of each item over all θ, shape (J,): a²(1 − 20c − 8c² + (1 + 8c)^1.5)/(8(1 − c)²), a²/4 for c = 0 (Birnbaum 1968,
+    eq. 20.4.23; Lord 1980, eq. 10-4; D = 1). 0 for an item with a ≤ 0."""
+    return np.where(a > 0, a**2 * (1 - 20 * c - 8 * c**2 + (1 + 8 * c) ** 1.5) / (8 * (1 - c) ** 2), 0.0)
+
+
 def conditional_se(information: Floats) -> Floats:
     """1/√information, the standard error of a maximum likelihood θ; ∞ where there is none. Any shape."""
     return np.divide(1.0, np.sqrt(information), out=np.full(np.shape(information), np.inf), where=information > 0)

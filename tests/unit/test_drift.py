@@ -10,7 +10,7 @@ from drift_worlds import ANCHOR_BLOCKS, ANCHORS, FIT_COVARIANCE, IDS, A, B, anch
 from scipy.stats import norm
 
 from irt_assets.psychometrics.drift import Drift, judge
-from irt_assets.psychometrics.drift_errors import Anchors, Published, compare
+from irt_assets.psychometrics.drift_errors import Anchors, Published, compare, with_errors
 from irt_assets.psychometrics.drift_trend import trends
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import link
@@ -156,3 +156,13 @@ def test_bayes_factor_is_the_ratio_of_marginal_likelihoods() -> None:
 
 def test_a_month_without_comparable_items_has_an_empty_verdict() -> None:
     assert judge(compared(np.zeros(0), np.zeros(0), 0.1)).severity == ()
+
+
+def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> None:
+    """`link` computes them from the same estimates by the same first order: equal to rounding."""
+    frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
+    whole = estimated(np.random.default_rng(21))
+    for raw in (whole, replace(whole, joint_cov=None)):
+        linking = link(raw, frozen, purify=False)
+        stored = replace(linking, cov=np.full((2, 2), np.nan))
+        np.testing.assert_allclose(with_errors(stored, raw, Anchors.of(frozen)).cov, linking.cov, rtol=1e-9)

@@ -1,0 +1,318 @@
+"""A month's information, scale by scale: what the items in force and the test of them tell, what was lost, and what
+retiring the flagged items would cost.
+
+The verdict on drift is made here anew, from the same evidence and by the same functions as `item_drift` makes it, and
+not read from its rows: these may be of an earlier fit of the month. What does not belong here: what the numbers mean
+(psychometrics/information.py), and how they are shown (information_assets.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import psycopg
+
+from irt_assets.calibration.fits import finite
+from irt_assets.drift.compared import Compared, compare_month
+from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
+from irt_assets.psychometrics.drift_errors import with_errors
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.information import (
+    Abilities,
+    ItemLosses,
+    LossOfTest,
+    Retirement,
+    conditional_se,
+    greatest_information,
+    item_information,
+    loss_of_test,
+    losses_of_items,
+    retire,
+)
+from irt_assets.psychometrics.models import Floats
+from irt_assets.responses.scales import Scale, read_scales
+from resources import tables, warehouse
+from resources.database import Database
+from resources.object_store import ObjectStore
+
+THE_TEST = ""
+"""The `item_id` of a scale's whole test."""
+SE_LIMIT = 0.4
+"""Of the population's SD: a reliability of 0.84."""
+LEARNERS_OF_A_3PL = 2000
+"""With fewer, the flag of a whole 3PL test says nothing: 23 % of sound months of 1000 have it (docs/information.md)."""
+REACH, POINTS = 4.0, 81
+"""θ of the curves: so many SDs of the population on both sides of its mean."""
+
+
+@dataclass(frozen=True)
+class Items:
+    """J items: those in force when the month began, then the month's new ones.
+
+    Attributes:
+        published, now: shape (J, 3), (a, b, c) on the bank's scale; NaN where the item has none. Every item has one.
+    """
+
+    item_ids: tuple[str, ...]
+    published: Floats
+    now: Floats
+
+    @classmethod
+    def of(cls, compared: Compared) -> Items:
+        old, comparison, window = compared.at.published, compared.drift.comparison, compared.window
+        fitted = window.raw.rescaled(window.linking.slope, window.linking.intercept)
+        known = set(old.item_ids)
+        new = [j for j, item in enumerate(fitted.item_ids) if fitted.estimated[j] and item not in known]
+        ids = (*old.item_ids, *(fitted.item_ids[j] for j in new))
+        place = {item: j for j, item in enumerate(ids)}
+        published, now = np.full((len(ids), 3), np.nan), np.full((len(ids), 3), np.nan)
+        published[: len(known)] = np.stack([old.a, old.b, old.c], axis=1)
+        now[[place[i] for i in comparison.item_ids]] = np.stack([comparison.a, comparison.b, comparison.c], axis=1)
+        now[len(known) :] = np.stack([fitted.a[new], fitted.b[new], fitted.c[new]], axis=1)
+        return cls(ids, published, now)
+
+    @property
+    def in_force(self) -> np.ndarray:
+        """Shape (J,), bool."""
+        return np.isfinite(self.published[:, 0])
+
+    @property
+    def estimated(self) -> np.ndarray:
+        """Shape (J,), bool."""
+        return np.isfinite(self.now[:, 0])
+
+    @property
+    def latest(self) -> Floats:
+        """Shape (J, 3): the month's parameters where it has them, the published ones elsewhere."""
+        return np.where(self.estimated[:, None], self.now, self.published)
+
+
+@dataclass(frozen=True)
+class MonthInformation:
+    """A scale's month.
+
+    Attributes:
+        theta: shape (T,), of the curves.
+        test: None where no item has parameters on both sides.
+        severity: of drift, by item.
+        retiring: the items that lost information or drifted with high severity: what if they were retired?
+        retirement: the set in force with and without them, as it is now known.
+    """
+
+    scale: Scale
+    compared: Compared
+    unestimated: Unestimated
+    items: Items
+    theta: Floats
+    losses: ItemLosses
+    test: LossOfTest | None
+    severity: dict[str, str]
+    retiring: tuple[str, ...]
+    retirement: Retirement
+
+    @property
+    def drifted(self) -> list[str]:
+        """Items that drifted with high severity."""
+        return high(self.severity)
+
+    @property
+    def trusted(self) -> bool:
+        """Whether the flag of the whole test means something."""
+        raw = self.compared.window.raw
+        return raw.model != "3pl" or raw.n_persons >= LEARNERS_OF_A_3PL
+
+    @property
+    def caution(self) -> str | None:
+        if self.trusted:
+            return None
+        return (
+            f"do not act on the flag of the whole test: under a 3PL with {self.compared.window.raw.n_persons} learners "
+            f"(fewer than {LEARNERS_OF_A_3PL}) sound months have it, too; the items' flags stay honest"
+        )
+
+    @property
+    def efficiency(self) -> tuple[float, float, float]:
+        """Of the set in force without `retiring`: on average over the population; where it is least of the middle 95 %,
+        and that θ."""
+        people = population(self.scale)
+        low, high = people.middle()
+        inside = (self.theta >= low) & (self.theta <= high)
+        left = self.retirement.relative_efficiency
+        k = int(np.nanargmin(np.where(inside, left, np.nan)))
+        before, after = (
+            np.interp(people.theta, self.theta, x) for x in (self.retirement.before, self.retirement.after)
+        )
+        return float(people.weights @ after / (people.weights @ before)), float(left[k]), float(self.theta[k])
+
+
+@dataclass(frozen=True)
+class ScaleInformation:
+    """What became of a scale; `why` says why there is nothing to tell, if so."""
+
+    scale_id: str
+    found: MonthInformation | None = None
+    why: str = ""
+
+
+def information_of_month(database: Database, store: ObjectStore, month: str) -> list[ScaleInformation]:
+    """Judge the month on every scale and replace what was stored of it, in one transaction."""
+    judged = []
+    with database.connect() as connection:
+        for scale in read_scales(connection).values():
+            one = judge_information(connection, store, month, scale)
+            owned = {"month": month, "scale_id": scale.scale_id}
+            rows = [owned | row for row in (*item_rows(one.found), test_row(one.found))] if one.found else []
+            frame = pd.DataFrame(rows, columns=None if rows else [*owned, "item_id", "curve"])
+            warehouse.replace(connection, tables.test_information, owned, frame)
+            judged.append(one)
+    return judged
+
+
+def judge_information(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleInformation:
+    compared = compare_month(connection, scale, month)
+    if isinstance(compared, str):
+        return ScaleInformation(scale.scale_id, why=compared)
+    unestimated = look_at_unestimated(connection, store, month, scale, compared)
+    try:
+        return ScaleInformation(scale.scale_id, inform(scale, compared, unestimated))
+    except PsychometricsError as error:
+        return ScaleInformation(scale.scale_id, why=str(error))
+
+
+def population(scale: Scale) -> Abilities:
+    """N(μ₀, σ₀²), as drift weights its areas; not the reported abilities, which a month may get before or after."""
+    return Abilities.normal(scale.mu, scale.sigma)
+
+
+def inform(scale: Scale, compared: Compared, unestimated: Unestimated) -> MonthInformation:
+    """Raises PsychometricsError, naming them, for published items that give no information."""
+    people, drift = population(scale), compared.drift
+    linking = with_errors(compared.window.linking, compared.window.raw, compared.anchors)
+    losses = losses_of_items(drift.comparison, people, inflation=drift.inflation)
+    test = loss_of_test(drift.comparison, linking, people, inflation=drift.inflation) if drift.item_ids else None
+    severity: dict[str, str] = dict(zip(drift.item_ids, drift.severity, strict=True))
+    if unestimated.tested is not None:
+        severity |= zip(unestimated.tested.item_ids, unestimated.tested.severity, strict=True)
+    items = Items.of(compared)
+    theta = scale.mu + scale.sigma * np.linspace(-REACH, REACH, POINTS)
+    retiring = tuple(sorted({*losses.flagged, *high(severity)}))
+    force = items.in_force
+    a, b, c = items.latest[force].T
+    ids = [item for item, is_in in zip(items.item_ids, force, strict=True) if is_in]
+    retirement = retire(theta, ids, a, b, c, retiring, se_limit=SE_LIMIT * scale.sigma)
+    return MonthInformation(scale, compared, unestimated, items, theta, losses, test, severity, retiring, retirement)
+
+
+def high(severity: Mapping[str, str]) -> list[str]:
+    """The items of high severity."""
+    return sorted(item for item, level in severity.items() if level == "high")
+
+
+def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
+    """A row for every item in force and every new one."""
+    items, people, losses = found.items, population(found.scale), found.losses
+    published, now = (item_information(found.theta, *x.T).T for x in (items.published, items.now))  # (J, T)
+    by_item = {item: j for j, item in enumerate(losses.item_ids)}
+    average = people.weights @ item_information(people.theta, *items.latest.T)
+    greatest = greatest_information(items.latest[:, 0], items.latest[:, 2])
+    of_published = people.weights @ item_information(people.theta, *items.published.T)
+    rows = []
+    for j, item in enumerate(items.item_ids):
+        in_force, estimated = bool(items.in_force[j]), bool(items.estimated[j])
+        details: dict[str, Any] = {
+            "status": "compared" if in_force and estimated else "not estimated" if in_force else "new",
+            "why": found.unestimated.why.get(item),
+            "published": rounded(of_published[j]) if in_force else None,
+            "now": rounded(average[j]) if estimated else None,
+            "share_of_test": rounded(of_published[j] / of_published.sum()) if in_force else None,
+            "share_of_max": rounded(average[j] / greatest[j]) if greatest[j] > 0 else None,
+            "severity": found.severity.get(item),
+            "retire": item in found.retiring,
+        }
+        if item in by_item:
+            k = by_item[item]
+            drop = published[j] - now[j]
+            at = int(drop.argmax())
+            details |= {
+                "now": rounded(losses.now[k]),
+                "ratio": rounded(losses.ratio[k]),
+                "upper": rounded(losses.upper[k]),
+                "p": finite(losses.p[k]),
+                "q": finite(losses.q[k]),
+                "largest_drop": {
+                    "theta": rounded(found.theta[at]),
+                    "drop": rounded(drop[at]),
+                    "ratio": rounded(now[j, at] / published[j, at]),
+                },
+            }
+        curve = {
+            "theta": listed(found.theta),
+            "published": listed(published[j]) if in_force else None,
+            "now": listed(now[j]) if estimated else None,
+        }
+        rows.append({"item_id": item, "curve": curve, "flagged": item in losses.flagged, "details": details})
+    return rows
+
+
+def test_row(found: MonthInformation) -> dict[str, Any]:
+    """The row of the whole test."""
+    items, people, test = found.items, population(found.scale), found.test
+    both = items.in_force & items.estimated
+    curves = {
+        "published": item_information(found.theta, *items.published[both].T).sum(axis=1),
+        "now": item_information(found.theta, *items.now[both].T).sum(axis=1),
+        "in_force": found.retirement.before,
+        "without_flagged": found.retirement.after,
+    }
+    published, now = float(found.losses.published.sum()), float(found.losses.now.sum())
+    average, lowest, lowest_at = found.efficiency
+    details = {
+        "worst": dict(zip(("theta", "ratio", "low", "high"), map(rounded, test.worst), strict=True)) if test else None,
+        "certain": test.certain if test else None,
+        "trusted": found.trusted,
+        "caution": found.caution,
+        "average": {"published": rounded(published), "now": rounded(now), "ratio": rounded(now / published)}
+        if test
+        else None,
+        "retiring": {
+            "items": list(found.retiring),
+            "efficiency": rounded(average),
+            "lowest": rounded(lowest),
+            "lowest_at": rounded(lowest_at),
+            "se_limit": rounded(SE_LIMIT * found.scale.sigma),
+            "se_above_before": found.retirement.too_large_before,
+            "se_above_after": found.retirement.too_large_after,
+        },
+        "items": {
+            "in_force": int(items.in_force.sum()),
+            "compared": int(both.sum()),
+            "new": int((~items.in_force).sum()),
+            "not_estimated": found.unestimated.why,
+        },
+        "flagged_items": sorted(found.losses.flagged),
+        "drifted_items": found.drifted,
+        "population": {"mean": found.scale.mu, "sd": found.scale.sigma},
+        "middle": [rounded(x) for x in people.middle()],
+        "learners": found.compared.window.raw.n_persons,
+        "fit_id": found.compared.window.fit_id,
+        "why": None if test else "no item in force was estimated by the month",
+    }
+    curve = {"theta": listed(found.theta)} | {name: listed(x) for name, x in curves.items()}
+    curve |= {f"se_{name}": listed(conditional_se(x)) for name, x in curves.items()}
+    return {"item_id": THE_TEST, "curve": curve, "flagged": bool(test and test.flagged), "details": details}
+
+
+test_row.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test
+
+
+def rounded(x: float) -> float | None:
+    """Five significant digits; null where it is not finite."""
+    return finite(float(f"{x:.5g}"))
+
+
+def listed(values: Floats) -> list[float | None]:
+    return [rounded(x) for x in values.tolist()]

@@ -1,0 +1,109 @@
+"""The asset `test_information`: what items and test tell of θ, what they lost since publication, what retiring costs.
+
+Thin: the steps are in `information`. Dagster reads the annotations of the decorated functions, so this module does not
+postpone them.
+"""
+
+import dagster as dg
+
+from irt_assets.calibration.assets import plot
+from irt_assets.drift import information_plots
+from irt_assets.drift.assets import GROUP
+from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows
+from irt_assets.retries import failures_told_apart
+from resources import tables
+from resources.dagster_schema import column_schema
+from resources.database import Database
+from resources.object_store import ObjectStore
+
+ITEMS_SHOWN = 10
+
+
+def build_information_asset(
+    months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition
+) -> dg.AssetsDefinition:
+    """`follows_a_month`: the condition on which a month's information is asked for."""
+
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=months,
+        # Not item_drift, whose verdict is made anew from the same evidence: its rows may be of an earlier fit.
+        deps=["linked_item_parameters", "published_item_parameters"],
+        description="Information of the items and the test over θ, as published and as the month has it; which items "
+        "lost a fifth of it, and what the set in force tells without those that did or drifted far.",
+        kinds={"postgres"},
+        owners=["team:psychometrics"],
+        pool="calibration",
+        automation_condition=follows_a_month,
+        metadata={"dagster/column_schema": column_schema(tables.test_information)},
+    )
+    def test_information(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart():
+            judged = information_of_month(database, store, context.partition_key)
+        found = {one.scale_id: one.found for one in judged if one.found is not None}
+        metadata: dict[str, dg.MetadataValue] = {
+            "information": dg.MetadataValue.text("; ".join(sentence(one) for one in judged)),
+            "flagged items": dg.MetadataValue.md(flagged_table(found)),
+            "dagster/row_count": dg.MetadataValue.int(sum(1 + len(one.items.item_ids) for one in found.values())),
+        }
+        cautions = [f"{scale}: {one.caution}" for scale, one in found.items() if one.caution]
+        if cautions:
+            metadata["caution"] = dg.MetadataValue.text("; ".join(cautions))
+        for scale, one in found.items():
+            metadata[f"plot: information ({scale})"] = plot(
+                information_plots.test_curves(one), "test information, published and now"
+            )
+            if one.retiring:
+                metadata[f"plot: information of flagged items ({scale})"] = plot(
+                    information_plots.item_curves(one), "information of flagged items"
+                )
+        return dg.MaterializeResult(metadata=metadata)
+
+    return test_information
+
+
+def sentence(judged: ScaleInformation) -> str:
+    """A scale's month in a sentence."""
+    found = judged.found
+    if found is None:
+        return f"{judged.scale_id}: {judged.why}"
+    lost = sorted(found.losses.flagged)
+    said = f"{judged.scale_id}: {len(lost)} of {len(found.losses.item_ids)} items lost information"
+    said += f" ({', '.join(lost[:ITEMS_SHOWN])})" if lost else ""
+    if found.test is not None:
+        theta, ratio, low, high = found.test.worst
+        said += f"; the test keeps at least {ratio:.0%} of its own (θ = {theta:+.1f}, 95 % {low:.0%} to {high:.0%})"
+    if found.retiring:
+        average, least, at = found.efficiency
+        said += (
+            f"; without {len(found.retiring)} flagged items the set in force keeps {average:.0%} on average and at "
+            f"least {least:.0%} (θ = {at:+.1f})"
+        )
+    return said
+
+
+def flagged_table(found: dict[str, MonthInformation]) -> str:
+    """The items that might be retired, most information lost first."""
+    lines = [
+        "| scale | item | lost | drift | published | now | kept | 95 % bound | q | most at θ | share of the test |",
+        "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    for scale, one in found.items():
+        rows = [row for row in item_rows(one) if row["details"]["retire"]]
+        rows.sort(key=lambda row: row["details"].get("ratio", 1.0))
+        for row in rows[:ITEMS_SHOWN]:
+            d = row["details"]
+            head = f"| {scale} | {row['item_id']} | {'yes' if row['flagged'] else 'no'} | {d['severity'] or ''} "
+            if "ratio" not in d:
+                lines.append(f"{head}| {d['published']:.3f} | no estimate | | | | | {d['share_of_test']:.1%} |")
+                continue
+            bound = "" if d["upper"] is None else f"{d['upper']:.2f}"
+            lines.append(
+                f"{head}| {d['published']:.3f} | {d['now']:.3f} | {d['ratio']:.2f} | {bound} | {d['q']:.1e} "
+                f"| {d['largest_drop']['theta']:+.1f} | {d['share_of_test']:.1%} |"
+            )
+        if len(rows) > ITEMS_SHOWN:
+            lines.append(f"| {scale} | … and {len(rows) - ITEMS_SHOWN} more | | | | | | | | | |")
+    return "\n".join(lines) if len(lines) > 2 else "none"

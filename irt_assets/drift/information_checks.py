@@ -1,0 +1,94 @@
+"""Checks of a month's information: items that lost a fifth, and the test. Both warn, neither holds a month.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+import dagster as dg
+
+from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.drift.information import THE_TEST
+from irt_assets.retries import failures_told_apart
+from resources.database import Database
+
+OF_ITEMS = (
+    "Open `flagged items` of test_information: an item that keeps less than four fifths of its published information "
+    "is scored as if it told more. Calibrate it again on recent answers, or retire it; the plot shows what the set in "
+    "force keeps without it."
+)
+OF_TEST = (
+    "Open `plot: information` of test_information: standard errors are larger there than the published parameters say. "
+    "Where single items are flagged, decide on these; where none is, the month's learners or its linking differ: look "
+    "at `linking history` of linked_item_parameters, and add items for that θ."
+)
+NAMED = 10
+
+
+def build_information_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    return [_of_items(months), _of_test(months)]
+
+
+def _of_items(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset="test_information",
+        name="no_item_lost_information",
+        description="No item's information is certainly below what is published, and by a fifth. It holds nothing.",
+        partitions_def=months,
+    )
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        with failures_told_apart(), database.connect() as connection:
+            rows = connection.execute(
+                """SELECT scale_id, item_id, (details->>'ratio')::float FROM test_information
+                   WHERE month = %s AND flagged AND item_id <> %s ORDER BY 3, 1, 2""",
+                (context.partition_key, THE_TEST),
+            ).fetchall()
+        named = ", ".join(f"{item} (keeps {ratio:.0%})" for _, item, ratio in rows[:NAMED])
+        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
+        by_scale: dict[str, dict[str, float]] = {}
+        for scale, item, ratio in rows:
+            by_scale.setdefault(scale, {})[item] = ratio
+        return dg.AssetCheckResult(
+            passed=not rows,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=f"{len(rows)} items: {named}{more}" if rows else "no item lost a fifth of its information",
+            metadata={"all": dg.MetadataValue.json(by_scale), **({TO_MEND_IT: OF_ITEMS} if rows else {})},
+        )
+
+    return check
+
+
+def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset="test_information",
+        name="the_test_kept_its_information",
+        description="The compared items together keep four fifths of their published information everywhere in the "
+        "middle 95 % of the population. Months in which that flag cannot be trusted pass. It holds nothing.",
+        partitions_def=months,
+    )
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        with failures_told_apart(), database.connect() as connection:
+            rows = connection.execute(
+                """SELECT scale_id, flagged AND (details->>'trusted')::bool, details FROM test_information
+                   WHERE month = %s AND item_id = %s ORDER BY 1""",
+                (context.partition_key, THE_TEST),
+            ).fetchall()
+        lost = [scale for scale, flagged, _ in rows if flagged]
+        said = "; ".join(f"{scale}: {_kept(details)}" for scale, _, details in rows)
+        return dg.AssetCheckResult(
+            passed=not lost,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=said or "no scale has a test to judge",
+            metadata={
+                "scales": dg.MetadataValue.json({scale: details["worst"] for scale, _, details in rows}),
+                **({TO_MEND_IT: OF_TEST} if lost else {}),
+            },
+        )
+
+    return check
+
+
+def _kept(details: dict) -> str:
+    worst = details["worst"]
+    if worst is None:
+        return str(details["why"])
+    kept = f"it keeps at least {worst['ratio']:.0%} (θ = {worst['theta']:+.1f})"
+    return f"{kept}; {details['caution']}" if details["caution"] else kept

@@ -1,0 +1,218 @@
+"""Information of a month: what it lost, what retiring costs, and everything that can be missing on either side.
+
+A made-up bank, so that the truth is known: 24 anchors, of which one was flattened, one got a wrong key, one lost most
+of its answers, one all of them, and one its place in the bank; and an item that is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.definitions import build_defs
+from irt_assets.drift.assets import DRIFT_JOB
+from irt_assets.drift.information import information_of_month
+from irt_assets.drift.information_assets import flagged_table, sentence
+from irt_assets.drift.information_checks import OF_ITEMS
+from irt_assets.drift.month import drift_of_month
+from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.linking import assumed_errors
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+
+ITEMS, LEARNERS = 24, 900
+FLAT, KEY, FEW, NOBODY, VANISHED, NEW = "q00", "q01", "q02", "q03", "q04", "q99"
+IDS = [f"q{j:02d}" for j in range(ITEMS)]
+A, B = np.full(ITEMS, 1.3), np.linspace(-1.5, 1.5, ITEMS)[[*range(8, ITEMS), *range(8)]]
+MONTH, EARLIER = MONTHS[1], MONTHS[0]
+
+
+@pytest.fixture(scope="module")
+def made_up(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Settings, dict[str, Any]]]:
+    """The month judged, and its rows by item."""
+    home = tmp_path_factory.mktemp("information")
+    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "rooms_information", home) as settings:
+        database, store = Database(settings), folder_store(settings)
+        a_se, b_se, cov = (x / np.sqrt(6) for x in assumed_errors(A, B, np.zeros(ITEMS)))  # of 3000 learners
+        cov = cov / np.sqrt(6)
+        values = zip(IDS, A, B, a_se, b_se, cov, strict=True)
+        bank: dict[str, dict[str, Any] | None] = {
+            item: {"a": a, "b": b, "a_se": sa, "b_se": sb, "cov_ab": sab, "n": 3000, "D": 1.0}
+            for item, a, b, sa, sb, sab in values
+        }
+        rooms.add_items(database, bank | {NEW: None})
+        rooms.add_items(database, {"nothing": None}, "empty scale")
+        initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
+        rng = np.random.default_rng(11)
+        theta = rng.normal(0.3, 1.1, LEARNERS)
+        a_now = np.append(np.where(np.array(IDS) == FLAT, 0.4, A), 1.0)
+        scores = rooms.model_scores(theta, a_now, np.append(B, 0.0), rng)
+        scores[:, 1] = 1 - scores[:, 1]
+        scores[60:, 2] = np.nan
+        scores[:, 3] = np.nan
+        users = [f"u{i:04d}" for i in range(LEARNERS)]
+        rooms.add_learners(database, users)
+        rooms.add_attempts(database, rooms.answer_matrix(MONTH, scores, [*IDS, NEW], users))
+        run_sql(database, "DELETE FROM question WHERE item_id = %s", (VANISHED,))
+        take_snapshot(database, store, MONTH, "run")
+        fit_month(database, store, MONTH, EmEngine(1), "run")
+        link_month(database, MONTH, "run")
+        publish_month(database, store, MONTH, (), "run")
+        information_of_month(database, store, MONTH)
+        stored = rows(
+            database,
+            "SELECT item_id, curve, flagged, details FROM test_information WHERE month = %s AND scale_id = %s",
+            (MONTH, SCALE),
+        )
+        yield settings, {item: {"curve": curve, "flagged": flag} | details for item, curve, flag, details in stored}
+
+
+def information(a: float, b: float, theta: np.ndarray) -> np.ndarray:
+    p = 1 / (1 + np.exp(-a * (theta - b)))
+    return a**2 * p * (1 - p)
+
+
+def test_what_lost_its_information_is_flagged_and_nothing_else(made_up: tuple[Settings, dict[str, Any]]) -> None:
+    _, found = made_up
+    assert {item for item, row in found.items() if item and row["flagged"]} == {FLAT, KEY}
+    flat, key = found[FLAT], found[KEY]
+    # 0.4² / 1.3² is 0.095 of the peak, and more of the average, as the flat curve is the wider one
+    assert flat["ratio"] == pytest.approx(0.14, abs=0.09)
+    assert flat["upper"] < 0.8
+    assert (key["now"], key["ratio"], key["upper"]) == (0.0, 0.0, None)
+    b = B[IDS.index(FLAT)]
+    assert flat["largest_drop"]["theta"] == pytest.approx(b, abs=0.2), "at its peak, as published"
+
+
+def test_every_item_says_on_which_side_it_has_parameters(made_up: tuple[Settings, dict[str, Any]]) -> None:
+    _, found = made_up
+    missing = {FEW: "60 eligible answers", NOBODY: "nobody gave it", VANISHED: "no longer in the bank"}
+    for item, why in missing.items():
+        row = found[item]
+        assert (row["status"], row["curve"]["now"], row["now"]) == ("not estimated", None, None)
+        assert why in row["why"]
+        assert "ratio" not in row
+    assert (found[NEW]["status"], found[NEW]["curve"]["published"], found[NEW]["published"]) == ("new", None, None)
+    others = set(found) - {*missing, NEW, ""}
+    assert {found[item]["status"] for item in others} == {"compared"}
+    assert len(others) == ITEMS - 3
+
+
+def test_curves_are_those_of_the_stored_parameters(made_up: tuple[Settings, dict[str, Any]]) -> None:
+    """Stored are five digits, and the parameters of the fit whole."""
+    settings, found = made_up
+    fitted = dict(
+        rows(
+            Database(settings),
+            """SELECT item_id, params FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
+               WHERE superseded_at IS NULL AND kind = 'monthly'""",
+        )
+    )
+    theta = np.array(found[""]["curve"]["theta"])
+    assert (theta[0], theta[-1], theta.size) == (-4, 4, 81)
+    item = IDS[10]
+    published = information(A[10], B[10], theta)
+    np.testing.assert_allclose(found[item]["curve"]["published"], published, rtol=1e-4)
+    now = information(fitted[item]["a"], fitted[item]["b"], theta)
+    np.testing.assert_allclose(found[item]["curve"]["now"], now, rtol=1e-4)
+
+
+def test_the_test_is_the_sum_of_its_items_and_its_error_the_root(made_up: tuple[Settings, dict[str, Any]]) -> None:
+    _, found = made_up
+    test, items = found[""]["curve"], {item: row for item, row in found.items() if item}
+    compared = [row["curve"] for row in items.values() if row["status"] == "compared"]
+    for side in ("published", "now"):
+        np.testing.assert_allclose(test[side], np.sum([c[side] for c in compared], axis=0), rtol=1e-4)
+    in_force = [row for row in items.values() if row["status"] != "new"]
+    whole = np.sum([row["curve"]["now"] or row["curve"]["published"] for row in in_force], axis=0)
+    np.testing.assert_allclose(test["in_force"], whole, rtol=1e-4)
+    left = [row["curve"]["now"] or row["curve"]["published"] for row in in_force if not row["retire"]]
+    np.testing.assert_allclose(test["without_flagged"], np.sum(left, axis=0), rtol=1e-4)
+    np.testing.assert_allclose(test["se_now"], 1 / np.sqrt(test["now"]), rtol=1e-4)
+
+
+def test_retiring_the_flagged_items_costs_what_they_still_tell(made_up: tuple[Settings, dict[str, Any]]) -> None:
+    """A wrong key tells nothing, so without it nothing is lost; the flat one is 0.16/1.69 of one item of 23 at most."""
+    _, found = made_up
+    test = found[""]
+    assert test["retiring"]["items"] == [FLAT, KEY]
+    assert test["flagged_items"] == [FLAT, KEY]
+    assert set(test["drifted_items"]) <= {FLAT, KEY}
+    assert 0.97 < test["retiring"]["lowest"] <= test["retiring"]["efficiency"] < 1
+    assert test["items"]["in_force"] == ITEMS
+    assert test["items"]["compared"] == ITEMS - 3
+    assert set(test["items"]["not_estimated"]) == {FEW, NOBODY, VANISHED}
+    # Two of 21 compared items lost nearly all: at their b, −0.46 and −0.33, they made up about a tenth
+    assert 0.8 < test["worst"]["ratio"] < 0.98
+    assert not test["flagged"]
+    assert (test["trusted"], test["caution"]) == (True, None)
+
+
+def test_its_verdict_on_drift_is_that_of_item_drift(made_up: tuple[Settings, dict[str, Any]]) -> None:
+    settings, found = made_up
+    database, store = Database(settings), folder_store(settings)
+    drift_of_month(database, store, MONTH)
+    judged = dict(rows(database, "SELECT item_id, severity FROM item_drift WHERE month = %s", (MONTH,)))
+    assert judged == {item: row["severity"] for item, row in found.items() if item and row["severity"]}
+    assert judged[FEW] == "none", "by its proportion correct"
+    assert {item for item, level in judged.items() if level == "high"} == set(found[""]["drifted_items"])
+
+
+def test_the_job_makes_it_and_its_checks_warn_of_the_items(made_up: tuple[Settings, dict[str, Any]]) -> None:
+    settings, _ = made_up
+    resources: dict[str, object] = {"database": Database(settings), "store": folder_store(settings)}
+    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = job.execute_in_process(partition_key=MONTH, instance=instance)
+    checks = {e.check_name: e for e in result.get_asset_check_evaluations()}
+    items, test = checks["no_item_lost_information"], checks["the_test_kept_its_information"]
+    assert (items.passed, items.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert (items.description or "").startswith(f"2 items: {KEY} (keeps 0%), {FLAT} (keeps ")
+    assert items.metadata["to mend it"].value == OF_ITEMS
+    assert test.passed
+    (made,) = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey("test_information")]
+    metadata = made.step_materialization_data.materialization.metadata
+    assert {f"plot: information ({SCALE})", f"plot: information of flagged items ({SCALE})"} <= set(metadata)
+    assert "2 of 21 items lost information (q00, q01)" in str(metadata["information"].value)
+    assert metadata["dagster/row_count"].value == ITEMS + 2
+
+
+def test_judging_again_changes_nothing(made_up: tuple[Settings, dict[str, Any]]) -> None:
+    settings, _ = made_up
+    database, store = Database(settings), folder_store(settings)
+    query = "SELECT item_id, curve, flagged, details FROM test_information ORDER BY 1"
+    before = rows(database, query)
+    information_of_month(database, store, MONTH)
+    assert rows(database, query) == before
+
+
+def test_a_month_without_anything_to_judge_says_why_and_stores_nothing(
+    made_up: tuple[Settings, dict[str, Any]],
+) -> None:
+    """No month before it, nothing in force at its start, no fit; and a scale that was never declared."""
+    settings, _ = made_up
+    database = Database(settings)
+    said = {one.scale_id: sentence(one) for one in information_of_month(database, folder_store(settings), EARLIER)}
+    assert set(said) == {SCALE, "empty scale"}
+    assert all("has no converged fit that was linked" in text for text in said.values())
+    assert rows(database, "SELECT count(*) FROM test_information WHERE month = %s", (EARLIER,)) == [(0,)]
+    assert flagged_table({}) == "none"
+
+
+def test_no_abilities_are_needed(made_up: tuple[Settings, dict[str, Any]]) -> None:
+    """The population is the scale's: a month gets its abilities before or after, and the numbers are the same."""
+    settings, found = made_up
+    assert rows(Database(settings), "SELECT count(*) FROM mirt_ability") == [(0,)]
+    assert found[""]["population"] == {"mean": 0.0, "sd": 1.0}

@@ -1,0 +1,96 @@
+"""What a month's information comes to where something is missing, or cannot be trusted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import numpy as np
+import pytest
+from drift_worlds import ANCHOR_BLOCKS, ANCHORS, IDS, ITEMS, A, B, anchor_set, estimated
+
+from irt_assets.drift.compared import Compared
+from irt_assets.drift.evidence import InForce, LinkedWindow
+from irt_assets.drift.information import MonthInformation, inform, item_rows, test_row
+from irt_assets.drift.information_assets import ScaleInformation, flagged_table, sentence
+from irt_assets.drift.information_plots import item_curves, test_curves
+from irt_assets.drift.unestimated import Unestimated
+from irt_assets.psychometrics.drift import judge
+from irt_assets.psychometrics.drift_errors import Anchors, Published, compare
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.linking import link
+from irt_assets.psychometrics.models import Calibration
+from irt_assets.responses.scales import Scale
+
+FROZEN = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
+ANCHORS_IN_FORCE = Anchors.of(FROZEN)
+SINCE = datetime(2026, 1, 1, tzinfo=UTC)
+PNG = b"\x89PNG"
+
+
+def month(raw: Calibration | None = None, published: Published | None = None) -> Compared:
+    """A fit of all items; in force are the anchors alone unless told otherwise."""
+    raw = raw or estimated(np.random.default_rng(8))
+    published = published or Published.of_anchors(ANCHORS_IN_FORCE)
+    linking = link(raw, FROZEN, purify=False)
+    drift = judge(compare(raw, linking, ANCHORS_IN_FORCE, published))
+    at = InForce(published, (SINCE,) * len(published.item_ids))
+    return Compared(LinkedWindow("fit", raw, linking), ANCHORS_IN_FORCE, at, drift)
+
+
+def informed(compared: Compared, unestimated: Unestimated | None = None) -> MonthInformation:
+    return inform(Scale("math"), compared, unestimated or Unestimated())
+
+
+def test_a_sound_month_retires_nothing_and_keeps_all() -> None:
+    found = informed(month())
+    assert found.retiring == ()
+    assert found.efficiency[:2] == pytest.approx((1.0, 1.0), rel=1e-12), "the same sums, in another order"
+    row = test_row(found)
+    assert (row["flagged"], row["details"]["trusted"]) == (False, True)
+    assert row["curve"]["in_force"] == row["curve"]["without_flagged"]
+    assert "without" not in sentence(ScaleInformation("math", found))
+    assert flagged_table({"math": found}) == "none"
+    assert test_curves(found).startswith(PNG)
+    assert item_curves(found).startswith(PNG)
+
+
+def test_new_items_have_a_row_and_no_part_in_the_test() -> None:
+    found = informed(month())
+    rows = {row["item_id"]: row for row in item_rows(found)}
+    assert {item for item, row in rows.items() if row["details"]["status"] == "new"} == set(IDS[ANCHORS:ITEMS])
+    assert test_row(found)["details"]["items"]["new"] == ITEMS - ANCHORS
+    shares = [row["details"]["share_of_test"] for row in rows.values() if row["details"]["share_of_test"]]
+    assert sum(shares) == pytest.approx(1.0, abs=1e-4), "five digits each"
+
+
+@pytest.mark.parametrize(("learners", "trusted"), [(1000, False), (1999, False), (2000, True)])
+def test_the_flag_of_a_3pl_test_is_trusted_from_2000_learners_on(learners: int, trusted: bool) -> None:
+    raw = replace(estimated(np.random.default_rng(8)), model="3pl", n_persons=learners)
+    found = informed(month(raw))
+    assert found.trusted is trusted
+    caution = test_row(found)["details"]["caution"]
+    assert (caution is None) is trusted
+    if caution:
+        assert f"{learners} learners" in caution
+
+
+def test_a_test_of_which_nothing_was_estimated_has_curves_and_no_verdict() -> None:
+    """Everything in force is on other items than the month's."""
+    two = replace(Published.of_anchors(ANCHORS_IN_FORCE).select(IDS[:2]), item_ids=("gone1", "gone2"))
+    found = informed(month(published=two), Unestimated(dict.fromkeys(two.item_ids, "it is no longer in the bank")))
+    row = test_row(found)
+    assert row["details"]["worst"] is None
+    assert row["details"]["why"] == "no item in force was estimated by the month"
+    assert row["details"]["items"]["not_estimated"]["gone1"] == "it is no longer in the bank"
+    assert max(row["curve"]["in_force"]) > 0 == max(row["curve"]["now"])
+    assert row["curve"]["se_now"] == [None] * 81
+    assert "0 of 0 items" in sentence(ScaleInformation("math", found))
+    assert test_curves(found).startswith(PNG)
+
+
+def test_a_published_value_that_gives_no_information_is_named() -> None:
+    broken = Published.of_anchors(ANCHORS_IN_FORCE)
+    broken = replace(broken, a=np.where(np.arange(ANCHORS) == 2, -1.0, broken.a))
+    with pytest.raises(PsychometricsError, match=f"1 published items have no information .*{IDS[2]}"):
+        informed(month(published=broken))
