@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="What months propose, and what a person decides about it.")
 
+MOST_LISTED, MOST_NAMED = 30, 10
+LONGEST = 100
+"""Of a reason, so that it stays on a line."""
+
 Names = Annotated[
     list[str], typer.Argument(metavar="MONTH/ITEM…", help="E.g. 2026-09/A21; 2026-09/all: all that ask for a decision.")
 ]
@@ -54,10 +58,11 @@ def list_(
     if shown:
         print_table(
             ("proposal", "proposed", "published", "wABC", "drift", "n", "look at" if not every else "state"),
-            [_row(p, every) for p in shown],
+            [_row(p, every) for p in (shown if every else shown[:MOST_LISTED])],
         )
     silent = sum(p.state == "open" for p in found) - sum(p.state == "open" for p in shown)
     asks = f"{len(shown)} of {len(found)} proposals ask for a decision"
+    asks += f", of which the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
     rest = f"; {silent} open ones confirm what is published (--all)" if silent else ""
     say(f"{len(found)} proposals" if every else f"{asks}{rest}")
 
@@ -134,6 +139,35 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     out.print(f"rejected: {_count(found)}")
 
 
+@app.command()
+def recalibrate(
+    first: Annotated[str, typer.Option("--from", help="First month.")],
+    last: Annotated[str, typer.Option("--to", help="Last month.")],
+    item: Annotated[list[str] | None, typer.Option(help="Propose only this one; may be repeated.")] = None,
+    scale: Annotated[str, typer.Option(help="Scale (bank whose items measure one ability).")] = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Fit several green months as one, each item on its answers since it changed, and propose what comes out."""
+    from irt_assets.calibration import recalibration
+    from resources.object_store import object_store
+
+    settings = get_settings()
+    done = recalibration.recalibrate(
+        Database(settings), object_store(settings), scale, first, last, item or (), settings.irt_threads
+    )
+    if as_json:
+        print_json(vars(done))
+        return
+    say(f"{done.n_responses:,} answers of {done.n_persons:,} learner-months in {', '.join(done.months)}")
+    for month, why in done.passed_over.items():
+        say(f"  passed over: {month} {_short(why)}")
+    for name, since in done.changed.items():
+        say(f"  {name}: only answers from {since:%Y-%m-%d} on, when it changed")
+    for name, problems in list(done.held.items())[:MOST_NAMED]:
+        say(f"  held back: {name}: {_short('; '.join(problems))}")
+    say(f"{len(done.proposed)} items proposed: irt release list --month {done.window}")
+
+
 def as_dict(proposal: Proposal) -> dict[str, Any]:
     """A proposal for machines."""
     return {
@@ -181,6 +215,10 @@ def _confirm(question: str, yes: bool) -> None:
     if not typer.confirm(question):
         out.print("nothing was decided")
         raise typer.Exit(1)
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
 
 def _attended() -> bool:

@@ -84,7 +84,7 @@ RULES = (
     _Rule(
         "superseded fits",
         SUPERSEDED,
-        f"SELECT fit_id FROM mirt_fit_meta f WHERE kind = 'monthly' AND superseded_at < %(before)s AND {_NOT_CITED}",
+        f"SELECT fit_id FROM mirt_fit_meta f WHERE superseded_at < %(before)s AND {_NOT_CITED}",
         (
             "DELETE FROM mirt_item_params WHERE fit_id = ANY(%(names)s)",
             "DELETE FROM mirt_fit_meta WHERE fit_id = ANY(%(names)s)",

@@ -1,0 +1,302 @@
+"""Recalibration: several months pooled into one fit, on the answers given after each item changed, as proposals.
+
+Every learner-month is a person with an ability of its own, and months have their own mean and SD of θ: what learners
+have learned between two months is not taken for easier items. An item that drift analysis saw change loses its answers
+from before the change, so that its estimate is of what it is now; θ in those answers is held by all other items. The
+fit is linked to the frozen anchors as a month's is, and passes the gates of a month.
+
+Belongs here: which answers are pooled, and what is proposed from them. Does not belong here: deciding (see `release`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+from psycopg.rows import class_row
+
+from irt_assets.calibration import fits, gates
+from irt_assets.calibration.origin import anchor_hash, read_anchors
+from irt_assets.calibration.placing import place
+from irt_assets.calibration.publication import steps
+from irt_assets.calibration.request import FitRequest, beside
+from irt_assets.engines.em import EmEngine
+from irt_assets.partitions import month_bounds, month_of, months_between
+from irt_assets.psychometrics.models import Responses
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import Snapshot, read_snapshot, store_attempts
+from irt_assets.responses.window import scored_responses_of
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+from resources.version import code_version
+
+KIND = "pooled"
+"""Of its fits, in `mirt_fit_meta`."""
+
+
+@dataclass(frozen=True)
+class Recalibration:
+    """What became of it.
+
+    Attributes:
+        window: FIRST:LAST month, as its proposals are named.
+        months: those that were pooled; passed_over: the others, each with the reason.
+        changed: items whose answers count only from a date on.
+        proposed: items; held: those that an item gate holds back, each with its reasons.
+    """
+
+    window: str
+    scale_id: str
+    fit_id: str
+    months: tuple[str, ...]
+    passed_over: Mapping[str, str]
+    changed: Mapping[str, datetime]
+    n_persons: int
+    n_responses: int
+    proposed: tuple[str, ...]
+    held: Mapping[str, list[str]]
+
+
+def recalibrate(
+    database: Database,
+    store: ObjectStore,
+    scale_id: str,
+    first: str,
+    last: str,
+    items: Collection[str] = (),
+    threads: int | None = None,
+) -> Recalibration:
+    """Fit the green months from `first` to `last` together, and propose `items` (none named: all but the anchors).
+
+    Raises PermanentFailure where no month is green, where the scale is fitted by another engine than em or its items
+    are assigned by level, where the fit does not converge or its anchors disagree, and for items that cannot be
+    proposed.
+    """
+    window = f"{first}:{last}"
+    months = _months(first, last)
+    with database.connect() as connection:
+        scale = _scale(connection, scale_id)
+        snapshots, passed_over = _snapshots(connection, scale_id, months)
+        changed = answers_from(connection, scale_id, first, last)
+    if not snapshots:
+        raise PermanentFailure(
+            f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in passed_over.items())
+        )
+    table = pooled(pa.concat_tables(_scored(store, one, scale_id) for one in snapshots), changed)
+    responses, persons = scored_responses_of(table, scale_id)
+    responses, left_out = _of_enough(responses, scale.rules.min_fitted_responses)
+    _require(items, responses, left_out)
+    uri, digest = store_attempts(store, f"recalibration/{quote(scale_id, safe='')}", table)
+    data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
+    n = np.bincount(responses.item, minlength=responses.n_items)
+    few = np.array(responses.item_ids)[n < scale.rules.min_published_responses(scale.model)]
+    with database.connect() as connection:
+        anchors = read_anchors(connection, scale_id, scale.anchor_version)
+        request = FitRequest(scale, responses, tuple(few.tolist()), left_out, None, anchors)
+        groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
+        raw = EmEngine(threads).calibrate(
+            responses, model=scale.model, data_hash=data_hash, priors=request.priors(), groups=groups
+        )
+        if not raw.convergence.converged:
+            raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")
+        placed = place(connection, scale, raw, window)
+        if placed.linking is None or placed.linked is None:
+            raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
+        if not placed.linking.agrees(scale.rules.anchor_q_alpha):
+            raise PermanentFailure(
+                f"the anchors of {window} disagree: {placed.linking.diagnosis or 'nobody can tell who'}"
+            )
+        spec: dict[str, Any] = {
+            "model": scale.model,
+            "eligibility": scale.rules.changed(),
+            "snapshot": uri,
+            "pooled": {one.month: one.snapshot_hash for one in snapshots},
+            "passed_over": passed_over,
+            "answers_from": {item: since.isoformat() for item, since in changed.items()},
+        }
+        spec |= beside(request, raw, groups)
+        advisory_lock(connection, "ledger", scale_id)
+        snapshot = Snapshot(window, digest, uri, data_hash, table.num_rows, {}, {})
+        fit_id = fits.stage(connection, snapshot, scale_id, scale.engine, raw, spec, None)
+        fits.publish_linked(
+            connection,
+            fit_id,
+            raw,
+            placed.linked,
+            placed.linking,
+            kind=KIND,
+            scale_id=scale_id,
+            window=(month_bounds(first)[0], month_bounds(last)[1]),
+            snapshot_hash=digest,
+            anchor_hash=anchor_hash(connection, scale_id, scale.anchor_version) or "",
+            spec=spec,
+            fitted_at=datetime.now(UTC),
+            fit_code_version=code_version(),
+            run_id=None,
+        )
+        wanted = tuple(items) or tuple(i for i in responses.item_ids if anchors is None or i not in anchors.item_ids)
+        proposed, held = _propose(connection, scale, window, fit_id, wanted, changed)
+    return Recalibration(
+        window,
+        scale_id,
+        fit_id,
+        tuple(one.month for one in snapshots),
+        passed_over,
+        {item: since for item, since in changed.items() if item in responses.item_ids},
+        responses.n_persons,
+        responses.n_responses,
+        proposed,
+        held,
+    )
+
+
+def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:
+    """From when on an item's answers are of the item as it is now; items that did not change in the window are absent.
+
+    By the last drift alert: from the day on which a leak began, else from the first month that flagged it; where a
+    month flagged it no more, from that month on.
+    """
+    rows = connection.execute(
+        """SELECT DISTINCT ON (l.item_id) l.item_id, l.opened_month, l.closed_month, d.details->'change'->>'onset'
+           FROM drift_alerts l
+           LEFT JOIN item_drift d ON (d.scale_id, d.item_id, d.month) = (l.scale_id, l.item_id, l.opened_month)
+           WHERE l.scale_id = %s AND l.opened_month <= %s ORDER BY l.item_id, l.opened_month DESC""",
+        (scale_id, last),
+    ).fetchall()
+    begins = month_bounds(first)[0]
+    found = {}
+    for item, opened, closed, onset in rows:
+        since = month_bounds(opened)[0]
+        if closed is not None and closed <= last:
+            since = month_bounds(closed)[0]
+        elif onset is not None:
+            since = max(since, datetime.fromisoformat(onset).replace(tzinfo=UTC))
+        if since > begins:
+            found[item] = since
+    return found
+
+
+def pooled(table: pa.Table, changed: Mapping[str, datetime]) -> pa.Table:
+    """The scored answers without those to an item from before it changed; a learner of each month is a person."""
+    items = pa.array(list(changed), pa.string())
+    since = pa.array(list(changed.values()), pa.timestamp("us", "UTC"))
+    place = pc.index_in(table["item_id"], items)
+    before = pc.less(pc.cast(table["completed_at"], pa.timestamp("us", "UTC")), pc.take(since, place))
+    table = table.filter(pc.invert(pc.fill_null(before, False)))
+    month = pc.strftime(table["completed_at"], format="%Y-%m")
+    person = pc.binary_join_element_wise(month, table["user_id"], "/")
+    return table.set_column(table.schema.get_field_index("user_id"), "user_id", person)
+
+
+def _months(first: str, last: str) -> list[str]:
+    try:
+        months = list(months_between(*(month_of(month_bounds(month)[0]) for month in (first, last))))
+    except ValueError as error:
+        raise PermanentFailure(f"a recalibration wants two months: {error}") from None
+    if not months:
+        raise PermanentFailure(f"--from {first} lies after --to {last}")
+    return months
+
+
+def _scale(connection: psycopg.Connection, scale_id: str) -> Scale:
+    scale = read_scales(connection).get(scale_id)
+    if scale is None or not scale.initialised:
+        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+    if scale.engine != "em":
+        raise PermanentFailure(f"scale {scale_id} is published from {scale.engine}; only em fits several months as one")
+    if scale.rules.assignment == "by_level":
+        raise PermanentFailure(
+            f"items of scale {scale_id} are assigned by level, so its months cannot be pooled: decide on what months "
+            "propose"
+        )
+    return scale
+
+
+def _snapshots(
+    connection: psycopg.Connection, scale_id: str, months: Collection[str]
+) -> tuple[list[Snapshot], dict[str, str]]:
+    """Of each month that is published from, the snapshot it was judged by; the others, and why not."""
+    known = steps(connection, scale_id)
+    found, passed_over = [], {}
+    for month in months:
+        step = known.get(month)
+        if step is None or step.state != "done":
+            passed_over[month] = f"is {step.state}: {step.why}" if step else "has not been taken to the ledger"
+            continue
+        with connection.cursor(row_factory=class_row(Snapshot)) as cursor:
+            snapshot = cursor.execute(
+                """SELECT s.month, s.snapshot_hash, s.uri, s.data_hash, s.n_attempts, s.counts, s.rules
+                   FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash)
+                   WHERE m.fit_id = %s AND s.month = %s""",
+                (step.fit_id, month),
+            ).fetchone()
+        if snapshot is None:
+            passed_over[month] = "has no snapshot any more"
+        else:
+            found.append(snapshot)
+    return found, passed_over
+
+
+def _scored(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
+    table = read_snapshot(store, snapshot)
+    return table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
+
+
+def _of_enough(responses: Responses, least: int) -> tuple[Responses, dict[str, int]]:
+    """Without the items that have too few responses to be fitted; these, and how many they have."""
+    n = np.bincount(responses.item, minlength=responses.n_items)
+    left_out = {item: int(k) for item, k in zip(responses.item_ids, n, strict=True) if k < least}
+    return (responses.of_items(n >= least), left_out) if left_out else (responses, left_out)
+
+
+def _require(items: Collection[str], responses: Responses, left_out: Mapping[str, int]) -> None:
+    problems = [
+        f"{item} has {left_out[item]} answers since it changed, too few to be fitted"
+        if item in left_out
+        else f"{item} was not answered"
+        for item in items
+        if item not in responses.item_ids or item in left_out
+    ]
+    if problems:
+        raise PermanentFailure("nothing was recalibrated: " + "; ".join(problems))
+
+
+def _propose(
+    connection: psycopg.Connection,
+    scale: Scale,
+    window: str,
+    fit_id: str,
+    wanted: Collection[str],
+    changed: Mapping[str, datetime],
+) -> tuple[tuple[str, ...], dict[str, list[str]]]:
+    first, last = window.split(":")
+    linked = fits.linked_fit(connection, scale.scale_id, KIND, month_bounds(first)[0], scale.engine)
+    assert linked is not None
+    held = {item: gates.item_problems(linked.items[item], scale.rules) for item in wanted}
+    proposed = tuple(item for item in wanted if not held[item])
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO item_parameter_proposal
+                 (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, why, month, fit_id)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+            [
+                (scale.scale_id, item)
+                + tuple(linked.items[item][name] for name in ("a", "b", "c", "a_se", "b_se", "cov_ab"))
+                + (f"recalibrated on {_since(changed.get(item), first)} to {last}", window, fit_id)
+                for item in proposed
+            ],
+        )
+    return proposed, {item: problems for item, problems in held.items() if problems}
+
+
+def _since(changed: datetime | None, first: str) -> str:
+    return f"its answers from {changed:%Y-%m-%d}, when it changed," if changed else f"all answers from {first}"

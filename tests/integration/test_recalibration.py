@@ -1,0 +1,217 @@
+"""Recalibration on a world with drift and a leak: pooled months, answers after the change, and what follows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from irt_assets.calibration import release
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.proposals import State, asking, one, parse_reference, proposals
+from irt_assets.calibration.recalibration import answers_from, pooled, recalibrate
+from irt_assets.drift import evidence
+from irt_assets.drift.month import drift_of_month
+from irt_assets.engines.em import EmEngine
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.scenario import Fault
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
+from resources.object_store import FolderStore
+from tests.integration import rooms
+from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+
+FIRST, LAST = MONTHS
+BOTH = f"{FIRST}:{LAST}"
+FAULTS = (
+    Fault("drift", first_month=LAST, size=-1.2),
+    Fault("leak", first_month=LAST, size=0.5, share=0.5),
+)
+
+
+@dataclass(frozen=True)
+class Faulty:
+    """Both months calibrated, published and judged; `items`: the drifted item and the leaked one."""
+
+    database: Database
+    store: FolderStore
+    truth: Truth
+
+    @property
+    def items(self) -> tuple[str, str]:
+        drifted, leaked = (fault.item_ids[0] for fault in self.truth.bank.faults)
+        return drifted, leaked
+
+
+@pytest.fixture(scope="module")
+def faulty(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Faulty]:
+    template = migrated_template.rpartition("/")[2]
+    home = tmp_path_factory.mktemp("recalibrated")
+    with rooms.copied(postgres.start(), template, "rooms_recalibration", home) as settings:
+        database, store = Database(settings), folder_store(settings)
+        truth = rooms.load_small_world(database, faults=FAULTS)
+        initialise(database, SCALE, first_month=FIRST, thresholds=rooms.LOWERED)
+        for month in MONTHS:
+            take_snapshot(database, store, month, "run")
+            fit_month(database, store, month, EmEngine(1), "run")
+            link_month(database, month, "run")
+            publish_month(database, store, month, (), "run")
+            drift_of_month(database, store, month)
+        yield Faulty(database, store, truth)
+
+
+def test_a_drifted_item_is_estimated_on_its_answers_after_the_change_alone(faulty: Faulty) -> None:
+    drifted, leaked = faulty.items
+    done = recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, threads=1)
+    after = datetime(2026, 7, 1, tzinfo=UTC)
+    assert (done.months, done.passed_over) == (MONTHS, {})
+    assert (done.changed[drifted], done.changed[leaked]) == (after, after)
+    with faulty.database.connect() as connection:
+        found = {p.item_id: p for p in proposals(connection, windows=[BOTH])}
+        last = {p.item_id: p for p in proposals(connection, windows=[LAST])}
+    assert set(found) == set(done.proposed)
+    estimate = found[drifted].new
+    truth = faulty.truth.bank.b[1][faulty.truth.bank.item_ids.index(drifted)]
+    # Two standard errors of 0.20. An estimate from both months would lie 0.6 away.
+    assert abs(estimate.b - truth) < 0.4
+    assert estimate.b_se == pytest.approx(0.2, abs=0.02)
+    assert found[drifted].n == last[drifted].n
+    sound = [item for item in found if item in last and item not in done.changed]
+    assert len(sound) > 10
+    narrower = [found[item].new.b_se / last[item].new.b_se for item in sound]  # type: ignore[operator]
+    assert np.median(narrower) < 0.9, "twice the answers: 0.71, and the linking's error on top"
+
+
+def test_anchors_are_proposed_only_where_they_are_named(faulty: Faulty) -> None:
+    anchor = rows(faulty.database, "SELECT min(item_id) FROM anchor_set")[0][0]
+    everything = recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, threads=1)
+    assert anchor not in everything.proposed
+    named = recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, [anchor], threads=1)
+    assert named.proposed == (anchor,)
+
+
+def test_the_months_own_fit_comes_out_again_where_nothing_is_pooled(faulty: Faulty) -> None:
+    """One month without changed items is the same fit and the same linking."""
+    recalibrate(faulty.database, faulty.store, SCALE, FIRST, FIRST, threads=1)
+    both = rows(
+        faulty.database,
+        """SELECT p.a - q.a, p.b - q.b FROM item_parameter_proposal p JOIN item_parameter_publication q USING (item_id)
+           WHERE p.month = %s AND q.month = %s AND q.rule = 'first'""",
+        (f"{FIRST}:{FIRST}", FIRST),
+    )
+    assert len(both) > 10
+    # Both fits end where the parameters change by less than 1e-4, from other starting orders of learners.
+    assert np.abs(np.array(both)).max() < 1e-3
+
+
+def test_a_later_recalibration_of_the_window_takes_the_place_of_the_earlier(faulty: Faulty) -> None:
+    drifted, _ = faulty.items
+    for _ in range(2):
+        recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
+    with faulty.database.connect() as connection:
+        states = [p.state for p in proposals(connection, windows=[BOTH], items=[drifted])]
+    assert states[-2:] == [State.SUPERSEDED, State.OPEN]
+
+
+def test_after_the_decision_the_item_is_compared_with_its_new_value_and_its_trend_begins_anew(faulty: Faulty) -> None:
+    """As if it had been published in May and decided on in June: July flags the leak and not the drift."""
+    drifted, leaked = faulty.items
+    query = "SELECT item_id FROM item_drift WHERE month = %s AND severity <> 'none'"
+    assert {item for (item,) in rows(faulty.database, query, (LAST,))} >= {drifted, leaked}
+    run_sql(faulty.database, "DELETE FROM item_parameter_proposal WHERE month LIKE '%%:%%'")
+    recalibrate(faulty.database, faulty.store, SCALE, LAST, LAST, [drifted], threads=1)
+    run_sql(
+        faulty.database, "UPDATE item_parameter_publication SET effective_from = '2026-06-01Z' WHERE rule = 'first'"
+    )
+    now = datetime(2026, 6, 20, tzinfo=UTC)
+    name = parse_reference(f"{LAST}:{LAST}/{drifted}")
+    release.accept(faulty.database, [name], by="Ann", reason="new text", effective_from=None, now=now)
+    with pytest.raises(PermanentFailure, match="was accepted by Ann"):
+        release.accept(faulty.database, [name], by="Ben", reason="again", effective_from=None, now=now)
+    drift_of_month(faulty.database, faulty.store, LAST)
+    after = {item for (item,) in rows(faulty.database, query, (LAST,))}
+    assert drifted not in after
+    assert leaked in after
+    with faulty.database.connect() as connection:
+        scale = read_scales(connection)[SCALE]
+        anchors, window = evidence.frozen_anchors(connection, scale), evidence.linked_window(connection, scale, LAST)
+        assert anchors is not None
+        assert window is not None
+        at = evidence.in_force_with_errors(connection, scale, month_bounds(LAST)[0], anchors)
+        earlier = evidence.against_published(window, anchors, at, month_bounds(FIRST)[1] - timedelta(days=1))
+        assert drifted not in earlier.item_ids, "no month before the decision counts for the trend"
+        assert drifted in evidence.against_published(window, anchors, at, month_bounds(LAST)[0]).item_ids
+        assert drifted not in [p.item_id for p in asking(proposals(connection))]
+        assert one(connection, name).state is State.ACCEPTED
+    closed = rows(faulty.database, "SELECT count(*) FROM drift_alerts WHERE item_id = %s", (drifted,))
+    assert closed == [(0,)], "the month that opened its alert, judged again, flags it no more"
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "items", "why"),
+    [
+        ("2026-01", "2026-02", (), "no month of 2026-01:2026-02 is green: 2026-01 has not been taken to the ledger"),
+        (LAST, FIRST, (), "lies after"),
+        ("June", "2026-07", (), "wants two months"),
+        (FIRST, LAST, ("nowhere",), "nowhere was not answered"),
+    ],
+)
+def test_what_cannot_be_pooled_is_told(faulty: Faulty, first: str, last: str, items: tuple[str, ...], why: str) -> None:
+    with pytest.raises(PermanentFailure, match=why):
+        recalibrate(faulty.database, faulty.store, SCALE, first, last, items, threads=1)
+
+
+# -- which answers count -----------------------------------------------------------------------------
+
+ALERT = """INSERT INTO drift_alerts (scale_id, item_id, kind, severity, opened_month, closed_month)
+           VALUES (%s, %s, 'drift', 'high', %s, %s)"""
+ONSET = """INSERT INTO item_drift (month, scale_id, item_id, engine, severity, details)
+           VALUES (%s, %s, %s, 'em', 'high', jsonb_build_object('change', jsonb_build_object('onset', %s::text)))"""
+
+
+@pytest.mark.parametrize(
+    ("opened", "closed", "onset", "since"),
+    [
+        ("2026-02", None, None, "2026-02-01"),
+        ("2026-02", None, "2026-02-11", "2026-02-11"),
+        ("2026-02", None, "2026-01-20", "2026-02-01"),
+        ("2026-02", "2026-03", "2026-02-11", "2026-03-01"),
+        ("2026-02", "2026-05", None, "2026-02-01"),
+        ("2026-01", None, None, None),
+        ("2026-04", None, None, None),
+    ],
+    ids=["flagged", "leak", "onset before", "and back", "and back later", "at the beginning", "after the window"],
+)
+def test_answers_count_from_the_last_change_in_the_window_on(
+    database: Database, opened: str, closed: str | None, onset: str | None, since: str | None
+) -> None:
+    run_sql(database, ALERT, (SCALE, "i", opened, closed))
+    run_sql(database, ONSET, (opened, SCALE, "i", onset))
+    with database.connect() as connection:
+        found = answers_from(connection, SCALE, "2026-01", "2026-03")
+    assert {item: f"{at:%Y-%m-%d}" for item, at in found.items()} == ({} if since is None else {"i": since})
+
+
+def test_pooling_leaves_out_what_came_before_and_keeps_the_months_of_a_learner_apart() -> None:
+    times = [datetime(2026, month, 5, tzinfo=UTC) for month in (1, 2, 2)]
+    table = pa.table(
+        {
+            "user_id": ["u", "u", "v"],
+            "item_id": ["i", "i", "j"],
+            "completed_at": pa.array(times, pa.timestamp("us", "UTC")),
+        }
+    )
+    assert pooled(table, {})["user_id"].to_pylist() == ["2026-01/u", "2026-02/u", "2026-02/v"]
+    left = pooled(table, {"i": datetime(2026, 2, 5, tzinfo=UTC), "j": datetime(2026, 1, 1, tzinfo=UTC)})
+    assert left["user_id"].to_pylist() == ["2026-02/u", "2026-02/v"]
