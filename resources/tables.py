@@ -133,9 +133,9 @@ weekly_kpi = _table(
 
 partition_source = _table(
     "partition_source",
-    "What the days of features and the weeks of KPIs were computed from: another hash now means that they are stale.",
-    _key("asset", Text, "features_topic_daily or weekly_kpi"),
-    _key("partition", Text, "its partition key: a day, or the Monday of a week"),
+    "What the days of features were computed from: another hash now means that they are stale.",
+    _key("asset", Text, "features_topic_daily"),
+    _key("partition", Text, "its partition key: a day"),
     _req("data_hash", Text, "hash of the answers that were read"),
     _req("computed_at", UTC, "when", NOW),
 )

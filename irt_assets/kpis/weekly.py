@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import pandas as pd
@@ -29,16 +29,11 @@ from irt_assets.kpis.record import NOT_COMPUTED, RANGES, Record, churn, engageme
 from irt_assets.partitions import week_bounds
 from irt_assets.responses.answers import between
 from irt_assets.responses.facts import COLUMNS, LATER, first_look
-from irt_assets.responses.observe import answer_versions, span_version
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
 from resources.relational import LEARNER, QUESTION, Run, in_memory, on_postgres
-from resources.sources import record_sources
 
 IDLE = timedelta(days=7)
-TOLD = timedelta(weeks=9)
-"""A late answer makes its week and the eight after it stale: as long as the windows of 28 and 56 days hold it. What
-reaches further, an item's median of 180 days and an ability of 365, one answer hardly moves."""
 ON_SCALE = ["user_id", "scale_id"]
 Scales = Mapping[str, Scale]
 Published = Mapping[str, PublishedSet]
@@ -73,31 +68,13 @@ def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.Da
 
 
 def write_week(connection: psycopg.Connection, week: str, now: datetime) -> pd.DataFrame:
-    """Compute the week of a Monday's key and put it in the place of what was there; the rows.
-
-    The hash of what it was computed from (`week_sources`) is stored with them under the asset `weekly_kpi`, and read
-    before them: an answer that arrives in between leaves the week stale.
-    """
+    """Compute the week of a Monday's key and put it in the place of what was there; the rows."""
     start, end = week_bounds(week)
     monday = {"week_start": start.date()}
     warehouse.own(connection, tables.weekly_kpi, monday)
-    record_sources(connection, tables.weekly_kpi.name, week_sources(connection, [week]))
     frame = kpis(*_at_hand(connection, min(end, now))).assign(**monday)
     warehouse.replace(connection, tables.weekly_kpi, monday, frame)
     return frame
-
-
-def week_sources(connection: psycopg.Connection, weeks: Collection[str]) -> dict[str, str]:
-    """A hash of the live answers of the nine weeks that end with each week, by the week's key; at least one is wanted.
-
-    Another hash than `resources.sources` has for `weekly_kpi` says that answers of these weeks came late.
-    """
-    ends = {week: week_bounds(week)[1] for week in weeks}
-    days = answer_versions(connection, min(ends.values()) - TOLD, max(ends.values()))
-    return {
-        week: span_version(days[str((end - timedelta(days=n)).date())] for n in range(1, TOLD.days + 1))
-        for week, end in ends.items()
-    }
 
 
 def quiet(run: Run, end: datetime, scales: Scales, published: Published) -> pd.DataFrame:

@@ -6,7 +6,6 @@ What was computed from a version is kept in `resources.sources`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import ibis
@@ -54,8 +53,3 @@ def answer_versions(connection: psycopg.Connection, start: datetime, end: dateti
     days = [str((start + timedelta(days=n)).date()) for n in range((end - start).days)]
     found = {day: f"{n} {total}" for day, n, total in rows}
     return {day: hashlib.sha256(found.get(day, "empty").encode()).hexdigest()[:16] for day in days}
-
-
-def span_version(versions: Iterable[str]) -> str:
-    """One hash of the versions of several days, which depends on their order."""
-    return hashlib.sha256(" ".join(versions).encode()).hexdigest()[:16]

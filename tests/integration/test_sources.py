@@ -1,4 +1,4 @@
-"""What days and weeks were computed from: stored with their rows, and changed by what they read and nothing else."""
+"""What days of features were computed from: stored with their rows, and changed by what they read and nothing else."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from irt_assets.features.daily import features, write_features
-from irt_assets.kpis.weekly import week_sources, write_week
 from irt_assets.responses.observe import answer_versions
 from resources.database import Database
 from resources.relational import on_postgres
@@ -124,24 +123,3 @@ def test_a_day_that_could_not_be_written_keeps_its_hash_too(log: Database, monke
         write_features(connection, START, END)
     with log.connect() as connection:
         assert recorded_sources(connection, ASSET) == before
-
-
-def test_a_late_answer_makes_its_week_and_the_eight_after_it_stale(log: Database) -> None:
-    """2026-03-01 is a Sunday: its week is that of 2026-02-23."""
-    first = datetime(2026, 2, 16, tzinfo=UTC)
-    weeks = [f"{first + timedelta(weeks=n):%Y-%m-%d}" for n in range(12)]
-
-    def stale() -> list[str]:
-        with log.connect() as connection:
-            known, now = recorded_sources(connection, "weekly_kpi"), week_sources(connection, weeks)
-        return [week for week in weeks if known[week] != now[week]]
-
-    with log.connect() as connection:
-        for week in weeks:
-            write_week(connection, week, datetime(2026, 6, 1, tzinfo=UTC))
-    assert stale() == []
-    run_sql(log, logged("2026-03-01T23:59:59.999999Z"))
-    assert stale() == weeks[1:10]
-    with log.connect() as connection:
-        write_week(connection, weeks[3], datetime(2026, 6, 1, tzinfo=UTC))
-    assert stale() == [week for week in weeks[1:10] if week != weeks[3]]
