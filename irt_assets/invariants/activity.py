@@ -6,7 +6,7 @@ from datetime import UTC, datetime, time, timedelta
 
 from irt_assets.features.checks import unconserved
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
-from irt_assets.kpis.record import RANGES
+from irt_assets.kpis.meaning import RANGES
 
 SETTLED_AFTER = timedelta(hours=6)
 """Features of a day are made soon after it; before that its absence says nothing."""

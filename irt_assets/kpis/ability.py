@@ -15,6 +15,7 @@ import pandas as pd
 
 from irt_assets.calibration.publication import PublishedSet
 from irt_assets.kpis.behaviour import YEAR, microseconds
+from irt_assets.kpis.meaning import LEAST_ANSWERS
 from irt_assets.psychometrics.models import Floats, Responses
 from irt_assets.psychometrics.progress import improvement
 from irt_assets.psychometrics.scoring import eap
@@ -23,8 +24,6 @@ from irt_assets.responses.scales import Scale
 from resources.relational import Run
 
 FORTNIGHT = timedelta(days=14)
-LEAST_ANSWERS = 5
-"""Eligible answers that each of the two fortnights must hold."""
 COLUMNS = {
     "user_id": object,
     "scale_id": object,

@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 
-from irt_assets.kpis.record import RANGES
+from irt_assets.kpis.meaning import RANGES
 from irt_assets.partitions import week_bounds
 from irt_assets.retries import failures_told_apart
 from resources.database import Database

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from irt_assets.calibration.plots import BLUE, as_png, new_figure
-from irt_assets.kpis.record import RANGES
+from irt_assets.kpis.meaning import RANGES
 
 TITLES = {
     "I_t": "improvement",

@@ -14,8 +14,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from irt_assets.kpis.ability import LEAST_ANSWERS
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, microseconds
+from irt_assets.kpis.meaning import LEAST_ANSWERS, LEAST_TIMED, Why
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.progress import goal_probability
 
@@ -31,25 +31,8 @@ class Judged:
     why: npt.NDArray[np.object_]
 
 
-RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0, 1.0), "P": (0.0, 1.0), "S": (0.0, 1.0)}
-"""Every key of a record that is a KPI, and what it may be where it is not null."""
-
-LEAST_TIMED = 20
 DAY = microseconds(timedelta(days=1))
 LONG_SESSION = microseconds(timedelta(minutes=15))
-
-NO_SCALE = "the learner has no target scale, and the bank has several"
-NOTHING_PUBLISHED = "no parameters of the scale were in force"
-FEW_RECENT = f"fewer than {LEAST_ANSWERS} eligible answers to published items in the last 14 days"
-FEW_PREVIOUS = f"fewer than {LEAST_ANSWERS} eligible answers to published items in the 14 days before the last 14"
-NO_INFORMATION = "the items answered say nothing of ability"
-FEW_TIMED_RECENT = f"fewer than {LEAST_TIMED} correct answers with a time in the last 28 days"
-FEW_TIMED_PREVIOUS = f"fewer than {LEAST_TIMED} correct answers with a time in the 28 days before the last 28"
-NOTHING_WRONG = "no item was wrong at its last answer 28 to 56 days ago"
-NOT_AGAIN = "no item that was wrong 28 to 56 days ago was answered again"
-NO_TARGET = "the learner has no target ability on this scale"
-NO_ABILITY = "no eligible answer to a published item in 365 days"
-NOT_COMPUTED = "the week's KPIs were not computed"
 
 
 def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, Judged]:
@@ -66,23 +49,23 @@ def progress(rows: pd.DataFrame, published: Collection[str]) -> dict[str, Judged
     wrong, again = np.nan_to_num(numbers["wrong"]), np.nan_to_num(numbers["again"])
     with np.errstate(divide="ignore", invalid="ignore"):
         recovered, coverage = numbers["recovered"] / again, again / wrong
-    nothing_wrong = (wrong == 0, NOTHING_WRONG)
+    nothing_wrong = (wrong == 0, Why.NOTHING_WRONG)
     return {
         "I_t": _judged(
             numbers["improvement"],
             no_scale,
             unpublished,
-            (counts["n_recent"] < LEAST_ANSWERS, FEW_RECENT),
-            (counts["n_previous"] < LEAST_ANSWERS, FEW_PREVIOUS),
-            (np.isnan(numbers["improvement"]), NO_INFORMATION),
+            (counts["n_recent"] < LEAST_ANSWERS, Why.FEW_RECENT),
+            (counts["n_previous"] < LEAST_ANSWERS, Why.FEW_PREVIOUS),
+            (np.isnan(numbers["improvement"]), Why.NO_INFORMATION),
         ),
         "E_t": _judged(
             np.clip(-np.expm1(numbers["slow_recent"] - numbers["slow_previous"]), 0.0, 1.0),
             no_scale,
-            (counts["timed_recent"] < LEAST_TIMED, FEW_TIMED_RECENT),
-            (counts["timed_previous"] < LEAST_TIMED, FEW_TIMED_PREVIOUS),
+            (counts["timed_recent"] < LEAST_TIMED, Why.FEW_TIMED_RECENT),
+            (counts["timed_previous"] < LEAST_TIMED, Why.FEW_TIMED_PREVIOUS),
         ),
-        "R_t": _judged(recovered, no_scale, nothing_wrong, (again == 0, NOT_AGAIN)),
+        "R_t": _judged(recovered, no_scale, nothing_wrong, (again == 0, Why.NOT_AGAIN)),
         "R_t_coverage": _judged(coverage, no_scale, nothing_wrong),
     }
 
@@ -94,15 +77,15 @@ def goal(rows: pd.DataFrame, published: Collection[str]) -> Judged:
     return _judged(
         goal_probability(theta, se, weeks, target),
         no_scale,
-        (np.isnan(target), NO_TARGET),
+        (np.isnan(target), Why.NO_TARGET),
         unpublished,
-        (np.isnan(theta), NO_ABILITY),
+        (np.isnan(theta), Why.NO_ABILITY),
     )
 
 
 def _scale_reasons(rows: pd.DataFrame, published: Collection[str]) -> tuple[tuple[Bools, str], tuple[Bools, str]]:
     scale = rows["scale_id"]
-    return (scale.isna().to_numpy(), NO_SCALE), (~scale.isin(list(published)).to_numpy(), NOTHING_PUBLISHED)
+    return (scale.isna().to_numpy(), Why.NO_SCALE), (~scale.isin(list(published)).to_numpy(), Why.NOTHING_PUBLISHED)
 
 
 def _judged(value: Floats, *reasons: tuple[Bools, str]) -> Judged:

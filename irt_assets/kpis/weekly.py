@@ -25,7 +25,8 @@ from irt_assets.kpis.behaviour import (
     recovery,
     scales_answered,
 )
-from irt_assets.kpis.record import NOT_COMPUTED, RANGES, Record, churn, engagement, goal, progress, records
+from irt_assets.kpis.meaning import RANGES, Why
+from irt_assets.kpis.record import Record, churn, engagement, goal, progress, records
 from irt_assets.partitions import week_bounds
 from irt_assets.responses.answers import between
 from irt_assets.responses.facts import COLUMNS, LATER, first_look
@@ -99,7 +100,7 @@ def write_quiet(connection: psycopg.Connection, week: str, now: datetime) -> pd.
     warehouse.own(connection, tables.weekly_kpi, {"week_start": start.date()})
     frame = quiet(*_at_hand(connection, min(end, now)))
     others = [name for name in (*RANGES, "R_t_coverage") if name not in ("P", "S")]
-    blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, NOT_COMPUTED)}
+    blank = dict.fromkeys(others) | {"by_scale": {}, "why": dict.fromkeys(others, Why.NOT_COMPUTED)}
     with connection.cursor() as cursor:
         cursor.execute("CREATE TEMPORARY TABLE quiet (user_id text, kpis jsonb) ON COMMIT DROP")
         with cursor.copy("COPY quiet FROM STDIN") as copy:

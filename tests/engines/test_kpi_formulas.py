@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_assets.features.daily import features
-from irt_assets.kpis.record import RANGES
+from irt_assets.kpis.meaning import RANGES
 from irt_assets.kpis.weekly import kpis, quiet
 from tests import kpi_reference as reference
 from tests.kpi_reference import World

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irt_assets.kpis.checks import out_of_range, unexplained
-from irt_assets.kpis.record import RANGES, churn, engagement, goal, progress, records
+from irt_assets.kpis.meaning import RANGES
+from irt_assets.kpis.record import churn, engagement, goal, progress, records
 
 COUNTS = st.none() | st.integers(0, 400)
 NUMBERS = st.none() | st.floats(-6, 6)

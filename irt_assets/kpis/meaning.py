@@ -1,0 +1,31 @@
+"""What a KPI may be, and the reasons why it may not be known. Needs nothing, so that whoever words a KPI can read it.
+
+What does not belong here: formulas (see `record`, docs/kpis.md).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0, 1.0), "P": (0.0, 1.0), "S": (0.0, 1.0)}
+"""Every key of a record that is a KPI, and what it may be where it is not null."""
+LEAST_ANSWERS = 5
+"""Eligible answers that each of the two fortnights must hold."""
+LEAST_TIMED = 20
+
+
+class Why(StrEnum):
+    """Why a KPI is null, as a record says it."""
+
+    NO_SCALE = "the learner has no target scale, and the bank has several"
+    NOTHING_PUBLISHED = "no parameters of the scale were in force"
+    FEW_RECENT = f"fewer than {LEAST_ANSWERS} eligible answers to published items in the last 14 days"
+    FEW_PREVIOUS = f"fewer than {LEAST_ANSWERS} eligible answers to published items in the 14 days before the last 14"
+    NO_INFORMATION = "the items answered say nothing of ability"
+    FEW_TIMED_RECENT = f"fewer than {LEAST_TIMED} correct answers with a time in the last 28 days"
+    FEW_TIMED_PREVIOUS = f"fewer than {LEAST_TIMED} correct answers with a time in the 28 days before the last 28"
+    NOTHING_WRONG = "no item was wrong at its last answer 28 to 56 days ago"
+    NOT_AGAIN = "no item that was wrong 28 to 56 days ago was answered again"
+    NO_TARGET = "the learner has no target ability on this scale"
+    NO_ABILITY = "no eligible answer to a published item in 365 days"
+    NOT_COMPUTED = "the week's KPIs were not computed"
