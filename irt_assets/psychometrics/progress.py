@@ -1,4 +1,5 @@
-"""What abilities say of a learner's progress: the change between two windows, and the chance of being at a goal.
+"""What abilities say of a learner's progress: the change between two windows, the chance of being at a goal, and which
+topics are easier or harder than the learner's ability lets expect.
 
 Estimating abilities is in `scoring`; which answers belong to which window is the caller's.
 """
@@ -16,6 +17,9 @@ CHANGE_VARIANCE = 0.25
 """Variance of true changes of θ within a fortnight, to which an estimated change is shrunk (SD 0.5)."""
 DRIFT_VARIANCE_PER_WEEK = 0.05**2
 """By how much the variance of what is known of θ grows in a week without an answer."""
+
+TOPIC_VARIANCE = 0.5**2
+"""Variance of true differences of a learner's ability between topics, to which an estimated one is shrunk."""
 
 
 def improvement(
@@ -62,6 +66,34 @@ def goal_probability(theta: Floats, se: Floats, weeks: Floats, target: Floats) -
     `theta` and `se` are the mean and SD of the posterior `weeks` ≥ 0 ago, when the learner last answered; se > 0.
     """
     return ndtr((theta - target) / np.sqrt(se**2 + DRIFT_VARIANCE_PER_WEEK * weeks))
+
+
+def topic_differences(
+    group: npt.NDArray[np.intp],
+    n_groups: int,
+    score: npt.NDArray[np.int8],
+    theta: Floats,
+    a: Floats,
+    d: Floats,
+    c: Floats,
+) -> tuple[Floats, Floats]:
+    """By how much the ability in each group of responses lies above θ: posterior mean and SD, shapes (n_groups,).
+
+        δ = S/(I + 1/0.25),   SD = 1/√(I + 1/0.25),   S = Σ (x − P)·P'/(P(1 − P)),   I = Σ information
+
+    A step of Fisher scoring from δ = 0 under δ ~ N(0, 0.25). A group is one learner's responses to one topic; θ is the
+    learner's, of all topics, taken as known. A group without information has δ = 0 and SD 0.5.
+
+    Args:
+        group: in 0 … n_groups − 1; score: 0 or 1; theta, a, d, c: of each response, P = c + (1 − c)·expit(aθ + d).
+            All of shape (R,).
+    """
+    eta = a * theta + d
+    logistic, tiny = expit(eta), np.finfo(float).tiny
+    p = np.maximum(c + (1 - c) * logistic, tiny)
+    gradient = a * logistic * (score - p) / p  # P'/(P(1 − P)) = a·L/P
+    told = np.bincount(group, weights=_information(theta, a, d, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
+    return np.bincount(group, weights=gradient, minlength=n_groups) / told, 1 / np.sqrt(told)
 
 
 def _part(responses: Responses, rows: npt.NDArray[np.bool_]) -> Responses:
