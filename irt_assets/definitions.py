@@ -26,6 +26,7 @@ from irt_assets.kpis.assets import build_kpi_assets
 from irt_assets.kpis.checks import build_kpi_checks
 from irt_assets.partitions import daily, monthly, weekly
 from irt_assets.reports.assets import build_report_assets
+from irt_assets.reports.learner_assets import build_learner_report_assets, build_learner_report_checks
 from irt_assets.responses.assets import build_response_assets
 from jobs import run_logs
 from jobs.automation import AFTER_A_MONTH
@@ -46,7 +47,8 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two.
     """
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
-    weeks = weekly(settings.irt_first_month)
+    weeks = weekly(settings.irt_first_month, running=True)
+    weeks_over = weekly(settings.irt_first_month, running=False)
     make = partial(build, threads=settings.irt_threads, timeout_s=60 * settings.irt_engine_timeout_minutes)
     beside = {name: scales for name, scales in settings.enabled_engines.items() if installed(name) is None}
     monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, beside)
@@ -61,6 +63,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_report_assets(months, AFTER_A_MONTH),
             *build_feature_assets(days),
             *build_kpi_assets(weeks, days),
+            *build_learner_report_assets(weeks_over, zone=settings.irt_time_zone, processes=settings.irt_threads),
             *build_invariant_assets(days, settings.irt_first_month),
         ],
         asset_checks=[
@@ -70,6 +73,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_information_checks(months),
             *build_feature_checks(days),
             *build_kpi_checks(weeks),
+            *build_learner_report_checks(weeks_over),
         ],
         jobs=list(jobs.values()),
         schedules=build_schedules(jobs, settings),

@@ -25,10 +25,10 @@ def daily(first_month: str) -> dg.DailyPartitionsDefinition:
     return dg.DailyPartitionsDefinition(start_date=f"{first_month}-01")
 
 
-def weekly(first_month: str) -> dg.WeeklyPartitionsDefinition:
-    """Weeks from the one that contains the first of `first_month` up to the running one, by their Monday."""
+def weekly(first_month: str, *, running: bool) -> dg.WeeklyPartitionsDefinition:
+    """Weeks by their Monday, from the one with the first of `first_month` up to the `running` one, or to the last."""
     first = week_of(month_bounds(first_month)[0])
-    return dg.WeeklyPartitionsDefinition(start_date=first, day_offset=1, end_offset=1)
+    return dg.WeeklyPartitionsDefinition(start_date=first, day_offset=1, end_offset=int(running))
 
 
 def day_bounds(day: str) -> tuple[datetime, datetime]:

@@ -16,6 +16,7 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.assets import GROUP as DRIFT_GROUP
 from irt_assets.invariants.history import REPORT
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
+from irt_assets.reports.learner_assets import LEARNER_REPORT, LEARNER_REPORT_JOB
 from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
@@ -44,6 +45,12 @@ DAILY_LIFE = (
         NIGHTLY,
         _tags("nightly", 6),
         "The last 30 days fitted and linked, and everyone's θ, of a night.",
+    ),
+    (
+        LEARNER_REPORT_JOB,
+        LEARNER_REPORT,
+        _tags("weekly", 12, 5),
+        "What every learner reads of a week that is over, as HTML and PDF.",
     ),
     ("detect_inactivity", "inactivity", DAILY, "Goal probability and churn risk of learners who have gone quiet."),
 )

@@ -20,6 +20,7 @@ from irt_assets.calibration.green import MONTHLY_JOB
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.invariants.history import REPORT
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
+from irt_assets.reports.learner_assets import LEARNER_REPORT, LEARNER_REPORT_JOB
 from irt_assets.underway import made_since, under_way
 from jobs.prune import PRUNE_JOB
 from resources.settings import Settings
@@ -73,6 +74,8 @@ PLANS = (
     Plan(MONTHLY_JOB, "0 2 1 * *", "item_calibration", MONTHS, 3),
     # A window of 30 days hardly differs from the next day's: after a longer gap the older nights say nothing new.
     Plan(NIGHTLY_JOB, "0 3 * * *", NIGHTLY, DAYS, 3),
+    # A night keeps its abilities for 30 days: the level at an older week's end can no longer be told.
+    Plan(LEARNER_REPORT_JOB, "0 4 * * 1", LEARNER_REPORT, WEEKS, 4),
     Plan("detect_inactivity", "0 5 * * *", "inactivity", DAYS, 14),
     Plan("inventory", "0 6 * * *"),
     Plan(PRUNE_JOB, "30 6 * * *"),

@@ -116,7 +116,7 @@ def test_the_running_week_is_computed_and_the_quiet_are_found_after_it(graph: Gr
 def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: Graph) -> None:
     graph.run("compute_daily_kpis", RUNNING)
     run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
-    present, _ = build_kpi_checks(weekly("2026-01"))
+    present, _ = build_kpi_checks(weekly("2026-01", running=True))
     context: Any = type("Context", (), {"partition_key": RUNNING})()
     evaluation = present.op.compute_fn.decorated_fn(context, graph.database)
     assert not evaluation.passed

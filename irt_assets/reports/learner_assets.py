@@ -1,0 +1,157 @@
+"""The asset of the weekly learner reports, and its checks. Thin: the files are made in `learner_week`.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+from datetime import UTC, date, datetime
+
+import dagster as dg
+import psycopg
+
+from irt_assets.reports import learner_week
+from irt_assets.reports.artifacts import Format
+from irt_assets.reports.learner_facts import who
+from irt_assets.retries import failures_told_apart
+from resources import tables
+from resources.dagster_schema import column_schema
+from resources.database import Database
+from resources.object_store import ObjectStore
+from resources.s3_failures import NothingThere
+
+LEARNER_REPORT, LEARNER_REPORT_JOB = "weekly_learner_report", "generate_weekly_report"
+LOOKED_INTO = 25
+"""Reports whose content is compared with their rows, spread evenly over the learners."""
+
+
+def build_learner_report_assets(
+    weeks: dg.PartitionsDefinition, *, zone: str, processes: int
+) -> list[dg.AssetsDefinition]:
+    """`weekly_learner_report`. `weeks`: those that are over; `zone`: of the bank; `processes`: that make pages."""
+
+    @dg.asset(
+        name=LEARNER_REPORT,
+        group_name="reports",
+        partitions_def=weeks,
+        deps=[
+            "weekly_kpi",
+            dg.AssetDep(
+                "features_topic_daily",
+                partition_mapping=dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True),
+            ),
+            dg.AssetDep("abilities", partition_mapping=dg.LastPartitionMapping()),
+        ],
+        description="What a learner reads of a week, in the learner's language, as HTML and PDF: level, topics, the "
+        "KPIs in words, next steps. Of everybody who answered in the eight weeks that end with it. A report whose "
+        "numbers have not changed is not made again.",
+        kinds={"html", "pdf"},
+        owners=["team:psychometrics"],
+        metadata={"dagster/column_schema": column_schema(tables.report_artifacts)},
+    )
+    def weekly_learner_report(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart():
+            written = learner_week.write_week(
+                database,
+                store,
+                context.partition_key,
+                zone=zone,
+                now=datetime.now(UTC),
+                n_processes=processes,
+                say=context.log.info,
+            )
+        if written.failed:
+            context.log.error(learner_week.told(written.failed))
+        return dg.MaterializeResult(
+            metadata={
+                "reports": written.said,
+                "dagster/row_count": 2 * (written.made + written.kept),
+                "learners": written.learners,
+                "made again": written.made,
+                "without a report": dg.MetadataValue.json(written.failed),
+                "files taken away": written.removed,
+                "seconds": round(written.seconds, 1),
+                **{
+                    f"sample {n}": dg.MetadataValue.url(store.link(sample))
+                    for n, sample in enumerate(written.samples, 1)
+                },
+            }
+        )
+
+    return [weekly_learner_report]
+
+
+def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
+    @dg.asset_check(
+        asset=LEARNER_REPORT,
+        name="every_learner_has_both_reports",
+        description="Everybody who is to have a report of the week has an HTML and a PDF, and nobody else has one.",
+        partitions_def=weeks,
+    )
+    def every_learner_has_both_reports(
+        context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.AssetCheckResult:
+        with failures_told_apart(), database.connect() as connection:
+            expected = who(connection, context.partition_key)
+            have = _formats(connection, context.partition_key)
+        wrong = {user: "has no report" for user in expected if user not in have}
+        wrong |= {user: f"has {'/'.join(sorted(found))} alone" for user, found in have.items() if len(found) == 1}
+        wrong |= dict.fromkeys(have.keys() - set(expected), "is to have none")
+        return _result(wrong, f"{len(expected):,} learners have both", "learners")
+
+    @dg.asset_check(
+        asset=LEARNER_REPORT,
+        name="reports_are_in_the_store",
+        description=f"Every report that a row names is in the store, and {LOOKED_INTO} of them have its sha256.",
+        partitions_def=weeks,
+    )
+    def reports_are_in_the_store(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> dg.AssetCheckResult:
+        week = context.partition_key
+        with failures_told_apart():
+            with database.connect() as connection:
+                rows = _rows(connection, week)
+            there = {store.uri(name) for name, _ in store.list(learner_week.folder(week))}
+            wrong = {f"{user}.{kind}": "is not there" for user, kind, url, _ in rows if url not in there}
+            for user, kind, url, digest in rows[:: max(1, len(rows) // LOOKED_INTO)]:
+                if url in there and _sha256(store, learner_week.key(week, user, kind)) != digest:
+                    wrong[f"{user}.{kind}"] = "is not what was written"
+        return _result(wrong, f"{len(rows):,} files are there", "files")
+
+    return [every_learner_has_both_reports, reports_are_in_the_store]
+
+
+def _rows(connection: psycopg.Connection, week: str) -> list[tuple[str, Format, str, str]]:
+    return connection.execute(
+        """SELECT user_id, format, url, sha256 FROM report_artifacts
+           WHERE week_start = %s AND user_id IS NOT NULL ORDER BY user_id, format""",
+        (date.fromisoformat(week),),
+    ).fetchall()
+
+
+def _formats(connection: psycopg.Connection, week: str) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    for user, kind, _, _ in _rows(connection, week):
+        found.setdefault(user, set()).add(kind)
+    return found
+
+
+def _sha256(store: ObjectStore, name: str) -> str:
+    try:
+        return store.sha256(name)
+    except NothingThere:  # taken away since it was listed
+        return ""
+
+
+def _result(wrong: dict[str, str], fine: str, of: str) -> dg.AssetCheckResult:
+    named = "; ".join(f"{name} {said}" for name, said in [*wrong.items()][: learner_week.NAMED])
+    more = f" and {len(wrong) - learner_week.NAMED:,} more" if len(wrong) > learner_week.NAMED else ""
+    mend = ": see `without a report` in the asset's metadata; materialise the week again"
+    return dg.AssetCheckResult(
+        passed=not wrong,
+        description=f"{named}{more}{mend}" if wrong else fine,
+        metadata={of: len(wrong), "all": dg.MetadataValue.json(wrong)},
+    )

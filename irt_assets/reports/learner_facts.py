@@ -1,0 +1,215 @@
+"""What is known of every learner at the end of a week, gathered from the tables of features, KPIs and abilities.
+
+A learner gets a report who gave a live answer in the eight weeks that end with the week: further back no KPI but the
+goal's probability looks. What does not belong here: what is said of it (see `learner_page`).
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from irt_assets.calibration.publication import in_force
+from irt_assets.features.checks import unconserved
+from irt_assets.kpis.behaviour import EIGHT_WEEKS, YEAR
+from irt_assets.kpis.meaning import RANGES, Why
+from irt_assets.partitions import week_bounds
+from irt_assets.psychometrics.progress import topic_differences
+from irt_assets.reports.learner_curve import Level
+from irt_assets.reports.learner_page import Facts
+from irt_assets.reports.learner_verdicts import Topic
+from irt_assets.responses.answers import between
+from irt_assets.responses.eligible import EligibleAnswers
+from irt_assets.responses.facts import COLUMNS, LATER, first_look
+from irt_assets.responses.scales import Scale, read_scales
+from resources.failures import PermanentFailure
+from resources.relational import LEARNER, QUESTION, in_memory, on_postgres
+
+NO_TOPIC = "unknown"
+NO_KPIS = dict.fromkeys([*RANGES, "R_t_coverage"]) | {"why": dict.fromkeys(RANGES, Why.NOT_COMPUTED)}
+
+
+def who(connection: psycopg.Connection, week: str) -> list[str]:
+    """The learners who are to have a report of the week, in order of id; no test account."""
+    start, end = _eight_weeks(week)
+    rows = connection.execute(
+        """SELECT DISTINCT user_id FROM features_topic_daily f
+           WHERE date >= %s AND date < %s AND NOT EXISTS (SELECT FROM learner l WHERE l.user_id = f.user_id AND is_test)
+           ORDER BY 1""",
+        (start, end),
+    ).fetchall()
+    return [user for (user,) in rows]
+
+
+def gather(connection: psycopg.Connection, week: str, zone: str) -> list[Facts]:
+    """The facts of everybody in `who`, in that order; `zone`: of the bank, for times that people read.
+
+    Raises PermanentFailure where features or KPIs of the week are missing, or the KPIs are of before its end.
+    """
+    _refuse_a_half_made_week(connection, week)
+    _, end = week_bounds(week)
+    scales = read_scales(connection)
+    only = next(iter(scales)) if len(scales) == 1 else None
+    people = _people(connection)
+    levels, kpis = _levels(connection, end), _kpis(connection, week)
+    activity, counts = _activity(connection, week), _topic_counts(connection, week)
+    on_scale = {user: _scale(people.get(user), scales, only) for user in activity}
+    theta = {
+        (user, scale.scale_id): found[-1].theta
+        for user, scale in on_scale.items()
+        if scale and (found := levels.get((user, scale.scale_id)))
+    }
+    judged = _judge_topics(connection, end, scales, theta)
+    facts = []
+    for user in who(connection, week):
+        scale, (name, lang, _, target) = on_scale[user], people.get(user, (None, None, None, None))
+        facts.append(
+            Facts(
+                user,
+                name,
+                lang,
+                date.fromisoformat(week),
+                end,
+                zone,
+                *activity[user],
+                scale_id=scale.scale_id if scale else None,
+                mu=scale.mu if scale else 0.0,
+                sigma=scale.sigma if scale else 1.0,
+                target=target if scale else None,
+                levels=tuple(levels.get((user, scale.scale_id), ())) if scale else (),
+                topics=tuple(
+                    Topic(topic, answers, correct, *judged.get((user, topic), ()))
+                    for topic, answers, correct in counts[user]
+                ),
+                kpis=kpis.get(user, NO_KPIS),
+            )
+        )
+    return facts
+
+
+def _refuse_a_half_made_week(connection: psycopg.Connection, week: str) -> None:
+    start, end = week_bounds(week)
+    if missing := [day for day, (have, _) in unconserved(connection, start, end).items() if not have]:
+        raise PermanentFailure(
+            f"features_topic_daily has nothing of {', '.join(missing)}, days with answers of the week {week}: "
+            "materialise these days, then the week's reports"
+        )
+    row = connection.execute(
+        "SELECT computed_at FROM partition_source WHERE asset = 'weekly_kpi' AND partition = %s", (week,)
+    ).fetchone()
+    if row is None or row[0] < end:
+        state = "were not computed" if row is None else f"are of {row[0]:%Y-%m-%d %H:%M} UTC, before its end"
+        raise PermanentFailure(f"the KPIs of the week {week} {state}: materialise weekly_kpi, then the week's reports")
+
+
+def _eight_weeks(week: str) -> tuple[date, date]:
+    end = week_bounds(week)[1]
+    return (end - EIGHT_WEEKS).date(), end.date()
+
+
+def _people(connection: psycopg.Connection) -> dict[str, tuple[str | None, str | None, str | None, float | None]]:
+    """name, lang, target_scale_id and target_theta of every learner that is known."""
+    rows = connection.execute(
+        """SELECT user_id, nullif(trim(attributes->>'name'), ''), attributes->>'lang', target_scale_id, target_theta
+           FROM learner"""
+    ).fetchall()
+    return {user: tuple(rest) for user, *rest in rows}
+
+
+def _scale(person: tuple[Any, ...] | None, scales: Mapping[str, Scale], only: str | None) -> Scale | None:
+    return scales.get((person[2] if person else None) or only or "")
+
+
+def _activity(connection: psycopg.Connection, week: str) -> dict[str, tuple[int, int, int, date]]:
+    """Answers, correct ones and days of the week, and the last day with an answer, of who answered in eight weeks."""
+    start, end = _eight_weeks(week)
+    rows = connection.execute(
+        """SELECT user_id, coalesce(sum(attempts) FILTER (WHERE date >= %(week)s), 0)::int,
+                  coalesce(sum(correct) FILTER (WHERE date >= %(week)s), 0)::int,
+                  count(DISTINCT date) FILTER (WHERE date >= %(week)s)::int, max(date)
+           FROM features_topic_daily WHERE date >= %(start)s AND date < %(end)s GROUP BY 1""",
+        {"week": date.fromisoformat(week), "start": start, "end": end},
+    ).fetchall()
+    return {user: (answers, correct, days, last) for user, answers, correct, days, last in rows}
+
+
+def _topic_counts(connection: psycopg.Connection, week: str) -> dict[str, list[tuple[str, int, int]]]:
+    rows = connection.execute(
+        """SELECT user_id, topic_id, sum(attempts)::int, sum(correct)::int FROM features_topic_daily
+           WHERE date >= %s AND date < %s AND topic_id <> %s GROUP BY 1, 2 ORDER BY 1, 2""",
+        (*_eight_weeks(week), NO_TOPIC),
+    ).fetchall()
+    counts = defaultdict(list)
+    for user, *topic in rows:
+        counts[user].append(tuple(topic))
+    return counts
+
+
+def _kpis(connection: psycopg.Connection, week: str) -> dict[str, dict[str, Any]]:
+    rows = connection.execute(
+        "SELECT user_id, kpis FROM weekly_kpi WHERE week_start = %s", (date.fromisoformat(week),)
+    ).fetchall()
+    return dict(rows)
+
+
+def _levels(connection: psycopg.Connection, end: datetime) -> dict[tuple[str, str], list[Level]]:
+    """By learner and scale, of the year before `end`, the last measurement of each week, oldest first."""
+    rows = connection.execute(
+        """SELECT DISTINCT ON (user_id, scale_id, date_trunc('week', window_end - interval '1 microsecond'))
+                  user_id, scale_id, window_end, theta, se
+           FROM mirt_ability WHERE window_end > %s AND window_end <= %s
+           ORDER BY 1, 2, date_trunc('week', window_end - interval '1 microsecond'), window_end DESC, fitted_at DESC""",
+        (end - YEAR, end),
+    ).fetchall()
+    levels = defaultdict(list)
+    for user, scale, until, theta, se in rows:
+        levels[user, scale].append(Level((until - timedelta(microseconds=1)).date(), theta, se))
+    return levels
+
+
+def _judge_topics(
+    connection: psycopg.Connection, end: datetime, scales: Mapping[str, Scale], theta: Mapping[tuple[str, str], float]
+) -> dict[tuple[str, str], tuple[int, float, float]]:
+    """By learner and topic: eligible answers of the last eight weeks, and `topic_differences` from the learner's θ.
+
+    `theta`: of a learner on the scale of the goal; other scales are not judged.
+    """
+    run = in_memory(
+        on_postgres(connection),
+        {
+            "attempt": between(first_look(end - EIGHT_WEEKS, scales), end + LATER).select(*COLUMNS),
+            "question": QUESTION.select("item_id", "scale_id"),
+            "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
+        },
+    )
+    eligible = EligibleAnswers(run, end - EIGHT_WEEKS, end, scales)
+    topic_of: dict[str, str] = dict(
+        connection.execute("SELECT item_id, topic_id FROM question WHERE topic_id IS NOT NULL").fetchall()
+    )
+    topics = {topic: code for code, topic in enumerate(sorted(set(topic_of.values())))}
+    judged: dict[tuple[str, str], tuple[int, float, float]] = {}
+    for scale_id, scale in scales.items():
+        published = in_force(connection, scale_id, end).items
+        answers = eligible.of(scale, published.keys() & topic_of.keys())
+        level = np.array([theta.get((user, scale_id), np.nan) for user in eligible.user_ids])
+        rows = np.flatnonzero(~np.isnan(level[answers.user]))
+        if not rows.size:
+            continue
+        rows = rows[np.lexsort((answers.item[rows], answers.user[rows]))]  # sums depend on their order
+        user, item = answers.user[rows], answers.item[rows]
+        a, b, c = np.array([published.get(i, (1.0, 0.0, 0.0)) for i in eligible.item_ids]).T
+        topic = np.array([topics.get(topic_of.get(i, ""), -1) for i in eligible.item_ids])
+        pairs, group = np.unique(user.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
+        difference, error = topic_differences(
+            group, pairs.size, answers.score[rows], level[user], a[item], (-a * b)[item], c[item]
+        )
+        names = list(topics)
+        for pair, n, d, e in zip(pairs.tolist(), np.bincount(group), difference, error, strict=True):
+            key = eligible.user_ids[pair // len(topics)], names[pair % len(topics)]
+            judged[key] = int(n), float(d), float(e)
+    return judged

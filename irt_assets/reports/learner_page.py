@@ -1,0 +1,160 @@
+"""A learner's report: from what is known of a week to a page of words, as HTML and as PDF.
+
+Nothing here needs a database or NumPy, so that a rendering process is small. What does not belong here: where the facts
+come from (see `learner_facts`), limits (see `learner_verdicts`), phrases (see `learner_words`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from functools import cache
+from statistics import NormalDist
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from irt_assets.reports import render
+from irt_assets.reports.learner_curve import NINETY_FIVE, Level, curve
+from irt_assets.reports.learner_verdicts import KPIS, Topic, next_steps, sorted_topics, verdict, why
+from irt_assets.reports.learner_words import Words, language_of
+
+TOPICS_NAMED = 3
+ROUGH = 0.5
+"""Standard error, in SDs of the population, from which on a level is called rough."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of a learner and a week that is over; JSON can hold it.
+
+    Attributes:
+        name, lang: the learner's attributes; None where unknown.
+        end: of the week, exclusive. zone: of the bank, for times that people read.
+        answers, correct, days: of the week; last_answer: day (UTC) of the last answer before the end.
+        scale_id: of the learner's goal, None where it cannot be told; mu, sigma: its population; target: in its θ.
+        levels: on that scale, oldest first. topics: of the last eight weeks.
+        kpis: the record of `weekly_kpi`.
+    """
+
+    user_id: str
+    name: str | None
+    lang: str | None
+    week: date
+    end: datetime
+    zone: str
+    answers: int
+    correct: int
+    days: int
+    last_answer: date
+    scale_id: str | None
+    mu: float
+    sigma: float
+    target: float | None
+    levels: tuple[Level, ...]
+    topics: tuple[Topic, ...]
+    kpis: Mapping[str, Any]
+
+
+def page(facts: Facts) -> str:
+    """The report as HTML that needs no other file."""
+    words = _words(language_of(facts.lang))
+    until = facts.end.astimezone(ZoneInfo(facts.zone))
+    steps = next_steps(facts.kpis, facts.topics, answered=facts.answers > 0)
+    return render.html(
+        "learner.html",
+        lang=words.language,
+        words=words,
+        name=words("name", name=facts.name or facts.user_id),
+        week=words.week(facts.week),
+        headline=_headline(facts, words),
+        steps=[words(f"steps.{key}", topic=topic) for key, topic in steps],
+        level=[*_level(facts, words)],
+        curve=_curve(facts, words),
+        caption=words("level.caption" if facts.target is None else "level.caption_goal"),
+        topics=[*_topics(facts, words)],
+        kpis=[_kpi(facts.kpis, kpi, words) for kpi in KPIS],
+        foot=[
+            words("foot.made", until=f"{words.in_full(until)} {until:%H:%M}", zone=facts.zone),
+            words("foot.private"),
+        ],
+    )
+
+
+def both(facts: Facts) -> tuple[bytes, bytes]:
+    """The report as HTML and as PDF."""
+    html = page(facts)
+    return html.encode(), render.pdf(html)
+
+
+@cache
+def _words(language: str) -> Words:
+    return Words(language)
+
+
+def _headline(facts: Facts, words: Words) -> str:
+    if not facts.answers:
+        return words("headline.nothing", date=words.in_full(facts.last_answer))
+    share = words.share(facts.correct / facts.answers)
+    answered = words("headline.answered", n=facts.answers, correct=facts.correct, share=share)
+    return f"{answered} {words('headline.days', n=facts.days)}"
+
+
+def _level(facts: Facts, words: Words) -> Iterator[str]:
+    if not facts.levels:
+        yield words("level.no_scale" if facts.scale_id is None else "level.nothing")
+        return
+    now, population = facts.levels[-1], NormalDist(facts.mu, facts.sigma)
+    low, rank, high = (
+        min(99, max(1, round(100 * population.cdf(now.theta + k * NINETY_FIVE * now.se)))) for k in (-1, 0, 1)
+    )
+    yield words("level.now", date=words.in_full(now.day), rank=rank, low=low, high=high)
+    if now.se > ROUGH * facts.sigma:
+        yield words("level.rough")
+    if len(facts.levels) == 1:
+        yield words("level.first")
+
+
+def _curve(facts: Facts, words: Words) -> str | None:
+    if not facts.levels:
+        return None
+    return curve(
+        facts.levels,
+        facts.target,
+        mu=facts.mu,
+        sigma=facts.sigma,
+        axis=words("level.axis"),
+        goal=words("level.goal"),
+        ends=[words.in_full(facts.levels[i].day) for i in (0, -1)],
+    )
+
+
+def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
+    """A label and the topics under it, for every label that has one."""
+    for of in ("strong", "weak", "even", "few"):
+        found = sorted_topics(facts.topics, of)
+        if not found:
+            continue
+        named = ", ".join(
+            words("topics.one", topic=t.topic_id, answers=t.answers, correct=t.correct) for t in found[:TOPICS_NAMED]
+        )
+        more = f" {words('topics.more', n=len(found) - TOPICS_NAMED)}" if len(found) > TOPICS_NAMED else ""
+        yield words(f"topics.{of}"), named + more
+
+
+def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> dict[str, object]:
+    value, title = kpis[kpi], words(f"kpis.{kpi}.title")
+    if value is None:
+        said = words(f"why.{why(kpis, kpi)}")
+        return {"title": title, "verdict": words("kpis.missing"), "said": said, "missing": True}
+    found = verdict(kpi, value)
+    coverage = kpis["R_t_coverage"] if kpi == "R_t" else 0.0
+    said = words(
+        f"kpis.{kpi}.said.{found}",
+        value=words.chance(value) if kpi == "P" else words.share(value),
+        points=round(100 * value),
+        coverage=words.share(coverage),
+    )
+    if kpis.get("assumed", {}).get(kpi):
+        said = f"{said} {words('kpis.assumed')}"
+    return {"title": title, "verdict": words(f"kpis.{kpi}.{found}"), "said": said, "missing": False}

@@ -1,0 +1,52 @@
+"""Processes that make pages: layout is Python and keeps a core busy, so as many work as there are cores.
+
+They are started afresh (Pango and the database's sockets do not survive a fork), end with the process that started them
+however that dies, and leave an interrupt to it. What does not belong here: what is done with a page.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Iterator
+from concurrent.futures import Executor, ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
+from multiprocessing.connection import wait
+from threading import Thread
+
+from irt_assets.reports.learner_page import Facts, both
+
+
+@contextmanager
+def ended(pool: Executor) -> Iterator[Executor]:
+    """The pool; at the end, by an error too, what it has begun is finished and nothing else of it is done."""
+    try:
+        yield pool
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def processes(n: int) -> ProcessPoolExecutor:
+    """A pool of `n`, for `attempt`."""
+    return ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_begin)
+
+
+def attempt(facts: Facts) -> tuple[bytes, bytes] | str:
+    """HTML and PDF, or why there is none. Whatever is wrong with one learner, the others get theirs."""
+    try:
+        return both(facts)
+    except Exception as error:  # noqa: BLE001 - the reason is told with the learner's name
+        return f"{type(error).__name__}: {error}"
+
+
+def _begin() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = parent_process()
+    assert parent is not None
+    wait([parent.sentinel])
+    os._exit(1)

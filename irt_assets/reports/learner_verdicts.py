@@ -1,0 +1,109 @@
+"""From numbers to verdicts: which word a number deserves, which topics stand out, which steps come next.
+
+Verdicts are keys of the catalogues, so they are the same in every language. Why each limit lies where it does is in
+docs/learner-reports.md. What does not belong here: words (see `learner_words`), and numbers' making.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from irt_assets.kpis.meaning import RANGES, Why
+
+KPIS = ("P", "I_t", "R_t", "A_t", "S", "E_t")
+"""In the order in which a report says them."""
+LADDERS: dict[str, tuple[tuple[float, str], ...]] = {
+    "I_t": ((0.4, "up"), (0.2, "perhaps_up"), (-0.2, "steady"), (-0.4, "perhaps_down"), (-1.0, "down")),
+    "E_t": ((0.2, "faster"), (0.0, "same")),
+    "R_t": ((0.7, "most"), (0.4, "half"), (0.0, "few")),
+    "A_t": ((0.6, "strong"), (0.45, "fair"), (0.0, "low")),
+    "P": ((0.9, "reached"), (0.65, "near"), (0.35, "open"), (0.1, "away"), (0.0, "far")),
+    "S": ((0.6, "pause"), (0.3, "loose"), (0.0, "steady")),
+}
+"""Of each KPI, from the top: the verdict on a value from here on."""
+FEW_ANSWERS = 10
+"""Eligible answers under which nothing is said of a topic."""
+CERTAIN = 1.645
+"""Posterior mean over SD: the topic is easier (or harder) than the others with a probability of 95 %."""
+MOST_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A topic of a learner in the last eight weeks.
+
+    `answers`, `correct`: live answers, as the daily features count them. `judged`: the eligible ones to published
+    items; a question left out in an exam is one of them, and wrong. `difference`, `error`: how much easier the topic is
+    to the learner than others of the same difficulty, in θ (posterior mean and SD, `progress.topic_differences`).
+    """
+
+    topic_id: str
+    answers: int
+    correct: int
+    judged: int = 0
+    difference: float = 0.0
+    error: float = 1.0
+
+    @property
+    def verdict(self) -> str:
+        """`strong`, `weak`, `even` or `few`."""
+        if self.judged < FEW_ANSWERS:
+            return "few"
+        if abs(self.difference) < CERTAIN * self.error:
+            return "even"
+        return "strong" if self.difference > 0 else "weak"
+
+
+def verdict(kpi: str, value: float) -> str:
+    """The word that a KPI's value deserves. Raises ValueError for one out of its range."""
+    low, high = RANGES[kpi]
+    if not low <= value <= high:
+        raise ValueError(f"{kpi} = {value}, wanted {low:g} to {high:g}")
+    return next(word for limit, word in LADDERS[kpi] if value >= limit)
+
+
+def why(kpis: Mapping[str, Any], kpi: str) -> str:
+    """The key of the reason why a KPI is null; `other` for one that this code does not know."""
+    said = kpis["why"].get(kpi)
+    return next((reason.name for reason in Why if reason == said), "other")
+
+
+def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:
+    """Those of a verdict, the clearest first, or where nothing is clear the most answered."""
+    found = [topic for topic in topics if topic.verdict == of]
+    if of in ("strong", "weak"):
+        return sorted(found, key=lambda t: (-abs(t.difference), t.topic_id))
+    return sorted(found, key=lambda t: (-t.answers, t.topic_id))
+
+
+def next_steps(kpis: Mapping[str, Any], topics: Sequence[Topic], *, answered: bool) -> list[tuple[str, str]]:
+    """At most three things to do, most urgent first, at least one: keys under `steps`, and the topic or ''."""
+    return [*_steps(kpis, topics, answered)][:MOST_STEPS] or [("keep_going", "")]
+
+
+def _steps(kpis: Mapping[str, Any], topics: Sequence[Topic], answered: bool) -> Iterator[tuple[str, str]]:
+    weak, strong = (sorted_topics(topics, of) for of in ("weak", "strong"))
+    if not answered:
+        yield ("come_back_topic", weak[0].topic_id) if weak else ("come_back", "")
+    elif weak:
+        yield "weak", weak[0].topic_id
+    if kpis["R_t"] is None:
+        if why(kpis, "R_t") == "NOT_AGAIN":
+            yield "retry", ""
+    elif kpis["R_t"] < LADDERS["R_t"][1][0]:
+        yield "explain", ""
+    elif kpis["R_t_coverage"] < 0.5:
+        yield "retry", ""
+    if answered and kpis["S"] is not None and verdict("S", kpis["S"]) != "steady":
+        yield "routine", ""
+    if answered and kpis["I_t"] is None and why(kpis, "I_t") in ("FEW_RECENT", "FEW_PREVIOUS"):
+        yield "new_questions", ""
+    if kpis["P"] is None:
+        if why(kpis, "P") == "NO_TARGET":
+            yield "set_goal", ""
+    elif verdict("P", kpis["P"]) == "reached":
+        yield "raise_goal", ""
+    if answered and strong:
+        yield "harder", strong[0].topic_id

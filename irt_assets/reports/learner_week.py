@@ -1,0 +1,259 @@
+"""A week's reports of all learners: which are made again, written to the store, recorded, and which are taken away.
+
+A report is made again where its file is missing or the hash of its inputs, which its row keeps, is another: the facts
+and everything that makes a page of them. So a run that was killed goes on at the learner where it stopped, and one that
+repeats an old one makes nothing. What does not belong here: facts, pages, Dagster.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from functools import cache
+from hashlib import sha256
+from importlib.metadata import version
+from importlib.resources import files
+from itertools import islice
+from urllib.parse import quote
+
+import psycopg
+
+from irt_assets.partitions import week_bounds
+from irt_assets.reports.artifacts import Artifact, Format, put, record, unrecorded
+from irt_assets.reports.learner_facts import gather
+from irt_assets.reports.learner_page import Facts
+from irt_assets.reports.learner_processes import attempt, ended, processes
+from irt_assets.reports.learner_words import language_of
+from resources import tables, warehouse
+from resources.database import Database
+from resources.failures import PermanentFailure, TransientFailure
+from resources.object_store import ObjectStore
+from resources.typesetting import INSTALL_FONT, missing_fonts, pango_problem
+
+FORMATS: tuple[Format, Format] = ("html", "pdf")
+AT_ONCE = 16
+"""Learners whose files are being made or sent: a bucket takes 20 to 50 ms a file, in which others are made."""
+RECORDED_TOGETHER = 50
+"""Learners whose rows are written in one transaction; so many are made again after a kill."""
+TOLD_EVERY = 1000
+NAMED = 10
+PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+LONGEST_PREFIX = 64
+
+
+@dataclass(frozen=True)
+class WeekWritten:
+    """What came of a week: learners, reports made and kept, who has none and why, files taken away, seconds."""
+
+    week: str
+    learners: int
+    made: int
+    kept: int
+    failed: dict[str, str]
+    removed: int
+    seconds: float
+    samples: list[str] = field(default_factory=list)
+    """Keys of one PDF of each language."""
+
+    @property
+    def said(self) -> str:
+        """In a sentence; the first ten who have no report by name."""
+        made = f"{self.learners:,} learners: {self.made:,} reports made in {self.seconds:.0f} s, {self.kept:,} kept"
+        return f"{made}; {told(self.failed)}" if self.failed else made
+
+
+def told(failed: Mapping[str, str]) -> str:
+    """The first ten who have no report, and why."""
+    named = "; ".join(f"{user} ({why})" for user, why in islice(failed.items(), NAMED))
+    more = f" and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
+    return f"no report for {len(failed):,}: {named}{more}"
+
+
+def folder(week: str) -> str:
+    """Below which the reports of a week lie."""
+    return f"reports/{week}"
+
+
+def key(week: str, user_id: str, kind: Format) -> str:
+    """Where a learner's report lies, whatever the id holds: `reports/2026-11-09/u1.pdf`.
+
+    An id of lower-case letters, digits, `-` and `_` is itself, up to 64 of them. Any other is quoted, cut and followed
+    by `~` and a hash, so that no two collide, where letters' case means nothing either, and none is a path.
+    """
+    name = user_id
+    if not PLAIN_ID.fullmatch(user_id):
+        raw = user_id.encode("utf-8", "surrogatepass")
+        quoted = quote(raw, safe="").replace(".", "%2E").replace("~", "%7E")
+        name = f"{re.sub('%.?$', '', quoted[:LONGEST_PREFIX])}~{sha256(raw).hexdigest()[:20]}"
+    return f"{folder(week)}/{name}.{kind}"
+
+
+def write_week(
+    database: Database,
+    store: ObjectStore,
+    week: str,
+    *,
+    zone: str,
+    now: datetime,
+    n_processes: int,
+    say: Callable[[str], None],
+) -> WeekWritten:
+    """Write HTML and PDF of everybody who is to have a report of the week, and a row for each file.
+
+    One learner's failure is told with the name and leaves that learner without a report; the others get theirs. Raises
+    PermanentFailure where the week runs, where features, KPIs, fonts or rights are missing, or where nobody's report
+    could be made, and TransientFailure where the store does not answer: what was written until then stays.
+    """
+    begun = time.monotonic()
+    if week_bounds(week)[1] > now:
+        raise PermanentFailure(
+            f"the week {week} runs until {week_bounds(week)[1]:%Y-%m-%d %H:%M} UTC: wait for its end"
+        )
+    with database.connect() as only_writer:
+        warehouse.own(only_writer, tables.report_artifacts, {"week_start": date.fromisoformat(week)})
+        there = {store.uri(name) for name, _ in store.list(folder(week))}
+        with database.connect() as connection:
+            everybody = gather(connection, week, zone)
+            known = _recorded(connection, week)
+        hashes = {facts.user_id: inputs_hash(facts) for facts in everybody}
+        new = [
+            facts
+            for facts in everybody
+            if any(
+                known.get((facts.user_id, kind)) != hashes[facts.user_id]
+                or store.uri(key(week, facts.user_id, kind)) not in there
+                for kind in FORMATS
+            )
+        ]
+        if new:
+            _refuse_a_machine_without_fonts({language_of(facts.lang) for facts in new})
+        failed = _make(database, store, week, new, hashes, n_processes, say) if new else {}
+        if failed and len(failed) == len(everybody):
+            raise PermanentFailure(f"{told(failed)}. What was there before stays.")
+        having = [facts for facts in everybody if facts.user_id not in failed]
+        removed = _tidy(database, store, week, [facts.user_id for facts in having])
+    firsts = {language_of(facts.lang): key(week, facts.user_id, "pdf") for facts in reversed(having)}
+    return WeekWritten(
+        week,
+        len(everybody),
+        len(new) - len(failed),
+        len(everybody) - len(new),
+        failed,
+        removed,
+        time.monotonic() - begun,
+        [firsts[language] for language in sorted(firsts)],
+    )
+
+
+def inputs_hash(facts: Facts) -> str:
+    """Of all that a report is made from: the facts, and the code, templates and phrases that make a page of them."""
+    content = json.dumps(asdict(facts), default=str, sort_keys=True)
+    return sha256(f"{_makers_hash()} {content}".encode()).hexdigest()
+
+
+@cache
+def _makers_hash() -> str:
+    room = files("irt_assets.reports")
+    makers = [one for one in (*room.iterdir(), *room.joinpath("templates").iterdir()) if one.is_file()]
+    makers = [one for one in makers if one.name.startswith(("learner", "base.", "render.")) and one.name[-4:] != ".pyc"]
+    digest = sha256(version("weasyprint").encode())
+    for one in sorted(makers, key=lambda one: one.name):
+        digest.update(one.read_bytes())
+    return digest.hexdigest()
+
+
+def _recorded(connection: psycopg.Connection, week: str) -> dict[tuple[str, str], str]:
+    rows = connection.execute(
+        "SELECT user_id, format, inputs_hash FROM report_artifacts WHERE week_start = %s", (date.fromisoformat(week),)
+    ).fetchall()
+    return {(user, kind): inputs for user, kind, inputs in rows}
+
+
+def _refuse_a_machine_without_fonts(languages: Collection[str]) -> None:
+    if problem := pango_problem():
+        raise PermanentFailure(problem)
+    if missing := missing_fonts(sorted(languages)):
+        named = "; ".join(f"{language}: {INSTALL_FONT[language]}" for language in missing)
+        raise PermanentFailure(f"no font is installed for the learners' languages ({named})")
+
+
+def _make(
+    database: Database,
+    store: ObjectStore,
+    week: str,
+    new: Sequence[Facts],
+    hashes: Mapping[str, str],
+    n_processes: int,
+    say: Callable[[str], None],
+) -> dict[str, str]:
+    """Make, write and record; who has none, and why."""
+    failed: dict[str, str] = {}
+    problems: list[Exception] = []
+
+    def make(facts: Facts) -> tuple[Artifact, ...] | str:
+        if problems:
+            raise problems[0]
+        try:
+            return _make_one(rendering, store, week, facts, hashes[facts.user_id])
+        except Exception as error:
+            problems.append(error)
+            raise
+
+    with ended(processes(min(n_processes, len(new)))) as rendering, ended(ThreadPoolExecutor(AT_ONCE)) as writing:
+        users = {writing.submit(make, facts): facts.user_id for facts in new}
+        finished = as_completed(users)
+        for n in range(0, len(new), RECORDED_TOGETHER):
+            artifacts = list[Artifact]()
+            for future in islice(finished, RECORDED_TOGETHER):
+                result = future.result()
+                if isinstance(result, str):
+                    failed[users[future]] = result
+                else:
+                    artifacts += result
+            with database.connect() as connection:
+                record(connection, artifacts)
+            if n % TOLD_EVERY == 0:
+                say(f"{n:,} of {len(new):,} learners")
+    return dict(sorted(failed.items()))
+
+
+def _make_one(
+    rendering: Executor, store: ObjectStore, week: str, facts: Facts, inputs: str
+) -> tuple[Artifact, ...] | str:
+    try:
+        made = rendering.submit(attempt, facts).result()
+    except BrokenProcessPool as error:
+        raise TransientFailure(
+            f"a process that makes pages was killed while {facts.user_id} was to be made, for want of memory perhaps"
+        ) from error
+    if isinstance(made, str):
+        return made
+    return tuple(
+        put(
+            store,
+            key(week, facts.user_id, kind),
+            data,
+            Artifact("", "", kind, facts.user_id, facts.week, inputs_hash=inputs),
+        )
+        for kind, data in zip(FORMATS, made, strict=True)
+    )
+
+
+def _tidy(database: Database, store: ObjectStore, week: str, users: Sequence[str]) -> int:
+    """Take away the rows of others and then every file without a row; how many files."""
+    with database.connect() as connection:
+        connection.execute(
+            "DELETE FROM report_artifacts WHERE week_start = %s AND NOT user_id = ANY(%s)",
+            (date.fromisoformat(week), [*users]),
+        )
+    with database.connect() as connection:
+        orphans = unrecorded(connection, store, folder(week))
+    for orphan in orphans:
+        store.delete(orphan)
+    return len(orphans)

@@ -1,0 +1,76 @@
+"""The words of the learner reports: one catalogue per language (`templates/learner.*.yaml`), dates and shares beside.
+
+What does not belong here: which of the words a report says (see `learner_page`, `learner_verdicts`).
+"""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+from functools import cache
+from importlib.resources import files
+from typing import Any
+
+import yaml
+
+LANGUAGES = ("en", "ko")
+FALLBACK = "en"
+
+
+def language_of(attribute: object) -> str:
+    """The language of a learner's attribute `lang` (`ko`, `ko-KR`, `KO_kr` …); English where it has none of ours."""
+    first = str(attribute).replace("_", "-").partition("-")[0].strip().lower()
+    return first if first in LANGUAGES else FALLBACK
+
+
+class Words:
+    """A catalogue. `words("steps.weak", topic="fractions")` is the phrase under that key with its placeholders filled.
+
+    A phrase with `one` and `other` is chosen by the value `n`. An unknown key or placeholder is a KeyError.
+    """
+
+    def __init__(self, language: str) -> None:
+        self.language = language
+        self._catalogue = catalogue(language)
+
+    def __call__(self, key: str, **values: object) -> str:
+        phrase: Any = self._catalogue
+        for part in key.split("."):
+            phrase = phrase[part]
+        if isinstance(phrase, dict):
+            phrase = phrase["one" if values["n"] == 1 else "other"]
+        return str(phrase.format_map(values))
+
+    def in_full(self, day: date) -> str:
+        return self("date", day=day.day, month=self._month(day), year=day.year)
+
+    def without_year(self, day: date) -> str:
+        return self("day", day=day.day, month=self._month(day))
+
+    def week(self, monday: date) -> str:
+        sunday = monday + timedelta(days=6)
+        if monday.year == sunday.year:
+            first, last = self.without_year(monday), self.without_year(sunday)
+            return self("week", first=first, last=last, year=monday.year)
+        return self("week_over_new_year", first=self.in_full(monday), last=self.in_full(sunday))
+
+    def share(self, value: float) -> str:
+        return self("percent", n=round(100 * value))
+
+    def chance(self, value: float) -> str:
+        """A probability, no sharper than it is known: nothing below 5 % or above 95 %."""
+        if value < 0.05:
+            return self("under_percent", n=5)
+        if value > 0.95:
+            return self("over_percent", n=95)
+        return self("about_percent", n=round(100 * value))
+
+    def _month(self, day: date) -> str:
+        return str(self._catalogue["months"][day.month - 1])
+
+
+@cache
+def catalogue(language: str) -> dict[str, Any]:
+    """The phrases of a language, nested as in its file."""
+    text = files("irt_assets.reports").joinpath("templates", f"learner.{language}.yaml").read_text("utf-8")
+    loaded: dict[str, Any] = yaml.safe_load(text)
+    return loaded

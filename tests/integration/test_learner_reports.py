@@ -1,0 +1,503 @@
+"""A week's learner reports: who gets one, what a repeated, killed, refused or half-broken run leaves behind."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import psutil
+import pypdfium2
+import pytest
+
+from irt_assets.calibration.abilities import measure_at
+from irt_assets.definitions import build_defs
+from irt_assets.features.daily import write_features
+from irt_assets.kpis.weekly import write_week as write_kpis
+from irt_assets.reports import learner_week, render
+from irt_assets.reports.learner_facts import gather
+from irt_assets.reports.learner_week import WeekWritten, key, write_week
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure, TransientFailure
+from resources.object_store import FolderStore
+from resources.settings import Settings
+from tests import kpi_reference
+from tests.integration import rooms
+from tests.integration.rooms import rows, run_sql
+from tests.kpi_worlds import END, WEEK, load, random_world
+
+pytestmark = pytest.mark.timeout(300)
+FOLDER = f"reports/{WEEK}"
+EIGHT_WEEKS = timedelta(days=56)
+WORLD = random_world(11)
+ANSWERED = {
+    a["user_id"]
+    for a in WORLD.attempts
+    if a["mode"] == "live" and a["correct"] is not None and END - EIGHT_WEEKS <= a["completed_at"] < END
+}
+TEST_ACCOUNTS = {user for user, values in WORLD.learners.items() if values["is_test"]}
+EXPECTED = sorted(ANSWERED - TEST_ACCOUNTS)
+KOREAN = {user for user in WORLD.learners if int(user[1:]) % 2 == 0}
+
+
+@pytest.fixture(scope="module")
+def made(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """The random world with its features, KPIs and abilities, every second learner Korean; tests copy it."""
+    template, home = migrated_template.rpartition("/")[2], tmp_path_factory.mktemp("reports")
+    with rooms.copied(postgres.start(), template, "template_reports", home) as settings:
+        database = Database(settings)
+        load(database, WORLD)
+        run_sql(
+            database,
+            """UPDATE learner SET attributes = '{"lang": "ko"}' WHERE right(user_id, 1)::int IN (0, 2, 4, 6, 8)""",
+        )
+        with database.connect() as connection:
+            write_features(connection, END - timedelta(days=63), END)
+            write_kpis(connection, WEEK, END + timedelta(hours=2))
+            for days, kind in ((40, "monthly"), (7, "nightly"), (0, "nightly")):
+                measure_at(connection, END - timedelta(days=days), kind, f"{days} days before")  # type: ignore[arg-type]
+        run_sql(database, "UPDATE partition_source SET computed_at = %s", (END + timedelta(hours=2),))
+        yield settings
+
+
+@pytest.fixture
+def settings(postgres: EmbeddedPostgres, made: Settings, tmp_path: Path) -> Iterator[Settings]:
+    with rooms.copied(postgres.start(), "template_reports", "reports_own", tmp_path) as own:
+        yield own
+
+
+@pytest.fixture
+def store(settings: Settings) -> FolderStore:
+    return rooms.folder_store(settings)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For what is not about pages: made in this process, and their PDFs are no PDFs."""
+    monkeypatch.setattr(learner_week, "processes", ThreadPoolExecutor)
+    monkeypatch.setattr(render, "pdf", lambda html: b"%PDF " + html.encode())
+
+
+def write(database: Database, store: FolderStore, week: str = WEEK, **others: Any) -> WeekWritten:
+    usual = {"zone": "UTC", "now": END + timedelta(hours=4), "n_processes": 2, "say": logging.info}
+    return write_week(database, store, week, **(usual | others))
+
+
+def artifacts(database: Database) -> list[tuple[Any, ...]]:
+    return rows(database, "SELECT user_id, format, url, sha256 FROM report_artifacts ORDER BY 1, 2")
+
+
+def files(store: FolderStore) -> dict[str, float]:
+    return {name: (store.root / name).stat().st_mtime_ns for name, _ in store.list(FOLDER)}
+
+
+def read(store: FolderStore, user: str) -> str:
+    return store.get(key(WEEK, user, "html")).decode()
+
+
+def forget(database: Database, user: str) -> None:
+    """A report made from other inputs than now."""
+    run_sql(database, "UPDATE report_artifacts SET inputs_hash = 'another' WHERE user_id = %s", (user,))
+
+
+@pytest.mark.usefixtures("quick")
+def test_everybody_of_eight_weeks_gets_both_files_and_rows_and_no_test_account_does(
+    database: Database, store: FolderStore
+) -> None:
+    written = write(database, store)
+    assert TEST_ACCOUNTS & ANSWERED
+    assert (written.learners, written.made, written.kept, written.failed) == (len(EXPECTED), len(EXPECTED), 0, {})
+    found = artifacts(database)
+    assert [(user, kind) for user, kind, _, _ in found] == [(u, kind) for u in EXPECTED for kind in ("html", "pdf")]
+    for user, kind, url, digest in found:
+        content = store.get(key(WEEK, user, kind))
+        assert (url, digest) == (store.uri(key(WEEK, user, kind)), sha256(content).hexdigest())
+        assert content.startswith(b"%PDF" if kind == "pdf" else b"<!DOCTYPE html>")
+    assert len(files(store)) == len(found)
+    assert written.samples == [
+        key(WEEK, next(u for u in EXPECTED if (u in KOREAN) is ko), "pdf") for ko in (False, True)
+    ]
+
+
+def test_every_pdf_is_a_page_with_the_words_of_its_html(database: Database, store: FolderStore) -> None:
+    write(database, store)
+    for user in EXPECTED:
+        document = pypdfium2.PdfDocument(store.get(key(WEEK, user, "pdf")))
+        assert len(document) == 1, user
+        said = re.sub(r"\s", "", document[0].get_textpage().get_text_range())
+        title = "주간학습리포트" if user in KOREAN else "Weeklyreport"
+        assert title in said
+        assert user in said
+        document.close()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_second_run_makes_nothing_and_one_changed_number_makes_one(database: Database, store: FolderStore) -> None:
+    write(database, store)
+    before, rows_before = files(store), artifacts(database)
+    again = write(database, store)
+    assert (again.made, again.kept) == (0, len(EXPECTED))
+    assert (files(store), artifacts(database)) == (before, rows_before)
+    changed = EXPECTED[3]
+    run_sql(
+        database,
+        """UPDATE weekly_kpi SET kpis = jsonb_set(kpis, '{S}', '0.123') WHERE user_id = %s AND week_start = %s""",
+        (changed, WEEK),
+    )
+    assert write(database, store).made == 1
+    after = files(store)
+    assert {name for name in after if after[name] != before[name]} == {
+        key(WEEK, changed, kind) for kind in ("html", "pdf")
+    }
+    assert [row[:3] for row in artifacts(database)] == [row[:3] for row in rows_before]
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_was_lost_is_made_again_and_what_belongs_to_nobody_is_taken_away(
+    database: Database, store: FolderStore
+) -> None:
+    write(database, store)
+    lost, gone = EXPECTED[0], EXPECTED[1]
+    store.delete(key(WEEK, lost, "pdf"))
+    store.put("reports/2026-11-02/u01.pdf", b"of another week")
+    run_sql(
+        database,
+        "INSERT INTO learner VALUES (%s, '{}', true) ON CONFLICT (user_id) DO UPDATE SET is_test = true",
+        (gone,),
+    )
+    run_sql(database, "DELETE FROM features_topic_daily WHERE user_id = %s", (gone,))
+    written = write(database, store)
+    assert (written.made, written.removed) == (1, 2)
+    assert store.exists(key(WEEK, lost, "pdf"))
+    assert gone not in {row[0] for row in artifacts(database)}
+    assert len(files(store)) == 2 * (len(EXPECTED) - 1)
+    assert store.exists("reports/2026-11-02/u01.pdf")
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_learners_broken_data_is_named_and_the_others_get_their_reports(
+    database: Database, store: FolderStore
+) -> None:
+    write(database, store)
+    broken = {EXPECTED[0]: '{"I_t": 7}', EXPECTED[2]: '"nonsense"', EXPECTED[4]: None}
+    for user, kpis in broken.items():
+        statement = "UPDATE weekly_kpi SET kpis = coalesce(%s::jsonb, kpis || '{\"P\": 2}') WHERE user_id = %s"
+        run_sql(database, statement, (kpis, user))
+    written = write(database, store)
+    assert set(written.failed) == set(broken)
+    assert "P = 2, wanted 0 to 1" in written.failed[EXPECTED[4]]
+    assert all(user in written.said for user in broken)
+    assert {row[0] for row in artifacts(database)} == set(EXPECTED) - set(broken)
+    assert len(files(store)) == 2 * (len(EXPECTED) - len(broken)), "an old report would say what is no longer so"
+
+
+@pytest.mark.usefixtures("quick")
+def test_where_nobodys_report_can_be_made_all_stays_as_it_was(database: Database, store: FolderStore) -> None:
+    write(database, store)
+    before = artifacts(database)
+    run_sql(database, "UPDATE weekly_kpi SET kpis = '{}'")
+    with pytest.raises(
+        PermanentFailure, match=f"no report for {len(EXPECTED)}: {EXPECTED[0]}.* and {len(EXPECTED) - 10} more"
+    ):
+        write(database, store)
+    assert artifacts(database) == before
+
+
+def test_learners_of_every_kind_are_said_to_be_what_they_are(database: Database, store: FolderStore) -> None:
+    """Nobody's answers of the week; no KPIs; no ability; a name with markup; one that no page is wide enough for."""
+    english = [user for user in EXPECTED if user in WORLD.learners and user not in KOREAN]
+    quiet, no_kpis, unmeasured, marked, long = english[:5]
+    run_sql(database, "DELETE FROM features_topic_daily WHERE user_id = %s AND date >= %s", (quiet, WEEK))
+    run_sql(database, "DELETE FROM weekly_kpi WHERE user_id = %s", (no_kpis,))
+    run_sql(database, "DELETE FROM mirt_ability WHERE user_id = %s", (unmeasured,))
+    for user, name in ((marked, "<b>Ann & Bob</b>"), (long, "Wolfeschlegelsteinhausenbergerdorff" * 9)):
+        run_sql(database, "UPDATE learner SET attributes = %s WHERE user_id = %s", (json.dumps({"name": name}), user))
+    assert not write(database, store).failed
+    assert "You answered no questions this week" in read(store, quiet)
+    assert read(store, no_kpis).count("It was not computed for this week.") == 6
+    assert "not yet enough answers to measure" in read(store, unmeasured) or "No subject" in read(store, unmeasured)
+    assert "&lt;b&gt;Ann &amp; Bob&lt;/b&gt;" in read(store, marked)
+    assert len(pypdfium2.PdfDocument(store.get(key(WEEK, long, "pdf")))) == 1
+
+
+@pytest.mark.usefixtures("quick")
+def test_ids_that_are_no_file_names_have_reports_too(database: Database, store: FolderStore) -> None:
+    evil = ["../../etc/passwd", "U01", "ü/ß", "😀" * 300]
+    for user in evil:
+        run_sql(
+            database,
+            "INSERT INTO features_topic_daily (user_id, topic_id, date, attempts, correct) VALUES (%s, 'x', %s, 3, 1)",
+            (user, WEEK),
+        )
+    written = write(database, store)
+    assert not written.failed
+    assert written.learners == len(EXPECTED) + len(evil)
+    assert {p.parent for p in store.root.rglob("*") if p.is_file()} == {store.root / FOLDER}
+    assert len(files(store)) == 2 * written.learners
+
+
+def test_the_levels_are_one_a_week_of_the_scale_of_the_goal(database: Database) -> None:
+    with database.connect() as connection:
+        found = {facts.user_id: facts for facts in gather(connection, WEEK, "UTC")}
+    stored = rows(database, "SELECT user_id, scale_id, window_end, theta, se FROM mirt_ability ORDER BY window_end")
+    for user, facts in found.items():
+        wanted = [
+            ((end - timedelta(microseconds=1)).date(), theta, se)
+            for of, scale, end, theta, se in stored
+            if (of, scale) == (user, facts.scale_id)
+        ]
+        assert [(level.day, level.theta, level.se) for level in facts.levels] == wanted
+    assert max(len(facts.levels) for facts in found.values()) == 3
+
+
+def test_topics_are_counted_as_the_features_count(database: Database) -> None:
+    with database.connect() as connection:
+        found = gather(connection, WEEK, "UTC")
+    for facts in found:
+        counted = rows(
+            database,
+            """SELECT topic_id, sum(attempts)::int, sum(correct)::int FROM features_topic_daily
+               WHERE user_id = %s AND date >= %s AND date < %s AND topic_id <> 'unknown' GROUP BY 1 ORDER BY 1""",
+            (facts.user_id, END - EIGHT_WEEKS, END),
+        )
+        assert [(t.topic_id, t.answers, t.correct) for t in facts.topics] == counted
+
+
+def test_topics_are_judged_by_the_eligible_answers_at_the_learners_level(database: Database) -> None:
+    """Against a plain reference that goes through the answers one at a time; equal but for the order of sums."""
+    with database.connect() as connection:
+        found = gather(connection, WEEK, "UTC")
+    eligible = {scale: kpi_reference.eligible(WORLD, scale, END) for scale in WORLD.scales()}
+    checked = 0
+    for facts in found:
+        if not facts.levels or facts.scale_id is None:
+            assert not any(topic.judged for topic in facts.topics)
+            continue
+        told: dict[str, list[tuple[float, float]]] = {}
+        for at, item, score in eligible[facts.scale_id].get(facts.user_id, []):
+            topic = WORLD.items[item][1]
+            if at >= END - EIGHT_WEEKS and topic and item in WORLD.published[facts.scale_id]:
+                a, b, c = WORLD.published[facts.scale_id][item]
+                logistic = 1 / (1 + math.exp(-a * (facts.levels[-1].theta - b)))
+                p, slope = c + (1 - c) * logistic, a * (1 - c) * logistic * (1 - logistic)
+                told.setdefault(topic, []).append(((score - p) * slope / (p * (1 - p)), slope**2 / (p * (1 - p))))
+        for topic in facts.topics:
+            gradients, informations = zip(*told.get(topic.topic_id, [(0.0, 0.0)]), strict=True)
+            assert topic.judged == len(told.get(topic.topic_id, ()))
+            if topic.judged:
+                checked += 1
+                total = sum(informations) + 4
+                assert (topic.difference, topic.error) == pytest.approx((sum(gradients) / total, total**-0.5), abs=1e-9)
+    assert checked > 10
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_week_with_no_learners_has_no_reports_and_is_no_failure(database: Database, store: FolderStore) -> None:
+    run_sql(
+        database, "INSERT INTO partition_source (asset, partition, data_hash) VALUES ('weekly_kpi', '2020-01-06', '')"
+    )
+    written = write(database, store, "2020-01-06")
+    assert (written.learners, written.made, written.samples) == (0, 0, [])
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (
+            "DELETE FROM features_topic_daily WHERE date = '2026-10-28'",
+            "features_topic_daily has nothing of 2026-10-28",
+        ),
+        ("DELETE FROM partition_source WHERE asset = 'weekly_kpi'", "were not computed: materialise weekly_kpi"),
+        (
+            "UPDATE partition_source SET computed_at = '2026-10-30 12:00+00'",
+            "are of 2026-10-30 12:00 UTC, before its end",
+        ),
+    ],
+)
+def test_a_week_that_is_not_ready_is_refused_with_the_way_out(
+    database: Database, store: FolderStore, damage: str, said: str
+) -> None:
+    run_sql(database, damage)
+    with pytest.raises(PermanentFailure, match=said):
+        write(database, store)
+    assert artifacts(database) == []
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_running_week_is_refused(database: Database, store: FolderStore) -> None:
+    with pytest.raises(PermanentFailure, match="runs until 2026-11-02 00:00 UTC"):
+        write(database, store, now=END - timedelta(seconds=1))
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_missing_font_is_told_before_anything_is_made(
+    database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(learner_week, "missing_fonts", lambda languages: [one for one in languages if one == "ko"])
+    with pytest.raises(PermanentFailure, match="apt install fonts-nanum"):
+        write(database, store)
+    assert artifacts(database) == []
+
+
+class Away(FolderStore):
+    """A store that stops answering after `n` files."""
+
+    def __init__(self, root: Path, n: int, error: Exception) -> None:
+        super().__init__(root)
+        self.n, self.error, self.asked = n, error, 0
+
+    def put(self, name: str, data: bytes | Path) -> str:
+        self.asked += 1
+        if self.asked > self.n:
+            raise self.error
+        return super().put(name, data)
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("error", [TransientFailure("no answer"), PermanentFailure("access denied")])
+def test_a_store_that_refuses_ends_the_run_at_once_and_the_next_goes_on_there(
+    database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    monkeypatch.setattr(learner_week, "RECORDED_TOGETHER", 1)
+    monkeypatch.setattr(learner_week, "AT_ONCE", 2)
+    away = Away(store.root, 6, error)
+    with pytest.raises(type(error), match=str(error)):
+        write(database, away)
+    assert away.asked <= 12, "those that were under way alone"
+    recorded = len(artifacts(database))
+    assert all(store.exists(key(WEEK, user, kind)) for user, kind, _, _ in artifacts(database))
+    written = write(database, store)
+    assert written.kept == recorded / 2
+    assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_store_that_refuses_to_list_is_told_before_anything_is_made(database: Database, store: FolderStore) -> None:
+    class Refusing(FolderStore):
+        def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
+            raise PermanentFailure("there is no such bucket")
+
+        def put(self, name: str, data: bytes | Path) -> str:
+            raise AssertionError
+
+    with pytest.raises(PermanentFailure, match="no such bucket"):
+        write(database, Refusing(store.root))
+
+
+KILLED = """
+def main():
+    import logging, sys
+    from datetime import timedelta
+    from pathlib import Path
+    from irt_assets.reports import learner_week
+    from resources.database import Database
+    from resources.object_store import FolderStore
+    from resources.settings import Settings
+    from tests.kpi_worlds import END, WEEK
+
+    learner_week.RECORDED_TOGETHER = 1
+    database = Database(Settings(database_url=sys.argv[1], _env_file=None))
+    now = END + timedelta(hours=4)
+    learner_week.write_week(
+        database, FolderStore(Path(sys.argv[2])), WEEK, zone="UTC", now=now, n_processes=2, say=logging.info
+    )
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_a_run_that_was_killed_goes_on_at_the_learner_where_it_stopped(
+    database: Database, settings: Settings, store: FolderStore, tmp_path: Path, how: signal.Signals
+) -> None:
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED, "utf-8")
+    assert settings.database_url is not None
+    url = settings.database_url.get_secret_value()
+    process = subprocess.Popen(
+        ["env", "--default-signal=INT,TERM", sys.executable, str(script), url, str(store.root)],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stderr=subprocess.PIPE,
+    )
+    while len(artifacts(database)) < 6:
+        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
+        time.sleep(0.02)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert len(children) >= 2
+    process.send_signal(how)
+    process.communicate(timeout=60)
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert alive == [], "processes that make pages outlived the run"
+    there = len(artifacts(database))
+    assert 6 <= there < 2 * len(EXPECTED), "it was killed too late for this test to say anything"
+    written = write(database, store)
+    assert written.kept >= there / 2 - 1
+    assert written.made == len(EXPECTED) - written.kept
+    assert len(artifacts(database)) == len(files(store)) == 2 * len(EXPECTED)
+
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+def test_the_job_of_the_documents_writes_a_week_and_its_checks_look_at_it(
+    settings: Settings, database: Database
+) -> None:
+    store = rooms.folder_store(settings)
+    defs = build_defs(
+        settings.model_copy(update={"irt_first_month": "2026-09"}), resources={"database": database, "store": store}
+    )
+    job = defs.resolve_job_def("generate_weekly_report")
+
+    def run(instance: dg.DagsterInstance) -> tuple[dict[str, Any], dict[str, dg.AssetCheckEvaluation]]:
+        result = job.execute_in_process(partition_key=WEEK, instance=instance, run_config=QUIET)
+        assert result.success
+        (event,) = result.asset_materializations_for_node("weekly_learner_report")
+        said = {name: value.value for name, value in event.metadata.items()}
+        return said, {e.check_name: e for e in result.get_asset_check_evaluations()}
+
+    with dg.DagsterInstance.ephemeral() as instance:
+        said, checks = run(instance)
+        assert said["dagster/row_count"] == 2 * len(EXPECTED)
+        assert said["sample 1"].startswith("file://")
+        assert {name: check.passed for name, check in checks.items()} == {
+            "every_learner_has_both_reports": True,
+            "reports_are_in_the_store": True,
+        }
+        broken, spoilt = EXPECTED[0], EXPECTED[1]
+        run_sql(database, "UPDATE weekly_kpi SET kpis = '{}' WHERE user_id = %s", (broken,))
+        store.put(key(WEEK, spoilt, "pdf"), b"%PDF of somebody else")
+        said, checks = run(instance)
+        assert list(said["without a report"]) == [broken]
+        assert not checks["every_learner_has_both_reports"].passed
+        assert f"{broken} has no report" in (checks["every_learner_has_both_reports"].description or "")
+        assert not checks["reports_are_in_the_store"].passed
+        assert f"{spoilt}.pdf is not what was written" in (checks["reports_are_in_the_store"].description or "")
+
+
+def test_the_running_week_is_no_partition_of_the_reports(settings: Settings) -> None:
+    defs = build_defs(settings)
+    keys = {
+        name: definition.get_partition_keys()
+        for name in ("weekly_kpi", "weekly_learner_report")
+        if (definition := defs.get_assets_def(name).partitions_def)
+    }
+    assert keys["weekly_kpi"][:-1] == keys["weekly_learner_report"]
+    assert (date.fromisoformat(keys["weekly_kpi"][-1]) + timedelta(days=7)) > datetime.now(UTC).date()

@@ -1,0 +1,232 @@
+"""What a learner's report says: the words that numbers deserve, in both languages, and never a name as markup."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from datetime import UTC, date, datetime, timedelta
+from string import Formatter
+from typing import Any
+
+import pytest
+
+from irt_assets.kpis.meaning import RANGES, Why
+from irt_assets.reports.learner_curve import Level, curve
+from irt_assets.reports.learner_page import Facts, page
+from irt_assets.reports.learner_verdicts import KPIS, LADDERS, Topic, next_steps, sorted_topics, verdict
+from irt_assets.reports.learner_words import LANGUAGES, Words, catalogue, language_of
+
+MONDAY = date(2026, 11, 9)
+GOOD = {"I_t": 0.5, "E_t": 0.25, "R_t": 0.8, "R_t_coverage": 0.9, "A_t": 0.7, "P": 0.5, "S": 0.1, "why": {}}
+STRONG, WEAK = Topic("algebra", 40, 33, 38, 0.6, 0.2), Topic("geometry", 40, 14, 38, -0.6, 0.2)
+EVEN, FEW = Topic("fractions", 20, 12, 18, 0.1, 0.2), Topic("statistics", 9, 0, 9, -2.0, 0.3)
+FACTS = Facts(
+    user_id="u1",
+    name="Ada",
+    lang="en",
+    week=MONDAY,
+    end=datetime(2026, 11, 16, tzinfo=UTC),
+    zone="Asia/Seoul",
+    answers=34,
+    correct=25,
+    days=4,
+    last_answer=date(2026, 11, 14),
+    scale_id="main",
+    mu=0.0,
+    sigma=1.0,
+    target=0.5,
+    levels=(Level(date(2026, 10, 31), 0.1, 0.4), Level(date(2026, 11, 15), 0.4, 0.3)),
+    topics=(STRONG, WEAK, EVEN, FEW),
+    kpis=GOOD,
+)
+
+
+def missing(**reasons: str) -> dict[str, Any]:
+    return GOOD | dict.fromkeys(reasons) | {"why": {kpi: Why[reason] for kpi, reason in reasons.items()}}
+
+
+def phrases(language: str) -> dict[str, str]:
+    def walk(node: Any, path: str) -> dict[str, str]:
+        if isinstance(node, dict) and not node.keys() <= {"one", "other"}:
+            return {k: v for name, below in node.items() for k, v in walk(below, f"{path}.{name}").items()}
+        return {path: " ".join(node.values()) if isinstance(node, dict) else str(node)}
+
+    return walk(catalogue(language), "")
+
+
+def text(html: str) -> str:
+    return re.sub(r"\s+", " ", re.sub(r"<style>.*?</style>|<[^>]+>", " ", html, flags=re.DOTALL))
+
+
+def test_every_language_has_the_same_phrases_with_the_same_placeholders() -> None:
+    placeholders = {
+        language: {key: {name for _, name, _, _ in Formatter().parse(phrase) if name} for key, phrase in said.items()}
+        for language in LANGUAGES
+        for said in [phrases(language)]
+    }
+    english = placeholders.pop("en")
+    for language, others in placeholders.items():
+        assert others.keys() == english.keys(), language
+        for key in english.keys() - {".headline.days", ".topics.more"}:
+            assert others[key] - {"n"} == english[key] - {"n"}, f"{language}: {key}"
+
+
+def test_every_verdict_and_every_reason_has_its_words() -> None:
+    for language in LANGUAGES:
+        words = Words(language)
+        for kpi, ladder in LADDERS.items():
+            for _, found in ladder:
+                assert words(f"kpis.{kpi}.{found}")
+                assert words(f"kpis.{kpi}.said.{found}", value="", points="", coverage="")
+        assert all(words(f"why.{reason.name}") for reason in Why)
+
+
+def test_the_korean_report_has_no_english_sentence_and_the_english_one_no_korean() -> None:
+    for kpis in (GOOD, missing(P="NO_TARGET", I_t="FEW_RECENT", E_t="FEW_TIMED_RECENT", R_t="NOTHING_WRONG")):
+        korean = text(page(replace(FACTS, lang="ko", kpis=kpis, zone="UTC", name="김하늘")))
+        assert not set(re.findall(r"[A-Za-z]{2,}", korean)) - {"algebra", "geometry", "fractions", "statistics", "UTC"}
+        assert not re.search(r"[가-힣]", text(page(replace(FACTS, kpis=kpis))))
+
+
+def test_ladders_reach_over_the_whole_range_of_each_kpi() -> None:
+    assert set(LADDERS) == set(KPIS) == set(RANGES)
+    for kpi, (low, high) in RANGES.items():
+        assert verdict(kpi, low) == LADDERS[kpi][-1][1]
+        assert verdict(kpi, high) == LADDERS[kpi][0][1]
+        assert [limit for limit, _ in LADDERS[kpi]] == sorted((limit for limit, _ in LADDERS[kpi]), reverse=True)
+
+
+@pytest.mark.parametrize("value", [1.01, -0.01, float("nan")])
+def test_a_value_out_of_range_is_refused_and_named(value: float) -> None:
+    with pytest.raises(ValueError, match=r"P = .*, wanted 0 to 1"):
+        verdict("P", value)
+
+
+@pytest.mark.parametrize(
+    ("attribute", "language"),
+    [
+        ("ko", "ko"),
+        ("ko-KR", "ko"),
+        ("KO_kr", "ko"),
+        ("en-GB", "en"),
+        ("de", "en"),
+        ("", "en"),
+        (None, "en"),
+        (7, "en"),
+    ],
+)
+def test_the_language_is_the_learners_where_there_is_one_for_it(attribute: object, language: str) -> None:
+    assert language_of(attribute) == language
+
+
+def test_dates_are_written_as_the_language_writes_them_and_times_in_the_banks_zone() -> None:
+    english, korean = text(page(FACTS)), text(page(replace(FACTS, lang="ko")))
+    assert "Week of 9 November to 15 November 2026" in english
+    assert "2026년 11월 9일 ~ 11월 15일" in korean
+    assert "up to 16 November 2026 09:00 (Asia/Seoul)" in english
+    assert Words("en").week(date(2026, 12, 28)) == "Week of 28 December 2026 to 3 January 2027"
+    assert Words("ko").week(date(2026, 12, 28)) == "2026년 12월 28일 ~ 2027년 1월 3일"
+
+
+def test_one_is_not_said_like_many() -> None:
+    one = text(page(replace(FACTS, answers=1, correct=1, days=1)))
+    assert "You answered 1 question this week" in one
+    assert "on 1 day." in one
+
+
+def test_a_level_is_said_as_learners_below_with_its_interval() -> None:
+    """θ = 0.4 ± 1.96 · 0.3 of N(0, 1): Φ(−0.188), Φ(0.4), Φ(0.988)."""
+    assert "about 66 in 100" in text(page(FACTS))
+    assert "above 43 to 84 in 100" in text(page(FACTS))
+    moved = replace(FACTS, mu=10.0, sigma=2.0, target=11.0, levels=(Level(MONDAY, 10.8, 0.6),))
+    assert "about 66 in 100" in text(page(moved))
+
+
+def test_an_extreme_level_is_never_said_to_be_above_everyone() -> None:
+    assert "above 98 to 99 in 100" in text(page(replace(FACTS, levels=(Level(MONDAY, 4.0, 1.0),))))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"levels": ()}, "not yet enough answers to measure your level"),
+        ({"levels": (), "scale_id": None}, "No subject has been chosen"),
+        ({"levels": (Level(MONDAY, 0.0, 0.6),)}, "This is still a rough estimate"),
+        ({"levels": (Level(MONDAY, 0.0, 0.2),)}, "It is your first measurement"),
+        ({"topics": ()}, "no questions in the last eight weeks that belong to a topic"),
+        ({"answers": 0, "correct": 0, "days": 0}, "no questions this week. Your last answer was on 14 November 2026"),
+        ({"kpis": missing(P="NO_TARGET")}, "Your goal: Not yet. No goal has been set for you yet."),
+        ({"kpis": missing(I_t="FEW_RECENT")}, "Progress: Not yet. It needs at least 5 questions in the last two weeks"),
+        ({"kpis": GOOD | {"S": None, "why": {"S": "a reason of tomorrow"}}}, "It could not be computed this week"),
+        ({"kpis": GOOD | {"assumed": {"A_t": ["hints"]}}}, "A part of it is not recorded"),
+        ({"kpis": GOOD | {"P": 0.999}}, "is over 95%"),
+        ({"kpis": GOOD | {"P": 0.0}}, "is under 5%"),
+        ({"kpis": GOOD | {"P": 0.34}}, "is about 34%"),
+    ],
+)
+def test_what_is_not_known_is_said_with_the_reason(change: dict[str, Any], said: str) -> None:
+    assert said in text(page(replace(FACTS, **change)))
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_names_topics_and_ids_are_text_whatever_they_hold(language: str) -> None:
+    evil = "<script>alert('x')</script>{{ 7 * 7 }}{name}&amp;"
+    topics = tuple(replace(topic, topic_id=evil) for topic in (STRONG, WEAK))
+    for facts in (
+        replace(FACTS, lang=language, name=evil, topics=topics, answers=0),
+        replace(FACTS, lang=language, name=None, user_id=evil, topics=topics),
+    ):
+        html = page(facts)
+        assert "<script" not in html
+        assert html.count("&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;{{ 7 * 7 }}{name}&amp;amp;") >= 3
+
+
+def test_a_page_needs_no_other_file() -> None:
+    assert not re.search(r"(src|href)=|url\(|@import|https?://(?!www\.w3\.org/2000/svg)", page(FACTS))
+
+
+def test_a_topic_of_few_answers_is_not_judged_however_it_went() -> None:
+    assert [topic.verdict for topic in (STRONG, WEAK, EVEN, FEW)] == ["strong", "weak", "even", "few"]
+
+
+def test_the_clearest_topics_come_first_and_the_rest_are_counted() -> None:
+    weak = [replace(WEAK, topic_id=f"t{n}", difference=-0.5 - n / 10) for n in range(5)]
+    assert [topic.topic_id for topic in sorted_topics(weak, "weak")] == ["t4", "t3", "t2", "t1", "t0"]
+    assert "and 2 more" in text(page(replace(FACTS, topics=tuple(weak))))
+
+
+@pytest.mark.parametrize(
+    ("kpis", "topics", "answered", "steps"),
+    [
+        (GOOD, [], True, ["keep_going"]),
+        (GOOD, [STRONG, WEAK, FEW], True, ["weak", "harder"]),
+        (GOOD, [WEAK], False, ["come_back_topic"]),
+        (GOOD | {"S": 1.0, "A_t": 0.0}, [], False, ["come_back"]),
+        (missing(R_t="NOT_AGAIN") | {"S": 0.4}, [WEAK], True, ["weak", "retry", "routine"]),
+        (GOOD | {"R_t": 0.2}, [], True, ["explain"]),
+        (GOOD | {"R_t_coverage": 0.2}, [], True, ["retry"]),
+        (missing(R_t="NOTHING_WRONG", I_t="FEW_RECENT", P="NO_TARGET"), [], True, ["new_questions", "set_goal"]),
+        (GOOD | {"P": 0.95}, [STRONG], True, ["raise_goal", "harder"]),
+        (missing(R_t="NOT_AGAIN", I_t="FEW_PREVIOUS", P="NO_TARGET") | {"S": 0.9}, [WEAK, STRONG], True, None),
+    ],
+)
+def test_next_steps_are_few_and_the_most_urgent(
+    kpis: dict[str, Any], topics: list[Topic], answered: bool, steps: list[str] | None
+) -> None:
+    found = [key for key, _ in next_steps(kpis, topics, answered=answered)]
+    assert found == (steps or ["weak", "retry", "routine"])
+    assert all(Words(language)(f"steps.{key}", topic="") for key in found for language in LANGUAGES)
+
+
+def test_the_curve_stays_on_its_paper_however_extreme_the_level() -> None:
+    levels = [Level(MONDAY + timedelta(days=n), theta, 3.0) for n, theta in enumerate([-9.0, 0.0, 9.0])]
+    drawn = curve(levels, 40.0, mu=0.0, sigma=1.0, axis="a", goal="<b>", ends=["x", "y"])
+    numbers = [float(n) for n in re.findall(r"[MLV ](-?\d+\.\d)", str(drawn))]
+    assert numbers
+    assert all(0 <= n <= 640 for n in numbers)
+    assert "&lt;b&gt;" in drawn
+
+
+def test_a_population_without_spread_is_refused() -> None:
+    with pytest.raises(ValueError, match="SD is 0"):
+        curve([Level(MONDAY, 0.0, 1.0)], None, mu=0.0, sigma=0.0, axis="", goal="", ends=["", ""])
