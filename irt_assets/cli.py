@@ -351,12 +351,12 @@ def demo(
         else:
             settings, states, findings = demonstration.simulated(get_settings(), say, dagster_instance)
             print_states(states)
-            marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]", None: "not tested yet"}
+            marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]"}
             print_table(
                 ("planted", "where", "found", ""),
                 [(f.fault, escape(f.planted), escape(f.found), marks[f.as_expected]) for f in findings],
             )
-            as_expected = all(f.as_expected is not False for f in findings)
+            as_expected = all(f.as_expected for f in findings)
         if serve_ui:
             _serve(Stack(settings, Database(settings)))
     if not as_expected:

@@ -16,6 +16,8 @@ from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
 from irt_assets.drift.assets import build_drift_assets
 from irt_assets.drift.checks import build_drift_checks
+from irt_assets.drift.dif_assets import build_dif_asset
+from irt_assets.drift.dif_checks import build_dif_check
 from irt_assets.drift.information_assets import build_information_asset
 from irt_assets.drift.information_checks import build_information_checks
 from irt_assets.engines import build, installed
@@ -59,6 +61,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_calibration_assets(build=make, beside=beside, months=months),
             build_nightly_asset(build=make, days=days),
             *build_drift_assets(months, AFTER_A_MONTH),
+            build_dif_asset(months, AFTER_A_MONTH, settings.irt_threads),
             build_information_asset(months, AFTER_A_MONTH),
             *build_report_assets(months, AFTER_A_MONTH),
             *build_feature_assets(days),
@@ -70,6 +73,7 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *monthly_checks,
             inventory,
             *build_drift_checks(months),
+            build_dif_check(months),
             *build_information_checks(months),
             *build_feature_checks(days),
             *build_kpi_checks(weeks),

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from irt_assets.psychometrics.dif_forms import Cells, Ints, cells, sittings
 from irt_assets.psychometrics.dif_logistic import LogisticDif, logistic_dif
 from irt_assets.psychometrics.dif_mantel_haenszel import MantelHaenszel, mantel_haenszel
-from irt_assets.psychometrics.dif_wald import Wald, compare_groups
+from irt_assets.psychometrics.dif_wald import FEWEST_ITEMS, Wald, compare_groups
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.models import Calibration, Model, Responses
@@ -116,11 +116,11 @@ class Dif:
     def low_power(self) -> tuple[str, ...]:
         return tuple(group.name for group in self.groups if group.low_power)
 
-    def why_not(self, item: str, focal: Group) -> str:
-        """Why the Wald test does not compare the item between the reference and a group; empty where it does."""
+    def why_not(self, j: int, focal: Group) -> str:
+        """Why the Wald test does not compare item `j` between the reference and a group; empty where it does."""
         if self.wald is None or focal.reason:
             return focal.reason or self.reason
-        f, j = self.wald.groups.index(focal.name) - 1, self.item_ids.index(item)
+        f, item = self.wald.groups.index(focal.name) - 1, self.item_ids[j]
         if np.isfinite(self.wald.wabc[f, j]):
             return ""
         for group in (self.reference, focal):
@@ -172,11 +172,8 @@ def analyse_dif(
             fits |= {} if fit is None else {name: fit}
         groups.append(group)
     large = [group.name for group in groups if group.n_learners >= TESTABLE]
-    wald, left_out, reason = (
-        None,
-        dict[str, str](),
-        f"{len(fits)} of {len(groups)} groups can be tested, two are needed",
-    )
+    wald, left_out = None, dict[str, str]()
+    reason = f"{len(fits)} of {len(groups)} groups can be tested, two are needed" if groups else "nobody has it"
     if model == "3pl":
         reason = GUESSING
     elif len(fits) > 1:
@@ -210,6 +207,9 @@ def _fitted(
 ) -> tuple[Group, Calibration | None]:
     """Fit the group on the items that it answered often enough."""
     enough = group.answers >= TESTABLE
+    if enough.sum() < FEWEST_ITEMS:
+        few = f"{enough.sum()} items have {TESTABLE} answers of the group or more, {FEWEST_ITEMS} are needed"
+        return replace(group, reason=few), None
     rows = members[responses.person] & enough[responses.item]
     persons, place = np.unique(responses.person[rows], return_inverse=True)
     own = Responses(
@@ -242,7 +242,7 @@ def _compared(
     def attempt(names: Sequence[str]) -> Wald | str:
         try:
             return compare_groups([fits[name] for name in names], names, anchor_items=anchor_items)
-        except (PsychometricsError, np.linalg.LinAlgError) as error:
+        except PsychometricsError as error:
             return str(error)
 
     names, left_out = list(fits), dict[str, str]()

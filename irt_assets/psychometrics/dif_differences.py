@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.linalg import cho_factor, cho_solve
 from scipy.special import expit
 from scipy.stats import chi2
 
@@ -106,24 +107,31 @@ class Differences:
         expected = np.where(self.parameter == 0, A * a_ref, d_ref + B * a_ref)
         return x[1 + self.group, self.item, self.parameter] - expected
 
-    def through(self, group: int, constants: Floats, matrix: Floats) -> Floats:
-        """∂f/∂x_group @ matrix, (2J, …) to (R, …), for group 0 … F, the reference first."""
-        if group:
-            return np.where((self.group == group - 1)[:, None], matrix[self._place], 0.0)
-        A, B = constants[self.group].T
-        own, slope = np.where(self.parameter == 0, -A, -1.0), np.where(self.parameter == 1, -B, 0.0)
-        out: Floats = own[:, None] * matrix[self._place] + slope[:, None] * matrix[2 * self.item]
-        return out
-
     def covariance(self, constants: Floats) -> Floats:
         """Cov f(x), shape (R, R)."""
         return self._with_spread(constants)[0]
 
-    def _with_spread(self, constants: Floats) -> tuple[Floats, list[Floats]]:
-        """Cov f(x), and the covariances of f(x) with the groups' estimates, G matrices (R, 2J)."""
-        spread = [self.through(g, constants, cov) for g, cov in enumerate(self.cov)]
-        V: Floats = np.sum([self.through(g, constants, s.T) for g, s in enumerate(spread)], axis=0)
+    def _with_spread(self, constants: Floats) -> tuple[Floats, Floats]:
+        """Cov f(x), shape (R, R), and the covariance of f(x) with the reference's estimates, shape (R, 2J)."""
+        A, B = constants[self.group].T
+        own, slope = np.where(self.parameter == 0, -A, -1.0)[:, None], np.where(self.parameter == 1, -B, 0.0)[:, None]
+
+        def through(matrix: Floats) -> Floats:
+            """∂f/∂x_reference @ matrix, (2J, …) to (R, …)."""
+            out: Floats = own * matrix[self._place]
+            out += slope * matrix[2 * self.item]
+            return out
+
+        spread = through(self.cov[0])
+        V = through(np.ascontiguousarray(spread.T))
+        for g, rows in self._rows_of_focal:
+            V[np.ix_(rows, rows)] += self.cov[g][np.ix_(self._place[rows], self._place[rows])]
         return V, spread
+
+    @property
+    def _rows_of_focal(self) -> list[tuple[int, npt.NDArray[np.intp]]]:
+        """Each focal group's place among the groups, and its rows: ∂f/∂x of its own estimates is 1 there."""
+        return [(1 + f, np.flatnonzero(self.group == f)) for f in range(self.n_focal)]
 
     def by_constants(self, x: Floats) -> Floats:
         """∂f/∂(A_1, B_1, A_2, …), shape (R, 2F); (R, F), by B alone, where slopes are common."""
@@ -147,8 +155,11 @@ class Differences:
             out[f] = A, np.median((d - d_ref)[up] / a_ref[up])
         return out
 
-    def given(self, is_anchor: Bools) -> Given:
-        """Constants by the anchors, and each item's differences given the (other) anchors."""
+    def given(self, is_anchor: Bools, near: Given | None = None) -> Given:
+        """Constants by the anchors, and each item's differences given the (other) anchors.
+
+        `near`: what other anchors said, to start from.
+        """
         S = is_anchor[self.item]
         missing = np.setdiff1d(np.arange(self.n_focal), self.group[S])
         if missing.size or is_anchor.sum() < 2:
@@ -156,22 +167,32 @@ class Differences:
                 f"{int(is_anchor.sum())} anchors hold the groups' scales together, in every pair of groups at least 2"
                 f" are needed. Give other anchor items, or compare groups that answered the same items"
             )
-        rough = self._solved(S, self.medians(), self.x)
-        smooth = self._with_errors_at(np.where(is_anchor[:, None], rough[1], self.x))
-        return smooth._tested(S, *smooth._solved(S, *rough))
+        try:
+            rough = self._solved(S, self.medians() if near is None else near.constants, self.x)
+            smooth = self._with_errors_at(np.where(is_anchor[:, None], rough[1], self.x))
+            return smooth._tested(S, *smooth._solved(S, *rough))
+        except np.linalg.LinAlgError as error:
+            raise PsychometricsError(
+                f"the errors of groups {', '.join(self.groups)} do not determine their differences ({error}). Leave"
+                f" out the group with the fewest answers"
+            ) from error
 
     def _solved(self, S: Bools, constants: Floats, xi: Floats) -> tuple[Floats, Floats]:
         """Constants and ξ by the rows S, from a start."""
         for _ in range(_MOST_STEPS):
             V, spread = self._with_spread(constants)
-            V = V[np.ix_(S, S)]
+            root = cho_factor(V[np.ix_(S, S)], overwrite_a=True, check_finite=False)
             X = self.by_constants(xi)[S]
             e = self.residuals(self.x, constants)[S]
-            solved = np.linalg.solve(V, np.column_stack([X, e]))
+            solved = cho_solve(root, np.column_stack([X, e]), check_finite=False)
             VX, Ve = solved[:, :-1], solved[:, -1]
             step: Floats = -np.linalg.solve(X.T @ VX, X.T @ Ve)
-            pull = Ve + VX @ step
-            xi = self.x - np.stack([(s[S].T @ pull).reshape(-1, 2) for s in spread])
+            pull = np.zeros(len(S))
+            pull[S] = Ve + VX @ step
+            pulls = [spread.T @ pull]
+            for g, rows in self._rows_of_focal:
+                pulls.append(self.cov[g][:, self._place[rows]] @ pull[rows])
+            xi = self.x - np.stack(pulls).reshape(self.x.shape)
             constants = constants + self._as_constants(step)
             if np.abs(step).max() < _STILL:
                 break
@@ -203,26 +224,28 @@ class Differences:
         item by e_j − V_jS V_SS⁻¹ e_S, whose covariance has the error of the constants, too."""
         V = self.covariance(constants)
         X, e = self.by_constants(xi), self.residuals(self.x, constants)
-        inverse = np.linalg.inv(V[np.ix_(S, S)])
+        inverse = cho_solve(cho_factor(V[np.ix_(S, S)], check_finite=False), np.eye(int(S.sum())), check_finite=False)
         VX = inverse @ X[S]
         of_constants = np.linalg.inv(X[S].T @ VX)
         W = inverse - VX @ of_constants @ VX.T
         weighted = W @ e[S]
-        place = np.cumsum(S) - 1
-        foreseen = V[:, S] @ inverse
-        rest = e - foreseen @ e[S]
-        lever = X - foreseen @ X[S]
+        others = ~S
+        foreseen = V[np.ix_(others, S)] @ inverse
+        rest = e[others] - foreseen @ e[S]
+        lever = X[others] - foreseen @ X[S]
+        # of each row, its place among the anchors' or among the others'
+        place = np.where(S, np.cumsum(S), np.cumsum(others)) - 1
         wald, deltas, covs = np.full(len(self.df), np.nan), [], []
         for j in range(len(self.df)):
             rows = np.flatnonzero(self.item == j)
+            own = place[rows]
             if rows.size and S[rows[0]]:
-                own = place[rows]
                 cov = np.linalg.inv(W[np.ix_(own, own)])
                 delta = cov @ weighted[own]
             else:
-                delta = rest[rows]
-                cov = V[np.ix_(rows, rows)] - foreseen[rows] @ V[np.ix_(S, rows)]
-                cov = cov + lever[rows] @ of_constants @ lever[rows].T
+                delta = rest[own]
+                cov = V[np.ix_(rows, rows)] - foreseen[own] @ V[np.ix_(S, rows)]
+                cov = cov + lever[own] @ of_constants @ lever[own].T
             if rows.size:
                 wald[j] = delta @ np.linalg.solve(cov, delta)
             deltas.append(delta)

@@ -125,10 +125,11 @@ def compare_groups(
         )
     warnings: list[str] = []
     if anchor_items is None:
-        is_anchor = _purified(differences, warnings)
+        is_anchor, near = _purified(differences, warnings)
     else:
+        near = None
         is_anchor = np.isin(np.array(item_ids, dtype=object), list(anchor_items)) & (differences.df > 0)
-    found = differences.given(is_anchor)
+    found = differences.given(is_anchor, near)
     p = found.p
     q = np.full(len(p), np.nan)
     q[differences.items] = false_discovery_control(p[differences.items])
@@ -169,26 +170,27 @@ def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
             raise PsychometricsError(f"the fit of group {group} has other items, or another order, than {groups[0]}'s")
 
 
-def _purified(differences: Differences, warnings: list[str]) -> Bools:
-    """Shape (J,): the items without sign of DIF, half of the comparable at least."""
+def _purified(differences: Differences, warnings: list[str]) -> tuple[Bools, Given]:
+    """Shape (J,): the items without sign of DIF, half of the comparable at least; and what nearly these said."""
     constants = differences.medians()
     e, V = differences.residuals(differences.x, constants), differences.covariance(constants)
     p = np.full(len(differences.df), np.nan)
     for j in differences.items:
         rows = np.flatnonzero(differences.item == j)
         p[j] = chi2.sf(e[rows] @ np.linalg.solve(V[np.ix_(rows, rows)], e[rows]), rows.size)
-    seen: list[bytes] = []
     is_anchor = _sound(p)
-    while is_anchor.tobytes() not in seen and len(seen) < _MOST_ROUNDS:
+    found, seen = None, list[bytes]()
+    while found is None or (is_anchor.tobytes() not in seen and len(seen) < _MOST_ROUNDS):
         seen.append(is_anchor.tobytes())
-        p = differences.given(is_anchor).p
+        found = differences.given(is_anchor, found)
+        p = found.p
         is_anchor = _sound(p)
     if np.nansum(p >= ANCHOR_P) < LEAST_ANCHORS * len(differences.items):
         warnings.append(
             f"anchors disagree: {int(np.nansum(p < ANCHOR_P))} of {len(differences.items)} items differ between the"
             f" groups, so that which of them are the sound ones is a guess. Name anchor items, or judge by content"
         )
-    return is_anchor
+    return is_anchor, found
 
 
 def _sound(p: Floats) -> Bools:

@@ -214,7 +214,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
 _INFORMATION = """SELECT item_id, curve, flagged, details FROM test_information
                   WHERE scale_id = %(scale)s AND month = %(month)s ORDER BY item_id"""
 _DIF = """SELECT item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details
-          FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s
+          FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s AND item_id <> ''
           ORDER BY attribute, focal_group, q_value NULLS LAST, item_id"""
 _ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM drift_alerts
              WHERE scale_id = %(scale)s AND opened_month <= %(month)s
@@ -345,8 +345,9 @@ def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linking
 
 
 def large_dif(row: DifRow) -> bool:
-    """Whether an item's DIF calls for a look: significant after correction, and large by the ETS classes."""
-    return row.ets_class == "C" and row.q_value is not None and row.q_value < 0.05
+    """Whether an item's DIF calls for a look, as its row says."""
+    large: bool = row.details["large"]
+    return large
 
 
 def _curve(params: dict[str, Any]) -> Curve | None:

@@ -256,10 +256,16 @@ def test_one_group_is_no_comparison() -> None:
     assert dif.reason == "1 of 2 groups can be tested, two are needed"
 
 
+def test_an_attribute_that_nobody_has_is_no_comparison() -> None:
+    dif = analyse_dif("country", answers(300), [None] * 300, forms=["f"] * 1800, threads=1)
+    assert (dif.wald, dif.within_forms, dif.groups, dif.reference) == (None, None, (), None)
+    assert (dif.n_unknown, dif.reason) == (300, "nobody has it")
+
+
 def test_groups_that_answered_other_items_are_not_compared() -> None:
-    whole = answers(900)
+    whole = answers(900, 8)
     first_half = whole.person < 450
-    kept = first_half == (whole.item < 3)
+    kept = first_half == (whole.item < 4)
     responses = Responses(whole.person[kept], whole.item[kept], whole.score[kept], 900, whole.item_ids)
     dif = analyse_dif("tier", responses, ["free"] * 450 + ["paid"] * 450, threads=1)
     assert dif.wald is None
@@ -318,7 +324,7 @@ def test_an_item_needs_answers_in_both_groups_and_is_named_where_it_has_none() -
     dif = analyse_dif("lang", part(answers(1300, 8), kept), group.tolist(), threads=1)
     assert dif.wald is not None
     en = next(g for g in dif.groups if g.name == "en")
-    assert [dif.why_not(item, en) for item in dif.item_ids] == [
+    assert [dif.why_not(j, en) for j in range(8)] == [
         "", "", "en: 0 answers, 200 are needed", "", "", "en: 199 answers, 200 are needed", "", "",
     ]  # fmt: skip
     assert np.isnan(dif.wald.p[[2, 5]]).all()
@@ -342,8 +348,8 @@ def test_under_guessing_there_is_no_wald_test_and_what_forms_say_stands_alone() 
     assert classes[7] in ("B", "C")
     assert classes.count("A") >= 13
     assert dif.reference is not None
-    assert dif.why_not("i1", dif.groups[1]) == dif.reason
-    assert dif.why_not("i1", dif.groups[2]) == "199 learners, 200 are needed"
+    assert dif.why_not(0, dif.groups[1]) == dif.reason
+    assert dif.why_not(0, dif.groups[2]) == "199 learners, 200 are needed"
 
 
 def test_an_item_on_few_sittings_of_a_group_is_not_judged_within_forms() -> None:

@@ -188,8 +188,8 @@ def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> Non
         SOUND,
         LEAKED,
         dif=(
-            DifRow("B2", "lang", "en", "ko", 1e-6, 1e-5, "C", {}),
-            DifRow("B1", "lang", "en", "ko", 0.5, 0.9, "C", {}),
+            DifRow("B2", "lang", "en", "ko", 1e-6, 1e-5, "C", {"large": True}),
+            DifRow("B1", "lang", "en", "ko", 0.5, 0.9, "C", {"large": False}),
         ),
         information={
             "": InformationRow("", {}, True, test),
@@ -217,7 +217,7 @@ def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> 
         replace(leaked, topic=BAD),
         scale=Scale(BAD, initialised=True),
         state=MonthState("2026-10", BAD, State.RED, BAD),
-        dif=(DifRow(BAD, BAD, BAD, BAD, 1e-9, 1e-9, "C", {}),),
+        dif=(DifRow(BAD, BAD, BAD, BAD, 1e-9, 1e-9, "C", {"large": True}),),
         alerts=(AlertRow(BAD, "leak", "high", "2026-10", None),),
         proposed={BAD: 1},
     )

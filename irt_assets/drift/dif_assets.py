@@ -1,0 +1,61 @@
+"""The asset `dif_analysis`: a month's items between groups of learners.
+
+Thin: the steps are in `dif_month`. Dagster reads the annotations of the decorated functions, so this module does not
+postpone them.
+"""
+
+import dagster as dg
+
+from irt_assets.calibration.assets import plot
+from irt_assets.drift import dif_page
+from irt_assets.drift.assets import GROUP
+from irt_assets.drift.dif_month import dif_of_month
+from irt_assets.drift.dif_plots import differences_plot
+from irt_assets.retries import failures_told_apart
+from resources import tables
+from resources.dagster_schema import column_schema
+from resources.database import Database
+from resources.object_store import ObjectStore
+
+
+def build_dif_asset(
+    months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, threads: int | None
+) -> dg.AssetsDefinition:
+    """`follows_a_month`: the condition on which a month is asked for. `threads`: of the groups' fits; None for all."""
+
+    @dg.asset(
+        group_name=GROUP,
+        partitions_def=months,
+        deps=["linked_item_parameters", "published_item_parameters"],
+        description="Which items treat groups of learners of equal ability unlike: a Wald test between groups fitted "
+        "apart, Mantel-Haenszel and logistic regression within forms beside it, for each of the scale's attributes.",
+        kinds={"postgres"},
+        owners=["team:psychometrics"],
+        pool="calibration",
+        automation_condition=follows_a_month,
+        metadata={"dagster/column_schema": column_schema(tables.dif_analysis)},
+    )
+    def dif_analysis(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
+    ) -> dg.MaterializeResult:
+        with failures_told_apart():
+            found = dif_of_month(database, store, context.partition_key, threads)
+        plots = {
+            f"plot: DIF ({scale}, {whole['attribute']})": png
+            for scale, rows in found.items()
+            for whole, items in dif_page.by_attribute(rows)
+            if (png := differences_plot(whole, items))
+        }
+        return dg.MaterializeResult(
+            metadata={
+                "DIF": dg.MetadataValue.text(
+                    "; ".join(dif_page.sentence(scale, rows) for scale, rows in found.items())
+                ),
+                "items with DIF": dg.MetadataValue.md(dif_page.items_table(found)),
+                "groups": dg.MetadataValue.md(dif_page.groups_table(found)),
+                **{name: plot(png, "DIF") for name, png in plots.items()},
+                "dagster/row_count": dg.MetadataValue.int(sum(map(len, found.values()))),
+            }
+        )
+
+    return dif_analysis

@@ -1,0 +1,64 @@
+"""The check of a month's DIF. It warns and holds nothing, and what could not be tested is said and is no failure.
+
+Dagster reads the annotations of the decorated functions, so this module does not postpone them.
+"""
+
+import dagster as dg
+
+from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.retries import failures_told_apart
+from resources.database import Database
+
+WHAT_TO_DO = (
+    "Have each item under `items with DIF` of dif_analysis read by somebody who knows both groups: a translation, a "
+    "context, or a subject that only one of them was taught. What the item measures beside ability is mended in its "
+    "text, or the item is retired; an anchor that differs leaves the anchors by a decision."
+)
+NAMED = 10
+
+
+def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    @dg.asset_check(
+        asset="dif_analysis",
+        name="items_treat_groups_alike",
+        description="No item is much harder for one group than for another of equal ability: by the Wald test with "
+        "wABC above 0.10, or, where that could not be made, class C of Mantel-Haenszel. It holds nothing.",
+        partitions_def=months,
+    )
+    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        with failures_told_apart(), database.connect() as connection:
+            large = connection.execute(
+                """SELECT scale_id, item_id, attribute, focal_group, ets_class FROM dif_analysis
+                   WHERE month = %s AND details->'large' = 'true'
+                   ORDER BY (details->'wald'->>'wabc')::float8 DESC NULLS LAST, 1, 2, 3, 4""",
+                (context.partition_key,),
+            ).fetchall()
+            attributes = connection.execute(
+                """SELECT scale_id, attribute, details->>'why_not' FROM dif_analysis
+                   WHERE month = %s AND item_id = '' ORDER BY 1, 2""",
+                (context.partition_key,),
+            ).fetchall()
+        by_scale: dict[str, dict[str, list[str]]] = {}
+        for scale, item, attribute, group, ets_class in large:
+            where = f"{attribute} {group}" + (f", class {ets_class}" if ets_class else "")
+            by_scale.setdefault(scale, {}).setdefault(item, []).append(where)
+        items = [
+            f"{scale}: {item} ({'; '.join(where)})" for scale, of in by_scale.items() for item, where in of.items()
+        ]
+        more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
+        not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
+        said = f"{len(items)} items: {', '.join(items[:NAMED])}{more}" if items else "no item differs much"
+        if len(not_tested) == len(attributes):
+            said = "nothing was tested"
+        return dg.AssetCheckResult(
+            passed=not items,
+            severity=dg.AssetCheckSeverity.WARN,
+            description=said + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
+            metadata={
+                "all": dg.MetadataValue.json(by_scale),
+                "not tested": dg.MetadataValue.json(not_tested),
+                **({TO_MEND_IT: WHAT_TO_DO} if items else {}),
+            },
+        )
+
+    return check

@@ -1,0 +1,248 @@
+"""A month's DIF, scale by scale: answers and attributes read, groups compared, rows written.
+
+What does not belong here: what the numbers mean (psychometrics/dif*), and how they are shown (dif_page.py).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+import psycopg
+import pyarrow as pa
+
+from irt_assets.calibration.fits import finite, linked_fit
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.dif import ENOUGH, TESTABLE, Dif, Group, analyse_dif
+from irt_assets.psychometrics.dif_wald import Wald, severity_of
+from irt_assets.psychometrics.models import Responses
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import read_snapshot, snapshot_of
+from irt_assets.responses.window import scored_sittings_of
+from resources import tables, warehouse
+from resources.database import Database
+from resources.object_store import ObjectStore
+
+Row = dict[str, Any]
+
+LONGEST_GROUP = 100
+"""Characters; a longer value is free text, and no group."""
+SMALL_GROUPS_NAMED = 20
+"""Of the groups that are too small to be tested the largest have rows; the others, one a learner maybe, are counted."""
+Z95 = 1.959964
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The responses that a month's fit of a scale was made from, with their forms and learners."""
+
+    responses: Responses
+    learners: npt.NDArray[np.object_]
+    forms: npt.NDArray[np.object_]
+
+
+@dataclass(frozen=True)
+class AttributeDif:
+    """What is known of an attribute; `n_unreadable` of the unknown have a value that makes no group."""
+
+    dif: Dif
+    n_unreadable: int
+
+
+def dif_of_month(
+    database: Database, store: ObjectStore, month: str, threads: int | None = None
+) -> dict[str, list[Row]]:
+    """Compare the groups of every scale's attributes and replace what was stored of the month, in one transaction.
+
+    The rows by scale, as they are stored in `dif_analysis`.
+    """
+    with database.connect() as connection:
+        scales = read_scales(connection)
+    files: dict[str, pa.Table] = {}
+    found: dict[str, list[Row]] = {}
+    for scale in scales.values():
+        with database.connect() as connection:
+            answers = answers_of(connection, store, month, scale, files)
+            attributes = {
+                name: ([], 0) if isinstance(answers, str) else groups_of(connection, name, answers.learners.tolist())
+                for name in scale.rules.attributes
+            }
+        rows = []
+        for name, (groups, n_unreadable) in attributes.items():
+            if isinstance(answers, str):
+                dif = Dif(name, (), (), 0, None, None, answers)
+            else:
+                forms = answers.forms.tolist()
+                dif = analyse_dif(name, answers.responses, groups, forms=forms, model=scale.model, threads=threads)
+            rows += rows_of(AttributeDif(dif, n_unreadable))
+        found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
+    with database.connect() as connection:
+        for scale_id, rows in found.items():
+            owned = {"month": month, "scale_id": scale_id}
+            warehouse.replace(connection, tables.dif_analysis, owned, pd.DataFrame(rows))
+    return found
+
+
+def answers_of(
+    connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, files: dict[str, pa.Table]
+) -> Answers | str:
+    """What the month's linked fit by the scale's own engine was made from, or why there is nothing to compare.
+
+    `files`: snapshots that were read already, by their hash; what is read is added.
+    """
+    fit = linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+    if fit is None or not fit.converged:
+        return f"{month} has no converged fit that was linked to the anchors"
+    if fit.snapshot_hash not in files:
+        snapshot = snapshot_of(connection, month, fit.snapshot_hash)
+        if snapshot is None:
+            return f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
+        files[fit.snapshot_hash] = read_snapshot(store, snapshot)
+    return Answers(*scored_sittings_of(files[fit.snapshot_hash], scale.scale_id))
+
+
+def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[str]) -> tuple[list[str | None], int]:
+    """Each learner's group as it is now, and how many have a value that makes none."""
+    values: dict[str, Any] = dict(
+        connection.execute(
+            "SELECT user_id, attributes->%s::text FROM learner WHERE user_id = ANY(%s) AND attributes ? %s::text",
+            (attribute, list(learners), attribute),
+        ).fetchall()
+    )
+    groups = {user: group_of(value) for user, value in values.items()}
+    n_unreadable = sum(groups[user] is None and not _blank(value) for user, value in values.items())
+    return [groups.get(user) for user in learners], n_unreadable
+
+
+def group_of(value: object) -> str | None:
+    """The group that an attribute's JSON value puts a learner in: a short text, number or truth value; None for the
+    others. 3 and 3.0 are one group, spaces around and between words do not count, capitals do."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, bool | int | float):
+        value = json.dumps(value)
+    name = " ".join(value.split()) if isinstance(value, str) else ""
+    return name if 0 < len(name) <= LONGEST_GROUP else None
+
+
+def _blank(value: object) -> bool:
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
+def rows_of(found: AttributeDif) -> list[Row]:
+    """The rows of an attribute as `resources.tables` describes them, without month and scale."""
+    dif, reference = found.dif, found.dif.reference
+    large = [group for group in dif.groups if group.n_learners >= TESTABLE]
+    small = [group for group in dif.groups if group.n_learners < TESTABLE]
+    named = large + small[:SMALL_GROUPS_NAMED]
+    key: Row = {"attribute": dif.attribute, "reference_group": reference.name if reference else ""}
+    items = [
+        key | _item(dif, reference, focal, j)
+        for focal in named
+        if reference and focal.name != reference.name
+        for j in range(len(dif.item_ids))
+    ]
+    tested = [row["details"] for row in items if not row["details"]["why_not"]]
+    whole = {
+        "why_not": dif.reason,
+        "groups": [_group(group, dif.wald) for group in named],
+        "smaller_groups": {
+            "groups": len(dif.groups) - len(named),
+            "learners": sum(group.n_learners for group in small[SMALL_GROUPS_NAMED:]),
+        },
+        "n_unknown": dif.n_unknown,
+        "n_unreadable": found.n_unreadable,
+        "anchors": list(dif.wald.anchors) if dif.wald else [],
+        "warnings": list(dif.wald.warnings) if dif.wald else [],
+        "sittings": {"complete": dif.within_forms.n_sittings, "incomplete": dif.within_forms.n_incomplete}
+        if dif.within_forms
+        else None,
+        "items": {
+            "tested": len(tested),
+            "low_power": sum(details["low_power"] for details in tested),
+            "not_tested": len(items) - len(tested),
+        },
+    }
+    nothing = dict.fromkeys(("p_value", "q_value", "ets_class"))
+    return [key | {"item_id": "", "focal_group": ""} | nothing | {"details": whole}, *items]
+
+
+def _group(group: Group, wald: Wald | None) -> dict[str, Any]:
+    place = wald.groups.index(group.name) if wald and group.name in wald.groups else None
+    return {
+        "name": group.name,
+        "n_learners": group.n_learners,
+        "n_responses": group.n_responses,
+        "why_not": group.reason,
+        "low_power": group.low_power,
+        "mean": None if wald is None or place is None else finite(wald.mean[place]),
+        "sd": None if wald is None or place is None else finite(wald.sd[place]),
+    }
+
+
+def _item(dif: Dif, reference: Group, focal: Group, j: int) -> Row:
+    why_not = dif.why_not(j, focal)
+    n = {"reference": int(reference.answers[j]), "focal": int(focal.answers[j])}
+    wald = _wald(dif.wald, focal.name, j) if dif.wald and not why_not else None
+    within = _within_forms(dif, focal.name, j)
+    ets_class = within.pop("ets_class") if within else None
+    return {
+        "item_id": dif.item_ids[j],
+        "focal_group": focal.name,
+        "p_value": finite(dif.wald.p[j]) if dif.wald and wald else None,
+        "q_value": finite(dif.wald.q[j]) if dif.wald and wald else None,
+        "ets_class": ets_class,
+        "details": {
+            "large": wald["severity"] == "high" if wald else ets_class == "C",
+            "why_not": why_not,
+            "low_power": wald is not None and min(n.values()) < ENOUGH,
+            "n": n,
+            "wald": wald,
+            "within_forms": within,
+        },
+    }
+
+
+def _wald(wald: Wald, focal: str, j: int) -> dict[str, Any]:
+    f = wald.groups.index(focal) - 1
+    (delta_a, delta_b), (delta_a_se, delta_b_se) = wald.delta[f, j], wald.se[f, j]
+    return {
+        "statistic": finite(wald.wald[j]),
+        "df": int(wald.df[j]),
+        "severity": severity_of(wald.q[j], wald.wabc[f, j]),
+        "wabc": finite(wald.wabc[f, j]),
+        "shift": finite(wald.shift[f, j]),
+        "delta_a": finite(delta_a),
+        "delta_a_se": finite(delta_a_se),
+        "delta_b": finite(delta_b),
+        "delta_b_se": finite(delta_b_se),
+        "delta_b_95": [finite(delta_b + sign * Z95 * delta_b_se) for sign in (-1, 1)],
+        "anchor": wald.item_ids[j] in wald.anchors,
+    }
+
+
+def _within_forms(dif: Dif, focal: str, j: int) -> dict[str, Any] | None:
+    within = dif.within_forms
+    if within is None or focal not in within.groups:
+        return None
+    f = within.groups.index(focal)
+    mh, logistic = within.mantel_haenszel[f - 1][j], within.logistic[f - 1][j]
+    return {
+        "ets_class": mh.ets_class if mh else None,
+        "sittings": {"reference": int(within.sittings[0, j]), "focal": int(within.sittings[f, j])},
+        "mantel_haenszel": {name: finite(getattr(mh, name)) for name in ("delta", "se", "odds_ratio", "chi2", "p")}
+        if mh
+        else None,
+        "logistic": {
+            name: finite(getattr(logistic, name))
+            for name in ("p", "p_uniform", "p_nonuniform", "delta_r2", "delta_r2_uniform")
+        }
+        | {"size": logistic.size}
+        if logistic
+        else None,
+    }

@@ -1,0 +1,143 @@
+"""What people read of a month's DIF, from the rows of `dif_analysis` and from nothing else.
+
+What does not belong here: what makes a row (dif_month.py), and drawing (dif_plots.py).
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Sequence
+from itertools import groupby
+
+from irt_assets.drift.dif_month import Row
+
+ITEMS_SHOWN, GROUPS_SHOWN, NAMES = 30, 40, 12
+
+
+def by_attribute(rows: Sequence[Row]) -> list[tuple[Row, list[Row]]]:
+    """Each attribute as a whole, and its items."""
+    ordered = sorted(rows, key=lambda row: (row["attribute"], row["item_id"] != ""))
+    return [(next(group), list(group)) for _, group in groupby(ordered, key=lambda row: row["attribute"])]
+
+
+def sentence(scale_id: str, rows: Sequence[Row]) -> str:
+    """A scale's month in a sentence."""
+    said = []
+    for whole, items in by_attribute(rows):
+        details = whole["details"]
+        judged = {row["item_id"] for row in items if _is_judged(row)}
+        if not judged:
+            said.append(f"{whole['attribute']} not tested ({details['why_not'] or 'no item could be compared'})")
+            continue
+        large = sorted({row["item_id"] for row in items if row["details"]["large"]})
+        differ = {row["item_id"] for row in items if differs(row)} - set(large)
+        named = f": {', '.join(large[:NAMES])}" if large else ""
+        alone = " (within forms only)" if details["why_not"] else ""
+        said.append(
+            f"{whole['attribute']}{alone}: of {len(judged)} items {len(large)} differ much{named}"
+            + (f", {len(differ)} by less" if differ else "")
+            + (f"; {'; '.join(details['warnings'])}" if details["warnings"] else "")
+        )
+    return f"{scale_id}: {'; '.join(said) or 'its setting dif_attributes names no attribute'}"
+
+
+def items_table(found: dict[str, list[Row]]) -> str:
+    """Markdown: the items that differ, the largest differences first."""
+    items = [row for rows in found.values() for row in rows if row["item_id"]]
+    rows = sorted((row for row in items if differs(row) or row["ets_class"] == "C"), key=_weight, reverse=True)
+    if not rows:
+        return "none"
+    lines = [
+        "| scale | item | attribute | group, against | class | D ± SE | ΔR² | q | Δb ± SE | Δa ± SE | wABC | |",
+        "|---|---|---|---|---|--:|--:|--:|--:|--:|--:|---|",
+    ]
+    for row in rows[:ITEMS_SHOWN]:
+        details = row["details"]
+        wald, within = details["wald"] or {}, details["within_forms"] or {}
+        mh, logistic = within.get("mantel_haenszel") or {}, within.get("logistic") or {}
+        cells = [
+            *(cell(row[name]) for name in ("scale_id", "item_id", "attribute")),
+            f"{cell(row['focal_group'])}, {cell(row['reference_group'])}",
+            row["ets_class"] or "",
+            _with_error(mh.get("delta"), mh.get("se")),
+            _number(logistic.get("delta_r2"), ".3f"),
+            _number(row["q_value"], ".1e"),
+            _with_error(wald.get("delta_b"), wald.get("delta_b_se")),
+            _with_error(wald.get("delta_a"), wald.get("delta_a_se")),
+            _number(wald.get("wabc"), ".3f"),
+            ", ".join(_remarks(row)),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    if len(rows) > ITEMS_SHOWN:
+        lines.append(f"\nand {len(rows) - ITEMS_SHOWN} more in the table dif_analysis")
+    return "\n".join(lines)
+
+
+def groups_table(found: dict[str, list[Row]]) -> str:
+    """Markdown: the groups of every attribute, what was tested and what was not."""
+    lines = ["| scale | attribute | group | learners | mean θ | SD | tested |", "|---|---|---|--:|--:|--:|---|"]
+    for scale_id, rows in found.items():
+        for whole, _ in by_attribute(rows):
+            details, counts = whole["details"], whole["details"]["items"]
+            start = f"| {cell(scale_id)} | {cell(whole['attribute'])} "
+            lines += [
+                f"{start}| {cell(group['name'])} | {group['n_learners']:,} | {_number(group['mean'], '+.2f')} "
+                f"| {_number(group['sd'], '.2f')} | {_tested(group, whole)} |"
+                for group in details["groups"][:GROUPS_SHOWN]
+            ]
+            rest = len(details["groups"][GROUPS_SHOWN:]) + details["smaller_groups"]["groups"]
+            lines += [f"{start}| {rest} smaller groups | | | | no |"] * (rest > 0)
+            unreadable = f", {details['n_unreadable']:,} of them with a value that is no group"
+            lines.append(
+                f"{start}| (unknown) | {details['n_unknown']:,} | | | left out"
+                f"{unreadable if details['n_unreadable'] else ''} |"
+            )
+            pairs = f"items × groups: {counts['tested']:,} tested, {counts['low_power']:,} of them with low power, "
+            why = f": {cell(details['why_not'])}" if details["why_not"] else ""
+            lines.append(f"{start}| (all) | | | | {pairs}{counts['not_tested']:,} not tested{why} |")
+    return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    """A text as the cell of a Markdown table, whatever is in it."""
+    return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
+def _is_judged(row: Row) -> bool:
+    return row["q_value"] is not None or row["ets_class"] is not None
+
+
+def differs(row: Row) -> bool:
+    """Whether a row of an item says that it differs, much or by less."""
+    details = row["details"]
+    return details["large"] or bool(details["wald"] and details["wald"]["severity"] != "none")
+
+
+def _remarks(row: Row) -> list[str]:
+    details = row["details"]
+    remarks = ["much"] if details["large"] else [] if differs(row) else ["within forms alone"]
+    return [*remarks, "low power"] if details["low_power"] else remarks
+
+
+def _weight(row: Row) -> tuple[bool, float, float]:
+    wald, within = row["details"]["wald"] or {}, row["details"]["within_forms"] or {}
+    mh = within.get("mantel_haenszel") or {}
+    return row["details"]["large"], wald.get("wabc") or 0.0, abs(mh.get("delta") or 0.0)
+
+
+def _tested(group: Row, whole: Row) -> str:
+    if group["why_not"]:
+        return f"no: {cell(group['why_not'])}"
+    if whole["details"]["why_not"]:
+        return "no"
+    said = "reference" if group["name"] == whole["reference_group"] else "yes"
+    return f"{said}, low power" if group["low_power"] else said
+
+
+def _with_error(value: float | None, error: float | None) -> str:
+    return "" if value is None else f"{value:+.2f} ± {_number(error, '.2f')}"
+
+
+def _number(value: float | None, style: str) -> str:
+    return "" if value is None else format(value, style)

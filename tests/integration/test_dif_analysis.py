@@ -1,0 +1,312 @@
+"""DIF of a month: the planted item is found between its groups and nowhere else, and attributes as bad as people keep
+them stop nothing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+
+import dagster as dg
+import pytest
+
+from irt_assets.calibration.month import fit_month, link_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.definitions import build_defs
+from irt_assets.drift.assets import DRIFT_JOB
+from irt_assets.drift.dif_checks import WHAT_TO_DO
+from irt_assets.drift.dif_month import Row, dif_of_month
+from irt_assets.drift.dif_page import groups_table, items_table, sentence
+from irt_assets.engines.em import EmEngine
+from irt_assets.psychometrics.scenario import Fault
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.scales import change_rules
+from irt_assets.responses.snapshot import take_snapshot
+from jobs.alerts import check_alert
+from resources import tables
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+
+MONTH = MONTHS[0]
+LEARNERS = 1500
+"""Of each language 750, two thirds of whom meet an item: fewer than 500 answers by a group."""
+MARKUP = "<b>a|b</b>"
+BAD = {
+    "one": """CASE WHEN n = 1 THEN '"b"' ELSE '"a"' END""",
+    "same": """'"everybody"'""",
+    "half": """CASE WHEN mod(n, 2) = 0 THEN NULL WHEN mod(n, 4) = 1 THEN '"x"' ELSE '"y"' END""",
+    "markup": f"""CASE WHEN mod(n, 2) = 0 THEN '"{MARKUP}"' ELSE '"c\\n  d"' END""",
+    "odd": """CASE mod(n, 8) WHEN 0 THEN '3' WHEN 1 THEN '3.0' WHEN 2 THEN '"3"' WHEN 3 THEN 'true'
+              WHEN 4 THEN '" true "' WHEN 5 THEN '["a", "b"]' WHEN 6 THEN 'null'
+              ELSE to_jsonb(repeat('long ', 3000)) END""",
+    "own": "to_jsonb(user_id)",
+}
+"""Attributes of the learners, in SQL by their number; NULL: they have no such key."""
+
+
+@pytest.fixture(scope="module")
+def planted(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[Settings, Truth]]:
+    """One month of a world with an item that is harder for one language, calibrated."""
+    template = migrated_template.rpartition("/")[2]
+    home = tmp_path_factory.mktemp("dif")
+    with rooms.copied(postgres.start(), template, "rooms_dif", home) as settings:
+        database, store = Database(settings), folder_store(settings)
+        truth = rooms.load_small_world(database, faults=(Fault("dif", size=1.2),), learners_per_month=LEARNERS)
+        initialise(database, SCALE, first_month=MONTH, thresholds=rooms.LOWERED)
+        take_snapshot(database, store, MONTH, "run")
+        fit_month(database, store, MONTH, EmEngine(1), "run")
+        link_month(database, MONTH, "run")
+        yield settings, truth
+
+
+@pytest.fixture(scope="module")
+def found(planted: tuple[Settings, Truth]) -> list[Row]:
+    """The rows of the attributes that a scale asks about if nobody says otherwise."""
+    settings, _ = planted
+    return dif_of_month(Database(settings), folder_store(settings), MONTH, 1)[SCALE]
+
+
+def whole(rows_: list[Row], attribute: str) -> dict[str, object]:
+    (row,) = [r for r in rows_ if r["attribute"] == attribute and r["item_id"] == ""]
+    return row["details"]
+
+
+def the_item(truth: Truth) -> str:
+    ((item,),) = [fault.item_ids for fault in truth.bank.faults]
+    return item
+
+
+def test_the_planted_item_is_found_between_its_groups_and_nothing_else(
+    planted: tuple[Settings, Truth], found: list[Row]
+) -> None:
+    """1.2 harder for ko."""
+    item = the_item(planted[1])
+    large = {(r["attribute"], r["item_id"]) for r in found if r["details"].get("large")}
+    assert ("lang", item) in large
+    assert len(large - {("lang", item), ("country", item)}) <= 1, "at q < 0.05 a false one happens"
+    (row,) = [r for r in found if r["attribute"] == "lang" and r["item_id"] == item]
+    sign = 1 if row["focal_group"] == "ko" else -1
+    wald = row["details"]["wald"]
+    # three standard errors, which the row itself gives; the reference group's SD is about 1
+    assert sign * wald["delta_b"] == pytest.approx(1.2, abs=3 * wald["delta_b_se"])
+    assert sign * wald["shift"] < 0
+    assert wald["severity"] == "high"
+    assert row["q_value"] < 0.001
+
+
+def test_every_item_has_a_row_for_every_group_and_says_why_it_was_not_tested(
+    planted: tuple[Settings, Truth], found: list[Row]
+) -> None:
+    settings, truth = planted
+    n_items = len(truth.bank.item_ids)
+    stored = rows(
+        Database(settings),
+        """SELECT attribute, focal_group, count(*), count(p_value), count(*) FILTER (WHERE details->>'why_not' <> '')
+           FROM dif_analysis WHERE item_id <> '' GROUP BY 1, 2""",
+    )
+    by_group = {(attribute, group): counts for attribute, group, *counts in stored}
+    (lang,) = [counts for (attribute, _), counts in by_group.items() if attribute == "lang"]
+    assert lang == [n_items, n_items, 0]
+    for attribute in ("lang", "country", "tier"):
+        details = whole(found, attribute)
+        for group in details["groups"]:
+            if (attribute, group["name"]) in by_group:
+                assert by_group[attribute, group["name"]][0] == n_items
+        tested = sum(by_group[key][1] for key in by_group if key[0] == attribute)
+        assert details["items"]["tested"] == tested
+    small = [g for g in whole(found, "tier")["groups"] if g["n_learners"] < 200]
+    assert small, "a tenth has the third tier"
+    assert by_group["tier", small[0]["name"]] == [n_items, 0, n_items]
+    (why,) = {r["details"]["why_not"] for r in found if r["focal_group"] == small[0]["name"]}
+    assert why == f"{small[0]['n_learners']} learners, 200 are needed"
+
+
+def test_few_answers_to_an_item_are_low_power(found: list[Row]) -> None:
+    """A language has 750 learners and fewer than 500 answers to an item."""
+    tested = [r["details"] for r in found if r["attribute"] == "lang" and r["item_id"]]
+    assert {d["low_power"] for d in tested} == {True}
+    assert all(200 <= min(d["n"].values()) < 500 for d in tested)
+
+
+def test_the_keys_of_details_are_those_that_the_registry_describes(found: list[Row]) -> None:
+    assert len({frozenset(row) for row in found}) == 1, "no row lacks a column: all null, it would have no type"
+    described = set(re.findall(r"\w+", str(tables.dif_analysis.c.details.comment)))
+
+    def keys(value: object) -> set[str]:
+        if isinstance(value, dict):
+            return set(value) | {k for v in value.values() for k in keys(v)}
+        return {k for v in value for k in keys(v)} if isinstance(value, list) else set()
+
+    assert {k for row in found for k in keys(row["details"])} <= described
+
+
+def test_a_month_analysed_again_has_the_same_rows(planted: tuple[Settings, Truth], found: list[Row]) -> None:
+    database, store = Database(planted[0]), folder_store(planted[0])
+    query = "SELECT attribute, item_id, focal_group, p_value, ets_class, details FROM dif_analysis ORDER BY 1, 2, 3"
+    before = rows(database, query)
+    assert len(before) == len(found)
+    dif_of_month(database, store, MONTH, 1)
+    assert rows(database, query) == before
+
+
+def test_its_check_warns_of_the_item_and_holds_nothing(planted: tuple[Settings, Truth], found: list[Row]) -> None:
+    settings, truth = planted
+    graph = build_defs(settings, resources={"database": Database(settings), "store": folder_store(settings)})
+    assert {"item_drift", "dif_analysis"} <= {
+        key.to_user_string() for key in graph.resolve_job_def(DRIFT_JOB).asset_layer.executable_asset_keys
+    }
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = graph.resolve_implicit_global_asset_job_def().execute_in_process(
+            partition_key=MONTH, instance=instance, asset_selection=[dg.AssetKey("dif_analysis")]
+        )
+    assert result.success
+    (check,) = result.get_asset_check_evaluations()
+    assert (check.passed, check.severity, check.blocking) == (False, dg.AssetCheckSeverity.WARN, False)
+    alert = check_alert(check)
+    assert the_item(truth) in alert.subjects
+    assert (alert.severity, alert.fix) == ("warning", WHAT_TO_DO)
+    assert f"{SCALE}: {the_item(truth)} (" in alert.what
+    metadata = result.asset_materializations_for_node("dif_analysis")[0].metadata
+    assert metadata["dagster/row_count"].value == len(found)
+    assert "data:image/png;base64," in str(metadata[f"plot: DIF ({SCALE}, lang)"].value)
+    assert f"differ much: {the_item(truth)}" in str(metadata["DIF"].value)
+
+
+# -- bad input ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bad(planted: tuple[Settings, Truth], found: list[Row]) -> list[Row]:
+    """The rows of attributes as bad as people keep them; of one that nobody has; and of one that says who met an item.
+    After `found`, as the scale asks about others from here on."""
+    settings, truth = planted
+    database = Database(settings)
+    for name, value in BAD.items():
+        run_sql(
+            database,
+            f"""UPDATE learner SET attributes = attributes || jsonb_build_object('{name}', value::jsonb)
+                FROM (SELECT user_id AS numbered, ({value})::jsonb AS value FROM
+                      (SELECT user_id, row_number() OVER (ORDER BY md5(user_id)) AS n FROM learner) numbered) made
+                WHERE numbered = user_id AND value IS NOT NULL""",
+        )
+    run_sql(
+        database,
+        """UPDATE learner l SET attributes = attributes || jsonb_build_object('met', CASE WHEN EXISTS (
+             SELECT FROM response_log r WHERE r.user_id = l.user_id AND item_id = %s) THEN 'yes' ELSE 'no' END)""",
+        (truth.bank.item_ids[0],),
+    )
+    change_rules(database, SCALE, {"dif_attributes": ",".join([*BAD, "met", "nobody"])})
+    return dif_of_month(database, folder_store(settings), MONTH, 1)[SCALE]
+
+
+def test_a_group_with_one_learner_is_named_and_not_tested(bad: list[Row]) -> None:
+    details = whole(bad, "one")
+    assert details["groups"][1] | {"n_responses": 0} == {
+        "name": "b", "n_learners": 1, "n_responses": 0, "why_not": "1 learners, 200 are needed", "low_power": False,
+        "mean": None, "sd": None,
+    }  # fmt: skip
+    assert details["why_not"] == "1 of 2 groups can be tested, two are needed"
+    assert {r["details"]["why_not"] for r in bad if r["focal_group"] == "b"} == {"1 learners, 200 are needed"}
+
+
+def test_learners_without_the_attribute_are_counted_and_are_no_group(bad: list[Row]) -> None:
+    details = whole(bad, "half")
+    n = {g["name"]: g["n_learners"] for g in details["groups"]}
+    assert set(n) == {"x", "y"}
+    assert details["n_unreadable"] == 0
+    assert details["n_unknown"] == pytest.approx(sum(n.values()), rel=0.1), "every second, of those who answered"
+    assert details["why_not"] == ""
+
+
+def test_values_of_any_type_make_the_groups_that_they_name_or_none(bad: list[Row]) -> None:
+    """3, 3.0 and "3" are one, true and " true " are one; a list, null and fifteen thousand characters are none."""
+    details = whole(bad, "odd")
+    assert {g["name"] for g in details["groups"]} == {"3", "true"}
+    three, true = (next(g["n_learners"] for g in details["groups"] if g["name"] == name) for name in ("3", "true"))
+    assert three / true == pytest.approx(3 / 2, rel=0.15)
+    assert details["n_unknown"] / true == pytest.approx(3 / 2, rel=0.15)
+    assert details["n_unreadable"] / details["n_unknown"] == pytest.approx(2 / 3, rel=0.1)
+    assert details["items"]["tested"] > 0
+
+
+def test_markup_in_a_group_is_stored_as_it_is_and_shown_as_text(bad: list[Row]) -> None:
+    assert {g["name"] for g in whole(bad, "markup")["groups"]} == {MARKUP, "c d"}
+    shown = groups_table({SCALE: bad}) + items_table({SCALE: bad})
+    assert "<b>" not in shown
+    assert "a\\|b" in shown
+
+
+def test_an_attribute_that_nobody_has_and_one_that_all_have_alike_are_said_to_be_not_tested(bad: list[Row]) -> None:
+    assert whole(bad, "nobody")["why_not"] == "nobody has it"
+    assert whole(bad, "nobody")["groups"] == []
+    assert whole(bad, "same")["why_not"] == "1 of 1 groups can be tested, two are needed"
+    assert not [r for r in bad if r["attribute"] in ("nobody", "same") and r["item_id"]]
+    assert "nobody not tested (nobody has it)" in sentence(SCALE, bad)
+
+
+def test_an_attribute_of_which_everybody_has_another_value_fills_no_table(
+    planted: tuple[Settings, Truth], bad: list[Row]
+) -> None:
+    details = whole(bad, "own")
+    assert len(details["groups"]) == 20
+    assert details["smaller_groups"]["groups"] == details["smaller_groups"]["learners"] > 1000
+    assert len([r for r in bad if r["attribute"] == "own"]) == 1 + 19 * len(planted[1].bank.item_ids)
+
+
+def test_an_item_that_one_group_never_met_is_named_and_the_others_are_tested(
+    planted: tuple[Settings, Truth], bad: list[Row]
+) -> None:
+    first = planted[1].bank.item_ids[0]
+    by_item = {r["item_id"]: r for r in bad if r["attribute"] == "met" and r["item_id"]}
+    assert by_item[first]["details"]["why_not"] == "no: 0 answers, 200 are needed"
+    assert by_item[first]["p_value"] is None
+    tested = [item for item, r in by_item.items() if not r["details"]["why_not"]]
+    assert len(tested) >= len(by_item) / 2
+
+
+def test_what_is_stored_of_bad_attributes_is_what_was_found(planted: tuple[Settings, Truth], bad: list[Row]) -> None:
+    stored = rows(Database(planted[0]), "SELECT attribute, item_id, focal_group, details FROM dif_analysis")
+    wanted = {(r["attribute"], r["item_id"], r["focal_group"]): json.dumps(r["details"], sort_keys=True) for r in bad}
+    assert {key: json.dumps(details, sort_keys=True) for *key_, details in stored for key in [tuple(key_)]} == wanted
+
+
+def test_a_3pl_scale_has_no_wald_test_and_still_what_its_forms_say(
+    planted: tuple[Settings, Truth], bad: list[Row]
+) -> None:
+    settings, truth = planted
+    database = Database(settings)
+    change_rules(database, SCALE, {"dif_attributes": "lang"})
+    run_sql(database, "UPDATE calibration_scale SET model = '3pl'")
+    try:
+        found = dif_of_month(database, folder_store(settings), MONTH, 1)[SCALE]
+    finally:
+        run_sql(database, "UPDATE calibration_scale SET model = '2pl'")
+    assert "not compared by a 3pl" in str(whole(found, "lang")["why_not"])
+    of_items = {r["item_id"]: r for r in found if r["item_id"]}
+    assert {r["p_value"] for r in of_items.values()} == {None}
+    assert all("not compared by a 3pl" in r["details"]["why_not"] for r in of_items.values())
+    judged = of_items[the_item(truth)]
+    assert judged["ets_class"] in ("B", "C")
+    assert "lang (within forms only)" in sentence(SCALE, found)
+
+
+def test_a_month_without_a_linked_fit_says_so_for_each_attribute(world: Settings) -> None:
+    database = Database(world)
+    found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
+    stored = rows(database, "SELECT attribute, item_id, details->>'why_not' FROM dif_analysis ORDER BY 1")
+    why = f"{MONTH} has no converged fit that was linked to the anchors"
+    assert stored == [(attribute, "", why) for attribute in ("country", "lang", "tier")]
+    assert sentence(SCALE, found).count("not tested") == 3
+
+
+def test_a_scale_that_asks_about_no_attribute_has_no_rows(world: Settings) -> None:
+    database = Database(world)
+    change_rules(database, SCALE, {"dif_attributes": ""})
+    found = dif_of_month(database, folder_store(world), MONTH, 1)[SCALE]
+    assert found == []
+    assert "names no attribute" in sentence(SCALE, found)
