@@ -13,6 +13,7 @@ from irt_assets.calibration import plots
 from irt_assets.calibration.abilities import ScaleAbilities, measure
 from irt_assets.calibration.agreement import MonthAgreement, read_agreement
 from irt_assets.calibration.green import unsettled_months
+from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import (
     FitOutcome,
     LinkOutcome,
@@ -118,12 +119,13 @@ def build_calibration_assets(
             try:
                 outcomes = link_month(database, context.partition_key, context.run.run_id)
             except UnlinkedMonthError as error:
-                raise dg.Failure(
-                    description=str(error), metadata=_link_metadata(error.outcomes), allow_retries=False
-                ) from error
+                metadata = _link_metadata(error.outcomes) | _history_metadata(database, context.partition_key)
+                raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from error
+            history = _history_metadata(database, context.partition_key)
         linked = [o.linked for o in outcomes if o.linked is not None]
         return dg.MaterializeResult(
             metadata=_link_metadata(outcomes)
+            | history
             | {"dagster/row_count": dg.MetadataValue.int(sum(c.n_items for c in linked))}
         )
 
@@ -308,6 +310,17 @@ def _link_metadata(outcomes: list[LinkOutcome]) -> Metadata:
             )
         metadata[f"constants ({o.scale_id})"] = dg.MetadataValue.json(k.as_constants())
     return {"linking": dg.MetadataValue.md("\n".join(lines))} | metadata
+
+
+def _history_metadata(database: Database, month: str) -> Metadata:
+    metadata: Metadata = {}
+    with database.connect() as connection:
+        for scale in read_scales(connection).values():
+            history = read_history(connection, scale, month)
+            if history:
+                metadata[f"linking history ({scale.scale_id})"] = dg.MetadataValue.md(history_table(history))
+                metadata[f"plot: linking history ({scale.scale_id})"] = plot(history_plot(history), "linking history")
+    return metadata
 
 
 def _agreement_metadata(compared: list[MonthAgreement]) -> Metadata:

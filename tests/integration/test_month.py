@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from irt_assets.calibration.linking_history import read_history
 from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.publication import Step
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.truth import Truth
-from irt_assets.responses.scales import change_rules
+from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -381,3 +382,52 @@ def test_a_log_of_guesses_is_red_by_its_share_of_rejected_answers(settings: Sett
     step = calibrate(settings)[SCALE]
     assert step.state == "held"
     assert "few_answers_are_rejected: 15.0% of 4,800 answers" in step.why
+
+
+# -- the history of the linking ----------------------------------------------------------------------
+
+
+def test_each_month_tells_the_linking_of_those_before_it(calibrated: Settings) -> None:
+    database = Database(calibrated)
+    with database.connect() as connection:
+        scale = read_scales(connection)[SCALE]
+        first, both = (read_history(connection, scale, month) for month in rooms.MONTHS)
+    assert [one.month for one in both] == list(rooms.MONTHS)
+    assert first == both[:1]
+    stored = rows(
+        database,
+        """SELECT (model_spec->'linking_constants'->>'slope')::float, model_spec->'linking_constants'->'anchors_used'
+           FROM mirt_fit_meta WHERE kind = 'monthly' AND superseded_at IS NULL ORDER BY window_start""",
+    )
+    assert [(one.slope, one.used) for one in both] == [(slope, len(used)) for slope, used in stored]
+    assert all(one.slope_se > 0 and one.intercept_se > 0 and one.error is None for one in both)
+
+
+def test_an_anchor_that_few_saw_is_not_one_that_was_dropped(world: Settings) -> None:
+    """Its answers are taken away, and another anchor's key is turned around."""
+    database = Database(world)
+    seldom, turned = (
+        item for (item,) in rows(database, "SELECT item_id FROM anchor_set WHERE abs(b) < 0.8 ORDER BY item_id LIMIT 2")
+    )
+    run_sql(database, "DELETE FROM response_log WHERE item_id = %s AND right(attempt_id, 1) <> '1'", (seldom,))
+    run_sql(database, "UPDATE response_log SET correct = NOT correct WHERE item_id = %s", (turned,))
+    calibrate(world)
+    with database.connect() as connection:
+        (one,) = read_history(connection, read_scales(connection)[SCALE], MONTH)
+    assert turned in one.dropped
+    assert seldom not in one.dropped
+    assert one.unseen >= 1
+
+
+def test_a_month_that_could_not_be_linked_says_so_in_the_history(world: Settings) -> None:
+    database = Database(world)
+    calibrate(world)
+    run_sql(database, "UPDATE response_log SET correct = right(md5(attempt_id), 1) < '8'")
+    take_snapshot(database, folder_store(world), MONTH, "again")
+    fit_month(database, folder_store(world), MONTH, ENGINE, "again")
+    with pytest.raises(UnlinkedMonthError):
+        link_month(database, MONTH, "again")
+    with database.connect() as connection:
+        (one,) = read_history(connection, read_scales(connection)[SCALE], MONTH)
+    assert one.used == 0
+    assert one.error
