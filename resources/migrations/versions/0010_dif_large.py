@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0009_dif_large"
-down_revision = "0008_dif_rows"
+revision = "0010_dif_large"
+down_revision = "0009_days_only"
 
 DETAILS = (
     "of an item: large (Wald severity high; where not tested, class C), why_not (of the Wald test; empty: tested), "
