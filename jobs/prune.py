@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.retries import failures_told_apart
-from jobs.retention import Gone, prune_files, prune_rejects, prune_rows
+from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from jobs.run_retention import prune_runs
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -27,6 +27,7 @@ def prune(
     now = datetime.now(UTC)
     yield from prune_rows(database, now, dry_run=dry_run)
     yield prune_files(database, store, now, dry_run=dry_run)
+    yield prune_unfinished(store, now, dry_run=dry_run)
     yield prune_rejects(settings.irt_home / "rejects", now, dry_run=dry_run)
     yield from prune_runs(database, instance, now, dry_run=dry_run)
 
@@ -48,7 +49,7 @@ def build_prune_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinitio
         executor_def=dg.in_process_executor,
         tags=tags,
         description="Deletes what nothing needs any more: old fits of nights, superseded fits, snapshots and runs, "
-        "alerts that are over. Never what proves a partition.",
+        "learners' old reports, alerts that are over. Never what proves a partition.",
     )
     def prune_job() -> None:
         prune_everything()

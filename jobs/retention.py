@@ -6,13 +6,16 @@ which the next time finds. What does not belong here: Dagster's runs and their l
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import psycopg
 
+from resources import tables, warehouse
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
 from resources.tables import METADATA
@@ -23,9 +26,22 @@ SUPERSEDED = timedelta(days=100)
 HISTORY = timedelta(days=365)
 """Of alerts that are over, violations that are gone and verdicts."""
 REJECTS = timedelta(days=180)
+LEARNER_REPORTS = timedelta(days=400)
+"""A school year and the holidays around it; what they were made from stays."""
 BEING_WRITTEN = timedelta(days=1)
 """A file is there before the row that cites it."""
-FOLDERS = ("snapshots", "posterior_draws")
+LOOKED_UP_TOGETHER = 1000
+CITED = {
+    "snapshots": """SELECT uri FROM scored_snapshot WHERE uri = ANY(%(keys)s)
+                    UNION SELECT model_spec->>'snapshot' FROM mirt_fit_meta
+                          WHERE model_spec->>'snapshot' = ANY(%(keys)s)""",
+    "posterior_draws": "SELECT spec->'draws'->>'uri' FROM fit_staging WHERE spec->'draws'->>'uri' = ANY(%(keys)s)",
+    "reports": "SELECT url FROM report_artifacts WHERE url = ANY(%(uris)s)",
+}
+"""Of each folder of the store the rows that name its files, by key or by URI."""
+DRIFT_REPORTS = "reports/drift/"
+WEEK = re.compile(r"\d{4}-\d{2}-\d{2}")
+"""The folder of a week's reports of learners."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +125,12 @@ RULES = (
         ("DELETE FROM scored_snapshot WHERE month || '/' || snapshot_hash = ANY(%(names)s)",),
     ),
     _Rule(
+        "reports of learners",
+        LEARNER_REPORTS,
+        "SELECT artifact_id::text FROM report_artifacts WHERE user_id IS NOT NULL AND week_start < %(before)s",
+        ("DELETE FROM report_artifacts WHERE artifact_id = ANY(%(names)s::bigint[])",),
+    ),
+    _Rule(
         "alerts that are over",
         HISTORY,
         "SELECT alert_id::text FROM alert WHERE resolved_at < %(before)s",
@@ -162,28 +184,52 @@ def _apply(connection: psycopg.Connection, rule: _Rule, now: datetime) -> Gone:
 
 
 def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_run: bool) -> Gone:
-    """Delete the files that no row cites, unless they may be about to be. A dry run does not know of rows that go."""
-    found = [key for folder in FOLDERS for key, written in store.list(folder) if written < now - BEING_WRITTEN]
+    """Delete the files that no row cites, unless they may be about to be. A dry run does not know of rows that go.
+
+    Earlier drift reports of a month that somebody decided on are what the decision was made from: they stay.
+    """
     gone = []
-    for key in sorted(found):
-        with database.connect() as connection:
-            # A snapshot that is taken again gets the same key: its file, then its row, under this lock.
-            advisory_lock(connection, *key.split("/")[1:3])
-            if not _cited(connection, key):
-                gone.append(key)
-                if not dry_run:
-                    store.delete(key)
+    with database.connect() as connection:
+        decided = {month for (month,) in connection.execute("SELECT DISTINCT month FROM release_decision")}
+    for folder in CITED:
+        old = (key for key, written in store.list(folder) if written < now - BEING_WRITTEN)
+        candidates: list[str] = []
+        while batch := [*islice(old, LOOKED_UP_TOGETHER)]:
+            with database.connect() as connection:
+                candidates += _uncited(connection, store, batch)
+        for key in sorted(candidates):
+            if key.startswith(DRIFT_REPORTS) and key.split("/")[2] in decided:
+                continue
+            with database.connect() as connection:
+                _wait_for_writers(connection, key)
+                if _uncited(connection, store, [key]):
+                    gone.append(key)
+                    if not dry_run:
+                        store.delete(key)
     return Gone("files that no row cites", tuple(gone))
 
 
-def _cited(connection: psycopg.Connection, key: str) -> bool:
-    row = connection.execute(
-        """SELECT EXISTS (SELECT FROM scored_snapshot WHERE uri = %(key)s)
-             OR EXISTS (SELECT FROM mirt_fit_meta WHERE model_spec->>'snapshot' = %(key)s)
-             OR EXISTS (SELECT FROM fit_staging WHERE spec->'draws'->>'uri' = %(key)s)""",
-        {"key": key},
-    ).fetchone()
-    return row is not None and bool(row[0])
+def prune_unfinished(store: ObjectStore, now: datetime, *, dry_run: bool) -> Gone:
+    """Delete what processes that were killed had half written."""
+    names = [name for folder in CITED for name in store.drop_unfinished(folder, now - BEING_WRITTEN, dry_run=dry_run)]
+    return Gone("half-written files", tuple(sorted(names)))
+
+
+def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
+    """Of `keys`, which are of one folder, those that no row names."""
+    query = CITED[next(iter(keys)).partition("/")[0]]
+    uris = {store.uri(key): key for key in keys}
+    cited = {name for (name,) in connection.execute(query.encode(), {"keys": [*keys], "uris": [*uris]})}
+    return [key for uri, key in uris.items() if uri not in cited and key not in cited]
+
+
+def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:
+    """Whoever writes the same key again does so under this lock: the file, then its row."""
+    folder, *rest = key.split("/")
+    if folder != "reports":
+        advisory_lock(connection, *rest[:2])
+    elif WEEK.fullmatch(rest[0]):
+        warehouse.own(connection, tables.report_artifacts, {"week_start": date.fromisoformat(rest[0])})
 
 
 def prune_rejects(folder: Path, now: datetime, *, dry_run: bool) -> Gone:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import UTC, datetime, timedelta
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
@@ -13,12 +14,14 @@ import pytest
 from irt_assets.calibration.green import State, month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
+from irt_assets.reports.artifacts import Artifact, record, store_report
 from irt_assets.runs import run_job, run_month
 from irt_assets.stack import dagster_instance
 from jobs.prune import PRUNE_JOB, prune
-from jobs.retention import Gone, prune_files, prune_rejects, prune_rows
+from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
+from resources import tables, warehouse
 from resources.database import Database
-from resources.object_store import ObjectStore
+from resources.object_store import PART, FolderStore, ObjectStore
 from resources.outbox import Alert, open_alert, resolve_alert
 from resources.settings import Settings
 from tests.integration import rooms
@@ -194,16 +197,76 @@ def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_the
 
 
 def test_what_an_interrupted_prune_left_is_found_the_next_time(database: Database, store: ObjectStore) -> None:
-    """Rows went, the process died: the file has no row. So has a half-written one, and one of draws."""
-    for key in (
+    """Rows went, the process died: the file has no row."""
+    keys = (
         "snapshots/scored_responses/2026-05/abc",
-        "snapshots/origin/math/.part-x1",
         "posterior_draws/2026-05/d",
-    ):
+        "reports/2026-05-04/u1.pdf",
+    )
+    for key in keys:
         store.put(key, b"x")
-    store.put("reports/2026-05.pdf", b"not ours")
-    assert len(prune_files(database, store, LATER, dry_run=False).names) == 3
-    assert [key for key, _ in store.list("reports")] == ["reports/2026-05.pdf"]
+    store.put("elsewhere/2026-05.pdf", b"not ours")
+    assert prune_files(database, store, LATER, dry_run=False).names == keys
+    assert [key for key, _ in store.list("elsewhere")] == ["elsewhere/2026-05.pdf"]
+
+
+def test_a_file_that_a_killed_process_left_half_written_goes_after_a_day(store: FolderStore) -> None:
+    part = store.root / "reports" / "2026-05-04" / f"{PART}x1"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"half")
+    assert prune_unfinished(store, NOW, dry_run=False).names == ()
+    left = (f"reports/2026-05-04/{PART}x1",)
+    assert prune_unfinished(store, LATER, dry_run=True).names == left
+    assert part.exists()
+    assert prune_unfinished(store, LATER, dry_run=False).names == left
+    assert not part.exists()
+
+
+def test_a_learners_report_goes_after_a_school_year_and_the_banks_stay(database: Database, store: ObjectStore) -> None:
+    monday = date(2025, 9, 1)
+    for user in ("u1", "u2"):
+        store_report(
+            database, store, f"reports/{monday}/{user}.pdf", b"x", format="pdf", user_id=user, week_start=monday
+        )
+    store_report(database, store, "reports/drift/2025-09/math-1.pdf", b"x", format="pdf", window="2025-09/math")
+    after = datetime(2025, 9, 1, tzinfo=UTC)
+    assert pruned(database, after + timedelta(days=399)) == {}
+    assert len(pruned(database, after + timedelta(days=401))["reports of learners"]) == 2
+    gone = prune_files(database, store, LATER, dry_run=False).names
+    assert gone == ("reports/2025-09-01/u1.pdf", "reports/2025-09-01/u2.pdf")
+    assert [key for key, _ in store.list("reports")] == ["reports/drift/2025-09/math-1.pdf"]
+
+
+def test_a_drift_report_that_was_made_anew_goes_unless_somebody_decided_on_its_month(
+    database: Database, store: ObjectStore
+) -> None:
+    """What a person had read when deciding is evidence."""
+    for month in ("2026-05", "2026-06"):
+        for n in (1, 2):
+            store_report(
+                database, store, f"reports/drift/{month}/math-{n}.pdf", b"x", format="pdf", window=f"{month}/math"
+            )
+    rooms.run_sql(database, CITATIONS["release_decision"], ("a fit",))
+    assert prune_files(database, store, LATER, dry_run=False).names == ("reports/drift/2026-05/math-1.pdf",)
+    assert {key for key, _ in store.list("reports/drift/2026-06")} == {
+        "reports/drift/2026-06/math-1.pdf",
+        "reports/drift/2026-06/math-2.pdf",
+    }
+
+
+def test_a_file_whose_writer_has_not_recorded_it_yet_is_waited_for(database: Database, store: ObjectStore) -> None:
+    """A week is written again: its old file is replaced, its row comes when the writer is done."""
+    key, monday = "reports/2026-05-04/u1.pdf", date(2026, 5, 4)
+    uri = store.put(key, b"new")
+    with database.connect() as writer, ThreadPoolExecutor(1) as other:
+        warehouse.own(writer, tables.report_artifacts, {"week_start": monday})
+        pruning = other.submit(prune_files, database, store, LATER, dry_run=False)
+        with pytest.raises(TimeoutError):
+            pruning.result(0.5)
+        record(writer, [Artifact(uri, "0", "pdf", "u1", monday)])
+        writer.commit()
+        assert pruning.result(60).names == ()
+    assert store.exists(key)
 
 
 def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(database: Database, store: ObjectStore) -> None:
