@@ -1,4 +1,4 @@
-"""What Dagster's instance knows of partitions: which are under way, and whether one was made since a time.
+"""What Dagster's instance knows of partitions: which are under way, and when they were made.
 
 What does not belong here: whether a partition is right (see `calibration.green`), or ought to be made (see `jobs`).
 """
@@ -27,6 +27,7 @@ BACKFILL_TAG = "dagster/backfill"
 RANGE_TAGS = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 REPEATED_WITHIN = timedelta(hours=6)
 """The daemon repeats a run whose worker was killed within seconds, or when it is there again itself."""
+RECORDS_TOGETHER = 1000
 MOST_REPORTS = 5
 """Of one run's failure, see `jobs.repeats`. What is not repeated then never will be."""
 
@@ -101,6 +102,21 @@ def made_since(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str 
         limit=1,
     )
     return bool(found.records)
+
+
+def last_made(instance: dg.DagsterInstance, asset: dg.AssetKey) -> dict[str, datetime]:
+    """Of every partition of an asset that was ever materialised, when it last was."""
+    latest = instance.event_log_storage.get_latest_storage_id_by_partition(
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION
+    )
+    ids = sorted(latest.values())
+    return {
+        str(record.partition_key): datetime.fromtimestamp(record.timestamp, UTC)
+        for start in range(0, len(ids), RECORDS_TOGETHER)
+        for record in instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset, storage_ids=ids[start : start + RECORDS_TOGETHER]), limit=RECORDS_TOGETHER
+        ).records
+    }
 
 
 def _concerns(run: dg.DagsterRun, job: str, assets: Collection[str]) -> bool:

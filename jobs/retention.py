@@ -15,6 +15,7 @@ from pathlib import Path
 
 import psycopg
 
+from irt_assets.partitions import months_between
 from resources import tables, warehouse
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
@@ -190,7 +191,8 @@ def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_ru
     """
     gone = []
     with database.connect() as connection:
-        decided = {month for (month,) in connection.execute("SELECT DISTINCT month FROM release_decision")}
+        windows = connection.execute("SELECT DISTINCT month FROM release_decision").fetchall()
+    decided = {month for (window,) in windows for month in _months(window)}
     for folder in CITED:
         old = (key for key, written in store.list(folder) if written < now - BEING_WRITTEN)
         candidates: list[str] = []
@@ -213,6 +215,12 @@ def prune_unfinished(store: ObjectStore, now: datetime, *, dry_run: bool) -> Gon
     """Delete what processes that were killed had half written."""
     names = [name for folder in CITED for name in store.drop_unfinished(folder, now - BEING_WRITTEN, dry_run=dry_run)]
     return Gone("half-written files", tuple(sorted(names)))
+
+
+def _months(window: str) -> Iterator[str]:
+    """Of a decision: its month, or FIRST:LAST of a recalibration."""
+    first, _, last = window.partition(":")
+    return months_between(first, last or first)
 
 
 def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:

@@ -22,6 +22,7 @@ from http import HTTPStatus
 from io import BufferedReader
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import unquote, urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
@@ -108,6 +109,11 @@ class FolderStore:
 
     def uri(self, key: str) -> str:
         return self._path(key).as_uri()
+
+    def key(self, uri: str) -> str | None:
+        """The key that has this URI; None where it is none of this store."""
+        path = Path(unquote(urlsplit(uri).path))
+        return path.relative_to(self.root).as_posix() if path.is_relative_to(self.root) else None
 
     def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
         """The file's URI: whoever may read the folder may open it, for ever. Raises ValueError as a bucket's does."""
@@ -236,6 +242,11 @@ class BucketStore:
 
     def uri(self, key: str) -> str:
         return f"s3://{self.bucket}/{_checked(key)}"
+
+    def key(self, uri: str) -> str | None:
+        """The key that has this URI; None where it is none of this store."""
+        start = f"s3://{self.bucket}/"
+        return uri.removeprefix(start) if uri.startswith(start) else None
 
     def link(self, key: str, lifetime: timedelta = LINK_LIFETIME) -> str:
         """A URL under which whoever has it may read the object, without credentials, until `lifetime` is over.

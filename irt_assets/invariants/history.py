@@ -7,7 +7,7 @@ closes nothing. What does not belong here: how an alert reaches people (see `res
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -15,9 +15,11 @@ import dagster as dg
 import psycopg
 
 from irt_assets.calibration.green import MonthState, month_states
+from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, Look, Verdict, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import last_complete_month, months_between
+from irt_assets.underway import last_made
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
 from resources.outbox import Alert, open_alert, open_keys, resolve_alert
@@ -59,7 +61,8 @@ def take_report(
     """Look at everything, read only; then store what was found under the name `run`."""
     now = datetime.now(UTC)
     months = list(months_between(first_month, last_complete_month(now)))
-    report = look_at_everything(database, store, month_states(database, instance, months), now)
+    made = {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
+    report = look_at_everything(database, store, month_states(database, instance, months), now, made)
     with database.connect() as connection:
         record(connection, run, report)
     return report
@@ -70,13 +73,14 @@ def look_at_everything(
     store: ObjectStore,
     states: Sequence[MonthState],
     now: datetime,
+    made: Mapping[str, Mapping[str, datetime]],
     invariants: Iterable[Invariant] = INVARIANTS,
 ) -> Report:
     """Every invariant on one and the same state of the database, which cannot be written to meanwhile."""
     with database.connect() as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        return Report(now, tuple(evaluate(Look(connection, store, now, states), invariants)))
+        return Report(now, tuple(evaluate(Look(connection, store, now, states, made), invariants)))
 
 
 def record(connection: psycopg.Connection, run: str, report: Report) -> None:

@@ -7,7 +7,7 @@ the truth that it holds. What does not belong here: the invariants themselves, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 
@@ -50,12 +50,16 @@ def no_month_yet(scale_id: str, subject: str) -> NotTested:
 
 @dataclass(frozen=True)
 class Look:
-    """What invariants may read: the database through one read-only transaction, the store, the months' states."""
+    """What invariants may read: the database through one read-only transaction, the store, the months' states.
+
+    `made`: of the assets that follow a month, by asset and month, when they were last made.
+    """
 
     connection: psycopg.Connection
     store: ObjectStore
     now: datetime
     states: Sequence[MonthState]
+    made: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
 
     @cached_property
     def scales(self) -> Mapping[str, Scale]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from irt_assets.invariants import activity, coverage, learners, months, publications, snapshots
+from irt_assets.invariants import activity, coverage, drift, learners, months, publications, reports, snapshots
 from irt_assets.invariants.invariant import Invariant
 
 INVARIANTS: tuple[Invariant, ...] = (
@@ -15,11 +15,15 @@ INVARIANTS: tuple[Invariant, ...] = (
     publications.anchors_are_still_in_the_bank,
     snapshots.snapshots_match_their_hash,
     snapshots.no_test_answer_was_scored,
+    drift.every_green_month_was_judged,
+    drift.judgements_rest_on_fits_and_publications,
+    reports.report_files_are_as_they_were_written,
     learners.every_learner_with_answers_has_an_ability,
     learners.runs_agree_on_abilities,
     activity.features_conserve_attempts,
     activity.kpis_are_whole,
     coverage.the_nightly_calibration_is_fresh,
+    drift.large_drift_is_decided_on,
     coverage.every_scale_and_topic_is_covered,
     snapshots.one_ability_explains_a_scale,
     snapshots.items_are_locally_independent,

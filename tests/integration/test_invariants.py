@@ -8,8 +8,9 @@ from __future__ import annotations
 import hashlib
 import io
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import psycopg
 import pyarrow as pa
@@ -19,8 +20,10 @@ import pytest
 from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.green import MonthState, State
 from irt_assets.features.daily import write_features
+from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, Look, NotTested, Verdict, Violation, evaluate
 from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
@@ -52,6 +55,7 @@ class World:
     store: ObjectStore
     months: tuple[str, ...] = rooms.MONTHS
     states: tuple[MonthState, ...] = ()
+    made: dict[str, dict[str, datetime]] = field(default_factory=dict)
 
     def sql(self, statement: str, *values: object) -> None:
         self.connection.execute(statement.encode(), values)
@@ -63,7 +67,7 @@ class World:
 
     def look(self) -> Look:
         states = self.states or tuple(MonthState(month, SCALE, State.GREEN, "") for month in self.months)
-        return Look(self.connection, self.store, NOW, states)
+        return Look(self.connection, self.store, NOW, states, self.made)
 
     def verdict(self, one: Invariant) -> Verdict:
         (verdict,) = evaluate(self.look(), [one])
@@ -189,7 +193,68 @@ def kpis_of_a_week(world: World) -> None:
     )
 
 
+JUDGED = datetime(2026, 8, 3, 4, tzinfo=UTC)
+
+
+def judged_months(world: World) -> None:
+    """Both months fitted on the 3rd of August and judged an hour later; July flags A01, which nobody decided on yet."""
+    world.sql("UPDATE mirt_fit_meta SET fitted_at = %s WHERE kind = 'monthly'", JUDGED - timedelta(hours=1))
+    world.made = {asset: dict.fromkeys(rooms.MONTHS, JUDGED) for asset in FOLLOWING}
+    world.sql(
+        """INSERT INTO item_drift (month, scale_id, item_id, engine, severity) VALUES
+           ('2026-07', 'default', 'A01', 'em', 'high'), ('2026-07', 'default', 'A02', 'em', 'none')"""
+    )
+    world.sql(
+        """INSERT INTO drift_alerts (scale_id, item_id, kind, severity, opened_month, opened_at)
+           VALUES ('default', 'A01', 'leak', 'high', '2026-07', %s)""",
+        JUDGED,
+    )
+
+
+def report_files(world: World) -> None:
+    """A learner's report of two weeks, and the bank's of July."""
+    for n, (week, key) in enumerate(REPORT_FILES.items()):
+        url = world.store.put(key, key.encode())
+        digest = hashlib.sha256(key.encode()).hexdigest()
+        world.sql(
+            """INSERT INTO report_artifacts (user_id, week_start, "window", format, url, sha256)
+               VALUES (%s, %s, %s, 'pdf', %s, %s)""",
+            *(("u1", week, None) if n < 2 else (None, None, f"{week}/{SCALE}")),
+            url,
+            digest,
+        )
+
+
+REPORT_FILES = {
+    "2026-07-06": "reports/2026-07-06/u1.pdf",
+    "2026-07-13": "reports/2026-07-13/u1.pdf",
+    JULY: "reports/drift/2026-07/default-20260803.pdf",
+}
+
+
 # -- plants ------------------------------------------------------------------------------------------
+
+
+def fitted_after_it_was_judged(world: World) -> None:
+    world.sql(
+        "UPDATE mirt_fit_meta SET fitted_at = %s WHERE window_start = '2026-07-01Z' AND kind = 'monthly'",
+        JUDGED + timedelta(hours=1),
+    )
+
+
+def fitted_before_and_linked_after_it_was_judged(world: World) -> None:
+    """The earlier fit was superseded when the later was linked."""
+    world.sql(
+        """INSERT INTO mirt_fit_meta SELECT (jsonb_populate_record(m, jsonb_build_object(
+             'fit_id', 'earlier', 'superseded_at', %s::timestamptz))).*
+           FROM mirt_fit_meta m WHERE window_start = '2026-07-01Z' AND kind = 'monthly'""",
+        JUDGED + timedelta(hours=1),
+    )
+
+
+def july_was_never_judged(world: World) -> None:
+    for made in world.made.values():
+        del made[JULY]
 
 
 def red_july(world: World) -> None:
@@ -241,6 +306,14 @@ def victim(world: World) -> str:
     assert snapshot is not None
     rows = read_snapshot(world.store, snapshot).select(["user_id", "reason"]).to_pylist()
     return min(row["user_id"] for row in rows if row["reason"] is None)
+
+
+def remove(key: str, world: World) -> None:
+    world.store.delete(key)
+
+
+def rewrite(key: str, world: World) -> None:
+    world.store.put(key, b"something else")
 
 
 @dataclass(frozen=True)
@@ -365,6 +438,55 @@ CASES = [
         one_users_answers_from_a_sandbox,
         lambda world: {victim(world)},
         partition=JULY,
+    ),
+    *(
+        Case("every_green_month_was_judged", plant, set(FOLLOWING), prepare=judged_months, partition=JULY)
+        for plant in (
+            july_was_never_judged,
+            fitted_after_it_was_judged,
+            fitted_before_and_linked_after_it_was_judged,
+        )
+    ),
+    *(
+        Case("judgements_rest_on_fits_and_publications", sql(plant), {subject}, prepare=judged_months, partition=JULY)
+        for plant, subject in (
+            ("UPDATE item_drift SET engine = 'mirt'", f"item_drift of {SCALE}"),
+            (
+                """INSERT INTO dif_analysis (month, scale_id, item_id, attribute, focal_group, reference_group)
+                   VALUES ('2026-07', 'other', 'A01', 'lang', 'ko', 'en')""",
+                "dif_analysis of other",
+            ),
+            (
+                "INSERT INTO test_information (month, scale_id, item_id, curve) VALUES ('2026-07', 'other', '', '{}')",
+                "test_information of other",
+            ),
+            ("UPDATE item_drift SET item_id = 'new' WHERE item_id = 'A02'", f"{SCALE}: new"),
+            (
+                """UPDATE item_parameter_publication SET effective_from = effective_from + interval '1 second'
+                   WHERE item_id = 'A02' AND rule = 'first'""",
+                f"{SCALE}: A02",
+            ),
+            ("UPDATE item_drift SET severity = 'none' WHERE item_id = 'A01'", f"{SCALE}: A01"),
+        )
+    ),
+    Case(
+        "large_drift_is_decided_on",
+        sql("UPDATE drift_alerts SET opened_at = opened_at - interval '15 days'"),
+        {f"{SCALE}: A01"},
+        prepare=judged_months,
+    ),
+    *(
+        Case("report_files_are_as_they_were_written", plant, {key}, prepare=report_files, partition=partition)
+        for partition, key in REPORT_FILES.items()
+        for plant in (partial(remove, key), partial(rewrite, key))
+        if partition != "2026-07-06" or plant.func is remove
+    ),
+    Case(
+        "report_files_are_as_they_were_written",
+        sql("UPDATE report_artifacts SET url = 's3://sold/' || format WHERE week_start = '2026-07-06'"),
+        {"another store"},
+        prepare=report_files,
+        partition="2026-07-06",
     ),
     Case(
         "every_learner_with_answers_has_an_ability",
@@ -506,7 +628,7 @@ def test_a_planted_violation_is_named_and_was_not_there_before(world: World, cas
     case.prepare(world)
     before = world.verdict(BY_NAME[case.invariant])
     assert before.passed
-    assert before.not_tested == ()
+    assert [missing for missing in before.not_tested if missing.subject != OTHERS] == []
     case.plant(world)
     found = world.verdict(BY_NAME[case.invariant]).violations
     wanted = case.subjects if isinstance(case.subjects, set) else case.subjects(world)
@@ -596,6 +718,38 @@ def test_a_change_with_a_decision_is_no_violation(world: World) -> None:
     )
     again("decision", replaces=first)(world)
     assert world.verdict(BY_NAME["one_set_is_in_force_and_changes_are_decided"]).violations == ()
+
+
+def test_a_month_fitted_just_now_may_wait_for_its_judgement(world: World) -> None:
+    judged_months(world)
+    world.made = {}
+    world.sql("UPDATE mirt_fit_meta SET fitted_at = %s", NOW - timedelta(hours=5))
+    verdict = world.verdict(BY_NAME["every_green_month_was_judged"])
+    assert verdict.violations == ()
+    assert [missing.partition for missing in verdict.not_tested] == [JUNE, JULY]
+    red_july(world)
+    world.sql("UPDATE mirt_fit_meta SET fitted_at = %s", JUDGED)
+    assert {v.partition for v in world.verdict(BY_NAME["every_green_month_was_judged"]).violations} == {JUNE}
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
+           VALUES ('2026-07', 'default', 'A01', 'f', 'reject', 'ann', 'the leak is closed')""",
+        "DELETE FROM question WHERE item_id = 'A01'",
+        "UPDATE drift_alerts SET closed_month = '2026-08'",
+        "UPDATE drift_alerts SET severity = 'medium'",
+    ],
+    ids=["decided", "taken out of the bank", "over", "not large"],
+)
+def test_drift_that_nobody_need_decide_on_any_more_is_no_violation(world: World, plant: str) -> None:
+    judged_months(world)
+    world.sql("UPDATE drift_alerts SET opened_at = opened_at - interval '1 year'")
+    assert world.verdict(BY_NAME["large_drift_is_decided_on"]).violations != ()
+    world.sql(plant)
+    verdict = world.verdict(BY_NAME["large_drift_is_decided_on"])
+    assert (verdict.violations, verdict.not_tested) == ((), ())
 
 
 def test_a_week_as_it_is_computed_is_whole(world: World) -> None:

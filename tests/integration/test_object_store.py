@@ -114,6 +114,8 @@ def test_every_key_is_listed_as_it_was_given(either: ObjectStore) -> None:
     before = datetime.now(UTC) - timedelta(minutes=1)
     assert {key for key, written in either.list("reports") if before < written} == keys
     assert {either.get(key).decode() for key in keys} == keys
+    assert {either.key(either.uri(key)) for key in keys} == keys
+    assert [either.key(uri) for uri in ("file:///elsewhere/a", "s3://elsewhere/a")] == [None, None]
 
 
 def test_a_folder_without_anything_lists_nothing(either: ObjectStore) -> None:

@@ -247,6 +247,10 @@ def test_a_drift_report_that_was_made_anew_goes_unless_somebody_decided_on_its_m
                 database, store, f"reports/drift/{month}/math-{n}.pdf", b"x", format="pdf", window=f"{month}/math"
             )
     rooms.run_sql(database, CITATIONS["release_decision"], ("a fit",))
+    assert prune_files(database, store, LATER, dry_run=True).names == ("reports/drift/2026-05/math-1.pdf",)
+    rooms.run_sql(database, "UPDATE release_decision SET month = '2026-04:2026-05'")
+    assert prune_files(database, store, LATER, dry_run=True).names == ("reports/drift/2026-06/math-1.pdf",)
+    rooms.run_sql(database, "UPDATE release_decision SET month = '2026-06'")
     assert prune_files(database, store, LATER, dry_run=False).names == ("reports/drift/2026-05/math-1.pdf",)
     assert {key for key, _ in store.list("reports/drift/2026-06")} == {
         "reports/drift/2026-06/math-1.pdf",
@@ -314,7 +318,7 @@ def test_months_stay_what_they_are_when_all_that_is_old_goes(world: Settings, mo
         assert instance.get_runs_count() == runs
         gone = {g.kind: g.names for g in prune(database, store, instance, world, dry_run=False) if g.names}
         assert month_states(database, instance, rooms.MONTHS) == before
-        report = look_at_everything(database, store, before, NOW, [snapshots_match_their_hash])
+        report = look_at_everything(database, store, before, NOW, {}, [snapshots_match_their_hash])
         again = [g for g in prune(database, store, instance, world, dry_run=False) if g.names]
     print(gone)
     assert {g.kind for g in would} <= set(gone)

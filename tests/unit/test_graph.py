@@ -11,6 +11,8 @@ import yaml
 from irt_assets import definitions
 from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.definitions import build_defs
+from irt_assets.invariants.drift import FOLLOWING
+from jobs.automation import AFTER_A_MONTH
 from resources.settings import OPTIONAL_ENGINES, Settings
 
 
@@ -98,3 +100,13 @@ def test_daily_life_goes_before_a_backfill_and_every_job_says_its_kind() -> None
     priorities = {name: int(of_job["dagster/priority"]) for name, of_job in tags.items()}
     assert priorities.pop("monthly_calibration") == 0
     assert min(priorities.values()) > 0
+
+
+def test_the_invariants_ask_for_all_that_follows_a_month(tmp_path: Path) -> None:
+    graph = build_defs(Settings(irt_home=tmp_path)).resolve_asset_graph()
+    following = {
+        key.to_user_string()
+        for key in graph.materializable_asset_keys
+        if (condition := graph.get(key).automation_condition) and condition.get_label() == AFTER_A_MONTH.get_label()
+    }
+    assert following == set(FOLLOWING)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
+from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
+from resources import migrations
 from resources.tables import METADATA, VIEWS
 
 TABLES = METADATA.sorted_tables
@@ -35,6 +38,11 @@ REQUIRED = [
     "release_decision",
 ]
 LONGEST_NAME = 63  # PostgreSQL cuts longer identifiers
+
+
+def test_the_migrations_end_in_one() -> None:
+    """Two that were written at the same time once followed the same one, and no database could be upgraded."""
+    assert len(ScriptDirectory(str(Path(migrations.__file__).parent)).get_heads()) == 1
 
 
 def test_every_table_of_the_design_is_there() -> None:

@@ -1,0 +1,118 @@
+"""Invariants of what follows a month: it was judged, on what is there, and what was found was decided on."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from irt_assets.calibration.green import State
+from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+
+FOLLOWING = ("item_drift", "dif_analysis", "test_information", "drift_report")
+"""The assets that judge a month, and are made by themselves once it is green."""
+MADE_WITHIN = timedelta(hours=6)
+LONGEST_UNDECIDED = timedelta(days=31)
+"""A month: the next one's judgement is there by then."""
+
+
+@invariant(
+    severity="error",
+    kind="assets",
+    protects="A month that is green was searched for drift, DIF and lost information, with the numbers it has now.",
+    fix="Materialise the asset for the month in the UI; see that the sensor `automation` is switched on.",
+)
+def every_green_month_was_judged(look: Look) -> Found:
+    green = sorted({(state.month, state.scale_id) for state in look.states if state.state is State.GREEN})
+    if not green:
+        yield NotTested("no month is green yet")
+    for month, scale_id in green:
+        row = look.connection.execute(
+            """SELECT max(greatest(fitted_at, superseded_at)) FROM mirt_fit_meta
+               WHERE kind = 'monthly' AND scale_id = %s AND engine = %s AND window_start = %s""",
+            (scale_id, look.scales[scale_id].engine, look.window(month)["start"]),
+        ).fetchone()
+        linked = row[0] if row else None
+        if linked is None:
+            continue
+        if look.now - linked < MADE_WITHIN:
+            yield NotTested("it was fitted within the last six hours, and what follows may go on", partition=month)
+            continue
+        for asset in FOLLOWING:
+            made = look.made.get(asset, {}).get(month)
+            if made is None:
+                yield Violation(asset, "never made", f"made after the fit of {linked:%Y-%m-%d %H:%M} UTC", month)
+            elif made < linked:
+                observed = f"made at {made:%Y-%m-%d %H:%M} UTC, of an earlier fit"
+                yield Violation(asset, observed, f"made after the fit of {linked:%Y-%m-%d %H:%M} UTC", month)
+
+
+@invariant(
+    severity="error",
+    kind="items",
+    protects="Whoever reads that an item drifted can look up the fit that says so and the value it moved from.",
+    fix="Materialise `item_drift`, `dif_analysis` and `test_information` of the month again.",
+)
+def judgements_rest_on_fits_and_publications(look: Look) -> Found:
+    judged = look.connection.execute(
+        """SELECT EXISTS (SELECT FROM item_drift) OR EXISTS (SELECT FROM dif_analysis)
+             OR EXISTS (SELECT FROM test_information)"""
+    ).fetchone()
+    if judged is None or not judged[0]:
+        yield NotTested("no month has been judged yet")
+        return
+    rows = look.connection.execute(
+        """SELECT name, j.month, j.scale_id, count(*) FROM (
+             SELECT 'item_drift' AS name, month, scale_id, engine FROM item_drift
+             UNION ALL SELECT 'dif_analysis', month, scale_id, NULL FROM dif_analysis
+             UNION ALL SELECT 'test_information', month, scale_id, NULL FROM test_information) j
+           WHERE NOT EXISTS (
+             SELECT FROM mirt_fit_meta f
+             WHERE f.kind = 'monthly' AND f.superseded_at IS NULL AND f.scale_id = j.scale_id
+               AND f.engine = coalesce(j.engine, f.engine)
+               AND f.window_start = (j.month || '-01')::timestamp AT TIME ZONE 'UTC')
+           GROUP BY 1, 2, 3 ORDER BY 2, 1, 3"""
+    ).fetchall()
+    for table, month, scale_id, n in rows:
+        yield Violation(
+            f"{table} of {scale_id}", f"{n} rows without a linked fit", "the fit they were made from", month
+        )
+    for month, scale_id, item in look.connection.execute(
+        """SELECT month, scale_id, item_id FROM item_drift d
+           WHERE NOT EXISTS (
+             SELECT FROM item_parameter_publication p
+             WHERE (p.scale_id, p.item_id) = (d.scale_id, d.item_id)
+               AND p.effective_from <= (d.month || '-01')::timestamp AT TIME ZONE 'UTC')
+           ORDER BY 1, 2, 3"""
+    ):
+        observed = "compared, with nothing in force when the month began"
+        yield Violation(f"{scale_id}: {item}", observed, "the published value it was compared with", month)
+    for month, scale_id, item in look.connection.execute(
+        """SELECT opened_month, scale_id, item_id FROM drift_alerts a
+           WHERE NOT EXISTS (
+             SELECT FROM item_drift d
+             WHERE (d.month, d.scale_id, d.item_id) = (a.opened_month, a.scale_id, a.item_id) AND d.severity <> 'none')
+           ORDER BY 1, 2, 3"""
+    ):
+        yield Violation(f"{scale_id}: {item}", "an alert of a month that does not flag it", "a flag", month)
+
+
+@invariant(
+    severity="warning",
+    kind="items",
+    protects="An item that changed much does not go on being scored with its old value because nobody looked.",
+    fix="Read the item's page of the drift report, then `irt release accept` or `reject`, or take it out of the bank.",
+)
+def large_drift_is_decided_on(look: Look) -> Found:
+    rows = look.connection.execute(
+        """SELECT scale_id, item_id, opened_month, kind, opened_at < %s,
+                  EXISTS (SELECT FROM release_decision d
+                          WHERE (d.scale_id, d.item_id) = (a.scale_id, a.item_id) AND d.decided_at >= a.opened_at)
+           FROM drift_alerts a JOIN question q USING (scale_id, item_id)
+           WHERE closed_month IS NULL AND severity = 'high' ORDER BY 1, 2""",
+        (look.now - LONGEST_UNDECIDED,),
+    ).fetchall()
+    judged = look.connection.execute("SELECT EXISTS (SELECT FROM item_drift)").fetchone()
+    if judged is None or not judged[0]:
+        yield NotTested("no month has been compared with the published set yet")
+    for scale_id, item, month, kind, is_old, decided in rows:
+        if is_old and not decided:
+            yield Violation(f"{scale_id}: {item}", f"{kind} since {month}, without a decision", "a decision in a month")

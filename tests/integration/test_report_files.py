@@ -1,0 +1,126 @@
+"""The invariant on report files reads what it must, in a folder and in a bucket, and forgets what was mended."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from irt_assets.invariants import history
+from irt_assets.invariants.history import look_at_everything, record
+from irt_assets.invariants.reports import READ_AGAIN_WITHIN, report_files_are_as_they_were_written
+from irt_assets.reports.artifacts import Artifact
+from irt_assets.reports.artifacts import record as record_artifacts
+from resources.database import Database
+from resources.object_store import BucketStore, FolderStore, ObjectStore
+from tests.integration import rooms
+from tests.integration.seaweed import BUCKET
+
+NOW = datetime(2026, 11, 20, 7, tzinfo=UTC)
+NEWEST, EARLIER = date(2026, 11, 9), date(2026, 11, 2)
+LEARNERS = 40
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def kept(request: pytest.FixtureRequest, store: ObjectStore) -> ObjectStore:
+    """A store of either kind that counts what was read."""
+    if request.param == "folder":
+        assert isinstance(store, FolderStore)
+        return CountingFolder(store.root)
+    request.getfixturevalue("s3")
+    return CountingBucket(BUCKET)
+
+
+class Counting:
+    """Keeps the keys of what was read, which several threads do."""
+
+    read: list[str]
+
+    def sha256(self, key: str) -> str:
+        self.read.append(key)
+        return super().sha256(key)  # type: ignore[misc]
+
+
+class CountingFolder(Counting, FolderStore):
+    pass
+
+
+class CountingBucket(Counting, BucketStore):
+    pass
+
+
+def key_of(week: date, n: int) -> str:
+    return f"reports/{week}/ü{n:03d}.pdf"
+
+
+def write_reports(database: Database, store: ObjectStore) -> None:
+    """Of two weeks, one of each learner."""
+    artifacts = []
+    for week in (EARLIER, NEWEST):
+        for n in range(LEARNERS):
+            data = str(n).encode()
+            url = store.put(key_of(week, n), data)
+            artifacts.append(Artifact(url, hashlib.sha256(data).hexdigest(), "pdf", f"{n}", week))
+    with database.connect() as connection:
+        record_artifacts(connection, artifacts)
+
+
+def look(database: Database, store: CountingFolder | CountingBucket, now: datetime = NOW) -> history.Report:
+    store.read = []
+    return look_at_everything(database, store, (), now, {}, [report_files_are_as_they_were_written])
+
+
+def open_violations(database: Database) -> list[str]:
+    return [
+        subject
+        for (subject,) in rooms.rows(
+            database, "SELECT subject FROM invariant_result WHERE subject <> '' AND resolved_at IS NULL"
+        )
+    ]
+
+
+def test_every_file_is_read_within_four_weeks_and_the_newest_week_every_day(
+    database: Database, kept: CountingFolder | CountingBucket
+) -> None:
+    write_reports(database, kept)
+    newest = {key_of(NEWEST, n) for n in range(LEARNERS)}
+    of_the_earlier: list[str] = []
+    for day in range(READ_AGAIN_WITHIN):
+        report = look(database, kept, NOW + timedelta(days=day))
+        assert report.verdicts[0].violations == ()
+        assert newest <= set(kept.read)
+        rest = [key for key in kept.read if key not in newest]
+        assert len(rest) <= 2, "more than a day's share"
+        of_the_earlier += rest
+        (missing,) = report.verdicts[0].not_tested
+        assert f"of {LEARNERS - len(rest)} of {2 * LEARNERS} files was not compared today" in missing.why
+    assert sorted(of_the_earlier) == sorted(key_of(EARLIER, n) for n in range(LEARNERS))
+
+
+def test_a_file_found_wrong_is_looked_at_until_it_is_mended(
+    database: Database, kept: CountingFolder | CountingBucket
+) -> None:
+    write_reports(database, kept)
+    wrong = key_of(EARLIER, 7)
+    kept.put(wrong, b"changed")
+    for day in range(READ_AGAIN_WITHIN):
+        report = look(database, kept, NOW + timedelta(days=day))
+        if report.verdicts[0].violations:
+            break
+    (violation,) = report.verdicts[0].violations
+    assert (violation.subject, violation.partition) == (wrong, str(EARLIER))
+    assert "learner 7, week 2026-11-02" in violation.expected
+    with database.connect() as connection:
+        record(connection, "first", report)
+    assert open_violations(database) == [wrong]
+    later = NOW + timedelta(days=day + 1)
+    again = look(database, kept, later)
+    assert [v.subject for v in again.verdicts[0].violations] == [wrong]
+    kept.put(wrong, b"7")
+    mended = look(database, kept, later)
+    assert mended.verdicts[0].violations == ()
+    assert mended.verdicts[0].not_tested != ()
+    with database.connect() as connection:
+        record(connection, "second", mended)
+    assert open_violations(database) == []
