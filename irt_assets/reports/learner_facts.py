@@ -51,8 +51,9 @@ def gather(connection: psycopg.Connection, week: str, zone: str) -> list[Facts]:
 
     Raises PermanentFailure where features or KPIs of the week are missing, or the KPIs are of before its end.
     """
-    _refuse_a_half_made_week(connection, week)
-    _, end = week_bounds(week)
+    users, (_, end) = who(connection, week), week_bounds(week)
+    if users:
+        _refuse_a_half_made_week(connection, week)
     scales = read_scales(connection)
     only = next(iter(scales)) if len(scales) == 1 else None
     people = _people(connection)
@@ -66,7 +67,7 @@ def gather(connection: psycopg.Connection, week: str, zone: str) -> list[Facts]:
     }
     judged = _judge_topics(connection, end, scales, theta)
     facts = []
-    for user in who(connection, week):
+    for user in users:
         scale, (name, lang, _, target) = on_scale[user], people.get(user, (None, None, None, None))
         facts.append(
             Facts(
@@ -99,11 +100,13 @@ def _refuse_a_half_made_week(connection: psycopg.Connection, week: str) -> None:
             f"features_topic_daily has nothing of {', '.join(missing)}, days with answers of the week {week}: "
             "materialise these days, then the week's reports"
         )
-    row = connection.execute(
-        "SELECT computed_at FROM partition_source WHERE asset = 'weekly_kpi' AND partition = %s", (week,)
-    ).fetchone()
-    if row is None or row[0] < end:
-        state = "were not computed" if row is None else f"are of {row[0]:%Y-%m-%d %H:%M} UTC, before its end"
+    computed, oldest = connection.execute(
+        """SELECT count(*) FILTER (WHERE kpis#>>'{why,A_t}' IS DISTINCT FROM %s), min(updated_at)
+           FROM weekly_kpi WHERE week_start = %s""",
+        (Why.NOT_COMPUTED, start.date()),
+    ).fetchall()[0]
+    if not computed or oldest < end:
+        state = f"are of {oldest:%Y-%m-%d %H:%M} UTC, before its end" if computed else "were not computed"
         raise PermanentFailure(f"the KPIs of the week {week} {state}: materialise weekly_kpi, then the week's reports")
 
 

@@ -72,7 +72,7 @@ def made(
             write_kpis(connection, WEEK, END + timedelta(hours=2))
             for days, kind in ((40, "monthly"), (7, "nightly"), (0, "nightly")):
                 measure_at(connection, END - timedelta(days=days), kind, f"{days} days before")  # type: ignore[arg-type]
-        run_sql(database, "UPDATE partition_source SET computed_at = %s", (END + timedelta(hours=2),))
+        run_sql(database, "UPDATE weekly_kpi SET updated_at = %s", (END + timedelta(hours=2),))
         yield settings
 
 
@@ -309,9 +309,6 @@ def test_topics_are_judged_by_the_eligible_answers_at_the_learners_level(databas
 
 @pytest.mark.usefixtures("quick")
 def test_a_week_with_no_learners_has_no_reports_and_is_no_failure(database: Database, store: FolderStore) -> None:
-    run_sql(
-        database, "INSERT INTO partition_source (asset, partition, data_hash) VALUES ('weekly_kpi', '2020-01-06', '')"
-    )
     written = write(database, store, "2020-01-06")
     assert (written.learners, written.made, written.samples) == (0, 0, [])
 
@@ -324,9 +321,13 @@ def test_a_week_with_no_learners_has_no_reports_and_is_no_failure(database: Data
             "DELETE FROM features_topic_daily WHERE date = '2026-10-28'",
             "features_topic_daily has nothing of 2026-10-28",
         ),
-        ("DELETE FROM partition_source WHERE asset = 'weekly_kpi'", "were not computed: materialise weekly_kpi"),
+        ("DELETE FROM weekly_kpi", "were not computed: materialise weekly_kpi"),
         (
-            "UPDATE partition_source SET computed_at = '2026-10-30 12:00+00'",
+            """UPDATE weekly_kpi SET kpis = '{"A_t": null, "why": {"A_t": "the week''s KPIs were not computed"}}'""",
+            "were not computed: materialise weekly_kpi",
+        ),
+        (
+            "UPDATE weekly_kpi SET updated_at = '2026-10-30 12:00+00'",
             "are of 2026-10-30 12:00 UTC, before its end",
         ),
     ],
