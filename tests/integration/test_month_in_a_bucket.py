@@ -1,0 +1,72 @@
+"""Whole months whose files lie in a bucket: from answers to a green month, its judgement and its report."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from irt_assets.calibration.green import State, month_states
+from irt_assets.drift.assets import DRIFT_JOB
+from irt_assets.invariants.history import look_at_everything
+from irt_assets.invariants.reports import report_files_are_as_they_were_written
+from irt_assets.invariants.snapshots import no_test_answer_was_scored, snapshots_match_their_hash
+from irt_assets.reports.assets import DRIFT_REPORT_JOB
+from irt_assets.runs import run_job, run_month
+from irt_assets.stack import dagster_instance
+from jobs.prune import prune
+from resources.database import Database
+from resources.object_store import object_store
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.seaweed import BUCKET, SeaweedFS
+
+JUNE, JULY = rooms.MONTHS
+ON_FILES = [snapshots_match_their_hash, no_test_answer_was_scored, report_files_are_as_they_were_written]
+
+
+def test_months_become_green_and_are_reported_on_with_every_file_in_the_bucket(s3: SeaweedFS, world: Settings) -> None:
+    settings = world.model_copy(update={"s3_bucket": BUCKET, "s3_sse": "AES256"})
+    database, store = Database(settings), object_store(settings)
+    with dagster_instance(settings, database) as instance:
+        for month in rooms.MONTHS:
+            outcome = run_month(instance, settings, month)
+            assert outcome.success, outcome.error
+        for job in (DRIFT_JOB, DRIFT_REPORT_JOB):
+            assert run_job(instance, settings, job, JULY)
+        states = month_states(database, instance, rooms.MONTHS)
+        assert [state.state for state in states] == [State.GREEN, State.GREEN]
+        assert all(gone.names == () for gone in prune(database, store, instance, settings, dry_run=True))
+    keys = sorted(key for folder in ("snapshots", "reports") for key, _ in store.list(folder))
+    assert [key.split("/")[:3] for key in keys] == [
+        ["reports", "drift", JULY],
+        ["reports", "drift", JULY],
+        ["snapshots", "scored_responses", JUNE],
+        ["snapshots", "scored_responses", JULY],
+    ]
+    for key in keys:
+        assert s3.owner().head_object(Bucket=BUCKET, Key=key)["ServerSideEncryption"] == "AES256"
+    urls = {url for (url,) in rooms.rows(database, "SELECT url FROM report_artifacts")}
+    assert urls == {f"s3://{BUCKET}/{key}" for key in keys[:2]}
+    assert not (settings.irt_home / "objects").exists()
+
+    def violated() -> dict[str, list[str]]:
+        report = look_at_everything(database, store, states, datetime.now(UTC), {}, ON_FILES)
+        return {v.invariant.name: [found.subject for found in v.violations] for v in report.verdicts if not v.passed}
+
+    assert violated() == {}
+    report, _, snapshot, _ = keys
+    s3.owner().put_object(Bucket=BUCKET, Key=snapshot, Body=b"something else")
+    s3.owner().delete_object(Bucket=BUCKET, Key=report)
+    assert violated() == {
+        "snapshots_match_their_hash": [snapshot],
+        "report_files_are_as_they_were_written": [report],
+    }
+
+
+def test_a_month_whose_bucket_is_not_there_fails_with_the_way_out(s3: SeaweedFS, world: Settings) -> None:
+    settings = world.model_copy(update={"s3_bucket": "none"})
+    with dagster_instance(settings, Database(settings)) as instance:
+        outcome = run_month(instance, settings, JUNE)
+    assert not outcome.success
+    assert outcome.error is not None
+    assert "s3://none/snapshots/scored_responses/2026-06" in outcome.error
+    assert "S3_BUCKET" in outcome.error
