@@ -73,13 +73,16 @@ def make(
 
 
 def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Artifact]:
-    """Put both files into the store, in the place of what an earlier run put there, and record them."""
-    folder = f"reports/drift/{report.month}/{quote(report.scale_id, safe='')}"
+    """Put both files into the store and record them in the place of an earlier run's, which `irt prune` takes away.
+
+    Not where somebody decided on the month: what was read then stays, and so no file is written over.
+    """
+    name = f"reports/drift/{report.month}/{quote(report.scale_id, safe='')}_{report.made_at:%Y%m%d_%H%M%S}"
     return [
         store_report(
             database,
             store,
-            f"{folder}.{extension}",
+            f"{name}.{extension}",
             data,
             format=extension,
             window=f"{report.month}/{report.scale_id}",
