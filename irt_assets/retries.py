@@ -1,4 +1,4 @@
-"""What a failure means to Dagster: transient ones are retried with back-off, permanent ones are explained.
+"""What a failure means to Dagster: transient ones are retried with back-off, permanent ones are explained; and back.
 
 A step is retried here and nowhere else. A run is repeated only where its worker was killed (see dagster.yaml).
 """
@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
+from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 from dagster_postgres.utils import DagsterPostgresException
 
 from irt_assets.psychometrics.errors import PsychometricsError
@@ -18,6 +19,10 @@ from resources.failures import PermanentFailure, is_transient
 MAX_RETRIES = 6
 FIRST_WAIT_S = 5
 """Doubled each time: 5 s after the first failure, five minutes in all."""
+STOPPED = (
+    "it was stopped while it ran, by hand or because the service was shut down; what it had not finished is as it was "
+    "before: ask for it again"
+)
 
 
 @contextmanager
@@ -34,3 +39,15 @@ def failures_told_apart() -> Iterator[None]:
             wait = FIRST_WAIT_S * 2 ** dg.OpExecutionContext.get().retry_number
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait) from error
         raise
+
+
+def why_it_failed(step: StepFailureData) -> str:
+    """What a failed step says to a person: that it was stopped, the explanation it was given, or its first cause."""
+    error = step.error
+    if step.error_source is ErrorSource.INTERRUPT:
+        return STOPPED
+    if step.user_failure_data is not None and step.user_failure_data.description:
+        return step.user_failure_data.description
+    while error is not None and error.cause is not None:
+        error = error.cause
+    return error.message.strip() if error else "a step failed, and gave no reason"

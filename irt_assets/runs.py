@@ -16,6 +16,7 @@ from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.definitions import build_defs
 from irt_assets.partitions import DAYS, MONTHS, Period
+from irt_assets.retries import why_it_failed
 from irt_assets.underway import RANGE_TAGS, under_way
 from jobs.launcher import own_worker_tags
 from resources.failures import PermanentFailure
@@ -111,13 +112,6 @@ def _first_error(result: dg.ExecuteInProcessResult) -> str:
         if not evaluation.passed and evaluation.blocking and evaluation.severity is dg.AssetCheckSeverity.ERROR:
             return f"{evaluation.check_name}: {evaluation.description}"
     for event in result.all_events:
-        data = event.step_failure_data if event.is_step_failure else None
-        if data is None:
-            continue
-        if data.user_failure_data is not None and data.user_failure_data.description:
-            return data.user_failure_data.description
-        error = data.error
-        while error is not None and error.cause is not None:
-            error = error.cause
-        return error.message.strip() if error else "a step failed"
+        if event.is_step_failure:
+            return why_it_failed(event.step_failure_data)
     return "the run failed before its first step"

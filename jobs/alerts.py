@@ -16,6 +16,7 @@ from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstiga
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.retries import why_it_failed
 from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, made_since
 from jobs.schedules import Plan
 from resources.outbox import Alert, Severity
@@ -63,28 +64,20 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
     errors = [event.step_failure_data.error for event in steps]
     if steps and all(error is not None and error.cls_name == BLOCKED for error in errors):
         return None
+    if steps:
+        why = why_it_failed(steps[0].step_failure_data)
+    else:
+        why = " ".join(event.message or "" for event in _events(instance, run, dg.DagsterEventType.RUN_FAILURE))
     return Alert(
         key=run_key(run),
         severity="error",
-        what=f"the run of {name_of(run)} failed: {_short(_reason(instance, run, steps))}",
+        what=f"the run of {name_of(run)} failed: {_short(why)}",
         fix="Open the run and read the failed step; when its cause is gone, launch the partition again.",
         partition=partition_of(run),
         kind="steps",
         subjects=tuple(event.step_key or "" for event in steps),
         link=f"/runs/{run.run_id}",
     )
-
-
-def _reason(instance: dg.DagsterInstance, run: dg.DagsterRun, failed_steps: list[dg.DagsterEvent]) -> str:
-    """What the first failed step says; where none failed, what Dagster says of the run."""
-    for event in failed_steps:
-        data = event.step_failure_data
-        if data.user_failure_data and data.user_failure_data.description:
-            return data.user_failure_data.description
-        if data.error:
-            cause = data.error.cause or data.error
-            return cause.message
-    return " ".join(event.message or "" for event in _events(instance, run, dg.DagsterEventType.RUN_FAILURE))
 
 
 def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import pytest
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.errors import DagsterExecutionInterruptedError
 from dagster._core.remote_origin import (
     RegisteredCodeLocationOrigin,
     RemoteInstigatorOrigin,
@@ -48,12 +49,13 @@ class World:
     def __init__(self, settings: Settings, instance: dg.DagsterInstance) -> None:
         self.settings, self.instance = settings, instance
         self.broken, self.gate, self.items, self.evaluate = False, True, [], True
+        self.error: BaseException = dg.Failure("the month has no answers", allow_retries=False)
         self.cursors: dict[str, str | None] = {}
 
         @dg.asset(partitions_def=MONTHS)
         def first() -> None:
             if self.broken:
-                raise dg.Failure("the month has no answers", allow_retries=False)
+                raise self.error
 
         @dg.asset(partitions_def=MONTHS, deps=[first])
         def second() -> None:
@@ -239,6 +241,16 @@ def test_a_run_whose_worker_died_says_so(world: World) -> None:
     world.watch()
     ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
     assert what == "the run of month failed: the run worker died without a word"
+
+
+def test_a_run_that_was_stopped_says_so(world: World) -> None:
+    """It said nothing but the name of Dagster's exception."""
+    world.broken, world.error = True, DagsterExecutionInterruptedError()
+    assert not world.run()
+    world.watch()
+    ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
+    assert what.startswith("the run of month failed: it was stopped while it ran, by hand or because the service")
+    assert what.endswith("ask for it again")
 
 
 def test_a_cancelled_run_is_no_alert(world: World) -> None:
