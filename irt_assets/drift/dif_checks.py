@@ -47,7 +47,7 @@ def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition
         ]
         more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
         not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
-        said = f"{len(items)} items: {', '.join(items[:NAMED])}{more}" if items else "no item differs much"
+        said = f"{len(items)} items: {', '.join(items[:NAMED])}{more}" if items else "no item has large DIF"
         if len(not_tested) == len(attributes):
             said = "nothing was tested"
         return dg.AssetCheckResult(

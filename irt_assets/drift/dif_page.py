@@ -35,8 +35,8 @@ def sentence(scale_id: str, rows: Sequence[Row]) -> str:
         named = f": {', '.join(large[:NAMES])}" if large else ""
         alone = " (within forms only)" if details["why_not"] else ""
         said.append(
-            f"{whole['attribute']}{alone}: of {len(judged)} items {len(large)} differ much{named}"
-            + (f", {len(differ)} by less" if differ else "")
+            f"{whole['attribute']}{alone}: large DIF in {len(large)} of {len(judged)} items{named}"
+            + (f", smaller in {len(differ)}" if differ else "")
             + (f"; {'; '.join(details['warnings'])}" if details["warnings"] else "")
         )
     return f"{scale_id}: {'; '.join(said) or 'its setting dif_attributes names no attribute'}"
@@ -109,14 +109,14 @@ def _is_judged(row: Row) -> bool:
 
 
 def differs(row: Row) -> bool:
-    """Whether a row of an item says that it differs, much or by less."""
+    """Whether a row of an item says that it differs, by whatever amount."""
     details = row["details"]
     return details["large"] or bool(details["wald"] and details["wald"]["severity"] != "none")
 
 
 def _remarks(row: Row) -> list[str]:
     details = row["details"]
-    remarks = ["much"] if details["large"] else [] if differs(row) else ["within forms alone"]
+    remarks = ["large"] if details["large"] else [] if differs(row) else ["within forms alone"]
     return [*remarks, "low power"] if details["low_power"] else remarks
 
 

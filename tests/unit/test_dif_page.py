@@ -1,0 +1,108 @@
+"""What a page says of DIF: the Wald test decides what is large, and a text is a text whatever is in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from irt_assets.drift.dif_month import Row, group_of
+from irt_assets.drift.dif_page import cell, groups_table, items_table, sentence
+from irt_assets.drift.dif_plots import differences_plot
+
+WHOLE: dict[str, Any] = {
+    "why_not": "",
+    "groups": [
+        {
+            "name": name,
+            "n_learners": 900,
+            "n_responses": 9000,
+            "why_not": "",
+            "low_power": False,
+            "mean": 0.0,
+            "sd": 1.0,
+        }
+        for name in ("ko", "en")
+    ],
+    "smaller_groups": {"groups": 3, "learners": 7},
+    "n_unknown": 12,
+    "n_unreadable": 5,
+    "anchors": ["a"],
+    "warnings": [],
+    "sittings": None,
+    "items": {"tested": 3, "low_power": 0, "not_tested": 0},
+}
+
+
+def row(item: str, severity: str | None, ets_class: str | None, *, large: bool, why_not: str = "") -> Row:
+    wald = {"severity": severity, "wabc": 0.12, "delta_b": 0.6, "delta_b_se": 0.1, "delta_a": 0.0, "delta_a_se": 0.1}
+    mh = {"delta": -1.9, "se": 0.4}
+    return {
+        "scale_id": "default", "attribute": "lang", "item_id": item, "focal_group": "en", "reference_group": "ko",
+        "q_value": 0.01 if severity else None, "ets_class": ets_class,
+        "details": {
+            "large": large, "why_not": why_not, "low_power": False, "wald": wald if severity else None,
+            "within_forms": {"mantel_haenszel": mh, "logistic": {"delta_r2": 0.04}} if ets_class else None,
+        },
+    }  # fmt: skip
+
+
+def whole(**others: object) -> Row:
+    return {
+        "scale_id": "default", "attribute": "lang", "item_id": "", "focal_group": "", "reference_group": "ko",
+        "q_value": None, "ets_class": None, "details": WHOLE | others,
+    }  # fmt: skip
+
+
+def test_a_class_c_that_the_wald_test_does_not_confirm_is_shown_and_not_counted() -> None:
+    found = [
+        whole(),
+        row("alone", "none", "C", large=False),
+        row("both", "high", "C", large=True),
+        row("fine", "none", "A", large=False),
+        row("small", "small", "A", large=False),
+    ]
+    assert sentence("default", found) == "default: lang: large DIF in 1 of 4 items: both, smaller in 1"
+    lines = {line.split("|")[2].strip(): line for line in items_table({"default": found}).splitlines()[2:]}
+    assert list(lines) == ["both", "alone", "small"]
+    assert lines["alone"].endswith("| within forms alone |")
+    assert lines["both"].endswith("| large |")
+
+
+def test_what_was_not_tested_is_said_with_its_reason() -> None:
+    found = [whole(why_not="2 of 9 groups are a|b"), row("a", None, None, large=False, why_not="because")]
+    assert "lang not tested (2 of 9 groups are a|b)" in sentence("default", found)
+    table = groups_table({"default": found})
+    assert "3 smaller groups" in table
+    assert "12 | | | left out, 5 of them with a value that is no group" in table
+    assert "2 of 9 groups are a\\|b" in table
+    assert items_table({"default": found}) == "none"
+    assert differences_plot(found[0], found[1:]) is None
+
+
+@pytest.mark.parametrize("names", [1, 3, 60])
+def test_a_plot_is_drawn_of_any_number_of_items_and_names(names: int) -> None:
+    """60 names do not fit; the size that Dagster takes well is 150 kB."""
+    rows = [row(f"[$x^2$] {k:03d} 한국", "high", "C", large=True) for k in range(names)]
+    png = differences_plot(whole(), rows)
+    assert png is not None
+    assert png.startswith(b"\x89PNG")
+    assert len(png) < 150_000
+
+
+@pytest.mark.parametrize(
+    ("value", "group"),
+    [
+        ("ko", "ko"), ("  ko \n KR ", "ko KR"), (3, "3"), (3.0, "3"), (2.5, "2.5"), (True, "true"), (False, "false"),
+        ("", None), ("   ", None), (None, None), ([], None), (["ko"], None), ({"a": 1}, None), ("x" * 100, "x" * 100),
+        ("x" * 101, None), (10**400, None),
+    ],
+)  # fmt: skip
+def test_a_value_of_any_type_makes_a_group_or_none(value: object, group: str | None) -> None:
+    assert group_of(value) == group
+
+
+def test_a_cell_holds_any_text() -> None:
+    assert cell("a|b") == "a\\|b"
+    assert cell("<script>\n`x`</script>") == "&lt;script&gt; \\`x\\`&lt;/script&gt;"
+    assert cell("![](http://x)") == "\\!\\[\\](http://x)"
