@@ -35,6 +35,7 @@ Names = Annotated[
 By = Annotated[str, typer.Option("--by", help="Who decides.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who ask later.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 EffectiveFrom = Annotated[
     str | None, typer.Option(help="First day (UTC) that the new values are in force. Default: the 1st of next month.")
 ]
@@ -144,7 +145,7 @@ def recalibrate(
     first: Annotated[str, typer.Option("--from", help="First month.")],
     last: Annotated[str, typer.Option("--to", help="Last month.")],
     item: Annotated[list[str] | None, typer.Option(help="Propose only this one; may be repeated.")] = None,
-    scale: Annotated[str, typer.Option(help="Scale (bank whose items measure one ability).")] = "default",
+    scale: ScaleId = "default",
     as_json: AsJson = False,
 ) -> None:
     """Fit several green months as one, each item on its answers since it changed, and propose what comes out."""
@@ -166,6 +167,33 @@ def recalibrate(
     for name, problems in list(done.held.items())[:MOST_NAMED]:
         say(f"  held back: {name}: {_short('; '.join(problems))}")
     say(f"{len(done.proposed)} items proposed: irt release list --month {done.window}")
+
+
+@app.command("drop-anchors")
+def drop_anchors(
+    items: Annotated[list[str], typer.Argument(help="Anchors.")],
+    by: By,
+    reason: Reason,
+    first_month: Annotated[
+        str | None, typer.Option("--from", help="First month that is linked without them. Default: the next.")
+    ] = None,
+    scale: ScaleId = "default",
+    yes: Yes = False,
+) -> None:
+    """Take items out of the anchors of the months to come; the others keep their frozen values."""
+    from irt_assets.calibration import anchor_versions, release
+    from irt_assets.partitions import month_of
+
+    by, reason = release.said("name", by), release.said("reason", reason)
+    month = first_month or month_of(release.next_month(datetime.now(UTC)))
+    database = Database(get_settings())
+    with database.connect() as connection:
+        say(anchor_versions.consider(connection, scale, items, month).sentence)
+    _confirm(f"drop {', '.join(items)} from the anchors?", yes)
+    done = anchor_versions.drop_anchors(database, scale, items, month, by=by, reason=reason)
+    out.print(f"dropped: {done.left} anchors from {month} on")
+    for stale in done.stale:
+        say(f"  to be materialised again: irt calibrate --month {stale}")
 
 
 def as_dict(proposal: Proposal) -> dict[str, Any]:

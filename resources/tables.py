@@ -178,7 +178,7 @@ mirt_fit_meta = _table(
     "One row per linked fit.",
     _key("fit_id", Text, "fit"),
     _req("scale_id", Text, "scale"),
-    _req("kind", Text, "monthly, nightly or origin"),
+    _req("kind", Text, "monthly, nightly, origin, or pooled of a recalibration"),
     _req("window_start", UTC, "start of the window"),
     _req("window_end", UTC, "end of the window (exclusive)"),
     _req("engine", Text, "em, pymc, mirt or brms"),
@@ -254,7 +254,7 @@ item_parameter_publication = _table(
     _req("item_id", Text, "item"),
     *_parameters(),
     _req("effective_from", UTC, "in force from this time on"),
-    _opt("month", Text, "month whose fit it comes from; null for bank values"),
+    _opt("month", Text, "month whose fit it comes from, or FIRST:LAST of a recalibration; null for bank values"),
     _opt("fit_id", Text, "fit it comes from; null for bank values"),
     _req("rule", Text, "origin, first or decision"),
     _opt("decided_by", Text, "who decided; null where a rule did"),
@@ -270,8 +270,8 @@ item_parameter_publication = _table(
 
 item_parameter_proposal = _table(
     "item_parameter_proposal",
-    "What a month would publish but only a person may.",
-    _month(),
+    "What a month, or a recalibration, would publish but only a person may.",
+    _key("month", Text, "calendar month of the window, or FIRST:LAST of a recalibration"),
     _scale(),
     _item(),
     _key("fit_id", Text, "fit it comes from"),
@@ -282,13 +282,13 @@ item_parameter_proposal = _table(
 
 release_decision = _table(
     "release_decision",
-    "What a person decided on a proposal.",
+    "What a person decided on a proposal or an anchor.",
     Column("decision_id", BigInteger, Identity(always=True), primary_key=True, comment="order of decision"),
-    _req("month", Text, "month of the proposal"),
+    _req("month", Text, "window of the proposal; of an anchor the first month without it"),
     _req("scale_id", Text, "scale"),
     _req("item_id", Text, "item"),
-    _req("fit_id", Text, "fit of the proposal"),
-    _req("decision", Text, "accept or reject"),
+    _req("fit_id", Text, "fit of the proposal; of an anchor the last linked one"),
+    _req("decision", Text, "accept, reject or drop_anchor"),
     _req("decided_by", Text, "who"),
     _req("reason", Text, "why"),
     _opt("effective_from", UTC, "from when on, where accepted"),
@@ -324,7 +324,7 @@ calibration_scale = _table(
     _req("assignment", Text, "linear or adaptive: how items are chosen for learners", sa.text("'linear'")),
     _opt("pass_theta", Double, "pass mark", unit="θ"),
     _req("thresholds", JSONB, "eligibility and gate settings that differ from the defaults", sa.text("'{}'::jsonb")),
-    _req("anchor_version", Integer, "version of the anchor set in use", sa.text("1"), ge=1),
+    _req("anchor_version", Integer, "newest version of the anchor set", sa.text("1"), ge=1),
     _req("initialised_at", UTC, "when the scale was initialised", NOW),
 )
 
@@ -338,6 +338,7 @@ anchor_set = _table(
     _req("errors_assumed", Boolean, "true: the errors are those of a calibration with n = 500, as the bank gave none"),
     _opt("topic_id", Text, "topic of the item when the set was frozen"),
     _req("anchor_hash", Text, "hash of the whole set"),
+    _opt("effective_from", UTC, "windows that begin from then on are linked to this version; null: from the origin on"),
     _req("frozen_at", UTC, "when", NOW),
 )
 

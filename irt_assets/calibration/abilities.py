@@ -55,7 +55,7 @@ def measure_at(
     """
     connection.execute("DELETE FROM mirt_ability WHERE kind = %s AND window_end = %s", (kind, end))
     measured = []
-    for scale in read_scales(connection).values():
+    for scale in read_scales(connection, end).values():
         published = in_force(connection, scale.scale_id, end)
         if not published.items:
             nothing = np.array([])

@@ -106,9 +106,12 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
     with database.connect() as connection:
         scales = read_scales(connection)
         all_steps = {scale_id: steps(connection, scale_id) for scale_id in scales}
-        anchors = {s.scale_id: anchor_hash(connection, s.scale_id, s.anchor_version) for s in scales.values()}
         found = []
         for month in months:
+            anchors = {
+                s.scale_id: anchor_hash(connection, s.scale_id, s.anchor_version)
+                for s in read_scales(connection, month_bounds(month)[0]).values()
+            }
             snapshot = current_snapshot(connection, month)
             changed = _changes(connection, month, snapshot, scales, all_steps, anchors) if snapshot else {}
             gates = {gate.name: gate_status(instance, gate, month) for gate in SET_GATES} if snapshot else {}

@@ -118,7 +118,7 @@ def _fit(
     """`explained`: the errors of an engine that become the reason why there is no fit."""
     with database.connect() as connection:
         snapshot = current_snapshot(connection, month)
-        scales = read_scales(connection)
+        scales = read_scales(connection, month_bounds(month)[0])
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
     table = read_snapshot(store, snapshot)
@@ -183,7 +183,7 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
     with database.connect() as connection:
         advisory_lock(connection, "linked_item_parameters", month)
         snapshot = current_snapshot(connection, month)
-        for scale in read_scales(connection).values():
+        for scale in read_scales(connection, month_bounds(month)[0]).values():
             outcomes.append(_link_fit(connection, scale, scale.engine, month, run_id))
             others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
             outcomes += [

@@ -111,7 +111,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
     """
     start, end = window_of(day)
     with database.connect() as connection:
-        scales = read_scales(connection)
+        scales = read_scales(connection, start)
         if not scales:
             raise PermanentFailure("the bank has no items: `irt import questions FILE`")
         judged = judged_window(connection, start, end, scales)

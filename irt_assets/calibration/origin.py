@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -59,20 +60,37 @@ def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) ->
     """The frozen anchors of a scale; None where it has not been initialised."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            """SELECT item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed, topic_id, anchor_hash
-               FROM anchor_set WHERE scale_id = %s AND version = %s ORDER BY item_id""",
-            (scale_id, version),
+            "SELECT * FROM anchor_set WHERE scale_id = %s AND version = %s ORDER BY item_id", (scale_id, version)
         ).fetchall()
+    return _anchor_set(scale_id, rows)
+
+
+def read_every_anchor(connection: psycopg.Connection, scale_id: str) -> AnchorSet | None:
+    """The anchors of all versions of the set; None where the scale has not been initialised."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            "SELECT DISTINCT ON (item_id) * FROM anchor_set WHERE scale_id = %s ORDER BY item_id, version DESC",
+            (scale_id,),
+        ).fetchall()
+    return _anchor_set(scale_id, rows)
+
+
+def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
     if not rows:
         return None
     return AnchorSet(
         scale_id=scale_id,
-        version=str(version),
+        version=str(max(row["version"] for row in rows)),
         item_ids=tuple(row["item_id"] for row in rows),
         topics=tuple(row["topic_id"] for row in rows),
         errors_assumed=np.array([row["errors_assumed"] for row in rows]),
         **{name: np.array([row[name] for row in rows], dtype=float) for name in _COLUMNS},
     )
+
+
+def hash_of_anchors(anchors: Mapping[str, Sequence[float]]) -> str:
+    """Of item → (a, b, c, a_se, b_se, cov_ab), whatever their order."""
+    return hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
 
 
 def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> str | None:
@@ -125,7 +143,7 @@ def initialise(
             anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, rules)
             assumed = set()
             origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
-        digest = hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
+        digest = hash_of_anchors(anchors)
         connection.execute(
             """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, engine, assignment, thresholds)
                VALUES (%s, %s, %s, %s, %s, %s, %s)""",

@@ -84,7 +84,7 @@ def recalibrate(
     window = f"{first}:{last}"
     months = _months(first, last)
     with database.connect() as connection:
-        scale = _scale(connection, scale_id)
+        scale = _scale(connection, scale_id, month_bounds(last)[0])
         snapshots, passed_over = _snapshots(connection, scale_id, months)
         changed = answers_from(connection, scale_id, first, last)
     if not snapshots:
@@ -207,8 +207,8 @@ def _months(first: str, last: str) -> list[str]:
     return months
 
 
-def _scale(connection: psycopg.Connection, scale_id: str) -> Scale:
-    scale = read_scales(connection).get(scale_id)
+def _scale(connection: psycopg.Connection, scale_id: str, window_start: datetime) -> Scale:
+    scale = read_scales(connection, window_start).get(scale_id)
     if scale is None or not scale.initialised:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
     if scale.engine != "em":

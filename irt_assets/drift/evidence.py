@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.calibration.fits import decode, linked_fit
-from irt_assets.calibration.origin import read_anchors
+from irt_assets.calibration.origin import read_every_anchor
 from irt_assets.calibration.publication import publications_in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
@@ -69,7 +69,8 @@ def _window(connection: psycopg.Connection, fit_id: str, constants: dict[str, An
 
 
 def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | None:
-    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    """Those of every version of the set: a later version only leaves anchors out, and earlier fits used them."""
+    anchors = read_every_anchor(connection, scale.scale_id)
     return None if anchors is None else Anchors.of(anchors)
 
 

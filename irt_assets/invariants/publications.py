@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from irt_assets.calibration.origin import hash_of_anchors
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
 
 
@@ -98,6 +99,41 @@ def one_set_is_in_force_and_changes_are_decided(look: Look) -> Found:
             yield Violation(item, "does not say which publication it replaces", f"publication {earlier}", month)
         elif since == earlier_since:
             yield Violation(item, f"two values in force from {since:%Y-%m-%d} on", "one value at every time", month)
+
+
+@invariant(
+    severity="error",
+    kind="scales",
+    protects="The scale stays where it was frozen: no anchor changes its value or leaves the set silently.",
+    fix="Find who wrote to anchor_set and restore the frozen values; drop anchors by `irt release drop-anchors`.",
+)
+def anchors_change_by_decision_alone(look: Look) -> Found:
+    rows = look.connection.execute(
+        """SELECT scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, anchor_hash FROM anchor_set
+           ORDER BY scale_id, version, item_id"""
+    ).fetchall()
+    if not rows:
+        yield NotTested("no scale has frozen anchors yet: `irt scale init`")
+    dropped = {
+        (scale_id, item)
+        for scale_id, item in look.connection.execute(
+            "SELECT scale_id, item_id FROM release_decision WHERE decision = 'drop_anchor'"
+        )
+    }
+    sets: dict[tuple[str, int], dict[str, list[float]]] = {}
+    hashes: dict[tuple[str, int], set[str]] = {}
+    for scale_id, version, item, *values, digest in rows:
+        sets.setdefault((scale_id, version), {})[item] = values
+        hashes.setdefault((scale_id, version), set()).add(digest)
+    for (scale_id, version), anchors in sets.items():
+        if hashes[scale_id, version] != {hash_of_anchors(anchors)}:
+            yield Violation(scale_id, f"version {version} is not what was frozen", "the hash it was frozen under")
+        before = sets.get((scale_id, version - 1), anchors)
+        silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
+        changed = sorted(i for i in anchors if before.get(i) != anchors[i])
+        if silently or changed:
+            observed = f"version {version}: {', '.join([*silently, *changed][:5])} left or changed without a decision"
+            yield Violation(scale_id, observed, "anchors leave by decision and keep their values")
 
 
 @invariant(

@@ -10,6 +10,7 @@ INVARIANTS: tuple[Invariant, ...] = (
     publications.published_parameters_come_from_sound_fits,
     publications.published_items_can_be_scored_with,
     publications.one_set_is_in_force_and_changes_are_decided,
+    publications.anchors_change_by_decision_alone,
     publications.items_without_a_sound_estimate_are_held_back,
     publications.anchors_agree,
     publications.anchors_are_still_in_the_bank,

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 import psycopg
@@ -42,15 +43,23 @@ class Scale:
     pass_theta: float | None = None
 
 
-def read_scales(connection: psycopg.Connection) -> dict[str, Scale]:
-    """Every scale that the bank or `irt scale init` knows, by id."""
+def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
+    """Every scale that the bank or `irt scale init` knows, by id, with the anchors that a window from `window_start` on
+    is linked to (None: the newest)."""
     with connection.cursor(row_factory=dict_row) as cursor:
-        rows = cursor.execute("""
-            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds, c.anchor_version,
+        rows = cursor.execute(
+            """
+            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds,
+                   coalesce(v.version, c.anchor_version) AS anchor_version,
                    c.pass_theta, c.scale_id IS NOT NULL AS initialised
             FROM (SELECT scale_id FROM question UNION SELECT scale_id FROM calibration_scale) s
-            LEFT JOIN calibration_scale c USING (scale_id) ORDER BY 1
-        """).fetchall()
+            LEFT JOIN calibration_scale c USING (scale_id)
+            LEFT JOIN LATERAL (
+              SELECT max(version) AS version FROM anchor_set a
+              WHERE a.scale_id = c.scale_id AND coalesce(a.effective_from <= %(start)s, true)
+            ) v ON true ORDER BY 1""",
+            {"start": window_start},
+        ).fetchall()
     return {
         row["scale_id"]: Scale(
             row["scale_id"],

@@ -1,0 +1,213 @@
+"""Anchors that a person takes out of the set: a new version without them, for windows from a month on.
+
+The anchors that remain keep the values they were frozen with, so the scale stays where it is; what changes is by which
+items new windows find their way to it. Months before keep the version that they were linked to. Published values do not
+change. Months from the first one on that were linked already are stale until they are materialised again.
+
+Does not belong here: how anchors are frozen at first (see `origin`) and what linking makes of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import numpy as np
+import psycopg
+
+from irt_assets.calibration import fits
+from irt_assets.calibration.origin import hash_of_anchors, read_anchors
+from irt_assets.calibration.release import said
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.errors import LinkingError
+from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
+from irt_assets.psychometrics.models import Calibration
+from irt_assets.responses.scales import Scale, read_scales
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+
+
+@dataclass(frozen=True)
+class AnchorDrop:
+    """What taking anchors out does.
+
+    Attributes:
+        left: anchors that remain.
+        shown_on: the last month that is linked, fit `fit_id`; empty where there is none.
+        before, after: its linking with and without them; None where it cannot be linked, `why_not` says why.
+        mean_shift, largest_shift: of b of its items, in θ.
+        stale: months that are linked to a version with them and would have to be materialised again.
+    """
+
+    scale_id: str
+    items: tuple[str, ...]
+    first_month: str
+    left: int
+    shown_on: str
+    fit_id: str
+    before: Linking | None
+    after: Linking | None
+    why_not: str
+    mean_shift: float
+    largest_shift: float
+    stale: tuple[str, ...]
+
+    @property
+    def sentence(self) -> str:
+        """What a person reads before deciding."""
+        dropped = f"{', '.join(self.items)} out of the anchors from {self.first_month} on, {self.left} remain"
+        if not self.shown_on:
+            effect = "no month is linked yet"
+        elif self.after is None:
+            effect = f"{self.shown_on} could not be linked without them: {self.why_not}"
+        elif self.before is None:
+            effect = f"{self.shown_on}, which cannot be linked with them, could be: {_constants(self.after)}"
+        else:
+            effect = (
+                f"{self.shown_on} would be linked with {_constants(self.after)} instead of {_constants(self.before)}; "
+                f"b moves by {self.mean_shift:+.3f} on average and {self.largest_shift:+.3f} at most"
+            )
+        again = f"; to be materialised again: {', '.join(self.stale)}" if self.stale else ""
+        return f"{dropped}: {effect}; published values stay{again}"
+
+
+def consider(connection: psycopg.Connection, scale_id: str, items: Sequence[str], first_month: str) -> AnchorDrop:
+    """What taking `items` out of the anchors of windows from `first_month` on would do.
+
+    Raises PermanentFailure where an item is no anchor then, where too few would remain, or where the set was changed
+    from a later month on already.
+    """
+    try:
+        start = month_bounds(first_month)[0]
+    except ValueError as error:
+        raise PermanentFailure(f"anchors are dropped from a month on: {error}") from None
+    scale = read_scales(connection, start).get(scale_id)
+    anchors = read_anchors(connection, scale_id, scale.anchor_version) if scale else None
+    if scale is None or anchors is None:
+        raise PermanentFailure(f"scale {scale_id} has no anchors: `irt scale init --scale {scale_id}`")
+    if later := connection.execute(
+        "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
+        (scale_id, start),
+    ).fetchone():
+        raise PermanentFailure(
+            f"the anchors of {scale_id} change from {later[0]:%Y-%m} on: name that month or a later one"
+        )
+    strange = sorted(set(items) - set(anchors.item_ids))
+    if strange or not items:
+        raise PermanentFailure(
+            f"no anchors of scale {scale_id} in {first_month}: {', '.join(strange) or 'none was named'}; it has "
+            f"{', '.join(anchors.item_ids[:10])}" + (" …" if len(anchors.item_ids) > 10 else "")
+        )
+    kept = _without(anchors, items)
+    if len(kept.item_ids) < scale.rules.min_anchors:
+        raise PermanentFailure(
+            f"{len(kept.item_ids)} anchors would remain, and linking needs {scale.rules.min_anchors} (min_anchors): "
+            "tag and freeze others first, in a scale with an origin of its own"
+        )
+    month, fit_id, raw = _last_fit(connection, scale)
+    before, after, why_not, shift = None, None, "", np.zeros(1)
+    if raw is not None:
+        before, _ = _linked(raw, anchors, scale)
+        after, why_not = _linked(raw, kept, scale)
+        if before is not None and after is not None:
+            shift = transform(raw, after).b - transform(raw, before).b
+            shift = shift[np.isfinite(shift)]
+    return AnchorDrop(
+        scale_id,
+        tuple(sorted(set(items))),
+        first_month,
+        len(kept.item_ids),
+        month,
+        fit_id,
+        before,
+        after,
+        why_not,
+        float(shift.mean()),
+        float(shift[np.argmax(np.abs(shift))]),
+        _stale(connection, scale, start),
+    )
+
+
+def drop_anchors(
+    database: Database, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
+) -> AnchorDrop:
+    """Record that `by` takes `items` out of the anchors, and freeze the version without them. Raises as `consider`."""
+    by, reason = said("name", by), said("reason", reason)
+    with database.connect() as connection:
+        advisory_lock(connection, "ledger", scale_id)
+        done = consider(connection, scale_id, items, first_month)
+        start = month_bounds(first_month)[0]
+        rows = connection.execute(
+            """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,
+                                       topic_id, anchor_hash, effective_from)
+               SELECT n.scale_id, n.version + 1, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id,
+                      '', %s
+               FROM anchor_set n JOIN calibration_scale s ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
+               WHERE n.scale_id = %s AND NOT item_id = ANY(%s)
+               RETURNING version, item_id, a, b, c, a_se, b_se, cov_ab""",
+            (start, scale_id, list(done.items)),
+        ).fetchall()
+        version = rows[0][0]
+        digest = hash_of_anchors({item: values for _, item, *values in rows})
+        connection.execute(
+            "UPDATE anchor_set SET anchor_hash = %s WHERE scale_id = %s AND version = %s", (digest, scale_id, version)
+        )
+        connection.execute("UPDATE calibration_scale SET anchor_version = %s WHERE scale_id = %s", (version, scale_id))
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                """INSERT INTO release_decision
+                     (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
+                   VALUES (%s, %s, %s, %s, 'drop_anchor', %s, %s, %s)""",
+                [(first_month, scale_id, item, done.fit_id, by, reason, start) for item in done.items],
+            )
+    return done
+
+
+def _without(anchors: AnchorSet, items: Collection[str]) -> AnchorSet:
+    keep = np.array([item not in items for item in anchors.item_ids])
+    arrays = {
+        name: getattr(anchors, name)[keep] for name in ("a", "b", "c", "a_se", "b_se", "cov_ab", "errors_assumed")
+    }
+    return AnchorSet(
+        scale_id=anchors.scale_id,
+        version=anchors.version,
+        item_ids=tuple(item for item, kept in zip(anchors.item_ids, keep, strict=True) if kept),
+        topics=tuple(topic for topic, kept in zip(anchors.topics, keep, strict=True) if kept),
+        **arrays,
+    )
+
+
+def _last_fit(connection: psycopg.Connection, scale: Scale) -> tuple[str, str, Calibration | None]:
+    """Month, id and fit of the last month that the scale's engine has fitted, linked or not."""
+    row = connection.execute(
+        "SELECT max(month) FROM fit_staging WHERE scale_id = %s AND engine = %s AND calibration IS NOT NULL "
+        "AND month NOT LIKE '%%:%%'",
+        (scale.scale_id, scale.engine),
+    ).fetchone()
+    staged = fits.latest_staged(connection, row[0], scale.scale_id, scale.engine) if row and row[0] else None
+    return (staged.month, staged.fit_id, staged.decoded()) if staged else ("", "", None)
+
+
+def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
+    try:
+        return link(raw, anchors, rules=scale.rules), ""
+    except LinkingError as error:
+        return None, str(error)
+
+
+def _stale(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[str, ...]:
+    rows = connection.execute(
+        """SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') FROM mirt_fit_meta
+           WHERE (scale_id, engine, kind) = (%s, %s, 'monthly') AND superseded_at IS NULL AND window_start >= %s
+           ORDER BY 1""",
+        (scale.scale_id, scale.engine, start),
+    ).fetchall()
+    return tuple(month for (month,) in rows)
+
+
+def _constants(linking: Linking) -> str:
+    return (
+        f"slope {linking.slope:.3f} ± {linking.slope_se:.3f}, intercept {linking.intercept:+.3f} ± "
+        f"{linking.intercept_se:.3f} from {len(linking.anchors_used)} anchors"
+    )

@@ -1,0 +1,193 @@
+"""Anchors that are dropped by decision: later windows do without them, and the scale stays where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from irt_assets.calibration.anchor_versions import consider, drop_anchors
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.origin import anchor_hash, initialise
+from irt_assets.calibration.publication import in_force
+from irt_assets.drift.month import drift_of_month
+from irt_assets.engines.em import EmEngine
+from irt_assets.invariants.invariant import Look, evaluate
+from irt_assets.invariants.publications import anchors_change_by_decision_alone
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
+from tests.integration import rooms
+from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+
+FIRST, LAST = MONTHS
+LATER = month_bounds(LAST)[1]
+
+
+@pytest.fixture(scope="module")
+def template(
+    postgres: EmbeddedPostgres, small_truth: Truth, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Any]]:
+    """Name of a database in which both months are published, and the folder of its files."""
+    home = tmp_path_factory.mktemp("anchors")
+    with rooms.copied(postgres.start(), "template_rooms", "rooms_anchors", home) as settings:
+        database, store = Database(settings), folder_store(settings)
+        initialise(database, SCALE, first_month=FIRST, thresholds=rooms.LOWERED)
+        for month in MONTHS:
+            take_snapshot(database, store, month, "run")
+            fit_month(database, store, month, EmEngine(1), "run")
+            link_month(database, month, "run")
+            publish_month(database, store, month, (), "run")
+        yield "rooms_anchors", home
+
+
+@pytest.fixture
+def bank(postgres: EmbeddedPostgres, template: tuple[str, Any]) -> Iterator[Database]:
+    name, home = template
+    with rooms.copied(postgres.start(), name, f"{name}_copy", home) as settings:
+        yield Database(settings)
+
+
+def anchor(bank: Database) -> str:
+    """One that both months were linked by."""
+    used = [
+        set(constants["anchors_used"])
+        for (constants,) in rows(
+            bank, "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE superseded_at IS NULL"
+        )
+    ]
+    return min(set.intersection(*used))
+
+
+def drop(bank: Database, items: list[str], month: str) -> Any:
+    return drop_anchors(bank, SCALE, items, month, by="Ann", reason="its text was changed")
+
+
+def linked_with(bank: Database, month: str) -> dict[str, Any]:
+    (found,) = rows(
+        bank,
+        """SELECT model_spec->'linking_constants', anchor_hash FROM mirt_fit_meta
+           WHERE window_start = %s AND superseded_at IS NULL""",
+        (month_bounds(month)[0],),
+    )
+    return {**found[0], "hash": found[1]}
+
+
+def test_windows_from_the_month_on_do_without_it_and_earlier_ones_are_as_they_were(bank: Database) -> None:
+    item = anchor(bank)
+    before = {month: linked_with(bank, month) for month in MONTHS}
+    done = drop(bank, [item], LAST)
+    assert (done.left, done.stale) == (14, (LAST,))
+    with bank.connect() as connection:
+        now_in_force = in_force(connection, SCALE, LATER).set_hash
+        versions = [read_scales(connection, month_bounds(m)[0])[SCALE].anchor_version for m in MONTHS]
+        assert versions == [1, 2]
+        assert read_scales(connection)[SCALE].anchor_version == 2
+        hashes = [anchor_hash(connection, SCALE, version) for version in versions]
+    assert hashes[0] == before[FIRST]["hash"], "not stale"
+    assert hashes[1] != before[LAST]["hash"], "stale, until it is linked again"
+    for month in MONTHS:
+        link_month(bank, month, "run again")
+    after = {month: linked_with(bank, month) for month in MONTHS}
+    assert after[FIRST] == before[FIRST]
+    assert set(after[LAST]["anchors_used"]) == set(before[LAST]["anchors_used"]) - {item}
+    assert after[LAST]["hash"] == hashes[1]
+    assert done.before is not None
+    assert done.after is not None
+    assert (done.before.slope, done.before.intercept) == (before[LAST]["slope"], before[LAST]["intercept"])
+    assert (done.after.slope, done.after.intercept) == (after[LAST]["slope"], after[LAST]["intercept"])
+    # The other fourteen say the same: a standard error of the intercept is about 0.07.
+    assert abs(done.mean_shift) < 0.07
+    with bank.connect() as connection:
+        assert in_force(connection, SCALE, LATER).set_hash == now_in_force
+
+
+def test_drift_is_still_judged_against_fits_that_the_dropped_anchor_had_linked(bank: Database) -> None:
+    """The values in force come from the first month, whose linking used it."""
+    store = folder_store_of(bank)
+    before = [judged.drift for judged in drift_of_month(bank, store, LAST)]
+    drop(bank, [anchor(bank)], LAST)
+    link_month(bank, LAST, "run again")
+    (judged,) = drift_of_month(bank, store, LAST)
+    assert judged.drift is not None
+    assert before[0] is not None
+    assert judged.drift.item_ids == before[0].item_ids
+
+
+def folder_store_of(bank: Database) -> rooms.FolderStore:
+    return folder_store(bank._settings)
+
+
+def violations(bank: Database) -> list[str]:
+    with bank.connect() as connection:
+        look = Look(connection, folder_store_of(bank), LATER, ())
+        (verdict,) = evaluate(look, [anchors_change_by_decision_alone])
+        return [violation.observed for violation in verdict.violations]
+
+
+def test_a_drop_is_recorded_and_holds_the_invariant(bank: Database) -> None:
+    item = anchor(bank)
+    drop(bank, [item], LAST)
+    assert violations(bank) == []
+    assert rows(bank, "SELECT month, item_id, decision, decided_by, effective_from FROM release_decision") == [
+        (LAST, item, "drop_anchor", "Ann", month_bounds(LAST)[0])
+    ]
+
+
+@pytest.mark.parametrize(
+    "plant",
+    [
+        "UPDATE anchor_set SET b = b + 0.1 WHERE version = 1 AND item_id = (SELECT min(item_id) FROM anchor_set)",
+        "DELETE FROM anchor_set WHERE version = 2 AND item_id = (SELECT max(item_id) FROM anchor_set)",
+        "DELETE FROM release_decision",
+    ],
+    ids=["a value changed", "an anchor left", "nobody decided"],
+)
+def test_a_silent_change_of_the_anchors_is_found(bank: Database, plant: str) -> None:
+    drop(bank, [anchor(bank)], LAST)
+    run_sql(bank, plant)
+    assert violations(bank)
+
+
+@pytest.mark.parametrize(
+    ("items", "month", "why"),
+    [
+        (["nowhere"], LAST, "no anchors of scale default in 2026-07: nowhere"),
+        ([], LAST, "none was named"),
+        (["A01"], "July", "from a month on"),
+    ],
+)
+def test_what_is_no_anchor_cannot_be_dropped(bank: Database, items: list[str], month: str, why: str) -> None:
+    with pytest.raises(PermanentFailure, match=why):
+        drop(bank, items, month)
+    assert rows(bank, "SELECT max(version) FROM anchor_set") == [(1,)]
+
+
+def test_enough_anchors_must_remain(bank: Database) -> None:
+    every = [item for (item,) in rows(bank, "SELECT item_id FROM anchor_set ORDER BY 1")]
+    with pytest.raises(PermanentFailure, match="4 anchors would remain, and linking needs 5"):
+        drop(bank, every[:-4], LAST)
+    with bank.connect() as connection:
+        few = consider(connection, SCALE, every[:-5], LAST)
+    assert few.left == 5
+
+
+def test_versions_follow_each_other_in_time_and_twice_is_refused(bank: Database) -> None:
+    item = anchor(bank)
+    drop(bank, [item], LAST)
+    with pytest.raises(PermanentFailure, match=f"no anchors of scale default in {LAST}: {item}"):
+        drop(bank, [item], LAST)
+    with pytest.raises(PermanentFailure, match="change from 2026-07 on"):
+        drop(bank, [item], FIRST)
+    second = anchor_other_than(bank, item)
+    assert drop(bank, [second], LAST).left == 13
+    assert violations(bank) == []
+
+
+def anchor_other_than(bank: Database, item: str) -> str:
+    return str(rows(bank, "SELECT max(item_id) FROM anchor_set WHERE item_id <> %s", (item,))[0][0])
