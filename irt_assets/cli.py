@@ -263,6 +263,17 @@ def scale_init(
         out.print(f"  … and {len(done.left_out) - 10} more")
 
 
+@scale_app.command("pass-mark")
+def scale_pass_mark(
+    theta: Annotated[float, typer.Argument(help="θ from which on a learner has passed.")], scale: ScaleId = "default"
+) -> None:
+    """Set the pass mark, so that the effect of a release decision says who crosses it."""
+    from irt_assets.responses.scales import set_pass_mark
+
+    set_pass_mark(Database(get_settings()), scale, theta)
+    out.print(f"scale {scale}: passed from θ = {theta:g} on")
+
+
 @app.command()
 def calibrate(
     month: Month,

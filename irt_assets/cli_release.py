@@ -99,14 +99,14 @@ def accept(
 ) -> None:
     """Publish what is proposed, from a date on that is still to come."""
     from irt_assets.calibration import release
-    from irt_assets.calibration.proposals import chosen, parse_reference
+    from irt_assets.calibration.proposals import parse_reference
 
     by, reason = release.said("name", by), release.said("reason", reason)
     references = [parse_reference(name) for name in names]
     since = release.start_of(effective_from) if effective_from else release.next_month(datetime.now(UTC))
     database = Database(get_settings())
     with database.connect() as connection:
-        found = chosen(connection, references)
+        found = release.open_proposals(connection, references)
         for proposal in found:
             _print_line(proposal)
         for one in _impacts(connection, found, effective_from):
@@ -127,12 +127,12 @@ def accept(
 def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     """Close what is proposed; what is published stays in force."""
     from irt_assets.calibration import release
-    from irt_assets.calibration.proposals import chosen, parse_reference
+    from irt_assets.calibration.proposals import parse_reference
 
     by, reason = release.said("name", by), release.said("reason", reason)
     database = Database(get_settings())
     with database.connect() as connection:
-        found = chosen(connection, [parse_reference(name) for name in names])
+        found = release.open_proposals(connection, [parse_reference(name) for name in names])
     for proposal in found:
         _print_line(proposal)
     _confirm(f"reject {_count(found)}?", yes)

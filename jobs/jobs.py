@@ -128,7 +128,7 @@ def build_jobs(
             description="Notes the present version of every day's answers.",
         ),
         build_prune_job(settings, UPKEEP),
-        build_release_job(_tags("release", 1)),
+        build_release_job(settings, _tags("release", 1)),
     )
     return {job.name: job for job in jobs}
 

@@ -82,7 +82,8 @@ class Proposal:
         dif: findings in a sentence each; None where not tested.
         fit: infit, outfit, rmsd and flags, as the fit was stored with them.
         decided: by whom, when and why, where it was.
-        outdated: what is published comes from a later window, or from the month itself.
+        outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
+            on what such a window proposed for the item.
     """
 
     window: str
@@ -247,7 +248,10 @@ SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, 
        x.decision, x.decided_by, x.decided_at, x.reason, x.effective_from AS decided_from,
        o.publication_id, o.a AS old_a, o.b AS old_b, o.c AS old_c, o.a_se AS old_a_se, o.b_se AS old_b_se,
        o.effective_from AS old_since,
-       o.window_end > m.window_end OR (o.window_end = m.window_end AND m.kind = 'monthly') AS outdated,
+       o.window_end > m.window_end OR (o.window_end = m.window_end AND m.kind = 'monthly') OR EXISTS (
+         SELECT FROM release_decision r
+         WHERE (r.scale_id, r.item_id) = (p.scale_id, p.item_id) AND r.decision IN ('accept', 'reject')
+           AND right(r.month, 7) >= right(p.month, 7) AND r.decided_at > p.created_at) AS outdated,
        EXISTS (SELECT FROM anchor_set n JOIN calibration_scale k ON k.scale_id = n.scale_id
                  AND k.anchor_version = n.version
                WHERE n.scale_id = p.scale_id AND n.item_id = p.item_id) AS anchor,

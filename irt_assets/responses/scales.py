@@ -6,6 +6,7 @@ What does not belong here: anchors and how a scale is initialised (see `calibrat
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -76,6 +77,18 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
         else Scale(row["scale_id"])
         for row in rows
     }
+
+
+def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
+    """The θ from which on a learner has passed. Raises PermanentFailure for a scale without an origin, or no number."""
+    if not math.isfinite(theta):
+        raise PermanentFailure(f"a pass mark is a θ of the scale, e.g. 0.5, got {theta}")
+    with database.connect() as connection:
+        found = connection.execute(
+            "UPDATE calibration_scale SET pass_theta = %s WHERE scale_id = %s", (theta, scale_id)
+        ).rowcount
+    if not found:
+        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
 
 
 def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:

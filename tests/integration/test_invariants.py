@@ -409,6 +409,11 @@ CASES = [
         {SCALE},
         partition=JULY,
     ),
+    Case(
+        "anchors_change_by_decision_alone",
+        sql("UPDATE anchor_set SET b = b + 0.01 WHERE item_id = 'A04'"),
+        {SCALE},
+    ),
     Case("anchors_are_still_in_the_bank", sql("DELETE FROM question WHERE item_id = 'A04'"), {"A04"}),
     Case(
         "anchors_are_still_in_the_bank",

@@ -26,7 +26,7 @@ from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.invariants.invariant import Look, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import month_bounds
-from irt_assets.responses.scales import read_scales
+from irt_assets.responses.scales import read_scales, set_pass_mark
 from jobs.sensors import asks
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -261,6 +261,24 @@ def test_new_numbers_are_a_new_proposal(bank: Database, store: FolderStore) -> N
     assert (again.state, again.new.b) == (State.OPEN, pytest.approx(-0.35))
 
 
+def test_who_decided_on_a_month_is_not_asked_about_the_months_before(bank: Database, store: FolderStore) -> None:
+    run_sql(
+        bank,
+        "INSERT INTO item_drift SELECT '2026-03', scale_id, item_id, engine, delta_a, delta_b, delta_c, p_value, "
+        "q_value, wabc, severity, details, computed_at FROM item_drift",
+    )
+    link(bank, store, MAR, {"moved": (1.0, -0.35)})
+    publish(bank, store, MAR)
+
+    def asked() -> list[str]:
+        with bank.connect() as connection:
+            return [str(p.reference) for p in asking(proposals(connection))]
+
+    assert asked() == ["2026-03/moved"], "the latest evidence on an item"
+    release.reject(bank, [Reference(MAR, "moved")], by="Ben", reason="it will be replaced")
+    assert asked() == []
+
+
 def test_what_a_month_published_it_does_not_propose(bank: Database, store: FolderStore) -> None:
     link(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1)})
     publish(bank, store, JAN)
@@ -430,7 +448,7 @@ def test_the_impact_is_that_of_scoring_twice(bank: Database) -> None:
     scores = model_scores(rng.normal(size=200), np.ones(5), np.array([-1.0, 0.0, 1.0, 0.0, 0.1]), rng)
     scores[:50, 3] = np.nan  # these have not seen the item that changes
     add_attempts(bank, answer_matrix(FEB, scores, [*ANCHORS, "moved", "still"]))
-    run_sql(bank, "UPDATE calibration_scale SET pass_theta = 0.3")
+    set_pass_mark(bank, SCALE, 0.3)
     both = scored_twice(bank)
     shift = both[:, 1] - both[:, 0]
     found = the_impact(bank)
@@ -443,6 +461,12 @@ def test_the_impact_is_that_of_scoring_twice(bank: Database) -> None:
     assert found.newly_failed == ((both[:, 0] >= 0.3) & (both[:, 1] < 0.3)).sum() > 0
     assert found.newly_passed == 0
     assert f"{found.newly_failed} newly fail" in found.sentence
+
+
+@pytest.mark.parametrize(("scale", "theta", "why"), [("other", 0.5, "no origin"), (SCALE, np.nan, "got nan")])
+def test_a_pass_mark_is_a_number_of_a_scale(bank: Database, scale: str, theta: float, why: str) -> None:
+    with pytest.raises(PermanentFailure, match=why):
+        set_pass_mark(bank, scale, theta)
 
 
 def test_without_learners_or_pass_mark_the_impact_says_so(bank: Database) -> None:

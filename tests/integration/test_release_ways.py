@@ -10,6 +10,7 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner, Result
 
+from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.release import next_month
 from irt_assets.cli import app
 from irt_assets.definitions import build_defs
@@ -17,8 +18,8 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
 from resources.settings import Settings, get_settings
-from tests.integration.rooms import rows
-from tests.integration.test_release import FEB, bank, decisions, published, store
+from tests.integration.rooms import add_items, rows, run_sql
+from tests.integration.test_release import FEB, JAN, bank, decisions, published, store
 
 __all__ = ["bank", "store"]  # fixtures
 EFFECTIVE = next_month(datetime.now(UTC))
@@ -55,7 +56,7 @@ def test_the_launchpad_shows_and_decides_nothing_until_it_is_told_to(
     result = launch(settings, bank, store)
     assert result.success
     shown = told(result)
-    assert shown["outcome"] == f"shown, nothing decided, to be in force from {EFFECTIVE:%Y-%m-%d} on"
+    assert shown["outcome"] == "dry run, nothing was decided"
     assert (
         "| 2026-02/moved | a = 1.00 ± 0.01, b = -0.30 ± 0.10 | a = 1.00 ± 0.01, b = 0.50 ± 0.10 |" in shown["proposals"]
     )
@@ -79,9 +80,29 @@ def test_the_launchpad_rejects(settings: Settings, bank: Database, store: Folder
     assert len(published(bank)) == 1
 
 
+def test_the_launchpad_drops_anchors_once_it_is_told_to(settings: Settings, bank: Database, store: FolderStore) -> None:
+    add_items(bank, {f"X{k}": {"a": 1.0, "b": k / 5, "a_se": 0.1, "b_se": 0.1} for k in range(6)}, "other")
+    initialise(bank, "other", first_month=JAN)
+    asked = {"month": "2026-04", "scale": "other", "items": ["X1"], "decision": "drop_anchors"}
+    shown = told(launch(settings, bank, store, **asked))
+    assert shown["effect"].startswith("X1 out of the anchors from 2026-04 on, 5 remain: no month is linked yet")
+    assert decisions(bank) == []
+    assert launch(settings, bank, store, **asked, decided_by="Ann", reason="reworded", dry_run=False).success
+    assert [row[:4] for row in decisions(bank)] == [("2026-04", "X1", "drop_anchor", "Ann")]
+
+
+def test_the_launchpad_asks_for_a_recalibration(settings: Settings, bank: Database, store: FolderStore) -> None:
+    """Of made-up snapshots nothing can be fitted; that it gets so far is what is shown here."""
+    asked = {"month": f"{FEB}:{FEB}", "decision": "recalibrate"}
+    assert told(launch(settings, bank, store, **asked))["outcome"] == "dry run, nothing was fitted"
+    run_sql(bank, "DELETE FROM publication_step")
+    assert "no month of 2026-02:2026-02 is green" in failure(launch(settings, bank, store, **asked, dry_run=False))
+
+
 @pytest.mark.parametrize(
     ("config", "why"),
     [
+        ({"decision": "drop_anchors"}, "no anchors of scale default in 2026-02: all"),
         ({"dry_run": False}, "needs a name"),
         ({"items": ["nowhere"]}, "no item 'nowhere'"),
         ({"scale": "other"}, "not on scale other: moved"),
