@@ -4,8 +4,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
-revision = "0009_anchor_versions"
-down_revision = "0008_dif_rows"
+revision = "0011_anchor_versions"
+down_revision = "0010_dif_large"
 
 COMMENTS = {
     ("mirt_fit_meta", "kind"): "monthly, nightly, origin, or pooled of a recalibration",
