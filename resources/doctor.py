@@ -197,8 +197,12 @@ def _store(settings: Settings) -> Iterator[Finding]:
             open_to_all = isinstance(store, BucketStore) and _anybody_reads(store.link(key))
         finally:
             store.delete(key)
-    except (PermanentFailure, TransientFailure) as error:
+    except PermanentFailure as error:
         yield Finding(subject, "error", str(error))
+        return
+    except TransientFailure as error:
+        encrypts = f"See that the service can encrypt with S3_SSE={settings.s3_sse}, or unset it."
+        yield Finding(subject, "error", str(error), encrypts if settings.s3_bucket and settings.s3_sse else "")
         return
     where = uri.removesuffix(key)
     if not same:

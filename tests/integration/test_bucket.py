@@ -395,6 +395,7 @@ def test_the_doctor_names_what_to_set(s3: SeaweedFS, monkeypatch: pytest.MonkeyP
     for name, value in s3.user("owner").items():
         monkeypatch.setenv(name, value)
     assert "set S3_BUCKET" in doctor_says("none").detail
+    assert "can encrypt with S3_SSE=aws:kms, or unset it" in doctor_says(s3_sse="aws:kms").fix
 
 
 def test_the_doctor_finds_a_bucket_that_anybody_can_read(s3: SeaweedFS) -> None:
