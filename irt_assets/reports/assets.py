@@ -13,7 +13,7 @@ from resources.object_store import ObjectStore
 
 GROUP = "reports"
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
-TOLD_BY = ("item_drift", "test_information")
+TOLD_BY = ("item_drift", "dif_analysis", "test_information")
 """The assets that the report tells of; it follows them. It can be made without them, and then says what is missing."""
 
 

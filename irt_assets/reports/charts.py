@@ -19,6 +19,8 @@ from markupsafe import Markup, escape
 BLUE, ORANGE, GREY, BLACK = "#0072B2", "#D55E00", "#767676", "#1a1a1a"
 Numbers = Iterable[float]
 _LEFT, _RIGHT, _TOP, _BOTTOM = 42, 8, 10, 32
+_NAME = 60, 10  # the room that a name takes
+_TICK_NAME = 30
 
 
 @dataclass
@@ -85,13 +87,15 @@ class Chart:
         return self
 
     def names(self, xs: Numbers, ys: Numbers, names: Sequence[str]) -> Chart:
-        """Names beside points; whoever calls leaves out those that would overlap."""
-        middle = sum(self.x) / 2
+        """Names beside points, those left out that would be written over an earlier one."""
+        middle, taken = sum(self.x) / 2, list[tuple[float, float]]()
         for x, y, name in zip(xs, ys, names, strict=True):
-            right = x <= middle
-            at = f'x="{self._x(x) + (5 if right else -5):.1f}" y="{self._y(y) + 3:.1f}"'
-            anchor = "start" if right else "end"
-            text = f'<text {at} text-anchor="{anchor}"'
+            at, right = (self._x(x), self._y(y)), x <= middle
+            if any(abs(at[0] - px) < _NAME[0] and abs(at[1] - py) < _NAME[1] for px, py in taken):
+                continue
+            taken.append(at)
+            text = f'<text x="{at[0] + (5 if right else -5):.1f}" y="{at[1] + 3:.1f}"'
+            text += f' text-anchor="{"start" if right else "end"}"'
             said = f"{escape(_short(name, 22))}</text>"
             self._parts.append(f'{text} stroke="white" stroke-width="3">{said}{text}>{said}')  # white around black
         return self
@@ -108,7 +112,8 @@ class Chart:
             py = self._y(tick)
             parts.append(f'<path d="M{_LEFT} {py}H{right}" stroke="#E4E4E4" stroke-width="0.7"/>')
             parts.append(f'<text x="{_LEFT - 4}" y="{py + 3:.1f}" text-anchor="end">{tick:g}</text>')
-        named = [(float(k), name) for k, name in enumerate(self.x_names)]
+        every = math.ceil(len(self.x_names) * _TICK_NAME / (right - _LEFT)) or 1
+        named = [(float(k), name) for k, name in enumerate(self.x_names) if (len(self.x_names) - 1 - k) % every == 0]
         for tick, text in named or [(tick, f"{tick:g}") for tick in _ticks(*self.x)]:
             px = self._x(tick)
             parts.append(f'<path d="M{px} {bottom}v3" stroke="{GREY}" stroke-width="0.8"/>')

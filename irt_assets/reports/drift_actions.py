@@ -76,7 +76,7 @@ def propose(e: Evidence) -> Proposal | None:
     4. drift of high severity, or flagged two months in a row, or (with a significant trend) once: re-estimate;
     5. flagged otherwise: keep, and look again next month;
     6. a significant loss of information: re-estimate;
-    7. large DIF: keep, until people who know both groups have read it;
+    7. large DIF: an anchor is dropped from anchors, another item kept until people who know both groups have read it;
     8. a significant trend, a drop from linking, or an item gate that held it: keep, with that said.
     """
     flagged = e.severity != "none"
@@ -111,6 +111,8 @@ def propose(e: Evidence) -> Proposal | None:
         return Proposal(Action.RE_ESTIMATE, "it tells less of ability than its published values promise")
     if e.groups_with_large_dif:
         groups = ", ".join(e.groups_with_large_dif)
+        if e.is_anchor:
+            return Proposal(Action.DROP_ANCHOR, f"large DIF ({groups}): the scale depends on who answered")
         return Proposal(Action.KEEP, f"large DIF ({groups}): have it read by people who know both groups")
     if trend:
         return Proposal(Action.KEEP, f"not flagged, but {trend}")

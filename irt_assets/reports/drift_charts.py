@@ -10,7 +10,8 @@ from markupsafe import Markup
 from irt_assets.psychometrics.curves import probability, probability_interval
 from irt_assets.psychometrics.models import Floats
 from irt_assets.reports.charts import BLACK, BLUE, GREY, ORANGE, Chart, ends_of
-from irt_assets.reports.drift_facts import Curve, Facts, InformationRow, Item, Linked
+from irt_assets.reports.drift_facts import Facts, Item
+from irt_assets.reports.drift_rows import Curve, InformationRow, Linked
 
 MOST_NAMES = 14
 Z95 = 1.959964

@@ -7,13 +7,13 @@ here: how it looks (drift_report.py, templates/), what is proposed (drift_action
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any, LiteralString, TypeVar
+from typing import Any
 
 import numpy as np
 import psycopg
-from psycopg.rows import class_row, dict_row
+from psycopg.rows import dict_row
 
 from irt_assets.calibration.fits import latest_staged
 from irt_assets.calibration.green import MonthState
@@ -22,108 +22,13 @@ from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect
 from irt_assets.psychometrics.observed import Observed, observed
 from irt_assets.psychometrics.scoring import eap
+from irt_assets.reports import drift_rows as rows
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
+from irt_assets.reports.drift_rows import AlertRow, Curve, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, read_snapshot
 from irt_assets.responses.window import scored_responses_of
 from resources.object_store import ObjectStore
-
-MONTHS_SHOWN = 12
-Row = TypeVar("Row")
-
-
-@dataclass(frozen=True)
-class Curve:
-    """An item's parameters on the bank's scale, with their errors (None where unknown)."""
-
-    a: float
-    b: float
-    c: float
-    a_se: float | None = None
-    b_se: float | None = None
-    cov_ab: float | None = None
-
-
-@dataclass(frozen=True)
-class DriftRow:
-    """A row of `item_drift`."""
-
-    item_id: str
-    month: str
-    severity: str
-    delta_a: float | None
-    delta_b: float | None
-    delta_c: float | None
-    p_value: float | None
-    q_value: float | None
-    wabc: float | None
-    details: dict[str, Any]
-    computed_at: datetime
-
-    @property
-    def kind(self) -> str | None:
-        kind: str | None = self.details.get("change", {}).get("kind")
-        return kind
-
-
-@dataclass(frozen=True)
-class DifRow:
-    """A row of `dif_analysis`."""
-
-    item_id: str
-    attribute: str
-    reference_group: str
-    focal_group: str
-    p_value: float | None
-    q_value: float | None
-    ets_class: str | None
-    details: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class InformationRow:
-    """A row of `test_information`; of the whole test item_id is ''."""
-
-    item_id: str
-    curve: dict[str, Any]
-    flagged: bool
-    details: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class AlertRow:
-    """A row of `drift_alerts`."""
-
-    item_id: str
-    kind: str
-    severity: str
-    opened_month: str
-    closed_month: str | None
-
-
-@dataclass(frozen=True)
-class Linked:
-    """A month's linked fit: how it came to the scale, and where from. `spec` is its `model_spec`."""
-
-    month: str
-    fit_id: str
-    constants: dict[str, Any]
-    engine: str
-    engine_version: str
-    model: str
-    n_persons: int
-    n_items: int
-    n_responses: int
-    converged: bool
-    iterations: int
-    loglik: float
-    spec: dict[str, Any]
-    data_hash: str
-    snapshot_hash: str
-    anchor_hash: str
-    code_version: str
-    run_id: str | None
-    fitted_at: datetime
 
 
 @dataclass(frozen=True)
@@ -149,7 +54,8 @@ class Item:
 @dataclass(frozen=True)
 class Facts:
     """A month of a scale. `not_compared`: why drift says nothing, "" where it does; `linkings` oldest first, the
-    month's own (`fit`) among them; `proposed`: reason → items that publication only proposes; `items` by id."""
+    month's own (`fit`) among them; `dif_attributes`: rows of `dif_analysis` on attributes as a whole, `dif` those on
+    items; `proposed`: reason → items that publication only proposes; `items` by id."""
 
     month: str
     scale: Scale
@@ -158,6 +64,7 @@ class Facts:
     items: dict[str, Item]
     fit: Linked | None
     linkings: tuple[Linked, ...]
+    dif_attributes: tuple[DifRow, ...]
     dif: tuple[DifRow, ...]
     information: dict[str, InformationRow]
     alerts: tuple[AlertRow, ...]
@@ -167,12 +74,6 @@ class Facts:
     in_force: int
 
     @property
-    def flagged(self) -> list[Item]:
-        """Items with drift, the largest change first."""
-        found = [item for item in self.items.values() if item.drift and item.drift.severity != "none"]
-        return sorted(found, key=lambda i: -(i.drift.wabc or 0.0 if i.drift else 0.0))
-
-    @property
     def compared(self) -> int:
         return sum(item.drift is not None for item in self.items.values())
 
@@ -180,11 +81,11 @@ class Facts:
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, state: MonthState) -> Facts:
     """Read it all; `state` is the month's (`calibration.green`). Raises ValueError for what is no month."""
     start = month_bounds(month)[0]
-    linkings = _linkings(connection, scale, start)
+    linkings = rows.linkings_of(connection, scale, start)
     fit = next((linked for linked in linkings if linked.month == month), None)
-    history = _histories(connection, scale, month)
-    information = {row.item_id: row for row in _rows(connection, InformationRow, _INFORMATION, scale, month)}
-    dif = tuple(_rows(connection, DifRow, _DIF, scale, month))
+    history = rows.histories_of(connection, scale, month)
+    information = {row.item_id: row for row in rows.information_of(connection, scale, month)}
+    dif = rows.dif_of(connection, scale, month)
     step = steps(connection, scale.scale_id).get(month)
     in_force = {row["item_id"]: row for row in publications_in_force(connection, scale.scale_id, start)}
     snapshot = current_snapshot(connection, month)
@@ -192,7 +93,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     wanted = [i for i, item in items.items() if item.proposal is not None and item.now is not None]
     if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash and wanted:
         seen = _observed(store, snapshot, scale, fit, items, wanted)
-        items |= {i: Item(**(vars(items[i]) | {"observed": seen.get(i)})) for i in wanted}
+        items |= {i: replace(items[i], observed=seen.get(i)) for i in wanted}
     return Facts(
         month,
         scale,
@@ -201,63 +102,15 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         items,
         fit,
         linkings,
-        dif,
+        tuple(row for row in dif if not row.item_id),
+        tuple(row for row in dif if row.item_id),
         information,
-        tuple(_rows(connection, AlertRow, _ALERTS, scale, month)),
+        tuple(rows.alerts_of(connection, scale, month)),
         step,
-        _proposed(connection, scale, month, fit),
+        rows.proposed_of(connection, scale, month, fit),
         snapshot,
         len(in_force),
     )
-
-
-_INFORMATION = """SELECT item_id, curve, flagged, details FROM test_information
-                  WHERE scale_id = %(scale)s AND month = %(month)s ORDER BY item_id"""
-_DIF = """SELECT item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details
-          FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s AND item_id <> ''
-          ORDER BY attribute, focal_group, q_value NULLS LAST, item_id"""
-_ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM drift_alerts
-             WHERE scale_id = %(scale)s AND opened_month <= %(month)s
-               AND (closed_month IS NULL OR closed_month >= %(month)s) ORDER BY opened_month DESC, item_id"""
-
-
-def _rows(connection: psycopg.Connection, row: type[Row], query: LiteralString, scale: Scale, month: str) -> list[Row]:
-    with connection.cursor(row_factory=class_row(row)) as cursor:
-        return cursor.execute(query, {"scale": scale.scale_id, "month": month}).fetchall()
-
-
-def _linkings(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[Linked, ...]:
-    """The last linked fits by the scale's own engine, up to the month that begins at `start`, oldest first."""
-    with connection.cursor(row_factory=class_row(Linked)) as cursor:
-        found = cursor.execute(
-            """SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month, fit_id,
-                      model_spec->'linking_constants' AS constants, engine, engine_version, model, n_persons, n_items,
-                      n_responses, converged, iterations, loglik, model_spec AS spec, data_hash, snapshot_hash,
-                      anchor_hash, code_version, run_id, fitted_at
-               FROM mirt_fit_meta
-               WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL
-                 AND window_start <= %s
-               ORDER BY window_start DESC LIMIT %s""",
-            (scale.scale_id, scale.engine, start, MONTHS_SHOWN),
-        ).fetchall()
-    return tuple(reversed(found))
-
-
-def _histories(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, list[DriftRow]]:
-    with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
-        rows = cursor.execute(
-            """SELECT item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at
-               FROM item_drift
-               WHERE scale_id = %(scale)s AND engine = %(engine)s AND month <= %(month)s AND month IN (
-                 SELECT DISTINCT month FROM item_drift WHERE scale_id = %(scale)s AND month <= %(month)s
-                 ORDER BY month DESC LIMIT %(most)s)
-               ORDER BY item_id, month""",
-            {"scale": scale.scale_id, "engine": scale.engine, "month": month, "most": MONTHS_SHOWN},
-        ).fetchall()
-    found: dict[str, list[DriftRow]] = {}
-    for row in rows:
-        found.setdefault(row.item_id, []).append(row)
-    return found
 
 
 def _items(
@@ -292,13 +145,13 @@ def _items(
     }
     large: dict[str, list[str]] = {}
     for test in dif:
-        if large_dif(test):
+        if test.large:
             large.setdefault(test.item_id, []).append(f"{test.attribute}: {test.focal_group}")
     suspects = fit.constants.get("suspects", {}) if fit else {}
     found = {}
-    for name in sorted(of_fit.keys() | {i for i, rows in history.items() if rows[-1].month == month}):
-        rows = history.get(name, [])
-        drift = rows[-1] if rows and rows[-1].month == month else None
+    for name in sorted(of_fit.keys() | {i for i, past in history.items() if past[-1].month == month}):
+        past = history.get(name, [])
+        drift = past[-1] if past and past[-1].month == month else None
         row = of_fit.get(name, {})
         params = row.get("params") or {}
         flags = tuple(row.get("flags") or ())
@@ -307,7 +160,7 @@ def _items(
             severity=drift.severity if drift else "none",
             kind=drift.kind if drift else None,
             onset=drift.details.get("change", {}).get("onset") if drift else None,
-            months_flagged=_in_a_row(reversed([r.severity != "none" for r in rows])) if drift else 0,
+            months_flagged=_in_a_row(reversed([r.severity != "none" for r in past])) if drift else 0,
             trend=(trend["b_a_month"], trend["q"]) if trend and None not in (trend["b_a_month"], trend["q"]) else None,
             is_anchor=name in anchors,
             moved_against=Suspect(**suspects[name]).shown if name in suspects else "",
@@ -322,13 +175,13 @@ def _items(
             name,
             topics.get(name),
             name in anchors,
-            Curve(*(published[k] for k in ("a", "b", "c", "a_se", "b_se", "cov_ab"))) if published else None,
+            Curve.of(published) if published else None,
             published["effective_from"] if published else None,
-            _curve(params),
+            Curve.of(params),
             row.get("n_responses") or (drift.details.get("proportion_correct", {}).get("n", 0) if drift else 0),
             {k: row.get(k) for k in ("p_value", "point_biserial", "infit", "outfit", "rmsd")} | params.get("fit", {}),
             flags,
-            tuple(rows),
+            tuple(past),
             drift,
             evidence,
             propose(evidence),
@@ -342,25 +195,6 @@ def _months_dropped(item: str, n: int, scale: Scale, fit: Linked | None, linking
     if fit is None or n < scale.rules.min_anchor_responses:
         return 0
     return _in_a_row(item in linked.constants["anchors_dropped"] for linked in reversed(linkings))
-
-
-def large_dif(row: DifRow) -> bool:
-    """Whether an item's DIF calls for a look, as its row says."""
-    large: bool = row.details["large"]
-    return large
-
-
-def _curve(params: dict[str, Any]) -> Curve | None:
-    if params.get("a") is None or params.get("b") is None:
-        return None
-    return Curve(
-        params["a"],
-        params["b"],
-        params.get("c") or 0.0,
-        params.get("a_se"),
-        params.get("b_se"),
-        params.get("cov_ab"),
-    )
 
 
 def _in_a_row(newest_first: Iterable[bool]) -> int:
@@ -387,15 +221,6 @@ def _observed(
             mine = responses.item == responses.item_ids.index(name)
             found[name] = observed(theta[responses.person[mine]], responses.score[mine])
     return found
-
-
-def _proposed(connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None) -> dict[str, int]:
-    rows = connection.execute(
-        """SELECT why, count(*) FROM item_parameter_proposal WHERE scale_id = %s AND month = %s AND fit_id = %s
-           GROUP BY why ORDER BY why""",
-        (scale.scale_id, month, fit.fit_id if fit else None),
-    ).fetchall()
-    return dict(rows)
 
 
 def _why_not(

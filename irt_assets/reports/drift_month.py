@@ -91,6 +91,16 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
     ]
 
 
+def kept(database: Database, month: str) -> list[str]:
+    """The URIs of the month's reports in the store, HTML before PDF."""
+    with database.connect() as connection:
+        rows = connection.execute(
+            """SELECT url FROM report_artifacts WHERE starts_with("window", %s) ORDER BY "window", format""",
+            (f"{month}/",),
+        ).fetchall()
+    return [url for (url,) in rows]
+
+
 def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
     """Both files under their names in `folder`, which is made. Raises PermanentFailure where it cannot be written."""
     paths = []

@@ -17,11 +17,12 @@ from irt_assets.psychometrics.drift_kinds import Kind
 from irt_assets.psychometrics.models import Flag
 from irt_assets.reports import drift_charts, render
 from irt_assets.reports.drift_actions import Action
-from irt_assets.reports.drift_facts import Curve, Facts, Item, large_dif
+from irt_assets.reports.drift_facts import Facts, Item
+from irt_assets.reports.drift_rows import Curve, DifRow
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10
-DIF_SHOWN = 40
+DIF_SHOWN = 20
 LONG = 50
 """Characters that still fit beside another figure of an item."""
 
@@ -80,12 +81,9 @@ def html(facts: Facts, made_at: datetime) -> str:
         first=items[:ON_THE_FIRST_PAGE],
         details={item.item_id: details(item, facts) for item in items},
         charts=drift_charts,
-        dif=sorted(facts.dif, key=lambda row: (not large_dif(row), 1.0 if row.q_value is None else row.q_value))[
-            :DIF_SHOWN
-        ],
-        dif_shown=DIF_SHOWN,
+        dif=dif_to_show(facts),
         long=LONG,
-        large_dif=large_dif,
+        said_of_groups=said_of_groups,
         test=facts.information.get(""),
         provenance=provenance(facts, made_at),
         number=number,
@@ -93,6 +91,12 @@ def html(facts: Facts, made_at: datetime) -> str:
         chance=chance,
         sentence=sentence,
     )
+
+
+def dif_to_show(facts: Facts) -> list[DifRow]:
+    """Every large one, and the next by q."""
+    ordered = sorted(facts.dif, key=lambda row: (not row.large, 1.0 if row.q_value is None else row.q_value))
+    return ordered[: max(DIF_SHOWN, sum(row.large for row in facts.dif))]
 
 
 def key_figures(facts: Facts) -> list[tuple[str, str]]:
@@ -111,14 +115,7 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
         figures.append(
             ("spread", f"all items spread more than their errors explain; these were multiplied by {inflation:.2f}")
         )
-    groups = {(row.attribute, row.focal_group) for row in facts.dif}
-    found = {row.item_id for row in facts.dif if large_dif(row)}
-    figures.append(
-        (
-            "large DIF",
-            f"{counted(len(found), 'item')}, {counted(len(groups), 'group')} compared" if groups else "not tested",
-        )
-    )
+    figures.append(("large DIF", _dif(facts)))
     figures.append(("information", _information(facts)))
     if facts.fit:
         used, dropped = (facts.fit.constants[name] for name in ("anchors_used", "anchors_dropped"))
@@ -136,6 +133,29 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
             ("publication", f"{s.n_published} first published, {s.n_proposed} proposed, {s.n_held} held back")
         )
     return figures
+
+
+def _dif(facts: Facts) -> str:
+    if not facts.dif_attributes:
+        return "not tested"
+    found = sorted({row.item_id for row in facts.dif if row.large})
+    tested = {(row.attribute, row.focal_group) for row in facts.dif if row.p_value is not None}
+    named = f" ({', '.join(found[:5])}{' …' if len(found) > 5 else ''})" if found else ""
+    absent = [row.attribute for row in facts.dif_attributes if row.details.get("why_not")]
+    not_tested = f"; not tested: {', '.join(absent)}" if absent else ""
+    return f"{counted(len(found), 'item')}{named}, {counted(len(tested), 'group')} compared{not_tested}"
+
+
+def said_of_groups(row: DifRow) -> str:
+    """What a comparison by an attribute stands on, or why there is none."""
+    d = row.details
+    groups = [
+        f"{group['name']} {group['n_learners']:,}" + (f" ({group['why_not']})" if group.get("why_not") else "")
+        for group in d.get("groups", ())
+    ]
+    said = [", ".join(groups), f"{d['n_unknown']:,} learners unknown" if d.get("n_unknown") else ""]
+    said += [f"not tested: {d['why_not']}" if d.get("why_not") else "", *d.get("warnings", ())]
+    return "; ".join(part for part in said if part)
 
 
 def _information(facts: Facts) -> str:

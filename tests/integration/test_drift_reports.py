@@ -19,7 +19,7 @@ from irt_assets.cli_reports import app
 from irt_assets.definitions import build_defs
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.psychometrics.truth import Truth
-from irt_assets.reports.assets import DRIFT_REPORT_JOB
+from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, TOLD_BY
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather
 from irt_assets.responses.scales import read_scales
@@ -158,3 +158,42 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(fault
         assert sha256(store.get(key)).hexdigest() == digest
     metadata = result.asset_materializations_for_node("drift_report")[0].metadata
     assert str(metadata["report"].value).startswith(f"{MONTHS[1]} of scale {SCALE} is")
+
+
+def test_a_report_is_asked_for_once_all_that_it_tells_of_is_made_also_where_a_check_of_drift_failed(
+    settings: Settings,
+) -> None:
+    """Nothing is run: what was made is told to Dagster, which evaluates the graph's own conditions."""
+    defs = build_defs(settings.model_copy(update={"irt_first_month": MONTHS[0]}))
+    with dg.DagsterInstance.ephemeral() as instance:
+        cursor = None
+
+        def asked() -> set[str]:
+            nonlocal cursor
+            found = dg.evaluate_automation_conditions(defs, instance, cursor=cursor)
+            cursor = found.cursor
+            return set(found.get_requested_partitions(dg.AssetKey(DRIFT_REPORT)))
+
+        def made(asset: str) -> None:
+            instance.report_runless_asset_event(dg.AssetMaterialization(asset, partition=MONTHS[1]))
+
+        assert asked() == set()
+        for asset in TOLD_BY[:-1]:
+            made(asset)
+        assert asked() == set()
+        far = dg.AssetCheckEvaluation(
+            check_name="no_item_drifted_far",
+            asset_key=dg.AssetKey("item_drift"),
+            passed=False,
+            severity=dg.AssetCheckSeverity.ERROR,
+            blocking=False,
+            metadata={},
+            partition=MONTHS[1],
+        )
+        instance.report_runless_asset_event(far)
+        made(TOLD_BY[-1])
+        assert asked() == {MONTHS[1]}
+        assert asked() == set()
+        for asset in TOLD_BY:
+            made(asset)
+        assert asked() == {MONTHS[1]}, "made again, it is asked for again"

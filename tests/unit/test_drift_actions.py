@@ -60,6 +60,11 @@ RULES = {
     "a trend alone": (Evidence(trend=(0.1, 0.01)), Action.KEEP, "not flagged, but"),
     "information lost": (Evidence(information_lost=True), Action.RE_ESTIMATE, "tells less"),
     "large DIF": (Evidence(groups_with_large_dif=("lang: ko",)), Action.KEEP, "lang: ko"),
+    "large DIF of an anchor": (
+        Evidence(is_anchor=True, groups_with_large_dif=("lang: ko",)),
+        Action.DROP_ANCHOR,
+        "lang: ko",
+    ),
     "held back by a gate": (Evidence(held=("SE(b) = 1.20 is above 1",)), Action.KEEP, "SE\\(b\\)"),
 }
 

@@ -15,8 +15,9 @@ from irt_assets.calibration.green import MonthState, State
 from irt_assets.psychometrics.observed import Observed
 from irt_assets.reports import render
 from irt_assets.reports.drift_actions import Evidence, propose
-from irt_assets.reports.drift_facts import AlertRow, Curve, DifRow, DriftRow, Facts, InformationRow, Item, Linked
+from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_report import details, html, key_figures, to_look_at, told, verdict
+from irt_assets.reports.drift_rows import AlertRow, Curve, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
 from resources import typesetting
 
@@ -112,6 +113,7 @@ def made_up_facts(*items: Item, **changes: Any) -> Facts:
         FIT,
         (FIT,),
         (),
+        (),
         {},
         (),
         None,
@@ -191,6 +193,10 @@ def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> Non
             DifRow("B2", "lang", "en", "ko", 1e-6, 1e-5, "C", {"large": True}),
             DifRow("B1", "lang", "en", "ko", 0.5, 0.9, "C", {"large": False}),
         ),
+        dif_attributes=(
+            DifRow("", "lang", "en", "", None, None, None, {"why_not": ""}),
+            DifRow("", "tier", "", "", None, None, None, {"why_not": "nobody has a tier"}),
+        ),
         information={
             "": InformationRow("", {}, True, test),
             "B1": InformationRow("B1", {}, True, {"ratio": 0.6, "upper": 0.9}),
@@ -202,7 +208,7 @@ def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> Non
     )
     figures = dict(key_figures(facts))
     assert figures["drift"] == "1 high, 0 medium, of 2 items compared"
-    assert figures["large DIF"] == "1 item, 1 group compared"
+    assert figures["large DIF"] == "1 item (B2), 1 group compared; not tested: tier"
     assert figures["information"].startswith(
         "1 item lost more than a fifth; the test lost more than a fifth (lowest 75%"
     )
@@ -232,6 +238,27 @@ def test_the_page_needs_nothing_but_itself() -> None:
     assert page.addresses
     assert all(address.startswith("#") for address in page.addresses)
     assert not {"link", "iframe", "img"} & set(page.tags)
+
+
+def test_the_page_shows_what_each_test_of_dif_says_and_why_one_was_not_made() -> None:
+    """Of a comparison that was not made the row has the reason alone; of one outside forms only the Wald test."""
+    wald = {"delta_b": 1.2, "delta_b_se": 0.2, "wabc": 0.21}
+    forms = {"mantel_haenszel": {"delta": -1.75}, "logistic": {"delta_r2": 0.058}}
+    tested = {"large": True, "why_not": "", "low_power": False, "n": {"focal": 496, "reference": 495}, "wald": wald}
+    not_tested = {"large": False, "why_not": "186 learners, 200 are needed", "n": {"focal": 9, "reference": 8}}
+    facts = made_up_facts(
+        SOUND,
+        dif=(
+            DifRow("B2", "lang", "ko", "en", 1e-9, 3e-9, "C", tested | {"within_forms": forms}),
+            DifRow("B2", "country", "KR", "GB", 1e-9, 3e-9, None, tested | {"within_forms": None}),
+            DifRow("B2", "tier", "free", "pro", None, None, None, not_tested | {"wald": None, "within_forms": None}),
+        ),
+        dif_attributes=(DifRow("", "lang", "ko", "", None, None, None, {"why_not": ""}),),
+    )
+    page = Page(html(facts, NOW)).text
+    assert "lang en ko 496 / 495 +1.20 ± 0.20 0.210 3e−09 −1.75 C 0.058 large" in page
+    assert "country GB KR 496 / 495 +1.20 ± 0.20 0.210 3e−09 – – – large" in page
+    assert "tier pro free 9 / 8 – – – – – – 186 learners, 200 are needed" in page
 
 
 @pytest.mark.parametrize("items", [(), (SOUND, LEAKED, ANCHOR)])

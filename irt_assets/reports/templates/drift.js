@@ -12,10 +12,10 @@ for (const table of document.querySelectorAll("table.sortable")) {
       const number = (text) => (/^[+-]?[\d.]/.test(text) ? parseFloat(text) : NaN);
       const order = (x, y) => {
         const [p, q] = [number(x), number(y)];
-        if (isNaN(p) && isNaN(q)) return x.localeCompare(y);
-        return isNaN(p) ? 1 : isNaN(q) ? -1 : p - q;
+        if (isNaN(p) !== isNaN(q)) return isNaN(p) ? 1 : -1;  // what is not known stays last
+        return (isNaN(p) ? x.localeCompare(y) : p - q) * (down ? -1 : 1);
       };
-      const rows = [...table.tBodies[0].rows].sort((r, s) => order(value(r), value(s)) * (down ? -1 : 1));
+      const rows = [...table.tBodies[0].rows].sort((r, s) => order(value(r), value(s)));
       table.tBodies[0].append(...rows);
     });
   });

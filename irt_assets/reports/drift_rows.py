@@ -1,0 +1,195 @@
+"""The rows that a drift report reads, as they lie in the tables.
+
+What does not belong here: what they come to (drift_facts.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, LiteralString, TypeVar
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.responses.scales import Scale
+
+MONTHS_SHOWN = 12
+Row = TypeVar("Row")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """An item's parameters on the bank's scale, with their errors (None where unknown)."""
+
+    a: float
+    b: float
+    c: float
+    a_se: float | None = None
+    b_se: float | None = None
+    cov_ab: float | None = None
+
+    @classmethod
+    def of(cls, known: Mapping[str, Any]) -> Curve | None:
+        """From a publication, or from the parameters of a fit; None where these have no estimate."""
+        if known.get("a") is None or known.get("b") is None:
+            return None
+        return cls(known["a"], known["b"], known.get("c") or 0.0, *(known.get(k) for k in ("a_se", "b_se", "cov_ab")))
+
+
+@dataclass(frozen=True)
+class DriftRow:
+    """A row of `item_drift`."""
+
+    item_id: str
+    month: str
+    severity: str
+    delta_a: float | None
+    delta_b: float | None
+    delta_c: float | None
+    p_value: float | None
+    q_value: float | None
+    wabc: float | None
+    details: dict[str, Any]
+    computed_at: datetime
+
+    @property
+    def kind(self) -> str | None:
+        kind: str | None = self.details.get("change", {}).get("kind")
+        return kind
+
+
+@dataclass(frozen=True)
+class DifRow:
+    """A row of `dif_analysis`; of an attribute as a whole item_id is ''."""
+
+    item_id: str
+    attribute: str
+    reference_group: str
+    focal_group: str
+    p_value: float | None
+    q_value: float | None
+    ets_class: str | None
+    details: dict[str, Any]
+
+    @property
+    def large(self) -> bool:
+        return bool(self.details.get("large"))
+
+
+@dataclass(frozen=True)
+class InformationRow:
+    """A row of `test_information`; of the whole test item_id is ''."""
+
+    item_id: str
+    curve: dict[str, Any]
+    flagged: bool
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class AlertRow:
+    """A row of `drift_alerts`."""
+
+    item_id: str
+    kind: str
+    severity: str
+    opened_month: str
+    closed_month: str | None
+
+
+@dataclass(frozen=True)
+class Linked:
+    """A month's linked fit: how it came to the scale, and where from. `spec` is its `model_spec`."""
+
+    month: str
+    fit_id: str
+    constants: dict[str, Any]
+    engine: str
+    engine_version: str
+    model: str
+    n_persons: int
+    n_items: int
+    n_responses: int
+    converged: bool
+    iterations: int
+    loglik: float
+    spec: dict[str, Any]
+    data_hash: str
+    snapshot_hash: str
+    anchor_hash: str
+    code_version: str
+    run_id: str | None
+    fitted_at: datetime
+
+
+_INFORMATION = """SELECT item_id, curve, flagged, details FROM test_information
+                  WHERE scale_id = %(scale)s AND month = %(month)s ORDER BY item_id"""
+_DIF = """SELECT item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details
+          FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s
+          ORDER BY attribute, focal_group, q_value NULLS LAST, item_id"""
+_ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM drift_alerts
+             WHERE scale_id = %(scale)s AND opened_month <= %(month)s
+               AND (closed_month IS NULL OR closed_month >= %(month)s) ORDER BY opened_month DESC, item_id"""
+
+
+def information_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[InformationRow]:
+    return _rows(connection, InformationRow, _INFORMATION, scale, month)
+
+
+def dif_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[DifRow]:
+    return _rows(connection, DifRow, _DIF, scale, month)
+
+
+def alerts_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[AlertRow]:
+    """The alerts that were open in the month, or closed by it."""
+    return _rows(connection, AlertRow, _ALERTS, scale, month)
+
+
+def _rows(connection: psycopg.Connection, row: type[Row], query: LiteralString, scale: Scale, month: str) -> list[Row]:
+    with connection.cursor(row_factory=class_row(row)) as cursor:
+        return cursor.execute(query, {"scale": scale.scale_id, "month": month}).fetchall()
+
+
+def linkings_of(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[Linked, ...]:
+    """The last linked fits by the scale's own engine, up to the month that begins at `start`, oldest first."""
+    with connection.cursor(row_factory=class_row(Linked)) as cursor:
+        found = cursor.execute(
+            """SELECT to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month, fit_id,
+                      model_spec->'linking_constants' AS constants, engine, engine_version, model, n_persons, n_items,
+                      n_responses, converged, iterations, loglik, model_spec AS spec, data_hash, snapshot_hash,
+                      anchor_hash, code_version, run_id, fitted_at
+               FROM mirt_fit_meta
+               WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL
+                 AND window_start <= %s
+               ORDER BY window_start DESC LIMIT %s""",
+            (scale.scale_id, scale.engine, start, MONTHS_SHOWN),
+        ).fetchall()
+    return tuple(reversed(found))
+
+
+def histories_of(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, list[DriftRow]]:
+    with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
+        rows = cursor.execute(
+            """SELECT item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at
+               FROM item_drift
+               WHERE scale_id = %(scale)s AND engine = %(engine)s AND month <= %(month)s AND month IN (
+                 SELECT DISTINCT month FROM item_drift WHERE scale_id = %(scale)s AND month <= %(month)s
+                 ORDER BY month DESC LIMIT %(most)s)
+               ORDER BY item_id, month""",
+            {"scale": scale.scale_id, "engine": scale.engine, "month": month, "most": MONTHS_SHOWN},
+        ).fetchall()
+    found: dict[str, list[DriftRow]] = {}
+    for row in rows:
+        found.setdefault(row.item_id, []).append(row)
+    return found
+
+
+def proposed_of(connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None) -> dict[str, int]:
+    rows = connection.execute(
+        """SELECT why, count(*) FROM item_parameter_proposal WHERE scale_id = %s AND month = %s AND fit_id = %s
+           GROUP BY why ORDER BY why""",
+        (scale.scale_id, month, fit.fit_id if fit else None),
+    ).fetchall()
+    return dict(rows)
