@@ -31,6 +31,8 @@ from irt_assets.psychometrics.eligibility import Rules, propose_minimum, recomme
 from irt_assets.psychometrics.models import Flag, Responses
 from irt_assets.psychometrics.scenario import demo_scenario
 from irt_assets.psychometrics.simulate import simulate
+from irt_assets.reports import drift_month
+from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.importing import import_attempts, import_learners, import_questions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
@@ -79,6 +81,11 @@ def simulated(
         for state in month_states(database, instance, months):
             if state.state is State.GREEN:
                 run_job(instance, settings, DRIFT_JOB, state.month)
+        say("writing the drift report of every month …")
+        for month in months:
+            run_job(instance, settings, DRIFT_REPORT_JOB, month)
+        for url in drift_month.kept(database, months[-1]):
+            say(f"  {months[-1]}: {url}")
         run_daily_life(instance, settings, datetime.now(UTC), say)
         run_job(instance, settings, "inventory")
         states, findings = compare(database, object_store(settings), instance, truth, months)
