@@ -89,9 +89,13 @@ def proportions_correct(
     asked = np.isin(responses.item_ids, list(tested))
     telling = known & ~asked
     others = Others.of(responses.person, responses.item, responses.score, telling, a, b, c, mean=mean, sd=sd)
+    right, wrong = others.right[:, telling], others.wrong[:, telling]
+    of_right, of_wrong = _scores(others.nodes, a[telling], b[telling], c[telling])
+    by_item = np.argsort(responses.item, kind="stable")
+    starts = np.searchsorted(responses.item[by_item], np.arange(responses.n_items + 1))
     found = []
     for j in np.flatnonzero(asked & known).tolist():
-        rows = responses.item == j
+        rows = by_item[starts[j] : starts[j + 1]]
         correct = responses.score[rows]
         if correct.size < FEWEST:
             continue
@@ -104,7 +108,8 @@ def proportions_correct(
             continue
         own = _by_parameters(others.nodes, a[[j]], b[[j]], c[[j]])[0] @ posterior.mean(axis=0)
         tilt = posterior * (curve - p[:, None]) / correct.size  # (n, Q): what moving a posterior does to p̄
-        by_others = _through_posteriors(others, people, tilt, telling, a, b, c)
+        by_others = np.einsum("jkq,jq->jk", of_right, right[people].T @ tilt)
+        by_others += np.einsum("jkq,jq->jk", of_wrong, wrong[people].T @ tilt)
         by_mean = tilt.sum(axis=0) @ (others.nodes - mean) / sd**2
         variance = spread / correct.size**2 + own @ cov[j] @ own + (by_mean * mean_se) ** 2
         variance += np.einsum("jk,jkl,jl->", by_others, cov[telling], by_others)
@@ -124,21 +129,11 @@ def _by_parameters(nodes: Floats, a: Floats, b: Floats, c: Floats) -> Floats:
     return np.stack([slope * distance, -slope * a[:, None]], axis=1)
 
 
-def _through_posteriors(
-    others: Others,
-    people: npt.NDArray[np.int32],
-    tilt: Floats,
-    telling: npt.NDArray[np.bool_],
-    a: Floats,
-    b: Floats,
-    c: Floats,
-) -> Floats:
-    """Shape (J', 2): ∂p̄/∂(a, b) of each item that tells of θ, Σ_i Cov_h(P, ∂ log-likelihood of i's answer)."""
-    a, b, c = a[telling], b[telling], c[telling]
-    by_parameters = _by_parameters(others.nodes, a, b, c)
-    p = probability(others.nodes, a, -a * b, c).T
+def _scores(nodes: Floats, a: Floats, b: Floats, c: Floats) -> tuple[Floats, Floats]:
+    """Shape (J, 2, Q) each: ∂/∂(a, b) of log P and of log(1 − P) at the nodes.
+
+    An item's share in the gradient of p̄ is Σ_i Cov_h(P, its score at i's answer), as posteriors are made of these.
+    """
     tiny = np.finfo(float).tiny
-    right, wrong = (matrix[people][:, telling].T @ tilt for matrix in (others.right, others.wrong))  # (J', Q)
-    weight = right / np.maximum(p, tiny) - wrong / np.maximum(1 - p, tiny)
-    gradient: Floats = np.einsum("jkq,jq->jk", by_parameters, weight)
-    return gradient
+    by_parameters, p = _by_parameters(nodes, a, b, c), probability(nodes, a, -a * b, c).T[:, None]
+    return by_parameters / np.maximum(p, tiny), -by_parameters / np.maximum(1 - p, tiny)
