@@ -284,8 +284,8 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
             "lowest": rounded(lowest),
             "lowest_at": rounded(lowest_at),
             "se_limit": rounded(SE_LIMIT * found.scale.sigma),
-            "se_above_before": found.retirement.too_large_before,
-            "se_above_after": found.retirement.too_large_after,
+            "se_above_before": [[rounded(x) for x in ends] for ends in found.retirement.too_large_before],
+            "se_above_after": [[rounded(x) for x in ends] for ends in found.retirement.too_large_after],
         },
         "items": {
             "in_force": int(items.in_force.sum()),

@@ -49,6 +49,7 @@ def test_a_sound_month_retires_nothing_and_keeps_all() -> None:
     row = test_row(found)
     assert (row["flagged"], row["details"]["trusted"]) == (False, True)
     assert row["curve"]["in_force"] == row["curve"]["without_flagged"]
+    assert row["details"]["retiring"]["se_above_before"] == row["details"]["retiring"]["se_above_after"] != []
     assert "without" not in sentence(ScaleInformation("math", found))
     assert flagged_table({"math": found}) == "none"
     assert test_curves(found).startswith(PNG)
