@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pandas as pd
 import psycopg
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.fits import finite, linked_fit
 from irt_assets.partitions import month_bounds
@@ -77,8 +78,16 @@ def dif_of_month(
             if isinstance(answers, str):
                 dif = Dif(name, (), (), 0, None, None, answers)
             else:
-                forms = answers.forms.tolist()
-                dif = analyse_dif(name, answers.responses, groups, forms=forms, model=scale.model, threads=threads)
+                # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
+                with threadpool_limits(1, user_api="blas"):
+                    dif = analyse_dif(
+                        name,
+                        answers.responses,
+                        groups,
+                        forms=answers.forms.tolist(),
+                        model=scale.model,
+                        threads=threads,
+                    )
             rows += rows_of(AttributeDif(dif, n_unreadable))
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
     with database.connect() as connection:
