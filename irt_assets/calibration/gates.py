@@ -299,8 +299,8 @@ SET_GATES: tuple[SetGate, ...] = (
         "linked_item_parameters",
         "The anchors kept their relation to each other.",
         "Open `plot: linking`. Anchors off the line have changed: look for a leak, a wrong key or an edited text, and "
-        "take those out with `irt release drop-anchors`. Where half of them moved together nobody can tell which half: compare the "
-        "month's forms with those before.",
+        "take those out with `irt release drop-anchors`. Where half of them moved together nobody can tell which half: "
+        "compare the month's forms with those before.",
         anchors_agree,
     ),
     SetGate(
