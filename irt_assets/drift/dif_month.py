@@ -35,6 +35,10 @@ LONGEST_GROUP = 100
 """Characters; a longer value is free text, and no group."""
 SMALL_GROUPS_NAMED = 20
 """Of the groups that are too small to be tested the largest have rows; the others, one a learner maybe, are counted."""
+BY_LEVEL = (
+    "items were assigned by level, and of groups that differ in ability one item in a hundred then looks large without"
+    " being so"
+)
 Z95 = 1.959964
 
 
@@ -49,10 +53,12 @@ class Answers:
 
 @dataclass(frozen=True)
 class AttributeDif:
-    """What is known of an attribute; `n_unreadable` of the unknown have a value that makes no group."""
+    """What is known of an attribute; `n_unreadable` of the unknown have a value that makes no group. `by_level`: items
+    were assigned by what was known of the learner."""
 
     dif: Dif
     n_unreadable: int
+    by_level: bool = False
 
 
 def dif_of_month(
@@ -88,7 +94,7 @@ def dif_of_month(
                         model=scale.model,
                         threads=threads,
                     )
-            rows += rows_of(AttributeDif(dif, n_unreadable))
+            rows += rows_of(AttributeDif(dif, n_unreadable, scale.rules.assignment == "by_level"))
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
     with database.connect() as connection:
         for scale_id, rows in found.items():
@@ -167,7 +173,7 @@ def rows_of(found: AttributeDif) -> list[Row]:
         "n_unknown": dif.n_unknown,
         "n_unreadable": found.n_unreadable,
         "anchors": list(dif.wald.anchors) if dif.wald else [],
-        "warnings": list(dif.wald.warnings) if dif.wald else [],
+        "warnings": [*dif.wald.warnings, *[BY_LEVEL] * found.by_level] if dif.wald else [],
         "sittings": {"complete": dif.within_forms.n_sittings, "incomplete": dif.within_forms.n_incomplete}
         if dif.within_forms
         else None,

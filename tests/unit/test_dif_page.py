@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+from scipy.special import expit
 
-from irt_assets.drift.dif_month import Row, group_of
+from irt_assets.drift.dif_month import AttributeDif, Row, group_of, rows_of
 from irt_assets.drift.dif_page import cell, groups_table, items_table, sentence
 from irt_assets.drift.dif_plots import differences_plot
+from irt_assets.psychometrics.dif import analyse_dif
+from irt_assets.psychometrics.models import Responses
 
 WHOLE: dict[str, Any] = {
     "why_not": "",
@@ -78,6 +82,15 @@ def test_what_was_not_tested_is_said_with_its_reason() -> None:
     assert "2 of 9 groups are a\\|b" in table
     assert items_table({"default": found}) == "none"
     assert differences_plot(found[0], found[1:]) is None
+
+
+def test_where_items_were_assigned_by_level_the_page_warns() -> None:
+    rng = np.random.default_rng(2)
+    x = (rng.random((800, 6)) < expit(rng.normal(0, 1, (800, 1)) - np.linspace(-1, 1, 6))).astype(float)
+    dif = analyse_dif("lang", Responses.from_wide(x), ["ko"] * 450 + ["en"] * 350, threads=1)
+    for by_level in (False, True):
+        made = rows_of(AttributeDif(dif, 0, by_level))
+        assert ("assigned by level" in sentence("default", made)) is by_level
 
 
 @pytest.mark.parametrize("names", [1, 3, 60])
