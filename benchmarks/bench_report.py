@@ -60,6 +60,7 @@ def facts(n_items: int) -> Facts:
         {"": InformationRow("", curve, False, worst)}
         | {name: InformationRow(name, {}, j % 30 == 0, _lost(rng)) for j, name in enumerate(items)},
         tuple(AlertRow(item.item_id, "drift", "high", MONTHS[-1], None) for item in items.values() if item.proposal),
+        (),
         None,
         {"it is published already: a person decides on a change": n_items},
         None,

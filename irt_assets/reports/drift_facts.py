@@ -24,7 +24,7 @@ from irt_assets.psychometrics.observed import Observed, observed
 from irt_assets.psychometrics.scoring import eap
 from irt_assets.reports import drift_rows as rows
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
-from irt_assets.reports.drift_rows import AlertRow, Curve, DifRow, DriftRow, InformationRow, Linked
+from irt_assets.reports.drift_rows import AlertRow, Curve, DecisionRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, read_snapshot
 from irt_assets.responses.window import scored_responses_of
@@ -68,6 +68,7 @@ class Facts:
     dif: tuple[DifRow, ...]
     information: dict[str, InformationRow]
     alerts: tuple[AlertRow, ...]
+    decisions: tuple[DecisionRow, ...]
     step: Step | None
     proposed: dict[str, int]
     snapshot: Snapshot | None
@@ -106,6 +107,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         tuple(row for row in dif if row.item_id),
         information,
         tuple(rows.alerts_of(connection, scale, month)),
+        tuple(rows.decisions_of(connection, scale, month, fit)),
         step,
         rows.proposed_of(connection, scale, month, fit),
         snapshot,

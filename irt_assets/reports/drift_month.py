@@ -14,6 +14,7 @@ from urllib.parse import quote
 import dagster as dg
 
 from irt_assets.calibration.green import month_states
+from irt_assets.partitions import month_bounds
 from irt_assets.reports import drift_report, render
 from irt_assets.reports.artifacts import Artifact, Format, store_report
 from irt_assets.reports.drift_facts import gather
@@ -58,7 +59,7 @@ def make(
     """
     states = {state.scale_id: state for state in month_states(database, instance, [month])}
     with database.connect() as connection:
-        scales = read_scales(connection)
+        scales = read_scales(connection, month_bounds(month)[0])
     if scale_id is not None and scale_id not in scales:
         raise PermanentFailure(f"there is no scale {scale_id}; there are: {', '.join(scales) or 'none'}")
     for scale in scales.values():

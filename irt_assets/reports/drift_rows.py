@@ -100,6 +100,18 @@ class AlertRow:
 
 
 @dataclass(frozen=True)
+class DecisionRow:
+    """A row of `release_decision`."""
+
+    item_id: str
+    decision: str
+    decided_by: str
+    reason: str
+    effective_from: datetime | None
+    decided_at: datetime
+
+
+@dataclass(frozen=True)
 class Linked:
     """A month's linked fit: how it came to the scale, and where from. `spec` is its `model_spec`."""
 
@@ -184,6 +196,16 @@ def histories_of(connection: psycopg.Connection, scale: Scale, month: str) -> di
     for row in rows:
         found.setdefault(row.item_id, []).append(row)
     return found
+
+
+def decisions_of(connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None) -> list[DecisionRow]:
+    """What was decided on the month's proposals, and on anchors of its fit."""
+    with connection.cursor(row_factory=class_row(DecisionRow)) as cursor:
+        return cursor.execute(
+            """SELECT item_id, decision, decided_by, reason, effective_from, decided_at FROM release_decision
+               WHERE scale_id = %s AND (month = %s OR fit_id = %s) ORDER BY decision_id""",
+            (scale.scale_id, month, fit.fit_id if fit else None),
+        ).fetchall()
 
 
 def proposed_of(connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None) -> dict[str, int]:

@@ -17,7 +17,7 @@ from irt_assets.reports import render
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_report import details, html, key_figures, to_look_at, told, verdict
-from irt_assets.reports.drift_rows import AlertRow, Curve, DifRow, DriftRow, InformationRow, Linked
+from irt_assets.reports.drift_rows import AlertRow, Curve, DecisionRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
 from resources import typesetting
 
@@ -115,6 +115,7 @@ def made_up_facts(*items: Item, **changes: Any) -> Facts:
         (),
         (),
         {},
+        (),
         (),
         None,
         {},
@@ -225,6 +226,7 @@ def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> 
         state=MonthState("2026-10", BAD, State.RED, BAD),
         dif=(DifRow(BAD, BAD, BAD, BAD, 1e-9, 1e-9, "C", {"large": True}),),
         alerts=(AlertRow(BAD, "leak", "high", "2026-10", None),),
+        decisions=(DecisionRow(BAD, "reject", BAD, BAD, None, NOW),),
         proposed={BAD: 1},
     )
     sound = Page(html(made_up_facts(SOUND, LEAKED), NOW))
@@ -259,6 +261,12 @@ def test_the_page_shows_what_each_test_of_dif_says_and_why_one_was_not_made() ->
     assert "lang en ko 496 / 495 +1.20 ± 0.20 0.210 3e−09 −1.75 C 0.058 large" in page
     assert "country GB KR 496 / 495 +1.20 ± 0.20 0.210 3e−09 – – – large" in page
     assert "tier pro free 9 / 8 – – – – – – 186 learners, 200 are needed" in page
+
+
+def test_what_was_decided_on_the_month_stands_in_its_report_with_name_day_and_reason() -> None:
+    decided = DecisionRow("K2", "drop_anchor", "Kim", "its text was edited", datetime(2026, 12, 1, tzinfo=UTC), NOW)
+    page = Page(html(made_up_facts(SOUND, ANCHOR, decisions=(decided,)), NOW)).text
+    assert "K2 drop anchor Kim 2026-11-01 2026-12-01 its text was edited" in page
 
 
 @pytest.mark.parametrize("items", [(), (SOUND, LEAKED, ANCHOR)])
