@@ -1,6 +1,6 @@
 """`irt report`: parse, call, print.
 
-Exit codes: 0 written, whatever it says; 2 the request is wrong, or a report cannot be made here.
+Exit codes: 0 written, whatever it says; 1 some learners have no report; 2 the request is wrong, or none can be made.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import typer
 from irt_assets.console import AsJson, print_json, say
 from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.settings import get_settings
+from resources.settings import Settings, get_settings
 
-app = typer.Typer(no_args_is_help=True, help="Reports that people read: drift of a month.")
+app = typer.Typer(no_args_is_help=True, help="Reports that people read: drift of a month, a learner's week.")
 
 
 @app.command()
@@ -67,3 +67,74 @@ def drift(
         print_json(written)
     elif len(chosen) < (last or 1):
         say(f"there are only {len(chosen)} months to report on")
+
+
+@app.command()
+def learner(
+    week: Annotated[str, typer.Option(help="2026-W46, or any day of the week (UTC), e.g. 2026-11-09.")],
+    user: Annotated[str | None, typer.Option(help="Say where this learner's reports are; the links expire.")] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the files here instead, made now; nothing is stored or recorded."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the week's reports of all learners, find one learner's, or write some to a folder."""
+    from irt_assets.reports import learner_copies
+    from resources.object_store import object_store
+
+    settings = get_settings()
+    database, store = Database(settings), object_store(settings)
+    monday = _monday(week)
+    if out_dir is not None:
+        copies = learner_copies.write(
+            database, monday, out_dir, user=user, zone=settings.irt_time_zone, n_processes=settings.irt_threads
+        )
+        files, missing = [str(path) for path in copies.files], copies.failed
+    elif user is not None:
+        files, missing = learner_copies.links(database, store, monday, user), {}
+    else:
+        _make_week(settings, database, monday, as_json)
+        return
+    if as_json:
+        print_json({"week": monday, "files": files, "without": missing})
+    else:
+        for one in files if user is not None else [f"{len(files):,} files in {out_dir}"]:
+            say(one)
+        for learner_id, reason in missing.items():
+            say(f"no report for {learner_id}: {reason}")
+    if missing:
+        raise typer.Exit(1)
+
+
+def _monday(week: str) -> str:
+    from irt_assets.partitions import week_named
+
+    try:
+        return week_named(week)
+    except ValueError as error:
+        raise PermanentFailure(f"{week!r} is no week: write 2026-W46, or a day of it such as 2026-11-09") from error
+
+
+def _make_week(settings: Settings, database: Database, monday: str, as_json: bool) -> None:
+    """By the job, so that the UI and the schedule know of it."""
+    from irt_assets.runs import run_learner_reports
+    from irt_assets.stack import dagster_instance
+
+    with dagster_instance(settings, database) as instance:
+        outcome = run_learner_reports(instance, settings, monday)
+    if not outcome.success:
+        raise PermanentFailure(outcome.error or "the run failed")
+    with database.connect() as connection:
+        row = connection.execute(
+            "SELECT count(DISTINCT user_id), count(*) FROM report_artifacts WHERE week_start = %s", (monday,)
+        ).fetchone()
+    assert row is not None
+    if as_json:
+        print_json({"week": monday, "learners": row[0], "files": row[1], "warnings": outcome.warnings})
+    else:
+        say(f"{monday}: {row[0]:,} learners have a report, {row[1]:,} files")
+        for warning in outcome.warnings:
+            say(warning)
+    if outcome.warnings:
+        raise typer.Exit(1)

@@ -58,6 +58,13 @@ def week_of(time: datetime) -> str:
     return (day - timedelta(days=day.weekday())).strftime(DAY_FORMAT)
 
 
+def week_named(text: str) -> str:
+    """The key of a week as people name it: 2026-W46 (ISO 8601), or any of its days. Raises ValueError otherwise."""
+    if "W" in text.upper():
+        return datetime.strptime(f"{text.upper()}-1", "%G-W%V-%u").strftime(DAY_FORMAT)  # noqa: DTZ007 - a date
+    return week_of(day_bounds(text)[0])
+
+
 def month_bounds(month: str) -> tuple[datetime, datetime]:
     """Start (inclusive) and end (exclusive) of a month key. Raises ValueError for anything but YYYY-MM."""
     start = datetime.strptime(month, MONTH_FORMAT).replace(tzinfo=UTC)

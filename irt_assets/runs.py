@@ -15,7 +15,8 @@ import dagster as dg
 from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.definitions import build_defs
-from irt_assets.partitions import DAYS, MONTHS, Period
+from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
+from irt_assets.reports.learner_assets import LEARNER_REPORT, LEARNER_REPORT_JOB
 from irt_assets.retries import why_it_failed
 from irt_assets.underway import RANGE_TAGS, under_way
 from jobs.launcher import own_worker_tags
@@ -52,6 +53,12 @@ def run_night(instance: dg.DagsterInstance, settings: Settings, day: str) -> Run
     """Execute the nightly job for one day here and now; it logs on a terminal too. Raises as `run_month` does."""
     busy = under_way(instance, NIGHTLY_JOB, (NIGHTLY,))
     return _run_partition(instance, settings, NIGHTLY_JOB, day, DAYS, busy, log_level="INFO")
+
+
+def run_learner_reports(instance: dg.DagsterInstance, settings: Settings, week: str) -> RunOutcome:
+    """Execute the job of the learner reports for a week here and now. Raises as `run_month` does."""
+    busy = under_way(instance, LEARNER_REPORT_JOB, (LEARNER_REPORT,))
+    return _run_partition(instance, settings, LEARNER_REPORT_JOB, week, WEEKS, busy)
 
 
 def _run_partition(

@@ -74,7 +74,7 @@ PLANS = (
     Plan(MONTHLY_JOB, "0 2 1 * *", "item_calibration", MONTHS, 3),
     # A window of 30 days hardly differs from the next day's: after a longer gap the older nights say nothing new.
     Plan(NIGHTLY_JOB, "0 3 * * *", NIGHTLY, DAYS, 3),
-    # A night keeps its abilities for 30 days: the level at an older week's end can no longer be told.
+    # Nobody waits for what a learner did more than a month ago.
     Plan(LEARNER_REPORT_JOB, "0 4 * * 1", LEARNER_REPORT, WEEKS, 4),
     Plan("detect_inactivity", "0 5 * * *", "inactivity", DAYS, 14),
     Plan("inventory", "0 6 * * *"),

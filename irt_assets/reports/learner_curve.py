@@ -52,17 +52,18 @@ def curve(
     high = [(x(v), y(v.theta + NINETY_FIVE * v.se)) for v in levels]
     points = [(x(v), y(v.theta)) for v in levels]
     parts = []
-    for z, label in PERCENTILES:
-        at = y(mu + z * sigma)
-        parts.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#dcdcdc"/>')
-        parts.append(_text(LEFT - 6, at + 4, "end", label))
+    grid = [(y(mu + z * sigma), label) for z, label in PERCENTILES]
+    lines = "".join(f"M{LEFT} {at:.1f}H{WIDTH - RIGHT}" for at, _ in grid)
+    parts.append(f'<path d="{lines}" stroke="#dcdcdc"/>')
+    parts += [_text(LEFT - 6, at + 4, "end", label) for at, label in grid]
     if len(levels) > 1:
         parts.append(f'<path d="M{_path([*high, *reversed(low)])}Z" fill="#cde3f2"/>')
         parts.append(f'<path d="M{_path(points)}" fill="none" stroke="#0072b2" stroke-width="2.5"/>')
     else:
         (px, _), (_, top), (_, bottom) = points[0], high[0], low[0]
         parts.append(f'<path d="M{px:.1f} {top:.1f}V{bottom:.1f}" stroke="#9cc6e3" stroke-width="8"/>')
-    parts += [f'<circle cx="{px:.1f}" cy="{py:.1f}" r="3.5" fill="#0072b2"/>' for px, py in points]
+    dots = "".join(f"M{px:.1f} {py:.1f}h.01" for px, py in points)
+    parts.append(f'<path d="{dots}" stroke="#0072b2" stroke-width="7" stroke-linecap="round"/>')
     if target is not None:
         at = y(target)
         parts.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#b34700" stroke-dasharray="7 4"/>')

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.publication import in_force
+from irt_assets.calibration.publication import PublishedSet, in_force
 from irt_assets.features.checks import unconserved
+from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, YEAR
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.partitions import week_bounds
@@ -28,9 +29,11 @@ from irt_assets.responses.eligible import EligibleAnswers
 from irt_assets.responses.facts import COLUMNS, LATER, first_look
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure
-from resources.relational import LEARNER, QUESTION, in_memory, on_postgres
+from resources.relational import LEARNER, QUESTION, Run, in_memory, on_postgres
 
 NO_TOPIC = "unknown"
+Scales = Mapping[str, Scale]
+Published = Mapping[str, PublishedSet]
 NO_KPIS = dict.fromkeys([*RANGES, "R_t_coverage"]) | {"why": dict.fromkeys(RANGES, Why.NOT_COMPUTED)}
 
 
@@ -57,7 +60,8 @@ def gather(connection: psycopg.Connection, week: str, zone: str) -> list[Facts]:
     scales = read_scales(connection)
     only = next(iter(scales)) if len(scales) == 1 else None
     people = _people(connection)
-    levels, kpis = _levels(connection, end), _kpis(connection, week)
+    run, published = _at_hand(connection, end, scales), {s: in_force(connection, s, end) for s in scales}
+    levels, kpis = _levels(connection, run, end, scales, published), _kpis(connection, week)
     activity, counts = _activity(connection, week), _topic_counts(connection, week)
     on_scale = {user: _scale(people.get(user), scales, only) for user in activity}
     theta = {
@@ -65,7 +69,7 @@ def gather(connection: psycopg.Connection, week: str, zone: str) -> list[Facts]:
         for user, scale in on_scale.items()
         if scale and (found := levels.get((user, scale.scale_id)))
     }
-    judged = _judge_topics(connection, end, scales, theta)
+    judged = _judge_topics(connection, run, end, scales, published, theta)
     facts = []
     for user in users:
         scale, (name, lang, _, target) = on_scale[user], people.get(user, (None, None, None, None))
@@ -124,7 +128,7 @@ def _people(connection: psycopg.Connection) -> dict[str, tuple[str | None, str |
     return {user: tuple(rest) for user, *rest in rows}
 
 
-def _scale(person: tuple[Any, ...] | None, scales: Mapping[str, Scale], only: str | None) -> Scale | None:
+def _scale(person: tuple[Any, ...] | None, scales: Scales, only: str | None) -> Scale | None:
     return scales.get((person[2] if person else None) or only or "")
 
 
@@ -160,36 +164,55 @@ def _kpis(connection: psycopg.Connection, week: str) -> dict[str, dict[str, Any]
     return dict(rows)
 
 
-def _levels(connection: psycopg.Connection, end: datetime) -> dict[tuple[str, str], list[Level]]:
-    """By learner and scale, of the year before `end`, the last measurement of each week, oldest first."""
+def _at_hand(connection: psycopg.Connection, end: datetime, scales: Scales) -> Run:
+    """A copy of the log as far as abilities of the year before `end` read it."""
+    return in_memory(
+        on_postgres(connection),
+        {
+            "attempt": between(first_look(end - YEAR, scales), end + LATER).select(*COLUMNS),
+            "question": QUESTION.select("item_id", "scale_id"),
+            "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
+        },
+    )
+
+
+def _levels(
+    connection: psycopg.Connection, run: Run, end: datetime, scales: Scales, published: Published
+) -> dict[tuple[str, str], list[Level]]:
+    """By learner and scale, of the year before `end`, the last measurement of each week, oldest first.
+
+    The last one is of `end` itself: the ability that the goal's probability was computed from.
+    """
     rows = connection.execute(
         """SELECT DISTINCT ON (user_id, scale_id, date_trunc('week', window_end - interval '1 microsecond'))
                   user_id, scale_id, window_end, theta, se
            FROM mirt_ability WHERE window_end > %s AND window_end <= %s
            ORDER BY 1, 2, date_trunc('week', window_end - interval '1 microsecond'), window_end DESC, fitted_at DESC""",
-        (end - YEAR, end),
+        (end - YEAR, end - timedelta(weeks=1)),
     ).fetchall()
+    now = abilities(run, end, scales, published)
+    rows += [
+        (user, scale, end, theta, se)
+        for user, scale, theta, se in zip(*(now[name] for name in ("user_id", "scale_id", "theta", "se")), strict=True)
+    ]
     levels = defaultdict(list)
     for user, scale, until, theta, se in rows:
-        levels[user, scale].append(Level((until - timedelta(microseconds=1)).date(), theta, se))
+        levels[user, scale].append(Level((until - timedelta(microseconds=1)).date(), float(theta), float(se)))
     return levels
 
 
 def _judge_topics(
-    connection: psycopg.Connection, end: datetime, scales: Mapping[str, Scale], theta: Mapping[tuple[str, str], float]
+    connection: psycopg.Connection,
+    run: Run,
+    end: datetime,
+    scales: Scales,
+    published: Published,
+    theta: Mapping[tuple[str, str], float],
 ) -> dict[tuple[str, str], tuple[int, float, float]]:
     """By learner and topic: eligible answers of the last eight weeks, and `topic_differences` from the learner's θ.
 
     `theta`: of a learner on the scale of the goal; other scales are not judged.
     """
-    run = in_memory(
-        on_postgres(connection),
-        {
-            "attempt": between(first_look(end - EIGHT_WEEKS, scales), end + LATER).select(*COLUMNS),
-            "question": QUESTION.select("item_id", "scale_id"),
-            "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
-        },
-    )
     eligible = EligibleAnswers(run, end - EIGHT_WEEKS, end, scales)
     topic_of: dict[str, str] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE topic_id IS NOT NULL").fetchall()
@@ -197,15 +220,15 @@ def _judge_topics(
     topics = {topic: code for code, topic in enumerate(sorted(set(topic_of.values())))}
     judged: dict[tuple[str, str], tuple[int, float, float]] = {}
     for scale_id, scale in scales.items():
-        published = in_force(connection, scale_id, end).items
-        answers = eligible.of(scale, published.keys() & topic_of.keys())
+        items = published[scale_id].items
+        answers = eligible.of(scale, items.keys() & topic_of.keys())
         level = np.array([theta.get((user, scale_id), np.nan) for user in eligible.user_ids])
         rows = np.flatnonzero(~np.isnan(level[answers.user]))
         if not rows.size:
             continue
         rows = rows[np.lexsort((answers.item[rows], answers.user[rows]))]  # sums depend on their order
         user, item = answers.user[rows], answers.item[rows]
-        a, b, c = np.array([published.get(i, (1.0, 0.0, 0.0)) for i in eligible.item_ids]).T
+        a, b, c = np.array([items.get(i, (1.0, 0.0, 0.0)) for i in eligible.item_ids]).T
         topic = np.array([topics.get(topic_of.get(i, ""), -1) for i in eligible.item_ids])
         pairs, group = np.unique(user.astype(np.int64) * len(topics) + topic[item], return_inverse=True)
         difference, error = topic_differences(

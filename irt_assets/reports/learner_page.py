@@ -71,8 +71,9 @@ def page(facts: Facts) -> str:
         steps=[words(f"steps.{key}", topic=topic) for key, topic in steps],
         level=[*_level(facts, words)],
         curve=_curve(facts, words),
-        caption=words("level.caption" if facts.target is None else "level.caption_goal"),
+        caption=_caption(facts, words),
         topics=[*_topics(facts, words)],
+        judged=any(topic.verdict != "few" for topic in facts.topics),
         kpis=[_kpi(facts.kpis, kpi, words) for kpi in KPIS],
         foot=[
             words("foot.made", until=f"{words.in_full(until)} {until:%H:%M}", zone=facts.zone),
@@ -127,6 +128,11 @@ def _curve(facts: Facts, words: Words) -> str | None:
         goal=words("level.goal"),
         ends=[words.in_full(facts.levels[i].day) for i in (0, -1)],
     )
+
+
+def _caption(facts: Facts, words: Words) -> str:
+    drawn = words("level.caption_line" if len(facts.levels) > 1 else "level.caption_dot")
+    return drawn if facts.target is None else f"{drawn} {words('level.caption_goal')}"
 
 
 def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:

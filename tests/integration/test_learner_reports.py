@@ -22,22 +22,24 @@ import dagster as dg
 import psutil
 import pypdfium2
 import pytest
+import requests
 
 from irt_assets.calibration.abilities import measure_at
 from irt_assets.definitions import build_defs
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_week as write_kpis
-from irt_assets.reports import learner_week, render
+from irt_assets.reports import learner_copies, learner_week, render
 from irt_assets.reports.learner_facts import gather
 from irt_assets.reports.learner_week import WeekWritten, key, write_week
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
-from resources.object_store import FolderStore
+from resources.object_store import BucketStore, FolderStore, ObjectStore
 from resources.settings import Settings
 from tests import kpi_reference
 from tests.integration import rooms
 from tests.integration.rooms import rows, run_sql
+from tests.integration.seaweed import BUCKET, SeaweedFS
 from tests.kpi_worlds import END, WEEK, load, random_world
 
 pytestmark = pytest.mark.timeout(300)
@@ -94,7 +96,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(render, "pdf", lambda html: b"%PDF " + html.encode())
 
 
-def write(database: Database, store: FolderStore, week: str = WEEK, **others: Any) -> WeekWritten:
+def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekWritten:
     usual = {"zone": "UTC", "now": END + timedelta(hours=4), "n_processes": 2, "say": logging.info}
     return write_week(database, store, week, **(usual | others))
 
@@ -221,11 +223,13 @@ def test_where_nobodys_report_can_be_made_all_stays_as_it_was(database: Database
 
 def test_learners_of_every_kind_are_said_to_be_what_they_are(database: Database, store: FolderStore) -> None:
     """Nobody's answers of the week; no KPIs; no ability; a name with markup; one that no page is wide enough for."""
-    english = [user for user in EXPECTED if user in WORLD.learners and user not in KOREAN]
-    quiet, no_kpis, unmeasured, marked, long = english[:5]
+    quiet, no_kpis, unmeasured, marked, long = [
+        user for user in EXPECTED if user in WORLD.learners and user not in KOREAN
+    ][:5]
     run_sql(database, "DELETE FROM features_topic_daily WHERE user_id = %s AND date >= %s", (quiet, WEEK))
     run_sql(database, "DELETE FROM weekly_kpi WHERE user_id = %s", (no_kpis,))
     run_sql(database, "DELETE FROM mirt_ability WHERE user_id = %s", (unmeasured,))
+    run_sql(database, "UPDATE response_log SET mode = 'sandbox' WHERE user_id = %s", (unmeasured,))
     for user, name in ((marked, "<b>Ann & Bob</b>"), (long, "Wolfeschlegelsteinhausenbergerdorff" * 9)):
         run_sql(database, "UPDATE learner SET attributes = %s WHERE user_id = %s", (json.dumps({"name": name}), user))
     assert not write(database, store).failed
@@ -252,18 +256,28 @@ def test_ids_that_are_no_file_names_have_reports_too(database: Database, store: 
     assert len(files(store)) == 2 * written.learners
 
 
-def test_the_levels_are_one_a_week_of_the_scale_of_the_goal(database: Database) -> None:
+def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(database: Database) -> None:
+    """The night of the week's end is stored here: what is computed again on the same answers is the same."""
     with database.connect() as connection:
         found = {facts.user_id: facts for facts in gather(connection, WEEK, "UTC")}
     stored = rows(database, "SELECT user_id, scale_id, window_end, theta, se FROM mirt_ability ORDER BY window_end")
     for user, facts in found.items():
         wanted = [
-            ((end - timedelta(microseconds=1)).date(), theta, se)
+            ((end - timedelta(microseconds=1)).date(), pytest.approx(theta, abs=1e-9), pytest.approx(se, abs=1e-9))
             for of, scale, end, theta, se in stored
             if (of, scale) == (user, facts.scale_id)
         ]
         assert [(level.day, level.theta, level.se) for level in facts.levels] == wanted
     assert max(len(facts.levels) for facts in found.values()) == 3
+
+
+def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
+    run_sql(database, "DELETE FROM mirt_ability")
+    with database.connect() as connection:
+        found = gather(connection, WEEK, "UTC")
+    measured = [facts for facts in found if facts.levels]
+    assert len(measured) > 10
+    assert {level.day for facts in measured for level in facts.levels} == {(END - timedelta(days=1)).date()}
 
 
 def test_topics_are_counted_as_the_features_count(database: Database) -> None:
@@ -402,6 +416,36 @@ def test_a_store_that_refuses_to_list_is_told_before_anything_is_made(database: 
         write(database, Refusing(store.root))
 
 
+@pytest.mark.usefixtures("quick")
+def test_in_a_bucket_reports_are_private_and_read_by_links_that_are_signed(database: Database, s3: SeaweedFS) -> None:
+    bucket = BucketStore(BUCKET)
+    write(database, bucket)
+    assert {f"s3://{BUCKET}/{name}" for name, _ in bucket.list(FOLDER)} == {url for _, _, url, _ in artifacts(database)}
+    links = learner_copies.links(database, bucket, WEEK, EXPECTED[0])
+    assert len(links) == 2
+    for link, kind in zip(links, ("text/html; charset=utf-8", "application/pdf"), strict=True):
+        signed, unsigned = requests.get(link, timeout=30), requests.get(link.partition("?")[0], timeout=30)
+        assert (signed.status_code, signed.headers["content-type"]) == (200, kind)
+        assert unsigned.status_code == 403
+    assert write(database, bucket).made == 0
+    with pytest.raises(PermanentFailure, match="no-such-bucket"):
+        write(database, BucketStore("no-such-bucket"))
+
+
+def test_copies_are_files_in_a_folder_and_leave_no_trace(
+    database: Database, store: FolderStore, tmp_path: Path
+) -> None:
+    user, folder = EXPECTED[0], tmp_path / "a" / "b"
+    copies = learner_copies.write(database, WEEK, folder, user=user, zone="UTC", n_processes=1)
+    assert sorted(path.name for path in copies.files) == [f"{user}.html", f"{user}.pdf"]
+    assert all(path.stat().st_size for path in copies.files)
+    assert artifacts(database) == []
+    with pytest.raises(PermanentFailure, match=f"{user} has no report of the week {WEEK}: `irt report learner"):
+        learner_copies.links(database, store, WEEK, user)
+    with pytest.raises(PermanentFailure, match="nobody gave no live answer"):
+        learner_copies.write(database, WEEK, folder, user="nobody", zone="UTC", n_processes=1)
+
+
 KILLED = """
 def main():
     import logging, sys
@@ -409,9 +453,10 @@ def main():
     from pathlib import Path
     from irt_assets.reports import learner_week
     from resources.database import Database
-    from resources.object_store import FolderStore
+    from resources.object_store import BucketStore, FolderStore, ObjectStore
     from resources.settings import Settings
-    from tests.kpi_worlds import END, WEEK
+    from tests.integration.seaweed import BUCKET, SeaweedFS
+from tests.kpi_worlds import END, WEEK
 
     learner_week.RECORDED_TOGETHER = 1
     database = Database(Settings(database_url=sys.argv[1], _env_file=None))

@@ -155,8 +155,11 @@ def test_an_extreme_level_is_never_said_to_be_above_everyone() -> None:
         ({"levels": (Level(MONDAY, 0.0, 0.2),)}, "It is your first measurement"),
         ({"topics": ()}, "no questions in the last eight weeks that belong to a topic"),
         ({"answers": 0, "correct": 0, "days": 0}, "no questions this week. Your last answer was on 14 November 2026"),
-        ({"kpis": missing(P="NO_TARGET")}, "Your goal: Not yet. No goal has been set for you yet."),
-        ({"kpis": missing(I_t="FEW_RECENT")}, "Progress: Not yet. It needs at least 5 questions in the last two weeks"),
+        ({"kpis": missing(P="NO_TARGET")}, "Your goal: Not known yet. No goal has been set for you yet."),
+        (
+            {"kpis": missing(I_t="FEW_RECENT")},
+            "Progress: Not known yet. It needs at least 5 questions in the last two weeks",
+        ),
         ({"kpis": GOOD | {"S": None, "why": {"S": "a reason of tomorrow"}}}, "It could not be computed this week"),
         ({"kpis": GOOD | {"assumed": {"A_t": ["hints"]}}}, "A part of it is not recorded"),
         ({"kpis": GOOD | {"P": 0.999}}, "is over 95%"),

@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from irt_assets.partitions import daily, last_complete_month, month_bounds, month_of, monthly, months_between
+from irt_assets.partitions import (
+    daily,
+    last_complete_month,
+    month_bounds,
+    month_of,
+    monthly,
+    months_between,
+    week_named,
+)
 
 TINY = timedelta(microseconds=1)
 TIMES = st.datetimes(datetime(1990, 1, 1), datetime(2090, 1, 1), timezones=st.just(UTC))  # noqa: DTZ001 (the zone is given beside)
@@ -65,3 +73,18 @@ def test_the_partitions_are_the_months_that_are_over() -> None:
 def test_the_days_begin_with_the_first_month() -> None:
     keys = daily("2024-02").get_partition_keys(current_time=datetime(2024, 3, 2, 5, tzinfo=UTC))
     assert (keys[0], keys[-1], len(keys)) == ("2024-02-01", "2024-03-01", 30)
+
+
+@pytest.mark.parametrize("text", ["2026-W46", "2026-w46", "2026-11-09", "2026-11-12", "2026-11-15"])
+def test_a_week_has_many_names(text: str) -> None:
+    assert week_named(text) == "2026-11-09"
+
+
+def test_the_first_iso_week_may_begin_in_the_old_year() -> None:
+    assert week_named("2026-W01") == "2025-12-29"
+
+
+@pytest.mark.parametrize("text", ["2026-W54", "2026-46", "soon", "", "2026-11-31", "2026-W46-3"])
+def test_what_names_no_week_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"does not match|day is out of range|Invalid week|unconverted data"):
+        week_named(text)

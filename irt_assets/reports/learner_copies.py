@@ -1,0 +1,65 @@
+"""A learner's reports for somebody who asks: links to those that are stored, or files made now in a folder.
+
+What does not belong here: the week's run (see `learner_week`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path, PurePosixPath
+
+from irt_assets.reports.learner_facts import gather
+from irt_assets.reports.learner_processes import attempt, ended, processes
+from irt_assets.reports.learner_week import FORMATS, key
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+
+
+@dataclass(frozen=True)
+class Copies:
+    """Files that were written, and who has none and why."""
+
+    files: list[Path]
+    failed: dict[str, str]
+
+
+def links(database: Database, store: ObjectStore, week: str, user: str) -> list[str]:
+    """Where a learner's stored reports of a week may be read; a bucket's links expire.
+
+    Raises PermanentFailure where there are none.
+    """
+    with database.connect() as connection:
+        rows = connection.execute(
+            "SELECT format FROM report_artifacts WHERE user_id = %s AND week_start = %s ORDER BY 1",
+            (user, date.fromisoformat(week)),
+        ).fetchall()
+    if not rows:
+        raise PermanentFailure(
+            f"{user} has no report of the week {week}: `irt report learner --week {week}` makes them, for whoever "
+            "answered in the eight weeks that end with it"
+        )
+    return [store.link(key(week, user, kind)) for (kind,) in rows]
+
+
+def write(database: Database, week: str, folder: Path, *, user: str | None, zone: str, n_processes: int) -> Copies:
+    """HTML and PDF of a learner, or of all, in a folder that is made where it is missing.
+
+    Raises PermanentFailure as `gather` does, and where the learner is to have none.
+    """
+    with database.connect() as connection:
+        wanted = [facts for facts in gather(connection, week, zone) if user in (None, facts.user_id)]
+    if user is not None and not wanted:
+        raise PermanentFailure(f"{user} gave no live answer in the eight weeks that end with the week {week}")
+    folder.mkdir(parents=True, exist_ok=True)
+    files, failed = list[Path](), dict[str, str]()
+    with ended(processes(n_processes)) as rendering:
+        for facts, made in zip(wanted, rendering.map(attempt, wanted), strict=True):
+            if isinstance(made, str):
+                failed[facts.user_id] = made
+                continue
+            for kind, data in zip(FORMATS, made, strict=True):
+                files.append(folder / PurePosixPath(key(week, facts.user_id, kind)).name)
+                files[-1].write_bytes(data)
+    return Copies(files, failed)
