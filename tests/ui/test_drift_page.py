@@ -1,0 +1,56 @@
+"""The drift report in a browser: its tables sort, its list is filtered, and it asks nobody for anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page
+
+from irt_assets.reports.drift_report import html
+from tests.unit.test_drift_report import ANCHOR, BAD, LEAKED, NOW, SOUND, drift_row, made_up_facts, made_up_item
+
+
+@pytest.fixture
+def report(page: Page, tmp_path: Path) -> Page:
+    """The page of four items, one of which has a script for a name, and one of which was not compared."""
+    evil, new = made_up_item(BAD, drift_row(BAD, "2026-10", 0.1, "none")), made_up_item("A0")
+    written = tmp_path / "report.html"
+    written.write_text(html(made_up_facts(SOUND, LEAKED, ANCHOR, evil, new), NOW), "utf-8")
+    page.goto(written.as_uri())
+    return page
+
+
+def test_a_click_on_a_heading_sorts_and_another_turns_it_round_with_what_is_unknown_last(report: Page) -> None:
+    table = report.locator("#items-table")
+    column = table.locator("thead th").all_inner_texts().index("Δb")
+
+    def shown() -> list[str]:
+        return [row.locator("td").nth(column).inner_text() for row in table.locator("tbody tr").all()]
+
+    heading = table.get_by_role("button", name="Δb")
+    heading.click()
+    assert shown() == ["−0.90", "+0.02", "+0.10", "+0.60", "–"]
+    heading.click()
+    assert shown() == ["+0.60", "+0.10", "+0.02", "−0.90", "–"]
+
+
+def test_the_list_of_all_items_shows_only_what_is_asked_for(report: Page) -> None:
+    rows = report.locator("#items-table tbody tr:visible")
+    assert rows.count() == 5
+    report.get_by_label("Show only").fill("HIGH")
+    assert rows.count() == 2
+    report.get_by_label("Show only").fill("")
+    assert rows.count() == 5
+
+
+def test_no_name_of_an_item_runs_and_nothing_is_asked_of_a_network(page: Page, report: Page) -> None:
+    said, asked = [], []
+    page.on("dialog", lambda dialog: (said.append(dialog.message), dialog.dismiss()))
+    page.on("request", lambda request: asked.append(request.url))
+    page.on("pageerror", lambda error: said.append(str(error)))
+    report.reload()
+    report.wait_for_load_state("networkidle")
+    assert said == []
+    assert [url for url in asked if not url.startswith("file:")] == []
+    assert "alert('x')" in report.locator("#items-table").inner_text()
