@@ -12,7 +12,7 @@ from datetime import date
 
 from markupsafe import Markup, escape
 
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 220, 40, 14, 12, 24
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 230, 40, 14, 24, 24
 PERCENTILES = ((2.0, "98"), (1.0, "84"), (0.0, "50"), (-1.0, "16"), (-2.0, "2"))
 """SDs from the mean of the population, and how many of 100 are below."""
 HIGHEST = 2.6
@@ -68,7 +68,7 @@ def curve(
         at = y(target)
         parts.append(f'<path d="M{LEFT} {at:.1f}H{WIDTH - RIGHT}" stroke="#b34700" stroke-dasharray="7 4"/>')
         parts.append(_text(WIDTH - RIGHT, at - 5 if at > TOP + 14 else at + 14, "end", goal, "#8f3900"))
-    parts.append(_text(LEFT + 4, TOP, "start", axis))
+    parts.append(_text(LEFT + 4, TOP / 2, "start", axis))
     parts.append(_text(points[0][0], HEIGHT - 6, "start" if span else "middle", ends[0]))
     if span:
         parts.append(_text(points[-1][0], HEIGHT - 6, "end", ends[1]))
