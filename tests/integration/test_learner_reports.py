@@ -453,10 +453,9 @@ def main():
     from pathlib import Path
     from irt_assets.reports import learner_week
     from resources.database import Database
-    from resources.object_store import BucketStore, FolderStore, ObjectStore
+    from resources.object_store import FolderStore
     from resources.settings import Settings
-    from tests.integration.seaweed import BUCKET, SeaweedFS
-from tests.kpi_worlds import END, WEEK
+    from tests.kpi_worlds import END, WEEK
 
     learner_week.RECORDED_TOGETHER = 1
     database = Database(Settings(database_url=sys.argv[1], _env_file=None))
