@@ -64,7 +64,6 @@ class FolderStore:
                     file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.chmod(0o644)
             temporary.replace(target)
             _sync_folder(target.parent)
         except OSError as error:

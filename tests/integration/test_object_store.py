@@ -213,6 +213,13 @@ def test_a_files_uri_leads_to_it(tmp_path: Path) -> None:
     assert Path(unquote(urlsplit(uri).path)).read_bytes() == b"x"
 
 
+def test_a_file_is_its_owners_alone(tmp_path: Path) -> None:
+    """Reports tell of learners, and a folder has no signed links."""
+    store = FolderStore(tmp_path / "objects")
+    store.put(KEY, b"x")
+    assert (store.root / KEY).stat().st_mode & 0o077 == 0
+
+
 def test_a_link_that_leads_out_is_not_followed(tmp_path: Path) -> None:
     store = FolderStore(tmp_path / "objects")
     store.put("a", b"x")
