@@ -306,7 +306,10 @@ def test_an_item_that_was_tested_by_its_proportion_correct_says_so() -> None:
     assert "too few responses" in Page(html(facts, NOW)).text
 
 
-def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from(require) -> None:
+def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from(
+    require, caplog: pytest.LogCaptureFixture
+) -> None:
+    """WeasyPrint warns of style rules that it does not know, and leaves them out."""
     require(typesetting.pango_problem() is None, "Pango")
     require(not typesetting.missing_fonts(["en", "ko"]), "fonts for English and Korean")
     korean = made_up_item("문항-1", drift_row("문항-1", "2026-10", -0.9, "high", change=LEAK), onset="2026-10-09")
@@ -318,3 +321,4 @@ def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from(require
     for known in ("fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl"):
         assert known in pages[-1], known
     assert f"{len(pages)} / {len(pages)}" in pages[-1]
+    assert [record.message for record in caplog.records if record.name == "weasyprint"] == []
