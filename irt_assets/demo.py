@@ -83,7 +83,8 @@ def simulated(
                 run_job(instance, settings, DRIFT_JOB, state.month)
         say("writing the drift report of every month …")
         for month in months:
-            run_job(instance, settings, DRIFT_REPORT_JOB, month)
+            if not run_job(instance, settings, DRIFT_REPORT_JOB, month):
+                say(f"  {month}: failed, see its run in the UI")
         for url in drift_month.kept(database, months[-1]):
             say(f"  {months[-1]}: {url}")
         run_daily_life(instance, settings, datetime.now(UTC), say)
