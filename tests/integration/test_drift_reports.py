@@ -41,7 +41,7 @@ def facts_of(settings: Settings, month: str) -> Facts:
 
 @pytest.fixture
 def irt(monkeypatch: pytest.MonkeyPatch) -> Irt:
-    """`irt(settings, …)`: the command `irt report …` in whose environment these settings are set."""
+    """`irt(settings, …)`: the command `irt report drift …` in whose environment these settings are set."""
 
     def typed(settings: Settings, *words: str | Path) -> Any:
         assert settings.database_url is not None
@@ -49,7 +49,7 @@ def irt(monkeypatch: pytest.MonkeyPatch) -> Irt:
         monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
         monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
         get_settings.cache_clear()
-        return CliRunner().invoke(app, [*map(str, words)])
+        return CliRunner().invoke(app, ["drift", *map(str, words)])
 
     return typed
 
