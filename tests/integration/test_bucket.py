@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -26,6 +26,7 @@ from resources.settings import Settings
 from tests.integration.seaweed import BUCKET, SeaweedFS
 from tests.integration.test_object_store import sparse
 
+T = TypeVar("T")
 ATTEMPTS = 3
 """Of botocore's standard mode."""
 
@@ -172,9 +173,20 @@ def test_a_service_killed_during_a_write_is_transient_and_after_its_restart_the_
     finally:
         s3.start()
     assert [str(error).startswith("s3://bank/reports/a: ") for error in failed] == [True]
-    assert store.get("reports/a") == b"old"
-    store.put("reports/a", large)
+    assert at_last(lambda: store.get("reports/a")) == b"old"
+    at_last(lambda: store.put("reports/a", large))
     assert store.size("reports/a") == 400 * 2**20
+
+
+def at_last(asked: Callable[[], T]) -> T:
+    """The answer of a service that was started again: it answers before it has found its files, which is transient."""
+    until = time.monotonic() + 60
+    while True:
+        try:
+            return asked()
+        except TransientFailure:
+            assert time.monotonic() < until
+            time.sleep(0.5)
 
 
 # -- a service that answers what a test wants ----------------------------------------------------------

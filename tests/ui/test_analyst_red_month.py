@@ -60,7 +60,7 @@ def test_its_check_says_why_and_what_to_do(stack: Harness, page: Page, screensho
 
 def test_its_plot_shows_the_anchors_off_the_line(stack: Harness, page: Page, screenshots: Path) -> None:
     page.goto(f"{stack.stack.address}/assets/linked_item_parameters?view=partitions&partition={BAD}")
-    page.get_by_role("row").filter(has_text="plot: linking").get_by_text("Show Markdown").click()
+    page.get_by_role("row").filter(has_text="plot: linking (").get_by_text("Show Markdown").click()
     picture = page.locator("img[src^='data:image/png']").first
     expect(picture).to_be_visible()
     assert picture.evaluate("image => image.naturalWidth") > 300
