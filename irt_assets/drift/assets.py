@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.plots import as_markdown
+from irt_assets.calibration.assets import plot
 from irt_assets.drift import plots
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.retries import failures_told_apart
@@ -51,11 +51,7 @@ def build_drift_assets(
                 "drift": dg.MetadataValue.text("; ".join(sentence(s) for s in found)),
                 "top flagged items": dg.MetadataValue.md(_table(found)),
                 "published items without an estimate": dg.MetadataValue.md(unestimated_table(found)),
-                **{
-                    f"plot: drift ({scale})": dg.MetadataValue.md(as_markdown(png, "drift"))
-                    for scale, png in maps.items()
-                    if png is not None
-                },
+                **{f"plot: drift ({scale})": plot(png, "drift") for scale, png in maps.items() if png is not None},
                 "dagster/row_count": dg.MetadataValue.int(
                     sum(len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift)
                 ),

@@ -1,9 +1,11 @@
-"""Checks of a month's drift: high severity is an error, medium a warning. Neither holds a month.
+"""Checks of a month's drift: high severity is an error, medium a warning. Neither holds a month. And how every check of
+the room names its items.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import dagster as dg
 
@@ -55,20 +57,11 @@ def _check(
                    WHERE month = %s AND severity = %s ORDER BY wabc DESC, scale_id, item_id""",
                 (context.partition_key, level),
             ).fetchall()
-        named = ", ".join(f"{item} ({kind})" if kind else item for _, item, kind in rows[:NAMED])
         by_scale: dict[str, dict[str, str | None]] = {}
         for scale, item, kind in rows:
             by_scale.setdefault(scale, {})[item] = kind
-        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
-        return dg.AssetCheckResult(
-            passed=not rows,
-            severity=severity,
-            description=f"{len(rows)} items: {named}{more}" if rows else f"no item of {level} severity",
-            metadata={
-                "all": dg.MetadataValue.json(by_scale),
-                **({TO_MEND_IT: WHAT_TO_DO[level]} if rows else {}),
-            },
-        )
+        named = [f"{item} ({kind})" if kind else item for _, item, kind in rows]
+        return items_result(named, by_scale, f"no item of {level} severity", WHAT_TO_DO[level], severity=severity)
 
     return check
 
@@ -87,13 +80,30 @@ def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.Asse
                 scale_id: items_gone(connection, scale_id, list(in_force(connection, scale_id, start).items))
                 for scale_id in read_scales(connection)
             }
-        said = [f"{item} ({why})" for items in gone.values() for item, why in items.items()]
-        more = f" and {len(said) - NAMED} more" if len(said) > NAMED else ""
-        return dg.AssetCheckResult(
-            passed=not said,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=f"{len(said)} items: {', '.join(said[:NAMED])}{more}" if said else "all are in the bank",
-            metadata={"all": dg.MetadataValue.json(gone), **({TO_MEND_IT: GONE} if said else {})},
-        )
+        named = [f"{item} ({why})" for items in gone.values() for item, why in items.items()]
+        return items_result(named, gone, "all are in the bank", GONE)
 
     return check
+
+
+def items_result(
+    named: Sequence[str],
+    by_scale: Mapping[str, Any],
+    fine: str,
+    fix: str,
+    *,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
+) -> dg.AssetCheckResult:
+    """Fails where any item is `named`: it says which, has all of them by scale, and what to do."""
+    return dg.AssetCheckResult(
+        passed=not named,
+        severity=severity,
+        description=items_said(named, fine),
+        metadata={"all": dg.MetadataValue.json(by_scale), **({TO_MEND_IT: fix} if named else {})},
+    )
+
+
+def items_said(named: Sequence[str], fine: str) -> str:
+    """How many, the first ten, and how many more; `fine` where there is none."""
+    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
+    return f"{len(named)} items: {', '.join(named[:NAMED])}{more}" if named else fine

@@ -6,6 +6,7 @@ Dagster reads the annotations of the decorated functions, so this module does no
 import dagster as dg
 
 from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.drift.checks import items_said
 from irt_assets.retries import failures_told_apart
 from resources.database import Database
 
@@ -14,7 +15,6 @@ WHAT_TO_DO = (
     "context, or a subject that only one of them was taught. What the item measures beside ability is mended in its "
     "text, or the item is retired; an anchor that differs leaves the anchors by a decision."
 )
-NAMED = 10
 
 
 def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
@@ -45,9 +45,8 @@ def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition
         items = [
             f"{scale}: {item} ({'; '.join(where)})" for scale, of in by_scale.items() for item, where in of.items()
         ]
-        more = f" and {len(items) - NAMED} more" if len(items) > NAMED else ""
         not_tested = {f"{scale}: {attribute}": why for scale, attribute, why in attributes if why}
-        said = f"{len(items)} items: {', '.join(items[:NAMED])}{more}" if items else "no item has large DIF"
+        said = items_said(items, "no item has large DIF")
         if len(not_tested) == len(attributes):
             said = "nothing was tested"
         return dg.AssetCheckResult(

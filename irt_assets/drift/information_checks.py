@@ -6,6 +6,7 @@ Dagster reads the annotations of the decorated functions, so this module does no
 import dagster as dg
 
 from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.drift.checks import items_result
 from irt_assets.drift.information import THE_TEST
 from irt_assets.retries import failures_told_apart
 from resources.database import Database
@@ -20,7 +21,6 @@ OF_TEST = (
     "Where single items are flagged, decide on these; where none is, the month's learners or its linking differ: look "
     "at `linking history` of linked_item_parameters, and add items for that θ."
 )
-NAMED = 10
 
 
 def build_information_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
@@ -41,17 +41,11 @@ def _of_items(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
                    WHERE month = %s AND flagged AND item_id <> %s ORDER BY 3, 1, 2""",
                 (context.partition_key, THE_TEST),
             ).fetchall()
-        named = ", ".join(f"{item} (keeps {ratio:.0%})" for _, item, ratio in rows[:NAMED])
-        more = f" and {len(rows) - NAMED} more" if len(rows) > NAMED else ""
         by_scale: dict[str, dict[str, float]] = {}
         for scale, item, ratio in rows:
             by_scale.setdefault(scale, {})[item] = ratio
-        return dg.AssetCheckResult(
-            passed=not rows,
-            severity=dg.AssetCheckSeverity.WARN,
-            description=f"{len(rows)} items: {named}{more}" if rows else "no item lost a fifth of its information",
-            metadata={"all": dg.MetadataValue.json(by_scale), **({TO_MEND_IT: OF_ITEMS} if rows else {})},
-        )
+        named = [f"{item} (keeps {ratio:.0%})" for _, item, ratio in rows]
+        return items_result(named, by_scale, "no item lost a fifth of its information", OF_ITEMS)
 
     return check
 

@@ -8,7 +8,7 @@ row. What does not belong here: what the reports say, and how they look.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from hashlib import sha256
 from typing import Literal
@@ -64,9 +64,7 @@ def store_report(
 
 def put(store: ObjectStore, key: str, data: bytes, of: Artifact) -> Artifact:
     """Write the file alone; `of` with its URI and sha256, to be recorded."""
-    return Artifact(
-        store.put(key, data), sha256(data).hexdigest(), of.format, of.user_id, of.week_start, of.window, of.inputs_hash
-    )
+    return replace(of, url=store.put(key, data), sha256=sha256(data).hexdigest())
 
 
 def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> None:
