@@ -76,10 +76,11 @@ def show(
 ) -> None:
     """The evidence on proposals, and what accepting them together would do to the last month's learners."""
     from irt_assets.calibration.proposals import chosen, parse_reference
+    from irt_assets.calibration.release import in_force_since
 
     with Database(get_settings()).connect() as connection:
         found = chosen(connection, [parse_reference(name) for name in names])
-        impacts = _impacts(connection, found, effective_from)
+        impacts = _impacts(connection, found, in_force_since(effective_from, datetime.now(UTC)))
     if as_json:
         print_json({"proposals": [as_dict(p) for p in found], "impact": [i.as_dict() for i in impacts]})
         return
@@ -103,13 +104,13 @@ def accept(
 
     by, reason = release.said("name", by), release.said("reason", reason)
     references = [parse_reference(name) for name in names]
-    since = release.start_of(effective_from) if effective_from else release.next_month(datetime.now(UTC))
+    since = release.in_force_since(effective_from, datetime.now(UTC))
     database = Database(get_settings())
     with database.connect() as connection:
         found = release.open_proposals(connection, references)
         for proposal in found:
             _print_line(proposal)
-        for one in _impacts(connection, found, effective_from):
+        for one in _impacts(connection, found, since):
             say(one.sentence)
     _confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
     release.accept(
@@ -216,20 +217,16 @@ def as_dict(proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _impacts(connection: psycopg.Connection, found: Sequence[Proposal], effective_from: str | None) -> list[Impact]:
+def _impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[Impact]:
     """Of what can still be accepted, scale by scale."""
-    from irt_assets.calibration.proposals import State
-    from irt_assets.calibration.release import next_month, start_of
+    from irt_assets.calibration.proposals import open_changes
     from irt_assets.calibration.release_impact import impact
     from irt_assets.responses.scales import read_scales
 
-    since = start_of(effective_from) if effective_from else next_month(datetime.now(UTC))
     scales = read_scales(connection)
     impacts = []
     for scale_id in sorted({p.scale_id for p in found}):
-        changes = {
-            p.item_id: (p.new.a, p.new.b, p.new.c) for p in found if p.scale_id == scale_id and p.state is State.OPEN
-        }
+        changes = open_changes(p for p in found if p.scale_id == scale_id)
         if changes:
             impacts.append(impact(connection, scales[scale_id], changes, since))
     return impacts

@@ -13,7 +13,7 @@ from pydantic import Field
 
 from irt_assets.calibration import release
 from irt_assets.calibration.anchor_versions import consider, drop_anchors
-from irt_assets.calibration.proposals import EVERY, Proposal, Reference, State, chosen
+from irt_assets.calibration.proposals import EVERY, Proposal, Reference, chosen, open_changes
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.calibration.release_impact import impact
 from irt_assets.responses.scales import read_scales
@@ -97,14 +97,13 @@ Metadata = dict[str, dg.MetadataValue]
 def _decide(config: ReleaseConfig, database: Database, run_id: str) -> Metadata:
     """Show the proposals and what accepting them would do; decide, unless it is a dry run."""
     now = datetime.now(UTC)
-    since = release.start_of(config.effective_from) if config.effective_from else release.next_month(now)
+    since = release.in_force_since(config.effective_from, now)
     with database.connect() as connection:
         found = chosen(connection, [Reference(config.month, item) for item in config.items])
         strays = [p.item_id for p in found if p.scale_id != config.scale]
         if strays:
             raise PermanentFailure(f"not on scale {config.scale}: {', '.join(strays)}")
-        changes = {p.item_id: (p.new.a, p.new.b, p.new.c) for p in found if p.state is State.OPEN}
-        effect = impact(connection, read_scales(connection)[config.scale], changes, since)
+        effect = impact(connection, read_scales(connection)[config.scale], open_changes(found), since)
     outcome = "dry run, nothing was decided"
     if not config.dry_run and config.decision is Choice.reject:
         release.reject(database, [p.reference for p in found], by=config.decided_by, reason=config.reason)

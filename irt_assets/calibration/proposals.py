@@ -187,6 +187,11 @@ def asking(found: Iterable[Proposal]) -> list[Proposal]:
     return sorted(latest.values(), key=lambda p: (p.scale_id, -(2.0 if p.wabc is None else p.wabc), p.item_id))
 
 
+def open_changes(found: Iterable[Proposal]) -> dict[str, tuple[float, float, float]]:
+    """(a, b, c) of the items whose proposals can still be accepted."""
+    return {p.item_id: (p.new.a, p.new.b, p.new.c) for p in found if p.state is State.OPEN}
+
+
 def _age(proposal: Proposal) -> tuple[str, datetime]:
     return proposal.window[-7:], proposal.lineage["created_at"]
 

@@ -145,6 +145,14 @@ def _held(evidence: Evidence, problems: dict[str, str], before: Step | None) -> 
     return Step(evidence.month, evidence.scale.scale_id, fit_id, "held", 0, 0, 0, {}, why, settled_at)
 
 
+def anchor_items(connection: psycopg.Connection, scale: Scale) -> set[str]:
+    """The anchors in the version of the set that holds for `scale`."""
+    rows = connection.execute(
+        "SELECT item_id FROM anchor_set WHERE scale_id = %s AND version = %s", (scale.scale_id, scale.anchor_version)
+    )
+    return {item for (item,) in rows}
+
+
 def _publish(
     connection: psycopg.Connection, evidence: Evidence, before: Step | None, later: list[str], run_id: str | None
 ) -> Step:
@@ -158,13 +166,7 @@ def _publish(
             "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s", (scale.scale_id,)
         )
     }
-    anchors = {
-        row[0]
-        for row in connection.execute(
-            "SELECT item_id FROM anchor_set WHERE scale_id = %s AND version = %s",
-            (scale.scale_id, scale.anchor_version),
-        )
-    }
+    anchors = anchor_items(connection, scale)
     settled = _known_numbers(connection, scale.scale_id, month)
     held, published, proposed = {}, [], []
     for item, params in linked.items.items():

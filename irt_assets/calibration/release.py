@@ -30,8 +30,10 @@ def next_month(now: datetime) -> datetime:
     return month_bounds(month_of(now))[1]
 
 
-def start_of(day: str) -> datetime:
-    """Midnight UTC of a day, YYYY-MM-DD. Raises PermanentFailure for anything else."""
+def in_force_since(day: str | None, now: datetime) -> datetime:
+    """Midnight UTC of a day, YYYY-MM-DD; where none is named, `next_month`. Raises PermanentFailure for other text."""
+    if not day:
+        return next_month(now)
     try:
         parsed = date.fromisoformat(day)
     except ValueError:

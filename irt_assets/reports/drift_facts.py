@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from irt_assets.calibration.fits import latest_staged
 from irt_assets.calibration.green import MonthState
-from irt_assets.calibration.publication import Step, publications_in_force, steps
+from irt_assets.calibration.publication import Step, anchor_items, publications_in_force, steps
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect
 from irt_assets.psychometrics.observed import Observed, observed
@@ -138,13 +138,7 @@ def _items(
     topics: dict[str, str | None] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
     )
-    anchors = {
-        item
-        for (item,) in connection.execute(
-            "SELECT item_id FROM anchor_set WHERE scale_id = %s AND version = %s",
-            (scale.scale_id, scale.anchor_version),
-        )
-    }
+    anchors = anchor_items(connection, scale)
     large: dict[str, list[str]] = {}
     for test in dif:
         if test.large:
