@@ -6,8 +6,9 @@ from datetime import timedelta
 
 from irt_assets.calibration.green import State
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.reports.assets import DRIFT_REPORT, TOLD_BY
 
-FOLLOWING = ("item_drift", "dif_analysis", "test_information", "drift_report")
+FOLLOWING = (*TOLD_BY, DRIFT_REPORT)
 """The assets that judge a month, and are made by themselves once it is green."""
 MADE_WITHIN = timedelta(hours=6)
 LONGEST_UNDECIDED = timedelta(days=31)
