@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +51,20 @@ def responses() -> Responses:
     rng = np.random.default_rng(1)
     theta, b = rng.normal(size=300), np.linspace(-1, 1, 6)
     return Responses.from_wide((rng.random((300, 6)) < 1 / (1 + np.exp(b - theta[:, None]))).astype(float))
+
+
+def test_the_first_import_of_the_day_passes_under_the_tests_own_filters(tmp_path: Path) -> None:
+    """arviz warns on its first import a day, and stamps the day in the user's cache."""
+    (tmp_path / "test_import.py").write_text("def test_arviz():\n    import arviz\n")
+    ran = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-c", "pyproject.toml", str(tmp_path)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "XDG_CACHE_HOME": str(tmp_path / "nothing yet")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_the_registry_builds_the_engine_behind_its_boundary() -> None:
