@@ -91,12 +91,15 @@ RULES = (
         ("DELETE FROM mirt_ability WHERE kind = 'nightly' AND window_end = ANY(%(names)s::timestamptz[])",),
     ),
     _Rule(
-        "proposals of superseded fits that nobody decided on",
+        "superseded proposals of fits that nobody decided on",
         SUPERSEDED,
-        """SELECT DISTINCT fit_id FROM item_parameter_proposal JOIN mirt_fit_meta f USING (fit_id)
-           WHERE superseded_at < %(before)s
-             AND NOT EXISTS (SELECT FROM release_decision d WHERE d.fit_id = f.fit_id)""",
-        ("DELETE FROM item_parameter_proposal WHERE fit_id = ANY(%(names)s)",),
+        """SELECT p.fit_id || '/' || p.item_id FROM item_parameter_proposal p JOIN mirt_fit_meta f USING (fit_id)
+           WHERE (f.kind = 'monthly' AND f.superseded_at < %(before)s
+                  OR EXISTS (SELECT FROM item_parameter_proposal n
+                             WHERE (n.month, n.scale_id, n.item_id) = (p.month, p.scale_id, p.item_id)
+                               AND (n.created_at, n.fit_id) > (p.created_at, p.fit_id) AND n.created_at < %(before)s))
+             AND NOT EXISTS (SELECT FROM release_decision d WHERE d.fit_id = p.fit_id)""",
+        ("DELETE FROM item_parameter_proposal WHERE fit_id || '/' || item_id = ANY(%(names)s)",),
     ),
     _Rule(
         "superseded fits",

@@ -34,7 +34,11 @@ KINDS_THAT_NEED_MORE = {
 
 
 class State(StrEnum):
-    """Of a proposal: open ones can be decided on."""
+    """Of a proposal: open ones can be decided on.
+
+    One is superseded by a newer one of the same window and item; and all of a month's are by its next run, which judges
+    every item anew, and while the month is not green. A recalibration supersedes only what it proposes itself.
+    """
 
     OPEN = "open"
     ACCEPTED = "accepted"
@@ -223,6 +227,24 @@ def chosen(connection: psycopg.Connection, references: Iterable[Reference]) -> l
     return list(found.values())
 
 
+def why_superseded(connection: psycopg.Connection, proposal: Proposal) -> str:
+    """Why a month's proposal that has no newer one of its name cannot be decided on."""
+    row = connection.execute(
+        "SELECT state, why, held->%s, fit_id FROM publication_step WHERE (month, scale_id) = (%s, %s)",
+        (proposal.item_id, proposal.window, proposal.scale_id),
+    ).fetchone()
+    state, why, held, fit_id = row or ("not taken to the ledger", "`irt status`", None, None)
+    if state == "done" and fit_id == proposal.fit_id:
+        return (
+            f"{proposal.reference} cannot be decided on: {proposal.window} was fitted again and not taken to the "
+            f"ledger since. `irt calibrate --month {proposal.window}` does it"
+        )
+    if state != "done":
+        return f"{proposal.reference} cannot be decided on while {proposal.window} is {state} ({why})"
+    again = f"{proposal.reference} was superseded when {proposal.window} was calibrated again, and its newest run"
+    return f"{again} holds the item back: {'; '.join(held)}" if held else f"{again} proposes nothing for the item"
+
+
 def _instead(connection: psycopg.Connection, reference: Reference) -> str:
     window, item = reference
     if connection.execute("SELECT 1 FROM question WHERE item_id = %s", (item,)).fetchone() is None:
@@ -247,8 +269,10 @@ _PROPOSALS = """
 SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, p.cov_ab, p.why, p.created_at,
        i.n_responses, i.infit, i.outfit, i.rmsd, i.flags,
        m.kind, m.window_start, m.window_end, m.data_hash, m.anchor_hash,
-       m.fit_id IS NULL OR m.superseded_at IS NOT NULL OR (m.kind = 'monthly' AND s.fit_id IS NULL) AS superseded,
-       m.superseded_at,
+       m.fit_id IS NULL OR (m.kind = 'monthly' AND (m.superseded_at IS NOT NULL OR s.fit_id IS NULL)) OR EXISTS (
+         SELECT FROM item_parameter_proposal n
+         WHERE (n.month, n.scale_id, n.item_id) = (p.month, p.scale_id, p.item_id)
+           AND (n.created_at, n.fit_id) > (p.created_at, p.fit_id)) AS superseded,
        d.severity, d.delta_b, d.details->'change' AS change,
        x.decision, x.decided_by, x.decided_at, x.reason, x.effective_from AS decided_from,
        o.publication_id, o.a AS old_a, o.b AS old_b, o.c AS old_c, o.a_se AS old_a_se, o.b_se AS old_b_se,

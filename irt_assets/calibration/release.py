@@ -15,7 +15,7 @@ from datetime import UTC, date, datetime
 
 import psycopg
 
-from irt_assets.calibration.proposals import Proposal, Reference, State, chosen
+from irt_assets.calibration.proposals import Proposal, Reference, State, chosen, why_superseded
 from irt_assets.partitions import month_bounds, month_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
@@ -96,7 +96,7 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
     for scale_id in sorted({p.scale_id for p in chosen(connection, references)}):
         advisory_lock(connection, "ledger", scale_id)
     found = chosen(connection, references)  # as it is now that nobody else decides
-    problems = [_closed(p) for p in found if p.state is not State.OPEN]
+    problems = [_closed(connection, p) for p in found if p.state is not State.OPEN]
     if problems:
         raise PermanentFailure("nothing was decided: " + "; ".join(problems))
     return found
@@ -112,12 +112,9 @@ def said(what: str, text: str) -> str:
     return stripped
 
 
-def _closed(proposal: Proposal) -> str:
+def _closed(connection: psycopg.Connection, proposal: Proposal) -> str:
     if proposal.state is State.SUPERSEDED:
-        return (
-            f"{proposal.reference} comes from a fit that was made again since (or whose month is no longer green): "
-            "decide on its newest proposal (`irt release list --all`)"
-        )
+        return why_superseded(connection, proposal)
     return f"{proposal.reference} was {proposal.decided}"
 
 

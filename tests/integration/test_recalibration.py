@@ -124,6 +124,18 @@ def test_a_later_recalibration_of_the_window_takes_the_place_of_the_earlier(faul
     assert states[-2:] == [State.SUPERSEDED, State.OPEN]
 
 
+def test_recalibrating_one_item_leaves_the_proposals_of_the_others_open(faulty: Faulty) -> None:
+    drifted, _ = faulty.items
+    everything = recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, threads=1)
+    recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
+    recalibrate(faulty.database, faulty.store, SCALE, FIRST, FIRST, [drifted], threads=1)
+    with faulty.database.connect() as connection:
+        still = [p for p in proposals(connection, windows=[BOTH]) if p.state is State.OPEN]
+    assert sorted(p.item_id for p in still) == sorted(everything.proposed)
+    assert {p.fit_id == everything.fit_id for p in still if p.item_id != drifted} == {True}
+    assert [p.fit_id == everything.fit_id for p in still if p.item_id == drifted] == [False]
+
+
 def test_after_the_decision_the_item_is_compared_with_its_new_value_and_its_trend_begins_anew(faulty: Faulty) -> None:
     """As if it had been published in May and decided on in June: July flags the leak and not the drift."""
     drifted, leaked = faulty.items

@@ -123,6 +123,26 @@ def violations(database: Database, store: FolderStore) -> list[str]:
 # -- what asks ---------------------------------------------------------------------------------------
 
 
+def test_a_month_calibrated_again_supersedes_all_that_it_proposed_also_what_it_proposes_no_more(
+    bank: Database, store: FolderStore
+) -> None:
+    link(bank, store, FEB, {"moved": (1.0, -0.3)})
+    publish(bank, store, FEB)
+    with bank.connect() as connection:
+        states = {p.item_id: p.state for p in proposals(connection, windows=[FEB], items=["moved", "still"])}
+    assert states == {"moved": State.OPEN, "still": State.SUPERSEDED}
+    with pytest.raises(PermanentFailure, match=f"when {FEB} was calibrated again, and its newest run proposes nothing"):
+        accept(bank, Reference(FEB, "still"))
+    link(bank, store, FEB, {"moved": (1.0, -0.3), "still": (-1.2, 0.1)})
+    publish(bank, store, FEB)
+    with pytest.raises(PermanentFailure, match=r"its newest run holds the item back: a = -1\.20 is not positive"):
+        accept(bank, Reference(FEB, "still"))
+    link_made_up(bank, store, FEB, made_up_calibration(ANCHORS | {"moved": (1.0, -0.3)}), q_p=0.001)
+    publish(bank, store, FEB)
+    with pytest.raises(PermanentFailure, match=rf"cannot be decided on while {FEB} is held \(anchors_agree: 3 anchors"):
+        accept(bank, MOVED)
+
+
 def test_what_drifted_and_what_is_new_asks_and_what_confirms_does_not(bank: Database, store: FolderStore) -> None:
     """March comes before April was asked for, so that its own new item is only proposed by a second run."""
     link(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1), "late": (1.0, 0.0)})
@@ -349,7 +369,7 @@ def test_one_closed_proposal_refuses_all_that_were_named_with_it(bank: Database)
 
 def test_the_proposal_of_a_fit_that_was_made_again_is_refused(bank: Database, store: FolderStore) -> None:
     link(bank, store, FEB, {"moved": (1.0, -0.4)})
-    assert "made again since" in refused(bank), "linked, and not taken to the ledger yet"
+    assert "fitted again and not taken to the ledger since" in refused(bank), "linked, and not taken to the ledger yet"
 
 
 def test_a_date_before_what_is_decided_already_is_refused(bank: Database, store: FolderStore) -> None:

@@ -80,6 +80,7 @@ def test_a_superseded_fit_goes_with_its_parameters_its_attempt_and_its_snapshot(
     assert prune_files(database, store, LATER, dry_run=False).names == ()
 
 
+SUPERSEDED_PROPOSALS = "superseded proposals of fits that nobody decided on"
 PROPOSAL = """INSERT INTO item_parameter_proposal (month, scale_id, item_id, fit_id, a, b, c, why)
     VALUES ('2026-06', 's', 'I1', %s, 1, 0, 0, 'w')"""
 CITATIONS = {
@@ -113,9 +114,21 @@ def test_a_proposal_of_a_superseded_fit_goes_unless_somebody_decided_on_that_fit
     rooms.run_sql(database, CITATIONS["release_decision"], (old,))
     assert pruned(database, LATER) == {}
     rooms.run_sql(database, "DELETE FROM release_decision")
-    assert pruned(database, LATER)["proposals of superseded fits that nobody decided on"] == (old,)
+    assert pruned(database, LATER)[SUPERSEDED_PROPOSALS] == (f"{old}/I1",)
     assert rooms.rows(database, "SELECT fit_id FROM item_parameter_proposal") == [(new,)]
     assert fits_of(database)["mirt_fit_meta"] == {new}
+
+
+def test_of_a_recalibration_a_proposal_goes_only_where_a_newer_one_took_its_place(
+    database: Database, store: ObjectStore
+) -> None:
+    """The later recalibration of the window proposes I1 alone, and supersedes the whole fit."""
+    old, new = refitted(database, store)
+    rooms.run_sql(database, "UPDATE mirt_fit_meta SET kind = 'pooled'")
+    for fit, item in ((old, "I1"), (old, "I2"), (new, "I1")):
+        rooms.run_sql(database, PROPOSAL.replace("'2026-06'", "'2026-06:2026-07'").replace("I1", item), (fit,))
+    assert pruned(database, LATER) == {SUPERSEDED_PROPOSALS: (f"{old}/I1",)}
+    assert fits_of(database)["mirt_fit_meta"] == {old, new}, "the open proposal rests on the superseded fit"
 
 
 def test_the_last_attempt_at_a_fit_stays_however_old_as_it_says_why_a_month_is_red(
