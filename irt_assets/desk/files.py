@@ -22,7 +22,8 @@ import pyarrow.compute as pc
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.importing.clean import as_text
 from irt_assets.responses.importing.mapping import load_mapping
-from irt_assets.responses.importing.readers import Batch, Source, open_source
+from irt_assets.responses.importing.readers import open_source
+from irt_assets.responses.importing.sources import Batch, Source
 from resources.failures import PermanentFailure
 
 ITEM_NAMES = ("item", "item_id", "question", "question_id")

@@ -11,7 +11,7 @@ import pytest
 
 from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits, item_columns
 from irt_assets.responses.importing.mapping import bind_attempts, load_mapping
-from irt_assets.responses.importing.readers import Batch
+from irt_assets.responses.importing.sources import Batch
 
 FIRST, NOW = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 11, 20, 12, tzinfo=UTC)
 SOUND = {"user_id": "ann", "item_id": "q1", "completed_at": "2026-07-01T12:00:00Z", "correct": "1"}

@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.responses.importing import readers
-from irt_assets.responses.importing.readers import BadRow, open_source
+from irt_assets.responses.importing import sources
+from irt_assets.responses.importing.readers import open_source
+from irt_assets.responses.importing.sources import BadRow
 from resources.failures import PermanentFailure
 
 
@@ -67,7 +68,7 @@ def test_bytes_that_are_no_utf_8_are_latin_1(tmp_path: Path) -> None:
 
 def test_the_first_odd_byte_may_come_late(tmp_path: Path) -> None:
     """An encoding told from the first block alone would fail in the middle of the file."""
-    path = write(tmp_path / "log.csv", b"u,q\n" + b"ann,1\n" * (readers.HEAD // 3) + "José,1\n".encode("latin-1"))
+    path = write(tmp_path / "log.csv", b"u,q\n" + b"ann,1\n" * (sources.HEAD // 3) + "José,1\n".encode("latin-1"))
     assert open_source(path).encoding == "latin-1"
     assert rows(path)[-1][1] == {"u": "José", "q": "1"}
 
@@ -87,7 +88,7 @@ def test_a_ragged_row_is_named_and_the_lines_after_it_are_right(tmp_path: Path) 
 
 
 def test_lines_are_right_in_every_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BLOCK", 64)
+    monkeypatch.setattr(sources, "BLOCK", 64)
     ragged = {7, 8, 50, 199}
     content = "u,q\n" + "".join(f"user{n}\n" if n in ragged else f"user{n},{n}\n" for n in range(2, 201))
     path = write(tmp_path / "log.csv", content)
@@ -100,6 +101,14 @@ def test_lines_are_right_in_every_batch(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_last_row_that_is_ragged_is_not_lost(tmp_path: Path) -> None:
     assert [row.line for row in bad(write(tmp_path / "log.csv", "u,q\nann,1\nbob"))] == [3]
     assert [row.line for row in bad(write(tmp_path / "only.csv", "u,q\nbob\n"))] == [2]
+
+
+def test_blank_lines_before_the_header_are_no_header(tmp_path: Path) -> None:
+    assert rows(write(tmp_path / "log.csv", "\n  \nu,q\nann,1\n")) == [(4, {"u": "ann", "q": "1"})]
+
+
+def test_a_file_that_ends_within_a_character_is_latin_1(tmp_path: Path) -> None:
+    assert rows(write(tmp_path / "log.csv", b"u,q\nJos\xc3,1\nx,\xc3"))[-1][1] == {"u": "x", "q": "Ã"}
 
 
 @pytest.mark.parametrize("content", ["u,q\n", "u,q", "u,q\r\n"])
@@ -130,10 +139,82 @@ def test_json_text_that_looks_like_a_time_stays_text(tmp_path: Path) -> None:
 
 
 def test_json_lines_keep_their_lines_over_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BLOCK", 100)
+    monkeypatch.setattr(sources, "BLOCK", 100)
     content = "".join(json.dumps({"u": f"u{n}", "n": n if n % 7 else str(n)}) + "\n" for n in range(1, 101))
     found = rows(write(tmp_path / "log.jsonl", content))
     assert [line for line, _ in found] == [int(row["n"]) for _, row in found] == list(range(1, 101))
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_a_key_that_first_comes_late_is_a_column_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flat: bool
+) -> None:
+    """Columns were those of the first MiB: a late `"mode": "sandbox"` came in as live."""
+    monkeypatch.setattr(sources, "HEAD", 100)
+    monkeypatch.setattr(sources, "BLOCK", 200)
+    early = '{"u": "ann", "q": ' + ("1" if flat else "[1]") + "}\n"
+    path = write(tmp_path / "log.jsonl", early * 50 + '{"u": "bob", "q": 1, "mode": "sandbox"}\n')
+    source = open_source(path)
+    assert source.columns == ["u", "q", "mode"]
+    assert rows(path)[-1][1] == {"u": "bob", "q": "1", "mode": "sandbox"}
+    assert rows(path)[0][1]["mode"] is None
+
+
+def test_keys_that_are_data_are_refused(tmp_path: Path) -> None:
+    path = write(tmp_path / "log.jsonl", "".join(f'{{"item{n}": 1}}\n' for n in range(20_000)))
+    with pytest.raises(PermanentFailure, match="20,000 different keys"):
+        rows(path)
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ('{"u": "ann", "u": "bob"}', "the key 'u' occurs twice"),
+        ('{"u": {"a": 1, "a": 2}}', "the key 'a' occurs twice"),
+        ('{"u": "ann"} {"u": "bob"}', "not a JSON object"),
+        ('{"u": NaN}', "NaN is no JSON"),
+        ('{"u": [1e999]}', "a number too large to be one"),
+        ('{"u": "\\ud800"}', "half of a surrogate pair is no character"),
+        ('{"u": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
+        ('{"u": ' + "1" * 5_000 + "}", "not a JSON object"),
+    ],
+)
+def test_a_line_that_would_not_be_kept_as_it_is_written_is_bad(tmp_path: Path, line: str, why: str) -> None:
+    """Each beside a sound line, and beside a blank one, with which two objects in a line once made up for it."""
+    for other in ('{"u": "eve"}', ""):
+        path = write(tmp_path / "log.jsonl", f"{line}\n{other}\n")
+        assert [(row.line, row.value) for row in bad(path)] == [(1, why)]
+        assert [row["u"] for _, row in rows(path)] == ["eve"] * bool(other)
+
+
+def test_numbers_of_json_keep_their_digits(tmp_path: Path) -> None:
+    """As floats, the last three were one id."""
+    digits = ["12345.0", "1e19", "10000000000000000000.0", "1.0E19", "10000000000000000001", "-0.50", "1e999"]
+    path = write(tmp_path / "log.jsonl", "".join(f'{{"u": {text}}}\n' for text in digits))
+    assert [row["u"] for _, row in rows(path)] == digits
+
+
+def test_parquet_columns_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["a"]), pa.array(["b"]), pa.array(["c"])], names=["u", "u", "u (2)"])
+    pq.write_table(table, tmp_path / "log.parquet")
+    assert rows(tmp_path / "log.parquet") == [(1, {"u": "a", "u (2)": "b", "u (2) (2)": "c"})]
+
+
+def test_text_of_parquet_that_is_no_utf_8_is_refused_by_column(tmp_path: Path) -> None:
+    texts = pa.Array.from_buffers(pa.string(), 1, [None, pa.py_buffer(b"\0\0\0\0\2\0\0\0"), pa.py_buffer(b"\xff\xfe")])
+    pq.write_table(pa.table({"u": pa.array(["ann"]), "name": texts}), tmp_path / "log.parquet")
+    with pytest.raises(PermanentFailure, match="column 'name', rows 1 to 1"):
+        rows(tmp_path / "log.parquet")
+
+
+def test_a_damaged_page_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    pq.write_table(pa.table({"u": [f"user {n}" for n in range(5_000)]}), path, compression="zstd", use_dictionary=False)
+    content = bytearray(path.read_bytes())
+    content[4:24] = bytes(20)
+    path.write_bytes(content)
+    with pytest.raises(PermanentFailure, match="broken Parquet"):
+        rows(path)
 
 
 def test_parquet_counts_rows_from_one(tmp_path: Path) -> None:
@@ -150,11 +231,18 @@ def test_parquet_counts_rows_from_one(tmp_path: Path) -> None:
         ("u,q\n".encode("utf-16"), "UTF-16"),
         (b"PAR1 but no more", "broken Parquet"),
         (b"\x1f\x8b broken gzip", "cannot be read"),
+        (b"u,q\rann,1\rbob,2\r", "old Macs"),
+        (b'{"u": 1}\r{"u": 2}\r', "old Macs"),
+        (b"u," + b"q" * 200_000 + b"\n1,2\n", "header cannot be read"),
+        (b"u," + b"q," * 600_000 + b"\n1,2\n", "header is longer"),
+        (b'u,"q\nann,1\nbob,2\n', "never closed"),
+        (b"u,\0\nann,1\n", "NUL"),
+        (b"u,q\nann," + b"x" * (19 * 2**20) + b"\n", "at most 8 MiB"),
     ],
 )
 def test_a_file_that_cannot_be_read_says_what_to_do(tmp_path: Path, content: bytes, said: str) -> None:
     with pytest.raises(PermanentFailure, match=said):
-        open_source(write(tmp_path / "log", content))
+        rows(write(tmp_path / "log", content))
 
 
 def test_a_gzip_that_was_cut_off_is_an_error_and_not_a_shorter_file(tmp_path: Path) -> None:
@@ -183,7 +271,7 @@ def test_a_quotation_mark_inside_a_value_is_a_character(tmp_path: Path) -> None:
 
 
 def test_line_breaks_in_values_count_as_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(readers, "BLOCK", 64)
+    monkeypatch.setattr(sources, "BLOCK", 64)
     records = ['"a\nb\nc",1', "d,2", '"e\nf"', "g,3"] * 20
     path = write(tmp_path / "log.csv", "u,q\n" + "\n".join(records) + "\n")
     assert len(list(open_source(path).batches())) > 3

@@ -21,6 +21,7 @@ from irt_assets.responses.importing.clean import LONGEST_ID, SCORES, Columns
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.sources import plain_rows
 from resources.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
@@ -111,9 +112,9 @@ def _import(
             for bad in batch.bad:
                 refuse(bad.line, bad.reason, bad.value, bad.raw)
             lists = {name: columns.ours(batch.rows, name).to_pylist() for name in names}
-            raws = batch.rows.to_pylist()
+            raws = plain_rows(batch.rows)
             for place, values in enumerate(zip(*lists.values(), strict=True)):
-                if not any(raws[place].values()):
+                if all(cell is None or cell == "" for cell in raws[place].values()):
                     continue
                 report.read += 1
                 try:

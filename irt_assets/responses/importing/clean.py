@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.responses.importing.mapping import Binding
-from irt_assets.responses.importing.readers import Batch
+from irt_assets.responses.importing.sources import Batch
 from irt_assets.responses.importing.times import MISSING, parse_times
 from resources.failures import PermanentFailure
 

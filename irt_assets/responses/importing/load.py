@@ -14,8 +14,9 @@ import pyarrow.compute as pc
 
 from irt_assets.responses.importing.clean import Cleaner, Limits, Refused, item_columns
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, unknown_header
-from irt_assets.responses.importing.readers import Batch, Source, open_source
+from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.database import Database, advisory_lock
@@ -125,7 +126,7 @@ class _Input:
             yield batch, cleaned.answers
 
     def refuse(self, batch: Batch, refused: Refused, rejects: RejectFile) -> None:
-        rows = batch.rows.take(pa.array(refused.places)).to_pylist()
+        rows = plain_rows(batch.rows.take(pa.array(refused.places)))
         lines = batch.lines[refused.places].tolist()
         refusals = zip(lines, refused.reasons, refused.values, rows, strict=True)
         rejects.add((self.name, line, reason, value, self.source.raw(row)) for line, reason, value, row in refusals)

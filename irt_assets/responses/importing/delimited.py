@@ -1,0 +1,159 @@
+"""Files of rows and cells: CSV with commas or semicolons, and TSV."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pacsv
+
+from irt_assets.responses.importing import sources
+from irt_assets.responses.importing.sources import BadRow, Batch, TextSource, check_names, unique_names
+from resources.failures import PermanentFailure
+
+DELIMITERS = {"\t": "TSV", ",": "CSV", ";": "CSV with semicolons"}
+
+
+class CsvSource(TextSource):
+    """Text columns, one per name of the header; a name that returns gets ` (2)`, ` (3)` … behind it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        head = sources.head(path)
+        text = head.removeprefix(codecs.BOM_UTF8).decode(self.encoding, errors="ignore")
+        first = next(line for line in re.split(r"[\r\n]", text) if line.strip())
+        self._delimiter = max(DELIMITERS, key=first.count)
+        self.kind = DELIMITERS[self._delimiter]
+        lines = io.StringIO(text, newline="")
+        reader = csv.reader(lines, delimiter=self._delimiter)
+        try:
+            names = next((names for names in reader if len(names) > 1 or "".join(names).strip()), [])
+        except csv.Error as error:
+            raise PermanentFailure(f"{path}: its header cannot be read: {error}. Is it a table?") from error
+        self._header_lines = reader.line_num
+        if "\n" in names[-1] and self.scan.quotes % 2:
+            raise self._unclosed(1, "the header's last name holds all that follows")
+        if len(head) == sources.HEAD and not lines.read(1):
+            raise PermanentFailure(f"{path}: its header is longer than {sources.HEAD:,} bytes. Is it a table?")
+        self.columns = unique_names(name.strip() for name in names)
+        check_names(path, self.columns)
+
+    def batches(self) -> Iterator[Batch]:
+        if self.rows <= self._header_lines and not _has_rows(self.path, self._header_lines):
+            return
+        skipped: list[Any] = []  # of pyarrow's: number (from 1, the header's too), text, actual_columns
+
+        def skip(row: Any) -> str:
+            skipped.append(row)
+            return "skip"
+
+        read_options = pacsv.ReadOptions(
+            column_names=self.columns,
+            skip_rows=self._header_lines,
+            block_size=sources.BLOCK,
+            use_threads=False,  # with threads, bad rows come without their number
+            encoding=self.encoding,
+        )
+        parse_options = pacsv.ParseOptions(
+            delimiter=self._delimiter,
+            newlines_in_values=True,
+            ignore_empty_lines=False,  # they count as lines; `clean` drops rows of nothing
+            invalid_row_handler=skip,
+        )
+        convert_options = pacsv.ConvertOptions(column_types=dict.fromkeys(self.columns, pa.string()))
+        lines = _Lines(self._header_lines)
+        rows = None
+        try:
+            for rows in pacsv.open_csv(sources.stream(self.path), read_options, parse_options, convert_options):
+                yield lines.of(rows, skipped)
+        except pa.ArrowInvalid as error:
+            if self.scan.quotes % 2:
+                raise self._unclosed(lines.last, str(error)) from error
+            raise PermanentFailure(
+                f"{self.path}, after line {lines.last}: a row cannot be read: {error}. A row holds at most"
+                f" {sources.BLOCK // 2**20} MiB: shorten its cells, or close the quotation mark that opens in it."
+            ) from error
+        except OSError as error:
+            raise PermanentFailure(f"{self.path} cannot be read after line {lines.last}: {error}") from error
+        empty = pa.RecordBatch.from_pylist([], schema=pa.schema([(name, pa.string()) for name in self.columns]))
+        rest = lines.of(empty, skipped, everything=True)
+        self._check_end(rows, rest, lines.last)
+        if rest.bad:
+            yield rest
+
+    def _check_end(self, rows: pa.RecordBatch | None, rest: Batch, last: int) -> None:
+        """The parser takes the end of the file for the end of a quotation that nobody closed."""
+        if self.scan.quotes % 2 == 0:
+            return
+        ends = [bad.raw for bad in rest.bad[-1:]]
+        if rows is not None and rows.num_rows:
+            ends += [str(value) for value in rows.slice(rows.num_rows - 1).to_pylist()[0].values()]
+        if any("\n" in end for end in ends):
+            raise self._unclosed(last, "the file ends within quotation marks")
+
+    def _unclosed(self, last: int, why: str) -> PermanentFailure:
+        return PermanentFailure(
+            f"{self.path}, about line {last}: {why}. Most often a quotation mark is never closed, or should be doubled."
+        )
+
+
+class _Lines:
+    """Which line of a CSV each record begins at, given that quoted values may hold line breaks."""
+
+    def __init__(self, header_lines: int) -> None:
+        self._header_lines = header_lines
+        self._records = 0  # sound ones so far
+        self._judged = 0  # bad ones so far
+        self._broken: list[np.ndarray] = [np.zeros((0, 2), dtype=np.int64)]  # record, line breaks in it
+        self.last = header_lines
+
+    def of(self, rows: pa.RecordBatch, skipped: list[Any], *, everything: bool = False) -> Batch:
+        ordinals = np.arange(self._records, self._records + rows.num_rows)
+        numbers = np.array([bad.number for bad in skipped], dtype=np.int64)
+        sound_before = numbers - self._header_lines - 1 - np.arange(len(numbers))
+        records = ordinals + np.searchsorted(sound_before, ordinals, side="right") + self._header_lines + 1
+        self._records += rows.num_rows
+        until = len(skipped) if everything else int((sound_before < self._records).sum())
+        bad, self._judged = skipped[self._judged : until], until
+        breaks = _line_breaks(rows)
+        self._broken += [
+            np.stack([records[breaks > 0], breaks[breaks > 0]], axis=1),
+            np.array([(b.number, n) for b in bad if (n := b.text.count("\n"))], dtype=np.int64).reshape(-1, 2),
+        ]
+        broken = np.concatenate(self._broken)
+        self._broken = [broken[np.argsort(broken[:, 0])]]
+        lines = self._lines(records)
+        self.last = max([self.last, *lines[-1:].tolist()])
+        return Batch(rows, lines, [self._bad_row(row) for row in bad])
+
+    def _bad_row(self, row: Any) -> BadRow:
+        over = f" over {row.text.count(chr(10)) + 1} lines" if "\n" in row.text else ""
+        counts = f"{row.actual_columns} columns, not {row.expected_columns}{over}"
+        return BadRow(int(self._lines(np.array([row.number]))[0]), "ragged_row", counts, row.text)
+
+    def _lines(self, records: np.ndarray) -> np.ndarray:
+        at, breaks = self._broken[0].T
+        return records + np.concatenate([[0], np.cumsum(breaks)])[np.searchsorted(at, records)]
+
+
+def _line_breaks(rows: pa.RecordBatch) -> np.ndarray:
+    """How many each row holds; looked for in the columns' bytes first, where there are hardly ever any."""
+    counts = np.zeros(rows.num_rows, dtype=np.int64)
+    for column in rows.columns:
+        data = column.buffers()[2]
+        if data is not None and (np.frombuffer(data, np.uint8) == ord("\n")).any():
+            counts += np.asarray(pc.fill_null(pc.count_substring(column, "\n"), 0))
+    return counts
+
+
+def _has_rows(path: Path, header_lines: int) -> bool:
+    """Whether anything follows the header; a last line need not end in a line break."""
+    return len(sources.head(path).splitlines()) > header_lines

@@ -1,0 +1,198 @@
+"""Files of one JSON object a line."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+from collections.abc import Iterable, Iterator
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.json as pajson
+
+from irt_assets.responses.importing import sources
+from irt_assets.responses.importing.sources import BadRow, Batch, TextSource, check_names
+from resources.failures import PermanentFailure
+
+MOST_KEYS = 10_000
+
+
+class JsonLinesSource(TextSource):
+    """A block of flat objects whose values have one type each is read at once, others line by line."""
+
+    kind = "JSON lines"
+
+    @cached_property
+    def columns(self) -> list[str]:  # type: ignore[override]
+        """The keys of the whole file: one that first comes in its last line is a column too."""
+        names: dict[str, None] = {}
+        for line, text in self._texts():
+            table = _at_once(text)
+            if table is not None:
+                names.update(dict.fromkeys(table.column_names))
+            else:
+                for raw in text.decode().split("\n"):
+                    names.update(dict.fromkeys(_keys(raw)))
+            if len(names) > MOST_KEYS:
+                raise PermanentFailure(
+                    f"{self.path}: {len(names):,} different keys up to the block that begins in line {line}; at most"
+                    f" {MOST_KEYS:,} are columns. Objects whose keys are data are written as one row each."
+                )
+        check_names(self.path, names)
+        return list(names)
+
+    def batches(self) -> Iterator[Batch]:
+        for line, text in self._texts():
+            table = _at_once(text)
+            if table is None:
+                yield self._one_by_one(text, line)
+                continue
+            count = table.num_rows
+            texts = {name: pc.cast(table[name], pa.string()) for name in table.column_names}
+            arrays = [texts.get(name, pa.nulls(count, pa.string())) for name in self.columns]
+            whole = pa.table(arrays, names=self.columns).combine_chunks()
+            yield Batch(whole.to_batches()[0], np.arange(line, line + count))
+
+    def raw(self, row: dict[str, Any]) -> str:
+        return json.dumps(row, ensure_ascii=False)
+
+    def _one_by_one(self, text: bytes, line: int) -> Batch:
+        cells: dict[str, list[str | None]] = {name: [] for name in self.columns}
+        lines, bad = [], []
+        for number, raw in enumerate(text.decode().split("\n"), start=line):
+            if not raw.strip():
+                continue
+            try:
+                row = {name: _text(value) for name, value in _parsed(raw).items()}
+            except _NoObject as error:
+                bad.append(BadRow(number, "bad_json", str(error), raw))
+                continue
+            lines.append(number)
+            for name, values in cells.items():
+                values.append(row.get(name))
+        arrays = [pa.array(values, pa.string()) for values in cells.values()]
+        return Batch(pa.record_batch(arrays, names=self.columns), np.array(lines, dtype=np.int64), bad)
+
+    def _texts(self) -> Iterator[tuple[int, bytes]]:
+        """Whole lines as UTF-8, some megabytes at a time, and the number of the first of them."""
+        line = 1
+        rest = b""
+        for number, block in enumerate(sources.blocks(self.path)):
+            content = block.removeprefix(codecs.BOM_UTF8) if number == 0 else block
+            cut = content.rfind(b"\n") + 1
+            if cut:
+                yield line, self._utf8(rest + content[:cut])
+                line += rest.count(b"\n") + content.count(b"\n")
+                rest = content[cut:]
+            else:
+                rest += content
+                if len(rest) > 2 * sources.BLOCK:
+                    raise PermanentFailure(f"{self.path}, line {line}: longer than {sources.BLOCK:,} bytes.")
+        if rest:
+            yield line, self._utf8(rest)
+
+    def _utf8(self, text: bytes) -> bytes:
+        return text if self.encoding == "utf-8" else text.decode(self.encoding).encode()
+
+
+def _at_once(text: bytes) -> pa.Table | None:
+    """Lines that each are one object of texts, whole numbers, booleans and nulls; None where there are others.
+
+    Nested values are never given to this parser, which a deep one crashes.
+    """
+    count = text.count(b"\n") + (not text.endswith(b"\n"))
+    flat = text.count(b"{") == count and b"[" not in text
+    if not flat or not text.startswith(b"{") or text.count(b"\n{") != count - 1:
+        return None
+    lines = text.rstrip(b"\n")
+    try:
+        first, last = (_parsed(line.decode()) for line in (lines.partition(b"\n")[0], lines.rpartition(b"\n")[2]))
+    except _NoObject:
+        return None
+    if list(first) != list(last):  # keys that are data would make a column for each line
+        return None
+    strings = pa.schema([(name, pa.string()) for name, value in first.items() if isinstance(value, str)])
+    try:
+        table = pajson.read_json(
+            io.BytesIO(text),
+            read_options=pajson.ReadOptions(use_threads=False, block_size=max(len(text), 1)),
+            parse_options=pajson.ParseOptions(explicit_schema=strings, newlines_in_values=False),
+        )
+    except pa.ArrowInvalid:
+        return None
+    simple = all(
+        pa.types.is_string(t) or pa.types.is_integer(t) or pa.types.is_boolean(t) or pa.types.is_null(t)
+        for t in table.schema.types
+    )
+    return table if simple and table.num_rows == count else None
+
+
+class _NoObject(Exception):
+    """A line that is no JSON object, or one that would not be kept as it is written; the message says why."""
+
+
+class _Number(float):
+    """A number with a decimal point or an exponent, with its digits as the file has them."""
+
+    def __new__(cls, digits: str) -> _Number:
+        number = super().__new__(cls, digits)
+        number.digits = digits
+        return number
+
+    digits: str
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(line, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_of_pairs)
+    except RecursionError:
+        raise _NoObject("nested too deeply") from None
+    except ValueError:
+        raise _NoObject("not a JSON object") from None
+    if not isinstance(parsed, dict):
+        raise _NoObject("not a JSON object")
+    if "\\u" in line and not _is_text(parsed):
+        raise _NoObject("half of a surrogate pair is no character")
+    return parsed
+
+
+def _keys(line: str) -> Iterable[str]:
+    try:
+        return _parsed(line)
+    except _NoObject:
+        return ()
+
+
+def _of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise _NoObject(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+    return document
+
+
+def _refuse(constant: str) -> float:
+    raise _NoObject(f"{constant} is no JSON")
+
+
+def _is_text(document: dict[str, Any]) -> bool:
+    try:
+        json.dumps(document, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, _Number):
+        return value.digits
+    try:
+        return json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        raise _NoObject("a number too large to be one") from None

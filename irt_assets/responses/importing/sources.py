@@ -1,0 +1,173 @@
+"""What every kind of file has in common: rows in batches with the lines they begin at, and the bytes below them."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import hashlib
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from resources.failures import PermanentFailure
+
+BLOCK = 8 * 2**20  # bytes of text a batch: about 80,000 answers, tens of megabytes while they are cleaned
+HEAD = 2**20
+
+
+@dataclass(frozen=True)
+class BadRow:
+    """A row that cannot be read as one."""
+
+    line: int
+    reason: Literal["ragged_row", "bad_json"]
+    value: str
+    raw: str
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows as they are in the file. `lines`: int64, the line each begins at (from 1; in Parquet, its row)."""
+
+    rows: pa.RecordBatch
+    lines: np.ndarray
+    bad: list[BadRow] = field(default_factory=list)
+
+
+class Source(ABC):
+    """A file: its columns, roughly how many rows it has, and its rows, any number of times."""
+
+    kind: str
+    columns: list[str]
+    rows: int  # an estimate, for progress
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def encoding(self) -> str:
+        return "utf-8"
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the content; the same for a file and its gzip."""
+        digest = hashlib.sha256()
+        for block in blocks(self.path):
+            digest.update(block)
+        return digest.hexdigest()
+
+    @abstractmethod
+    def batches(self) -> Iterator[Batch]:
+        """The rows, some ten thousand at a time."""
+
+    def raw(self, row: dict[str, Any]) -> str:
+        """A row of `plain_rows` as the file would write it."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="").writerow(["" if value is None else value for value in row.values()])
+        return text.getvalue()
+
+
+class TextSource(Source):
+    """A file of lines; reads it once at first to count them and to know its encoding."""
+
+    @cached_property
+    def scan(self) -> Scan:
+        lines = returns = quotes = 0
+        encoding = "utf-8"
+        decoder = codecs.getincrementaldecoder("utf-8")()
+        for block in blocks(self.path):
+            lines += block.count(b"\n")
+            returns += block.count(b"\r")
+            quotes += block.count(b'"')
+            if encoding == "utf-8" and not _decodes(decoder, block):
+                encoding = "latin-1"  # every byte is a character of it
+        if encoding == "utf-8" and not _decodes(decoder, b"", final=True):
+            encoding = "latin-1"
+        if returns and not lines:
+            raise PermanentFailure(
+                f"{self.path} ends its lines as old Macs did, with CR alone: convert it (tr '\\r' '\\n' < FILE > NEW)."
+            )
+        return Scan(lines, quotes, encoding)
+
+    @property
+    def encoding(self) -> str:
+        return self.scan.encoding
+
+    @property
+    def rows(self) -> int:  # type: ignore[override]
+        return self.scan.lines
+
+
+@dataclass(frozen=True)
+class Scan:
+    lines: int
+    quotes: int
+    encoding: str
+
+
+def plain_rows(rows: pa.RecordBatch) -> list[dict[str, Any]]:
+    """Each row as {column: value}; times that Python has no date for are text."""
+    columns = []
+    for cells in rows.columns:
+        try:
+            columns.append(cells.to_pylist())
+        except (ArithmeticError, ValueError):
+            columns.append(pc.cast(cells, pa.string()).to_pylist())
+    return [dict(zip(rows.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
+
+
+def stream(path: Path) -> pa.NativeFile:
+    return pa.input_stream(str(path), compression="gzip" if _is_gzip(path) else None)
+
+
+def head(path: Path) -> bytes:
+    with stream(path) as opened:
+        return bytes(opened.read(HEAD))
+
+
+def blocks(path: Path) -> Iterator[bytes]:
+    try:
+        with stream(path) as opened:
+            while block := opened.read(BLOCK):
+                yield block
+    except OSError as error:
+        raise PermanentFailure(f"{path} cannot be read to its end: {error}") from error
+
+
+def unique_names(names: Iterable[str]) -> list[str]:
+    """A name that returns gets ` (2)`, ` (3)` … behind it."""
+    unique: dict[str, None] = {}
+    for name in names:
+        free, number = name, 1
+        while free in unique:
+            number += 1
+            free = f"{name} ({number})"
+        unique[free] = None
+    return list(unique)
+
+
+def check_names(path: Path, names: Iterable[str]) -> None:
+    """Raises PermanentFailure for a name that the database cannot hold."""
+    if any("\0" in name for name in names):
+        raise PermanentFailure(f"{path}: a column's name holds the character NUL. Is it the file that was meant?")
+
+
+def _is_gzip(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(2) == b"\x1f\x8b"
+
+
+def _decodes(decoder: codecs.IncrementalDecoder, block: bytes, *, final: bool = False) -> bool:
+    try:
+        decoder.decode(block, final)
+    except UnicodeDecodeError:
+        return False
+    return True
