@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.models import Responses
-from irt_assets.responses.importing.clean import as_text
+from irt_assets.responses.importing.clean import as_ids, as_text
 from irt_assets.responses.importing.mapping import load_mapping
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.sources import Batch, Source
@@ -96,9 +96,12 @@ def rows_of(path: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """The columns of a small table and its rows, each with its line; all values as text, rows of nothing left out."""
     source = open_source(path)
     columns = _columns_of(source)
+    ids = (*ITEM_NAMES, "group", _person_column(columns))
     rows = []
     for batch in _sound(source):
-        cells = [_text(batch.rows.column(k), name).to_pylist() for k, name in enumerate(columns)]
+        cells = [
+            (_ids if name in ids else _text)(batch.rows.column(k), name).to_pylist() for k, name in enumerate(columns)
+        ]
         for line, *values in zip(batch.lines.tolist(), *cells, strict=True):
             if any(values):
                 rows.append((line, dict(zip(columns, values, strict=True))))
@@ -171,7 +174,7 @@ def _read_matrix(source: Source, person: str | None, items: list[str]) -> Answer
             wrong += named
         kept = np.ones(len(block), dtype=bool)
         if person is not None:
-            cells = _text(batch.rows.column(names.index(person)), person)
+            cells = _ids(batch.rows.column(names.index(person)), person)
             nameless = np.asarray(pc.equal(cells, ""))
             kept = ~nameless | (block >= 0).any(1)
             wrong += [f"line {line}: answers without a person" for line in batch.lines[nameless & kept]]
@@ -199,7 +202,8 @@ def _read_list(source: Source, person: str, item: str, score: str) -> Answers:
     wrong: list[str] = []
     for batch in _sound(source):
         names = batch.rows.schema.names
-        columns = [_text(batch.rows.column(names.index(name)), name) for name in (person, item, score)]
+        columns = [_ids(batch.rows.column(names.index(name)), name) for name in (person, item)]
+        columns.append(_text(batch.rows.column(names.index(score)), score))
         values, bad = _scores(columns[2])
         for r in bad:
             where = f"line {batch.lines[r]}, item {columns[1][int(r)].as_py()}"
@@ -293,9 +297,12 @@ def _text(cells: pa.Array, name: str) -> pa.StringArray:
     """Trimmed text without nulls; booleans as 0 and 1."""
     if pa.types.is_boolean(cells.type):
         cells = pc.cast(cells, pa.int8())
-    if pa.types.is_dictionary(cells.type):
-        cells = cells.dictionary_decode()
     return pc.fill_null(pc.utf8_trim_whitespace(as_text(cells, name)), "")
+
+
+def _ids(cells: pa.Array, name: str) -> pa.StringArray:
+    """As `_text`; refuses numbers that may stand for more than one id."""
+    return pc.fill_null(pc.utf8_trim_whitespace(as_ids(cells, name)), "")
 
 
 def _scores(cells: pa.StringArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:

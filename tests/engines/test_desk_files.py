@@ -71,6 +71,17 @@ def test_persons_without_names_are_numbered_and_those_who_saw_nothing_count(file
     assert answers.seen.tolist() == [True, False, True]
 
 
+@pytest.mark.parametrize("column", ["person", "item"])
+def test_floats_that_may_stand_for_many_ids_are_refused(tmp_path: Path, column: str) -> None:
+    path = tmp_path / "a.parquet"
+    frame = pd.DataFrame({"person": [1.0, 2.0], "item": [3.0, 4.0], "score": [1, 0]})
+    frame.to_parquet(path)
+    assert as_pairs(read_answers(path)) == {("1", "3"): 1, ("2", "4"): 0}
+    frame.assign(**{column: [1e19, 2e19]}).to_parquet(path)
+    with pytest.raises(PermanentFailure, match=f"Column '{column}' holds ids as double"):
+        read_answers(path)
+
+
 @pytest.mark.parametrize("kind", ["float", "boolean", "Int8"])
 def test_parquet_columns_of_any_type_are_scores(tmp_path: Path, kind: str) -> None:
     path = tmp_path / "a.parquet"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits, item_columns
+from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits, as_text, item_columns
 from irt_assets.responses.importing.mapping import bind_attempts, load_mapping
 from irt_assets.responses.importing.sources import Batch
+from resources.failures import PermanentFailure
 
 FIRST, NOW = datetime(2026, 6, 1, tzinfo=UTC), datetime(2026, 11, 20, 12, tzinfo=UTC)
 SOUND = {"user_id": "ann", "item_id": "q1", "completed_at": "2026-07-01T12:00:00Z", "correct": "1"}
@@ -113,6 +115,39 @@ def test_ids_are_text_with_whatever_they_hold() -> None:
 def test_numbers_as_ids_have_no_decimal_point() -> None:
     cleaned = clean([SOUND | {"user_id": 12345.0, "item_id": 7}])
     assert cleaned.answers.select(["user_id", "item_id"]).to_pylist() == [{"user_id": "12345", "item_id": "7"}]
+
+
+@pytest.mark.parametrize("whole", [1234567890123.0, 2.0**53 - 1, 0.0])
+def test_an_id_does_not_depend_on_what_lies_beside_it(whole: float) -> None:
+    """In one column with a fraction, 1234567890123.0 was 1.234567890123e+12."""
+    for other in ([], [0.5]):
+        column = pa.array([whole, *other])
+        assert as_text(column, "u")[0].as_py() == str(int(whole))
+    assert clean([SOUND | {"user_id": whole}, SOUND | {"user_id": 1.0}]).answers["user_id"][0].as_py() == str(
+        int(whole)
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "type_"),
+    [
+        *((value, pa.float64()) for value in (1e19, 2e19, math.inf, -math.inf, 0.5, 2.0**53)),
+        (2.0**24, pa.float32()),
+        (np.float16(2.0**11), pa.float16()),
+    ],
+)
+@pytest.mark.parametrize("column", ["user_id", "item_id", "session_id"])
+def test_a_float_that_may_stand_for_many_ids_is_refused(value: float, type_: pa.DataType, column: str) -> None:
+    """1e19, 2e19 and inf became one learner."""
+    rows = pa.table({name: pa.array([text]) for name, text in SOUND.items()} | {column: pa.array([value], type_)})
+    binding = bind_attempts(load_mapping("own"), "log.parquet", rows.column_names)
+    with pytest.raises(PermanentFailure, match=f"Column '{column}' holds ids as .*Write the column as text"):
+        Cleaner(binding, LIMITS, "f00d").clean(Batch(rows.to_batches()[0], np.array([1])))
+
+
+def test_an_id_that_is_no_number_is_missing() -> None:
+    """So pandas writes a whole number that is not there."""
+    assert clean([SOUND | {"user_id": math.nan}, SOUND | {"user_id": 7.0}]).refused.reasons == ["missing_user"]
 
 
 def test_an_empty_line_is_no_answer() -> None:

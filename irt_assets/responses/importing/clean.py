@@ -30,6 +30,7 @@ WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
 }
 DAY = 86_400 * 10**6  # microseconds
 IDS = ("attempt_id", "user_id", "item_id")
+NAMES = (*IDS, "session_id", "form_id", "topic_id", "scale_id", "testlet_id", "target_scale_id")
 TIMES = ("completed_at", "started_at")
 TEXTS = ("session_id", "form_id", "response", "topic_id")
 MODES = pa.array(["live", "sandbox"])
@@ -125,7 +126,7 @@ class Columns:
         cells = rows.column(rows.schema.names.index(theirs))
         if ours in TIMES and pa.types.is_timestamp(cells.type):
             return cells
-        cells = pc.ascii_trim_whitespace(as_text(cells, theirs))
+        cells = pc.ascii_trim_whitespace((as_ids if ours in NAMES else as_text)(cells, theirs))
         cells = pc.if_else(_is_in(cells, ["", *self._mapping.null_values]), None, cells)
         if self._mapping.integer_ids and ours in IDS:
             cells = pc.replace_substring_regex(cells, r"^(\d+)\.0+$", r"\1")
@@ -295,15 +296,39 @@ def item_columns(binding: Binding, batch: Batch) -> tuple[list[str], list[str]]:
 
 
 def as_text(cells: pa.Array, name: str) -> pa.StringArray:
-    """Any column as text: whole numbers without a decimal point, whatever type held them."""
+    """Any column as text, cell by cell: whole numbers without a decimal point, whatever type held them."""
     if pa.types.is_string(cells.type):
         return cells
-    if pa.types.is_floating(cells.type) and pc.all(pc.equal(pc.floor(cells), cells)).as_py():
-        cells = pc.cast(cells, pa.int64(), safe=False)
+    if pa.types.is_dictionary(cells.type):
+        cells = cells.dictionary_decode()
     try:
-        return pc.cast(cells, pa.string())
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        if not pa.types.is_floating(cells.type):
+            return pc.cast(cells, pa.string())
+        whole = pc.cast(pc.if_else(_exact(cells), pc.cast(cells, pa.float64()), None), pa.int64())
+        return pc.coalesce(pc.cast(whole, pa.string()), pc.cast(cells, pa.string()))
+    except pa.ArrowException as error:
         raise PermanentFailure(f"Column {name!r} holds {cells.type}, which is no plain value: {error}") from error
+
+
+def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
+    """Any column as ids. A float is one only where it is a whole number that its type holds exactly; NaN is none."""
+    if not pa.types.is_floating(cells.type):
+        return as_text(cells, name)
+    cells = pc.if_else(pc.is_nan(cells), None, cells)
+    inexact = cells.filter(pc.invert(_exact(cells)))
+    if inexact.drop_null():
+        raise PermanentFailure(
+            f"Column {name!r} holds ids as {cells.type}, and {inexact.drop_null()[0]} is no whole number that this type"
+            " holds exactly: other ids may have become the same. Write the column as text or as whole numbers."
+        )
+    return as_text(cells, name)
+
+
+def _exact(cells: pa.FloatingPointArray) -> pa.BooleanArray:
+    """Whole numbers below which all whole numbers have a place of their own in this type."""
+    numbers = pc.cast(cells, pa.float64())
+    bits = np.finfo(cells.type.to_pandas_dtype()).nmant + 1
+    return pc.and_(pc.equal(pc.floor(numbers), numbers), pc.less(pc.abs(numbers), 2.0**bits))
 
 
 def _is_in(cells: pa.Array, values: Iterable[str]) -> pa.BooleanArray:
@@ -312,7 +337,9 @@ def _is_in(cells: pa.Array, values: Iterable[str]) -> pa.BooleanArray:
 
 def _blank_rows(rows: pa.RecordBatch) -> np.ndarray:
     """Rows of nothing but empty cells, such as an empty line at the end."""
-    empty = [pc.fill_null(pc.equal(as_text(c, "").cast(pa.string()), ""), True) for c in rows.columns]
+    empty = [
+        pc.fill_null(pc.equal(as_text(rows.column(k), name), ""), True) for k, name in enumerate(rows.schema.names)
+    ]
     return np.asarray(reduce(pc.and_, empty))
 
 
