@@ -9,15 +9,14 @@ from __future__ import annotations
 import json
 import signal
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import psycopg
 import typer
-from pydantic import ValidationError
 from rich.markup import escape
 
 from irt_assets.cli_desk import app as desk_app
@@ -43,7 +42,7 @@ from irt_assets.psychometrics.errors import PsychometricsError
 from resources import logs
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.failures import PermanentFailure, TransientFailure
+from resources.failures import PermanentFailure, TransientFailure, explain
 from resources.settings import Settings, get_settings
 
 if TYPE_CHECKING:
@@ -81,20 +80,13 @@ def main() -> None:
     logs.configure()
     try:
         app()
-    except (PermanentFailure, PsychometricsError, TransientFailure) as error:
-        err.print(f"[red]error:[/red] {escape(str(error))}")
-        sys.exit(2)
-    except ValidationError as error:
-        for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"]).upper()
-            err.print(f"[red]error:[/red] setting {name}: {escape(problem['msg'])}, got {problem['input']!r}")
-        sys.exit(2)
-    except psycopg.errors.UndefinedTable:
-        err.print("[red]error:[/red] the database has no schema yet, or an older one: run `irt db upgrade`")
-        sys.exit(2)
-    except psycopg.OperationalError as error:
-        err.print(f"[red]error:[/red] the database does not answer: {escape(str(error).strip())}")
-        err.print("`irt doctor` says which database is in use")
+    except Exception as error:  # noqa: BLE001 - the last place where a secret can be kept from the screen
+        told = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
+        explanation = str(error) if told else explain(error)
+        if explanation is None:
+            err.print(escape(logs.hide(traceback.format_exc())))
+            sys.exit(1)
+        err.print(f"[red]error:[/red] {escape(logs.hide(explanation))}")
         sys.exit(2)
 
 

@@ -13,7 +13,7 @@ from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 from dagster_postgres.utils import DagsterPostgresException
 
 from irt_assets.psychometrics.errors import PsychometricsError
-from resources.failures import PermanentFailure, is_transient
+from resources.failures import PermanentFailure, explain, is_transient
 
 # A PostgreSQL restart takes seconds, a failover about a minute.
 MAX_RETRIES = 6
@@ -38,6 +38,8 @@ def failures_told_apart() -> Iterator[None]:
         if is_transient(cause or error):
             wait = FIRST_WAIT_S * 2 ** dg.OpExecutionContext.get().retry_number
             raise dg.RetryRequested(max_retries=MAX_RETRIES, seconds_to_wait=wait) from error
+        if explanation := explain(cause or error):
+            raise dg.Failure(description=explanation, allow_retries=False) from error
         raise
 
 

@@ -15,8 +15,8 @@ from functools import cached_property
 import psycopg
 import sqlalchemy as sa
 
+from resources.database_url import read_database_url, refused_value
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.failures import PermanentFailure
 from resources.settings import Settings
 
 
@@ -31,11 +31,7 @@ class Database:
         """`postgresql://…`, of a server that runs: the embedded one is started if need be."""
         if self._settings.database_url is None:
             return EmbeddedPostgres(self._settings.irt_home / "postgres").start()
-        url = self._settings.database_url.get_secret_value().strip()
-        scheme, _, rest = url.partition("://")
-        if scheme.partition("+")[0] not in ("postgres", "postgresql") or not rest:
-            raise PermanentFailure("DATABASE_URL must start with postgresql:// (or postgres://)")
-        return f"postgresql://{rest}"
+        return read_database_url(self._settings.database_url.get_secret_value())
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -49,13 +45,19 @@ class Database:
     @contextmanager
     def connect(self) -> Iterator[psycopg.Connection]:
         """One connection and one transaction: committed at the end, rolled back on an error."""
-        with psycopg.connect(
-            self.url,
-            options="-c timezone=UTC",
-            application_name="irt",
-            connect_timeout=10,
-            keepalives_idle=30,
-        ) as connection:
+        try:
+            made = psycopg.connect(
+                self.url,
+                options="-c timezone=UTC",
+                application_name="irt",
+                connect_timeout=10,
+                keepalives_idle=30,
+            )
+        except psycopg.OperationalError as error:
+            if fault := refused_value(error):
+                raise fault from None
+            raise
+        with made as connection:
             yield connection
 
     def engine(self) -> sa.Engine:
@@ -72,4 +74,4 @@ def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:
 def without_password(text: str) -> str:
     """A URL, or a message that quotes one, fit to be shown."""
     text = re.sub(r"(://[^/@\s]*?:)\S*@", r"\1***@", text)
-    return re.sub(r"(\bpassword=)[^&\s]*", r"\1***", text)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", text)

@@ -1,10 +1,12 @@
 """Failures told apart: permanent ones need a person, transient ones need only time.
 
-What belongs here: the two base types and `is_transient`. Who retries is decided where work is run.
+What belongs here: the two base types, `is_transient`, and what the errors of the database and the disk mean in words.
+Who retries is decided where work is run.
 """
 
 from __future__ import annotations
 
+import errno
 import re
 
 import psycopg
@@ -39,6 +41,19 @@ REFUSED = re.compile(
 """A server that answered and will answer the same. libpq gives no SQLSTATE for it, and says it in these words."""
 
 
+SENTENCES = {
+    "40001": "two transactions changed the same rows, and the database ended this one; nothing was kept: try again",
+    "40P01": "two transactions waited for each other, and the database ended this one; nothing was kept: try again",
+    "42703": "the schema in the database is not the one that this code was written for: run `irt db upgrade`",
+    "42P01": "the database has no schema yet, or another than this code was written for: run `irt db upgrade`",
+    "53100": "the disk of the database is full; nothing of this was kept: make room there, then try again",
+    "53300": "the database has no connection left to give: try again, or raise its max_connections",
+    "55P03": "somebody else holds what this needs for longer than the database lets it wait; nothing of this was kept: "
+    "try again when they are done (`irt runs list`)",
+    "57014": "the database ended a statement that took too long, or somebody cancelled it; nothing of this was kept",
+}
+
+
 def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: lost connections, restarts, deadlocks and serialisation conflicts."""
     lost: tuple[type[BaseException], ...] = (psycopg.OperationalError,)
@@ -47,9 +62,30 @@ def is_transient(error: BaseException) -> bool:
         if isinstance(error, sqlalchemy.exc.OperationalError | sqlalchemy.exc.InterfaceError):
             lost = (*lost, type(error.orig))
         error = error.orig
-    state = getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)
+    state = _sqlstate(error)
     if state is not None:
         return state in MENDED_BY_TIME or state.startswith(CONNECTION_EXCEPTIONS)
     if isinstance(error, lost):
         return REFUSED.search(str(error)) is None
     return isinstance(error, TransientFailure)
+
+
+def explain(error: BaseException) -> str | None:
+    """What an error of the database or a full disk means, and the way out; None for any other error."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"the disk is full{f': {error.filename}' if error.filename else ''}: make room, then try again"
+    if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
+        error = error.orig
+    state = _sqlstate(error)
+    said = str(error).strip()
+    if state in SENTENCES:
+        return f"{SENTENCES[state]}\n{said}"
+    if not isinstance(error, psycopg.OperationalError):
+        return None
+    verb = "does not answer" if is_transient(error) else "refuses"
+    return f"the database {verb}: {said}\n`irt doctor` says which database is in use"
+
+
+def _sqlstate(error: BaseException) -> str | None:
+    """psycopg's errors have it as `sqlstate`, psycopg2's as `pgcode`."""
+    return getattr(error, "sqlstate", None) or getattr(error, "pgcode", None)

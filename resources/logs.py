@@ -16,9 +16,10 @@ from functools import cache
 from typing import Any, TextIO
 from urllib.parse import unquote, urlsplit
 
-from pydantic import SecretStr, ValidationError
+from pydantic import SecretStr
 
 from resources.database import without_password
+from resources.failures import PermanentFailure
 from resources.settings import get_settings
 
 OURS = ("irt", "irt_assets", "jobs", "resources")
@@ -119,7 +120,7 @@ def _secrets() -> tuple[str, ...]:
     """Every secret of the settings; of URLs of servers, their passwords, so that the servers can be named."""
     try:
         settings = get_settings()
-    except ValidationError:
+    except PermanentFailure:
         return ()
     found = set()
     for name in type(settings).model_fields:
@@ -127,8 +128,16 @@ def _secrets() -> tuple[str, ...]:
         if isinstance(value, SecretStr):
             text = value.get_secret_value()
             if name in ("database_url", "smtp_url"):
-                password = urlsplit(text).password or ""
-                found |= {password, unquote(password)}
+                found |= _passwords(text)
             else:
                 found.add(text)
     return tuple(secret for secret in found if len(secret) >= SHORTEST_SECRET)
+
+
+def _passwords(url: str) -> set[str]:
+    """The password as it is written and as it is sent; all of a URL in which none can be told."""
+    try:
+        password = urlsplit(url).password or ""
+    except ValueError:
+        return {url}
+    return {password, unquote(password)}

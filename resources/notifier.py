@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from apprise import Apprise, AppriseAsset, NotifyFormat, NotifyType
 from apprise.exception import AppriseImproperlyConfigured
@@ -260,10 +260,10 @@ def _calling_nobody(text: str) -> str:
 
 def _email(settings: Settings, to: str) -> Channel:
     url = settings.smtp_url.get_secret_value()
-    server = urlsplit(url)
-    user, password = (unquote(part) if part else None for part in (server.username, server.password))
 
     def plugin(message: Message) -> NotifyBase:
+        server = _parsed("SMTP_URL", url)
+        user, password = (unquote(part) if part else None for part in (server.username, server.password))
         if server.scheme not in ("smtp", "smtps") or not server.hostname:
             raise PermanentFailure("SMTP_URL must be smtp://host:port or smtps://host:port")
         port = server.port or (465 if server.scheme == "smtps" else 25)
@@ -283,10 +283,10 @@ def _email(settings: Settings, to: str) -> Channel:
             asset=ASSET,
         )
         if not plugin.targets:
-            raise PermanentFailure(f"ALERT_EMAIL holds no e-mail address: {to!r}")
+            raise PermanentFailure("ALERT_EMAIL holds no e-mail address: wanted one or more, separated by commas")
         return plugin
 
-    return Channel("email", plugin, tuple(part for part in (password,) if part))
+    return Channel("email", plugin, _passwords(url))
 
 
 def _domain() -> str:
@@ -319,9 +319,9 @@ def _pagerduty(settings: Settings, key: str) -> Channel:
 
 def _webhook(url: SecretStr) -> Channel:
     value = url.get_secret_value().strip()
-    target = urlsplit(value)
 
     def plugin(message: Message) -> NotifyBase:
+        target = _parsed("ALERT_WEBHOOK_URL", value)
         if target.scheme not in ("http", "https") or not target.hostname:
             raise PermanentFailure("ALERT_WEBHOOK_URL must be an http:// or https:// address")
         return NotifyJSON(
@@ -353,6 +353,31 @@ def _webhook(url: SecretStr) -> Channel:
 
 def _secrets(url: str) -> tuple[str, ...]:
     """A webhook's address, and the parts of it that let somebody else post there."""
-    target = urlsplit(url)
+    try:
+        target = urlsplit(url)
+    except ValueError:
+        return (url,)
     parts = [part for part in target.path.split("/") if len(part) > 5 and part not in ("services", "webhooks")]
     return (url, *filter(None, (target.query, target.password)), *parts)
+
+
+def _passwords(url: str) -> tuple[str, ...]:
+    """The password of an address, as it is written and as it is sent."""
+    try:
+        password = urlsplit(url).password
+    except ValueError:
+        return (url,)
+    return tuple({password, unquote(password)}) if password else ()
+
+
+def _parsed(name: str, url: str) -> SplitResult:
+    """The parts of an address. Raises PermanentFailure that repeats none of them."""
+    try:
+        parsed = urlsplit(url)
+        _ = parsed.port
+    except ValueError:
+        raise PermanentFailure(
+            f"{name} cannot be read as an address: in its user name and password write @ as %40, : as %3A, / as %2F, "
+            "[ as %5B, ] as %5D, and let its port be a number from 1 to 65535"
+        ) from None
+    return parsed

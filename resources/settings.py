@@ -12,8 +12,11 @@ from typing import Annotated, Literal, Self
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
@@ -23,7 +26,7 @@ OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
 class Settings(BaseSettings):
     """Typed settings. Field names are the environment variables' names in lower case."""
 
-    model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8", frozen=True)
+    model_config = SettingsConfigDict(extra="ignore", env_file_encoding="utf-8", frozen=True, hide_input_in_errors=True)
 
     irt_home: Path = Field(Path(".irt"), description="folder of the embedded database, snapshots and logs")
     database_url: SecretStr | None = Field(None, description="PostgreSQL; unset: an embedded server under IRT_HOME")
@@ -73,7 +76,7 @@ class Settings(BaseSettings):
     @classmethod
     def _known_zone(cls, value: str) -> str:
         if value not in available_timezones():
-            raise ValueError(f"{value!r} is no time zone; wanted a name such as Europe/Berlin")
+            raise ValueError("not a time zone: wanted a name such as Europe/Berlin")
         return value
 
     @field_validator("irt_engines")
@@ -83,8 +86,8 @@ class Settings(BaseSettings):
             scale, colon, engine = entry.rpartition(":")
             if engine not in OPTIONAL_ENGINES or (colon and not scale):
                 raise ValueError(
-                    f"{entry!r} names no engine; wanted ENGINE or SCALE:ENGINE with one of "
-                    f"{', '.join(OPTIONAL_ENGINES)} (em always runs)"
+                    f"every entry must be ENGINE or SCALE:ENGINE with one of {', '.join(OPTIONAL_ENGINES)} "
+                    "(em always runs)"
                 )
         return value
 
@@ -136,9 +139,20 @@ def _entries(value: str) -> list[str]:
 
 @cache
 def get_settings() -> Settings:
-    """The process's settings, read once."""
+    """The process's settings, read once. Raises PermanentFailure that names what is wrong, and repeats no value."""
     home = Path(os.environ.get("IRT_HOME", ".irt"))
-    return Settings(_env_file=os.environ.get("IRT_ENV_FILE", home / "irt.env"))  # type: ignore[call-arg]
+    env_file = os.environ.get("IRT_ENV_FILE", home / "irt.env")
+    try:
+        return Settings(_env_file=env_file)  # type: ignore[call-arg]
+    except ValidationError as error:
+        raise PermanentFailure("\n".join(map(_fault, error.errors(include_input=False)))) from None
+    except UnicodeDecodeError:
+        raise PermanentFailure(f"the env file {env_file} is not UTF-8 text: save it as UTF-8") from None
+
+
+def _fault(problem: ErrorDetails) -> str:
+    name = ".".join(str(part) for part in problem["loc"]).upper()
+    return f"setting {name}: {problem['msg']}" if name else problem["msg"].removeprefix("Value error, ")
 
 
 def names_read() -> set[str]:

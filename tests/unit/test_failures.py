@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import socket
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import sqlalchemy.exc
 from psycopg import errors
 
 import irt_assets
-from resources.failures import PermanentFailure, TransientFailure, is_transient
+from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
 
 
 def refused() -> psycopg.Error:
@@ -91,6 +92,35 @@ def test_a_server_that_answered_and_refused_is_not_asked_again(words: str) -> No
     refusal = psycopg.OperationalError(words)
     assert not is_transient(refusal)
     assert not is_transient(sqlalchemy.exc.OperationalError("SELECT 1", {}, refusal))
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (errors.DiskFull("could not extend file"), "the disk of the database is full"),
+        (errors.DeadlockDetected("deadlock detected"), "waited for each other"),
+        (errors.LockNotAvailable("canceling statement due to lock timeout"), "somebody else holds"),
+        (errors.UndefinedColumn("column x does not exist"), "irt db upgrade"),
+        (errors.UndefinedTable("relation x does not exist"), "irt db upgrade"),
+        (errors.TooManyConnections("too many clients"), "no connection left"),
+        (psycopg.OperationalError("server closed the connection unexpectedly"), "does not answer"),
+        (psycopg.OperationalError('password authentication failed for user "irt"'), "the database refuses"),
+        (OSError(errno.ENOSPC, "No space left on device", "/data/x.part"), "the disk is full: /data/x.part"),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_each_error_has_its_own_sentence(error: Exception, said: str) -> None:
+    """A full disk and a deadlock read "the database does not answer"."""
+    assert said in str(explain(error))
+    assert ("does not answer" in str(explain(error))) == (said == "does not answer")
+    if isinstance(error, psycopg.Error):
+        assert explain(sqlalchemy.exc.DBAPIError("SELECT 1", {}, error)) == explain(error)
+
+
+def test_a_fault_of_the_program_has_no_sentence() -> None:
+    assert explain(KeyError("x")) is None
+    assert explain(errors.UniqueViolation("duplicate key value")) is None
+    assert explain(FileNotFoundError(2, "No such file")) is None
 
 
 class OfAnotherDriver(Exception):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import traceback
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from pydantic import SecretStr, ValidationError
 
 from resources.database import Database, without_password
 from resources.failures import PermanentFailure
+from resources.notifier import problems
 from resources.settings import Settings, get_settings, names_read, names_set, write_env_file
 
 
@@ -110,6 +113,89 @@ def test_another_databases_url_is_refused_without_repeating_it(given: str) -> No
     with pytest.raises(PermanentFailure, match="DATABASE_URL must start with postgresql://") as refused:
         _ = Database(Settings(database_url=SecretStr(given), _env_file=None)).url
     assert "secret" not in str(refused.value)
+
+
+SECRET = "S3cretX"
+
+
+@pytest.mark.parametrize(
+    ("given", "fault"),
+    [
+        ("postgresql://u:ab/S3cretX@h:5432/d", "an @ too many"),
+        ("postgresql://u:ab@S3cretX@h:5432/d", "an @ too many"),
+        ("postgresql://u:ab@/S3cretX@h/d", "an @ too many"),
+        ("postgresql://u:ab%S3cretX@h/d", "a % that begins no"),
+        ("postgresql://u:%00S3cretX@h/d", "a % that begins no"),
+        ("postgresql://u:ab S3cretX@h/d", "a space"),
+        ("postgresql://u:ab\nS3cretX@h/d", "a control character"),
+        ("postgresql://u:ab\udcffS3cretX@h/d", "a control character"),
+        ("postgresql://u:S3cretX@h:5432port/d", "no number from 1 to 65535"),
+        ("postgresql://u:S3cretX@h:543200/d", "no number from 1 to 65535"),
+        ("postgresql://:S3cretX", "no number from 1 to 65535"),
+        ("postgresql://u:S3cretX@[::1:5432/d", "without its ]"),
+        ("postgresql://u:S3cretX@h/d?S3cretX=1", "behind its ?"),
+        ("postgresql://u:S3cretX@h/d?S3cretX", "behind its ?"),
+        ("postgresql://u:ab@c?S3cretX@h/d", "behind its ?"),
+    ],
+)
+def test_a_malformed_url_is_told_its_fault_and_nothing_of_it(given: str, fault: str) -> None:
+    """libpq and SQLAlchemy quote the part that they cannot read, which may be the password."""
+    with pytest.raises(PermanentFailure, match="DATABASE_URL") as refused:
+        _ = Database(Settings(database_url=SecretStr(given), _env_file=None)).url
+    assert fault in str(refused.value)
+    assert not any(part in str(refused.value) for part in (SECRET, "5432", "u:", "ab", given))
+    assert SECRET not in shown(refused)
+
+
+@pytest.mark.parametrize("option", ["sslmode", "channel_binding", "target_session_attrs"])
+def test_a_value_that_libpq_refuses_is_not_repeated(option: str) -> None:
+    url = SecretStr(f"postgresql://u@127.0.0.1:1/d?{option}={SECRET}")
+    database = Database(Settings(database_url=url, _env_file=None))
+    with pytest.raises(PermanentFailure, match=f"DATABASE_URL gives {option}") as refused, database.connect():
+        pass
+    assert SECRET not in shown(refused)
+
+
+@pytest.mark.parametrize("name", [name for name in Settings.model_fields if name != "irt_home"])
+def test_no_fault_of_a_setting_repeats_its_value(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is pasted under the wrong name may be anybody's secret."""
+    monkeypatch.setenv(name.upper(), SECRET)
+    with suppress(PermanentFailure):
+        get_settings()
+        return
+    with pytest.raises(PermanentFailure, match=name.upper()) as refused:
+        get_settings()
+    assert SECRET not in shown(refused)
+    with pytest.raises(ValidationError, match=f"(?i){name}") as refused_by_pydantic:
+        Settings(_env_file=None)
+    assert SECRET not in shown(refused_by_pydantic)
+
+
+def test_an_env_file_that_is_no_text_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "binary.env").write_bytes(b"DATABASE_URL=\xff" + SECRET.encode())
+    monkeypatch.setenv("IRT_ENV_FILE", str(tmp_path / "binary.env"))
+    with pytest.raises(PermanentFailure, match=r"binary\.env is not UTF-8") as refused:
+        get_settings()
+    assert SECRET not in shown(refused)
+
+
+@pytest.mark.parametrize("url", [f"smtp://u:{SECRET}/ab@h:25", f"smtp://u:[{SECRET}]@h", f"smtp://u:[{SECRET}@h"])
+def test_an_address_of_alerts_that_cannot_be_read_is_not_repeated(url: str) -> None:
+    settings = Settings(
+        smtp_url=SecretStr(url),
+        alert_email="a@b.org",
+        alert_webhook_url=SecretStr(url.replace("smtp", "https")),
+        slack_webhook_url=SecretStr(url.replace("smtp", "https")),
+        _env_file=None,
+    )
+    said = "\n".join(problems(settings))
+    assert all(name in said for name in ("SMTP_URL", "ALERT_WEBHOOK_URL", "SLACK_WEBHOOK_URL"))
+    assert SECRET not in said
+
+
+def shown(caught: pytest.ExceptionInfo[BaseException]) -> str:
+    """All that a traceback prints, of the causes too."""
+    return "".join(traceback.format_exception(caught.value))
 
 
 def test_the_password_is_in_no_representation() -> None:

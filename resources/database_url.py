@@ -1,0 +1,56 @@
+"""What DATABASE_URL says, read as libpq will read it. A fault is named; nothing of the value is ever shown.
+
+What does not belong here: connecting (see `database`).
+"""
+
+from __future__ import annotations
+
+import re
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict
+
+from resources.failures import PermanentFailure
+
+ENCODE = "in the user name and the password write @ as %40, : as %3A, / as %2F, ? as %3F, # as %23 and % as %25"
+LIBPQ_SAYS = (
+    (re.compile(r"percent-encoded|forbidden value"), f"has a % that begins no percent-encoded character: {ENCODE}"),
+    (re.compile(r"IPv6|\]"), "has a [ without its ] around the host's address"),
+    (re.compile(r"query parameter"), "has something behind its ? that is not NAME=VALUE with an option of libpq"),
+)
+REFUSED_VALUE = re.compile(
+    r"invalid (?:(\w+) value|port number|integer value .* for connection option \"(\w+)\")", re.S
+)
+LARGEST_PORT = 65535
+
+
+def read_database_url(text: str) -> str:
+    """`text` as `postgresql://…`. Raises PermanentFailure with what is wrong with it, without repeating any of it."""
+    scheme, separator, rest = text.strip().partition("://")
+    if not separator or scheme.partition("+")[0] not in ("postgres", "postgresql") or not rest:
+        raise PermanentFailure("DATABASE_URL must start with postgresql:// (or postgres://)")
+    if not rest.isprintable() or " " in rest:
+        raise _fault("has a space or a control character in it: write a space as %20")
+    url = f"postgresql://{rest}"
+    try:
+        parts = {name: str(value) for name, value in conninfo_to_dict(url).items()}
+    except psycopg.ProgrammingError as error:
+        said = str(error)
+        fault = next((fault for words, fault in LIBPQ_SAYS if words.search(said)), f"is not an address: {ENCODE}")
+        raise _fault(fault) from None
+    if "@" in parts.get("host", "") + parts.get("dbname", ""):
+        raise _fault(f"has an @ too many: {ENCODE}")
+    for port in filter(None, parts.get("port", "").split(",")):
+        if not (port.isascii() and port.isdigit() and 0 < int(port) <= LARGEST_PORT):
+            raise _fault(f"has no number from 1 to {LARGEST_PORT} as its port; {ENCODE}")
+    return url
+
+
+def refused_value(error: psycopg.OperationalError) -> PermanentFailure | None:
+    """The fault, where libpq refuses an option's value, which it would show; None for any other error."""
+    found = REFUSED_VALUE.search(str(error))
+    return _fault(f"gives {found[1] or found[2] or 'port'} a value that libpq does not take") if found else None
+
+
+def _fault(what: str) -> PermanentFailure:
+    return PermanentFailure(f"DATABASE_URL {what}")
