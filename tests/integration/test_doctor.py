@@ -206,6 +206,7 @@ def test_r_and_its_packages_are_reported_with_the_way_to_install_them(
     an_rscript(
         tmp_path, "shift 2; echo 4.5.0; for package; do [ $package = mirt ] && echo 1.45 || echo -; done", monkeypatch
     )
+    monkeypatch.setattr(r_runtime, "rpy2_version", lambda: "3.6.5")
     settings = at_home(tmp_path)
     assert found(settings, "R") == Finding("R", "ok", "4.5.0")
     assert found(settings, "R package mirt").detail == "1.45"

@@ -477,18 +477,24 @@ def test_a_run_that_was_killed_goes_on_at_the_learner_where_it_stopped(
     script.write_text(KILLED, "utf-8")
     assert settings.database_url is not None
     url = settings.database_url.get_secret_value()
-    process = subprocess.Popen(
-        ["env", "--default-signal=INT,TERM", sys.executable, str(script), url, str(store.root)],
-        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        stderr=subprocess.PIPE,
-    )
-    while len(artifacts(database)) < 6:
-        assert process.poll() is None, process.stderr.read().decode() if process.stderr else ""
-        time.sleep(0.02)
-    children = psutil.Process(process.pid).children(recursive=True)
-    assert len(children) >= 2
-    process.send_signal(how)
-    process.communicate(timeout=60)
+    said = tmp_path / "said"
+    with said.open("wb") as printed:
+        process = subprocess.Popen(
+            ["env", "--default-signal=INT,TERM", sys.executable, str(script), url, str(store.root)],
+            env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+            stderr=printed,
+        )
+    try:
+        while len(artifacts(database)) < 6:
+            assert process.poll() is None, said.read_text("utf-8")
+            time.sleep(0.02)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 2
+        process.send_signal(how)
+        process.wait(60)
+    finally:
+        process.kill()
+        process.wait()
     _, alive = psutil.wait_procs(children, timeout=30)
     assert alive == [], "processes that make pages outlived the run"
     there = len(artifacts(database))

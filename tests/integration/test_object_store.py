@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -45,14 +45,19 @@ def sparse(path: Path, mebibytes: int) -> Path:
     return path
 
 
-def in_another_process(store: ObjectStore, code: str) -> subprocess.Popen[bytes]:
-    """`code`, which knows the same store as `store`."""
+@contextmanager
+def in_another_process(store: ObjectStore, code: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`code`, which knows the same store as `store`. Its process and its pipe are gone afterwards, whatever failed."""
     made = f"FolderStore(Path({str(store.root)!r}))" if isinstance(store, FolderStore) else f"BucketStore({BUCKET!r})"
     begin = f"""from pathlib import Path
 from resources.object_store import BucketStore, FolderStore
 store = {made}
 """
-    return subprocess.Popen([sys.executable, "-c", begin + code], stdout=subprocess.PIPE)
+    with subprocess.Popen([sys.executable, "-c", begin + code], stdout=subprocess.PIPE) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def test_what_is_put_is_got(either: ObjectStore, tmp_path: Path) -> None:
@@ -143,15 +148,13 @@ def test_a_process_killed_while_it_writes_leaves_the_old_object_and_what_it_bega
 ) -> None:
     either.put("reports/old", b"old")
     large = sparse(tmp_path / "large", 2000)
-    process = in_another_process(either, f"store.put('reports/old', Path({str(large)!r}))")
     later = datetime.now(UTC) + timedelta(hours=1)
     until = time.monotonic() + 60
-    while not either.drop_unfinished("reports", later, dry_run=True):
-        assert time.monotonic() < until
-        assert process.poll() is None
-        time.sleep(0.005)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    with in_another_process(either, f"store.put('reports/old', Path({str(large)!r}))") as process:
+        while not either.drop_unfinished("reports", later, dry_run=True):
+            assert time.monotonic() < until
+            assert process.poll() is None
+            time.sleep(0.005)
     assert either.get("reports/old") == b"old"
     assert [key for key, _ in either.list("reports")] == ["reports/old"]
     assert either.drop_unfinished("reports", datetime.now(UTC) - timedelta(hours=1)) == ()
@@ -165,16 +168,14 @@ def test_a_process_killed_while_it_writes_leaves_the_old_object_and_what_it_bega
 def test_a_file_of_200_mb_passes_without_being_held_in_memory(either: ObjectStore, tmp_path: Path) -> None:
     """Of 200 MiB each way no more stays in memory at once than is on its way: measured 30 MiB."""
     large = sparse(tmp_path / "large", 200)
-    process = in_another_process(
-        either,
-        f"""from resource import RUSAGE_SELF, getrusage
+    code = f"""from resource import RUSAGE_SELF, getrusage
 store.put('small', b'')
 before = getrusage(RUSAGE_SELF).ru_maxrss
 store.put('large', Path({str(large)!r}))
 store.sha256('large')
-print((getrusage(RUSAGE_SELF).ru_maxrss - before) // 1024)""",
-    )
-    grown, _ = process.communicate(timeout=120)
+print((getrusage(RUSAGE_SELF).ru_maxrss - before) // 1024)"""
+    with in_another_process(either, code) as process:
+        grown, _ = process.communicate(timeout=120)
     assert process.returncode == 0
     assert int(grown) < PARTS_AT_ONCE_MIB
 
