@@ -16,6 +16,7 @@ from pathlib import Path
 import psycopg
 
 from irt_assets.partitions import months_between
+from irt_assets.responses.importing.report import UNFINISHED
 from resources import tables, warehouse
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
@@ -244,11 +245,12 @@ def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:
 
 
 def prune_rejects(folder: Path, now: datetime, *, dry_run: bool) -> Gone:
-    """Delete old files of rows that imports refused."""
+    """Delete old files of rows that imports refused, and what killed imports had half written."""
+    kept = {True: BEING_WRITTEN, False: REJECTS}
     old = [
         file
         for file in sorted(folder.glob("*"))
-        if file.is_file() and datetime.fromtimestamp(file.stat().st_mtime, UTC) < now - REJECTS
+        if file.is_file() and datetime.fromtimestamp(file.stat().st_mtime, UTC) < now - kept[file.suffix == UNFINISHED]
     ]
     if not dry_run:
         for file in old:

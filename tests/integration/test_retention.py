@@ -303,12 +303,12 @@ def test_old_files_of_rejected_rows_go(settings: Settings) -> None:
     folder = settings.irt_home / "rejects"
     assert prune_rejects(folder, NOW, dry_run=False).names == ()
     folder.mkdir(parents=True)
-    for name, age in (("old.csv", 181), ("new.csv", 179)):
+    for name, age in (("old.csv", 181), ("new.csv", 179), ("killed.rejected.part", 2), ("under-way.rejected.part", 0)):
         (folder / name).write_text("x")
         os.utime(folder / name, times=((NOW - timedelta(days=age)).timestamp(),) * 2)
-    assert prune_rejects(folder, NOW, dry_run=True).names == ("old.csv",)
-    assert prune_rejects(folder, NOW, dry_run=False).names == ("old.csv",)
-    assert [file.name for file in folder.iterdir()] == ["new.csv"]
+    assert prune_rejects(folder, NOW, dry_run=True).names == ("killed.rejected.part", "old.csv")
+    assert prune_rejects(folder, NOW, dry_run=False).names == ("killed.rejected.part", "old.csv")
+    assert sorted(file.name for file in folder.iterdir()) == ["new.csv", "under-way.rejected.part"]
 
 
 def test_months_stay_what_they_are_when_all_that_is_old_goes(world: Settings, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+UNFINISHED = ".part"
 COLUMNS = ("file", "line", "reason", "value", "row")
 
 
@@ -48,7 +49,7 @@ class RejectFile:
     def __init__(self, folder: Path, source: Path) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         self._path = folder / f"{source.name.partition('.')[0]}-{stamp}.rejected.csv"
-        self._part = self._path.with_suffix(".part")
+        self._part = self._path.with_suffix(UNFINISHED)
         self._file: Any = None
 
     def add(self, rows: Iterable[tuple[str, int, str, str, str]]) -> None:
