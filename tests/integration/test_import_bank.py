@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.responses.importing import import_learners, import_questions
@@ -136,6 +139,34 @@ def test_with_a_mapping_only_named_columns_are_attributes(database: Database, tm
 def test_a_learner_that_cannot_be_is_refused(database: Database, tmp_path: Path, row: str, reason: str) -> None:
     report = import_learners(database, file(tmp_path, f"user_id,is_test,target_theta\n{row}\n"), reject_dir=tmp_path)
     assert (report.accepted, report.rejected) == (0, {reason: 1})
+
+
+def test_what_the_database_cannot_hold_is_refused_by_row(database: Database, tmp_path: Path) -> None:
+    """Each of these ended the import in the database's own error, or in a traceback."""
+    refused = {
+        '{"user_id": "ann", "attributes": "{\\"x\\": NaN}"}': "bad_attributes",
+        '{"user_id": "ann", "attributes": "{\\"x\\": 1e999}"}': "bad_attributes",
+        '{"user_id": "ann", "attributes": {"x": "a\\u0000b"}}': "bad_attributes",
+        '{"user_id": "ann", "attributes": "{\\"x\\": \\"\\\\ud800\\"}"}': "bad_attributes",
+        '{"user_id": "ann", "attributes": ' + '{"x": ' * 101 + "1" + "}" * 102: "bad_attributes",
+        '{"user_id": "ann", "attributes": "{\\"x\\": 1, \\"x\\": 2}"}': "bad_attributes",
+        '{"user_id": "ann", "lang": "a\\u0000b"}': "bad_character",
+        '{"user_id": "ann", "' + "x" * 601 + '": 1}': "id_too_long",
+        '{"user_id": "ann", "target_scale_id": "' + "x" * 601 + '"}': "id_too_long",
+        '{"user_id": "ann", "target_theta": "1_0"}': "bad_number",
+    }
+    sound = '{"user_id": "bob", "lang": "\\\\u0000", "attributes": {"deep": ' + "[" * 90 + "]" * 90 + "}}"
+    path = tmp_path / "learners.jsonl"
+    path.write_text("\n".join([*refused, sound]))
+    report = import_learners(database, path, reject_dir=tmp_path)
+    assert (report.read, report.accepted, report.rejected) == (11, 1, Counter(refused.values()))
+    assert learners(database)["bob"][0]["lang"] == "\\u0000"
+
+
+def test_a_learner_with_the_number_nought_is_one(database: Database, tmp_path: Path) -> None:
+    """In a column of numbers, rows of nothing but noughts were taken for empty lines."""
+    pq.write_table(pa.table({"user_id": [0, 1], "is_test": [False, False]}), tmp_path / "learners.parquet")
+    assert import_learners(database, tmp_path / "learners.parquet", reject_dir=tmp_path).accepted == 2
 
 
 def test_a_dry_run_leaves_nothing(database: Database, tmp_path: Path) -> None:

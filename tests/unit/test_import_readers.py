@@ -171,12 +171,12 @@ def test_keys_that_are_data_are_refused(tmp_path: Path) -> None:
     [
         ('{"u": "ann", "u": "bob"}', "the key 'u' occurs twice"),
         ('{"u": {"a": 1, "a": 2}}', "the key 'a' occurs twice"),
-        ('{"u": "ann"} {"u": "bob"}', "not a JSON object"),
+        ('{"u": "ann"} {"u": "bob"}', "not JSON"),
         ('{"u": NaN}', "NaN is no JSON"),
         ('{"u": [1e999]}', "a number too large to be one"),
         ('{"u": "\\ud800"}', "half of a surrogate pair is no character"),
         ('{"u": ' + "[" * 100_000 + "]" * 100_000 + "}", "nested too deeply"),
-        ('{"u": ' + "1" * 5_000 + "}", "not a JSON object"),
+        ('{"u": ' + "1" * 5_000 + "}", "not JSON"),
     ],
 )
 def test_a_line_that_would_not_be_kept_as_it_is_written_is_bad(tmp_path: Path, line: str, why: str) -> None:

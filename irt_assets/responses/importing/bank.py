@@ -17,7 +17,8 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from irt_assets.responses.importing.clean import LONGEST_ID, SCORES, Columns
+from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, NUMBER, SCORES, Columns
+from irt_assets.responses.importing.jsonlines import NotKept, parse
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, RejectFile
@@ -25,6 +26,7 @@ from irt_assets.responses.importing.sources import plain_rows
 from resources.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
+DEEPEST = 100  # levels of lists and objects within each other
 MODELS = ("rasch", "1pl", "2pl", "3pl")
 PARAMETERS = {  # smallest and largest value
     "a": (-math.inf, math.inf),
@@ -34,7 +36,7 @@ PARAMETERS = {  # smallest and largest value
     "b_se": (0.0, math.inf),
     "c_se": (0.0, math.inf),
     "cov_ab": (-math.inf, math.inf),
-    "n": (1, math.inf),
+    "n": (1, 2**53),
     "D": (1.0, 2.0),
 }
 QUESTION_COLUMNS = ("item_id", "scale_id", "topic_id", "testlet_id", "tags", *PARAMETERS, "model", "key", "meta")
@@ -69,7 +71,7 @@ def import_questions(
     In the report, `duplicates` are rows that say what the bank says already.
     Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return _import(database, file, mapping, dry_run, reject_dir, _QUESTIONS)
+    return _import(database, file, mapping, dry_run, reject_dir, QUESTIONS)
 
 
 def import_learners(
@@ -80,73 +82,82 @@ def import_learners(
     With a mapping file only the columns that it names are read. In the report, `duplicates` are rows that
     change nothing. Raises PermanentFailure where the file or the mapping is at fault.
     """
-    return _import(database, file, mapping, dry_run, reject_dir, _LEARNERS)
+    return _import(database, file, mapping, dry_run, reject_dir, LEARNERS)
 
 
 def _import(
     database: Database, file: Path, mapping: str | Path, dry_run: bool, reject_dir: Path, kind: _Kind
 ) -> ImportReport:
-    source = open_source(Path(file))
+    report = ImportReport()
+    with RejectFile(reject_dir, Path(file)) as rejects:
+        rows = read_rows(Path(file), mapping, kind, report, rejects)
+        with database.connect() as connection:
+            advisory_lock(connection, "response_log", "import")
+            listed = ", ".join(kind.columns)
+            connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
+            for column in kind.columns[1:]:
+                connection.execute(f"ALTER TABLE staged ALTER {column} DROP NOT NULL")
+            with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
+                for row in rows:
+                    copy.write_row(row)
+            changed = connection.execute(_update(kind)).rowcount
+            added = connection.execute(_insert(kind)).rowcount
+            if dry_run:
+                connection.rollback()
+        report.accepted = changed + added
+        report.duplicates = report.read - report.rejected.total() - report.accepted
+        report.new_items, report.new_learners = (added, 0) if kind is QUESTIONS else (0, added)
+        report.reject_file = rejects.path
+    return report
+
+
+def read_rows(
+    file: Path, mapping: str | Path, kind: _Kind, report: ImportReport, rejects: RejectFile
+) -> list[tuple[Any, ...]]:
+    """The table's rows that a file makes, each item or learner once; the others are counted and written."""
+    source = open_source(file)
     rules = load_mapping(mapping)
     allowed: Sequence[str] = kind.known
     if rules is None:
         rules = _own(kind, source.columns)
-    if kind is _LEARNERS:
+    if kind is LEARNERS:
         allowed = [*kind.known, *rules.columns, *rules.constants]
     binding = bind(rules, str(file), source.columns, allowed, [kind.key])
     columns = Columns(binding)
     names = [*binding.columns, *(name for name in rules.constants if name not in binding.columns)]
-    report = ImportReport(notes=[f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}"])
+    report.notes.append(f"{file}: {source.kind}, {source.encoding}, columns {', '.join(names)}")
     unused = set(source.columns) - {theirs for many in binding.columns.values() for theirs in many}
     if unused:
         report.notes.append(f"{file}: not read: {', '.join(sorted(unused))}")
     seen: dict[str, tuple[Any, ...]] = {}
-    with RejectFile(reject_dir, Path(file)) as rejects, database.connect() as connection:
 
-        def refuse(line: int, reason: str, value: str, raw: str) -> None:
-            report.rejected[reason] += 1
-            rejects.add([(str(file), line, reason, value, raw)])
+    def refuse(line: int, reason: str, value: str, raw: str) -> None:
+        report.rejected[reason] += 1
+        rejects.add([(str(file), line, reason, value, raw)])
 
-        for batch in source.batches():
-            report.read += len(batch.bad)
-            for bad in batch.bad:
-                refuse(bad.line, bad.reason, bad.value, bad.raw)
-            lists = {name: columns.ours(batch.rows, name).to_pylist() for name in names}
-            raws = plain_rows(batch.rows)
-            for place, values in enumerate(zip(*lists.values(), strict=True)):
-                if all(cell is None or cell == "" for cell in raws[place].values()):
-                    continue
-                report.read += 1
-                try:
-                    row = _judged(kind, dict(zip(lists, values, strict=True)), seen)
-                except _Refusal as refusal:
-                    line = int(batch.lines[place])
-                    refuse(line, refusal.reason, refusal.value, source.raw(raws[place]))
-                else:
-                    seen[row[0]] = row
-        advisory_lock(connection, "response_log", "import")
-        listed = ", ".join(kind.columns)
-        connection.execute(f"CREATE TEMPORARY TABLE staged (LIKE {kind.table}) ON COMMIT DROP")
-        for column in kind.columns[1:]:
-            connection.execute(f"ALTER TABLE staged ALTER {column} DROP NOT NULL")
-        with connection.cursor().copy(f"COPY staged ({listed}) FROM STDIN") as copy:
-            for row in seen.values():
-                copy.write_row(row)
-        changed = connection.execute(_update(kind)).rowcount
-        added = connection.execute(_insert(kind)).rowcount
-        if dry_run:
-            connection.rollback()
-        report.accepted = changed + added
-        report.duplicates = report.read - report.rejected.total() - report.accepted
-        report.new_items, report.new_learners = (added, 0) if kind is _QUESTIONS else (0, added)
-        report.reject_file = rejects.path
-    return report
+    for batch in source.batches():
+        report.read += len(batch.bad)
+        for bad in batch.bad:
+            refuse(bad.line, bad.reason, bad.value, bad.raw)
+        lists = {name: columns.ours(batch.rows, name).to_pylist() for name in names}
+        raws = plain_rows(batch.rows)
+        for place, values in enumerate(zip(*lists.values(), strict=True)):
+            if all(cell is None or cell == "" for cell in raws[place].values()):
+                continue
+            report.read += 1
+            try:
+                row = _judged(kind, dict(zip(lists, values, strict=True)), seen)
+            except _Refusal as refusal:
+                refuse(int(batch.lines[place]), refusal.reason, refusal.value, source.raw(raws[place]))
+            else:
+                seen[row[0]] = row
+    return list(seen.values())
 
 
 def _own(kind: _Kind, columns: Sequence[str]) -> Mapping:
     """The mapping of a file with our names; a learner's other columns are attributes."""
     names: dict[str, tuple[str, ...]] = {name: (name,) for name in kind.known}
-    if kind is _LEARNERS:
+    if kind is LEARNERS:
         taken = {*names, *(other for others in kind.also_called.values() for other in others)}
         for name in columns:
             if name not in taken:
@@ -159,9 +170,11 @@ def _judged(kind: _Kind, cells: Cells, seen: dict[str, tuple[Any, ...]]) -> tupl
     key = cells[kind.key]
     if key is None:
         raise _Refusal(f"missing_{kind.key.removesuffix('_id')}", "")
-    if len(key.encode()) > LONGEST_ID:
-        raise _Refusal("id_too_long", key)
-    if nul := next((name for name, value in cells.items() if value and "\0" in value), None):
+    filled = {name: value for name, value in cells.items() if value is not None}
+    limited = [*filled, *(filled.get(name, "") for name in NAMES)]
+    if long := next((text for text in limited if len(text.encode()) > LONGEST_ID), None):
+        raise _Refusal("id_too_long", long)
+    if nul := next((name for name, value in filled.items() if "\0" in name + value), None):
         raise _Refusal("bad_character", nul)
     row = kind.row(cells)
     if key in seen and _plain(seen[key]) != _plain(row):
@@ -216,35 +229,48 @@ def _learner(cells: Cells) -> tuple[Any, ...]:
 
 def _object(name: str, cells: Cells) -> dict[str, Any]:
     text = cells.get(name)
-    try:
-        value = json.loads(text) if text else {}
-    except ValueError:
-        value = None
+    value = _json(f"bad_{name}", text) if text else {}
     if not isinstance(value, dict):
         raise _Refusal(f"bad_{name}", text or "")
     return value
+
+
+def _json(reason: str, text: str) -> Any:
+    """A value that the database's JSON can hold too."""
+    try:
+        value = parse(text)
+    except NotKept:
+        raise _Refusal(reason, text) from None
+    if not _storable(value, DEEPEST):
+        raise _Refusal(reason, text)
+    return value
+
+
+def _storable(value: Any, depth: int) -> bool:
+    if isinstance(value, dict):
+        return depth > 0 and all(_storable(part, depth - 1) for pair in value.items() for part in pair)
+    if isinstance(value, list):
+        return depth > 0 and all(_storable(part, depth - 1) for part in value)
+    return "\0" not in value if isinstance(value, str) else not isinstance(value, float) or math.isfinite(value)
 
 
 def _number(name: str, cells: Cells, smallest: float, largest: float) -> float | None:
     text = cells.get(name)
     if text is None:
         return None
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
+    value = float(text) if re.match(NUMBER, text) else math.nan
     if not (math.isfinite(value) and smallest <= value <= largest):
         raise _Refusal("bad_number", f"{name}={text}")
     return int(value) if name == "n" else value
 
 
 def _tags(text: str) -> list[str]:
-    if text.startswith("["):  # from JSON lines
-        try:
-            return [str(tag) for tag in json.loads(text)]
-        except ValueError:
-            raise _Refusal("bad_tags", text) from None
-    return [tag for tag in map(str.strip, re.split("[;,|]", text)) if tag]
+    if not text.startswith("["):
+        return [tag for tag in map(str.strip, re.split("[;,|]", text)) if tag]
+    tags = _json("bad_tags", text)  # from JSON lines
+    if not all(isinstance(tag, str) for tag in tags):
+        raise _Refusal("bad_tags", text)
+    return list(tags)
 
 
 def _update(kind: _Kind) -> str:
@@ -269,7 +295,7 @@ def _insert(kind: _Kind) -> str:
     )
 
 
-_QUESTIONS = _Kind(
+QUESTIONS = _Kind(
     "question",
     "item_id",
     QUESTION_COLUMNS,
@@ -278,7 +304,7 @@ _QUESTIONS = _Kind(
     "meta",
     _question,
 )
-_LEARNERS = _Kind(
+LEARNERS = _Kind(
     "learner",
     "user_id",
     LEARNER_COLUMNS,

@@ -21,7 +21,7 @@ from irt_assets.responses.importing.times import MISSING, parse_times
 from resources.failures import PermanentFailure
 
 SCORES = pa.array(["0", "1", "0.0", "1.0", "false", "true", "f", "t"])  # the odd places are right answers
-LONGEST_ID = 2_500  # bytes: an index row of PostgreSQL holds 2,704 with its other column and headers
+LONGEST_ID = 600  # bytes: an index row of PostgreSQL holds 2,704, and one of DIF four of these
 NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
     "response_time_ms": (0, 2**53, "bad_response_time"),
@@ -257,7 +257,7 @@ class Cleaner:
 def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
     for ours, reason in (("user_id", "missing_user"), ("item_id", "missing_item")):
         verdicts.refuse(pc.is_null(columns[ours]), reason, columns[ours])
-    for ours in IDS:
+    for ours in NAMES:
         if ours in columns:
             long = pc.greater(pc.binary_length(columns[ours]), LONGEST_ID)
             verdicts.refuse(pc.fill_null(long, False), "id_too_long", columns[ours])

@@ -68,7 +68,7 @@ class JsonLinesSource(TextSource):
                 continue
             try:
                 row = {name: _text(value) for name, value in _parsed(raw).items()}
-            except _NoObject as error:
+            except NotKept as error:
                 bad.append(BadRow(number, "bad_json", str(error), raw))
                 continue
             lines.append(number)
@@ -111,7 +111,7 @@ def _at_once(text: bytes) -> pa.Table | None:
     lines = text.rstrip(b"\n")
     try:
         first, last = (_parsed(line.decode()) for line in (lines.partition(b"\n")[0], lines.rpartition(b"\n")[2]))
-    except _NoObject:
+    except NotKept:
         return None
     if list(first) != list(last):  # keys that are data would make a column for each line
         return None
@@ -131,8 +131,8 @@ def _at_once(text: bytes) -> pa.Table | None:
     return table if simple and table.num_rows == count else None
 
 
-class _NoObject(Exception):
-    """A line that is no JSON object, or one that would not be kept as it is written; the message says why."""
+class NotKept(Exception):
+    """JSON that would not be kept as it is written, or is none; the message says why."""
 
 
 class _Number(float):
@@ -146,24 +146,30 @@ class _Number(float):
     digits: str
 
 
-def _parsed(line: str) -> dict[str, Any]:
+def parse(text: str) -> Any:
+    """The value of a JSON text. Raises NotKept, also for keys that occur twice, NaN and half a character."""
     try:
-        parsed = json.loads(line, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_of_pairs)
+        parsed = json.loads(text, parse_float=_Number, parse_constant=_refuse, object_pairs_hook=_of_pairs)
     except RecursionError:
-        raise _NoObject("nested too deeply") from None
+        raise NotKept("nested too deeply") from None
     except ValueError:
-        raise _NoObject("not a JSON object") from None
+        raise NotKept("not JSON") from None
+    if "\\u" in text and not _is_text(parsed):
+        raise NotKept("half of a surrogate pair is no character")
+    return parsed
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    parsed = parse(line)
     if not isinstance(parsed, dict):
-        raise _NoObject("not a JSON object")
-    if "\\u" in line and not _is_text(parsed):
-        raise _NoObject("half of a surrogate pair is no character")
+        raise NotKept("not a JSON object")
     return parsed
 
 
 def _keys(line: str) -> Iterable[str]:
     try:
         return _parsed(line)
-    except _NoObject:
+    except NotKept:
         return ()
 
 
@@ -171,15 +177,15 @@ def _of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     document = dict(pairs)
     if len(document) < len(pairs):
         names = [name for name, _ in pairs]
-        raise _NoObject(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
+        raise NotKept(f"the key {next(name for name in names if names.count(name) > 1)!r} occurs twice")
     return document
 
 
 def _refuse(constant: str) -> float:
-    raise _NoObject(f"{constant} is no JSON")
+    raise NotKept(f"{constant} is no JSON")
 
 
-def _is_text(document: dict[str, Any]) -> bool:
+def _is_text(document: Any) -> bool:
     try:
         json.dumps(document, ensure_ascii=False).encode()
     except UnicodeEncodeError:
@@ -195,4 +201,4 @@ def _text(value: Any) -> str | None:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False)
     except ValueError:
-        raise _NoObject("a number too large to be one") from None
+        raise NotKept("a number too large to be one") from None
