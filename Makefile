@@ -18,6 +18,7 @@ venv: .venv/.ready $(if $(shell command -v R),.venv/.ready-r)
 
 .venv/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=python3.11 …")'
+	@test -n "$$DATABASE_URL" || $(PYTHON) resources/server_account.py .venv '$(IRT_HOME)'
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@echo "installing the pinned dependencies into .venv (about a minute and a half) …"
 	@$(INSTALL) --require-hashes -r requirements.lock

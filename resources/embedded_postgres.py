@@ -14,7 +14,6 @@ from __future__ import annotations
 import fcntl
 import importlib.util
 import os
-import pwd
 import secrets
 import shutil
 import signal
@@ -25,11 +24,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psutil
 
 from resources.failures import PermanentFailure, TransientFailure
+from resources.server_account import WAY_OUT as ACCOUNT_WAY_OUT
+from resources.server_account import Account, NoAccountError, account_for, nobody, surroundings
 
 USER = DATABASE = "irt"
 PATIENCE = 120.0  # seconds: crash recovery after a large import was seen to take tens of them
@@ -63,26 +64,6 @@ class ServerStatus:
     state: Literal["absent", "stopped", "running"]
     pid: int | None = None
     url: str | None = None
-
-
-@dataclass(frozen=True)
-class _Account:
-    """Who runs the server: arguments before the program's own, and keywords of `subprocess`."""
-
-    prefix: tuple[str, ...] = ()
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def run(self, *command: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [*self.prefix, *map(str, command)],
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            **_surroundings(),
-            **dict(self.options),
-            **options,
-        )
 
 
 def wheel_binaries() -> Path:
@@ -237,7 +218,7 @@ class EmbeddedPostgres:
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            os.chown(part, *_nobody())
+            os.chown(part, *nobody())
         account = self._account(part)
         made = account.run(
             self._program("initdb"),
@@ -250,7 +231,7 @@ class EmbeddedPostgres:
         self._set_password(account, part)
         part.rename(self._data)
 
-    def _set_password(self, account: _Account, data: Path) -> None:
+    def _set_password(self, account: Account, data: Path) -> None:
         password = secrets.token_urlsafe(24)
         self._single_user(account, data, "postgres", f"ALTER ROLE {USER} PASSWORD '{password}'")
         self._password_file.unlink(missing_ok=True)
@@ -260,7 +241,7 @@ class EmbeddedPostgres:
             file.flush()
             os.fsync(descriptor)
 
-    def _single_user(self, account: _Account, data: Path, database: str, statement: str) -> None:
+    def _single_user(self, account: Account, data: Path, database: str, statement: str) -> None:
         ran = account.run(
             self._program("postgres"), "--single", "-D", data, "-c", "exit_on_error=on", database, input=statement
         )
@@ -274,7 +255,7 @@ class EmbeddedPostgres:
         if _size(self._password_file) == 0:  # lost, or cut short by a crash
             self._set_password(account, self._data)
         port = self._free_port()
-        settings = {**SERVER_SETTINGS, "port": str(port), "dynamic_shared_memory_type": _shared_memory()}
+        settings = {**SERVER_SETTINGS, "port": str(port), "dynamic_shared_memory_type": _shared_memory(account)}
         server = [str(self._program("postgres")), "-D", str(self._data)]
         for name, value in settings.items():
             server += ["-c", f"{name}={value}"]
@@ -291,45 +272,26 @@ class EmbeddedPostgres:
                 pass_fds=[claim],
                 start_new_session=True,
                 check=True,
-                **_surroundings(),
+                **surroundings(),
                 **dict(account.options),
             )
         finally:
             os.close(log)
 
-    def _account(self, data: Path) -> _Account:
-        """Who can run the server on `data`: this user, or where this is root, the owner of `data`.
-
-        Below a folder that the owner may not pass (/root), the server is given the one capability that lets
-        it pass, and nothing else of root's.
-        """
+    def _account(self, data: Path) -> Account:
+        """Who can run the server on `data`: this user, or where this is root, the owner of `data`."""
         owner = data.stat()
         if os.geteuid() not in (0, owner.st_uid):
             raise self._failure(
                 "The embedded PostgreSQL belongs to another user",
                 f"{data} is of user id {owner.st_uid}, this is user id {os.geteuid()}",
             )
-        uid, gid = owner.st_uid, owner.st_gid
-        accounts = [_Account()]
-        if os.geteuid() == 0:
-            drop = ("--clear-groups", f"--reuid={uid}", f"--regid={gid}", "--no-new-privs")
-            accounts = [_Account(options=(("user", uid), ("group", gid), ("extra_groups", ())))]
-            for capability in ("dac_read_search", "dac_override"):
-                only = f"=-all,+{capability}"
-                prefix = ("setpriv", *drop, f"--inh-caps{only}", f"--ambient-caps{only}", f"--bounding-set{only}")
-                accounts.append(_Account(prefix))
-        complaints = []
-        for account in accounts:
-            try:
-                probe = ("sh", "-c", 'cd "$1" && test -w . && "$2" --version', "sh", data, self._program("postgres"))
-                tried = account.run(*probe)
-            except (OSError, subprocess.SubprocessError) as error:
-                complaints.append(str(error))
-                continue
-            if tried.returncode == 0:
-                return account
-            complaints.append(tried.stderr.strip() or f"{data} is not writable")
-        raise self._failure(f"User id {uid} cannot run PostgreSQL in {data}", "\n".join(complaints))
+        try:
+            # What initdb and postgres ask at their start of themselves and of each other, and nothing else.
+            return account_for(data, (self._program("initdb"), "--show", "-D", data))
+        except NoAccountError as error:
+            what = f"User id {owner.st_uid} cannot run PostgreSQL in {data}"
+            raise PermanentFailure(f"{what}:\n{error}\n{ACCOUNT_WAY_OUT}") from error
 
     def _program(self, name: str) -> Path:
         return (self._bin_folder or wheel_binaries()) / name
@@ -354,22 +316,12 @@ class EmbeddedPostgres:
         return PermanentFailure(f"{what} ({self.folder}):\n{detail.strip()}\n{WAY_OUT}")
 
 
-def _surroundings() -> dict[str, Any]:
-    """PostgreSQL's programs read PG* variables and the language of their messages from the environment."""
-    return {"env": {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C"}, "cwd": "/"}
-
-
 def _locked(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def _nobody() -> tuple[int, int]:
-    account = pwd.getpwnam("nobody")
-    return account.pw_uid, account.pw_gid
 
 
 def _size(file: Path) -> int:
@@ -383,7 +335,9 @@ def _bindable(port: int) -> int:
         return int(probe.getsockname()[1])
 
 
-def _shared_memory() -> str:
-    """Containers often give 64 MB of /dev/shm, too little for a parallel hash join; files do then."""
-    folder = Path("/dev/shm")  # noqa: S108 (asked for its size only)
-    return "posix" if not folder.exists() or shutil.disk_usage(folder).total >= 2**29 else "mmap"
+def _shared_memory(account: Account) -> str:
+    """Containers often give 64 MB of /dev/shm, too little for a parallel hash join, or none to the server's account;
+    files do then."""
+    folder = Path("/dev/shm")  # noqa: S108 (asked for its size, and whether a file can be made)
+    enough = folder.exists() and shutil.disk_usage(folder).total >= 2**29
+    return "posix" if enough and account.writes(folder) else "mmap"

