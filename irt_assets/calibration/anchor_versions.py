@@ -20,7 +20,7 @@ from irt_assets.calibration import fits
 from irt_assets.calibration.origin import hash_of_anchors, read_anchors
 from irt_assets.calibration.release import said
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.errors import LinkingError
+from irt_assets.psychometrics.errors import BreakdownError, LinkingError, breakdowns_explained
 from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
 from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
@@ -191,8 +191,9 @@ def _last_fit(connection: psycopg.Connection, scale: Scale) -> tuple[str, str, C
 
 def _linked(raw: Calibration, anchors: AnchorSet, scale: Scale) -> tuple[Linking | None, str]:
     try:
-        return link(raw, anchors, rules=scale.rules), ""
-    except LinkingError as error:
+        with breakdowns_explained("the anchors do not determine the linking"):
+            return link(raw, anchors, rules=scale.rules), ""
+    except (LinkingError, BreakdownError) as error:
         return None, str(error)
 
 

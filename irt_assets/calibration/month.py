@@ -23,7 +23,7 @@ from irt_assets.calibration.publication import Step, settle
 from irt_assets.calibration.request import ask, beside, calibrate, nothing_scored, require_one_population
 from irt_assets.engines import Calibrator, Sampler, build
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.linking import AnchorSet, Linking
 from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
@@ -140,14 +140,15 @@ def _fit(
                     counts = snapshot.counts.get(scale.scale_id, {})
                     raise PsychometricsError(nothing_scored(scale, month, counts, month))
                 engine = make()
-                if isinstance(engine, Sampler):
-                    require_one_population(name, request)
-                    drawn = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
-                    outcome = drawn.calibration
-                    spec |= {"draws": _keep(store, month, drawn.parquet), "sampling": drawn.sampling}
-                else:
-                    outcome, groups = calibrate(engine, request, snapshot.data_hash)
-                spec |= beside(request, outcome, groups)
+                with breakdowns_explained(f"scale {scale.scale_id} could not be fitted by {name}"):
+                    if isinstance(engine, Sampler):
+                        require_one_population(name, request)
+                        drawn = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
+                        outcome = drawn.calibration
+                        spec |= {"draws": _keep(store, month, drawn.parquet), "sampling": drawn.sampling}
+                    else:
+                        outcome, groups = calibrate(engine, request, snapshot.data_hash)
+                    spec |= beside(request, outcome, groups)
             except explained as error:
                 if is_transient(error):
                     raise

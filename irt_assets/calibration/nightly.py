@@ -27,7 +27,7 @@ from irt_assets.calibration.publication import in_force
 from irt_assets.calibration.request import ask, beside, calibrate, nothing_scored
 from irt_assets.engines import Calibrator
 from irt_assets.partitions import day_bounds, day_of
-from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, judged_window
@@ -154,10 +154,11 @@ def _fit(
     if anchors is None:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin(scale, _key(start, end)))
     try:
-        raw, groups = calibrate(build(scale.engine), request, judged.data_hash)
-        if not raw.convergence.converged:
-            raise PsychometricsError(f"the fit of {_said(end)} did not converge: {raw.convergence.reason}")
-        return _Fitted(scale, loaded, raw, beside(request, raw, groups))
+        with breakdowns_explained(f"scale {scale.scale_id} could not be fitted"):
+            raw, groups = calibrate(build(scale.engine), request, judged.data_hash)
+            if not raw.convergence.converged:
+                raise PsychometricsError(f"the fit of {_said(end)} did not converge: {raw.convergence.reason}")
+            return _Fitted(scale, loaded, raw, beside(request, raw, groups))
     except (PsychometricsError, PermanentFailure, TransientFailure) as error:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=error)
 

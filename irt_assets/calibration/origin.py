@@ -23,7 +23,9 @@ from irt_assets.calibration.request import ask, beside, calibrate
 from irt_assets.engines import Calibrator, installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.errors import breakdowns_explained
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
+from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import ASSIGNMENT, read_scales
 from irt_assets.responses.snapshot import store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
@@ -126,21 +128,17 @@ def initialise(
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
     with database.connect() as connection:
+        _require_none(connection, scale_id)
+    fitted = None if window is None else _fit_window(database, scale_id, window, rules)
+    with database.connect() as connection:
         advisory_lock(connection, "scale", scale_id)
-        row = connection.execute(
-            "SELECT initialised_at FROM calibration_scale WHERE scale_id = %s", (scale_id,)
-        ).fetchone()
-        if row:
-            raise PermanentFailure(
-                f"scale {scale_id} was initialised on {row[0]:%Y-%m-%d}; an origin is declared once, "
-                "as every published number refers to it"
-            )
-        if window is None:
+        _require_none(connection, scale_id)
+        if window is None or fitted is None:
             anchors, topics, assumed, left_out = _bank_anchors(connection, scale_id)
             origin: dict[str, Any] = {"kind": "bank"}
             lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
         else:
-            anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, rules)
+            anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, rules, fitted)
             assumed = set()
             origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
         digest = hash_of_anchors(anchors)
@@ -183,6 +181,15 @@ def initialise(
                 "UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, lineage["fit_id"])
             )
     return Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out)
+
+
+def _require_none(connection: psycopg.Connection, scale_id: str) -> None:
+    row = connection.execute("SELECT initialised_at FROM calibration_scale WHERE scale_id = %s", (scale_id,)).fetchone()
+    if row:
+        raise PermanentFailure(
+            f"scale {scale_id} was initialised on {row[0]:%Y-%m-%d}; an origin is declared once, "
+            "as every published number refers to it"
+        )
 
 
 AnchorValues = tuple[float, float, float, float, float, float]
@@ -254,46 +261,67 @@ def _anchor_problem(a: float, b: float, c: float, a_se: float, b_se: float, cov_
     return None
 
 
-def _window_anchors(
-    connection: psycopg.Connection,
-    scale_id: str,
-    window: OriginWindow,
-    rules: Rules,
-) -> tuple[Anchors, Topics, dict[str, str], dict[str, Any]]:
-    scales = read_scales(connection)
-    if scale_id not in scales:
-        raise PermanentFailure(f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}")
-    scale = replace(scales[scale_id], rules=rules)
-    judged = judged_window(connection, window.start, window.end, {scale_id: scale})
-    responses, _ = scored_responses_of(judged.table, scale_id)
-    if responses.n_responses == 0:
-        counts = judged.judgements[scale_id].counts
-        said = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
-        raise PermanentFailure(
-            f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale {scale_id} "
-            f"({said}), so it cannot be its origin: name another window, or a smaller minimum (--set min_responses=…)"
-        )
-    request = ask(connection, judged.table, scale, window.start, None)
-    calibration, groups = calibrate(window.engine, request, judged.data_hash)
-    c = calibration.convergence
-    if not c.converged:
-        raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
-    fit_id = fits.new_fit_id("origin", scale_id, window.engine.name)
+@dataclass(frozen=True)
+class _FittedWindow:
+    """A window's fit and the snapshot of its answers, not written yet. `left_out`: item → its responses, too few."""
+
+    calibration: Calibration
+    beside: dict[str, Any]
+    uri: str
+    digest: str
+    data_hash: str
+    left_out: dict[str, int]
+
+
+def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: Rules) -> _FittedWindow:
+    """Read the window, then fit it: no transaction is open while the engine runs."""
+    with database.connect() as connection:
+        scales = read_scales(connection)
+        if scale_id not in scales:
+            raise PermanentFailure(
+                f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}"
+            )
+        scale = replace(scales[scale_id], rules=rules)
+        judged = judged_window(connection, window.start, window.end, {scale_id: scale})
+        responses, _ = scored_responses_of(judged.table, scale_id)
+        if responses.n_responses == 0:
+            counts = judged.judgements[scale_id].counts
+            said = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
+            raise PermanentFailure(
+                f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale "
+                f"{scale_id} ({said}), so it cannot be its origin: name another window, or a smaller minimum "
+                "(--set min_responses=…)"
+            )
+        request = ask(connection, judged.table, scale, window.start, None)
+    with breakdowns_explained(f"the origin window of scale {scale_id} could not be fitted"):
+        calibration, groups = calibrate(window.engine, request, judged.data_hash)
+        c = calibration.convergence
+        if not c.converged:
+            raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
+        kept = beside(request, calibration, groups)
     uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
+    return _FittedWindow(calibration, kept, uri, digest, judged.data_hash, judged.left_out[scale_id])
+
+
+def _window_anchors(
+    connection: psycopg.Connection, scale_id: str, window: OriginWindow, rules: Rules, fitted: _FittedWindow
+) -> tuple[Anchors, Topics, dict[str, str], dict[str, Any]]:
+    """Write the fit, and what of it may be an anchor. Raises PermanentFailure where the bank has changed since."""
+    fit_id = fits.new_fit_id("origin", scale_id, window.engine.name)
     row = connection.execute("SELECT now()").fetchone()
     assert row is not None
     fits.publish_linked(
         connection,
         fit_id,
-        calibration,
-        calibration,
+        fitted.calibration,
+        fitted.calibration,
         None,
         kind="origin",
         scale_id=scale_id,
         window=(window.start, window.end),
-        snapshot_hash=digest,
+        snapshot_hash=fitted.digest,
         anchor_hash="",
-        spec={"eligibility": rules.changed(), "snapshot": uri} | beside(request, calibration, groups),
+        spec={"eligibility": rules.changed(), "snapshot": fitted.uri} | fitted.beside,
         fitted_at=row[0],
         fit_code_version=code_version(),
         run_id=None,
@@ -309,11 +337,17 @@ def _window_anchors(
     if not usable:
         raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates")
     left_out = {item: "; ".join(found) for item, found in problems.items() if found}
-    left_out |= {
-        i: f"{n} responses are fewer than {rules.min_fitted_responses}" for i, n in judged.left_out[scale_id].items()
-    }
+    left_out |= {i: f"{n} responses are fewer than {rules.min_fitted_responses}" for i, n in fitted.left_out.items()}
     topics: Topics = dict(
-        connection.execute("SELECT item_id, topic_id FROM question WHERE item_id = ANY(%s)", (list(usable),)).fetchall()
+        connection.execute(
+            "SELECT item_id, topic_id FROM question WHERE scale_id = %s AND item_id = ANY(%s)",
+            (scale_id, list(usable)),
+        ).fetchall()
     )
-    lineage = {"fit_id": fit_id, "data_hash": judged.data_hash, "reason": "the scale's origin window"}
+    if gone := sorted(usable.keys() - topics.keys()):
+        raise PermanentFailure(
+            f"while the origin window was being fitted, these items left scale {scale_id}: {', '.join(gone[:10])}; "
+            "nothing was written: run it again"
+        )
+    lineage = {"fit_id": fit_id, "data_hash": fitted.data_hash, "reason": "the scale's origin window"}
     return usable, topics, left_out, lineage

@@ -11,7 +11,7 @@ import psycopg
 
 from irt_assets.calibration.origin import read_anchors
 from irt_assets.psychometrics.anchor_diagnosis import diagnose
-from irt_assets.psychometrics.errors import LinkingError
+from irt_assets.psychometrics.errors import BreakdownError, LinkingError, PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
 from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import Scale
@@ -24,19 +24,27 @@ class Placed:
     anchors: AnchorSet | None
     linking: Linking | None = None
     linked: Calibration | None = None
-    error: LinkingError | None = None
+    error: PsychometricsError | None = None
 
 
 def place(connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str) -> Placed:
     """Link `raw` to the scale's frozen anchors. `window`: as `irt scale init --origin` would name it."""
-    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    try:
+        anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    except PsychometricsError as error:
+        return Placed(None, error=error)
     if anchors is None:
         return Placed(None, error=no_origin(scale, window))
-    topics: dict[str, str | None] = dict(
-        connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
-    )
     try:
-        linking = link(raw, anchors, rules=scale.rules, bank_topics=[topics.get(i) for i in raw.item_ids])
+        with breakdowns_explained("it could not be linked to the anchors"):
+            return _placed(scale, raw, anchors)
+    except BreakdownError as error:
+        return Placed(anchors, error=error)
+
+
+def _placed(scale: Scale, raw: Calibration, anchors: AnchorSet) -> Placed:
+    try:
+        linking = link(raw, anchors, rules=scale.rules)
     except LinkingError as error:
         partial = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
         return Placed(anchors, partial, error=error)

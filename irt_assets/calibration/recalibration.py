@@ -11,8 +11,8 @@ Belongs here: which answers are pooled, and what is proposed from them. Does not
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
@@ -30,6 +30,7 @@ from irt_assets.calibration.publication import steps
 from irt_assets.calibration.request import FitRequest, beside
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of, months_between
+from irt_assets.psychometrics.errors import breakdowns_explained
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, store_attempts
@@ -84,12 +85,12 @@ def recalibrate(
     window = f"{first}:{last}"
     months = _months(first, last)
     with database.connect() as connection:
-        scale = _scale(connection, scale_id, month_bounds(last)[0])
-        snapshots, passed_over = _snapshots(connection, scale_id, months)
-        changed = answers_from(connection, scale_id, first, last)
+        basis = _read_basis(connection, scale_id, months)
+        anchors = read_anchors(connection, scale_id, basis.scale.anchor_version)
+    scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
     if not snapshots:
         raise PermanentFailure(
-            f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in passed_over.items())
+            f"no month of {window} is green: " + "; ".join(f"{m} {w}" for m, w in basis.passed_over.items())
         )
     table = pooled(pa.concat_tables(_scored(store, one, scale_id) for one in snapshots), changed)
     responses, persons = scored_responses_of(table, scale_id)
@@ -99,32 +100,31 @@ def recalibrate(
     data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
     n = np.bincount(responses.item, minlength=responses.n_items)
     few = np.array(responses.item_ids)[n < scale.rules.min_published_responses(scale.model)]
-    with database.connect() as connection:
-        anchors = read_anchors(connection, scale_id, scale.anchor_version)
-        request = FitRequest(scale, responses, tuple(few.tolist()), left_out, None, anchors)
-        groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
+    request = FitRequest(scale, responses, tuple(few.tolist()), left_out, None, anchors)
+    groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
+    with breakdowns_explained(f"{window} could not be fitted"):
         raw = EmEngine(threads).calibrate(
             responses, model=scale.model, data_hash=data_hash, priors=request.priors(), groups=groups
         )
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")
-        placed = place(connection, scale, raw, window)
-        if placed.linking is None or placed.linked is None:
-            raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
-        if not placed.linking.agrees(scale.rules.anchor_q_alpha):
-            raise PermanentFailure(
-                f"the anchors of {window} disagree: {placed.linking.diagnosis or 'nobody can tell who'}"
-            )
         spec: dict[str, Any] = {
             "model": scale.model,
             "eligibility": scale.rules.changed(),
             "snapshot": uri,
             "pooled": {one.month: one.snapshot_hash for one in snapshots},
-            "passed_over": passed_over,
+            "passed_over": basis.passed_over,
             "answers_from": {item: since.isoformat() for item, since in changed.items()},
-        }
-        spec |= beside(request, raw, groups)
+        } | beside(request, raw, groups)
+    with database.connect() as connection:
+        placed = place(connection, scale, raw, window)
+    if placed.linking is None or placed.linked is None:
+        raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
+    if not placed.linking.agrees(scale.rules.anchor_q_alpha):
+        raise PermanentFailure(f"the anchors of {window} disagree: {placed.linking.diagnosis or 'nobody can tell who'}")
+    with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
+        basis.require_same(_read_basis(connection, scale_id, months), window)
         snapshot = Snapshot(window, digest, uri, data_hash, table.num_rows, {}, {})
         fit_id = fits.stage(connection, snapshot, scale_id, scale.engine, raw, spec, None)
         fits.publish_linked(
@@ -137,7 +137,7 @@ def recalibrate(
             scale_id=scale_id,
             window=(month_bounds(first)[0], month_bounds(last)[1]),
             snapshot_hash=digest,
-            anchor_hash=anchor_hash(connection, scale_id, scale.anchor_version) or "",
+            anchor_hash=basis.anchor_hash,
             spec=spec,
             fitted_at=datetime.now(UTC),
             fit_code_version=code_version(),
@@ -150,12 +150,47 @@ def recalibrate(
         scale_id,
         fit_id,
         tuple(one.month for one in snapshots),
-        passed_over,
+        basis.passed_over,
         {item: since for item, since in changed.items() if item in responses.item_ids},
         responses.n_persons,
         responses.n_responses,
         proposed,
         held,
+    )
+
+
+@dataclass(frozen=True)
+class _Basis:
+    """What a recalibration rests on beside the answers, as the database had it when they were fitted."""
+
+    scale: Scale
+    anchor_hash: str
+    snapshots: list[Snapshot]
+    passed_over: dict[str, str]
+    changed: dict[str, datetime]
+
+    def require_same(self, now: _Basis, window: str) -> None:
+        """Raises PermanentFailure, saying what it was, where anything but the reasons has changed since."""
+        changes = {
+            "the scale's settings": replace(now.scale, anchor_version=self.scale.anchor_version) != self.scale,
+            "the anchors": now.anchor_hash != self.anchor_hash,
+            "which answers its months are published from": now.snapshots != self.snapshots,
+            "which items drift saw change": now.changed != self.changed,
+        }
+        if found := [what for what, has_changed in changes.items() if has_changed]:
+            raise PermanentFailure(
+                f"while {window} was being fitted, {' and '.join(found)} changed: nothing was proposed, run it again"
+            )
+
+
+def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[str]) -> _Basis:
+    first, last = months[0], months[-1]
+    scale = _scale(connection, scale_id, month_bounds(last)[0])
+    return _Basis(
+        scale,
+        anchor_hash(connection, scale_id, scale.anchor_version) or "",
+        *_snapshots(connection, scale_id, months),
+        answers_from(connection, scale_id, first, last),
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from irt_assets.desk.tables import ParameterTable, anchor_set, errors_of
 from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.errors import LinkingError
+from irt_assets.psychometrics.errors import LinkingError, breakdowns_explained
 from irt_assets.psychometrics.linking import link as link_fit
 from irt_assets.psychometrics.linking import match
 from irt_assets.psychometrics.linking_criteria import NODES, WEIGHTS, Method, Pairs, curve, solve
@@ -87,7 +87,8 @@ def link(
         used = pairs.ids
     else:
         try:
-            found = link_fit(fit, anchors, method=method, purify=purify, rules=_RULES)
+            with breakdowns_explained(f"{new.path} could not be linked"):
+                found = link_fit(fit, anchors, method=method, purify=purify, rules=_RULES)
         except LinkingError as error:
             raise _undetermined(method, pairs) from error
         slope, intercept, rmse, used, dropped = (

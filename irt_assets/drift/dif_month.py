@@ -21,6 +21,7 @@ from irt_assets.calibration.fits import finite, linked_fit
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.dif import ENOUGH, TESTABLE, Dif, Group, analyse_dif
 from irt_assets.psychometrics.dif_wald import Wald, severity_of
+from irt_assets.psychometrics.errors import BreakdownError, breakdowns_explained
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import read_snapshot, snapshot_of
@@ -81,19 +82,7 @@ def dif_of_month(
             }
         rows = []
         for name, (groups, n_unreadable) in attributes.items():
-            if isinstance(answers, str):
-                dif = Dif(name, (), (), 0, None, None, answers)
-            else:
-                # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
-                with threadpool_limits(1, user_api="blas"):
-                    dif = analyse_dif(
-                        name,
-                        answers.responses,
-                        groups,
-                        forms=answers.forms.tolist(),
-                        model=scale.model,
-                        threads=threads,
-                    )
+            dif = _compared(name, answers, groups, scale, threads)
             rows += rows_of(AttributeDif(dif, n_unreadable, scale.rules.assignment == "by_level"))
         found[scale.scale_id] = [{"month": month, "scale_id": scale.scale_id} | row for row in rows]
     with database.connect() as connection:
@@ -101,6 +90,22 @@ def dif_of_month(
             owned = {"month": month, "scale_id": scale_id}
             warehouse.replace(connection, tables.dif_analysis, owned, pd.DataFrame(rows))
     return found
+
+
+def _compared(
+    attribute: str, answers: Answers | str, groups: Sequence[str | None], scale: Scale, threads: int | None
+) -> Dif:
+    """The groups of an attribute, or the reason why they are not compared."""
+    if isinstance(answers, str):
+        return Dif(attribute, (), (), 0, None, None, answers)
+    try:
+        # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
+        with breakdowns_explained("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
+            return analyse_dif(
+                attribute, answers.responses, groups, forms=answers.forms.tolist(), model=scale.model, threads=threads
+            )
+    except BreakdownError as error:
+        return Dif(attribute, (), (), 0, None, None, str(error))
 
 
 def answers_of(

@@ -20,7 +20,7 @@ from irt_assets.calibration.fits import finite
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.psychometrics.drift_errors import with_errors
-from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.information import (
     Abilities,
     ItemLosses,
@@ -173,12 +173,13 @@ def information_of_month(database: Database, store: ObjectStore, month: str) -> 
 
 
 def judge_information(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleInformation:
-    compared = compare_month(connection, scale, month)
-    if isinstance(compared, str):
-        return ScaleInformation(scale.scale_id, why=compared)
-    unestimated = look_at_unestimated(connection, store, month, scale, compared)
     try:
-        return ScaleInformation(scale.scale_id, inform(scale, compared, unestimated))
+        with breakdowns_explained(f"{month} could not be judged"):
+            compared = compare_month(connection, scale, month)
+            if isinstance(compared, str):
+                return ScaleInformation(scale.scale_id, why=compared)
+            unestimated = look_at_unestimated(connection, store, month, scale, compared)
+            return ScaleInformation(scale.scale_id, inform(scale, compared, unestimated))
     except PsychometricsError as error:
         return ScaleInformation(scale.scale_id, why=str(error))
 

@@ -22,6 +22,7 @@ from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.drift import Drift
 from irt_assets.psychometrics.drift_kinds import Change, tell_kinds
 from irt_assets.psychometrics.drift_trend import Trends, trends
+from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
 from resources.database import Database
@@ -68,6 +69,14 @@ def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[S
 
 
 def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
+    try:
+        with breakdowns_explained(f"{month} could not be judged"):
+            return _judge(connection, store, month, scale)
+    except PsychometricsError as error:
+        return ScaleDrift(scale.scale_id, why=str(error))
+
+
+def _judge(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
     compared = compare_month(connection, scale, month)
     if isinstance(compared, str):
         return ScaleDrift(scale.scale_id, why=compared)

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
@@ -18,7 +19,7 @@ import numpy.typing as npt
 from scipy.stats import chi2
 
 from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.errors import LinkingError, PsychometricsError
+from irt_assets.psychometrics.errors import BreakdownError, LinkingError, PsychometricsError
 from irt_assets.psychometrics.linking_criteria import (
     NODES,
     WEIGHTS,
@@ -166,8 +167,6 @@ def link(
     method: Method = "stocking-lord",
     purify: bool = True,
     rules: Rules | None = None,
-    bank_b: npt.ArrayLike | None = None,
-    bank_topics: Sequence[str | None] | None = None,
 ) -> Linking:
     """The constants that put `new` on the scale of `anchors`.
 
@@ -177,17 +176,15 @@ def link(
     Standard errors come from both sides' errors through the criterion (delta method on the implicit function); with
     `new.joint_cov` they include what the fit's items have in common, without it they do not.
 
-    `bank_b` and `bank_topics` describe the whole bank, for the warnings on coverage.
-
     Raises LinkingError, with what could be computed in its attribute `linking`, where fewer than `rules.min_anchors`
-    or less than `rules.min_anchor_share` of the anchors with enough responses are left.
+    or less than `rules.min_anchor_share` of the anchors with enough responses are left; BreakdownError where the errors
+    of either side are no covariance.
     """
     if method not in get_args(Method):
         raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")
     rules = rules or Rules()
     pairs, dropped, n_candidates = match(new, anchors, rules)
     assumed = dict(zip(anchors.item_ids, anchors.errors_assumed.tolist(), strict=True))
-    topic = dict(zip(anchors.item_ids, anchors.topics, strict=True))
     n_assumed = sum(assumed[item] for item in pairs.ids)
     if purify:
         pairs = _purify(pairs, dropped)
@@ -202,13 +199,17 @@ def link(
         )
     if share < rules.warn_anchor_share:
         warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review those dropped")
-    warnings += _coverage(pairs.b_old, [topic[item] for item in pairs.ids], bank_b, bank_topics)
 
     linking = None
     constants = solve(pairs, method, weighted=n_assumed == 0) if pairs.size >= _FEWEST else None
     if constants is not None:
         cov = constants.covariance(pairs)
         q, q_df = q_test(pairs, constants.slope, constants.intercept)
+        if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(q)):
+            raise BreakdownError(
+                f"the linking of scale {anchors.scale_id} has no standard errors: those of the fit or of its anchors"
+                " are no covariance. Fit the month again, or leave out the anchors with few answers"
+            )
         linking = Linking(
             slope=constants.slope,
             intercept=constants.intercept,
@@ -338,31 +339,30 @@ def _rmse(pairs: Pairs, slope: float, intercept: float) -> float:
     return float(np.sqrt(np.mean((p_old - p_new) ** 2 @ WEIGHTS)))
 
 
-def _coverage(
-    kept_b: Floats,
-    kept_topics: Sequence[str | None],
-    bank_b: npt.ArrayLike | None,
-    bank_topics: Sequence[str | None] | None,
+def gaps_in_coverage(
+    kept_b: npt.ArrayLike,
+    kept_topics: Collection[str | None],
+    bank_b: npt.ArrayLike,
+    bank_topics: Sequence[str | None],
 ) -> list[str]:
-    warnings = []
-    if bank_b is not None and kept_b.size:
-        finite = np.asarray(bank_b, dtype=float)
-        low, high = np.quantile(finite[np.isfinite(finite)], [0.1, 0.9])
-        if kept_b.min() > low or kept_b.max() < high:
-            warnings.append(
-                f"the anchors used cover b from {kept_b.min():.2f} to {kept_b.max():.2f}, the middle 80 % of the bank"
+    """Where the kept anchors say little of the bank, a sentence each: beyond their b, and in topics without any.
+
+    `bank_b`: of the bank's items with known difficulty; `bank_topics`: of all its items.
+    """
+    gaps = []
+    kept, bank = np.asarray(kept_b, dtype=float), np.asarray(bank_b, dtype=float)
+    if kept.size and bank.size:
+        low, high = np.quantile(bank, [0.1, 0.9])
+        if kept.min() > low or kept.max() < high:
+            gaps.append(
+                f"the anchors used cover b from {kept.min():.2f} to {kept.max():.2f}, the middle 80 % of the bank"
                 f" lie from {low:.2f} to {high:.2f}: outside, linking extrapolates"
             )
-    if bank_topics is not None:
-        names = [topic for topic in bank_topics if topic is not None]
-        without = [
-            topic
-            for topic in sorted(set(names))
-            if names.count(topic) >= _BIG_TOPIC * len(bank_topics) and topic not in kept_topics
-        ]
-        if without:
-            warnings.append(f"no anchor used from these topics, each a tenth of the bank or more: {', '.join(without)}")
-    return warnings
+    n = Counter(topic for topic in bank_topics if topic is not None)
+    large = sorted(topic for topic, k in n.items() if k >= _BIG_TOPIC * len(bank_topics))
+    if without := [topic for topic in large if topic not in kept_topics]:
+        gaps.append(f"no anchor used from these topics, each a tenth of the bank or more: {', '.join(without)}")
+    return gaps
 
 
 def transform(calibration: Calibration, linking: Linking) -> Calibration:

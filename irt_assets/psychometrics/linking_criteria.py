@@ -192,6 +192,8 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
         return collapse(_delta_by_beta(pairs, beta_of(free)))[:, -n_free:]
 
     first = np.array([np.log(start[0]), start[1]])[-n_free:]
+    if not np.isfinite(residuals(first)).all():
+        return None
     found = least_squares(residuals, first, jacobian, method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
     beta = beta_of(found.x)
     curvature = found.jac.T @ found.jac

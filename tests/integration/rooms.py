@@ -41,6 +41,11 @@ MONTHS = ("2026-06", "2026-07")
 LOWERED = {"min_responses": 120, "min_anchor_responses": 80}
 """A month of the small world has about 200 first answers to an item; the defaults want 500."""
 
+IN_TRANSACTION = """SELECT pid, query FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND xact_start IS NOT NULL
+      AND backend_type = 'client backend'"""
+"""Who else has a transaction open."""
+
 attempt_numbers = count(1)
 
 

@@ -5,20 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from irt_assets.calibration import fits
 from irt_assets.calibration.linking_history import read_history
 from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.publication import Step
+from irt_assets.drift import information
+from irt_assets.drift import month as drift_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.models import Calibration
 from irt_assets.psychometrics.truth import Truth
-from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -431,3 +436,75 @@ def test_a_month_that_could_not_be_linked_says_so_in_the_history(world: Settings
         (one,) = read_history(connection, read_scales(connection)[SCALE], MONTH)
     assert one.used == 0
     assert one.error
+
+
+# -- arithmetic that breaks down -----------------------------------------------------------------------
+
+
+class BreakingEngine(EmEngine):
+    def calibrate(self, *_: Any, **__: Any) -> Calibration:
+        raise np.linalg.LinAlgError("Singular matrix")
+
+
+def test_a_scale_whose_fit_breaks_down_keeps_why(world: Settings) -> None:
+    database, store = Database(world), folder_store(world)
+    take_snapshot(database, store, MONTH, "run")
+    why = rf"{SCALE} could not be fitted by em: the arithmetic broke down on its data \(LinAlgError: Singular matrix\)"
+    with pytest.raises(PermanentFailure, match=why):
+        fit_month(database, store, MONTH, BreakingEngine(1), "run", lambda _: BreakingEngine(1))
+    assert re.search(why, rows(database, "SELECT error FROM fit_staging")[0][0])
+
+
+BROKEN = "broken"
+OF_SCALE = {SCALE: ("K1", "K2", "K3"), BROKEN: ("X1", "X2", "X3")}
+
+
+@pytest.fixture
+def two_scales(database: Database, settings: Settings) -> Database:
+    """Both are fitted and of one the errors are no covariance, as an engine may give them."""
+    store = folder_store(settings)
+    with database.connect() as connection:
+        snapshot = rooms.made_up_snapshot(connection, store, MONTH)
+    for scale, items in OF_SCALE.items():
+        values = {item: (1.0, float(b)) for b, item in enumerate(items, -1)}
+        bank = {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in values.items()}
+        add_items(database, bank, scale)
+        initialise(database, scale, first_month=MONTH, thresholds={"min_anchors": 3})
+        fit = rooms.made_up_calibration(values)
+        if scale == BROKEN:
+            of_d = np.array([0.0, 1.0] * len(items))
+            fit = replace(fit, joint_cov=np.outer(of_d, of_d) + np.diag(0.1 - 0.9 * of_d))
+        with database.connect() as connection:
+            fits.stage(connection, snapshot, scale, "em", fit, {"model": "2pl"}, None)
+    return database
+
+
+def test_a_scale_whose_linking_breaks_down_is_red_and_holds_no_other(two_scales: Database, settings: Settings) -> None:
+    outcomes = {o.scale_id: o for o in link_month(two_scales, MONTH, None)}
+    assert outcomes[SCALE].error is None
+    assert outcomes[SCALE].linked is not None
+    why = "it could not be linked to the anchors: the arithmetic broke down on its data (LinAlgError: "
+    assert why in (outcomes[BROKEN].error or "")
+    assert rows(two_scales, "SELECT scale_id FROM mirt_fit_meta") == [(SCALE,)]
+    taken = publish_month(two_scales, folder_store(settings), MONTH, (), None)
+    assert {scale: steps[MONTH].state for scale, steps in taken.items()} == {SCALE: "done", BROKEN: "held"}
+    assert why in taken[BROKEN][MONTH].why
+
+
+def test_a_scale_whose_comparison_breaks_down_holds_no_other(
+    two_scales: Database, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Drift, information and DIF are judged of each scale apart."""
+    link_month(two_scales, MONTH, None)
+
+    def compared(connection: Any, scale: Scale, month: str) -> str:
+        if scale.scale_id == BROKEN:
+            raise np.linalg.LinAlgError("Singular matrix")
+        return "nothing"
+
+    store = folder_store(settings)
+    for room, judge in ((drift_month, drift_month.drift_of_month), (information, information.information_of_month)):
+        monkeypatch.setattr(room, "compare_month", compared)
+        judged = {one.scale_id: one.why for one in judge(two_scales, store, MONTH)}
+        assert judged[SCALE] == "nothing"
+        assert judged[BROKEN].startswith(f"{MONTH} could not be judged: the arithmetic broke down")

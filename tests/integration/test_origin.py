@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,11 +16,13 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import assumed_errors
+from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 from tests.integration.rooms import (
+    IN_TRANSACTION,
     SCALE,
     add_attempts,
     add_items,
@@ -226,6 +229,46 @@ def test_a_window_publishes_what_passes_the_item_gates_with_the_rule_origin(
     assert hashlib.sha256(store.get(uri)).hexdigest() == fit_snapshot
     assert published == [(f"i{j:02d}", "origin", start, True, True, "origin", "origin", True, True) for j in range(12)]
     assert not any(values["errors_assumed"] for values in frozen(answered).values())
+
+
+class WatchfulEngine(EmEngine):
+    """Sees, while it fits, who holds a transaction open; and does something in the meantime."""
+
+    def __init__(self, database: Database, meanwhile: Callable[[], Any] = lambda: None) -> None:
+        super().__init__(1)
+        self.database, self.meanwhile = database, meanwhile
+        self.open: list[tuple[Any, ...]] = []
+
+    def calibrate(self, *args: Any, **others: Any) -> Calibration:
+        self.open = rows(self.database, IN_TRANSACTION)
+        self.meanwhile()
+        return super().calibrate(*args, **others)
+
+
+def watched(answered: Database, store: ObjectStore, engine: WatchfulEngine) -> Any:
+    window = OriginWindow(*month_bounds(FIRST), engine, store)
+    return initialise(answered, SCALE, first_month=FIRST, thresholds={"min_responses": 200}, window=window)
+
+
+def test_no_transaction_is_open_while_the_window_is_fitted(answered: Database, store: ObjectStore) -> None:
+    engine = WatchfulEngine(answered)
+    assert watched(answered, store, engine).published == 12
+    assert engine.open == []
+
+
+def test_what_happens_while_the_window_is_fitted_is_seen_before_anything_is_written(
+    answered: Database, store: ObjectStore
+) -> None:
+    moved = WatchfulEngine(
+        answered, lambda: run_sql(answered, "UPDATE question SET scale_id = 'other' WHERE item_id = 'i03'")
+    )
+    with pytest.raises(PermanentFailure, match="these items left scale default: i03"):
+        watched(answered, store, moved)
+    first = WatchfulEngine(answered, lambda: from_window(answered, store))
+    run_sql(answered, "UPDATE question SET scale_id = %s", (SCALE,))
+    with pytest.raises(PermanentFailure, match="was initialised on"):
+        watched(answered, store, first)
+    assert len(rows(answered, "SELECT * FROM mirt_fit_meta")) == 1
 
 
 def test_a_window_without_answers_cannot_be_an_origin(answered: Database, store: ObjectStore) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from irt_assets.calibration import release
+from irt_assets.calibration.anchor_versions import drop_anchors
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.proposals import State, asking, one, parse_reference, proposals
@@ -28,7 +30,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
 from tests.integration import rooms
-from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
+from tests.integration.rooms import IN_TRANSACTION, MONTHS, SCALE, folder_store, rows, run_sql
 
 FIRST, LAST = MONTHS
 BOTH = f"{FIRST}:{LAST}"
@@ -134,6 +136,30 @@ def test_recalibrating_one_item_leaves_the_proposals_of_the_others_open(faulty: 
     assert sorted(p.item_id for p in still) == sorted(everything.proposed)
     assert {p.fit_id == everything.fit_id for p in still if p.item_id != drifted} == {True}
     assert [p.fit_id == everything.fit_id for p in still if p.item_id == drifted] == [False]
+
+
+def test_no_transaction_is_open_during_the_fit_and_what_it_rests_on_is_looked_at_again(
+    faulty: Faulty, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the meantime an anchor is dropped: nothing may be proposed on a linking that no month would have now."""
+    drifted, _ = faulty.items
+    [(anchor, version)] = rows(faulty.database, "SELECT min(item_id), max(version) FROM anchor_set")
+    before = rows(faulty.database, "SELECT count(*) FROM item_parameter_proposal")
+    calibrate, seen = EmEngine.calibrate, []
+
+    def meanwhile(self: EmEngine, *args: Any, **others: Any) -> Any:
+        seen.extend(rows(faulty.database, IN_TRANSACTION))
+        drop_anchors(faulty.database, SCALE, [anchor], LAST, by="Ann", reason="it leaked")
+        return calibrate(self, *args, **others)
+
+    monkeypatch.setattr(EmEngine, "calibrate", meanwhile)
+    with pytest.raises(PermanentFailure, match=f"while {BOTH} was being fitted, the anchors changed"):
+        recalibrate(faulty.database, faulty.store, SCALE, FIRST, LAST, [drifted], threads=1)
+    assert seen == []
+    assert rows(faulty.database, "SELECT count(*) FROM item_parameter_proposal") == before
+    run_sql(faulty.database, "DELETE FROM anchor_set WHERE version > %s", (version,))
+    run_sql(faulty.database, "UPDATE calibration_scale SET anchor_version = %s", (version,))
+    run_sql(faulty.database, "DELETE FROM release_decision")
 
 
 def test_after_the_decision_the_item_is_compared_with_its_new_value_and_its_trend_begins_anew(faulty: Faulty) -> None:

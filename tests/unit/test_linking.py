@@ -11,8 +11,16 @@ import numpy as np
 import pytest
 
 from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.errors import LinkingError, PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet, Linking, assumed_errors, link, transform
+from irt_assets.psychometrics.errors import BreakdownError, LinkingError, PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.linking import (
+    AnchorSet,
+    Linking,
+    assumed_errors,
+    gaps_in_coverage,
+    link,
+    match,
+    transform,
+)
 from irt_assets.psychometrics.linking_criteria import Method, Pairs, solve
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag
 
@@ -389,16 +397,41 @@ def test_assumed_errors_of_the_bank_are_said() -> None:
     assert link(*exact()).warnings == ()
 
 
-def test_anchors_that_do_not_cover_the_bank_are_warned_of() -> None:
-    new, anchors = exact(k=12)
-    inside = np.linspace(anchors.b.min(), anchors.b.max(), 50)
-    assert link(new, anchors, bank_b=inside, bank_topics=["algebra", None, "geometry"]).warnings == ()
-    wide = link(new, anchors, bank_b=np.linspace(-5, 5, 50), bank_topics=["algebra"] * 18 + ["sets", "sets", "logic"])
-    assert "middle 80 % of the bank lie from -4.00 to 4.00" in wide.warnings[0]
+def test_what_the_anchors_do_not_cover_of_the_bank_is_said() -> None:
+    b = np.linspace(-1.5, 1.5, 12)
+    inside = np.linspace(-1.5, 1.5, 50)
+    assert gaps_in_coverage(b, {"algebra"}, inside, ["algebra"] * 5 + [None]) == []
     # sets are 2 of 21 items, logic 1 of 21: both below a tenth
-    assert len(wide.warnings) == 1
-    topics = link(new, anchors, bank_topics=["algebra"] * 8 + ["sets"]).warnings
-    assert topics == ("no anchor used from these topics, each a tenth of the bank or more: sets",)
+    wide = gaps_in_coverage(b, {"algebra"}, np.linspace(-5, 5, 50), ["algebra"] * 18 + ["sets", "sets", "logic"])
+    assert [gap.partition(", the")[2] for gap in wide] == [
+        " middle 80 % of the bank lie from -4.00 to 4.00: outside, linking extrapolates"
+    ]
+    assert gaps_in_coverage(b, {"algebra"}, inside, ["algebra"] * 8 + ["sets"]) == [
+        "no anchor used from these topics, each a tenth of the bank or more: sets"
+    ]
+    assert gaps_in_coverage(b, {None}, [], []) == []
+
+
+def test_errors_that_are_no_covariance_break_the_linking_down_with_an_explanation() -> None:
+    new, anchors = exact()
+    k = 2 * new.n_items
+    no_covariance = np.full((k, k), 1.0) - 0.9 * np.eye(k)
+    with (
+        pytest.raises(BreakdownError, match=r"it was not linked: the arithmetic broke down .*LinAlgError: .*definite"),
+        breakdowns_explained("it was not linked"),
+    ):
+        link(replace(new, joint_cov=no_covariance), anchors, purify=False)
+
+
+def test_a_fault_of_the_code_is_not_taken_for_a_breakdown() -> None:
+    with pytest.raises(TypeError), breakdowns_explained("it was not linked"):
+        raise TypeError("a bug")
+
+
+@pytest.mark.parametrize("method", ["stocking-lord", "haebara"])
+def test_an_anchor_without_a_place_determines_no_constants(method: Method) -> None:
+    pairs, _, _ = match(*exact(), Rules())
+    assert solve(replace(pairs, b_new=np.full(pairs.size, np.nan)), method, weighted=False) is None
 
 
 def test_constants_are_stored_as_plain_json_under_the_documents_names() -> None:
