@@ -136,9 +136,10 @@ def main() -> None:
     told = facts(n_items)
     for attempt in ("first", "second"):
         began, cpu = time.perf_counter(), time.process_time()
-        page = drift_report.html(told, NOW)
+        document = drift_report.document(told, NOW)
+        page = render.html(document)
         written = time.perf_counter()
-        pdf = render.pdf(page)
+        pdf = render.pdf(document)
         print(
             f"{attempt}: {n_items} items, {len(drift_report.to_look_at(told))} flagged: HTML {written - began:.1f} s "
             f"{len(page.encode()) / 1e6:.2f} MB, PDF {time.perf_counter() - written:.1f} s {len(pdf) / 1e6:.2f} MB, "

@@ -1,6 +1,7 @@
 """`irt report`: parse, call, print.
 
-Exit codes: 0 written, whatever it says; 1 some learners have no report; 2 the request is wrong, or none can be made.
+Exit codes: 0 written, whatever it says; 1 a PDF could not be made, or some learners have no report; 2 the request is
+wrong, or no report can be made.
 """
 
 from __future__ import annotations
@@ -57,16 +58,21 @@ def drift(
                         "safe_to_release": report.verdict.mark,
                         "sentence": report.verdict.in_short,
                         "files": [str(path) for path in paths],
+                        "problem": report.problem,
                     }
                 )
                 if not as_json:
                     say(report.verdict.in_short)
+                    if report.problem:
+                        say(f"  no PDF: {report.problem}")
                     for path in paths:
                         say(f"  {path} ({path.stat().st_size / 1024:.0f} KiB)")
     if as_json:
         print_json(written)
     elif len(chosen) < (last or 1):
         say(f"there are only {len(chosen)} months to report on")
+    if any(report["problem"] for report in written):
+        raise typer.Exit(1)
 
 
 @app.command()

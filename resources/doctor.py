@@ -43,7 +43,7 @@ from resources.r_runtime import (
 )
 from resources.schema import drift, revisions
 from resources.settings import Settings, names_read, names_set
-from resources.typesetting import INSTALL_FONT, missing_fonts, pango_problem
+from resources.typesetting import missing_fonts, pdf_problem, typst_version
 
 OLDEST_POSTGRES = 15
 GIB = 2**30
@@ -338,14 +338,13 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
 
 
 def _typesetting() -> Iterator[Finding]:
-    """What makes PDFs of reports, and the fonts of their languages."""
-    if problem := pango_problem():
+    """What makes PDFs of reports, and their fonts; HTML needs neither."""
+    if problem := pdf_problem():
         yield Finding("PDF reports", "warn", *problem.rsplit(": ", 1))
-    elif missing := missing_fonts(INSTALL_FONT):
-        fix = "; ".join(INSTALL_FONT[language] for language in missing)
-        yield Finding("PDF reports", "warn", f"no font holds the languages {', '.join(missing)}", fix)
+    elif missing := missing_fonts():
+        yield Finding("PDF reports", "warn", "letters may be missing", f"pip install {' '.join(missing)}")
     else:
-        yield Finding("PDF reports", "ok", f"Pango, and fonts for {', '.join(INSTALL_FONT)}")
+        yield Finding("PDF reports", "ok", f"Typst {typst_version()}, with fonts for English and Korean")
 
 
 def _package(subject: str, version: str | None, need: str, install: str) -> Finding:

@@ -1,49 +1,52 @@
-"""What PDFs need of the machine: Pango and its kin for WeasyPrint, and fonts that hold the languages of the reports.
+"""What PDFs are made with: Typst and fonts, both from Python packages, so that nothing of the system is needed.
 
-What does not belong here: templates and rendering (irt_assets/reports).
+Korean is in NanumGothic, of which the package koreanize-matplotlib has the files (its code is never imported); what is
+not in it is in DejaVu Sans, of which matplotlib has the files. What does not belong here: templates and rendering
+(irt_assets/reports).
 """
 
 from __future__ import annotations
 
-import ctypes
-import ctypes.util
-from collections.abc import Iterable
 from functools import cache
+from importlib.metadata import PackageNotFoundError, files, version
+from pathlib import Path
 
-INSTALL_FONT = {"en": "apt install fonts-dejavu-core", "ko": "apt install fonts-nanum"}
-"""The languages that reports are written in, by their ISO 639 code, and what installs a font for each."""
-
-INSTALL_PANGO = "apt install libpango-1.0-0 libpangoft2-1.0-0 libharfbuzz-subset0"
+FONTS = {"NanumGothic.ttf": "koreanize-matplotlib", "DejaVuSans.ttf": "matplotlib"}
+"""A font file and the package that brings it; its folder is offered to Typst."""
 
 
-def pango_problem() -> str | None:
-    """Why WeasyPrint cannot be used, with the way out; None where it can."""
+def pdf_problem() -> str | None:
+    """Why no PDF can be made, with the way out; None where one can."""
     try:
-        import weasyprint  # noqa: F401
-    except (ImportError, OSError) as error:
-        return f"PDFs cannot be made here, {_first_line(error)}: {INSTALL_PANGO}"
+        import typst  # noqa: F401
+    except ImportError as error:
+        return f"PDFs cannot be made ({error}): pip install typst"
     return None
 
 
-def missing_fonts(languages: Iterable[str]) -> list[str]:
-    """Of `languages` (ISO 639 codes) those that no installed font holds."""
-    return [language for language in languages if not _has_font(language)]
+def typst_version() -> str:
+    """Of the package that makes PDFs, "none" where it is not installed."""
+    try:
+        return version("typst")
+    except PackageNotFoundError:
+        return "none"
+
+
+def missing_fonts() -> list[str]:
+    """The packages whose font is not there: a PDF without it is made all the same, and may show boxes for letters."""
+    return [package for font, package in FONTS.items() if _font_file(font, package) is None]
+
+
+def font_folders() -> list[Path]:
+    """Where the fonts lie that are there."""
+    found = (_font_file(font, package) for font, package in FONTS.items())
+    return [path.parent for path in found if path is not None]
 
 
 @cache
-def _has_font(language: str) -> bool:
-    """Whether fontconfig, which Pango asks as well, knows a font of the language."""
-    name = ctypes.util.find_library("fontconfig")
-    if name is None:
-        return False
-    library = ctypes.CDLL(name)
-    for function in (library.FcNameParse, library.FcObjectSetBuild, library.FcFontList):
-        function.restype = ctypes.c_void_p
-    pattern = ctypes.c_void_p(library.FcNameParse(f":lang={language}".encode()))
-    wanted = ctypes.c_void_p(library.FcObjectSetBuild(b"family", None))
-    found = library.FcFontList(None, pattern, wanted)
-    return bool(found) and ctypes.c_int.from_address(found).value > 0  # nfont, the first member of FcFontSet
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _font_file(font: str, package: str) -> Path | None:
+    try:
+        paths = [Path(str(one.locate())) for one in files(package) or () if one.name == font]
+    except PackageNotFoundError:
+        return None
+    return next((path for path in paths if path.is_file()), None)

@@ -40,6 +40,9 @@ def build_report_assets(
         with failures_told_apart():
             for report in drift_month.make(database, store, context.instance, context.partition_key):
                 said.append(report.verdict.in_short)
+                if report.problem:
+                    said.append(f"Without a PDF: {report.problem}.")
+                    context.log.error(f"{report.month} of scale {report.scale_id} has no PDF: {report.problem}")
                 for kept in drift_month.keep(database, store, report):
                     size = len(report.files[kept.format]) / 1024
                     files[f"{kept.format} ({report.scale_id})"] = dg.MetadataValue.path(kept.url)

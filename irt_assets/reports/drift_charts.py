@@ -1,8 +1,8 @@
-"""The charts of the drift report, each from its facts. Called from the template."""
+"""The charts of the drift report, each from its facts: as SVG, with a sentence for those who do not see it."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from markupsafe import Markup
@@ -13,11 +13,12 @@ from irt_assets.reports.charts import BLACK, BLUE, GREY, ORANGE, Chart, ends_of
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_rows import Curve, InformationRow, Linked
 
+Drawn: TypeAlias = tuple[Markup, str]
 MOST_NAMES = 14
 Z95 = 1.959964
 
 
-def changes(facts: Facts) -> Markup:
+def changes(facts: Facts) -> Drawn:
     """Δb of every compared item with its 95 % interval, from easier to harder; flagged ones are triangles, named."""
     rows = [item.drift for item in facts.items.values() if item.drift and item.drift.delta_b is not None]
     rows.sort(key=lambda row: row.delta_b or 0.0)
@@ -42,10 +43,11 @@ def changes(facts: Facts) -> Markup:
         chart.intervals(rank[some], low[some], high[some], colour)
         chart.points(rank[some], deltas[some], colour, shape, of, 2.0 if shape == "circle" else 3.2)  # type: ignore[arg-type]
     named = np.flatnonzero(flagged)[:MOST_NAMES]
-    return chart.names(rank[named], deltas[named], [rows[k].item_id for k in named]).svg()
+    chart.names(rank[named], deltas[named], [rows[k].item_id for k in named])
+    return chart.svg(), chart.described
 
 
-def response_curves(item: Item, facts: Facts) -> Markup:
+def response_curves(item: Item, facts: Facts) -> Drawn:
     """The published curve (dashed), the month's (solid), both with intervals, and the observed proportions."""
     theta = _abilities(facts)
     chart = Chart(
@@ -67,10 +69,10 @@ def response_curves(item: Item, facts: Facts) -> Markup:
         chart.intervals(o.theta, *o.interval(), BLACK)
         titles = [f"{p:.2f} of {n} answers correct" for p, n in zip(o.proportion, o.n, strict=True)]
         chart.points(o.theta, o.proportion, BLACK, "circle", titles)
-    return chart.svg()
+    return chart.svg(), chart.described
 
 
-def history(item: Item) -> Markup:
+def history(item: Item) -> Drawn:
     """Δb of an item against what was published when each month began, with 95 % intervals."""
     rows = [row for row in item.history if row.delta_b is not None]
     at = np.arange(len(rows))
@@ -92,39 +94,37 @@ def history(item: Item) -> Markup:
         titles = [f"{rows[k].month}: Δb {deltas[k]:+.2f}, {rows[k].severity}" for k in np.flatnonzero(some)]
         chart.intervals(at[some], low[some], high[some], colour)
         chart.points(at[some], deltas[some], colour, shape, titles, 3.0)  # type: ignore[arg-type]
-    return chart.svg()
+    return chart.svg(), chart.described
 
 
-def linking(linkings: tuple[Linked, ...], name: str) -> Markup:
+def linking(linkings: tuple[Linked, ...], name: str) -> Drawn:
     """`slope` or `intercept` of the last months with 95 % intervals."""
     value, se = (np.array([linked.constants[key] for linked in linkings], dtype=float) for key in (name, f"{name}_se"))
     same = 1.0 if name == "slope" else 0.0
     at = np.arange(len(linkings))
-    return (
-        Chart(
-            (-0.5, max(len(linkings), 3) - 0.5),
-            ends_of(value - Z95 * se, value + Z95 * se, [same]),
-            "month",
-            name,
-            f"The {name} of the linking by month",
-            height=150,
-            x_names=[linked.month[2:] for linked in linkings],
-        )
-        .level(same)
-        .intervals(at, value - Z95 * se, value + Z95 * se, BLUE)
-        .points(at, value, BLUE, "circle", [f"{m.month}: {v:.3f}" for m, v in zip(linkings, value, strict=True)], 3.0)
-        .svg()
-    )
+    chart = Chart(
+        (-0.5, max(len(linkings), 3) - 0.5),
+        ends_of(value - Z95 * se, value + Z95 * se, [same]),
+        "month",
+        name,
+        f"The {name} of the linking by month",
+        height=150,
+        x_names=[linked.month[2:] for linked in linkings],
+    ).level(same)
+    chart.intervals(at, value - Z95 * se, value + Z95 * se, BLUE)
+    titles = [f"{m.month}: {v:.3f}" for m, v in zip(linkings, value, strict=True)]
+    chart.points(at, value, BLUE, "circle", titles, 3.0)
+    return chart.svg(), chart.described
 
 
-def anchors(facts: Facts) -> Markup:
+def anchors(facts: Facts) -> Drawn:
     """Difficulty of the anchors as published against the month's; dropped and moved ones are triangles, named."""
     assert facts.fit is not None
     off = facts.fit.constants["anchors_dropped"].keys() | facts.fit.constants.get("suspects", {}).keys()
     found = [i for i in facts.items.values() if i.is_anchor and i.published and i.now]
     both = [(i, i.published.b, i.now.b) for i in found if i.published and i.now]
     ends = ends_of([x for _, x, _ in both], [y for _, _, y in both])
-    chart = Chart(ends, ends, "b, published", "b, this month", "Difficulties of the anchors", height=250)
+    chart = Chart(ends, ends, "b, published", "b, this month", "Difficulties of the anchors", width=690, height=300)
     chart.line(ends, ends, GREY, width=0.8)
     for some, colour, shape in (
         ([row for row in both if row[0].item_id not in off], BLUE, "circle"),
@@ -135,10 +135,10 @@ def anchors(facts: Facts) -> Markup:
         if shape == "triangle":
             named = some[:MOST_NAMES]
             chart.names([x for _, x, _ in named], [y for _, _, y in named], [item.item_id for item, _, _ in named])
-    return chart.svg()
+    return chart.svg(), chart.described
 
 
-def information(test: InformationRow, name: str) -> Markup:
+def information(test: InformationRow, name: str) -> Drawn:
     """`information` or `se` of the test over θ: of the published values (dashed), of the month's (solid), and of all
     items in force without the flagged ones (dotted grey, where there are any)."""
     prefix, label = ("", "information") if name == "information" else ("se_", "standard error of θ")
@@ -152,7 +152,7 @@ def information(test: InformationRow, name: str) -> Markup:
         chart.line(theta, published, BLUE, dashed=True)
     if now is not None:
         chart.line(theta, now, ORANGE)
-    return chart.svg()
+    return chart.svg(), chart.described
 
 
 def _curve(row: InformationRow, key: str) -> Floats | None:

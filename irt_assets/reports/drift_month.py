@@ -27,7 +27,7 @@ from resources.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class DriftReport:
-    """A month of a scale as HTML and PDF; `only_scale`: the bank has no other."""
+    """A month of a scale as HTML and PDF; `only_scale`: the bank has no other; `problem`: why there is no PDF."""
 
     month: str
     scale_id: str
@@ -35,6 +35,7 @@ class DriftReport:
     verdict: Verdict
     made_at: datetime
     files: dict[Format, bytes]
+    problem: str = ""
 
     def file_name(self, window: int, extension: Format) -> str:
         """The documents' name, with the scale where a bank has several. `window`: 1 is the newest."""
@@ -55,7 +56,7 @@ def make(
     """The report of the month, of every scale or of one.
 
     What is not there yet (a fit, a month before, a test) the report says. Raises PermanentFailure for a scale that does
-    not exist, and where a PDF cannot be made on this machine.
+    not exist.
     """
     states = {state.scale_id: state for state in month_states(database, instance, [month])}
     with database.connect() as connection:
@@ -68,16 +69,27 @@ def make(
         with database.connect() as connection:
             facts = gather(connection, store, month, scale, states[scale.scale_id])
         made_at = datetime.now(UTC)
-        page = drift_report.html(facts, made_at)
-        files: dict[Format, bytes] = {"html": page.encode(), "pdf": render.pdf(page)}
-        yield DriftReport(month, scale.scale_id, len(scales) == 1, drift_report.verdict(facts), made_at, files)
+        document = drift_report.document(facts, made_at)
+        files: dict[Format, bytes] = {"html": render.html(document).encode()}
+        problem = ""
+        try:
+            files["pdf"] = render.pdf(document)
+        except PermanentFailure as error:
+            problem = str(error)
+        verdict = drift_report.verdict(facts)
+        yield DriftReport(month, scale.scale_id, len(scales) == 1, verdict, made_at, files, problem)
 
 
 def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Artifact]:
-    """Put both files into the store and record them in the place of an earlier run's, which `irt prune` takes away.
+    """Put the files into the store and record them in the place of an earlier run's, which `irt prune` takes away.
 
-    Not where somebody decided on the month: what was read then stays, and so no file is written over.
+    Not where somebody decided on the month: what was read then stays, and so no file is written over. Without a new PDF
+    the month has none: the earlier one no longer says what is so.
     """
+    window = f"{report.month}/{report.scale_id}"
+    if report.problem:
+        with database.connect() as connection:
+            connection.execute("""DELETE FROM report_artifacts WHERE "window" = %s AND format = 'pdf'""", (window,))
     name = f"reports/drift/{report.month}/{quote(report.scale_id, safe='')}_{report.made_at:%Y%m%d_%H%M%S}"
     return [
         store_report(
@@ -86,7 +98,7 @@ def keep(database: Database, store: ObjectStore, report: DriftReport) -> list[Ar
             f"{name}.{extension}",
             data,
             format=extension,
-            window=f"{report.month}/{report.scale_id}",
+            window=window,
         )
         for extension, data in report.files.items()
     ]
@@ -103,7 +115,7 @@ def kept(database: Database, month: str) -> list[str]:
 
 
 def write(report: DriftReport, folder: Path, window: int) -> list[Path]:
-    """Both files under their names in `folder`, which is made. Raises PermanentFailure where it cannot be written."""
+    """The files under their names in `folder`, which is made. Raises PermanentFailure where it cannot be written."""
     paths = []
     for extension, data in report.files.items():
         path = folder / report.file_name(window, extension)

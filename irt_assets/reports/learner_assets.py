@@ -60,8 +60,8 @@ def build_learner_report_assets(
                 n_processes=processes,
                 say=context.log.info,
             )
-        if written.failed:
-            context.log.error(learner_week.told(written.failed))
+        for problem in written.problems:
+            context.log.error(problem)
         return dg.MaterializeResult(
             metadata={
                 "reports": written.said,
@@ -69,6 +69,7 @@ def build_learner_report_assets(
                 "learners": written.learners,
                 "made again": written.made,
                 "without a report": dg.MetadataValue.json(written.failed),
+                "without a PDF": dg.MetadataValue.json(written.without_pdf),
                 "files taken away": written.removed,
                 "seconds": round(written.seconds, 1),
                 **{
@@ -149,7 +150,7 @@ def _sha256(store: ObjectStore, name: str) -> str:
 def _result(wrong: dict[str, str], fine: str, of: str) -> dg.AssetCheckResult:
     named = "; ".join(f"{name} {said}" for name, said in [*wrong.items()][: learner_week.NAMED])
     more = f" and {len(wrong) - learner_week.NAMED:,} more" if len(wrong) > learner_week.NAMED else ""
-    mend = ": see `without a report` in the asset's metadata; materialise the week again"
+    mend = ": see `without a report` and `without a PDF` in the asset's metadata; materialise the week again"
     return dg.AssetCheckResult(
         passed=not wrong,
         description=f"{named}{more}{mend}" if wrong else fine,

@@ -19,7 +19,7 @@ from resources.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class Copies:
-    """Files that were written, and who has none and why."""
+    """Files that were written, and who lacks one and why."""
 
     files: list[Path]
     failed: dict[str, str]
@@ -59,7 +59,11 @@ def write(database: Database, week: str, folder: Path, *, user: str | None, zone
             if isinstance(made, str):
                 failed[facts.user_id] = made
                 continue
-            for kind, data in zip(FORMATS, made, strict=True):
+            if made.problem:
+                failed[facts.user_id] = made.problem
+            for kind, data in zip(FORMATS, (made.html, made.pdf), strict=True):
+                if data is None:
+                    continue
                 files.append(folder / PurePosixPath(key(week, facts.user_id, kind)).name)
                 files[-1].write_bytes(data)
     return Copies(files, failed)

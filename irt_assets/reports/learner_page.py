@@ -1,4 +1,4 @@
-"""A learner's report: from what is known of a week to a page of words, as HTML and as PDF.
+"""A learner's report: from what is known of a week to a page of words.
 
 Nothing here needs a database or NumPy, so that a rendering process is small. What does not belong here: where the facts
 come from (see `learner_facts`), limits (see `learner_verdicts`), phrases (see `learner_words`).
@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cache
 from statistics import NormalDist
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from irt_assets.reports import render
+from irt_assets.reports.document import Box, Document, Figure, Figures, Heading, Numbered, Paragraph, Span
 from irt_assets.reports.learner_curve import NINETY_FIVE, Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, Topic, next_steps, sorted_topics, verdict, why
 from irt_assets.reports.learner_words import Words, language_of
@@ -56,36 +57,39 @@ class Facts:
     kpis: Mapping[str, Any]
 
 
-def page(facts: Facts) -> str:
-    """The report as HTML that needs no other file."""
+def document(facts: Facts) -> Document:
+    """The report as blocks, in the learner's language."""
     words = _words(language_of(facts.lang))
     until = facts.end.astimezone(ZoneInfo(facts.zone))
     steps = next_steps(facts.kpis, facts.topics, answered=facts.answers > 0)
-    return render.html(
-        "learner.html",
-        lang=words.language,
-        words=words,
-        name=words("name", name=facts.name or facts.user_id),
-        week=words.week(facts.week),
-        headline=_headline(facts, words),
-        steps=[words(f"steps.{key}", topic=topic) for key, topic in steps],
-        level=[*_level(facts, words)],
-        curve=_curve(facts, words),
-        caption=_caption(facts, words),
-        topics=[*_topics(facts, words)],
-        judged=any(topic.verdict != "few" for topic in facts.topics),
-        kpis=[_kpi(facts.kpis, kpi, words) for kpi in KPIS],
-        foot=[
-            words("foot.made", until=f"{words.in_full(until)} {until:%H:%M}", zone=facts.zone),
-            words("foot.private"),
-        ],
+    judged = any(topic.verdict != "few" for topic in facts.topics)
+    topics = [Paragraph((Span(f"{label}:", "bold"), f" {named}")) for label, named in _topics(facts, words)]
+    made = words("foot.made", until=f"{words.in_full(until)} {until:%H:%M}", zone=facts.zone)
+    return Document(
+        title=words("title"),
+        subtitle=f"{words('name', name=facts.name or facts.user_id)} · {words.week(facts.week)}",
+        language=words.language,
+        kind="learner",
+        blocks=(
+            Paragraph(_headline(facts, words), "lead"),
+            Heading(words("steps.title")),
+            Numbered(tuple(words(f"steps.{key}", topic=topic) for key, topic in steps)),
+            Heading(words("level.title")),
+            *(Paragraph(sentence) for sentence in _level(facts, words)),
+            *_curve(facts, words),
+            Heading(words("topics.title")),
+            *(topics or [Paragraph(words("topics.none"))]),
+            *([Paragraph(words("topics.how"), "quiet")] if judged else []),
+            Heading(words("kpis.title")),
+            *(_kpi(facts.kpis, kpi, words) for kpi in KPIS),
+            Paragraph(f"{made} {words('foot.private')}", "quiet"),
+        ),
     )
 
 
-def both(facts: Facts) -> tuple[bytes, bytes]:
-    """The report as HTML and as PDF."""
-    html = page(facts)
-    return html.encode(), render.pdf(html)
+def page(facts: Facts) -> str:
+    """The report as HTML that needs no other file."""
+    return render.html(document(facts))
 
 
 @cache
@@ -116,10 +120,10 @@ def _level(facts: Facts, words: Words) -> Iterator[str]:
         yield words("level.first")
 
 
-def _curve(facts: Facts, words: Words) -> str | None:
+def _curve(facts: Facts, words: Words) -> Iterator[Figures]:
     if not facts.levels:
-        return None
-    return curve(
+        return
+    svg = curve(
         facts.levels,
         facts.target,
         mu=facts.mu,
@@ -128,11 +132,9 @@ def _curve(facts: Facts, words: Words) -> str | None:
         goal=words("level.goal"),
         ends=[words.in_full(facts.levels[i].day) for i in (0, -1)],
     )
-
-
-def _caption(facts: Facts, words: Words) -> str:
     drawn = words("level.caption_line" if len(facts.levels) > 1 else "level.caption_dot")
-    return drawn if facts.target is None else f"{drawn} {words('level.caption_goal')}"
+    caption = drawn if facts.target is None else f"{drawn} {words('level.caption_goal')}"
+    yield Figures((Figure(svg, " ".join(_level(facts, words)), caption),))
 
 
 def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
@@ -148,11 +150,11 @@ def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
         yield words(f"topics.{of}"), named + more
 
 
-def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> dict[str, object]:
+def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> Box:
     value, title = kpis[kpi], words(f"kpis.{kpi}.title")
     if value is None:
         said = words(f"why.{why(kpis, kpi)}")
-        return {"title": title, "verdict": words("kpis.missing"), "said": said, "missing": True}
+        return _in_words(title, words("kpis.missing"), said, "missing")
     found = verdict(kpi, value)
     coverage = kpis["R_t_coverage"] if kpi == "R_t" else 0.0
     said = words(
@@ -163,4 +165,8 @@ def _kpi(kpis: Mapping[str, Any], kpi: str, words: Words) -> dict[str, object]:
     )
     if kpis.get("assumed", {}).get(kpi):
         said = f"{said} {words('kpis.assumed')}"
-    return {"title": title, "verdict": words(f"kpis.{kpi}.{found}"), "said": said, "missing": False}
+    return _in_words(title, words(f"kpis.{kpi}.{found}"), said, "remark")
+
+
+def _in_words(title: str, verdict: str, said: str, tone: Literal["remark", "missing"]) -> Box:
+    return Box((Paragraph((Span(f"{title}: {verdict}.", "bold"), f" {said}")),), tone)

@@ -1,6 +1,6 @@
-"""Processes that make pages: layout is Python and keeps a core busy, so as many work as there are cores.
+"""Processes that make pages: each keeps a core busy, so as many work as there are cores.
 
-They are started afresh (Pango and the database's sockets do not survive a fork), end with the process that started them
+They are started afresh (the database's sockets do not survive a fork), end with the process that started them
 however that dies, and leave an interrupt to it. What does not belong here: what is done with a page.
 """
 
@@ -11,11 +11,22 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import Executor, ProcessPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from multiprocessing import get_context, parent_process
 from multiprocessing.connection import wait
 from threading import Thread
 
-from irt_assets.reports.learner_page import Facts, both
+from irt_assets.reports import learner_page, render
+from resources.failures import PermanentFailure
+
+
+@dataclass(frozen=True)
+class Pages:
+    """A report's HTML and its PDF, or why there is no PDF."""
+
+    html: bytes
+    pdf: bytes | None
+    problem: str = ""
 
 
 @contextmanager
@@ -32,12 +43,17 @@ def processes(n: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(n, mp_context=get_context("spawn"), initializer=_begin)
 
 
-def attempt(facts: Facts) -> tuple[bytes, bytes] | str:
-    """HTML and PDF, or why there is none. Whatever is wrong with one learner, the others get theirs."""
+def attempt(facts: learner_page.Facts) -> Pages | str:
+    """The report, or why there is none. Whatever is wrong with one learner, the others get theirs."""
     try:
-        return both(facts)
+        document = learner_page.document(facts)
+        html = render.html(document).encode()
     except Exception as error:  # noqa: BLE001 - the reason is told with the learner's name
         return f"{type(error).__name__}: {error}"
+    try:
+        return Pages(html, render.pdf(document))
+    except PermanentFailure as error:
+        return Pages(html, None, str(error))
 
 
 def _begin() -> None:

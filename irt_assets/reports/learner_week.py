@@ -10,14 +10,13 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from functools import cache
 from hashlib import sha256
-from importlib.metadata import version
 from importlib.resources import files
 from itertools import islice
 from urllib.parse import quote
@@ -34,7 +33,7 @@ from resources import tables, warehouse
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import ObjectStore
-from resources.typesetting import INSTALL_FONT, missing_fonts, pango_problem
+from resources.typesetting import typst_version
 
 FORMATS: tuple[Format, Format] = ("html", "pdf")
 AT_ONCE = 16
@@ -49,30 +48,38 @@ LONGEST_PREFIX = 64
 
 @dataclass(frozen=True)
 class WeekWritten:
-    """What came of a week: learners, reports made and kept, who has none and why, files taken away, seconds."""
+    """What came of a week: learners, reports made and kept, who has none and why, who has HTML alone and why, files
+    taken away, seconds."""
 
     week: str
     learners: int
     made: int
     kept: int
     failed: dict[str, str]
+    without_pdf: dict[str, str]
     removed: int
     seconds: float
     samples: list[str] = field(default_factory=list)
-    """Keys of one PDF of each language."""
+    """Keys of one report of each language."""
 
     @property
     def said(self) -> str:
-        """In a sentence; the first ten who have no report by name."""
+        """In a sentence; the first ten who have no report or no PDF by name."""
         made = f"{self.learners:,} learners: {self.made:,} reports made in {self.seconds:.0f} s, {self.kept:,} kept"
-        return f"{made}; {told(self.failed)}" if self.failed else made
+        return "; ".join([made, *self.problems])
+
+    @property
+    def problems(self) -> list[str]:
+        """Who has no report or no PDF, the first ten by name, and why."""
+        missing = (("report", self.failed), ("PDF", self.without_pdf))
+        return [told(reasons, what) for what, reasons in missing if reasons]
 
 
-def told(failed: Mapping[str, str]) -> str:
-    """The first ten who have no report, and why."""
+def told(failed: Mapping[str, str], what: str = "report") -> str:
+    """The first ten who have none, and why."""
     named = "; ".join(f"{user} ({why})" for user, why in islice(failed.items(), NAMED))
     more = f" and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
-    return f"no report for {len(failed):,}: {named}{more}"
+    return f"no {what} for {len(failed):,}: {named}{more}"
 
 
 def folder(week: str) -> str:
@@ -106,9 +113,10 @@ def write_week(
 ) -> WeekWritten:
     """Write HTML and PDF of everybody who is to have a report of the week, and a row for each file.
 
-    One learner's failure is told with the name and leaves that learner without a report; the others get theirs. Raises
-    PermanentFailure where the week runs, where features, KPIs, fonts or rights are missing, or where nobody's report
-    could be made, and TransientFailure where the store does not answer: what was written until then stays.
+    One learner's failure is told with the name and leaves that learner without a report, or with the HTML alone where
+    it is the PDF's; the others get theirs. Raises PermanentFailure where the week runs, where features, KPIs or rights
+    are missing, or where nobody's report could be made, and TransientFailure where the store does not answer: what was
+    written until then stays.
     """
     begun = time.monotonic()
     if week_bounds(week)[1] > now:
@@ -131,20 +139,22 @@ def write_week(
                 for kind in FORMATS
             )
         ]
-        if new:
-            _refuse_a_machine_without_fonts({language_of(facts.lang) for facts in new})
-        failed = _make(database, store, week, new, hashes, n_processes, say) if new else {}
+        failed, without_pdf = _make(database, store, week, new, hashes, n_processes, say) if new else ({}, {})
         if failed and len(failed) == len(everybody):
             raise PermanentFailure(f"{told(failed)}. What was there before stays.")
         having = [facts for facts in everybody if facts.user_id not in failed]
-        removed = _tidy(database, store, week, [facts.user_id for facts in having])
-    firsts = {language_of(facts.lang): key(week, facts.user_id, "pdf") for facts in reversed(having)}
+        removed = _tidy(database, store, week, [facts.user_id for facts in having], [*without_pdf])
+    firsts = {
+        language_of(facts.lang): key(week, facts.user_id, "html" if facts.user_id in without_pdf else "pdf")
+        for facts in reversed(having)
+    }
     return WeekWritten(
         week,
         len(everybody),
         len(new) - len(failed),
         len(everybody) - len(new),
         failed,
+        without_pdf,
         removed,
         time.monotonic() - begun,
         [firsts[language] for language in sorted(firsts)],
@@ -161,8 +171,12 @@ def inputs_hash(facts: Facts) -> str:
 def _makers_hash() -> str:
     room = files("irt_assets.reports")
     makers = [one for one in (*room.iterdir(), *room.joinpath("templates").iterdir()) if one.is_file()]
-    makers = [one for one in makers if one.name.startswith(("learner", "base.", "render.")) and one.name[-4:] != ".pyc"]
-    digest = sha256(version("weasyprint").encode())
+    makers = [
+        one
+        for one in makers
+        if one.name.startswith(("learner", "document.", "render.", "report.")) and one.name[-4:] != ".pyc"
+    ]
+    digest = sha256(typst_version().encode())
     for one in sorted(makers, key=lambda one: one.name):
         digest.update(one.read_bytes())
     return digest.hexdigest()
@@ -175,14 +189,6 @@ def _recorded(connection: psycopg.Connection, week: str) -> dict[tuple[str, str]
     return {(user, kind): inputs for user, kind, inputs in rows}
 
 
-def _refuse_a_machine_without_fonts(languages: Collection[str]) -> None:
-    if problem := pango_problem():
-        raise PermanentFailure(problem)
-    if missing := missing_fonts(sorted(languages)):
-        named = "; ".join(f"{language}: {INSTALL_FONT[language]}" for language in missing)
-        raise PermanentFailure(f"no font is installed for the learners' languages ({named})")
-
-
 def _make(
     database: Database,
     store: ObjectStore,
@@ -191,12 +197,13 @@ def _make(
     hashes: Mapping[str, str],
     n_processes: int,
     say: Callable[[str], None],
-) -> dict[str, str]:
-    """Make, write and record; who has none, and why."""
+) -> tuple[dict[str, str], dict[str, str]]:
+    """Make, write and record; who has no report, and who has HTML alone, and why."""
     failed: dict[str, str] = {}
+    without_pdf: dict[str, str] = {}
     problems: list[Exception] = []
 
-    def make(facts: Facts) -> tuple[Artifact, ...] | str:
+    def make(facts: Facts) -> tuple[list[Artifact], str]:
         if problems:
             raise problems[0]
         try:
@@ -211,21 +218,21 @@ def _make(
         for n in range(0, len(new), RECORDED_TOGETHER):
             artifacts = list[Artifact]()
             for future in islice(finished, RECORDED_TOGETHER):
-                result = future.result()
-                if isinstance(result, str):
-                    failed[users[future]] = result
-                else:
-                    artifacts += result
+                written, problem = future.result()
+                artifacts += written
+                if problem:
+                    (without_pdf if written else failed)[users[future]] = problem
             with database.connect() as connection:
                 record(connection, artifacts)
             if n % TOLD_EVERY == 0:
                 say(f"{n:,} of {len(new):,} learners")
-    return dict(sorted(failed.items()))
+    return dict(sorted(failed.items())), dict(sorted(without_pdf.items()))
 
 
 def _make_one(
     rendering: Executor, store: ObjectStore, week: str, facts: Facts, inputs: str
-) -> tuple[Artifact, ...] | str:
+) -> tuple[list[Artifact], str]:
+    """What was put into the store, and why something was not."""
     try:
         made = rendering.submit(attempt, facts).result()
     except BrokenProcessPool as error:
@@ -233,24 +240,27 @@ def _make_one(
             f"a process that makes pages was killed while {facts.user_id} was to be made, for want of memory perhaps"
         ) from error
     if isinstance(made, str):
-        return made
-    return tuple(
+        return [], made
+    files = {kind: data for kind, data in zip(FORMATS, (made.html, made.pdf), strict=True) if data is not None}
+    return [
         put(
             store,
             key(week, facts.user_id, kind),
             data,
             Artifact("", "", kind, facts.user_id, facts.week, inputs_hash=inputs),
         )
-        for kind, data in zip(FORMATS, made, strict=True)
-    )
+        for kind, data in files.items()
+    ], made.problem
 
 
-def _tidy(database: Database, store: ObjectStore, week: str, users: Sequence[str]) -> int:
-    """Take away the rows of others and then every file without a row; how many files."""
+def _tidy(database: Database, store: ObjectStore, week: str, users: Sequence[str], without_pdf: Sequence[str]) -> int:
+    """Take away the rows of others, those of PDFs that say what no longer is so, and then every file without a row; how
+    many files."""
     with database.connect() as connection:
         connection.execute(
-            "DELETE FROM report_artifacts WHERE week_start = %s AND NOT user_id = ANY(%s)",
-            (date.fromisoformat(week), [*users]),
+            """DELETE FROM report_artifacts WHERE week_start = %s
+               AND (NOT user_id = ANY(%s) OR format = 'pdf' AND user_id = ANY(%s))""",
+            (date.fromisoformat(week), [*users], [*without_pdf]),
         )
     with database.connect() as connection:
         orphans = unrecorded(connection, store, folder(week))

@@ -1,58 +1,83 @@
-"""Templates to HTML, HTML to PDF: the one way in which a report is written.
+"""Documents to HTML and to PDF: the one way in which a report is written.
 
-Templates lie in `templates/`; whatever is put into one is escaped, and a name that it does not find is an error. A PDF
-is made of its HTML alone: nothing is fetched. What does not belong here: what a report says.
-
-Nearly all of WeasyPrint's time is layout, in Python and so on one core: two processes make twice as many PDFs, two
-threads do not. A page of text with a table of 20 rows takes 55 ms; tables cost most (each cell is measured before it is
-laid out), fonts little, as long as one process makes many PDFs.
+Both are made from the same blocks by a template (`templates/report.html`, `templates/report.typ`), neither from the
+other. Text of a document is data in both: Jinja escapes it, Typst reads it from JSON. Nothing is fetched. The HTML
+needs neither Typst nor a font. What does not belong here: what a report says.
 """
 
 from __future__ import annotations
 
-import gc
+import json
+import logging
 import re
+import unicodedata
+from dataclasses import fields, is_dataclass
 from functools import cache
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from irt_assets.reports.document import Document, Figure
 from resources.failures import PermanentFailure
-from resources.typesetting import INSTALL_FONT, missing_fonts, pango_problem
+from resources.typesetting import font_folders, missing_fonts, pdf_problem
 
-_HANGUL = re.compile(r"[\u1100-\u11ff\u3130-\u318f\uac00-\ud7a3]")
-_ONE_AT_A_TIME = Lock()  # the font map of a process is shared, and Pango's is not made for threads
+TEMPLATES = Path(__file__).parent / "templates"
+LONGEST_WORD = 24
+"""Letters without a gap that still fit into a column of a PDF; a longer word may be broken anywhere."""
+_LONG = re.compile(rf"[^\s\u200b]{{{LONGEST_WORD + 1},}}")
+_UNSEEN = ("Cc", "Cf", "Co", "Cn")
+_ONE_AT_A_TIME = Lock()
+_log = logging.getLogger(__name__)
 
 
-def html(template: str, **context: Any) -> str:
-    """The template of this name (in `templates/`) with these values in it, each escaped."""
-    return _environment().get_template(template).render(**context)
+def html(document: Document) -> str:
+    """The document as one HTML file that needs no other."""
+    return _environment().get_template("report.html").render(document=document)
 
 
-def pdf(page: str) -> bytes:
-    """The HTML as a PDF. Only `data:` addresses in it are followed.
+def pdf(document: Document) -> bytes:
+    """The document as a tagged PDF (PDF/UA-1), the same bytes for the same document.
 
-    Raises PermanentFailure where Pango, or a font for the languages of the text, is not installed, naming the package.
+    A font that is missing is a warning in the log. Raises PermanentFailure where Typst is not installed or refuses the
+    document.
     """
-    if problem := pango_problem():
+    if problem := pdf_problem():
         raise PermanentFailure(problem)
-    if missing := missing_fonts(["en", "ko"] if _HANGUL.search(page) else ["en"]):
-        said = "; ".join(f"{language}: {INSTALL_FONT[language]}" for language in missing)
-        raise PermanentFailure(f"no font is installed that holds the text of this report ({said})")
-    from weasyprint import HTML
-    from weasyprint.urls import URLFetcher
+    from typst import TypstError
 
+    data = json.dumps(_plain(document), ensure_ascii=False)
     with _ONE_AT_A_TIME:
-        collecting = gc.isenabled()
-        gc.disable()  # the tree of boxes lives until the end; looking through it again and again takes a seventh
         try:
-            source = HTML(string=page, url_fetcher=URLFetcher(allowed_protocols={"data"}))
-            made: bytes = source.write_pdf(font_config=_fonts())
-        finally:
-            if collecting:
-                gc.enable()
+            made: bytes = _compiler().compile(format="pdf", pdf_standards=["ua-1"], sys_inputs={"document": data})
+        except TypstError as error:
+            raise PermanentFailure(f"Typst made no PDF of “{document.title}”: {error}") from error
     return made
+
+
+def _plain(value: Any) -> Any:
+    """For JSON: each block is an object whose `is` names it; a word too long for a column may be broken."""
+    if is_dataclass(value):
+        named = {field.name: getattr(value, field.name) for field in fields(value)}
+        if isinstance(value, Figure) or named.get("style") == "code":  # drawn, or to be copied as it is
+            return {"is": type(value).__name__.lower()} | {name: _visible(inner) for name, inner in named.items()}
+        return {"is": type(value).__name__.lower()} | {name: _plain(inner) for name, inner in named.items()}
+    if isinstance(value, tuple | list):
+        return [_plain(inner) for inner in value]
+    return _LONG.sub(_breakable, _visible(value)) if isinstance(value, str) else value
+
+
+def _visible(text: str) -> str:
+    """Without signs that no font draws, such as control characters; of a lone surrogate a question mark is left."""
+    shown = text if text.isprintable() else "".join(one for one in text if unicodedata.category(one) not in _UNSEEN)
+    return shown.encode("utf-8", "replace").decode()
+
+
+def _breakable(word: re.Match[str]) -> str:
+    """With a zero-width space, at which a line may end, every few letters."""
+    letters = word.group()
+    return "\u200b".join(letters[at : at + 8] for at in range(0, len(letters), 8))
 
 
 @cache
@@ -67,7 +92,11 @@ def _environment() -> Environment:
 
 
 @cache
-def _fonts() -> Any:
-    from weasyprint.text.fonts import FontConfiguration
+def _compiler() -> Any:
+    """One for each process: it keeps the fonts, and what it has read of the template."""
+    from typst import Compiler
 
-    return FontConfiguration()
+    if missing := missing_fonts():
+        _log.warning("PDFs may lack letters, as fonts are missing: pip install %s", " ".join(missing))
+    folders = [str(folder) for folder in font_folders()]
+    return Compiler(str(TEMPLATES / "report.typ"), root=str(TEMPLATES), font_paths=folders, ignore_system_fonts=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -158,6 +159,26 @@ def test_the_asset_keeps_both_files_and_made_again_they_have_the_same_rows(fault
         assert sha256(store.get(key)).hexdigest() == digest
     metadata = result.asset_materializations_for_node("drift_report")[0].metadata
     assert str(metadata["report"].value).startswith(f"{MONTHS[1]} of scale {SCALE} is")
+
+
+def test_where_no_pdf_can_be_made_the_html_is_written_and_kept_and_the_reason_is_told(
+    faulty: Faulty, irt: Irt, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings, _, _ = faulty
+    database, store = Database(settings), folder_store(settings)
+    job = build_defs(settings, resources={"database": database, "store": store}).resolve_job_def(DRIFT_REPORT_JOB)
+    with dg.DagsterInstance.ephemeral() as instance:
+        job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+        monkeypatch.setitem(sys.modules, "typst", None)
+        result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    assert rows(database, "SELECT format FROM report_artifacts") == [("html",)], "no PDF says what no longer is so"
+    metadata = result.asset_materializations_for_node("drift_report")[0].metadata
+    assert "Without a PDF: " in str(metadata["report"].value)
+    asked = irt(settings, "--month", MONTHS[1], "--out", tmp_path)
+    assert asked.exit_code == 1
+    assert "no PDF: " in asked.output
+    assert "pip install typst" in asked.output
+    assert [path.suffix for path in tmp_path.iterdir()] == [".html"]
 
 
 def test_a_report_is_asked_for_once_all_that_it_tells_of_is_made_also_where_a_check_of_drift_failed(

@@ -93,7 +93,7 @@ def store(settings: Settings) -> FolderStore:
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """For what is not about pages: made in this process, and their PDFs are no PDFs."""
     monkeypatch.setattr(learner_week, "processes", ThreadPoolExecutor)
-    monkeypatch.setattr(render, "pdf", lambda html: b"%PDF " + html.encode())
+    monkeypatch.setattr(render, "pdf", lambda document: b"%PDF " + render.html(document).encode())
 
 
 def write(database: Database, store: ObjectStore, week: str = WEEK, **others: Any) -> WeekWritten:
@@ -362,13 +362,31 @@ def test_a_running_week_is_refused(database: Database, store: FolderStore) -> No
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_missing_font_is_told_before_anything_is_made(
+def test_where_no_pdf_can_be_made_the_html_is_written_and_the_old_pdf_taken_away(
     database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learner_week, "missing_fonts", lambda languages: [one for one in languages if one == "ko"])
-    with pytest.raises(PermanentFailure, match="apt install fonts-nanum"):
-        write(database, store)
-    assert artifacts(database) == []
+    write(database, store)
+    for user in EXPECTED[:2]:
+        forget(database, user)
+
+    def none(document: object) -> bytes:
+        raise PermanentFailure("PDFs cannot be made: pip install typst")
+
+    monkeypatch.setattr(render, "pdf", none)
+    written = write(database, store)
+    assert (written.made, written.failed) == (2, {})
+    assert written.without_pdf == dict.fromkeys(EXPECTED[:2], "PDFs cannot be made: pip install typst")
+    assert "no PDF for 2: " in written.said
+    without = [key(WEEK, user, "pdf") for user in EXPECTED[:2]]
+    assert not set(without) & files(store).keys()
+    assert all(store.exists(key(WEEK, user, "html")) for user in EXPECTED)
+    assert [row[:2] for row in artifacts(database)][:3] == [
+        (EXPECTED[0], "html"),
+        (EXPECTED[1], "html"),
+        (EXPECTED[2], "html"),
+    ]
+    monkeypatch.undo()
+    assert write(database, store).made == 2, "what is missing is made by the next run"
 
 
 class Away(FolderStore):

@@ -15,11 +15,11 @@ from irt_assets.calibration.green import MonthState, State
 from irt_assets.psychometrics.observed import Observed
 from irt_assets.reports import render
 from irt_assets.reports.drift_actions import Evidence, propose
+from irt_assets.reports.drift_details import details, told
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_report import details, html, key_figures, to_look_at, told, verdict
+from irt_assets.reports.drift_report import document, html, key_figures, to_look_at, verdict
 from irt_assets.reports.drift_rows import AlertRow, Curve, DecisionRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
-from resources import typesetting
 
 NOW = datetime(2026, 11, 1, 3, tzinfo=UTC)
 BAD = "<script>alert('x')</script>"
@@ -306,14 +306,9 @@ def test_an_item_that_was_tested_by_its_proportion_correct_says_so() -> None:
     assert "too few responses" in Page(html(facts, NOW)).text
 
 
-def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from(
-    require, caplog: pytest.LogCaptureFixture
-) -> None:
-    """WeasyPrint warns of style rules that it does not know, and leaves them out."""
-    require(typesetting.pango_problem() is None, "Pango")
-    require(not typesetting.missing_fonts(["en", "ko"]), "fonts for English and Korean")
+def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from() -> None:
     korean = made_up_item("문항-1", drift_row("문항-1", "2026-10", -0.9, "high", change=LEAK), onset="2026-10-09")
-    made = pypdfium2.PdfDocument(render.pdf(html(made_up_facts(SOUND, korean, ANCHOR), NOW)))
+    made = pypdfium2.PdfDocument(render.pdf(document(made_up_facts(SOUND, korean, ANCHOR), NOW)))
     pages = [page.get_textpage().get_text_bounded() for page in made]
     assert "Safe to release: yes." in pages[0]
     assert "문항-1" in pages[0]
@@ -321,4 +316,3 @@ def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from(
     for known in ("fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl"):
         assert known in pages[-1], known
     assert f"{len(pages)} / {len(pages)}" in pages[-1]
-    assert [record.message for record in caplog.records if record.name == "weasyprint"] == []

@@ -1,0 +1,127 @@
+"""What a report is made of: headings, sentences, tables and charts, the same for HTML and PDF.
+
+A document says what is in a report and in which order; text in it is plain text, never markup. What does not belong
+here: what a report says (see who calls), and how a block looks (`render`, `templates/report.*`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from markupsafe import Markup
+
+
+@dataclass(frozen=True)
+class Span:
+    """Some words of a sentence. `link`: `#id` of a heading or group of the same document, or an address."""
+
+    text: str
+    style: Literal["", "bold", "quiet", "code"] = ""
+    link: str = ""
+
+
+Text: TypeAlias = "str | Span | tuple[str | Span, ...]"
+
+
+@dataclass(frozen=True)
+class Heading:
+    text: str
+    level: int = 2
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    text: Text
+    style: Literal["", "lead", "quiet"] = ""
+
+
+@dataclass(frozen=True)
+class Numbered:
+    """A list of things to do, in this order."""
+
+    items: tuple[Text, ...]
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """Names and what is to be said of each; `small`: two beside each other on paper, where both are short."""
+
+    rows: tuple[tuple[str, Text], ...]
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """`number`: aligned at the right and never broken; `share`: of the width that the numbers leave, 0 for as little
+    as its longest cell takes."""
+
+    name: str
+    number: bool = False
+    share: float = 0.0
+
+
+@dataclass(frozen=True)
+class Table:
+    """`narrow`: on a phone each row becomes a card of names and values, or the table scrolls. `filter_id`: names a long
+    table whose rows a reader of the HTML can filter."""
+
+    columns: tuple[Column, ...]
+    rows: tuple[tuple[Text, ...], ...]
+    narrow: Literal["cards", "scroll"] = "cards"
+    sortable: bool = False
+    filter_id: str = ""
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A chart as SVG; `described`: what it shows, for those who do not see it."""
+
+    svg: Markup
+    described: str
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Figures:
+    """Charts beside each other where there is room. A single one takes the whole width."""
+
+    figures: tuple[Figure, ...]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Blocks that a page break does not part, as long as they fit on a page."""
+
+    blocks: tuple[Block, ...]
+    id: str = ""
+
+
+@dataclass(frozen=True)
+class Box:
+    """Blocks set apart: good or bad news in a frame, a remark beside a line, or one about what is missing."""
+
+    blocks: tuple[Block, ...]
+    tone: Literal["good", "bad", "remark", "missing"]
+
+
+Block: TypeAlias = "Heading | Paragraph | Numbered | Pairs | Table | Figures | Group | Box"
+
+
+@dataclass(frozen=True)
+class Document:
+    """A report. `subtitle` stands under the title, `running` at the top of each further page of a PDF.
+
+    `kind`: a bank's report is dense and has page numbers, a learner's is a page in larger print.
+    """
+
+    title: str
+    language: str
+    kind: Literal["bank", "learner"]
+    blocks: tuple[Block, ...]
+    subtitle: str = ""
+    running: str = ""
+    contents: tuple[tuple[str, str], ...] = ()
+    """Links at the top of the HTML: what, and the id of its heading."""
