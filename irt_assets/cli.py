@@ -374,6 +374,9 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
     with dagster_instance(settings, database) as instance:
         for month in months:
             outcome = run_month(instance, settings, month)
+            if outcome.held:
+                out.print(f"[red]{escape(outcome.error or '')}[/red]")
+                continue
             if not outcome.success:
                 out.print(f"{month}: [red]failed[/red] – {escape(outcome.error or '')}")
             for state in month_states(database, instance, [month]):

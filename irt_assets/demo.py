@@ -141,7 +141,8 @@ def run_months(database: Database, instance: DagsterInstance, settings: Settings
             say(f"  {month}: green already")
             continue
         outcome = run_month(instance, settings, month)
-        say(f"  {month}: " + ("materialised" if outcome.success else f"held – {outcome.error}"))
+        ended = f"{month}: materialised" if outcome.success else f"{month}: failed – {outcome.error}"
+        say(f"  {outcome.error if outcome.held else ended}")
 
 
 def run_daily_life(instance: DagsterInstance, settings: Settings, now: datetime, say: Say) -> None:

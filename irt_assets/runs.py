@@ -12,6 +12,7 @@ from typing import Any
 
 import dagster as dg
 
+from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.definitions import build_defs
@@ -32,13 +33,19 @@ def _console(level: str | None = None) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How a run of a partition ended; `error` is the first failed step's sentence, `warnings` what its checks say."""
+    """How a run of a partition ended.
+
+    Attributes:
+        error: the first failed step's sentence. held: it names the month, and says why that is held and what to decide.
+        warnings: what its checks say.
+    """
 
     partition: str
     run_id: str
     success: bool
     error: str | None
     warnings: tuple[str, ...] = ()
+    held: bool = False
 
 
 def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> RunOutcome:
@@ -94,7 +101,8 @@ def _run_partition(
     )
     warnings = tuple(e.description or e.check_name for e in result.get_asset_check_evaluations() if not e.passed)
     error = None if result.success else _first_error(result)
-    return RunOutcome(partition, result.run_id, result.success, error, warnings)
+    held = any(event.is_step_failure and says_held(event.step_failure_data) for event in result.all_events)
+    return RunOutcome(partition, result.run_id, result.success, error, warnings, held)
 
 
 def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: str = "", last: str = "") -> bool:
@@ -114,10 +122,7 @@ def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: 
 
 
 def _first_error(result: dg.ExecuteInProcessResult) -> str:
-    """A failed set gate in its own words, else the explanation of the first step that failed."""
-    for evaluation in result.get_asset_check_evaluations():
-        if not evaluation.passed and evaluation.blocking and evaluation.severity is dg.AssetCheckSeverity.ERROR:
-            return f"{evaluation.check_name}: {evaluation.description}"
+    """The explanation of the first step that failed."""
     for event in result.all_events:
         if event.is_step_failure:
             return why_it_failed(event.step_failure_data)

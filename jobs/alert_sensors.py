@@ -79,7 +79,8 @@ def _runs() -> dg.SensorDefinition:
 def _checks() -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_checks",
-        description="Opens an alert for an asset check that failed, and resolves it when it passes.",
+        description="Opens an alert for an asset check that failed, one for all gates that hold a month, and resolves "
+        "it when they pass.",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -98,14 +99,21 @@ def _checks() -> dg.SensorDefinition:
             if not alerts.silent(event.asset_check_key, (dg.AssetKey(REPORT),), INVENTORY):
                 touched.add((event.asset_check_key, event.partition or ""))
         opened = resolved = 0
+        held = {partition for key, partition in touched if key in alerts.GATES}
         with database.connect() as connection:
+            for month in sorted(held):
+                alert = alerts.held_alert(context.instance, month)
+                if alert is not None:
+                    opened += open_alert(connection, alert)
+                elif alerts.gates_pass(context.instance, month):
+                    resolved += resolve_alert(connection, alerts.held_key(month))
             for key, partition in sorted(touched):
                 evaluation = alerts.latest_evaluation(context.instance, key, partition)
                 if evaluation is None:
                     continue  # its run goes on, or died: a run that died is told of as a run
                 if evaluation.passed:
                     resolved += resolve_alert(connection, alerts.check_key(key, partition))
-                else:
+                elif key not in alerts.GATES:
                     opened += open_alert(connection, alerts.check_alert(evaluation))
         context.update_cursor(str(max([cursor, *(record.storage_id for record in records)])))
         return dg.SkipReason(f"{len(touched)} checks evaluated, {opened} alerts opened, {resolved} resolved")

@@ -15,10 +15,13 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, TickStatus
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.calibration.assets import says_held
+from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
+from irt_assets.calibration.gates import SET_GATES, held_because
 from irt_assets.retries import why_it_failed
 from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, made_since
 from jobs.schedules import Plan
+from resources.dagster_schema import rows_of
 from resources.outbox import Alert, Severity
 
 GRACE = timedelta(hours=1)
@@ -27,7 +30,7 @@ LOOKS_THAT_FAIL = 3
 MADE_WITHIN = timedelta(hours=25)
 """How long after a tick its newest partition must be there."""
 LONGEST_REASON = 300
-BLOCKED = "DagsterAssetCheckFailedError"
+GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
 IN_THE_UI = "__ASSET_JOB"
 RUNS_LOOKED_BACK = 100
 READ_IT = "Open the check and read what it saw; when that is mended, launch the partition again."
@@ -59,10 +62,13 @@ def run_prefix(run: dg.DagsterRun) -> str:
 
 
 def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
-    """The alert of a failed run; None where failed checks are all that stopped it, as these tell of themselves."""
+    """The alert of a failed run; None where it failed because the month is held and the gates have told of that."""
     steps = _events(instance, run, dg.DagsterEventType.STEP_FAILURE)
-    errors = [event.step_failure_data.error for event in steps]
-    if steps and all(error is not None and error.cls_name == BLOCKED for error in errors):
+    if (
+        steps
+        and all(says_held(event.step_failure_data) for event in steps)
+        and held_alert(instance, partition_of(run)) is not None
+    ):
         return None
     if steps:
         why = why_it_failed(steps[0].step_failure_data)
@@ -167,6 +173,39 @@ def latest_evaluation(
     return evaluation if isinstance(evaluation, dg.AssetCheckEvaluation) else None
 
 
+def held_key(month: str) -> str:
+    return f"held {month}"
+
+
+def held_alert(instance: dg.DagsterInstance, month: str) -> Alert | None:
+    """The one alert of a month that is held, whatever number of gates fail; None where none does."""
+    failed = {
+        key: evaluation
+        for key in GATES
+        if (evaluation := latest_evaluation(instance, key, month)) is not None and not evaluation.passed
+    }
+    if not failed:
+        return None
+    first = next(iter(failed))
+    said = {key.name: _reason(evaluation, month) for key, evaluation in failed.items()}
+    return Alert(
+        key=held_key(month),
+        severity="error",
+        what=f"{month} is held: {_short(held_because(said))}",
+        fix=GATES[first].fix,
+        partition=month,
+        kind="gates",
+        subjects=tuple(said),
+        link=_link(first),
+    )
+
+
+def gates_pass(instance: dg.DagsterInstance, month: str) -> bool:
+    """Whether every set gate of the month was evaluated and passed."""
+    found = [latest_evaluation(instance, key, month) for key in GATES]
+    return all(evaluation is not None and evaluation.passed for evaluation in found)
+
+
 def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
     """The alert of an evaluation that failed."""
     subjects = _items_of(evaluation)
@@ -174,7 +213,7 @@ def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
         evaluation.asset_check_key,
         evaluation.partition or "",
         "error" if evaluation.severity is dg.AssetCheckSeverity.ERROR else "warning",
-        evaluation.description or "it gave no reason",
+        _reason(evaluation, evaluation.partition or ""),
         subjects,
         str(evaluation.metadata[TO_MEND_IT].value) if TO_MEND_IT in evaluation.metadata else READ_IT,
     )
@@ -197,16 +236,23 @@ def _check_alert(
         partition=partition,
         kind="items" if subjects else "",
         subjects=subjects,
-        link=f"/assets/{asset}?view=checks&checkDetail={key.name}",
+        link=_link(key),
     )
 
 
+def _link(key: dg.AssetCheckKey) -> str:
+    return f"/assets/{key.asset_key.to_user_string()}?view=checks&checkDetail={key.name}"
+
+
+def _reason(evaluation: dg.AssetCheckEvaluation, partition: str) -> str:
+    """Without the partition that it begins with, which an alert names by itself."""
+    said = evaluation.description or "it gave no reason"
+    return said.removeprefix(f"{partition}: ") if partition else said
+
+
 def _items_of(evaluation: dg.AssetCheckEvaluation) -> tuple[str, ...]:
-    """The items that an item gate names, by scale."""
-    named = evaluation.metadata.get("all")
-    if named is None or not isinstance(named.value, dict):
-        return ()
-    return tuple(item for items in named.value.values() if isinstance(items, dict) for item in sorted(items))
+    """The items that a check names, without those that were told of before."""
+    return tuple(row["item"] for row in rows_of(evaluation.metadata, ITEMS) if not row.get(KNOWN_FROM))
 
 
 # -- schedules ---------------------------------------------------------------------------------------

@@ -11,22 +11,22 @@ from __future__ import annotations
 
 import dagster as dg
 
-_A_DEPENDENCY_WAS_MADE = dg.AutomationCondition.any_deps_updated()
-_ASKED_OR_MADE = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
-_DEPENDENCY_IS_GREEN = dg.AutomationCondition.all_checks_match(
-    dg.AutomationCondition.check_passed(),
-    blocking_only=True,  # a warning holds nothing
+# A month that is held is fitted and linked like any other; what it does not do is to publish.
+_A_DEPENDENCY_WAS_MADE = dg.AutomationCondition.any_deps_updated().ignore(
+    dg.AssetSelection.assets("linked_item_parameters")
 )
+_ASKED_OR_MADE = dg.AutomationCondition.newly_requested() | dg.AutomationCondition.newly_updated()
 
 AFTER_A_MONTH = (
     # What happens between two ticks has no order: a refit then counts as later, or it would be forgotten.
     _A_DEPENDENCY_WAS_MADE.since(_ASKED_OR_MADE & ~_A_DEPENDENCY_WAS_MADE)
-    & dg.AutomationCondition.all_deps_match(_DEPENDENCY_IS_GREEN)
     & ~dg.AutomationCondition.any_deps_missing()
     & ~dg.AutomationCondition.any_deps_in_progress()
     & ~dg.AutomationCondition.in_progress()
 ).with_label("after a month")
-"""True of every month whose dependencies were made again, and passed their blocking checks, since it was asked for.
+"""True of every month that was taken to the ledger, or of whose drift something was made again, since it was asked for.
+
+A month that is held is not: its publication makes nothing. The checks of the others warn, and hold nothing.
 
 Not `eager`, which looks at the latest month alone; not `newly_true`, to which a green month that was fitted again and
 is green again is nothing new.

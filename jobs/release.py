@@ -13,6 +13,7 @@ from pydantic import Field
 
 from irt_assets.calibration import release
 from irt_assets.calibration.anchor_versions import consider, drop_anchors
+from irt_assets.calibration.assets import RELEASE_JOB
 from irt_assets.calibration.proposals import EVERY, Proposal, Reference, chosen, open_changes
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.calibration.release_impact import impact
@@ -22,8 +23,6 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 from resources.settings import Settings
-
-RELEASE_JOB = "release_decision"
 
 
 class Choice(Enum):

@@ -1,6 +1,9 @@
-"""The registry's tables as Dagster shows them: a column's type, description, unit and constraints."""
+"""Tables as Dagster shows them: those of the registry by their columns, and rows in metadata."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 import sqlalchemy as sa
@@ -23,6 +26,20 @@ def column_schema(table: sa.Table) -> dg.TableSchema:
             for column in table.columns
         ]
     )
+
+
+def rows_shown(columns: Sequence[str], rows: Sequence[Sequence[str | float | bool | None]]) -> dg.TableMetadataValue:
+    """Rows that people see as a table and programs read by `rows_of`."""
+    return dg.MetadataValue.table(
+        [dg.TableRecord({name: "" if v is None else v for name, v in zip(columns, row, strict=True)}) for row in rows],
+        dg.TableSchema([dg.TableColumn(name) for name in columns]),
+    )
+
+
+def rows_of(metadata: Mapping[str, dg.MetadataValue], name: str) -> list[dict[str, Any]]:
+    """The rows of a table in metadata; none where there is no such table."""
+    value = metadata.get(name)
+    return [dict(record.data) for record in value.records] if isinstance(value, dg.TableMetadataValue) else []
 
 
 def _description(column: sa.Column[object]) -> str:

@@ -5,9 +5,11 @@ functions, so this module does not postpone them.
 """
 
 from collections.abc import Callable, Collection, Mapping
+from typing import NoReturn
 
 import dagster as dg
 import numpy as np
+from dagster._core.execution.plan.objects import StepFailureData
 
 from irt_assets.calibration import plots
 from irt_assets.calibration.abilities import ScaleAbilities, measure
@@ -31,7 +33,6 @@ from irt_assets.retries import failures_told_apart
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
-from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 
 GROUP = "calibration"
@@ -39,6 +40,12 @@ OWNERS = ["team:psychometrics"]
 POOL = "calibration"
 HEAVY_POOL = "heavy_engines"
 """Engines that take gigabytes or hours: two runs of any of them never go on at once (the limit is in dagster.yaml)."""
+HELD = "held"
+"""Metadata of a publication that failed because every scale of the month is held: the sentence that says why."""
+RELEASE_JOB, CODE_LOCATION = "release_decision", "irt_assets"
+DECIDE_IN = "decide in"
+RELEASE_LAUNCHPAD = dg.MetadataValue.job(f"{RELEASE_JOB}/launchpad", CODE_LOCATION)
+"""A link of the page's own, which holds behind a proxy and below a path."""
 Metadata = dict[str, dg.MetadataValue]
 Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
@@ -147,9 +154,9 @@ def build_calibration_assets(
         with failures_told_apart():
             unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
             taken = publish_month(database, store, month, unsettled, context.run.run_id)
-            own = [steps[month] for steps in taken.values() if month in steps]
-            if own and all(step.state == "held" for step in own):
-                raise PermanentFailure(f"{month} is held: " + "; ".join(f"{s.scale_id}: {s.why}" for s in own))
+        own = [steps[month] for steps in taken.values() if month in steps]
+        if own and all(step.state == "held" for step in own):
+            _fail_as_held(context, month, own)
         return dg.MaterializeResult(
             metadata={
                 "steps": dg.MetadataValue.md(_step_table(taken)),
@@ -358,6 +365,21 @@ def _agreement_metadata(compared: list[MonthAgreement]) -> Metadata:
         | {name: dg.MetadataValue.md("\n".join(rows)) for name, rows in tables_shown.items()}
         | metadata
     )
+
+
+def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step]) -> NoReturn:
+    """Say why nothing is published where people look: on the asset's page, and as the run's last words."""
+    reasons = {step.scale_id: step.why for step in held}
+    said = next(iter(reasons.values())) if len(reasons) == 1 else "; ".join(f"{s}: {why}" for s, why in reasons.items())
+    sentence = f"{month} is held: {said}"
+    metadata: Metadata = {HELD: dg.MetadataValue.text(sentence), DECIDE_IN: RELEASE_LAUNCHPAD}
+    context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
+    raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)
+
+
+def says_held(failed: StepFailureData) -> bool:
+    """Whether a step failed because its month is held."""
+    return failed.user_failure_data is not None and HELD in failed.user_failure_data.metadata
 
 
 def _step_table(taken: dict[str, dict[str, Step]]) -> str:

@@ -11,6 +11,9 @@ MOST_UNLIKELY = 0.10
 
 
 def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
+    """Where the scale demands one dimension the gate tells, and this does not repeat it."""
+    if evidence.scale.rules.second_dimension != "warn":
+        return Verdict(True, "the scale demands one dimension: see the gate `one_dimension`")
     return second_dimension(evidence)
 
 

@@ -1,33 +1,48 @@
 """Checks of the monthly assets, made by factories: set gates, item gates, and one inventory per asset.
 
-The set gates block the rest of their run; the others only tell. Each is partitioned by month and names
-the scale. Where some scales fail and others pass, a set gate fails with a warning only, so that the
-scales that pass go on; the publication step judges every scale again.
+A set gate that fails is an error, the others warn. None stops its run: the publication step judges every scale again,
+by the same functions, and fails with the reason where all of them are held. Each is partitioned by month and names the
+scale.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
 import psycopg
 
 from irt_assets.calibration.agreement import read_agreement
+from irt_assets.calibration.assets import DECIDE_IN, RELEASE_LAUNCHPAD
 from irt_assets.calibration.cautions import CAUTIONS
 from irt_assets.calibration.fits import latest_staged
-from irt_assets.calibration.gates import SET_GATES, SetGate, fit_problem, gather, item_problems
+from irt_assets.calibration.gates import (
+    SET_GATES,
+    SetGate,
+    Verdict,
+    anchors_agree,
+    fit_problem,
+    gather,
+    item_problems,
+)
 from irt_assets.calibration.green import MonthState, State, month_states
+from irt_assets.dated import partition_check
 from irt_assets.partitions import last_complete_month, months_between
+from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.psychometrics.models import Flag
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.retries import failures_told_apart
+from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
 
 INVENTORY = "inventory"
 TO_MEND_IT = "to mend it"
 """Metadata of a failed check: what a person does about it. Alerts hand it on."""
+ITEMS, KNOWN_FROM = "items", "known from"
+"""Metadata of a check that names items: a row for each, and the column of the month that has told of it before."""
 
 
 def build_calibration_checks(
@@ -47,13 +62,13 @@ def build_calibration_checks(
 
 
 def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bool = True) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @partition_check(
         asset=gate.asset,
         name=gate.name,
         description=f"{'Set gate: holds the whole month. ' if holds else ''}{gate.explanation} "
         f"Where it fails: {gate.fix}",
-        blocking=holds,
         partitions_def=months,
+        first=holds,
     )
     def check(
         context: dg.AssetCheckExecutionContext,
@@ -69,18 +84,49 @@ def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bo
         failed = [scale for scale, verdict in verdicts.items() if not verdict.passed]
         return dg.AssetCheckResult(
             passed=not failed,
-            severity=dg.AssetCheckSeverity.ERROR
-            if holds and len(failed) == len(verdicts)
-            else dg.AssetCheckSeverity.WARN,
+            severity=dg.AssetCheckSeverity.ERROR if holds else dg.AssetCheckSeverity.WARN,
             description=_sentence({scale: verdict.why for scale, verdict in verdicts.items()}),
             metadata={
-                "scales": dg.MetadataValue.json({s: {"passed": v.passed, "why": v.why} for s, v in verdicts.items()}),
-                "details": dg.MetadataValue.json({s: v.details for s, v in verdicts.items()}),
+                "scales": rows_shown(("scale", "passed", "why"), [(s, v.passed, v.why) for s, v in verdicts.items()]),
+                **_moved_anchors(verdicts),
+                **_evidence(verdicts),
                 **({TO_MEND_IT: gate.fix} if failed else {}),
+                **({DECIDE_IN: RELEASE_LAUNCHPAD} if failed and gate.judge is anchors_agree else {}),
             },
         )
 
     return check
+
+
+def _moved_anchors(verdicts: Mapping[str, Verdict]) -> dict[str, dg.MetadataValue]:
+    rows = [
+        (scale, item, round(anchor.delta_b, 2), round(anchor.delta_a, 2), anchor.parameter, round(anchor.z, 1))
+        for scale, verdict in verdicts.items()
+        for item, anchor in moved(verdict.details).items()
+    ]
+    columns = ("scale", "anchor", "Δb", "Δa", "what moved", "in standard errors")
+    return {"moved anchors": rows_shown(columns, rows)} if rows else {}
+
+
+def _evidence(verdicts: Mapping[str, Verdict]) -> dict[str, dg.MetadataValue]:
+    """What a gate judged by: numbers, whose trend Dagster draws, and what it counts by item as tables."""
+    found: dict[str, dg.MetadataValue] = {}
+    for scale, verdict in verdicts.items():
+        for name, value in verdict.details.items():
+            label = name.replace("_", " ") + (f" ({scale})" if len(verdicts) > 1 else "")
+            if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
+                found[label] = dg.MetadataValue.float(float(value))
+            elif isinstance(value, dict) and value and name != "suspects":
+                found[label] = rows_shown(("item", ""), [(str(item), str(of)) for item, of in value.items()])
+            elif isinstance(value, list) and value and isinstance(value[0], dict):
+                found[label] = rows_shown(tuple(value[0]), [[_cell(cell) for cell in row.values()] for row in value])
+    return found
+
+
+def _cell(value: object) -> str | float:
+    if isinstance(value, list):
+        return ", ".join(map(str, value))
+    return round(value, 3) if isinstance(value, float) else str(value)
 
 
 Problems = dict[str, list[str]]
@@ -92,10 +138,11 @@ def _item_check(
     find: Callable[[psycopg.Connection, ObjectStore, str, Scale], Problems],
     months: dg.PartitionsDefinition,
 ) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @partition_check(
         asset=asset,
         name=name,
-        description="Item gate: holds back single items and names them; it never makes a month red.",
+        description="Item gate: holds back single items and names them; it never makes a month red, and passes where "
+        "the month before held back the same items.",
         partitions_def=months,
     )
     def check(
@@ -104,27 +151,30 @@ def _item_check(
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.AssetCheckResult:
         with failures_told_apart(), database.connect() as connection:
-            problems = {
-                scale_id: find(connection, store, context.partition_key, scale)
-                for scale_id, scale in read_scales(connection).items()
-            }
-        said = {
-            scale: f"{len(items)} items held back: {', '.join(sorted(items)[:10])}{' …' if len(items) > 10 else ''}"
+            scales = read_scales(connection)
+            problems = {s: find(connection, store, context.partition_key, scale) for s, scale in scales.items()}
+            known = {s: held_before(connection, s, context.partition_key) for s in scales}
+        rows = [
+            (scale, item, known[scale].get(item, ""), "; ".join(why))
             for scale, items in problems.items()
-            if items
-        }
+            for item, why in sorted(items.items(), key=lambda of: (of[0] in known[scale], of[0]))
+        ]
+        new = [item for _, item, since, _ in rows if not since]
+        before = [item for _, item, since, _ in rows if since]
+        said = [f"{len(new)} items held back: {', '.join(new)}"] if new else ["no item is newly held back"]
+        said += [f"{len(before)} as in the month before: {', '.join(before)}"] if before else []
         return dg.AssetCheckResult(
-            passed=not said,
+            passed=not new,
             severity=dg.AssetCheckSeverity.WARN,
-            description=_sentence(said) or "no item is held back",
-            metadata={"items": dg.MetadataValue.md(_item_table(problems)), "all": dg.MetadataValue.json(problems)},
+            description="; ".join(said),
+            metadata={ITEMS: rows_shown(("scale", "item", KNOWN_FROM, "why"), rows)},
         )
 
     return check
 
 
 def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @partition_check(
         asset=f"item_calibration_{engine}",
         name=f"{engine}_fitted",
         description=f"Whether `{engine}` could fit the month. It never makes a month red: where a scale demands the "
@@ -145,14 +195,14 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
             passed=not problems,
             severity=dg.AssetCheckSeverity.WARN,
             description=_sentence(problems) or (f"fitted {', '.join(said)}" if said else "it has no scale to fit"),
-            metadata={"scales": dg.MetadataValue.json({s: why or "fitted" for s, why in said.items()})},
+            metadata={"scales": rows_shown(("scale", "fit"), [(s, why or "fitted") for s, why in said.items()])},
         )
 
     return check
 
 
 def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @partition_check(
         asset="engine_agreement",
         name="engines_agree",
         description="In standard errors no item is far apart between two engines, nor are all of them together.",
@@ -185,19 +235,34 @@ def _unestimated(connection: psycopg.Connection, store: ObjectStore, month: str,
 
 
 def _held_back(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Problems:
+    """Estimated items that are held back; of those that were not, `items_were_estimated` tells."""
     linked = gather(connection, store, month, scale).linked
     if linked is None:
         return {}
-    return {item: found for item, params in linked.items.items() if (found := item_problems(params, scale.rules))}
+    return {
+        item: found
+        for item, params in linked.items.items()
+        if not params["flags"] and (found := item_problems(params, scale.rules))
+    }
+
+
+def held_before(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, str]:
+    """Items that the last month before `month` that was taken to the ledger held back, and that month."""
+    row = connection.execute(
+        """SELECT month, held FROM publication_step
+           WHERE scale_id = %s AND month < %s AND state = 'done' ORDER BY month DESC LIMIT 1""",
+        (scale_id, month),
+    ).fetchone()
+    return {item: str(row[0]) for item in row[1]} if row else {}
 
 
 def _inventory_checks(assets: Sequence[str], first_month: str) -> dg.AssetChecksDefinition:
-    """One look at all months, said of each asset: whichever an analyst opens, it tells the same."""
+    """One look at all months; each asset tells of those that stand at it, so that each month is told of once."""
     specs = [
         dg.AssetCheckSpec(
             INVENTORY,
             asset=asset,
-            description="Which months, of all that are over, are missing, stale, running, waiting or red.",
+            description="Which of the months that are over stand here: missing, stale, running, waiting or red.",
         )
         for asset in assets
     ]
@@ -209,43 +274,37 @@ def _inventory_checks(assets: Sequence[str], first_month: str) -> dg.AssetChecks
         months = list(months_between(first_month, last_complete_month(datetime.now(UTC))))
         with failures_told_apart():
             states = month_states(database, context.instance, months)
-        passed, said = _inventory_sentence(months, states)
-        rows = "\n".join(
-            f"| {s.month} | {s.scale_id} | {s.state} | {s.why} |" for s in states if s.state is not State.GREEN
-        )
-        table = f"| month | scale | state | why |\n|---|---|---|---|\n{rows}"
         for key in sorted(context.selected_asset_check_keys):
+            standing = [s for s in states if s.state is not State.GREEN and s.asset == key.asset_key.to_user_string()]
             yield dg.AssetCheckResult(
                 asset_key=key.asset_key,
                 check_name=key.name,
-                passed=passed,
+                passed=not standing and bool(states or not months),
                 severity=dg.AssetCheckSeverity.WARN,
-                description=said,
-                metadata={"not green": dg.MetadataValue.md(table)},
+                description=_inventory_sentence(months, states, standing),
+                metadata={
+                    "not green": rows_shown(
+                        ("month", "scale", "state", "why"),
+                        [(s.month, s.scale_id, s.state.value, s.why) for s in standing],
+                    )
+                },
             )
 
     return checks
 
 
-def _inventory_sentence(months: list[str], states: list[MonthState]) -> tuple[bool, str]:
+def _inventory_sentence(months: list[str], states: list[MonthState], standing: list[MonthState]) -> str:
     if months and not states:
-        return False, "the bank has no items: `irt import questions FILE`"
-    wrong = [state for state in states if state.state is not State.GREEN]
-    named = ", ".join(f"{state.month} {state.state}" for state in wrong[:6]) + (" …" if len(wrong) > 6 else "")
-    said = f"{len(states) - len(wrong)} of {len(states)} months are green"
-    return not wrong, f"{said}; {named}" if wrong else said
+        return "the bank has no items: `irt import questions FILE`"
+    if not standing:
+        return f"none of {len(states)} months waits for it" if states else "no month is over yet"
+    newest = sorted(standing, key=lambda state: state.month, reverse=True)
+    named = ", ".join(f"{state.month} {state.state}" for state in newest[:6])
+    more = f" and {len(newest) - 6} before" if len(newest) > 6 else ""
+    return f"{len(standing)} of {len(states)} months: {named}{more}"
 
 
 def _sentence(by_scale: dict[str, str]) -> str:
     if len(by_scale) == 1:
         return next(iter(by_scale.values()))
     return "; ".join(f"{scale}: {why}" for scale, why in by_scale.items())
-
-
-def _item_table(problems: dict[str, Problems]) -> str:
-    rows = [
-        f"| {scale} | {item} | {'; '.join(found)} |"
-        for scale, items in problems.items()
-        for item, found in sorted(items.items())[:10]
-    ]
-    return "\n".join(["| scale | item | why |", "| --- | --- | --- |", *rows]) if rows else "none"

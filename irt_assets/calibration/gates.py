@@ -15,6 +15,7 @@ import psycopg
 from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit
 from irt_assets.engines import installed
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.psychometrics.dependence import SMALLEST_PAIR
 from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
 from irt_assets.psychometrics.errors import DisconnectedDesignError
@@ -26,6 +27,8 @@ from resources.object_store import ObjectStore
 MISFIT_LEVEL = 0.001
 """An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""
 
+NOT_JUDGED = "not judged"
+"""So begins the reason of a gate that fails because another one does."""
 FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
 
 
@@ -154,24 +157,27 @@ def linked(evidence: Evidence) -> Verdict:
 
 
 def anchors_agree(evidence: Evidence) -> Verdict:
+    """Where they do not, every anchor that moved is named, the largest change first."""
     constants = _constants(evidence)
     if not constants:
-        return Verdict(False, "there are no linking constants to judge the anchors by: see the check 'linked'")
-    dropped = constants["anchors_dropped"]
-    named = ", ".join(sorted(dropped)[:10]) + (f" and {len(dropped) - 10} more" if len(dropped) > 10 else "")
+        return Verdict(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
+    dropped, suspects = constants["anchors_dropped"], moved(constants)
     n_used = len(constants["anchors_used"])
-    diagnosis = f"; {constants['diagnosis']}" if constants.get("diagnosis") else ""
+    n = n_used + len(dropped)
     if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
-        why = f"only {n_used} of {n_used + len(dropped)} anchors agree; dropped: {named}{diagnosis}"
-        return Verdict(False, why, constants)
-    alpha = evidence.scale.rules.anchor_q_alpha
-    agree = constants["q_p"] >= alpha
-    why = f"{n_used} anchors {'agree' if agree else 'disagree'}"
-    why += f" (Q = {constants['q']:.1f} on {constants['q_df']} df, p = {constants['q_p']:.3g}, limit {alpha:g})"
-    if dropped:
-        why += f"; dropped: {named}"
-    why += diagnosis
-    return Verdict(agree, why, constants)
+        agree, why = False, f"only {n_used} of {n} anchors agree"
+    else:
+        alpha = evidence.scale.rules.anchor_q_alpha
+        agree = constants["q_p"] >= alpha
+        test = f"Q = {constants['q']:.1f} on {constants['q_df']} df, p = {constants['q_p']:.3g}, limit {alpha:g}"
+        why = f"{n_used} anchors {'agree' if agree else 'disagree'} ({test})"
+    if suspects:
+        named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
+        why = f"{len(suspects)} of {n} anchors moved against the others: {named}; {why}"
+    elif constants.get("diagnosis"):
+        why += f"; {constants['diagnosis']}"
+    others = [item for item in dropped if item not in suspects]
+    return Verdict(agree, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), constants)
 
 
 def one_dimension(evidence: Evidence) -> Verdict:
@@ -267,8 +273,8 @@ SET_GATES: tuple[SetGate, ...] = (
     SetGate(
         "scored_responses",
         "Few answers are rapid guesses or unusable.",
-        "See in the counts by reason what was left out: many unusable answers are items missing from the bank (import "
-        "them); many rapid guesses are a form nobody took seriously (mark its answers sandbox).",
+        "See in the counts by reason what was left out, and import the items that the bank lacks, or mark the answers "
+        "of a form that nobody took seriously as sandbox.",
         few_answers_are_rejected,
     ),
     SetGate(
@@ -298,9 +304,9 @@ SET_GATES: tuple[SetGate, ...] = (
     SetGate(
         "linked_item_parameters",
         "The anchors kept their relation to each other.",
-        "Open `plot: linking`. Anchors off the line have changed: look for a leak, a wrong key or an edited text, and "
-        "take those out with `irt release drop-anchors`. Where half of them moved together nobody can tell which half: "
-        "compare the month's forms with those before.",
+        "Take the anchors that changed (a leak, a wrong key, an edited text) out of the linking with the job "
+        "release_decision or `irt release drop-anchors`, or leave the month red. Those off the line in `plot: linking` "
+        "have changed; where half of them moved together, compare the month's forms with those before.",
         anchors_agree,
     ),
     SetGate(
@@ -316,6 +322,17 @@ def failures(evidence: Evidence) -> dict[str, str]:
     """The set gates that do not pass, each with its reason; empty where the month may publish."""
     verdicts = {gate.name: gate.judge(evidence) for gate in SET_GATES}
     return {name: verdict.why for name, verdict in verdicts.items() if not verdict.passed}
+
+
+def held_because(problems: Mapping[str, str]) -> str:
+    """Why a month is held, in one sentence: each reason once, and none that only says that another gate failed."""
+    return "; ".join(dict.fromkeys(why for why in problems.values() if not why.startswith(NOT_JUDGED)))
+
+
+def way_out(problems: Mapping[str, str]) -> str:
+    """What a person decides or mends, in a clause, of the first gate that fails: later ones may fail because of it."""
+    fix = next(gate.fix for gate in SET_GATES if gate.name in problems).partition(". ")[0].rstrip(".")
+    return fix[0].lower() + fix[1:]
 
 
 def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:

@@ -16,7 +16,7 @@ import dagster as dg
 import psycopg
 from dagster._core.event_api import PartitionKeyFilter
 
-from irt_assets.calibration.gates import SET_GATES, SetGate
+from irt_assets.calibration.gates import NOT_JUDGED, SET_GATES, SetGate
 from irt_assets.calibration.origin import anchor_hash
 from irt_assets.calibration.publication import Step, steps
 from irt_assets.partitions import month_bounds
@@ -24,6 +24,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, rules_of
 from irt_assets.responses.window import data_hash
 from irt_assets.underway import under_way
+from resources.dagster_schema import rows_of
 from resources.database import Database
 
 MONTHLY_JOB = "monthly_calibration"
@@ -43,12 +44,13 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class MonthState:
-    """What state a month of a scale is in, why, and what to do about it."""
+    """What state a month of a scale is in, why, and what to do about it. `asset`: the one at which the month stands."""
 
     month: str
     scale_id: str
     state: State
     why: str
+    asset: str = MONTHLY_ASSETS[-1]
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,15 @@ class GateStatus:
 
     passed: bool | None
     why: str
+    asset: str = MONTHLY_ASSETS[-1]
+
+
+@dataclass(frozen=True)
+class Newer:
+    """What is newer than a month's numbers, and the asset to be made again first."""
+
+    why: str
+    asset: str
 
 
 def judge(
@@ -64,7 +75,7 @@ def judge(
     scale_id: str,
     gates: dict[str, GateStatus],
     step: Step | None,
-    changed: str | None,
+    changed: Newer | None,
     running: bool,
     has_snapshot: bool,
     failure: str | None = None,
@@ -74,22 +85,23 @@ def judge(
     `changed` says what is newer than the month's numbers, `failure` why it could not be fitted or linked.
     """
 
-    def state(value: State, why: str) -> MonthState:
-        return MonthState(month, scale_id, value, why)
+    def state(value: State, why: str, asset: str = MONTHLY_ASSETS[-1]) -> MonthState:
+        return MonthState(month, scale_id, value, why, asset)
 
     if running:
         return state(State.RUNNING, "a run of the month is queued or under way")
     if not has_snapshot:
-        return state(State.MISSING, f"never materialised: `irt calibrate --month {month}`")
+        return state(State.MISSING, f"never materialised: `irt calibrate --month {month}`", MONTHLY_ASSETS[0])
     failed = {name: status for name, status in gates.items() if status.passed is False}
     if failed:
-        return state(State.RED, "; ".join(f"{name}: {status.why}" for name, status in failed.items()))
-    unknown = [name for name, status in gates.items() if status.passed is None]
+        told = {name: status.why for name, status in failed.items() if not status.why.startswith(NOT_JUDGED)}
+        return state(State.RED, "; ".join(f"{name}: {why}" for name, why in told.items()), _first(failed))
+    unknown = {name: status for name, status in gates.items() if status.passed is None}
     if unknown:
-        ended = f"not evaluated: {', '.join(unknown)}"
-        return state(State.RED, f"{failure or 'a run ended early, materialise the month again'} ({ended})")
+        why = failure or "a run ended early, materialise the month again"
+        return state(State.RED, f"{why} (not evaluated: {', '.join(unknown)})", _first(unknown))
     if changed:
-        return state(State.STALE, f"{changed}: materialise the month again")
+        return state(State.STALE, f"{changed.why}: materialise the month again", changed.asset)
     if step is None:
         return state(State.RED, "its publication step has not run: materialise published_item_parameters")
     if step.state == "pending":
@@ -97,6 +109,10 @@ def judge(
     if step.state == "held":
         return state(State.RED, step.why)
     return state(State.GREEN, step.why)
+
+
+def _first(gates: dict[str, GateStatus]) -> str:
+    return next(iter(gates.values())).asset
 
 
 def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
@@ -138,11 +154,13 @@ def gate_status(instance: dg.DagsterInstance, gate: SetGate, month: str) -> dict
     )
     evaluation = records[0].evaluation if records else None
     if not isinstance(evaluation, dg.AssetCheckEvaluation):  # only planned: its run goes on, or was killed
-        return {"": GateStatus(None, "not evaluated")}
-    by_scale = evaluation.metadata["scales"].value
-    assert isinstance(by_scale, dict)
-    known = {scale: GateStatus(said["passed"], said["why"]) for scale, said in by_scale.items()}
-    return known | {"": GateStatus(None, "the scale was not judged")}
+        return {"": GateStatus(None, "not evaluated", gate.asset)}
+    told = evaluation.metadata["scales"]
+    by_scale = told.value if isinstance(told, dg.JsonMetadataValue) else None  # of a version before this one
+    if not isinstance(by_scale, dict):
+        by_scale = {row["scale"]: row for row in rows_of(evaluation.metadata, "scales")}
+    known = {scale: GateStatus(said["passed"], said["why"], gate.asset) for scale, said in by_scale.items()}
+    return known | {"": GateStatus(None, "the scale was not judged", gate.asset)}
 
 
 def unsettled_months(instance: dg.DagsterInstance, *, besides_run: str | None = None) -> set[str]:
@@ -157,10 +175,11 @@ def _changes(
     scales: dict[str, Scale],
     all_steps: dict[str, dict[str, Step]],
     anchors: dict[str, str | None],
-) -> dict[str, str]:
+) -> dict[str, Newer]:
     """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
+    scored, fitted, linked_parameters, published = MONTHLY_ASSETS
     if data_hash(connection, *month_bounds(month), scales) != snapshot.data_hash:
-        return dict.fromkeys(scales, "its answers have changed since")
+        return dict.fromkeys(scales, Newer("its answers have changed since", scored))
     rules = rules_of(scales)
     changed = {}
     for scale_id, scale in scales.items():
@@ -169,22 +188,24 @@ def _changes(
         step = all_steps[scale_id].get(month)
         beside = [engine for engine in scale.rules.demands if engine != scale.engine]
         if snapshot.rules.get(scale_id, {}) != rules[scale_id]:
-            changed[scale_id] = "the scale's settings have changed since"
+            changed[scale_id] = Newer("the scale's settings have changed since", scored)
         elif staged is not None and staged[1] != snapshot.snapshot_hash:
-            changed[scale_id] = "its answers were judged again and not fitted since"
+            changed[scale_id] = Newer("its answers were judged again and not fitted since", fitted)
         elif staged is not None and staged[2] != rules[scale_id]:
-            changed[scale_id] = "the scale's settings have changed since it was fitted"
+            changed[scale_id] = Newer("the scale's settings have changed since it was fitted", fitted)
         elif staged is not None and linked is not None and linked[0] != staged[0]:
-            changed[scale_id] = "it was fitted again and not linked since"
+            changed[scale_id] = Newer("it was fitted again and not linked since", linked_parameters)
         elif linked is not None and linked[1] != anchors[scale_id]:
-            changed[scale_id] = "the anchor set has changed since"
+            changed[scale_id] = Newer("the anchor set has changed since", linked_parameters)
         elif linked is not None and step is not None and step.fit_id != linked[0]:
-            changed[scale_id] = "it was linked again and not taken to the ledger since"
+            changed[scale_id] = Newer("it was linked again and not taken to the ledger since", published)
         else:
             for engine in beside:
                 fit, on_scale = (find(connection, month, scale_id, engine) for find in (_staged, _linked))
                 if fit is not None and (on_scale is None or on_scale[0] != fit[0]):
-                    changed[scale_id] = f"it was fitted again by {engine} and not linked since"
+                    changed[scale_id] = Newer(
+                        f"it was fitted again by {engine} and not linked since", linked_parameters
+                    )
     return changed
 
 

@@ -10,13 +10,13 @@ import dagster as dg
 
 from irt_assets.calibration import plots
 from irt_assets.calibration.assets import GROUP, OWNERS, POOL, Metadata, ability_table, plot
-from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.calibration.checks import ITEMS, TO_MEND_IT
 from irt_assets.calibration.early_warning import EarlyWarning
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.engines import Calibrator
 from irt_assets.retries import failures_told_apart
 from resources import tables
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.failures import PermanentFailure
 
@@ -92,8 +92,10 @@ def check_night(night: Night) -> dg.AssetCheckResult:
         severity=dg.AssetCheckSeverity.ERROR if night.failed else dg.AssetCheckSeverity.WARN,
         description=f"{night.day}: {'; '.join(said) or quiet or 'as the last month and the published parameters'}",
         metadata={
-            "scales": dg.MetadataValue.json(problems),
-            "all": dg.MetadataValue.json({scale: items for scale, items in moved.items() if items}),
+            ITEMS: rows_shown(
+                ("scale", "item", "moved"),
+                [(scale, item, str(by)) for scale, items in moved.items() for item, by in items.items()],
+            ),
             **({TO_MEND_IT: _UNFITTED if night.failed else _MOVED} if problems else {}),
         },
     )

@@ -139,7 +139,7 @@ def settle(
 
 
 def _held(evidence: Evidence, problems: dict[str, str], before: Step | None) -> Step:
-    why = "; ".join(f"{name}: {reason}" for name, reason in problems.items())
+    why = f"{gates.held_because(problems)}; decide: {gates.way_out(problems)}"
     settled_at = before.settled_at if before else None
     fit_id = evidence.linked.fit_id if evidence.linked else None
     return Step(evidence.month, evidence.scale.scale_id, fit_id, "held", 0, 0, 0, {}, why, settled_at)

@@ -4,17 +4,21 @@ the room names its items.
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
 
 import dagster as dg
+import psycopg
 
-from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
 from irt_assets.calibration.publication import in_force
+from irt_assets.dated import partition_check
 from irt_assets.drift.unestimated import items_gone
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
+from resources.dagster_schema import rows_shown
 from resources.database import Database
 
 WHAT_TO_DO = {
@@ -41,13 +45,15 @@ def build_drift_checks(months: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
 def _check(
     name: str, level: Literal["high", "medium"], severity: dg.AssetCheckSeverity, months: dg.PartitionsDefinition
 ) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @partition_check(
         asset="item_drift",
         name=name,
-        description=f"No item changed against the published set with {level} severity. It holds nothing.",
+        description=f"No item changed against the published set with {level} severity, but those that a person has "
+        "decided on and that changed no further. It holds nothing.",
         partitions_def=months,
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+        month = context.partition_key
         with failures_told_apart(), database.connect() as connection:
             rows = connection.execute(
                 """SELECT scale_id, item_id,
@@ -55,19 +61,41 @@ def _check(
                                    CASE WHEN details ? 'proportion_correct' THEN 'by proportion correct' END)
                    FROM item_drift
                    WHERE month = %s AND severity = %s ORDER BY wabc DESC, scale_id, item_id""",
-                (context.partition_key, level),
+                (month, level),
             ).fetchall()
-        by_scale: dict[str, dict[str, str | None]] = {}
-        for scale, item, kind in rows:
-            by_scale.setdefault(scale, {})[item] = kind
-        named = [f"{item} ({kind})" if kind else item for _, item, kind in rows]
-        return items_result(named, by_scale, f"no item of {level} severity", WHAT_TO_DO[level], severity=severity)
+            known = decided(connection, month)
+        found = [Named(scale, item, kind or "", known.get((scale, item), "")) for scale, item, kind in rows]
+        return items_result(found, f"no item of {level} severity", WHAT_TO_DO[level], severity=severity)
 
     return check
 
 
+def decided(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
+    """Of the month's items in drift those that a person has decided on: the month of the proposal, and the decision.
+
+    A decision speaks of what was known then: of a change that the proposal's month saw as well, and that has not grown
+    since. A rejection speaks until something else is published, an acceptance until its value is in force.
+    """
+    rows = connection.execute(
+        """SELECT DISTINCT ON (d.scale_id, d.item_id) d.scale_id, d.item_id, r.month, r.decision, r.decided_by
+           FROM item_drift d
+           JOIN release_decision r ON (r.scale_id, r.item_id) = (d.scale_id, d.item_id)
+             AND r.decision IN ('accept', 'reject')
+           JOIN item_drift t ON (t.scale_id, t.item_id, t.month) = (d.scale_id, d.item_id, right(r.month, 7))
+             AND t.severity <> 'none' AND d.wabc <= t.wabc + %(grown)s AND (t.severity = 'high' OR d.severity <> 'high')
+           WHERE d.month = %(month)s AND d.severity <> 'none'
+             AND (r.effective_from IS NULL OR r.effective_from > %(start)s)
+             AND NOT EXISTS (SELECT FROM item_parameter_publication p
+                             WHERE (p.scale_id, p.item_id) = (d.scale_id, d.item_id) AND p.effective_from <= %(start)s
+                               AND p.effective_from > r.decided_at)
+           ORDER BY d.scale_id, d.item_id, r.decision_id DESC""",
+        {"month": month, "start": month_bounds(month)[0], "grown": MEDIUM_WABC},
+    ).fetchall()
+    return {(scale, item): f"{of}, {decision}ed by {by}" for scale, item, of, decision, by in rows}
+
+
 def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @partition_check(
         asset="item_drift",
         name="published_items_are_in_the_bank",
         description="Every item in force when the month began is still in the bank, on its scale. It holds nothing.",
@@ -80,26 +108,42 @@ def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.Asse
                 scale_id: items_gone(connection, scale_id, list(in_force(connection, scale_id, start).items))
                 for scale_id in read_scales(connection)
             }
-        named = [f"{item} ({why})" for items in gone.values() for item, why in items.items()]
-        return items_result(named, gone, "all are in the bank", GONE)
+        found = [Named(scale, item, why) for scale, items in gone.items() for item, why in items.items()]
+        return items_result(found, "all are in the bank", GONE)
 
     return check
 
 
+class Named(NamedTuple):
+    """An item that a check names, why, and which month or decision has told of it before."""
+
+    scale_id: str
+    item_id: str
+    why: str = ""
+    known: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.item_id} ({self.why})" if self.why else self.item_id
+
+
 def items_result(
-    named: Sequence[str],
-    by_scale: Mapping[str, Any],
-    fine: str,
-    fix: str,
-    *,
-    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
+    found: Sequence[Named], fine: str, fix: str, *, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN
 ) -> dg.AssetCheckResult:
-    """Fails where any item is `named`: it says which, has all of them by scale, and what to do."""
+    """Fails where any item is new: it says which, has a row for each, and what to do."""
+    new, known = [n for n in found if not n.known], [n for n in found if n.known]
+    said = items_said(list(map(str, new)), fine)
+    if known:
+        said += f"; decided before: {', '.join(n.item_id for n in known)}"
     return dg.AssetCheckResult(
-        passed=not named,
+        passed=not new,
         severity=severity,
-        description=items_said(named, fine),
-        metadata={"all": dg.MetadataValue.json(by_scale), **({TO_MEND_IT: fix} if named else {})},
+        description=said,
+        metadata={
+            ITEMS: rows_shown(
+                ("scale", "item", KNOWN_FROM, "why"), [(n.scale_id, n.item_id, n.known, n.why) for n in new + known]
+            ),
+            **({TO_MEND_IT: fix} if new else {}),
+        },
     )
 
 

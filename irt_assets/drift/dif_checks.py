@@ -5,9 +5,11 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 import dagster as dg
 
-from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.calibration.checks import ITEMS, TO_MEND_IT
+from irt_assets.dated import partition_check
 from irt_assets.drift.checks import items_said
 from irt_assets.retries import failures_told_apart
+from resources.dagster_schema import rows_shown
 from resources.database import Database
 
 WHAT_TO_DO = (
@@ -18,7 +20,7 @@ WHAT_TO_DO = (
 
 
 def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @partition_check(
         asset="dif_analysis",
         name="items_treat_groups_alike",
         description="No item is much harder for one group than for another of equal ability: by the Wald test with "
@@ -54,8 +56,11 @@ def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition
             severity=dg.AssetCheckSeverity.WARN,
             description=said + (f"; not tested: {', '.join(not_tested)}" if not_tested else ""),
             metadata={
-                "all": dg.MetadataValue.json(by_scale),
-                "not tested": dg.MetadataValue.json(not_tested),
+                ITEMS: rows_shown(
+                    ("scale", "item", "differs for"),
+                    [(scale, item, "; ".join(where)) for scale, of in by_scale.items() for item, where in of.items()],
+                ),
+                "not tested": rows_shown(("scale: attribute", "why"), list(not_tested.items())),
                 **({TO_MEND_IT: WHAT_TO_DO} if items else {}),
             },
         )

@@ -6,7 +6,8 @@ Dagster reads the annotations of the decorated functions, so this module does no
 import dagster as dg
 
 from irt_assets.calibration.checks import TO_MEND_IT
-from irt_assets.drift.checks import items_result
+from irt_assets.dated import partition_check
+from irt_assets.drift.checks import Named, items_result
 from irt_assets.drift.information import THE_TEST
 from irt_assets.retries import failures_told_apart
 from resources.database import Database
@@ -28,7 +29,7 @@ def build_information_checks(months: dg.PartitionsDefinition) -> list[dg.AssetCh
 
 
 def _of_items(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @partition_check(
         asset="test_information",
         name="no_item_lost_information",
         description="No item's information is certainly below what is published, and by a fifth. It holds nothing.",
@@ -41,17 +42,14 @@ def _of_items(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
                    WHERE month = %s AND flagged AND item_id <> %s ORDER BY 3, 1, 2""",
                 (context.partition_key, THE_TEST),
             ).fetchall()
-        by_scale: dict[str, dict[str, float]] = {}
-        for scale, item, ratio in rows:
-            by_scale.setdefault(scale, {})[item] = ratio
-        named = [f"{item} (keeps {ratio:.0%})" for _, item, ratio in rows]
-        return items_result(named, by_scale, "no item lost a fifth of its information", OF_ITEMS)
+        found = [Named(scale, item, f"keeps {ratio:.0%}") for scale, item, ratio in rows]
+        return items_result(found, "no item lost a fifth of its information", OF_ITEMS)
 
     return check
 
 
 def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
-    @dg.asset_check(
+    @partition_check(
         asset="test_information",
         name="the_test_kept_its_information",
         description="The compared items together keep four fifths of their published information everywhere in the "
@@ -72,7 +70,11 @@ def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
             severity=dg.AssetCheckSeverity.WARN,
             description=said or "no scale has a test to judge",
             metadata={
-                "scales": dg.MetadataValue.json({scale: details["worst"] for scale, _, details in rows}),
+                **{
+                    f"kept at θ = {worst['theta']:+.1f} ({scale})": dg.MetadataValue.float(worst["ratio"])
+                    for scale, _, details in rows
+                    if (worst := details["worst"]) is not None
+                },
                 **({TO_MEND_IT: OF_TEST} if lost else {}),
             },
         )

@@ -8,14 +8,16 @@ from datetime import datetime
 import dagster as dg
 import psycopg
 
+from irt_assets.dated import partition_check
 from irt_assets.responses.answers import live_answers
 from irt_assets.retries import failures_told_apart
+from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.relational import on_postgres
 
 
 def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    @dg.asset_check(
+    @partition_check(
         asset="features_topic_daily",
         name="answers_are_conserved",
         description="The attempts of each day's features sum to the live answers of the day, now.",
@@ -31,7 +33,7 @@ def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
         return dg.AssetCheckResult(
             passed=not wrong,
             description=f"{said}: materialise the day again" if wrong else "every live answer is counted once",
-            metadata={"days": dg.MetadataValue.json({day: list(pair) for day, pair in wrong.items()})},
+            metadata={"days": rows_shown(("day", "features", "log"), [(day, *pair) for day, pair in wrong.items()])},
         )
 
     return [answers_are_conserved]

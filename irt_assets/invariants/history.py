@@ -182,7 +182,7 @@ def _open(connection: psycopg.Connection, name: str) -> dict[tuple[str, str], st
 def _checks_tell(connection: psycopg.Connection, partition: str) -> bool:
     row = connection.execute(
         """SELECT 1 FROM alert WHERE resolved_at IS NULL AND partition = %s
-             AND (starts_with(key, 'check ') OR starts_with(key, 'run ')) LIMIT 1""",
+             AND (starts_with(key, 'check ') OR starts_with(key, 'run ') OR starts_with(key, 'held ')) LIMIT 1""",
         (partition,),
     ).fetchone()
     return row is not None

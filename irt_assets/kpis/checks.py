@@ -9,6 +9,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 
+from irt_assets.dated import partition_check
 from irt_assets.kpis.meaning import RANGES
 from irt_assets.partitions import week_bounds
 from irt_assets.retries import failures_told_apart
@@ -48,7 +49,7 @@ def unexplained(record: Mapping[str, Any]) -> Iterator[str]:
 def _check(
     name: str, find: Callable[[Mapping[str, Any]], Iterator[str]], weeks: dg.PartitionsDefinition, description: str
 ) -> dg.AssetChecksDefinition:
-    @dg.asset_check(asset="weekly_kpi", name=name, description=description, partitions_def=weeks)
+    @partition_check(asset="weekly_kpi", name=name, description=description, partitions_def=weeks)
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         with failures_told_apart(), database.connect() as connection:
             wrong = {

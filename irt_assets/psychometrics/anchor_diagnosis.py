@@ -15,6 +15,7 @@ anchors much better than one, W is that of the nearer group: otherwise constants
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -33,7 +34,6 @@ _FEWEST = 5  # three against two are a clear majority of nothing
 _SPLITTING_CHANCE = 8.0  # by K + 8 a second group lowers the loss of K = 6 … 100 sound anchors in 1 of 100 months
 _MOST_STARTS = 100  # anchors to start from; their pairs are all tried
 _MOST_STEPS = 50
-_MOST_NAMED = 10
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,14 @@ def diagnose(new: Calibration, anchors: AnchorSet, rules: Rules | None = None) -
     suspects = _suspects(pairs, homes == largest, groups[largest])
     agreeing = tuple(item for item in pairs.ids if item not in suspects)
     named = [f"{item} ({suspect.shown})" for item, suspect in suspects.items()]
-    more = f", and {len(named) - _MOST_NAMED} more" if len(named) > _MOST_NAMED else ""
-    sentence = f"moved against the others: {', '.join(named[:_MOST_NAMED])}{more}" if named else "no anchor stands out"
+    sentence = f"moved against the others: {', '.join(named)}" if named else "no anchor stands out"
     return Diagnosis(agreeing, suspects, sentence)
+
+
+def moved(constants: Mapping[str, Any]) -> dict[str, Suspect]:
+    """The suspects that `linking_constants` stores, largest |z| first: a jsonb forgets the order of its keys."""
+    found = {item: Suspect(**stored) for item, stored in (constants.get("suspects") or {}).items()}
+    return dict(sorted(found.items(), key=lambda of: -abs(of[1].z)))
 
 
 def _groups(pairs: Pairs) -> list[Constants]:

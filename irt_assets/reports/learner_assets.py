@@ -8,12 +8,13 @@ from datetime import UTC, date, datetime
 import dagster as dg
 import psycopg
 
+from irt_assets.dated import partition_check
 from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import Format
 from irt_assets.reports.learner_facts import who
 from irt_assets.retries import failures_told_apart
 from resources import tables
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
 from resources.s3_failures import NothingThere
@@ -21,6 +22,7 @@ from resources.s3_failures import NothingThere
 LEARNER_REPORT, LEARNER_REPORT_JOB = "weekly_learner_report", "generate_weekly_report"
 LOOKED_INTO = 25
 """Reports whose content is compared with their rows, spread evenly over the learners."""
+SHOWN = 100
 
 
 def build_learner_report_assets(
@@ -68,8 +70,8 @@ def build_learner_report_assets(
                 "dagster/row_count": 2 * (written.made + written.kept),
                 "learners": written.learners,
                 "made again": written.made,
-                "without a report": dg.MetadataValue.json(written.failed),
-                "without a PDF": dg.MetadataValue.json(written.without_pdf),
+                "without a report": rows_shown(("learner", "why"), list(written.failed.items())),
+                "without a PDF": rows_shown(("learner", "why"), list(written.without_pdf.items())),
                 "files taken away": written.removed,
                 "seconds": round(written.seconds, 1),
                 **{
@@ -83,7 +85,7 @@ def build_learner_report_assets(
 
 
 def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.AssetChecksDefinition]:
-    @dg.asset_check(
+    @partition_check(
         asset=LEARNER_REPORT,
         name="every_learner_has_both_reports",
         description="Everybody who is to have a report of the week has an HTML and a PDF, and nobody else has one.",
@@ -100,7 +102,7 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
         wrong |= dict.fromkeys(have.keys() - set(expected), "is to have none")
         return _result(wrong, f"{len(expected):,} learners have both", "learners")
 
-    @dg.asset_check(
+    @partition_check(
         asset=LEARNER_REPORT,
         name="reports_are_in_the_store",
         description=f"Every report that a row names is in the store, and {LOOKED_INTO} of them have its sha256.",
@@ -154,5 +156,5 @@ def _result(wrong: dict[str, str], fine: str, of: str) -> dg.AssetCheckResult:
     return dg.AssetCheckResult(
         passed=not wrong,
         description=f"{named}{more}{mend}" if wrong else fine,
-        metadata={of: len(wrong), "all": dg.MetadataValue.json(wrong)},
+        metadata={of: len(wrong), f"{of} that are wrong": rows_shown((of, "what"), list(wrong.items())[:SHOWN])},
     )

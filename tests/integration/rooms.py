@@ -13,8 +13,10 @@ from datetime import UTC, datetime, timedelta
 from itertools import count
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import numpy as np
 import pandas as pd
 import psycopg
@@ -276,3 +278,8 @@ def link_made_up(
             run_id=None,
         )
     return fit_id
+
+
+def check_context(partition: str, instance: dg.DagsterInstance) -> Any:
+    """What a check of a partition asks of Dagster."""
+    return SimpleNamespace(partition_key=partition, has_partition_key=True, instance=instance)

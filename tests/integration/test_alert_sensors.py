@@ -26,13 +26,16 @@ from dagster._core.scheduler.instigation import (
 from dagster._core.test_utils import freeze_time
 from dagster_shared.error import SerializableErrorInfo
 
-from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.calibration.assets import HELD
+from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
+from irt_assets.calibration.gates import SET_GATES, SetGate
 from irt_assets.partitions import DAYS, WEEKS
 from irt_assets.partitions import MONTHS as MONTHS_PERIOD
 from irt_assets.stack import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.alerts import overdue_since, unmade
 from jobs.schedules import Plan
+from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.settings import Settings
 from tests.integration.rooms import rows
@@ -61,7 +64,7 @@ class World:
         def second() -> None:
             pass
 
-        @dg.asset_check(asset=first, partitions_def=MONTHS, blocking=True)
+        @dg.asset_check(asset=first, partitions_def=MONTHS)
         def gate() -> dg.AssetCheckResult:
             fix = {} if self.gate else {TO_MEND_IT: "look for a leak"}
             return dg.AssetCheckResult(passed=self.gate, description="anchors disagree", metadata=fix)
@@ -72,7 +75,7 @@ class World:
                 passed=not self.items,
                 severity=dg.AssetCheckSeverity.WARN,
                 description=f"{len(self.items)} items held back",
-                metadata={"all": dg.MetadataValue.json({"default": {item: ["flat"] for item in self.items}})},
+                metadata={ITEMS: rows_shown(("item", KNOWN_FROM), [("q0", "2026-05"), *((i, "") for i in self.items)])},
             )
 
         @dg.asset(partitions_def=MONTHS, check_specs=[dg.AssetCheckSpec("maybe", asset="third", partitions_def=MONTHS)])
@@ -86,10 +89,20 @@ class World:
                 raise dg.Failure("the month has no answers", allow_retries=False)
             return dg.MaterializeResult(check_results=[dg.AssetCheckResult(check_name="of_the_last", passed=self.gate)])
 
+        judged = sorted({gate.asset for gate in SET_GATES})
+        monthly = [dg.asset(name=name, partitions_def=MONTHS)(lambda: None) for name in judged]
+
+        @dg.asset(partitions_def=MONTHS, deps=judged)
+        def published_item_parameters() -> None:
+            if self.failed_gates:
+                raise dg.Failure("June is held", metadata={HELD: "June is held"}, allow_retries=False)
+
+        self.failed_gates: set[str] = set()
         self.defs = dg.Definitions(
-            assets=[first, second, third, fourth],
-            asset_checks=[gate, item_gate],
+            assets=[first, second, third, fourth, *monthly, published_item_parameters],
+            asset_checks=[gate, item_gate, *map(self._set_gate, SET_GATES)],
             jobs=[
+                dg.define_asset_job("calibration", selection=[*judged, "published_item_parameters"]),
                 dg.define_asset_job("month", selection=["first", "second"]),
                 dg.define_asset_job("rest", selection=["second"]),
                 dg.define_asset_job("only_third", selection=["third"]),
@@ -99,6 +112,13 @@ class World:
             executor=dg.in_process_executor,
         )
         self.sensors = {sensor.name: sensor for sensor in build_alert_sensors([NIGHTLY], settings)}
+
+    def _set_gate(self, gate: SetGate) -> dg.AssetChecksDefinition:
+        @dg.asset_check(asset=gate.asset, name=gate.name, partitions_def=MONTHS, op_tags={"dagster/priority": "100"})
+        def check() -> dg.AssetCheckResult:
+            return dg.AssetCheckResult(passed=gate.name not in self.failed_gates, description=f"of {gate.name}")
+
+        return check
 
     def run(self, job: str = "month", partition: str = JUNE, assets: list[str] | None = None) -> bool:
         return (
@@ -264,20 +284,49 @@ def test_a_cancelled_run_is_no_alert(world: World) -> None:
 # -- checks ------------------------------------------------------------------------------------------
 
 
-def test_a_blocked_month_is_one_alert_that_ends_when_its_gate_passes(real_world: World) -> None:
-    """It is a failed run and a failed check; only the check tells."""
-    real_world.gate = False
-    assert not real_world.run()
+def test_a_held_month_is_one_alert_that_ends_when_every_gate_passes(real_world: World) -> None:
+    """It is a failed run and any number of failed checks; the run is silent, and the checks tell together."""
+    real_world.failed_gates = {"linked", "anchors_agree"}
+    assert not real_world.run("calibration")
     real_world.watch()
-    assert real_world.alerts() == [("check first gate 2026-06", "error", JUNE, True)]
-    ((what, fix, link),) = rows(Database(real_world.settings), "SELECT what, fix, link FROM alert")
+    assert real_world.alerts() == [("held 2026-06", "error", JUNE, True)]
+    ((what, fix, subjects, link),) = rows(Database(real_world.settings), "SELECT what, fix, subjects, link FROM alert")
+    assert what == "2026-06 is held: of linked; of anchors_agree"
+    assert fix == next(gate.fix for gate in SET_GATES if gate.name == "linked")
+    assert subjects == ["linked", "anchors_agree"]
+    assert link == "/assets/linked_item_parameters?view=checks&checkDetail=linked"
+    real_world.failed_gates = {"anchors_agree"}
+    assert not real_world.run("calibration")
+    real_world.watch()
+    assert [open_ for *_, open_ in real_world.alerts()] == [True]
+    real_world.failed_gates = set()
+    assert real_world.run("calibration")
+    real_world.watch()
+    assert real_world.alerts() == [("held 2026-06", "error", JUNE, False)]
+
+
+def test_a_publication_that_is_held_though_no_gate_has_told_is_a_failed_run(world: World) -> None:
+    """As when it is materialised alone, and the database says otherwise than the gates did."""
+    assert world.run("calibration")
+    world.failed_gates = {"linked"}
+    assert not world.run("calibration", assets=["published_item_parameters"])
+    world.watch()
+    assert world.alerts() == [("run calibration 2026-06", "error", JUNE, True)]
+
+
+def test_a_failed_check_is_one_alert_with_the_way_out(world: World) -> None:
+    world.gate = False
+    assert world.run()
+    world.watch()
+    assert world.alerts() == [("check first gate 2026-06", "error", JUNE, True)]
+    ((what, fix, link),) = rows(Database(world.settings), "SELECT what, fix, link FROM alert")
     assert what == "the check gate of first failed: anchors disagree"
     assert fix == "look for a leak"
     assert link == "/assets/first?view=checks&checkDetail=gate"
-    real_world.gate = True
-    assert real_world.run()
-    real_world.watch()
-    assert real_world.alerts() == [("check first gate 2026-06", "error", JUNE, False)]
+    world.gate = True
+    assert world.run()
+    world.watch()
+    assert world.alerts() == [("check first gate 2026-06", "error", JUNE, False)]
 
 
 def test_items_held_back_are_a_warning_that_names_them(world: World) -> None:
@@ -285,7 +334,7 @@ def test_items_held_back_are_a_warning_that_names_them(world: World) -> None:
     assert world.run()
     world.watch()
     assert world.alerts() == [("check second item_gate 2026-06", "warning", JUNE, True)]
-    assert rows(Database(world.settings), "SELECT kind, subjects FROM alert") == [("items", ["q1", "q2"])]
+    assert rows(Database(world.settings), "SELECT kind, subjects FROM alert") == [("items", ["q2", "q1"])]
 
 
 def test_a_check_that_was_planned_and_never_evaluated_is_an_alert_until_it_passes(world: World) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -10,16 +12,25 @@ import dagster as dg
 import pytest
 
 from irt_assets.calibration.cautions import CAUTIONS
-from irt_assets.calibration.checks import INVENTORY, build_calibration_checks
+from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_checks
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.partitions import last_complete_month, monthly, months_between
 from irt_assets.psychometrics.models import Flag
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
+from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.settings import Settings
 from tests.integration import rooms
-from tests.integration.rooms import SCALE, add_items, folder_store, made_up_calibration, run_sql, stage_made_up
+from tests.integration.rooms import (
+    SCALE,
+    add_items,
+    check_context,
+    folder_store,
+    made_up_calibration,
+    run_sql,
+    stage_made_up,
+)
 
 MONTH = rooms.MONTHS[0]
 MONTHLY, INVENTORY_CHECKS = build_calibration_checks(monthly(MONTH), MONTH)
@@ -34,39 +45,44 @@ def instance() -> Iterator[dg.DagsterInstance]:
 
 def evaluate(settings: Settings, name: str) -> dg.AssetCheckResult:
     """One check of the month, as its function decides it."""
-    context: Any = type("Context", (), {"partition_key": MONTH})()
+    with dg.DagsterInstance.ephemeral() as instance:
+        return evaluate_in(settings, name, instance)
+
+
+def evaluate_in(settings: Settings, name: str, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
+    context = check_context(MONTH, instance)
     found = BY_NAME[name].op.compute_fn.decorated_fn(context, Database(settings), folder_store(settings))
     assert isinstance(found, dg.AssetCheckResult)
     return found
 
 
-def scales_of(result: dg.AssetCheckResult) -> Any:
-    return result.metadata["scales"].value
+def scales_of(result: dg.AssetCheckResult) -> dict[str, bool]:
+    return {row["scale"]: row["passed"] for row in rows_of(result.metadata, "scales")}
 
 
-def test_every_set_gate_blocks_and_is_partitioned_by_month() -> None:
+def test_every_set_gate_is_partitioned_by_month_and_leaves_it_to_publication_to_stop_the_run() -> None:
     for gate in SET_GATES:
         (spec,) = BY_NAME[gate.name].check_specs
-        assert spec.blocking, gate.name
+        assert not spec.blocking, gate.name
         assert spec.partitions_def == monthly(MONTH), gate.name
         assert spec.asset_key == dg.AssetKey(gate.asset)
 
 
-def test_item_gates_agreement_and_inventories_never_block() -> None:
+def test_no_check_blocks() -> None:
     gates = {gate.name for gate in SET_GATES}
     others = [c for c in MONTHLY if not {k.name for k in c.check_keys} & gates] + [INVENTORY_CHECKS]
     assert len(others) == 2 + len(CAUTIONS) + 1 + 1
     assert not any(spec.blocking for check in others for spec in check.check_specs)
 
 
-def test_a_gate_that_one_of_two_scales_passes_only_warns_and_names_both(calibrated: Settings) -> None:
-    """So the scale that passes goes on; `green` reads the verdict of each scale, and not the severity."""
+def test_a_gate_that_one_of_two_scales_passes_is_an_error_and_names_both(calibrated: Settings) -> None:
+    """The scale that passes goes on all the same: `green` and publication read the verdict of each scale."""
     add_items(Database(calibrated), {"o1": None}, "other")
     found = evaluate(calibrated, "converged")
     run_sql(Database(calibrated), "DELETE FROM question WHERE scale_id = 'other'")
     assert not found.passed
-    assert found.severity is dg.AssetCheckSeverity.WARN
-    assert {scale: said["passed"] for scale, said in scales_of(found).items()} == {SCALE: True, "other": False}
+    assert found.severity is dg.AssetCheckSeverity.ERROR
+    assert scales_of(found) == {SCALE: True, "other": False}
     assert "other: the month has not been fitted" in (found.description or "")
 
 
@@ -83,7 +99,8 @@ def test_a_gate_that_no_scale_passes_is_an_error(calibrated: Settings) -> None:
 def test_a_sound_month_passes_every_gate_and_says_by_what(calibrated: Settings, gate: str) -> None:
     found = evaluate(calibrated, gate)
     assert found.passed, found.description
-    assert scales_of(found) == {SCALE: {"passed": True, "why": found.description}}
+    ((row),) = rows_of(found.metadata, "scales")
+    assert row == {"scale": SCALE, "passed": True, "why": (found.description or "").removeprefix(f"{MONTH}: ")}
 
 
 def test_a_spoilt_snapshot_fails_its_gate(world: Settings) -> None:
@@ -101,7 +118,7 @@ def test_a_fit_that_did_not_converge_fails_its_gate_with_the_engines_reason(worl
     )
     found = evaluate(world, "converged")
     assert not found.passed
-    assert found.description == "em did not converge: made up"
+    assert found.description == f"{MONTH}: em did not converge: made up"
 
 
 def test_items_held_back_are_named_with_a_warning(calibrated: Settings) -> None:
@@ -109,10 +126,53 @@ def test_items_held_back_are_named_with_a_warning(calibrated: Settings) -> None:
     found = evaluate(calibrated, "items_pass_their_gates")
     change_rules(Database(calibrated), SCALE, {"max_abs_b": 6.0})
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.WARN)
-    items = found.metadata["all"].value[SCALE]  # type: ignore[index,union-attr]
+    items = rows_of(found.metadata, ITEMS)
     assert len(items) > 5
-    assert all("is above 1" in why[0] for why in items.values())
-    assert (found.description or "").startswith(f"{len(items)} items held back: {min(items)}")
+    assert all("is above 1" in row["why"] for row in items)
+    named = ", ".join(sorted(row["item"] for row in items))
+    assert found.description == f"{MONTH}: {len(items)} items held back: {named}"
+
+
+def test_items_that_the_month_before_held_back_do_not_fail_again(calibrated: Settings) -> None:
+    database = Database(calibrated)
+    change_rules(database, SCALE, {"max_abs_b": 1.0})
+    items = [row["item"] for row in rows_of(evaluate(calibrated, "items_pass_their_gates").metadata, ITEMS)]
+    held = json.dumps({item: ["|b| was large"] for item in items[1:]})
+    run_sql(
+        database,
+        "INSERT INTO publication_step (month, scale_id, state, held, why) VALUES ('2026-05', %s, 'done', %s, '')",
+        (SCALE, held),
+    )
+    one = evaluate(calibrated, "items_pass_their_gates")
+    run_sql(
+        database, "UPDATE publication_step SET held = %s WHERE month = '2026-05'", (json.dumps(dict.fromkeys(items)),)
+    )
+    none = evaluate(calibrated, "items_pass_their_gates")
+    run_sql(database, "DELETE FROM publication_step WHERE month = '2026-05'")
+    change_rules(database, SCALE, {"max_abs_b": 6.0})
+    assert not one.passed
+    assert (one.description or "").startswith(
+        f"{MONTH}: 1 items held back: {items[0]}; {len(items) - 1} as in the month"
+    )
+    assert none.passed
+    assert f"no item is newly held back; {len(items)} as in the month before: " in (none.description or "")
+
+
+def test_the_newest_evaluation_says_which_earlier_months_fail_still(
+    calibrated: Settings, instance: dg.DagsterInstance
+) -> None:
+    """Dagster puts it in the place of all months."""
+    for month, passed in (("2026-03", False), ("2026-04", False), ("2026-05", True), ("2026-07", False)):
+        instance.report_runless_asset_event(
+            dg.AssetCheckEvaluation(
+                asset_key=dg.AssetKey("item_calibration"), check_name="converged", passed=passed, partition=month
+            )
+        )
+    found = evaluate_in(calibrated, "converged", instance)
+    assert found.passed
+    assert re.fullmatch(
+        rf"{MONTH}: em converged after \d+ iterations. Fails still: 2026-04, 2026-03", found.description or ""
+    )
 
 
 def test_items_that_could_not_be_estimated_are_named(calibrated: Settings, world: Settings) -> None:
@@ -121,21 +181,21 @@ def test_items_that_could_not_be_estimated_are_named(calibrated: Settings, world
     stage_made_up(Database(world), folder_store(world), MONTH, flagged)
     found = evaluate(world, "items_were_estimated")
     assert not found.passed
-    assert found.metadata["all"].value == {  # type: ignore[union-attr]
-        SCALE: {"A02": [f"all_correct: {Flag.ALL_CORRECT.explanation}"]}
-    }
+    (row,) = rows_of(found.metadata, ITEMS)
+    assert (row["item"], row["why"]) == ("A02", f"all_correct: {Flag.ALL_CORRECT.explanation}")
+    assert evaluate(world, "items_pass_their_gates").passed  # told once
 
 
 # -- inventory ---------------------------------------------------------------------------------------
 
 
-def take_stock(settings: Settings, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
+def take_stock(settings: Settings, instance: dg.DagsterInstance) -> dict[str, dg.AssetCheckResult]:
+    """What the inventory of each asset says."""
     keys = INVENTORY_CHECKS.check_keys
     context: Any = type("Context", (), {"instance": instance, "selected_asset_check_keys": keys})()
     found = list(INVENTORY_CHECKS.op.compute_fn.decorated_fn(context, Database(settings)))
     assert {dg.AssetCheckKey(result.asset_key, result.check_name) for result in found} == set(keys)
-    assert len({result.description for result in found}) == 1
-    return found[0]
+    return {result.asset_key.to_user_string(): result for result in found}
 
 
 def test_each_monthly_asset_has_an_inventory() -> None:
@@ -145,18 +205,24 @@ def test_each_monthly_asset_has_an_inventory() -> None:
     }
 
 
-def test_the_inventory_names_missing_and_red_months(world: Settings, instance: dg.DagsterInstance) -> None:
+def test_the_inventories_name_each_month_once_where_it_stands(world: Settings, instance: dg.DagsterInstance) -> None:
+    """The first month has a snapshot, whose gates no run has evaluated; of the others nothing was made."""
     take_snapshot(Database(world), folder_store(world), MONTH, None)
     found = take_stock(world, instance)
     months = list(months_between(MONTH, last_complete_month(datetime.now(UTC))))
-    table = str(found.metadata["not green"].value)  # type: ignore[union-attr]
-    assert not found.passed
-    assert found.description.startswith(f"0 of {len(months)} months are green; {MONTH} red, ")
-    assert f"| {MONTH} | {SCALE} | red | a run ended early" in table
-    assert all(f"| {month} | {SCALE} | missing |" in table for month in months[1:])
+    scored = found["scored_responses"]
+    assert not scored.passed
+    assert (scored.description or "").startswith(f"{len(months)} of {len(months)} months: {months[-1]} missing, ")
+    rows = {row["month"]: row for row in rows_of(scored.metadata, "not green")}
+    assert rows[MONTH]["state"] == "red"
+    assert rows[MONTH]["why"].startswith("a run ended early")
+    assert all(rows[month]["state"] == "missing" for month in months[1:])
+    for asset in ("item_calibration", "linked_item_parameters", "published_item_parameters"):
+        assert found[asset].passed
+        assert found[asset].description == f"none of {len(months)} months waits for it"
 
 
 def test_an_empty_bank_is_no_clean_inventory(settings: Settings, instance: dg.DagsterInstance) -> None:
-    found = take_stock(settings, instance)
-    assert not found.passed
-    assert "the bank has no items" in (found.description or "")
+    for found in take_stock(settings, instance).values():
+        assert not found.passed
+        assert "the bank has no items" in (found.description or "")

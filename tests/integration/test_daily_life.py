@@ -19,7 +19,7 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.integration import rooms
-from tests.integration.rooms import rows, run_sql
+from tests.integration.rooms import check_context, rows, run_sql
 from tests.kpi_worlds import load, random_world
 
 NOW = datetime.now(UTC)
@@ -117,7 +117,7 @@ def test_a_record_that_was_spoilt_is_named_by_the_checks(graph: Graph) -> None:
     graph.run("compute_daily_kpis", RUNNING)
     run_sql(graph.database, """UPDATE weekly_kpi SET kpis = kpis - 'A_t' || '{"S": 2}' WHERE user_id = 'u07'""")
     present, _ = build_kpi_checks(weekly("2026-01", running=True))
-    context: Any = type("Context", (), {"partition_key": RUNNING})()
+    context = check_context(RUNNING, graph.instance)
     evaluation = present.op.compute_fn.decorated_fn(context, graph.database)
     assert not evaluation.passed
     assert "u07: A_t is missing; S = 2, wanted 0 to 1" in (evaluation.description or "")

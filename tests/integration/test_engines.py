@@ -126,7 +126,7 @@ def test_a_month_with_em_and_pymc_is_green_and_says_how_far_they_agree(graph: Gr
     assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["em"]
     agreed = check(result, "engines_agree")
     assert agreed.passed, agreed.description
-    assert agreed.description == f"em and pymc agree on {N_ITEMS} items"
+    assert agreed.description == f"{MONTH}: em and pymc agree on {N_ITEMS} items"
     said = metadata(result, "engine_agreement")
     assert "| default | em, pymc |" in said["pairs of engines"]
     assert said["plot: agreement (default, em and pymc)"].startswith("![parameters by em and pymc](data:image/png")
@@ -177,7 +177,7 @@ def test_an_engine_that_is_enabled_later_makes_no_month_stale_and_fits_only_its_
     assert graph.run().success
     later = graph.run(assets=("item_calibration_pymc",), irt_engines="other:pymc")
     assert later.success
-    assert check(later, "pymc_fitted").description == "it has no scale to fit"
+    assert check(later, "pymc_fitted").description == f"{MONTH}: it has no scale to fit"
     assert rows(graph.database, "SELECT DISTINCT engine FROM fit_staging") == [("em",)]
     failed = graph.run(assets=("item_calibration_pymc",), irt_engines="pymc", irt_engine_timeout_minutes=0.001)
     assert failed.success
@@ -190,15 +190,15 @@ def test_a_scale_is_published_from_its_own_engine(graph: Graph) -> None:
     rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'pymc'")
     result = graph.run(irt_engines="pymc")
     assert result.success
-    assert check(result, "pymc_fitted").description == "it has no scale to fit"
+    assert check(result, "pymc_fitted").description == f"{MONTH}: it has no scale to fit"
     assert rows(graph.database, "SELECT engine, count(*) FROM fit_staging GROUP BY 1 ORDER BY 1") == [
         ("em", 1),
         ("pymc", 1),
     ]
     published = rows(graph.database, "SELECT DISTINCT fit_id FROM item_parameter_publication WHERE rule = 'first'")
     assert [fit_id.split("-")[-2] for (fit_id,) in published] == ["pymc"]
-    assert (check(result, "converged").description or "").startswith("pymc converged")
-    assert check(result, "engines_agree").description == f"pymc and em agree on {N_ITEMS} items"
+    assert (check(result, "converged").description or "").startswith(f"{MONTH}: pymc converged")
+    assert check(result, "engines_agree").description == f"{MONTH}: pymc and em agree on {N_ITEMS} items"
     assert graph.state().state is State.GREEN, graph.state().why
 
 

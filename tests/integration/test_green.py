@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -17,10 +18,13 @@ from dagster._core.remote_origin import (
     RemoteRepositoryOrigin,
 )
 
+from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
+from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.green import (
     MONTHLY_JOB,
     GateStatus,
     MonthState,
+    Newer,
     State,
     judge,
     month_states,
@@ -57,8 +61,8 @@ def step(state: Any) -> Step:
         ({}, None, None, True, False, State.RUNNING, "queued"),
         ({"g": PASSED, "h": FAILED}, step("done"), None, False, True, State.RED, "h: broken"),
         ({"g": PASSED, "h": UNKNOWN}, step("done"), None, False, True, State.RED, "not evaluated: h"),
-        ({"g": FAILED}, step("done"), "new answers", False, True, State.RED, "g: broken"),
-        ({"g": PASSED}, step("done"), "new answers", False, True, State.STALE, "new answers"),
+        ({"g": FAILED}, step("done"), Newer("new answers", "fits"), False, True, State.RED, "g: broken"),
+        ({"g": PASSED}, step("done"), Newer("new answers", "fits"), False, True, State.STALE, "new answers"),
         ({"g": PASSED}, None, None, False, True, State.RED, "publication step has not run"),
         ({"g": PASSED}, step("pending"), None, False, True, State.PENDING, "it is pending"),
         ({"g": PASSED}, step("held"), None, False, True, State.RED, "it is held"),
@@ -67,7 +71,7 @@ def step(state: Any) -> Step:
 def test_the_state_of_a_month_follows_from_its_evidence(
     gates: dict[str, GateStatus],
     its_step: Step | None,
-    changed: str | None,
+    changed: Newer | None,
     running: bool,
     has_snapshot: bool,
     expected: State,
@@ -195,7 +199,7 @@ def test_a_run_under_way_is_running_and_a_killed_one_red(graph: Graph) -> None:
     assert graph.state(MONTH).state is State.GREEN
 
 
-def test_a_failed_gate_is_red_and_ends_the_run_before_publication(graph: Graph) -> None:
+def test_a_failed_gate_is_red_and_the_runs_last_words_say_why(graph: Graph) -> None:
     change_rules(graph.database, rooms.SCALE, {"anchor_q_alpha": 1.0})  # no anchors agree so well
     result = graph.run(LATER)
     found = graph.state(LATER)
@@ -203,8 +207,23 @@ def test_a_failed_gate_is_red_and_ends_the_run_before_publication(graph: Graph) 
     assert not result.success
     assert found.state is State.RED
     assert found.why.startswith("anchors_agree: ")
-    assert "published_item_parameters" not in {e.step_key for e in result.all_events if e.is_step_start}
     assert rooms.rows(graph.database, "SELECT 1 FROM item_parameter_publication WHERE month = %s", (LATER,)) == []
+    (failed,) = (event for event in result.all_events if event.is_step_failure)
+    assert failed.step_key == "published_item_parameters"
+    said = failed.step_failure_data.user_failure_data
+    assert said is not None
+    assert re.fullmatch(
+        f"{LATER} is held: .* anchors disagree .*; decide: take the anchors that changed .*", said.description or ""
+    )
+    assert said.metadata[DECIDE_IN] == RELEASE_LAUNCHPAD
+    seen = graph.instance.fetch_observations(dg.AssetKey("published_item_parameters"), limit=1).records[0]
+    assert seen.partition_key == LATER
+    assert seen.asset_observation is not None
+    assert seen.asset_observation.metadata[HELD].value == said.description
+    assert "abilities" not in {event.step_key for event in result.all_events if event.is_step_start}
+    judged = {e.check_name: (e.passed, e.severity) for e in result.get_asset_check_evaluations()}
+    assert judged["anchors_agree"] == (False, dg.AssetCheckSeverity.ERROR)
+    assert {gate.name for gate in SET_GATES} <= judged.keys()
 
 
 # -- who asks for what -------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ from irt_assets.kpis.weekly import write_week as write_kpis
 from irt_assets.reports import learner_copies, learner_week, render
 from irt_assets.reports.learner_facts import gather
 from irt_assets.reports.learner_week import WeekWritten, key, write_week
+from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
@@ -554,7 +555,7 @@ def test_the_job_of_the_documents_writes_a_week_and_its_checks_look_at_it(
         run_sql(database, "UPDATE weekly_kpi SET kpis = '{}' WHERE user_id = %s", (broken,))
         store.put(key(WEEK, spoilt, "pdf"), b"%PDF of somebody else")
         said, checks = run(instance)
-        assert list(said["without a report"]) == [broken]
+        assert [row["learner"] for row in rows_of(said, "without a report")] == [broken]
         assert not checks["every_learner_has_both_reports"].passed
         assert f"{broken} has no report" in (checks["every_learner_has_both_reports"].description or "")
         assert not checks["reports_are_in_the_store"].passed

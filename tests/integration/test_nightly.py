@@ -20,7 +20,7 @@ import yaml
 from irt_assets import definitions
 from irt_assets.calibration import nightly
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.calibration.checks import ITEMS, TO_MEND_IT
 from irt_assets.calibration.nightly import Night, calibrate_night
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.calibration.origin import initialise
@@ -33,6 +33,7 @@ from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.truth import Truth
+from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
@@ -321,7 +322,7 @@ def test_an_item_that_moved_is_in_the_warning_and_in_the_table(calibrated: Setti
         run_sql(database, "UPDATE item_parameter_publication SET b = b - 2 WHERE item_id = 'C02'")
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"{LAST_DAY}: b is not what is published of 1 items: C02" in str(check.description)
-    assert list(check.metadata["all"].value[SCALE]) == ["C02"]
+    assert [(row["scale"], row["item"]) for row in rows_of(check.metadata, ITEMS)] == [(SCALE, "C02")]
     assert "wait for the month" in str(check.metadata[TO_MEND_IT].value)
     table = str(night_metadata(night)["difficulties against the published"].value)
     assert "| C02 |" in next(line for line in table.splitlines() if "**moved**" in line)

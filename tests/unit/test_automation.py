@@ -11,12 +11,12 @@ import pytest
 from jobs.automation import AFTER_A_MONTH
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-01", end_date="2026-04", fmt="%Y-%m")
-MADE, JANUARY, FEBRUARY = "linked_parameters", "2026-01", "2026-02"
+MADE, JANUARY, FEBRUARY = "linked_item_parameters", "2026-01", "2026-02"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class World:
-    """A month's parameters with a gate that blocks and a check that warns, and a report on drift that follows."""
+    """A month's parameters with a gate, a publication that fails where the gate does, and a report that follows."""
 
     def __init__(self, instance: dg.DagsterInstance) -> None:
         self.instance, self.green, self.calm = instance, True, True
@@ -26,12 +26,14 @@ class World:
         def made() -> None: ...
 
         @dg.asset(partitions_def=MONTHS, deps=[made])
-        def published() -> None: ...
+        def published() -> None:
+            if not self.green:
+                raise dg.Failure("the month is held", allow_retries=False)
 
         @dg.asset(partitions_def=MONTHS, deps=[made, published], automation_condition=AFTER_A_MONTH)
         def drift_report() -> None: ...
 
-        @dg.asset_check(asset=made, partitions_def=MONTHS, blocking=True)
+        @dg.asset_check(asset=made, partitions_def=MONTHS)
         def gate() -> dg.AssetCheckResult:
             return dg.AssetCheckResult(passed=self.green)
 
@@ -125,14 +127,22 @@ def test_a_month_that_was_fitted_again_while_it_was_followed_is_followed_again(w
     assert world.asked() == {JANUARY}
 
 
-def test_a_month_is_followed_when_all_of_it_is_made(world: World) -> None:
+def test_a_month_is_followed_when_nothing_of_it_is_being_made(world: World) -> None:
     world.run("month", JANUARY)
-    world.asked()
-    run = world.instance.create_run_for_job(
-        world.defs.resolve_job_def("publish"), tags={"dagster/partition": JANUARY}, status=dg.DagsterRunStatus.STARTED
-    )
     world.run("month", FEBRUARY)
-    world.run("fit", JANUARY)
+    run = world.instance.create_run_for_job(
+        world.defs.resolve_job_def("fit"), tags={"dagster/partition": JANUARY}, status=dg.DagsterRunStatus.STARTED
+    )
     assert world.asked() == {FEBRUARY}
     world.instance.report_run_canceled(run)
+    assert world.asked() == {JANUARY}
+
+
+def test_a_month_that_was_fitted_again_is_followed_when_it_is_taken_to_the_ledger(world: World) -> None:
+    world.run("month", JANUARY)
+    world.asked()
+    world.run("drift", JANUARY)
+    world.run("fit", JANUARY)
+    assert world.asked() == set()
+    world.run("publish", JANUARY)
     assert world.asked() == {JANUARY}

@@ -118,7 +118,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             ),
         },
         {"linked", "anchors_agree"},
-        "only 1 of 3 anchors agree; dropped: k2, k3",
+        "only 1 of 3 anchors agree; left out of the linking: k2, k3",
     ),
     "the anchors disagree": ({"linked": linked(q_p=0.0099)}, {"anchors_agree"}, "3 anchors disagree (Q = 3.0 on 4 df"),
 }
@@ -220,10 +220,11 @@ def test_a_second_dimension_holds_the_month_where_the_scale_says_so(p: float | N
     assert set(failures(with_statistics(p, rule))) == ({"one_dimension"} if holds else set())
 
 
-def test_a_second_dimension_is_warned_of_whatever_the_scale_says() -> None:
+def test_a_second_dimension_is_warned_of_where_no_gate_tells() -> None:
     verdict = one_ability_explains_the_answers(with_statistics(0.0009, "warn"))
     assert not verdict.passed
     assert "a second dimension: the largest eigenvalue" in verdict.why
+    assert one_ability_explains_the_answers(with_statistics(0.0009, "hold")).passed
 
 
 def test_a_published_item_with_too_few_responses_is_named_and_an_unpublished_one_is_not() -> None:
