@@ -11,7 +11,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -27,6 +27,7 @@ from irt_assets.cli_reports import app as reports_app
 from irt_assets.cli_runs import app as runs_app
 from irt_assets.console import (
     AsJson,
+    Panel,
     colour,
     err,
     out,
@@ -37,17 +38,17 @@ from irt_assets.console import (
     progress_bar,
     say,
     shown,
+    stdout_reserved_for_json,
 )
-from irt_assets.psychometrics.errors import PsychometricsError
-from resources import logs
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from irt_assets.installation import current_database, current_settings
 from resources.failures import PermanentFailure, TransientFailure, explain
-from resources.settings import Settings, get_settings
 
 if TYPE_CHECKING:
     from irt_assets.responses.importing import ImportReport
     from irt_assets.stack import Stack
+    from resources.database import Database
+    from resources.embedded_postgres import EmbeddedPostgres
+    from resources.settings import Settings
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -58,15 +59,15 @@ app = typer.Typer(
 db_app = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, or DATABASE_URL.")
 import_app = typer.Typer(no_args_is_help=True, help="Bring in answers, questions and learners from files.")
 scale_app = typer.Typer(no_args_is_help=True, help="Scales, their origin and their rules.")
-app.add_typer(db_app, name="db")
-app.add_typer(import_app, name="import")
-app.add_typer(scale_app, name="scale")
-app.add_typer(invariants_app, name="invariants")
-app.add_typer(release_app, name="release")
-app.add_typer(reports_app, name="report")
-app.add_typer(desk_app)
+app.add_typer(import_app, name="import", rich_help_panel=Panel.MONTH)
+app.add_typer(scale_app, name="scale", rich_help_panel=Panel.START)
+app.add_typer(release_app, name="release", rich_help_panel=Panel.MONTH)
+app.add_typer(reports_app, name="report", rich_help_panel=Panel.MONTH)
+app.add_typer(invariants_app, name="invariants", rich_help_panel=Panel.PROOF)
+app.add_typer(db_app, name="db", rich_help_panel=Panel.OPERATION)
 app.add_typer(operations_app)
 app.add_typer(runs_app)
+app.add_typer(desk_app)
 
 Month = Annotated[str, typer.Option("--month", help="Calendar month, e.g. 2026-09.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
@@ -77,10 +78,17 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything but keep 
 
 def main() -> None:
     """Entry point: every explained error becomes one message and exit code 2."""
+    if "--help" in sys.argv:
+        app()
+    from resources import logs
+
     logs.configure()
     try:
-        app()
+        with stdout_reserved_for_json() if "--json" in sys.argv else nullcontext():
+            app()
     except Exception as error:  # noqa: BLE001 - the last place where a secret can be kept from the screen
+        from irt_assets.psychometrics.errors import PsychometricsError
+
         told = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
         explanation = str(error) if told else explain(error)
         if explanation is None:
@@ -90,12 +98,12 @@ def main() -> None:
         sys.exit(2)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.START)
 def doctor(as_json: AsJson = False) -> None:
     """What is installed, reachable and misconfigured."""
     from resources.doctor import diagnose
 
-    findings = diagnose(get_settings())
+    findings = diagnose(current_settings())
     if as_json:
         print_json([{"subject": f.subject, "state": f.state, "detail": f.detail, "fix": f.fix} for f in findings])
     else:
@@ -113,7 +121,7 @@ def db_upgrade() -> None:
     """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
     from resources.schema import revisions, upgrade
 
-    database = Database(get_settings())
+    database = current_database()
     upgrade(database)
     out.print(f"schema is at {revisions(database)[0]}")
 
@@ -121,7 +129,7 @@ def db_upgrade() -> None:
 @db_app.command("url")
 def db_url() -> None:
     """Print the database in use, with its password; starts the embedded one."""
-    print(Database(get_settings()).url)  # noqa: T201 - for command substitution, untouched by any formatting
+    print(current_database().url)  # noqa: T201 - for command substitution, untouched by any formatting
 
 
 @db_app.command("start")
@@ -149,10 +157,10 @@ def import_attempts_command(
     """Import answers. Re-importing a file changes nothing; an interrupted import leaves nothing half in."""
     from irt_assets.responses.importing import import_attempts
 
-    settings = get_settings()
+    settings = current_settings()
     with progress_bar(as_json) as progress:
         report = import_attempts(
-            Database(settings),
+            current_database(),
             files,
             mapping=mapping,
             zone=zone,
@@ -186,7 +194,7 @@ def import_learners_command(
     _import_rows(import_learners, file, mapping, dry_run, as_json)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.START)
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
@@ -231,9 +239,9 @@ def scale_init(
     from irt_assets.engines import build
     from resources.object_store import object_store
 
-    settings = get_settings()
+    settings = current_settings()
     done = initialise(
-        Database(settings),
+        current_database(),
         scale,
         first_month=settings.irt_first_month,
         mu=mu,
@@ -262,11 +270,11 @@ def scale_pass_mark(
     """Set the pass mark, so that the effect of a release decision says who crosses it."""
     from irt_assets.responses.scales import set_pass_mark
 
-    set_pass_mark(Database(get_settings()), scale, theta)
+    set_pass_mark(current_database(), scale, theta)
     out.print(f"scale {scale}: passed from θ = {theta:g} on")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MONTH)
 def calibrate(
     month: Month,
     setting: Annotated[
@@ -277,8 +285,8 @@ def calibrate(
     """Materialise one month here and now: responses, fit, linking, publication, abilities."""
     from irt_assets.responses.scales import change_rules
 
-    settings = get_settings()
-    database = Database(settings)
+    settings = current_settings()
+    database = current_database()
     if setting:
         changed = change_rules(database, scale, _settings_of(setting))
         out.print(f"scale {scale} now differs from the defaults in: {changed or 'nothing'}")
@@ -286,7 +294,7 @@ def calibrate(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MONTH)
 def backfill(
     first: Annotated[str, typer.Option("--from", help="First month.")],
     last: Annotated[str, typer.Option("--to", help="Last month.")],
@@ -294,21 +302,21 @@ def backfill(
     """Materialise every month from one to another, oldest first."""
     from irt_assets.partitions import months_between
 
-    settings = get_settings()
+    settings = current_settings()
     months = list(months_between(first, last))
     if not months:
         raise PermanentFailure(f"--from {first} lies after --to {last}")
-    if not _run_months(settings, Database(settings), months):
+    if not _run_months(settings, current_database(), months):
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.PROOF)
 def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
     """Where an item's published numbers come from."""
     from irt_assets.calibration.lineage import lineage as trace
 
-    settings = get_settings()
-    with Database(settings).connect() as connection:
+    settings = current_settings()
+    with current_database().connect() as connection:
         rows = trace(connection, item)
     if as_json:
         print_json(rows)
@@ -320,20 +328,20 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
         print_table(("", ""), [(k, shown(v, settings)) for k, v in row.items() if v is not None and k != "item_id"])
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.START)
 def serve() -> None:
     """Start the Dagster UI, its daemon and code server, until interrupted."""
     from irt_assets.stack import Stack
     from resources.schema import upgrade
 
-    settings = get_settings()
-    database = Database(settings)
+    settings = current_settings()
+    database = current_database()
     with _server_of_our_own(settings):
         upgrade(database)
         _serve(Stack(settings, database))
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.START)
 def demo(
     data: Annotated[Path | None, typer.Option(help="Your own log instead of the simulation.")] = None,
     mapping: Mapping = "auto",
@@ -344,15 +352,22 @@ def demo(
     """Four months with planted faults, or your own log: calibrated, published, compared, served."""
     from irt_assets import demo as demonstration
     from irt_assets.stack import Stack, dagster_instance
+    from resources.database import Database
 
-    with _server_of_our_own(get_settings()):
+    with _server_of_our_own(current_settings()):
         if data is not None:
             settings = demonstration.own_log(
-                get_settings(), data, say, dagster_instance, mapping=mapping, zone=zone, at=at.date() if at else None
+                current_settings(),
+                data,
+                say,
+                dagster_instance,
+                mapping=mapping,
+                zone=zone,
+                at=at.date() if at else None,
             )
             as_expected = True
         else:
-            settings, states, findings = demonstration.simulated(get_settings(), say, dagster_instance)
+            settings, states, findings = demonstration.simulated(current_settings(), say, dagster_instance)
             print_states(states)
             marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]"}
             print_table(
@@ -398,15 +413,17 @@ def _serve(stack: Stack) -> None:
 
 
 def _import_rows(importer: Callable[..., ImportReport], file: Path, mapping: str, dry_run: bool, as_json: bool) -> None:
-    settings = get_settings()
+    settings = current_settings()
     rejects = settings.irt_home / "rejects"
-    report = importer(Database(settings), file, mapping=mapping, dry_run=dry_run, reject_dir=rejects)
+    report = importer(current_database(), file, mapping=mapping, dry_run=dry_run, reject_dir=rejects)
     print_import(report, as_json)
 
 
 @contextmanager
 def _server_of_our_own(settings: Settings) -> Iterator[None]:
     """Stop the embedded server at the end, unless it ran before or is not in use."""
+    from resources.embedded_postgres import EmbeddedPostgres
+
     server = None if settings.database_url is not None else EmbeddedPostgres(settings.irt_home / "postgres")
     ours = server is not None and server.status().state != "running"
     try:
@@ -417,7 +434,9 @@ def _server_of_our_own(settings: Settings) -> Iterator[None]:
 
 
 def _embedded() -> EmbeddedPostgres:
-    settings = get_settings()
+    from resources.embedded_postgres import EmbeddedPostgres
+
+    settings = current_settings()
     if settings.database_url is not None:
         raise PermanentFailure("DATABASE_URL is set: the embedded server is not in use")
     return EmbeddedPostgres(settings.irt_home / "postgres")

@@ -5,20 +5,16 @@ Results go to standard output, warnings and reasons to standard error, so that `
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
-from irt_assets.console import AsJson, err, out
+from irt_assets.console import AsJson, Panel, err, out, print_json, print_table
 from irt_assets.desk import Engine, Scoring
-from irt_assets.psychometrics.linking_criteria import Method as LinkingMethod
-from irt_assets.psychometrics.models import Flag, Model
+from irt_assets.psychometrics.options import Method, Model
 from resources.failures import PermanentFailure
 
 app = typer.Typer()
@@ -29,7 +25,7 @@ Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,it
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, made where it is missing.")]
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.FILES)
 def fit(
     file: Responses,
     model: Annotated[Model, typer.Option(help="Item response model.")] = "2pl",
@@ -57,7 +53,7 @@ def fit(
         done.write(folder)
     result = done.as_dict()
     if as_json:
-        _print_json(result)
+        print_json(result)
     else:
         _print_fit(result)
     if not result["converged"]:
@@ -65,7 +61,7 @@ def fit(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.FILES)
 def score(
     file: Responses,
     params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
@@ -87,21 +83,22 @@ def score(
         _warn(f"{params} has no parameters for {len(done.ignored)} items, whose answers do not count", done.ignored)
     rows = done.as_dict()
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     else:
-        _print_table(
+        print_table(
             ("person", "theta", "se"),
             [(row["person"], _number(row["theta"]), _number(row["se"])) for row in rows[:SHOWN]],
+            numeric=("theta", "se"),
         )
         if len(rows) > SHOWN:
             out.print(f"… and {len(rows) - SHOWN:,} more: --json prints all, --out FOLDER writes them")
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.FILES)
 def link(
     new: Annotated[Path, typer.Argument(help="Table item,a,b,c[,a_se,b_se], or a fit.json: what is put …")],
     old: Annotated[Path, typer.Argument(help="… on the scale of this one.")],
-    method: Annotated[LinkingMethod, typer.Option(help="Criterion of the constants.")] = "stocking-lord",
+    method: Annotated[Method, typer.Option(help="Criterion of the constants.")] = "stocking-lord",
     metric_d: Annotated[
         str, typer.Option(help="D of the tables, 1 or 1.7; NEW,OLD where they differ, e.g. 1,1.7.")
     ] = "1",
@@ -120,7 +117,7 @@ def link(
         _warn(warning)
     result = done.as_dict()
     if as_json:
-        _print_json(result)
+        print_json(result)
         return
     out.print(f"θ_old = {result['slope']:.5f}·θ_new + {result['intercept']:.5f}   ({result['method']})")
     out.print(f"  {len(result['anchors_used'])} common items used; their curves differ by {result['rmse']:.4f} (RMSE)")
@@ -128,7 +125,7 @@ def link(
         out.print(f"  dropped: {escape(item)}: {escape(why)}")
 
 
-@app.command("simulate-responses")
+@app.command("simulate-responses", rich_help_panel=Panel.FILES)
 def simulate_responses(
     folder: Annotated[Path, typer.Argument(help="Where responses.csv, items.csv and persons.csv go.")],
     persons: Annotated[int, typer.Option(help="How many.")] = 1000,
@@ -154,7 +151,7 @@ def simulate_responses(
     done.write(folder, long=long)
     summary = done.as_dict()
     if as_json:
-        _print_json(summary)
+        print_json(summary)
     else:
         out.print(
             f"{summary['n_responses']:,} answers of {summary['n_persons']:,} persons to {summary['n_items']:,} items in"
@@ -175,6 +172,8 @@ def _metrics(text: str) -> tuple[float, float]:
 
 
 def _print_fit(result: dict[str, Any]) -> None:
+    from irt_assets.psychometrics.models import Flag
+
     columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
     if any(row["c"] for row in result["items"]):
         columns += [("c", "c"), ("SE", "c_se")]
@@ -188,7 +187,8 @@ def _print_fit(result: dict[str, Any]) -> None:
         )
         for row in result["items"]
     ]
-    _print_table(("item", "n", *(heading for heading, _ in columns), ""), rows)
+    headings = ("n", *(heading for heading, _ in columns))
+    print_table(("item", *headings, ""), rows, numeric=headings)
     for flag in dict.fromkeys(flag for row in result["items"] for flag in row["flags"]):
         out.print(f"{flag}: {Flag(flag).explanation}")
     latent = result["latent"]
@@ -215,17 +215,3 @@ def _warn(what: str, names: Sequence[str] = ()) -> None:
 
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"
-
-
-def _print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
-    table = Table(box=None, pad_edge=False)
-    for name in header:
-        numeric = name not in ("item", "person", "")
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=numeric)
-    for row in rows:
-        table.add_row(*row)
-    Console(highlight=False, width=None if out.is_terminal else 160).print(table)
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, ensure_ascii=False, indent=2))  # noqa: T201 - machines read stdout

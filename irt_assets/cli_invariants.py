@@ -14,8 +14,7 @@ import typer
 from rich.markup import escape
 
 from irt_assets.console import AsJson, out, print_json, print_table, say
-from resources.database import Database
-from resources.settings import get_settings
+from irt_assets.installation import current_database, current_settings
 
 if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
@@ -37,8 +36,8 @@ def run(
     from resources.notifier import deliver
     from resources.object_store import object_store
 
-    settings = get_settings()
-    database = Database(settings)
+    settings = current_settings()
+    database = current_database()
     name = f"cli {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} {uuid4().hex[:6]}"
     with dagster_instance(settings, database) as instance:
         report = take_report(database, object_store(settings), instance, first_month=settings.irt_first_month, run=name)

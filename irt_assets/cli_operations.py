@@ -14,9 +14,8 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, colour, out, print_json, print_table
-from resources.database import Database
-from resources.settings import get_settings
+from irt_assets.console import AsJson, Panel, colour, out, print_json, print_table
+from irt_assets.installation import current_database, current_settings
 
 if TYPE_CHECKING:
     from irt_assets.calibration.green import MonthState
@@ -32,14 +31,14 @@ GREEN_IN_A_LINE = 3
 """From so many on, green months in a row share a line."""
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.PROOF)
 def status(as_json: AsJson = False) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
     from irt_assets.stack import dagster_instance
     from jobs.overview import as_dict, look
 
-    settings = get_settings()
-    database = Database(settings)
+    settings = current_settings()
+    database = current_database()
     with dagster_instance(settings, database) as instance:
         overview = look(database, instance, settings)
     if as_json:
@@ -50,7 +49,7 @@ def status(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.OPERATION)
 def prune(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")] = False,
     as_json: AsJson = False,
@@ -60,8 +59,8 @@ def prune(
     from jobs.prune import prune as prune_all
     from resources.object_store import object_store
 
-    settings = get_settings()
-    database = Database(settings)
+    settings = current_settings()
+    database = current_database()
     with dagster_instance(settings, database) as instance:
         gone = list(prune_all(database, object_store(settings), instance, settings, dry_run=dry_run))
     if as_json:

@@ -10,16 +10,16 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
-import psycopg
 import typer
 from rich.markup import escape
 
 from irt_assets.console import AsJson, out, print_json, print_table, say
-from resources.database import Database
+from irt_assets.installation import current_database, current_settings
 from resources.failures import PermanentFailure
-from resources.settings import get_settings
 
 if TYPE_CHECKING:
+    import psycopg
+
     from irt_assets.calibration.proposals import Proposal
     from irt_assets.calibration.release_impact import Impact
 
@@ -50,7 +50,7 @@ def list_(
     """Proposals that ask for a decision, with their evidence in a line."""
     from irt_assets.calibration.proposals import asking, proposals
 
-    with Database(get_settings()).connect() as connection:
+    with current_database().connect() as connection:
         found = proposals(connection, windows=None if month is None else [month])
     shown = found if every else asking(found)
     if as_json:
@@ -78,7 +78,7 @@ def show(
     from irt_assets.calibration.proposals import chosen, parse_reference
     from irt_assets.calibration.release import in_force_since
 
-    with Database(get_settings()).connect() as connection:
+    with current_database().connect() as connection:
         found = chosen(connection, [parse_reference(name) for name in names])
         impacts = _impacts(connection, found, in_force_since(effective_from, datetime.now(UTC)))
     if as_json:
@@ -105,7 +105,7 @@ def accept(
     by, reason = release.said("name", by), release.said("reason", reason)
     references = [parse_reference(name) for name in names]
     since = release.in_force_since(effective_from, datetime.now(UTC))
-    database = Database(get_settings())
+    database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, references)
         for proposal in found:
@@ -131,7 +131,7 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     from irt_assets.calibration.proposals import parse_reference
 
     by, reason = release.said("name", by), release.said("reason", reason)
-    database = Database(get_settings())
+    database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, [parse_reference(name) for name in names])
     for proposal in found:
@@ -153,9 +153,9 @@ def recalibrate(
     from irt_assets.calibration import recalibration
     from resources.object_store import object_store
 
-    settings = get_settings()
+    settings = current_settings()
     done = recalibration.recalibrate(
-        Database(settings), object_store(settings), scale, first, last, item or (), settings.irt_threads
+        current_database(), object_store(settings), scale, first, last, item or (), settings.irt_threads
     )
     if as_json:
         print_json(vars(done))
@@ -187,7 +187,7 @@ def drop_anchors(
 
     by, reason = release.said("name", by), release.said("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
-    database = Database(get_settings())
+    database = current_database()
     with database.connect() as connection:
         say(anchor_versions.consider(connection, scale, items, month).sentence)
     _confirm(f"drop {', '.join(items)} from the anchors?", yes)

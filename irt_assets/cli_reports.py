@@ -7,14 +7,17 @@ wrong, or no report can be made.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from irt_assets.console import AsJson, print_json, say
-from resources.database import Database
+from irt_assets.installation import current_database, current_settings
 from resources.failures import PermanentFailure
-from resources.settings import Settings, get_settings
+
+if TYPE_CHECKING:
+    from resources.database import Database
+    from resources.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Reports that people read: drift of a month, a learner's week.")
 
@@ -34,8 +37,8 @@ def drift(
     from irt_assets.stack import dagster_instance
     from resources.object_store import object_store
 
-    settings = get_settings()
-    database, store = Database(settings), object_store(settings)
+    settings = current_settings()
+    database, store = current_database(), object_store(settings)
     if month is not None and last is not None:
         raise PermanentFailure("--month and --last ask for different months: give one of them")
     windows = drift_month.windows(database)
@@ -89,8 +92,8 @@ def learner(
     from irt_assets.reports import learner_copies
     from resources.object_store import object_store
 
-    settings = get_settings()
-    database, store = Database(settings), object_store(settings)
+    settings = current_settings()
+    database, store = current_database(), object_store(settings)
     monday = _monday(week)
     if out_dir is not None:
         copies = learner_copies.write(

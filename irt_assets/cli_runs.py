@@ -11,14 +11,13 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from irt_assets.console import out
-from resources.database import Database
-from resources.settings import get_settings
+from irt_assets.console import Panel, out
+from irt_assets.installation import current_database, current_settings
 
 app = typer.Typer()
 
 
-@app.command()
+@app.command(rich_help_panel=Panel.MONTH)
 def nightly(
     day: Annotated[str | None, typer.Option(help="Day, e.g. 2026-09-14. Default: yesterday, UTC.")] = None,
 ) -> None:
@@ -27,8 +26,8 @@ def nightly(
     from irt_assets.runs import run_night
     from irt_assets.stack import dagster_instance
 
-    settings = get_settings()
-    with dagster_instance(settings, Database(settings)) as instance:
+    settings = current_settings()
+    with dagster_instance(settings, current_database()) as instance:
         outcome = run_night(instance, settings, day or DAYS.back(datetime.now(UTC), 1)[0])
     for warning in outcome.warnings:
         out.print(f"{outcome.partition}: [yellow]look at[/yellow] {escape(warning)}")

@@ -6,10 +6,13 @@ What does not belong here: what is said (see `cli`).
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import os
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
-from typing import TYPE_CHECKING, Annotated, Any
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from zoneinfo import ZoneInfo
 
 import typer
@@ -24,8 +27,18 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 out = Console(highlight=False, soft_wrap=True)
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 err = Console(stderr=True, highlight=False, soft_wrap=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+
+
+class Panel(StrEnum):
+    """Headings of `irt --help`."""
+
+    START = "Set up and serve"
+    MONTH = "Every month"
+    PROOF = "What came of it, and why"
+    FILES = "On files, without a database"
+    OPERATION = "Operation"
 
 
 def say(line: str) -> None:
@@ -76,14 +89,35 @@ def print_states(states: Sequence[MonthState]) -> None:
     print_table(("month", "scale", "state", "why"), rows)
 
 
-def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> None:
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, numeric: Collection[str] = ()) -> None:
+    """Print columns; those named in `numeric` are aligned to the right and never broken."""
     table = Table(box=None, pad_edge=False, show_header=any(header))
     for name in header:
-        table.add_column(name, overflow="fold")
+        number = name in numeric
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for row in rows:
         table.add_row(*row)
     Console(highlight=False, width=None if out.is_terminal else 160).print(table)
 
 
+_json_out: TextIO | None = None
+
+
+@contextmanager
+def stdout_reserved_for_json() -> Iterator[None]:
+    """Within it only `print_json` writes to standard output: whatever else prints, here, in a library or in a child
+    process, goes to standard error."""
+    global _json_out
+    _json_out = sys.stdout
+    if sys.stdout is sys.__stdout__:  # where it was replaced, children do not inherit it
+        _json_out = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115, PTH123 - a descriptor, open to the end
+        os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _json_out = None
+
+
 def print_json(value: Any) -> None:
-    print(json.dumps(value, default=str, ensure_ascii=False, indent=2))  # noqa: T201 - machines read stdout
+    print(json.dumps(value, default=str, ensure_ascii=False, indent=2), file=_json_out or sys.stdout, flush=True)

@@ -9,9 +9,6 @@ from __future__ import annotations
 import errno
 import re
 
-import psycopg
-import sqlalchemy.exc
-
 
 class PermanentFailure(Exception):
     """The same input fails the same way again. The message says what happened and the way out."""
@@ -56,6 +53,9 @@ SENTENCES = {
 
 def is_transient(error: BaseException) -> bool:
     """Whether trying again may help: lost connections, restarts, deadlocks and serialisation conflicts."""
+    import psycopg  # here, as every command imports this module and `irt --help` must answer at once
+    import sqlalchemy.exc
+
     lost: tuple[type[BaseException], ...] = (psycopg.OperationalError,)
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:
         # Dagster's storage speaks psycopg2, whose errors are known by what SQLAlchemy makes of them.
@@ -72,6 +72,9 @@ def is_transient(error: BaseException) -> bool:
 
 def explain(error: BaseException) -> str | None:
     """What an error of the database or a full disk means, and the way out; None for any other error."""
+    import psycopg
+    import sqlalchemy.exc
+
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full{f': {error.filename}' if error.filename else ''}: make room, then try again"
     if isinstance(error, sqlalchemy.exc.DBAPIError) and error.orig is not None:

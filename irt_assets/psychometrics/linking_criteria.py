@@ -13,7 +13,6 @@ slope but says nothing about a single anchor, so there, too, only D₂ is tested
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +21,9 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from irt_assets.psychometrics.models import Floats, Model
+from irt_assets.psychometrics.options import Method as Method
 
 Bools = npt.NDArray[np.bool_]
-Method = Literal["stocking-lord", "haebara", "mean-sigma", "mean-mean"]
 
 NODES = np.linspace(-6.0, 6.0, 61)
 WEIGHTS = norm.pdf(NODES) / norm.pdf(NODES).sum()

@@ -14,15 +14,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.options import Model as Model
 
 Floats = npt.NDArray[np.float64]
-Model = Literal["rasch", "1pl", "2pl", "3pl"]
 
 
 class Flag(StrEnum):
