@@ -329,7 +329,9 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
 
 
 @app.command(rich_help_panel=Panel.START)
-def serve() -> None:
+def serve(
+    read_only: Annotated[bool, typer.Option("--read-only", help="The page changes nothing.")] = False,
+) -> None:
     """Start the Dagster UI, its daemon and code server, until interrupted."""
     from irt_assets.stack import Stack
     from resources.schema import upgrade
@@ -338,7 +340,7 @@ def serve() -> None:
     database = current_database()
     with _server_of_our_own(settings):
         upgrade(database)
-        _serve(Stack(settings, database))
+        _serve(Stack(settings, database, read_only=read_only))
 
 
 @app.command(rich_help_panel=Panel.START)

@@ -120,13 +120,15 @@ class Stack:
 
     Each is the leader of its own process group and writes to `IRT_HOME/logs`. A run worker belongs to
     the code server's group: it outlives a code server that dies, and is stopped with the stack.
-    `code_location` is the module that is served; it has an attribute `defs`. To the kernel the parent is a
+    `code_location` is the module that is served; it has an attribute `defs`. Of a `read_only` one the page changes
+    nothing; schedules go on. To the kernel the parent is a
     thread: the one that starts and supervises must live as long as the stack.
     """
 
     settings: Settings
     database: Database
     port: int | None = None
+    read_only: bool = False
     code_location: str = "irt_assets.definitions"
     _children: dict[str, _Child] = field(default_factory=dict, init=False)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
@@ -144,7 +146,7 @@ class Stack:
     @property
     def address(self) -> str:
         """Where the UI answers."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"http://127.0.0.1:{self.port}{self.settings.ui_prefix}"
 
     @property
     def logs(self) -> Path:
@@ -295,7 +297,7 @@ class Stack:
         commands = {
             "code server": [*python, "dagster", "api", "grpc", "-s", socket_path, *location],
             "daemon": [*python, "dagster._daemon", "run", *workspace],
-            "webserver": [*python, "dagster_webserver", "-h", "127.0.0.1", "-p", str(self.port), *workspace],
+            "webserver": [*python, "irt_assets.webserver", "--port", str(self.port)] + ["--read-only"] * self.read_only,
         }
         deadline = time.monotonic() + START_TIMEOUT_S
         for name, arguments in commands.items():

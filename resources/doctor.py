@@ -254,7 +254,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
         try:
             probe.bind(("127.0.0.1", port))
         except OSError:
-            if _is_dagster(port):
+            if _is_dagster(port, settings.ui_prefix):
                 yield Finding(subject, "ok", "a Dagster UI answers there")
             else:
                 yield Finding(subject, "warn", "taken by another program", "Set IRT_UI_PORT to a free one.")
@@ -262,9 +262,9 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding(subject, "ok", "free for the Dagster UI")
 
 
-def _is_dagster(port: int) -> bool:
+def _is_dagster(port: int, prefix: str) -> bool:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/server_info", timeout=2) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{prefix}/server_info", timeout=2) as answer:
             return b"dagster_version" in answer.read(10_000)
     except (urllib.error.URLError, OSError, ValueError):
         return False

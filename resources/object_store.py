@@ -15,7 +15,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from http import HTTPStatus
@@ -33,6 +33,7 @@ from resources.settings import Settings
 PART = ".part+"
 """How the name of a file begins that is being written; no key has such a part."""
 IN_PARTS_FROM = 8 * 2**20
+PIECE = 2**20
 CONNECTIONS = 32
 """As many requests as go on at once in one process, at most."""
 LINK_LIFETIME = timedelta(hours=1)
@@ -76,6 +77,12 @@ class FolderStore:
         """Raises NothingThere where there is nothing under `key`."""
         with self._there(key) as file:
             return file.read()
+
+    def stream(self, key: str) -> Iterator[bytes]:
+        """What is there, a piece after the other; the first one raises as `get` does."""
+        with self._there(key) as file:
+            while piece := file.read(PIECE):
+                yield piece
 
     def sha256(self, key: str) -> str:
         """Of what is there, which is read and not kept; raises as `get` does."""
@@ -184,12 +191,19 @@ class BucketStore:
         with self._explained(key):
             return cast(bytes, self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"].read())
 
+    def stream(self, key: str) -> Iterator[bytes]:
+        """What is there, a piece after the other; the first one raises as `get` does."""
+        with (
+            self._explained(key),
+            closing(self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"]) as body,
+        ):
+            yield from body.iter_chunks(PIECE)
+
     def sha256(self, key: str) -> str:
         """Of what is there, which is read and not kept; raises as `get` does."""
         digest = hashlib.sha256()
-        with self._explained(key):
-            for chunk in self._client.get_object(Bucket=self.bucket, Key=_checked(key))["Body"].iter_chunks(2**20):
-                digest.update(chunk)
+        for piece in self.stream(key):
+            digest.update(piece)
         return digest.hexdigest()
 
     def exists(self, key: str) -> bool:

@@ -16,6 +16,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from resources.addresses import Names, parse_address, split_url
 from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
@@ -55,7 +56,17 @@ class Settings(BaseSettings):
         None, description="folder into which `irt report` writes; unset: reports under IRT_HOME"
     )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
-    irt_ui_url: str | None = Field(None, description="where people reach the UI; unset: http://localhost:IRT_UI_PORT")
+    irt_ui_url: str | None = Field(
+        None,
+        description="where people reach the UI, e.g. https://example.org/dagster; unset: http://localhost:IRT_UI_PORT",
+    )
+    irt_ui_hosts: str = Field(
+        "", description="further host names under which the UI answers, HOST or HOST:PORT, with commas"
+    )
+    irt_ui_debug_files: bool = Field(False, description="whether the UI hands out runs' debug files")
+    irt_ui_learner_reports: bool | None = Field(
+        None, description="whether the UI hands out learners' reports; unset: while it answers to this machine alone"
+    )
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
     discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")
@@ -91,6 +102,20 @@ class Settings(BaseSettings):
                 )
         return value
 
+    @field_validator("irt_ui_url")
+    @classmethod
+    def _address(cls, value: str | None) -> str | None:
+        if value is not None:
+            split_url(value)
+        return value
+
+    @field_validator("irt_ui_hosts")
+    @classmethod
+    def _host_names(cls, value: str) -> str:
+        if not all(map(parse_address, _entries(value))):
+            raise ValueError("wanted host names with commas between them, such as irt.example.org, 10.0.0.5:3000")
+        return value
+
     @model_validator(mode="after")
     def _keys_encrypt(self) -> Self:
         if self.s3_sse_kms_key_id and self.s3_sse != "aws:kms":
@@ -115,6 +140,7 @@ class Settings(BaseSettings):
         "r_irt_base_url",
         "r_irt_internal_token",
         "irt_ui_url",
+        "irt_ui_learner_reports",
         "slack_webhook_url",
         "discord_webhook_url",
         "alert_email",
@@ -131,6 +157,24 @@ class Settings(BaseSettings):
     def ui_url(self) -> str:
         """Where people reach the UI, without a slash at the end."""
         return (self.irt_ui_url or f"http://localhost:{self.irt_ui_port}").rstrip("/")
+
+    @property
+    def ui_prefix(self) -> str:
+        """The path before all paths of the UI, e.g. `/dagster`; empty where it has a host name to itself."""
+        return split_url(self.ui_url)[1]
+
+    @property
+    def ui_names(self) -> Names:
+        """Under which names the UI answers."""
+        hosts = tuple(address for entry in _entries(self.irt_ui_hosts) if (address := parse_address(entry)))
+        return Names(hosts, split_url(self.irt_ui_url)[0] if self.irt_ui_url else None)
+
+    @property
+    def ui_hands_out_learner_reports(self) -> bool:
+        """What is set, else whether the UI answers to this machine alone: the page has no login."""
+        if self.irt_ui_learner_reports is not None:
+            return self.irt_ui_learner_reports
+        return self.ui_names.only_this_machine
 
 
 def _entries(value: str) -> list[str]:

@@ -26,6 +26,7 @@ class Artifact:
     """A report file: its permanent URI and sha256 (hexadecimal), and whose or which it is.
 
     `inputs_hash`: of all that the file was made from, where whoever made it wants to know it again; else None.
+    `artifact_id`: of its row, which stays when the report is written again; None until there is one.
     """
 
     url: str
@@ -35,6 +36,7 @@ class Artifact:
     week_start: date | None = None
     window: str | None = None
     inputs_hash: str | None = None
+    artifact_id: int | None = None
 
 
 def store_report(
@@ -59,7 +61,7 @@ def store_report(
     artifact = put(store, key, data, Artifact("", "", format, user_id, week_start, window))
     with database.connect() as connection:
         record(connection, [artifact])
-    return artifact
+        return replace(artifact, artifact_id=ids(connection, [artifact.url])[artifact.url])
 
 
 def put(store: ObjectStore, key: str, data: bytes, of: Artifact) -> Artifact:
@@ -77,6 +79,12 @@ def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> Non
                  sha256 = excluded.sha256, inputs_hash = excluded.inputs_hash, generated_at = now()""",
             [(a.user_id, a.week_start, a.window, a.format, a.url, a.sha256, a.inputs_hash) for a in artifacts],
         )
+
+
+def ids(connection: psycopg.Connection, urls: Iterable[str]) -> dict[str, int]:
+    """The ids of the rows of these files, under which the webserver serves them."""
+    query = "SELECT url, artifact_id FROM report_artifacts WHERE url = ANY(%s)"
+    return dict(connection.execute(query, ([*urls],)).fetchall())
 
 
 def unrecorded(connection: psycopg.Connection, store: ObjectStore, folder: str) -> list[str]:

@@ -71,6 +71,11 @@ def test_an_empty_value_is_unset(monkeypatch: pytest.MonkeyPatch, name: str) -> 
         ("irt_first_month", "July"),
         ("irt_ui_port", "0"),
         ("irt_ui_port", "seventy"),
+        ("irt_ui_url", "irt.example.org"),
+        ("irt_ui_url", "ftp://irt.example.org"),
+        ("irt_ui_url", "https://irt.example.org/?a=1"),
+        ("irt_ui_hosts", "irt.example.org, https://other.example.org"),
+        ("irt_ui_hosts", "*"),
         ("irt_threads", "0"),
         ("irt_time_zone", "Europe/Atlantis"),
         ("irt_time_zone", "../../etc/passwd"),
@@ -257,3 +262,34 @@ def test_engines_are_enabled_for_all_scales_or_for_some_in_the_order_of_a_month(
 def test_an_engine_that_does_not_exist_is_refused_with_those_that_do(value: str) -> None:
     with pytest.raises(ValidationError, match="mirt, pymc, brms"):
         Settings(irt_engines=value, _env_file=None)
+
+
+@pytest.mark.parametrize(
+    ("url", "prefix"),
+    [
+        (None, ""),
+        ("https://irt.example.org/", ""),
+        ("https://example.org/dagster/", "/dagster"),
+        ("http://h:1/a/b", "/a/b"),
+    ],
+)
+def test_the_path_of_the_ui_s_address_is_before_all_of_its_paths(url: str | None, prefix: str) -> None:
+    assert Settings(irt_ui_url=url, _env_file=None).ui_prefix == prefix
+
+
+@pytest.mark.parametrize(
+    ("values", "handed_out"),
+    [
+        ({}, True),
+        ({"irt_ui_url": "http://localhost:3000/dagster"}, True),
+        ({"irt_ui_url": "https://irt.example.org"}, False),
+        ({"irt_ui_hosts": "irt-page"}, False),
+        ({"irt_ui_url": "https://irt.example.org", "irt_ui_learner_reports": "true"}, True),
+        ({"irt_ui_learner_reports": "false"}, False),
+        ({"irt_ui_learner_reports": ""}, True),
+    ],
+)
+def test_learners_reports_are_handed_out_by_default_where_only_this_machine_can_ask(
+    values: dict[str, str], handed_out: bool
+) -> None:
+    assert Settings(_env_file=None, **values).ui_hands_out_learner_reports is handed_out

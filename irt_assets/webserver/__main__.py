@@ -1,0 +1,50 @@
+"""`python -m irt_assets.webserver`: the page, as a process that runs until it is interrupted.
+
+Its environment is the one that `irt serve` gives to its servers (see `irt_assets.stack`).
+"""
+
+from __future__ import annotations
+
+import argparse
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from irt_assets.stack import WORKSPACE
+from irt_assets.webserver.guard import Guard
+from irt_assets.webserver.report_files import ReportFiles
+from resources import logs
+from resources.dagster_compat import webserver_app
+from resources.database import Database
+from resources.object_store import object_store
+from resources.settings import Settings, get_settings
+
+
+def guarded(dagster: ASGIApp, settings: Settings) -> ASGIApp:
+    """Dagster's UI with our layer before it, as `settings` have it."""
+    prefix = settings.ui_prefix
+    learners = settings.ui_hands_out_learner_reports
+    reports = ReportFiles(dagster, Database(settings), object_store(settings), prefix=prefix, learners=learners)
+    return Guard(reports, settings.ui_names, prefix=prefix, debug_files=settings.irt_ui_debug_files)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="irt_assets.webserver", description="The page, on this machine alone.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--read-only", action="store_true", help="Show everything, change nothing.")
+    asked = parser.parse_args()
+    logs.configure()
+    settings = get_settings()
+    with webserver_app(WORKSPACE, path_prefix=settings.ui_prefix, read_only=asked.read_only) as dagster:
+        uvicorn.run(
+            guarded(dagster, settings),
+            host="127.0.0.1",
+            port=asked.port,
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+        )
+
+
+if __name__ == "__main__":
+    main()

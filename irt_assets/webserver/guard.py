@@ -1,0 +1,149 @@
+"""Who may ask for what: the layer through which every request to the webserver passes.
+
+Without it any web page that somebody has open can use the page on that person's machine: Dagster has no login, answers
+to any Host, and takes mutations by GET and from forms. Requests that write are refused unless they are named here, so
+a new way to write that Dagster opens stays shut. What does not belong here: what is served.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from email.message import Message as Header
+from http import HTTPMethod, HTTPStatus
+
+from starlette.datastructures import Headers, MutableHeaders, QueryParams
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from resources.addresses import Address, Names, parse_address, parse_origin
+
+LOG = logging.getLogger("irt_assets.webserver")
+PROBE = "/server_info"
+GRAPHQL = "/graphql"
+REPORTED_EVENTS = "/report_asset_"
+DEBUG_FILES = "/download_debug"
+READING = (HTTPMethod.GET, HTTPMethod.HEAD)
+SAME_ORIGIN_HEADERS = {
+    "X-Frame-Options": "SAMEORIGIN",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+"""On every answer: no other site shows the page in a frame, to have its buttons clicked, or takes in its files."""
+LONGEST_NAME = 100
+POLICY_VIOLATION = 1008
+"""Of a WebSocket. One that is not accepted yet is answered with 403, without a word."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a request goes no further, in a sentence, and the status that says so to programs."""
+
+    status: HTTPStatus
+    why: str
+    allow: str = ""
+
+
+class Guard:
+    """`app` for those who may ask. `prefix`: of its paths; `debug_files`: whether runs' debug files are handed out."""
+
+    def __init__(self, app: ASGIApp, names: Names, *, prefix: str = "", debug_files: bool = False) -> None:
+        self.app = app
+        self.names = names
+        self.prefix = prefix
+        self.debug_files = debug_files
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        if refusal is None:
+            await self.app(scope, receive, _with_headers(send))
+            return
+        LOG.warning("refused %s %s: %s", scope.get("method", "WebSocket"), scope["path"], refusal.why)
+        if scope["type"] == "websocket":
+            await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+            return
+        headers = {"Allow": refusal.allow} if refusal.allow else {}
+        answer = PlainTextResponse(f"{refusal.why}\n", refusal.status, headers)
+        await answer(scope, receive, _with_headers(send))
+
+    def _refusal(self, scope: Scope) -> Refusal | None:
+        headers = Headers(scope=scope)
+        path = path_within(self.prefix, scope["path"])
+        method = scope.get("method")  # a WebSocket has none
+        if path == PROBE and method in READING:
+            return None
+        host = _only(headers, "host")
+        asked = parse_address(host) if host else None
+        if asked is None or not self.names.answers_to(asked):
+            return Refusal(
+                HTTPStatus.FORBIDDEN,
+                f"This page does not answer to the host name {(host or '')[:LONGEST_NAME]!r}. If people reach it under "
+                "that name, add it to IRT_UI_HOSTS or set IRT_UI_URL.",
+            )
+        if path.startswith(REPORTED_EVENTS):
+            return Refusal(
+                HTTPStatus.FORBIDDEN, "Materialisations and checks come from runs; nobody may report them from outside."
+            )
+        if path.startswith(DEBUG_FILES) and not self.debug_files:
+            return Refusal(
+                HTTPStatus.FORBIDDEN,
+                "Debug files of runs are for operators: set IRT_UI_DEBUG_FILES=true and start the webserver again.",
+            )
+        if method is None:
+            return self._foreign_origin(headers, asked)
+        if method in READING:
+            if path == GRAPHQL and "query" in QueryParams(scope["query_string"]):
+                return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, "GraphQL takes queries by POST alone.", "POST")
+            return None
+        if method != HTTPMethod.POST or path != GRAPHQL:
+            allow = "GET, HEAD, POST" if path == GRAPHQL else "GET, HEAD"
+            return Refusal(HTTPStatus.METHOD_NOT_ALLOWED, f"{method} is not allowed here.", allow)
+        if _media_type(headers) != "application/json":
+            return Refusal(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "GraphQL takes application/json alone.")
+        return self._foreign_origin(headers, asked)
+
+    def _foreign_origin(self, headers: Headers, asked: Address) -> Refusal | None:
+        """Programs that are no browsers name no origin."""
+        if "origin" not in headers:
+            return None
+        origin = _only(headers, "origin")
+        parsed = parse_origin(origin) if origin else None
+        if parsed is not None and self.names.trusts(parsed, asked):
+            return None
+        return Refusal(
+            HTTPStatus.FORBIDDEN,
+            f"A page of {(origin or 'several origins')[:LONGEST_NAME]!r} may not use this one. If people reach this "
+            "one there, set IRT_UI_URL to its address.",
+        )
+
+
+def path_within(prefix: str, path: str) -> str:
+    """The path as Dagster's routes see it, which stand below `prefix`."""
+    return path.removeprefix(prefix) if path.startswith(f"{prefix}/") else path
+
+
+def _only(headers: Headers, name: str) -> str | None:
+    """The header's value; None where it is absent or there are several, of which others might read another."""
+    values = headers.getlist(name)
+    return values[0] if len(values) == 1 else None
+
+
+def _media_type(headers: Headers) -> str | None:
+    header = Header()
+    header["Content-Type"] = _only(headers, "content-type") or "application/octet-stream"
+    return header.get_content_type()
+
+
+def _with_headers(send: Send) -> Send:
+    async def wrapped(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message.setdefault("headers", [])
+            headers = MutableHeaders(scope=message)
+            for name, value in SAME_ORIGIN_HEADERS.items():
+                headers[name] = value
+        await send(message)
+
+    return wrapped

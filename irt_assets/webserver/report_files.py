@@ -1,0 +1,119 @@
+"""Reports under `/reports/<id>`: the file that a row of `report_artifacts` names, from a folder or from a bucket.
+
+An id and never a path, so that nothing else of the store can be asked for. A report runs no scripts and asks nobody for
+anything: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from itertools import chain
+from urllib.parse import quote
+
+import psycopg
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from irt_assets.webserver.guard import path_within
+from resources.database import Database
+from resources.failures import PermanentFailure, TransientFailure
+from resources.object_store import ObjectStore
+from resources.s3_failures import NothingThere
+
+LOG = logging.getLogger("irt_assets.webserver")
+FOLDER = "/reports/"
+ID = re.compile(r"[0-9]{1,18}", re.ASCII)
+TYPES = {"html": "text/html; charset=utf-8", "pdf": "application/pdf"}
+HEADERS = {
+    "Content-Security-Policy": "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "private, no-store",
+}
+
+
+@dataclass(frozen=True)
+class ReportFile:
+    """A report that is recorded: where it lies, its format, a learner's or not, and its name as a download."""
+
+    url: str
+    format: str
+    of_learner: bool
+    name: str
+
+
+class ReportFiles:
+    """`app`, and before it the reports. `learners`: whether learners' reports are handed out too."""
+
+    def __init__(
+        self, app: ASGIApp, database: Database, store: ObjectStore, *, prefix: str = "", learners: bool = False
+    ) -> None:
+        self.app = app
+        self.database = database
+        self.store = store
+        self.prefix = prefix
+        self.learners = learners
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = path_within(self.prefix, scope["path"]) if scope["type"] == "http" else ""
+        if not path.startswith(FOLDER):
+            await self.app(scope, receive, send)
+            return
+        answer = await run_in_threadpool(self._answer, path.removeprefix(FOLDER))
+        await answer(scope, receive, send)
+
+    def _answer(self, name: str) -> Response:
+        try:
+            report = self._recorded(int(name)) if ID.fullmatch(name) else None
+            if report is None:
+                return _said(HTTPStatus.NOT_FOUND, f"There is no report {name[:18]!r}; it may have been deleted since.")
+            if report.of_learner and not self.learners:
+                return _said(
+                    HTTPStatus.FORBIDDEN,
+                    "This page does not hand out learners' reports. Where only people who may read them reach it, set "
+                    "IRT_UI_LEARNER_REPORTS=true and start the webserver again.",
+                )
+            return self._file(report)
+        except (TransientFailure, psycopg.OperationalError):
+            LOG.exception("report %s", name)
+            return _said(HTTPStatus.SERVICE_UNAVAILABLE, "The database or the object store does not answer; try again.")
+        except PermanentFailure:
+            LOG.exception("report %s", name)
+            return _said(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; the webserver's log says why.")
+
+    def _recorded(self, artifact_id: int) -> ReportFile | None:
+        with self.database.connect() as connection:
+            row = connection.execute(
+                'SELECT url, format, user_id, week_start, "window" FROM report_artifacts WHERE artifact_id = %s',
+                (artifact_id,),
+            ).fetchone()
+        if row is None:
+            return None
+        url, kind, user, week, window = row
+        name = f"drift_{window}" if user is None else f"week_{week}_{user}"
+        return ReportFile(url, kind, user is not None, f"{name}.{kind}".replace("/", "_"))
+
+    def _file(self, report: ReportFile) -> Response:
+        key = self.store.key(report.url)
+        gone = _said(
+            HTTPStatus.NOT_FOUND,
+            f"The file {report.name} is no longer in the object store; materialise the report again.",
+        )
+        if key is None:
+            return gone
+        pieces = self.store.stream(key)
+        try:
+            first = next(pieces, b"")
+        except (NothingThere, ValueError):  # ValueError: a key that leads out of the store
+            return gone
+        how = "attachment" if report.format == "pdf" else "inline"
+        headers = HEADERS | {"Content-Disposition": f"{how}; filename*=utf-8''{quote(report.name, safe='')}"}
+        return StreamingResponse(chain((first,), pieces), headers=headers, media_type=TYPES[report.format])
+
+
+def _said(status: HTTPStatus, sentence: str) -> Response:
+    return PlainTextResponse(f"{sentence}\n", status, HEADERS)

@@ -1,0 +1,132 @@
+"""The page as it is served: Dagster's own application behind our layer, and reports from a real database and store."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import date
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterInstance
+from starlette.types import ASGIApp
+
+from irt_assets.reports.artifacts import store_report
+from irt_assets.stack import dagster_instance
+from irt_assets.webserver.__main__ import guarded
+from resources.dagster_compat import webserver_app
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.object_store import PIECE, BucketStore, FolderStore, ObjectStore
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.seaweed import BUCKET, SeaweedFS
+from tests.unit.asgi import Answer, ask
+
+JSON = {"content-type": "application/json"}
+GO = "mutation { setAutoMaterializePaused(paused: false) }"
+PAUSED = "{ instance { autoMaterializePaused } }"
+REPORT = '{"check_name": "converged", "passed": true}'
+
+
+@pytest.fixture(scope="module")
+def settings(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    home = tmp_path_factory.mktemp("page")
+    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "webserver", home) as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def instance(settings: Settings) -> Iterator[DagsterInstance]:
+    with dagster_instance(settings, Database(settings)) as instance:
+        yield instance
+
+
+@contextmanager
+def served(settings: Settings, *, read_only: bool = False, **changes: Any) -> Iterator[ASGIApp]:
+    """The application of the webserver's process, without a code location."""
+    settings = settings.model_copy(update=changes)
+    workspace = settings.irt_home / "workspace.yaml"
+    workspace.write_text("load_from: []\n")
+    with webserver_app(workspace, path_prefix=settings.ui_prefix, read_only=read_only) as dagster:
+        yield guarded(dagster, settings)
+
+
+def post(app: ASGIApp, query: str, path: str = "/graphql", **headers: str) -> Answer:
+    return ask(app, "POST", path, JSON | headers, body=json.dumps({"query": query}).encode())
+
+
+def test_the_ui_s_own_requests_work_and_those_of_foreign_pages_change_nothing(
+    instance: DagsterInstance, settings: Settings
+) -> None:
+    with served(settings) as app:
+        assert "<!DOCTYPE html>" in ask(app, "GET", "/").text
+        script = re.search(r'src="(/_next/[^"]+\.js)"', ask(app, "GET", "/").text)
+        assert script
+        assert ask(app, "GET", script[1]).headers["content-type"].startswith("application/javascript")
+        before = post(app, PAUSED).text
+        assert ask(app, "GET", "/graphql", query=f"query={GO}").status == 405
+        forms = {"content-type": "text/plain; application/json"}
+        assert ask(app, "POST", "/graphql", forms, body=json.dumps({"query": GO}).encode()).status == 415
+        assert post(app, GO, origin="http://evil.example").status == 403
+        assert post(app, GO, host="evil.example").status == 403
+        assert post(app, PAUSED).text == before
+        assert ask(app, "POST", "/report_asset_check/abilities", JSON, body=REPORT.encode()).status == 403
+        assert ask(app, "POST", "/report_asset_materialization/abilities", JSON, body=b"{}").status == 403
+        assert instance.get_latest_materialization_event(AssetKey("abilities")) is None
+
+
+def test_a_read_only_page_shows_and_changes_nothing(instance: DagsterInstance, settings: Settings) -> None:
+    with served(settings, read_only=True) as app:
+        before = post(app, PAUSED).text
+        assert "UnauthorizedError" in post(app, GO).text
+        assert post(app, PAUSED).text == before
+    with served(settings) as app:
+        assert "errors" not in post(app, GO).text
+        assert post(app, PAUSED).text != before
+
+
+def test_under_a_path_prefix_the_page_and_its_rules_move_together(
+    instance: DagsterInstance, settings: Settings
+) -> None:
+    public = {"host": "example.org", "origin": "https://example.org"}
+    with served(settings, irt_ui_url="https://example.org/dagster") as app:
+        page = ask(app, "GET", "/dagster/assets", public).text
+        assert '"/dagster/_next/' in page
+        assert "version" in post(app, "{ version }", "/dagster/graphql", **public).text
+        assert post(app, "{ version }", "/dagster/graphql", **public | {"origin": "http://evil.example"}).status == 403
+        assert post(app, "{ version }", "/graphql", **public).status == 404
+        assert ask(app, "POST", "/dagster/report_asset_check/x", JSON | public).status == 403
+        assert ask(app, "GET", "/dagster/server_info", {"host": "10.0.0.7"}).status == 200
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+def test_reports_are_read_from_the_store_by_the_id_of_their_row(
+    kind: str, instance: DagsterInstance, settings: Settings, request: pytest.FixtureRequest
+) -> None:
+    store: ObjectStore = FolderStore(settings.irt_home / "objects")
+    if kind == "bucket":
+        _: SeaweedFS = request.getfixturevalue("s3")
+        settings, store = settings.model_copy(update={"s3_bucket": BUCKET}), BucketStore(BUCKET)
+    database, page = Database(settings), "<p>safe</p>" + " " * 2 * PIECE
+    html = store_report(database, store, "reports/drift/a.html", page.encode(), format="html", window=f"2026-09/{kind}")
+    learners = store_report(
+        database, store, "reports/w/u.pdf", b"%PDF", format="pdf", user_id=kind, week_start=date(2026, 11, 9)
+    )
+    with served(settings) as app:
+        answer = ask(app, "GET", f"/reports/{html.artifact_id}")
+        assert (answer.status, answer.text) == (200, page)
+        assert "sandbox; default-src 'none'" in answer.headers["content-security-policy"]
+        assert (
+            ask(app, "GET", f"/reports/{learners.artifact_id}").headers["content-disposition"].startswith("attachment")
+        )
+        assert ask(app, "GET", f"/reports/{html.artifact_id}", {"host": "evil.example"}).status == 403
+        store.delete("reports/drift/a.html")
+        assert "no longer in the object store" in ask(app, "GET", f"/reports/{html.artifact_id}").text
+    with served(settings, irt_ui_url="https://irt.example.org") as app:
+        refused = ask(app, "GET", f"/reports/{learners.artifact_id}", {"host": "irt.example.org"})
+        assert (refused.status, "IRT_UI_LEARNER_REPORTS" in refused.text) == (403, True)

@@ -1,0 +1,138 @@
+"""Reports under an id: what is served, how it is kept from doing harm, and what is said where there is none."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from irt_assets.webserver.report_files import ReportFiles
+from resources.failures import PermanentFailure, TransientFailure
+from resources.object_store import PIECE, FolderStore
+from tests.unit.asgi import Answer, ask, echo
+
+PAGE = b"<!doctype html><p>safe to release</p><script>alert('x')</script>"
+LARGE = bytes(range(256)) * (PIECE // 100)
+CSP = "sandbox; default-src 'none'; img-src data:; style-src 'unsafe-inline'; font-src data:"
+
+
+class Rows:
+    """A database that holds the rows of `report_artifacts` by id, or does not answer."""
+
+    def __init__(self, rows: dict[int, tuple[Any, ...]], error: Exception | None = None) -> None:
+        self.rows = rows
+        self.error = error
+
+    @contextmanager
+    def connect(self) -> Iterator[Rows]:
+        if self.error is not None:
+            raise self.error
+        yield self
+
+    def execute(self, _query: str, values: tuple[int]) -> Rows:
+        self.found = self.rows.get(values[0])
+        return self
+
+    def fetchone(self) -> tuple[Any, ...] | None:
+        return self.found
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> FolderStore:
+    return FolderStore(tmp_path / "objects")
+
+
+@pytest.fixture
+def rows(store: FolderStore, tmp_path: Path) -> dict[int, tuple[Any, ...]]:
+    (tmp_path / "secret").write_text("another file of this machine")
+    return {
+        7: (store.put("reports/drift/a.html", PAGE), "html", None, None, "2026-09/maths"),
+        8: (store.put("reports/drift/a.pdf", LARGE), "pdf", None, None, "2026-09/maths"),
+        9: (store.put("reports/u.html", PAGE), "html", 'u/1 "é', "2026-11-09", None),
+        10: (store.uri("reports/gone.html"), "html", None, None, "2026-08/maths"),
+        11: ("s3://another-store/reports/a.html", "html", None, None, "2026-08/maths"),
+        12: ((tmp_path / "secret").as_uri(), "html", None, None, "2026-08/maths"),
+        13: (f"{store.root.as_uri()}/../secret", "html", None, None, "2026-08/maths"),
+    }
+
+
+def asked(
+    rows: dict[int, tuple[Any, ...]], store: Any, path: str, *, learners: bool = False, prefix: str = "", **knobs: Any
+) -> Answer:
+    database: Any = Rows(rows, **knobs)
+    return ask(ReportFiles(echo, database, store, prefix=prefix, learners=learners), "GET", path)
+
+
+def test_a_page_is_shown_and_can_do_nothing(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
+    answer = asked(rows, store, "/reports/7")
+    assert (answer.status, answer.text) == (200, PAGE.decode())
+    assert answer.headers["content-security-policy"] == CSP
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    assert answer.headers["content-disposition"] == "inline; filename*=utf-8''drift_2026-09_maths.html"
+    assert answer.headers["cache-control"] == "private, no-store"
+
+
+def test_a_pdf_is_saved_whole_under_a_name_that_says_what_it_is(
+    rows: dict[int, tuple[Any, ...]], store: FolderStore
+) -> None:
+    headers = asked(rows | {8: (store.put("b.pdf", b"%PDF"), *rows[8][1:])}, store, "/reports/8").headers
+    assert headers["content-disposition"] == "attachment; filename*=utf-8''drift_2026-09_maths.pdf"
+    assert headers["content-type"] == "application/pdf"
+    assert headers["content-security-policy"] == CSP
+    assert b"".join(store.stream("reports/drift/a.pdf")) == LARGE
+
+
+def test_learners_reports_want_to_be_handed_out(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
+    refused = asked(rows, store, "/reports/9")
+    assert refused.status == 403
+    assert "IRT_UI_LEARNER_REPORTS=true" in refused.text
+    shown = asked(rows, store, "/reports/9", learners=True)
+    assert shown.text == PAGE.decode()
+    assert shown.headers["content-disposition"] == "inline; filename*=utf-8''week_2026-11-09_u_1%20%22%C3%A9.html"
+
+
+@pytest.mark.parametrize("name", ["", "6", "007x", "-7", "+7", "٧", "7/", "7/../8", "../secret", "reports", "9" * 40])
+def test_what_no_row_names_is_not_there(rows: dict[int, tuple[Any, ...]], store: FolderStore, name: str) -> None:
+    answer = asked(rows, store, f"/reports/{name}")
+    assert answer.status == 404
+    assert answer.text.startswith("There is no report ")
+    assert answer.headers["content-type"].startswith("text/plain")
+
+
+@pytest.mark.parametrize("artifact", [10, 11, 12, 13])
+def test_a_file_that_is_not_in_the_store_is_said_to_be_gone(
+    rows: dict[int, tuple[Any, ...]], store: FolderStore, artifact: int
+) -> None:
+    answer = asked(rows, store, f"/reports/{artifact}")
+    assert answer.status == 404
+    assert answer.text == (
+        "The file drift_2026-08_maths.html is no longer in the object store; materialise the report again.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (psycopg.OperationalError("connection to server at 10.0.0.5 failed"), 503),
+        (TransientFailure("s3://bucket: timeout"), 503),
+        (PermanentFailure("s3://bucket: AccessDenied"), 502),
+    ],
+)
+def test_a_failure_behind_the_page_says_nothing_of_what_is_there(
+    rows: dict[int, tuple[Any, ...]], store: FolderStore, error: Exception, status: int
+) -> None:
+    answer = asked(rows, store, "/reports/7", error=error)
+    assert answer.status == status
+    assert "10.0.0.5" not in answer.text
+    assert "bucket" not in answer.text
+
+
+def test_everything_else_is_dagster_s(rows: dict[int, tuple[Any, ...]], store: FolderStore) -> None:
+    assert asked(rows, store, "/assets/reports/7").text == "the page"
+    assert asked(rows, store, "/dagster/runs", prefix="/dagster").text == "the page"
+    assert asked(rows, store, "/dagster/reports/7", prefix="/dagster").text == PAGE.decode()
