@@ -63,10 +63,15 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
             *build_drift_assets(months, AFTER_A_MONTH),
             build_dif_asset(months, AFTER_A_MONTH, settings.irt_threads),
             build_information_asset(months, AFTER_A_MONTH),
-            *build_report_assets(months, AFTER_A_MONTH),
+            *build_report_assets(months, AFTER_A_MONTH, ui_prefix=settings.ui_prefix),
             *build_feature_assets(days),
             *build_kpi_assets(weeks, days),
-            *build_learner_report_assets(weeks_over, zone=settings.irt_time_zone, processes=settings.irt_threads),
+            *build_learner_report_assets(
+                weeks_over,
+                zone=settings.irt_time_zone,
+                processes=settings.irt_threads,
+                ui_prefix=settings.ui_prefix,
+            ),
             *build_invariant_assets(days, settings.irt_first_month),
         ],
         asset_checks=[

@@ -19,6 +19,8 @@ from resources.database import Database
 from resources.object_store import ObjectStore
 
 Format = Literal["html", "pdf"]
+SERVED_UNDER = "/reports/"
+"""The webserver serves the file of a row below this path, by the row's id."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +83,13 @@ def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> Non
         )
 
 
+def as_link(said: str, artifact_id: int | None, ui_prefix: str) -> str:
+    """Markdown that opens a report from any page of the UI, under whatever name that was reached."""
+    return f"[{said}]({ui_prefix}{SERVED_UNDER}{artifact_id})"
+
+
 def ids(connection: psycopg.Connection, urls: Iterable[str]) -> dict[str, int]:
-    """The ids of the rows of these files, under which the webserver serves them."""
+    """The ids of the rows of these files."""
     query = "SELECT url, artifact_id FROM report_artifacts WHERE url = ANY(%s)"
     return dict(connection.execute(query, ([*urls],)).fetchall())
 

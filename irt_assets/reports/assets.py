@@ -7,6 +7,7 @@ so this module does not postpone them.
 import dagster as dg
 
 from irt_assets.reports import drift_month
+from irt_assets.reports.artifacts import Format, as_link
 from irt_assets.retries import failures_told_apart
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -15,12 +16,14 @@ GROUP = "reports"
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
 TOLD_BY = ("item_drift", "dif_analysis", "test_information")
 """The assets that the report tells of; it follows them. It can be made without them, and then says what is missing."""
+LINKS: dict[Format, str] = {"html": "Open the report", "pdf": "Download as PDF"}
 
 
 def build_report_assets(
-    months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition
+    months: dg.PartitionsDefinition, follows_a_month: dg.AutomationCondition, *, ui_prefix: str
 ) -> list[dg.AssetsDefinition]:
-    """Every asset of the room. `follows_a_month`: the condition on which a month's report is asked for."""
+    """Every asset of the room. `follows_a_month`: the condition on which a month's report is asked for; `ui_prefix`:
+    the path before all of the UI's paths."""
 
     @dg.asset(
         group_name=GROUP,
@@ -36,17 +39,21 @@ def build_report_assets(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
         said: list[str] = []
-        files: dict[str, dg.MetadataValue] = {}
+        of_scales: dict[str, dg.MetadataValue] = {}
         with failures_told_apart():
             for report in drift_month.make(database, store, context.instance, context.partition_key):
                 said.append(report.verdict.in_short)
                 if report.problem:
                     said.append(f"Without a PDF: {report.problem}.")
                     context.log.error(f"{report.month} of scale {report.scale_id} has no PDF: {report.problem}")
-                for kept in drift_month.keep(database, store, report):
-                    size = len(report.files[kept.format]) / 1024
-                    files[f"{kept.format} ({report.scale_id})"] = dg.MetadataValue.path(kept.url)
-                    files[f"{kept.format} ({report.scale_id}), KiB"] = dg.MetadataValue.float(round(size, 1))
-        return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(said)), **files})
+                of = "" if report.only_scale else f" ({report.scale_id})"
+                kept = drift_month.keep(database, store, report)
+                links = [as_link(LINKS[file.format], file.artifact_id, ui_prefix) for file in kept]
+                of_scales |= {
+                    f"open{of}": dg.MetadataValue.md(" · ".join(links)),
+                    f"safe to release{of}": dg.MetadataValue.text(report.verdict.mark),
+                    f"look at{of}": dg.MetadataValue.text(report.verdict.look_at),
+                }
+        return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(said)), **of_scales})
 
     return [drift_report]

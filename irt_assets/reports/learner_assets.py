@@ -10,7 +10,7 @@ import psycopg
 
 from irt_assets.dated import partition_check
 from irt_assets.reports import learner_week
-from irt_assets.reports.artifacts import Format
+from irt_assets.reports.artifacts import Format, as_link, ids
 from irt_assets.reports.learner_facts import who
 from irt_assets.retries import failures_told_apart
 from resources import tables
@@ -26,9 +26,10 @@ SHOWN = 100
 
 
 def build_learner_report_assets(
-    weeks: dg.PartitionsDefinition, *, zone: str, processes: int
+    weeks: dg.PartitionsDefinition, *, zone: str, processes: int, ui_prefix: str
 ) -> list[dg.AssetsDefinition]:
-    """`weekly_learner_report`. `weeks`: those that are over; `zone`: of the bank; `processes`: that make pages."""
+    """`weekly_learner_report`. `weeks`: those that are over; `zone`: of the bank; `processes`: that make pages;
+    `ui_prefix`: the path before all of the UI's paths."""
 
     @dg.asset(
         name=LEARNER_REPORT,
@@ -64,20 +65,26 @@ def build_learner_report_assets(
             )
         for problem in written.problems:
             context.log.error(problem)
+        with failures_told_apart(), database.connect() as connection:
+            samples = ids(connection, [store.uri(sample) for sample in written.samples]).values()
         return dg.MaterializeResult(
             metadata={
                 "reports": written.said,
                 "dagster/row_count": 2 * (written.made + written.kept),
                 "learners": written.learners,
-                "made again": written.made,
+                "made": written.made,
+                "kept": written.kept,
+                "learners without a report": len(written.failed),
                 "without a report": rows_shown(("learner", "why"), list(written.failed.items())),
                 "without a PDF": rows_shown(("learner", "why"), list(written.without_pdf.items())),
                 "files taken away": written.removed,
                 "seconds": round(written.seconds, 1),
-                **{
-                    f"sample {n}": dg.MetadataValue.url(store.link(sample))
-                    for n, sample in enumerate(written.samples, 1)
-                },
+                "samples": dg.MetadataValue.md(
+                    " · ".join(
+                        as_link(f"Sample {n}", artifact_id, ui_prefix)
+                        for n, artifact_id in enumerate(sorted(samples), 1)
+                    )
+                ),
             }
         )
 

@@ -18,6 +18,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from irt_assets.reports.artifacts import SERVED_UNDER
 from irt_assets.webserver.guard import path_within
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
@@ -25,7 +26,6 @@ from resources.object_store import ObjectStore
 from resources.s3_failures import NothingThere
 
 LOG = logging.getLogger("irt_assets.webserver")
-FOLDER = "/reports/"
 ID = re.compile(r"[0-9]{1,18}", re.ASCII)
 TYPES = {"html": "text/html; charset=utf-8", "pdf": "application/pdf"}
 HEADERS = {
@@ -60,10 +60,10 @@ class ReportFiles:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         path = path_within(self.prefix, scope["path"]) if scope["type"] == "http" else ""
-        if not path.startswith(FOLDER):
+        if not path.startswith(SERVED_UNDER):
             await self.app(scope, receive, send)
             return
-        answer = await run_in_threadpool(self._answer, path.removeprefix(FOLDER))
+        answer = await run_in_threadpool(self._answer, path.removeprefix(SERVED_UNDER))
         await answer(scope, receive, send)
 
     def _answer(self, name: str) -> Response:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
 
 from irt_assets.calibration.green import MONTHLY_JOB
+from irt_assets.reports.artifacts import as_link, store_report
+from irt_assets.reports.assets import DRIFT_REPORT
+from resources.object_store import object_store
 from tests.integration.small_world import last_months, small_world
 from tests.integration.stack_harness import Harness, running_stack
 from tests.ui.browser import PICTURE_WIDTH, photograph_graph
@@ -81,6 +86,36 @@ def test_the_readme_s_picture_of_the_graph_can_be_taken(stack: Harness, chromium
     photograph_graph(chromium, stack.stack.address, picture)
     width = int.from_bytes(picture.read_bytes()[16:20], "big")  # of the PNG's header
     assert width == PICTURE_WIDTH
+
+
+def test_a_run_s_page_is_told_what_happens_as_it_happens(stack: Harness, page: Page) -> None:
+    """Through a WebSocket, which the layer before Dagster's page lets the page itself open."""
+    frames: list[str | bytes] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", frames.append))
+    (run, *_) = stack.instance.get_runs(limit=1)
+    page.goto(f"{stack.stack.address}/runs/{run.run_id}")
+    expect(page.get_by_text("RUN_SUCCESS").first).to_be_visible()
+    assert any(json.loads(frame)["type"] == "data" for frame in frames)
+
+
+def test_a_report_opens_with_one_click_and_runs_no_script(stack: Harness, page: Page, screenshots: Path) -> None:
+    database, store = stack.database, object_store(stack.settings)
+    evil = "<title>Drift report</title><h1>Safe to release: yes.</h1><script>document.body.remove()</script>"
+    html = store_report(database, store, "reports/drift/a.html", evil.encode(), format="html", window=f"{MONTH}/s")
+    pdf = store_report(database, store, "reports/drift/a.pdf", b"%PDF-1.7", format="pdf", window=f"{MONTH}/s")
+    links = " · ".join(as_link(said, one.artifact_id, "") for said, one in (("Open", html), ("Download", pdf)))
+    stack.instance.report_runless_asset_event(
+        dg.AssetMaterialization(DRIFT_REPORT, partition=MONTH, metadata={"open": dg.MetadataValue.md(links)})
+    )
+    page.goto(f"{stack.stack.address}/assets/{DRIFT_REPORT}?view=partitions&partition={MONTH}")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download", exact=True).click()
+    assert download.value.suggested_filename == f"drift_{MONTH}_s.pdf"
+    page.screenshot(path=screenshots / "7-links.png")
+    page.get_by_role("link", name="Open", exact=True).click()
+    expect(page).to_have_title("Drift report")
+    expect(page.get_by_role("heading", name="Safe to release: yes.")).to_be_visible()
+    page.screenshot(path=screenshots / "8-report.png")
 
 
 def node(page: Page, name: str) -> Locator:
