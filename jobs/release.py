@@ -1,88 +1,124 @@
 """The job by which a person decides from the UI's launchpad; `irt release` does the same.
 
-What does not belong here: what a decision is (see `calibration.release`).
+Its partitions are months. Picking one fills in what waits for a decision in it: each proposal, and of a month whose
+anchors disagree each anchor that moved. Nothing is decided of a line that stays undecided. What does not belong here:
+what a decision is (see `calibration.release`).
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from enum import Enum
+from typing import Any
 
 import dagster as dg
+import psycopg
 from pydantic import Field
 
 from irt_assets.calibration import release
 from irt_assets.calibration.anchor_versions import consider, drop_anchors
 from irt_assets.calibration.assets import RELEASE_JOB
-from irt_assets.calibration.proposals import EVERY, Proposal, Reference, chosen, open_changes
+from irt_assets.calibration.fits import latest_staged, linked_fit
+from irt_assets.calibration.proposals import Proposal, asking, open_changes, parse_reference, proposals
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.calibration.release_impact import impact
+from irt_assets.partitions import month_bounds, monthly
+from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
+from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 from resources.settings import Settings
 
+LEAK = "leak"
+OP = "decide_on_proposals"
+PUBLISHED = dg.AssetKey("published_item_parameters")
+Metadata = dict[str, dg.MetadataValue]
 
-class Choice(Enum):
-    """What is decided, or asked for; the launchpad wants the names."""
 
+class Decision(Enum):
+    """On a proposal; the launchpad wants the names."""
+
+    undecided = "undecided"
     accept = "accept"
     reject = "reject"
-    drop_anchors = "drop_anchors"
-    recalibrate = "recalibrate"
+
+
+class AnchorDecision(Enum):
+    """On an anchor of a month that is red."""
+
+    undecided = "undecided"
+    drop = "drop"
+
+
+class OnProposal(dg.Config):
+    """A line of the launchpad."""
+
+    decision: Decision = Field(default=Decision.undecided, description="undecided, accept or reject.")
+    although_it_leaked: bool = Field(default=False, description="Needed to accept what a leak made.")
+    evidence: str = Field(default="", description="What is known of it; to be read, and ignored.")
+
+
+class Recalibration(dg.Config):
+    """A fit of several months as one, for new proposals."""
+
+    first_month: str = Field(description="The first month, e.g. 2026-09; the last is the one that was picked.")
+    scale: str = Field(default="default", description="The scale that is fitted.")
+    items: list[str] = Field(default=[], description="Items to propose; none: all that are not anchors.")
 
 
 class ReleaseConfig(dg.Config):
-    """What the launchpad asks for. Nothing is decided, and nothing fitted, while `dry_run` is true."""
+    """What the launchpad asks for."""
 
-    month: str = Field(
-        description="Month whose proposals are meant, e.g. 2026-09; FIRST:LAST of a recalibration; of anchors the "
-        "first month that is linked without them."
-    )
-    scale: str = Field(default="default", description="Scale that the items belong to.")
-    items: list[str] = Field(
-        default=[EVERY], description=f"Items; [{EVERY}]: those that ask for a decision, or all that are not anchors."
-    )
-    decision: Choice = Field(
-        default=Choice.accept, description="accept or reject proposals, drop_anchors, or recalibrate for new proposals."
-    )
+    note: str = Field(default="", description="What waits; to be read, and ignored.")
     decided_by: str = Field(default="", description="Who decides. Needed for a decision.")
     reason: str = Field(default="", description="Why. Needed for a decision.")
     effective_from: str = Field(
-        default="", description="First day (UTC) that new values are in force, e.g. 2026-11-01; empty: the next 1st."
+        default="",
+        description="First day (UTC) that accepted values are in force, e.g. 2026-11-01; empty: the next 1st.",
     )
-    dry_run: bool = Field(default=True, description="Show evidence and effect, and decide nothing.")
+    proposals: dict[str, OnProposal] = Field(default={}, description="By MONTH/ITEM: what is decided on each proposal.")
+    anchors: dict[str, AnchorDecision] = Field(
+        default={}, description="By item: which anchors the month and later ones are linked without."
+    )
+    recalibrate: list[Recalibration] = Field(default=[], description="Fits of several months as one.")
 
 
 def build_release_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinition:
-    """The job, without partitions; evidence and effect are metadata of its step."""
+    """The job, a partition a month; evidence, effect and outcome are metadata of its step."""
 
-    @dg.op(name="decide_on_proposals", out=dg.Out(dg.Nothing))
+    @dg.op(name=OP, out=dg.Out(dg.Nothing))
     def decide_on_proposals(
         context: dg.OpExecutionContext,
         config: ReleaseConfig,
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
     ) -> None:
+        month = context.partition_key
         with failures_told_apart():
-            if config.decision is Choice.drop_anchors:
-                metadata = _drop_anchors(config, database)
-            elif config.decision is Choice.recalibrate:
-                metadata = _recalibrate(config, database, store, settings)
-            else:
-                metadata = _decide(config, database, context.run_id)
+            metadata = _decide(config, month, database, context.run_id)
+            for asked in config.recalibrate:
+                metadata |= _recalibrate(asked, month, database, store, settings)
         context.add_output_metadata(metadata)
+        said = str(metadata["outcome"].value)
+        if said != NOTHING:
+            context.log_event(dg.AssetObservation(PUBLISHED, description=said, partition=month, metadata=metadata))
         for name in ("outcome", "effect"):
             context.log.info(str(metadata[name].value))
 
     @dg.job(
         name=RELEASE_JOB,
+        config=dg.PartitionedConfig(
+            partitions_def=monthly(settings.irt_first_month),
+            run_config_for_partition_key_fn=lambda month: {"ops": {OP: {"config": waiting(Database(settings), month)}}},
+        ),
         executor_def=dg.in_process_executor,
         tags=tags,
-        description="A person's decision on what a month proposes. Shows evidence and effect, and decides nothing, "
-        "until dry_run is false.",
+        description="A person's decisions on what a month proposes. Pick the month: what waits is filled in, each line "
+        "undecided. Launched like that it shows evidence and effect, and decides nothing.",
     )
     def release_job() -> None:
         decide_on_proposals()
@@ -90,63 +126,137 @@ def build_release_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinit
     return release_job
 
 
-Metadata = dict[str, dg.MetadataValue]
+NOTHING = "nothing was decided"
 
 
-def _decide(config: ReleaseConfig, database: Database, run_id: str) -> Metadata:
-    """Show the proposals and what accepting them would do; decide, unless it is a dry run."""
+def waiting(database: Database, month: str) -> dict[str, Any]:
+    """The launchpad's config of a month: everything that waits for a decision, undecided."""
+    try:
+        with database.connect() as connection:
+            found = [p for p in asking(proposals(connection)) if p.window[-7:] == month]
+            anchors = anchors_that_moved(connection, month)
+    except (psycopg.Error, PermanentFailure, OSError) as error:
+        said = f"what waits could not be read, so nothing is listed: {str(error).strip().partition(chr(10))[0]}"
+        return {"note": said, "proposals": {}}
+    said = f"{len(found)} proposals of {month} wait" if found else f"no proposal of {month} waits"
+    said += f", and {len(anchors)} anchors moved" if anchors else ""
+    if found or anchors:
+        said += ". Write what you decide in the place of `undecided`, your name and the reason, and launch"
+    lines = {
+        str(p.reference): {"decision": "undecided", "evidence": _evidence(p)}
+        | ({"although_it_leaked": False} if p.kind == LEAK else {})
+        for p in found
+    }
+    filled: dict[str, Any] = {"note": said, "decided_by": "", "reason": "", "effective_from": "", "proposals": lines}
+    return filled | ({"anchors": dict.fromkeys(anchors, "undecided")} if anchors else {})
+
+
+def anchors_that_moved(connection: psycopg.Connection, month: str) -> list[str]:
+    """Those of a month that is held, largest change first, without those that a person has dropped since."""
+    found: list[str] = []
+    start = month_bounds(month)[0]
+    for scale in read_scales(connection, start).values():
+        held = connection.execute(
+            "SELECT 1 FROM publication_step WHERE (month, scale_id, state) = (%s, %s, 'held')", (month, scale.scale_id)
+        ).fetchone()
+        staged = latest_staged(connection, month, scale.scale_id, scale.engine)
+        if held is None or staged is None:
+            continue
+        linked = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
+        on_scale = linked is not None and linked.fit_id == staged.fit_id
+        constants = linked.constants if linked and on_scale else staged.spec.get("linking_constants") or {}
+        anchors = connection.execute(
+            "SELECT item_id FROM anchor_set WHERE (scale_id, version) = (%s, %s)",
+            (scale.scale_id, scale.anchor_version),
+        )
+        still = {item for (item,) in anchors}
+        found += [item for item in moved(constants) if item in still]
+    return found
+
+
+def _evidence(p: Proposal) -> str:
+    area = "" if p.wabc is None else f"; wABC {p.wabc:.3f}"
+    return f"{p.old or 'nothing'} → {p.new}{area}; {' '.join(filter(None, (p.severity, p.kind)))}" + "".join(
+        f"; {caution}" for caution in (*p.cautions, *(p.dif or ()))
+    )
+
+
+def _decide(config: ReleaseConfig, month: str, database: Database, run_id: str) -> Metadata:
+    """Show what was named and what it does; decide what is decided, all of it or none."""
     now = datetime.now(UTC)
     since = release.in_force_since(config.effective_from, now)
+    references = [parse_reference(name) for name in config.proposals]
+    strays = [str(r) for r in references if r.window[-7:] != month]
+    if strays:
+        raise PermanentFailure(f"not of {month}, the month that was picked: {', '.join(strays)}")
+    dropped = [item for item, decision in config.anchors.items() if decision is AnchorDecision.drop]
     with database.connect() as connection:
-        found = chosen(connection, [Reference(config.month, item) for item in config.items])
-        strays = [p.item_id for p in found if p.scale_id != config.scale]
-        if strays:
-            raise PermanentFailure(f"not on scale {config.scale}: {', '.join(strays)}")
-        effect = impact(connection, read_scales(connection)[config.scale], open_changes(found), since)
-    outcome = "dry run, nothing was decided"
-    if not config.dry_run and config.decision is Choice.reject:
-        release.reject(database, [p.reference for p in found], by=config.decided_by, reason=config.reason)
-        outcome = f"{len(found)} rejected by {config.decided_by}"
-    elif not config.dry_run:
-        release.accept(
-            database,
-            [p.reference for p in found],
-            by=config.decided_by,
-            reason=config.reason,
-            effective_from=since,
-            now=now,
-            run_id=run_id,
-        )
-        outcome = f"{len(found)} accepted by {config.decided_by}, in force from {since:%Y-%m-%d} on"
+        found = release.open_proposals(connection, references) if references else []
+        by_decision = {d: [p for p in found if config.proposals[str(p.reference)].decision is d] for d in Decision}
+        accepted, rejected = by_decision[Decision.accept], by_decision[Decision.reject]
+        leaks = [str(p.reference) for p in accepted if p.kind == LEAK and not _leak_confirmed(config, p)]
+        if leaks:
+            raise PermanentFailure(
+                f"{', '.join(leaks)} leaked: the new value says who knows the answer, not who can solve it. Reject it, "
+                "or set although_it_leaked: true"
+            )
+        if accepted or rejected or dropped:
+            release.said("name", config.decided_by)
+            release.said("reason", config.reason)
+        anchors = _by_scale(connection, dropped or list(config.anchors))
+        scales = read_scales(connection)
+        effects = [
+            impact(
+                connection, scales[scale], open_changes([p for p in accepted or found if p.scale_id == scale]), since
+            )
+            for scale in sorted({p.scale_id for p in accepted or found})
+        ]
+        said = [effect.sentence for effect in effects]
+        said += [consider(connection, scale, items, month).sentence for scale, items in anchors.items()]
+    who, why = config.decided_by, config.reason
+    if accepted:
+        names = [p.reference for p in accepted]
+        release.accept(database, names, by=who, reason=why, effective_from=since, now=now, run_id=run_id)
+    if rejected:
+        release.reject(database, [p.reference for p in rejected], by=who, reason=why)
+    for scale, items in anchors.items() if dropped else ():
+        drop_anchors(database, scale, items, month, by=who, reason=why)
+    done = [f"{_named(accepted)} accepted, in force from {since:%Y-%m-%d} on"] if accepted else []
+    done += [f"{_named(rejected)} rejected"] if rejected else []
+    done += [f"{', '.join(dropped)} dropped from the anchors from {month} on"] if dropped else []
     return {
-        "outcome": dg.MetadataValue.text(outcome),
-        "effect": dg.MetadataValue.text(effect.sentence),
-        "proposals": dg.MetadataValue.md(_table(found)),
-        "effect in numbers": dg.MetadataValue.json(effect.as_dict()),
+        "outcome": dg.MetadataValue.text(f"{'; '.join(done)}; by {who}: {why}" if done else NOTHING),
+        "effect": dg.MetadataValue.text("; ".join(said) or "none"),
+        "proposals": _table(found, lambda p: config.proposals[str(p.reference)].decision.value),
     }
 
 
-def _drop_anchors(config: ReleaseConfig, database: Database) -> Metadata:
-    with database.connect() as connection:
-        effect = consider(connection, config.scale, config.items, config.month)
-    outcome = "dry run, nothing was decided"
-    if not config.dry_run:
-        drop_anchors(database, config.scale, config.items, config.month, by=config.decided_by, reason=config.reason)
-        outcome = f"dropped by {config.decided_by}"
-    return {"outcome": dg.MetadataValue.text(outcome), "effect": dg.MetadataValue.text(effect.sentence)}
+def _leak_confirmed(config: ReleaseConfig, p: Proposal) -> bool:
+    return config.proposals[str(p.reference)].although_it_leaked
 
 
-def _recalibrate(config: ReleaseConfig, database: Database, store: ObjectStore, settings: Settings) -> Metadata:
-    first, _, last = config.month.partition(":")
-    last = last or first
-    if config.dry_run:
-        effect = f"{first} to {last} would be fitted as one; what comes out is only proposed"
-        return {
-            "outcome": dg.MetadataValue.text("dry run, nothing was fitted"),
-            "effect": dg.MetadataValue.text(effect),
-        }
-    items = () if config.items == [EVERY] else config.items
-    done = recalibrate(database, store, config.scale, first, last, items, settings.irt_threads)
+def _named(found: Iterable[Proposal]) -> str:
+    return ", ".join(str(p.reference) for p in found)
+
+
+def _by_scale(connection: psycopg.Connection, items: list[str]) -> dict[str, list[str]]:
+    """The items by their scales. Raises PermanentFailure for one that the bank does not have."""
+    known: dict[str, str] = dict(
+        connection.execute("SELECT item_id, scale_id FROM question WHERE item_id = ANY(%s)", (items,)).fetchall()
+    )
+    strange = [item for item in items if item not in known]
+    if strange:
+        raise PermanentFailure(f"the bank has no items {', '.join(strange)}: ids are case-sensitive")
+    found: dict[str, list[str]] = {}
+    for item in items:
+        found.setdefault(known[item], []).append(item)
+    return found
+
+
+def _recalibrate(
+    asked: Recalibration, month: str, database: Database, store: ObjectStore, settings: Settings
+) -> Metadata:
+    done = recalibrate(database, store, asked.scale, asked.first_month, month, asked.items, settings.irt_threads)
     since = [f"{item} from {at:%Y-%m-%d}" for item, at in done.changed.items()]
     return {
         "outcome": dg.MetadataValue.text(f"{len(done.proposed)} items proposed as {done.window}"),
@@ -154,16 +264,24 @@ def _recalibrate(config: ReleaseConfig, database: Database, store: ObjectStore, 
             f"{done.n_responses:,} answers in {', '.join(done.months)}; only answers since a change: "
             f"{', '.join(since) or 'of none'}"
         ),
-        "passed over": dg.MetadataValue.json(dict(done.passed_over)),
-        "held back": dg.MetadataValue.json(dict(done.held)),
+        "passed over": rows_shown(("month", "why"), list(done.passed_over.items())),
+        "held back": rows_shown(("item", "why"), [(item, "; ".join(why)) for item, why in done.held.items()]),
     }
 
 
-def _table(found: list[Proposal]) -> str:
-    lines = ["| proposal | proposed | published | wABC | drift | state | look at |", "|---|---|---|--:|---|---|---|"]
-    lines += [
-        f"| {p.reference} | {p.new} | {p.old or 'nothing'} | {'' if p.wabc is None else format(p.wabc, '.3f')} "
-        f"| {p.severity} {p.kind} | {p.state} | {'; '.join([*p.cautions, *(p.dif or ())])} |"
-        for p in found
-    ]
-    return "\n".join(lines)
+def _table(found: list[Proposal], decision: Callable[[Proposal], str]) -> dg.MetadataValue:
+    return rows_shown(
+        ("proposal", "decision", "proposed", "published", "wABC", "drift", "look at"),
+        [
+            (
+                str(p.reference),
+                decision(p),
+                str(p.new),
+                str(p.old or "nothing"),
+                None if p.wabc is None else round(p.wabc, 3),
+                f"{p.severity} {p.kind}".strip(),
+                "; ".join([*p.cautions, *(p.dif or ())]),
+            )
+            for p in found
+        ],
+    )

@@ -102,6 +102,16 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
     return found
 
 
+def decisions(connection: psycopg.Connection, month: str) -> list[tuple[str, str, str, str, str, str]]:
+    """What was decided on the month, newest first: on what, what, by whom, when, in force from when, why."""
+    return connection.execute(
+        """SELECT month || '/' || item_id, decision, decided_by, to_char(decided_at, 'YYYY-MM-DD HH24:MI'),
+                  coalesce(to_char(effective_from, 'YYYY-MM-DD'), ''), reason
+           FROM release_decision WHERE right(month, 7) = %s ORDER BY decision_id DESC""",
+        (month,),
+    ).fetchall()
+
+
 def said(what: str, text: str) -> str:
     """A name or a reason without space around it. Raises PermanentFailure where it says nothing, or is no text."""
     stripped = text.strip()
