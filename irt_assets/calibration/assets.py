@@ -8,17 +8,14 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
 import dagster as dg
-import numpy as np
 from dagster._core.execution.plan.objects import StepFailureData
 
-from irt_assets.calibration import plots
-from irt_assets.calibration.abilities import ScaleAbilities, measure
-from irt_assets.calibration.agreement import MonthAgreement, read_agreement
+from irt_assets.calibration import shown
+from irt_assets.calibration.abilities import measure
+from irt_assets.calibration.agreement import read_agreement
 from irt_assets.calibration.green import unsettled_months
-from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import (
     FitOutcome,
-    LinkOutcome,
     UnlinkedMonthError,
     fit_month,
     fit_month_beside,
@@ -26,12 +23,12 @@ from irt_assets.calibration.month import (
     publish_month,
 )
 from irt_assets.calibration.publication import Step
+from irt_assets.calibration.release import decisions
 from irt_assets.engines import Calibrator
-from irt_assets.psychometrics.models import Calibration, Flag
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
 from resources import tables
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
 
@@ -46,7 +43,6 @@ RELEASE_JOB, CODE_LOCATION = "release_decision", "irt_assets"
 DECIDE_IN = "decide in"
 RELEASE_LAUNCHPAD = dg.MetadataValue.job(f"{RELEASE_JOB}/launchpad", CODE_LOCATION)
 """A link of the page's own, which holds behind a proxy and below a path."""
-Metadata = dict[str, dg.MetadataValue]
 Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
 
@@ -77,22 +73,10 @@ def build_calibration_asset(
         with failures_told_apart():
             outcomes = fit(database, store, context.partition_key, context.run.run_id)
         fitted = [o.calibration for o in outcomes if o.calibration is not None]
-        metadata: Metadata = {
-            "fits": dg.MetadataValue.md(_fit_table(outcomes)),
-            "flagged items": dg.MetadataValue.md(_flag_table(outcomes)),
-            "dagster/row_count": dg.MetadataValue.int(sum(int(c.estimated.sum()) for c in fitted)),
-        }
-        for outcome in outcomes:
-            if outcome.calibration is not None:
-                flagged = list(_flagged(outcome.calibration))[:9]
-                shown = [
-                    i for i in flagged if np.isfinite(outcome.calibration.a[outcome.calibration.item_ids.index(i)])
-                ]
-                if shown:
-                    metadata[f"plot: curves of flagged items ({outcome.scale_id}, {outcome.engine})"] = plot(
-                        plots.item_curves(outcome.calibration, shown), "curves of flagged items"
-                    )
-        return dg.MaterializeResult(metadata=metadata)
+        n_items = sum(int(c.estimated.sum()) for c in fitted)
+        return dg.MaterializeResult(
+            metadata=shown.fit_metadata(outcomes) | {"dagster/row_count": dg.MetadataValue.int(n_items)}
+        )
 
     return item_calibration
 
@@ -122,17 +106,18 @@ def build_calibration_assets(
     def linked_item_parameters(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
+        month = context.partition_key
         with failures_told_apart():
             try:
-                outcomes = link_month(database, context.partition_key, context.run.run_id)
+                outcomes = link_month(database, month, context.run.run_id)
             except UnlinkedMonthError as error:
-                metadata = _link_metadata(error.outcomes) | _history_metadata(database, context.partition_key)
+                metadata = shown.link_metadata(error.outcomes) | shown.history_metadata(database, month)
                 raise dg.Failure(description=str(error), metadata=metadata, allow_retries=False) from error
-            history = _history_metadata(database, context.partition_key)
+            more = shown.history_metadata(database, month) | shown.parameters_metadata(database, month)
         linked = [o.linked for o in outcomes if o.linked is not None]
         return dg.MaterializeResult(
-            metadata=_link_metadata(outcomes)
-            | history
+            metadata=shown.link_metadata(outcomes)
+            | more
             | {"dagster/row_count": dg.MetadataValue.int(sum(c.n_items for c in linked))}
         )
 
@@ -154,13 +139,22 @@ def build_calibration_assets(
         with failures_told_apart():
             unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
             taken = publish_month(database, store, month, unsettled, context.run.run_id)
+            with database.connect() as connection:
+                decided = decisions(connection, month)
         own = [steps[month] for steps in taken.values() if month in steps]
         if own and all(step.state == "held" for step in own):
             _fail_as_held(context, month, own)
         return dg.MaterializeResult(
             metadata={
-                "steps": dg.MetadataValue.md(_step_table(taken)),
-                "held back": dg.MetadataValue.json({s.scale_id: s.held for s in own}),
+                "steps": dg.MetadataValue.md(shown.step_table(taken)),
+                "held back": rows_shown(
+                    ("scale", "item", "why"),
+                    [(s.scale_id, item, "; ".join(why)) for s in own for item, why in s.held.items()],
+                ),
+                "decisions": rows_shown(("on", "decision", "by", "at (UTC)", "in force from", "why"), decided),
+                "items first published": dg.MetadataValue.int(sum(s.n_published for s in own)),
+                "items proposed": dg.MetadataValue.int(sum(s.n_proposed for s in own)),
+                "items held back": dg.MetadataValue.int(sum(s.n_held for s in own)),
                 "dagster/row_count": dg.MetadataValue.int(sum(s.n_published for s in own)),
             }
         )
@@ -186,10 +180,8 @@ def build_calibration_assets(
         with failures_told_apart():
             measured = measure(database, context.partition_key, context.run.run_id)
         return dg.MaterializeResult(
-            metadata={
-                "abilities": dg.MetadataValue.md(ability_table(measured)),
-                "dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured)),
-            }
+            metadata=shown.ability_metadata(measured)
+            | {"dagster/row_count": dg.MetadataValue.int(sum(len(m.theta) for m in measured))}
         )
 
     @dg.asset(
@@ -209,7 +201,7 @@ def build_calibration_assets(
             compared = [
                 read_agreement(connection, context.partition_key, scale) for scale in read_scales(connection).values()
             ]
-        return dg.MaterializeResult(metadata=_agreement_metadata(compared))
+        return dg.MaterializeResult(metadata=shown.agreement_metadata(compared))
 
     em = build("em")
     own = build_calibration_asset(
@@ -248,131 +240,12 @@ def _beside(build: Callable[[str], Calibrator], engine: str, scales: Collection[
     return fit
 
 
-def plot(png: bytes, alt: str) -> dg.MetadataValue:
-    return dg.MetadataValue.md(plots.as_markdown(png, alt))
-
-
-def _flagged(calibration: Calibration) -> dict[str, tuple[Flag, ...]]:
-    return {item: flags for item, flags in zip(calibration.item_ids, calibration.flags, strict=True) if flags}
-
-
-def _flag_table(outcomes: list[FitOutcome]) -> str:
-    rows = [
-        f"| {o.scale_id} | {item} | {'; '.join(f'{flag.value}: {flag.explanation}' for flag in flags)} |"
-        for o in outcomes
-        if o.calibration is not None
-        for item, flags in _flagged(o.calibration).items()
-    ]
-    more = [f"| | … and {len(rows) - 10} more | |"] if len(rows) > 10 else []
-    return "\n".join(["| scale | item | why |", "|---|---|---|", *rows[:10], *more]) if rows else "none"
-
-
-def _fit_table(outcomes: list[FitOutcome]) -> str:
-    lines = [
-        "| scale | engine | learners | items | responses | log-likelihood | converged | s |",
-        "|---|---|--:|--:|--:|--:|---|--:|",
-    ]
-    for o in outcomes:
-        if o.calibration is None:
-            lines.append(f"| {o.scale_id} | {o.engine} | | | | | {o.error} | {o.seconds:.1f} |")
-            continue
-        f, c = o.calibration, o.calibration.convergence
-        ended = f"after {c.iterations} iterations" if c.converged else f"no: {c.reason}"
-        lines.append(
-            f"| {o.scale_id} | {o.engine} | {f.n_persons:,} | {int(f.estimated.sum())} | {f.n_responses:,} "
-            f"| {c.loglik:,.1f} | {ended} | {o.seconds:.1f} |"
-        )
-    return "\n".join(lines)
-
-
-def _link_metadata(outcomes: list[LinkOutcome]) -> Metadata:
-    lines = ["| scale | engine | slope | intercept | anchors used | dropped | outcome |"]
-    lines.append("|---|---|--:|--:|--:|---|---|")
-    metadata: Metadata = {}
-    for o in outcomes:
-        if o.linking is None:
-            lines.append(f"| {o.scale_id} | {o.engine} | | | | | {o.error} |")
-            continue
-        k = o.linking
-        dropped = ", ".join(sorted(k.anchors_dropped)) or "none"
-        lines.append(
-            f"| {o.scale_id} | {o.engine} | {k.slope:.3f} ± {k.slope_se:.3f} "
-            f"| {k.intercept:+.3f} ± {k.intercept_se:.3f} "
-            f"| {len(k.anchors_used)} | {dropped} | {'not linked' if o.error else 'linked'} |"
-        )
-        if not o.own:
-            continue
-        if k.diagnosis:
-            metadata[f"anchors that disagree ({o.scale_id})"] = dg.MetadataValue.text(k.diagnosis)
-        if o.raw is not None and o.anchors is not None:
-            metadata[f"plot: linking ({o.scale_id})"] = plot(
-                plots.linking_scatter(o.raw, o.anchors, k), "anchors against the month's estimates"
-            )
-        if o.linked is not None:
-            metadata[f"plot: parameters ({o.scale_id})"] = plot(
-                plots.parameters_with_intervals(o.linked), "parameters with 95 % intervals"
-            )
-            metadata[f"plot: test information ({o.scale_id})"] = plot(
-                plots.test_information(o.linked), "test information"
-            )
-        metadata[f"constants ({o.scale_id})"] = dg.MetadataValue.json(k.as_constants())
-    return {"linking": dg.MetadataValue.md("\n".join(lines))} | metadata
-
-
-def _history_metadata(database: Database, month: str) -> Metadata:
-    metadata: Metadata = {}
-    with database.connect() as connection:
-        for scale in read_scales(connection).values():
-            history = read_history(connection, scale, month)
-            if history:
-                metadata[f"linking history ({scale.scale_id})"] = dg.MetadataValue.md(history_table(history))
-                metadata[f"plot: linking history ({scale.scale_id})"] = plot(history_plot(history), "linking history")
-    return metadata
-
-
-def _agreement_metadata(compared: list[MonthAgreement]) -> Metadata:
-    said = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
-    lines = [
-        "| scale | engines | items | | correlation | RMSD | all apart (SE) | 95 % intervals overlap |",
-        "|---|---|--:|---|--:|--:|--:|--:|",
-    ]
-    apart = ["| scale | engines | item | parameter | first | second | apart (SE) |", "|---|---|---|---|--:|--:|--:|"]
-    metadata: Metadata = {}
-    for month in compared:
-        for pair in month.pairs:
-            head = f"| {month.scale.scale_id} | {', '.join(pair.engines)} |"
-            lines += [
-                f"{head} {len(pair.item_ids)} | {name} | {of.correlation:.4f} | {of.rmsd:.3f} | {of.rms_apart:.2f} "
-                f"| {of.overlap:.0%} |"
-                for name, of in (("b", pair.b), ("a", pair.a))
-            ]
-            apart += [
-                f"{head} {d.item_id} | {d.parameter} | {d.first:.3f} | {d.second:.3f} | {d.apart:.2f} |"
-                for d in pair.most_apart()
-            ]
-            alone = {engine: list(items) for engine, items in pair.only_one.items()}
-            if alone:
-                key = f"items that only one could estimate ({month.scale.scale_id}, {', '.join(pair.engines)})"
-                metadata[key] = dg.MetadataValue.json(alone)
-            if pair.item_ids:
-                name = f"{month.scale.scale_id}, {' and '.join(pair.engines)}"
-                metadata[f"plot: agreement ({name})"] = plot(
-                    plots.agreement_scatter(pair, month.scale.rules), f"parameters by {' and '.join(pair.engines)}"
-                )
-    tables_shown = {"pairs of engines": lines, "items that differ most": apart} if len(lines) > 2 else {}
-    return (
-        {"agreement": dg.MetadataValue.text("; ".join(said))}
-        | {name: dg.MetadataValue.md("\n".join(rows)) for name, rows in tables_shown.items()}
-        | metadata
-    )
-
-
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step]) -> NoReturn:
     """Say why nothing is published where people look: on the asset's page, and as the run's last words."""
     reasons = {step.scale_id: step.why for step in held}
     said = next(iter(reasons.values())) if len(reasons) == 1 else "; ".join(f"{s}: {why}" for s, why in reasons.items())
     sentence = f"{month} is held: {said}"
-    metadata: Metadata = {HELD: dg.MetadataValue.text(sentence), DECIDE_IN: RELEASE_LAUNCHPAD}
+    metadata: shown.Metadata = {HELD: dg.MetadataValue.text(sentence), DECIDE_IN: RELEASE_LAUNCHPAD}
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)
 
@@ -380,26 +253,3 @@ def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step
 def says_held(failed: StepFailureData) -> bool:
     """Whether a step failed because its month is held."""
     return failed.user_failure_data is not None and HELD in failed.user_failure_data.metadata
-
-
-def _step_table(taken: dict[str, dict[str, Step]]) -> str:
-    lines = ["| scale | month | state | published | proposed | held back | why |", "|---|---|---|--:|--:|--:|---|"]
-    for steps in taken.values():
-        lines += [
-            f"| {s.scale_id} | {s.month} | {s.state} | {s.n_published} | {s.n_proposed} | {s.n_held} | {s.why} |"
-            for s in steps.values()
-        ]
-    return "\n".join(lines)
-
-
-def ability_table(measured: list[ScaleAbilities]) -> str:
-    lines = ["| scale | items in force | learners | mean θ | SD θ | mean SE | |", "|---|--:|--:|--:|--:|--:|---|"]
-    for m in measured:
-        if not len(m.theta):
-            lines.append(f"| {m.scale_id} | {m.n_published} | 0 | | | | {m.why} |")
-            continue
-        lines.append(
-            f"| {m.scale_id} | {m.n_published} | {len(m.theta):,} | {m.theta.mean():+.3f} | {m.theta.std():.3f} "
-            f"| {m.se.mean():.3f} | |"
-        )
-    return "\n".join(lines)

@@ -9,10 +9,11 @@ from collections.abc import Callable
 import dagster as dg
 
 from irt_assets.calibration import plots
-from irt_assets.calibration.assets import GROUP, OWNERS, POOL, Metadata, ability_table, plot
+from irt_assets.calibration.assets import GROUP, OWNERS, POOL
 from irt_assets.calibration.checks import ITEMS, TO_MEND_IT
 from irt_assets.calibration.early_warning import EarlyWarning
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
+from irt_assets.calibration.shown import Metadata, ability_metadata, link_numbers, plot
 from irt_assets.engines import Calibrator
 from irt_assets.retries import failures_told_apart
 from resources import tables
@@ -109,12 +110,12 @@ def night_metadata(night: Night) -> Metadata:
         "linking against the last month": dg.MetadataValue.md(_shift_table(linked)),
         "difficulties against the published": dg.MetadataValue.md(_difficulty_table(linked)),
         "provisional items": dg.MetadataValue.md(_provisional(linked)),
-        "abilities": dg.MetadataValue.md(ability_table(night.measured)),
+        **ability_metadata(night.measured),
         "dagster/row_count": dg.MetadataValue.int(sum(o.raw.n_items for o in linked if o.raw)),
     }
     for o in night.outcomes:
         if o.placed and o.placed.linking and o.placed.anchors and o.raw:
-            metadata[f"constants ({o.scale_id})"] = dg.MetadataValue.json(o.placed.linking.as_constants())
+            metadata |= link_numbers(o.scale_id, o.placed.linking)
             metadata[f"plot: linking ({o.scale_id})"] = plot(
                 plots.linking_scatter(o.raw, o.placed.anchors, o.placed.linking), "anchors against the night"
             )

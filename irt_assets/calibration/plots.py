@@ -154,6 +154,26 @@ def test_information(calibration: Calibration) -> bytes:
 test_information.__test__ = False  # type: ignore[attr-defined]  # pytest takes the name of the asset for a test
 
 
+def ability_histogram(theta: Floats, se: Floats) -> bytes:
+    """How many learners have which θ, and how well it is known along it."""
+    figure = new_figure(3.2)
+    left, right = figure.subplots(1, 2)
+    left.hist(theta, bins=min(40, max(5, round(len(theta) ** 0.5))), color=BLUE)
+    left.axvline(float(theta.mean()), color=ORANGE, linewidth=1.5)
+    left.set_ylabel("learners")
+    right.plot(theta, se, ".", color=BLUE, markersize=2, alpha=0.4)
+    right.set_ylabel("standard error of θ")
+    right.set_ylim(bottom=0)
+    for ax in (left, right):
+        ax.set_xlabel("ability θ")
+        tidy(ax)
+    title(
+        figure,
+        f"{len(theta):,} learners: mean θ {theta.mean():+.2f} (orange), SD {theta.std():.2f}, mean SE {se.mean():.2f}",
+    )
+    return as_png(figure)
+
+
 def linking_scatter(
     new: Calibration, anchors: AnchorSet, linking: Linking, alpha: float = Rules().anchor_q_alpha
 ) -> bytes:

@@ -8,7 +8,7 @@ import dagster as dg
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.assets import plot
+from irt_assets.calibration.shown import plot
 from irt_assets.drift import plots
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.retries import failures_told_apart
@@ -51,6 +51,12 @@ def build_drift_assets(
                 "drift": dg.MetadataValue.text("; ".join(sentence(s) for s in found)),
                 "top flagged items": dg.MetadataValue.md(_table(found)),
                 "published items without an estimate": dg.MetadataValue.md(unestimated_table(found)),
+                **{
+                    f"{level} drift ({s.scale_id})": dg.MetadataValue.int(len(s.items(level)))
+                    for s in found
+                    if s.drift
+                    for level in ("high", "medium")
+                },
                 **{f"plot: drift ({scale})": plot(png, "drift") for scale, png in maps.items() if png is not None},
                 "dagster/row_count": dg.MetadataValue.int(
                     sum(len(s.drift.item_ids) + len(s.unestimated.tested_items) for s in found if s.drift)

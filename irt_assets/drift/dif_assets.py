@@ -6,7 +6,7 @@ postpone them.
 
 import dagster as dg
 
-from irt_assets.calibration.assets import plot
+from irt_assets.calibration.shown import plot
 from irt_assets.drift import dif_page
 from irt_assets.drift.assets import GROUP
 from irt_assets.drift.dif_month import dif_of_month

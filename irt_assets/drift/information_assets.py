@@ -6,7 +6,7 @@ postpone them.
 
 import dagster as dg
 
-from irt_assets.calibration.assets import plot
+from irt_assets.calibration.shown import plot
 from irt_assets.drift import information_plots
 from irt_assets.drift.assets import GROUP
 from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows
@@ -52,6 +52,7 @@ def build_information_asset(
         if cautions:
             metadata["caution"] = dg.MetadataValue.text("; ".join(cautions))
         for scale, one in found.items():
+            metadata[f"items that lost information ({scale})"] = dg.MetadataValue.int(len(one.losses.flagged))
             metadata[f"plot: information ({scale})"] = plot(
                 information_plots.test_curves(one), "test information, published and now"
             )

@@ -5,10 +5,13 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 from collections import Counter
 from datetime import UTC, datetime
+from statistics import median
+from typing import Any
 
 import dagster as dg
 
 from irt_assets.calibration.plots import as_markdown
+from irt_assets.kpis.meaning import MEANINGS, RANGES
 from irt_assets.kpis.plots import distributions
 from irt_assets.kpis.weekly import reasons, write_quiet, write_week
 from irt_assets.partitions import week_of
@@ -32,8 +35,9 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         group_name=GROUP,
         partitions_def=weeks,
         deps=[answers, "question_bank", in_force],
-        description="Improvement, efficiency, recovery, engagement, goal probability and churn risk of every learner "
-        "with a live answer in the year before the week's end, or before now while the week runs.",
+        description="Improvement (I_t), efficiency (E_t), recovery (R_t), engagement (A_t), goal probability (P) and "
+        "churn risk (S) of every learner with a live answer in the year before the week's end, or before now while the "
+        "week runs.\n\n" + "\n".join(f"- `{name}` {meaning}" for name, meaning in MEANINGS.items()),
         kinds={"postgres", "ibis"},
         owners=OWNERS,
         metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
@@ -44,6 +48,8 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         return dg.MaterializeResult(
             metadata={
                 "dagster/row_count": len(frame),
+                "KPIs": dg.MetadataValue.md(kpi_table(frame["kpis"].tolist())),
+                **_medians(frame["kpis"].tolist()),
                 "without a value": dg.MetadataValue.md(_reason_table(reasons(frame), len(frame))),
                 "plot: distributions": dg.MetadataValue.md(
                     as_markdown(distributions(frame["kpis"].tolist()), "how the KPIs are distributed")
@@ -75,6 +81,29 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         )
 
     return [weekly_kpi, inactivity]
+
+
+def _values(records: list[dict[str, Any]], name: str) -> list[float]:
+    return [record[name] for record in records if record.get(name) is not None]
+
+
+def _medians(records: list[dict[str, Any]]) -> dict[str, dg.MetadataValue]:
+    return {
+        f"median {name}": dg.MetadataValue.float(median(values))
+        for name in MEANINGS
+        if (values := _values(records, name))
+    }
+
+
+def kpi_table(records: list[dict[str, Any]]) -> str:
+    """What each KPI says, of how many learners it is known, and its middle."""
+    lines = ["| KPI | what it says | range | learners | median |", "|---|---|---|--:|--:|"]
+    for name, meaning in MEANINGS.items():
+        values = _values(records, name)
+        low, high = RANGES[name]
+        middle = f"{median(values):.2f}" if values else ""
+        lines.append(f"| {name} | {meaning} | {low:g} to {high:g} | {len(values):,} | {middle} |")
+    return "\n".join(lines)
 
 
 def _reason_table(counts: Counter[tuple[str, str]], learners: int) -> str:

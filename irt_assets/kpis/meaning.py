@@ -9,6 +9,16 @@ from enum import StrEnum
 
 RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0, 1.0), "P": (0.0, 1.0), "S": (0.0, 1.0)}
 """Every key of a record that is a KPI, and what it may be where it is not null."""
+MEANINGS = {
+    "I_t": "improvement: by how much θ rose from the fortnight before the last to the last one, drawn to 0 where few "
+    "answers tell",
+    "E_t": "efficiency: the share of time that a right answer takes less than it did in the four weeks before",
+    "R_t": "recovery: of the items that were wrong four to eight weeks ago and were tried again, the share now right",
+    "A_t": "engagement: sessions, gaps between days, hints and time spent, over four weeks; 1 is daily and unaided",
+    "P": "goal probability: how likely the learner's θ is above the target",
+    "S": "churn risk: how long the learner has been quiet, over eight weeks; 1 is gone",
+}
+"""Of every KPI in a sentence; the formulas are in docs/kpis.md."""
 LEAST_ANSWERS = 5
 """Eligible answers that each of the two fortnights must hold."""
 LEAST_TIMED = 20

@@ -4,11 +4,11 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.psychometrics.eligibility import Reason
+from irt_assets.psychometrics.eligibility import Reason, rejected
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.retries import failures_told_apart
-from resources.dagster_schema import column_schema
+from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
 from resources.tables import question, response_log
@@ -66,13 +66,21 @@ def build_response_assets(
     ) -> dg.MaterializeResult:
         with failures_told_apart():
             snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id)
-        left_out = {scale: items for scale, items in window.left_out.items() if items}
+        rejections = {scale: rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}
         return dg.MaterializeResult(
             metadata={
                 "counts by reason": dg.MetadataValue.md(counts_table(snapshot.counts)),
                 "dagster/row_count": snapshot.n_attempts,
                 "scored": sum(c.get("scored", 0) for c in snapshot.counts.values()),
-                "items left out": dg.MetadataValue.json(left_out),
+                "items left out": rows_shown(
+                    ("scale", "item", "answers"),
+                    [(scale, item, n) for scale, items in window.left_out.items() for item, n in items.items()],
+                ),
+                **{
+                    f"share rejected ({scale})": dg.MetadataValue.float(n / answers)
+                    for scale, (n, answers) in rejections.items()
+                    if answers
+                },
                 "snapshot": snapshot.uri,
                 "data_hash": snapshot.data_hash,
             },

@@ -1,0 +1,299 @@
+"""What the assets of the room show of a month: sentences, tables, plots, and numbers whose trend Dagster draws.
+
+A long table is Markdown, which opens in a window of its own; a short one that programs read has rows (`rows_shown`).
+What does not belong here: what is computed, and drawing (see `plots`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import dagster as dg
+import numpy as np
+import psycopg
+
+from irt_assets.calibration import plots
+from irt_assets.calibration.abilities import ScaleAbilities
+from irt_assets.calibration.agreement import MonthAgreement
+from irt_assets.calibration.linking_history import history_plot, history_table, read_history
+from irt_assets.calibration.month import FitOutcome, LinkOutcome
+from irt_assets.calibration.publication import Step
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.linking import Linking
+from irt_assets.psychometrics.models import Calibration, Flag
+from irt_assets.psychometrics.reliability import empirical_reliability
+from irt_assets.psychometrics.scoring import Scores
+from irt_assets.responses.scales import read_scales
+from resources.dagster_schema import rows_shown
+from resources.database import Database
+
+Metadata = dict[str, dg.MetadataValue]
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
+
+def plot(png: bytes, alt: str) -> dg.MetadataValue:
+    return dg.MetadataValue.md(plots.as_markdown(png, alt))
+
+
+def numbers(scale_id: str, of: Mapping[str, float]) -> Metadata:
+    """A trend each in the UI; what is no number on a month is left out."""
+    return {f"{name} ({scale_id})": dg.MetadataValue.float(float(x)) for name, x in of.items() if math.isfinite(x)}
+
+
+def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
+    metadata: Metadata = {
+        "fits": dg.MetadataValue.md(_fit_table(outcomes)),
+        "flagged items": dg.MetadataValue.md(_flag_table(outcomes)),
+    }
+    for o in outcomes:
+        fit = o.calibration
+        if fit is None:
+            continue
+        where = f"{o.scale_id}, {o.engine}"
+        metadata[f"items ({where})"] = dg.MetadataValue.md(_estimates_table(fit))
+        metadata |= numbers(
+            where,
+            {
+                "learners": fit.n_persons,
+                "items fitted": int(fit.estimated.sum()),
+                "responses": fit.n_responses,
+                "log-likelihood a response": fit.convergence.loglik / max(fit.n_responses, 1),
+                "seconds": round(o.seconds, 1),
+            },
+        )
+        shown = [i for i in list(_flagged(fit))[:9] if np.isfinite(fit.a[fit.item_ids.index(i)])]
+        if shown:
+            metadata[f"plot: curves of flagged items ({where})"] = plot(
+                plots.item_curves(fit, shown), "curves of flagged items"
+            )
+    return metadata
+
+
+def _estimates_table(fit: Calibration) -> str:
+    """Every item of a fit that is not linked yet: flagged ones first, then by difficulty."""
+    order = sorted(range(fit.n_items), key=lambda j: (not fit.flags[j], not fit.estimated[j], fit.b[j]))
+    lines = ["| item | a ± SE | b ± SE | answers | flags |", "|---|--:|--:|--:|---|"]
+    lines += [
+        f"| {fit.item_ids[j]} | {_with_error(fit.a[j], fit.a_se[j])} | {_with_error(fit.b[j], fit.b_se[j])} "
+        f"| {int(fit.n[j]):,} | {', '.join(flag.value for flag in fit.flags[j])} |"
+        for j in order
+    ]
+    return "\n".join(lines)
+
+
+def _with_error(value: float | None, se: float | None) -> str:
+    if value is None or not math.isfinite(value):
+        return ""
+    return f"{value:.2f} ± {'?' if se is None or not math.isfinite(se) else format(se, '.2f')}"
+
+
+def _flagged(calibration: Calibration) -> dict[str, tuple[Flag, ...]]:
+    return {item: flags for item, flags in zip(calibration.item_ids, calibration.flags, strict=True) if flags}
+
+
+def _flag_table(outcomes: Sequence[FitOutcome]) -> str:
+    rows = [
+        f"| {o.scale_id} | {item} | {'; '.join(f'{flag.value}: {flag.explanation}' for flag in flags)} |"
+        for o in outcomes
+        if o.calibration is not None
+        for item, flags in _flagged(o.calibration).items()
+    ]
+    more = [f"| | … and {len(rows) - 10} more | |"] if len(rows) > 10 else []
+    return "\n".join(["| scale | item | why |", "|---|---|---|", *rows[:10], *more]) if rows else "none"
+
+
+def _fit_table(outcomes: Sequence[FitOutcome]) -> str:
+    lines = [
+        "| scale | engine | learners | items | responses | log-likelihood | converged | s |",
+        "|---|---|--:|--:|--:|--:|---|--:|",
+    ]
+    for o in outcomes:
+        if o.calibration is None:
+            lines.append(f"| {o.scale_id} | {o.engine} | | | | | {o.error} | {o.seconds:.1f} |")
+            continue
+        f, c = o.calibration, o.calibration.convergence
+        ended = f"after {c.iterations} iterations" if c.converged else f"no: {c.reason}"
+        lines.append(
+            f"| {o.scale_id} | {o.engine} | {f.n_persons:,} | {int(f.estimated.sum())} | {f.n_responses:,} "
+            f"| {c.loglik:,.1f} | {ended} | {o.seconds:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
+    lines = ["| scale | engine | slope | intercept | anchors used | dropped | outcome |"]
+    lines.append("|---|---|--:|--:|--:|---|---|")
+    metadata: Metadata = {}
+    for o in outcomes:
+        if o.linking is None:
+            lines.append(f"| {o.scale_id} | {o.engine} | | | | | {o.error} |")
+            continue
+        k = o.linking
+        dropped = ", ".join(k.anchors_dropped) or "none"
+        lines.append(
+            f"| {o.scale_id} | {o.engine} | {k.slope:.3f} ± {k.slope_se:.3f} "
+            f"| {k.intercept:+.3f} ± {k.intercept_se:.3f} "
+            f"| {len(k.anchors_used)} | {dropped} | {'not linked' if o.error else 'linked'} |"
+        )
+        if not o.own:
+            continue
+        if k.diagnosis:
+            metadata[f"anchors that disagree ({o.scale_id})"] = dg.MetadataValue.text(k.diagnosis)
+        if o.raw is not None and o.anchors is not None:
+            metadata[f"plot: linking ({o.scale_id})"] = plot(
+                plots.linking_scatter(o.raw, o.anchors, k), "anchors against the month's estimates"
+            )
+        if o.linked is not None:
+            metadata[f"plot: parameters ({o.scale_id})"] = plot(
+                plots.parameters_with_intervals(o.linked), "parameters with 95 % intervals"
+            )
+            metadata[f"plot: test information ({o.scale_id})"] = plot(
+                plots.test_information(o.linked), "test information"
+            )
+        metadata |= link_numbers(o.scale_id, k)
+    return {"linking": dg.MetadataValue.md("\n".join(lines))} | metadata
+
+
+def link_numbers(scale_id: str, k: Linking) -> Metadata:
+    return numbers(
+        scale_id,
+        {
+            "slope": k.slope,
+            "slope SE": k.slope_se,
+            "intercept": k.intercept,
+            "intercept SE": k.intercept_se,
+            "anchors used": len(k.anchors_used),
+            "anchors left out": len(k.anchors_dropped),
+            "RMSE of the anchors' curves": k.rmse,
+            "Q": k.q,
+            "p of Q": k.q_p,
+        },
+    )
+
+
+def parameters_metadata(database: Database, month: str) -> Metadata:
+    """Of every scale the items on it, with their fit: those held back or misfitting most first."""
+    metadata: Metadata = {}
+    with database.connect() as connection:
+        for scale in read_scales(connection).values():
+            rows = _linked_items(connection, scale.scale_id, scale.engine, month)
+            if rows:
+                metadata[f"items ({scale.scale_id})"] = dg.MetadataValue.md("\n".join([*_LINKED_HEAD, *rows]))
+    return metadata
+
+
+_LINKED_HEAD = [
+    "| item | a ± SE | b ± SE | answers | right | infit | outfit | RMSD | flags |",
+    "|---|--:|--:|--:|--:|--:|--:|--:|---|",
+]
+
+
+def _linked_items(connection: psycopg.Connection, scale_id: str, engine: str, month: str) -> list[str]:
+    found = connection.execute(
+        """SELECT item_id, params, n_responses, p_value, infit, outfit, rmsd, flags
+           FROM mirt_item_params i JOIN mirt_fit_meta m USING (fit_id)
+           WHERE (scale_id, engine, kind, window_start) = (%s, %s, 'monthly', %s) AND superseded_at IS NULL
+           ORDER BY jsonb_array_length(i.flags) DESC, rmsd DESC NULLS LAST, item_id""",
+        (scale_id, engine, month_bounds(month)[0]),
+    ).fetchall()
+    return [
+        f"| {item} | {_with_error(p['a'], p['a_se'])} | {_with_error(p['b'], p['b_se'])} | {n:,} "
+        + "".join(f"| {'' if x is None else format(x, '.2f')} " for x in (right, infit, outfit))
+        + f"| {'' if rmsd is None else format(rmsd, '.3f')} | {', '.join(flags or [])} |"
+        for item, p, n, right, infit, outfit, rmsd, flags in found
+    ]
+
+
+def history_metadata(database: Database, month: str) -> Metadata:
+    metadata: Metadata = {}
+    with database.connect() as connection:
+        for scale in read_scales(connection).values():
+            history = read_history(connection, scale, month)
+            if history:
+                metadata[f"linking history ({scale.scale_id})"] = dg.MetadataValue.md(history_table(history))
+                metadata[f"plot: linking history ({scale.scale_id})"] = plot(history_plot(history), "linking history")
+    return metadata
+
+
+def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
+    said = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
+    lines = [
+        "| scale | engines | items | | correlation | RMSD | all apart (SE) | 95 % intervals overlap |",
+        "|---|---|--:|---|--:|--:|--:|--:|",
+    ]
+    apart = ["| scale | engines | item | parameter | first | second | apart (SE) |", "|---|---|---|---|--:|--:|--:|"]
+    metadata: Metadata = {}
+    for month in compared:
+        for pair in month.pairs:
+            head = f"| {month.scale.scale_id} | {', '.join(pair.engines)} |"
+            lines += [
+                f"{head} {len(pair.item_ids)} | {name} | {of.correlation:.4f} | {of.rmsd:.3f} | {of.rms_apart:.2f} "
+                f"| {of.overlap:.0%} |"
+                for name, of in (("b", pair.b), ("a", pair.a))
+            ]
+            apart += [
+                f"{head} {d.item_id} | {d.parameter} | {d.first:.3f} | {d.second:.3f} | {d.apart:.2f} |"
+                for d in pair.most_apart()
+            ]
+            alone = {engine: list(items) for engine, items in pair.only_one.items()}
+            if alone:
+                key = f"items that only one could estimate ({month.scale.scale_id}, {', '.join(pair.engines)})"
+                metadata[key] = rows_shown(("engine", "items"), [(e, ", ".join(items)) for e, items in alone.items()])
+            if pair.item_ids:
+                name = f"{month.scale.scale_id}, {' and '.join(pair.engines)}"
+                metadata[f"plot: agreement ({name})"] = plot(
+                    plots.agreement_scatter(pair, month.scale.rules), f"parameters by {' and '.join(pair.engines)}"
+                )
+    tables_shown = {"pairs of engines": lines, "items that differ most": apart} if len(lines) > 2 else {}
+    return (
+        {"agreement": dg.MetadataValue.text("; ".join(said))}
+        | {name: dg.MetadataValue.md("\n".join(rows)) for name, rows in tables_shown.items()}
+        | metadata
+    )
+
+
+def step_table(taken: dict[str, dict[str, Step]]) -> str:
+    lines = ["| scale | month | state | published | proposed | held back | why |", "|---|---|---|--:|--:|--:|---|"]
+    for steps in taken.values():
+        lines += [
+            f"| {s.scale_id} | {s.month} | {s.state} | {s.n_published} | {s.n_proposed} | {s.n_held} | {s.why} |"
+            for s in steps.values()
+        ]
+    return "\n".join(lines)
+
+
+def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
+    metadata: Metadata = {"abilities": dg.MetadataValue.md(ability_table(measured))}
+    for m in measured:
+        if len(m.theta) < 2:
+            continue
+        metadata |= numbers(
+            m.scale_id,
+            {
+                "learners": len(m.theta),
+                "mean θ": m.theta.mean(),
+                "SD θ": m.theta.std(),
+                "mean SE": m.se.mean(),
+                "reliability": empirical_reliability(Scores(m.theta, m.se)),
+            },
+        )
+        metadata[f"plot: θ ({m.scale_id})"] = plot(plots.ability_histogram(m.theta, m.se), "distribution of θ")
+    return metadata
+
+
+def ability_table(measured: Sequence[ScaleAbilities]) -> str:
+    shares = " | ".join(f"{q:.0%} below" for q in QUANTILES)
+    lines = [
+        f"| scale | items in force | learners | mean θ | SD θ | mean SE | {shares} | |",
+        "|---|--:|--:|--:|--:|--:|" + "--:|" * len(QUANTILES) + "---|",
+    ]
+    for m in measured:
+        if not len(m.theta):
+            lines.append(f"| {m.scale_id} | {m.n_published} | 0 | | | {'| ' * len(QUANTILES)}| {m.why} |")
+            continue
+        lines.append(
+            f"| {m.scale_id} | {m.n_published} | {len(m.theta):,} | {m.theta.mean():+.3f} | {m.theta.std():.3f} "
+            f"| {m.se.mean():.3f} | {' | '.join(f'{x:+.2f}' for x in np.quantile(m.theta, QUANTILES))} | |"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,81 @@
+"""What assets show of a month: tables whose rows have their columns, and numbers whose trend Dagster draws."""
+
+from __future__ import annotations
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from irt_assets.calibration import shown
+from irt_assets.calibration.abilities import ScaleAbilities
+from irt_assets.calibration.month import FitOutcome
+from irt_assets.kpis.assets import kpi_table
+from irt_assets.kpis.meaning import MEANINGS, RANGES
+from irt_assets.psychometrics.models import Calibration, Convergence, Flag
+from resources.dagster_schema import rows_of, rows_shown
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def fit() -> Calibration:
+    a, d = np.array([1.0, 0.5, np.nan]), np.array([1.0, -0.5, np.nan])
+    cov = np.tile(np.eye(2) * 0.01, (3, 1, 1))
+    return Calibration(
+        ("easy", "hard", "gone"), "2pl", "em", "1", a, d, 0 * np.ones(3), cov, None, np.array([900, 800, 3]),
+        np.array([600, 300, 3]), ((), (), (Flag.ALL_CORRECT,)), 0.0, 1.0, 900,
+        Convergence(True, 12, 1e-7, 1e-5, -851.5, 4),
+    )  # fmt: skip
+
+
+def test_every_item_of_a_fit_is_in_its_table_flagged_ones_first_then_by_difficulty() -> None:
+    found = shown.fit_metadata([FitOutcome("math", "em", True, "f", fit(), None, 1.5)])
+    lines = str(found["items (math, em)"].value).splitlines()
+    assert [cells(line)[0] for line in lines[2:]] == ["gone", "easy", "hard"]
+    assert cells(lines[2]) == ["gone", "", "", "3", "all_correct"]
+    assert cells(lines[3])[:2] == ["easy", "1.00 ± 0.10"]
+    assert cells(lines[3])[2].startswith("-1.00 ± ")
+    assert {len(cells(line)) for line in lines} == {5}
+    numbers = {name: value.value for name, value in found.items() if isinstance(value, dg.FloatMetadataValue)}
+    assert (numbers["responses (math, em)"], numbers["items fitted (math, em)"]) == (1703, 2)
+    assert numbers["log-likelihood a response (math, em)"] == pytest.approx(-0.5)
+
+
+def test_abilities_show_their_distribution_and_their_reliability() -> None:
+    """Empirical reliability: var θ̂ / (var θ̂ + mean SE²); here 1 / (1 + 0.25)."""
+    theta = np.array([-1.0, 1.0] * 500)
+    measured = [
+        ScaleAbilities("math", theta, np.full(1000, 0.5), 30, "set"),
+        ScaleAbilities("none", *[np.empty(0)] * 2, 0, "", "why"),
+    ]
+    found = shown.ability_metadata(measured)
+    assert found["reliability (math)"].value == pytest.approx(0.8, abs=0.001)
+    assert found["SD θ (math)"].value == 1.0
+    assert str(found["plot: θ (math)"].value).startswith("![distribution of θ](data:image/png")
+    lines = str(found["abilities"].value).splitlines()
+    assert len({len(line.split("|")) for line in lines}) == 1
+    assert cells(lines[2])[6:11] == ["-1.00", "-1.00", "+0.00", "+1.00", "+1.00"]
+    assert "why" in lines[3]
+
+
+def test_what_is_no_number_draws_no_trend() -> None:
+    assert shown.numbers("math", {"slope": 1.0, "p of Q": float("nan")}) == {
+        "slope (math)": dg.MetadataValue.float(1.0)
+    }
+
+
+def test_rows_that_people_see_as_a_table_are_read_back() -> None:
+    table = rows_shown(("item", "n"), [("A", 1), ("B", None)])
+    assert rows_of({"items": table}, "items") == [{"item": "A", "n": 1}, {"item": "B", "n": ""}]
+    assert rows_of({"items": rows_shown(("item",), [])}, "items") == []
+    assert rows_of({}, "items") == []
+
+
+def test_every_kpi_is_explained_beside_its_numbers() -> None:
+    assert MEANINGS.keys() == RANGES.keys()
+    lines = kpi_table([{"E_t": 0.2, "S": None}, {"E_t": 0.4}]).splitlines()
+    assert [cells(line)[0] for line in lines[2:]] == list(RANGES)
+    (efficiency,) = [cells(line) for line in lines if line.startswith("| E_t ")]
+    assert efficiency == ["E_t", MEANINGS["E_t"], "0 to 1", "2", "0.30"]
+    assert [cells(line)[3:] for line in lines if line.startswith("| S ")] == [["0", ""]]
