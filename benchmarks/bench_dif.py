@@ -2,6 +2,7 @@
 
     python benchmarks/bench_dif.py sound --tests 6000     # share of p below 0.05, 0.01; months with a flag
     python benchmarks/bench_dif.py power --items 400      # by size, direction and share of items with DIF
+    python benchmarks/bench_dif.py errors --tests 2000    # how often 95 % intervals cover the difference
     python benchmarks/bench_dif.py sparse --tests 6000    # by answers to an item, of learners who each see half of them
 
 30 items, a ~ LogNormal(0, 0.3), b ~ N(0, 1), all on one form; the reference group is N(0, 1). The oracle is the same
@@ -15,7 +16,7 @@ import argparse
 import numpy as np
 
 from irt_assets.psychometrics.dif import Dif, analyse_dif
-from irt_assets.psychometrics.dif_wald import compare_groups
+from irt_assets.psychometrics.dif_wald import Wald, compare_groups
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Calibration, Responses
 
@@ -122,9 +123,67 @@ def sparse(rng: np.random.Generator, tests: int) -> None:
               f"| {100 * np.mean(flags):.1f}% |", flush=True)  # fmt: skip
 
 
+def errors(rng: np.random.Generator, tests: int) -> None:
+    """Items with DIF are moved by 0.6 up or down in b, and by LogNormal(0, 0.2) in a."""
+    print("| learners | focal groups | ln a, b | with DIF | items | Δb stated | of all | of those with DIF | a | score "
+          "| Δb beyond its test |\n|---|---|---|--:|--:|--:|--:|--:|--:|--:|--:|")  # fmt: skip
+    alike, narrow = [(0.0, 1.0)], (0.3, 1.0)
+    designs: list[tuple[tuple[int, ...], list[tuple[float, float]], tuple[float, float], int]] = [
+        ((1000, 1000), alike, narrow, 0),
+        ((1000, 1000), [(-1.0, 1.0)], narrow, 0),
+        ((2000, 300), [(-1.0, 1.0)], narrow, 0),
+        ((250, 250), [(1.0, 1.0)], narrow, 0),
+        ((1000, 1000), [(-1.0, 1.0)], narrow, 6),
+        ((2000, 300), [(-1.0, 1.0)], narrow, 6),
+        ((1000, 500, 500), [(-0.5, 1.0), (0.5, 1.2)], narrow, 4),
+        ((1000, 400), [(-1.0, 1.0)], (0.5, 1.5), 4),
+    ]
+    for sizes, focal, (sd_a, sd_b), moved in designs:
+        rows = []
+        while len(rows) * ITEMS * len(focal) < tests:
+            a, b = np.exp(rng.normal(0, sd_a, ITEMS)), rng.normal(0, sd_b, ITEMS)
+            true = [(a, b)]
+            for _ in focal:
+                has = np.arange(ITEMS) < moved
+                steeper, harder = np.exp(rng.normal(0, 0.2, ITEMS)), 0.6 * rng.choice([-1, 1], ITEMS)
+                true.append((np.where(has, a * steeper, a), np.where(has, b + harder, b)))
+            learners = zip(sizes, true, [(0.0, 1.0), *focal], strict=True)
+            fits = [fitted(answers(rng, n, *items, *at)) for n, items, at in learners]
+            rows.append(covered(compare_groups(fits, [f"g{g}" for g in range(len(sizes))]), true, focal, sizes))
+        stated, dif, in_b, in_a, in_score, beyond = np.concatenate(rows, axis=1).astype(bool)
+        shares = [stated.mean(), in_b[stated].mean(), in_b[stated & dif].mean() if moved else np.nan, in_a.mean(),
+                  in_score.mean(), beyond.mean()]  # fmt: skip
+        groups = ", ".join(f"N({mean:g}, {sd:g}²)" for mean, sd in focal)
+        cells = " | ".join(f"{100 * share:.1f}%" for share in shares).replace("nan%", "–")
+        print(f"| {', '.join(map(str, sizes))} | {groups} | {sd_a:g}, {sd_b:g} | {moved} of {ITEMS} | {len(stated)} "
+              f"| {cells} |", flush=True)  # fmt: skip
+
+
+def covered(
+    found: Wald, true: list[tuple[np.ndarray, np.ndarray]], focal: list[tuple[float, float]], sizes: tuple[int, ...]
+) -> np.ndarray:
+    """Rows: whether Δb is stated, the item has DIF, the intervals of Δb, Δa and the score cover, and whether Δb's |z|
+    is beyond 1.96 where the test says p > 0.2; columns: items that both groups could estimate."""
+    nodes = np.linspace(-6, 6, 241)
+    weights = np.exp(-(nodes**2) / 2) / np.exp(-(nodes**2) / 2).sum()
+    out, (a, b) = [], true[0]
+    for f, (mean, sd) in enumerate(focal):
+        share, (a_focal, b_focal) = sizes[1 + f] / (sizes[0] + sizes[1 + f]), true[1 + f]
+        wide = np.sqrt(1 - share + share * sd**2 + share * (1 - share) * mean**2)
+        theta = (share * mean + wide * nodes)[:, None]
+        score = weights @ (1 / (1 + np.exp(-a_focal * (theta - b_focal))) - 1 / (1 + np.exp(-a * (theta - b))))
+        off = np.abs(found.delta[f] - np.stack([a_focal - a, b_focal - b], axis=1)) < 1.96 * found.se[f]
+        stated = np.isfinite(found.se[f, :, 1])
+        certain = np.abs(found.delta[f, :, 1]) > 1.96 * found.se[f, :, 1]
+        in_score = np.abs(found.shift[f] - score) < 1.96 * found.shift_se[f]
+        rows = np.stack([stated, b_focal != b, off[:, 1], off[:, 0], in_score, certain & (found.p > 0.2)])
+        out.append(rows[:, np.isfinite(found.shift_se[f])])
+    return np.concatenate(out, axis=1)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("sound", "power", "sparse"))
+    parser.add_argument("what", choices=("sound", "power", "sparse", "errors"))
     parser.add_argument("--tests", type=int, default=6000)
     parser.add_argument("--items", type=int, default=400)
     parser.add_argument("--seed", type=int, default=1)
@@ -133,7 +192,7 @@ def main() -> None:
     if given.what == "power":
         power(rng, given.items)
     else:
-        {"sound": sound, "sparse": sparse}[given.what](rng, given.tests)
+        {"sound": sound, "sparse": sparse, "errors": errors}[given.what](rng, given.tests)
 
 
 if __name__ == "__main__":

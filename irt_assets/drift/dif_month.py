@@ -237,6 +237,7 @@ def _wald(wald: Wald, focal: str, j: int) -> dict[str, Any]:
         "severity": severity_of(wald.q[j], wald.wabc[f, j]),
         "wabc": finite(wald.wabc[f, j]),
         "shift": finite(wald.shift[f, j]),
+        "shift_se": finite(wald.shift_se[f, j]),
         "delta_a": finite(delta_a),
         "delta_a_se": finite(delta_a_se),
         "delta_b": finite(delta_b),

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
+from typing import Any
 
 from irt_assets.drift.dif_month import Row
 
@@ -43,7 +44,8 @@ def sentence(scale_id: str, rows: Sequence[Row]) -> str:
 
 
 def items_table(found: dict[str, list[Row]]) -> str:
-    """Markdown: the items that differ, the largest differences first."""
+    """Markdown: the items that differ, the largest differences first. Where an item has no Δb its cell has the
+    difference of expected scores."""
     items = [row for rows in found.values() for row in rows if row["item_id"]]
     rows = sorted((row for row in items if differs(row) or row["ets_class"] == "C"), key=_weight, reverse=True)
     if not rows:
@@ -63,7 +65,7 @@ def items_table(found: dict[str, list[Row]]) -> str:
             _with_error(mh.get("delta"), mh.get("se")),
             _number(logistic.get("delta_r2"), ".3f"),
             _number(row["q_value"], ".1e"),
-            _with_error(wald.get("delta_b"), wald.get("delta_b_se")),
+            harder_by(wald),
             _with_error(wald.get("delta_a"), wald.get("delta_a_se")),
             _number(wald.get("wabc"), ".3f"),
             ", ".join(_remarks(row)),
@@ -102,6 +104,13 @@ def groups_table(found: dict[str, list[Row]]) -> str:
 def cell(text: str) -> str:
     """A text as the cell of a Markdown table, whatever is in it."""
     return re.sub(r"([\\`*_\[\]|#!~])", r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
+def harder_by(wald: Mapping[str, Any]) -> str:
+    """Δb ± SE, or, where a group's difficulty is an extrapolation, the difference of expected scores with its own."""
+    if wald.get("delta_b") is None and wald.get("shift_se") is not None:
+        return f"score {wald['shift']:+.3f} ± {wald['shift_se']:.3f}"
+    return _with_error(wald.get("delta_b"), wald.get("delta_b_se"))
 
 
 def _is_judged(row: Row) -> bool:

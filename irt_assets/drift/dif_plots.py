@@ -19,7 +19,7 @@ PANELS, NAMES = 4, 12
 
 def differences_plot(whole: Row, items: Sequence[Row]) -> bytes | None:
     """PNG: each item's Δb with its 95 % interval, a panel for each group that was tested, the largest first; None where
-    none was. Items with large DIF are named."""
+    none was. Items with large DIF are named. Items that have no Δb are in the table alone."""
     tested = [row for row in items if row["details"]["wald"] and row["details"]["wald"]["delta_b_se"] is not None]
     names = [g["name"] for g in whole["details"]["groups"] if any(row["focal_group"] == g["name"] for row in tested)]
     if not names:

@@ -27,13 +27,16 @@ _MOST_STEPS, _STILL = 50, 1e-5
 
 @dataclass(frozen=True)
 class Given:
-    """What anchors say: constants (F, 2) = (A, B); wald (J,); delta, a list of the items' differences with `cov`."""
+    """What anchors say: constants (F, 2) = (A, B); wald (J,); delta, a list of the items' differences.
+
+    `joint`: of each comparable item the covariance of (a, d in the reference, its differences, A_1, B_1, A_2, …).
+    """
 
     constants: Floats
     wald: Floats
     df: npt.NDArray[np.int64]
     delta: list[Floats]
-    cov: list[Floats]
+    joint: list[Floats]
 
     @property
     def p(self) -> Floats:
@@ -222,7 +225,7 @@ class Differences:
         """With e = f(x) and W = V_SS⁻¹ − V_SS⁻¹X(XᵀV_SS⁻¹X)⁻¹XᵀV_SS⁻¹ over the anchors' rows S, an anchor j differs by
         (W_jj)⁻¹(We)_j with covariance (W_jj)⁻¹, which is what its deletion gives (Cook & Weisberg 1982), and another
         item by e_j − V_jS V_SS⁻¹ e_S, whose covariance has the error of the constants, too."""
-        V = self.covariance(constants)
+        V, spread = self._with_spread(constants)
         X, e = self.by_constants(xi), self.residuals(self.x, constants)
         inverse = cho_solve(cho_factor(V[np.ix_(S, S)], check_finite=False), np.eye(int(S.sum())), check_finite=False)
         VX = inverse @ X[S]
@@ -233,24 +236,38 @@ class Differences:
         foreseen = V[np.ix_(others, S)] @ inverse
         rest = e[others] - foreseen @ e[S]
         lever = X[others] - foreseen @ X[S]
+        # with the reference's estimates
+        constants_with = -of_constants @ (VX.T @ spread[S])
+        weighted_with = W @ spread[S]
+        rest_with = spread[others] - foreseen @ spread[S] + lever @ constants_with
         # of each row, its place among the anchors' or among the others'
         place = np.where(S, np.cumsum(S), np.cumsum(others)) - 1
-        wald, deltas, covs = np.full(len(self.df), np.nan), [], []
+        free = slice(1, None, 2) if self.common_slope else slice(None)
+        wald, deltas, joints = np.full(len(self.df), np.nan), list[Floats](), list[Floats]()
         for j in range(len(self.df)):
-            rows = np.flatnonzero(self.item == j)
-            own = place[rows]
-            if rows.size and S[rows[0]]:
+            rows, ad = np.flatnonzero(self.item == j), slice(2 * j, 2 * j + 2)
+            own, k = place[rows], rows.size
+            if k and S[rows[0]]:
                 cov = np.linalg.inv(W[np.ix_(own, own)])
                 delta = cov @ weighted[own]
+                with_reference, with_constants = cov @ weighted_with[own, ad], np.zeros((k, X.shape[1]))
             else:
                 delta = rest[own]
                 cov = V[np.ix_(rows, rows)] - foreseen[own] @ V[np.ix_(S, rows)]
                 cov = cov + lever[own] @ of_constants @ lever[own].T
-            if rows.size:
+                with_reference, with_constants = rest_with[own, ad], lever[own] @ of_constants
+            if k:
                 wald[j] = delta @ np.linalg.solve(cov, delta)
+            joint = np.zeros((2 + k + 2 * self.n_focal,) * 2)
+            head, middle, tail = joint[:2], joint[2 : 2 + k], joint[2 + k :][free]
+            head[:, :2], middle[:, 2 : 2 + k] = self.cov[0][ad, ad], cov
+            head[:, 2 : 2 + k], middle[:, :2] = with_reference.T, with_reference
+            tail[:, 2 + k :][:, free] = of_constants
+            tail[:, :2], head[:, 2 + k :][:, free] = constants_with[:, ad], constants_with[:, ad].T
+            tail[:, 2 : 2 + k], middle[:, 2 + k :][:, free] = with_constants.T, with_constants
             deltas.append(delta)
-            covs.append(cov)
-        return Given(constants, wald, self.df, deltas, covs)
+            joints.append(joint)
+        return Given(constants, wald, self.df, deltas, joints)
 
 
 def _expected_root(x: Floats) -> Floats:

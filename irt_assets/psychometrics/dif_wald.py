@@ -1,8 +1,8 @@
 """Whether items differ between groups of learners at equal ability: the Wald test over groups fitted apart.
 
-Belongs here: the groups' scales put on one another by the items that do not differ, the test of each item, and how
-much a difference matters. Does not belong here: which learners make a group (dif.py), methods that match on scores
-(dif_mantel_haenszel.py, dif_logistic.py).
+Belongs here: the groups' scales put on one another by the items that do not differ, and the test of each item. Does not
+belong here: which learners make a group (dif.py), how large a difference is (dif_effects.py), methods that match on
+scores (dif_mantel_haenszel.py, dif_logistic.py).
 
 Each group's fit has a scale of its own, θ_ref = A·θ + B, so that an item without DIF has a = A·a_ref and
 d = d_ref + B·a_ref (Lord 1980, ch. 14; several groups at once: Kim, Cohen & Park 1995). With x the estimates of all
@@ -26,14 +26,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
 from scipy.stats import chi2, false_discovery_control
 
 from irt_assets.psychometrics.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.dif_differences import Bools, Differences, Given
+from irt_assets.psychometrics.dif_effects import effects
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.models import Calibration, Floats
-from irt_assets.psychometrics.quadrature import Grid
 
 Severity = Literal["none", "small", "medium", "high"]
 
@@ -56,10 +55,13 @@ class Wald:
         anchors: the items that hold the scales together.
         df: shape (J,), the number of differences tested; 0 for items that cannot be compared.
         wald, p, q: shape (J,), of "no group differs"; NaN where df is 0. q is Benjamini & Hochberg's (1995).
-        delta: shape (F, J, 2), focal minus reference in (a, b); NaN where a group has no estimate.
-        se: shape (F, J, 2), with the errors of both fits and of the constants.
+        delta: shape (F, J, 2), focal minus reference in (a, b); NaN where a group has no estimate. b's also where
+            |b| > 6 or a < 0.2 in either group: such a difficulty is an extrapolation.
+        se: shape (F, J, 2), with the errors of both fits and of the constants, and what these have in common.
         wabc: shape (F, J), ∫ |P_focal − P_reference| over both groups' θ (Edelen, Stucky & Chandra 2015).
-        shift: shape (F, J), the same without the bars: below 0 the item is harder for the focal group.
+        shift: shape (F, J), the same without the bars, the difference of expected scores at equal ability: below 0 the
+            item is harder for the focal group.
+        shift_se: shape (F, J), its errors.
         warnings: sentences.
     """
 
@@ -76,6 +78,7 @@ class Wald:
     se: Floats
     wabc: Floats
     shift: Floats
+    shift_se: Floats
     warnings: tuple[str, ...] = ()
 
     @property
@@ -138,16 +141,16 @@ def compare_groups(
     if differences.common_slope:  # all slopes are 1 here, and each group's SD that of its θ in logits
         mean = mean + _in_logits(fits[0])[0]
         sd = np.array([_in_logits(fit)[1] for fit in fits])
-    delta, se, wabc, shift = _effects(differences, found, fits, mean, sd)
+    seen = effects(differences, found, fits, mean, sd)
     if differences.common_slope:
         unit = fits[0].a[differences.items[0]]  # back from logits to the reference fit's scale
         mean, sd = mean / unit, sd / unit
-        delta[:, :, 1] /= unit
-        se[:, :, 1] /= unit
+        seen.delta[:, :, 1] /= unit
+        seen.se[:, :, 1] /= unit
     anchors = tuple(item for item, anchor in zip(item_ids, is_anchor, strict=True) if anchor)
     return Wald(
-        item_ids, tuple(groups), mean, sd, anchors, differences.df, found.wald, p, q, delta, se, wabc, shift,
-        tuple(warnings),
+        item_ids, tuple(groups), mean, sd, anchors, differences.df, found.wald, p, q, seen.delta, seen.se, seen.wabc,
+        seen.shift, seen.shift_se, tuple(warnings),
     )  # fmt: skip
 
 
@@ -197,34 +200,3 @@ def _sound(p: Floats) -> Bools:
     least = int(np.ceil(LEAST_ANCHORS * np.isfinite(p).sum()))
     limit = min(ANCHOR_P, np.sort(p[np.isfinite(p)])[::-1][least - 1])
     return np.nan_to_num(p, nan=-1.0) >= limit
-
-
-def _effects(
-    differences: Differences, found: Given, fits: Sequence[Calibration], mean: Floats, sd: Floats
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """delta, se (F, J, 2), wabc and shift (F, J): the reference's curve against the same with the differences."""
-    F, J = differences.n_focal, len(differences.df)
-    delta, se = np.full((F, J, 2), np.nan), np.full((F, J, 2), np.nan)
-    wabc, shift = np.full((F, J), np.nan), np.full((F, J), np.nan)
-    grid = Grid.spanning()
-    weights = np.exp(grid.log_weights())
-    for j in differences.items:
-        rows = np.flatnonzero(differences.item == j)
-        a, d = differences.x[0, j]
-        for f in np.unique(differences.group[rows]):
-            own = differences.group[rows] == f
-            A, B = found.constants[f]
-            to_reference = np.array([[1 / A, 0.0], [-B / A, 1.0]])[:, differences.parameter[rows[own]]]
-            a_focal, d_focal = np.array([a, d]) + to_reference @ found.delta[j][own]
-            cov = to_reference @ found.cov[j][np.ix_(own, own)] @ to_reference.T
-            to_ab = np.array([[1.0, 0.0], [d_focal / a_focal**2, -1 / a_focal]])
-            delta[f, j] = a_focal - a, d / a - d_focal / a_focal
-            se[f, j] = np.sqrt(np.diag(to_ab @ cov @ to_ab.T))
-            share = fits[1 + f].n_persons / (fits[0].n_persons + fits[1 + f].n_persons)
-            middle = (1 - share) * mean[0] + share * mean[1 + f]
-            within = (1 - share) * sd[0] ** 2 + share * sd[1 + f] ** 2
-            wide = np.sqrt(within + share * (1 - share) * (mean[1 + f] - mean[0]) ** 2)
-            theta = middle + wide * grid.nodes
-            gap = expit(a_focal * theta + d_focal) - expit(a * theta + d)
-            wabc[f, j], shift[f, j] = weights @ np.abs(gap), weights @ gap
-    return delta, se, wabc, shift

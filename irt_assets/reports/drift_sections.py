@@ -258,8 +258,9 @@ def dif(facts: Facts) -> Iterator[Block]:
             "quiet",
         )
     yield Paragraph(
-        "Answers: of the group / of the reference. Δb (above 0: harder for the group), wABC and q: multi-group Wald "
-        "test with purified anchors, the primary one. MH and class: Mantel-Haenszel within forms (A negligible, "
+        "Answers: of the group / of the reference. Δb (above 0: harder for the group; where |b| > 6 or a < 0.2 in a "
+        "group, score: the difference of expected scores, below 0: harder), wABC and q: multi-group Wald test with "
+        "purified anchors, the primary one. MH and class: Mantel-Haenszel within forms (A negligible, "
         "B moderate, C large); ΔR²: logistic regression within forms. Low power: fewer than 500 answers in a group.",
         "quiet",
     )
@@ -277,7 +278,7 @@ def _dif_row(row: DifRow) -> tuple[Text, ...]:
         row.focal_group,
         row.reference_group,
         f"{n['focal']} / {n['reference']}",
-        f"{signed(wald['delta_b'])} ± {number(wald['delta_b_se'])}" if wald else "–",
+        _harder_by(wald) if wald else "–",
         number(wald["wabc"], 3) if wald else "–",
         chance(row.q_value),
         signed(mantel_haenszel["delta"]) if mantel_haenszel else "–",
@@ -285,6 +286,12 @@ def _dif_row(row: DifRow) -> tuple[Text, ...]:
         number(logistic["delta_r2"], 3) if logistic else "–",
         Span("large", "bold") if row.large else Span(why_not, "quiet"),
     )
+
+
+def _harder_by(wald: dict[str, Any]) -> str:
+    if wald["delta_b"] is None and "shift_se" in wald:
+        return f"score {signed(wald['shift'], 3)} ± {number(wald['shift_se'], 3)}"
+    return f"{signed(wald['delta_b'])} ± {number(wald['delta_b_se'])}"
 
 
 def dif_to_show(facts: Facts) -> list[DifRow]:

@@ -13,6 +13,8 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.psychometrics.dif import Dif, analyse_dif
+from irt_assets.psychometrics.dif_wald import compare_groups
+from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Responses
 
 ITEMS = 20
@@ -86,3 +88,26 @@ def test_three_groups_are_judged_by_one_test_and_the_unfair_items_are_found() ->
         assert wald.shift[1, :4].mean() < -0.05 < wald.shift[0, :4].mean()
     assert found >= 34
     assert false <= 7
+
+
+@pytest.mark.parametrize(
+    ("sizes", "mean", "moved"), [((1000, 1000), -1.0, 0), ((1500, 300), -1.0, 3), ((400, 400), 1.0, 3)]
+)
+def test_an_interval_of_a_difference_covers_it(sizes: tuple[int, int], mean: float, moved: int) -> None:
+    """600 items a design: a share of 0.95 has a standard error of 0.009, and three of them are allowed."""
+    rng = np.random.default_rng(12)
+    inside, scores = [], []
+    for _ in range(30):
+        a, b = np.exp(rng.normal(0, 0.3, ITEMS)), rng.normal(0, 1, ITEMS)
+        dif = 0.6 * rng.choice([-1, 1], ITEMS) * (np.arange(ITEMS) < moved)
+        fits = []
+        for n, at, harder in zip(sizes, (0.0, mean), (0.0, dif), strict=True):
+            theta = rng.normal(at, 1, (n, 1))
+            answers = rng.random((n, ITEMS)) < expit(a * (theta - b - harder))
+            fits.append(fit_em(Responses.from_wide(answers.astype(float)), threads=1))
+        found = compare_groups(fits, ["reference", "focal"])
+        stated = np.isfinite(found.se[0, :, 1])
+        inside += (np.abs(found.delta[0, :, 1] - dif) < 1.96 * found.se[0, :, 1])[stated].tolist()
+        scores += (np.abs(found.shift[0]) < 1.96 * found.shift_se[0])[dif == 0].tolist()
+    assert np.mean(inside) == pytest.approx(0.95, abs=0.027)
+    assert np.mean(scores) == pytest.approx(0.95, abs=0.03)

@@ -119,3 +119,12 @@ def test_a_cell_holds_any_text() -> None:
     assert cell("a|b") == "a\\|b"
     assert cell("<script>\n`x`</script>") == "&lt;script&gt; \\`x\\`&lt;/script&gt;"
     assert cell("![](http://x)") == "\\!\\[\\](http://x)"
+
+
+def test_where_difficulty_is_an_extrapolation_the_table_has_the_difference_of_expected_scores() -> None:
+    far = row("far", "high", "C", large=True)
+    far["details"]["wald"] |= {"delta_b": None, "delta_b_se": None, "shift": -0.1234, "shift_se": 0.0213}
+    table = items_table({"default": [whole(), far, row("near", "high", "C", large=True)]})
+    assert "| score -0.123 ± 0.021 |" in table
+    assert "| +0.60 ± 0.10 |" in table
+    assert differences_plot(whole(), [far]) is None, "there is no difference of difficulty to draw"

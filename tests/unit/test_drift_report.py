@@ -245,6 +245,7 @@ def test_the_page_needs_nothing_but_itself() -> None:
 def test_the_page_shows_what_each_test_of_dif_says_and_why_one_was_not_made() -> None:
     """Of a comparison that was not made the row has the reason alone; of one outside forms only the Wald test."""
     wald = {"delta_b": 1.2, "delta_b_se": 0.2, "wabc": 0.21}
+    far = {"delta_b": None, "delta_b_se": None, "shift": -0.123, "shift_se": 0.021, "wabc": 0.21}
     forms = {"mantel_haenszel": {"delta": -1.75}, "logistic": {"delta_r2": 0.058}}
     tested = {"large": True, "why_not": "", "low_power": False, "n": {"focal": 496, "reference": 495}, "wald": wald}
     not_tested = {"large": False, "why_not": "186 learners, 200 are needed", "n": {"focal": 9, "reference": 8}}
@@ -253,6 +254,7 @@ def test_the_page_shows_what_each_test_of_dif_says_and_why_one_was_not_made() ->
         dif=(
             DifRow("B2", "lang", "ko", "en", 1e-9, 3e-9, "C", tested | {"within_forms": forms}),
             DifRow("B2", "country", "KR", "GB", 1e-9, 3e-9, None, tested | {"within_forms": None}),
+            DifRow("B3", "country", "KR", "GB", 1e-9, 3e-9, None, tested | {"wald": far, "within_forms": None}),
             DifRow("B2", "tier", "free", "pro", None, None, None, not_tested | {"wald": None, "within_forms": None}),
         ),
         dif_attributes=(DifRow("", "lang", "ko", "", None, None, None, {"why_not": ""}),),
@@ -260,6 +262,7 @@ def test_the_page_shows_what_each_test_of_dif_says_and_why_one_was_not_made() ->
     page = Page(html(facts, NOW)).text
     assert "lang en ko 496 / 495 +1.20 ± 0.20 0.210 3e−09 −1.75 C 0.058 large" in page
     assert "country GB KR 496 / 495 +1.20 ± 0.20 0.210 3e−09 – – – large" in page
+    assert "B3 country GB KR 496 / 495 score −0.123 ± 0.021 0.210" in page
     assert "tier pro free 9 / 8 – – – – – – 186 learners, 200 are needed" in page
 
 
