@@ -20,6 +20,7 @@ import typer
 from rich.markup import escape
 
 from irt_assets.cli_desk import app as desk_app
+from irt_assets.cli_export import app as export_app
 from irt_assets.cli_invariants import app as invariants_app
 from irt_assets.cli_operations import app as operations_app
 from irt_assets.cli_release import app as release_app
@@ -66,6 +67,7 @@ app.add_typer(reports_app, name="report", rich_help_panel=Panel.MONTH)
 app.add_typer(invariants_app, name="invariants", rich_help_panel=Panel.PROOF)
 app.add_typer(db_app, name="db", rich_help_panel=Panel.OPERATION)
 app.add_typer(operations_app)
+app.add_typer(export_app)
 app.add_typer(runs_app)
 app.add_typer(desk_app)
 

@@ -1,0 +1,108 @@
+"""What a scale has for those who work elsewhere: its parameters, abilities and flagged items as they stood on a day.
+
+Belongs here: the three queries and the three kinds of file. What does not: the command (`cli_export`).
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import psycopg
+
+from resources.failures import PermanentFailure
+from resources.warehouse import read_frame
+
+What = Literal["parameters", "abilities", "flags"]
+Kind = Literal["csv", "xlsx", "parquet"]
+MOST_EXCEL_ROWS = 2**20 - 1
+"""A sheet of Excel has 2²⁰ rows; the first is the header."""
+
+_PARAMETERS = """
+SELECT scale_id, item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, decided_by, reason, fit_id
+FROM (SELECT DISTINCT ON (scale_id, item_id) * FROM item_parameter_publication WHERE effective_from <= %(at)s
+      ORDER BY scale_id, item_id, effective_from DESC, publication_id DESC) in_force
+ORDER BY scale_id, item_id
+"""
+_ABILITIES = """
+SELECT DISTINCT ON (scale_id, user_id) scale_id, user_id, theta, se, method, n_items, kind, window_end, set_hash
+FROM mirt_ability WHERE window_end <= %(at)s
+ORDER BY scale_id, user_id, window_end DESC, fitted_at DESC
+"""
+# A month that is over, and all that it says of an item that is not sound.
+_FLAGS = """
+WITH newest AS (
+    SELECT DISTINCT ON (scale_id) scale_id, fit_id, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month
+    FROM mirt_fit_meta WHERE kind = 'monthly' AND superseded_at IS NULL AND window_end <= %(at)s
+    ORDER BY scale_id, window_start DESC),
+said AS (
+    SELECT scale_id, item_id, month, 'estimate' AS source, flag AS said
+    FROM newest JOIN mirt_item_params USING (fit_id), jsonb_array_elements_text(flags) flag
+    UNION ALL
+    SELECT scale_id, item, month, 'held back', reason
+    FROM newest JOIN publication_step USING (scale_id, month), jsonb_each(held) AS h (item, reasons),
+         jsonb_array_elements_text(reasons) reason
+    UNION ALL
+    SELECT scale_id, item_id, month, 'drift', concat_ws(' ', severity, details->'change'->>'kind')
+    FROM newest JOIN item_drift USING (scale_id, month) WHERE severity <> 'none'
+    UNION ALL
+    SELECT scale_id, item_id, month, 'DIF', concat(attribute, ' ', focal_group, ' against ', reference_group)
+    FROM newest JOIN dif_analysis USING (scale_id, month) WHERE item_id <> '' AND (details->>'large')::boolean)
+SELECT scale_id, item_id, month, source, said FROM said ORDER BY scale_id, item_id, source, said
+"""
+_QUERIES: dict[What, Any] = {"parameters": _PARAMETERS, "abilities": _ABILITIES, "flags": _FLAGS}
+
+
+def read_export(connection: psycopg.Connection, what: What, at: datetime) -> pd.DataFrame:
+    """`parameters`: those in force at `at`, a row an item. `abilities`: each learner's newest from answers before
+    `at`. `flags`: what the newest month that was over says of items that are not sound, a row a statement."""
+    return read_frame(connection, _QUERIES[what], {"at": at})
+
+
+def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
+    """Write `frame` under `path`: the old file stays until the new one is whole.
+
+    Times are UTC; in Excel, which has no time zones, the column says so. Raises PermanentFailure where a sheet of
+    Excel is too small, or the file cannot be written.
+    """
+    if kind == "xlsx" and len(frame) > MOST_EXCEL_ROWS:
+        raise PermanentFailure(f"{len(frame):,} rows do not fit on a sheet of Excel: write csv or parquet instead")
+    try:
+        handle, part = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".part.{kind}", dir=path.parent)
+        os.close(handle)
+        try:
+            _WRITERS[kind](frame, part)
+            Path(part).replace(path)
+        finally:
+            Path(part).unlink(missing_ok=True)
+    except OSError as error:
+        raise PermanentFailure(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _write_csv(frame: pd.DataFrame, path: str) -> None:
+    frame.to_csv(path, index=False)
+
+
+def _write_parquet(frame: pd.DataFrame, path: str) -> None:
+    frame.to_parquet(path, index=False)
+
+
+def _write_excel(frame: pd.DataFrame, path: str) -> None:
+    times = frame.select_dtypes("datetimetz").columns
+    naive = frame.assign(**{name: frame[name].dt.tz_localize(None) for name in times})
+    # An id may begin with "=" or look like an address: it stays text.
+    as_text = {"options": {"strings_to_formulas": False, "strings_to_urls": False}}
+    with pd.ExcelWriter(path, engine="xlsxwriter", engine_kwargs=as_text) as writer:
+        naive.rename(columns={name: f"{name} (UTC)" for name in times}).to_excel(writer, index=False)
+
+
+_WRITERS: dict[Kind, Callable[[pd.DataFrame, str], None]] = {
+    "csv": _write_csv,
+    "xlsx": _write_excel,
+    "parquet": _write_parquet,
+}

@@ -1,0 +1,99 @@
+"""`irt export`: what was in force on a day, in each kind of file."""
+
+from __future__ import annotations
+
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from irt_assets.calibration import exports
+from irt_assets.calibration.abilities import measure
+from irt_assets.calibration.publication import in_force
+from irt_assets.partitions import month_bounds
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from tests.integration import rooms
+
+EXCEL_DAY = (datetime(2026, 9, 1) - datetime(1899, 12, 30)).days  # noqa: DTZ001 - Excel has no time zones
+"""Days are counted from there in Excel."""
+READERS = {"csv": pd.read_csv, "parquet": pd.read_parquet}
+
+
+@pytest.mark.parametrize("month", rooms.MONTHS)
+def test_parameters_are_those_in_force(calibrated: Settings, month: str) -> None:
+    at = month_bounds(month)[1]
+    with Database(calibrated).connect() as connection:
+        frame = exports.read_export(connection, "parameters", at)
+        wanted = in_force(connection, rooms.SCALE, at).items
+    assert {row.item_id: (row.a, row.b, row.c) for row in frame.itertuples()} == wanted
+
+
+def test_abilities_are_the_newest_of_each_learner_at_the_time(calibrated: Settings) -> None:
+    database = Database(calibrated)
+    measured = {month: measure(database, month, f"run of {month}")[0] for month in rooms.MONTHS}
+    first, last = (month_bounds(month)[1] for month in rooms.MONTHS)
+    with database.connect() as connection:
+        early, late = (exports.read_export(connection, "abilities", at) for at in (first, last))
+    assert sorted(early.theta) == sorted(measured[rooms.MONTHS[0]].theta)
+    assert not late.duplicated("user_id").any()
+    assert sorted(late.theta[late.window_end == last]) == sorted(measured[rooms.MONTHS[1]].theta)
+
+
+def test_what_drifted_and_what_leaked_is_exported(faulty: tuple[Settings, object, object]) -> None:
+    settings = faulty[0]
+    with Database(settings).connect() as connection:
+        frame = exports.read_export(connection, "flags", month_bounds(rooms.MONTHS[1])[1])
+        flagged = {
+            item
+            for (item,) in connection.execute(
+                "SELECT item_id FROM item_drift WHERE month = %s AND severity <> 'none'", (rooms.MONTHS[1],)
+            )
+        }
+        before = exports.read_export(connection, "flags", month_bounds(rooms.MONTHS[0])[0])
+    assert flagged
+    assert set(frame.item_id[frame.source == "drift"]) == flagged
+    assert before.empty
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
+def test_each_kind_of_file_holds_the_same_rows(kind: exports.Kind, tmp_path: Path) -> None:
+    """An id that Excel would read as a formula stays what it is; times come back as they were, in UTC."""
+    frame = pd.DataFrame(
+        {
+            "item_id": ["=1+1", "http://x.example/a", "03"],
+            "a": [1.25, 0.1 + 0.2, None],
+            "effective_from": [datetime(2026, 9, 1, tzinfo=UTC)] * 3,
+        }
+    )
+    path = tmp_path / f"parameters.{kind}"
+    exports.write_export(frame, kind, path)
+    if kind == "xlsx":
+        with zipfile.ZipFile(path) as book:
+            texts, sheet = (book.read(f"xl/{part}.xml").decode() for part in ("sharedStrings", "worksheets/sheet1"))
+        for text in ("effective_from (UTC)", *frame.item_id):
+            assert f">{text}<" in texts
+        assert "<f>" not in sheet
+        assert "hyperlink" not in sheet
+        assert f">{EXCEL_DAY}<" in sheet
+    else:
+        back = READERS[kind](path, **({"dtype": {"item_id": str}} if kind == "csv" else {}))
+        assert list(back.item_id) == list(frame.item_id)
+        assert back.a.equals(frame.a)
+        assert list(pd.to_datetime(back.effective_from)) == list(frame.effective_from)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_sheet_of_excel_that_is_too_small_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exports, "MOST_EXCEL_ROWS", 2)
+    with pytest.raises(PermanentFailure, match="3 rows do not fit"):
+        exports.write_export(pd.DataFrame({"x": [1, 2, 3]}), "xlsx", tmp_path / "x.xlsx")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match="nowhere"):
+        exports.write_export(pd.DataFrame({"x": [1]}), "csv", tmp_path / "nowhere" / "x.csv")
