@@ -47,7 +47,7 @@ from resources.typesetting import missing_fonts, pdf_problem, typst_version
 
 OLDEST_POSTGRES = 15
 GIB = 2**30
-INSTALL_PYMC = ".venv/bin/pip install 'irt-assets[bayes]'"
+INSTALL_PYMC = "make venv EXTRAS=bayes"
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from importlib import metadata
 R_PACKAGES = {"mirt": ("mirt",), "brms": ("brms", "rstan")}
 """Of each engine in R, those it needs."""
 INSTALL_R = "apt install r-base-core r-base-dev"
-INSTALL_RPY2 = "make venv (installs it where R is on the PATH)"
+INSTALL_RPY2 = "make venv EXTRAS=r"
 RPY2 = "rpy2-rinterface"
 _DEBIAN = {"brms": "r-cran-brms", "rstan": "r-cran-rstan", "eRm": "r-cran-erm"}
 _ASK = """cat(as.character(getRversion()), sapply(commandArgs(TRUE), function(package)

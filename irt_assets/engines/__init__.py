@@ -64,7 +64,7 @@ def installed(name: str) -> str | None:
     if name not in NAMES:
         raise PermanentFailure(f"there is no engine {name!r}; there are {', '.join(NAMES)}")
     if name == "pymc" and find_spec("pymc") is None:
-        return "engine pymc needs the package pymc: pip install 'irt-assets[bayes]'"
+        return "engine pymc needs the package pymc: make venv EXTRAS=bayes"
     if _in_service(name):
         return _why_no_service(name)
     if name in R_PACKAGES:

@@ -158,7 +158,7 @@ def test_an_engine_that_is_not_installed_says_how_to_get_it(
     simulated: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
-    with pytest.raises(PermanentFailure, match=r"pip install 'irt-assets\[bayes\]'"):
+    with pytest.raises(PermanentFailure, match="make venv EXTRAS=bayes"):
         fit(simulated, engine="pymc")
 
 

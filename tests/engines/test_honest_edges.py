@@ -43,7 +43,7 @@ def engine(request, require, require_r, compiled):
     if name == "em":
         return EmEngine()
     if name == "pymc":
-        require(find_spec("pymc") is not None, "PyMC (pip install 'irt-assets[bayes]')")
+        require(find_spec("pymc") is not None, "PyMC (make venv EXTRAS=bayes)")
         return pymc.PymcEngine(draws=100, tune=100, chains=2)
     if name == "remote":
         return request.getfixturevalue("remote")

@@ -27,7 +27,7 @@ from irt_assets.psychometrics.structure import Structure
 
 @pytest.fixture(scope="module", autouse=True)
 def _pymc(require):
-    require(find_spec("pymc") is not None, "PyMC (pip install 'irt-assets[bayes]')")
+    require(find_spec("pymc") is not None, "PyMC (make venv EXTRAS=bayes)")
 
 
 def answers(rng, theta, a, b):
@@ -347,7 +347,7 @@ def test_disconnected_forms_are_refused(truth):
 
 
 def test_both_samplers_give_the_same_posterior(require, truth, posterior, monkeypatch):
-    require(find_spec("nutpie") is not None, "nutpie (pip install 'irt-assets[bayes]')")
+    require(find_spec("nutpie") is not None, "nutpie (make venv EXTRAS=bayes)")
     from irt_assets.engines import pymc_sampling
 
     monkeypatch.setattr(pymc_sampling, "find_spec", lambda _: None)

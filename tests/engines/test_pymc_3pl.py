@@ -29,7 +29,7 @@ from irt_assets.psychometrics.structure import Structure
 
 @pytest.fixture(scope="module", autouse=True)
 def _pymc(require):
-    require(find_spec("pymc") is not None, "PyMC (pip install 'irt-assets[bayes]')")
+    require(find_spec("pymc") is not None, "PyMC (make venv EXTRAS=bayes)")
 
 
 def answers(rng, theta, a, b, c):

@@ -16,7 +16,7 @@ GRID = Grid.spanning(41)
 
 @pytest.fixture(scope="module", autouse=True)
 def _pymc(require):
-    require(find_spec("pymc") is not None, "PyMC (pip install 'irt-assets[bayes]')")
+    require(find_spec("pymc") is not None, "PyMC (make venv EXTRAS=bayes)")
 
 
 def design(kind, rng):

@@ -40,6 +40,7 @@ def test_the_installed_wheel_imports_without_the_checkout(wheel: Path, tmp_path:
     install = [
         sys.executable,
         "-m",
+        "uv",
         "pip",
         "install",
         "--quiet",

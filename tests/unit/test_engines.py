@@ -34,7 +34,7 @@ def test_an_engine_can_be_built_exactly_where_it_is_installed(name: str) -> None
 
 def test_a_missing_package_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "find_spec", lambda _: None)
-    assert "pip install 'irt-assets[bayes]'" in (engines.installed("pymc") or "")
+    assert "make venv EXTRAS=bayes" in (engines.installed("pymc") or "")
 
 
 def test_where_the_r_service_is_set_the_engines_in_r_run_there(monkeypatch: pytest.MonkeyPatch) -> None:

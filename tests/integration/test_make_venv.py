@@ -1,0 +1,90 @@
+"""The environment is made from lock files alone, and where it cannot be made a sentence says why."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+ROOT = Path(__file__).parents[2]
+LOCKS = sorted(ROOT.glob("requirements*.lock"))
+NOWHERE = {
+    "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+    "PIP_NO_CACHE_DIR": "1",
+    "PIP_FIND_LINKS": "",
+    "PIP_RETRIES": "0",
+}
+
+
+def pinned(lock: Path) -> list[str]:
+    return re.findall(r"^([a-z0-9._-]+)==", lock.read_text("utf-8"), re.MULTILINE)
+
+
+@pytest.mark.parametrize("lock", LOCKS, ids=lambda lock: lock.name)
+def test_a_lock_pins_every_package_with_hashes_and_names_no_address(lock: Path) -> None:
+    text = lock.read_text("utf-8")
+    assert "://" not in text
+    assert "--index" not in text
+    packages = re.split(r"\n(?=\S)", text.strip())
+    assert len(packages) == len(pinned(lock))
+    assert [package for package in packages if "--hash=sha256:" not in package] == []
+
+
+def test_what_is_declared_is_in_the_lock_of_its_extra_or_in_that_of_what_running_needs() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    base = set(pinned(ROOT / "requirements.lock"))
+    assert {Requirement(line).name for line in project["dependencies"]} <= base
+    for extra, lines in project["optional-dependencies"].items():
+        assert {Requirement(line).name for line in lines} <= base | set(pinned(ROOT / f"requirements-{extra}.lock"))
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """What `make_venv.py` reads, without an environment."""
+    (tmp_path / "resources").mkdir()
+    for name in ("make_venv.py", "pyproject.toml", "resources/server_account.py", *(lock.name for lock in LOCKS)):
+        shutil.copy(ROOT / name, tmp_path / name)
+    return tmp_path
+
+
+def made(checkout: Path, *extras: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "make_venv.py", *extras]
+    return subprocess.run(
+        command, cwd=checkout, env={**os.environ, **environment}, capture_output=True, text=True, check=False
+    )
+
+
+def test_without_a_network_one_sentence_says_so(checkout: Path) -> None:
+    ran = made(checkout, **NOWHERE)
+    assert ran.returncode == 1
+    started, sentence = ran.stderr.splitlines()
+    assert started == "fetching the installer …"
+    assert sentence.startswith("The package index cannot be reached: see to the network")
+    assert not (checkout / ".venv").exists()
+
+
+def test_an_extra_that_is_none_is_answered_with_those_there_are(checkout: Path) -> None:
+    assert made(checkout, "bayesian").stderr == "there is no extra bayesian; there are bayes, dev, k8s, r\n"
+
+
+def test_what_stands_is_not_installed_again(checkout: Path) -> None:
+    """Nothing is fetched, as nowhere answers; a lock that changed, or an environment cut short, is made again."""
+    ready = (
+        "import json, make_venv; venv = make_venv.VENV; (venv / 'bin').mkdir(parents=True);"
+        "make_venv.PYTHON.symlink_to(make_venv.sys.executable);"
+        "make_venv.READY.write_text(json.dumps({n: make_venv._fingerprint(make_venv.ROOT / n) for n in NAMES}))"
+    ).replace("NAMES", "['requirements.lock', 'requirements-k8s.lock']")
+    subprocess.run([sys.executable, "-c", ready], cwd=checkout, check=True)
+    for extras in ((), ("k8s",)):
+        ran = made(checkout, *extras, **NOWHERE)
+        assert (ran.returncode, ran.stderr) == (0, "")
+    assert made(checkout, "bayes", **NOWHERE).returncode == 1
+    (checkout / ".venv" / "bin" / "python").unlink()
+    assert made(checkout, **NOWHERE).returncode == 1
