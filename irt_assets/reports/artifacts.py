@@ -83,9 +83,12 @@ def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> Non
         )
 
 
-def as_link(said: str, artifact_id: int | None, ui_prefix: str) -> str:
-    """Markdown that opens a report from any page of the UI, under whatever name that was reached."""
-    return f"[{said}]({ui_prefix}{SERVED_UNDER}{artifact_id})"
+def page_path(artifact_id: int | None, ui_prefix: str) -> str:
+    """The path that opens a report from any page of the UI, under whatever name that was reached.
+
+    As URL metadata it is a link wherever Dagster shows it; Markdown is one more click away in a run's log.
+    """
+    return f"{ui_prefix}{SERVED_UNDER}{artifact_id}"
 
 
 def ids(connection: psycopg.Connection, urls: Iterable[str]) -> dict[str, int]:

@@ -7,7 +7,7 @@ so this module does not postpone them.
 import dagster as dg
 
 from irt_assets.reports import drift_month
-from irt_assets.reports.artifacts import Format, as_link
+from irt_assets.reports.artifacts import Format, page_path
 from irt_assets.retries import failures_told_apart
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -16,7 +16,7 @@ GROUP = "reports"
 DRIFT_REPORT, DRIFT_REPORT_JOB = "drift_report", "generate_drift_report"
 TOLD_BY = ("item_drift", "dif_analysis", "test_information")
 """The assets that the report tells of; it follows them. It can be made without them, and then says what is missing."""
-LINKS: dict[Format, str] = {"html": "Open the report", "pdf": "Download as PDF"}
+LINKS: dict[Format, str] = {"html": "open the report", "pdf": "download as PDF"}
 
 
 def build_report_assets(
@@ -39,7 +39,7 @@ def build_report_assets(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
         said: list[str] = []
-        of_scales: dict[str, dg.MetadataValue] = {}
+        links: dict[str, dg.MetadataValue] = {}
         with failures_told_apart():
             for report in drift_month.make(database, store, context.instance, context.partition_key):
                 said.append(report.verdict.in_short)
@@ -47,13 +47,9 @@ def build_report_assets(
                     said.append(f"Without a PDF: {report.problem}.")
                     context.log.error(f"{report.month} of scale {report.scale_id} has no PDF: {report.problem}")
                 of = "" if report.only_scale else f" ({report.scale_id})"
-                kept = drift_month.keep(database, store, report)
-                links = [as_link(LINKS[file.format], file.artifact_id, ui_prefix) for file in kept]
-                of_scales |= {
-                    f"open{of}": dg.MetadataValue.md(" · ".join(links)),
-                    f"safe to release{of}": dg.MetadataValue.text(report.verdict.mark),
-                    f"look at{of}": dg.MetadataValue.text(report.verdict.look_at),
-                }
-        return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(said)), **of_scales})
+                for kept in drift_month.keep(database, store, report):
+                    path = page_path(kept.artifact_id, ui_prefix)
+                    links[f"{LINKS[kept.format]}{of}"] = dg.MetadataValue.url(path)
+        return dg.MaterializeResult(metadata={"report": dg.MetadataValue.text(" ".join(said)), **links})
 
     return [drift_report]

@@ -10,7 +10,7 @@ import psycopg
 
 from irt_assets.dated import partition_check
 from irt_assets.reports import learner_week
-from irt_assets.reports.artifacts import Format, as_link, ids
+from irt_assets.reports.artifacts import Format, ids, page_path
 from irt_assets.reports.learner_facts import who
 from irt_assets.retries import failures_told_apart
 from resources import tables
@@ -79,12 +79,10 @@ def build_learner_report_assets(
                 "without a PDF": rows_shown(("learner", "why"), list(written.without_pdf.items())),
                 "files taken away": written.removed,
                 "seconds": round(written.seconds, 1),
-                "samples": dg.MetadataValue.md(
-                    " · ".join(
-                        as_link(f"Sample {n}", artifact_id, ui_prefix)
-                        for n, artifact_id in enumerate(sorted(samples), 1)
-                    )
-                ),
+                **{
+                    f"sample {n}": dg.MetadataValue.url(page_path(artifact_id, ui_prefix))
+                    for n, artifact_id in enumerate(sorted(samples), 1)
+                },
             }
         )
 

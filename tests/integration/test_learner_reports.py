@@ -547,7 +547,7 @@ def test_the_job_of_the_documents_writes_a_week_and_its_checks_look_at_it(
         said, checks = run(instance)
         assert said["dagster/row_count"] == 2 * len(EXPECTED)
         assert (said["learners"], said["made"], said["learners without a report"]) == (len(EXPECTED), len(EXPECTED), 0)
-        linked = [int(found) for found in re.findall(r"\[Sample \d\]\(/reports/(\d+)\)", said["samples"])]
+        linked = [int(said[f"sample {n}"].removeprefix("/reports/")) for n in (1, 2)]
         firsts = [next(user for user in EXPECTED if (user in KOREAN) is korean) for korean in (False, True)]
         having = "SELECT user_id, format FROM report_artifacts WHERE artifact_id = ANY(%s) ORDER BY 1"
         assert rows(database, having, [linked]) == sorted((user, "pdf") for user in firsts)
