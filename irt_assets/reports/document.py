@@ -6,6 +6,7 @@ here: what a report says (see who calls), and how a block looks (`render`, `temp
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -77,16 +78,17 @@ class Table:
 
 @dataclass(frozen=True)
 class Figure:
-    """A chart as SVG; `described`: what it shows, for those who do not see it."""
+    """A chart as SVG; `described`: what it shows, for those who do not see it. `wide`: it takes the whole width."""
 
     svg: Markup
     described: str
     caption: str = ""
+    wide: bool = False
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Charts beside each other where there is room. A single one takes the whole width."""
+    """Charts beside each other where there is room."""
 
     figures: tuple[Figure, ...]
 
@@ -125,3 +127,22 @@ class Document:
     running: str = ""
     contents: tuple[tuple[str, str], ...] = ()
     """Links at the top of the HTML: what, and the id of its heading."""
+
+
+def table_of(
+    names: Sequence[str],
+    rows: Sequence[tuple[Text, ...]],
+    *,
+    numbers: Sequence[str] = (),
+    sortable: bool = False,
+    narrow: Literal["cards", "scroll"] = "cards",
+) -> Table:
+    """Words share the width that the numbers leave; the last of them, a reason as a rule, takes the most."""
+    words = [name for name in names if name not in numbers]
+    columns = tuple(
+        Column(name, True)
+        if name in numbers
+        else Column(name, share=4 if narrow == "cards" and name == words[-1] else 1)
+        for name in names
+    )
+    return Table(columns, tuple(rows), narrow, sortable, small=narrow == "scroll")

@@ -11,7 +11,7 @@ from irt_assets.psychometrics.curves import probability, probability_interval
 from irt_assets.psychometrics.models import Floats
 from irt_assets.reports.charts import BLACK, BLUE, GREY, ORANGE, Chart, ends_of
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_rows import Curve, InformationRow, Linked
+from irt_assets.reports.drift_rows import Curve, DifRow, InformationRow, Linked
 
 Drawn: TypeAlias = tuple[Markup, str]
 MOST_NAMES = 14
@@ -118,23 +118,51 @@ def linking(linkings: tuple[Linked, ...], name: str) -> Drawn:
 
 
 def anchors(facts: Facts) -> Drawn:
-    """Difficulty of the anchors as published against the month's; dropped and moved ones are triangles, named."""
+    """Difficulty of the anchors as published against the month's with 95 % intervals, named where there is room;
+    dropped and moved ones are triangles."""
     assert facts.fit is not None
     off = facts.fit.constants["anchors_dropped"].keys() | facts.fit.constants.get("suspects", {}).keys()
     found = [i for i in facts.items.values() if i.is_anchor and i.published and i.now]
-    both = [(i, i.published.b, i.now.b) for i in found if i.published and i.now]
-    ends = ends_of([x for _, x, _ in both], [y for _, _, y in both])
-    chart = Chart(ends, ends, "b, published", "b, this month", "Difficulties of the anchors", width=690, height=300)
+    both = [(i.item_id, i.published.b, i.now.b, i.now.b_se or 0.0) for i in found if i.published and i.now]
+    both.sort(key=lambda row: row[0] not in off)  # what is named first has room
+    ends = ends_of([x for _, x, _, _ in both], [y for _, _, y, _ in both])
+    chart = Chart(ends, ends, "b, published", "b, this month", "", width=690, height=330)
     chart.line(ends, ends, GREY, width=0.8)
     for some, colour, shape in (
-        ([row for row in both if row[0].item_id not in off], BLUE, "circle"),
-        ([row for row in both if row[0].item_id in off], ORANGE, "triangle"),
+        ([row for row in both if row[0] not in off], BLUE, "circle"),
+        ([row for row in both if row[0] in off], ORANGE, "triangle"),
     ):
-        titles = [f"{item.item_id}: published {x:.2f}, now {y:.2f}" for item, x, y in some]
-        chart.points([x for _, x, _ in some], [y for _, _, y in some], colour, shape, titles, 3.0)  # type: ignore[arg-type]
-        if shape == "triangle":
-            named = some[:MOST_NAMES]
-            chart.names([x for _, x, _ in named], [y for _, _, y in named], [item.item_id for item, _, _ in named])
+        _, xs, ys, errors = zip(*some, strict=True) if some else ((), (), (), ())
+        titles = [f"{name}: published {x:.2f}, now {y:.2f} ± {se:.2f}" for name, x, y, se in some]
+        half = [Z95 * se for se in errors]
+        low, high = ([y + sign * h for y, h in zip(ys, half, strict=True)] for sign in (-1, 1))
+        chart.intervals(xs, low, high, colour).points(xs, ys, colour, shape, titles, 3.0)  # type: ignore[arg-type]
+    if both:
+        named, xs, ys, _ = zip(*both, strict=True)
+        chart.names(xs, ys, named)
+    moved = ", ".join(name for name, *_ in both if name in off) or "none"
+    chart.described = f"Difficulties of {len(both)} anchors, published and this month; left out or moved: {moved}"
+    return chart.svg(), chart.described
+
+
+def groups(row: DifRow, item: Item, facts: Facts) -> Drawn:
+    """The curves of two groups: the month's curve moved apart by Δa and Δb, each by the other's share of answers."""
+    assert item.now is not None
+    wald, n = row.details["wald"], row.details["n"]
+    share = n["focal"] / (n["focal"] + n["reference"])
+    theta = _abilities(facts)
+    chart = Chart(
+        (theta[0], theta[-1]),
+        (0, 1),
+        "ability θ",
+        "probability correct",
+        f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}",
+        height=190,
+    )
+    for weight, colour, dashed in ((-share, BLUE, True), (1 - share, ORANGE, False)):
+        a = max(item.now.a + weight * (wald.get("delta_a") or 0.0), 0.05)
+        b = item.now.b + weight * wald["delta_b"]
+        chart.line(theta, probability(theta, a, -a * b, item.now.c), colour, dashed=dashed)
     return chart.svg(), chart.described
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import numpy as np
@@ -16,8 +16,12 @@ import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.calibration.fits import latest_staged
-from irt_assets.calibration.green import MonthState
+from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.proposals import Proposal as Change
+from irt_assets.calibration.proposals import asking, open_changes, proposals
 from irt_assets.calibration.publication import Step, anchor_items, publications_in_force, steps
+from irt_assets.calibration.release import next_month
+from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect
 from irt_assets.psychometrics.observed import Observed, observed
@@ -55,7 +59,9 @@ class Item:
 class Facts:
     """A month of a scale. `not_compared`: why drift says nothing, "" where it does; `linkings` oldest first, the
     month's own (`fit`) among them; `dif_attributes`: rows of `dif_analysis` on attributes as a whole, `dif` those on
-    items; `proposed`: reason → items that publication only proposes; `items` by id."""
+    items; `proposed`: reason → items that publication only proposes; `items` by id; `open_decisions`: the month's
+    proposals that wait for a decision, `effect`: on learners, of accepting all of them; `bank_size`: items of the
+    scale."""
 
     month: str
     scale: Scale
@@ -73,6 +79,15 @@ class Facts:
     proposed: dict[str, int]
     snapshot: Snapshot | None
     in_force: int
+    bank_size: int = 0
+    open_decisions: tuple[Change, ...] = ()
+    effect: Impact | None = None
+
+    @property
+    def month_before(self) -> Linked | None:
+        """The last linked fit before the month's own."""
+        earlier = [linked for linked in self.linkings if linked.month < self.month]
+        return earlier[-1] if earlier else None
 
     @property
     def compared(self) -> int:
@@ -95,11 +110,18 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     if fit is not None and snapshot is not None and snapshot.snapshot_hash == fit.snapshot_hash and wanted:
         seen = _observed(store, snapshot, scale, fit, items, wanted)
         items |= {i: replace(items[i], observed=seen.get(i)) for i in wanted}
+    bank = connection.execute("SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchone()
+    waiting = tuple(
+        change
+        for change in asking(proposals(connection, items=[*items]))
+        if change.scale_id == scale.scale_id and change.window[-7:] == month
+    )
+    changes = open_changes(waiting)
     return Facts(
         month,
         scale,
         state,
-        "" if any(item.drift for item in items.values()) else _why_not(connection, scale, month, fit, in_force),
+        "" if any(item.drift for item in items.values()) else _why_not(connection, scale, month, state, fit, in_force),
         items,
         fit,
         linkings,
@@ -112,6 +134,9 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         rows.proposed_of(connection, scale, month, fit),
         snapshot,
         len(in_force),
+        bank[0] if bank else 0,
+        waiting,
+        impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
     )
 
 
@@ -220,7 +245,12 @@ def _observed(
 
 
 def _why_not(
-    connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None, in_force: dict[str, Any]
+    connection: psycopg.Connection,
+    scale: Scale,
+    month: str,
+    state: MonthState,
+    fit: Linked | None,
+    in_force: dict[str, Any],
 ) -> str:
     """Why no item of the month was compared, with the way out."""
     if fit is None:
@@ -232,4 +262,6 @@ def _why_not(
         return f"no item had published parameters on {month_bounds(month)[0]:%Y-%m-%d}: there is nothing before it"
     if not fit.converged:
         return f"the fit of {month} did not converge"
+    if state.state is State.RED:
+        return "the month is red: decide on its anchors first"
     return f"it has not been judged yet: materialise item_drift of {month}"

@@ -17,20 +17,39 @@ from irt_assets.reports import render
 from irt_assets.reports.document import Block, Box, Document, Group, Heading, Pairs, Paragraph, Span
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import provenance
+from irt_assets.reports.drift_dif import dif
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_words import counted, signed
+from irt_assets.reports.drift_linking import linking, since_last_month
+from irt_assets.reports.drift_words import counted, in_words, listed, sentence, signed
+from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10
 
 
+ASKED = {
+    Action.RETIRE: "retire {}",
+    Action.CHECK_KEY: "check the key of {}",
+    Action.DROP_ANCHOR: "drop {} from the anchors",
+    Action.RE_ESTIMATE: "re-estimate {}",
+    Action.KEEP: "watch {}",
+}
+
+
 @dataclass(frozen=True)
 class Verdict:
-    """Whether the month is safe to release (`mark`: yes, no, or not yet), why, and what to look at; each a sentence."""
+    """Whether the month is safe to release (`mark`: yes, no, or not yet), why, and what to look at; each a sentence.
+    `decisions`: changes of the month that wait for one."""
 
     mark: str
     headline: str
     why: str
     look_at: str
+    decisions: int = 0
+
+    @property
+    def answer(self) -> str:
+        waiting = f", {counted(self.decisions, 'decision')} open" if self.decisions else ""
+        return f"Safe to release: {self.mark}{waiting}."
 
     @property
     def in_short(self) -> str:
@@ -46,12 +65,14 @@ def verdict(facts: Facts) -> Verdict:
         State.RED: ("no", "is NOT safe to release."),
     }.get(facts.state.state, ("not yet", f"is not settled yet ({facts.state.state})."))
     proposals = Counter(item.proposal.action for item in to_look_at(facts) if item.proposal)
-    asked = ", ".join(f"{proposals[action]} {action}" for action in Action if proposals[action])
+    asked = listed(ASKED[action].format(in_words(proposals[action])) for action in Action if proposals[action])
     n = sum(proposals.values())
-    look_at = f"Look at {counted(n, 'item')}: {asked}." if n else "No item calls for a look."
+    look_at = f"Look at {counted(n, 'item')}: {asked}." if n else "No items need review."
     if facts.not_compared:
         look_at = f"Drift was not tested: {facts.not_compared}." + (f" {look_at}" if n else "")
-    return Verdict(mark, f"{name} {says}", f"{facts.state.why}.", look_at)
+    stays = "What is published stays in force until somebody decides otherwise."
+    why = stays if facts.state.state is State.GREEN else sentence(facts.state.why)
+    return Verdict(mark, f"{name} {says}", why, look_at, len(facts.open_decisions))
 
 
 def to_look_at(facts: Facts) -> list[Item]:
@@ -69,13 +90,15 @@ def document(facts: Facts, made_at: datetime) -> Document:
     """The report: on the first page what it comes to, at the end where its numbers come from."""
     items, found = to_look_at(facts), verdict(facts)
     sections = [
+        ("What waits for a decision", "decide", sections_of.open_decisions(items, facts)),
+        ("Since last month", "since", since_last_month(facts)),
         ("What moved", "changes", sections_of.what_moved(facts)),
         ("Alerts", "alerts", sections_of.alerts(facts)),
         ("Decided", "decided", sections_of.decisions(facts)),
         ("The items one by one", "items", sections_of.one_by_one(items, facts)),
         ("Information", "information", sections_of.information(facts)),
-        ("Anchors and linking", "linking", sections_of.linking(facts)),
-        ("DIF: groups of equal ability treated differently", "dif", sections_of.dif(facts)),
+        ("Anchors and linking", "linking", linking(facts)),
+        ("DIF: items that function differently for groups of equal ability", "dif", dif(facts)),
         ("Fit and answers", "fit", sections_of.fit(facts)),
         ("All items", "all", sections_of.all_items(facts)),
     ]
@@ -86,7 +109,8 @@ def document(facts: Facts, made_at: datetime) -> Document:
     blocks.append(Group((Heading("Provenance", id="provenance"), Pairs(provenance(facts, made_at)))))
     return Document(
         title=f"Drift report {facts.month}",
-        subtitle=f"scale {facts.scale.scale_id}",
+        subtitle=f"scale {facts.scale.scale_id}, {counted(facts.bank_size, 'item')}, anchor set version "
+        f"{facts.scale.anchor_version} · written on {made_at:%Y-%m-%d at %H:%M} UTC · irt-assets {code_version()}",
         running=f"Drift report {facts.month} · scale {facts.scale.scale_id}",
         language="en",
         kind="bank",
@@ -104,7 +128,7 @@ def html(facts: Facts, made_at: datetime) -> str:
 def _first_page(facts: Facts, found: Verdict, items: Sequence[Item]) -> Iterator[Block]:
     yield Box(
         (
-            Paragraph(Span(f"Safe to release: {found.mark}.", "bold"), "lead"),
+            Paragraph(Span(found.answer, "bold"), "lead"),
             Paragraph(f"{found.headline} {found.why}"),
             Paragraph(Span(found.look_at, "bold")),
         ),
@@ -129,37 +153,40 @@ def _first_page(facts: Facts, found: Verdict, items: Sequence[Item]) -> Iterator
 
 
 def key_figures(facts: Facts) -> list[tuple[str, str]]:
-    """The figures of the first page: what, and how many."""
+    """The figures of the first page: what, and how many, in words."""
     severities = Counter(item.drift.severity for item in facts.items.values() if item.drift)
+    moved = f"{in_words(severities['high'])} high, {in_words(severities['medium'])} medium"
     figures = [
-        (
-            "drift",
-            "not tested"
-            if facts.not_compared
-            else f"{severities['high']} high, {severities['medium']} medium, of {facts.compared} items compared",
-        )
+        ("drift", "not tested" if facts.not_compared else f"{moved}, of {counted(facts.compared, 'item')} compared")
     ]
     inflation = next((i.drift.details.get("inflation", 1.0) for i in facts.items.values() if i.drift), 1.0)
     if inflation > 1:
         figures.append(
             ("spread", f"all items spread more than their errors explain; these were multiplied by {inflation:.2f}")
         )
-    figures.append(("large DIF", _dif(facts)))
-    figures.append(("information", _information(facts)))
+    figures += [("large DIF", _dif(facts)), ("information", _information(facts))]
     if facts.fit:
         used, dropped = (facts.fit.constants[name] for name in ("anchors_used", "anchors_dropped"))
-        named = f": {', '.join(sorted(dropped)[:5])}{' …' if len(dropped) > 5 else ''}" if dropped else ""
-        figures.append(("anchors", f"{len(used)} of {len(used) + len(dropped)} used, {len(dropped)} dropped{named}"))
+        named = f": {listed(sorted(dropped))}" if dropped else ""
+        figures.append(
+            (
+                "anchors",
+                f"{in_words(len(used))} of {len(used) + len(dropped)} used, {in_words(len(dropped))} left out{named}",
+            )
+        )
     opened, closed = (
         sum(getattr(alert, which) == facts.month for alert in facts.alerts)
         for which in ("opened_month", "closed_month")
     )
     lasting = sum(alert.closed_month != facts.month for alert in facts.alerts)
-    figures.append(("alerts", f"{opened} opened, {closed} closed, {lasting} open"))
+    figures.append(("alerts", f"{in_words(opened)} opened, {in_words(closed)} closed, {in_words(lasting)} open"))
     if facts.step:
-        s = facts.step
+        first, changed, held = (in_words(n) for n in (facts.step.n_published, facts.step.n_proposed, facts.step.n_held))
         figures.append(
-            ("publication", f"{s.n_published} first published, {s.n_proposed} proposed, {s.n_held} held back")
+            (
+                "publication",
+                f"{first} published for the first time, {changed} with new values proposed, {held} held back",
+            )
         )
     return figures
 
@@ -169,9 +196,9 @@ def _dif(facts: Facts) -> str:
         return "not tested"
     found = sorted({row.item_id for row in facts.dif if row.large})
     tested = {(row.attribute, row.focal_group) for row in facts.dif if row.p_value is not None}
-    named = f" ({', '.join(found[:5])}{' …' if len(found) > 5 else ''})" if found else ""
+    named = f" ({listed(found, 5)})" if found else ""
     absent = [row.attribute for row in facts.dif_attributes if row.details.get("why_not")]
-    not_tested = f"; not tested: {', '.join(absent)}" if absent else ""
+    not_tested = f"; not tested: {listed(absent)}" if absent else ""
     return f"{counted(len(found), 'item')}{named}, {counted(len(tested), 'group')} compared{not_tested}"
 
 

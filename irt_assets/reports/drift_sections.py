@@ -6,9 +6,12 @@ drawn (drift_charts.py).
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Any
 
+from irt_assets.calibration.green import State
+from irt_assets.psychometrics.drift_kinds import Kind
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.document import (
     Block,
@@ -22,20 +25,19 @@ from irt_assets.reports.document import (
     Span,
     Table,
     Text,
+    table_of,
 )
+from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import details
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_rows import DifRow
-from irt_assets.reports.drift_words import chance, number, sentence, signed
-
-DIF_SHOWN = 20
+from irt_assets.reports.drift_words import chance, listed, number, sentence, signed
 
 
 def proposals(items: Sequence[Item]) -> Table:
     """What is proposed of each item, and why; the items are those of `one_by_one`, from the first on."""
     columns = (
         Column("item", share=2),
-        Column("proposed", share=1.5),
+        Column("proposed"),
         Column("why", share=5),
         Column("severity"),
         Column("Δb", number=True),
@@ -52,6 +54,37 @@ def proposals(items: Sequence[Item]) -> Table:
     return Table(columns, tuple(rows))
 
 
+def open_decisions(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
+    """Each change that waits, what to type for it, and what accepting all of them would do to learners."""
+    rows: list[tuple[Text, ...]] = []
+    for change in facts.open_decisions:
+        drift = f"{change.kind or 'drift'}, {change.severity} severity" if change.kind else change.why
+        values = (
+            f"{change.old} in force, {change.new} proposed"
+            if change.old
+            else f"nothing in force, {change.new} proposed"
+        )
+        leaked = change.kind == Kind.LEAK
+        accept, reject = (
+            Span(f'irt release {verb} {change.reference} --by NAME --reason "WHY"', "code")
+            for verb in ("accept", "reject")
+        )
+        what: Text = (reject, " (it leaked: replace the item)") if leaked else (accept, ", or ", reject)
+        rows.append((change.item_id, sentence(f"{drift}: {values}"), what))
+    if anchors := [i.item_id for i in items if i.proposal and i.proposal.action is Action.DROP_ANCHOR]:
+        named = " ".join(shlex.quote(anchor) for anchor in anchors)
+        month = "" if facts.state.state is State.GREEN else f" --from {facts.month}"
+        scale = f"--scale {shlex.quote(facts.scale.scale_id)}"
+        command = f'irt release drop-anchors {named} {scale}{month} --by NAME --reason "WHY"'
+        rows.append((listed(anchors, 3), "They moved, and months are linked by them.", Span(command, "code")))
+    if not rows:
+        return
+    columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))
+    yield Table(columns, tuple(rows))
+    if facts.effect:
+        yield Paragraph(sentence(f"If all of them were accepted: {facts.effect.sentence}"))
+
+
 def what_moved(facts: Facts) -> Iterator[Block]:
     if facts.not_compared:
         yield Paragraph(f"Not tested: {facts.not_compared}.")
@@ -66,6 +99,7 @@ def what_moved(facts: Facts) -> Iterator[Block]:
             Figure(
                 *charts.changes(facts),
                 "Change of difficulty with 95 % intervals. Blue dots: not flagged. Orange triangles: flagged.",
+                wide=True,
             ),
         )
     )
@@ -75,7 +109,7 @@ def alerts(facts: Facts) -> Iterator[Block]:
     if not facts.alerts:
         yield Paragraph("None was open.")
         return
-    yield _table(
+    yield table_of(
         ("item", "kind", "severity", "opened", "closed"),
         [
             (a.item_id, a.kind, a.severity, a.opened_month, a.closed_month if a.closed_month == facts.month else "open")
@@ -86,7 +120,7 @@ def alerts(facts: Facts) -> Iterator[Block]:
 
 def decisions(facts: Facts) -> Iterator[Block]:
     if facts.decisions:
-        yield _table(
+        yield table_of(
             ("item", "decision", "by", "on", "from", "why"),
             [
                 (
@@ -104,7 +138,7 @@ def decisions(facts: Facts) -> Iterator[Block]:
 
 def one_by_one(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
     if not items:
-        yield Paragraph("No item calls for a look.")
+        yield Paragraph("No items need review.")
     for n, item in enumerate(items, 1):
         assert item.proposal is not None
         blocks: list[Block] = [
@@ -156,7 +190,7 @@ def information(facts: Facts) -> Iterator[Block]:
     if not lost:
         yield Paragraph("No item lost more than a fifth of its information.")
         return
-    yield _table(
+    yield table_of(
         ("item", "published", "now", "ratio", "at most", "q"),
         [
             (
@@ -177,141 +211,6 @@ def information(facts: Facts) -> Iterator[Block]:
     )
 
 
-def linking(facts: Facts) -> Iterator[Block]:
-    if facts.fit is None:
-        yield Paragraph("The month has no linked fit.")
-        return
-    constants = facts.fit.constants
-    yield Paragraph(
-        f"θ on the scale = {number(constants['slope'], 3)} ± {number(constants['slope_se'], 3)} · θ of the fit "
-        f"{signed(constants['intercept'], 3)} ± {number(constants['intercept_se'], 3)} ({constants['method']}), from "
-        f"{len(constants['anchors_used'])} anchors.{_agreement(constants, facts.scale.rules.anchor_q_alpha)}"
-    )
-    yield Figures(
-        (
-            Figure(*charts.linking(facts.linkings, "slope"), "The slope by month, with 95 % intervals."),
-            Figure(*charts.linking(facts.linkings, "intercept"), "The intercept by month, with 95 % intervals."),
-        )
-    )
-    yield Figures(
-        (
-            Figure(
-                *charts.anchors(facts),
-                "Each anchor's difficulty; on the line nothing changed. Orange triangles: left out, or moved against "
-                "the others.",
-            ),
-        )
-    )
-    yield Paragraph(f"Used this month: {', '.join(constants['anchors_used']) or 'none'}.", "quiet")
-    if constants["anchors_dropped"]:
-        yield _table(("anchor left out", "why"), sorted(constants["anchors_dropped"].items()))
-    else:
-        yield Paragraph("No anchor was left out.")
-    yield _table(
-        ("month", "slope ± SE", "intercept ± SE", "anchors used", "left out"),
-        [
-            (
-                one.month,
-                _plus_minus(one.constants, "slope"),
-                _plus_minus(one.constants, "intercept"),
-                str(len(one.constants["anchors_used"])),
-                ", ".join(sorted(one.constants["anchors_dropped"])) or "none",
-            )
-            for one in facts.linkings
-        ],
-        numbers=("slope ± SE", "intercept ± SE", "anchors used"),
-    )
-
-
-def _agreement(constants: dict[str, Any], alpha: float) -> str:
-    said = ""
-    if "q" in constants:
-        agree = "agree" if constants["q_p"] >= alpha else "DISAGREE"
-        q, p = number(constants["q"], 1), chance(constants["q_p"])
-        said = f" They {agree}: Q = {q} on {constants['q_df']} df, p = {p}."
-    return said + (f" Diagnosis: {constants['diagnosis']}." if constants.get("diagnosis") else "")
-
-
-def _plus_minus(constants: dict[str, Any], name: str) -> str:
-    return f"{number(constants[name], 3)} ± {number(constants[f'{name}_se'], 3)}"
-
-
-def dif(facts: Facts) -> Iterator[Block]:
-    if not facts.dif_attributes:
-        yield Paragraph(f"Not tested: materialise dif_analysis of {facts.month}.")
-        return
-    yield Pairs(tuple((row.attribute, said_of_groups(row)) for row in facts.dif_attributes))
-    shown = dif_to_show(facts)
-    if not shown:
-        return
-    numbers = ("answers", "Δb ± SE", "wABC", "q", "MH", "ΔR²")
-    yield _table(
-        ("item", "attribute", "group", "against", *numbers[:-1], "class", "ΔR²", "call"),
-        [_dif_row(row) for row in shown],
-        numbers=numbers,
-        sortable=True,
-        narrow="scroll",
-    )
-    if len(facts.dif) > len(shown):
-        yield Paragraph(
-            f"The {len(shown)} comparisons that stand out most, of {len(facts.dif)}; the table dif_analysis has all.",
-            "quiet",
-        )
-    yield Paragraph(
-        "Answers: of the group / of the reference. Δb (above 0: harder for the group; where |b| > 6 or a < 0.2 in a "
-        "group, score: the difference of expected scores, below 0: harder), wABC and q: multi-group Wald test with "
-        "purified anchors, the primary one. MH and class: Mantel-Haenszel within forms (A negligible, "
-        "B moderate, C large); ΔR²: logistic regression within forms. Low power: fewer than 500 answers in a group.",
-        "quiet",
-    )
-
-
-def _dif_row(row: DifRow) -> tuple[Text, ...]:
-    d = row.details
-    wald, n = d.get("wald"), d.get("n") or {"focal": "–", "reference": "–"}
-    forms = d.get("within_forms") or {}
-    mantel_haenszel, logistic = forms.get("mantel_haenszel"), forms.get("logistic")
-    why_not = d.get("why_not") or ("low power" if d.get("low_power") else "")
-    return (
-        row.item_id,
-        row.attribute,
-        row.focal_group,
-        row.reference_group,
-        f"{n['focal']} / {n['reference']}",
-        _harder_by(wald) if wald else "–",
-        number(wald["wabc"], 3) if wald else "–",
-        chance(row.q_value),
-        signed(mantel_haenszel["delta"]) if mantel_haenszel else "–",
-        row.ets_class or "–",
-        number(logistic["delta_r2"], 3) if logistic else "–",
-        Span("large", "bold") if row.large else Span(why_not, "quiet"),
-    )
-
-
-def _harder_by(wald: dict[str, Any]) -> str:
-    if wald["delta_b"] is None and "shift_se" in wald:
-        return f"score {signed(wald['shift'], 3)} ± {number(wald['shift_se'], 3)}"
-    return f"{signed(wald['delta_b'])} ± {number(wald['delta_b_se'])}"
-
-
-def dif_to_show(facts: Facts) -> list[DifRow]:
-    """Every large one, and the next by q."""
-    ordered = sorted(facts.dif, key=lambda row: (not row.large, 1.0 if row.q_value is None else row.q_value))
-    return ordered[: max(DIF_SHOWN, sum(row.large for row in facts.dif))]
-
-
-def said_of_groups(row: DifRow) -> str:
-    """What a comparison by an attribute stands on, or why there is none."""
-    d = row.details
-    groups = [
-        f"{group['name']} {group['n_learners']:,}" + (f" ({group['why_not']})" if group.get("why_not") else "")
-        for group in d.get("groups", ())
-    ]
-    said = [", ".join(groups), f"{d['n_unknown']:,} learners unknown" if d.get("n_unknown") else ""]
-    said += [f"not tested: {d['why_not']}" if d.get("why_not") else "", *d.get("warnings", ())]
-    return "; ".join(part for part in said if part)
-
-
 def fit(facts: Facts) -> Iterator[Block]:
     if facts.fit:
         latent, found = facts.fit.spec["latent"], facts.fit.spec.get("fit_statistics")
@@ -328,7 +227,7 @@ def fit(facts: Facts) -> Iterator[Block]:
     if facts.step:
         yield Paragraph(f"Publication: {facts.step.why}.")
         if facts.step.held:
-            yield _table(
+            yield table_of(
                 ("held back", "why"), [(name, "; ".join(why)) for name, why in sorted(facts.step.held.items())]
             )
     if facts.proposed:
@@ -386,22 +285,3 @@ def _item_row(item: Item) -> tuple[Text, ...]:
 
 def _severity(severity: str) -> Span:
     return Span(severity, "quiet" if severity == "none" else "bold")
-
-
-def _table(
-    names: Sequence[str],
-    rows: Sequence[tuple[Text, ...]],
-    *,
-    numbers: Sequence[str] = (),
-    sortable: bool = False,
-    narrow: Literal["cards", "scroll"] = "cards",
-) -> Table:
-    """Words share the width that the numbers leave; the last of them, a reason as a rule, takes the most."""
-    words = [name for name in names if name not in numbers]
-    columns = tuple(
-        Column(name, True)
-        if name in numbers
-        else Column(name, share=4 if narrow == "cards" and name == words[-1] else 1)
-        for name in names
-    )
-    return Table(columns, tuple(rows), narrow, sortable, small=narrow == "scroll")

@@ -134,7 +134,7 @@ def _curve(facts: Facts, words: Words) -> Iterator[Figures]:
     )
     drawn = words("level.caption_line" if len(facts.levels) > 1 else "level.caption_dot")
     caption = drawn if facts.target is None else f"{drawn} {words('level.caption_goal')}"
-    yield Figures((Figure(svg, " ".join(_level(facts, words)), caption),))
+    yield Figures((Figure(svg, " ".join(_level(facts, words)), caption, wide=True),))
 
 
 def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:

@@ -61,7 +61,9 @@ def _plain(value: Any) -> Any:
     if is_dataclass(value):
         named = {field.name: getattr(value, field.name) for field in fields(value)}
         if isinstance(value, Figure) or named.get("style") == "code":  # drawn, or to be copied as it is
-            return {"is": type(value).__name__.lower()} | {name: _visible(inner) for name, inner in named.items()}
+            return {"is": type(value).__name__.lower()} | {
+                name: _visible(inner) if isinstance(inner, str) else inner for name, inner in named.items()
+            }
         return {"is": type(value).__name__.lower()} | {name: _plain(inner) for name, inner in named.items()}
     if isinstance(value, tuple | list):
         return [_plain(inner) for inner in value]

@@ -12,11 +12,16 @@ import pypdfium2
 import pytest
 
 from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.proposals import Parameters
+from irt_assets.calibration.proposals import Proposal as Change
+from irt_assets.calibration.proposals import State as State_
+from irt_assets.calibration.release_impact import Impact
 from irt_assets.psychometrics.observed import Observed
 from irt_assets.reports import render
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_details import details, told
 from irt_assets.reports.drift_facts import Facts, Item
+from irt_assets.reports.drift_linking import jumped
 from irt_assets.reports.drift_report import document, html, key_figures, to_look_at, verdict
 from irt_assets.reports.drift_rows import AlertRow, Curve, DecisionRow, DifRow, DriftRow, InformationRow, Linked
 from irt_assets.responses.scales import Scale
@@ -162,7 +167,8 @@ def test_a_green_month_is_safe_and_its_items_are_to_be_looked_at_in_the_order_of
     said = verdict(facts)
     assert said.mark == "yes"
     assert (
-        said.in_short == "2026-10 of scale default is safe to release. Look at 2 items: 1 retire, 1 drop from anchors."
+        said.in_short == "2026-10 of scale default is safe to release. "
+        "Look at two items: retire one and drop one from the anchors."
     )
     assert [item.item_id for item in to_look_at(facts)] == ["B1", "K2"]
 
@@ -208,13 +214,13 @@ def test_the_first_page_counts_drift_dif_information_anchors_and_alerts() -> Non
         ),
     )
     figures = dict(key_figures(facts))
-    assert figures["drift"] == "1 high, 0 medium, of 2 items compared"
-    assert figures["large DIF"] == "1 item (B2), 1 group compared; not tested: tier"
+    assert figures["drift"] == "one high, none medium, of two items compared"
+    assert figures["large DIF"] == "one item (B2), one group compared; not tested: tier"
     assert figures["information"].startswith(
-        "1 item lost more than a fifth; the test lost more than a fifth (lowest 75%"
+        "one item lost more than a fifth; the test lost more than a fifth (lowest 75%"
     )
-    assert figures["anchors"] == "1 of 2 used, 1 dropped: K2"
-    assert figures["alerts"] == "1 opened, 1 closed, 1 open"
+    assert figures["anchors"] == "one of 2 used, one left out: K2"
+    assert figures["alerts"] == "one opened, one closed, one open"
 
 
 def test_whatever_an_item_topic_or_reason_is_called_it_is_text_in_the_page() -> None:
@@ -277,6 +283,81 @@ def test_every_link_in_the_page_leads_somewhere(items: tuple[Item, ...]) -> None
     written = html(made_up_facts(*items), NOW)
     for address in Page(written).addresses:
         assert f'id="{address[1:]}"' in written, address
+
+
+def linked(month: str, intercept: float, **changes: Any) -> Linked:
+    return replace(FIT, month=month, constants=FIT.constants | {"intercept": intercept} | changes)
+
+
+@pytest.mark.parametrize(
+    ("now", "said"),
+    [
+        (linked("2026-10", 0.12), ""),
+        (
+            linked("2026-10", 0.4),
+            "The anchors agree with each other, so it is the learners: their mean ability differs.",
+        ),
+        (linked("2026-10", 0.4, q_p=1e-9), "moved anchors may have done it: decide on them first."),
+        (linked("2026-10", 0.1, slope=1.5), "The slope jumped from 1.05 in 2026-09 to 1.50, 10.6 standard errors."),
+    ],
+)
+def test_a_jump_of_the_linking_is_said_with_who_did_it(now: Linked, said: str) -> None:
+    """SEs of 0.03 each: their difference has 0.042, so that 0.02 is noise and 0.3 is seven standard errors."""
+    facts = made_up_facts(SOUND, fit=now, linkings=(linked("2026-09", 0.1), now))
+    found = jumped(facts)
+    assert bool(found) == bool(said)
+    assert said in found
+    assert found in Page(html(facts, NOW)).text
+    assert jumped(made_up_facts(SOUND)) == "", "there is no month before"
+
+
+def test_what_is_new_since_last_month_is_said() -> None:
+    new = made_up_item("B7", drift_row("B7", "2026-09", 0.0, "none"), drift_row("B7", "2026-10", 0.9, "high"))
+    lasting = made_up_item("B8", drift_row("B8", "2026-09", 0.9, "high"), drift_row("B8", "2026-10", 0.9, "high"))
+    gone = made_up_item("B9", drift_row("B9", "2026-09", 0.9, "high"), drift_row("B9", "2026-10", 0.0, "none"))
+    page = Page(html(made_up_facts(new, lasting, gone, linkings=(linked("2026-09", 0.1), FIT)), NOW)).text
+    assert "newly flagged B7 still flagged B8 flagged no more B9 anchors newly left out none" in page
+
+
+def test_what_waits_for_a_decision_is_counted_and_stands_with_what_to_type_and_its_effect() -> None:
+    waiting = Change(
+        "2026-10", "default", "B2", "fit-1", Parameters(1, 0.5, 0, 0.1, 0.1), None, 900, "it is published already",
+        State_.OPEN, False, False, False, Parameters(1, 0, 0, 0.1, 0.1), NOW, None, 0.12, NOW,
+        {"severity": "high", "change": {"kind": "drift"}},
+    )  # fmt: skip
+    leaked = replace(waiting, item_id="B1", drift={"severity": "high", "change": {"kind": "leak"}})
+    facts = made_up_facts(
+        SOUND, ANCHOR, open_decisions=(waiting, leaked), effect=Impact("default", "2026-10", 2, learners=7, touched=5)
+    )
+    assert verdict(facts).answer == "Safe to release: yes, two decisions open."
+    page = Page(html(facts, NOW)).text
+    assert "Safe to release: yes, two decisions open." in page
+    assert 'irt release accept 2026-10/B2 --by NAME --reason "WHY"' in page
+    assert "accept 2026-10/B1" not in page, "what a leak made is not to be published"
+    assert 'irt release drop-anchors K2 --scale default --by NAME --reason "WHY"' in page
+    assert "If all of them were accepted: 7 learners of 2026-10 (5 of them answered what changes)" in page
+
+
+def test_the_first_page_says_when_of_what_and_by_which_version_it_was_written() -> None:
+    made = document(made_up_facts(SOUND, bank_size=120), NOW)
+    assert made.subtitle.startswith(
+        "scale default, 120 items, anchor set version 1 · written on 2026-11-01 at 03:00 UTC · irt-assets 0."
+    )
+
+
+def test_groups_that_differ_have_their_curves_and_one_without_a_difficulty_has_the_difference_of_scores() -> None:
+    n = {"focal": 496, "reference": 495}
+    wald = {"delta_a": 0.0, "delta_b": -1.0, "delta_b_se": 0.2, "wabc": 0.2}
+    far = {"delta_a": None, "delta_b": None, "delta_b_se": None, "wabc": 0.2, "shift": -0.2, "shift_se": 0.03}
+    rows = tuple(
+        DifRow("B2", "lang", "ko", focal, 1e-9, 3e-9, None, {"large": True, "n": n, "wald": of})
+        for focal, of in (("en", wald), ("de", far))
+    )
+    facts = made_up_facts(SOUND, dif=rows, dif_attributes=(DifRow("", "lang", "ko", "", None, None, None, {}),))
+    page = Page(html(facts, NOW)).text
+    assert page.count("solid orange en, dashed blue ko") == 1
+    assert "solid orange de" not in page
+    assert "score −0.200 ± 0.030" in page
 
 
 def test_an_item_that_is_looked_at_has_its_numbers_and_the_evidence_for_its_kind() -> None:
