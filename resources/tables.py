@@ -242,7 +242,7 @@ mirt_ability = _table(
     _req("set_hash", Text, "hash of that set"),
     _req("scale_version", Integer, "version of the anchor set"),
     _req("fitted_at", UTC, "when it was computed", NOW),
-    Index("mirt_ability_window", "kind", "window_end"),
+    Index("mirt_ability_window", "kind", "window_end", "scale_id"),
     Index("mirt_ability_user", "user_id", "fitted_at"),
 )
 

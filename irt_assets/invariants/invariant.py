@@ -7,6 +7,7 @@ the truth that it holds. What does not belong here: the invariants themselves, a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
@@ -50,7 +51,8 @@ def no_month_yet(scale_id: str, subject: str) -> NotTested:
 
 @dataclass(frozen=True)
 class Look:
-    """What invariants may read: the database through one read-only transaction, the store, the months' states.
+    """What invariants may read: the database, the store, the months' states. Those that read no files see one state of
+    the database, through one read-only transaction; to the others each query is a transaction of its own.
 
     `made`: of the assets that follow a month, by asset and month, when they were last made.
     """
@@ -89,6 +91,7 @@ class Invariant:
     `note`: what is judged and what is not, where that is not plain.
     `told_by_checks`: the checks of the same partition tell of it already, so that it needs no alert of its own
     while theirs is open.
+    `reads_files`: it reads the object store, which may take hours: no transaction is open meanwhile.
     """
 
     find: Callable[[Look], Found]
@@ -98,6 +101,7 @@ class Invariant:
     fix: str
     told_by_checks: bool = False
     note: str = ""
+    reads_files: bool = False
 
     @property
     def name(self) -> str:
@@ -123,10 +127,17 @@ class Verdict:
 
 
 def invariant(
-    *, severity: Severity, kind: str, protects: str, fix: str, told_by_checks: bool = False, note: str = ""
+    *,
+    severity: Severity,
+    kind: str,
+    protects: str,
+    fix: str,
+    told_by_checks: bool = False,
+    note: str = "",
+    reads_files: bool = False,
 ) -> Callable[[Callable[[Look], Found]], Invariant]:
     """Make an invariant of the function that finds its violations."""
-    return lambda find: Invariant(find, severity, kind, protects, fix, told_by_checks, note)
+    return lambda find: Invariant(find, severity, kind, protects, fix, told_by_checks, note, reads_files)
 
 
 def evaluate(look: Look, invariants: Iterable[Invariant]) -> list[Verdict]:
@@ -134,7 +145,7 @@ def evaluate(look: Look, invariants: Iterable[Invariant]) -> list[Verdict]:
     verdicts = []
     for one in invariants:
         try:
-            with look.connection.transaction():
+            with nullcontext() if look.connection.autocommit else look.connection.transaction():
                 found = list(one.find(look))
         except Exception as error:
             if is_transient(error):

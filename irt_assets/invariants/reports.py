@@ -37,6 +37,7 @@ class _File:
     note="Every file must be there. Its sha256 is compared for all files of the newest week and month, for those found "
     "wrong before, and for a share of the others every day, so that each is read again within four weeks (of more than "
     "560,000 files, 20,000 a day).",
+    reads_files=True,
 )
 def report_files_are_as_they_were_written(look: Look) -> Found:
     row = look.connection.execute("SELECT count(*) FROM report_artifacts").fetchone()

@@ -23,6 +23,7 @@ from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_p
     kind="snapshots",
     protects="The answers behind every fit are kept as they were, so that every number can be computed again.",
     fix="Bring the file back from the object store's backup; else materialise scored_responses of the month again.",
+    reads_files=True,
 )
 def snapshots_match_their_hash(look: Look) -> Found:
     rows = look.connection.execute(
@@ -46,6 +47,7 @@ def snapshots_match_their_hash(look: Look) -> Found:
     kind="learners",
     protects="No answer of a test account or a sandbox moves an item's parameters.",
     fix="Mark the accounts with `irt import learners` and materialise the month again.",
+    reads_files=True,
 )
 def no_test_answer_was_scored(look: Look) -> Found:
     tests = {user for (user,) in look.connection.execute("SELECT user_id FROM learner WHERE is_test")}

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, date, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from irt_assets.invariants import history
 from irt_assets.invariants.history import look_at_everything, record
+from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import READ_AGAIN_WITHIN, report_files_are_as_they_were_written
 from irt_assets.reports.artifacts import Artifact
 from irt_assets.reports.artifacts import record as record_artifacts
@@ -96,6 +98,30 @@ def test_every_file_is_read_within_four_weeks_and_the_newest_week_every_day(
         (missing,) = report.verdicts[0].not_tested
         assert f"of {LEARNERS - len(rest)} of {2 * LEARNERS} files was not compared today" in missing.why
     assert sorted(of_the_earlier) == sorted(key_of(EARLIER, n) for n in range(LEARNERS))
+
+
+class WatchfulFolder(FolderStore):
+    """Sees, while a file is read, who holds a transaction open."""
+
+    database: Database
+    open: list[tuple[Any, ...]]
+
+    def sha256(self, key: str) -> str:
+        self.open += rooms.rows(self.database, rooms.IN_TRANSACTION)
+        return super().sha256(key)
+
+
+def test_no_transaction_is_open_while_files_are_read(
+    database: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("irt_assets.invariants.reports.AT_ONCE", 1)  # of several readers each would see the others
+    write_reports(database, store)
+    watchful = WatchfulFolder(store.root)
+    watchful.database, watchful.open = database, []
+    newest_first = [report_files_are_as_they_were_written, INVARIANTS[0]]
+    report = look_at_everything(database, watchful, (), NOW, {}, newest_first)
+    assert [verdict.invariant for verdict in report.verdicts] == newest_first
+    assert watchful.open == []
 
 
 def test_a_file_found_wrong_is_looked_at_until_it_is_mended(
