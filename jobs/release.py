@@ -205,13 +205,14 @@ def _decide(config: ReleaseConfig, month: str, database: Database, run_id: str) 
             release.said("reason", config.reason)
         anchors = _by_scale(connection, dropped or list(config.anchors))
         scales = read_scales(connection)
-        effects = [
+        to_publish = accepted if accepted or rejected else found  # of what is undecided: what accepting it would do
+        said = [
             impact(
-                connection, scales[scale], open_changes([p for p in accepted or found if p.scale_id == scale]), since
-            )
-            for scale in sorted({p.scale_id for p in accepted or found})
+                connection, scales[scale], open_changes([p for p in to_publish if p.scale_id == scale]), since
+            ).sentence
+            for scale in sorted({p.scale_id for p in to_publish})
         ]
-        said = [effect.sentence for effect in effects]
+        said += [release.effect_of_reject(rejected)] if rejected else []
         said += [consider(connection, scale, items, month).sentence for scale, items in anchors.items()]
     who, why = config.decided_by, config.reason
     if accepted:

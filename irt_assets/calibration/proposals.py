@@ -82,7 +82,8 @@ class Proposal:
         window: the month it comes from, or FIRST:LAST of a recalibration; `recalibrated` tells which.
         old: the item's last publication, that this one would replace; None where nothing was ever published.
         wabc: area between the curves of `new` and `old`, 0 to 1.
-        drift: severity, delta_b and change (kind, onset, …) of the window's last month, empty where not tested.
+        drift: severity, delta_b and change (kind, onset, …) of the window's last month, empty where not tested; the
+            onset is that of the first month which saw the change.
         dif: findings in a sentence each; None where not tested.
         fit: infit, outfit, rmsd and flags, as the fit was stored with them.
         decided: by whom, when and why, where it was.
@@ -205,26 +206,38 @@ def one(connection: psycopg.Connection, reference: Reference) -> Proposal:
 
     Raises PermanentFailure where there is none, saying what there is.
     """
-    found = proposals(connection, windows=[reference.window], items=[reference.item_id])
-    if found:
-        return max(found, key=lambda p: (p.state is State.OPEN, bool(p.decided), p.lineage["created_at"]))
-    raise PermanentFailure(f"nothing is proposed as {reference}: {_instead(connection, reference)}")
+    return chosen(connection, [reference])[0]
 
 
 def chosen(connection: psycopg.Connection, references: Iterable[Reference]) -> list[Proposal]:
     """The proposals that are named, each once. Raises PermanentFailure as `one` does, and where `all` is nothing."""
+    wanted = list(dict.fromkeys(references))
+    named = [reference for reference in wanted if reference.item_id != EVERY]
+    of_name: dict[Reference, list[Proposal]] = {}
+    if named:
+        windows, items = ({reference[k] for reference in named} for k in (0, 1))
+        for proposal in proposals(connection, windows=windows, items=items):
+            of_name.setdefault(proposal.reference, []).append(proposal)
+    asked = asking(proposals(connection)) if len(named) < len(wanted) else []
     found: dict[Reference, Proposal] = {}
-    for reference in references:
-        if reference.item_id != EVERY:
-            found[reference] = one(connection, reference)
-            continue
-        asked = [p for p in asking(proposals(connection)) if p.window == reference.window]
-        if not asked:
-            raise PermanentFailure(f"nothing of {reference.window} asks for a decision: `irt release list --all`")
-        found |= {p.reference: p for p in asked}
+    for reference in wanted:
+        if reference.item_id == EVERY:
+            of_window = [p for p in asked if p.window == reference.window]
+            if not of_window:
+                raise PermanentFailure(f"nothing of {reference.window} asks for a decision: `irt release list --all`")
+            found |= {p.reference: p for p in of_window}
+        elif reference in of_name:
+            found[reference] = max(of_name[reference], key=_standing)
+        else:
+            raise PermanentFailure(f"nothing is proposed as {reference}: {_instead(connection, reference)}")
     if not found:
         raise PermanentFailure("no proposal is named: `irt release list` shows those that ask for a decision")
     return list(found.values())
+
+
+def _standing(proposal: Proposal) -> tuple[bool, bool, datetime]:
+    """Of proposals of one name the greatest is meant: the open one, else the last one decided on."""
+    return proposal.state is State.OPEN, bool(proposal.decided), proposal.lineage["created_at"]
 
 
 def why_superseded(connection: psycopg.Connection, proposal: Proposal) -> str:
@@ -273,7 +286,9 @@ SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, 
          SELECT FROM item_parameter_proposal n
          WHERE (n.month, n.scale_id, n.item_id) = (p.month, p.scale_id, p.item_id)
            AND (n.created_at, n.fit_id) > (p.created_at, p.fit_id)) AS superseded,
-       d.severity, d.delta_b, d.details->'change' AS change,
+       d.severity, d.delta_b,
+       CASE WHEN d.details->'change'->>'onset' > e.began
+            THEN jsonb_set(d.details->'change', '{onset}', to_jsonb(e.began)) ELSE d.details->'change' END AS change,
        x.decision, x.decided_by, x.decided_at, x.reason, x.effective_from AS decided_from,
        o.publication_id, o.a AS old_a, o.b AS old_b, o.c AS old_c, o.a_se AS old_a_se, o.b_se AS old_b_se,
        o.effective_from AS old_since,
@@ -291,6 +306,13 @@ LEFT JOIN mirt_item_params i USING (fit_id, item_id)
 LEFT JOIN publication_step s ON (s.month, s.scale_id, s.fit_id, s.state) = (p.month, p.scale_id, p.fit_id, 'done')
 LEFT JOIN item_drift d
   ON (d.month, d.scale_id, d.item_id, d.engine) = (right(p.month, 7), p.scale_id, p.item_id, m.engine)
+LEFT JOIN LATERAL (
+  SELECT coalesce(g.details->'change'->>'onset', l.opened_month || '-01') AS began
+  FROM drift_alerts l LEFT JOIN item_drift g
+    ON (g.month, g.scale_id, g.item_id, g.engine) = (l.opened_month, l.scale_id, l.item_id, m.engine)
+  WHERE (l.scale_id, l.item_id) = (p.scale_id, p.item_id) AND l.opened_month <= right(p.month, 7)
+    AND (l.closed_month IS NULL OR l.closed_month > right(p.month, 7))
+  ORDER BY l.opened_month DESC LIMIT 1) e ON true
 LEFT JOIN LATERAL (
   SELECT * FROM release_decision r
   WHERE (r.month, r.scale_id, r.item_id, r.fit_id) = (p.month, p.scale_id, p.item_id, p.fit_id)

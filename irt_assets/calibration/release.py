@@ -21,6 +21,7 @@ from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.version import code_version
 
+SAID = 10
 LONGEST = 2_000
 """Characters of a name or reason: more is a paste that went wrong."""
 
@@ -88,12 +89,25 @@ def reject(database: Database, references: Sequence[Reference], *, by: str, reas
     return found
 
 
+def effect_of_reject(found: Sequence[Proposal]) -> str:
+    """What a reject does, in a sentence."""
+    kept = ", ".join(
+        f"{p.item_id} stays at {p.old}" if p.old else f"{p.item_id} stays unpublished" for p in found[:SAID]
+    )
+    more = f" and {len(found) - SAID} more stay as they are" if len(found) > SAID else ""
+    return f"{kept}{more}; nobody's θ changes, and the proposals ask no more"
+
+
 def open_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
     """The proposals that are named, under the locks of their scales' ledgers until the transaction ends.
 
     Raises PermanentFailure, naming each, where they cannot be decided on.
     """
-    for scale_id in sorted({p.scale_id for p in chosen(connection, references)}):
+    scales = connection.execute(
+        "SELECT DISTINCT scale_id FROM item_parameter_proposal WHERE month = ANY(%s) ORDER BY 1",
+        ([reference.window for reference in references],),
+    ).fetchall()
+    for (scale_id,) in scales:
         advisory_lock(connection, "ledger", scale_id)
     found = chosen(connection, references)  # as it is now that nobody else decides
     problems = [_closed(connection, p) for p in found if p.state is not State.OPEN]

@@ -49,6 +49,21 @@ def episodes(judged: Iterable[tuple[str, str, str, dict[str, Any]]]) -> list[Epi
     return [*found, lasting] if lasting else found
 
 
+def first_seen(newest_first: Iterable[tuple[str, str, dict[str, Any]]]) -> str | None:
+    """The day, as an ISO date, on which the change began that the newest month sees; None where it sees none.
+
+    From (month, severity, details) of one item. A later month of an episode sees the change from its own first day on,
+    so the first one tells; where that knows no day, its first counts.
+    """
+    began = None
+    for month, severity, details in newest_first:
+        if severity != "none":
+            began = details.get("change", {}).get("onset") or f"{month}-01"
+        elif "proportion_correct" not in details:
+            break
+    return began
+
+
 def settle_alerts(connection: psycopg.Connection, scale_id: str) -> None:
     """Bring the scale's alerts in line with what its months say, in the caller's transaction.
 
