@@ -30,6 +30,7 @@ from irt_assets.console import (
     AsJson,
     Panel,
     colour,
+    confirm,
     err,
     out,
     print_import,
@@ -280,18 +281,19 @@ def scale_pass_mark(
 def calibrate(
     month: Month,
     setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Change a rule of the scale first, e.g. min_responses=300.")
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a rule of the scale first, for all months and for good, e.g. min_responses=300."
+        ),
     ] = None,
     scale: ScaleId = "default",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --set changes the scale.")] = False,
 ) -> None:
     """Materialise one month here and now: responses, fit, linking, publication, abilities."""
-    from irt_assets.responses.scales import change_rules
-
     settings = current_settings()
     database = current_database()
     if setting:
-        changed = change_rules(database, scale, _settings_of(setting))
-        out.print(f"scale {scale} now differs from the defaults in: {changed or 'nothing'}")
+        _change_rules(database, scale, month, _settings_of(setting), yes)
     if not _run_months(settings, database, [month]):
         raise typer.Exit(1)
 
@@ -457,6 +459,26 @@ def _settings_of(pairs: list[str] | None) -> dict[str, Any]:
         except json.JSONDecodeError:
             settings[name] = value
     return settings
+
+
+def _change_rules(database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool) -> None:
+    """Say what the change makes stale, ask, and change the scale."""
+    from irt_assets.responses.scales import change_rules, consider_rules
+    from irt_assets.responses.snapshot import months_of_other_rules
+
+    with database.connect() as connection:
+        change = consider_rules(connection, scale_id, settings)
+        stale = [other for other in months_of_other_rules(connection, change.after) if other != month]
+    say(change.sentence)
+    if change.before == change.after:
+        return
+    say(
+        f"it holds for every month from now on; stale until calibrated again: {', '.join(stale)}"
+        if stale
+        else "it holds for every month from now on; no other month becomes stale"
+    )
+    confirm(f"change the rules of scale {scale_id}?", yes)
+    change_rules(database, scale_id, settings)
 
 
 def _window_of(origin: str) -> tuple[datetime, datetime]:

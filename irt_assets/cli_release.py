@@ -5,7 +5,6 @@ Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,9 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, out, print_json, print_table, say
+from irt_assets.console import AsJson, confirm, out, print_json, print_table, say
 from irt_assets.installation import current_database, current_settings
-from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     import psycopg
@@ -112,7 +110,7 @@ def accept(
             _print_line(proposal)
         for one in _impacts(connection, found, since):
             say(one.sentence)
-    _confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
+    confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
     release.accept(
         database,
         [p.reference for p in found],
@@ -134,9 +132,8 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, [parse_reference(name) for name in names])
-    for proposal in found:
-        _print_line(proposal)
-    _confirm(f"reject {_count(found)}?", yes)
+    say(release.effect_of_reject(found))
+    confirm(f"reject {_count(found)}?", yes)
     release.reject(database, [p.reference for p in found], by=by, reason=reason)
     out.print(f"rejected: {_count(found)}")
 
@@ -190,7 +187,7 @@ def drop_anchors(
     database = current_database()
     with database.connect() as connection:
         say(anchor_versions.consider(connection, scale, items, month).sentence)
-    _confirm(f"drop {', '.join(items)} from the anchors?", yes)
+    confirm(f"drop {', '.join(items)} from the anchors?", yes)
     done = anchor_versions.drop_anchors(database, scale, items, month, by=by, reason=reason)
     out.print(f"dropped: {done.left} anchors from {month} on")
     for stale in done.stale:
@@ -232,22 +229,8 @@ def _impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: d
     return impacts
 
 
-def _confirm(question: str, yes: bool) -> None:
-    if yes:
-        return
-    if not _attended():
-        raise PermanentFailure("nobody is there to confirm it: run it on a terminal, or with --yes")
-    if not typer.confirm(question):
-        out.print("nothing was decided")
-        raise typer.Exit(1)
-
-
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
-
-
-def _attended() -> bool:
-    return sys.stdin.isatty()
 
 
 def _count(found: Sequence[Proposal]) -> str:

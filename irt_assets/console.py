@@ -46,6 +46,23 @@ def say(line: str) -> None:
     out.print(escape(line))
 
 
+def confirm(question: str, yes: bool) -> None:
+    """Go on where somebody says so, or `yes` has said so. Exits with 1 where they do not."""
+    if yes:
+        return
+    if not _attended():
+        from resources.failures import PermanentFailure
+
+        raise PermanentFailure("nobody is there to confirm it: run it on a terminal, or with --yes")
+    if not typer.confirm(question):
+        out.print("nothing was decided")
+        raise typer.Exit(1)
+
+
+def _attended() -> bool:
+    return sys.stdin.isatty()
+
+
 @contextmanager
 def progress_bar(quiet: bool) -> Iterator[Any]:
     columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())

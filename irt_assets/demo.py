@@ -345,7 +345,7 @@ def _initialise_from(
         for item, why in list(origin.left_out.items())[:5]:
             say(f"    {item}: {why}")
         setting = f"--scale {scale_id} --set min_responses={chosen.min_responses}"
-        say(f"    to choose otherwise later: irt calibrate --month MONTH {setting}")
+        say(f"    to choose otherwise later, for all months: irt calibrate --month MONTH {setting}")
 
 
 def _judged(

@@ -138,7 +138,7 @@ def _fit(
             try:
                 if request.responses.n_responses == 0:
                     counts = snapshot.counts.get(scale.scale_id, {})
-                    raise PsychometricsError(nothing_scored(scale, month, counts, month))
+                    raise PsychometricsError(nothing_scored(scale, month, counts))
                 engine = make()
                 with breakdowns_explained(f"scale {scale.scale_id} could not be fitted by {name}"):
                     if isinstance(engine, Sampler):

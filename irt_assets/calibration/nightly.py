@@ -148,7 +148,7 @@ def _fit(
     _log.info("Loaded %d anchors/seeds from question.meta", len(anchors.item_ids) if anchors else 0, extra=about)
     if request.responses.n_responses == 0:
         counts = {str(reason): n for reason, n in judged.judgements[scale.scale_id].counts.items()}
-        quiet = nothing_scored(scale, _said(end), counts, "MONTH")
+        quiet = nothing_scored(scale, _said(end), counts)
         _log.warning("%s", quiet, extra=about)
         return NightOutcome(scale.scale_id, scale.engine, loaded, quiet=quiet)
     if anchors is None:

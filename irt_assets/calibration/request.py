@@ -93,12 +93,13 @@ def ask(
     )
 
 
-def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int], month: str) -> str:
-    """Why a window has nothing to fit on a scale, and the way out. `month`: one that new rules can be tried on."""
+def nothing_scored(scale: Scale, window: str, counts: Mapping[str, int]) -> str:
+    """Why a window has nothing to fit on a scale, and the way out."""
     left_out = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n and reason != "scored")
     return (
-        f"{window} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). Where items have "
-        f"too few responses, a smaller minimum admits them: `irt calibrate --month {month} --set min_responses=…`"
+        f"{window} has no scored response on scale {scale.scale_id} ({left_out or 'no attempts'}). An item is fitted "
+        f"from {scale.rules.min_fitted_responses} responses on: where items have fewer, wait for more. That minimum is "
+        "a rule of the scale, and another one makes every month stale (`irt calibrate --help`)"
     )
 
 

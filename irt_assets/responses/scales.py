@@ -5,10 +5,11 @@ What does not belong here: anchors and how a scale is initialised (see `calibrat
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -91,17 +92,37 @@ def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
 
 
-def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Lay `settings` over a scale's rules; returns all that differ from the defaults now.
+@dataclass(frozen=True)
+class RuleChange:
+    """A scale as it is and as its rules would be."""
+
+    before: Scale
+    after: Scale
+
+    @property
+    def sentence(self) -> str:
+        """Which rules would change, and from what to what."""
+        old, new = dataclasses.asdict(self.before.rules), dataclasses.asdict(self.after.rules)
+        changes = [f"{name} {old[name]} → {new[name]}" for name in old if old[name] != new[name]]
+        return f"scale {self.before.scale_id}: " + (", ".join(changes) or "its rules are so already")
+
+
+def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapping[str, Any]) -> RuleChange:
+    """What laying `settings` over a scale's rules would change.
 
     Raises PsychometricsError for a rule that does not exist or is out of range, PermanentFailure for a
     scale without an origin.
     """
+    scale = read_scales(connection).get(scale_id)
+    if scale is None or not scale.initialised:
+        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id} --set …`")
+    return RuleChange(scale, replace(scale, rules=Rules.from_settings(scale.rules.changed() | dict(settings))))
+
+
+def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Lay `settings` over a scale's rules; returns what differs from the defaults now. Raises as `consider_rules`."""
     with database.connect() as connection:
-        scale = read_scales(connection).get(scale_id)
-        if scale is None or not scale.initialised:
-            raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id} --set …`")
-        rules = Rules.from_settings(scale.rules.changed() | dict(settings))
+        rules = consider_rules(connection, scale_id, settings).after.rules
         connection.execute(
             "UPDATE calibration_scale SET thresholds = %s, assignment = %s WHERE scale_id = %s",
             (json.dumps(rules.changed()), ASSIGNMENT[rules.assignment], scale_id),

@@ -123,6 +123,16 @@ def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:
     return {scale_id: scale.rules.changed_for_a_fit() for scale_id, scale in scales.items()}
 
 
+def months_of_other_rules(connection: psycopg.Connection, scale: Scale) -> list[str]:
+    """The months whose answers were judged by other rules than the scale's: they are stale."""
+    rules = rules_of({scale.scale_id: scale})[scale.scale_id]
+    rows = connection.execute(
+        "SELECT month, coalesce(rules->%s, '{}') FROM scored_snapshot WHERE superseded_at IS NULL ORDER BY month",
+        (scale.scale_id,),
+    )
+    return [month for month, used in rows if used != rules]
+
+
 def _counts(window: JudgedWindow, scale: str) -> dict[str, int]:
     return {str(reason): int(n) for reason, n in window.judgements[scale].counts.items()}
 

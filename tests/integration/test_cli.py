@@ -15,8 +15,10 @@ from irt_assets import cli
 from irt_assets.psychometrics.scenario import Scenario
 from irt_assets.psychometrics.simulate import simulate
 from irt_assets.responses import simulated
+from irt_assets.responses.scales import consider_rules
 from resources.database import Database
 from resources.settings import Settings, get_settings
+from tests.integration import rooms
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,26 @@ def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         return typed
 
     return of
+
+
+def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(
+    world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    database, typed = Database(world), irt(world)
+    with database.connect() as connection:
+        for month in rooms.MONTHS:
+            rooms.made_up_snapshot(connection, rooms.folder_store(world), month)
+    rules = "SELECT thresholds FROM calibration_scale"
+    before = rooms.rows(database, rules)
+    refused = typed("calibrate", "--month", "2026-06", "--set", "min_responses=110")
+    assert refused.code == 2
+    assert "with --yes" in refused.err
+    assert "scale default: min_responses 120 → 110" in refused.out
+    assert "it holds for every month from now on; stale until calibrated again: 2026-07" in refused.out
+    assert rooms.rows(database, rules) == before
+    with database.connect() as connection:
+        same = consider_rules(connection, rooms.SCALE, {"min_responses": 120})
+    assert (same.before == same.after, same.sentence) == (True, "scale default: its rules are so already")
 
 
 def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(

@@ -27,6 +27,7 @@ from tests.integration.test_release import FEB, JAN, bank, decisions, published,
 
 __all__ = ["bank", "store"]  # fixtures
 EFFECTIVE = next_month(datetime.now(UTC))
+OLD = "a = 1.00 ± 0.01, b = 0.50 ± 0.10"
 
 
 def launch(
@@ -124,7 +125,8 @@ def test_the_launchpad_accepts_and_ledger_and_asset_name_who_and_from_when(
 
 
 def test_the_launchpad_rejects(settings: Settings, bank: Database, store: FolderStore) -> None:
-    assert launch(settings, bank, store, **on("reject"), decided_by="Ben", reason="wait").success
+    done = launch(settings, bank, store, **on("reject"), decided_by="Ben", reason="wait")
+    assert told(done)["effect"] == f"moved stays at {OLD}; nobody's θ changes, and the proposals ask no more"
     assert decisions(bank) == [(FEB, "moved", "reject", "Ben", "wait", None)]
     assert len(published(bank)) == 1
 
@@ -217,6 +219,14 @@ def test_what_is_refused_is_read_by_whoever_launched_it_and_is_no_alert(
 # -- the command line --------------------------------------------------------------------------------
 
 
+def test_rejecting_tells_its_own_effect_and_not_that_of_accepting(irt: Any, bank: Database) -> None:
+    done = irt("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait", "--yes")
+    assert done.exit_code == 0, done.output
+    assert f"moved stays at {OLD}; nobody's θ changes" in done.output
+    assert "→" not in done.output
+    assert len(published(bank)) == 1
+
+
 @pytest.fixture
 def irt(bank: Database, monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setenv("DATABASE_URL", bank.url)
@@ -251,7 +261,7 @@ def test_accepting_shows_the_change_and_asks(irt: Any, bank: Database) -> None:
 
 
 def test_who_answers_no_has_decided_nothing(irt: Any, bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("irt_assets.cli_release._attended", lambda: True)
+    monkeypatch.setattr("irt_assets.console._attended", lambda: True)
     words = ["release", "reject", "2026-02/moved", "--by", "Ben", "--reason", "wait"]
     no = CliRunner().invoke(app, words, input="n\n")
     assert (no.exit_code, decisions(bank)) == (1, [])
