@@ -76,6 +76,10 @@ Month = Annotated[str, typer.Option("--month", help="Calendar month, e.g. 2026-0
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
+Dichotomise = Annotated[
+    str | None, typer.Option(help="Of points: `full` (right is an item's highest) or `at=K` (K or more).")
+]
+ScoringKey = Annotated[Path | None, typer.Option("--key", help="Table item,key: scores a matrix of choices.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything but keep it.")]
 
 
@@ -153,6 +157,8 @@ def import_attempts_command(
     mapping: Mapping = "auto",
     zone: Annotated[str | None, typer.Option(help="Time zone of times that name none, e.g. Asia/Seoul.")] = None,
     at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
+    dichotomise: Dichotomise = None,
+    key: ScoringKey = None,
     strict: Strict = False,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -168,6 +174,8 @@ def import_attempts_command(
             mapping=mapping,
             zone=zone,
             at=at.date() if at else None,
+            dichotomise=dichotomise,
+            key=key,
             strict=strict,
             dry_run=dry_run,
             first_month=settings.irt_first_month,
@@ -353,6 +361,8 @@ def demo(
     mapping: Mapping = "auto",
     zone: Annotated[str | None, typer.Option(help="Time zone of times that name none.")] = None,
     at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
+    dichotomise: Dichotomise = None,
+    key: ScoringKey = None,
     serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the UI at the end.")] = True,
 ) -> None:
     """Four months with planted faults, or your own log: calibrated, published, compared, served."""
@@ -370,6 +380,8 @@ def demo(
                 mapping=mapping,
                 zone=zone,
                 at=at.date() if at else None,
+                dichotomise=dichotomise,
+                key=key,
             )
             as_expected = True
         else:

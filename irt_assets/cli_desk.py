@@ -22,6 +22,9 @@ app = typer.Typer()
 SHOWN = 20  # persons in a table for people; files and JSON have all
 
 Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,item,score: CSV, TSV, Parquet; .gz too.")]
+Key = Annotated[
+    Path | None, typer.Option("--key", help="Table item,key of the right options, where cells are choices.")
+]
 OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, made where it is missing.")]
 
 
@@ -31,6 +34,9 @@ def fit(
     model: Annotated[Model, typer.Option(help="Item response model.")] = "2pl",
     engine: Annotated[Engine, typer.Option(help="What estimates it.")] = "em",
     anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Table item,key of the right options, where cells are choices.")
+    ] = None,
     groups: Annotated[Path | None, typer.Option(help="Table person,group: groups with their own mean and SD.")] = None,
     folder: OutFolder = None,
     as_json: AsJson = False,
@@ -38,10 +44,11 @@ def fit(
     """Estimate item parameters from answers. No thresholds: what is given is fitted, what cannot be is flagged."""
     from irt_assets.desk import files, tables
     from irt_assets.desk import fit as desk
+    from irt_assets.responses.importing.scoring import read_key
 
     if folder is not None:
         files.check_folder(folder)
-    answers = files.read_answers(file)
+    answers = files.read_answers(file, read_key(key) if key is not None else None)
     done = desk.fit(
         answers,
         model=model,
@@ -66,17 +73,20 @@ def score(
     file: Responses,
     params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
     method: Annotated[Scoring, typer.Option(help="Estimator of ability.")] = "eap",
+    key: Key = None,
     folder: OutFolder = None,
     as_json: AsJson = False,
 ) -> None:
     """Abilities of persons from their answers and known item parameters."""
     from irt_assets.desk import files, tables
     from irt_assets.desk import score as desk
+    from irt_assets.responses.importing.scoring import read_key
 
     if folder is not None:
         files.check_folder(folder)
     table = tables.read_parameters(params)
-    done = desk.score(files.read_answers(file), table, method=method)
+    answers = files.read_answers(file, read_key(key) if key is not None else None)
+    done = desk.score(answers, table, method=method)
     if folder is not None:
         done.write(folder)
     if done.ignored:

@@ -72,21 +72,25 @@ def progress_bar(quiet: bool) -> Iterator[Any]:
 
 
 def print_import(report: ImportReport, as_json: bool) -> None:
+    """Exits with 1 after an import that took nothing or lost more than half for one reason."""
     if as_json:
         print_json(report.as_dict())
-        return
-    for note in report.notes:
-        say(note)
-    say(
-        f"{report.read:,} rows read, {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
-        f"{sum(report.rejected.values()):,} rejected"
-    )
-    if report.new_items or report.new_learners:
-        say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
-    for reason, n in sorted(report.rejected.items()):
-        say(f"  {n:,} × {reason}")
-    if report.reject_file:
-        say(f"  the rejected rows, with line and reason: {report.reject_file}")
+    else:
+        for note in report.notes:
+            say(note)
+        say(
+            f"{report.read:,} rows read, {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
+            f"{sum(report.rejected.values()):,} rejected"
+        )
+        if report.new_items or report.new_learners:
+            say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
+        for reason, n in sorted(report.rejected.items()):
+            say(f"  {n:,} × {reason}")
+        if report.reject_file:
+            say(f"  the rejected rows, with line and reason: {report.reject_file}")
+    if report.complaint:
+        err.print(f"[yellow]{escape(report.complaint)}[/yellow]")
+        raise typer.Exit(1)
 
 
 def shown(value: Any, settings: Settings) -> str:

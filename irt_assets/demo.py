@@ -274,6 +274,8 @@ def own_log(
     mapping: str,
     zone: str | None,
     at: date | None,
+    dichotomise: str | None,
+    key: Path | None,
 ) -> Settings:
     """Import a user's log, propose thresholds for its size, and make it its own origin, as one window.
 
@@ -297,10 +299,16 @@ def own_log(
         mapping=mapping,
         zone=zone,
         at=at,
+        dichotomise=dichotomise,
+        key=key,
         first_month=EARLIEST_MONTH,
         reject_dir=settings.irt_home / "rejects",
     )
-    say(f"{report.accepted:,} answers imported, {report.duplicates:,} there already, rejected: {report.rejected or 0}")
+    say(f"{report.accepted:,} answers imported, {report.duplicates:,} there already, rejected: {report.reasons}")
+    if report.complaint and not report.accepted + report.duplicates:
+        raise PermanentFailure(f"{log}: {report.complaint}")
+    if report.complaint:
+        say(report.complaint)
     window = _log_window(database)
     first_month = month_of(window[0])
     write_env_file(settings, irt_first_month=first_month, irt_schedules="stopped")

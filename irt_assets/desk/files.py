@@ -49,8 +49,10 @@ class Answers:
         return np.bincount(self.responses.person, minlength=self.responses.n_persons) > 0
 
 
-def read_answers(path: Path) -> Answers:
+def read_answers(path: Path, key: Mapping[str, str] | None = None) -> Answers:
     """A 0/1 matrix or a list `person,item,score`; blank, NA and NaN are "not seen".
+
+    `key`: item → its right option, where cells are choices; every item needs one.
 
     Persons of a matrix without a column of names are its rows, from 1; empty rows at its end are none.
     Raises PermanentFailure naming file, line and item: ragged rows, other scores, pairs or columns that occur twice.
@@ -61,8 +63,8 @@ def read_answers(path: Path) -> Answers:
     item = next((name for name in ITEM_NAMES if name in columns), None)
     score = next((name for name in SCORE_NAMES if name in columns), None)
     if person is not None and item is not None and score is not None:
-        return _read_list(source, person, item, score)
-    return _read_matrix(source, person, [name for name in columns if name != person])
+        return _read_list(source, person, item, score, key)
+    return _read_matrix(source, person, [name for name in columns if name != person], key)
 
 
 def read_groups(path: Path, answers: Answers) -> tuple[str, ...]:
@@ -155,9 +157,10 @@ def check_folder(folder: Path) -> None:
 # -- the two layouts -----------------------------------------------------------------------------------------------
 
 
-def _read_matrix(source: Source, person: str | None, items: list[str]) -> Answers:
+def _read_matrix(source: Source, person: str | None, items: list[str], key: Mapping[str, str] | None) -> Answers:
     if not items:
         raise PermanentFailure(f"{source.path}: there is no column of an item. {LAYOUTS}")
+    _check_key(source.path, items, key)
     ids: list[str] = []
     lines: list[npt.NDArray[np.int64]] = []
     blocks: list[npt.NDArray[np.int8]] = []
@@ -167,7 +170,7 @@ def _read_matrix(source: Source, person: str | None, items: list[str]) -> Answer
         block = np.empty((batch.rows.num_rows, len(items)), dtype=np.int8)
         for k, item in enumerate(items):
             cells = _text(batch.rows.column(names.index(item)), item)
-            block[:, k], bad = _scores(cells)
+            block[:, k], bad = _scores(cells) if key is None else _keyed(cells, key[item])
             named = [f"line {batch.lines[r]}, item {item}: score {cells[int(r)].as_py()!r}" for r in bad]
             if len(named) > 1 and not (block[:, k] >= 0).any():
                 named = [f"{named[0]}, and not one score in the column: delete it if it is no item"]
@@ -182,7 +185,7 @@ def _read_matrix(source: Source, person: str | None, items: list[str]) -> Answer
         blocks.append(block[kept])
         lines.append(batch.lines[kept])
     if wrong:
-        raise faults(source.path, wrong, f"Scores are 0, 1 or blank (not seen). {LAYOUTS}")
+        raise faults(source.path, wrong, f"Scores are 0, 1 or blank (not seen); choices need --key. {LAYOUTS}")
     matrix = np.concatenate([np.empty((0, len(items)), dtype=np.int8), *blocks])
     if person is None:
         filled = np.flatnonzero((matrix >= 0).any(1))
@@ -195,7 +198,7 @@ def _read_matrix(source: Source, person: str | None, items: list[str]) -> Answer
     return _answers(source.path, list(place), items, person_index, item_index, matrix[row, item_index], at)
 
 
-def _read_list(source: Source, person: str, item: str, score: str) -> Answers:
+def _read_list(source: Source, person: str, item: str, score: str, key: Mapping[str, str] | None) -> Answers:
     persons: dict[str, int] = {}
     items: dict[str, int] = {}
     parts: list[tuple[npt.NDArray[Any], ...]] = []
@@ -204,7 +207,13 @@ def _read_list(source: Source, person: str, item: str, score: str) -> Answers:
         names = batch.rows.schema.names
         columns = [_ids(batch.rows.column(names.index(name)), name) for name in (person, item)]
         columns.append(_text(batch.rows.column(names.index(score)), score))
-        values, bad = _scores(columns[2])
+        if key is None:
+            values, bad = _scores(columns[2])
+        else:
+            _check_key(source.path, [name for name in columns[1].unique().to_pylist() if name], key)
+            names = pa.array(key, pa.string())
+            right = pa.array(key.values(), pa.string()).take(pc.index_in(columns[1], names))
+            values, bad = _keyed(columns[2], pc.fill_null(right, ""))
         for r in bad:
             where = f"line {batch.lines[r]}, item {columns[1][int(r)].as_py()}"
             wrong.append(f"{where}: score {columns[2][int(r)].as_py()!r}")
@@ -220,7 +229,7 @@ def _read_list(source: Source, person: str, item: str, score: str) -> Answers:
             )
         )
     if wrong:
-        raise faults(source.path, wrong, f"Scores are 0, 1 or blank (not seen). {LAYOUTS}")
+        raise faults(source.path, wrong, f"Scores are 0, 1 or blank (not seen); choices need --key. {LAYOUTS}")
     empty = np.empty(0, dtype=np.int64)
     p, i, s, at = (np.concatenate([empty, *column]) for column in (zip(*parts, strict=True) if parts else [()] * 4))
     by_name = sorted(items)
@@ -312,6 +321,22 @@ def _scores(cells: pa.StringArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np
     rest = pc.utf8_lower(cells.take(pa.array(unknown)))
     blank = np.asarray(pc.is_in(rest, pa.array(BLANK)), dtype=bool)
     return np.where(code < 0, -1, code & 1).astype(np.int8), unknown[~blank]
+
+
+def _keyed(cells: pa.StringArray, right: str | pa.StringArray) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.int64]]:
+    """1 where the right option was chosen, 0 where another one was, −1 (blank); a choice is never something else."""
+    blank = np.asarray(pc.is_in(pc.utf8_lower(cells), pa.array(BLANK)), dtype=bool)
+    return np.where(blank, -1, np.asarray(pc.equal(cells, right))).astype(np.int8), np.empty(0, dtype=np.int64)
+
+
+def _check_key(path: Path, items: Sequence[str], key: Mapping[str, str] | None) -> None:
+    without = [item for item in items if key is not None and item not in key]
+    if without:
+        raise faults(
+            path,
+            [f"item {item} has no key" for item in without],
+            "Give every item its right option in the table item,key, or delete the column if it is no item",
+        )
 
 
 def _codes(names: pa.StringArray, known: dict[str, int]) -> npt.NDArray[np.int64]:

@@ -17,6 +17,7 @@ import pytest
 from irt_assets.desk import files
 from irt_assets.desk.files import Answers, check_folder, read_answers, read_groups, write_whole
 from irt_assets.desk.tables import read_parameters
+from irt_assets.responses.importing.scoring import read_key
 from resources.failures import PermanentFailure
 
 
@@ -69,6 +70,56 @@ def test_persons_without_names_are_numbered_and_those_who_saw_nothing_count(file
     answers = read_answers(file("i1,i2\n1,0\n,\n0,1\n\n\n"))
     assert answers.person_ids == ("1", "2", "3")
     assert answers.seen.tolist() == [True, False, True]
+
+
+LATENT = '"latent": {"mean": 0, "sd": 1}'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('{"items": 3, ' + LATENT + "}", "items is no list"),
+        ('{"items": [3], ' + LATENT + "}", r"items\[0\] is no item"),
+        ('{"items": [{"item": ["a"], "a": 1, "b": 0}], ' + LATENT + "}", r"items\[0\] is no item"),
+        ('{"items": [{"item": "a", "a": 1e999, "b": 0}], ' + LATENT + "}", "a = 'inf' is no number"),
+        ('{"items": [{"item": "a", "a": 1, "b": NaN}], ' + LATENT + "}", "NaN is no JSON"),
+        ('{"items": [], "latent": [0, 1]}', "latent has no mean and SD"),
+        ('{"items": [], "latent": {"mean": null, "sd": 1}}', "latent has no mean and SD"),
+        ('{"items": [], "latent": {"mean": 0, "sd": 0}}', "latent has no mean and SD"),
+        ('{"items": [' + "[" * 5_000 + ', "latent"', "not JSON|nested too deeply"),
+        ('{"items": [{"item": "a"\n}], "latent": {"mean"', "not JSON"),
+    ],
+)
+def test_a_mangled_fit_is_refused_with_what_is_wrong(file, text: str, said: str) -> None:
+    with pytest.raises(PermanentFailure, match=said):
+        read_parameters(file(text, "fit.json"))
+
+
+KEY = {"x2": "B", "x10": "3"}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "student,x2,x10\nann,B,4\nbob,,3\ncy,A,NA\n",
+        "person,item,response\nann,x2,B\nann,x10,4\nbob,x10,3\nbob,x2,\ncy,x2,b\n",
+    ],
+)
+def test_choices_are_scored_by_a_key(file, text: str) -> None:
+    assert as_pairs(read_answers(file(text), KEY)) == PAIRS
+
+
+def test_an_item_without_a_key_is_named(file) -> None:
+    for text in (WIDE, "person,item,score\nann,x2,1\nann,x10,0\n"):
+        with pytest.raises(PermanentFailure, match="item x10 has no key"):
+            read_answers(file(text), {"x2": "1"})
+
+
+def test_real_choices_give_the_scores_that_were_published(shared: Path) -> None:
+    data = shared / "data"
+    key = read_key(data / "sat12_key.csv")
+    raw, scored = read_answers(data / "sat12_raw_choices.csv", key), read_answers(data / "sat12_scored_wide.csv")
+    assert as_pairs(raw) == as_pairs(scored)
 
 
 @pytest.mark.parametrize("column", ["person", "item"])

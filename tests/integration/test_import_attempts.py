@@ -388,6 +388,68 @@ def test_readers_do_not_wait_for_an_import(
     assert seen == [(1,)]
 
 
+def test_how_points_became_right_is_in_the_items_records_and_is_held_to(
+    database: Database, imported: Import, tmp_path: Path
+) -> None:
+    def points(name: str, scores: str) -> Path:
+        rows = [answer(n, attempt_id=f"{name}{n}", item_id="q", correct=score) for n, score in enumerate(scores)]
+        return write(tmp_path / name, rows)
+
+    records = "SELECT meta->>'dichotomise' FROM question WHERE item_id = 'q'"
+    before = everything(database)
+    with pytest.raises(PermanentFailure, match="--dichotomise"):
+        imported(points("a.csv", "0123"))
+    assert everything(database) == before
+    report = imported(points("a.csv", "0123"), dichotomise="full")
+    assert report.as_dict()["scoring"] == "dichotomise full"
+    assert query(database, records) == [("full=3",)]
+    assert query(database, "SELECT count(*) FILTER (WHERE correct) FROM response_log") == [(1,)]
+    assert imported(points("b.csv", "22"), dichotomise="full").accepted == 2
+    assert query(database, "SELECT count(*) FILTER (WHERE correct) FROM response_log") == [(1,)], "3 is full marks"
+    for scores, rule in (("04", "full"), ("02", "at=2"), ("01", None)):
+        with pytest.raises(PermanentFailure, match="item q: its record says dichotomise full=3"):
+            imported(points("c.csv", scores), dichotomise=rule)
+    assert query(database, records) == [("full=3",)]
+
+
+def test_choices_of_a_matrix_are_kept_with_their_key(database: Database, imported: Import, tmp_path: Path) -> None:
+    matrix, key = tmp_path / "choices.csv", tmp_path / "key.csv"
+    matrix.write_text("person,q1,q2\nann,A,C\nbob,B,\n")
+    key.write_text("item,key\nq1,A\nq2,D\n")
+    assert imported(matrix, key=key, at=date(2026, 7, 1)).accepted == 3
+    answers = "SELECT user_id, item_id, response, correct FROM response_log ORDER BY 1, 2"
+    assert query(database, answers) == [("ann", "q1", "A", True), ("ann", "q2", "C", False), ("bob", "q1", "B", False)]
+    assert query(database, "SELECT meta->>'key' FROM question ORDER BY item_id") == [("A",), ("D",)]
+    key.write_text("item,key\nq1,B\nq2,D\n")
+    with pytest.raises(PermanentFailure, match="item q1: its record says key A, and this import key B"):
+        imported(matrix, key=key, at=date(2026, 7, 2))
+
+
+def test_whatever_cells_hold_comes_back_from_the_database(database: Database, imported: Import, tmp_path: Path) -> None:
+    """What the fuzzer of files lets through, the database takes."""
+    odd = [
+        "\u2028",
+        "\x85",
+        "\ufeff",
+        "\\.",
+        "\\N",
+        '"',
+        "a,b",
+        "two\r\nlines",
+        "😀",
+        "NULL",
+        "\x01",
+        "\ufffe",
+        "'; --",
+    ]
+    rows = [answer(n, user_id=f"u{text}", response=text, session_id=text) for n, text in enumerate(odd)]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert imported(path).accepted == len(odd)
+    kept = {text for (text,) in query(database, "SELECT user_id FROM response_log")}
+    assert kept == {f"u{text}".strip(" \t\r\n\v\f") for text in odd}
+
+
 KILLED = """
 import sys
 from pathlib import Path

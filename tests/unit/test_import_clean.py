@@ -12,6 +12,7 @@ import pytest
 
 from irt_assets.responses.importing.clean import Cleaned, Cleaner, Limits, as_text, item_columns
 from irt_assets.responses.importing.mapping import bind_attempts, load_mapping
+from irt_assets.responses.importing.scoring import AsGiven
 from irt_assets.responses.importing.sources import Batch
 from resources.failures import PermanentFailure
 
@@ -254,7 +255,11 @@ def test_what_holds_no_scores_is_no_item() -> None:
         never_shown=["", "NA", "", ""],
     )
     binding = bind_attempts(load_mapping("wide"), "m.csv", batch.rows.schema.names)
-    assert item_columns(binding, batch) == (["i1", "all_right", "never_shown"], ["gender", "choice", "ordinal"])
+    assert item_columns(binding, [batch], AsGiven()) == (
+        ["i1", "all_right", "never_shown"],
+        ["gender", "choice", "ordinal"],
+        [],
+    )
 
 
 def test_a_mapping_file_names_the_items_of_a_matrix(tmp_path: Path) -> None:
@@ -262,4 +267,4 @@ def test_a_mapping_file_names_the_items_of_a_matrix(tmp_path: Path) -> None:
     path.write_text("columns: {user_id: id}\nwide: {items: ['q_*', extra]}")
     batch = matrix(id=["a"], q_1=["1"], q_2=["5"], extra=["0"], other=["1"])
     binding = bind_attempts(load_mapping(path), "m.csv", batch.rows.schema.names)
-    assert item_columns(binding, batch) == (["q_1", "q_2", "extra"], [])
+    assert item_columns(binding, [batch], AsGiven()).items == ["q_1", "q_2", "extra"]

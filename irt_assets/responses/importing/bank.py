@@ -17,11 +17,12 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
-from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, NUMBER, SCORES, Columns
+from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.responses.importing.jsonlines import NotKept, parse
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.scoring import NUMBER, SCORES
 from irt_assets.responses.importing.sources import plain_rows
 from resources.database import Database, advisory_lock
 

@@ -6,28 +6,40 @@ other answers or the database (duplicates, unknown items) is in `load`.
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from functools import reduce
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.responses.importing.mapping import Binding
-from irt_assets.responses.importing.sources import Batch
+from irt_assets.responses.importing.scoring import (
+    MOST_POINTS,
+    NUMBER,
+    SCORES,
+    AsGiven,
+    ByKey,
+    FromPoints,
+    Scoring,
+    Tally,
+)
+from irt_assets.responses.importing.sources import Batch, plain
 from irt_assets.responses.importing.times import MISSING, parse_times
 from resources.failures import PermanentFailure
 
-SCORES = pa.array(["0", "1", "0.0", "1.0", "false", "true", "f", "t"])  # the odd places are right answers
 LONGEST_ID = 600  # bytes: an index row of PostgreSQL holds 2,704, and one of DIF four of these
-NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
     "response_time_ms": (0, 2**53, "bad_response_time"),
     "position": (1, 2**31 - 1, "bad_position"),
     "hints_used": (0, 2**31 - 1, "bad_hints"),
 }
+MOST_VALUES = 1_000
 DAY = 86_400 * 10**6  # microseconds
 IDS = ("attempt_id", "user_id", "item_id")
 NAMES = (*IDS, "session_id", "form_id", "topic_id", "scale_id", "testlet_id", "target_scale_id")
@@ -98,7 +110,7 @@ class _Verdicts:
     def refused(self, places: np.ndarray) -> Refused:
         rows = np.flatnonzero(self._against)
         reasons = [self._reasons[number - 1] for number in self._against[rows]]
-        values = [column[int(row)].as_py() for row, (_, column) in zip(rows, reasons, strict=True)]
+        values = [plain(column[int(row)]) for row, (_, column) in zip(rows, reasons, strict=True)]
         texts = ["" if value is None else str(value) for value in values]
         return Refused(places[rows], [reason for reason, _ in reasons], texts)
 
@@ -141,28 +153,43 @@ class Cleaner:
     """Cleans the batches of one file.
 
     `file_id` begins the ids of answers that have none, where the log has no times either. `items`: in a
-    matrix, the columns that are items (see `item_columns`).
+    matrix, the columns that are items (see `item_columns`). `tally`: of all scores that it was given.
     """
 
-    def __init__(self, binding: Binding, limits: Limits, file_id: str, items: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        binding: Binding,
+        limits: Limits,
+        file_id: str,
+        items: Sequence[str] = (),
+        scoring: Scoring = AsGiven(),  # noqa: B008 - it is frozen and holds nothing
+    ) -> None:
         self._binding = binding
         self._mapping = binding.mapping
         self._columns = Columns(binding)
         self._limits = limits
         self._file_id = file_id
         self._items = list(items)
+        self._scoring = scoring
+        self.tally = Tally()
+
+    def count(self, batch: Batch) -> None:
+        """Add the batch to the tally, before it can be known what is right."""
+        raw = self._raw(batch)
+        verdicts = self._skipped(batch, raw)
+        self._count(raw, verdicts)
 
     def clean(self, batch: Batch) -> Cleaned:
         """Raises ZoneNeeded where a time has no zone and nobody named one."""
-        raw = self._matrix(batch) if self._mapping.wide else self._long(batch)
+        raw = self._raw(batch)
         columns, count = raw.columns, len(raw.places)
-        verdicts = _Verdicts(count)
-        for name, unwanted in self._mapping.skip_rows_where.items():
-            cells = raw.of_rows(self._columns.cells(batch.rows, name))
-            verdicts.refuse(_is_in(pc.fill_null(cells, ""), unwanted), "skipped_by_mapping", cells)
+        verdicts = self._skipped(batch, raw)
+        self._count(raw, verdicts)
         _refuse_texts(columns, verdicts)
-        scores = pc.index_in(pc.utf8_lower(columns["correct"]), SCORES, skip_nulls=True)
-        verdicts.refuse(pc.and_(pc.is_null(scores), pc.is_valid(columns["correct"])), "bad_score", columns["correct"])
+        right = self._scoring.right(columns["item_id"], columns["correct"])
+        verdicts.refuse(pc.and_(pc.is_null(right), pc.is_valid(columns["correct"])), "bad_score", columns["correct"])
+        if isinstance(self._scoring, ByKey):
+            columns["response"] = columns["correct"]
         if self._limits.start is None:
             completed = self._times("completed_at", batch, raw, verdicts)
             verdicts.refuse(completed > self._limits.now, "time_in_future", columns["completed_at"])
@@ -175,7 +202,7 @@ class Cleaner:
             "user_id": columns["user_id"],
             "item_id": columns["item_id"],
             "completed_at": _timestamps(completed),
-            "correct": pc.equal(pc.bit_wise_and(scores, 1), 1),
+            "correct": right,
         }
         if "started_at" in columns:
             started = self._times("started_at", batch, raw, verdicts)
@@ -195,7 +222,21 @@ class Cleaner:
         table = pa.record_batch(answers)
         return Cleaned(table.filter(pa.array(verdicts.sound)), verdicts.refused(raw.places), count)
 
+    def _skipped(self, batch: Batch, raw: _Raw) -> _Verdicts:
+        verdicts = _Verdicts(len(raw.places))
+        for name, unwanted in self._mapping.skip_rows_where.items():
+            cells = raw.of_rows(self._columns.cells(batch.rows, name))
+            verdicts.refuse(_is_in(pc.fill_null(cells, ""), unwanted), "skipped_by_mapping", cells)
+        return verdicts
+
+    def _count(self, raw: _Raw, verdicts: _Verdicts) -> None:
+        meant = pa.array(verdicts.sound)
+        self.tally.add(raw.columns["item_id"].filter(meant), raw.columns["correct"].filter(meant))
+
     # -- the two shapes of a file ------------------------------------------------------------------
+
+    def _raw(self, batch: Batch) -> _Raw:
+        return self._matrix(batch) if self._mapping.wide else self._long(batch)
 
     def _long(self, batch: Batch) -> _Raw:
         rows, places = batch.rows, np.arange(batch.rows.num_rows)
@@ -266,33 +307,61 @@ def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
             verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)
 
 
-def item_columns(binding: Binding, batch: Batch) -> tuple[list[str], list[str]]:
-    """The columns of a matrix that are items, and those that look like something else and are set aside.
+class MatrixColumns(NamedTuple):
+    """The columns of a matrix: items, others that are set aside, and those of the others that are points from 0 on."""
+
+    items: list[str]
+    aside: list[str]
+    points: list[str]
+
+
+def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
+    """Which columns of a matrix are items, told from the whole file.
 
     With the pattern `*` a column is an item where most of its values are scores and, if some are not, at least
-    one is a zero: the choices 1–5 of an unscored test are no scores, though some of them are 1.
+    one is a zero: the choices 1–5 of an unscored test are no scores, though some of them are 1. Of points that are
+    dichotomised, a column is an item where all values are whole numbers up to `MOST_POINTS`.
     """
     wide = binding.mapping.wide
     if wide is None:
-        return [], []
-    mapped = {name for names in binding.columns.values() for name in names}
-    others = [name for name in batch.rows.schema.names if name not in mapped]
-    if "*" not in wide.items:
-        items = [name for name in others if any(fnmatchcase(name, pattern) for pattern in wide.items)]
-        return items, []
-    unwanted = ["", *binding.mapping.null_values]
-    scores = SCORES.to_pylist()[:6]  # the letters f and t are more often a gender or an option
-    scores += [key.lower() for key in binding.mapping.values.get("correct", {})]
-    items = []
-    for name in others:
-        cells = as_text(batch.rows.column(batch.rows.schema.names.index(name)), name)
-        values = pc.ascii_trim_whitespace(cells.drop_null())
-        values = pc.utf8_lower(values.filter(pc.invert(_is_in(values, unwanted))))
-        share = pc.mean(_is_in(values, scores)).as_py()
-        some_wrong = pc.any(_is_in(values, scores[0:6:2])).as_py()
-        if share in (None, 1) or (share >= 0.5 and some_wrong):
-            items.append(name)
-    return items, [name for name in others if name not in items]
+        return MatrixColumns([], [], [])
+    values: dict[str, Counter[str]] = {}
+    for batch in batches:
+        mapped = {name for names in binding.columns.values() for name in names}
+        for name, cells in zip(batch.rows.schema.names, batch.rows.columns, strict=True):
+            if name not in mapped:
+                _count_values(values.setdefault(name, Counter()), as_text(cells, name), binding)
+    if isinstance(scoring, ByKey):
+        items = [name for name in values if name in scoring.keys]
+    elif "*" not in wide.items:
+        items = [name for name in values if any(fnmatchcase(name, pattern) for pattern in wide.items)]
+    elif isinstance(scoring, FromPoints):
+        items = [name for name, counts in values.items() if _are_points(counts)]
+    else:
+        words = [key.lower() for key in binding.mapping.values.get("correct", {})]
+        items = [name for name, counts in values.items() if _are_scores(counts, words)]
+    others = [name for name in values if name not in items]
+    return MatrixColumns(items, others, [name for name in others if "0" in values[name] and _are_points(values[name])])
+
+
+def _count_values(counts: Counter[str], cells: pa.StringArray, binding: Binding) -> None:
+    """Up to the number of values at which it is certain that they are neither scores nor points."""
+    if len(counts) > MOST_VALUES:
+        return
+    trimmed = pc.ascii_trim_whitespace(cells.drop_null())
+    trimmed = pc.utf8_lower(trimmed.filter(pc.invert(_is_in(trimmed, ["", *binding.mapping.null_values]))))
+    counts.update({row["values"]: row["counts"] for row in pc.value_counts(trimmed).to_pylist()})
+
+
+def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
+    scores = [*SCORES.to_pylist()[:6], *words]  # the letters f and t are more often a gender or an option
+    right_or_wrong = sum(counts[text] for text in scores)
+    some_wrong = any(counts[text] for text in scores[0:6:2])
+    return right_or_wrong == counts.total() or (right_or_wrong >= counts.total() / 2 and some_wrong)
+
+
+def _are_points(counts: Counter[str]) -> bool:
+    return all(re.match(r"^\d+(\.0*)?$", text) and float(text) <= MOST_POINTS for text in counts)
 
 
 def as_text(cells: pa.Array, name: str) -> pa.StringArray:

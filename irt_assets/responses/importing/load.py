@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +15,23 @@ from irt_assets.responses.importing.clean import Cleaner, Limits, Refused, item_
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, unknown_header
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.scoring import (
+    WAYS_OUT,
+    AsGiven,
+    ByKey,
+    FromPoints,
+    Scoring,
+    Tally,
+    refusal,
+    scoring_of,
+)
 from irt_assets.responses.importing.sources import Batch, Source, plain_rows
 from irt_assets.responses.importing.staging import Staging
 from irt_assets.responses.importing.times import ZoneNeeded, zone_named
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 
+IANA = "Give an IANA name, such as Europe/Berlin or UTC."
 Progress = Callable[[int, int | None], None]
 
 
@@ -34,6 +44,8 @@ def import_attempts(
     at: date | None = None,
     strict: bool = False,
     dry_run: bool = False,
+    dichotomise: str | None = None,
+    key: Path | None = None,
     first_month: str,
     reject_dir: Path,
     progress: Progress | None = None,
@@ -42,30 +54,38 @@ def import_attempts(
 
     `mapping`: a preset's name, a mapping file, or "auto"; `zone`: IANA name, for times that carry none; `at`:
     the day of a log that has no times; `strict`: unknown items and learners are refused instead of added;
-    `first_month` ("2026-07"): earlier answers are refused; `dry_run`: everything but the commit;
+    `dichotomise`: "full" or "at=K", for points; `key`: a table item,key, for a matrix of choices; either is kept
+    in the items' records. `first_month` ("2026-07"): earlier answers are refused; `dry_run`: everything but the commit;
     `progress(done, total)`: in rows, each counted when read and again when stored.
     Raises PermanentFailure where the files or the arguments are at fault; the message says the way out.
     """
     if zone is not None and zone_named(zone) is None:
-        raise PermanentFailure(f"--zone {zone}: unknown. Give an IANA name, such as Europe/Berlin or UTC.")
+        raise PermanentFailure(f"--zone {zone}: unknown. {IANA}")
     rules = load_mapping(mapping)
-    inputs = [_Input(open_source(Path(file)), rules, at) for file in files]
+    scoring = scoring_of(dichotomise, key)
+    inputs = [AnswerFile(open_source(Path(file)), rules, at, scoring) for file in files]
     rows = sum(given.source.rows for given in inputs)
     tell = progress or (lambda _done, _total: None)
-    report = ImportReport()
+    report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
+    if report.scoring:
+        report.notes.append(f"scored by --{report.scoring}; each item's record says so")
     with RejectFile(reject_dir, Path(files[0])) as rejects, database.connect() as connection:
         limits = _limits(connection, first_month, zone, at)
         staging = Staging(connection)
+        scoring = _with_tops(scoring, inputs, limits, staging.recorded("dichotomise"))
+        asked: dict[str, dict[str, str]] = {}
         months: set[str] = set()
         read = 0
         for number, given in enumerate(inputs):
             with staging.copying(number) as stage:
-                for batch, answers in given.answers(limits, report, rejects):
+                for batch, answers in given.answers(limits, report, rejects, scoring):
                     stage(answers)
                     days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
                     months.update(f"{day:%Y-%m}" for day in days.to_pylist())
                     read += batch.rows.num_rows
                     tell(read, 2 * rows)
+            asked |= {item: scoring.record(item) for item in given.tally.answers}
+        _check_records(staging, asked)
         advisory_lock(connection, "response_log", "import")
         verdicts = staging.judge(strict=strict)
         _write_refusals(staging, inputs, rejects)
@@ -74,6 +94,7 @@ def import_attempts(
         report.accepted = report.read - report.duplicates - report.rejected.total()
         if report.accepted:
             report.new_items, report.new_learners = staging.add_items_and_learners()
+            staging.record({item: record for item, record in asked.items() if record})
             staging.add_answers(months, lambda share: tell(rows + int(share * rows), 2 * rows))
         if dry_run:
             connection.rollback()
@@ -82,15 +103,30 @@ def import_attempts(
     return report
 
 
-class _Input:
+class AnswerFile:
     """A file and how to read it. Raises PermanentFailure where its header or its times do not fit."""
 
-    def __init__(self, source: Source, rules: Mapping | None, at: date | None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        rules: Mapping | None,
+        at: date | None,
+        scoring: Scoring = AsGiven(),  # noqa: B008
+    ) -> None:
         self.source = source
+        self.tally = Tally()
         self.name = str(source.path)
         self._guessed = rules is None
         self._binding = bind_attempts(rules, self.name, source.columns)
         self._mapping = self._binding.mapping
+        if isinstance(scoring, ByKey) and self._mapping.wide is None:
+            raise PermanentFailure(
+                f"{self.name}: --key scores a matrix of choices, and this is a list of answers that are scored already"
+                f" ({self._mapping.name}: column {'/'.join(self._binding.columns['correct'])}). Leave --key out."
+            )
+        named = self._mapping.time.zone
+        if named is not None and zone_named(named) is None:
+            raise PermanentFailure(f"{self._mapping.name}: time zone {named} is unknown. {IANA}")
         times = "/".join(self._binding.columns.get("completed_at", ()))
         if not times and at is None:
             raise PermanentFailure(
@@ -102,15 +138,23 @@ class _Input:
             raise PermanentFailure(f"{self.name} has times (column {times}): leave --at out.")
 
     def answers(
-        self, limits: Limits, report: ImportReport, rejects: RejectFile
+        self,
+        limits: Limits,
+        report: ImportReport,
+        rejects: RejectFile,
+        scoring: Scoring = AsGiven(),  # noqa: B008
     ) -> Iterator[tuple[Batch, pa.RecordBatch]]:
-        """Each batch and its sound answers; the others are counted and written."""
+        """Each batch and its sound answers; the others are counted and written.
+
+        Raises PermanentFailure, at the end, where the scores are more than 0 and 1 and nothing says what is right.
+        """
         kind = "preset" if self._mapping.preset else "mapping"
         report.notes.append(f"{self.name}: {self.source.kind}, {self.source.encoding}, {kind} {self._mapping.name}")
-        batches, items = self._batches(report)
+        items = self._items(scoring, report)
         file_id = self.source.sha256[:16] if limits.start is not None else ""
-        cleaner = Cleaner(self._binding, limits, file_id, items)
-        for batch in batches:
+        cleaner = Cleaner(self._binding, limits, file_id, items, scoring)
+        self.tally = cleaner.tally
+        for batch in self.source.batches():
             try:
                 cleaned = cleaner.clean(batch)
             except ZoneNeeded as error:
@@ -124,6 +168,22 @@ class _Input:
             rejects.add((self.name, bad.line, bad.reason, bad.value, bad.raw) for bad in batch.bad)
             self.refuse(batch, cleaned.refused, rejects)
             yield batch, cleaned.answers
+        if isinstance(scoring, AsGiven):
+            self._check_scores()
+
+    def count(self, limits: Limits, scoring: Scoring) -> Tally:
+        """Of the scores of the whole file."""
+        cleaner = Cleaner(self._binding, limits, "", self._items(scoring, ImportReport()), scoring)
+        for batch in self.source.batches():
+            cleaner.count(batch)
+        return cleaner.tally
+
+    def _check_scores(self) -> None:
+        what = self.tally.half_read()
+        if self._mapping.wide is not None:  # a column of a matrix is an item with all its cells, or none
+            what = what or [f"item {item} has scores up to {self.tally.tops[item]:g}" for item in self.tally.beyond]
+        if what:
+            raise refusal(self.name, what)
 
     def refuse(self, batch: Batch, refused: Refused, rejects: RejectFile) -> None:
         rows = plain_rows(batch.rows.take(pa.array(refused.places)))
@@ -131,23 +191,51 @@ class _Input:
         refusals = zip(lines, refused.reasons, refused.values, rows, strict=True)
         rejects.add((self.name, line, reason, value, self.source.raw(row)) for line, reason, value, row in refusals)
 
-    def _batches(self, report: ImportReport) -> tuple[Iterator[Batch], list[str]]:
-        """The file's batches and, of a matrix, the columns that are items; the first batch tells which."""
-        batches = self.source.batches()
-        if self._mapping.wide is None or (first := next(batches, None)) is None:
-            return batches, []
-        items, aside = item_columns(self._binding, first)
-        if self._guessed and len(items) <= len(aside):
-            raise unknown_header(self.name, self.source.columns, "no preset fits, and it is no matrix of 0/1 scores")
-        if not items:
+    def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
+        """Of a matrix, the columns that are items; the whole file tells which."""
+        if self._mapping.wide is None:
+            return []
+        items, aside, points = item_columns(self._binding, self.source.batches(), scoring)
+        if isinstance(scoring, AsGiven) and "*" in self._mapping.wide.items:
+            if items and points:
+                raise refusal(self.name, [f"column {name} holds points" for name in points])
+            if self._guessed and len(items) <= len(aside) and aside:
+                why = "no preset fits, and it is no matrix of 0/1 scores"
+                raise unknown_header(self.name, self.source.columns, why, ways_out=WAYS_OUT)
+        if aside and not items:
+            what = "names an item of the key" if isinstance(scoring, ByKey) else "is an item"
             raise PermanentFailure(
-                f"{self.name}: no column is an item with scores 0/1, true/false or empty. Columns:"
-                f" {', '.join(self.source.columns)}. Name the items in a mapping file (wide: {{items: 'item_*'}})."
+                f"{self.name}: no column {what}. Columns: {', '.join(self.source.columns)}.\n{WAYS_OUT}"
             )
-        report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
+        if items:
+            report.notes.append(f"{self.name}: {len(items)} items, {items[0]} … {items[-1]}")
         if aside:
             report.notes.append(f"{self.name}: not items, left out: {', '.join(aside)}")
-        return chain([first], batches), items
+        return items
+
+
+def _with_tops(scoring: Scoring, inputs: Sequence[AnswerFile], limits: Limits, recorded: dict[str, str]) -> Scoring:
+    """Full marks are the highest of all files, or the higher one that an earlier import knew."""
+    if not isinstance(scoring, FromPoints) or scoring.at is not None:
+        return scoring
+    tops = {item: float(rule.removeprefix("full=")) for item, rule in recorded.items() if rule.startswith("full=")}
+    for given in inputs:
+        for item, top in given.count(limits, scoring).tops.items():
+            tops[item] = max(top, tops.get(item, 0.0))
+    return FromPoints(None, {item: top for item, top in tops.items() if top > 0})
+
+
+def _check_records(staging: Staging, asked: dict[str, dict[str, str]]) -> None:
+    """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
+    for name in ("dichotomise", "key"):
+        for item, earlier in staging.recorded(name).items():
+            now = asked.get(item, {}).get(name)
+            if item in asked and now != earlier and (now is not None or name == "dichotomise"):
+                raise PermanentFailure(
+                    f"item {item}: its record says {name} {earlier}, and this import "
+                    + (f"{name} {now}" if now else "takes its scores as they are")
+                    + ". Answers to one item are scored by one rule: give the same option, or another item id."
+                )
 
 
 def _limits(connection: psycopg.Connection, first_month: str, zone: str | None, at: date | None) -> Limits:
@@ -161,7 +249,7 @@ def _limits(connection: psycopg.Connection, first_month: str, zone: str | None, 
     return Limits(_micros(first), _micros(now), zone, _micros(start))
 
 
-def _write_refusals(staging: Staging, inputs: Sequence[_Input], rejects: RejectFile) -> None:
+def _write_refusals(staging: Staging, inputs: Sequence[AnswerFile], rejects: RejectFile) -> None:
     """Read the files once more for the rows that the database refused, if there are any."""
     refusals = staging.refusals()
     pending = next(refusals, None)

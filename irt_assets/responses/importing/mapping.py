@@ -119,7 +119,11 @@ def load_mapping(mapping: str | Path) -> Mapping | None:
     path = Path(mapping)
     if not path.is_file():
         raise PermanentFailure(f"--mapping {mapping}: neither a preset ({', '.join(_presets())}) nor a file.")
-    return _parse(path.read_text("utf-8-sig"), str(path), preset=False)
+    try:
+        text = path.read_text("utf-8-sig")
+    except (OSError, UnicodeError) as error:
+        raise PermanentFailure(f"{path} is no mapping file, which is YAML in UTF-8: {error}") from error
+    return _parse(text, str(path), preset=False)
 
 
 def bind_attempts(mapping: Mapping | None, file: str, columns: Sequence[str]) -> Binding:
@@ -166,15 +170,19 @@ def _recognises(preset: Mapping, columns: Sequence[str]) -> bool:
 
 def _parse(text: str, name: str, *, preset: bool) -> Mapping:
     try:
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text)):
+            raise PermanentFailure(f"{name}: a mapping file has no aliases (*name): write the value out.")
         content = yaml.safe_load(text)
         if not isinstance(content, dict):
             raise PermanentFailure(f"{name}: a mapping file is a YAML mapping, for example\n{EXAMPLE}")
-        return Mapping(**{**content, "name": name, "preset": preset})
-    except yaml.YAMLError as error:
-        raise PermanentFailure(f"{name} is not YAML: {error}") from error
+        mapping = Mapping.model_validate({**content, "name": name, "preset": preset})
+        mapping.model_dump_json()  # which half a character cannot become
     except ValidationError as error:
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise PermanentFailure(f"{name}: {problems}. A mapping file looks like\n{EXAMPLE}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise PermanentFailure(f"{name} is not YAML: {error}") from error
+    return mapping
 
 
 EXAMPLE = """\
@@ -189,7 +197,11 @@ EXAMPLE = """\
 
 
 def unknown_header(
-    file: str, columns: Sequence[str], why: str, required: Sequence[str] = REQUIRED_OF_ATTEMPTS
+    file: str,
+    columns: Sequence[str],
+    why: str,
+    required: Sequence[str] = REQUIRED_OF_ATTEMPTS,
+    ways_out: str = "",
 ) -> PermanentFailure:
     """The error that lists what the file has, what is missing, and how to write a mapping."""
     missing = [name for name in required if name not in columns]
@@ -202,4 +214,5 @@ def unknown_header(
         f"Required and not there under our names: {', '.join(missing) or 'none'}\n"
         f"Write a mapping file (our column: the file's column) and give it with --mapping FILE.yaml:\n{example}"
         + (f"\nBuilt-in presets: {built_in}" if of_a_log else "")
+        + (f"\n{ways_out}" if ways_out else "")
     )

@@ -15,6 +15,22 @@ UNFINISHED = ".part"
 COLUMNS = ("file", "line", "reason", "value", "row")
 
 
+SEE_REJECTS = "The file of rejected rows names each with its line and the value that is the reason."
+WAYS_OUT = {
+    "time_before_first_month": "Set IRT_FIRST_MONTH to the month in which the log begins, and import it again.",
+    "time_in_future": "Is the zone (--zone, or time: {zone: …} in a mapping file) or the unit of the times right?",
+    "bad_time": "Say how times are written in a mapping file: time: {format: …}, {unit: s} or {unit: ms}.",
+    "bad_score": "Words for right and wrong go into a mapping file, values: {correct: {right: true, wrong: false}};"
+    " points need --dichotomise, choices --key.",
+    "missing_user": "Which column holds the learner? Name it in a mapping file, columns: {user_id: …}.",
+    "missing_item": "Which column holds the item? Name it in a mapping file, columns: {item_id: …}.",
+    "unknown_item": "Import the items first (irt import questions), or leave --strict out.",
+    "unknown_learner": "Import the learners first (irt import learners), or leave --strict out.",
+    "ragged_row": "Rows have another number of cells than the header: is a delimiter inside a value, without quotes?",
+    "bad_json": "Each line is one JSON object.",
+}
+
+
 @dataclass
 class ImportReport:
     """read = accepted + duplicates + all rejected. `notes`: what the reader of the report should know."""
@@ -27,6 +43,23 @@ class ImportReport:
     new_learners: int = 0
     reject_file: Path | None = None
     notes: list[str] = field(default_factory=list)
+    scoring: str = ""  # how scores that are not 0 and 1 became right and wrong
+
+    @property
+    def reasons(self) -> str:
+        """Why rows were rejected, the commonest reason first: `12 × bad_score, 3 × bad_time`."""
+        return ", ".join(f"{n:,} × {reason}" for reason, n in self.rejected.most_common()) or "none"
+
+    @property
+    def complaint(self) -> str | None:
+        """What is wrong with an import that took nothing, or lost more than half for one reason, and the way out."""
+        losses = Counter({reason: n for reason, n in self.rejected.items() if reason != "skipped_by_mapping"})
+        reason, lost = max(losses.items(), key=lambda loss: loss[1], default=("", 0))
+        if 2 * lost > self.read:
+            return f"{lost:,} of {self.read:,} rows were rejected as {reason}. {WAYS_OUT.get(reason, SEE_REJECTS)}"
+        if self.read and self.accepted + self.duplicates:
+            return None
+        return f"nothing was accepted. {SEE_REJECTS}" if self.read else "nothing was accepted: the files hold no rows."
 
     def as_dict(self) -> dict[str, Any]:
         return {
@@ -37,6 +70,7 @@ class ImportReport:
             "new_items": self.new_items,
             "new_learners": self.new_learners,
             "reject_file": None if self.reject_file is None else str(self.reject_file),
+            **({"scoring": self.scoring} if self.scoring else {}),
         }
 
 

@@ -15,7 +15,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from resources.failures import PermanentFailure
 
@@ -113,14 +112,17 @@ class Scan:
     encoding: str
 
 
+def plain(cells: pa.Array | pa.Scalar) -> Any:
+    """Cells as Python has them; as text where they are times for which it has no date."""
+    try:
+        return cells.as_py() if isinstance(cells, pa.Scalar) else cells.to_pylist()
+    except (ArithmeticError, ValueError):
+        return plain(cells.cast(pa.string()))
+
+
 def plain_rows(rows: pa.RecordBatch) -> list[dict[str, Any]]:
-    """Each row as {column: value}; times that Python has no date for are text."""
-    columns = []
-    for cells in rows.columns:
-        try:
-            columns.append(cells.to_pylist())
-        except (ArithmeticError, ValueError):
-            columns.append(pc.cast(cells, pa.string()).to_pylist())
+    """Each row as {column: value}."""
+    columns = [plain(cells) for cells in rows.columns]
     return [dict(zip(rows.schema.names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 

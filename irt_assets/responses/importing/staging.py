@@ -15,6 +15,7 @@ import psycopg
 import pyarrow as pa
 import pyarrow.csv as pacsv
 from psycopg.copy import QueuedLibpqWriter
+from psycopg.types.json import Jsonb
 
 from resources.schema import INCOMING, filling_new_months
 
@@ -109,7 +110,7 @@ class Staging:
                     cursor = self._connection.cursor()
                     opened = stack.enter_context(cursor.copy(command, writer=QueuedLibpqWriter(cursor)))
                 if answers.num_rows:
-                    opened.write(_csv(answers.append_column("source", pa.repeat(source, answers.num_rows))))
+                    opened.write(csv_of(answers.append_column("source", pa.repeat(source, answers.num_rows))))
 
             yield stage
 
@@ -144,6 +145,21 @@ class Staging:
         """How many were new."""
         return self._connection.execute(ADD_ITEMS).rowcount, self._connection.execute(ADD_LEARNERS).rowcount
 
+    def recorded(self, name: str) -> dict[str, str]:
+        """What the items' records say under that name."""
+        rows = self._connection.execute(
+            "SELECT item_id, meta->>%(name)s FROM question WHERE jsonb_exists(meta, %(name)s)", {"name": name}
+        )
+        return dict(rows.fetchall())
+
+    def record(self, records: dict[str, dict[str, str]]) -> None:
+        """Put by item what the import knows of it into the records."""
+        with self._connection.cursor() as cursor:
+            cursor.executemany(
+                "UPDATE question SET meta = meta || %s WHERE item_id = %s AND NOT meta @> %s",
+                [(Jsonb(record), item, Jsonb(record)) for item, record in records.items()],
+            )
+
     def add_answers(self, months: set[str], tell: Callable[[float], None]) -> None:
         """Add what has no verdict; `months`: at least those of the answers; `tell` hears the share that is done."""
         size = self._connection.execute("SELECT pg_relation_size('staged') / current_setting('block_size')::int")
@@ -159,8 +175,11 @@ class Staging:
                 tell(min(1.0, (start + CHUNK) / pages))
 
 
-def _csv(answers: pa.RecordBatch) -> bytes:
-    """Times lose their zone: with one they take twenty times as long to write, and the session's zone is UTC."""
+def csv_of(answers: pa.RecordBatch) -> bytes:
+    """As COPY reads them.
+
+    Times lose their zone: with one they take twenty times as long to write, and the session's zone is UTC.
+    """
     local = [pa.field(f.name, pa.timestamp("us")) if pa.types.is_timestamp(f.type) else f for f in answers.schema]
     text = io.BytesIO()
     pacsv.write_csv(answers.cast(pa.schema(local)), text, pacsv.WriteOptions(include_header=False))

@@ -1,0 +1,166 @@
+"""What makes an answer right, and files whose scores are neither right nor wrong."""
+
+from __future__ import annotations
+
+import re
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from irt_assets.responses.importing.clean import Limits
+from irt_assets.responses.importing.load import AnswerFile
+from irt_assets.responses.importing.mapping import load_mapping
+from irt_assets.responses.importing.readers import open_source
+from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.scoring import AsGiven, ByKey, FromPoints, Scoring, read_key, scoring_of
+from resources.failures import PermanentFailure
+
+LIMITS = Limits(0, 2**60, "UTC", 0)
+
+
+def read(
+    folder: Path, text: str, scoring: Scoring, mapping: str | Path = "auto"
+) -> tuple[dict[tuple[str, str], bool | None], ImportReport]:
+    """Right or wrong by learner and item."""
+    path = folder / "log.csv"
+    path.write_text(text)
+    found: dict[tuple[str, str], bool | None] = {}
+    report = ImportReport()
+    given = AnswerFile(open_source(path), load_mapping(mapping), date(2026, 7, 1), scoring)
+    with RejectFile(folder, path) as rejects:
+        for _, answers in given.answers(LIMITS, report, rejects, scoring):
+            columns = (answers[name].to_pylist() for name in ("user_id", "item_id", "correct"))
+            found |= {(user, item): right for user, item, right in zip(*columns, strict=True)}
+    return found, report
+
+
+MATRIX = "person,i1,i2,gender\nann,0,4,f\nbob,1,2,m\ncid,1,0,f\ndan,0,,f\n"
+LIST = "user_id,item_id,correct\nann,i1,0\nbob,i1,1\ncid,i1,1\nann,i2,4\nbob,i2,2\ncid,i2,0\n"
+
+
+@pytest.mark.parametrize("text", [MATRIX, LIST, MATRIX.replace("bob,1,2", "bob,1,1").replace("ann,0,4", "ann,0,3")])
+def test_points_are_refused_with_the_ways_out_and_never_half_read(tmp_path: Path, text: str) -> None:
+    """The 2s to 4s were rejected one by one, and what was left was calibrated."""
+    with pytest.raises(PermanentFailure) as caught:
+        read(tmp_path, text, AsGiven())
+    message = str(caught.value)
+    assert "i2" in message
+    assert all(way in message for way in ("--dichotomise full", "--dichotomise at=2", "--key", "null_values"))
+
+
+@pytest.mark.parametrize(
+    ("scoring", "right"),
+    [
+        (FromPoints(2), {"ann": True, "bob": True, "cid": False}),
+        (FromPoints(None, {"i1": 1, "i2": 4}), {"ann": True, "bob": False, "cid": False}),
+        (FromPoints(0.5), {"ann": True, "bob": True, "cid": False}),
+    ],
+)
+@pytest.mark.parametrize("text", [MATRIX, LIST])
+def test_points_are_right_from_a_mark_on(tmp_path: Path, text: str, scoring: Scoring, right: dict[str, bool]) -> None:
+    found, report = read(tmp_path, text, scoring)
+    assert {user: value for (user, item), value in found.items() if item == "i2"} == right
+    assert not report.rejected
+
+
+def test_a_slip_of_the_pen_is_one_row_and_points_of_one_item_are_the_file(tmp_path: Path) -> None:
+    rows = [f"u{n},i{n % 10},{n % 2}" for n in range(1_000)]
+    slip = [*rows, "u1001,i0,2"]
+    assert read(tmp_path, "\n".join(["user_id,item_id,correct", *slip]), AsGiven())[1].rejected == {"bad_score": 1}
+    points = [*rows, "u1001,i0,2", "u1002,i0,3"]
+    with pytest.raises(PermanentFailure, match="item i0 has scores up to 3"):
+        read(tmp_path, "\n".join(["user_id,item_id,correct", *points]), AsGiven())
+
+
+def test_partial_credit_is_refused_where_it_is_the_rule(tmp_path: Path) -> None:
+    rows = "".join(f"u{n},i,{(0, 0.5, 1)[n % 3]}\n" for n in range(30))
+    with pytest.raises(PermanentFailure, match="10 scores lie between 0 and 1"):
+        read(tmp_path, f"user_id,item_id,correct\n{rows}", AsGiven())
+
+
+def test_choices_are_scored_by_a_key_and_kept(tmp_path: Path) -> None:
+    text = "person,i1,i2,age\nann,A,3,20\nbob,B,3,30\ncid,,1,40\n"
+    key = tmp_path / "key.csv"
+    key.write_text("item,key,note\ni1,A,\ni2,3,\ni3,C,\n")
+    found, report = read(tmp_path, text, ByKey(read_key(key)))
+    assert found == {
+        ("ann", "i1"): True,
+        ("ann", "i2"): True,
+        ("bob", "i1"): False,
+        ("bob", "i2"): True,
+        ("cid", "i2"): False,
+    }
+    assert any("left out: age" in note for note in report.notes)
+    with pytest.raises(PermanentFailure, match="--key"):
+        read(tmp_path, text.replace("age", "a ge"), AsGiven())
+
+
+def test_a_key_is_for_a_matrix(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match="list of answers that are scored already"):
+        read(tmp_path, LIST, ByKey({"i1": "A"}))
+
+
+def test_counting_skips_what_the_mapping_skips(tmp_path: Path) -> None:
+    mapping = tmp_path / "mapping.yaml"
+    mapping.write_text("columns: {user_id: u, item_id: q, correct: c}\nskip_rows_where: {kind: [study]}")
+    text = "u,q,c,kind\nann,i,9,study\nbob,i,9,study\ncid,i,1,test\n"
+    assert read(tmp_path, text, AsGiven(), mapping)[1].rejected == {"skipped_by_mapping": 2}
+
+
+@pytest.mark.parametrize("given", ["at=0", "at=-1", "at=x", "at=", "half", "at=99", "at=nan"])
+def test_a_rule_that_is_none_is_refused(given: str) -> None:
+    with pytest.raises(PermanentFailure, match="wanted is full"):
+        scoring_of(given, None)
+
+
+def test_points_and_choices_are_two_things(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match="give one of them"):
+        scoring_of("full", tmp_path / "key.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("item,option\ni1,A\n", "a table item,key"),
+        ("item,key\ni1,A\ni1,B\n", "line 3: item i1 has the keys A and B"),
+        ("item,key\ni1,\n", "no item has a key"),
+        ("item,key\ni1\n", "line 2"),
+    ],
+)
+def test_a_key_that_is_none_is_refused(tmp_path: Path, text: str, said: str) -> None:
+    path = tmp_path / "key.csv"
+    path.write_text(text)
+    with pytest.raises(PermanentFailure, match=said):
+        read_key(path)
+
+
+def test_the_real_points_are_refused_and_the_real_choices_scored(tmp_path: Path, shared: Path) -> None:
+    data = shared / "data"
+    for name in ("science_wide.csv", "verbal_aggression_poly_wide.csv", "sat12_raw_choices.csv"):
+        with pytest.raises(PermanentFailure, match="--dichotomise full"):
+            read(tmp_path, (data / name).read_text(), AsGiven())
+    verbal, _ = read(tmp_path, (data / "verbal_aggression_poly_wide.csv").read_text(), FromPoints(1))
+    binary, _ = read(tmp_path, (data / "verbal_aggression_binary_wide.csv").read_text(), AsGiven())
+    assert verbal == binary
+    choices, _ = read(tmp_path, (data / "sat12_raw_choices.csv").read_text(), ByKey(read_key(data / "sat12_key.csv")))
+    scored, _ = read(tmp_path, (data / "sat12_scored_wide.csv").read_text(), AsGiven())
+    assert choices == scored
+
+
+@pytest.mark.parametrize(
+    ("report", "said"),
+    [
+        (ImportReport(), "the files hold no rows"),
+        (ImportReport(read=2, duplicates=2), None),
+        (ImportReport(read=3, accepted=2, rejected={"bad_time": 1}), None),
+        (ImportReport(read=3, accepted=1, rejected={"time_before_first_month": 2}), "2 of 3 .* IRT_FIRST_MONTH"),
+        (ImportReport(read=3, accepted=1, rejected={"skipped_by_mapping": 2}), None),
+        (ImportReport(read=4, rejected={"bad_time": 2, "bad_score": 2}), "nothing was accepted"),
+    ],
+)
+def test_an_import_that_lost_most_says_what_to_do(report: ImportReport, said: str | None) -> None:
+    complaint = report.complaint
+    assert complaint is None if said is None else complaint is not None
+    if said is not None:
+        assert re.search(said, complaint or "")
