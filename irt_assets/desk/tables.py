@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,8 +19,10 @@ import numpy.typing as npt
 from irt_assets.desk.files import faults, is_blank, rows_of
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
 from irt_assets.psychometrics.models import Floats
+from irt_assets.responses.importing.jsonlines import NotKept, parse
 from resources.failures import PermanentFailure
 
+LARGEST = 1e6  # of a parameter; beyond it, arithmetic with doubles says nothing
 NUMBERS = ("a", "b", "c", "a_se", "b_se")
 
 
@@ -72,12 +73,9 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
         columns, rows = rows_of(path)
         located = [(f"line {line}", row) for line, row in rows]
     else:
-        latent = fit["latent"]
+        latent = _latent(path, fit["latent"])
         columns = ["item", *NUMBERS]
-        located = [
-            (f"items[{k}]", {name: "" if row.get(name) is None else str(row[name]) for name in columns})
-            for k, row in enumerate(fit["items"])
-        ]
+        located = [(f"items[{k}]", _cells(path, k, row, columns)) for k, row in enumerate(_items(path, fit["items"]))]
     lacking = [name for name in ("item", "a", "b") if name not in columns]
     if lacking:
         raise PermanentFailure(
@@ -147,7 +145,7 @@ def _checked(
             kept.append((item, sound))
         else:
             strange = [name for name, x in zip(NUMBERS, numbers, strict=True) if x is None]
-            wrong += [f"{at}: {name} = {row[name]!r} is no number" for name in strange]
+            wrong += [f"{at}: {name} = {row[name]!r} is no number below {LARGEST:,.0f}" for name in strange]
     if wrong:
         raise faults(
             path, wrong, "Correct these rows or delete them (a slope that is not positive is most often a wrong key)"
@@ -161,13 +159,13 @@ def _checked(
 
 def _number(text: str, name: str) -> float | None:
     """NaN for a blank error, 0 for a blank c, None for what is no number."""
-    if is_blank(text) and name not in ("a", "b"):
+    if is_blank(text) and name in ("c", "a_se", "b_se"):
         return 0.0 if name == "c" else math.nan
     try:
         value = float(text)
     except ValueError:
         return None
-    return value if math.isfinite(value) else None
+    return value if abs(value) < LARGEST else None
 
 
 def _outside(a: float, _b: float, c: float, a_se: float, b_se: float) -> list[str]:
@@ -187,9 +185,41 @@ def _fit_json(path: Path) -> dict[str, Any] | None:
         with path.open("rb") as file:
             if not file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{"):
                 return None
-        content = json.loads(path.read_text("utf-8-sig"))
+        text = path.read_text("utf-8-sig")
     except OSError as error:
         raise PermanentFailure(f"{path} cannot be read: {error}") from error
-    except ValueError:
+    except UnicodeError:
+        return None
+    try:
+        content = parse(text)
+    except NotKept as error:
+        if '"latent"' in text:
+            raise _mangled(path, str(error)) from error
         return None
     return content if {"items", "latent"} <= content.keys() else None
+
+
+def _latent(path: Path, latent: Any) -> dict[str, float]:
+    given = latent if isinstance(latent, dict) else {}
+    numbers = {name: _number(str(given.get(name)), "latent") for name in ("mean", "sd")}
+    mean, sd = numbers["mean"], numbers["sd"]
+    if mean is None or sd is None or not sd > 0:
+        raise _mangled(path, "latent has no mean and SD that are numbers")
+    return {"mean": mean, "sd": sd}
+
+
+def _items(path: Path, items: Any) -> list[Any]:
+    if not isinstance(items, list):
+        raise _mangled(path, "items is no list")
+    return items
+
+
+def _cells(path: Path, place: int, row: Any, columns: Sequence[str]) -> dict[str, str]:
+    cells = {name: row.get(name) for name in columns} if isinstance(row, dict) else {"": row}
+    if any(isinstance(value, dict | list | bool) for value in cells.values()) or "" in cells:
+        raise _mangled(path, f"items[{place}] is no item with its parameters")
+    return {name: "" if value is None else str(value) for name, value in cells.items()}
+
+
+def _mangled(path: Path, why: str) -> PermanentFailure:
+    return PermanentFailure(f"{path} is no fit.json of `irt fit --out`: {why}. Fit again, or give a table item,a,b,c.")

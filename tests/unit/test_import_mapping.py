@@ -84,11 +84,22 @@ def test_a_mapping_file_must_name_columns_that_are_there(tmp_path: Path) -> None
         ("columns: {user_id: [u", "is not YAML"),
         ("columns: {user_id: u, item_id: q, correct: c}\ntime: {zone_column: tz}", "needs tz"),
         ("columns: {user_id: u, item_id: q}", "needs correct"),
+        ("columns: {user_id: &a [*a]}", "no aliases"),
+        ("description: 2026-13-45", "is not YAML"),
+        ('description: "\\ud800"', "is not YAML"),
+        ("description: " + "[" * 5_000, "is not YAML"),
     ],
 )
 def test_a_mistake_in_a_mapping_file_is_named(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(PermanentFailure, match=said):
         bind_attempts(load_mapping(mapping_file(tmp_path, text)), "log.csv", ["u", "q", "c"])
+
+
+def test_a_mapping_file_that_is_no_utf_8_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mapping.yaml"
+    path.write_bytes("columns: {user_id: Schüler}".encode("latin-1"))
+    with pytest.raises(PermanentFailure, match="YAML in UTF-8"):
+        load_mapping(path)
 
 
 def test_a_mapping_that_is_no_file_lists_the_presets() -> None:

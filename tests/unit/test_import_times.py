@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from irt_assets.responses.importing.mapping import TimeRules
 from irt_assets.responses.importing.times import MISSING, ZoneNeeded, parse_times, zone_named
+from resources.failures import PermanentFailure
 
 NOON = datetime(2026, 7, 1, 12, 0, tzinfo=UTC)
 
@@ -106,6 +107,27 @@ def test_typed_timestamps_keep_their_instant() -> None:
     assert parse_times(naive, TimeRules(), "Europe/Berlin", None).tolist() == [micros]
     with pytest.raises(ZoneNeeded):
         parse_times(naive, TimeRules(), None, None)
+
+
+@pytest.mark.parametrize("unit", ["s", "ms", "us", "ns"])
+@pytest.mark.parametrize("zone", ["UTC", None])
+def test_times_beyond_all_calendars_are_none(unit: str, zone: str | None) -> None:
+    """Brought to microseconds, they became other times, or an error."""
+    far = pa.array([2**62, -(2**62)], pa.int64()).cast(pa.timestamp(unit, zone))
+    found = parse_times(far, TimeRules(), "Europe/Berlin", None).tolist()
+    assert found == [MISSING, MISSING] or unit == "ns"  # 2**62 ns are in the year 2116
+
+
+def test_text_of_the_first_and_the_last_year_is_no_time_of_an_answer() -> None:
+    for text in ("0001-01-01T00:00:00-23:59", "9999-12-31T23:59:59-23:59", "0000-01-01 00:00:00"):
+        for zone in ("Europe/Berlin", "Asia/Seoul"):
+            assert instants([text], zone=zone) == instants([text, "rubbish"], zone=zone)[:1] == [None]
+
+
+@pytest.mark.parametrize("format_", ["%Q", "%Y %Y", "%"])
+def test_a_format_that_is_none_is_refused(format_: str) -> None:
+    with pytest.raises(PermanentFailure, match="time format"):
+        instants(["x"], zone="UTC", format=format_)
 
 
 @given(

@@ -6,6 +6,8 @@ A time without a zone is read in the zone that the row or the caller names; noth
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from functools import cache
 from zoneinfo import ZoneInfo
 
@@ -15,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.responses.importing.mapping import TimeRules
+from resources.failures import PermanentFailure
 
 CLOCK = r"^\d{4}-\d\d-\d\d[ T]\d\d:\d\d(:\d\d([.,]\d{1,9})?)?"
 WITHOUT_ZONE = CLOCK + "$"
@@ -23,6 +26,7 @@ NUMBER = r"^\d+(\.\d+)?([eE]\+?\d+)?$"
 SHORTEST = len("2026-11-20 08:00")  # a date alone would put a day's answers at one instant
 # Both spans are 1973 to 2286, so a number lies in one of them or is no time of an answer.
 EPOCH_SPANS = {"s": (1e8, 1e10, 1e6), "ms": (1e11, 1e13, 1e3)}
+EARLIEST, LATEST = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**6 for year in (1800, 9000))
 MISSING = np.iinfo(np.int64).min
 
 
@@ -50,7 +54,7 @@ def parse_times(values: pa.Array, rules: TimeRules, zone: str | None, row_zones:
     Raises ZoneNeeded.
     """
     if pa.types.is_timestamp(values.type):
-        micros = _micros(pc.cast(values, pa.timestamp("us", values.type.tz), safe=False))
+        micros = _of_timestamps(values)
         return micros if values.type.tz else _localise(micros, values, zone, row_zones)
     quick = _quickly(values) if rules.format is None else None
     if quick is not None:
@@ -69,6 +73,15 @@ def parse_times(values: pa.Array, rules: TimeRules, zone: str | None, row_zones:
     return result
 
 
+def _of_timestamps(values: pa.TimestampArray) -> np.ndarray:
+    numbers = np.asarray(pc.fill_null(values.cast(pa.int64()), MISSING))
+    each_us = {"s": 10**-6, "ms": 10**-3, "us": 1, "ns": 10**3}[values.type.unit]
+    possible = (numbers >= EARLIEST * each_us) & (numbers < LATEST * each_us)
+    micros = np.where(possible, numbers, 0)
+    micros = micros // 1000 if values.type.unit == "ns" else micros * round(1 / each_us)
+    return np.where(possible, micros, MISSING)
+
+
 def _quickly(values: pa.Array) -> pa.Array | None:
     """The whole column at once, which works where every value is ISO 8601 and right."""
     if pc.min(pc.binary_length(values)).as_py() is None or pc.min(pc.binary_length(values)).as_py() < SHORTEST:
@@ -83,8 +96,13 @@ def _quickly(values: pa.Array) -> pa.Array | None:
 
 def _pandas(values: pa.Array, mask: np.ndarray, form: str) -> np.ndarray:
     texts = values.filter(pa.array(mask)).to_numpy(zero_copy_only=False)
-    times = pd.to_datetime(pd.Series(texts, dtype=object), format=form, utc=True, errors="coerce")
-    return np.asarray(times.dt.as_unit("us").astype("int64"))
+    try:
+        times = pd.to_datetime(pd.Series(texts, dtype=object), format=form, utc=True, errors="coerce")
+    except (ValueError, re.error) as error:
+        raise PermanentFailure(
+            f"time format {form!r} of the mapping: {error}. It is written as for strptime."
+        ) from error
+    return _possible(np.asarray(times.dt.as_unit("us").astype("int64")))
 
 
 def _epoch(values: pa.Array, mask: np.ndarray, unit: str | None) -> np.ndarray:
@@ -118,7 +136,12 @@ def _localise(naive: np.ndarray, values: pa.Array, zone: str | None, row_zones: 
 
 
 def _micros(times: pa.Array) -> np.ndarray:
-    return np.asarray(pc.fill_null(times.cast(pa.int64()), MISSING))
+    return _possible(np.asarray(pc.fill_null(times.cast(pa.int64()), MISSING)))
+
+
+def _possible(micros: np.ndarray) -> np.ndarray:
+    """MISSING in the place of times that calendars and zones cannot reckon with."""
+    return np.where((micros >= EARLIEST) & (micros < LATEST), micros, MISSING)
 
 
 def _matches(values: pa.Array, pattern: str) -> np.ndarray:
