@@ -123,13 +123,14 @@ def read_key(path: Path) -> dict[str, str]:
 
 
 def points(cells: pa.StringArray) -> np.ndarray:
-    """float64; NaN where a cell is empty or neither a number nor a score."""
+    """float64; NaN where a cell is empty or neither a finite number nor a score."""
     lower = pc.utf8_lower(cells)
     scores = pc.index_in(lower, SCORES, skip_nulls=True)
     shaped = pc.fill_null(pc.match_substring_regex(lower, NUMBER), False)
     numbers = pc.cast(pc.if_else(shaped, lower, None), pa.float64())
     numbers = pc.coalesce(numbers, pc.cast(pc.bit_wise_and(scores, 1), pa.float64()))
-    return np.asarray(pc.fill_null(numbers, np.nan))
+    values = np.asarray(pc.fill_null(numbers, np.nan))
+    return np.where(np.isfinite(values), values, np.nan)
 
 
 @dataclass
@@ -146,7 +147,7 @@ class Tally:
         self.answers.update(_counts(items))
         self.between += int(((numbers > 0) & (numbers < 1)).sum())
         self.beyond.update(_counts(items.filter(pa.array(numbers > 1))))
-        top = pa.table({"item": items, "points": pa.array(numbers, mask=~np.isfinite(numbers))})
+        top = pa.table({"item": items, "points": pa.array(numbers, mask=np.isnan(numbers))})
         for row in top.group_by("item").aggregate([("points", "max")]).to_pylist():
             if row["item"] is not None and row["points_max"] is not None:
                 self.tops[row["item"]] = max(row["points_max"], self.tops.get(row["item"], 0.0))
