@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from irt_assets.calibration.coverage import gaps
 from irt_assets.calibration.gates import FEW_TOGETHER, Evidence, SetGate, Verdict, second_dimension, set_statistics
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
@@ -61,6 +62,7 @@ def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
         return Verdict(True, said, found)
     why = (
         f"{said}: items are given by level on a scale declared linear, which makes slopes too small. Where they are, "
+        "declare it, for all months and for good: "
         f"`irt calibrate --month {evidence.month} --scale {scale.scale_id} --set assignment=by_level`"
     )
     return Verdict(False, why, found)
@@ -77,8 +79,27 @@ def published_items_are_fitted(evidence: Evidence) -> Verdict:
     return Verdict(
         False,
         f"{len(missing)} published items have too few responses to be fitted, so that nothing says whether they still "
-        f"hold: {named}{more}. `--set min_provisional_responses=…` admits items with fewer",
+        f"hold: {named}{more}. Several months have more of them together: `irt release recalibrate`",
         {"left_out": missing},
+    )
+
+
+def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
+    """Enough of the anchors were used, and they lie where the bank's items do, in b and in topics.
+
+    Errors that the bank did not give are told and no fault: the anchors are frozen as they are.
+    """
+    if evidence.linked is None:
+        return Verdict(True, "the month is not linked: see the check 'linked'")
+    constants = evidence.linked.constants
+    uncovered = gaps(constants, evidence.bank)
+    said = "; ".join(dict.fromkeys([*constants["warnings"], *uncovered]))
+    enough = constants["share_kept"] >= evidence.scale.rules.warn_anchor_share
+    n = len(constants["anchors_used"])
+    return Verdict(
+        enough and not uncovered,
+        said or f"{n} anchors cover the difficulties and topics of the bank",
+        {"anchors": n, "items": len(evidence.bank.topics), "warnings": constants["warnings"], "gaps": uncovered},
     )
 
 
@@ -98,13 +119,15 @@ CAUTIONS: tuple[SetGate, ...] = (
     SetGate(
         "item_calibration",
         "Items are assigned as the scale's rules say.",
-        "Where learners get items by their level, say so: `irt calibrate --set assignment=by_level`.",
+        "Where learners get items by their level, declare it: `irt calibrate --set assignment=by_level` says which "
+        "months must be calibrated again, and asks.",
         items_are_assigned_as_the_scale_says,
     ),
     SetGate(
         "item_calibration",
         "Every published item that was answered was fitted.",
-        "Give the items more answers, or admit those with fewer: `irt calibrate --set min_provisional_responses=…`.",
+        "Give the items more answers, or calibrate several months as one: `irt release recalibrate`. Until then drift "
+        "tests them by their proportion correct.",
         published_items_are_fitted,
     ),
     SetGate(
@@ -112,5 +135,12 @@ CAUTIONS: tuple[SetGate, ...] = (
         "Few learners answered unlike anybody of their ability.",
         "Look for copied or random answer sheets, or a form whose key is shifted.",
         patterns_are_likely,
+    ),
+    SetGate(
+        "linked_item_parameters",
+        "The anchors used cover the bank: its middle 80 % in b, and every topic with a tenth of its items.",
+        "See under `linking` which were dropped and why. New anchors want a scale of their own; until "
+        "then read the b of items beyond the anchors, and of topics without one, with that in mind.",
+        anchors_cover_the_bank,
     ),
 )

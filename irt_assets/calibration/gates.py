@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from irt_assets.calibration.coverage import Bank, read_bank
 from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit
 from irt_assets.engines import installed
 from irt_assets.partitions import month_bounds
@@ -45,7 +46,7 @@ class Verdict:
 class Evidence:
     """All that is known of one month of one scale when it is judged.
 
-    `in_force`: items with published parameters at the month's start.
+    `in_force`: items with published parameters at the month's start; `bank`: the scale's items then.
     """
 
     month: str
@@ -57,6 +58,7 @@ class Evidence:
     linked: LinkedFit | None
     demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
     in_force: frozenset[str] = frozenset()
+    bank: Bank = field(default_factory=Bank)
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
@@ -83,6 +85,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
                 (scale.scale_id, month_bounds(month)[0]),
             )
         ),
+        read_bank(connection, scale.scale_id, month_bounds(month)[0]),
     )
 
 

@@ -4,7 +4,7 @@ the room names its items.
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import dagster as dg
@@ -14,12 +14,14 @@ from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
 from irt_assets.calibration.publication import in_force
 from irt_assets.dated import partition_check
 from irt_assets.drift.unestimated import items_gone
+from irt_assets.drift.unjudged import unjudged
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
 from resources.dagster_schema import rows_shown
 from resources.database import Database
+from resources.object_store import ObjectStore
 
 WHAT_TO_DO = {
     "high": "Look at each item under `top flagged items` of item_drift: a leaked item is retired, a wrong key is "
@@ -52,9 +54,14 @@ def _check(
         "decided on and that changed no further. It holds nothing.",
         partitions_def=months,
     )
-    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> dg.AssetCheckResult:
         month = context.partition_key
         with failures_told_apart(), database.connect() as connection:
+            silent = unjudged(connection, store, month, "item_drift")
             rows = connection.execute(
                 """SELECT scale_id, item_id,
                           coalesce(details->'change'->>'kind',
@@ -65,7 +72,7 @@ def _check(
             ).fetchall()
             known = decided(connection, month)
         found = [Named(scale, item, kind or "", known.get((scale, item), "")) for scale, item, kind in rows]
-        return items_result(found, f"no item of {level} severity", WHAT_TO_DO[level], severity=severity)
+        return items_result(found, f"no item of {level} severity", WHAT_TO_DO[level], severity=severity, silent=silent)
 
     return check
 
@@ -127,24 +134,36 @@ class Named(NamedTuple):
 
 
 def items_result(
-    found: Sequence[Named], fine: str, fix: str, *, severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN
+    found: Sequence[Named],
+    fine: str,
+    fix: str,
+    *,
+    severity: dg.AssetCheckSeverity = dg.AssetCheckSeverity.WARN,
+    silent: Mapping[str, str] | None = None,
 ) -> dg.AssetCheckResult:
-    """Fails where any item is new: it says which, has a row for each, and what to do."""
+    """Fails where any item is new: it says which, has a row for each, and what to do. Warns of scales that are
+    `silent`, each with the reason: nobody knows of their items."""
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
-    said = items_said(list(map(str, new)), fine)
+    unknown = not_judged(silent or {})
+    said = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])
     if known:
         said += f"; decided before: {', '.join(n.item_id for n in known)}"
     return dg.AssetCheckResult(
-        passed=not new,
-        severity=severity,
+        passed=not new and not unknown,
+        severity=severity if new else dg.AssetCheckSeverity.WARN,
         description=said,
         metadata={
             ITEMS: rows_shown(
                 ("scale", "item", KNOWN_FROM, "why"), [(n.scale_id, n.item_id, n.known, n.why) for n in new + known]
             ),
-            **({TO_MEND_IT: fix} if new else {}),
+            **({TO_MEND_IT: fix if new else "; ".join(unknown)} if new or unknown else {}),
         },
     )
+
+
+def not_judged(silent: Mapping[str, str]) -> list[str]:
+    """A sentence for each scale, which is named where there are several."""
+    return list(silent.values()) if len(silent) == 1 else [f"{scale}: {why}" for scale, why in silent.items()]
 
 
 def items_said(named: Sequence[str], fine: str) -> str:

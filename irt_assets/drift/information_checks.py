@@ -7,10 +7,12 @@ import dagster as dg
 
 from irt_assets.calibration.checks import TO_MEND_IT
 from irt_assets.dated import partition_check
-from irt_assets.drift.checks import Named, items_result
+from irt_assets.drift.checks import Named, items_result, not_judged
 from irt_assets.drift.information import THE_TEST
+from irt_assets.drift.unjudged import unjudged
 from irt_assets.retries import failures_told_apart
 from resources.database import Database
+from resources.object_store import ObjectStore
 
 OF_ITEMS = (
     "Open `flagged items` of test_information: an item that keeps less than four fifths of its published information "
@@ -35,15 +37,20 @@ def _of_items(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
         description="No item's information is certainly below what is published, and by a fifth. It holds nothing.",
         partitions_def=months,
     )
-    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> dg.AssetCheckResult:
         with failures_told_apart(), database.connect() as connection:
+            silent = unjudged(connection, store, context.partition_key, "test_information")
             rows = connection.execute(
                 """SELECT scale_id, item_id, (details->>'ratio')::float FROM test_information
                    WHERE month = %s AND flagged AND item_id <> %s ORDER BY 3, 1, 2""",
                 (context.partition_key, THE_TEST),
             ).fetchall()
         found = [Named(scale, item, f"keeps {ratio:.0%}") for scale, item, ratio in rows]
-        return items_result(found, "no item lost a fifth of its information", OF_ITEMS)
+        return items_result(found, "no item lost a fifth of its information", OF_ITEMS, silent=silent)
 
     return check
 
@@ -56,17 +63,23 @@ def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
         "middle 95 % of the population. Months in which that flag cannot be trusted pass. It holds nothing.",
         partitions_def=months,
     )
-    def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
+    def check(
+        context: dg.AssetCheckExecutionContext,
+        database: dg.ResourceParam[Database],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> dg.AssetCheckResult:
         with failures_told_apart(), database.connect() as connection:
+            silent = unjudged(connection, store, context.partition_key, "test_information")
             rows = connection.execute(
                 """SELECT scale_id, flagged AND (details->>'trusted')::bool, details FROM test_information
                    WHERE month = %s AND item_id = %s ORDER BY 1""",
                 (context.partition_key, THE_TEST),
             ).fetchall()
         lost = [scale for scale, flagged, _ in rows if flagged]
-        said = "; ".join(f"{scale}: {_kept(details)}" for scale, _, details in rows)
+        unknown = not_judged(silent)
+        said = "; ".join([*unknown, *(f"{scale}: {_kept(details)}" for scale, _, details in rows)])
         return dg.AssetCheckResult(
-            passed=not lost,
+            passed=not lost and not unknown,
             severity=dg.AssetCheckSeverity.WARN,
             description=said or "no scale has a test to judge",
             metadata={
@@ -75,7 +88,7 @@ def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
                     for scale, _, details in rows
                     if (worst := details["worst"]) is not None
                 },
-                **({TO_MEND_IT: OF_TEST} if lost else {}),
+                **({TO_MEND_IT: OF_TEST if lost else "; ".join(unknown)} if lost or unknown else {}),
             },
         )
 

@@ -18,6 +18,7 @@ from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
+from irt_assets.drift.unjudged import why_not
 from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.drift import Drift
 from irt_assets.psychometrics.drift_kinds import Change, tell_kinds
@@ -77,6 +78,8 @@ def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, 
 
 
 def _judge(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
+    if red := why_not(connection, store, scale, month):
+        return ScaleDrift(scale.scale_id, why=f"not judged: {red}")
     compared = compare_month(connection, scale, month)
     if isinstance(compared, str):
         return ScaleDrift(scale.scale_id, why=compared)

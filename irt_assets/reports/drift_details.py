@@ -29,7 +29,7 @@ def told(item: Item) -> str:
     size, z = change["size"], change.get("time_z")
     what = {
         Kind.DRIFT: f"drift: its difficulty moved by {signed(size)}",
-        Kind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {change.get('onset')} on",
+        Kind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {item.evidence.onset} on",
         Kind.WRONG_KEY: f"wrong key: {number(size, 2)} of those who do not know it choose what is scored right",
         Kind.EASIER: f"easier by {signed(size)}: drift or leak, which only response times can tell",
         Kind.UNCLEAR: "unclear: none of drift, leak and wrong key explains the answers much better",

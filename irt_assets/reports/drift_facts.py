@@ -15,13 +15,16 @@ import numpy as np
 import psycopg
 from psycopg.rows import dict_row
 
+from irt_assets.calibration.coverage import gaps, read_bank
 from irt_assets.calibration.fits import latest_staged
-from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.green import MonthState
 from irt_assets.calibration.proposals import Proposal as Change
 from irt_assets.calibration.proposals import asking, open_changes, proposals
 from irt_assets.calibration.publication import Step, anchor_items, publications_in_force, steps
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import Impact, impact
+from irt_assets.drift.alerts import first_seen
+from irt_assets.drift.unjudged import why_not
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect
 from irt_assets.psychometrics.observed import Observed, observed
@@ -82,6 +85,7 @@ class Facts:
     bank_size: int = 0
     open_decisions: tuple[Change, ...] = ()
     effect: Impact | None = None
+    linking_warnings: tuple[str, ...] = ()
 
     @property
     def month_before(self) -> Linked | None:
@@ -101,6 +105,10 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     fit = next((linked for linked in linkings if linked.month == month), None)
     history = rows.histories_of(connection, scale, month)
     information = {row.item_id: row for row in rows.information_of(connection, scale, month)}
+    red = why_not(connection, store, scale, month)
+    if red:  # what was judged while it was not red is of another place on the scale
+        history = {item: before for item, past in history.items() if (before := [r for r in past if r.month != month])}
+        information = {}
     dif = rows.dif_of(connection, scale, month)
     step = steps(connection, scale.scale_id).get(month)
     in_force = {row["item_id"]: row for row in publications_in_force(connection, scale.scale_id, start)}
@@ -121,7 +129,8 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         month,
         scale,
         state,
-        "" if any(item.drift for item in items.values()) else _why_not(connection, scale, month, state, fit, in_force),
+        red
+        or ("" if any(item.drift for item in items.values()) else _why_not(connection, scale, month, fit, in_force)),
         items,
         fit,
         linkings,
@@ -137,6 +146,13 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         bank[0] if bank else 0,
         waiting,
         impact(connection, scale, changes, next_month(datetime.now(UTC))) if changes else None,
+        tuple(
+            dict.fromkeys(
+                [*fit.constants["warnings"], *gaps(fit.constants, read_bank(connection, scale.scale_id, start))]
+            )
+        )
+        if fit
+        else (),
     )
 
 
@@ -180,7 +196,9 @@ def _items(
         evidence = Evidence(
             severity=drift.severity if drift else "none",
             kind=drift.kind if drift else None,
-            onset=drift.details.get("change", {}).get("onset") if drift else None,
+            onset=first_seen((r.month, r.severity, r.details) for r in reversed(past))
+            if drift and drift.details.get("change", {}).get("onset")
+            else None,
             months_flagged=_in_a_row(reversed([r.severity != "none" for r in past])) if drift else 0,
             trend=(trend["b_a_month"], trend["q"]) if trend and None not in (trend["b_a_month"], trend["q"]) else None,
             is_anchor=name in anchors,
@@ -245,12 +263,7 @@ def _observed(
 
 
 def _why_not(
-    connection: psycopg.Connection,
-    scale: Scale,
-    month: str,
-    state: MonthState,
-    fit: Linked | None,
-    in_force: dict[str, Any],
+    connection: psycopg.Connection, scale: Scale, month: str, fit: Linked | None, in_force: dict[str, Any]
 ) -> str:
     """Why no item of the month was compared, with the way out."""
     if fit is None:
@@ -262,6 +275,4 @@ def _why_not(
         return f"no item had published parameters on {month_bounds(month)[0]:%Y-%m-%d}: there is nothing before it"
     if not fit.converged:
         return f"the fit of {month} did not converge"
-    if state.state is State.RED:
-        return "the month is red: decide on its anchors first"
     return f"it has not been judged yet: materialise item_drift of {month}"

@@ -87,6 +87,8 @@ def linking(facts: Facts) -> Iterator[Block]:
         f"{signed(constants['intercept'], 3)} ± {number(constants['intercept_se'], 3)} ({constants['method']}), from "
         f"{len(constants['anchors_used'])} anchors.{_agreement(constants, facts.scale.rules.anchor_q_alpha)}"
     )
+    for warning in facts.linking_warnings:
+        yield Paragraph(f"Be careful: {warning}.")
     if jump := jumped(facts):
         yield Paragraph(jump)
     yield Figures(

@@ -167,7 +167,7 @@ def _figures_of(item: Item, facts: Facts) -> Iterator[Figure]:
 def information(facts: Facts) -> Iterator[Block]:
     test = facts.information.get("")
     if test is None:
-        yield Paragraph(f"Not tested: materialise test_information of {facts.month}.")
+        yield Paragraph(f"Not tested: {facts.not_compared or f'materialise test_information of {facts.month}'}.")
         return
     for key in ("why", "caution"):
         if said := test.details.get(key):

@@ -1,0 +1,55 @@
+"""Months that are not compared with what is published: why, and what has to be decided before they can be.
+
+Where anchors moved, the month stands in the wrong place on the scale, and what it says of other items follows from
+that. What does not belong here: DIF, which compares groups within the month and needs no scale.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import sql
+
+from irt_assets.calibration.gates import Evidence, failures, gather, held_because, way_out
+from irt_assets.psychometrics.anchor_diagnosis import moved
+from irt_assets.responses.scales import Scale, read_scales
+from resources.object_store import ObjectStore
+
+
+def why_not(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> str | None:
+    """Why a month that was linked is not judged, and the way out; None where it passes its set gates."""
+    return _red(gather(connection, store, month, scale))
+
+
+def unjudged(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
+    """Of the scales that the month could be compared on, those of which `table` says nothing, and why."""
+    found = {}
+    for scale in read_scales(connection).values():
+        evidence = gather(connection, store, month, scale)
+        has_rows = connection.execute(
+            sql.SQL("SELECT FROM {} WHERE (month, scale_id) = (%s, %s) LIMIT 1").format(sql.Identifier(table)),
+            (month, scale.scale_id),
+        ).fetchone()
+        if why := _red(evidence):
+            found[scale.scale_id] = f"not judged: {why}"
+        elif has_rows is None and evidence.linked and evidence.linked.converged and evidence.in_force:
+            found[scale.scale_id] = f"not judged: the first lines of {table}'s metadata say why"
+    return found
+
+
+def _red(evidence: Evidence) -> str | None:
+    failed = failures(evidence) if evidence.linked else {}
+    if not failed:
+        return None
+    if "anchors_agree" in failed:
+        return f"the month is red; decide on the anchors first: {_drop(evidence)}"
+    return f"the month is red ({held_because(failed)}); {way_out(failed)}"
+
+
+def _drop(evidence: Evidence) -> str:
+    assert evidence.linked is not None
+    items = " ".join(moved(evidence.linked.constants)) or "ITEM…"
+    scale = "" if evidence.scale.scale_id == "default" else f" --scale {evidence.scale.scale_id}"
+    return (
+        f"`irt release drop-anchors {items}{scale} --from {evidence.month} --by NAME --reason WHY`, then "
+        f"`irt calibrate --month {evidence.month}`"
+    )

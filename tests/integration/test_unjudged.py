@@ -1,0 +1,154 @@
+"""A red month is not compared with what is published; and how far its anchors cover the bank."""
+
+from __future__ import annotations
+
+import json
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from irt_assets.calibration.cautions import anchors_cover_the_bank
+from irt_assets.calibration.gates import Verdict, gather
+from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.origin import initialise
+from irt_assets.drift.assets import sentence
+from irt_assets.drift.checks import items_result
+from irt_assets.drift.information import information_of_month
+from irt_assets.drift.month import drift_of_month
+from irt_assets.drift.unjudged import unjudged
+from irt_assets.reports import drift_facts
+from irt_assets.reports.drift_report import verdict
+from irt_assets.responses.scales import read_scales
+from resources.database import Database
+from resources.object_store import FolderStore
+from resources.settings import Settings
+from tests.integration.rooms import SCALE, add_items, folder_store, link_made_up, made_up_calibration, rows, run_sql
+
+MONTH = "2026-02"
+ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}
+WAY_OUT = (
+    "the month is red; decide on the anchors first: `irt release drop-anchors K3 K1 --from 2026-02 --by NAME "
+    "--reason WHY`, then `irt calibrate --month 2026-02`"
+)
+
+
+@pytest.fixture
+def store(settings: Settings) -> FolderStore:
+    return folder_store(settings)
+
+
+@pytest.fixture
+def bank(database: Database) -> Database:
+    add_items(database, {item: {"a": a, "b": b, "a_se": 0.1, "b_se": 0.1} for item, (a, b) in ANCHORS.items()})
+    initialise(database, SCALE, first_month="2026-01")
+    return database
+
+
+def make_red(bank: Database, store: FolderStore) -> None:
+    """Its anchors disagree, and two are known to have moved."""
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS), q_p=0.001)
+    suspects = {"K1": {"z": 3.0}, "K3": {"z": -7.0}}
+    run_sql(
+        bank,
+        "UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,suspects}', %s)",
+        (json.dumps({item: {"delta_b": 1.0, "delta_a": 0.0, "parameter": "b"} | z for item, z in suspects.items()}),),
+    )
+
+
+def test_a_red_month_is_not_judged_and_says_what_to_decide_first(bank: Database, store: FolderStore) -> None:
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    assert drift_of_month(bank, store, MONTH)[0].drift is not None
+    assert len(rows(bank, "SELECT * FROM item_drift")) == len(ANCHORS)
+    make_red(bank, store)
+    assert sentence(drift_of_month(bank, store, MONTH)[0]) == f"{SCALE}: not judged: {WAY_OUT}"
+    assert information_of_month(bank, store, MONTH)[0].why == f"not judged: {WAY_OUT}"
+    assert rows(bank, "SELECT * FROM item_drift") == []
+    with bank.connect() as connection:
+        assert unjudged(connection, store, MONTH, "item_drift") == {SCALE: f"not judged: {WAY_OUT}"}
+
+
+def test_the_report_of_a_red_month_recommends_what_can_be_done(
+    bank: Database, store: FolderStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where it was judged before it became red: that was another place on the scale."""
+    monkeypatch.setattr(drift_facts, "_observed", lambda *_: {})  # nobody gave the answers of a made-up fit
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    drift_of_month(bank, store, MONTH)
+    make_red(bank, store)
+    red = MonthState(MONTH, SCALE, State.RED, "anchors_agree: 3 anchors disagree")
+    with bank.connect() as connection:
+        facts = drift_facts.gather(connection, store, MONTH, read_scales(connection)[SCALE], red)
+    assert facts.compared == 0
+    assert facts.not_compared == WAY_OUT
+    assert "materialise item_drift" not in verdict(facts).look_at
+
+
+def test_a_scale_of_which_nothing_is_known_does_not_pass_as_sound(bank: Database, store: FolderStore) -> None:
+    """Its comparison broke down, or was never asked for."""
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    with bank.connect() as connection:
+        silent = unjudged(connection, store, MONTH, "item_drift")
+    assert set(silent) == {SCALE}
+    result = items_result([], "no item", "do this", severity=dg.AssetCheckSeverity.ERROR, silent=silent)
+    assert (result.passed, result.severity) == (False, dg.AssetCheckSeverity.WARN)
+    assert result.description == silent[SCALE]
+    assert items_result([], "no item", "do this", silent={}).passed
+
+
+# -- what the anchors cover ----------------------------------------------------------------------------
+
+
+def covered(bank: Database, store: FolderStore) -> Verdict:
+    with bank.connect() as connection:
+        return anchors_cover_the_bank(gather(connection, store, MONTH, read_scales(connection)[SCALE]))
+
+
+def test_anchors_that_do_not_cover_the_bank_are_warned_of(bank: Database, store: FolderStore) -> None:
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    assert covered(bank, store).passed
+    with bank.connect() as connection:
+        for k, b in enumerate(np.linspace(-4, 4, 17)):
+            connection.execute(
+                "INSERT INTO question (item_id, scale_id, topic_id, meta) VALUES (%s, %s, 'sets', %s)",
+                (f"N{k:02d}", SCALE, json.dumps({"irt": {"a": 1.0, "b": float(b)}})),
+            )
+    narrow = covered(bank, store)
+    assert not narrow.passed
+    assert "cover b from -1.00 to 1.00, the middle 80 % of the bank lie from -3" in narrow.why
+    assert "no anchor used from these topics, each a tenth of the bank or more: sets" in narrow.why
+
+
+def test_what_is_published_counts_before_what_the_bank_says(bank: Database, store: FolderStore) -> None:
+    """A bank with b in another unit, say 500 ± 100, whose items have long been published on the scale."""
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    with bank.connect() as connection:
+        for k, b in enumerate(np.linspace(-0.9, 0.9, 9)):
+            connection.execute(
+                "INSERT INTO question (item_id, scale_id, topic_id, meta) VALUES (%s, %s, 'topic', %s)",
+                (f"N{k}", SCALE, json.dumps({"irt": {"a": 1.0, "b": 500.0 + b, "note": "b" * k}})),
+            )
+            connection.execute(
+                """INSERT INTO item_parameter_publication
+                     (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
+                   VALUES (%s, %s, 1, %s, 0, '2026-01-01Z', 'first', 'r', 'h', 'v')""",
+                (SCALE, f"N{k}", float(b)),
+            )
+    assert covered(bank, store).passed
+
+
+def test_few_of_the_anchors_are_warned_of_and_errors_that_the_bank_never_gave_are_only_told(
+    bank: Database, store: FolderStore
+) -> None:
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    assumed = "3 anchors have no errors in the bank"
+    run_sql(
+        bank,
+        "UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,warnings}', %s)",
+        (json.dumps([assumed]),),
+    )
+    assert (covered(bank, store).passed, covered(bank, store).why) == (True, assumed)
+    run_sql(
+        bank, "UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,share_kept}', '0.8')"
+    )
+    assert not covered(bank, store).passed
