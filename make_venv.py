@@ -105,8 +105,11 @@ def _uv(folder: Path) -> tuple[Path, dict[str, str]]:
     environment = dict(os.environ)
     for line in listed.splitlines():
         name, _, value = line.partition("=")
-        if variable := HANDED_ON.get(name.rpartition(".")[2]):
-            environment.setdefault(variable, " ".join(str(literal_eval(value)).split()))
+        values = str(literal_eval(value)).split()
+        if name.endswith("find-links"):  # pip passes over those that are not there
+            values = [place for place in values if "://" in place or Path(place).exists()]
+        if values and (variable := HANDED_ON.get(name.rpartition(".")[2])):
+            environment.setdefault(variable, (" " if variable == "UV_INDEX" else ",").join(values))
     return folder / "bin" / "uv", environment
 
 

@@ -1,0 +1,157 @@
+"""README's promise on a machine where nothing was done yet: a root file system of Debian with python3, python3-venv,
+make, git and certificates, and nothing else.
+
+Of the machine that tests, only its settings of the package index are handed in. Every command runs in namespaces of
+its own, so that its mounts and whatever it started are gone when it ends.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = "python3,python3-venv,make,git,ca-certificates"
+INDEX = ("PIP_", "UV_", "SSL_CERT_", "REQUESTS_CA_", "CURL_CA_")
+"""How names of variables begin that say where packages come from and whom to trust."""
+PROXY = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+ENTER = """set -e
+mount -t proc proc "$1/proc"
+mount --rbind /dev "$1/dev"
+root=$1 user=$2 folder=$3; shift 3
+exec chroot --userspec="$user" "$root" sh -c 'cd "$1" && shift && exec "$@"' sh "$folder" "$@"
+"""
+pytestmark = [pytest.mark.bare, pytest.mark.timeout(1800)]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A root file system, who works on it, and where the clone lies."""
+
+    root: Path
+    user: int
+    clone: str
+
+    def run(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """What it prints, in one stream, is shown where the test fails."""
+        home = str(Path(self.clone).parent)
+        kept = {name: value for name, value in os.environ.items() if name.startswith(INDEX) or name in PROXY}
+        alone = ("unshare", "--mount", "--propagation=private", "--pid", "--fork", "--kill-child")
+        ran = subprocess.run(
+            [*alone, "sh", "-c", ENTER, "sh", self.root, f"{self.user}:{self.user}", self.clone, *command],
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", "HOME": home, **kept},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        print(ran.stdout)
+        return ran
+
+
+@pytest.fixture(scope="session")
+def bare_root(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Callable[[str], Path]:
+    """The root of a release of Debian, made once."""
+    require(shutil.which("debootstrap") is not None and os.geteuid() == 0, "debootstrap, and root to run it")
+    made: dict[str, Path] = {}
+
+    def root_of(release: str) -> Path:
+        if release not in made:
+            root = tmp_path_factory.mktemp(release)
+            root.chmod(0o755)
+            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", release, str(root)]
+            ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+            require(ran.returncode == 0, f"a root of {release} ({ran.stdout[-500:]})")
+            _hand_in_the_index(root)
+            made[release] = root
+        return made[release]
+
+    return root_of
+
+
+@pytest.fixture(scope="module")
+def machine(request: pytest.FixtureRequest, bare_root: Callable[[str], Path]) -> Machine:
+    release, who = request.param
+    root = bare_root(release)
+    user, home = (0, root / "root") if who == "root" else (1000, root / "home" / "person")
+    home.mkdir(exist_ok=True)
+    home.chmod(0o700)
+    clone = home / "irt-assets"
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    for name in listed.stdout.decode().strip("\0").split("\0"):
+        if (ROOT / name).is_file():
+            (clone / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, clone / name)
+    if user:
+        with (root / "etc" / "passwd").open("a") as accounts:
+            accounts.write(f"person:x:{user}:{user}::/home/person:/bin/sh\n")
+        subprocess.run(["chown", "-R", f"{user}:{user}", home], check=True)
+    return Machine(root, user, f"/{clone.relative_to(root)}")
+
+
+def _hand_in_the_index(root: Path) -> None:
+    """The files that the environment names and pip's own configuration, at the same places."""
+    named = [Path(value) for name, value in os.environ.items() if name.startswith(INDEX) and value.startswith("/")]
+    for file in [*named, Path("/etc/resolv.conf"), Path("/etc/hosts")]:
+        if file.is_file():
+            there = root / file.relative_to("/")
+            there.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, there)
+    if (wheels := Path(os.environ.get("PIP_FIND_LINKS", ""))).is_absolute() and wheels.is_dir():
+        shutil.copytree(wheels, root / wheels.relative_to("/"), dirs_exist_ok=True)
+    for file in (Path("/etc/pip.conf"), Path.home() / ".config/pip/pip.conf", Path.home() / ".pip/pip.conf"):
+        if file.is_file():
+            shutil.copy(file, root / "etc" / "pip.conf")
+
+
+@pytest.mark.parametrize("machine", [pytest.param(("bookworm", "user"), id="bookworm-user")], indirect=True)
+def test_without_what_makes_environments_a_sentence_names_the_package(machine: Machine) -> None:
+    """Debian's python3 has the module venv without python3-venv, and leaves half an environment behind."""
+    (module,) = machine.root.glob("usr/lib/python3.*/ensurepip")
+    aside = module.rename(module.with_name("aside"))
+    try:
+        ran = machine.run("make", "demo", "SERVE=0")
+    finally:
+        aside.rename(module)
+    assert ran.returncode != 0
+    assert "apt install python3-venv" in ran.stdout
+    assert "Traceback" not in ran.stdout
+    half = machine.root / machine.clone[1:] / ".venv"  # what an attempt by hand leaves
+    half.mkdir()
+    os.chown(half, machine.user, machine.user)
+
+
+@pytest.mark.parametrize(
+    "machine",
+    [
+        pytest.param(("bookworm", "user"), id="bookworm-user"),
+        pytest.param(("bookworm", "root"), id="bookworm-root", marks=pytest.mark.long),
+        pytest.param(("trixie", "user"), id="trixie-user", marks=pytest.mark.long),
+    ],
+    indirect=True,
+)
+def test_the_demo_finds_what_was_planted_and_speaks_to_people(machine: Machine) -> None:
+    ran = machine.run("make", "demo", "SERVE=0")
+    assert ran.returncode == 0
+    assert "NOT as expected" not in ran.stdout
+    for strange in ("Traceback", '{"', "Warning", "findfont"):
+        assert strange not in ran.stdout
+
+
+@pytest.mark.parametrize("machine", [pytest.param(("bookworm", "user"), id="bookworm-user")], indirect=True)
+def test_the_unit_tier_passes(machine: Machine) -> None:
+    assert machine.run("make", "venv", "EXTRAS=dev").returncode == 0
+    ran = machine.run(".venv/bin/pytest", "-q", "--numprocesses=2", "--dist=loadfile", "tests/unit")
+    assert ran.returncode == 0
