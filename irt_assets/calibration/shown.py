@@ -38,7 +38,9 @@ def plot(png: bytes, alt: str) -> dg.MetadataValue:
 
 def numbers(scale_id: str, of: Mapping[str, float]) -> Metadata:
     """A trend each in the UI; what is no number on a month is left out."""
-    return {f"{name} ({scale_id})": dg.MetadataValue.float(float(x)) for name, x in of.items() if math.isfinite(x)}
+    return {
+        f"{name} ({scale_id})": dg.MetadataValue.float(float(f"{x:.6g}")) for name, x in of.items() if math.isfinite(x)
+    }
 
 
 def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
@@ -191,10 +193,10 @@ _LINKED_HEAD = [
 
 def _linked_items(connection: psycopg.Connection, scale_id: str, engine: str, month: str) -> list[str]:
     found = connection.execute(
-        """SELECT item_id, params, n_responses, p_value, infit, outfit, rmsd, flags
+        """SELECT i.item_id, i.params, i.n_responses, i.p_value, i.infit, i.outfit, i.rmsd, i.flags
            FROM mirt_item_params i JOIN mirt_fit_meta m USING (fit_id)
-           WHERE (scale_id, engine, kind, window_start) = (%s, %s, 'monthly', %s) AND superseded_at IS NULL
-           ORDER BY jsonb_array_length(i.flags) DESC, rmsd DESC NULLS LAST, item_id""",
+           WHERE (m.scale_id, m.engine, m.kind, m.window_start) = (%s, %s, 'monthly', %s) AND m.superseded_at IS NULL
+           ORDER BY jsonb_array_length(i.flags) DESC, i.rmsd DESC NULLS LAST, i.item_id""",
         (scale_id, engine, month_bounds(month)[0]),
     ).fetchall()
     return [
