@@ -62,6 +62,13 @@ class OnProposal(dg.Config):
     evidence: str = Field(default="", description="What is known of it; to be read, and ignored.")
 
 
+class OnAnchor(dg.Config):
+    """A line of the launchpad."""
+
+    decision: AnchorDecision = Field(default=AnchorDecision.undecided, description="undecided or drop.")
+    evidence: str = Field(default="", description="How far it moved; to be read, and ignored.")
+
+
 class Recalibration(dg.Config):
     """A fit of several months as one, for new proposals."""
 
@@ -81,7 +88,7 @@ class ReleaseConfig(dg.Config):
         description="First day (UTC) that accepted values are in force, e.g. 2026-11-01; empty: the next 1st.",
     )
     proposals: dict[str, OnProposal] = Field(default={}, description="By MONTH/ITEM: what is decided on each proposal.")
-    anchors: dict[str, AnchorDecision] = Field(
+    anchors: dict[str, OnAnchor] = Field(
         default={}, description="By item: which anchors the month and later ones are linked without."
     )
     recalibrate: list[Recalibration] = Field(default=[], description="Fits of several months as one.")
@@ -148,12 +155,12 @@ def waiting(database: Database, month: str) -> dict[str, Any]:
         for p in found
     }
     filled: dict[str, Any] = {"note": said, "decided_by": "", "reason": "", "effective_from": "", "proposals": lines}
-    return filled | ({"anchors": dict.fromkeys(anchors, "undecided")} if anchors else {})
+    return filled | ({"anchors": anchors} if anchors else {})
 
 
-def anchors_that_moved(connection: psycopg.Connection, month: str) -> list[str]:
-    """Those of a month that is held, largest change first, without those that a person has dropped since."""
-    found: list[str] = []
+def anchors_that_moved(connection: psycopg.Connection, month: str) -> dict[str, dict[str, str]]:
+    """A line for each of a month that is held, without those that a person has dropped since."""
+    found: dict[str, dict[str, str]] = {}
     start = month_bounds(month)[0]
     for scale in read_scales(connection, start).values():
         held = connection.execute(
@@ -170,7 +177,11 @@ def anchors_that_moved(connection: psycopg.Connection, month: str) -> list[str]:
             (scale.scale_id, scale.anchor_version),
         )
         still = {item for (item,) in anchors}
-        found += [item for item in moved(constants) if item in still]
+        found |= {
+            item: {"decision": "undecided", "evidence": f"{anchor.shown}, {anchor.z:+.1f} standard errors"}
+            for item, anchor in moved(constants).items()
+            if item in still
+        }
     return found
 
 
@@ -189,7 +200,7 @@ def _decide(config: ReleaseConfig, month: str, database: Database, run_id: str) 
     strays = [str(r) for r in references if r.window[-7:] != month]
     if strays:
         raise PermanentFailure(f"not of {month}, the month that was picked: {', '.join(strays)}")
-    dropped = [item for item, decision in config.anchors.items() if decision is AnchorDecision.drop]
+    dropped = [item for item, line in config.anchors.items() if line.decision is AnchorDecision.drop]
     with database.connect() as connection:
         found = release.open_proposals(connection, references) if references else []
         by_decision = {d: [p for p in found if config.proposals[str(p.reference)].decision is d] for d in Decision}

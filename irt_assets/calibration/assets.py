@@ -41,8 +41,8 @@ HELD = "held"
 """Metadata of a publication that failed because every scale of the month is held: the sentence that says why."""
 RELEASE_JOB, CODE_LOCATION = "release_decision", "irt_assets"
 DECIDE_IN = "decide in"
-RELEASE_LAUNCHPAD = dg.MetadataValue.job(f"{RELEASE_JOB}/launchpad", CODE_LOCATION)
-"""A link of the page's own, which holds behind a proxy and below a path."""
+RELEASE_LAUNCHPAD = dg.MetadataValue.job(f"{RELEASE_JOB}/playground", CODE_LOCATION)
+"""A link of the page's own, which holds behind a proxy and below a path, to what Dagster calls launchpad."""
 Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
 

@@ -115,7 +115,7 @@ def _evidence(verdicts: Mapping[str, Verdict]) -> dict[str, dg.MetadataValue]:
         for name, value in verdict.details.items():
             label = name.replace("_", " ") + (f" ({scale})" if len(verdicts) > 1 else "")
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
-                found[label] = dg.MetadataValue.float(float(value))
+                found[label] = dg.MetadataValue.float(float(f"{value:.4g}"))
             elif isinstance(value, dict) and value and name != "suspects":
                 found[label] = rows_shown(("item", ""), [(str(item), str(of)) for item, of in value.items()])
             elif isinstance(value, list) and value and isinstance(value[0], dict):

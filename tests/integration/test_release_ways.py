@@ -147,11 +147,11 @@ def test_a_leak_is_accepted_by_a_flag_of_its_own_alone(settings: Settings, bank:
 def test_the_launchpad_drops_anchors_once_it_is_told_to(settings: Settings, bank: Database, store: FolderStore) -> None:
     add_items(bank, {f"X{k}": {"a": 1.0, "b": k / 5, "a_se": 0.1, "b_se": 0.1} for k in range(6)}, "other")
     initialise(bank, "other", first_month=JAN)
-    shown = told(launch(settings, bank, store, "2026-04", anchors={"X1": "undecided"}))
+    shown = told(launch(settings, bank, store, "2026-04", anchors={"X1": {}}))
     assert shown["effect"].startswith("X1 out of the anchors from 2026-04 on, 5 remain: no month is linked yet")
     assert decisions(bank) == []
     who = {"decided_by": "Ann", "reason": "reworded"}
-    assert launch(settings, bank, store, "2026-04", anchors={"X1": "drop"}, **who).success
+    assert launch(settings, bank, store, "2026-04", anchors={"X1": {"decision": "drop"}}, **who).success
     assert [row[:4] for row in decisions(bank)] == [("2026-04", "X1", "drop_anchor", "Ann")]
 
 
@@ -166,10 +166,10 @@ def test_the_launchpad_asks_for_a_recalibration(settings: Settings, bank: Databa
     ("config", "why"),
     [
         (
-            {"anchors": {"moved": "drop"}, "decided_by": "A", "reason": "b"},
+            {"anchors": {"moved": {"decision": "drop"}}, "decided_by": "A", "reason": "b"},
             "no anchors of scale default in 2026-02: moved",
         ),
-        ({"anchors": {"nowhere": "undecided"}}, "the bank has no items nowhere"),
+        ({"anchors": {"nowhere": {}}}, "the bank has no items nowhere"),
         (on("accept"), "needs a name"),
         ({"proposals": {"2026-02/nowhere": {}}}, "no item 'nowhere'"),
         ({"proposals": {"2026-01/moved": {}}}, "not of 2026-02, the month that was picked: 2026-01/moved"),
@@ -191,7 +191,7 @@ def test_the_launchpad_explains_what_it_refuses(
     [
         on("acept"),
         {"proposals": {"2026-02/moved": {"decision": "accept", "allthough_it_leaked": True}}},
-        {"anchors": {"X1": "keep out"}},
+        {"anchors": {"X1": {"decision": "keep out"}}},
         {"decided_by": 7},
         {"item": ["moved"]},
     ],

@@ -49,6 +49,29 @@ def test_the_red_month_is_seen_where_publication_is(stack: Harness, page: Page, 
     page.screenshot(path=screenshots / "red-3-month.png")
 
 
+def test_its_runs_last_words_say_why_and_what_to_decide(stack: Harness, page: Page, screenshots: Path) -> None:
+    page.goto(f"{stack.stack.address}/assets/published_item_parameters?view=partitions&partition={BAD}")
+    page.get_by_role("link", name="View logs").first.click()
+    expect(page.get_by_text(f"{BAD} is held: ").first).to_be_visible()
+    expect(page.get_by_text("decide: take the anchors that changed").first).to_be_visible()
+    page.screenshot(path=screenshots / "red-3-run.png")
+
+
+def test_the_page_of_the_asset_says_so_and_leads_to_the_launchpad(
+    stack: Harness, page: Page, screenshots: Path
+) -> None:
+    page.goto(f"{stack.stack.address}/assets/published_item_parameters?view=events&partition={BAD}")
+    expect(page.get_by_text(f"{BAD} is held: ").first).to_be_visible()
+    page.screenshot(path=screenshots / "red-3-asset.png")
+    page.get_by_text("release_decision/playground").first.click()
+    page.get_by_placeholder("Partition").click()
+    page.get_by_text(BAD, exact=True).first.click()
+    expect(page.get_by_text("anchors moved. Write what you decide").first).to_be_visible()
+    assert page.get_by_text("undecided").count() >= 4  # of each anchor that moved
+    expect(page.get_by_text("No errors", exact=True).first).to_be_visible()
+    page.screenshot(path=screenshots / "red-3-launchpad.png")
+
+
 def test_its_check_says_why_and_what_to_do(stack: Harness, page: Page, screenshots: Path) -> None:
     _open_check(stack, page)
     page.get_by_text(BAD, exact=True).first.click()
