@@ -79,6 +79,29 @@ def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(
     assert (same.before == same.after, same.sentence) == (True, "scale default: its rules are so already")
 
 
+def test_an_import_that_loses_most_ends_with_one_and_says_what_to_do(
+    settings: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+) -> None:
+    """Ten thousands of rejected rows once ended with 0 and "0 accepted"."""
+    typed = irt(settings.model_copy(update={"irt_first_month": "2026-06"}))
+    log = tmp_path / "log.csv"
+    rows = [f"u{n},q1,2026-0{5 - n // 3}-01T12:00:00Z,1" for n in range(5)]
+    log.write_text("user_id,item_id,completed_at,correct\n" + "\n".join(rows) + "\nu9,q1,2026-07-01T12:00:00Z,0\n")
+    for words in ((), ("--json",)):
+        ended = typed("import", "attempts", log, *words)
+        assert ended.code == 1
+        assert "5 of 6 rows were rejected as time_before_first_month" in ended.err
+        assert "IRT_FIRST_MONTH" in ended.err
+        assert "Counter" not in ended.out + ended.err
+    log.write_text("person,i1,i2\nann,0,4\nbob,1,2\n")
+    refused = typed("import", "attempts", log, "--at", "2026-07-01")
+    assert refused.code == 2
+    assert "--dichotomise" in refused.err
+    assert (
+        typed("import", "attempts", log, "--at", "2026-07-01", "--dichotomise", "at=1", "--json").json["accepted"] == 4
+    )
+
+
 def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     settings: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
 ) -> None:

@@ -114,6 +114,11 @@ def test_a_rule_that_is_none_is_refused(given: str) -> None:
         scoring_of(given, None)
 
 
+def test_a_mark_that_nobody_reaches_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match="at=5 leaves no answer right: the highest score is 4"):
+        read(tmp_path, MATRIX, FromPoints(5))
+
+
 def test_points_and_choices_are_two_things(tmp_path: Path) -> None:
     with pytest.raises(PermanentFailure, match="give one of them"):
         scoring_of("full", tmp_path / "key.csv")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -170,6 +171,11 @@ class AnswerFile:
             yield batch, cleaned.answers
         if isinstance(scoring, AsGiven):
             self._check_scores()
+        highest = max(self.tally.tops.values(), default=math.inf)
+        if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
+            raise PermanentFailure(
+                f"{self.name}: --dichotomise at={scoring.at:g} leaves no answer right: the highest score is {highest:g}"
+            )
 
     def count(self, limits: Limits, scoring: Scoring) -> Tally:
         """Of the scores of the whole file."""
