@@ -14,7 +14,8 @@ import pytest
 from irt_assets.calibration.cautions import CAUTIONS
 from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_checks
 from irt_assets.calibration.gates import SET_GATES
-from irt_assets.partitions import last_complete_month, monthly, months_between
+from irt_assets.calibration.shown import parameters_metadata
+from irt_assets.partitions import last_complete_month, month_bounds, monthly, months_between
 from irt_assets.psychometrics.models import Flag
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
@@ -28,6 +29,7 @@ from tests.integration.rooms import (
     check_context,
     folder_store,
     made_up_calibration,
+    rows,
     run_sql,
     stage_made_up,
 )
@@ -119,6 +121,17 @@ def test_a_fit_that_did_not_converge_fails_its_gate_with_the_engines_reason(worl
     found = evaluate(world, "converged")
     assert not found.passed
     assert found.description == f"{MONTH}: em did not converge: made up"
+
+
+def test_the_items_of_a_linked_month_are_shown_with_their_errors_and_fit(calibrated: Settings) -> None:
+    table = str(parameters_metadata(Database(calibrated), MONTH)[f"items ({SCALE})"].value).splitlines()
+    fitted = rows(
+        Database(calibrated),
+        "SELECT count(*) FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id) WHERE window_start = %s",
+        [month_bounds(MONTH)[0]],
+    )
+    assert len(table) - 2 == fitted[0][0] > 0
+    assert " ± " in table[2]
 
 
 def test_items_held_back_are_named_with_a_warning(calibrated: Settings) -> None:
