@@ -24,6 +24,7 @@ from irt_assets.psychometrics.progress import topic_differences
 from irt_assets.reports.learner_curve import Level
 from irt_assets.reports.learner_page import Facts
 from irt_assets.reports.learner_verdicts import Topic
+from irt_assets.reports.learner_words import language_of
 from irt_assets.responses.answers import between
 from irt_assets.responses.eligible import EligibleAnswers
 from irt_assets.responses.facts import COLUMNS, LATER, first_look
@@ -69,7 +70,7 @@ def gather(connection: psycopg.Connection, week: str, zone: str) -> list[Facts]:
         for user, scale in on_scale.items()
         if scale and (found := levels.get((user, scale.scale_id)))
     }
-    judged = _judge_topics(connection, run, end, scales, published, theta)
+    judged, topic_names = _judge_topics(connection, run, end, scales, published, theta), _topic_names(connection)
     facts = []
     for user in users:
         scale, (name, lang, _, target) = on_scale[user], people.get(user, (None, None, None, None))
@@ -88,7 +89,13 @@ def gather(connection: psycopg.Connection, week: str, zone: str) -> list[Facts]:
                 target=target if scale else None,
                 levels=tuple(levels.get((user, scale.scale_id), ())) if scale else (),
                 topics=tuple(
-                    Topic(topic, answers, correct, *judged.get((user, topic), ()))
+                    Topic(
+                        topic,
+                        answers,
+                        correct,
+                        *judged.get((user, topic), (0, 0.0, 1.0)),
+                        name=topic_names.get((topic, language_of(lang)), ""),
+                    )
                     for topic, answers, correct in counts[user]
                 ),
                 kpis=kpis.get(user, NO_KPIS),
@@ -155,6 +162,16 @@ def _topic_counts(connection: psycopg.Connection, week: str) -> dict[str, list[t
     for user, *topic in rows:
         counts[user].append(tuple(topic))
     return counts
+
+
+def _topic_names(connection: psycopg.Connection) -> dict[tuple[str, str], str]:
+    """The name of a topic in a language, from `topic_names` in the meta of any of its questions."""
+    rows = connection.execute(
+        """SELECT topic_id, key, min(value) FROM question,
+             LATERAL jsonb_each_text(CASE jsonb_typeof(meta->'topic_names') WHEN 'object' THEN meta->'topic_names' END)
+           WHERE topic_id IS NOT NULL AND value <> '' GROUP BY 1, 2"""
+    ).fetchall()
+    return {(topic, language): name for topic, language, name in rows}
 
 
 def _kpis(connection: psycopg.Connection, week: str) -> dict[str, dict[str, Any]]:

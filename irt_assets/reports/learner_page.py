@@ -67,7 +67,7 @@ def document(facts: Facts) -> Document:
     made = words("foot.made", until=f"{words.in_full(until)} {until:%H:%M}", zone=facts.zone)
     return Document(
         title=words("title"),
-        subtitle=f"{words('name', name=facts.name or facts.user_id)} · {words.week(facts.week)}",
+        subtitle=f"{_who(facts, words)} · {words.week(facts.week)}",
         language=words.language,
         kind="learner",
         blocks=(
@@ -95,6 +95,10 @@ def page(facts: Facts) -> str:
 @cache
 def _words(language: str) -> Words:
     return Words(language)
+
+
+def _who(facts: Facts, words: Words) -> str:
+    return words("name", name=facts.name) if facts.name else words("unnamed", id=facts.user_id)
 
 
 def _headline(facts: Facts, words: Words) -> str:
@@ -133,6 +137,7 @@ def _curve(facts: Facts, words: Words) -> Iterator[Figures]:
         ends=[words.in_full(facts.levels[i].day) for i in (0, -1)],
     )
     drawn = words("level.caption_line" if len(facts.levels) > 1 else "level.caption_dot")
+    drawn = f"{words('level.caption_axis')} {drawn}"
     caption = drawn if facts.target is None else f"{drawn} {words('level.caption_goal')}"
     yield Figures((Figure(svg, " ".join(_level(facts, words)), caption, wide=True),))
 
@@ -144,7 +149,7 @@ def _topics(facts: Facts, words: Words) -> Iterator[tuple[str, str]]:
         if not found:
             continue
         named = ", ".join(
-            words("topics.one", topic=t.topic_id, answers=t.answers, correct=t.correct) for t in found[:TOPICS_NAMED]
+            words("topics.one", topic=t.shown, answers=t.answers, correct=t.correct) for t in found[:TOPICS_NAMED]
         )
         more = f" {words('topics.more', n=len(found) - TOPICS_NAMED)}" if len(found) > TOPICS_NAMED else ""
         yield words(f"topics.{of}"), named + more

@@ -37,6 +37,7 @@ class Topic:
     `answers`, `correct`: live answers, as the daily features count them. `judged`: the eligible ones to published
     items; a question left out in an exam is one of them, and wrong. `difference`, `error`: how much easier the topic is
     to the learner than others of the same difficulty, in θ (posterior mean and SD, `progress.topic_differences`).
+    `name`: of the topic in the learner's language, "" where the bank has none.
     """
 
     topic_id: str
@@ -45,6 +46,11 @@ class Topic:
     judged: int = 0
     difference: float = 0.0
     error: float = 1.0
+    name: str = ""
+
+    @property
+    def shown(self) -> str:
+        return self.name or self.topic_id
 
     @property
     def verdict(self) -> str:
@@ -79,16 +85,16 @@ def sorted_topics(topics: Sequence[Topic], of: str) -> list[Topic]:
 
 
 def next_steps(kpis: Mapping[str, Any], topics: Sequence[Topic], *, answered: bool) -> list[tuple[str, str]]:
-    """At most three things to do, most urgent first, at least one: keys under `steps`, and the topic or ''."""
+    """At most three things to do, most urgent first, at least one: keys under `steps`, and the topic's name or ''."""
     return [*_steps(kpis, topics, answered)][:MOST_STEPS] or [("keep_going", "")]
 
 
 def _steps(kpis: Mapping[str, Any], topics: Sequence[Topic], answered: bool) -> Iterator[tuple[str, str]]:
     weak, strong = (sorted_topics(topics, of) for of in ("weak", "strong"))
     if not answered:
-        yield ("come_back_topic", weak[0].topic_id) if weak else ("come_back", "")
+        yield ("come_back_topic", weak[0].shown) if weak else ("come_back", "")
     elif weak:
-        yield "weak", weak[0].topic_id
+        yield "weak", weak[0].shown
     if kpis["R_t"] is None:
         if why(kpis, "R_t") == "NOT_AGAIN":
             yield "retry", ""
@@ -106,4 +112,4 @@ def _steps(kpis: Mapping[str, Any], topics: Sequence[Topic], answered: bool) -> 
     elif verdict("P", kpis["P"]) == "reached":
         yield "raise_goal", ""
     if answered and strong:
-        yield "harder", strong[0].topic_id
+        yield "harder", strong[0].shown

@@ -23,6 +23,7 @@ from irt_assets.psychometrics.truth import Learners, SimulatedLog, Truth
 
 SCALE_ID = "default"
 ROW_GROUP = 100_000
+KOREAN_TOPICS = {"algebra": "대수", "data": "자료", "functions": "함수", "geometry": "기하", "number": "수"}
 
 
 @dataclass(frozen=True)
@@ -113,6 +114,8 @@ def _write_lines(path: Path, lines: Iterable[dict[str, Any]]) -> None:
 def _questions(bank: Bank) -> Iterable[dict[str, Any]]:
     for j, item in enumerate(bank.item_ids):
         meta: dict[str, Any] = {"tags": ["anchor"] if bank.anchor[j] else []}
+        if korean := KOREAN_TOPICS.get(bank.topics[bank.topic[j]]):
+            meta["topic_names"] = {"ko": korean}
         if bank.key[j] >= 0:
             meta |= {"key": OPTIONS[bank.key[j]], "options": list(OPTIONS)}
         if bank.anchor[j]:

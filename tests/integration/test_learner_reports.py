@@ -234,9 +234,11 @@ def test_learners_of_every_kind_are_said_to_be_what_they_are(database: Database,
     for user, name in ((marked, "<b>Ann & Bob</b>"), (long, "Wolfeschlegelsteinhausenbergerdorff" * 9)):
         run_sql(database, "UPDATE learner SET attributes = %s WHERE user_id = %s", (json.dumps({"name": name}), user))
     assert not write(database, store).failed
-    assert "You answered no questions this week" in read(store, quiet)
-    assert read(store, no_kpis).count("It was not computed for this week.") == 6
-    assert "not yet enough answers to measure" in read(store, unmeasured) or "No subject" in read(store, unmeasured)
+    assert "You didn’t answer any questions this week" in read(store, quiet)
+    assert read(store, no_kpis).count("It wasn’t calculated for this week.") == 6
+    assert "answered enough questions yet to measure" in read(store, unmeasured) or "No subject" in read(
+        store, unmeasured
+    )
     assert "&lt;b&gt;Ann &amp; Bob&lt;/b&gt;" in read(store, marked)
     assert len(pypdfium2.PdfDocument(store.get(key(WEEK, long, "pdf")))) == 1
 
@@ -292,6 +294,17 @@ def test_topics_are_counted_as_the_features_count(database: Database) -> None:
             (facts.user_id, END - EIGHT_WEEKS, END),
         )
         assert [(t.topic_id, t.answers, t.correct) for t in facts.topics] == counted
+
+
+def test_a_topic_has_the_name_that_its_questions_have_in_the_learners_language(database: Database) -> None:
+    (topic,) = next(iter(rows(database, "SELECT topic_id FROM question WHERE topic_id IS NOT NULL ORDER BY 1 LIMIT 1")))
+    names, nonsense = {"ko": "대수", "en": ""}, {"topic_names": ["대수"]}
+    run_sql(database, "UPDATE question SET meta = %s WHERE topic_id <> %s", (json.dumps(nonsense), topic))
+    run_sql(database, "UPDATE question SET meta = %s WHERE topic_id = %s", (json.dumps({"topic_names": names}), topic))
+    with database.connect() as connection:
+        found = {(facts.lang, t.topic_id, t.shown) for facts in gather(connection, WEEK, "UTC") for t in facts.topics}
+    assert ("ko", topic, "대수") in found
+    assert {shown for lang, of, shown in found if lang != "ko" or of != topic} == {of for _, of, _ in found}
 
 
 def test_topics_are_judged_by_the_eligible_answers_at_the_learners_level(database: Database) -> None:
