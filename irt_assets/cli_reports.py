@@ -97,7 +97,12 @@ def learner(
     monday = _monday(week)
     if out_dir is not None:
         copies = learner_copies.write(
-            database, monday, out_dir, user=user, zone=settings.irt_time_zone, n_processes=settings.irt_threads
+            database,
+            monday,
+            out_dir,
+            users=None if user is None else [user],
+            zone=settings.irt_time_zone,
+            n_processes=settings.irt_threads,
         )
         files, missing = [str(path) for path in copies.files], copies.failed
     elif user is not None:

@@ -31,7 +31,7 @@ from irt_assets.psychometrics.eligibility import Rules, propose_minimum, recomme
 from irt_assets.psychometrics.models import Flag, Responses
 from irt_assets.psychometrics.scenario import demo_scenario
 from irt_assets.psychometrics.simulate import simulate
-from irt_assets.reports import drift_month
+from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.importing import import_attempts, import_learners, import_questions
 from irt_assets.responses.scales import Scale, read_scales
@@ -88,6 +88,7 @@ def simulated(
         for url in drift_month.kept(database, months[-1]):
             say(f"  {months[-1]}: {url}")
         run_daily_life(instance, settings, datetime.now(UTC), say)
+        write_learner_reports(database, settings, datetime.now(UTC), say)
         run_job(instance, settings, "inventory")
         states, findings = compare(database, object_store(settings), instance, truth, months)
     return settings, states, findings
@@ -157,6 +158,28 @@ def run_daily_life(instance: DagsterInstance, settings: Settings, now: datetime,
         done = run_job(instance, settings, job, first, last)
         partition = f"{first} … {last}" if last else first
         say(f"  {job} {partition}: {f'{time.monotonic() - began:.0f} s' if done else 'failed, see its run in the UI'}")
+
+
+def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:
+    """Last week's report of a learner in each language, as files: the weekly job, which makes everybody's, takes
+    minutes."""
+    (week,) = WEEKS.back(now, 1)
+    with database.connect() as connection:
+        rows = connection.execute(
+            """SELECT DISTINCT ON (lang) user_id FROM (
+                 SELECT l.attributes->>'lang' AS lang, user_id, sum(attempts) AS answers
+                 FROM features_topic_daily f JOIN learner l USING (user_id)
+                 WHERE NOT is_test AND date >= %(monday)s AND date < %(monday)s + 7 GROUP BY 1, 2) practised
+               ORDER BY lang, answers DESC, user_id""",
+            {"monday": date.fromisoformat(week)},
+        ).fetchall()
+    users, folder = [user for (user,) in rows], settings.report_output_dir or settings.irt_home / "reports"
+    say(f"the week's report of {len(users)} learners, one in each language …")
+    copies = learner_copies.write(database, week, folder, users=users, zone=settings.irt_time_zone, n_processes=1)
+    for path in copies.files:
+        say(f"  {path}")
+    for user, why in copies.failed.items():
+        say(f"  {user}: {why}")
 
 
 def compare(

@@ -5,6 +5,7 @@ What does not belong here: the week's run (see `learner_week`).
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
@@ -43,15 +44,19 @@ def links(database: Database, store: ObjectStore, week: str, user: str) -> list[
     return [store.link(key(week, user, kind)) for (kind,) in rows]
 
 
-def write(database: Database, week: str, folder: Path, *, user: str | None, zone: str, n_processes: int) -> Copies:
-    """HTML and PDF of a learner, or of all, in a folder that is made where it is missing.
+def write(
+    database: Database, week: str, folder: Path, *, users: Collection[str] | None, zone: str, n_processes: int
+) -> Copies:
+    """HTML and PDF of some learners, or of all (None), in a folder that is made where it is missing.
 
-    Raises PermanentFailure as `gather` does, and where the learner is to have none.
+    Raises PermanentFailure as `gather` does, and where one of the learners is to have none.
     """
     with database.connect() as connection:
-        wanted = [facts for facts in gather(connection, week, zone) if user in (None, facts.user_id)]
-    if user is not None and not wanted:
-        raise PermanentFailure(f"{user} gave no live answer in the eight weeks that end with the week {week}")
+        wanted = [facts for facts in gather(connection, week, zone) if users is None or facts.user_id in users]
+    if missing := sorted({*(users or ())} - {facts.user_id for facts in wanted}):
+        raise PermanentFailure(
+            f"{', '.join(missing)} gave no live answer in the eight weeks that end with the week {week}"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     files, failed = list[Path](), dict[str, str]()
     with ended(processes(n_processes)) as rendering:

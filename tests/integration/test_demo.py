@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,6 +49,16 @@ def test_the_demo_ends_well_only_because_every_month_is_as_planted(
     for fault in ("drift", "leak", "wrong_key", "all_correct", "anchors moved", "dif", "sound items"):
         assert any(line.startswith(fault) and "as expected" in line for line in lines), done.stdout
     assert "NOT as expected" not in done.stdout
+
+
+def test_the_demo_writes_the_weeks_report_of_a_learner_in_each_language(
+    demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    home, _ = demonstrated
+    pages = sorted((home / "reports").glob("*.html"))
+    languages = {re.findall('<html lang="(..)">', page.read_text("utf-8"))[0] for page in pages}
+    assert languages == {"en", "ko"}
+    assert all(page.with_suffix(".pdf").read_bytes().startswith(b"%PDF") for page in pages)
 
 
 def test_the_demo_leaves_no_server_behind(demonstrated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:

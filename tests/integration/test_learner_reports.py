@@ -468,14 +468,14 @@ def test_copies_are_files_in_a_folder_and_leave_no_trace(
     database: Database, store: FolderStore, tmp_path: Path
 ) -> None:
     user, folder = EXPECTED[0], tmp_path / "a" / "b"
-    copies = learner_copies.write(database, WEEK, folder, user=user, zone="UTC", n_processes=1)
+    copies = learner_copies.write(database, WEEK, folder, users=[user], zone="UTC", n_processes=1)
     assert sorted(path.name for path in copies.files) == [f"{user}.html", f"{user}.pdf"]
     assert all(path.stat().st_size for path in copies.files)
     assert artifacts(database) == []
     with pytest.raises(PermanentFailure, match=f"{user} has no report of the week {WEEK}: `irt report learner"):
         learner_copies.links(database, store, WEEK, user)
     with pytest.raises(PermanentFailure, match="nobody gave no live answer"):
-        learner_copies.write(database, WEEK, folder, user="nobody", zone="UTC", n_processes=1)
+        learner_copies.write(database, WEEK, folder, users=["nobody"], zone="UTC", n_processes=1)
 
 
 KILLED = """
