@@ -6,13 +6,9 @@ other answers or the database (duplicates, unknown items) is in `load`.
 
 from __future__ import annotations
 
-import re
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 from functools import reduce
-from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -20,12 +16,9 @@ import pyarrow.compute as pc
 
 from irt_assets.responses.importing.mapping import Binding
 from irt_assets.responses.importing.scoring import (
-    MOST_POINTS,
     NUMBER,
-    SCORES,
     AsGiven,
     ByKey,
-    FromPoints,
     Scoring,
     Tally,
 )
@@ -39,7 +32,6 @@ WHOLE_NUMBERS = {  # smallest, largest, and what a value outside is called
     "position": (1, 2**31 - 1, "bad_position"),
     "hints_used": (0, 2**31 - 1, "bad_hints"),
 }
-MOST_VALUES = 1_000
 DAY = 86_400 * 10**6  # microseconds
 IDS = ("attempt_id", "user_id", "item_id")
 NAMES = (*IDS, "session_id", "form_id", "topic_id", "scale_id", "testlet_id", "target_scale_id")
@@ -153,7 +145,7 @@ class Cleaner:
     """Cleans the batches of one file.
 
     `file_id` begins the ids of answers that have none, where the log has no times either. `items`: in a
-    matrix, the columns that are items (see `item_columns`). `tally`: of all scores that it was given.
+    matrix, the columns that are items (see `matrix`). `tally`: of all scores that it was given.
     """
 
     def __init__(
@@ -230,8 +222,11 @@ class Cleaner:
         return verdicts
 
     def _count(self, raw: _Raw, verdicts: _Verdicts) -> None:
-        meant = pa.array(verdicts.sound)
-        self.tally.add(raw.columns["item_id"].filter(meant), raw.columns["correct"].filter(meant))
+        items, cells = raw.columns["item_id"], raw.columns["correct"]
+        if not verdicts.sound.all():
+            meant = pa.array(verdicts.sound)
+            items, cells = items.filter(meant), cells.filter(meant)
+        self.tally.add(items, cells)
 
     # -- the two shapes of a file ------------------------------------------------------------------
 
@@ -305,63 +300,6 @@ def _refuse_texts(columns: dict[str, pa.Array], verdicts: _Verdicts) -> None:
     for values in columns.values():
         if pa.types.is_string(values.type) and _holds_nul(values):
             verdicts.refuse(pc.fill_null(pc.match_substring(values, "\0"), False), "bad_character", values)
-
-
-class MatrixColumns(NamedTuple):
-    """The columns of a matrix: items, others that are set aside, and those of the others that are points from 0 on."""
-
-    items: list[str]
-    aside: list[str]
-    points: list[str]
-
-
-def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
-    """Which columns of a matrix are items, told from the whole file.
-
-    With the pattern `*` a column is an item where most of its values are scores and, if some are not, at least
-    one is a zero: the choices 1–5 of an unscored test are no scores, though some of them are 1. Of points that are
-    dichotomised, a column is an item where all values are whole numbers up to `MOST_POINTS`.
-    """
-    wide = binding.mapping.wide
-    if wide is None:
-        return MatrixColumns([], [], [])
-    values: dict[str, Counter[str]] = {}
-    for batch in batches:
-        mapped = {name for names in binding.columns.values() for name in names}
-        for name, cells in zip(batch.rows.schema.names, batch.rows.columns, strict=True):
-            if name not in mapped:
-                _count_values(values.setdefault(name, Counter()), as_text(cells, name), binding)
-    if isinstance(scoring, ByKey):
-        items = [name for name in values if name in scoring.keys]
-    elif "*" not in wide.items:
-        items = [name for name in values if any(fnmatchcase(name, pattern) for pattern in wide.items)]
-    elif isinstance(scoring, FromPoints):
-        items = [name for name, counts in values.items() if _are_points(counts)]
-    else:
-        words = [key.lower() for key in binding.mapping.values.get("correct", {})]
-        items = [name for name, counts in values.items() if _are_scores(counts, words)]
-    others = [name for name in values if name not in items]
-    return MatrixColumns(items, others, [name for name in others if "0" in values[name] and _are_points(values[name])])
-
-
-def _count_values(counts: Counter[str], cells: pa.StringArray, binding: Binding) -> None:
-    """Up to the number of values at which it is certain that they are neither scores nor points."""
-    if len(counts) > MOST_VALUES:
-        return
-    trimmed = pc.ascii_trim_whitespace(cells.drop_null())
-    trimmed = pc.utf8_lower(trimmed.filter(pc.invert(_is_in(trimmed, ["", *binding.mapping.null_values]))))
-    counts.update({row["values"]: row["counts"] for row in pc.value_counts(trimmed).to_pylist()})
-
-
-def _are_scores(counts: Counter[str], words: Sequence[str]) -> bool:
-    scores = [*SCORES.to_pylist()[:6], *words]  # the letters f and t are more often a gender or an option
-    right_or_wrong = sum(counts[text] for text in scores)
-    some_wrong = any(counts[text] for text in scores[0:6:2])
-    return right_or_wrong == counts.total() or (right_or_wrong >= counts.total() / 2 and some_wrong)
-
-
-def _are_points(counts: Counter[str]) -> bool:
-    return all(re.match(r"^\d+(\.0*)?$", text) and float(text) <= MOST_POINTS for text in counts)
 
 
 def as_text(cells: pa.Array, name: str) -> pa.StringArray:

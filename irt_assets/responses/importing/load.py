@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -12,8 +11,9 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.responses.importing.clean import Cleaner, Limits, Refused, item_columns
+from irt_assets.responses.importing.clean import Cleaner, Limits, Refused
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, unknown_header
+from irt_assets.responses.importing.matrix import item_columns
 from irt_assets.responses.importing.readers import open_source
 from irt_assets.responses.importing.report import ImportReport, RejectFile
 from irt_assets.responses.importing.scoring import (
@@ -171,7 +171,7 @@ class AnswerFile:
             yield batch, cleaned.answers
         if isinstance(scoring, AsGiven):
             self._check_scores()
-        highest = max(self.tally.tops.values(), default=math.inf)
+        highest = max(self.tally.tops.values(), default=1.0)
         if isinstance(scoring, FromPoints) and scoring.at is not None and highest < scoring.at:
             raise PermanentFailure(
                 f"{self.name}: --dichotomise at={scoring.at:g} leaves no answer right: the highest score is {highest:g}"
@@ -226,9 +226,10 @@ def _with_tops(scoring: Scoring, inputs: Sequence[AnswerFile], limits: Limits, r
         return scoring
     tops = {item: float(rule.removeprefix("full=")) for item, rule in recorded.items() if rule.startswith("full=")}
     for given in inputs:
-        for item, top in given.count(limits, scoring).tops.items():
-            tops[item] = max(top, tops.get(item, 0.0))
-    return FromPoints(None, {item: top for item, top in tops.items() if top > 0})
+        tally = given.count(limits, scoring)
+        for item in tally.answers:
+            tops[item] = max(tally.tops.get(item, 1.0), tops.get(item, 1.0))
+    return FromPoints(None, tops)
 
 
 def _check_records(staging: Staging, asked: dict[str, dict[str, str]]) -> None:

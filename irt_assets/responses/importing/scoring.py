@@ -124,18 +124,22 @@ def read_key(path: Path) -> dict[str, str]:
 
 def points(cells: pa.StringArray) -> np.ndarray:
     """float64; NaN where a cell is empty or neither a finite number nor a score."""
-    lower = pc.utf8_lower(cells)
-    scores = pc.index_in(lower, SCORES, skip_nulls=True)
+    encoded = cells.dictionary_encode()  # a file has few different scores
+    lower = pc.utf8_lower(encoded.dictionary)
     shaped = pc.fill_null(pc.match_substring_regex(lower, NUMBER), False)
     numbers = pc.cast(pc.if_else(shaped, lower, None), pa.float64())
-    numbers = pc.coalesce(numbers, pc.cast(pc.bit_wise_and(scores, 1), pa.float64()))
-    values = np.asarray(pc.fill_null(numbers, np.nan))
-    return np.where(np.isfinite(values), values, np.nan)
+    scores = pc.bit_wise_and(pc.index_in(lower, SCORES, skip_nulls=True), 1)
+    values = pc.coalesce(numbers, pc.cast(scores, pa.float64())).take(encoded.indices)
+    found = np.asarray(pc.fill_null(values, np.nan))
+    return np.where(np.isfinite(found), found, np.nan)
 
 
 @dataclass
 class Tally:
-    """What the scores of a file are: answers to each item, those with points beyond 1, and those between 0 and 1."""
+    """What the scores of a file are: answers to each item, those with points beyond 1, and those between 0 and 1.
+
+    `tops`: the highest score of each item that has any beyond 1.
+    """
 
     answers: Counter[str] = field(default_factory=Counter)
     beyond: Counter[str] = field(default_factory=Counter)
@@ -146,11 +150,11 @@ class Tally:
         numbers = points(cells)
         self.answers.update(_counts(items))
         self.between += int(((numbers > 0) & (numbers < 1)).sum())
-        self.beyond.update(_counts(items.filter(pa.array(numbers > 1))))
-        top = pa.table({"item": items, "points": pa.array(numbers, mask=np.isnan(numbers))})
-        for row in top.group_by("item").aggregate([("points", "max")]).to_pylist():
-            if row["item"] is not None and row["points_max"] is not None:
-                self.tops[row["item"]] = max(row["points_max"], self.tops.get(row["item"], 0.0))
+        if (more := numbers > 1).any():
+            several = pa.table({"item": items.filter(pa.array(more)), "points": pa.array(numbers[more])}).drop_null()
+            for row in several.group_by("item").aggregate([("points", "max"), ("points", "count")]).to_pylist():
+                self.beyond[row["item"]] += row["points_count"]
+                self.tops[row["item"]] = max(row["points_max"], self.tops.get(row["item"], 1.0))
 
     def half_read(self) -> list[str]:
         """Items whose scores are points, so that 0 and 1 are only some of them; slips of the pen are none."""
