@@ -13,7 +13,7 @@ from typing import Any
 import dagster as dg
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
+from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
 from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
 from irt_assets.definitions import build_defs
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
@@ -21,6 +21,7 @@ from irt_assets.reports.learner_assets import LEARNER_REPORT, LEARNER_REPORT_JOB
 from irt_assets.retries import why_it_failed
 from irt_assets.underway import RANGE_TAGS, under_way
 from jobs.launcher import own_worker_tags
+from jobs.stuck_runs import SHOWN_OF_AN_ID, StuckRun, fail_lost_runs, stuck_runs
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 
@@ -53,19 +54,17 @@ def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, asse
 
     Raises PermanentFailure where the month is no partition, or where a run of it is queued or under way.
     """
-    return _run_partition(instance, settings, MONTHLY_JOB, month, MONTHS, unsettled_months(instance), assets=assets)
+    return _run_partition(instance, settings, MONTHLY_JOB, month, MONTHS, MONTHLY_ASSETS, assets=assets)
 
 
 def run_night(instance: dg.DagsterInstance, settings: Settings, day: str) -> RunOutcome:
     """Execute the nightly job for one day here and now; it logs on a terminal too. Raises as `run_month` does."""
-    busy = under_way(instance, NIGHTLY_JOB, (NIGHTLY,))
-    return _run_partition(instance, settings, NIGHTLY_JOB, day, DAYS, busy, log_level="INFO")
+    return _run_partition(instance, settings, NIGHTLY_JOB, day, DAYS, (NIGHTLY,), log_level="INFO")
 
 
 def run_learner_reports(instance: dg.DagsterInstance, settings: Settings, week: str) -> RunOutcome:
     """Execute the job of the learner reports for a week here and now. Raises as `run_month` does."""
-    busy = under_way(instance, LEARNER_REPORT_JOB, (LEARNER_REPORT,))
-    return _run_partition(instance, settings, LEARNER_REPORT_JOB, week, WEEKS, busy)
+    return _run_partition(instance, settings, LEARNER_REPORT_JOB, week, WEEKS, (LEARNER_REPORT,))
 
 
 def _run_partition(
@@ -74,11 +73,12 @@ def _run_partition(
     name: str,
     partition: str,
     period: Period,
-    busy: Collection[str],
+    made: Collection[str],
     *,
     assets: Sequence[str] = (),
     log_level: str | None = None,
 ) -> RunOutcome:
+    """Execute `assets`, or all of the job, for a partition, unless somebody else makes one of `made` for it."""
     job = build_defs(settings).resolve_job_def(name)
     assert job.partitions_def is not None
     if not job.partitions_def.has_partition_key(partition):
@@ -89,8 +89,12 @@ def _run_partition(
             if keys
             else f"no {period.name} is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
         )
-    if partition in busy:
-        raise PermanentFailure(f"a run of {partition} is queued or under way: wait for it, or cancel it in the UI")
+    fail_lost_runs(instance)
+    if partition in under_way(instance, name, made):
+        runs = [one for one in stuck_runs(instance) if one.may_hold(partition)]
+        raise PermanentFailure(
+            f"a run of {partition} is queued or under way: wait for it, or cancel it\n{_as_lines(runs)}"
+        )
     result = job.execute_in_process(
         partition_key=partition,
         asset_selection=[dg.AssetKey(name) for name in assets] or None,
@@ -103,6 +107,14 @@ def _run_partition(
     error = None if result.success else _first_error(result)
     held = any(event.is_step_failure and says_held(event.step_failure_data) for event in result.all_events)
     return RunOutcome(partition, result.run_id, result.success, error, warnings, held)
+
+
+def _as_lines(runs: list[StuckRun]) -> str:
+    return "\n".join(
+        f"  {one.name} {one.partition} {one.status}{f' ({one.why})' if one.why else ''}: "
+        f"irt runs cancel {one.run_id[:SHOWN_OF_AN_ID]}"
+        for one in runs
+    )
 
 
 def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: str = "", last: str = "") -> bool:

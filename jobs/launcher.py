@@ -15,11 +15,13 @@ import json
 import os
 import signal
 import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRun
+from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX, MAX_RETRIES_TAG
 
@@ -84,9 +86,9 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
 
         A worker on another host cannot be seen from here, so its run is left to `max_runtime_seconds`.
         """
+        if not self.sees(run):
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"worker on {self.host_of(run)}: not seen from here")
         worker = self._worker(run)
-        if worker.get("host") != socket.gethostname():
-            return CheckRunHealthResult(WorkerStatus.RUNNING, f"worker on {worker.get('host')}: not seen from here")
         if _alive(worker):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(
@@ -94,10 +96,28 @@ class HealthCheckedRunLauncher(DefaultRunLauncher):
             f"the run worker (pid {worker.get('pid')}) died without a word: killed, or out of memory",
         )
 
+    def host_of(self, run: DagsterRun) -> str:
+        """Where the run's worker is; `an unknown host` where it left no record."""
+        host: str = self._worker(run).get("host", "an unknown host")
+        return host
+
+    def sees(self, run: DagsterRun) -> bool:
+        """Whether the run's worker is on this host, so that it can be told whether it lives."""
+        return self.host_of(run) == socket.gethostname()
+
+    def was_seen(self, run: DagsterRun) -> bool:
+        """Whether the run's worker was ever heard of."""
+        return "pid" in self._worker(run)
+
+    def is_lost(self, run: DagsterRun) -> bool:
+        """Whether the run's worker is on this host and does not live: gone, or not there yet."""
+        return self.sees(run) and not _alive(self._worker(run))
+
     def terminate(self, run_id: str) -> bool:
         """Ask the code server to stop the run; a worker that outlived its code server is asked directly."""
-        if super().terminate(run_id):
-            return True
+        with suppress(DagsterUserCodeUnreachableError):
+            if super().terminate(run_id):
+                return True
         run = self._instance.get_run_by_id(run_id)
         worker = self._worker(run) if run else {}
         if worker.get("host") != socket.gethostname() or not _alive(worker):

@@ -16,19 +16,16 @@ import dagster as dg
 import psycopg
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._daemon.controller import get_daemon_statuses
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.green import MonthState, month_states
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import last_complete_month, months_between
 from jobs import alerts
+from jobs.daemons import daemon_state
 from jobs.schedules import PLANS, Plan
 from resources.database import Database
 from resources.settings import Settings
-
-SILENT_S = 180.0
-"""Without a heartbeat as long, a daemon is gone: it gives one every 30 s, and Dagster itself waits half an hour."""
 
 
 @dataclass(frozen=True)
@@ -89,20 +86,13 @@ class Overview:
 def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
     """Everything as it is now."""
     now = datetime.now(UTC)
-    daemons = get_daemon_statuses(
-        instance,
-        instance.get_required_daemon_types(),
-        ignore_errors=True,
-        heartbeat_tolerance_seconds=SILENT_S,
-    ).values()
-    beats = [status.last_heartbeat.timestamp if status.last_heartbeat else None for status in daemons]
-    seen = min((beat for beat in beats if beat is not None), default=None)
+    alive, seen = daemon_state(instance)
     months = months_between(settings.irt_first_month, last_complete_month(now))
     with database.connect() as connection:
         violations, open_alerts = list(_violations(connection)), list(_alerts(connection))
     return Overview(
         now,
-        daemon_alive=all(status.healthy for status in daemons),
+        daemon_alive=alive,
         daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
         schedules=list(_schedules(instance, settings, now)),
         months=month_states(database, instance, months),

@@ -1,0 +1,26 @@
+"""Whether the daemon is there. What does not belong here: starting it (see `irt_assets.stack`)."""
+
+from __future__ import annotations
+
+import dagster as dg
+from dagster._daemon.controller import get_daemon_statuses
+
+SILENT_S = 180.0
+"""Without a heartbeat as long, a daemon is gone: it gives one every 30 s, and Dagster itself waits half an hour."""
+
+
+def daemon_alive(instance: dg.DagsterInstance) -> bool:
+    return daemon_state(instance)[0]
+
+
+def daemon_state(instance: dg.DagsterInstance) -> tuple[bool, float | None]:
+    """Whether the daemon is there, and its oldest heartbeat that counts; None where it never ran."""
+    statuses = get_daemon_statuses(
+        instance,
+        instance.get_required_daemon_types(),
+        ignore_errors=True,
+        heartbeat_tolerance_seconds=SILENT_S,
+    ).values()
+    beats = [status.last_heartbeat.timestamp if status.last_heartbeat else None for status in statuses]
+    seen = min((beat for beat in beats if beat is not None), default=None)
+    return all(status.healthy for status in statuses), seen

@@ -1,0 +1,136 @@
+"""Runs that keep a partition busy: what holds each up, and how they are ended where no daemon runs.
+
+What does not belong here: which partitions are busy (see `underway`), whether a worker lives (see `launcher`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import MAX_RETRIES_TAG
+
+from irt_assets.underway import BACKFILL_TAG, to_be_repeated
+from jobs.alerts import name_of, partition_of
+from jobs.daemons import daemon_alive
+from jobs.launcher import HealthCheckedRunLauncher
+from resources.failures import PermanentFailure
+
+LAUNCHED_WITHIN = timedelta(minutes=2)
+"""As `start_timeout_seconds` in dagster.yaml: what was not heard of by then never will be."""
+IN_THE_QUEUE = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+SHOWN_OF_AN_ID = 8
+"""As many characters as the UI shows, and more than enough to tell runs apart."""
+NO_DAEMON = "no daemon is there to start it: irt serve, or cancel it"
+
+
+@dataclass(frozen=True)
+class StuckRun:
+    """A run, or the rest of a backfill, that keeps partitions busy; `why` says what it waits for."""
+
+    run_id: str
+    name: str
+    partition: str
+    status: str
+    since: datetime
+    why: str
+
+    def may_hold(self, partition: str) -> bool:
+        """Whether it keeps a partition busy, as far as its name tells: a range and a backfill may."""
+        return self.partition == partition or "…" in self.partition or not self.partition
+
+
+def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
+    """Fail every run whose worker is known to be gone, as the daemon would; their ids."""
+    launcher = instance.run_launcher
+    if not isinstance(launcher, HealthCheckedRunLauncher):
+        return []
+    lost = []
+    for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
+        run = record.dagster_run
+        if run.status is dg.DagsterRunStatus.QUEUED or not launcher.is_lost(run):
+            continue
+        launching = run.status is not dg.DagsterRunStatus.STARTED and not launcher.was_seen(run)
+        if launching and datetime.now(UTC) - record.update_timestamp.astimezone(UTC) < LAUNCHED_WITHIN:
+            continue
+        if run.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, "the run worker is gone")
+        else:
+            instance.report_run_failed(run, "the process that executed the run is gone: killed, or out of memory")
+        lost.append(run.run_id)
+    return lost
+
+
+def stuck_runs(instance: dg.DagsterInstance) -> list[StuckRun]:
+    """What is queued, under way, waits to be repeated, or is still to come in a backfill; the newest first."""
+    absent = not daemon_alive(instance)
+    unfinished = instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))
+    found = [_of_run(record, NO_DAEMON if absent else "") for record in unfinished]
+    waits = "its worker was killed, and " + ("no daemon is there to repeat it" if absent else "the daemon repeats it")
+    found += [_of_run(record, waits) for record in to_be_repeated(instance)]
+    for backfill in instance.get_backfills(status=BulkActionStatus.REQUESTED):
+        since = datetime.fromtimestamp(backfill.backfill_timestamp, UTC)
+        why = NO_DAEMON if absent else ""
+        found.append(StuckRun(backfill.backfill_id, backfill.job_name or "assets", "", "backfill", since, why))
+    return sorted(found, key=lambda one: one.since, reverse=True)
+
+
+def cancel_run(instance: dg.DagsterInstance, run_id: str, *, unseen: bool = False) -> str:
+    """End a run or a backfill, named by its id or the beginning of it; what became of it.
+
+    Raises PermanentFailure where there is no such run, or where its worker is on a host that cannot be seen from
+    here and `unseen` does not say that it is gone.
+    """
+    named = [one for one in stuck_runs(instance) if one.run_id.startswith(run_id)]
+    if len(named) != 1:
+        what = "more than one run or backfill begins with" if named else "no run or backfill that goes on begins with"
+        raise PermanentFailure(f"{what} {run_id!r}: `irt runs list` names them")
+    (one,) = named
+    if one.status == "backfill":
+        return _cancel_backfill(instance, one.run_id)
+    run = instance.get_run_by_id(one.run_id)
+    assert run is not None
+    return _cancel(instance, run, unseen=unseen)
+
+
+def _cancel(instance: dg.DagsterInstance, run: dg.DagsterRun, *, unseen: bool) -> str:
+    if run.status is dg.DagsterRunStatus.FAILURE:
+        instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
+        return "it will not be repeated"
+    launcher = instance.run_launcher
+    assert isinstance(launcher, HealthCheckedRunLauncher)
+    if run.status in IN_THE_QUEUE or unseen:
+        instance.report_run_canceling(run)
+        instance.report_run_canceled(run)
+        return "cancelled"
+    if not launcher.sees(run):
+        raise PermanentFailure(
+            f"the worker of {run.run_id} is on {launcher.host_of(run)}, which cannot be seen from here: cancel the run "
+            "there, or with --unseen if that worker is gone"
+        )
+    if not launcher.terminate(run.run_id):
+        raise PermanentFailure(f"the worker of {run.run_id} could not be stopped: try again in a minute")
+    return "its worker was asked to stop"
+
+
+def _cancel_backfill(instance: dg.DagsterInstance, backfill_id: str) -> str:
+    """The daemon, where there is one, cancels what it has launched; what is queued goes either way."""
+    backfill = instance.get_backfill(backfill_id)
+    assert backfill is not None
+    alive = daemon_alive(instance)
+    instance.update_backfill(backfill.with_status(BulkActionStatus.CANCELING if alive else BulkActionStatus.CANCELED))
+    queued = dg.RunsFilter(tags={BACKFILL_TAG: backfill_id}, statuses=list(IN_THE_QUEUE))
+    for run in instance.get_runs(queued):
+        _cancel(instance, run, unseen=False)
+    return "the daemon cancels it" if alive else "cancelled"
+
+
+def _of_run(record: dg.RunRecord, why: str) -> StuckRun:
+    run = record.dagster_run
+    began = record.start_time
+    since = datetime.fromtimestamp(began, UTC) if began else record.create_timestamp.astimezone(UTC)
+    works = run.status not in (*IN_THE_QUEUE, dg.DagsterRunStatus.FAILURE)
+    return StuckRun(run.run_id, name_of(run), partition_of(run), run.status.value.lower(), since, "" if works else why)
