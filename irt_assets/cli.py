@@ -42,7 +42,7 @@ from irt_assets.console import (
     shown,
     stdout_reserved_for_json,
 )
-from irt_assets.installation import current_database, current_settings
+from irt_assets.installation import current_database, current_settings, current_store, database_as_it_is
 from resources.failures import PermanentFailure, TransientFailure, explain
 
 if TYPE_CHECKING:
@@ -126,17 +126,48 @@ def doctor(as_json: AsJson = False) -> None:
 @db_app.command("upgrade")
 def db_upgrade() -> None:
     """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
-    from resources.schema import revisions, upgrade
+    from resources.schema import upgrade
+    from resources.schema_version import schema_version
 
-    database = current_database()
+    database = database_as_it_is()
     upgrade(database)
-    out.print(f"schema is at {revisions(database)[0]}")
+    out.print(f"schema is at {schema_version(database).revision}")
+
+
+@db_app.command("downgrade")
+def db_downgrade(
+    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0011.")],
+    yes: Annotated[bool, typer.Option("--yes", help="There is a backup: do not ask.")] = False,
+) -> None:
+    """Take the schema back for older code, after a backup; refused where answers or rows of the ledger would go."""
+    from resources.schema import downgrade
+
+    if not yes:
+        question = "Is there a backup of the database (pg_dump), and is everything stopped that uses it?"
+        if not sys.stdin.isatty():
+            raise PermanentFailure("make a backup of the database (pg_dump) first, then say so: --yes")
+        typer.confirm(question, abort=True)
+    out.print(f"schema is at {downgrade(database_as_it_is(), revision)}")
+
+
+@db_app.command("adopt-folder")
+def db_adopt_folder(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Let the files of the database lie in this IRT_HOME from now on, as they were moved here or are lost elsewhere."""
+    from resources.folder_claim import adopt_folder
+
+    settings = current_settings()
+    question = f"Do the snapshots and reports of this database lie in {settings.irt_home} from now on?"
+    if not yes:
+        typer.confirm(question, abort=True)
+    out.print(f"the files of this database lie in {adopt_folder(settings, current_database()).root}")
 
 
 @db_app.command("url")
 def db_url() -> None:
     """Print the database in use, with its password; starts the embedded one."""
-    print(current_database().url)  # noqa: T201 - for command substitution, untouched by any formatting
+    print(database_as_it_is().url)  # noqa: T201 - for command substitution, untouched by any formatting
 
 
 @db_app.command("start")
@@ -248,18 +279,18 @@ def scale_init(
     """Freeze a scale's anchors and publish their values. Done once."""
     from irt_assets.calibration.origin import OriginWindow, initialise
     from irt_assets.engines import build
-    from resources.object_store import object_store
 
     settings = current_settings()
+    database = current_database()
     done = initialise(
-        current_database(),
+        database,
         scale,
         first_month=settings.irt_first_month,
         mu=mu,
         sigma=sigma,
         thresholds=_settings_of(setting),
         engine=engine,
-        window=OriginWindow(*_window_of(origin), build(engine, threads=settings.irt_threads), object_store(settings))
+        window=OriginWindow(*_window_of(origin), build(engine, threads=settings.irt_threads), current_store(database))
         if origin
         else None,
     )
@@ -349,7 +380,7 @@ def serve(
     from resources.schema import upgrade
 
     settings = current_settings()
-    database = current_database()
+    database = database_as_it_is()
     with _server_of_our_own(settings):
         upgrade(database)
         _serve(Stack(settings, database, read_only=read_only))
@@ -404,6 +435,7 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
     from irt_assets.runs import run_month
     from irt_assets.stack import dagster_instance
 
+    current_store(database)
     with dagster_instance(settings, database) as instance:
         for month in months:
             outcome = run_month(instance, settings, month)
@@ -453,11 +485,12 @@ def _server_of_our_own(settings: Settings) -> Iterator[None]:
 
 def _embedded() -> EmbeddedPostgres:
     from resources.embedded_postgres import EmbeddedPostgres
+    from resources.settings import private_home
 
     settings = current_settings()
     if settings.database_url is not None:
         raise PermanentFailure("DATABASE_URL is set: the embedded server is not in use")
-    return EmbeddedPostgres(settings.irt_home / "postgres")
+    return EmbeddedPostgres(private_home(settings) / "postgres")
 
 
 def _settings_of(pairs: list[str] | None) -> dict[str, Any]:

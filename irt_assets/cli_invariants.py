@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from irt_assets.console import AsJson, out, print_json, print_table, say
-from irt_assets.installation import current_database, current_settings
+from irt_assets.installation import current_database, current_settings, current_store
 
 if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
@@ -34,13 +34,14 @@ def run(
     from irt_assets.invariants.history import take_report
     from irt_assets.stack import dagster_instance
     from resources.notifier import deliver
-    from resources.object_store import object_store
 
     settings = current_settings()
     database = current_database()
     name = f"cli {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} {uuid4().hex[:6]}"
     with dagster_instance(settings, database) as instance:
-        report = take_report(database, object_store(settings), instance, first_month=settings.irt_first_month, run=name)
+        report = take_report(
+            database, current_store(database), instance, first_month=settings.irt_first_month, run=name
+        )
     deliver(database, settings)
     if as_json:
         print_json(as_dict(report, name))

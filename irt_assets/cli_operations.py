@@ -15,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from irt_assets.console import AsJson, Panel, colour, out, print_json, print_table
-from irt_assets.installation import current_database, current_settings
+from irt_assets.installation import current_database, current_settings, current_store
 
 if TYPE_CHECKING:
     from irt_assets.calibration.green import MonthState
@@ -36,10 +36,12 @@ def status(as_json: AsJson = False) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
     from irt_assets.stack import dagster_instance
     from jobs.overview import as_dict, look
+    from jobs.stuck_runs import fail_lost_runs
 
     settings = current_settings()
     database = current_database()
     with dagster_instance(settings, database) as instance:
+        fail_lost_runs(instance)
         overview = look(database, instance, settings)
     if as_json:
         print_json(as_dict(overview))
@@ -57,12 +59,11 @@ def prune(
     """Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are over."""
     from irt_assets.stack import dagster_instance
     from jobs.prune import prune as prune_all
-    from resources.object_store import object_store
 
     settings = current_settings()
     database = current_database()
     with dagster_instance(settings, database) as instance:
-        gone = list(prune_all(database, object_store(settings), instance, settings, dry_run=dry_run))
+        gone = list(prune_all(database, current_store(database), instance, settings, dry_run=dry_run))
     if as_json:
         print_json([{"kind": one.kind, "names": one.names, "deleted": not dry_run} for one in gone])
         return

@@ -13,7 +13,8 @@ import typer
 from rich.markup import escape
 
 from irt_assets.console import AsJson, confirm, out, print_json, print_table, say
-from irt_assets.installation import current_database, current_settings
+from irt_assets.installation import current_database, current_settings, current_store
+from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     import psycopg
@@ -148,11 +149,11 @@ def recalibrate(
 ) -> None:
     """Fit several green months as one, each item on its answers since it changed, and propose what comes out."""
     from irt_assets.calibration import recalibration
-    from resources.object_store import object_store
 
     settings = current_settings()
+    database = current_database()
     done = recalibration.recalibrate(
-        current_database(), object_store(settings), scale, first, last, item or (), settings.irt_threads
+        database, current_store(database), scale, first, last, item or (), settings.irt_threads
     )
     if as_json:
         print_json(vars(done))

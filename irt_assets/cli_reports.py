@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from irt_assets.console import AsJson, print_json, say
-from irt_assets.installation import current_database, current_settings
+from irt_assets.installation import current_database, current_settings, current_store
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
@@ -35,10 +35,10 @@ def drift(
     """Write the drift report of a month, or of the last N, as HTML and PDF. Works for a red month too."""
     from irt_assets.reports import drift_month
     from irt_assets.stack import dagster_instance
-    from resources.object_store import object_store
 
     settings = current_settings()
-    database, store = current_database(), object_store(settings)
+    database = current_database()
+    store = current_store(database)
     if month is not None and last is not None:
         raise PermanentFailure("--month and --last ask for different months: give one of them")
     windows = drift_month.windows(database)
@@ -90,10 +90,10 @@ def learner(
 ) -> None:
     """Make the week's reports of all learners, find one learner's, or write some to a folder."""
     from irt_assets.reports import learner_copies
-    from resources.object_store import object_store
 
     settings = current_settings()
-    database, store = current_database(), object_store(settings)
+    database = current_database()
+    store = current_store(database)
     monday = _monday(week)
     if out_dir is not None:
         copies = learner_copies.write(

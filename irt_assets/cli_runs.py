@@ -1,20 +1,23 @@
-"""`irt nightly`: parses, calls, prints. For those who run without the daemon: the same job, by a timer.
+"""`irt nightly` and `irt runs`: parse, call, print. For those who run without the daemon.
 
 Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong.
 """
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from irt_assets.console import Panel, out
-from irt_assets.installation import current_database, current_settings
+from irt_assets.console import AsJson, Panel, out, print_json, print_table, shown
+from irt_assets.installation import current_database, current_settings, current_store
 
 app = typer.Typer()
+runs_app = typer.Typer(no_args_is_help=True, help="Runs that wait or go on, and ending them.")
+app.add_typer(runs_app, name="runs", rich_help_panel=Panel.OPERATION)
 
 
 @app.command(rich_help_panel=Panel.MONTH)
@@ -26,8 +29,9 @@ def nightly(
     from irt_assets.runs import run_night
     from irt_assets.stack import dagster_instance
 
-    settings = current_settings()
-    with dagster_instance(settings, current_database()) as instance:
+    settings, database = current_settings(), current_database()
+    current_store(database)
+    with dagster_instance(settings, database) as instance:
         outcome = run_night(instance, settings, day or DAYS.back(datetime.now(UTC), 1)[0])
     for warning in outcome.warnings:
         out.print(f"{outcome.partition}: [yellow]look at[/yellow] {escape(warning)}")
@@ -35,3 +39,41 @@ def nightly(
         out.print(f"{outcome.partition}: [red]failed[/red] – {escape(outcome.error or '')}")
         raise typer.Exit(1)
     out.print(f"{outcome.partition}: done")
+
+
+@runs_app.command("list")
+def runs_list(as_json: AsJson = False) -> None:
+    """What is queued, under way, or still to come in a backfill, and what it waits for."""
+    from irt_assets.stack import dagster_instance
+    from jobs.stuck_runs import SHOWN_OF_AN_ID, fail_lost_runs, stuck_runs
+
+    settings = current_settings()
+    with dagster_instance(settings, current_database()) as instance:
+        fail_lost_runs(instance)
+        found = stuck_runs(instance)
+    if as_json:
+        print_json([asdict(one) for one in found])
+    elif not found:
+        out.print("nothing waits, and nothing goes on")
+    else:
+        rows = [
+            (one.run_id[:SHOWN_OF_AN_ID], one.name, one.partition, one.status, shown(one.since, settings), one.why)
+            for one in found
+        ]
+        print_table(("id", "job", "partition", "status", "since", "waits because"), rows)
+
+
+@runs_app.command("cancel")
+def runs_cancel(
+    run_id: Annotated[str, typer.Argument(help="Id of a run or a backfill, or the beginning of it.")],
+    unseen: Annotated[
+        bool, typer.Option("--unseen", help="Though its worker is on another host: you know that it is gone.")
+    ] = False,
+) -> None:
+    """End a run that waits or goes on, or what is left of a backfill; its partition is as it was before."""
+    from irt_assets.stack import dagster_instance
+    from jobs.stuck_runs import cancel_run, fail_lost_runs
+
+    with dagster_instance(current_settings(), current_database()) as instance:
+        fail_lost_runs(instance)
+        out.print(f"{escape(run_id)}: {cancel_run(instance, run_id, unseen=unseen)}")

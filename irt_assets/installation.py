@@ -1,6 +1,6 @@
-"""The installation that a command works on: its settings and its database.
+"""The installation that a command works on: its settings, its database and its store.
 
-Commands get both from here and not from `resources`, which they would import for `irt --help`, too.
+Commands get them from here and not from `resources`, which they would import for `irt --help`, too.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from resources.database import Database
+    from resources.object_store import ObjectStore
     from resources.settings import Settings
 
 
@@ -19,6 +20,21 @@ def current_settings() -> Settings:
 
 
 def current_database() -> Database:
+    """Its schema is one that this code works with, else PermanentFailure; an embedded one that is new is made."""
+    from resources.schema_version import open_database
+
+    return open_database(current_settings())
+
+
+def database_as_it_is() -> Database:
+    """Whatever its schema is, if it has any."""
     from resources.database import Database
 
     return Database(current_settings())
+
+
+def current_store(database: Database) -> ObjectStore:
+    """Raises PermanentFailure where the files of `database` lie in another folder than this installation's."""
+    from resources.folder_claim import open_store
+
+    return open_store(current_settings(), database)

@@ -32,10 +32,12 @@ from dagster import DagsterInstance
 from dagster._grpc.client import DagsterGrpcClient
 from pydantic import SecretStr
 
+from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database, advisory_lock
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
-from resources.settings import Settings
+from resources.folder_claim import open_store
+from resources.settings import Settings, private_home
 
 LOG = logging.getLogger("irt.stack")
 CONFIGURATION = Path(__file__).parent / "dagster.yaml"
@@ -67,7 +69,7 @@ def instance_environment(settings: Settings, database: Database) -> dict[str, st
 
 
 def _own_environment(settings: Settings, database: Database) -> dict[str, str]:
-    home = settings.irt_home / "dagster"
+    home = private_home(settings) / "dagster"
     folders = {"IRT_DAGSTER_STORAGE": home / "storage", "IRT_DAGSTER_COMPUTE_LOGS": home / "compute_logs"}
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
@@ -122,7 +124,8 @@ class Stack:
     the code server's group: it outlives a code server that dies, and is stopped with the stack.
     `code_location` is the module that is served; it has an attribute `defs`. Of a `read_only` one the page changes
     nothing; schedules go on. To the kernel the parent is a
-    thread: the one that starts and supervises must live as long as the stack.
+    thread: the one that starts and supervises must live as long as the stack. Another daemon on the same database is
+    waited for as long as `patience_s`.
     """
 
     settings: Settings
@@ -130,6 +133,7 @@ class Stack:
     port: int | None = None
     read_only: bool = False
     code_location: str = "irt_assets.definitions"
+    patience_s: float = PATIENCE_S
     _children: dict[str, _Child] = field(default_factory=dict, init=False)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
     _environment: dict[str, str] = field(default_factory=dict, init=False)
@@ -156,11 +160,13 @@ class Stack:
         """Start the servers and return when the UI answers and the assets are loaded.
 
         Raises StackError where another stack uses the same IRT_HOME, the port is taken, a server dies
-        or the code location does not load.
+        or the code location does not load; PermanentFailure where another daemon works on the same database, or its
+        files lie in another folder.
         """
         self._lock = self._claim()
         try:
             self.port = self._free_port()
+            self._find_alone()
             with dagster_instance(self.settings, self.database):
                 self._environment = {**os.environ, **instance_environment(self.settings, self.database)}
             self._lock.write(f"{self.address}, pid {os.getpid()}")
@@ -182,6 +188,8 @@ class Stack:
         now = time.monotonic()
         for child in self._children.values():
             if child.process is not None and child.process.poll() is not None:
+                if child.name == "daemon" and child.process.returncode == REFUSED:
+                    raise StackError(f"The daemon may not start:\n{_tail(self._log_path(child), 1)}")
                 lived = now - child.started
                 child.pause = 0.0 if lived > HEALTHY_AFTER_S else min(LONGEST_PAUSE_S, 2 * child.pause + 1)
                 child.restart_at = now + child.pause
@@ -241,9 +249,16 @@ class Stack:
             LOG.warning("The embedded PostgreSQL ended; starting it again. Its log: %s", server.log)
             server.start()
 
+    def _find_alone(self) -> None:
+        """The daemon takes its lock itself; who starts the stack is told here, on the terminal."""
+        lock = DaemonLock(self.database)
+        lock.acquire(self.patience_s)
+        lock.release()
+        open_store(self.settings, self.database)
+
     def _claim(self) -> TextIO:
         """The lock of this IRT_HOME, which the kernel releases however this process ends."""
-        path = self.settings.irt_home / "dagster" / "stack.lock"
+        path = private_home(self.settings) / "dagster" / "stack.lock"
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a+")
         try:
@@ -296,7 +311,7 @@ class Stack:
         location += ["--log-format", "json"]
         commands = {
             "code server": [*python, "dagster", "api", "grpc", "-s", socket_path, *location],
-            "daemon": [*python, "dagster._daemon", "run", *workspace],
+            "daemon": [*python, "irt_assets.daemon", "run", *workspace],
             "webserver": [*python, "irt_assets.webserver", "--port", str(self.port)] + ["--read-only"] * self.read_only,
         }
         deadline = time.monotonic() + START_TIMEOUT_S
@@ -341,6 +356,7 @@ class Stack:
         path = self._log_path(child)
         if path.exists() and path.stat().st_size > LOG_LIMIT:
             path.replace(path.with_suffix(".log.1"))
+        path.touch(mode=0o600)
         with path.open("ab") as log:
             child.process = subprocess.Popen(
                 child.arguments,
@@ -366,8 +382,9 @@ _PR_SET_PDEATHSIG = 1
 def _end_with_parent() -> None:
     """In the child, before it becomes a server: killed with its parent, and stoppable.
 
-    Processes started in the background may inherit ignored INT and TERM.
+    Processes started in the background may inherit ignored INT and TERM. What it writes is its owner's alone.
     """
+    os.umask(0o077)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":

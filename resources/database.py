@@ -17,7 +17,7 @@ import sqlalchemy as sa
 
 from resources.database_url import read_database_url, refused_value
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.settings import Settings
+from resources.settings import Settings, private_home
 
 
 class Database:
@@ -30,7 +30,7 @@ class Database:
     def url(self) -> str:
         """`postgresql://…`, of a server that runs: the embedded one is started if need be."""
         if self._settings.database_url is None:
-            return EmbeddedPostgres(self._settings.irt_home / "postgres").start()
+            return EmbeddedPostgres(private_home(self._settings) / "postgres").start()
         return read_database_url(self._settings.database_url.get_secret_value())
 
     @property
@@ -66,9 +66,12 @@ class Database:
 
 def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:
     """Hold until the transaction ends: two writers of one thing meet here, the second waits."""
-    digest = hashlib.sha256("\x1f".join(parts).encode()).digest()
-    key = int.from_bytes(digest[:8], "big", signed=True)
-    connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key(*parts),))
+
+
+def lock_key(*parts: str) -> int:
+    """The number by which PostgreSQL knows the lock of one thing."""
+    return int.from_bytes(hashlib.sha256("\x1f".join(parts).encode()).digest()[:8], "big", signed=True)
 
 
 def without_password(text: str) -> str:

@@ -41,7 +41,8 @@ from resources.r_runtime import (
     rpy2_version,
     why_absent,
 )
-from resources.schema import drift, revisions
+from resources.schema import drift
+from resources.schema_version import schema_version
 from resources.settings import Settings, names_read, names_set
 from resources.typesetting import missing_fonts, pdf_problem, typst_version
 
@@ -169,10 +170,12 @@ def _database(settings: Settings) -> Iterator[Finding]:
 
 
 def _schema(database: Database) -> Iterator[Finding]:
-    current, newest = revisions(database)
-    if current != newest:
-        there = f"at {current}" if current else "not there"
-        yield Finding("schema", "warn", f"{there}, the newest is {newest}", "irt db upgrade")
+    version = schema_version(database)
+    current = version.revision
+    if version.fault:
+        yield Finding("schema", "error" if version.is_newer else "warn", *version.fault.rsplit(": ", 1))
+    elif version.is_newer:
+        yield Finding("schema", "ok", f"{current}, newer than this code, which it still serves")
     elif differences := drift(database):
         fix = "Undo what was changed by hand, or move the change into a migration."
         yield Finding("schema", "warn", f"{current}, but " + "; ".join(differences), fix)

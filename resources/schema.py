@@ -20,9 +20,15 @@ from alembic.script import ScriptDirectory
 from psycopg import sql
 
 from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+from resources.schema_version import number, schema_version
 from resources.tables import METADATA, VIEWS
 
-VERSION_TABLE = "irt_alembic_version"
+KEPT = (
+    *("question", "learner", "response_log", "calibration_scale", "anchor_set", "mirt_fit_meta", "mirt_item_params"),
+    *("item_parameter_publication", "item_parameter_proposal", "release_decision", "publication_step"),
+)
+"""What nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
 INCOMING = "response_log_incoming"  # only ever seen by the transaction that fills new months
 
 
@@ -32,21 +38,71 @@ def is_ours(_object: Any, name: str | None, type_: str, _reflected: bool, _compa
 
 
 def upgrade(database: Database) -> None:
-    """`alembic upgrade head`: bring `database` to the newest schema. Safe to repeat, and for two at once."""
+    """`alembic upgrade head`: bring `database` to the newest schema. Safe to repeat, and for two at once.
+
+    A newer schema that serves this code stays as it is; PermanentFailure where it does not.
+    """
+    version = schema_version(database)
+    if version.is_newer:
+        if version.fault:
+            raise PermanentFailure(version.fault)
+        return
     config = _alembic()
     config.attributes["database"] = database
     alembic.command.upgrade(config, "head")
 
 
-def revisions(database: Database) -> tuple[str | None, str | None]:
-    """The schema version of `database` (None: never upgraded) and the newest one."""
-    head = ScriptDirectory.from_config(_alembic()).get_current_head()
-    engine = database.engine()
-    with engine.connect() as connection:
-        context = MigrationContext.configure(connection, opts={"version_table": VERSION_TABLE})
-        current = context.get_current_revision()
-    engine.dispose()
-    return current, head
+def downgrade(database: Database, revision: str) -> str:
+    """Take the schema of `database` back to an earlier one, all or nothing; the full name of its revision.
+
+    Raises PermanentFailure where the revision is not an earlier one, or rows that nothing can make again would go.
+    """
+    current = schema_version(database).revision
+    scripts = ScriptDirectory.from_config(_alembic())
+    earlier = [script.revision for script in scripts.walk_revisions() if number(script.revision) < number(current)]
+    named = [name for name in earlier if name.startswith(revision)]
+    if len(named) != 1:
+        raise PermanentFailure(
+            f"the schema is at {current}: {revision!r} does not name one of the earlier "
+            f"{', '.join(reversed(earlier)) or '(there is none)'}"
+        )
+    config = _alembic()
+    config.attributes.update(database=database, guard=_nothing_lost)
+    alembic.command.downgrade(config, named[0])
+    return named[0]
+
+
+@contextmanager
+def _nothing_lost(connection: sa.Connection) -> Iterator[None]:
+    """Raises PermanentFailure, before anything is kept, where what happens within loses rows or values of KEPT."""
+    before = _values(connection)
+    yield
+    after = _values(connection)
+    lost = [
+        f"{n - after.get(name, 0):,} {'values' if '.' in name else 'rows'} of {name}"
+        for name, n in before.items()
+        if after.get(name, 0) < n
+    ]
+    if lost:
+        raise PermanentFailure(
+            f"The schema stays as it is: the earlier one has no place for {', '.join(lost)}. "
+            "To go back nonetheless, restore the backup that was made before `irt db upgrade`."
+        )
+
+
+def _values(connection: sa.Connection) -> dict[str, int]:
+    """Of each table of KEPT and each of its columns, how many rows there are with a value in it."""
+    found = {}
+    inspector = sa.inspect(connection)
+    for table in KEPT:
+        if not inspector.has_table(table):
+            continue
+        columns = [column["name"] for column in inspector.get_columns(table)]
+        counts = ", ".join(f'count("{column}")' for column in columns)
+        rows, *values = connection.exec_driver_sql(f"SELECT count(*), {counts} FROM {table}").one()
+        found[table] = rows
+        found.update({f"{table}.{column}": n for column, n in zip(columns, values, strict=True)})
+    return found
 
 
 def ensure_month_partitions(connection: psycopg.Connection, first_month: str, last_month: str) -> list[str]:

@@ -6,6 +6,7 @@ Values come from the environment and from an env file (`IRT_ENV_FILE`, else `.ir
 from __future__ import annotations
 
 import os
+import stat
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -20,6 +21,7 @@ from resources.addresses import Names, parse_address, split_url
 from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
+OWNER_ALONE = 0o700
 OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
 """What may estimate a month beside `em`, in the order in which a month runs them."""
 
@@ -199,6 +201,26 @@ def _fault(problem: ErrorDetails) -> str:
     return f"setting {name}: {problem['msg']}" if name else problem["msg"].removeprefix("Value error, ")
 
 
+def private_home(settings: Settings) -> Path:
+    """IRT_HOME, made for its owner alone, or closed to others: answers, names and passwords lie in it.
+
+    Left as it is where it is somebody else's (a mounted volume), or everybody's (/tmp). Raises PermanentFailure where
+    it cannot be made.
+    """
+    home = settings.irt_home
+    try:
+        home.mkdir(mode=OWNER_ALONE, parents=True, exist_ok=True)
+        there = home.stat()
+        everybodys = there.st_mode & stat.S_ISVTX
+        if there.st_uid == os.geteuid() and stat.S_IMODE(there.st_mode) & ~OWNER_ALONE and not everybodys:
+            home.chmod(OWNER_ALONE)
+    except OSError as error:
+        raise PermanentFailure(
+            f"IRT_HOME {home} cannot be used ({error.strerror}): set IRT_HOME to a folder that you may write to"
+        ) from error
+    return home
+
+
 def names_read() -> set[str]:
     """Every environment variable that means something here, and those the tests and the servers hand on."""
     return {name.upper() for name in Settings.model_fields} | {
@@ -222,13 +244,12 @@ def names_set(settings: Settings) -> dict[str, str]:
 
 def write_env_file(settings: Settings, **values: str) -> Path:
     """Set `values` (setting names) in the env file under IRT_HOME, keeping every other line. Read at next start."""
-    path = settings.irt_home / "irt.env"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path = private_home(settings) / "irt.env"
     named = {name.upper(): value for name, value in values.items()}
     lines = path.read_text("utf-8").splitlines() if path.exists() else []
     kept = [line for line in lines if line.split("=")[0].strip() not in named]
     fresh = path.with_name("irt.env.new")
+    fresh.touch(mode=0o600)
     fresh.write_text("\n".join([*kept, *(f"{name}={value}" for name, value in named.items())]) + "\n", "utf-8")
-    fresh.chmod(0o600)
     fresh.replace(path)
     return path

@@ -529,6 +529,15 @@ alert_delivery = _table(
     Index("alert_delivery_due", "channel", "next_attempt_at", postgresql_where=sa.text("delivered_at IS NULL")),
 )
 
+object_folder = _table(
+    "object_folder",
+    "The folder of snapshots and reports; no row: none yet, or they lie in a bucket.",
+    _key("folder_id", Text, "what its file .folder-id says"),
+    _req("path", Text, "where it was when it was recorded"),
+    _req("host", Text, "the host that recorded it"),
+    _req("recorded_at", UTC, "when", NOW),
+)
+
 VIEWS = {
     "attempt": """
         SELECT r.attempt_id AS id, r.user_id, r.item_id, coalesce(q.topic_id, 'unknown') AS topic_id,

@@ -4,25 +4,34 @@ The database is the platform's: DATABASE_URL, or the embedded server. Dagster's 
 database, with an alembic_version of their own: ours has another name, and theirs are never looked at.
 """
 
+from contextlib import nullcontext
+
 from alembic import context
 
 from resources.database import Database
-from resources.schema import VERSION_TABLE, is_ours
+from resources.schema import is_ours
+from resources.schema_version import VERSION_TABLE, record_oldest_code
 from resources.settings import get_settings
 from resources.tables import METADATA
 
 LOCK = 0x697274  # two upgrades at once: the second waits, and finds the work done
 
 engine = (context.config.attributes.get("database") or Database(get_settings())).engine()
-with engine.connect() as connection:
-    context.configure(
-        connection=connection,
-        target_metadata=METADATA,
-        version_table=VERSION_TABLE,
-        include_object=is_ours,
-        compare_server_default=True,
-    )
-    with context.begin_transaction():
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
-        context.run_migrations()
-engine.dispose()
+try:
+    with engine.connect() as connection:
+        context.configure(
+            connection=connection,
+            target_metadata=METADATA,
+            version_table=VERSION_TABLE,
+            include_object=is_ours,
+            compare_server_default=True,
+        )
+        with context.begin_transaction():
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")
+            with context.config.attributes.get("guard", nullcontext)(connection):
+                context.run_migrations()
+            if revision := context.get_context().get_current_revision():
+                migration = context.script.get_revision(revision).module
+                record_oldest_code(connection, revision, getattr(migration, "oldest_code", revision))
+finally:
+    engine.dispose()

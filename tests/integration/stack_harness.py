@@ -24,6 +24,7 @@ from irt_assets.stack import Stack, StackError, dagster_instance
 from irt_assets.underway import PARTITION_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
+from resources.schema_version import open_database
 from resources.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -199,7 +200,7 @@ def running_stack(settings: Settings, code_location: str) -> Iterator[Harness]:
     """A stack on `settings`, supervised in a thread; everything is gone at the end, the database too."""
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
-    database = Database(settings)
+    database = open_database(settings)
     ended = threading.Event()
     try:
         with (

@@ -17,6 +17,7 @@ from dagster._core.utils import make_new_run_id
 
 from irt_assets.stack import Stack, StackError
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
+from resources.database import Database
 from resources.settings import Settings
 from tests.integration.stack_harness import ROOT, Harness, running_stack, wait_for
 
@@ -116,20 +117,21 @@ def test_a_taken_port_is_refused_where_it_was_asked_for(tmp_path: Path, stack: H
         Stack(asked, stack.database, code_location=TOY).start()
 
 
-def test_a_location_that_does_not_load_is_shown_with_its_error(tmp_path: Path, stack: Harness) -> None:
-    broken = Stack(Settings(irt_home=tmp_path), stack.database, code_location="tests.integration.nowhere")
+def test_a_location_that_does_not_load_is_shown_with_its_error(settings: Settings, database: Database) -> None:
+    broken = Stack(settings, database, code_location="tests.integration.nowhere")
     with pytest.raises(StackError, match=r"No module named 'tests\.integration\.nowhere'"):
         broken.start()
 
 
-def test_the_servers_die_with_the_process_that_started_them(tmp_path: Path, stack: Harness) -> None:
+def test_the_servers_die_with_the_process_that_started_them(settings: Settings, database: Database) -> None:
     """SIGKILL of `irt` must not leave servers that hold the port and run schedules."""
     script = f"""
 import json, time
 from irt_assets.stack import Stack
 from resources.database import Database
+from resources.database import Database
 from resources.settings import Settings
-settings = Settings(irt_home={str(tmp_path)!r}, database_url={stack.database.url!r})
+settings = Settings(irt_home={str(settings.irt_home)!r}, database_url={database.url!r})
 with Stack(settings, Database(settings), code_location={TOY!r}) as stack:
     print(json.dumps([stack.process_id(name) for name in ("code server", "daemon", "webserver")]), flush=True)
     stack.wait()

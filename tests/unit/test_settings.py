@@ -14,7 +14,7 @@ from pydantic import SecretStr, ValidationError
 from resources.database import Database, without_password
 from resources.failures import PermanentFailure
 from resources.notifier import problems
-from resources.settings import Settings, get_settings, names_read, names_set, write_env_file
+from resources.settings import Settings, get_settings, names_read, names_set, private_home, write_env_file
 
 
 def test_nothing_set_gives_the_documented_defaults(tmp_path: Path) -> None:
@@ -48,6 +48,28 @@ def test_what_is_written_to_the_env_file_is_read_and_the_rest_stays(tmp_path: Pa
     assert (get_settings().irt_ui_port, get_settings().irt_first_month) == (4001, "2026-07")
     assert "# mine" in path.read_text()
     assert path.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("before", [None, 0o755, 0o777])
+def test_the_home_is_its_owners_alone_also_one_that_was_there(before: int | None, tmp_path: Path) -> None:
+    home = tmp_path / "irt"
+    if before is not None:
+        home.mkdir()
+        home.chmod(before)
+    assert private_home(get_settings()).stat().st_mode & 0o777 == 0o700
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "irt").write_text("a file")
+    with pytest.raises(PermanentFailure, match=r"IRT_HOME .*irt cannot be used"):
+        private_home(get_settings())
+
+
+def test_a_home_that_is_everybodys_stays_so(tmp_path: Path) -> None:
+    """IRT_HOME=/tmp, set by root, must not close /tmp."""
+    (tmp_path / "irt").mkdir()
+    (tmp_path / "irt").chmod(0o1777)
+    assert private_home(get_settings()).stat().st_mode & 0o7777 == 0o1777
 
 
 def test_settings_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,6 +90,7 @@ class RejectFile:
         for row in rows:
             if self._file is None:
                 self._part.parent.mkdir(parents=True, exist_ok=True)
+                self._part.touch(mode=0o600)
                 self._file = self._part.open("w", encoding="utf-8", newline="")
                 self._writer = csv.writer(self._file)
                 self._writer.writerow(COLUMNS)

@@ -67,3 +67,10 @@ def upgrade() -> None:
         unique=True,
         postgresql_where=sa.text("NOT passed AND subject <> '' AND resolved_at IS NULL"),
     )
+
+
+def downgrade() -> None:
+    op.drop_index("invariant_result_open", "invariant_result")
+    op.drop_column("invariant_result", "not_tested")
+    op.drop_table("alert_delivery")
+    op.drop_table("alert")

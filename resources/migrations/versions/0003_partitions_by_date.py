@@ -9,3 +9,8 @@ down_revision = "0002_alerts"
 def upgrade() -> None:
     op.create_index("features_topic_daily_date", "features_topic_daily", ["date"])
     op.create_index("weekly_kpi_week", "weekly_kpi", ["week_start"])
+
+
+def downgrade() -> None:
+    op.drop_index("weekly_kpi_week", "weekly_kpi")
+    op.drop_index("features_topic_daily_date", "features_topic_daily")

@@ -21,3 +21,7 @@ def upgrade() -> None:
         comment="What the days of features and the weeks of KPIs were computed from: another hash now means that they "
         "are stale.",
     )
+
+
+def downgrade() -> None:
+    op.drop_table("partition_source")

@@ -16,3 +16,7 @@ def upgrade() -> None:
         comment="a, b, c, a_se, b_se, c_se, cov_ab on the bank's scale; the unlinked ones under raw; of a night "
         "provisional: true where nothing is published for the item",
     )
+
+
+def downgrade() -> None:
+    """Comments stay: no code reads them."""

@@ -32,3 +32,9 @@ def upgrade() -> None:
     )
     op.create_index("report_artifacts_week", "report_artifacts", ["week_start"])
     op.create_index("report_artifacts_url", "report_artifacts", ["url"])
+
+
+def downgrade() -> None:
+    for index in ("report_artifacts_one", "report_artifacts_week", "report_artifacts_url"):
+        op.drop_index(index, "report_artifacts")
+    op.drop_column("report_artifacts", "inputs_hash")

@@ -39,3 +39,7 @@ COMMENTS = {
 def upgrade() -> None:
     for (table, column), comment in COMMENTS.items():
         op.alter_column(table, column, comment=comment)
+
+
+def downgrade() -> None:
+    """Comments stay: no code reads them."""

@@ -30,3 +30,7 @@ COMMENTS = {
 def upgrade() -> None:
     for column, comment in COMMENTS.items():
         op.alter_column("dif_analysis", column, comment=comment)
+
+
+def downgrade() -> None:
+    """Comments stay: no code reads them."""

@@ -14,3 +14,7 @@ def upgrade() -> None:
     )
     op.alter_column("partition_source", "asset", comment="features_topic_daily")
     op.alter_column("partition_source", "partition", comment="its partition key: a day")
+
+
+def downgrade() -> None:
+    """What was deleted is made again by itself."""

@@ -36,3 +36,7 @@ def upgrade() -> None:
         "item_parameter_proposal", "What a month, or a recalibration, would publish but only a person may."
     )
     op.create_table_comment("release_decision", "What a person decided on a proposal or an anchor.")
+
+
+def downgrade() -> None:
+    op.drop_column("anchor_set", "effective_from")

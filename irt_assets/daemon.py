@@ -1,0 +1,58 @@
+"""Dagster's daemon, once for a database: `python -m irt_assets.daemon run -w WORKSPACE`, instead of `dagster-daemon`.
+
+It waits a minute for another one to end, then refuses. What does not belong here: the lock (see `daemon_lock`), who
+starts the daemon again (see `stack`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+
+from dagster._daemon.cli import main as dagster_daemon
+
+from resources import logs
+from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
+from resources.failures import PermanentFailure
+from resources.folder_claim import open_store
+from resources.schema_version import open_database
+from resources.settings import get_settings
+
+LOG = logging.getLogger(__name__)
+LOOK_S = 3.0
+STOPS_WITHIN_S = 6.0
+"""Together with the lock's `tcp_user_timeout` less than the 25 s after which the server gives the lock to another."""
+
+
+def main(patience_s: float = PATIENCE_S) -> None:
+    os.umask(0o077)
+    logs.configure()
+    settings = get_settings()
+    try:
+        database = open_database(settings)
+        lock = DaemonLock(database)
+        lock.acquire(patience_s)
+        open_store(settings, database)
+    except PermanentFailure as refusal:
+        LOG.error("%s", refusal)  # noqa: TRY400 - a sentence for people
+        sys.exit(REFUSED)
+    threading.Thread(target=_watch, args=(lock,), daemon=True).start()
+    dagster_daemon()
+
+
+def _watch(lock: DaemonLock) -> None:
+    """Stop this process when the lock is lost: another daemon may have it by now."""
+    while lock.is_held():
+        time.sleep(LOOK_S)
+    LOG.error("The connection that holds the daemon's lock is gone; stopping, to be started again.")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(STOPS_WITHIN_S)
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,161 @@
+"""Two daemons on one database, and one database's files on two machines: the second is refused."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from pydantic import SecretStr
+
+from irt_assets import daemon
+from irt_assets.stack import Stack, StackError, _Child
+from resources.daemon_lock import REFUSED, DaemonLock
+from resources.database import Database
+from resources.failures import PermanentFailure, TransientFailure
+from resources.folder_claim import adopt_folder, open_store
+from resources.settings import Settings
+from tests.integration.rooms import rows
+
+KEY = "snapshots/2026-06/x.parquet"
+
+
+@pytest.fixture
+def first(database: Database) -> Iterator[DaemonLock]:
+    """The lock of the daemon that was there before."""
+    lock = DaemonLock(database)
+    lock.acquire(0)
+    yield lock
+    lock.release()
+
+
+def test_the_second_daemon_is_told_who_the_first_is(first: DaemonLock, database: Database) -> None:
+    """Two would launch every run twice."""
+    who = rf"process {os.getpid()} on host {socket.gethostname()}, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    with pytest.raises(PermanentFailure, match=who):
+        DaemonLock(database).acquire(0)
+    assert first.is_held()
+
+
+def test_another_database_of_the_same_server_has_a_daemon_of_its_own(first: DaemonLock, database: Database) -> None:
+    elsewhere = Settings(database_url=SecretStr(f"{database.url.rpartition('/')[0]}/postgres"), _env_file=None)
+    lock = DaemonLock(Database(elsewhere))
+    lock.acquire(0)
+    lock.release()
+
+
+def test_the_second_daemon_waits_for_the_first_to_end(
+    first: DaemonLock, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("resources.daemon_lock.time.sleep", lambda _: first.release())
+    second = DaemonLock(database)
+    second.acquire(60)
+    assert second.is_held()
+    second.release()
+
+
+def test_a_lock_whose_connection_is_gone_is_lost_and_free_for_others(first: DaemonLock, database: Database) -> None:
+    rows(database, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'irt daemon%%'")
+    assert not first.is_held()
+    second = DaemonLock(database)
+    second.acquire(10)
+    second.release()
+
+
+def test_the_server_notices_within_30_seconds_that_a_host_is_gone(first: DaemonLock) -> None:
+    assert first._connection is not None
+    idle, interval, count = (
+        int(first._connection.execute(f"SELECT current_setting('tcp_keepalives_{name}')").fetchone()[0])  # type: ignore[index]
+        for name in ("idle", "interval", "count")
+    )
+    assert 0 < idle + interval * count <= 30
+    assert idle + interval * count > daemon.LOOK_S + 8 + daemon.STOPS_WITHIN_S
+
+
+def test_a_database_that_does_not_answer_is_waited_for(database: Database) -> None:
+    nobody = Settings(database_url=SecretStr("postgresql://127.0.0.1:1/nothing"), _env_file=None)
+    with pytest.raises(TransientFailure, match="does not answer"):
+        DaemonLock(Database(nobody)).acquire(0)
+
+
+def test_a_daemon_that_lost_its_lock_stops(monkeypatch: pytest.MonkeyPatch, first: DaemonLock) -> None:
+    """Whoever has the lock by then works alone."""
+    did: list[object] = []
+    monkeypatch.setattr(daemon.os, "kill", lambda pid, number: did.append((pid, number)))
+    monkeypatch.setattr(daemon.os, "_exit", did.append)
+    monkeypatch.setattr(daemon.time, "sleep", lambda _: first.release())
+    daemon._watch(first)
+    assert did == [(os.getpid(), signal.SIGTERM), 1]
+
+
+def test_a_daemon_that_is_refused_ends_and_so_does_what_would_start_it_again(
+    first: DaemonLock, settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(daemon, "get_settings", lambda: settings)
+    umask = os.umask(0o022)
+    with pytest.raises(SystemExit) as ended:
+        daemon.main(patience_s=0)
+    os.umask(umask)
+    assert ended.value.code == REFUSED
+    assert f"process {os.getpid()}" in caplog.text
+
+    stack = Stack(settings, Database(settings), patience_s=0)
+    with pytest.raises(PermanentFailure, match=f"process {os.getpid()}"):
+        stack.start()
+    stack.logs.mkdir(parents=True)
+    (stack.logs / "daemon.log").write_text("Another daemon works on this database\n")
+    gone = subprocess.Popen(["sh", "-c", f"exit {REFUSED}"])
+    gone.wait()
+    stack._children["daemon"] = _Child("daemon", [], gone)
+    with pytest.raises(StackError, match="Another daemon works"):
+        stack.supervise()
+
+
+# -- the folder of the files -------------------------------------------------------------------------
+
+
+def test_a_second_machines_folder_is_refused_and_the_first_is_named(settings: Settings, database: Database) -> None:
+    open_store(settings, database).put(KEY, b"1")
+    assert open_store(settings, database).get(KEY) == b"1"
+    second = settings.model_copy(update={"irt_home": settings.irt_home / "second"})
+    where = f"{settings.irt_home / 'objects'} on host {socket.gethostname()}"
+    with pytest.raises(PermanentFailure, match=where):
+        open_store(second, database)
+    assert not (second.irt_home / "objects").exists()
+
+
+def test_a_folder_that_moves_stays_the_databases(settings: Settings, database: Database) -> None:
+    open_store(settings, database).put(KEY, b"1")
+    moved = settings.model_copy(update={"irt_home": settings.irt_home / "moved"})
+    shutil.copytree(settings.irt_home / "objects", moved.irt_home / "objects")
+    assert open_store(moved, database).get(KEY) == b"1"
+
+
+def test_another_folder_can_be_adopted(settings: Settings, database: Database) -> None:
+    open_store(settings, database)
+    second = settings.model_copy(update={"irt_home": settings.irt_home / "second"})
+    adopt_folder(second, database)
+    open_store(second, database)
+    with pytest.raises(PermanentFailure, match="adopt-folder"):
+        open_store(settings, database)
+
+
+def test_a_bucket_is_no_machines(settings: Settings, database: Database) -> None:
+    shared = settings.model_copy(update={"s3_bucket": "bank"})
+    open_store(shared, database)
+    assert rows(database, "SELECT * FROM object_folder") == []
+    with pytest.raises(PermanentFailure, match="S3_BUCKET is set"):
+        adopt_folder(shared, database)
+
+
+def test_the_id_of_a_folder_is_no_file_of_the_store(settings: Settings, database: Database, tmp_path: Path) -> None:
+    store = open_store(settings, database)
+    assert list(store.list("snapshots")) == []
+    with psycopg.connect(database.url) as connection:
+        assert connection.execute("SELECT count(*) FROM object_folder").fetchone() == (1,)

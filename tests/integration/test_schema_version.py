@@ -1,0 +1,177 @@
+"""Code and schema of different ages: what runs, what is refused with which sentence, and the way back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import alembic.command
+import pytest
+
+from irt_assets import cli
+from resources import schema
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
+from resources.schema_version import newest_known, open_database, schema_version
+from resources.settings import Settings, get_settings
+from tests.integration.rooms import rows, run_sql
+
+BEFORE_LAST = "0011_anchor_versions"
+COMMANDS = (
+    ("status",),
+    ("prune", "--dry-run"),
+    ("calibrate", "--month", "2026-06"),
+    ("lineage", "A01"),
+    ("import", "attempts", "answers.csv"),
+    ("import", "questions", "answers.csv"),
+    ("import", "learners", "answers.csv"),
+    ("scale", "pass-mark", "1"),
+    ("release", "list"),
+    ("report", "drift", "--month", "2026-06"),
+    ("runs", "list"),
+)
+
+
+@pytest.fixture
+def typed(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str]]:
+    """What `irt` answers to these words: the exit code, and what it printed."""
+    assert settings.database_url is not None
+    monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
+
+    def run(*words: str) -> tuple[int, str]:
+        get_settings.cache_clear()
+        monkeypatch.setattr("sys.argv", ["irt", *words])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return int(ended.value.code or 0), printed.out + printed.err
+
+    return run
+
+
+def became(database: Database, revision: str, oldest_code: str | None) -> None:
+    """The schema as if a migration that this code does not have had run."""
+    run_sql(database, "UPDATE irt_alembic_version SET version_num = %s, oldest_code = %s", (revision, oldest_code))
+
+
+def structure(database: Database) -> set[str]:
+    """Every column and index, in words."""
+    return {
+        str(row)
+        for query in (
+            """SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns
+               WHERE table_schema = 'public' AND table_name <> 'irt_alembic_version'""",
+            "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+        )
+        for row in rows(database, query)
+    }
+
+
+def test_every_command_names_the_way_to_the_newer_schema(
+    database: Database, typed: Callable[..., tuple[int, str]]
+) -> None:
+    became(database, BEFORE_LAST, None)
+    for words in COMMANDS:
+        code, printed = typed(*words)
+        assert (code, "run `irt db upgrade`" in printed, BEFORE_LAST in printed) == (2, True, True), (words, printed)
+
+
+def test_a_newer_schema_that_serves_this_code_is_used_as_it_is(database: Database, settings: Settings) -> None:
+    newest = schema_version(database).revision
+    became(database, "0999_from_tomorrow", newest)
+    assert open_database(settings).url == database.url
+    schema.upgrade(database)
+    assert schema_version(database).revision == "0999_from_tomorrow"
+
+
+@pytest.mark.parametrize("oldest_code", ["0998_breaks_it", None])
+def test_a_newer_schema_that_does_not_serve_this_code_is_refused(
+    oldest_code: str | None, database: Database, settings: Settings, typed: Callable[..., tuple[int, str]]
+) -> None:
+    became(database, "0999_from_tomorrow", oldest_code)
+    code, printed = typed("release", "list")
+    assert code == 2
+    assert "install the newer irt-assets" in printed
+    assert "install the newer irt-assets" in typed("db", "upgrade")[1]
+
+
+def test_the_newest_schema_says_which_code_it_serves(database: Database) -> None:
+    version = schema_version(database)
+    assert version.fault is None
+    assert int(version.oldest_code[:4]) <= newest_known()  # type: ignore[index]
+
+
+def test_each_way_back_leaves_what_was_there_before(database: Database) -> None:
+    """Upgraded step by step from an early one, and taken back step by step; no row is in the way."""
+    config = schema._alembic()
+    config.attributes["database"] = database
+    names = [script.revision for script in schema.ScriptDirectory.from_config(config).walk_revisions()][::-1]
+    with database.connect() as connection:
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    then = {}
+    for name in names:
+        alembic.command.upgrade(config, name)
+        then[name] = structure(database)
+    for name in names[-2::-1]:
+        assert schema.downgrade(database, name) == name
+        assert structure(database) == then[name], name
+        assert schema_version(database).revision == name
+    schema.upgrade(database)
+    assert structure(database) == then[names[-1]]
+    assert schema.drift(database) == []
+
+
+def test_going_back_is_refused_where_the_ledger_would_lose_something(
+    database: Database, typed: Callable[..., tuple[int, str]]
+) -> None:
+    run_sql(
+        database,
+        "INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, errors_assumed, anchor_hash, effective_from) "
+        "VALUES ('default', 1, 'A01', 1, 0, 0, false, 'x', now())",
+    )
+    before = schema_version(database), structure(database)
+    code, printed = typed("db", "downgrade", "0010", "--yes")
+    assert code == 2
+    assert "1 values of anchor_set.effective_from" in printed
+    assert (schema_version(database), structure(database)) == before
+    run_sql(database, "UPDATE anchor_set SET effective_from = NULL")
+    assert typed("db", "downgrade", "0010", "--yes") == (0, "schema is at 0010_dif_large\n")
+
+
+@pytest.mark.parametrize("revision", ["0999", "", "base", "head"])
+def test_only_an_earlier_schema_can_be_gone_back_to(revision: str, database: Database) -> None:
+    with pytest.raises(PermanentFailure, match="does not name one of the earlier"):
+        schema.downgrade(database, revision)
+
+
+def test_going_back_wants_a_backup(
+    database: Database, typed: Callable[..., tuple[int, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = schema_version(database)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    code, printed = typed("db", "downgrade", "0010")
+    assert code == 2
+    assert "pg_dump" in printed
+    assert schema_version(database) == before
+
+
+def test_the_first_command_makes_an_embedded_database_with_its_schema(tmp_path: Path) -> None:
+    """Doctor promises "made at first use"; the first import asked for `irt db upgrade` instead."""
+    settings = Settings(irt_home=tmp_path / "home", _env_file=None)
+    try:
+        database = open_database(settings)
+        assert schema_version(database).fault is None
+        assert rows(database, "SELECT count(*) FROM response_log") == [(0,)]
+    finally:
+        EmbeddedPostgres(settings.irt_home / "postgres").stop()
+
+
+def test_a_database_of_somebody_elses_server_is_not_migrated_unasked(database: Database, settings: Settings) -> None:
+    with database.connect() as connection:
+        connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    with pytest.raises(PermanentFailure, match="has no schema yet: run `irt db upgrade`"):
+        open_database(settings)
+    assert rows(database, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'") == []
