@@ -80,6 +80,7 @@ def everything(database: Database) -> list[list[tuple[Any, ...]]]:
 
 def rejects(report: ImportReport) -> list[dict[str, str]]:
     assert report.reject_file is not None
+    assert report.reject_file.stat().st_mode & 0o077 == 0, "names and answers of learners are nobody else's to read"
     with report.reject_file.open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
