@@ -21,3 +21,7 @@ DETAILS = (
 
 def upgrade() -> None:
     op.alter_column("dif_analysis", "details", comment=DETAILS)
+
+
+def downgrade() -> None:
+    """Comments stay: no code reads them."""

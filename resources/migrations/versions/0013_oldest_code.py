@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0012_oldest_code"
-down_revision = "0011_anchor_versions"
-oldest_code = "0011_anchor_versions"
+revision = "0013_oldest_code"
+down_revision = "0012_dif_errors"
+oldest_code = "0012_dif_errors"
 
 TABLE = "irt_alembic_version"
 

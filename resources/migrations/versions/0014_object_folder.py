@@ -4,9 +4,9 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
-revision = "0013_object_folder"
-down_revision = "0012_oldest_code"
-oldest_code = "0011_anchor_versions"
+revision = "0014_object_folder"
+down_revision = "0013_oldest_code"
+oldest_code = "0012_dif_errors"
 
 
 def upgrade() -> None:
