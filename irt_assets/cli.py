@@ -136,17 +136,14 @@ def db_upgrade() -> None:
 
 @db_app.command("downgrade")
 def db_downgrade(
-    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0011.")],
+    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0013.")],
     yes: Annotated[bool, typer.Option("--yes", help="There is a backup: do not ask.")] = False,
 ) -> None:
     """Take the schema back for older code, after a backup; refused where answers or rows of the ledger would go."""
     from resources.schema import downgrade
 
-    if not yes:
-        question = "Is there a backup of the database (pg_dump), and is everything stopped that uses it?"
-        if not sys.stdin.isatty():
-            raise PermanentFailure("make a backup of the database (pg_dump) first, then say so: --yes")
-        typer.confirm(question, abort=True)
+    say("First stop what uses the database, and make a backup of it (pg_dump).")
+    confirm("Is that done?", yes)
     out.print(f"schema is at {downgrade(database_as_it_is(), revision)}")
 
 
@@ -158,9 +155,7 @@ def db_adopt_folder(
     from resources.folder_claim import adopt_folder
 
     settings = current_settings()
-    question = f"Do the snapshots and reports of this database lie in {settings.irt_home} from now on?"
-    if not yes:
-        typer.confirm(question, abort=True)
+    confirm(f"Do the snapshots and reports of this database lie in {settings.irt_home} from now on?", yes)
     out.print(f"the files of this database lie in {adopt_folder(settings, current_database()).root}")
 
 

@@ -14,7 +14,6 @@ from rich.markup import escape
 
 from irt_assets.console import AsJson, confirm, out, print_json, print_table, say
 from irt_assets.installation import current_database, current_settings, current_store
-from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     import psycopg

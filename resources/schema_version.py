@@ -88,7 +88,7 @@ def record_oldest_code(connection: sa.Connection, revision: str, oldest_code: st
         connection.execute(statement, {"oldest_code": oldest_code})
 
 
-FIRST_RECORDED = 13
+FIRST_RECORDED = 14
 """The migration that made room for it."""
 
 

@@ -4,9 +4,9 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects.postgresql import TIMESTAMP
 
-revision = "0014_object_folder"
-down_revision = "0013_oldest_code"
-oldest_code = "0012_dif_errors"
+revision = "0015_object_folder"
+down_revision = "0014_oldest_code"
+oldest_code = "0013_abilities_by_window"
 
 
 def upgrade() -> None:

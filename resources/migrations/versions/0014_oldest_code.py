@@ -3,9 +3,9 @@
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0013_oldest_code"
-down_revision = "0012_dif_errors"
-oldest_code = "0012_dif_errors"
+revision = "0014_oldest_code"
+down_revision = "0013_abilities_by_window"
+oldest_code = "0013_abilities_by_window"
 
 TABLE = "irt_alembic_version"
 
