@@ -29,7 +29,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit, xlogy
+from scipy.special import expit
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.ascent import Solution, maximise
@@ -52,15 +52,13 @@ from irt_assets.psychometrics.priors import Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.standard_errors import Errors, errors
 from irt_assets.psychometrics.structure import Fixed, Structure
+from irt_assets.psychometrics.unrelated import why_unrelated
 
 ENGINE = "em"
 RULING_SHARE = 0.1
 """Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
 TELLING = 5
 """From so many answers of the rarer kind on, a slope without a maximum tells the direction of its item."""
-NOISE_PER_ITEM, NOISE = 3.0, 8.0
-"""Twice the log-likelihood that one factor gains on independent answers is 1.3 to 1.8 per item on average and never was
-above 3 per item and 8 in 150 simulated sets of 4 to 100 items; LSAT6, five items with little in common, has 54."""
 COARSE_TOLERANCE = 1e-2
 """Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
 SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
@@ -154,8 +152,9 @@ def fit_em(
             solution = _then(solution, maximise(problem, x, tolerance, max_iterations))
         solution = solution.oriented(problem)
         found = errors(problem, solution.point, solution.at_bound)
+        doubt = why_unrelated(kept, persons, problem, solution.point.loglik)
     calibration = _calibration(
-        responses, counts, problem, solution, found, keep, twins(kept, data.n, data.correct), persons, data_hash
+        responses, counts, problem, solution, found, keep, twins(kept, data.n, data.correct), persons, doubt, data_hash
     )
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
     calibration = replace(calibration, priors=asked.as_dict())
@@ -228,6 +227,7 @@ def _calibration(
     keep: Mask,
     alike: Mask,
     persons: Persons,
+    doubt: str,
     data_hash: str,
 ) -> Calibration:
     """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
@@ -252,7 +252,7 @@ def _calibration(
         flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(found.guessing_unidentified[k])
     named = np.array(responses.item_ids, dtype=object)[kept]
     populations = _populations(problem, solution, found, persons)
-    reasons = _reasons(problem, solution, found, named, persons.names)
+    reasons = _reasons(problem, solution, found, named, persons.names, doubt)
     if alike.any():
         reasons.append(
             f"{alike.sum()} items have the same answers by the same learners as another ({some(list(named[alike]))}): "
@@ -345,9 +345,14 @@ def _with_anchors(calibration: Calibration, given: Fixed) -> Calibration:
 
 
 def _reasons(
-    problem: Problem, solution: Solution, found: Errors, named: np.ndarray, groups: Sequence[str]
+    problem: Problem,
+    solution: Solution,
+    found: Errors,
+    named: np.ndarray,
+    groups: Sequence[str],
+    doubt: str,
 ) -> list[str]:
-    """Sentences that say why the fit as a whole is not a result; empty where it is one."""
+    """Sentences that say why the fit as a whole is not a result; empty where it is one. `doubt`: the data's."""
     reasons = [solution.reason] if solution.reason else []
     data, structure = problem.data, problem.structure
     if structure.common_slope and solution.at_bound[0]:
@@ -371,31 +376,13 @@ def _reasons(
                 f"more than {RULING_SHARE:.0%} of the learners apart ({some(list(named[ruling]))}), so that those "
                 f"answers alone decide θ. Look for duplicated or dependent items among them"
             )
-    reasons += _unrelated(problem, solution)
+    reasons += [doubt] if doubt else []
     if found.unidentified.any():
         reasons.append(
             f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
             f"({some(list(named[found.unidentified]))}): the observed information is singular there"
         )
     return reasons
-
-
-def _unrelated(problem: Problem, solution: Solution) -> list[str]:
-    """Whether answers of items with slopes of their own could as well have nothing in common: one factor always
-    explains some of the noise between them."""
-    s, n, right = problem.structure, problem.data.n, problem.data.correct
-    if s.anchored or s.model in ("rasch", "1pl"):
-        return []
-    apart = float((xlogy(right, right / n) + xlogy(n - right, 1 - right / n)).sum())
-    ratio, noise = 2 * (solution.point.loglik - apart), NOISE_PER_ITEM * s.n_items + NOISE
-    if ratio >= noise:
-        return []
-    return [
-        (
-            f"the answers to different items cannot be told from unrelated ones: with an ability behind them they are "
-            f"likelier than without by a likelihood ratio statistic of {ratio:.1f}, and coin tosses reach {noise:.0f}"
-        )
-    ]
 
 
 def _stopped(unit: str, at: float) -> str:
