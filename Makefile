@@ -2,7 +2,7 @@
 #   make demo                 four simulated months with planted faults, then the UI
 #   make demo SERVE=0         the same without the UI; exit 0 only if every month is in the state it should be in
 #   make demo DATA=log.csv    your own log, as one window; MAPPING=…, ZONE=Asia/Seoul, AT=2026-09-01 where it needs them
-#   make test                 lint, types, layers, then the tests, fast tiers first
+#   make test                 lint, types, layers, then the tests; CI=1 what CI runs, ALL=1 everything, which takes hours
 #   make venv                 only the environment; the command line is then .venv/bin/irt
 #   make venv EXTRAS=bayes    with an extra beside what running needs: bayes (PyMC), r (rpy2), k8s, dev (what tests need)
 
@@ -28,10 +28,18 @@ lint: venv
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Behind the first tier some tests wait for servers and some compute, so three files go on at once.
-test: lint
-	$(BIN)/pytest --numprocesses=2 --dist=loadfile tests/unit
-	$(BIN)/pytest --numprocesses=3 --dist=loadfile tests/engines tests/integration tests/ui
+# Three tiers. `make test`: what a change may break, with PostgreSQL as the only server. CI=1: also servers that are
+# killed, browsers, R, S3, the demo, a bare machine. ALL=1: also what takes hours.
+MARKED := $(if $(ALL),,-m 'not long$(if $(CI),, and not ci)')
+FOLDERS := tests/engines tests/integration $(if $(CI)$(ALL),tests/ui $(wildcard tests/bare))
+# $(1) is the name of a part, $(2) its command. Beside the unit tests, some tests wait for servers and some compute, so
+# three files go on at once.
+timed = @began=$$(date +%s); $(2); status=$$?; took=$$(($$(date +%s) - began)); \
+  printf '%s took %d:%02d minutes\n' '$(1)' $$((took / 60)) $$((took % 60)); exit $$status
+test: venv
+	$(call timed,lint,$(MAKE) --no-print-directory lint)
+	$(call timed,unit tests,$(BIN)/pytest --numprocesses=2 --dist=loadfile $(MARKED) tests/unit)
+	$(call timed,$(FOLDERS),$(BIN)/pytest --numprocesses=3 --dist=loadfile $(MARKED) $(FOLDERS))
 
 # After a change of dependencies: hashes, no address of any index, and of an extra only what the rest does not have.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -11,6 +11,8 @@ from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Flag, Responses
 
+pytestmark = pytest.mark.ci
+
 PERSONS, ITEMS = 300, 6
 
 

@@ -17,6 +17,8 @@ from irt_assets.psychometrics.dif_wald import compare_groups
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Responses
 
+pytestmark = pytest.mark.ci
+
 ITEMS = 20
 
 

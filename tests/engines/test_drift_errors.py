@@ -11,6 +11,8 @@ from irt_assets.psychometrics.drift import judge
 from irt_assets.psychometrics.drift_errors import Comparison
 from irt_assets.psychometrics.drift_trend import trends
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module")
 def worlds() -> list[Comparison]:

@@ -15,6 +15,8 @@ from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.linking import link
 from irt_assets.psychometrics.models import Calibration, Responses
 
+pytestmark = pytest.mark.ci
+
 ITEMS, MOVED, LEARNERS = 30, 3, 2000
 IDS = [f"item{j:02d}" for j in range(ITEMS)]
 

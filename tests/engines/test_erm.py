@@ -12,6 +12,8 @@ from irt_assets.engines.r_process import call_r
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Responses
 
+pytestmark = pytest.mark.ci
+
 SOURCE = Path(__file__).with_name("r") / "erm.R"
 SAME_SE = 0.15
 """Hausman (1978): the difference of a consistent and an efficient estimator has the difference of their variances, so

@@ -20,6 +20,8 @@ from irt_assets.psychometrics.skewness import two_sided
 from irt_assets.psychometrics.sumscorefit import sum_score_fit
 from tests.engines.fit_worlds import known, unseen
 
+pytestmark = pytest.mark.ci
+
 PERSONS, LENGTH = 1500, 16
 LEVELS = np.array(["low", "middle", "high"])[np.arange(PERSONS) % 3]
 MEANS = {"low": -1.2, "middle": 0.0, "high": 1.2}

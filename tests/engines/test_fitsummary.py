@@ -14,6 +14,8 @@ from irt_assets.psychometrics.fitsummary import summarise
 from irt_assets.psychometrics.itemfit import item_fit
 from irt_assets.psychometrics.models import Responses
 
+pytestmark = pytest.mark.ci
+
 
 def answers(rng, persons=1500, items=24, *, second=0.0):
     """2PL answers; `second`: loading of the last third of the items on an ability of its own."""

@@ -11,6 +11,8 @@ import pytest
 from benchmarks.bench_levels import World, bias_of, by_level, simulate
 from irt_assets.psychometrics.em import fit_em
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.mark.parametrize(("width", "least"), [(1.0, 0.10), (0.5, 0.30)])
 def test_levels_bring_the_bias_of_the_slopes_within_five_hundredths(width: float, least: float) -> None:

@@ -13,6 +13,8 @@ from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Flag, Responses
 from irt_assets.psychometrics.priors import Beta, LogitNormal, Normal, Priors
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _mirt(require_r):

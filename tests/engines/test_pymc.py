@@ -24,6 +24,8 @@ from irt_assets.psychometrics.models import Flag, Responses
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.structure import Structure
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _pymc(require):

@@ -26,6 +26,8 @@ from irt_assets.psychometrics.priors import GUESSING_PRIOR, Beta, LogitNormal, P
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.structure import Structure
 
+pytestmark = pytest.mark.ci
+
 
 @pytest.fixture(scope="module", autouse=True)
 def _pymc(require):

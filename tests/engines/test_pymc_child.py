@@ -23,6 +23,8 @@ from irt_assets.engines.pymc_child import PymcInChild
 from irt_assets.psychometrics.errors import DisconnectedDesignError
 from irt_assets.psychometrics.models import Responses
 
+pytestmark = pytest.mark.ci
+
 QUICK = {"draws": 50, "tune": 50, "chains": 2}
 
 

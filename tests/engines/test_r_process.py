@@ -20,6 +20,8 @@ from irt_assets.psychometrics.errors import PsychometricsError
 from resources.failures import PermanentFailure, is_transient
 from resources.r_runtime import r_runtime
 
+pytestmark = pytest.mark.ci
+
 SOURCE = Path(__file__).with_name("r") / "misbehaving.R"
 
 

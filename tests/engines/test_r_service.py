@@ -25,6 +25,8 @@ from resources.doctor import diagnose
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
 
+pytestmark = pytest.mark.ci
+
 SECONDS, WAIT_SECONDS = 10, 1
 
 # What R may do in a fit, by `options.fault`.

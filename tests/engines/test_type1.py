@@ -19,6 +19,8 @@ from irt_assets.psychometrics.skewness import two_sided
 from irt_assets.psychometrics.sumscorefit import sum_score_fit
 from tests.engines.fit_worlds import planned, unseen
 
+pytestmark = pytest.mark.ci
+
 SETS, PERSONS, LENGTH = 24, 1200, 16
 
 

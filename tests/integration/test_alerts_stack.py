@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 from dagster import DagsterRunStatus
 from dagster._core.scheduler.instigation import TickStatus
 from pydantic import SecretStr
@@ -17,6 +18,8 @@ from tests.integration.rooms import add_attempts, add_items, attempt, rows
 from tests.integration.sinks import http_sink, smtp_sink
 from tests.integration.small_world import last_months
 from tests.integration.stack_harness import running_stack, wait_for
+
+pytestmark = pytest.mark.ci
 
 ARRIVES_WITHIN_S = 150.0
 """Two sensors follow each other, each every 30 seconds, on a machine that may be busy."""

@@ -26,6 +26,8 @@ from resources.settings import Settings
 from tests.integration.seaweed import BUCKET, SeaweedFS
 from tests.integration.test_object_store import sparse
 
+pytestmark = pytest.mark.ci
+
 T = TypeVar("T")
 ATTEMPTS = 3
 """Of botocore's standard mode."""

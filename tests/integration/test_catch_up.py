@@ -16,6 +16,8 @@ from irt_assets.partitions import DAYS, WEEKS
 from jobs.schedules import PLANS
 from resources.settings import Settings
 
+pytestmark = pytest.mark.ci
+
 FRIDAY = datetime(2026, 7, 17, 1, 15, tzinfo=UTC)
 TWO_WEEKS = DAYS.back(FRIDAY, 14)
 BY_JOB = {plan.job: plan for plan in PLANS}

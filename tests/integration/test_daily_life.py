@@ -22,6 +22,8 @@ from tests.integration import rooms
 from tests.integration.rooms import check_context, rows, run_sql
 from tests.kpi_worlds import load, random_world
 
+pytestmark = pytest.mark.ci
+
 NOW = datetime.now(UTC)
 DAY = (NOW - timedelta(days=1)).strftime("%Y-%m-%d")
 RUNNING = week_of(NOW)

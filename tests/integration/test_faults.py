@@ -23,6 +23,8 @@ from resources.settings import Settings
 from tests.integration.small_world import last_months, small_world
 from tests.integration.stack_harness import ROOT, Harness, running_stack, wait_for
 
+pytestmark = pytest.mark.ci
+
 GRAPH = "irt_assets.definitions"
 WRITES = {
     "scored_responses": "scored_snapshot",

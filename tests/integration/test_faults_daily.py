@@ -35,6 +35,8 @@ from tests.integration.rooms import rows, run_sql
 from tests.integration.small_world import last_months, small_world
 from tests.integration.stack_harness import wait_for
 
+pytestmark = pytest.mark.ci
+
 GATE = 7_201_902
 MONTHS = last_months(2)
 LAST_DAY = month_bounds(MONTHS[-1])[1] - timedelta(days=1)

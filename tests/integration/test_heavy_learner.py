@@ -34,6 +34,8 @@ from resources.settings import Settings
 from tests.integration import rooms
 from tests.integration.rooms import rows, run_sql
 
+pytestmark = pytest.mark.ci
+
 ATTEMPTS = 100_000
 JULY = rooms.MONTHS[1]
 START, END = month_bounds(JULY)

@@ -22,6 +22,8 @@ from irt_assets.responses.importing import ImportReport, import_attempts, import
 from resources.database import Database
 from resources.failures import PermanentFailure
 
+pytestmark = pytest.mark.ci
+
 Import = Callable[..., ImportReport]
 DAY = date(2026, 10, 1)
 

@@ -13,6 +13,8 @@ from tests.integration.rooms import rows
 from tests.integration.small_world import last_months, small_world
 from tests.integration.stack_harness import running_stack
 
+pytestmark = pytest.mark.ci
+
 KILLS = 6
 RUNS_TOLD = "SELECT partition FROM alert WHERE starts_with(key, 'run ')"
 WHOLE_WITHIN_S = 600.0

@@ -21,6 +21,8 @@ from resources.database import Database
 from resources.settings import Settings
 from tests.integration.stack_harness import ROOT, Harness, running_stack, wait_for
 
+pytestmark = pytest.mark.ci
+
 TOY = "tests.integration.toy_location"
 SECONDS = {"seconds": "600"}
 FAILED_WITHIN_S = 60.0

@@ -19,6 +19,8 @@ from resources.database import Database
 from resources.settings import Settings
 from tests.integration.rooms import LOWERED, MONTHS, SCALE, add_items, folder_store, load_small_world, rows, run_sql
 
+pytestmark = pytest.mark.ci
+
 MONTH = MONTHS[1]
 
 

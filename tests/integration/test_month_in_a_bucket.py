@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+import pytest
+
 from irt_assets.calibration.green import State, month_states
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.invariants.history import look_at_everything
@@ -18,6 +20,8 @@ from resources.object_store import object_store
 from resources.settings import Settings
 from tests.integration import rooms
 from tests.integration.seaweed import BUCKET, SeaweedFS
+
+pytestmark = pytest.mark.ci
 
 JUNE, JULY = rooms.MONTHS
 ON_FILES = [snapshots_match_their_hash, no_test_answer_was_scored, report_files_are_as_they_were_written]

@@ -41,6 +41,8 @@ from tests.engines.test_remote import answering
 from tests.integration import rooms
 from tests.integration.rooms import SCALE, add_items, answer_matrix, model_scores, rows, run_sql
 
+pytestmark = pytest.mark.ci
+
 LAST_DAY = "2026-07-31"
 END = datetime(2026, 8, 1, tzinfo=UTC)
 em = partial(build, threads=1)

@@ -20,6 +20,8 @@ from resources.settings import Settings
 from tests.integration.rooms import add_attempts, add_items, attempt, rows, run_sql
 from tests.integration.stack_harness import Harness, running_stack, wait_for
 
+pytestmark = pytest.mark.ci
+
 WITHIN_S = 400.0
 """A tick a minute, then some runs of seconds, two at a time, on a machine that may be busy."""
 NOW = datetime.now(UTC)
