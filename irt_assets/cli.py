@@ -35,11 +35,11 @@ from irt_assets.console import (
     out,
     print_import,
     print_json,
+    print_lineage,
     print_states,
     print_table,
     progress_bar,
     say,
-    shown,
     stdout_reserved_for_json,
 )
 from irt_assets.installation import current_database, current_settings, current_store, database_as_it_is
@@ -350,20 +350,16 @@ def backfill(
 
 @app.command(rich_help_panel=Panel.PROOF)
 def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
-    """Where an item's published numbers come from."""
+    """Where an item's published numbers come from, and what was decided on it."""
+    from irt_assets.calibration.lineage import decisions_on
     from irt_assets.calibration.lineage import lineage as trace
 
-    settings = current_settings()
     with current_database().connect() as connection:
-        rows = trace(connection, item)
+        publications, decisions = trace(connection, item), decisions_on(connection, item)
     if as_json:
-        print_json(rows)
-        return
-    for row in rows:
-        out.print(
-            f"[bold]{escape(item)}[/bold] on scale {row['scale_id']}" + (" – in force" if row["in_force"] else "")
-        )
-        print_table(("", ""), [(k, shown(v, settings)) for k, v in row.items() if v is not None and k != "item_id"])
+        print_json({"publications": publications, "decisions": decisions})
+    else:
+        print_lineage(item, publications, decisions, current_settings())
 
 
 @app.command(rich_help_panel=Panel.START)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
 
+import hypothesis
 import psycopg
 import pytest
 from pydantic import SecretStr
@@ -19,6 +20,10 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.object_store import ObjectStore, object_store
 from resources.schema import upgrade
 from resources.settings import Settings, get_settings
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 TEMPLATE = "template_irt"
 numbers = count(1)

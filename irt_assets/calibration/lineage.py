@@ -1,4 +1,4 @@
-"""Where a published number comes from: publication, fit, answers, anchors, code, run."""
+"""Where a published number comes from: publication, fit, answers, anchors, code, run; and what people decided on it."""
 
 from __future__ import annotations
 
@@ -47,3 +47,13 @@ def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]
     ).fetchone()
     why = f"; {held[0]} held it back: {'; '.join(held[1])}" if held else ""
     raise PermanentFailure(f"nothing was ever published for item {item_id} of scale {known[0]}{why}")
+
+
+def decisions_on(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
+    """Every decision on an item, on a proposal for it or on it as an anchor, latest first."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        return cursor.execute(
+            """SELECT decision_id, scale_id, month, decision, decided_by, decided_at, effective_from, reason, fit_id
+               FROM release_decision WHERE item_id = %s ORDER BY decision_id DESC""",
+            (item_id,),
+        ).fetchall()

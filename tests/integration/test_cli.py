@@ -140,11 +140,15 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     item = next(
         i for j, i in enumerate(truth.bank.item_ids) if not truth.bank.anchor[j] and i not in faulty(truth.as_dict())
     )
-    published = typed("lineage", item, "--json")
-    assert published.json[0]["rule"] == "first"
-    assert published.json[0]["month"] == "2026-06"
-    assert published.json[0]["run_id"]
-    assert published.json[0]["data_hash"]
+    traced = typed("lineage", item, "--json")
+    (published,) = traced.json["publications"]
+    assert (published["rule"], published["month"]) == ("first", "2026-06")
+    assert published["run_id"]
+    assert published["data_hash"]
+    assert traced.json["decisions"] == []
+    told = typed("lineage", item).out
+    assert f"{published['a']:.3f} ± {published['a_se']:.3f}" in told
+    assert "nobody has decided anything on it" in told
 
 
 def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(

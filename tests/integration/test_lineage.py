@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from irt_assets.calibration.lineage import lineage
+from irt_assets.calibration.lineage import decisions_on, lineage
 from irt_assets.psychometrics.truth import Truth
 from irt_assets.responses.snapshot import current_snapshot
 from resources.database import Database
@@ -96,3 +96,14 @@ def test_an_item_held_back_is_told_by_which_month_and_why(world: Settings) -> No
     )
     with pytest.raises(PermanentFailure, match="2026-06 held it back: too flat; too hard"):
         of_item(world, 'new\'s "odd" 🦉')
+
+
+def test_what_was_decided_on_an_item_is_told_latest_first(world: Settings) -> None:
+    add_items(Database(world), {"new": None})
+    decide = """INSERT INTO release_decision (month, scale_id, item_id, fit_id, decision, decided_by, reason)
+                VALUES (%s, 'default', %s, 'fit', 'reject', %s, 'one month is too little')"""
+    for month, item, by in (("2026-06", "new", "Ada"), ("2026-07", "new", "Grace"), ("2026-07", "another", "Ada")):
+        run_sql(Database(world), decide, (month, item, by))
+    with Database(world).connect() as connection:
+        found = decisions_on(connection, "new")
+    assert [(one["month"], one["decided_by"]) for one in found] == [("2026-07", "Grace"), ("2026-06", "Ada")]
