@@ -9,6 +9,8 @@ import hashlib
 import io
 import json
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, LiteralString
 
 import psycopg
@@ -112,7 +114,7 @@ def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
     """Why the stored file is not the snapshot that was taken; None where it is."""
     if not store.exists(snapshot.uri):
         return f"the snapshot {snapshot.uri} is missing from the object store"
-    digest = hashlib.sha256(store.get(snapshot.uri)).hexdigest()
+    digest = store.sha256(snapshot.uri)
     if digest != snapshot.snapshot_hash:
         return f"the snapshot {snapshot.uri} has sha256 {digest[:12]}…, not {snapshot.snapshot_hash[:12]}…"
     return None
@@ -139,9 +141,11 @@ def _counts(window: JudgedWindow, scale: str) -> dict[str, int]:
 
 def store_attempts(store: ObjectStore, folder: str, table: pa.Table) -> tuple[str, str]:
     """Put a window's attempts into the store as Parquet, under their hash; the key and the sha256."""
-    buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
-    digest = hashlib.sha256(buffer.getvalue()).hexdigest()
-    key = f"snapshots/{folder}/{digest}.parquet"
-    store.put(key, buffer.getvalue())
+    with TemporaryDirectory() as folder_here:
+        file = Path(folder_here, "attempts.parquet")
+        pq.write_table(table, file, compression="zstd")
+        with file.open("rb") as written:
+            digest = hashlib.file_digest(written, "sha256").hexdigest()
+        key = f"snapshots/{folder}/{digest}.parquet"
+        store.put(key, file)
     return key, digest

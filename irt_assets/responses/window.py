@@ -111,7 +111,7 @@ def judged_window(
     for scale_id in sorted(set(scale_of_row) | set(scales)):
         rows = np.flatnonzero(scale_of_row == scale_id)
         rules = scales[scale_id].rules if scale_id in scales else Rules()
-        part = found.take(pa.array(rows))
+        part = found if rows.size == n else found.take(pa.array(rows))
         item, items = codes(part["item_id"])
         judgement = judge(_attempts(part, item), rules)
         judgements[scale_id] = judgement
