@@ -243,7 +243,9 @@ def test_where_no_scale_can_be_fitted_each_says_why(world: Settings) -> None:
     add_items(database, {"o1": None}, "other")
     change_rules(database, SCALE, {"min_responses": 100_000, "min_provisional_responses": 100_000})
     take_snapshot(database, store, MONTH, None)
-    with pytest.raises(PermanentFailure, match=r"(?s)default: .*few_item_responses.*min_responses=.*other: ") as failed:
+    with pytest.raises(
+        PermanentFailure, match=r"(?s)default: .*few_item_resp.*from 100000 responses on.*other: "
+    ) as failed:
         fit_month(database, store, MONTH, ENGINE, None)
     assert "no scale of 2026-06 could be fitted" in str(failed.value)
 
