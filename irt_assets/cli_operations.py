@@ -101,9 +101,18 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
         out.print(f"[red]late[/red] {escape(late)}")
     out.print()
     print_table(("month", "scale", "state", "why"), list(_months(overview.months)))
+    if overview.waiting:
+        out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
     _some("violated", [f"{v.invariant}: {v.subjects} open, e.g. {_short(v.example)}" for v in overview.violations])
     _some("alert", [f"{at(a.opened_at)} {a.partition} {_short(a.what)}" for a in overview.alerts])
     _some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
+
+
+def waiting_line(references: Sequence[str]) -> str:
+    """How many proposals wait for a person, and the first of them."""
+    many = "1 proposal waits" if len(references) == 1 else f"{len(references)} proposals wait"
+    more = f" and {len(references) - NAMES_SHOWN} more" if len(references) > NAMES_SHOWN else ""
+    return f"{many}: {', '.join(references[:NAMES_SHOWN])}{more}"
 
 
 def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, str, str, str]]:

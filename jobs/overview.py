@@ -19,6 +19,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.green import MonthState, month_states
+from irt_assets.calibration.proposals import asking, proposals
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import last_complete_month, months_between
 from jobs import alerts
@@ -71,7 +72,7 @@ class RunUnderWay:
 
 @dataclass(frozen=True)
 class Overview:
-    """`daemon_seen` is its oldest heartbeat that counts; None where it never ran."""
+    """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what asks for a decision."""
 
     now: datetime
     daemon_alive: bool
@@ -81,6 +82,7 @@ class Overview:
     violations: list[OpenViolation]
     alerts: list[OpenAlert]
     runs: list[RunUnderWay]
+    waiting: list[str]
 
 
 def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
@@ -90,6 +92,7 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -
     months = months_between(settings.irt_first_month, last_complete_month(now))
     with database.connect() as connection:
         violations, open_alerts = list(_violations(connection)), list(_alerts(connection))
+        waiting = [str(p.reference) for p in asking(proposals(connection))]
     return Overview(
         now,
         daemon_alive=alive,
@@ -99,6 +102,7 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -
         violations=violations,
         alerts=open_alerts,
         runs=[_under_way(record) for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))],
+        waiting=waiting,
     )
 
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 import pytest
 
 from irt_assets.calibration import release
+from irt_assets.cli_operations import waiting_line
 from irt_assets.drift.checks import build_drift_checks, decided
 from irt_assets.partitions import monthly
+from jobs.overview import look
 from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.object_store import FolderStore
+from resources.settings import Settings
 from tests.integration.rooms import SCALE, check_context, run_sql
-from tests.integration.test_release import FEB, JAN, MAR, MOVED, bank, store
+from tests.integration.test_release import FEB, JAN, MAR, MOVED, bank, link, publish, store
 
 __all__ = ["bank", "store"]  # fixtures
 
@@ -22,6 +26,8 @@ __all__ = ["bank", "store"]  # fixtures
 @pytest.fixture
 def drifted(bank: Database, store: FolderStore) -> Database:
     """An item that February and March see drift, by nearly as much."""
+    link(bank, store, MAR, {"moved": (1.0, -0.4), "still": (1.2, 0.1)})
+    publish(bank, store, MAR)
     run_sql(bank, "UPDATE item_drift SET wabc = 0.15 WHERE month = %s", (FEB,))
     run_sql(
         bank,
@@ -32,30 +38,43 @@ def drifted(bank: Database, store: FolderStore) -> Database:
     return bank
 
 
+def test_what_waits_is_in_the_status(bank: Database, settings: Settings, tmp_path: Path) -> None:
+    """A month's proposals that confirm what is published do not wait."""
+    with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
+        assert look(bank, instance, settings).waiting == ["2026-02/moved"]
+        assert waiting_line(["2026-02/moved"]) == "1 proposal waits: 2026-02/moved"
+        assert waiting_line(list("abcde")) == "5 proposals wait: a, b, c and 2 more"
+        release.reject(bank, [MOVED], by="Ann", reason="it is being replaced")
+        assert look(bank, instance, settings).waiting == []
+
+
 def known(database: Database, month: str = MAR) -> dict[tuple[str, str], str]:
     with database.connect() as connection:
         return decided(connection, month)
 
 
-def evaluate(database: Database, month: str) -> dg.AssetCheckResult:
+def evaluate(database: Database, store: FolderStore, month: str) -> dg.AssetCheckResult:
     far, *_ = build_drift_checks(monthly(JAN))
     with dg.DagsterInstance.ephemeral() as instance:
         context: Any = check_context(month, instance)
-        found: dg.AssetCheckResult = far.op.compute_fn.decorated_fn(context, database)
+        found: dg.AssetCheckResult = far.op.compute_fn.decorated_fn(context, database, store)
     return found
 
 
-def test_an_item_that_nobody_decided_on_fails(drifted: Database) -> None:
+def test_an_item_that_nobody_decided_on_fails(drifted: Database, store: FolderStore) -> None:
     assert known(drifted) == {}
-    found = evaluate(drifted, MAR)
+    found = evaluate(drifted, store, MAR)
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
     assert found.description == f"{MAR}: 1 items: moved"
 
 
-def test_an_item_that_was_decided_on_does_not_fail_again_and_is_still_named(drifted: Database) -> None:
+def test_an_item_that_was_decided_on_does_not_fail_again_and_is_still_named(
+    drifted: Database,
+    store: FolderStore,
+) -> None:
     release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
     assert known(drifted) == {(SCALE, "moved"): f"{FEB}, rejected by Ann"}
-    found = evaluate(drifted, MAR)
+    found = evaluate(drifted, store, MAR)
     assert found.passed
     assert found.description == f"{MAR}: no item of high severity; decided before: moved"
     assert [row["known from"] for row in rows_of(found.metadata, "items")] == [f"{FEB}, rejected by Ann"]
