@@ -237,6 +237,9 @@ def test_parquet_counts_rows_from_one(tmp_path: Path) -> None:
         (b"u," + b"q," * 600_000 + b"\n1,2\n", "header is longer"),
         (b'u,"q\nann,1\nbob,2\n', "never closed"),
         (b"u,\0\nann,1\n", "NUL"),
+        (b'"', "names no column"),
+        (b"\x1c\n", "names no column"),
+        ("\u2028\n".encode(), "names no column"),
         (b"u,q\nann," + b"x" * (19 * 2**20) + b"\n", "at most 8 MiB"),
     ],
 )

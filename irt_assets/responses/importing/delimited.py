@@ -29,7 +29,7 @@ class CsvSource(TextSource):
         super().__init__(path)
         head = sources.head(path)
         text = head.removeprefix(codecs.BOM_UTF8).decode(self.encoding, errors="ignore")
-        first = next(line for line in re.split(r"[\r\n]", text) if line.strip())
+        first = next((line for line in re.split(r"[\r\n]", text) if line.strip()), "")
         self._delimiter = max(DELIMITERS, key=first.count)
         self.kind = DELIMITERS[self._delimiter]
         lines = io.StringIO(text, newline="")
@@ -39,6 +39,8 @@ class CsvSource(TextSource):
         except csv.Error as error:
             raise PermanentFailure(f"{path}: its header cannot be read: {error}. Is it a table?") from error
         self._header_lines = reader.line_num
+        if not names:
+            raise PermanentFailure(f"{path}: its header names no column. Is it a table?")
         if "\n" in names[-1] and self.scan.quotes % 2:
             raise self._unclosed(1, "the header's last name holds all that follows")
         if len(head) == sources.HEAD and not lines.read(1):
