@@ -20,7 +20,7 @@ from irt_assets.reports.drift_details import provenance
 from irt_assets.reports.drift_dif import dif
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import linking, since_last_month
-from irt_assets.reports.drift_words import counted, in_words, listed, sentence, signed
+from irt_assets.reports.drift_words import counted, in_words, listed, signed
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10
@@ -71,7 +71,7 @@ def verdict(facts: Facts) -> Verdict:
     if facts.not_compared:
         look_at = f"Drift was not tested: {facts.not_compared}." + (f" {look_at}" if n else "")
     stays = "What is published stays in force until somebody decides otherwise."
-    why = stays if facts.state.state is State.GREEN else sentence(facts.state.why)
+    why = stays if facts.state.state is State.GREEN else f"{facts.state.why}."
     return Verdict(mark, f"{name} {says}", why, look_at, len(facts.open_decisions))
 
 
@@ -86,11 +86,12 @@ def to_look_at(facts: Facts) -> list[Item]:
     return sorted((item for item in facts.items.values() if item.proposal), key=urgency)
 
 
-def document(facts: Facts, made_at: datetime) -> Document:
-    """The report: on the first page what it comes to, at the end where its numbers come from."""
+def document(facts: Facts, made_at: datetime, ui_url: str = "") -> Document:
+    """The report: on the first page what it comes to, at the end where its numbers come from. `ui_url`: where people
+    reach the UI, for links into it; "" for none."""
     items, found = to_look_at(facts), verdict(facts)
     sections = [
-        ("What waits for a decision", "decide", sections_of.open_decisions(items, facts)),
+        ("What waits for a decision", "decide", sections_of.open_decisions(items, facts, ui_url)),
         ("Since last month", "since", since_last_month(facts)),
         ("What moved", "changes", sections_of.what_moved(facts)),
         ("Alerts", "alerts", sections_of.alerts(facts)),

@@ -10,6 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from irt_assets.calibration.assets import CODE_LOCATION, RELEASE_JOB
 from irt_assets.calibration.green import State
 from irt_assets.psychometrics.drift_kinds import Kind
 from irt_assets.reports import drift_charts as charts
@@ -54,8 +55,9 @@ def proposals(items: Sequence[Item]) -> Table:
     return Table(columns, tuple(rows))
 
 
-def open_decisions(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
-    """Each change that waits, what to type for it, and what accepting all of them would do to learners."""
+def open_decisions(items: Sequence[Item], facts: Facts, ui_url: str) -> Iterator[Block]:
+    """Each change that waits, what to type for it or where to click (`ui_url`: the UI, "" for no link), and what
+    accepting all of them would do to learners."""
     rows: list[tuple[Text, ...]] = []
     for change in facts.open_decisions:
         drift = f"{change.kind or 'drift'}, {change.severity} severity" if change.kind else change.why
@@ -81,6 +83,10 @@ def open_decisions(items: Sequence[Item], facts: Facts) -> Iterator[Block]:
         return
     columns = (Column("item", share=1.5), Column("why", share=4), Column("command", share=5))
     yield Table(columns, tuple(rows))
+    if ui_url:
+        launchpad = f"{ui_url}/locations/{CODE_LOCATION}/jobs/{RELEASE_JOB}/playground"
+        where = Span("the launchpad of release_decision", link=launchpad)
+        yield Paragraph(("Or decide on the page: ", where, f", partition {facts.month}."))
     if facts.effect:
         yield Paragraph(sentence(f"If all of them were accepted: {facts.effect.sentence}"))
 
