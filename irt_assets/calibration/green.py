@@ -55,11 +55,13 @@ class MonthState:
 
 @dataclass(frozen=True)
 class GateStatus:
-    """The latest evaluation of a set gate: None where it was never evaluated or its run was killed."""
+    """The latest evaluation of a set gate: None where it was never evaluated or its run was killed. `asked`: whether a
+    run ever set out to evaluate it."""
 
     passed: bool | None
     why: str
     asset: str = MONTHLY_ASSETS[-1]
+    asked: bool = True
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,9 @@ def judge(
         told = {name: status.why for name, status in failed.items() if not status.why.startswith(NOT_JUDGED)}
         return state(State.RED, "; ".join(f"{name}: {why}" for name, why in told.items()), _first(failed))
     unknown = {name: status for name, status in gates.items() if status.passed is None}
+    if unknown and step is None and failure is None and not any(status.asked for status in unknown.values()):
+        why = f"its answers are scored and nothing was fitted: `irt calibrate --month {month}`"
+        return state(State.MISSING, why, _first(unknown))
     if unknown:
         why = failure or "a run ended early, materialise the month again"
         return state(State.RED, f"{why} (not evaluated: {', '.join(unknown)})", _first(unknown))
@@ -152,7 +157,9 @@ def gate_status(instance: dg.DagsterInstance, gate: SetGate, month: str) -> dict
     records = instance.event_log_storage.get_asset_check_execution_history(
         dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name), limit=1, partition_filter=PartitionKeyFilter(key=month)
     )
-    evaluation = records[0].evaluation if records else None
+    if not records:
+        return {"": GateStatus(None, "not evaluated", gate.asset, asked=False)}
+    evaluation = records[0].evaluation
     if not isinstance(evaluation, dg.AssetCheckEvaluation):  # only planned: its run goes on, or was killed
         return {"": GateStatus(None, "not evaluated", gate.asset)}
     told = evaluation.metadata["scales"]

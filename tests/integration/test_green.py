@@ -43,6 +43,7 @@ from tests.integration import rooms
 
 MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
+NEVER_ASKED = GateStatus(None, "not evaluated", asked=False)
 
 
 # -- the judgement -----------------------------------------------------------------------------------
@@ -61,6 +62,9 @@ def step(state: Any) -> Step:
         ({}, None, None, True, False, State.RUNNING, "queued"),
         ({"g": PASSED, "h": FAILED}, step("done"), None, False, True, State.RED, "h: broken"),
         ({"g": PASSED, "h": UNKNOWN}, step("done"), None, False, True, State.RED, "not evaluated: h"),
+        ({"g": PASSED, "h": NEVER_ASKED}, None, None, False, True, State.MISSING, "nothing was fitted"),
+        ({"g": PASSED, "h": NEVER_ASKED}, step("done"), None, False, True, State.RED, "not evaluated: h"),
+        ({"g": UNKNOWN, "h": NEVER_ASKED}, None, None, False, True, State.RED, "a run ended early"),
         ({"g": FAILED}, step("done"), Newer("new answers", "fits"), False, True, State.RED, "g: broken"),
         ({"g": PASSED}, step("done"), Newer("new answers", "fits"), False, True, State.STALE, "new answers"),
         ({"g": PASSED}, None, None, False, True, State.RED, "publication step has not run"),
