@@ -61,7 +61,7 @@ class Guard:
         if refusal is None:
             await self.app(scope, receive, _with_headers(send))
             return
-        LOG.warning("refused %s %s: %s", scope.get("method", "WebSocket"), scope["path"], refusal.why)
+        LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], refusal.why)
         if scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": POLICY_VIOLATION})
             return

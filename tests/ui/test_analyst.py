@@ -34,7 +34,10 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
         yield harness
 
 
-def test_a_month_is_made_by_clicking(stack: Harness, page: Page, screenshots: Path) -> None:
+def test_a_month_is_made_by_clicking_and_the_page_follows_it(stack: Harness, page: Page, screenshots: Path) -> None:
+    """It is told of what happens through a WebSocket, which our layer lets the page itself open."""
+    told: list[str] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda frame: told.append(str(frame))))
     opened = ",".join(f"global@global:{group}" for group in GROUPS)
     page.goto(f"{stack.stack.address}/asset-groups?expanded={opened}")
     for assets in GROUPS.values():
@@ -53,6 +56,7 @@ def test_a_month_is_made_by_clicking(stack: Harness, page: Page, screenshots: Pa
     page.get_by_text("View", exact=True).click()
     page.wait_for_url("**/runs/*")
     expect(page.get_by_text("Success", exact=True).first).to_be_visible(timeout=RUN_MS)
+    assert any(json.loads(frame)["type"] == "data" for frame in told)
     page.screenshot(path=screenshots / "3-run.png")
 
 
@@ -86,16 +90,6 @@ def test_the_readme_s_picture_of_the_graph_can_be_taken(stack: Harness, chromium
     photograph_graph(chromium, stack.stack.address, picture)
     width = int.from_bytes(picture.read_bytes()[16:20], "big")  # of the PNG's header
     assert width == PICTURE_WIDTH
-
-
-def test_a_run_s_page_is_told_what_happens_as_it_happens(stack: Harness, page: Page) -> None:
-    """Through a WebSocket, which the layer before Dagster's page lets the page itself open."""
-    frames: list[str | bytes] = []
-    page.on("websocket", lambda socket: socket.on("framereceived", frames.append))
-    (run, *_) = stack.instance.get_runs(limit=1)
-    page.goto(f"{stack.stack.address}/runs/{run.run_id}")
-    expect(page.get_by_text("RUN_SUCCESS").first).to_be_visible()
-    assert any(json.loads(frame)["type"] == "data" for frame in frames)
 
 
 def test_a_report_opens_with_one_click_and_runs_no_script(stack: Harness, page: Page, screenshots: Path) -> None:
