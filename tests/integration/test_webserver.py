@@ -104,7 +104,7 @@ def test_under_a_path_prefix_the_page_and_its_rules_move_together(
         assert ask(app, "GET", "/dagster/server_info", {"host": "10.0.0.7"}).status == 200
 
 
-@pytest.mark.parametrize("kind", ["folder", "bucket"])
+@pytest.mark.parametrize("kind", ["folder", pytest.param("bucket", marks=pytest.mark.ci)])
 def test_reports_are_read_from_the_store_by_the_id_of_their_row(
     kind: str, instance: DagsterInstance, settings: Settings, request: pytest.FixtureRequest
 ) -> None:
