@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -85,6 +86,9 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything but keep 
 
 def main() -> None:
     """Entry point: every explained error becomes one message and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # what a terminal cannot show is no reason to end
     if "--help" in sys.argv:
         app()
     from resources import logs
@@ -390,9 +394,10 @@ def demo(
     """Four months with planted faults, or your own log: calibrated, published, compared, served."""
     from irt_assets import demo as demonstration
     from irt_assets.stack import Stack, dagster_instance
+    from resources import logs
     from resources.database import Database
 
-    with _server_of_our_own(current_settings()):
+    with logs.prose(), _server_of_our_own(current_settings()):
         if data is not None:
             settings = demonstration.own_log(
                 current_settings(),
@@ -425,9 +430,10 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
     from irt_assets.calibration.green import State, month_states
     from irt_assets.runs import run_month
     from irt_assets.stack import dagster_instance
+    from resources import logs
 
     current_store(database)
-    with dagster_instance(settings, database) as instance:
+    with logs.prose(), dagster_instance(settings, database) as instance:
         for month in months:
             outcome = run_month(instance, settings, month)
             if outcome.held:

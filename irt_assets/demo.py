@@ -17,10 +17,12 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from dagster import DagsterInstance
+from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
+from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.gates import anchors_agree, gather
-from irt_assets.calibration.green import MonthState, State, month_states
+from irt_assets.calibration.green import MONTHLY_JOB, MonthState, State, month_states
 from irt_assets.calibration.nightly_assets import NIGHTLY_JOB
 from irt_assets.calibration.origin import OriginWindow, initialise
 from irt_assets.drift.assets import DRIFT_JOB
@@ -38,6 +40,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
 from irt_assets.runs import run_job, run_month
+from irt_assets.underway import RANGE_TAGS
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore, object_store
@@ -74,22 +77,22 @@ def simulated(
     months = truth["months"][:-1]
     say("calibrating, linking, checking and publishing month by month …")
     with open_instance(settings, database) as instance:
-        for job in ("observe_bank", "observe_attempts"):
-            run_job(instance, settings, job)
-        run_months(database, instance, settings, months, say)
+        again = run_months(database, instance, settings, months, say)
+        jobs = Jobs(instance, settings, say, again)
+        jobs.run("observe_bank")
+        jobs.run("observe_attempts")
         say("looking for drift and DIF …")
         for state in month_states(database, instance, months):
             if state.state is State.GREEN:
-                run_job(instance, settings, DRIFT_JOB, state.month)
+                jobs.run(DRIFT_JOB, state.month)
         say("writing the drift report of every month …")
         for month in months:
-            if not run_job(instance, settings, DRIFT_REPORT_JOB, month):
-                say(f"  {month}: failed, see its run in the UI")
+            jobs.run(DRIFT_REPORT_JOB, month)
         for url in drift_month.kept(database, months[-1]):
             say(f"  {months[-1]}: {url}")
-        run_daily_life(instance, settings, datetime.now(UTC), say)
+        run_daily_life(jobs, settings, datetime.now(UTC))
         write_learner_reports(database, settings, datetime.now(UTC), say)
-        run_job(instance, settings, "inventory")
+        jobs.run("inventory")
         states, findings = compare(database, object_store(settings), instance, truth, months)
     return settings, states, findings
 
@@ -121,6 +124,11 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
     """Migrate, import everything and freeze the anchors. Safe to repeat."""
     upgrade(database)
     _refuse_foreign_data(database, files)
+    with database.connect() as connection:
+        known = read_scales(connection).values()
+    if known and all(scale.initialised for scale in known):
+        say("questions, learners and answers are there already")
+        return
     rejects = settings.irt_home / "rejects"
     say("importing questions, learners and answers …")
     import_questions(database, files.questions, reject_dir=rejects)
@@ -134,30 +142,64 @@ def load(database: Database, files: SimulatedFiles, settings: Settings, say: Say
         say(f"  scale {scale_id}: {origin.anchors} anchors frozen and published")
 
 
-def run_months(database: Database, instance: DagsterInstance, settings: Settings, months: list[str], say: Say) -> None:
-    """Materialise every month that an earlier demo has not made green, oldest first."""
+@dataclass(frozen=True)
+class Jobs:
+    """Jobs that are run here and now. What an earlier demo made stands, unless `again`."""
+
+    instance: DagsterInstance
+    settings: Settings
+    say: Say
+    again: bool
+
+    def run(self, name: str, first: str = "", last: str = "") -> None:
+        """A job of one partition, of all from `first` to `last`, or of none."""
+        partition = f" {first} … {last}" if last else f" {first}" if first else ""
+        tags = (
+            dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {PARTITION_NAME_TAG: first} if first else {}
+        )
+        made = RunsFilter(job_name=name, statuses=[DagsterRunStatus.SUCCESS], tags=tags)
+        if not self.again and self.instance.get_runs_count(made):
+            self.say(f"  {name}{partition}: made already")
+            return
+        began = time.monotonic()
+        done = run_job(self.instance, self.settings, name, first, last)
+        ended = f"{time.monotonic() - began:.0f} s" if done else "failed, see its run in the UI"
+        self.say(f"  {name}{partition}: {ended}")
+
+
+def run_months(database: Database, instance: DagsterInstance, settings: Settings, months: list[str], say: Say) -> bool:
+    """Materialise every month that an earlier demo has not made green or found to be held, oldest first. Returns
+    whether there was any."""
     states = month_states(database, instance, months)
+    any_run = False
     for month in months:
-        if all(s.state is State.GREEN for s in states if s.month == month):
-            say(f"  {month}: green already")
+        there = {s.state for s in states if s.month == month}
+        if there == {State.GREEN} or (there == {State.RED} and _held(instance, month)):
+            say(f"  {month}: {', '.join(there)} already")
             continue
+        any_run = True
         outcome = run_month(instance, settings, month)
         ended = f"{month}: materialised" if outcome.success else f"{month}: failed – {outcome.error}"
         say(f"  {outcome.error if outcome.held else ended}")
+    return any_run
 
 
-def run_daily_life(instance: DagsterInstance, settings: Settings, now: datetime, say: Say) -> None:
+def _held(instance: DagsterInstance, month: str) -> bool:
+    """Whether the newest run of the month judged it, and found that it is to be held."""
+    newest = instance.get_runs(RunsFilter(job_name=MONTHLY_JOB, tags={PARTITION_NAME_TAG: month}), limit=1)
+    failures = [f for run in newest for f in instance.all_logs(run.run_id, of_type=DagsterEventType.STEP_FAILURE)]
+    return any(says_held(f.dagster_event.step_failure_data) for f in failures if f.dagster_event is not None)
+
+
+def run_daily_life(jobs: Jobs, settings: Settings, now: datetime) -> None:
     """What the schedules would have made by now, the newest of each: all days of features, two weeks, one night."""
-    say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
+    jobs.say("features of every day, KPIs of the last week and the running one, the last night, the invariants …")
     (yesterday,), weeks = DAYS.back(now, 1), [*WEEKS.back(now, 1), WEEKS.key_of(now)]
     asked = [("aggregate_features_daily", DAYS.key_of(month_bounds(settings.irt_first_month)[0]), yesterday)]
     asked += [("compute_daily_kpis", week, "") for week in weeks]
     asked += [(job, yesterday, "") for job in (NIGHTLY_JOB, "detect_inactivity", "invariants")]
     for job, first, last in asked:
-        began = time.monotonic()
-        done = run_job(instance, settings, job, first, last)
-        partition = f"{first} … {last}" if last else first
-        say(f"  {job} {partition}: {f'{time.monotonic() - began:.0f} s' if done else 'failed, see its run in the UI'}")
+        jobs.run(job, first, last)
 
 
 def write_learner_reports(database: Database, settings: Settings, now: datetime, say: Say) -> None:

@@ -5,7 +5,6 @@ What does not belong here: how a partition is computed, and what is printed abou
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,13 +21,14 @@ from irt_assets.retries import why_it_failed
 from irt_assets.underway import RANGE_TAGS, under_way
 from jobs.launcher import own_worker_tags
 from jobs.stuck_runs import SHOWN_OF_AN_ID, StuckRun, fail_lost_runs, stuck_runs
+from resources import logs
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 
 
 def _console(level: str | None = None) -> dict[str, Any]:
-    """On a terminal the command line tells what happens, and runs are silent; elsewhere they log."""
-    level = level or ("CRITICAL" if sys.stderr.isatty() else "INFO")
+    """Where people read along the command line tells what happens, and runs are silent; elsewhere they log."""
+    level = level or ("CRITICAL" if logs.for_people() else "INFO")
     return {"loggers": {"console": {"config": {"log_level": level}}}}
 
 

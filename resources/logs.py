@@ -10,7 +10,9 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from typing import Any, TextIO
@@ -43,9 +45,26 @@ def configure() -> None:
         logging.getLogger(name).handlers.clear()
 
 
+@contextmanager
+def prose() -> Iterator[None]:
+    """Lines and no JSON, of errors alone, and no library's warnings: for a command whose answer is prose."""
+    before, _StandardError.for_people = _StandardError.for_people, True
+    try:
+        with warnings.catch_warnings():
+            if not sys.warnoptions:
+                warnings.simplefilter("ignore")
+            yield
+    finally:
+        _StandardError.for_people = before
+
+
+def for_people() -> bool:
+    return _StandardError.for_people or sys.stderr.isatty()
+
+
 def formatter() -> logging.Formatter:
     """For standard error as it is now."""
-    return TextFormatter() if sys.stderr.isatty() else JsonFormatter()
+    return TextFormatter() if for_people() else JsonFormatter()
 
 
 class JsonFormatter(logging.Formatter):
@@ -75,6 +94,8 @@ def hide(text: str) -> str:
 class _StandardError(logging.StreamHandler[TextIO]):
     """Writes to what standard error is at the time, but not what Dagster prints already."""
 
+    for_people = False
+
     def __init__(self) -> None:
         logging.Handler.__init__(self)
 
@@ -83,6 +104,8 @@ class _StandardError(logging.StreamHandler[TextIO]):
         return sys.stderr
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if self.for_people and record.levelno < logging.ERROR:
+            return False
         return not hasattr(record, DAGSTER_META) and bool(super().filter(record))
 
     def format(self, record: logging.LogRecord) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -100,6 +103,16 @@ def test_an_import_that_loses_most_ends_with_one_and_says_what_to_do(
     assert (
         typed("import", "attempts", log, "--at", "2026-07-01", "--dichotomise", "at=1", "--json").json["accepted"] == 4
     )
+
+
+@pytest.mark.parametrize("words", [["--help"], ["doctor"]])
+def test_what_a_terminal_cannot_show_is_replaced(words: list[str], tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONIOENCODING": "latin-1", "IRT_HOME": str(tmp_path)}
+    command = [sys.executable, "-m", "irt_assets.cli", *words]
+    ran = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert b"Traceback" not in ran.stderr
+    assert len(ran.stdout.splitlines()) > 10
 
 
 def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(

@@ -63,6 +63,26 @@ def test_the_demo_writes_the_weeks_report_of_a_learner_in_each_language(
     assert all(page.with_suffix(".pdf").read_bytes().startswith(b"%PDF") for page in pages)
 
 
+def test_a_second_demo_computes_nothing_again(demonstrated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+    home, first = demonstrated
+    second = run_demo(home)
+    assert (second.returncode, first.returncode) == (0, 0), second.stderr
+    assert first.stdout[first.stdout.index("planted") :] == second.stdout[second.stdout.index("planted") :]
+    jobs = [line for line in second.stdout.splitlines() if line.startswith("  ") and ": " in line]
+    assert len(jobs) > 15
+    assert [line for line in jobs if not line.endswith("already") and "://" not in line] == []
+
+
+def test_the_terminal_of_the_demo_is_progress_and_prose(
+    demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    """No log in JSON, no stack trace of the month planted bad, and no library's warning, in a file too."""
+    _, done = demonstrated
+    assert done.stderr == ""
+    for strange in ("Traceback", '{"', "Warning", "findfont"):
+        assert strange not in done.stdout
+
+
 def test_the_demo_leaves_no_server_behind(demonstrated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     home, _ = demonstrated
     assert server(home).status().state == "stopped"

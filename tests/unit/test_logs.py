@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from datetime import UTC, datetime
 from typing import Any
 
@@ -95,6 +96,19 @@ def test_on_a_terminal_lines_are_for_people(
     line = capsys.readouterr().err
     assert line.endswith("WARNING the daemon ended\n")
     assert "{" not in line
+
+
+def test_beside_prose_only_errors_are_said_and_none_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure()
+    with logs.prose():
+        logging.getLogger("irt_assets.calibration").info("loaded")
+        logging.getLogger("matplotlib.font_manager").warning("findfont: no such font")
+        warnings.warn("a glyph is missing", UserWarning, stacklevel=1)
+        logging.getLogger("irt").error("the store is gone")
+    assert capsys.readouterr().err.endswith("ERROR the store is gone\n")
+    logging.getLogger("irt").info("loaded")
+    (line,) = lines(capsys.readouterr().err)
+    assert line["message"] == "loaded"
 
 
 @pytest.mark.parametrize("run_config", [None, {"loggers": {"console": {}}}])
