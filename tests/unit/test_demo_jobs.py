@@ -1,0 +1,60 @@
+"""A second demo runs only what the first did not bring to an end."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from irt_assets import demo
+from resources.settings import Settings
+
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+@dg.op
+def step(context: dg.OpExecutionContext) -> None:
+    if context.partition_key == "failed":
+        raise RuntimeError("on purpose")
+
+
+@dg.job(partitions_def=dg.StaticPartitionsDefinition(["made", "failed", "new"]))
+def work() -> None:
+    step()
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        for key in ("made", "failed"):
+            work.execute_in_process(partition_key=key, instance=instance, run_config=QUIET, raise_on_error=False)
+        yield instance
+
+
+@pytest.mark.parametrize(("again", "expected"), [(False, ["failed", "new"]), (True, ["made", "failed", "new"])])
+def test_what_stands_is_not_run_again(
+    instance: dg.DagsterInstance,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    again: bool,
+    expected: list[str],
+) -> None:
+    ran: list[str] = []
+    monkeypatch.setattr(demo, "run_job", lambda _instance, _settings, _name, first, _last: ran.append(first) or True)
+    said: list[str] = []
+    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), said.append, again)
+    for key in ("made", "failed", "new"):
+        jobs.run("work", key)
+    assert ran == expected
+    assert said[0] == ("  work made: 0 s" if again else "  work made: made already")
+
+
+def test_another_job_another_partition_and_a_range_are_not_what_was_made(
+    instance: dg.DagsterInstance, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[tuple[str, str, str]] = []
+    monkeypatch.setattr(demo, "run_job", lambda _instance, _settings, *asked: ran.append(asked) or True)
+    jobs = demo.Jobs(instance, Settings(irt_home=tmp_path, _env_file=None), lambda _line: None, again=False)
+    jobs.run("other", "made")
+    jobs.run("work", "made", "new")
+    assert ran == [("other", "made", ""), ("work", "made", "new")]
