@@ -83,7 +83,7 @@ def propose(e: Evidence) -> Proposal | None:
     if e.kind == Kind.WRONG_KEY:
         return Proposal(Action.CHECK_KEY, "its answers are those of a wrong key: what is scored right is not")
     if Flag.NEGATIVE_DISCRIMINATION in e.flags:
-        return Proposal(Action.CHECK_KEY, "abler learners answer it worse")
+        return Proposal(Action.CHECK_KEY, "stronger learners get it wrong more often")
     if alike := {Flag.ALL_CORRECT, Flag.ALL_WRONG} & set(e.flags):
         return Proposal(Action.CHECK_KEY, f"{Flag(min(alike)).explanation}; a key that takes any answer does the same")
     if flagged and e.kind == Kind.LEAK:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page
 
+from irt_assets.reports import learner_page
 from irt_assets.reports.drift_report import html
 from tests.unit.test_drift_report import ANCHOR, BAD, LEAKED, NOW, SOUND, drift_row, made_up_facts, made_up_item
+from tests.unit.test_learner_page import FACTS
+
+LEARNERS = (FACTS, replace(FACTS, lang="ko", name="김하늘"))
 
 
 @pytest.fixture
@@ -42,6 +47,40 @@ def test_the_list_of_all_items_shows_only_what_is_asked_for(report: Page) -> Non
     assert rows.count() == 2
     report.get_by_label("Show only").fill("")
     assert rows.count() == 5
+
+
+PHONE = {"width": 390, "height": 844}
+OUTSIDE = """() => [...document.querySelectorAll("h1, h2, h3, p, li, dt, dd, nav a, code, .cards td")]
+  .filter((e) => e.getBoundingClientRect().right > document.documentElement.clientWidth + 1)
+  .map((e) => e.textContent)"""
+BROKEN = r"""() => {
+  const broken = [], walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+  while (walker.nextNode()) {
+    const text = walker.currentNode, range = document.createRange();
+    if (!text.parentElement.closest("td, th, dt")) continue;
+    range.selectNodeContents(text);
+    const lines = new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size;
+    if (lines > text.textContent.trim().split(/[\s/:-]+/).length) broken.push(text.textContent);
+  }
+  return broken;
+}"""
+"""Texts of tables that take more lines than they have words."""
+
+
+@pytest.mark.parametrize("viewport", [PHONE, {"width": 1200, "height": 900}])
+def test_at_the_width_of_a_phone_and_of_a_desk_nothing_leaves_the_page_and_no_word_is_broken(
+    page: Page, tmp_path: Path, viewport: dict[str, int]
+) -> None:
+    """Tables of numbers scroll within themselves, so that the page as a whole does not."""
+    page.set_viewport_size(viewport)  # type: ignore[arg-type]
+    written = tmp_path / "report.html"
+    for made in (html(made_up_facts(SOUND, LEAKED, ANCHOR), NOW), *map(learner_page.page, LEARNERS)):
+        written.write_text(made, "utf-8")
+        page.goto(written.as_uri())
+        width = page.evaluate("[document.documentElement.scrollWidth, document.documentElement.clientWidth]")
+        assert width[0] <= width[1]
+        assert page.evaluate(OUTSIDE) == []
+        assert page.evaluate(BROKEN) == []
 
 
 def test_no_name_of_an_item_runs_and_nothing_is_asked_of_a_network(page: Page, report: Page) -> None:

@@ -17,7 +17,7 @@ RULES = {
     "negative discrimination is a wrong key that was never published": (
         Evidence(flags=("negative_discrimination",)),
         Action.CHECK_KEY,
-        "abler learners answer it worse",
+        "stronger learners get it wrong more often",
     ),
     "an item that everybody has right": (Evidence(flags=("all_correct",)), Action.CHECK_KEY, "takes any answer"),
     "a leak": (Evidence("medium", kind="leak", onset="2026-09-12"), Action.RETIRE, "since 2026-09-12$"),
