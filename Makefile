@@ -58,4 +58,4 @@ lock: venv
 
 clean:
 	@for home in .irt .irt-own; do test ! -x $(BIN)/irt -o ! -d $$home || IRT_HOME=$$home $(BIN)/irt db stop; done
-	rm -rf .irt .irt-own .venv
+	@rm -rf .irt .irt-own .venv
