@@ -17,6 +17,7 @@ from dagster._daemon.cli import main as dagster_daemon
 
 from resources import logs
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
+from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
 from resources.schema_version import open_database
@@ -32,10 +33,11 @@ def main(patience_s: float = PATIENCE_S) -> None:
     os.umask(0o077)
     logs.configure()
     settings = get_settings()
+    database = Database(settings)
+    lock = DaemonLock(database)
     try:
-        database = open_database(settings)
-        lock = DaemonLock(database)
-        lock.acquire(patience_s)
+        lock.acquire(patience_s)  # first, as it waits for a database that is being started
+        open_database(settings)
         open_store(settings, database)
     except PermanentFailure as refusal:
         LOG.error("%s", refusal)  # noqa: TRY400 - a sentence for people
