@@ -45,8 +45,7 @@ def _with_facts(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> 
 
 
 _FOR_SNAPSHOT = """
-SELECT f.*, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed,
-       ('x' || left(md5(f::text), 16))::bit(64)::bigint AS h1, ('x' || right(md5(f::text), 16))::bit(64)::bigint AS h2
+SELECT f.*, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed, md5(f::text) AS h
 FROM f LEFT JOIN timing t USING (item_id) ORDER BY f.user_id, f.completed_at, f.attempt_id
 """
 
@@ -57,12 +56,17 @@ FROM f LEFT JOIN timing t USING (item_id)
 WHERE f.item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR f.user_id = ANY(%(learners)s))
 """
 
-# Sums, so that the order of the rows does not matter and the window needs no sort.
+# Sums, so that the order of the rows does not matter and the window needs no sort. OFFSET 0 keeps the planner from
+# writing a row out for each half of its hash.
 _HASH = """
 SELECT count(*), coalesce(sum(('x' || left(h, 16))::bit(64)::bigint::numeric), 0),
        coalesce(sum(('x' || right(h, 16))::bit(64)::bigint::numeric), 0)
-FROM (SELECT md5(f::text) AS h FROM f) t
+FROM (SELECT md5(f::text) AS h FROM f OFFSET 0) t
 """
+
+
+_VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
+_VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
 
 
 @dataclass(frozen=True)
@@ -89,10 +93,18 @@ def _digest(rows: int, first: int, second: int) -> str:
     return hashlib.sha256(f"{rows} {first} {second}".encode()).hexdigest()
 
 
-def _sum(column: pa.ChunkedArray) -> int:
-    """The exact sum of 64-bit integers, which itself needs more than 64 bits."""
-    values = column.to_numpy()
-    return int(np.sum(values >> 32)) * 2**32 + int(np.sum(values & 0xFFFFFFFF))
+def _sums(hashes: pa.ChunkedArray) -> tuple[int, int]:
+    """The exact sums of both halves of 128-bit hashes in hexadecimal, each a signed integer."""
+    halves = [0, 0]
+    for chunk in hashes.chunks:
+        _, ends, text = chunk.buffers()
+        first = np.frombuffer(ends, np.int32)[chunk.offset]
+        digits = _VALUE_OF_DIGIT[np.frombuffer(text, np.uint8)[first:][: 32 * len(chunk)]].reshape(-1, 16, 2)
+        values = (digits[:, :, 0] * 16 + digits[:, :, 1]).reshape(-1, 2, 8).view(">i8")[:, :, 0]
+        for half in (0, 1):
+            value = values[:, half].astype(np.int64)
+            halves[half] += int(np.sum(value >> 32)) * 2**32 + int(np.sum(value & 0xFFFFFFFF))
+    return halves[0], halves[1]
 
 
 def judged_window(
@@ -103,25 +115,36 @@ def judged_window(
 ) -> JudgedWindow:
     """Every attempt of [start, end) and what the rules of its scale say of it."""
     found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SNAPSHOT)
-    n = found.num_rows
-    reason = np.full(n, None, dtype=object)
-    score = np.full(n, -1, dtype=np.int8)
+    digest = _digest(found.num_rows, *_sums(found["h"]))
+    found = found.drop_columns(["h"])
+    reason = np.full(found.num_rows, -1, dtype=np.int8)
+    score = np.full(found.num_rows, -1, dtype=np.int8)
     judgements, left_out = {}, {}
-    scale_of_row = found["scale_id"].to_numpy(zero_copy_only=False) if n else np.array([], dtype=object)
-    for scale_id in sorted(set(scale_of_row) | set(scales)):
-        rows = np.flatnonzero(scale_of_row == scale_id)
+    scale_of_row, present = codes(found["scale_id"])
+    code_of = {scale_id: code for code, scale_id in enumerate(present.tolist())}
+    judged = found.select(_JUDGED)
+    for scale_id in sorted({*code_of, *scales}):
+        rows = np.flatnonzero(scale_of_row == code_of.get(scale_id, -1))
         rules = scales[scale_id].rules if scale_id in scales else Rules()
-        part = found if rows.size == n else found.take(pa.array(rows))
+        part = judged if rows.size == found.num_rows else judged.take(pa.array(rows))
         item, items = codes(part["item_id"])
         judgement = judge(_attempts(part, item), rules)
         judgements[scale_id] = judgement
         left_out[scale_id] = {items[code]: few for code, few in judgement.few_items.items()}
-        reason[rows] = judgement.reason_column()
+        reason[rows] = judgement.code
         score[rows] = judgement.score
-    table = found.drop_columns(["item_median_ms", "item_n_timed", "h1", "h2"])
-    table = table.append_column("reason", pa.array(reason, pa.string()))
+    reasons = pa.array([str(one.value) for one in Judgement.REASONS], pa.string())
+    table = found.drop_columns(["item_median_ms", "item_n_timed"])
+    table = table.append_column("reason", reasons.take(pa.array(reason, mask=reason < 0)))
     table = table.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
-    return JudgedWindow(table, judgements, left_out, _digest(n, _sum(found["h1"]), _sum(found["h2"])))
+    return JudgedWindow(table, judgements, left_out, digest)
+
+
+_JUDGED = (
+    "user_id", "item_id", "form_id", "mode", "is_test", "unknown_item", "seen_before", "answered_later", "correct",
+    "hints_used", "response_time_ms", "item_median_ms", "item_n_timed",
+)  # fmt: skip
+"""Of a window, what the rules read."""
 
 
 def _attempts(found: pa.Table, item: npt.NDArray[np.int32]) -> Attempts:
