@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import dagster as dg
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -50,8 +51,8 @@ def test_the_red_month_is_seen_where_publication_is(stack: Harness, page: Page, 
 
 
 def test_its_runs_last_words_say_why_and_what_to_decide(stack: Harness, page: Page, screenshots: Path) -> None:
-    page.goto(f"{stack.stack.address}/assets/published_item_parameters?view=partitions&partition={BAD}")
-    page.get_by_role("link", name="View logs").first.click()
+    (failed, *_) = stack.instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+    page.goto(f"{stack.stack.address}/runs/{failed.run_id}")
     expect(page.get_by_text(f"{BAD} is held: ").first).to_be_visible()
     expect(page.get_by_text("decide: take the anchors that changed").first).to_be_visible()
     page.screenshot(path=screenshots / "red-3-run.png")
