@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path, PurePosixPath
 
+import psycopg
+
 from irt_assets.reports.learner_facts import gather
 from irt_assets.reports.learner_processes import attempt, ended, processes
 from irt_assets.reports.learner_week import FORMATS, key
@@ -36,11 +38,12 @@ def links(database: Database, store: ObjectStore, week: str, user: str) -> list[
             "SELECT format FROM report_artifacts WHERE user_id = %s AND week_start = %s ORDER BY 1",
             (user, date.fromisoformat(week)),
         ).fetchall()
-    if not rows:
-        raise PermanentFailure(
-            f"{user} has no report of the week {week}: `irt report learner --week {week}` makes them, for whoever "
-            "answered in the eight weeks that end with it"
-        )
+        if not rows:
+            _refuse_unknown(connection, [user])
+            raise PermanentFailure(
+                f"{user} has no report of the week {week}: `irt report learner --week {week}` makes them, for whoever "
+                "answered in the eight weeks that end with it"
+            )
     return [store.link(key(week, user, kind)) for (kind,) in rows]
 
 
@@ -52,6 +55,7 @@ def write(
     Raises PermanentFailure as `gather` does, and where one of the learners is to have none.
     """
     with database.connect() as connection:
+        _refuse_unknown(connection, users or ())
         wanted = [facts for facts in gather(connection, week, zone) if users is None or facts.user_id in users]
     if missing := sorted({*(users or ())} - {facts.user_id for facts in wanted}):
         raise PermanentFailure(
@@ -72,3 +76,16 @@ def write(
                 files.append(folder / PurePosixPath(key(week, facts.user_id, kind)).name)
                 files[-1].write_bytes(data)
     return Copies(files, failed)
+
+
+def _refuse_unknown(connection: psycopg.Connection, users: Collection[str]) -> None:
+    rows = connection.execute(
+        """SELECT u FROM unnest(%s::text[]) u WHERE NOT EXISTS (SELECT FROM learner WHERE user_id = u)
+           AND NOT EXISTS (SELECT FROM features_topic_daily WHERE user_id = u) ORDER BY 1""",
+        (list(users),),
+    ).fetchall()
+    if rows:
+        raise PermanentFailure(
+            f"no learner has the id {', '.join(repr(user) for (user,) in rows)}: ids are case-sensitive; "
+            "`irt export abilities` lists those who were measured"
+        )

@@ -474,7 +474,7 @@ def test_copies_are_files_in_a_folder_and_leave_no_trace(
     assert artifacts(database) == []
     with pytest.raises(PermanentFailure, match=f"{user} has no report of the week {WEEK}: `irt report learner"):
         learner_copies.links(database, store, WEEK, user)
-    with pytest.raises(PermanentFailure, match="nobody gave no live answer"):
+    with pytest.raises(PermanentFailure, match="no learner has the id 'nobody': ids are case-sensitive"):
         learner_copies.write(database, WEEK, folder, users=["nobody"], zone="UTC", n_processes=1)
 
 
