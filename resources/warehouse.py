@@ -8,10 +8,9 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
-import pandera.pandas as pandera
 import psycopg
 import pyarrow as pa
 import pyarrow.csv
@@ -22,6 +21,9 @@ from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
 
 from resources.database import advisory_lock
 from resources.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    import pandera.pandas as pandera
 
 CHUNK = 2**25  # bytes of CSV parsed at once
 ROWS_AT_ONCE = 50_000  # rows written as CSV at once
@@ -104,6 +106,8 @@ def own(connection: psycopg.Connection, table: sa.Table, owned: Mapping[str, obj
 
 def frame_schema(table: sa.Table) -> pandera.DataFrameSchema:
     """What the registry asks of a frame for `table`: its columns and no others, NULLs, ranges."""
+    import pandera.pandas as pandera  # half a second, for who writes
+
     columns = {}
     for column in table.columns:
         checks = []
@@ -232,9 +236,11 @@ def _checked(table: sa.Table, frame: pd.DataFrame, owned: Mapping[str, object] |
 
 
 def _schema_problems(table: sa.Table, frame: pd.DataFrame) -> list[str]:
+    from pandera.errors import SchemaErrors
+
     try:
         frame_schema(table).validate(frame, lazy=True)
-    except pandera.errors.SchemaErrors as found:
+    except SchemaErrors as found:
         cases = found.failure_cases
     else:
         return []

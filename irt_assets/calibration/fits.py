@@ -12,7 +12,7 @@ import math
 import uuid
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -20,13 +20,15 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.fitsummary import FitSummary
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
 from irt_assets.responses.snapshot import Snapshot
 from resources import tables, warehouse
 from resources.failures import PermanentFailure, TransientFailure
 from resources.version import code_version
+
+if TYPE_CHECKING:
+    from irt_assets.psychometrics.fitsummary import FitSummary
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
 

@@ -5,7 +5,8 @@ would want to check, and plots of drift or learners. Figures are built without p
 do not meet.
 
 Colours are two of Okabe & Ito's, which differ for every kind of colour vision; what they mean is also in the marker
-or the line, so that a print in grey says the same.
+or the line, so that a print in grey says the same. matplotlib is imported when something is drawn: every command and
+server imports this module.
 """
 
 from __future__ import annotations
@@ -14,15 +15,10 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties, findfont, get_font
-from matplotlib.markers import CARETDOWN, CARETUP
 
 from irt_assets.calibration.agreement import Agreement
 from irt_assets.calibration.early_warning import Difficulties
@@ -31,6 +27,10 @@ from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import AnchorSet, Linking, transform
 from irt_assets.psychometrics.models import Calibration, Floats
 from irt_assets.psychometrics.observed import Observed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 WIDTH = 9.0  # inches; at 100 dots an inch the 900 pixels that fit the pane in which Dagster shows them
@@ -283,6 +283,8 @@ def _one_curve(ax: Axes, calibration: Calibration, j: int | None, item: str, obs
 
 def _intervals(ax: Axes, value: Floats, se: Floats, flagged: npt.NDArray[np.bool_]) -> None:
     """Points with 95 % intervals against rank; an axis that holds the bulk, arrows at its edges for the rest."""
+    from matplotlib.markers import CARETDOWN, CARETUP
+
     rank = np.arange(1, value.size + 1)
     ax.set_xlim(0.3, max(value.size, 1) + 0.7)
     low, high = _bulk(value)
@@ -389,6 +391,9 @@ def message(text: str) -> bytes:
 
 def new_figure(height: float) -> Figure:
     """An empty figure of the usual width; `height` in inches."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(WIDTH, height), dpi=_DPI, layout="constrained")
     FigureCanvasAgg(figure)
     return figure
@@ -419,6 +424,8 @@ def short(name: str, length: int) -> str:
 
 @cache
 def _glyphs() -> frozenset[int]:
+    from matplotlib.font_manager import FontProperties, findfont, get_font
+
     return frozenset(get_font(findfont(FontProperties())).get_charmap())
 
 

@@ -6,13 +6,16 @@ Colours are those of calibration/plots.py; what they mean is also in the marker.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from irt_assets.calibration.plots import BLUE, GREY, ORANGE, as_png, new_figure, short
 from irt_assets.drift.dif_month import Row
 from irt_assets.drift.dif_page import differs
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PANELS, NAMES = 4, 12
 

@@ -21,7 +21,7 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2, norm
+from scipy.special import chdtri, ndtr
 
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking import ROBUST_Z, AnchorSet, match
@@ -128,7 +128,7 @@ def _starts(pairs: Pairs) -> list[Constants]:
 
 
 def _limit(pairs: Pairs) -> float:
-    return float(chi2.isf(2 * norm.sf(ROBUST_Z), 2 if pairs.tests_slopes else 1))
+    return float(chdtri(2 if pairs.tests_slopes else 1, 2 * ndtr(-ROBUST_Z)))
 
 
 def _scores(pairs: Pairs, d: Floats, v: Floats) -> tuple[Floats, Floats]:

@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2
+from scipy.special import chdtrc
 
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import BreakdownError, LinkingError, PsychometricsError
@@ -222,7 +222,7 @@ def link(
             anchors_dropped=dropped,
             q=q,
             q_df=q_df,
-            q_p=float(chi2.sf(q, q_df)),
+            q_p=float(chdtrc(q_df, q)),
             share_kept=share,
             warnings=tuple(warnings),
             anchor_set=anchors.version,
