@@ -75,7 +75,7 @@ def test_a_database_without_the_schema_names_the_command(settings: Settings, pos
     bare = settings.model_copy(update={"database_url": SecretStr(postgres.start())})
     finding = found(bare, "schema")
     assert (finding.state, finding.fix) == ("warn", "run `irt db upgrade`")
-    assert "not there" in finding.detail
+    assert "no schema" in finding.detail
 
 
 def test_a_schema_changed_by_hand_is_named(settings: Settings, database: Database) -> None:
