@@ -28,6 +28,7 @@ RANGE_TAGS = (ASSET_PARTITION_RANGE_START_TAG, ASSET_PARTITION_RANGE_END_TAG)
 REPEATED_WITHIN = timedelta(hours=6)
 """The daemon repeats a run whose worker was killed within seconds, or when it is there again itself."""
 RECORDS_TOGETHER = 1000
+RUNS_LOOKED_BACK = 100
 MOST_REPORTS = 5
 """Of one run's failure, see `jobs.repeats`. What is not repeated then never will be."""
 
@@ -79,10 +80,29 @@ def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bo
         backfill = instance.get_backfill(run.tags[BACKFILL_TAG])
         if backfill is None or backfill.status in BULK_ACTION_TERMINAL_STATUSES:
             return False
-    partition = {PARTITION_TAG: run.tags[PARTITION_TAG]} if PARTITION_TAG in run.tags else {}
-    (latest,) = instance.get_run_records(dg.RunsFilter(job_name=run.job_name, tags=partition), limit=1)
     reports = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
-    return latest.storage_id == record.storage_id and len(reports) < MOST_REPORTS
+    return len(reports) < MOST_REPORTS and not asked_again(instance, record)
+
+
+def asked_again(instance: dg.DagsterInstance, record: dg.RunRecord, *statuses: dg.DagsterRunStatus) -> bool:
+    """Whether a later run is, or was, to make at least what this one was to; with `statuses`, one that stands so.
+
+    The job alone does not say so: all runs of assets that were chosen in the UI, or by automation, have the same.
+    """
+    run = record.dagster_run
+    tag = {PARTITION_TAG: run.tags[PARTITION_TAG]} if PARTITION_TAG in run.tags else {}
+    runs = instance.get_run_records(
+        dg.RunsFilter(job_name=run.job_name, tags=tag, statuses=statuses), limit=RUNS_LOOKED_BACK
+    )
+    return any(r.storage_id > record.storage_id and _makes_all_of(r.dagster_run, run) for r in runs)
+
+
+def _makes_all_of(later: dg.DagsterRun, run: dg.DagsterRun) -> bool:
+    if partitions_of(later) != partitions_of(run):
+        return False
+    if not later.asset_selection:
+        return True
+    return bool(run.asset_selection) and later.asset_selection >= (run.asset_selection or set())
 
 
 def partitions_of(run: dg.DagsterRun) -> set[str]:

@@ -19,7 +19,7 @@ from irt_assets.calibration.assets import RELEASE_JOB, says_held
 from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
 from irt_assets.calibration.gates import SET_GATES, held_because
 from irt_assets.retries import why_it_failed
-from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, made_since
+from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, asked_again, made_since
 from jobs.schedules import Plan
 from resources.dagster_schema import rows_of
 from resources.outbox import Alert, Severity
@@ -32,7 +32,6 @@ MADE_WITHIN = timedelta(hours=25)
 LONGEST_REASON = 300
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
 IN_THE_UI = "__ASSET_JOB"
-RUNS_LOOKED_BACK = 100
 READ_IT = "Open the check and read what it saw; when that is mended, launch the partition again."
 
 
@@ -93,11 +92,7 @@ def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     record = instance.get_run_record_by_id(run.run_id)
     if record is None:
         return True
-    tag = {PARTITION_TAG: run.tags[PARTITION_TAG]} if PARTITION_TAG in run.tags else {}
-    succeeded = instance.get_run_records(
-        dg.RunsFilter(job_name=run.job_name, tags=tag, statuses=[dg.DagsterRunStatus.SUCCESS]), limit=RUNS_LOOKED_BACK
-    )
-    if any(r.storage_id > record.storage_id and _repeats(r.dagster_run, run) for r in succeeded):
+    if asked_again(instance, record, dg.DagsterRunStatus.SUCCESS):
         return True
     begun = record.start_time or record.create_timestamp.timestamp()
     failed = {entry.step_key for entry in instance.all_logs(run.run_id, of_type=dg.DagsterEventType.STEP_FAILURE)}
@@ -113,14 +108,6 @@ def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
         and all(_made(instance, event, since(event)) for event in assets)
         and all(_evaluated_since(instance, event, partition_of(run), since(event)) for event in checks)
     )
-
-
-def _repeats(later: dg.DagsterRun, run: dg.DagsterRun) -> bool:
-    """Whether a later run of the same job was to make at least the same."""
-    same = partition_of(later) == partition_of(run)
-    if not later.asset_selection:
-        return same
-    return same and bool(run.asset_selection) and later.asset_selection >= (run.asset_selection or set())
 
 
 def _events(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEventType) -> list[dg.DagsterEvent]:

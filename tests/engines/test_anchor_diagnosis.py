@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pytest
-from test_linking import anchor_set, calibration, covariance, exact, ids, month
 
 from irt_assets.calibration.fits import LinkedFit, StagedFit, encode
 from irt_assets.calibration.gates import Evidence, anchors_agree
 from irt_assets.psychometrics.anchor_diagnosis import Diagnosis, diagnose
 from irt_assets.psychometrics.linking import link
 from irt_assets.responses.scales import Scale
+from tests.unit.test_linking import anchor_set, calibration, covariance, exact, ids, month
 
 
 def diagnoses(n: int, seed: int, **options: object) -> list[Diagnosis]:

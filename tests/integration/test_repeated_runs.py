@@ -27,9 +27,18 @@ def rows_of_month() -> None:
     pass
 
 
-JOB = dg.Definitions(
-    assets=[rows_of_month], jobs=[dg.define_asset_job("monthly", selection=[rows_of_month])]
-).resolve_job_def("monthly")
+@dg.asset(partitions_def=rows_of_month.partitions_def)
+def abilities_of_month() -> None:
+    pass
+
+
+def job_of(*assets: dg.AssetsDefinition) -> dg.JobDefinition:
+    jobs = [dg.define_asset_job("monthly", selection=[*assets])]
+    return dg.Definitions(assets=assets, jobs=jobs).resolve_job_def("monthly")
+
+
+JOB = job_of(rows_of_month)
+BOTH = job_of(rows_of_month, abilities_of_month)
 
 
 class Killed:
@@ -107,6 +116,18 @@ def test_a_killed_month_that_somebody_asked_for_again_is_not_repeated_too(
     killed.run()
     killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH})
     assert report_again(killed.instance) == []
+
+
+def test_a_killed_run_is_repeated_although_automation_asked_for_other_assets_of_its_month(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Runs of chosen assets share one job's name: a later one repeats another only by what it makes."""
+    monkeypatch.setattr("jobs.repeats.DAEMONS_TURN", timedelta(0))
+    run = killed.run()
+    other = frozenset([dg.AssetKey("abilities_of_month")])
+    killed.instance.create_run_for_job(BOTH, tags={PARTITION_TAG: MONTH}, asset_selection=other)
+    assert killed.told() == []
+    assert report_again(killed.instance) == [run.run_id]
 
 
 def test_a_run_that_was_killed_four_times_is_left_to_a_person(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
