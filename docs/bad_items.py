@@ -33,7 +33,7 @@ and given to `irt fit`. `docs/bad_items.py` makes the page: what each case print
 converged; 1: there are estimates, but the fit as a whole is not a result; 2: no fit.
 
 The rule behind all of them: **an item that has no estimate gets none, a flag says why, and the others are fitted
-without it**. A slope that would run away stops at |a| = 10: that is no maximum of the likelihood, so it has no standard
+without it**. A slope that would run away stops at |a| = 10: that is a bound and not a maximum, so it has no standard
 error, no item gate lets it pass, and no verdict on its key where fewer than 5 answers are behind it. The others are
 estimated with or without it alike, so one such item does not hold the fit. Where a fault reaches the ability scale
 itself, the fit has not converged, and the item is named: duplicated items, items that decide θ alone, answers that

@@ -88,7 +88,7 @@ def main() -> None:
     """Entry point: every explained error becomes one message and exit code 2."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # what a terminal cannot show is no reason to end
+            stream.reconfigure(errors="replace")  # a character that the terminal cannot show must not end the command
     if "--help" in sys.argv:
         app()
     from resources import logs

@@ -45,7 +45,7 @@ def drift(
     if not windows:
         raise PermanentFailure("no month has been calibrated yet: `irt calibrate --month MONTH`")
     if month is not None and month not in windows:
-        raise PermanentFailure(f"{month} is no month that was calibrated; there are: {', '.join(sorted(windows))}")
+        raise PermanentFailure(f"{month} is not a month that was calibrated; there are: {', '.join(sorted(windows))}")
     chosen = [month] if month is not None else windows[: last or 1]
     written = []
     with dagster_instance(settings, database) as instance:
@@ -127,7 +127,7 @@ def _monday(week: str) -> str:
     try:
         return week_named(week)
     except ValueError as error:
-        raise PermanentFailure(f"{week!r} is no week: write 2026-W46, or a day of it such as 2026-11-09") from error
+        raise PermanentFailure(f"{week!r} is not a week: write 2026-W46, or a day of it such as 2026-11-09") from error
 
 
 def _make_week(settings: Settings, database: Database, monday: str, as_json: bool) -> None:

@@ -46,7 +46,7 @@ class Panel(StrEnum):
 
 
 def say(line: str) -> None:
-    """A line of plain text: brackets in it are no markup."""
+    """A line of plain text: brackets in it are not markup."""
     out.print(escape(line))
 
 

@@ -35,7 +35,7 @@ def day_bounds(day: str) -> tuple[datetime, datetime]:
     """Start (inclusive) and end (exclusive) of a day's key. Raises ValueError for anything but YYYY-MM-DD."""
     start = datetime.strptime(day, DAY_FORMAT).replace(tzinfo=UTC)
     if day_of(start) != day:
-        raise ValueError(f"{day!r} is no day: write {day_of(start)}")
+        raise ValueError(f"{day!r} is not a day: write {day_of(start)}")
     return start, start + timedelta(days=1)
 
 
@@ -48,7 +48,7 @@ def week_bounds(week: str) -> tuple[datetime, datetime]:
     """Start (inclusive) and end (exclusive) of a week's key. Raises ValueError for all but a Monday, YYYY-MM-DD."""
     start = datetime.strptime(week, DAY_FORMAT).replace(tzinfo=UTC)
     if week_of(start) != week:
-        raise ValueError(f"{week!r} is no Monday: write {week_of(start)}")
+        raise ValueError(f"{week!r} is not a Monday: write {week_of(start)}")
     return start, start + timedelta(weeks=1)
 
 
@@ -69,7 +69,7 @@ def month_bounds(month: str) -> tuple[datetime, datetime]:
     """Start (inclusive) and end (exclusive) of a month key. Raises ValueError for anything but YYYY-MM."""
     start = datetime.strptime(month, MONTH_FORMAT).replace(tzinfo=UTC)
     if month_of(start) != month:
-        raise ValueError(f"{month!r} is no month: write {month_of(start)}")
+        raise ValueError(f"{month!r} is not a month: write {month_of(start)}")
     return start, start.replace(year=start.year + start.month // 12, month=start.month % 12 + 1)
 
 

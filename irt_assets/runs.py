@@ -52,7 +52,7 @@ class RunOutcome:
 def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> RunOutcome:
     """Execute the monthly job for one month here and now, or only some of its assets.
 
-    Raises PermanentFailure where the month is no partition, or where a run of it is queued or under way.
+    Raises PermanentFailure where the month is not a partition, or where a run of it is queued or under way.
     """
     return _run_partition(instance, settings, MONTHLY_JOB, month, MONTHS, MONTHLY_ASSETS, assets=assets)
 

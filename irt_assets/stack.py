@@ -250,7 +250,7 @@ class Stack:
             server.start()
 
     def _find_alone(self) -> None:
-        """The daemon takes its lock itself; who starts the stack is told here, on the terminal."""
+        """The daemon takes its lock itself; this says so early, on the terminal of whoever starts the stack."""
         lock = DaemonLock(self.database)
         lock.acquire(self.patience_s)
         lock.release()

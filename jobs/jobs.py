@@ -63,7 +63,7 @@ def build_jobs(
     beside: Sequence[str],
     settings: Settings,
 ) -> dict[str, Job]:
-    """Every job by name. The inventory checks look at all months, so they are no part of a month's run.
+    """Every job by name. The inventory checks look at all months, so they are not part of a month's run.
 
     `beside`: the assets that fit a month with other engines than the scales' own.
     """

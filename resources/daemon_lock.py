@@ -22,7 +22,7 @@ PATIENCE_S = 60.0
 """Longer than the server needs to notice that the first one's host is gone."""
 PAUSE_S = 0.5
 REFUSED = 3
-"""Exit status of a daemon that may not start: another one works, or its files lie elsewhere. Trying again is no use."""
+"""Exit status of a daemon that may not start: another one works, or its files lie elsewhere. A retry does not help."""
 KEY = lock_key("dagster's daemon")
 LONGEST_NAME = 63
 """PostgreSQL cuts `application_name` there."""

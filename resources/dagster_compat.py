@@ -59,7 +59,7 @@ def webserver_app(workspace: Path, *, path_prefix: str, read_only: bool) -> Iter
 
 @asynccontextmanager
 async def _without_a_trace_at_the_end(_app: object) -> AsyncIterator[None]:
-    """uvicorn cancels the application when it is interrupted, which is no error."""
+    """uvicorn cancels the application when it is interrupted, which is not an error."""
     try:
         yield
     except asyncio.CancelledError:

@@ -244,7 +244,7 @@ def _of_webhook(name: str, url: SecretStr) -> Channel:
     def plugin(_message: Message) -> NotifyBase:
         made = Apprise.instantiate(value, asset=ASSET)
         if not isinstance(made, NotifyBase) or type(made).__name__.lower() != f"notify{name}":
-            raise PermanentFailure(f"{name.upper()}_WEBHOOK_URL is no address of a {name.capitalize()} webhook")
+            raise PermanentFailure(f"{name.upper()}_WEBHOOK_URL is not an address of a {name.capitalize()} webhook")
         for adornment in ("include_image", "include_footer", "avatar"):
             if hasattr(made, adornment):
                 setattr(made, adornment, False)  # pictures from somebody else's site

@@ -318,7 +318,7 @@ def _checked(key: str) -> str:
     """A key that means the same in a folder and in a bucket."""
     parts = key.split("/")
     if "\\" in key or "\0" in key or any(part in ("", ".", "..") or part.startswith(PART) for part in parts):
-        raise ValueError(f"{key!r} is no object key: wanted a relative path like snapshots/2026-09/abc.parquet")
+        raise ValueError(f"{key!r} is not an object key: wanted a relative path like snapshots/2026-09/abc.parquet")
     return key
 
 

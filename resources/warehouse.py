@@ -261,7 +261,7 @@ def _schema_problems(table: sa.Table, frame: pd.DataFrame) -> list[str]:
 
 
 def _as_arrow(column: sa.Column[Any], values: pd.Series) -> pa.Array:
-    """The values in the column's type. Nothing is guessed: text is no number, a time needs its zone."""
+    """The values in the column's type. Nothing is guessed: text is not a number, a time needs its zone."""
     if isinstance(column.type, JSONB):
         return pa.array([None if _absent(value) else _json(value) for value in values], pa.string())
     array = pa.Array.from_pandas(values)
@@ -304,4 +304,4 @@ def _plain(value: object) -> object:
     """NumPy's scalars and arrays as Python's."""
     if hasattr(value, "tolist"):
         return value.tolist()
-    raise TypeError(f"{type(value).__name__} {value!r} is no JSON")
+    raise TypeError(f"{type(value).__name__} {value!r} is not JSON")

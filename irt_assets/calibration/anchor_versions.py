@@ -75,8 +75,8 @@ class AnchorDrop:
 def consider(connection: psycopg.Connection, scale_id: str, items: Sequence[str], first_month: str) -> AnchorDrop:
     """What taking `items` out of the anchors of windows from `first_month` on would do.
 
-    Raises PermanentFailure where an item is no anchor then, where too few would remain, or where the set was changed
-    from a later month on already.
+    Raises PermanentFailure where an item is not an anchor then, where too few would remain, or where the set was
+    changed from a later month on already.
     """
     try:
         start = month_bounds(first_month)[0]

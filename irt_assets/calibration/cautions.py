@@ -87,7 +87,7 @@ def published_items_are_fitted(evidence: Evidence) -> Verdict:
 def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
     """Enough of the anchors were used, and they lie where the bank's items do, in b and in topics.
 
-    Errors that the bank did not give are told and no fault: the anchors are frozen as they are.
+    Errors that the bank did not give are reported without a warning: the anchors are frozen as they are.
     """
     if evidence.linked is None:
         return Verdict(True, "the month is not linked: see the check 'linked'")

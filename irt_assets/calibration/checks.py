@@ -257,7 +257,7 @@ def held_before(connection: psycopg.Connection, scale_id: str, month: str) -> di
 
 
 def _inventory_checks(assets: Sequence[str], first_month: str) -> dg.AssetChecksDefinition:
-    """One look at all months; each asset tells of those that stand at it, so that each month is told of once."""
+    """One look at all months; each asset names those that stopped at it, so that each month is named once."""
     specs = [
         dg.AssetCheckSpec(
             INVENTORY,

@@ -1,7 +1,7 @@
 """How far the anchors of a month's linking cover the bank, as things stand when somebody asks.
 
 The linking itself depends on the month's answers and the frozen anchors alone; what the bank is made of changes with
-every publication, which is why this is no part of its constants.
+every publication, which is why this is not among its constants.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import psycopg
 from irt_assets.psychometrics.linking import gaps_in_coverage
 
 FARTHEST_B = 1000.0
-"""Of a bank's own difficulties; what lies beyond is no difficulty."""
+"""A bank's own difficulties lie within; what lies beyond is not a difficulty."""
 
 
 @dataclass(frozen=True)

@@ -243,7 +243,7 @@ def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str |
 
 
 def fit_problem(fit: StagedFit) -> str | None:
-    """Why a fit is no result, as a sentence that follows on the engine's name; None where it is one."""
+    """Why a fit is not a result, as a sentence that follows on the engine's name; None where it is one."""
     calibration = fit.decoded()
     if calibration is None:
         return f"could not fit the month: {fit.error}"

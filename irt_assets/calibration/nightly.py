@@ -45,7 +45,7 @@ class NightOutcome:
 
     Attributes:
         loaded: attempts of the window on the scale.
-        quiet: why there was nothing to fit, which is no fault; else empty.
+        quiet: why there was nothing to fit, which is not a fault; else empty.
         error: why there is no fit on the bank's scale; None where there is one, and in a quiet night.
         provisional: fitted items that have no published parameters.
         warning: None where there is no fit on the bank's scale.

@@ -214,7 +214,7 @@ def _bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchor
         try:
             values, is_assumed = _at_our_metric(irt)
         except (TypeError, ValueError) as error:
-            left_out[item] = f"its meta.irt is no set of numbers ({error})"
+            left_out[item] = f"its meta.irt is not a set of numbers ({error})"
             continue
         if problem := _anchor_problem(*values):
             left_out[item] = problem
@@ -257,7 +257,7 @@ def _anchor_problem(a: float, b: float, c: float, a_se: float, b_se: float, cov_
     if a_se < 0 or b_se <= 0:
         return f"its standard errors a_se = {a_se:g}, b_se = {b_se:g} are not positive"
     if cov_ab and abs(cov_ab) >= a_se * b_se:
-        return f"cov_ab = {cov_ab:g} is no covariance of a_se = {a_se:g} and b_se = {b_se:g}"
+        return f"cov_ab = {cov_ab:g} is not a covariance of a_se = {a_se:g} and b_se = {b_se:g}"
     return None
 
 

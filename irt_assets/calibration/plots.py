@@ -337,7 +337,7 @@ def _scatter(
     ax.set_aspect("equal", anchor="N")
     tidy(ax)
     inside = (x[0] > limits[0]) & (x[0] < limits[1]) & (y[0] > limits[0]) & (y[0] < limits[1])
-    apart = np.abs(y[0] - x[0]) > differ * np.hypot(x[1], y[1])  # an anchor dropped for its b is no news among the a
+    apart = np.abs(y[0] - x[0]) > differ * np.hypot(x[1], y[1])  # an anchor dropped for its b is not news among the a
     named = anchors.dropped & apart | anchors.moved & anchors.named
     _label(ax, x[0], y[0], np.flatnonzero(named & inside), anchors.names)
     beyond = int(np.count_nonzero(~inside))

@@ -95,7 +95,7 @@ def effect_of_reject(found: Sequence[Proposal]) -> str:
         f"{p.item_id} stays at {p.old}" if p.old else f"{p.item_id} stays unpublished" for p in found[:SAID]
     )
     more = f" and {len(found) - SAID} more stay as they are" if len(found) > SAID else ""
-    return f"{kept}{more}; nobody's θ changes, and the proposals ask no more"
+    return f"{kept}{more}; nobody's θ changes, and the proposals are closed"
 
 
 def open_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
@@ -127,7 +127,7 @@ def decisions(connection: psycopg.Connection, month: str) -> list[tuple[str, str
 
 
 def said(what: str, text: str) -> str:
-    """A name or a reason without space around it. Raises PermanentFailure where it says nothing, or is no text."""
+    """A name or a reason without space around it. Raises PermanentFailure where it says nothing, or is not text."""
     stripped = text.strip()
     if not any(character.isalnum() for character in stripped):
         raise PermanentFailure(f"a decision needs a {what}, got {text!r}: others will want to know")

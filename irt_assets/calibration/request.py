@@ -170,7 +170,7 @@ def beside(request: FitRequest, calibration: Calibration, groups: list[str] | No
 def fit_statistics(
     responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None
 ) -> dict[str, Any]:
-    """For a fit's spec: its statistics, None for one that did not converge, which is no result."""
+    """For a fit's spec: its statistics, None for one that did not converge, which is not a result."""
     if not calibration.convergence.converged:
         return {"fit_statistics": None}
     return {"fit_statistics": statistics_spec(summarise(responses, calibration, groups=groups))}

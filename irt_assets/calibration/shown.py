@@ -37,7 +37,7 @@ def plot(png: bytes, alt: str) -> dg.MetadataValue:
 
 
 def numbers(scale_id: str, of: Mapping[str, float]) -> Metadata:
-    """A trend each in the UI; what is no number on a month is left out."""
+    """Each is a trend in the UI; a value that is missing in a month is left out."""
     return {
         f"{name} ({scale_id})": dg.MetadataValue.float(float(f"{x:.6g}")) for name, x in of.items() if math.isfinite(x)
     }

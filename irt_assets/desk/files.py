@@ -173,7 +173,7 @@ def _read_matrix(source: Source, person: str | None, items: list[str], key: Mapp
             block[:, k], bad = _scores(cells) if key is None else _keyed(cells, key[item])
             named = [f"line {batch.lines[r]}, item {item}: score {cells[int(r)].as_py()!r}" for r in bad]
             if len(named) > 1 and not (block[:, k] >= 0).any():
-                named = [f"{named[0]}, and not one score in the column: delete it if it is no item"]
+                named = [f"{named[0]}, and not one score in the column: delete it if it is not an item"]
             wrong += named
         kept = np.ones(len(block), dtype=bool)
         if person is not None:
@@ -335,7 +335,7 @@ def _check_key(path: Path, items: Sequence[str], key: Mapping[str, str] | None) 
         raise faults(
             path,
             [f"item {item} has no key" for item in without],
-            "Give every item its right option in the table item,key, or delete the column if it is no item",
+            "Give every item its right option in the table item,key, or delete the column if it is not an item",
         )
 
 

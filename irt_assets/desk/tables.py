@@ -63,7 +63,7 @@ def read_parameters(path: Path, metric_d: float = 1.0) -> ParameterTable:
 
     `metric_d` is the D of P = c + (1 − c)/(1 + exp(−D·a(θ − b))) that the table was made with; a and its error are
     multiplied by it. Raises PermanentFailure naming line and item: a ≤ 0, c outside [0, 1), items that occur twice,
-    values that are no numbers.
+    values that are not numbers.
     """
     if not (metric_d > 0 and math.isfinite(metric_d)):
         raise PermanentFailure(f"--metric-d is a positive number, such as 1 or 1.7; got {metric_d}")
@@ -145,7 +145,7 @@ def _checked(
             kept.append((item, sound))
         else:
             strange = [name for name, x in zip(NUMBERS, numbers, strict=True) if x is None]
-            wrong += [f"{at}: {name} = {row[name]!r} is no number below {LARGEST:,.0f}" for name in strange]
+            wrong += [f"{at}: {name} = {row[name]!r} is not a number below {LARGEST:,.0f}" for name in strange]
     if wrong:
         raise faults(
             path, wrong, "Correct these rows or delete them (a slope that is not positive is most often a wrong key)"
@@ -158,7 +158,7 @@ def _checked(
 
 
 def _number(text: str, name: str) -> float | None:
-    """NaN for a blank error, 0 for a blank c, None for what is no number."""
+    """NaN for a blank error, 0 for a blank c, None for what is not a number."""
     if is_blank(text) and name in ("c", "a_se", "b_se"):
         return 0.0 if name == "c" else math.nan
     try:
@@ -210,16 +210,18 @@ def _latent(path: Path, latent: Any) -> dict[str, float]:
 
 def _items(path: Path, items: Any) -> list[Any]:
     if not isinstance(items, list):
-        raise _mangled(path, "items is no list")
+        raise _mangled(path, "items is not a list")
     return items
 
 
 def _cells(path: Path, place: int, row: Any, columns: Sequence[str]) -> dict[str, str]:
     cells = {name: row.get(name) for name in columns} if isinstance(row, dict) else {"": row}
     if any(isinstance(value, dict | list | bool) for value in cells.values()) or "" in cells:
-        raise _mangled(path, f"items[{place}] is no item with its parameters")
+        raise _mangled(path, f"items[{place}] is not an item with its parameters")
     return {name: "" if value is None else str(value) for name, value in cells.items()}
 
 
 def _mangled(path: Path, why: str) -> PermanentFailure:
-    return PermanentFailure(f"{path} is no fit.json of `irt fit --out`: {why}. Fit again, or give a table item,a,b,c.")
+    return PermanentFailure(
+        f"{path} is not a fit.json of `irt fit --out`: {why}. Fit again, or give a table item,a,b,c."
+    )

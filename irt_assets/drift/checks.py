@@ -142,7 +142,7 @@ def items_result(
     silent: Mapping[str, str] | None = None,
 ) -> dg.AssetCheckResult:
     """Fails where any item is new: it says which, has a row for each, and what to do. Warns of scales that are
-    `silent`, each with the reason: nobody knows of their items."""
+    `silent`, each with the reason: nothing is known about their items."""
     new, known = [n for n in found if not n.known], [n for n in found if n.known]
     unknown = not_judged(silent or {})
     said = "; ".join([*unknown, *([items_said(list(map(str, new)), fine)] if new or not unknown else [])])

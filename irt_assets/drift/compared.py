@@ -12,10 +12,12 @@ import psycopg
 
 from irt_assets.drift import evidence
 from irt_assets.drift.evidence import InForce, LinkedWindow
+from irt_assets.drift.unjudged import why_not
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.drift import Drift, judge
 from irt_assets.psychometrics.drift_errors import Anchors
 from irt_assets.responses.scales import Scale
+from resources.object_store import ObjectStore
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,10 @@ class Compared:
     drift: Drift
 
 
-def compare_month(connection: psycopg.Connection, scale: Scale, month: str) -> Compared | str:
-    """The comparison, or why there is nothing to compare."""
+def compare_month(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> Compared | str:
+    """The comparison, or why the month is not judged."""
+    if red := why_not(connection, store, scale, month):
+        return f"not judged: {red}"
     start = month_bounds(month)[0]
     window = evidence.linked_window(connection, scale, month)
     anchors = evidence.frozen_anchors(connection, scale)

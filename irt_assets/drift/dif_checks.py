@@ -1,4 +1,4 @@
-"""The check of a month's DIF. It warns and holds nothing, and what could not be tested is said and is no failure.
+"""The check of a month's DIF. It warns and holds nothing, and what could not be tested is said and is not a failure.
 
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """

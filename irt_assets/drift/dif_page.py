@@ -90,7 +90,7 @@ def groups_table(found: dict[str, list[Row]]) -> str:
             ]
             rest = len(details["groups"][GROUPS_SHOWN:]) + details["smaller_groups"]["groups"]
             lines += [f"{start}| {rest} smaller groups | | | | no |"] * (rest > 0)
-            unreadable = f", {details['n_unreadable']:,} of them with a value that is no group"
+            unreadable = f", {details['n_unreadable']:,} of them with a value that is not a group"
             lines.append(
                 f"{start}| (unknown) | {details['n_unknown']:,} | | | left out"
                 f"{unreadable if details['n_unreadable'] else ''} |"

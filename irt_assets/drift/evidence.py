@@ -33,7 +33,7 @@ from resources.object_store import ObjectStore
 MONTHS_LOOKED_BACK, MONTHS_OF_TIMES = 12, 3
 """Of the months before, the item's first three in the last twelve tell what time it usually takes."""
 NO_ANSWERS = (Reason.SANDBOX, Reason.TEST_ACCOUNT, Reason.UNUSABLE, Reason.REPEAT, Reason.NOT_REACHED)
-"""What is no answer of a real learner to a new item; rapid ones are kept, as they give a leak away."""
+"""What is not an answer of a real learner to a new item; rapid ones are kept, as they give a leak away."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ import psycopg
 from irt_assets.calibration.fits import finite
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
-from irt_assets.drift.unjudged import why_not
 from irt_assets.psychometrics.drift_errors import with_errors
 from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.information import (
@@ -176,9 +175,7 @@ def information_of_month(database: Database, store: ObjectStore, month: str) -> 
 def judge_information(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleInformation:
     try:
         with breakdowns_explained(f"{month} could not be judged"):
-            if red := why_not(connection, store, scale, month):
-                return ScaleInformation(scale.scale_id, why=f"not judged: {red}")
-            compared = compare_month(connection, scale, month)
+            compared = compare_month(connection, store, scale, month)
             if isinstance(compared, str):
                 return ScaleInformation(scale.scale_id, why=compared)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)

@@ -1,4 +1,4 @@
-"""A month's drift, scale by scale: compared, judged, told apart, written, alerts opened and closed.
+"""A month's drift, scale by scale: compared, judged, classified, written, alerts opened and closed.
 
 What does not belong here: what the numbers mean (psychometrics/drift*), how evidence is read (evidence.py).
 """
@@ -18,7 +18,6 @@ from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
-from irt_assets.drift.unjudged import why_not
 from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.drift import Drift
 from irt_assets.psychometrics.drift_kinds import Change, tell_kinds
@@ -78,9 +77,7 @@ def judge_month(connection: psycopg.Connection, store: ObjectStore, month: str, 
 
 
 def _judge(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> ScaleDrift:
-    if red := why_not(connection, store, scale, month):
-        return ScaleDrift(scale.scale_id, why=f"not judged: {red}")
-    compared = compare_month(connection, scale, month)
+    compared = compare_month(connection, store, scale, month)
     if isinstance(compared, str):
         return ScaleDrift(scale.scale_id, why=compared)
     unestimated = look_at_unestimated(connection, store, month, scale, compared)

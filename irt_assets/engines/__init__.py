@@ -59,7 +59,7 @@ class Sampler(Protocol):
 def installed(name: str) -> str | None:
     """None where the engine can run here; else why it cannot, and how to install what is missing.
 
-    Raises PermanentFailure for a name that is no engine's.
+    Raises PermanentFailure for a name that is not an engine's.
     """
     if name not in NAMES:
         raise PermanentFailure(f"there is no engine {name!r}; there are {', '.join(NAMES)}")

@@ -104,7 +104,7 @@ fit_mirt <- function(data) {
     reason <- c(reason, paste0("mirt had not converged after ", mirt::extract.mirt(fit, "iterations"), " cycles"))
   }
   if (!isTRUE(mirt::extract.mirt(fit, "secondordertest"))) {
-    reason <- c(reason, "mirt's information matrix is not positive definite, so its estimates are no maximum")
+    reason <- c(reason, "mirt's information matrix is not positive definite, so its estimates are not a maximum")
   }
   list(
     a = value[, 1], d = value[, 2], c = value[, 3],

@@ -177,7 +177,7 @@ def _oriented(found: Answer, model: Model, *, anchored: bool) -> Answer:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Of the items mirt was asked about: flags, the covariance of what is identified, why it is no result."""
+    """Of the items mirt was asked about: flags, the covariance of what is identified, why it is not a result."""
 
     flags: list[tuple[Flag, ...]]
     cov: Floats
@@ -240,7 +240,7 @@ def _without_unit(found: Answer, model: Model) -> list[str]:
     if low < value < high:
         return []
     why = "are unrelated" if value <= low else "follow from each other"
-    return [f"the {what} is {value:.3g}, which is no scale: answers to different items {why}"]
+    return [f"the {what} is {value:.3g}, which is not a scale: answers to different items {why}"]
 
 
 def _vague_guessing(found: Answer, prior: Priors) -> Mask:

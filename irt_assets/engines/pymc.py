@@ -104,7 +104,7 @@ class PymcEngine:
 
     Attributes:
         priors: of a (LogNormal), b (Normal) and, in a 3PL, c (LogitNormal or Beta; `GUESSING_PRIOR` where it is None)
-            of items that are no anchors.
+            of items that are not anchors.
         latent_mean, latent_log_sd: (mean, SD) of the normal priors of the latent mean and the log of the latent SD,
             where these are free.
         nodes: of the quadrature over θ, on [−6, 6] latent SDs. None for the fewest of `NODES` that are enough.

@@ -303,7 +303,7 @@ def guessing(  # type: ignore[no-untyped-def]
     """As `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1, with the gradient by c (J,) as the fourth.
 
     Of `flipped` items (J,) the wrong answers are listed in place of the correct ones: the rarer kind costs less.
-    Here log(P/(1 − P)) is no line in θ, so that every learner has all nodes to go through.
+    Here log(P/(1 − P)) is not a line in θ, so that every learner has all nodes to go through.
     """
     J, Q = slope.size, nodes.size
     slope, intercept = np.ascontiguousarray(slope), np.ascontiguousarray(intercept)

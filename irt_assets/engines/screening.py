@@ -15,7 +15,7 @@ from irt_assets.psychometrics.models import Calibration, Model, Responses
 from irt_assets.psychometrics.priors import LogNormal, Normal, Priors
 
 ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
-"""Of items that are no anchors. Written into irt.R, too."""
+"""Of items that are not anchors. Written into irt.R, too."""
 FEWEST_ITEMS = 3
 
 

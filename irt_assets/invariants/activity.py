@@ -50,7 +50,7 @@ def kpis_are_whole(look: Look) -> Found:
                 WHEN NOT kpis ? name THEN name || ' is missing'
                 WHEN jsonb_typeof(kpis->name) = 'null' AND coalesce(kpis->'why'->>name, '') = ''
                   THEN name || ' is empty without a reason'
-                WHEN jsonb_typeof(kpis->name) NOT IN ('null', 'number') THEN name || ' is no number'
+                WHEN jsonb_typeof(kpis->name) NOT IN ('null', 'number') THEN name || ' is not a number'
                 WHEN jsonb_typeof(kpis->name) = 'number' AND NOT (kpis->>name)::float8 BETWEEN low AND high
                   THEN name || ' = ' || (kpis->>name) END AS said
               FROM weekly_kpi CROSS JOIN (VALUES {limits}) AS wanted (name, low, high)) found

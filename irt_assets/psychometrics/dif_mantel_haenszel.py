@@ -1,7 +1,7 @@
 """Mantel-Haenszel DIF: the odds of a right answer in two groups at equal score.
 
 A second opinion beside the Wald test: simple, and what the testing industry's classes are defined by. Where groups
-differ in ability and items in slope, equal scores are not equal abilities, so it is no test of last resort.
+differ in ability and items in slope, equal scores are not equal abilities, so it is not a test of last resort.
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ Severity = Literal["none", "small", "medium", "high"]
 
 FALSE_DISCOVERIES = 0.05
 ANCHOR_P = 0.05
-"""An item below this is no anchor. Of sound ones a twentieth stays away, which costs the constants next to nothing."""
+"""An item below this is not an anchor. A twentieth of the sound ones stays away, at hardly any cost."""
 LEAST_ANCHORS = 0.5
 """Half of the items are anchors whatever their p: who has DIF is a majority's word."""
 FEWEST_ITEMS = 4

@@ -178,7 +178,7 @@ def link(
 
     Raises LinkingError, with what could be computed in its attribute `linking`, where fewer than `rules.min_anchors`
     or less than `rules.min_anchor_share` of the anchors with enough responses are left; BreakdownError where the errors
-    of either side are no covariance.
+    of either side are not a covariance matrix.
     """
     if method not in get_args(Method):
         raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")
@@ -208,7 +208,7 @@ def link(
         if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(q)):
             raise BreakdownError(
                 f"the linking of scale {anchors.scale_id} has no standard errors: those of the fit or of its anchors"
-                " are no covariance. Fit the month again, or leave out the anchors with few answers"
+                " are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
             )
         linking = Linking(
             slope=constants.slope,

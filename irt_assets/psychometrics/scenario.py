@@ -207,7 +207,7 @@ class Bank:
         key: shape (J,), the option that the bank scores as correct; −1 for an open item.
         time_intensity: shape (J,), log of the median time in ms (β of van der Linden 2007).
         bank_a, bank_b: shape (J,); bank_cov: shape (J, 2, 2): estimates of an earlier calibration and their
-            covariance, NaN where the item is no anchor.
+            covariance, NaN where the item is not an anchor.
         faults: the scenario's, with their items.
     """
 
@@ -338,7 +338,7 @@ def _choose_items(
     b: Floats,
     rng: np.random.Generator,
 ) -> tuple[Fault, ...]:
-    """Give every fault its items: middling ones that are no anchors, block by block in turn, each used once."""
+    """Give every fault its items: middling ones that are not anchors, block by block in turn, each used once."""
     free = np.flatnonzero(~anchor & (np.abs(b) <= PLANTABLE_B))
     free = free[np.argsort(np.abs(b[free]))]
     turn = np.array([np.sum(block[free[:k]] == block[j]) for k, j in enumerate(free)])

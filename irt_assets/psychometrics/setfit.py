@@ -23,7 +23,7 @@ SMALLEST_FORM = 200
 """Learners; with fewer the margins are too far from normal for their χ²."""
 
 _COLLINEAR = 1e-9
-"""Relative to the largest singular value of Δ: a latent mean that only moves free items is no parameter more."""
+"""Relative to the largest singular value of Δ: a latent mean that only moves free items adds no parameter."""
 
 
 @dataclass(frozen=True)

@@ -50,14 +50,7 @@ def changes(facts: Facts) -> Drawn:
 def response_curves(item: Item, facts: Facts) -> Drawn:
     """The published curve (dashed), the month's (solid), both with intervals, and the observed proportions."""
     theta = _abilities(facts)
-    chart = Chart(
-        (theta[0], theta[-1]),
-        (0, 1),
-        "ability θ",
-        "probability correct",
-        f"Response curves of item {item.item_id}",
-        height=190,
-    )
+    chart = _curves_chart(theta, f"Response curves of item {item.item_id}")
     for curve, colour, dashed in ((item.published, BLUE, True), (item.now, ORANGE, False)):
         if curve is None:
             continue
@@ -151,13 +144,8 @@ def groups(row: DifRow, item: Item, facts: Facts) -> Drawn:
     wald, n = row.details["wald"], row.details["n"]
     share = n["focal"] / (n["focal"] + n["reference"])
     theta = _abilities(facts)
-    chart = Chart(
-        (theta[0], theta[-1]),
-        (0, 1),
-        "ability θ",
-        "probability correct",
-        f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}",
-        height=190,
+    chart = _curves_chart(
+        theta, f"Response curves of item {item.item_id} for {row.focal_group} and {row.reference_group}"
     )
     for weight, colour, dashed in ((-share, BLUE, True), (1 - share, ORANGE, False)):
         a = max(item.now.a + weight * (wald.get("delta_a") or 0.0), 0.05)
@@ -186,6 +174,10 @@ def information(test: InformationRow, name: str) -> Drawn:
 def _curve(row: InformationRow, key: str) -> Floats | None:
     values = row.curve.get(key)
     return None if values is None else np.array(values, dtype=float)
+
+
+def _curves_chart(theta: Floats, title: str) -> Chart:
+    return Chart((theta[0], theta[-1]), (0, 1), "ability θ", "probability correct", title, height=190)
 
 
 def _abilities(facts: Facts) -> Floats:

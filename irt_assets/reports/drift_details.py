@@ -42,7 +42,7 @@ def told(item: Item) -> str:
 
 def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
     """The numbers of an item that is to be looked at: what, and how much, those that need a line of their own first;
-    nothing is said of what is not known."""
+    what is not known is left out."""
     s, drift, lost = item.statistics, item.drift, facts.information.get(item.item_id)
     rows = [
         ("kind of change", told(item)),

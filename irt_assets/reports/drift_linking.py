@@ -18,7 +18,7 @@ JUMP = 3.0
 
 
 def since_last_month(facts: Facts) -> Iterator[Block]:
-    """What is new, and what is no more; nothing where no month came before."""
+    """What is new and what has ended since the month before; nothing where there was none."""
     before = facts.month_before
     if before is None or facts.fit is None:
         return
@@ -38,7 +38,7 @@ def since_last_month(facts: Facts) -> Iterator[Block]:
         rows += [
             ("newly flagged", listed(sorted(flagged - flagged_before)) or "none"),
             ("still flagged", listed(sorted(flagged & flagged_before)) or "none"),
-            ("flagged no more", listed(sorted(flagged_before - flagged)) or "none"),
+            ("no longer flagged", listed(sorted(flagged_before - flagged)) or "none"),
         ]
     dropped, dropped_before = (set(one.constants["anchors_dropped"]) for one in (facts.fit, before))
     rows.append(("anchors newly left out", listed(sorted(dropped - dropped_before)) or "none"))

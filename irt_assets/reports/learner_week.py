@@ -113,7 +113,7 @@ def write_week(
 ) -> WeekWritten:
     """Write HTML and PDF of everybody who is to have a report of the week, and a row for each file.
 
-    One learner's failure is told with the name and leaves that learner without a report, or with the HTML alone where
+    One learner's failure is reported by name and leaves that learner without a report, or with the HTML alone where
     it is the PDF's; the others get theirs. Raises PermanentFailure where the week runs, where features, KPIs or rights
     are missing, or where nobody's report could be made, and TransientFailure where the store does not answer: what was
     written until then stays.

@@ -106,7 +106,7 @@ class Guard:
         return self._foreign_origin(headers, asked)
 
     def _foreign_origin(self, headers: Headers, asked: Address) -> Refusal | None:
-        """Programs that are no browsers name no origin."""
+        """A program that is not a browser names no origin."""
         if "origin" not in headers:
             return None
         origin = _only(headers, "origin")

@@ -78,11 +78,11 @@ LATENT = '"latent": {"mean": 0, "sd": 1}'
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"items": 3, ' + LATENT + "}", "items is no list"),
-        ('{"items": [3], ' + LATENT + "}", r"items\[0\] is no item"),
-        ('{"items": [{"item": ["a"], "a": 1, "b": 0}], ' + LATENT + "}", r"items\[0\] is no item"),
-        ('{"items": [{"item": "a", "a": 1e999, "b": 0}], ' + LATENT + "}", "a = 'inf' is no number"),
-        ('{"items": [{"item": "a", "a": 1, "b": NaN}], ' + LATENT + "}", "NaN is no JSON"),
+        ('{"items": 3, ' + LATENT + "}", "items is not a list"),
+        ('{"items": [3], ' + LATENT + "}", r"items\[0\] is not an item"),
+        ('{"items": [{"item": ["a"], "a": 1, "b": 0}], ' + LATENT + "}", r"items\[0\] is not an item"),
+        ('{"items": [{"item": "a", "a": 1e999, "b": 0}], ' + LATENT + "}", "a = 'inf' is not a number"),
+        ('{"items": [{"item": "a", "a": 1, "b": NaN}], ' + LATENT + "}", "NaN is not JSON"),
         ('{"items": [], "latent": [0, 1]}', "latent has no mean and SD"),
         ('{"items": [], "latent": {"mean": null, "sd": 1}}', "latent has no mean and SD"),
         ('{"items": [], "latent": {"mean": 0, "sd": 0}}', "latent has no mean and SD"),

@@ -41,7 +41,7 @@ class Seen:
 
 @contextmanager
 def answering(*answers: tuple[int, Any] | Callable[[BaseHTTPRequestHandler], None]) -> Iterator[Seen]:
-    """A server that gives these answers in turn, the last one for ever. A body that is no text is sent as JSON."""
+    """A server that gives these answers in turn, the last one for ever. A body that is not text is sent as JSON."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

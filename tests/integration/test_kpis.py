@@ -92,7 +92,7 @@ def flat(record: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def parted(leaves: dict[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
-    """What is no number, and what is."""
+    """What is not a number, and what is."""
     numbers = {path: value for path, value in leaves.items() if isinstance(value, float)}
     return {path: value for path, value in leaves.items() if path not in numbers}, numbers
 

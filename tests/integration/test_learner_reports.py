@@ -92,7 +92,7 @@ def store(settings: Settings) -> FolderStore:
 
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """For what is not about pages: made in this process, and their PDFs are no PDFs."""
+    """For what is not about pages: made in this process, and their PDFs are not PDFs."""
     monkeypatch.setattr(learner_week, "processes", ThreadPoolExecutor)
     monkeypatch.setattr(render, "pdf", lambda document: b"%PDF " + render.html(document).encode())
 

@@ -463,7 +463,7 @@ OF_SCALE = {SCALE: ("K1", "K2", "K3"), BROKEN: ("X1", "X2", "X3")}
 
 @pytest.fixture
 def two_scales(database: Database, settings: Settings) -> Database:
-    """Both are fitted and of one the errors are no covariance, as an engine may give them."""
+    """Both are fitted and of one the errors are not a covariance matrix, as an engine may give them."""
     store = folder_store(settings)
     with database.connect() as connection:
         snapshot = rooms.made_up_snapshot(connection, store, MONTH)
@@ -499,7 +499,7 @@ def test_a_scale_whose_comparison_breaks_down_holds_no_other(
     """Drift, information and DIF are judged of each scale apart."""
     link_month(two_scales, MONTH, None)
 
-    def compared(connection: Any, scale: Scale, month: str) -> str:
+    def compared(connection: Any, store: Any, scale: Scale, month: str) -> str:
         if scale.scale_id == BROKEN:
             raise np.linalg.LinAlgError("Singular matrix")
         return "nothing"

@@ -220,7 +220,7 @@ def test_the_documents_tables_hold_a_night_as_they_hold_a_month(calibrated: Sett
     assert months == [(2,)]
 
 
-# -- nights that are no ordinary ones ------------------------------------------------------------------
+# -- nights that are not ordinary ones ------------------------------------------------------------------
 
 
 def test_a_night_with_too_few_answers_is_quiet_and_still_measures_everyone(

@@ -127,7 +127,7 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
     "guessed less than never": (GOOD | {"c": -0.2}, "c = -0.2 is outside"),
     "without error": (GOOD | {"b_se": 0.0}, "b_se = 0 are not positive"),
     "with a negative error": (GOOD | {"a_se": -0.1}, "a_se = -0.1"),
-    "with too much covariance": (GOOD | {"cov_ab": 0.5}, "cov_ab = 0.5 is no covariance"),
+    "with too much covariance": (GOOD | {"cov_ab": 0.5}, "cov_ab = 0.5 is not a covariance"),
     "out of everyone's reach": ({"a": 3.0, "b": 400.0}, "no information"),
 }
 

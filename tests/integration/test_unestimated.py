@@ -73,7 +73,7 @@ def _calibrate(settings: Settings, month: str) -> None:
 
 
 def _published_and_answered(database: Database) -> list[str]:
-    """Four items that are no anchors, neither hard nor easy, with enough answers in the second month."""
+    """Four items that are not anchors, neither hard nor easy, with enough answers in the second month."""
     found = rows(
         database,
         f"""SELECT p.item_id FROM item_parameter_current p JOIN response_log r USING (item_id)

@@ -210,7 +210,7 @@ def test_strata_without_both_groups_or_both_answers_decide_nothing() -> None:
 
 
 def test_sittings_are_complete_and_matched_on_anchors_and_the_item_itself() -> None:
-    """Four learners on a form of three items, the last without an answer to one; item 2 is no anchor."""
+    """Four learners on a form of three items, the last without an answer to one; item 2 is not an anchor."""
     x = np.array([[1, 1, 0], [0, 1, 1], [1, 0, 1], [1, 1, np.nan]])
     responses = Responses.from_wide(x)
     taken, incomplete = sittings(responses, ["f"] * responses.n_responses, np.array([0, 0, 1, 1]))

@@ -78,7 +78,7 @@ def test_what_was_not_tested_is_said_with_its_reason() -> None:
     assert "lang not tested (2 of 9 groups are a|b)" in sentence("default", found)
     table = groups_table({"default": found})
     assert "3 smaller groups" in table
-    assert "12 | | | left out, 5 of them with a value that is no group" in table
+    assert "12 | | | left out, 5 of them with a value that is not a group" in table
     assert "2 of 9 groups are a\\|b" in table
     assert items_table({"default": found}) == "none"
     assert differences_plot(found[0], found[1:]) is None

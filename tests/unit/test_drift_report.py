@@ -316,7 +316,7 @@ def test_what_is_new_since_last_month_is_said() -> None:
     lasting = made_up_item("B8", drift_row("B8", "2026-09", 0.9, "high"), drift_row("B8", "2026-10", 0.9, "high"))
     gone = made_up_item("B9", drift_row("B9", "2026-09", 0.9, "high"), drift_row("B9", "2026-10", 0.0, "none"))
     page = Page(html(made_up_facts(new, lasting, gone, linkings=(linked("2026-09", 0.1), FIT)), NOW)).text
-    assert "newly flagged B7 still flagged B8 flagged no more B9 anchors newly left out none" in page
+    assert "newly flagged B7 still flagged B8 no longer flagged B9 anchors newly left out none" in page
 
 
 def test_what_waits_for_a_decision_is_counted_and_stands_with_what_to_type_and_its_effect() -> None:

@@ -61,7 +61,7 @@ def test_what_time_mends_is_transient_also_when_sqlalchemy_wraps_it(error: Excep
         errors.InvalidPassword("password authentication failed"),
         errors.QueryCanceled("canceling statement due to user request"),
         psycopg.ProgrammingError("syntax error"),
-        ValueError("2 is no score"),
+        ValueError("2 is not a score"),
         KeyboardInterrupt(),
     ],
     ids=lambda error: type(error).__name__,

@@ -148,7 +148,7 @@ def test_anchors_agree_at_the_limit_itself() -> None:
     ],
 )
 def test_rejected_are_rapid_and_unusable_among_answers_of_real_learners(counts: dict[str, int], share: float) -> None:
-    """Repeats are ineligible and not rejected; sandbox, test accounts and unreached items are no such answers."""
+    """Repeats are ineligible and not rejected; sandbox, test accounts and unreached items are not such answers."""
     snapshot = evidence().snapshot
     assert snapshot is not None
     found = failures(evidence(snapshot=replace(snapshot, counts={"default": counts})))

@@ -269,7 +269,7 @@ def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error(
     # 200 months: an SD is good to 5 %; three of them
     assert np.std(intercepts) == pytest.approx(np.mean(stated), rel=0.15)
     assert np.mean(blind) < 0.5 * np.mean(stated)
-    # the common error moves all anchors together, which is no disagreement: p is uniform, its mean 0.5 ± 3·0.29/√200
+    # the common error moves all anchors together, which is not a disagreement: p is uniform, its mean 0.5 ± 3·0.29/√200
     assert np.mean(p_values) == pytest.approx(0.5, abs=0.06)
 
 

@@ -39,7 +39,7 @@ def test_children_see_the_settings_of_their_parent(tmp_path: Path, monkeypatch: 
     assert told["IRT_HOME"] == str(tmp_path)
     assert told["IRT_FIRST_MONTH"] == "2026-07"
     assert told["DATABASE_URL"].startswith("postgresql://someone:secret@")
-    assert "IRT_UI_PORT" not in told, "a default is no wish: a child must not take it for one"
+    assert "IRT_UI_PORT" not in told, "a default is not a wish: a child must not take it for one"
 
 
 def test_dagster_home_holds_the_newest_configuration(tmp_path: Path) -> None:

@@ -243,7 +243,7 @@ class Cleaner:
         return raw
 
     def _matrix(self, batch: Batch) -> _Raw:
-        """Row by row, and within a row item by item; a cell without a value is no answer."""
+        """Row by row, and within a row item by item; a cell without a value is not an answer."""
         rows, width = batch.rows, len(self._items)
         by_item = pa.concat_arrays([self._columns.cells(rows, name, "correct") for name in self._items])
         by_row = np.arange(width * rows.num_rows).reshape(width, rows.num_rows).T.ravel()
@@ -314,7 +314,7 @@ def as_text(cells: pa.Array, name: str) -> pa.StringArray:
         whole = pc.cast(pc.if_else(_exact(cells), pc.cast(cells, pa.float64()), None), pa.int64())
         return pc.coalesce(pc.cast(whole, pa.string()), pc.cast(cells, pa.string()))
     except pa.ArrowException as error:
-        raise PermanentFailure(f"Column {name!r} holds {cells.type}, which is no plain value: {error}") from error
+        raise PermanentFailure(f"Column {name!r} holds {cells.type}, which is not a plain value: {error}") from error
 
 
 def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
@@ -325,8 +325,8 @@ def as_ids(cells: pa.Array, name: str) -> pa.StringArray:
     inexact = cells.filter(pc.invert(_exact(cells)))
     if inexact.drop_null():
         raise PermanentFailure(
-            f"Column {name!r} holds ids as {cells.type}, and {inexact.drop_null()[0]} is no whole number that this type"
-            " holds exactly: other ids may have become the same. Write the column as text or as whole numbers."
+            f"Column {name!r} holds ids as {cells.type}, and {inexact.drop_null()[0]} is not a whole number that this"
+            " type holds exactly: other ids may have become the same. Write the column as text or as whole numbers."
         )
     return as_text(cells, name)
 

@@ -155,7 +155,7 @@ def parse(text: str) -> Any:
     except ValueError:
         raise NotKept("not JSON") from None
     if "\\u" in text and not _is_text(parsed):
-        raise NotKept("half of a surrogate pair is no character")
+        raise NotKept("half of a surrogate pair is not a character")
     return parsed
 
 
@@ -182,7 +182,7 @@ def _of_pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _refuse(constant: str) -> float:
-    raise NotKept(f"{constant} is no JSON")
+    raise NotKept(f"{constant} is not JSON")
 
 
 def _is_text(document: Any) -> bool:

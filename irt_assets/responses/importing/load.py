@@ -206,7 +206,7 @@ class AnswerFile:
             if items and points:
                 raise refusal(self.name, [f"column {name} holds points" for name in points])
             if self._guessed and len(items) <= len(aside) and aside:
-                why = "no preset fits, and it is no matrix of 0/1 scores"
+                why = "no preset fits, and it is not a matrix of 0/1 scores"
                 raise unknown_header(self.name, self.source.columns, why, ways_out=WAYS_OUT)
         if aside and not items:
             what = "names an item of the key" if isinstance(scoring, ByKey) else "is an item"

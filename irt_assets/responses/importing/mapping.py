@@ -122,7 +122,7 @@ def load_mapping(mapping: str | Path) -> Mapping | None:
     try:
         text = path.read_text("utf-8-sig")
     except (OSError, UnicodeError) as error:
-        raise PermanentFailure(f"{path} is no mapping file, which is YAML in UTF-8: {error}") from error
+        raise PermanentFailure(f"{path} is not a mapping file, which is YAML in UTF-8: {error}") from error
     return _parse(text, str(path), preset=False)
 
 

@@ -31,7 +31,7 @@ def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -
     """Which columns of a matrix are items, told from the whole file.
 
     With the pattern `*` a column is an item where most of its values are scores and, if some are not, at least
-    one is a zero: the choices 1–5 of an unscored test are no scores, though some of them are 1. Of points that are
+    one is a zero: the choices 1–5 of an unscored test are not scores, though some of them are 1. Of points that are
     dichotomised, a column is an item where all values are whole numbers up to `MOST_POINTS`.
     """
     wide = binding.mapping.wide

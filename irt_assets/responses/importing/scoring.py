@@ -178,7 +178,7 @@ WAYS_OUT = """\
 Where they are points: --dichotomise full (right is the item's highest score) or --dichotomise at=2 (2 or more).
 Where they are choices: --key FILE, a table item,key.
 Where they are codes: a mapping file with null_values: ["9"] for answers that are none, or values: {correct: …}.
-Columns that are no items: name those that are in a mapping file, wide: {items: "item_*"}."""
+Columns that are not items: name those that are in a mapping file, wide: {items: "item_*"}."""
 
 
 def _counts(items: pa.StringArray) -> dict[str, int]:

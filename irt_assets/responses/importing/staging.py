@@ -1,7 +1,7 @@
 """The staging table of one import, and the statements that merge it into the tables.
 
 What belongs here: SQL. A staged answer is sound by itself; here it meets the others: a *verdict* is the reason
-why it is not added (`duplicate` is no fault).
+why it is not added (`duplicate` is not a fault).
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ WITHOUT_ZONE = CLOCK + "$"
 WITH_ZONE = CLOCK + r" ?(Z|z|[+-]\d\d(:?\d\d)?)$"
 NUMBER = r"^\d+(\.\d+)?([eE]\+?\d+)?$"
 SHORTEST = len("2026-11-20 08:00")  # a date alone would put a day's answers at one instant
-# Both spans are 1973 to 2286, so a number lies in one of them or is no time of an answer.
+# Both spans are 1973 to 2286, so a number lies in one of them or is not a time of an answer.
 EPOCH_SPANS = {"s": (1e8, 1e10, 1e6), "ms": (1e11, 1e13, 1e3)}
 EARLIEST, LATEST = (round(datetime(year, 1, 1, tzinfo=UTC).timestamp()) * 10**6 for year in (1800, 9000))
 MISSING = np.iinfo(np.int64).min
@@ -47,7 +47,7 @@ def zone_named(name: str) -> ZoneInfo | None:
 
 
 def parse_times(values: pa.Array, rules: TimeRules, zone: str | None, row_zones: pa.Array | None) -> np.ndarray:
-    """Microseconds since 1970-01-01 UTC (int64; MISSING where a value is no time).
+    """Microseconds since 1970-01-01 UTC (int64; MISSING where a value is not a time).
 
     `values`: text or timestamps; `row_zones`: text, each row's own zone where it has one; else `zone`.
     Local times that a change of the clocks repeats are taken as the first, skipped ones as the end of the gap.

@@ -1,4 +1,4 @@
-"""Abilities are found by window and scale: which set a month was measured with is told by one row of it."""
+"""Abilities are found by window and scale: one row tells which set a month was measured with."""
 
 from alembic import op
 
