@@ -14,6 +14,7 @@ from rich.markup import escape
 
 from irt_assets.console import AsJson, confirm, out, print_json, print_table, say
 from irt_assets.installation import current_database, current_settings, current_store
+from irt_assets.wording import counted
 
 if TYPE_CHECKING:
     import psycopg
@@ -164,7 +165,7 @@ def recalibrate(
         say(f"  {name}: only answers from {since:%Y-%m-%d} on, when it changed")
     for name, problems in list(done.held.items())[:MOST_NAMED]:
         say(f"  held back: {name}: {_short('; '.join(problems))}")
-    say(f"{len(done.proposed)} items proposed: irt release list --month {done.window}")
+    say(f"{counted(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
 
 
 @app.command("drop-anchors")

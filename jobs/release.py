@@ -27,6 +27,7 @@ from irt_assets.partitions import month_bounds, monthly
 from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
+from irt_assets.wording import counted
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -271,7 +272,7 @@ def _recalibrate(
     done = recalibrate(database, store, asked.scale, asked.first_month, month, asked.items, settings.irt_threads)
     since = [f"{item} from {at:%Y-%m-%d}" for item, at in done.changed.items()]
     return {
-        "outcome": dg.MetadataValue.text(f"{len(done.proposed)} items proposed as {done.window}"),
+        "outcome": dg.MetadataValue.text(f"{counted(len(done.proposed), 'item')} proposed as {done.window}"),
         "effect": dg.MetadataValue.text(
             f"{done.n_responses:,} answers in {', '.join(done.months)}; only answers since a change: "
             f"{', '.join(since) or 'of none'}"

@@ -34,6 +34,7 @@ from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.psychometrics.models import Flag
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.retries import failures_told_apart
+from irt_assets.wording import counted
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -161,7 +162,7 @@ def _item_check(
         ]
         new = [item for _, item, since, _ in rows if not since]
         before = [item for _, item, since, _ in rows if since]
-        said = [f"{len(new)} items held back: {', '.join(new)}"] if new else ["no item is newly held back"]
+        said = [f"{counted(len(new), 'item')} held back: {', '.join(new)}"] if new else ["no item is newly held back"]
         said += [f"{len(before)} as in the month before: {', '.join(before)}"] if before else []
         return dg.AssetCheckResult(
             passed=not new,

@@ -19,6 +19,7 @@ from irt_assets.calibration.fits import LinkedFit, linked_fit
 from irt_assets.partitions import month_of
 from irt_assets.psychometrics.models import Floats
 from irt_assets.responses.scales import Scale
+from irt_assets.wording import counted
 
 LARGEST_SHIFT = {"slope": 0.20, "intercept": 0.30}
 """As far as SD and mean of the learners, in θ, may go from one month to the next without a word."""
@@ -114,7 +115,7 @@ class EarlyWarning:
                 f"{d.item_ids[j]} ({d.published[j]:+.2f} to {d.night[j]:+.2f})" for j in d.furthest(min(n, MOST_NAMED))
             )
             more = f" and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
-            found.append(f"b is not what is published of {n} items: {named}{more}")
+            found.append(f"b is not what is published of {counted(n, 'item')}: {named}{more}")
         return found
 
 

@@ -22,6 +22,7 @@ from irt_assets.calibration import gates
 from irt_assets.calibration.gates import Evidence, gather
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import Scale
+from irt_assets.wording import counted
 from resources.database import advisory_lock
 from resources.object_store import ObjectStore
 from resources.version import code_version
@@ -204,7 +205,7 @@ def _publish(
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
             [(*row, month, linked.fit_id) for row in proposed],
         )
-    why = f"{len(published)} items first published, {len(proposed)} proposed, {len(held)} held back"
+    why = f"{counted(len(published), 'item')} first published, {len(proposed)} proposed, {len(held)} held back"
     settled_at = before.settled_at if before and before.settled_at else _now(connection)
     return Step(
         month, scale.scale_id, linked.fit_id, "done", len(published), len(proposed), len(held), held, why, settled_at

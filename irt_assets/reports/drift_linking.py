@@ -11,7 +11,8 @@ from typing import Any
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.document import Block, Figure, Figures, Pairs, Paragraph, Text, table_of
 from irt_assets.reports.drift_facts import Facts
-from irt_assets.reports.drift_words import chance, listed, number, signed
+from irt_assets.reports.drift_words import chance, number, signed
+from irt_assets.wording import listed
 
 JUMP = 3.0
 """A constant jumped where it differs from last month's by more than three standard errors of the difference."""

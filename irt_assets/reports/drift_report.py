@@ -20,7 +20,8 @@ from irt_assets.reports.drift_details import provenance
 from irt_assets.reports.drift_dif import dif
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import linking, since_last_month
-from irt_assets.reports.drift_words import counted, in_words, listed, signed
+from irt_assets.reports.drift_words import signed
+from irt_assets.wording import counted, in_words, listed
 from resources.version import code_version
 
 ON_THE_FIRST_PAGE = 10

@@ -31,7 +31,8 @@ from irt_assets.reports.document import (
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import details
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_words import chance, listed, number, sentence, signed
+from irt_assets.reports.drift_words import chance, number, sentence, signed
+from irt_assets.wording import listed
 
 
 def proposals(items: Sequence[Item]) -> Table:

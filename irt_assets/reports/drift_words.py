@@ -1,31 +1,9 @@
-"""Numbers and counts as the drift report writes them.
+"""Numbers as the drift report writes them.
 
-What does not belong here: sentences about a month or an item.
+What does not belong here: counts and lists (see `wording`), sentences about a month or an item.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterable
-
-_IN_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
-
-
-def counted(n: int, what: str) -> str:
-    """A count as a sentence says it: no item, one item, two items, 13 items."""
-    return f"{in_words(n) if n else 'no'} {what}{'' if n == 1 else 's'}"
-
-
-def in_words(n: int) -> str:
-    """Numbers up to twelve as words, "none" for 0."""
-    return _IN_WORDS[n] if n < len(_IN_WORDS) else f"{n:,}"
-
-
-def listed(names: Iterable[str], most: int = 0) -> str:
-    """a, b and c; beyond `most` (0: all) the rest is counted: a, b and 3 more."""
-    shown = [*names]
-    if most and len(shown) > most:
-        shown = [*shown[:most], f"{len(shown) - most} more"]
-    return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
 
 
 def sentence(text: str) -> str:

@@ -19,6 +19,7 @@ from irt_assets.partitions import last_complete_month, month_bounds, monthly, mo
 from irt_assets.psychometrics.models import Flag
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.wording import counted
 from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.settings import Settings
@@ -143,7 +144,7 @@ def test_items_held_back_are_named_with_a_warning(calibrated: Settings) -> None:
     assert len(items) > 5
     assert all("is above 1" in row["why"] for row in items)
     named = ", ".join(sorted(row["item"] for row in items))
-    assert found.description == f"{MONTH}: {len(items)} items held back: {named}"
+    assert found.description == f"{MONTH}: {counted(len(items), 'item')} held back: {named}"
 
 
 def test_items_that_the_month_before_held_back_do_not_fail_again(calibrated: Settings) -> None:
@@ -165,7 +166,7 @@ def test_items_that_the_month_before_held_back_do_not_fail_again(calibrated: Set
     change_rules(database, SCALE, {"max_abs_b": 6.0})
     assert not one.passed
     assert (one.description or "").startswith(
-        f"{MONTH}: 1 items held back: {items[0]}; {len(items) - 1} as in the month"
+        f"{MONTH}: one item held back: {items[0]}; {len(items) - 1} as in the month"
     )
     assert none.passed
     assert f"no item is newly held back; {len(items)} as in the month before: " in (none.description or "")

@@ -11,6 +11,7 @@ import pytest
 from irt_assets.calibration import release
 from irt_assets.cli_operations import waiting_line
 from irt_assets.drift.checks import build_drift_checks, decided
+from irt_assets.drift.information_checks import build_information_checks
 from irt_assets.partitions import monthly
 from jobs.overview import look
 from resources.dagster_schema import rows_of
@@ -21,6 +22,8 @@ from tests.integration.rooms import SCALE, check_context, run_sql
 from tests.integration.test_release import FEB, JAN, MAR, MOVED, bank, link, publish, store
 
 __all__ = ["bank", "store"]  # fixtures
+
+FAR, *_ = build_drift_checks(monthly(JAN))
 
 
 @pytest.fixture
@@ -53,19 +56,18 @@ def known(database: Database, month: str = MAR) -> dict[tuple[str, str], str]:
         return decided(connection, month)
 
 
-def evaluate(database: Database, store: FolderStore, month: str) -> dg.AssetCheckResult:
-    far, *_ = build_drift_checks(monthly(JAN))
+def evaluate(check: Any, database: Database, store: FolderStore, month: str) -> dg.AssetCheckResult:
     with dg.DagsterInstance.ephemeral() as instance:
         context: Any = check_context(month, instance)
-        found: dg.AssetCheckResult = far.op.compute_fn.decorated_fn(context, database, store)
+        found: dg.AssetCheckResult = check.op.compute_fn.decorated_fn(context, database, store)
     return found
 
 
 def test_an_item_that_nobody_decided_on_fails(drifted: Database, store: FolderStore) -> None:
     assert known(drifted) == {}
-    found = evaluate(drifted, store, MAR)
+    found = evaluate(FAR, drifted, store, MAR)
     assert (found.passed, found.severity) == (False, dg.AssetCheckSeverity.ERROR)
-    assert found.description == f"{MAR}: 1 items: moved"
+    assert found.description == f"{MAR}: one item: moved"
 
 
 def test_an_item_that_was_decided_on_does_not_fail_again_and_is_still_named(
@@ -74,10 +76,24 @@ def test_an_item_that_was_decided_on_does_not_fail_again_and_is_still_named(
 ) -> None:
     release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
     assert known(drifted) == {(SCALE, "moved"): f"{FEB}, rejected by Ann"}
-    found = evaluate(drifted, store, MAR)
+    found = evaluate(FAR, drifted, store, MAR)
     assert found.passed
     assert found.description == f"{MAR}: no item of high severity; decided before: moved"
     assert [row["known from"] for row in rows_of(found.metadata, "items")] == [f"{FEB}, rejected by Ann"]
+
+
+def test_an_item_that_was_decided_on_may_lose_its_information(drifted: Database, store: FolderStore) -> None:
+    """It is the same change, seen twice."""
+    run_sql(
+        drifted,
+        """INSERT INTO test_information (month, scale_id, item_id, curve, flagged, details)
+           VALUES (%s, %s, 'moved', '{}', true, '{"ratio": 0.7}')""",
+        (MAR, SCALE),
+    )
+    of_items, _ = build_information_checks(monthly(JAN))
+    assert evaluate(of_items, drifted, store, MAR).description == f"{MAR}: one item: moved (keeps 70%)"
+    release.reject(drifted, [MOVED], by="Ann", reason="it is being replaced")
+    assert evaluate(of_items, drifted, store, MAR).passed
 
 
 def test_what_grew_since_the_decision_fails_again(drifted: Database) -> None:
