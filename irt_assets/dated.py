@@ -62,7 +62,7 @@ def _still(earlier: list[str]) -> str:
     if not earlier:
         return ""
     more = f" and {len(earlier) - MOST_NAMED} before" if len(earlier) > MOST_NAMED else ""
-    return f". Fails still: {', '.join(earlier[:MOST_NAMED])}{more}"
+    return f". Still fails: {', '.join(earlier[:MOST_NAMED])}{more}"
 
 
 def _partition(context: dg.AssetCheckExecutionContext) -> str:

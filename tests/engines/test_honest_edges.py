@@ -20,7 +20,7 @@ from irt_assets.engines.remote import RemoteEngine
 from irt_assets.psychometrics.errors import DisconnectedDesignError, PsychometricsError
 from irt_assets.psychometrics.models import Flag, Responses
 
-ENGINES = ("em", "pymc", "mirt", "brms", "remote")
+ENGINES = ("em", *(pytest.param(name, marks=pytest.mark.ci) for name in ("pymc", "mirt", "brms", "remote")))
 BAYESIAN = ("pymc", "brms")
 MODELS = {"pymc": pymc.MODELS, "brms": brms.MODELS}
 SHORT = Sampling(draws=100, tune=200, chains=2, cores=2)

@@ -185,7 +185,7 @@ def test_the_newest_evaluation_says_which_earlier_months_fail_still(
     found = evaluate_in(calibrated, "converged", instance)
     assert found.passed
     assert re.fullmatch(
-        rf"{MONTH}: em converged after \d+ iterations. Fails still: 2026-04, 2026-03", found.description or ""
+        rf"{MONTH}: em converged after \d+ iterations. Still fails: 2026-04, 2026-03", found.description or ""
     )
 
 
