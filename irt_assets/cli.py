@@ -89,6 +89,9 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")  # a character that the terminal cannot show must not end the command
+    # A shell starts what it runs in the background with SIGINT ignored, and Dagster gives SIGTERM the same handler: the
+    # processes that copy a run's output would then outlive it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if "--help" in sys.argv:
         app()
     from resources import logs
@@ -448,9 +451,7 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
 
 
 def _serve(stack: Stack) -> None:
-    # A process started in the background may have inherited these ignored.
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     with stack:
         out.print(f"The Dagster UI is at {stack.address} (Ctrl-C stops it)")
         try:

@@ -6,6 +6,7 @@ No test reads the developer's environment or writes outside its temporary folder
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -24,6 +25,9 @@ from resources.settings import Settings, get_settings
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
+
+# As in `cli.main`: where the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TEMPLATE = "template_irt"
 numbers = count(1)

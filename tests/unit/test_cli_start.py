@@ -41,3 +41,22 @@ cli.main()
     assert json.loads(done.stdout) == {"answer": [True]}
     for line in ("a library", "its child", "a line for people"):
         assert line in done.stderr
+
+
+def test_a_command_in_the_background_can_be_interrupted() -> None:
+    """A shell has it ignore SIGINT; in a run Dagster then ignores SIGTERM too, and so do the processes that it starts."""
+    done = run(
+        """
+import signal
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+from irt_assets import cli
+
+@cli.app.command()
+def handler() -> None:
+    print(signal.getsignal(signal.SIGINT).__name__)
+
+cli.main()
+""",
+        "handler",
+    )
+    assert done.stdout.strip() == "default_int_handler", done.stderr
