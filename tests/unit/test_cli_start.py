@@ -44,7 +44,7 @@ cli.main()
 
 
 def test_a_command_in_the_background_can_be_interrupted() -> None:
-    """A shell has it ignore SIGINT; in a run Dagster then ignores SIGTERM too, and so do the processes that it starts."""
+    """A shell has it ignore SIGINT, and Dagster in a run SIGTERM too, as do all that it starts."""
     done = run(
         """
 import signal
