@@ -13,10 +13,11 @@ from typing import Any
 
 import numpy as np
 import psycopg
-from scipy.stats import false_discovery_control, norm
+from scipy.special import ndtr
 
 from irt_assets.calibration.fits import LinkedFit, linked_fit
 from irt_assets.partitions import month_of
+from irt_assets.psychometrics.false_discovery import q_values
 from irt_assets.psychometrics.models import Floats
 from irt_assets.responses.scales import Scale
 from irt_assets.wording import counted
@@ -77,8 +78,8 @@ class Difficulties:
         """Shape (J,): whether an item lies far from its published value, and not by chance."""
         if not self.item_ids:
             return np.zeros(0, dtype=bool)
-        p = 2 * norm.sf(np.abs(self.difference) / self.se)
-        return (np.abs(self.difference) > LARGEST_DIFFERENCE) & (false_discovery_control(p) < FALSE_DISCOVERIES)
+        p = 2 * ndtr(-np.abs(self.difference) / self.se)
+        return (np.abs(self.difference) > LARGEST_DIFFERENCE) & (q_values(p) < FALSE_DISCOVERIES)
 
     def moved_items(self) -> dict[str, str]:
         """Item → where it was published and where it is."""

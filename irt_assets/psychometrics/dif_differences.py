@@ -12,8 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 from scipy.linalg import cho_factor, cho_solve
-from scipy.special import expit
-from scipy.stats import chi2
+from scipy.special import chdtrc, expit
 
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking_criteria import block_diagonal
@@ -40,7 +39,7 @@ class Given:
 
     @property
     def p(self) -> Floats:
-        return np.where(self.df > 0, chi2.sf(self.wald, np.maximum(self.df, 1)), np.nan)
+        return np.where(self.df > 0, chdtrc(np.maximum(self.df, 1), np.maximum(self.wald, 0)), np.nan)
 
 
 @dataclass(frozen=True)

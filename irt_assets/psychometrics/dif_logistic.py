@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit
-from scipy.stats import chi2
+from scipy.special import chdtrc, expit
 
 from irt_assets.psychometrics.dif_forms import Cells
 from irt_assets.psychometrics.models import Floats
@@ -71,11 +70,11 @@ def logistic_dif(counts: Cells, focal: int, reference: int = 0) -> LogisticDif:
     most = -np.expm1(2 * null / N)
     unexplained = [float(np.exp(2 * (null - value) / N) / most) for value in (base, shifted, crossed)]
     delta_r2 = unexplained[0] - unexplained[2]
-    p = float(chi2.sf(max(2 * (crossed - base), 0.0), 2))
+    p = float(chdtrc(2, max(2 * (crossed - base), 0.0)))
     return LogisticDif(
         p,
-        float(chi2.sf(max(2 * (shifted - base), 0.0), 1)),
-        float(chi2.sf(max(2 * (crossed - shifted), 0.0), 1)),
+        float(chdtrc(1, max(2 * (shifted - base), 0.0))),
+        float(chdtrc(1, max(2 * (crossed - shifted), 0.0))),
         delta_r2,
         unexplained[0] - unexplained[1],
         "A" if p >= CERTAIN_P or delta_r2 < MODERATE else "C" if delta_r2 >= LARGE else "B",

@@ -26,12 +26,13 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import chi2, false_discovery_control
+from scipy.special import chdtrc
 
 from irt_assets.psychometrics.curves import HIGH_WABC, MEDIUM_WABC
 from irt_assets.psychometrics.dif_differences import Bools, Differences, Given
 from irt_assets.psychometrics.dif_effects import effects
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.false_discovery import q_values
 from irt_assets.psychometrics.models import Calibration, Floats
 
 Severity = Literal["none", "small", "medium", "high"]
@@ -135,7 +136,7 @@ def compare_groups(
     found = differences.given(is_anchor, near)
     p = found.p
     q = np.full(len(p), np.nan)
-    q[differences.items] = false_discovery_control(p[differences.items])
+    q[differences.items] = q_values(p[differences.items])
     mean = np.array([0.0, *found.constants[:, 1]])
     sd = np.array([1.0, *found.constants[:, 0]])
     if differences.common_slope:  # all slopes are 1 here, and each group's SD that of its θ in logits
@@ -180,7 +181,7 @@ def _purified(differences: Differences, warnings: list[str]) -> tuple[Bools, Giv
     p = np.full(len(differences.df), np.nan)
     for j in differences.items:
         rows = np.flatnonzero(differences.item == j)
-        p[j] = chi2.sf(e[rows] @ np.linalg.solve(V[np.ix_(rows, rows)], e[rows]), rows.size)
+        p[j] = chdtrc(rows.size, max(e[rows] @ np.linalg.solve(V[np.ix_(rows, rows)], e[rows]), 0.0))
     is_anchor = _sound(p)
     found, seen = None, list[bytes]()
     while found is None or (is_anchor.tobytes() not in seen and len(seen) < _MOST_ROUNDS):

@@ -16,10 +16,11 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
-from scipy.stats import chi2, false_discovery_control, norm
+from scipy.special import chdtrc, chdtri, ndtr
 
 from irt_assets.psychometrics.curves import HIGH_WABC, MEDIUM_WABC, probability
 from irt_assets.psychometrics.drift_errors import Comparison
+from irt_assets.psychometrics.false_discovery import q_values
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.quadrature import Grid
 
@@ -102,7 +103,9 @@ class Drift:
         Savage & Dickey's ratio of the prior's to the posterior's density at 0 (Dickey 1971), both normal.
         """
         v, d = self.se[:, 1] ** 2, self.delta_b
-        return norm.logpdf(d, 0, np.sqrt(v + PRIOR_SD_B**2)) - norm.logpdf(d, 0, np.sqrt(v))
+        wide = v + PRIOR_SD_B**2
+        bayes: Floats = (np.log(v / wide) + d**2 * (1 / v - 1 / wide)) / 2
+        return bayes
 
 
 def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drift:
@@ -117,10 +120,10 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     else:
         difference, cov, df = comparison.delta[:, 1:], comparison.cov[:, 1:, 1:], 1
     wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
-    spread = float(np.sqrt(np.median(wald) / chi2.median(df))) if wald.size else 1.0
+    spread = float(np.sqrt(np.median(wald) / chdtri(df, 0.5))) if wald.size else 1.0
     inflation = spread if spread > MOST_SPREAD else 1.0
-    p = chi2.sf(wald / inflation**2, df)
-    q = false_discovery_control(p) if p.size else p
+    p = chdtrc(df, np.maximum(wald, 0) / inflation**2)
+    q = q_values(p)
     area = wabc(comparison, comparison.published, mean, sd)
     severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
     return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity)
@@ -153,5 +156,5 @@ def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
 
 def _beyond(limit: float, estimate: Floats, se: Floats) -> Floats:
     """P(|x| > limit) for x ~ N(estimate, se²)."""
-    chance: Floats = norm.cdf((-limit - estimate) / se) + norm.sf((limit - estimate) / se)
+    chance: Floats = ndtr((-limit - estimate) / se) + ndtr((estimate - limit) / se)
     return chance

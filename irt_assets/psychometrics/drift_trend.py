@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import false_discovery_control, norm
+from scipy.special import ndtr
 
 from irt_assets.psychometrics.drift_errors import Anchors, Comparison
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.false_discovery import q_values
 from irt_assets.psychometrics.models import Floats
 
 TREND_FALSE_DISCOVERIES = 0.05
@@ -63,8 +64,8 @@ def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], 
     for k, (item, found) in enumerate(seen.items()):
         slope[k], variance[k] = _line(item, found, anchors.cov)
     se = np.sqrt(variance)
-    p = 2 * norm.sf(np.abs(slope) / se)
-    q = false_discovery_control(p) if p.size else p
+    p = 2 * ndtr(-np.abs(slope) / se)
+    q = q_values(p)
     return Trends(tuple(seen), slope, se, p, q, np.array([len(found) for found in seen.values()], dtype=np.int64))
 
 

@@ -22,12 +22,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
-from scipy.stats import false_discovery_control, norm
+from scipy.special import expit, ndtr, ndtri
 
 from irt_assets.psychometrics import curves
 from irt_assets.psychometrics.drift_errors import Comparison, Published
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.false_discovery import q_values
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.quadrature import Grid
@@ -124,7 +124,7 @@ class ItemLosses:
     @property
     def upper(self) -> Floats:
         """Shape (J,): upper bound of the ratio at one-sided 95 %, of each item by itself; NaN where a ≤ 0 now."""
-        return self.ratio * np.exp(norm.ppf(0.95) * self.log_se)
+        return self.ratio * np.exp(ndtri(0.95) * self.log_se)
 
     @property
     def flagged(self) -> tuple[str, ...]:
@@ -152,8 +152,8 @@ def losses_of_items(comparison: Comparison, abilities: Abilities, *, inflation: 
     if gone.any():
         change = np.where(gone, comparison.delta[:, 0], change)
         se = np.where(gone, inflation * np.sqrt(comparison.cov[:, 0, 0]), se)
-    p = norm.cdf(change / se)
-    q = false_discovery_control(p) if p.size else p
+    p = ndtr(change / se)
+    q = q_values(p)
     return ItemLosses(comparison.item_ids, published, now, log_se, p, q)
 
 
@@ -189,7 +189,7 @@ class LossOfTest:
     def worst(self) -> tuple[float, float, float, float]:
         """θ of the greatest loss, the ratio there, and its 95 % interval (of that θ by itself)."""
         k = int(self.ratio.argmin())
-        half = norm.ppf(0.975) * self.log_se[k]
+        half = ndtri(0.975) * self.log_se[k]
         low, high = self.ratio[k] * np.exp([-half, half])
         return float(self.theta[k]), float(self.ratio[k]), float(low), float(high)
 

@@ -21,11 +21,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import expit
-from scipy.stats import false_discovery_control, norm
+from scipy.special import expit, ndtr
 
 from irt_assets.psychometrics.curves import HIGH_WABC, MEDIUM_WABC, probability
 from irt_assets.psychometrics.drift import FALSE_DISCOVERIES, Severity, graded
+from irt_assets.psychometrics.false_discovery import q_values
 from irt_assets.psychometrics.models import Floats, Responses
 from irt_assets.psychometrics.others import Others
 
@@ -116,8 +116,8 @@ def proportions_correct(
         found.append((responses.item_ids[j], correct.size, correct.mean(), p.mean(), np.sqrt(variance)))
     items, n, *numbers = zip(*found, strict=True) if found else ((),) * 5
     observed, expected, se = (np.array(x, dtype=float) for x in numbers)
-    chance = 2 * norm.sf(np.abs(observed - expected) / se)
-    q = false_discovery_control(chance) if chance.size else chance
+    chance = 2 * ndtr(-np.abs(observed - expected) / se)
+    q = q_values(chance)
     return ProportionsCorrect(tuple(items), np.array(n, dtype=np.int64), observed, expected, se, chance, q)
 
 
