@@ -77,12 +77,12 @@ def simulated(
     months = truth["months"][:-1]
     say("calibrating, linking, checking and publishing month by month …")
     with open_instance(settings, database) as instance:
-        again = run_months(database, instance, settings, months, say)
+        again, states = run_months(database, instance, settings, months, say)
         jobs = Jobs(instance, settings, say, again)
         jobs.run("observe_bank")
         jobs.run("observe_attempts")
         say("looking for drift and DIF …")
-        for state in month_states(database, instance, months):
+        for state in states:
             if state.state is State.GREEN:
                 jobs.run(DRIFT_JOB, state.month)
         say("writing the drift report of every month …")
@@ -93,7 +93,7 @@ def simulated(
         run_daily_life(jobs, settings, datetime.now(UTC))
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
-        states, findings = compare(database, object_store(settings), instance, truth, months)
+        findings = compare(database, object_store(settings), truth, months, states)
     return settings, states, findings
 
 
@@ -167,9 +167,11 @@ class Jobs:
         self.say(f"  {name}{partition}: {ended}")
 
 
-def run_months(database: Database, instance: DagsterInstance, settings: Settings, months: list[str], say: Say) -> bool:
+def run_months(
+    database: Database, instance: DagsterInstance, settings: Settings, months: list[str], say: Say
+) -> tuple[bool, list[MonthState]]:
     """Materialise every month that an earlier demo has not made green or found to be held, oldest first. Returns
-    whether there was any."""
+    whether there was any, and the state of all."""
     states = month_states(database, instance, months)
     any_run = False
     for month in months:
@@ -181,7 +183,7 @@ def run_months(database: Database, instance: DagsterInstance, settings: Settings
         outcome = run_month(instance, settings, month)
         ended = f"{month}: materialised" if outcome.success else f"{month}: failed – {outcome.error}"
         say(f"  {outcome.error if outcome.held else ended}")
-    return any_run
+    return any_run, month_states(database, instance, months) if any_run else states
 
 
 def _held(instance: DagsterInstance, month: str) -> bool:
@@ -215,7 +217,12 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
                ORDER BY lang, answers DESC, user_id""",
             {"monday": date.fromisoformat(week)},
         ).fetchall()
-    users, folder = [user for (user,) in rows], settings.report_output_dir or settings.irt_home / "reports"
+    users = [user for (user,) in rows]
+    folder = (settings.report_output_dir or settings.irt_home / "reports") / week
+    there = [folder / name for user in users for name in learner_copies.names(week, user)]
+    if all(path.exists() for path in there):
+        say(f"  the reports of {len(users)} learners are in {folder} already")
+        return
     say(f"the week's report of {len(users)} learners, one in each language …")
     copies = learner_copies.write(database, week, folder, users=users, zone=settings.irt_time_zone, n_processes=1)
     for path in copies.files:
@@ -225,10 +232,9 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
 
 
 def compare(
-    database: Database, store: ObjectStore, instance: DagsterInstance, truth: dict[str, Any], months: list[str]
-) -> tuple[list[MonthState], list[Finding]]:
-    """The state of every month, and planted against found."""
-    states = month_states(database, instance, months)
+    database: Database, store: ObjectStore, truth: dict[str, Any], months: list[str], states: list[MonthState]
+) -> list[Finding]:
+    """Planted against found."""
     with database.connect() as connection:
         findings = [_finding(connection, store, fault, states, months) for fault in truth["faults"]]
         findings.append(_false_alarms(connection, store, truth, months))
@@ -243,7 +249,7 @@ def compare(
                 state.state is expected,
             )
         )
-    return states, findings
+    return findings
 
 
 def _finding(

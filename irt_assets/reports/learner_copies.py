@@ -70,12 +70,17 @@ def write(
                 continue
             if made.problem:
                 failed[facts.user_id] = made.problem
-            for kind, data in zip(FORMATS, (made.html, made.pdf), strict=True):
+            for name, data in zip(names(week, facts.user_id), (made.html, made.pdf), strict=True):
                 if data is None:
                     continue
-                files.append(folder / PurePosixPath(key(week, facts.user_id, kind)).name)
+                files.append(folder / name)
                 files[-1].write_bytes(data)
     return Copies(files, failed)
+
+
+def names(week: str, user: str) -> list[str]:
+    """What a learner's files are called, HTML first."""
+    return [PurePosixPath(key(week, user, kind)).name for kind in FORMATS]
 
 
 def _refuse_unknown(connection: psycopg.Connection, users: Collection[str]) -> None:

@@ -32,16 +32,15 @@ FACTS = """id AS attempt_id, user_id, item_id, scale_id, topic_id, session_id, f
 
 
 def _with_facts(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
-    """The opening of a query that reads `f`, the facts of the window, and `timing` of its items."""
-    found, times = (
-        ibis.to_sql(relation, dialect="postgres")
-        for relation in (
-            facts(start, end, scales, "topic_id", "started_at", "response"),
-            item_times(start, end, scales),
-        )
-    )
-    return f"""WITH f AS (SELECT {FACTS} FROM ({found}) r), timing AS ({times})
-"""
+    """The opening of a query that reads `f`, the facts of the window."""
+    found = ibis.to_sql(facts(start, end, scales, "topic_id", "started_at", "response"), dialect="postgres")
+    return f"WITH f AS (SELECT {FACTS} FROM ({found}) r)"
+
+
+def _with_times(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
+    """And `timing` of its items."""
+    times = ibis.to_sql(item_times(start, end, scales), dialect="postgres")
+    return f"{_with_facts(start, end, scales)}, timing AS ({times})\n"
 
 
 _FOR_SNAPSHOT = """
@@ -114,7 +113,7 @@ def judged_window(
     scales: Mapping[str, Scale],
 ) -> JudgedWindow:
     """Every attempt of [start, end) and what the rules of its scale say of it."""
-    found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SNAPSHOT)
+    found = read_arrow(connection, _with_times(start, end, scales) + _FOR_SNAPSHOT)
     digest = _digest(found.num_rows, *_sums(found["h"]))
     found = found.drop_columns(["h"])
     reason = np.full(found.num_rows, -1, dtype=np.int8)
@@ -177,7 +176,7 @@ def scoring_responses(
 
     `learners`: None for all.
     """
-    query = _with_facts(start, end, {scale.scale_id: scale}) + _FOR_SCORING
+    query = _with_times(start, end, {scale.scale_id: scale}) + _FOR_SCORING
     wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
     found = read_arrow(connection, query, wanted)
     person, users = codes(found["user_id"])

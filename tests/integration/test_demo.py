@@ -57,7 +57,7 @@ def test_the_demo_writes_the_weeks_report_of_a_learner_in_each_language(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     home, _ = demonstrated
-    pages = sorted((home / "reports").glob("*.html"))
+    pages = sorted((home / "reports").rglob("*.html"))
     languages = {re.findall('<html lang="(..)">', page.read_text("utf-8"))[0] for page in pages}
     assert languages == {"en", "ko"}
     assert all(page.with_suffix(".pdf").read_bytes().startswith(b"%PDF") for page in pages)
