@@ -37,14 +37,19 @@ COLUMNS = {
 
 
 def abilities(
-    run: Run, end: datetime, scales: Mapping[str, Scale], published: Mapping[str, PublishedSet]
+    run: Run,
+    end: datetime,
+    scales: Mapping[str, Scale],
+    published: Mapping[str, PublishedSet],
+    everybody: Run | None = None,
 ) -> pd.DataFrame:
     """A row per learner and scale with an eligible answer, in the 365 days before `end`, to a published item.
 
     n_recent, n_previous: eligible answers of the last 14 days and of the 14 before; improvement: see
     `progress.improvement`, NaN unless both are at least 5; theta, se: EAP; weeks: since the last eligible answer.
+    `everybody`: see `EligibleAnswers`.
     """
-    eligible = EligibleAnswers(run, end - YEAR, end, scales)
+    eligible = EligibleAnswers(run, end - YEAR, end, scales, everybody)
     parts = []
     for scale_id, scale in scales.items():
         answers = eligible.of(scale, published[scale_id].items)

@@ -56,7 +56,7 @@ def write(
     """
     with database.connect() as connection:
         _refuse_unknown(connection, users or ())
-        wanted = [facts for facts in gather(connection, week, zone) if users is None or facts.user_id in users]
+        wanted = gather(connection, week, zone, users)
     if missing := sorted({*(users or ())} - {facts.user_id for facts in wanted}):
         raise PermanentFailure(
             f"{', '.join(missing)} gave no live answer in the eight weeks that end with the week {week}"

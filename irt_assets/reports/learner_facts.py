@@ -7,11 +7,12 @@ goal's probability looks. What does not belong here: what is said of it (see `le
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import psycopg
 
 from irt_assets.calibration.publication import PublishedSet, in_force
@@ -50,19 +51,24 @@ def who(connection: psycopg.Connection, week: str) -> list[str]:
     return [user for (user,) in rows]
 
 
-def gather(connection: psycopg.Connection, week: str, zone: str) -> list[Facts]:
+def gather(connection: psycopg.Connection, week: str, zone: str, only_of: Collection[str] | None = None) -> list[Facts]:
     """The facts of everybody in `who`, in that order; `zone`: of the bank, for times that people read.
+
+    only_of: whose alone, where the answers of a few are to be read.
 
     Raises PermanentFailure where features or KPIs of the week are missing, or the KPIs are of before its end.
     """
     users, (_, end) = who(connection, week), week_bounds(week)
+    users = [user for user in users if only_of is None or user in only_of]
     if users:
         _refuse_a_half_made_week(connection, week)
     scales = read_scales(connection)
     only = next(iter(scales)) if len(scales) == 1 else None
     people = _people(connection)
-    run, published = _at_hand(connection, end, scales), {s: in_force(connection, s, end) for s in scales}
-    levels, kpis = _levels(connection, run, end, scales, published), _kpis(connection, week)
+    run, published = _at_hand(connection, end, scales, only_of), {s: in_force(connection, s, end) for s in scales}
+    everybody = on_postgres(connection) if only_of is not None else run
+    now = abilities(run, end, scales, published, everybody)
+    levels, kpis = _levels(connection, end, now, only_of), _kpis(connection, week)
     activity, counts = _activity(connection, week), _topic_counts(connection, week)
     on_scale = {user: _scale(people.get(user), scales, only) for user in activity}
     theta = {
@@ -70,7 +76,8 @@ def gather(connection: psycopg.Connection, week: str, zone: str) -> list[Facts]:
         for user, scale in on_scale.items()
         if scale and (found := levels.get((user, scale.scale_id)))
     }
-    judged, topic_names = _judge_topics(connection, run, end, scales, published, theta), _topic_names(connection)
+    eligible = EligibleAnswers(run, end - EIGHT_WEEKS, end, scales, everybody)
+    judged, topic_names = _judge_topics(connection, eligible, scales, published, theta), _topic_names(connection)
     facts = []
     for user in users:
         scale, (name, lang, _, target) = on_scale[user], people.get(user, (None, None, None, None))
@@ -181,12 +188,17 @@ def _kpis(connection: psycopg.Connection, week: str) -> dict[str, dict[str, Any]
     return dict(rows)
 
 
-def _at_hand(connection: psycopg.Connection, end: datetime, scales: Scales) -> Run:
+def _at_hand(
+    connection: psycopg.Connection, end: datetime, scales: Scales, only_of: Collection[str] | None = None
+) -> Run:
     """A copy of the log as far as abilities of the year before `end` read it."""
+    attempts = between(first_look(end - YEAR, scales), end + LATER).select(*COLUMNS)
+    if only_of is not None:
+        attempts = attempts.filter(attempts.user_id.isin([*only_of]))
     return in_memory(
         on_postgres(connection),
         {
-            "attempt": between(first_look(end - YEAR, scales), end + LATER).select(*COLUMNS),
+            "attempt": attempts,
             "question": QUESTION.select("item_id", "scale_id"),
             "learner": LEARNER.select("user_id", "is_test", "target_scale_id", "target_theta"),
         },
@@ -194,7 +206,7 @@ def _at_hand(connection: psycopg.Connection, end: datetime, scales: Scales) -> R
 
 
 def _levels(
-    connection: psycopg.Connection, run: Run, end: datetime, scales: Scales, published: Published
+    connection: psycopg.Connection, end: datetime, now: pd.DataFrame, only_of: Collection[str] | None
 ) -> dict[tuple[str, str], list[Level]]:
     """By learner and scale, of the year before `end`, the last measurement of each week, oldest first.
 
@@ -203,11 +215,11 @@ def _levels(
     rows = connection.execute(
         """SELECT DISTINCT ON (user_id, scale_id, date_trunc('week', window_end - interval '1 microsecond'))
                   user_id, scale_id, window_end, theta, se
-           FROM mirt_ability WHERE window_end > %s AND window_end <= %s
+           FROM mirt_ability WHERE window_end > %(year)s AND window_end <= %(last_week)s
+             AND (%(users)s::text[] IS NULL OR user_id = ANY(%(users)s))
            ORDER BY 1, 2, date_trunc('week', window_end - interval '1 microsecond'), window_end DESC, fitted_at DESC""",
-        (end - YEAR, end - timedelta(weeks=1)),
+        {"year": end - YEAR, "last_week": end - timedelta(weeks=1), "users": None if only_of is None else [*only_of]},
     ).fetchall()
-    now = abilities(run, end, scales, published)
     rows += [
         (user, scale, end, theta, se)
         for user, scale, theta, se in zip(*(now[name] for name in ("user_id", "scale_id", "theta", "se")), strict=True)
@@ -220,17 +232,15 @@ def _levels(
 
 def _judge_topics(
     connection: psycopg.Connection,
-    run: Run,
-    end: datetime,
+    eligible: EligibleAnswers,
     scales: Scales,
     published: Published,
     theta: Mapping[tuple[str, str], float],
 ) -> dict[tuple[str, str], tuple[int, float, float]]:
-    """By learner and topic: eligible answers of the last eight weeks, and `topic_differences` from the learner's θ.
+    """By learner and topic: how many of the `eligible` answers, and `topic_differences` from the learner's θ.
 
     `theta`: of a learner on the scale of the goal; other scales are not judged.
     """
-    eligible = EligibleAnswers(run, end - EIGHT_WEEKS, end, scales)
     topic_of: dict[str, str] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE topic_id IS NOT NULL").fetchall()
     )

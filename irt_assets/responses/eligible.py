@@ -46,7 +46,10 @@ class EligibleAnswers:
     look-back, answered or omitted in an exam, no rapid guess. The minima for a fit do not apply.
     """
 
-    def __init__(self, run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> None:
+    def __init__(
+        self, run: Run, start: datetime, end: datetime, scales: Mapping[str, Scale], everybody: Run | None = None
+    ) -> None:
+        """everybody: where the whole log is, if `run` reads some learners' alone: items' times are everybody's."""
         rows = run(candidates(start, end, scales))
         self._user, self.user_ids = codes(rows["user_id"])
         self._item, self.item_ids = codes(rows["item_id"])
@@ -55,7 +58,9 @@ class EligibleAnswers:
         self._time = numbers(rows["response_time_ms"].cast(pa.float64()), np.nan)
         completed = rows["completed_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
         self._age = (end - EPOCH) // timedelta(microseconds=1) - completed.to_numpy()
-        times = run(item_times(start, end, scales)).to_pandas().set_index("item_id").reindex(self.item_ids)
+        times = (
+            (everybody or run)(item_times(start, end, scales)).to_pandas().set_index("item_id").reindex(self.item_ids)
+        )
         self._median = times["item_median_ms"].to_numpy(dtype=float)
         self._n_timed = times["item_n_timed"].fillna(0).to_numpy(dtype=np.int64)
 

@@ -274,6 +274,15 @@ def test_the_levels_are_those_that_were_measured_and_the_one_of_the_weeks_end(da
     assert max(len(facts.levels) for facts in found.values()) == 3
 
 
+def test_the_facts_of_one_learner_are_those_of_the_weeks_run(database: Database) -> None:
+    """Items' times are everybody's, although one learner's answers are read."""
+    with database.connect() as connection:
+        everybody = gather(connection, WEEK, "UTC")
+        assert len(everybody) > 10
+        for facts in everybody[::6]:
+            assert gather(connection, WEEK, "UTC", [facts.user_id]) == [facts]
+
+
 def test_a_level_does_not_wait_for_a_night(database: Database) -> None:
     run_sql(database, "DELETE FROM mirt_ability")
     with database.connect() as connection:
