@@ -32,15 +32,15 @@ lint: venv
 # killed, browsers, R, S3, the demo, a bare machine. ALL=1: also what takes hours.
 MARKED := $(if $(ALL),,-m 'not long$(if $(CI),, and not ci)')
 FOLDERS := $(if $(CI)$(ALL),$(wildcard tests/bare) tests/ui) tests/integration tests/engines
-# $(1) is the name of a part, $(2) its command. Beside the unit tests, some tests wait and some compute, so more files
-# than cores go on at once, most where servers are waited for; in the order of the folders, the longest files first.
-AT_ONCE := $(if $(CI)$(ALL),4,3)
+# $(1) is the name of a part, $(2) its command. Beside the unit tests, some tests wait for servers and some compute, so
+# three files go on at once on two cores (four take longer: idle servers cost processor time, too), in the order of the
+# folders, the longest files first.
 timed = @began=$$(date +%s); $(2); status=$$?; took=$$(($$(date +%s) - began)); \
   printf '%s took %d:%02d minutes\n' '$(1)' $$((took / 60)) $$((took % 60)); exit $$status
 test: venv
 	$(call timed,lint,$(MAKE) --no-print-directory lint)
 	$(call timed,unit tests,$(BIN)/pytest --numprocesses=2 --dist=loadfile $(MARKED) tests/unit)
-	$(call timed,$(FOLDERS),$(BIN)/pytest --numprocesses=$(AT_ONCE) --dist=loadfile --no-loadscope-reorder $(MARKED) $(FOLDERS))
+	$(call timed,$(FOLDERS),$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(MARKED) $(FOLDERS))
 
 # After a change of dependencies: hashes, no address of any index, and of an extra only what the rest does not have.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
