@@ -17,6 +17,8 @@ from dagster._core.storage.tags import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     AUTO_RETRY_RUN_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
     RUN_FAILURE_REASON_TAG,
 )
 
@@ -72,7 +74,7 @@ def to_be_repeated(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
 def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     run = record.dagster_run
     reason = run.tags.get(RUN_FAILURE_REASON_TAG)
-    if AUTO_RETRY_RUN_ID_TAG in run.tags or not auto_reexecution_should_retry_run(
+    if was_repeated(instance, run) or not auto_reexecution_should_retry_run(
         instance, run, RunFailureReason(reason) if reason else None
     ):
         return False
@@ -82,6 +84,14 @@ def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bo
             return False
     reports = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.RUN_FAILURE)
     return len(reports) < MOST_REPORTS and not asked_again(instance, record)
+
+
+def was_repeated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the daemon has repeated a run: it makes the repetition first, and marks the run seconds later."""
+    if AUTO_RETRY_RUN_ID_TAG in run.tags:
+        return True
+    children = instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run.run_id}))
+    return any(RETRY_NUMBER_TAG in child.tags for child in children)
 
 
 def asked_again(instance: dg.DagsterInstance, record: dg.RunRecord, *statuses: dg.DagsterRunStatus) -> bool:

@@ -11,11 +11,10 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG
 
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.invariants.history import REPORT
-from irt_assets.underway import to_be_repeated
+from irt_assets.underway import to_be_repeated, was_repeated
 from jobs import alerts
 from jobs.schedules import Plan
 from resources.database import Database
@@ -57,7 +56,7 @@ def _runs() -> dg.SensorDefinition:
         opened = resolved = 0
         with database.connect() as connection:
             for run in (record.dagster_run for record in ended if record not in undecided):
-                if AUTO_RETRY_RUN_ID_TAG in run.tags:
+                if was_repeated(instance, run):
                     continue  # its repetition tells how it ends
                 if run.status is dg.DagsterRunStatus.SUCCESS:
                     for alert in alerts.checks_never_evaluated(instance, run):

@@ -34,8 +34,8 @@ WRITES = {
     "abilities": "mirt_ability",
 }
 """The last table that each step of the monthly job writes."""
-TWO = ("item_calibration", "published_item_parameters")
-"""The step that computes longest, and the one whose rows count for good; the others in the long tier."""
+TWO = ("linked_item_parameters", "published_item_parameters")
+"""What puts a fit on the scale, and what publishes it; the others in the long tier."""
 TABLES = [*WRITES.values(), "mirt_fit_meta", "item_parameter_publication", "item_parameter_proposal"]
 GATE = 7_201_901
 FAILED_WITHIN_S = 60.0

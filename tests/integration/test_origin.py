@@ -122,7 +122,7 @@ UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {
     "negative": (GOOD | {"a": -0.4}, "a = -0.4 is not positive"),
     "flat": (GOOD | {"a": 0}, "a = 0 is not positive"),
     "text": (GOOD | {"a": "steep"}, "steep"),
-    "a list": (GOOD | {"b": [1]}, "no set of numbers"),
+    "a list": (GOOD | {"b": [1]}, "not a set of numbers"),
     "sure to be guessed": (GOOD | {"c": 1.0}, "c = 1 is outside"),
     "guessed less than never": (GOOD | {"c": -0.2}, "c = -0.2 is outside"),
     "without error": (GOOD | {"b_se": 0.0}, "b_se = 0 are not positive"),

@@ -126,7 +126,7 @@ def test_the_launchpad_accepts_and_ledger_and_asset_name_who_and_from_when(
 
 def test_the_launchpad_rejects(settings: Settings, bank: Database, store: FolderStore) -> None:
     done = launch(settings, bank, store, **on("reject"), decided_by="Ben", reason="wait")
-    assert told(done)["effect"] == f"moved stays at {OLD}; nobody's θ changes, and the proposals ask no more"
+    assert told(done)["effect"] == f"moved stays at {OLD}; nobody's θ changes, and the proposals are closed"
     assert decisions(bank) == [(FEB, "moved", "reject", "Ben", "wait", None)]
     assert len(published(bank)) == 1
 

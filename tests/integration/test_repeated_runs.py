@@ -7,7 +7,13 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import AUTO_RETRY_RUN_ID_TAG, PARENT_RUN_ID_TAG, ROOT_RUN_ID_TAG, WILL_RETRY_TAG
+from dagster._core.storage.tags import (
+    AUTO_RETRY_RUN_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
+    ROOT_RUN_ID_TAG,
+    WILL_RETRY_TAG,
+)
 from dagster._core.test_utils import freeze_time
 
 from irt_assets.stack import dagster_instance
@@ -128,6 +134,15 @@ def test_a_killed_run_is_repeated_although_automation_asked_for_other_assets_of_
     killed.instance.create_run_for_job(BOTH, tags={PARTITION_TAG: MONTH}, asset_selection=other)
     assert killed.told() == []
     assert report_again(killed.instance) == [run.run_id]
+
+
+def test_a_run_whose_repetition_is_there_and_not_marked_yet_is_not_told_of(killed: Killed) -> None:
+    run = killed.run()
+    repetition = {PARENT_RUN_ID_TAG: run.run_id, ROOT_RUN_ID_TAG: run.run_id, RETRY_NUMBER_TAG: "1"}
+    killed.instance.create_run_for_job(
+        JOB, tags={PARTITION_TAG: MONTH, **repetition}, root_run_id=run.run_id, parent_run_id=run.run_id
+    )
+    assert killed.told() == []
 
 
 def test_a_run_that_was_killed_four_times_is_left_to_a_person(killed: Killed, monkeypatch: pytest.MonkeyPatch) -> None:
