@@ -202,14 +202,19 @@ def test_the_ui_waits_for_the_command_line_and_goes_on_when_that_is_killed(stack
     """The queue knows of runs that it did not start, and the daemon sees such a run's process die."""
     with closed_gate(stack):
         with calibrate(stack) as killed:
-            assert killed.stdout is not None
-            wait_for("irt calibrate to write", lambda: someone_waits_at_the_gate(stack) or killed.poll() is not None)
-            assert killed.poll() is None, killed.stdout.read()
-            (own,) = stack.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTED]))
-            waiting = stack.launch(MONTHLY_JOB, MONTH, ["scored_responses"])
-            time.sleep(5)
-            assert stack.status(waiting) is DagsterRunStatus.QUEUED
-            killed.kill()
+            try:
+                assert killed.stdout is not None
+                wait_for(
+                    "irt calibrate to write", lambda: someone_waits_at_the_gate(stack) or killed.poll() is not None
+                )
+                assert killed.poll() is None, killed.stdout.read()
+                of_the_month = RunsFilter(job_name=MONTHLY_JOB, statuses=[DagsterRunStatus.STARTED])
+                (own,) = stack.instance.get_runs(of_the_month)  # automation may be at work beside it
+                waiting = stack.launch(MONTHLY_JOB, MONTH, ["scored_responses"])
+                time.sleep(5)
+                assert stack.status(waiting) is DagsterRunStatus.QUEUED
+            finally:
+                killed.kill()
             assert stack.finished(own.run_id, FAILED_WITHIN_S) is DagsterRunStatus.FAILURE
         stack.step_started(waiting, "scored_responses")
     stack.until(waiting, DagsterRunStatus.SUCCESS)

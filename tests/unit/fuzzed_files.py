@@ -168,7 +168,8 @@ def _counted(kind: str, content: bytes) -> int | None:
             records = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True))
         except csv.Error:
             return None
-        return sum(any(record) for record in records) - 1
+        # A ragged row is counted, and rejected, if only a pair of quotes is left of it.
+        return sum(any(record) or len(record) not in (0, len(records[0])) for record in records) - 1
     return None
 
 
