@@ -3,7 +3,7 @@ snapshot and the status.
 
     python benchmarks/bench_size.py [ANSWERS [LEARNERS]]      (default 5,000,000 and 100,000)
 
-Learners answer 50 of 500 items, drawn for each of them; one answer in 20 is omitted. Each step is a process of its own,
+Learners answer 50 of 500 items, drawn for each of them; one in 20 is omitted. Each step is a process of its own,
 whose processor time and greatest memory are given. Goals on two idle cores: the origin in 150 s and 2 GB, the scored
 snapshot in 60 s. Exit status 1 otherwise.
 """
@@ -97,7 +97,7 @@ def write(home: Path, answers: int, learners: int) -> None:
     correct = rng.random(len(user)) < 1 / (1 + np.exp(-a[item] * (theta - b[item])))
     begun = rng.integers(start, end - each * 60_000_000, learners)[user] + (position - 1) * 60_000_000
     took = rng.integers(5_000, 55_000, len(user))
-    kept = rng.random(len(user)) > 0.05
+    omitted = rng.random(len(user)) < 0.05
     text = lambda pattern, n: pa.array([pattern % k for k in range(n)])  # noqa: E731
     table = pa.table(
         {
@@ -109,11 +109,11 @@ def write(home: Path, answers: int, learners: int) -> None:
             "position": position,
             "started_at": pa.array(begun, pa.timestamp("us", tz="UTC")),
             "completed_at": pa.array(begun + took * 1000, pa.timestamp("us", tz="UTC")),
-            "correct": correct,
-            "response_time_ms": took,
+            "correct": pa.array(correct, mask=omitted),
+            "response_time_ms": pa.array(took, mask=omitted),
             "mode": pa.array(["live"]).take(pa.array(np.zeros(len(user), dtype=np.int64))),
         }
-    ).filter(pa.array(kept))
+    )
     pq.write_table(table, home / "attempts.parquet")
 
 
