@@ -35,7 +35,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Harness]:
 
 
 def sleeping(stack: Harness, month: str) -> str:
-    run_id = stack.launch("toy_job", month, **SECONDS)
+    """A run under way; a server that the test before killed may still be on its way back."""
+    run_id = stack.launch_when_up("toy_job", month, **SECONDS)
     stack.step_started(run_id, "sleeper")
     return run_id
 
@@ -131,7 +132,6 @@ def test_the_servers_die_with_the_process_that_started_them(settings: Settings, 
     script = f"""
 import json, time
 from irt_assets.stack import Stack
-from resources.database import Database
 from resources.database import Database
 from resources.settings import Settings
 settings = Settings(irt_home={str(settings.irt_home)!r}, database_url={database.url!r})
