@@ -1,0 +1,67 @@
+"""What the exam service calls when a session is over; the learner's θ is then updated in the background.
+
+Standard library only, Python 3.9 or newer: this runs inside somebody else's process and must never harm it. What is
+lost here, the sensor `theta_sweep` makes good. See docs/session-hook.md.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+from typing import Any
+from uuid import UUID
+
+from .api import update_theta
+from .updates import Updates
+
+__all__ = ["counters", "on_session_complete"]
+
+ON = {"1", "true", "t", "yes", "y", "on"}
+LONGEST_ID = 1000  # characters; a longer id is not a learner's, and thousands of them would fill the memory
+SECONDS_AT_EXIT = 0.5
+
+_enabled: bool | None = None
+_updates = Updates(update_theta)
+
+
+def on_session_complete(user_id: Any, session_id: Any) -> None:  # noqa: ARG001 - θ belongs to the learner
+    """Queues an update of the learner's θ where ENABLE_IRT_ONLINE_UPDATE is on. Returns at once and never raises."""
+    with contextlib.suppress(Exception):
+        global _enabled
+        if _enabled is None:
+            _enabled = os.environ.get("ENABLE_IRT_ONLINE_UPDATE", "").strip().lower() in ON
+        if _enabled:
+            _updates.add(_text_of(user_id))
+
+
+def counters() -> dict[str, int]:
+    """What became of this process's calls: sent, failed, dropped, and merged with one that still waited."""
+    return _updates.counters()
+
+
+def _text_of(user_id: Any) -> str | None:
+    """The id as the API takes it, or None. Runs no code of the object that it is given."""
+    if issubclass(type(user_id), str):
+        text = str.__str__(user_id)
+    elif type(user_id) is UUID or (type(user_id) is int and user_id.bit_length() < 64):
+        text = str(user_id)
+    else:
+        return None
+    return text if 0 < len(text) <= LONGEST_ID else None
+
+
+def _start_anew() -> None:
+    """In a child after a fork: it has no worker, and its parent sends what waited."""
+    global _enabled, _updates
+    _enabled = None
+    _updates = Updates(update_theta)
+
+
+def _finish() -> None:
+    _updates.finish(SECONDS_AT_EXIT)
+
+
+atexit.register(_finish)
+if hasattr(os, "register_at_fork"):  # absent on Windows
+    os.register_at_fork(after_in_child=_start_anew)

@@ -1,0 +1,137 @@
+"""Learners who wait for a new θ, and the one thread that asks for it.
+
+What belongs here: the bounded queue, the worker, the counters and the warning. How to ask is `api`'s business.
+"""
+
+from __future__ import annotations
+
+import _thread
+import logging
+import threading
+from time import monotonic
+from typing import Callable
+
+from .api import UpdateFailed
+
+log = logging.getLogger("irt_theta_client")
+
+MOST_WAITING = 2000
+"""Learners. Half a minute's work of an API that answers within 15 ms."""
+SECONDS_BETWEEN_WARNINGS = 60.0
+
+
+class Updates:
+    """A queue that holds each learner once, and its worker, which starts with the first learner.
+
+    The lock is reentrant because a signal handler may interrupt a call with another call. It is held for microseconds
+    and never while anything is sent or logged.
+    """
+
+    def __init__(self, update: Callable[[str], None]) -> None:
+        self._update = update
+        self._changed = threading.Condition(threading.RLock())
+        self._log_lock = threading.Lock()
+        self._waiting: dict[str, None] = {}  # in the order of arrival
+        self._counts = {"sent": 0, "failed": 0, "dropped": 0, "merged": 0}
+        self._has_worker = False
+        self._is_sending = False
+        self._is_over = False
+        self._resume_at = 0.0  # the API asked for silence until then
+        self._warn_at = 0.0  # no warning before then
+        self._unreported = 0
+        self._last_loss = ""
+
+    def add(self, user_id: str | None) -> None:
+        """Queues a learner; drops what is not a learner's id, and everyone while the queue is full."""
+        with self._changed:
+            if user_id is None:
+                self._lose("dropped", "a call without a learner's id")
+            elif user_id in self._waiting:
+                self._counts["merged"] += 1
+            elif self._is_over or len(self._waiting) >= MOST_WAITING:
+                self._lose("dropped", f"learner {user_id!a}: {len(self._waiting)} others wait already")
+            else:
+                self._waiting[user_id] = None
+            self._changed.notify_all()
+            if not self._has_worker and not self._is_over:
+                # Unlike threading.Thread.start this does not wait until the thread runs, which takes milliseconds
+                # where other threads compute. Nobody waits for such a thread at exit.
+                _thread.start_new_thread(self._work, ())
+                self._has_worker = True
+
+    def counters(self) -> dict[str, int]:
+        """A copy of the counters."""
+        with self._changed:
+            return dict(self._counts)
+
+    def finish(self, seconds: float) -> None:
+        """Gives the worker this long to empty the queue, less if the API wants silence, then ends it."""
+        deadline = monotonic() + seconds
+        with self._changed:
+            self._changed.wait_for(self._has_nothing_to_send, timeout=seconds)
+            self._is_over = True
+            self._counts["dropped"] += len(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        # Kept for good: an interpreter that ends while a thread holds the lock of stderr aborts.
+        self._log_lock.acquire(timeout=max(deadline - monotonic(), 0.1))
+
+    def _work(self) -> None:
+        try:
+            while (user_id := self._next_learner()) is not None:
+                self._send(user_id)
+        finally:
+            with self._changed:
+                self._has_worker = False
+
+    def _next_learner(self) -> str | None:
+        """Waits for a learner, and warns meanwhile of what was lost. None when the process ends."""
+        while True:
+            self._warn()
+            with self._changed:
+                if self._is_over:
+                    return None
+                now = monotonic()
+                if self._waiting and now >= self._resume_at:
+                    self._is_sending = True
+                    user_id = next(iter(self._waiting))
+                    del self._waiting[user_id]  # who completes another session from now on is sent again
+                    return user_id
+                times = [self._resume_at] * bool(self._waiting) + [self._warn_at] * bool(self._unreported)
+                self._changed.wait(max(min(times) - now, 0) if times else None)
+
+    def _send(self, user_id: str) -> None:
+        pause, reason = 0.0, ""
+        try:
+            self._update(user_id)
+        except UpdateFailed as failure:
+            pause, reason = failure.pause, str(failure)
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next learner is tried
+            reason = repr(error)
+        with self._changed:
+            self._is_sending = False
+            self._resume_at = monotonic() + pause
+            if reason:
+                self._lose("failed", f"learner {user_id!a}: {reason}")
+            else:
+                self._counts["sent"] += 1
+            self._changed.notify_all()
+
+    def _has_nothing_to_send(self) -> bool:
+        return not self._is_sending and (not self._waiting or monotonic() < self._resume_at)
+
+    def _lose(self, counter: str, loss: str) -> None:
+        self._counts[counter] += 1
+        self._unreported += 1
+        self._last_loss = loss
+
+    def _warn(self) -> None:
+        """At most one warning a minute, from the worker: a slow log handler must not hold the exam."""
+        with self._changed:
+            now = monotonic()
+            if not self._unreported or now < self._warn_at or self._is_over:
+                return
+            lost, loss = self._unreported, self._last_loss
+            self._unreported, self._warn_at = 0, now + SECONDS_BETWEEN_WARNINGS
+        with self._log_lock:
+            log.warning("theta not updated after %d session(s), theta_sweep makes it good; the last: %s", lost, loss)

@@ -1,0 +1,549 @@
+"""The session hook runs inside the exam service: whatever the θ API does, the exam does not notice."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+import time
+import uuid
+import zipfile
+from collections.abc import Iterator
+from logging.handlers import QueueHandler
+from pathlib import Path
+from queue import SimpleQueue
+from statistics import median, quantiles
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from services import theta_client
+from services.theta_client import api, counters, on_session_complete, updates
+from services.theta_client.api import UpdateFailed, update_theta
+from services.theta_client.updates import MOST_WAITING, Updates
+from tests.services.fake_api import fake_api, floods, hangs, says, sends, theta, trickles
+
+ROOT = Path(__file__).parents[2]
+MILLISECOND = 1e-3
+NOBODY = "http://127.0.0.1:9"  # the port of the discard service: nothing listens there
+
+
+@pytest.fixture(autouse=True)
+def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test begins as a process does, with the hook switched on and nobody at the API's address."""
+    monkeypatch.setenv("ENABLE_IRT_ONLINE_UPDATE", "true")
+    monkeypatch.setenv("IRT_THETA_URL", NOBODY)
+    monkeypatch.delenv("IRT_THETA_TOKEN", raising=False)
+    monkeypatch.delenv("IRT_THETA_LOOKBACK_DAYS", raising=False)
+    api._address.cache_clear()
+    theta_client._start_anew()
+    yield
+    theta_client._updates.finish(0)
+
+
+def wait_for(updates: Updates, **wanted: int) -> None:
+    """Until these counters have these values. A minute is far more than any test needs."""
+
+    def reached() -> bool:
+        return wanted.items() <= updates.counters().items()
+
+    with updates._changed:
+        assert updates._changed.wait_for(reached, timeout=60), updates.counters()
+
+
+class Held:
+    """An update that waits until it is let go, as if the API were slow."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Semaphore(0)
+        self.go_on = threading.Event()
+        self.learners: list[str] = []
+
+    def __call__(self, user_id: str) -> None:
+        self.learners.append(user_id)
+        self.begun.release()
+        assert self.go_on.wait(60)
+
+
+# --- what is sent
+
+
+def test_a_session_that_is_over_is_told_to_the_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_api(theta) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url + "/behind/")
+        monkeypatch.setenv("IRT_THETA_TOKEN", "a-secret\n")
+        on_session_complete("test-user-123", "s1")
+        wait_for(theta_client._updates, sent=1)
+    head, _, body = server.requests[0].decode().partition("\r\n\r\n")
+    assert head.startswith("POST /behind/api/seedtest/analysis/irt/update-theta HTTP/1.1\r\n")
+    assert {"Authorization: Bearer a-secret", "Content-Type: application/json"} <= set(head.split("\r\n"))
+    assert body == '{"user_id": "test-user-123", "lookback_days": 30}'
+    assert counters() == {"sent": 1, "failed": 0, "dropped": 0, "merged": 0}
+
+
+@pytest.mark.parametrize("user_id", ["사용자 '😀'\"\\", "\ud800", "../../etc", "a\r\nX-Evil: 1", "x" * 1000])
+def test_any_text_is_an_id(user_id: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_api(theta) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url)
+        update_theta(user_id)
+    assert server.learners() == [user_id]
+
+
+def test_numbers_and_uuids_are_sent_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    number = uuid.uuid4()
+    with fake_api(theta) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url)
+        on_session_complete(42, number)
+        on_session_complete(number, 42)
+        wait_for(theta_client._updates, sent=2)
+    assert server.learners() == ["42", str(number)]
+
+
+@pytest.mark.parametrize("value", [None, "", "false", "0", "off", "maybe"])
+def test_switched_off_nothing_happens(value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ENABLE_IRT_ONLINE_UPDATE")
+    if value is not None:
+        monkeypatch.setenv("ENABLE_IRT_ONLINE_UPDATE", value)
+    started: list[Any] = []
+    monkeypatch.setattr(updates._thread, "start_new_thread", lambda *given: started.append(given))
+    on_session_complete("u1", "s1")
+    assert not started
+    assert set(counters().values()) == {0}
+
+
+def test_it_is_off_by_default_and_has_no_thread() -> None:
+    program = "import os; hook('u1', 's1'); print(len(os.listdir('/proc/self/task')), sum(counters().values()))"
+    assert run(program, ENABLE_IRT_ONLINE_UPDATE=None).stdout == "1 0\n"
+
+
+# --- an API that misbehaves
+
+FLAWED = {
+    "closes": sends(b""),
+    "garbage": sends(b"\x00\xff\xfe garbage \r\n" * 100),
+    "greets as SSH": sends(b"SSH-2.0-OpenSSH_9.2\r\n"),
+    "login page": says(200, b"<html>please log in</html>"),
+    "another learner's": says(200, b'{"user_id": "u2", "theta": 0.5}'),
+    "no theta": says(200, b'{"user_id": "u1", "theta": null}'),
+    "a list": says(200, b"[1, 2]"),
+    "deep": says(200, b"[" * 60_000),
+    "not UTF-8": says(200, b'"\xff"'),
+    "breaks off": sends(b'HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{"user_id"'),
+    "bad chunks": sends(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzzz\r\n"),
+    "many headers": sends(b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * 10_000 + b"\r\n"),
+    "long header": sends(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1_000_000),
+    "continues": sends(b"HTTP/1.1 100 Continue\r\n\r\n" * 10_000),
+    "floods": floods,
+    **{str(status): says(status) for status in (204, 302, 400, 401, 403, 404, 409, 422, 500, 502, 503)},
+}
+
+
+@pytest.mark.parametrize("flaw", FLAWED)
+def test_a_flawed_answer_is_a_failure_and_the_next_learner_is_tried(flaw: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_api(FLAWED[flaw]) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url)
+        on_session_complete("u1", "s1")
+        on_session_complete("u3", "s3")
+        wait_for(theta_client._updates, failed=2)
+    assert server.learners() == ["u1", "u3"]
+    assert counters()["sent"] == 0
+
+
+def test_nobody_listens() -> None:
+    on_session_complete("u1", "s1")
+    wait_for(theta_client._updates, failed=1)
+
+
+SLOW = {
+    "silent": hangs,
+    "status line": trickles(b"HTTP/1.1 "),
+    "headers": trickles(b"HTTP/1.1 200 OK\r\nX: "),
+    "body": trickles(b'HTTP/1.1 200 OK\r\nContent-Length: 10000\r\n\r\n{"user_id": "u1"'),
+    "TLS": hangs,
+}
+
+
+@pytest.mark.parametrize("slow", SLOW)
+def test_a_slow_answer_is_given_up_after_a_second(slow: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_api(SLOW[slow]) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url.replace("http:", "https:" if slow == "TLS" else "http:"))
+        api._address()  # reading the certificates of the system is done once, and not part of a request
+        began = time.monotonic()
+        with pytest.raises(UpdateFailed, match="did not answer within 1 s"):
+            update_theta("u1")
+        took = time.monotonic() - began
+    # Each read of a trickle waits 50 ms only; a machine that is busy with other tests may add some hundredths.
+    assert 0.99 <= took <= 1.5
+
+
+@pytest.mark.parametrize(
+    ("status", "retry_after", "pause"),
+    [(503, "7", 7), (429, "7", 7), (503, "86400", 60), (503, "soon", 0), (503, "-1", 0), (503, "٣", 0), (500, "7", 0)],
+)
+def test_retry_after_is_kept_to(status: int, retry_after: str, pause: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = f"HTTP/1.1 {status} Busy\r\nRetry-After: {retry_after}\r\nContent-Length: 0\r\n\r\n".encode()
+    with fake_api(sends(answer)) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url)
+        with pytest.raises(UpdateFailed, match=str(status)) as failure:
+            update_theta("u1")
+    assert failure.value.pause == pause
+
+
+def test_no_other_host_sees_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    with fake_api(theta) as other:
+        for name in ("http_proxy", "HTTP_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, other.url)
+        for status in (301, 302, 303, 307, 308):
+            with fake_api(says(status, b"", f"Location: {other.url}{api.PATH}")) as server:
+                monkeypatch.setenv("IRT_THETA_URL", server.url)
+                monkeypatch.setenv("IRT_THETA_TOKEN", "a-secret")
+                api._address.cache_clear()
+                with pytest.raises(UpdateFailed, match=f"redirects \\({status}\\)"):
+                    update_theta("u1")
+            assert len(server.requests) == 1
+    assert other.requests == []
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("IRT_THETA_URL", ""),
+        ("IRT_THETA_URL", "theta-api:8001"),
+        ("IRT_THETA_URL", "ftp://theta-api"),
+        ("IRT_THETA_URL", "http://"),
+        ("IRT_THETA_URL", "http://api:port"),
+        ("IRT_THETA_URL", "http://[::1"),
+        ("IRT_THETA_URL", "http://api/a b"),
+        ("IRT_THETA_URL", "http://api\r\nX-Evil: 1"),
+        ("IRT_THETA_URL", "http://me:s3cret@api"),
+        ("IRT_THETA_TOKEN", "s3cret\r\nX-Evil: 1"),
+        ("IRT_THETA_TOKEN", "s3cret-비밀"),
+        *(("IRT_THETA_LOOKBACK_DAYS", days) for days in ("0", "-1", "366", "30.0", "", "²", "month")),
+    ],
+)
+def test_a_bad_setting_is_named_and_nothing_is_sent(name: str, value: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(UpdateFailed, match=f"^{name} must be") as failure:
+        update_theta("u1")
+    assert "s3cret" not in str(failure.value)
+
+
+# --- the queue
+
+
+def test_a_learner_who_waits_is_sent_once_and_one_who_is_being_sent_again() -> None:
+    update = Held()
+    queue = Updates(update)
+    queue.add("u1")
+    update.begun.acquire(timeout=60)
+    for user_id in ("u2", "u1", "u2", "u1", "u2"):  # u1 is on its way, perhaps without the latest answers
+        queue.add(user_id)
+    update.go_on.set()
+    wait_for(queue, sent=3, merged=3)
+    assert update.learners == ["u1", "u2", "u1"]
+
+
+def test_a_full_queue_drops_the_new_one() -> None:
+    update = Held()
+    queue = Updates(update)
+    queue.add("first")
+    update.begun.acquire(timeout=60)
+    for number in range(MOST_WAITING + 5):
+        queue.add(f"u{number}")
+    assert queue.counters() == {"sent": 0, "failed": 0, "dropped": 5, "merged": 0}
+    update.go_on.set()
+    wait_for(queue, sent=MOST_WAITING + 1)
+    assert update.learners[-1] == f"u{MOST_WAITING - 1}"
+
+
+def test_an_api_that_sheds_is_left_alone() -> None:
+    def shed(user_id: str) -> None:
+        raise UpdateFailed("the API answered 503", pause=3600)
+
+    queue = Updates(shed)
+    for user_id in ("u1", "u2", "u2"):
+        queue.add(user_id)
+    wait_for(queue, failed=1, merged=1)
+    began = time.monotonic()
+    queue.finish(30)  # no use in waiting for who is not going to be sent
+    assert time.monotonic() - began < 10
+    assert queue.counters() == {"sent": 0, "failed": 1, "dropped": 1, "merged": 1}
+
+
+def test_an_unforeseen_error_is_a_failure_too() -> None:
+    def fail(user_id: str) -> None:
+        raise ZeroDivisionError
+
+    queue = Updates(fail)
+    queue.add("u1")
+    wait_for(queue, failed=1)
+    queue.add("u2")
+    wait_for(queue, failed=2)
+
+
+def test_one_warning_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(updates, "monotonic", lambda: now[0])
+    warnings: SimpleQueue[logging.LogRecord] = SimpleQueue()
+    monkeypatch.setattr(updates.log, "handlers", [QueueHandler(warnings)])
+    for number in range(200):
+        on_session_complete(f"u{number}", "s")
+    wait_for(theta_client._updates, failed=200)
+    first = warnings.get(timeout=60)
+    now[0] += 61
+    on_session_complete(None, "s")  # wakes the worker, which looks at the clock
+    second = warnings.get(timeout=60)
+    assert (first.levelno, second.levelno) == (logging.WARNING, logging.WARNING)
+    beginning = "theta not updated after {} session(s), theta_sweep makes it good; the last: {}"
+    assert first.getMessage().startswith(beginning.format(1, "learner 'u0': 127.0.0.1:9: "))
+    assert second.getMessage() == beginning.format(200, "a call without a learner's id")
+    assert warnings.empty()
+
+
+# --- what the exam notices
+
+
+class Hostile:
+    """An object whose every method fails, and which says that it is a text."""
+
+    @property
+    def __class__(self) -> type:  # type: ignore[override]
+        raise SystemExit
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+    __repr__ = __str__
+    __eq__ = __hash__ = __bool__ = __len__ = __str__  # type: ignore[assignment]
+
+
+class HostileText(str):
+    """A text that fails once something is asked of it."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+    __repr__ = __str__
+    __eq__ = __hash__ = __bool__ = __len__ = __str__  # type: ignore[assignment]
+
+
+ANYTHING = st.one_of(
+    st.none(),
+    st.text(),
+    st.text().map(HostileText),
+    st.builds(Hostile),
+    st.builds(object),
+    st.sampled_from(["x" * 10_000, "😀" * 10_000, 10**10_000, b"u1", "", ["u1"], {"sub": "u1"}, str, Hostile]),
+    st.integers(),
+    st.floats(),
+    st.booleans(),
+    st.uuids(),
+    st.binary(),
+)
+
+
+@given(st.lists(st.tuples(ANYTHING, ANYTHING), max_size=20))
+def test_it_never_raises_and_every_call_is_counted_or_waits(calls: list[tuple[Any, Any]]) -> None:
+    queue = Updates(Held())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(theta_client, "_updates", queue)
+        patch.setattr(updates._thread, "start_new_thread", lambda *_: None)
+        for user_id, session_id in calls:
+            on_session_complete(user_id, session_id)
+    assert sum(queue.counters().values()) + len(queue._waiting) == len(calls)
+    assert all(type(user_id) is str and 0 < len(user_id) <= 1000 for user_id in queue._waiting)
+
+
+def test_a_machine_without_threads_to_give_is_no_reason_to_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(updates._thread, "start_new_thread", refuse)
+        on_session_complete("u1", "s1")
+    on_session_complete("u2", "s2")
+    wait_for(theta_client._updates, failed=2)
+
+
+def test_a_signal_handler_may_call_it_during_a_call() -> None:
+    with theta_client._updates._changed:  # as where a call was interrupted
+        on_session_complete("u1", "s1")
+    wait_for(theta_client._updates, failed=1)
+
+
+def test_ten_thousand_calls_while_the_api_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The promise is 1 ms. A call takes some microseconds, so that only a core that was taken away makes one slow; on
+    a busy machine this meets fewer than one call in a hundred. Most calls find the queue full, each fifth one waits."""
+    taken = []
+    with fake_api(hangs) as server:
+        monkeypatch.setenv("IRT_THETA_URL", server.url)
+        for number in range(10_000):
+            began = time.perf_counter()
+            on_session_complete(f"u{number}", "s1")
+            taken.append(time.perf_counter() - began)
+    assert quantiles(taken, n=100)[98] <= MILLISECOND
+    assert counters()["dropped"] >= 10_000 - MOST_WAITING - 2
+
+
+def test_the_first_call_does_not_wait_for_its_thread() -> None:
+    """Where four threads compute, a new one begins after some 20 ms, and a caller must not wait for it."""
+    over = threading.Event()
+
+    def compute() -> None:
+        while not over.is_set():
+            sum(range(1000))
+
+    busy = [threading.Thread(target=compute) for _ in range(4)]
+    for thread in busy:
+        thread.start()
+    taken = []
+    for _ in range(11):
+        theta_client._start_anew()
+        began = time.perf_counter()
+        on_session_complete("u1", "s1")
+        taken.append(time.perf_counter() - began)
+    over.set()
+    for thread in busy:
+        thread.join()
+    assert median(taken) <= MILLISECOND
+
+
+# --- processes
+
+PREAMBLE = """
+import os, sys, time, threading
+from services.theta_client import counters, on_session_complete as hook
+def wait_for(name, value):
+    while counters()[name] < value: time.sleep(0.001)
+"""
+
+
+def run(program: str, **environment: str | None) -> subprocess.CompletedProcess[str]:
+    """A process of its own, as the exam service is one."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in environment.items():
+            patch.setenv(name, value) if value is not None else patch.delenv(name)
+        command = [sys.executable, "-W", "error", "-c", PREAMBLE + program]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
+
+
+def test_a_process_that_ends_sends_what_waits() -> None:
+    with fake_api(theta) as server:
+        done = run("for n in range(10): hook(f'u{n}', 's')", IRT_THETA_URL=server.url)
+    assert server.learners() == [f"u{number}" for number in range(10)]
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("behave", [hangs, trickles(b"HTTP/1.1 "), floods, says(500)])
+def test_a_process_ends_soon_whatever_the_api_does(behave: Any) -> None:
+    """At most 0.6 s are the hook's. Taking down an interpreter takes some hundredths, on a busy machine some tenths."""
+    with fake_api(behave) as server:
+        program = "for n in range(3000): hook(f'u{n}', 's')\nprint(time.monotonic())"
+        done = run(program, IRT_THETA_URL=server.url)
+        took = time.monotonic() - float(done.stdout)  # the monotonic clock is the machine's
+    assert took < 2
+    assert "Fatal" not in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_nothing_is_sent_after_the_end() -> None:
+    program = """
+import atexit
+from services import theta_client
+hook('u1', 's1')
+wait_for('sent', 1)
+theta_client._finish()
+hook('u2', 's2')
+print(counters())
+"""
+    with fake_api(theta) as server:
+        done = run(program, IRT_THETA_URL=server.url)
+    assert done.stdout == "{'sent': 1, 'failed': 0, 'dropped': 1, 'merged': 0}\n"
+    assert server.learners() == ["u1"]
+
+
+def test_a_forked_child_has_a_worker_of_its_own() -> None:
+    """Forked while another thread of the parent holds the lock, and with a learner waiting whom the parent sends."""
+    program = """
+from services import theta_client
+hook('parent', 's')
+wait_for('sent', 1)
+held, forked = threading.Event(), threading.Event()
+def hold():
+    with theta_client._updates._changed:
+        theta_client._updates._waiting['waits'] = None
+        held.set()
+        forked.wait()
+holder = threading.Thread(target=hold)
+holder.start()
+held.wait()
+child = os.fork()
+if not child:
+    hook('child', 's')
+    wait_for('sent', 1)
+    print('child', counters(), flush=True)
+    os._exit(0)
+os.waitpid(child, 0)
+forked.set()
+holder.join()
+hook('again', 's')
+wait_for('sent', 3)
+print('parent', counters())
+"""
+    with fake_api(theta) as server:
+        done = run(program, IRT_THETA_URL=server.url)
+    assert done.stdout == (
+        "child {'sent': 1, 'failed': 0, 'dropped': 0, 'merged': 0}\n"
+        "parent {'sent': 3, 'failed': 0, 'dropped': 0, 'merged': 0}\n"
+    )
+    assert server.learners() == ["parent", "child", "waits", "again"]
+
+
+# --- what the exam service installs
+
+
+@pytest.mark.ci
+def test_the_wheel_needs_nothing_and_serves_the_module_of_the_documents(tmp_path: Path) -> None:
+    """In an environment without anything else, with the module as docs/session-hook.md gives it."""
+    source, environment = tmp_path / "source", tmp_path / "venv"
+    left_out = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
+    shutil.copytree(ROOT / "services" / "theta_client", source, ignore=left_out)
+    python = environment / "bin" / "python"
+    for command in (
+        [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", tmp_path, source],
+        [sys.executable, "-m", "venv", "--without-pip", environment],
+    ):
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    wheel = next(tmp_path.glob("irt_theta_client-*-py3-none-any.whl"))
+    install = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--offline", "--no-index", "--python", python]
+    subprocess.run([*install, wheel], check=True)
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+        metadata = archive.read(next(name for name in names if name.endswith("/METADATA"))).decode()
+    modules = {f"irt_theta_client/{name}" for name in ("__init__.py", "api.py", "updates.py", "py.typed")}
+    assert {name for name in names if ".dist-info/" not in name} == modules
+    assert "Requires-Dist" not in metadata
+    assert "Requires-Python: >=3.9" in metadata
+
+    module = tmp_path / "exam" / "apps" / "seedtest_api" / "services" / "session_hooks.py"
+    module.parent.mkdir(parents=True)
+    page = (ROOT / "docs" / "session-hook.md").read_text("utf-8")
+    module.write_text(page.partition("```python\n")[2].partition("```")[0], "utf-8")
+    program = """
+import sys, time
+from apps.seedtest_api.services.session_hooks import counters, on_session_complete
+on_session_complete('u1', 's1')
+while not counters()['sent']: time.sleep(0.001)
+assert sys.modules['irt_theta_client'].__file__.startswith(sys.prefix)
+"""
+    with fake_api(theta) as server, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("IRT_THETA_URL", server.url)
+        subprocess.run([python, "-W", "error", "-c", program], cwd=tmp_path / "exam", check=True, timeout=60)
+    assert server.learners() == ["u1"]
