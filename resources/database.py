@@ -7,7 +7,6 @@ What does not belong here: SQL of any table (see `warehouse` and the rooms).
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -72,9 +71,3 @@ def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:
 def lock_key(*parts: str) -> int:
     """The number by which PostgreSQL knows the lock of one thing."""
     return int.from_bytes(hashlib.sha256("\x1f".join(parts).encode()).digest()[:8], "big", signed=True)
-
-
-def without_password(text: str) -> str:
-    """A URL, or a message that quotes one, fit to be shown."""
-    text = re.sub(r"(://[^/@\s]*?:)\S*@", r"\1***@", text)
-    return re.sub(r"(password=)[^&\s]*", r"\1***", text)

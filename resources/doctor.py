@@ -27,9 +27,10 @@ from packaging.requirements import Requirement
 from pydantic import SecretStr
 
 from resources import notifier
-from resources.database import Database, without_password
+from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
+from resources.logs import without_password
 from resources.object_store import BucketStore, object_store
 from resources.r_runtime import (
     INSTALL_R,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 import warnings
 from collections.abc import Iterator
@@ -20,11 +21,10 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
-from resources.database import without_password
 from resources.failures import PermanentFailure
 from resources.settings import get_settings
 
-OURS = ("irt", "irt_assets", "jobs", "resources")
+OURS = ("irt", "irt_assets", "jobs", "resources", "services")
 DAGSTERS = ("dagster", "dagster-webserver")
 """Loggers on which Dagster's servers put handlers of their own."""
 DAGSTER_META = "dagster_meta"
@@ -89,6 +89,12 @@ def hide(text: str) -> str:
     for secret in _secrets():
         text = text.replace(secret, "***")
     return without_password(text)
+
+
+def without_password(text: str) -> str:
+    """A URL, or a message that quotes one, fit to be shown."""
+    text = re.sub(r"(://[^/@\s]*?:)\S*@", r"\1***@", text)
+    return re.sub(r"(password=)[^&\s]*", r"\1***", text)
 
 
 class _StandardError(logging.StreamHandler[TextIO]):

@@ -6,10 +6,12 @@ Values come from the environment and from an env file (`IRT_ENV_FILE`, else `.ir
 from __future__ import annotations
 
 import os
+import re
 import stat
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
@@ -17,10 +19,11 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from resources.addresses import Names, parse_address, split_url
+from resources.addresses import Names, parse_address, parse_origin, split_url
 from resources.failures import PermanentFailure
 
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
+COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 OWNER_ALONE = 0o700
 OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
 """What may estimate a month beside `em`, in the order in which a month runs them."""
@@ -69,6 +72,17 @@ class Settings(BaseSettings):
     irt_ui_learner_reports: bool | None = Field(
         None, description="whether the UI hands out learners' reports; unset: while it answers to this machine alone"
     )
+    irt_org_id: str | None = Field(None, description="the organisation whose tokens are accepted")
+    jwt_issuer: str | None = Field(None, description="who must have issued a token (iss)")
+    jwt_audience: str | None = Field(None, description="whom a token must be meant for (aud)")
+    jwt_public_key_path: Path | None = Field(None, description="PEM file of the issuer's public key")
+    jwt_jwks_url: str | None = Field(None, description="https URL at which the issuer publishes its keys, instead")
+    jwt_algorithm: Literal["RS256", "ES256", "EdDSA"] | None = Field(
+        None, description="the one algorithm whose keys count; unset: each key's own, by its type"
+    )
+    jwt_max_age_hours: float = Field(24, gt=0, description="hours after which a token is too old, whatever it says")
+    jwt_cookie_name: str = Field("__Host-irt", description="cookie in which browsers bring the token")
+    port: int = Field(9000, ge=1, le=65535, description="port of the JWT verifier")
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
     discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")
@@ -111,6 +125,24 @@ class Settings(BaseSettings):
             split_url(value)
         return value
 
+    @field_validator("jwt_jwks_url")
+    @classmethod
+    def _encrypted_address(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        origin = parse_origin(f"{parts.scheme}://{parts.netloc}")
+        if origin is None or parts.fragment or (origin.scheme == "http" and not origin.address.is_loopback):
+            raise ValueError("wanted https://HOST/PATH (http for this machine alone), with no user name and no #")
+        return value
+
+    @field_validator("jwt_cookie_name")
+    @classmethod
+    def _cookie_name(cls, value: str) -> str:
+        if not COOKIE_NAME.fullmatch(value):
+            raise ValueError("not a cookie's name: wanted letters, digits, - and _")
+        return value
+
     @field_validator("irt_ui_hosts")
     @classmethod
     def _host_names(cls, value: str) -> str:
@@ -143,6 +175,12 @@ class Settings(BaseSettings):
         "r_irt_internal_token",
         "irt_ui_url",
         "irt_ui_learner_reports",
+        "irt_org_id",
+        "jwt_issuer",
+        "jwt_audience",
+        "jwt_public_key_path",
+        "jwt_jwks_url",
+        "jwt_algorithm",
         "slack_webhook_url",
         "discord_webhook_url",
         "alert_email",

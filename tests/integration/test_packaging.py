@@ -33,7 +33,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_every_module_of_the_checkout(wheel: Path) -> None:
-    wanted = {name for name in _listed("irt_assets", "jobs", "resources") if name.endswith((".py", ".yaml", ".R"))}
+    wanted = {
+        name
+        for name in _listed("irt_assets", "jobs", "resources", "services/jwt_verifier")
+        if name.endswith((".py", ".yaml", ".R"))
+    }
     missing = wanted - set(zipfile.ZipFile(wheel).namelist())
     assert not missing
 
@@ -54,8 +58,8 @@ def test_the_installed_wheel_imports_without_the_checkout(wheel: Path, tmp_path:
     subprocess.run(install, check=True)
     program = (
         "import sys; sys.path.insert(0, 'site')\n"
-        "import irt_assets.definitions, jobs.launcher, resources.schema, irt_assets.stack\n"
-        "for module in (irt_assets, jobs, resources): assert 'site' in module.__file__, module.__file__\n"
+        "import irt_assets.definitions, jobs.launcher, resources.schema, irt_assets.stack, services.jwt_verifier.app\n"
+        "for module in (irt_assets, jobs, resources, services): assert 'site' in module.__file__, module.__file__\n"
         "assert irt_assets.stack.CONFIGURATION.exists() and irt_assets.stack.WORKSPACE.exists()\n"
         "print(len(list(irt_assets.definitions.defs.resolve_all_asset_specs())))\n"
     )

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from resources.database import Database, without_password
+from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.logs import without_password
 from resources.notifier import problems
 from resources.settings import Settings, get_settings, names_read, names_set, private_home, write_env_file
 

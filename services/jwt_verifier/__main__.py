@@ -1,0 +1,26 @@
+"""`python -m services.jwt_verifier`: the verifier, as a process that runs until it is interrupted."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from resources import logs
+from resources.failures import PermanentFailure
+from resources.settings import get_settings
+from services.jwt_verifier.app import serve
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="services.jwt_verifier", description="Answers nginx's auth_request.")
+    parser.add_argument("--host", default="127.0.0.1", help="address it listens on (default: this machine alone)")
+    asked = parser.parse_args()
+    logs.configure()
+    try:
+        serve(get_settings(), host=asked.host)
+    except PermanentFailure as failure:
+        sys.exit(str(failure))
+
+
+if __name__ == "__main__":
+    main()

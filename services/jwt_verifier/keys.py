@@ -1,0 +1,305 @@
+"""Public keys that tokens are verified with: one of a PEM file, or those that the issuer publishes as a JWKS.
+
+The type of a key decides its algorithm. What does not belong here: what a token must say (see `tokens`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import jwt
+import requests
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
+from cryptography.hazmat.primitives.serialization import load_pem_public_key
+
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+
+LOG = logging.getLogger("services.jwt_verifier")
+PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
+SHORTEST_RSA_BITS = 2048
+REFRESH_S = 300.0
+BETWEEN_REFETCHES_S = 30.0
+"""After a failure, and for key ids that are not known: whoever sends random ones causes no storm of requests."""
+OLDEST_S = 24 * 3600.0
+"""Keys that were last fetched longer ago than this are not trusted any more."""
+LONGEST_WAIT_S = 5.0
+"""How long a token with an unknown key id waits for a fetch that is under way."""
+FETCH_S = 10.0
+LARGEST_JWKS = 256 * 1024
+WANTED = "wanted RSA with at least 2048 bits, EC P-256 or Ed25519"
+
+
+class KeysUnavailable(Exception):
+    """No key can be trusted at the moment: the issuer's were never read, or too long ago."""
+
+
+@dataclass(frozen=True)
+class VerificationKey:
+    """A public key, and the one algorithm that it is used with."""
+
+    algorithm: str
+    public: PublicKey
+
+
+class KeySource(Protocol):
+    """Where `tokens` finds the key of a token."""
+
+    def find(self, key_id: str | None, wait_s: float = LONGEST_WAIT_S) -> VerificationKey | None:
+        """The key with this id, None where there is none. Raises KeysUnavailable."""
+
+    @property
+    def is_fetching(self) -> bool:
+        """Whether a key that is not known now may be known within seconds."""
+
+    @property
+    def age_s(self) -> float:
+        """Seconds since the keys were last read from where they come from; infinite where they never were."""
+
+    def refresh(self) -> None:
+        """Read the keys anew, soon."""
+
+    def close(self) -> None:
+        """Stop reading them."""
+
+
+def key_source(settings: Settings) -> KeySource:
+    """The source that the settings name. Raises PermanentFailure where they name none or two, or the file is unfit."""
+    path, url = settings.jwt_public_key_path, settings.jwt_jwks_url
+    if path is not None and url is None:
+        return PemKey(path, settings.jwt_algorithm)
+    if url is not None and path is None:
+        return JwksKeys(url, settings.jwt_algorithm)
+    raise PermanentFailure(
+        "set JWT_PUBLIC_KEY_PATH (a PEM file with the issuer's public key) or JWT_JWKS_URL (where the issuer "
+        "publishes its keys), and not both"
+    )
+
+
+def algorithm_of(public: object) -> str:
+    """The algorithm for a key of this type. Raises ValueError for any other type, and for keys that are too short."""
+    if isinstance(public, RSAPublicKey) and public.key_size >= SHORTEST_RSA_BITS:
+        return "RS256"
+    if isinstance(public, EllipticCurvePublicKey) and isinstance(public.curve, SECP256R1):
+        return "ES256"
+    if isinstance(public, Ed25519PublicKey):
+        return "EdDSA"
+    raise ValueError(f"the key is not of a type that is used here: {WANTED}")
+
+
+class PemKey:
+    """The key of a PEM file, whatever key id a token names. A file that changed is read anew.
+
+    A changed file that cannot be used leaves the key before it in force, as files are not always replaced in one step.
+    """
+
+    is_fetching = False
+    age_s = 0.0
+
+    def __init__(self, path: Path, algorithm: str | None = None) -> None:
+        self._path = path
+        self._algorithm = algorithm
+        self._stamp: tuple[int, ...] = ()
+        self._key = self._read()
+
+    def find(self, key_id: str | None, wait_s: float = LONGEST_WAIT_S) -> VerificationKey:  # noqa: ARG002
+        if self._stamp != _stamp(self._path):
+            self.refresh()
+        return self._key
+
+    def refresh(self) -> None:
+        try:
+            self._key = self._read()
+        except PermanentFailure as failure:
+            LOG.error("the key before stays in force: %s", failure)  # noqa: TRY400 - the traceback says no more
+        else:
+            LOG.info("read the key of %s", self._path)
+
+    def close(self) -> None:
+        """A file needs no closing."""
+
+    def _read(self) -> VerificationKey:
+        self._stamp = _stamp(self._path)
+        try:
+            text = self._path.read_bytes()
+        except OSError as error:
+            raise PermanentFailure(f"JWT_PUBLIC_KEY_PATH {self._path} cannot be read: {error.strerror}") from None
+        if b"PRIVATE KEY" in text:
+            raise self._unfit("holds a private key, which stays with the issuer: openssl pkey -pubout writes the other")
+        if text.count(b"-----BEGIN ") != 1:
+            raise self._unfit("must hold one public key; the JWKS of JWT_JWKS_URL can hold several")
+        try:
+            public = load_pem_public_key(text)
+            algorithm = algorithm_of(public)
+        except (ValueError, UnsupportedAlgorithm):
+            raise self._unfit(f"holds no public key that is used here: {WANTED}") from None
+        if self._algorithm not in (None, algorithm):
+            raise self._unfit(f"holds a key for {algorithm}, and JWT_ALGORITHM is {self._algorithm}")
+        return VerificationKey(algorithm, public)  # type: ignore[arg-type]
+
+    def _unfit(self, fault: str) -> PermanentFailure:
+        return PermanentFailure(f"JWT_PUBLIC_KEY_PATH {self._path} {fault}")
+
+
+class JwksKeys:
+    """The keys that the issuer publishes at one fixed address. A thread fetches them, from the first use on.
+
+    They are fetched every five minutes and, at most every thirty seconds, for a key id that is not known. While the
+    issuer is away they stay in force for a day.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        algorithm: str | None = None,
+        *,
+        fetch: Callable[[str], bytes] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._url = url
+        self._algorithm = algorithm
+        self._fetch = fetch or fetch_jwks
+        self._clock = clock
+        self._keys: dict[str | None, VerificationKey] = {}
+        self._fetched_at = self._began_at = float("-inf")
+        self._thread: threading.Thread | None = None
+        self._closed = False
+        self._state = threading.Condition()
+        self._wake = threading.Event()
+        self.is_fetching = False
+
+    @property
+    def age_s(self) -> float:
+        return self._clock() - self._fetched_at
+
+    def find(self, key_id: str | None, wait_s: float = LONGEST_WAIT_S) -> VerificationKey | None:
+        with self._state:
+            key = self._known(key_id)
+            if key is None:
+                if self._clock() - self._began_at >= BETWEEN_REFETCHES_S:
+                    self.refresh()
+                self._state.wait_for(lambda: not self.is_fetching, wait_s)
+                key = self._known(key_id)
+            if key is None and self.age_s > OLDEST_S:
+                raise KeysUnavailable
+            return key
+
+    def refresh(self) -> None:
+        with self._state:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._fetch_for_ever, name="jwks", daemon=True)
+                self._thread.start()
+            self._began_at = self._clock()
+            self.is_fetching = True
+            self._wake.set()
+
+    def close(self) -> None:
+        self._closed = True
+        self._wake.set()
+        if self._thread is not None:
+            self._thread.join(FETCH_S)
+
+    def _known(self, key_id: str | None) -> VerificationKey | None:
+        if self.age_s > OLDEST_S:
+            return None
+        if key_id is None and len(self._keys) == 1:
+            return next(iter(self._keys.values()))
+        return self._keys.get(key_id)
+
+    def _fetch_for_ever(self) -> None:
+        pause = REFRESH_S
+        while True:
+            self._wake.wait(pause)
+            self._wake.clear()
+            if self._closed:
+                return
+            pause = REFRESH_S if self._fetch_once() else BETWEEN_REFETCHES_S
+
+    def _fetch_once(self) -> bool:
+        with self._state:
+            self._began_at = self._clock()
+            self.is_fetching = True
+        keys = None
+        try:
+            keys = parse_jwks(self._fetch(self._url), self._algorithm)
+        except Exception as error:  # noqa: BLE001 - whatever the issuer answers, the thread lives on
+            LOG.warning("the keys at JWT_JWKS_URL cannot be read: %s", _told(error))
+        with self._state:
+            if keys is not None:
+                self._keys = keys
+                self._fetched_at = self._clock()
+            self.is_fetching = False
+            self._state.notify_all()
+        return keys is not None
+
+
+def fetch_jwks(url: str) -> bytes:
+    """The document at exactly this address. Raises ValueError or what `requests` raises."""
+    give_up = time.monotonic() + FETCH_S
+    body = b""
+    asked = {"Accept": "application/json"}
+    with requests.get(url, headers=asked, timeout=(3, 5), allow_redirects=False, stream=True) as answer:
+        if answer.status_code != requests.codes.ok:
+            raise ValueError(f"status {answer.status_code}")
+        for part in answer.iter_content(16 * 1024):
+            body += part
+            if len(body) > LARGEST_JWKS:
+                raise ValueError(f"more than {LARGEST_JWKS} bytes")
+            if time.monotonic() > give_up:
+                raise ValueError(f"not read within {FETCH_S:.0f} s")
+    return body
+
+
+def parse_jwks(document: bytes, algorithm: str | None = None) -> dict[str | None, VerificationKey]:
+    """The keys of a JWKS that may verify, by their ids; all others are left out. Raises ValueError for another text."""
+    parsed = json.loads(document)
+    entries = parsed.get("keys") if isinstance(parsed, dict) else None
+    if not isinstance(entries, list):
+        raise ValueError("not a JWKS: it has no list `keys`")  # noqa: TRY004 - the text is wrong, not a caller
+    keys: dict[str | None, VerificationKey] = {}
+    for entry in entries:
+        key = _usable_key(entry)
+        if key is None or algorithm not in (None, key.algorithm):
+            continue
+        if entry.get("kid") in keys:
+            raise ValueError("two keys have the same id")
+        keys[entry.get("kid")] = key
+    return keys
+
+
+def _usable_key(entry: object) -> VerificationKey | None:
+    if not isinstance(entry, dict) or not isinstance(entry.get("kid"), str | None):
+        return None
+    if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]) or "d" in entry:
+        return None
+    algorithm = {"RSA": "RS256", "EC": "ES256", "OKP": "EdDSA"}.get(str(entry.get("kty")))
+    if algorithm is None or entry.get("alg", algorithm) != algorithm:
+        return None
+    try:
+        public = jwt.PyJWK(entry, algorithm).key
+        return VerificationKey(algorithm_of(public), public)
+    except (jwt.InvalidKeyError, ValueError, UnsupportedAlgorithm):
+        return None
+
+
+def _stamp(path: Path) -> tuple[int, ...]:
+    try:
+        there = path.stat()
+    except OSError:
+        return ()
+    return there.st_mtime_ns, there.st_size, there.st_ino
+
+
+def _told(error: Exception) -> str:
+    """Our own words; of others' errors only the kind, as they quote what the issuer sent."""
+    return str(error) if type(error) is ValueError else type(error).__name__

@@ -1,0 +1,279 @@
+"""A request's token becomes an `Identity`, or is `Refused`: nothing in between.
+
+Reads no clock but the system's, no settings but those it is given, and knows no web framework.
+What does not belong here: where keys come from (see `keys`), and how refusals are sent (see `app`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import time
+import traceback
+from base64 import urlsafe_b64decode
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jwt
+
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from services.jwt_verifier.keys import LONGEST_WAIT_S, KeySource, KeysUnavailable, key_source
+
+LOG = logging.getLogger("services.jwt_verifier")
+Role = Literal["viewer", "analyst", "psychometrician", "operator"]
+ROLES: tuple[Role, ...] = ("viewer", "analyst", "psychometrician", "operator")
+"""Each may do what those before it may."""
+REQUIRED = ["iss", "aud", "exp", "iat", "sub"]
+TIMES = ("exp", "iat", "nbf")
+LEEWAY_S = 30
+LARGEST_TOKEN = 8 * 1024
+LONGEST_NAME = 256
+COMPACT = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
+TYPES = ("jwt", "at+jwt", "application/at+jwt")
+BRINGS_A_KEY = ("jwk", "jku", "x5u", "x5c")
+
+Reason = Literal[
+    "no_token",
+    "two_tokens",
+    "too_large",
+    "malformed",
+    "algorithm",
+    "brings_a_key",
+    "unknown_key",
+    "bad_signature",
+    "expired",
+    "too_old",
+    "not_yet_valid",
+    "wrong_issuer",
+    "wrong_audience",
+    "missing_claim",
+    "duplicate_claim",
+    "bad_roles",
+    "bad_name",
+    "wrong_organisation",
+    "role_too_low",
+    "unknown_role_required",
+    "keys_unavailable",
+    "internal",
+]
+SENTENCES: dict[Reason, str] = {
+    "no_token": "No token came with the request: log in, or send Authorization: Bearer TOKEN.",
+    "two_tokens": "More than one token came with the request.",
+    "too_large": "The token is larger than 8 KiB.",
+    "malformed": "This is not a JWT that can be read.",
+    "algorithm": "The token is signed with another algorithm than its key is for.",
+    "brings_a_key": "The token names a key of its own; only the issuer's keys count.",
+    "unknown_key": "The issuer has no key with the token's key id.",
+    "bad_signature": "The signature is not the issuer's.",
+    "expired": "The token has expired: log in again.",
+    "too_old": "The token was issued too long ago: log in again.",
+    "not_yet_valid": "The token is not valid yet.",
+    "wrong_issuer": "The token comes from another issuer.",
+    "wrong_audience": "The token is meant for another service.",
+    "missing_claim": "The token lacks one of iss, aud, exp, iat, sub.",
+    "duplicate_claim": "The token says something twice.",
+    "bad_roles": "The token's roles are not a list of roles that are known here, or its scope is not a text.",
+    "bad_name": "The token's sub or org_id cannot be a name.",
+    "wrong_organisation": "The token belongs to another organisation.",
+    "role_too_low": "This needs a role that the token does not give.",
+    "unknown_role_required": "The proxy asks for a role that does not exist.",
+    "keys_unavailable": "The issuer's keys cannot be read at the moment.",
+    "internal": "The token could not be verified.",
+}
+BY_ERROR: tuple[tuple[type[jwt.PyJWTError], Reason], ...] = (
+    (jwt.ExpiredSignatureError, "expired"),
+    (jwt.ImmatureSignatureError, "not_yet_valid"),
+    (jwt.InvalidIssuerError, "wrong_issuer"),
+    (jwt.InvalidAudienceError, "wrong_audience"),
+    (jwt.MissingRequiredClaimError, "missing_claim"),
+    (jwt.InvalidAlgorithmError, "algorithm"),
+    (jwt.InvalidSignatureError, "bad_signature"),
+)
+FORBIDDEN = {"wrong_organisation", "role_too_low", "unknown_role_required", "keys_unavailable", "internal"}
+"""Another token or another login would be refused as well (403); all else is mended by logging in (401)."""
+
+
+class Refused(Exception):
+    """Why nobody passes: `reason` for programs, `status` 401 or 403, the message for people. It holds no claim."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(SENTENCES[reason])
+        self.reason = reason
+        self.status: Literal[401, 403] = 403 if reason in FORBIDDEN else 401
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who asks, as the issuer says. `exp`: seconds since 1970, from which on the token is worth nothing."""
+
+    sub: str
+    org_id: str
+    roles: tuple[Role, ...]
+    scope: frozenset[str]
+    exp: float
+
+    def has_role(self, role: Role) -> bool:
+        """Whether one of the roles is this one or above it."""
+        return any(ROLES.index(own) >= ROLES.index(role) for own in self.roles)
+
+    def require_role(self, role: Role) -> None:
+        if not self.has_role(role):
+            raise Refused("role_too_low")
+
+    def require_current(self) -> None:
+        """For what is decided some time after the token was verified, on a page that stayed open."""
+        if time.time() >= self.exp + LEEWAY_S:
+            raise Refused("expired")
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What a token must say."""
+
+    issuer: str
+    audience: str
+    org_id: str
+    max_age_s: float
+
+
+class Verifier:
+    """Verifies tokens by the keys of `keys` and by `rules`."""
+
+    def __init__(self, keys: KeySource, rules: Rules) -> None:
+        self.keys = keys
+        self.rules = rules
+
+    def verify(self, token: str, wait_s: float = LONGEST_WAIT_S) -> Identity:
+        """Who the token is of. Raises Refused, and nothing else. `wait_s`: for keys that are being fetched."""
+        try:
+            return self._verify(token, wait_s)
+        except Refused:
+            raise
+        except KeysUnavailable:
+            raise Refused("keys_unavailable") from None
+        except Exception as error:  # noqa: BLE001 - whatever goes wrong, nobody passes
+            log_fault(error)
+            raise Refused("internal") from None
+
+    def _verify(self, token: str, wait_s: float) -> Identity:
+        if len(token) > LARGEST_TOKEN:
+            raise Refused("too_large")
+        if not COMPACT.fullmatch(token):
+            raise Refused("malformed")
+        header, claims = map(_object, token.split(".")[:2])
+        key_id = _key_id(header)
+        key = self.keys.find(key_id, wait_s)
+        if key is None:
+            raise Refused("unknown_key")
+        if not all(_is_time(claims[name]) for name in TIMES if name in claims):
+            raise Refused("malformed")
+        try:
+            jwt.decode(
+                token,
+                key.public,
+                algorithms=[key.algorithm],
+                audience=self.rules.audience,
+                issuer=self.rules.issuer,
+                leeway=LEEWAY_S,
+                options={"require": REQUIRED},
+            )
+        except jwt.PyJWTError as error:
+            raise Refused(_reason(error)) from None
+        return self._identity(claims)
+
+    def _identity(self, claims: dict[str, Any]) -> Identity:
+        if time.time() - claims["iat"] > self.rules.max_age_s + LEEWAY_S:
+            raise Refused("too_old")
+        roles, scope = claims.get("roles", []), claims.get("scope", "")
+        if not isinstance(roles, list) or not all(role in ROLES for role in roles) or not isinstance(scope, str):
+            raise Refused("bad_roles")
+        sub, org_id = claims["sub"], claims.get("org_id")
+        if org_id != self.rules.org_id:
+            raise Refused("wrong_organisation")
+        if not 0 < len(sub) <= LONGEST_NAME or not sub.isprintable():
+            raise Refused("bad_name")
+        return Identity(sub, org_id, tuple(dict.fromkeys(roles)), frozenset(scope.split()), float(claims["exp"]))
+
+
+def build_verifier(settings: Settings) -> Verifier:
+    """Raises PermanentFailure with the settings that are missing or unfit."""
+    wanted = {
+        "JWT_ISSUER": settings.jwt_issuer,
+        "JWT_AUDIENCE": settings.jwt_audience,
+        "IRT_ORG_ID": settings.irt_org_id,
+    }
+    missing = [name for name, value in wanted.items() if not value]
+    if missing:
+        raise PermanentFailure(f"tokens cannot be verified until {', '.join(missing)} is set (see docs/login.md)")
+    issuer, audience, org_id = (str(value) for value in wanted.values())
+    rules = Rules(issuer, audience, org_id, settings.jwt_max_age_hours * 3600)
+    return Verifier(key_source(settings), rules)
+
+
+def sent_token(authorization: Sequence[str], cookies: Sequence[str], cookie_name: str) -> str:
+    """The token in the headers `Authorization` and `Cookie` of a request, the first before the second.
+
+    Raises Refused where there is none, or more than one of which another program might take another.
+    """
+    if len(authorization) > 1:
+        raise Refused("two_tokens")
+    if authorization:
+        scheme, _, token = authorization[0].partition(" ")
+        if scheme.lower() != "bearer" or not token.strip():
+            raise Refused("no_token")
+        return token.strip()
+    pairs = [pair.strip().partition("=") for line in cookies for pair in line.split(";")]
+    found = [value for name, _, value in pairs if name == cookie_name and value]
+    if len(found) > 1:
+        raise Refused("two_tokens")
+    if not found:
+        raise Refused("no_token")
+    return found[0]
+
+
+def log_fault(error: Exception) -> None:
+    """Where a fault of our own is, without its message, which may quote a token."""
+    where = "".join(traceback.format_tb(error.__traceback__))
+    LOG.error("verification failed with %s\n%s", type(error).__name__, where)
+
+
+def _key_id(header: dict[str, Any]) -> str | None:
+    if any(name in header for name in BRINGS_A_KEY):
+        raise Refused("brings_a_key")
+    key_id, kind = header.get("kid"), header.get("typ", "JWT")
+    if "crit" in header or "b64" in header or not isinstance(kind, str) or kind.lower() not in TYPES:
+        raise Refused("malformed")
+    if key_id is not None and (not isinstance(key_id, str) or len(key_id) > LONGEST_NAME):
+        raise Refused("malformed")
+    return key_id
+
+
+def _object(segment: str) -> dict[str, Any]:
+    """A part of a token, read strictly: two programs that read it see the same."""
+    try:
+        text = urlsafe_b64decode(segment + "=" * (-len(segment) % 4)).decode("utf-8")
+        parsed = json.loads(text, object_pairs_hook=_without_duplicates)
+    except (ValueError, RecursionError):
+        raise Refused("malformed") from None
+    if not isinstance(parsed, dict):
+        raise Refused("malformed")
+    return parsed
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        raise Refused("duplicate_claim")
+    return made
+
+
+def _is_time(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _reason(error: jwt.PyJWTError) -> Reason:
+    return next((reason for kind, reason in BY_ERROR if isinstance(error, kind)), "malformed")

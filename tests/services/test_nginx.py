@@ -1,0 +1,324 @@
+"""The door: a real nginx with our files, the real verifier, and people, programs and strangers who want in."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+from services.jwt_verifier.app import build_app
+from services.jwt_verifier.keys import PemKey
+from services.jwt_verifier.tokens import ROLES, Role, Rules, Verifier
+from tests.services.door import HOST, NGINX, Door, Recorder, bearer, free_port, listening, opened, port_of, served, told
+from tests.unit.issuer import ATTACKS, AUDIENCE, ISSUER, MAX_AGE_S, ORGANISATION, UNFIT_FOR_HEADERS, Attack, Issuer
+
+pytestmark = pytest.mark.ci
+
+PLACES: dict[str, tuple[str, Role]] = {
+    "/admin/": ("dashboard", "viewer"),
+    "/dagster/": ("dagster", "analyst"),
+    "/dagster-view/": ("dagster-view", "viewer"),
+}
+SECURITY = {
+    "Strict-Transport-Security": "max-age=63072000",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "SAMEORIGIN",
+    "Referrer-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nginx(require: Callable[[bool, str], None]) -> None:
+    require(os.access(NGINX, os.X_OK), "nginx")
+
+
+@pytest.fixture(scope="module")
+def door(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    """Limits are tested by themselves: here everybody may ask as often as they like."""
+    folder = tmp_path_factory.mktemp("nginx")
+    (folder / "public.pem").write_bytes(Issuer().pem)
+    verifier = Verifier(PemKey(folder / "public.pem"), Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S))
+    asked, own = Recorder(build_app(verifier, "__Host-irt")), listening()
+    with served(asked, [own]), opened(folder, port_of(own), Recorder(), limit="9999r/s") as made:
+        made.asked = asked
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def nobody_was_let_in_before(door: Door) -> None:
+    door.let_in()
+    door.asked.seen.clear()
+
+
+def token(role: str = "operator") -> str:
+    return Issuer().token(roles=[role])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_who_is_let_in_is_named_to_the_server_behind(door: Door, place: str) -> None:
+    given = token()
+    assert door.ask(f"{place}page?a=b", [bearer(given), ("Cookie", "theme=dark")]).status == 200
+    ((server, seen),) = door.let_in()
+    assert server == PLACES[place][0]
+    assert seen.path == ("/page" if place == "/admin/" else f"{place}page")
+    assert seen.query == "a=b"
+    assert told(seen) == {"x-user": ["ann"], "x-org-id": ["acme"], "x-roles": ["operator"], "x-required-role": []}
+    assert seen.header("authorization") == [f"Bearer {given}"]
+    assert seen.header("cookie") == ["theme=dark"]
+    assert seen.header("host") == seen.header("x-forwarded-host") == [f"{HOST}:{door.tls}"]
+    assert seen.header("x-forwarded-proto") == ["https"]
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("role", ROLES)
+def test_each_place_asks_for_its_role(door: Door, place: str, role: Role) -> None:
+    server, needed = PLACES[place]
+    enough = ROLES.index(role) >= ROLES.index(needed)
+    assert door.ask(place, [bearer(token(role))]).status == (200 if enough else 403)
+    assert [name for name, _ in door.let_in()] == ([server] if enough else [])
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_what_a_request_says_of_itself_is_overwritten(door: Door, place: str) -> None:
+    lies = [("X-User", "root"), ("x-user", "root"), ("X-Org-Id", "other"), ("X-Roles", "root"), ("X_User", "root")]
+    lies += [("X-Required-Role", "viewer"), ("X-Forwarded-For", "10.0.0.1"), ("X-Forwarded-Proto", "http")]
+    lies += [("Forwarded", "for=10.0.0.1"), ("X-Real-IP", "10.0.0.1"), ("X-Forwarded-Host", "evil.example")]
+    assert door.ask(place, [bearer(token()), *lies]).status == 200
+    ((_, seen),) = door.let_in()
+    assert told(seen) == {"x-user": ["ann"], "x-org-id": ["acme"], "x-roles": ["operator"], "x-required-role": []}
+    assert seen.header("x-forwarded-for") == seen.header("x-real-ip") == ["127.0.0.1"]
+    assert seen.header("x-forwarded-proto") == ["https"]
+    assert not seen.header("forwarded")
+    assert "root" not in str(seen.headers)
+    assert door.ask(place, lies).status == 401
+    assert not door.let_in()
+
+
+def test_nobody_lowers_the_role_that_is_asked_for(door: Door) -> None:
+    lies = [("X-Required-Role", "viewer"), ("X-Roles", "operator")]
+    assert door.ask("/dagster/", [bearer(token("viewer")), *lies]).status == 403
+    assert door.asked.seen[0].header("x-required-role") == ["analyst"]
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_no_attack_passes(door: Door, attack: Attack) -> None:
+    """Those too whose tokens HTTP cannot carry."""
+    assert door.ask("/admin/", [bearer(attack.make(Issuer()))]).status == attack.status
+    assert not door.let_in()
+
+
+@pytest.mark.parametrize("name", UNFIT_FOR_HEADERS)
+def test_no_name_passes_that_a_header_cannot_hold(door: Door, name: str) -> None:
+    assert door.ask("/admin/", [bearer(Issuer().token(sub=name))]).status == 401
+    assert not door.let_in()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/dagster-view/../dagster/graphql",
+        "/dagster-view/..%2fdagster/graphql",
+        "/dagster-view/%2e%2e/dagster/graphql",
+        "/admin/..%2f..%2fdagster/",
+        "//dagster/",
+        "/DAGSTER/",
+        "/dagster-view/..;/dagster/",
+        "/admin/%2e%2e%2fdagster%2f",
+        "/dagster%2f",
+        "/dagster/?x=/admin/",
+    ],
+)
+def test_no_way_of_writing_a_path_leads_past_its_role(door: Door, path: str) -> None:
+    door.ask(path, [bearer(token("viewer"))])
+    assert "dagster" not in [name for name, _ in door.let_in()]
+
+
+@pytest.mark.parametrize("path", ["/auth/verify", "/auth/verify?x", "/verify", "/metrics", "/health", "/other"])
+def test_nothing_else_is_there(door: Door, path: str) -> None:
+    assert door.ask(path, [bearer(token())]).status == 404
+    assert not door.let_in()
+    assert not door.asked.seen
+
+
+def test_the_body_reaches_the_server_behind_and_not_the_verifier(door: Door) -> None:
+    body = os.urandom(300_000)
+    assert door.ask("/dagster/graphql", [bearer(token())], "POST", body).status == 200
+    ((_, seen),) = door.let_in()
+    assert seen.body == body
+    (asked,) = door.asked.seen
+    assert asked.body == b""
+    assert {name for name, _ in asked.headers} == {"host", "authorization", "x-required-role"}
+
+
+def test_a_browser_brings_its_token_in_a_cookie(door: Door) -> None:
+    assert door.ask("/admin/", [("Cookie", f"theme=dark; __Host-irt={token()}")]).status == 200
+    assert door.ask("/admin/", [("Cookie", "__Host-irt=rubbish")]).status == 401
+    assert len(door.let_in()) == 1
+
+
+def test_people_are_sent_to_the_login_and_programs_are_told(door: Door) -> None:
+    person = door.ask("/admin/items?id=7", [("Accept", "text/html,application/xhtml+xml")])
+    assert person.status == 302
+    back = f"https://{HOST}:{door.tls}/admin/items?id=7"
+    assert person.header("Location") == [f"https://login.example.org/?return={back}"]
+    program = door.ask("/admin/items", [("Accept", "application/json")])
+    assert program.status == 401
+    assert program.header("WWW-Authenticate") == ['Bearer realm="irt"']
+    assert door.ask("/dagster/", [("Accept", "text/html"), bearer(token("viewer"))]).status == 403
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_websockets_pass_for_those_who_may(door: Door, place: str) -> None:
+    url = f"wss://{HOST}:{door.tls}{place}graphql"
+
+    def open_one(role: str) -> str | bytes:
+        raw = socket.create_connection(("127.0.0.1", door.tls), timeout=10)
+        trusted = ssl.create_default_context(cafile=str(door.folder / "irt.crt"))
+        given = [("Authorization", f"Bearer {token(role)}")] if role else []
+        with connect(url, sock=raw, ssl=trusted, additional_headers=given, proxy=None) as channel:
+            channel.send("안녕")
+            return channel.recv(timeout=10)
+
+    assert open_one("operator") == "안녕"
+    ((server, seen),) = door.let_in()
+    assert server == PLACES[place][0]
+    assert told(seen)["x-user"] == ["ann"]
+    for role in ("", "viewer") if place == "/dagster/" else ("",):
+        with pytest.raises(InvalidStatus) as refused:
+            open_one(role)
+        assert refused.value.response.status_code == (403 if role else 401)
+    assert not door.let_in()
+
+
+def test_every_answer_has_the_headers_of_security_once(door: Door) -> None:
+    for path, given in (("/admin/", [bearer(token())]), ("/admin/", []), ("/other", []), ("/dagster/", [bearer("x")])):
+        answer = door.ask(path, given)
+        assert {name: answer.header(name) for name in SECURITY} == {name: [v] for name, v in SECURITY.items()}
+        assert answer.header("Server") == ["nginx"]
+
+
+def test_only_tls_from_1_2_on_is_spoken(door: Door) -> None:
+    for newest in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+        with door.connect(newest=newest) as made:
+            assert made.version() == newest.name.replace("_", ".")
+    with pytest.warns(DeprecationWarning, match="TLSv1_1"), pytest.raises((ssl.SSLError, ConnectionError)):
+        door.connect(newest=ssl.TLSVersion.TLSv1_1)
+
+
+def test_no_other_name_is_served(door: Door) -> None:
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        door.connect("evil.example")
+    with pytest.raises(ConnectionError):
+        door.ask("/admin/", [bearer(token())], name="evil.example")
+    assert not door.let_in()
+
+
+def test_plain_http_leads_to_tls(door: Door) -> None:
+    with socket.create_connection(("127.0.0.1", door.plain), timeout=10) as made:
+        made.sendall(f"GET /admin/?a=b HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
+        answer = b"".join(iter(lambda: made.recv(4096), b"")).decode()
+    assert answer.startswith("HTTP/1.1 301")
+    assert f"Location: https://{HOST}/admin/?a=b\r\n" in answer
+
+
+class Faulty:
+    """A verifier that answers anything with these bytes, or with silence."""
+
+    def __init__(self) -> None:
+        self.answer: bytes | None = b""
+        self.own = listening()
+        self.kept: list[socket.socket] = []
+        threading.Thread(target=self._answer, daemon=True).start()
+
+    def _answer(self) -> None:
+        while True:
+            try:
+                made, _ = self.own.accept()
+            except OSError:
+                return
+            made.recv(65536)
+            if self.answer is None:
+                self.kept.append(made)
+                continue
+            made.sendall(self.answer)
+            made.close()
+
+    def close(self) -> None:
+        self.own.shutdown(socket.SHUT_RDWR)
+        self.own.close()
+        for made in self.kept:
+            made.close()
+
+
+def says(status: str) -> bytes:
+    return f"HTTP/1.1 {status}\r\nX-User: ann\r\nX-Roles: operator\r\nContent-Length: 2\r\n\r\nOK".encode()
+
+
+@pytest.fixture(scope="module")
+def faulty(nginx: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Faulty, Door]]:
+    verifier, folder = Faulty(), tmp_path_factory.mktemp("faulty")
+    with opened(folder, port_of(verifier.own), Recorder(), limit="9999r/s", proxy_read_timeout="1s") as made:
+        yield verifier, made
+    verifier.close()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        *(says(status) for status in ("500 Oops", "502 Bad", "503 Busy", "504 Late", "400 Bad", "404 Gone", "418 Tea")),
+        *(says(status) for status in ("301 Moved", "302 Found", "304 Same", "100 Continue", "101 Switch", "199 Odd")),
+        b"",
+        b"OK",
+        b"X-User: ann\r\n\r\n",
+        b"<html>200 OK</html>\n",
+        b"HTTP/1.1\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX-User: ann\r\n",
+        b"HTTP/1.1 20",
+        b"\x00" * 4096,
+        None,
+    ],
+    ids=lambda answer: repr(answer)[:40],
+)
+def test_a_verifier_that_fails_lets_nobody_in(faulty: tuple[Faulty, Door], answer: bytes | None) -> None:
+    verifier, door = faulty
+    verifier.answer = answer
+    for given in ([bearer(token())], []):
+        assert door.ask("/admin/", given).status == 500
+    assert not door.let_in()
+
+
+def test_the_faulty_verifier_is_able_to_let_in(faulty: tuple[Faulty, Door]) -> None:
+    """So that the refusals before were for their reason."""
+    verifier, door = faulty
+    verifier.answer = says("200 OK")
+    assert door.ask("/admin/").status == 200
+    assert len(door.let_in()) == 1
+
+
+def test_a_verifier_that_is_away_lets_nobody_in(nginx: None, tmp_path: Path) -> None:
+    with opened(tmp_path, free_port(), Recorder()) as made:
+        assert made.ask("/admin/", [bearer(token())]).status == 500
+        assert not made.let_in()
+
+
+def test_who_asks_too_often_has_to_wait(nginx: None, tmp_path: Path) -> None:
+    """Three hundred at once, then fifty a second."""
+    verifier = Faulty()
+    verifier.answer = says("401 No")
+    with opened(tmp_path, port_of(verifier.own), Recorder(), limit="1r/s") as made:
+        with made.connect() as channel:
+            one = f"GET /admin/ HTTP/1.1\r\nHost: {HOST}\r\n\r\n"
+            channel.sendall(one.encode() * 400 + one.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n").encode())
+            answers = b"".join(iter(lambda: channel.recv(65536), b"")).decode("latin-1")
+        assert answers.count("HTTP/1.1 401") in range(300, 320)
+        assert answers.count("HTTP/1.1 429") in range(80, 102)
+        assert not made.let_in()
+    verifier.close()

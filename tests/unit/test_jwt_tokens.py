@@ -1,0 +1,300 @@
+"""Whose token is whose, and that nothing which the issuer did not sign for us lets anybody in."""
+
+from __future__ import annotations
+
+import logging
+import time
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from services.jwt_verifier.app import build_app
+from services.jwt_verifier.keys import JwksKeys, KeySource, PemKey
+from services.jwt_verifier.tokens import ROLES, Identity, Refused, Role, Rules, Verifier, build_verifier, sent_token
+from tests.unit.asgi import Answer, ask
+from tests.unit.issuer import (
+    ABSENT,
+    ATTACKS,
+    AUDIENCE,
+    ISSUER,
+    MAX_AGE_S,
+    ORGANISATION,
+    UNFIT_FOR_HEADERS,
+    Attack,
+    Issuer,
+    after,
+)
+
+RULES = Rules(ISSUER, AUDIENCE, ORGANISATION, MAX_AGE_S)
+COOKIE = "__Host-irt"
+door = cache(build_app)
+
+
+@pytest.fixture(scope="module")
+def pem(tmp_path_factory: pytest.TempPathFactory) -> Verifier:
+    path = tmp_path_factory.mktemp("keys") / "public.pem"
+    path.write_bytes(Issuer().pem)
+    return Verifier(PemKey(path), RULES)
+
+
+@pytest.fixture(scope="module")
+def jwks() -> Verifier:
+    return Verifier(JwksKeys("https://login.example.org/jwks", fetch=lambda _: Issuer().jwks), RULES)
+
+
+@pytest.fixture(params=["pem", "jwks"])
+def verifier(request: pytest.FixtureRequest) -> Verifier:
+    return request.getfixturevalue(request.param)
+
+
+def asked(verifier: Verifier, token: str, *more: tuple[str, str], method: str = "GET") -> Answer:
+    """What nginx is answered for a request with this token."""
+    return ask(door(verifier, COOKIE), method, "/verify", [("authorization", f"Bearer {token}"), *more])
+
+
+def names_told(answer: Answer) -> set[str]:
+    return {name for name in ("x-user", "x-org-id", "x-roles") if name in answer.headers}
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_an_attack_is_refused(verifier: Verifier, attack: Attack) -> None:
+    token = attack.make(Issuer())
+    with pytest.raises(Refused) as refused:
+        verifier.verify(token)
+    assert refused.value.reason in attack.reasons.split()
+    answer = asked(verifier, token)
+    assert answer.status == refused.value.status == attack.status
+    assert not names_told(answer)
+    assert answer.headers.get("www-authenticate", "").startswith("Bearer ") == (attack.status == 401)
+
+
+@pytest.mark.parametrize("algorithm", ["RS256", "ES256", "EdDSA"])
+@pytest.mark.parametrize("source", ["pem", "jwks"])
+def test_the_type_of_the_key_decides_the_algorithm(tmp_path: Path, source: str, algorithm: str) -> None:
+    issuer = Issuer(algorithm)
+    (tmp_path / "public.pem").write_bytes(issuer.pem)
+    keys: KeySource = (
+        PemKey(tmp_path / "public.pem") if source == "pem" else JwksKeys("https://x/", fetch=lambda _: issuer.jwks)
+    )
+    verifier = Verifier(keys, RULES)
+    assert verifier.verify(issuer.token()).sub == "ann"
+    for other in {"RS256", "ES256", "EdDSA", "HS256", "none"} - {algorithm}:
+        with pytest.raises(Refused) as refused:
+            verifier.verify(issuer.token({"alg": other}))
+        assert refused.value.reason == "algorithm"
+    for other in {"RS256", "ES256", "EdDSA"} - {algorithm}:
+        with pytest.raises(Refused):
+            verifier.verify(Issuer(other).token())
+    with pytest.raises(Refused) as refused:
+        verifier.verify(issuer.forged(lambda _: bytes(64)))
+    assert refused.value.reason == "bad_signature"
+
+
+def test_a_sound_token_says_who_asks(verifier: Verifier) -> None:
+    exp = after(1800)
+    identity = verifier.verify(Issuer().token(exp=exp))
+    scope = frozenset({"exam:write", "openid"})
+    assert identity == Identity("ann", ORGANISATION, ("viewer", "psychometrician"), scope, exp)
+    answer = asked(verifier, Issuer().token())
+    assert answer.status == 200
+    told = {name: answer.headers[name] for name in ("x-user", "x-org-id", "x-roles", "cache-control")}
+    assert told == {
+        "x-user": "ann",
+        "x-org-id": "acme",
+        "x-roles": "viewer,psychometrician",
+        "cache-control": "no-store",
+    }
+
+
+@pytest.mark.parametrize(
+    ("claim", "seconds"), [("exp", -10), ("exp", 0.5), ("nbf", 20), ("iat", 20), ("iat", -MAX_AGE_S)]
+)
+def test_clocks_may_differ_a_little(pem: Verifier, claim: str, seconds: float) -> None:
+    assert asked(pem, Issuer().token(**{claim: time.time() + seconds})).status == 200
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"aud": ["other", AUDIENCE]},
+        {"roles": ["viewer", "viewer"]},
+        {"scope": ABSENT},
+        {"note": "x" * 4000, "nested": {"a": [{"a": None}]}},
+        {"sub": "!~,;=\"'<>&%$"},
+    ],
+)
+def test_what_a_token_may_say_besides(verifier: Verifier, changes: dict[str, Any]) -> None:
+    assert asked(verifier, Issuer().token(**changes)).status == 200
+
+
+@pytest.mark.parametrize("header", [{"typ": ABSENT}, {"typ": "at+jwt"}, {"x5t": "abc"}])
+def test_what_a_header_may_say_besides(verifier: Verifier, header: dict[str, Any]) -> None:
+    assert asked(verifier, Issuer().token(header)).status == 200
+
+
+@pytest.mark.parametrize("name", UNFIT_FOR_HEADERS)
+def test_a_name_that_no_header_can_hold_is_refused_by_the_door_alone(verifier: Verifier, name: str) -> None:
+    token = Issuer().token(sub=name)
+    assert verifier.verify(token).sub == name
+    answer = asked(verifier, token)
+    assert (answer.status, names_told(answer)) == (401, set())
+
+
+@pytest.mark.parametrize("own", ROLES)
+@pytest.mark.parametrize("needed", ROLES)
+def test_a_role_may_do_what_those_below_it_may(pem: Verifier, own: Role, needed: Role) -> None:
+    answer = asked(pem, Issuer().token(roles=[own]), ("x-required-role", needed))
+    assert answer.status == (200 if ROLES.index(own) >= ROLES.index(needed) else 403)
+
+
+@pytest.mark.parametrize("roles", [[], ABSENT])
+def test_who_has_no_role_is_known_and_not_let_in(pem: Verifier, roles: object) -> None:
+    """A learner's token, or a service's with a scope alone."""
+    token = Issuer().token(roles=roles)
+    assert pem.verify(token).roles == ()
+    assert asked(pem, token).status == 403
+
+
+@pytest.mark.parametrize("needed", ["root", "", "viewer, operator", "VIEWER"])
+def test_a_role_that_does_not_exist_lets_nobody_in(pem: Verifier, needed: str) -> None:
+    assert asked(pem, Issuer().token(roles=["operator"]), ("x-required-role", needed)).status == 403
+
+
+def test_two_roles_that_are_asked_for_let_nobody_in(pem: Verifier) -> None:
+    twice = [("x-required-role", "viewer"), ("x-required-role", "viewer")]
+    assert asked(pem, Issuer().token(roles=["operator"]), *twice).status == 403
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "DELETE", "OPTIONS", "PROPFIND", "BREW"])
+def test_only_three_statuses_are_ever_answered(pem: Verifier, method: str) -> None:
+    assert asked(pem, Issuer().token(), method=method).status in (200, 403)
+    assert asked(pem, "garbage", method=method).status in (401, 403)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, ValueError, MemoryError, RecursionError, KeyError])
+def test_a_fault_of_our_own_lets_nobody_in(fault: type[Exception], caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(PemKey):
+        def __init__(self) -> None:
+            """Has no file."""
+
+        def find(self, key_id: str | None, wait_s: float = 0) -> Any:
+            raise fault(f"could not read {TOKEN}")
+
+    answer = asked(Verifier(Broken(), RULES), TOKEN)
+    assert (answer.status, names_told(answer)) == (403, set())
+    assert TOKEN not in caplog.text + answer.text
+    assert fault.__name__ in caplog.text
+
+
+TOKEN = Issuer().token()
+
+
+def test_no_token_is_ever_logged_or_repeated(verifier: Verifier, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    app = build_app(verifier, COOKIE)
+    tokens = [TOKEN, *(attack.make(Issuer()) for attack in ATTACKS)]
+    said = "".join(ask(app, "GET", "/verify", {"authorization": f"Bearer {token}"}).text for token in tokens)
+    said += caplog.text + ask(app, "GET", "/metrics").text
+    assert not any(part in said for token in tokens for part in token.split(".") if len(part) > 12)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([("authorization", f"Bearer {TOKEN}")], 200),
+        ([("authorization", f"bearer   {TOKEN} ")], 200),
+        ([("cookie", f"{COOKIE}={TOKEN}")], 200),
+        ([("cookie", f"a=b; {COOKIE}={TOKEN}; theme=dark")], 200),
+        ([("cookie", "a=b"), ("cookie", f"{COOKIE}={TOKEN}")], 200),
+        ([("authorization", f"Bearer {TOKEN}"), ("cookie", f"{COOKIE}=rubbish")], 200),
+        ([("authorization", "Bearer rubbish"), ("cookie", f"{COOKIE}={TOKEN}")], 401),
+        ([("authorization", "Basic YTpi"), ("cookie", f"{COOKIE}={TOKEN}")], 401),
+        ([("authorization", ""), ("cookie", f"{COOKIE}={TOKEN}")], 401),
+        ([("authorization", f"Bearer {TOKEN}")] * 2, 401),
+        ([("cookie", f"{COOKIE}={TOKEN}; {COOKIE}={TOKEN}")], 401),
+        ([("cookie", f"{COOKIE}=x"), ("cookie", f"{COOKIE}={TOKEN}")], 401),
+        ([("cookie", f"{COOKIE.lower()}={TOKEN}")], 401),
+        ([("cookie", f"X{COOKIE}={TOKEN}")], 401),
+        ([("cookie", f'{COOKIE}="{TOKEN}"')], 401),
+        ([("authorization", TOKEN)], 401),
+        ([("authorization", f"Bearer {TOKEN}, Bearer {TOKEN}")], 401),
+        ([("authorization", "Bearer \u00ff")], 401),
+        ([("x-user", "ann"), ("x-roles", "operator")], 401),
+        ([], 401),
+    ],
+)
+def test_where_a_token_is_looked_for(pem: Verifier, headers: list[tuple[str, str]], status: int) -> None:
+    assert ask(door(pem, COOKIE), "GET", "/verify", headers).status == status
+
+
+def test_who_sends_no_token_is_told_of_no_error(pem: Verifier) -> None:
+    """RFC 6750, section 3.1."""
+    assert ask(build_app(pem, COOKIE), "GET", "/verify").headers["www-authenticate"] == 'Bearer realm="irt"'
+    wrong = asked(pem, "x.y.z").headers["www-authenticate"]
+    assert wrong == 'Bearer realm="irt", error="invalid_token"'
+
+
+def test_the_cookie_s_name_is_a_setting(pem: Verifier) -> None:
+    assert ask(build_app(pem, "session"), "GET", "/verify", {"cookie": f"session={TOKEN}"}).status == 200
+    with pytest.raises(Refused, match="No token"):
+        sent_token([], [f"{COOKIE}={TOKEN}"], "session")
+
+
+def test_verifications_are_counted_by_reason(pem: Verifier) -> None:
+    app = build_app(pem, COOKIE)
+    for token in [TOKEN, TOKEN, "x", Issuer().token(org_id="other")]:
+        ask(app, "GET", "/verify", {"authorization": f"Bearer {token}"})
+    ask(app, "GET", "/verify")
+    lines = ask(app, "GET", "/metrics").text.splitlines()
+    counted = dict(line.rsplit(" ", 1) for line in lines if line.startswith("jwt_verifications_total{"))
+    assert counted == {
+        'jwt_verifications_total{reason="valid",result="allowed"}': "2.0",
+        'jwt_verifications_total{reason="malformed",result="refused"}': "1.0",
+        'jwt_verifications_total{reason="wrong_organisation",result="refused"}': "1.0",
+        'jwt_verifications_total{reason="no_token",result="refused"}': "1.0",
+    }
+
+
+def test_a_decision_long_after_looks_at_the_time_again(pem: Verifier) -> None:
+    pem.verify(Issuer().token(exp=after(60))).require_current()
+    with pytest.raises(Refused, match="expired"):
+        Identity("ann", "acme", ("operator",), frozenset(), after(-31)).require_current()
+
+
+@pytest.mark.parametrize("missing", ["jwt_issuer", "jwt_audience", "irt_org_id"])
+def test_settings_that_are_missing_are_named(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "public.pem").write_bytes(Issuer().pem)
+    given: dict[str, Any] = {
+        "jwt_issuer": ISSUER,
+        "jwt_audience": AUDIENCE,
+        "irt_org_id": ORGANISATION,
+        "jwt_public_key_path": tmp_path / "public.pem",
+    }
+    assert build_verifier(Settings(**given, _env_file=None)).verify(TOKEN).sub == "ann"
+    with pytest.raises(PermanentFailure, match=missing.upper()):
+        build_verifier(Settings(**{**given, missing: None}, _env_file=None))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://login.example.org/jwks", "ftp://x/y", "https://u:p@x/y", "x", "https://", "file:///k"]
+)
+def test_keys_are_fetched_over_tls_alone(url: str) -> None:
+    with pytest.raises(ValueError, match="wanted https://HOST/PATH"):
+        Settings(jwt_jwks_url=url, _env_file=None)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://login.example.org/jwks", "http://localhost:8080/jwks", "http://[::1]/jwks?a=b"]
+)
+def test_keys_of_this_machine_need_no_tls(url: str) -> None:
+    assert Settings(jwt_jwks_url=url, _env_file=None).jwt_jwks_url == url
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a=b", "a;b", "é"])
+def test_a_cookie_s_name_is_looked_at(name: str) -> None:
+    with pytest.raises(ValueError, match="not a cookie's name"):
+        Settings(jwt_cookie_name=name, _env_file=None)
