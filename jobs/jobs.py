@@ -17,6 +17,7 @@ from irt_assets.drift.assets import GROUP as DRIFT_GROUP
 from irt_assets.invariants.history import REPORT
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
 from irt_assets.reports.learner_assets import LEARNER_REPORT, LEARNER_REPORT_JOB
+from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
@@ -38,23 +39,23 @@ def _tags(kind: str, hours: int, priority: int = 10) -> dict[str, str]:
 
 DAILY, MONTHLY, UPKEEP = _tags("daily", 2), _tags("monthly", 24, 0), _tags("upkeep", 2)
 DAILY_LIFE = (
-    ("aggregate_features_daily", "features_topic_daily", DAILY, "A day's features of every learner and topic."),
-    ("compute_daily_kpis", "weekly_kpi", DAILY, "A week's KPIs of every learner; the running week's are of now."),
+    ("aggregate_features_daily", ("features_topic_daily",), DAILY, "A day's features of every learner and topic."),
+    ("compute_daily_kpis", ("weekly_kpi",), DAILY, "A week's KPIs of every learner; the running week's are of now."),
     (
         NIGHTLY_JOB,
-        NIGHTLY,
+        (ITEM_TIMES, NIGHTLY),
         _tags("nightly", 6),
-        "The last 30 days fitted and linked, and everyone's θ, of a night.",
+        "The last 30 days fitted and linked, everyone's θ and the items' response times, of a night.",
     ),
     (
         LEARNER_REPORT_JOB,
-        LEARNER_REPORT,
+        (LEARNER_REPORT,),
         _tags("weekly", 12, 5),
         "What every learner reads of a week that is over, as HTML and PDF.",
     ),
-    ("detect_inactivity", "inactivity", DAILY, "Goal probability and churn risk of learners who have gone quiet."),
+    ("detect_inactivity", ("inactivity",), DAILY, "Goal probability and churn risk of learners who have gone quiet."),
 )
-"""Jobs by the names of the documents: name, asset, tags, description."""
+"""Jobs by the names of the documents: name, assets, tags, description."""
 
 
 def build_jobs(
@@ -87,12 +88,12 @@ def build_jobs(
         *(
             dg.define_asset_job(
                 name,
-                selection=dg.AssetSelection.assets(asset),
+                selection=dg.AssetSelection.assets(*made),
                 executor_def=dg.in_process_executor,
                 tags=tags,
                 description=description,
             )
-            for name, asset, tags, description in DAILY_LIFE
+            for name, made, tags, description in DAILY_LIFE
         ),
         dg.define_asset_job(
             DRIFT_JOB,

@@ -92,6 +92,19 @@ RULES = (
         ("DELETE FROM mirt_ability WHERE kind = 'nightly' AND window_end = ANY(%(names)s::timestamptz[])",),
     ),
     _Rule(
+        "item times",
+        NIGHTS,
+        """SELECT partition FROM partition_source s WHERE asset = 'item_response_time' AND computed_at < %(before)s
+             AND split_part(partition, '/', 1) < (SELECT max(split_part(partition, '/', 1)) FROM partition_source
+                                                  WHERE asset = s.asset)""",
+        (
+            """DELETE FROM item_response_time t USING unnest(%(names)s::text[]) AS gone
+               WHERE t.as_of = split_part(gone, '/', 1)::timestamptz
+                 AND t.since = split_part(gone, '/', 2)::timestamptz""",
+            "DELETE FROM partition_source WHERE asset = 'item_response_time' AND partition = ANY(%(names)s)",
+        ),
+    ),
+    _Rule(
         "superseded proposals of fits that nobody decided on",
         SUPERSEDED,
         """SELECT p.fit_id || '/' || p.item_id FROM item_parameter_proposal p JOIN mirt_fit_meta f USING (fit_id)

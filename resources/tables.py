@@ -133,11 +133,21 @@ weekly_kpi = _table(
 
 partition_source = _table(
     "partition_source",
-    "What the days of features were computed from: another hash now means that they are stale.",
-    _key("asset", Text, "features_topic_daily"),
-    _key("partition", Text, "its partition key: a day"),
+    "What the days of features and the item times were computed from: another hash now means that they are stale.",
+    _key("asset", Text, "features_topic_daily or item_response_time"),
+    _key("partition", Text, "a day of features; as_of/since of item times"),
     _req("data_hash", Text, "hash of the answers that were read"),
     _req("computed_at", UTC, "when", NOW),
+)
+
+item_response_time = _table(
+    "item_response_time",
+    "An item's response times over the live answers of a window and the look-back before it.",
+    _key("as_of", UTC, "answers before this time were counted"),
+    _key("since", UTC, "and from this time on: the window's start less the look-back"),
+    _item(),
+    _req("median_ms", Double, "median response time", None, unit="ms", ge=0),
+    _req("n", BigInteger, "answers with a time", None, ge=1),
 )
 
 scored_snapshot = _table(

@@ -18,12 +18,11 @@ from irt_assets.calibration.publication import in_force
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.scoring import Scores, eap
+from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
 from resources import tables, warehouse
 from resources.database import Database, advisory_lock
-
-LOOKBACK = timedelta(days=365)
 
 
 @dataclass(frozen=True)

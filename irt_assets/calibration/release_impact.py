@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.abilities import LOOKBACK, estimate
+from irt_assets.calibration.abilities import estimate
 from irt_assets.calibration.publication import in_force
 from irt_assets.partitions import month_bounds
+from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import scoring_responses
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.abilities import LOOKBACK
 from irt_assets.calibration.publication import in_force
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant, no_month_yet
 from irt_assets.partitions import month_bounds
+from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.window import scoring_responses
 from resources.warehouse import read_arrow
 

@@ -4,13 +4,16 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from irt_assets.partitions import day_bounds
 from irt_assets.psychometrics.eligibility import Reason, rejected
+from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.retries import failures_told_apart
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
+from resources.tables import item_response_time as item_response_time_table
 from resources.tables import question, response_log
 
 OWNERS = ["team:psychometrics"]
@@ -19,7 +22,7 @@ OWNERS = ["team:psychometrics"]
 def build_response_assets(
     months: dg.PartitionsDefinition, days: dg.DailyPartitionsDefinition
 ) -> list[dg.AssetsDefinition | dg.SourceAsset]:
-    """`question_bank`, `attempts` and `scored_responses`."""
+    """`question_bank`, `attempts`, `item_response_time` and `scored_responses`."""
 
     @dg.observable_source_asset(
         name="question_bank",
@@ -44,6 +47,32 @@ def build_response_assets(
         span = days.start, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
         with failures_told_apart(), database.connect() as connection:
             return dg.DataVersionsByPartition(day_versions(connection, *span))
+
+    # Nothing depends on it: who reads the table computes what is missing, and Dagster would call every month and night
+    # unsynced that was made before there was one.
+    @dg.asset(
+        group_name="responses",
+        partitions_def=days,
+        deps=["attempts"],
+        description="The median response time of every item over two years of live answers as of the day's end: far "
+        "faster answers are rapid guesses. Abilities of the night, and of single learners until the next, read it. "
+        "Months and nights keep theirs in the same table, and compute what is missing first.",
+        kinds={"postgres", "ibis"},
+        owners=OWNERS,
+        metadata={"dagster/column_schema": column_schema(item_response_time_table)},
+    )
+    def item_response_time(
+        context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
+    ) -> dg.MaterializeResult:
+        as_of = day_bounds(context.partition_key)[1]
+        with failures_told_apart(), database.connect() as connection:
+            stored = current_ability_times(connection, as_of)
+        return dg.MaterializeResult(
+            metadata={
+                "dagster/row_count": sum(times.n.size for times in stored.values()),
+                "answers with a time": max((int(times.n.sum()) for times in stored.values()), default=0),
+            }
+        )
 
     @dg.asset(
         group_name="responses",
@@ -87,7 +116,7 @@ def build_response_assets(
             data_version=dg.DataVersion(snapshot.data_hash),
         )
 
-    return [question_bank, attempts, scored_responses]
+    return [question_bank, attempts, item_response_time, scored_responses]
 
 
 def counts_table(counts: dict[str, dict[str, int]]) -> str:

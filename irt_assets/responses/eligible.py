@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.eligibility import Attempts, judge
-from irt_assets.responses.facts import candidates, item_times
+from irt_assets.responses.facts import candidates, first_look
+from irt_assets.responses.item_times import compute_item_times
 from irt_assets.responses.scales import Scale
 from resources.relational import Run
 
@@ -58,11 +59,8 @@ class EligibleAnswers:
         self._time = numbers(rows["response_time_ms"].cast(pa.float64()), np.nan)
         completed = rows["completed_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
         self._age = (end - EPOCH) // timedelta(microseconds=1) - completed.to_numpy()
-        times = (
-            (everybody or run)(item_times(start, end, scales)).to_pandas().set_index("item_id").reindex(self.item_ids)
-        )
-        self._median = times["item_median_ms"].to_numpy(dtype=float)
-        self._n_timed = times["item_n_timed"].fillna(0).to_numpy(dtype=np.int64)
+        times = compute_item_times(everybody or run, end, first_look(start, scales))
+        self._median, self._n_timed = times.of(self.item_ids)
 
     def of(self, scale: Scale, items: Collection[str]) -> Eligible:
         """The eligible responses to `items` by the rules of `scale`."""

@@ -17,6 +17,8 @@ from irt_assets.responses.answers import between, instant
 from irt_assets.responses.scales import Scale
 from resources.relational import LEARNER, QUESTION
 
+LOOKBACK = timedelta(days=365)
+"""Whose answers of this long before a time are eligible has an ability as of that time."""
 LATER = timedelta(days=1)
 """A session may go on after the end: how far an omission looks for a later answer."""
 COLUMNS = (
@@ -106,18 +108,6 @@ def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> i
         rows.correct.notnull() | rows.answered_later,
     )
     return rows.select("user_id", "item_id", "completed_at", "correct", "hints_used", "response_time_ms")
-
-
-def item_times(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
-    """Median response time and number of times of each item, whoever's, over the live answers of look-back and window.
-
-    Columns: item_id, item_median_ms, item_n_timed.
-    """
-    attempts = between(first_look(start, scales), end)
-    timed = attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
-    return timed.group_by("item_id").agg(
-        item_median_ms=timed.response_time_ms.cast("float64").median(), item_n_timed=timed.response_time_ms.count()
-    )
 
 
 def _omitted(start: datetime, end: datetime) -> ir.Table:

@@ -21,7 +21,8 @@ import pyarrow.compute as pc
 from irt_assets.psychometrics.eligibility import Attempts, Judgement, Reason, Rules, judge
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.eligible import codes, numbers
-from irt_assets.responses.facts import facts, first_look, item_times
+from irt_assets.responses.facts import facts, first_look
+from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.scales import Scale
 from resources.warehouse import read_arrow
 
@@ -37,21 +38,14 @@ def _with_facts(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> 
     return f"WITH f AS (SELECT {FACTS} FROM ({found}) r)"
 
 
-def _with_times(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
-    """And `timing` of its items."""
-    times = ibis.to_sql(item_times(start, end, scales), dialect="postgres")
-    return f"{_with_facts(start, end, scales)}, timing AS ({times})\n"
-
-
 _FOR_SNAPSHOT = """
-SELECT f.*, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed, md5(f::text) AS h
-FROM f LEFT JOIN timing t USING (item_id) ORDER BY f.user_id, f.completed_at, f.attempt_id
+SELECT f.*, md5(f::text) AS h FROM f ORDER BY f.user_id, f.completed_at, f.attempt_id
 """
 
 _FOR_SCORING = """
 SELECT f.user_id, f.item_id, f.form_id, f.correct, f.response_time_ms, f.hints_used, f.mode, f.is_test, f.unknown_item,
-       f.seen_before, f.answered_later, t.item_median_ms, coalesce(t.item_n_timed, 0) AS item_n_timed
-FROM f LEFT JOIN timing t USING (item_id)
+       f.seen_before, f.answered_later
+FROM f
 WHERE f.item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR f.user_id = ANY(%(learners)s))
 """
 
@@ -113,7 +107,8 @@ def judged_window(
     scales: Mapping[str, Scale],
 ) -> JudgedWindow:
     """Every attempt of [start, end) and what the rules of its scale say of it."""
-    found = read_arrow(connection, _with_times(start, end, scales) + _FOR_SNAPSHOT)
+    found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SNAPSHOT)
+    times = current_item_times(connection, end, first_look(start, scales))  # after the answers: of no fewer than these
     digest = _digest(found.num_rows, *_sums(found["h"]))
     found = found.drop_columns(["h"])
     reason = np.full(found.num_rows, -1, dtype=np.int8)
@@ -127,26 +122,29 @@ def judged_window(
         rules = scales[scale_id].rules if scale_id in scales else Rules()
         part = judged if rows.size == found.num_rows else judged.take(pa.array(rows))
         item, items = codes(part["item_id"])
-        judgement = judge(_attempts(part, item), rules)
+        judgement = judge(_attempts(part, item, items, times), rules)
         judgements[scale_id] = judgement
         left_out[scale_id] = {items[code]: few for code, few in judgement.few_items.items()}
         reason[rows] = judgement.code
         score[rows] = judgement.score
     reasons = pa.array([str(one.value) for one in Judgement.REASONS], pa.string())
-    table = found.drop_columns(["item_median_ms", "item_n_timed"])
-    table = table.append_column("reason", reasons.take(pa.array(reason, mask=reason < 0)))
+    table = found.append_column("reason", reasons.take(pa.array(reason, mask=reason < 0)))
     table = table.append_column("score", pa.array(score, pa.int8(), mask=score < 0))
     return JudgedWindow(table, judgements, left_out, digest)
 
 
 _JUDGED = (
     "user_id", "item_id", "form_id", "mode", "is_test", "unknown_item", "seen_before", "answered_later", "correct",
-    "hints_used", "response_time_ms", "item_median_ms", "item_n_timed",
+    "hints_used", "response_time_ms",
 )  # fmt: skip
 """Of a window, what the rules read."""
 
 
-def _attempts(found: pa.Table, item: npt.NDArray[np.int32]) -> Attempts:
+def _attempts(
+    found: pa.Table, item: npt.NDArray[np.int32], items: npt.NDArray[np.object_], times: ItemTimes
+) -> Attempts:
+    """`item` codes `items`."""
+    median, n_timed = times.of(items)
     return Attempts(
         user=codes(found["user_id"])[0],
         item=item,
@@ -159,8 +157,8 @@ def _attempts(found: pa.Table, item: npt.NDArray[np.int32]) -> Attempts:
         correct=numbers(pc.cast(found["correct"], pa.int8()), -1).astype(np.int8),
         hints=numbers(found["hints_used"], -1).astype(np.int32),
         time_ms=numbers(pc.cast(found["response_time_ms"], pa.float64()), np.nan),
-        item_median_ms=numbers(found["item_median_ms"], np.nan),
-        item_n_timed=numbers(found["item_n_timed"], 0).astype(np.int64),
+        item_median_ms=median[item],
+        item_n_timed=n_timed[item],
     )
 
 
@@ -176,12 +174,13 @@ def scoring_responses(
 
     `learners`: None for all.
     """
-    query = _with_times(start, end, {scale.scale_id: scale}) + _FOR_SCORING
+    scales = {scale.scale_id: scale}
     wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
-    found = read_arrow(connection, query, wanted)
+    found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SCORING, wanted)
+    times = current_item_times(connection, end, first_look(start, scales))
     person, users = codes(found["user_id"])
     item, item_ids = codes(found["item_id"])
-    judgement = judge(_attempts(found, item), scale.rules, min_learner=False, min_item=False)
+    judgement = judge(_attempts(found, item, item_ids, times), scale.rules, min_learner=False, min_item=False)
     responses, present, _ = _responses(person, users, item, item_ids, judgement.score)
     return responses, present
 

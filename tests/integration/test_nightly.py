@@ -33,6 +33,8 @@ from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.item_times import ability_times_of_last_night
+from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
@@ -486,6 +488,13 @@ def test_the_job_of_the_documents_makes_a_night_with_its_check_its_tables_and_it
     (event,) = result.asset_materializations_for_node("nightly_calibration")
     shown = {name: value.value for name, value in event.metadata.items()}
     assert shown["dagster/row_count"] == 36
+    (times,) = result.asset_materializations_for_node("item_response_time")
+    assert times.metadata["dagster/row_count"].value == 36
+    with Database(calibrated).connect() as connection:
+        (scale,) = read_scales(connection).values()
+        night = ability_times_of_last_night(connection, scale, END)
+    assert night is not None
+    assert (night[0], times.metadata["answers with a time"].value) == (END, night[1].n.sum())
     assert "| default | 2026-07 | slope |" in str(shown["linking against the last month"])
     assert str(shown[f"plot: nightly b against published ({SCALE})"]).startswith("![")
     logged = [entry.user_message for entry in instance.all_logs(result.run_id) if entry.dagster_event is None]

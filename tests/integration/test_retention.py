@@ -15,6 +15,7 @@ from irt_assets.calibration.green import State, month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
 from irt_assets.reports.artifacts import Artifact, record, store_report
+from irt_assets.responses.item_times import current_ability_times
 from irt_assets.runs import run_job, run_month
 from irt_assets.stack import dagster_instance
 from jobs.prune import PRUNE_JOB, prune
@@ -176,6 +177,22 @@ def test_the_last_night_stays_however_long_ago_it_was(database: Database, store:
     pruned(database, MUCH_LATER)
     assert rooms.rows(database, "SELECT fit_id FROM mirt_fit_meta WHERE kind = 'nightly'") == [("night 0",)]
     assert rooms.rows(database, "SELECT update_id FROM mirt_ability") == [("night 0",)]
+
+
+def test_item_times_go_after_thirty_days_but_for_those_of_the_last_day(database: Database) -> None:
+    rooms.add_items(database, {"i": None})
+    rooms.add_attempts(database, [rooms.attempt("u", "i", datetime(2026, 1, 5, tzinfo=UTC), response_time_ms=9)])
+    days = [datetime(2026, 2, day, tzinfo=UTC) for day in (1, 2, 3)]
+    with database.connect() as connection:
+        for day in days:
+            current_ability_times(connection, day)
+    kept = "SELECT as_of FROM item_response_time ORDER BY 1"
+    assert pruned(database, NOW + timedelta(days=29)) == {}
+    assert len(pruned(database, NOW + timedelta(days=31))["item times"]) == 2
+    assert rooms.rows(database, kept) == [(days[2],)]
+    with database.connect() as connection:
+        current_ability_times(connection, days[0])
+    assert rooms.rows(database, kept) == [(days[0],), (days[2],)]
 
 
 def test_alerts_and_violations_go_a_year_after_they_are_over_and_never_while_they_are_open(database: Database) -> None:

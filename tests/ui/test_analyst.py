@@ -20,7 +20,10 @@ from tests.ui.browser import PICTURE_WIDTH, photograph_graph
 
 MONTHS = last_months(3)
 MONTH = MONTHS[0]
-GROUPS = {"responses": ["attempts", "question_bank", "scored_responses"], "calibration": ["item_calibration"]}
+GROUPS = {
+    "responses": ["attempts", "question_bank", "item_response_time", "scored_responses"],
+    "calibration": ["item_calibration"],
+}
 RUN_MS = 120_000
 SET_GATES = {"item_calibration": ["converged", "connected"], "linked_item_parameters": ["linked", "anchors_agree"]}
 
