@@ -150,7 +150,8 @@ def test_nothing_else_is_there(door: Door, path: str) -> None:
 
 def test_the_body_reaches_the_server_behind_and_not_the_verifier(door: Door) -> None:
     body = os.urandom(300_000)
-    assert door.ask("/dagster/graphql", [bearer(token())], "POST", body).status == 200
+    more = [("Content-Type", "application/json"), ("X-Original-URI", "/"), ("Transfer-Encoding-Of-Mine", "chunked")]
+    assert door.ask("/dagster/graphql", [bearer(token()), *more], "POST", body).status == 200
     ((_, seen),) = door.let_in()
     assert seen.body == body
     (asked,) = door.asked.seen
@@ -172,7 +173,9 @@ def test_people_are_sent_to_the_login_and_programs_are_told(door: Door) -> None:
     program = door.ask("/admin/items", [("Accept", "application/json")])
     assert program.status == 401
     assert program.header("WWW-Authenticate") == ['Bearer realm="irt"']
-    assert door.ask("/dagster/", [("Accept", "text/html"), bearer(token("viewer"))]).status == 403
+    forbidden = door.ask("/dagster/", [("Accept", "text/html"), bearer(token("viewer"))])
+    assert (forbidden.status, forbidden.header("Content-Type")) == (403, ["text/plain"])
+    assert forbidden.body.startswith(b"This page needs a role that your login does not have")
 
 
 @pytest.mark.parametrize("place", PLACES)

@@ -190,6 +190,16 @@ def test_a_fault_of_our_own_lets_nobody_in(fault: type[Exception], caplog: pytes
     assert fault.__name__ in caplog.text
 
 
+def test_a_fault_of_the_door_s_own_lets_nobody_in() -> None:
+    class Broken(Verifier):
+        def verify(self, token: str, wait_s: float = 0) -> Identity:
+            raise RuntimeError(token)
+
+    keys = JwksKeys("https://login.example.org/jwks", fetch=lambda _: Issuer().jwks)
+    answer = asked(Broken(keys, RULES), TOKEN)
+    assert (answer.status, names_told(answer)) == (403, set())
+
+
 TOKEN = Issuer().token()
 
 
