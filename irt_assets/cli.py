@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from irt_assets.cli_alerts import app as alerts_app
 from irt_assets.cli_desk import app as desk_app
 from irt_assets.cli_export import app as export_app
 from irt_assets.cli_invariants import app as invariants_app
@@ -27,13 +28,14 @@ from irt_assets.cli_operations import app as operations_app
 from irt_assets.cli_release import app as release_app
 from irt_assets.cli_reports import app as reports_app
 from irt_assets.cli_runs import app as runs_app
+from irt_assets.cli_servers import app as servers_app
 from irt_assets.console import (
     AsJson,
     Panel,
     colour,
     confirm,
-    err,
     out,
+    print_error,
     print_import,
     print_json,
     print_lineage,
@@ -67,13 +69,15 @@ app.add_typer(scale_app, name="scale", rich_help_panel=Panel.START)
 app.add_typer(release_app, name="release", rich_help_panel=Panel.MONTH)
 app.add_typer(reports_app, name="report", rich_help_panel=Panel.MONTH)
 app.add_typer(invariants_app, name="invariants", rich_help_panel=Panel.PROOF)
+app.add_typer(alerts_app, name="alerts", rich_help_panel=Panel.OPERATION)
 app.add_typer(db_app, name="db", rich_help_panel=Panel.OPERATION)
 app.add_typer(operations_app)
 app.add_typer(export_app)
 app.add_typer(runs_app)
 app.add_typer(desk_app)
+app.add_typer(servers_app)
 
-Month = Annotated[str, typer.Option("--month", help="Calendar month, e.g. 2026-09.")]
+Month = Annotated[str | None, typer.Option("--month", help="Calendar month, e.g. 2026-09. Default: the last one.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
@@ -106,10 +110,27 @@ def main() -> None:
         told = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
         explanation = str(error) if told else explain(error)
         if explanation is None:
-            err.print(escape(logs.hide(traceback.format_exc())))
+            print_error("", logs.hide(traceback.format_exc()))
             sys.exit(1)
-        err.print(f"[red]error:[/red] {escape(logs.hide(explanation))}")
+        print_error("error: ", logs.hide(explanation))
         sys.exit(2)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        from resources.version import code_version
+
+        say(f"irt-assets {code_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+    ] = False,
+) -> None:
+    """Takes what stands before the command."""
 
 
 @app.command(rich_help_panel=Panel.START)
@@ -320,7 +341,11 @@ def scale_pass_mark(
 
 @app.command(rich_help_panel=Panel.MONTH)
 def calibrate(
-    month: Month,
+    month: Month = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Engine to fit beside the scale's own, in place of those of IRT_ENGINES. `em`: none."),
+    ] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option(
@@ -331,8 +356,11 @@ def calibrate(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --set changes the scale.")] = False,
 ) -> None:
     """Materialise one month here and now: responses, fit, linking, publication, abilities."""
-    settings = current_settings()
+    from irt_assets.partitions import last_complete_month
+
+    settings = current_settings() if engine is None else _with_engine(current_settings(), engine)
     database = current_database()
+    month = month or last_complete_month(datetime.now(UTC))
     if setting:
         _change_rules(database, scale, month, _settings_of(setting), yes)
     if not _run_months(settings, database, [month]):
@@ -448,6 +476,18 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
                 out.print(f"{month} {state.scale_id}: {colour(state.state)} – {escape(state.why)}")
         states = month_states(database, instance, months)
     return all(s.state is State.GREEN for s in states)
+
+
+def _with_engine(settings: Settings, engine: str) -> Settings:
+    """Settings of which the only engine beside the scales' own is this one; none is for `em`, which always runs."""
+    from irt_assets.engines import installed
+    from resources.settings import OPTIONAL_ENGINES
+
+    if engine not in ("em", *OPTIONAL_ENGINES):
+        raise PermanentFailure(f"--engine wants em, {' or '.join(OPTIONAL_ENGINES)}, got {engine!r}")
+    if absence := installed(engine):
+        raise PermanentFailure(absence)
+    return settings.model_copy(update={"irt_engines": "" if engine == "em" else engine})
 
 
 def _serve(stack: Stack) -> None:

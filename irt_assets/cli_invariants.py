@@ -1,12 +1,14 @@
 """`irt invariants …`: parses, calls, prints.
 
-Exit codes: 0 every invariant holds; 1 one is violated (with --strict also: a warning, or something could not be
-tested); 2 an invariant could not be evaluated, or the request is wrong.
+Exit codes: 0 every invariant holds, or they were evaluated lately enough; 1 one is violated (with --strict also: a
+warning, or something could not be tested), or they were not; 2 an invariant could not be evaluated, or the request is
+wrong.
 """
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+import re
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
@@ -15,6 +17,7 @@ from rich.markup import escape
 
 from irt_assets.console import AsJson, out, print_json, print_table, say
 from irt_assets.installation import current_database, current_settings, current_store
+from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
@@ -53,6 +56,30 @@ def run(
         raise typer.Exit(1)
 
 
+@app.command()
+def fresh(
+    max_age: Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 25h.")] = "25h",
+    as_json: AsJson = False,
+) -> None:
+    """Whether the invariants were evaluated within a time, whatever they said: for a monitor."""
+    from irt_assets.invariants.freshness import last_evaluated
+
+    limit = _duration(max_age)
+    with current_database().connect() as connection:
+        last = last_evaluated(connection)
+    age = None if last is None else datetime.now(UTC) - last
+    is_fresh = age is not None and age <= limit
+    if as_json:
+        print_json({"fresh": is_fresh, "evaluated_at": last, "max_age_seconds": limit.total_seconds()})
+    elif age is None:
+        say("the invariants were never evaluated: irt job invariants")
+    else:
+        said = f"the invariants were evaluated {age.total_seconds() / 3600:.1f} hours ago"
+        say(said if is_fresh else f"{said}, and not within {max_age}: irt job invariants")
+    if not is_fresh:
+        raise typer.Exit(1)
+
+
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Every invariant: what it protects, and how to mend it."""
@@ -65,6 +92,13 @@ def list_(as_json: AsJson = False) -> None:
         out.print(f"[bold]{one.name}[/bold] ({one.severity})")
         say(f"  {one.protects}")
         say(f"  To mend it: {one.fix}")
+
+
+def _duration(text: str) -> timedelta:
+    found = re.fullmatch(r"(\d{1,6})(h|m)", text)
+    if found is None:
+        raise PermanentFailure(f"--max-age wants hours or minutes such as 25h or 90m, got {text!r}")
+    return int(found[1]) * (timedelta(hours=1) if found[2] == "h" else timedelta(minutes=1))
 
 
 def as_dict(report: Report, run_name: str) -> dict[str, Any]:

@@ -6,6 +6,7 @@ wrong, or no report can be made.
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -80,7 +81,9 @@ def drift(
 
 @app.command()
 def learner(
-    week: Annotated[str, typer.Option(help="2026-W46, or any day of the week (UTC), e.g. 2026-11-09.")],
+    week: Annotated[
+        str | None, typer.Option(help="2026-W46, or any day of the week (UTC), e.g. 2026-11-09. Default: the last one.")
+    ] = None,
     user: Annotated[str | None, typer.Option(help="Say where this learner's reports are; the links expire.")] = None,
     out_dir: Annotated[
         Path | None,
@@ -121,9 +124,11 @@ def learner(
         raise typer.Exit(1)
 
 
-def _monday(week: str) -> str:
-    from irt_assets.partitions import week_named
+def _monday(week: str | None) -> str:
+    from irt_assets.partitions import WEEKS, week_named
 
+    if week is None:
+        return WEEKS.back(datetime.now(UTC), 1)[0]
     try:
         return week_named(week)
     except ValueError as error:

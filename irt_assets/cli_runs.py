@@ -1,4 +1,4 @@
-"""`irt nightly` and `irt runs`: parse, call, print. For those who run without the daemon.
+"""`irt job`, `irt nightly` and `irt runs`: parse, call, print. For timers, CronJobs and people.
 
 Exit codes: 0 done; 1 it ran and failed; 2 the request is wrong.
 """
@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
+from itertools import chain
 from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, Panel, out, print_json, print_table, shown
+from irt_assets.console import AsJson, Panel, out, print_json, print_table, say, shown
 from irt_assets.installation import current_database, current_settings, current_store
 
 app = typer.Typer()
@@ -39,6 +40,45 @@ def nightly(
         out.print(f"{outcome.partition}: [red]failed[/red] – {escape(outcome.error or '')}")
         raise typer.Exit(1)
     out.print(f"{outcome.partition}: done")
+
+
+@app.command(rich_help_panel=Panel.OPERATION)
+def job(
+    name: Annotated[str, typer.Argument(help="Job that has a schedule, e.g. compute_daily_kpis.")],
+    partition: Annotated[
+        str | None, typer.Option(help="This day, week or month, also where it is made already.")
+    ] = None,
+) -> None:
+    """Do what the schedule's next tick would do, and wait for it: make what is missing of its look-back.
+
+    Where the daemon lives the runs go through its queue. Where none does they go on here, and what sensors and
+    automation would have asked for then follows: drift, reports, late answers, the delivery of alerts.
+    """
+    from irt_assets import jobs_by_hand, without_daemon
+    from irt_assets.stack import dagster_instance
+    from jobs.daemons import daemon_alive
+    from jobs.stuck_runs import fail_lost_runs
+
+    settings, database = current_settings(), current_database()
+    current_store(database)
+    plan, failed = jobs_by_hand.plan_of(name), False
+    with dagster_instance(settings, database) as instance:
+        fail_lost_runs(instance)
+        partitions = jobs_by_hand.to_make(instance, settings, plan, partition)
+        if not partitions:
+            say(f"{name}: nothing is missing. {plan.description}")
+        queued = daemon_alive(instance)
+        outcomes = (
+            jobs_by_hand.through_the_queue(instance, plan, partitions)
+            if queued
+            else jobs_by_hand.in_this_process(instance, settings, plan, partitions)
+        )
+        followed = () if queued else without_daemon.follow_up(instance, settings)
+        for outcome in chain(outcomes, followed):
+            say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
+            failed |= not outcome.success
+    if failed:
+        raise typer.Exit(1)
 
 
 @runs_app.command("list")

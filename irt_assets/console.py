@@ -6,6 +6,7 @@ What does not belong here: what is said (see `cli`).
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -48,6 +49,16 @@ class Panel(StrEnum):
 def say(line: str) -> None:
     """A line of plain text: brackets in it are not markup."""
     out.print(escape(line))
+
+
+def print_error(mark: str, text: str) -> None:
+    """Why the command ends, to standard error; with an error's priority where that is the journal of systemd."""
+    from resources import logs
+
+    if logs.is_journal():
+        print(logs.with_priority(f"{mark}{text}", logging.ERROR), file=sys.stderr)  # noqa: T201
+    else:
+        err.print(f"[red]{mark}[/red]{escape(text)}")
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -1,7 +1,7 @@
 """Dagster's daemon, once for a database: `python -m irt_assets.daemon run -w WORKSPACE`, instead of `dagster-daemon`.
 
-It waits a minute for another one to end, then refuses. What does not belong here: the lock (see `daemon_lock`), who
-starts the daemon again (see `stack`).
+It waits a minute for another one to end, then refuses. On SIGHUP it stops in order and starts anew. What does not
+belong here: the lock (see `daemon_lock`), who starts the daemon again (see `stack`).
 """
 
 from __future__ import annotations
@@ -12,9 +12,12 @@ import signal
 import sys
 import threading
 import time
+from functools import partial
 
 from dagster._daemon.cli import main as dagster_daemon
 
+from irt_assets.probes import daemon
+from irt_assets.service_manager import keep_told, start_anew, start_anew_on_hangup
 from resources import logs
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database
@@ -43,7 +46,19 @@ def main(patience_s: float = PATIENCE_S) -> None:
         LOG.error("%s", refusal)  # noqa: TRY400 - a sentence for people
         sys.exit(REFUSED)
     threading.Thread(target=_watch, args=(lock,), daemon=True).start()
-    dagster_daemon()
+    keep_told(partial(daemon, database, time.time()))
+    again = threading.Event()
+
+    def stop_first(*_: object) -> None:
+        again.set()
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    start_anew_on_hangup(stop_first)
+    try:
+        dagster_daemon()
+    finally:
+        if again.is_set():
+            start_anew()
 
 
 def _watch(lock: DaemonLock) -> None:

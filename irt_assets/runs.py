@@ -5,7 +5,7 @@ What does not belong here: how a partition is computed, and what is printed abou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,15 @@ class RunOutcome:
     error: str | None
     warnings: tuple[str, ...] = ()
     held: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run ended that may be of any job. `why`: it failed."""
+
+    name: str
+    success: bool
+    why: str = ""
 
 
 def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> RunOutcome:
@@ -104,7 +113,7 @@ def _run_partition(
         run_config=_console(log_level),
     )
     warnings = tuple(e.description or e.check_name for e in result.get_asset_check_evaluations() if not e.passed)
-    error = None if result.success else _first_error(result)
+    error = None if result.success else first_error(result)
     held = any(event.is_step_failure and says_held(event.step_failure_data) for event in result.all_events)
     return RunOutcome(partition, result.run_id, result.success, error, warnings, held)
 
@@ -122,18 +131,36 @@ def run_job(instance: dg.DagsterInstance, settings: Settings, name: str, first: 
 
     Returns whether it succeeded.
     """
-    job = build_defs(settings).resolve_job_def(name)
     a_range = dict(zip(RANGE_TAGS, (first, last), strict=True)) if last else {}
-    return job.execute_in_process(
-        partition_key=first if first and not last else None,
+    partition = first if first and not last else None
+    return execute(instance, settings, job=name, partition=partition, tags=a_range).success
+
+
+def execute(
+    instance: dg.DagsterInstance,
+    settings: Settings,
+    *,
+    job: str | None = None,
+    partition: str | None = None,
+    assets: Sequence[dg.AssetKey] = (),
+    tags: Mapping[str, str] | None = None,
+    log_level: str | None = None,
+) -> dg.ExecuteInProcessResult:
+    """Execute a job, or `assets` with their checks, here and now, whatever else goes on."""
+    defs = build_defs(settings)
+    chosen = defs.resolve_job_def(job) if job else defs.resolve_implicit_job_def_def_for_assets(assets)
+    assert chosen is not None
+    return chosen.execute_in_process(
+        partition_key=partition,
+        asset_selection=list(assets) or None,
         instance=instance,
         raise_on_error=False,
-        tags=own_worker_tags() | a_range,
-        run_config=_console(),
-    ).success
+        tags=own_worker_tags() | dict(tags or {}),
+        run_config=_console(log_level),
+    )
 
 
-def _first_error(result: dg.ExecuteInProcessResult) -> str:
+def first_error(result: dg.ExecuteInProcessResult) -> str:
     """The explanation of the first step that failed."""
     for event in result.all_events:
         if event.is_step_failure:

@@ -1,23 +1,20 @@
-"""Running Dagster: the environment it needs, an instance for this process, and the stack of three servers.
+"""Running Dagster: an instance for this process, and the stack of three servers.
 
 What belongs here: the code server, the daemon and the webserver as children of one `irt` process. What
-does not: what they serve (`definitions`), and services that systemd or Kubernetes start by themselves.
+does not: what they serve (`definitions`), and one of them by itself (`servers`).
 """
 
 from __future__ import annotations
 
 import ctypes
 import fcntl
-import hashlib
 import json
 import logging
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -27,11 +24,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
-import sqlalchemy as sa
 from dagster import DagsterInstance
 from dagster._grpc.client import DagsterGrpcClient
-from pydantic import SecretStr
 
+from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
+from irt_assets.servers import CODE_LOCATION, commands
+from irt_assets.service_manager import NOTIFY_SOCKET, notify
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database, advisory_lock
 from resources.embedded_postgres import EmbeddedPostgres
@@ -40,12 +38,6 @@ from resources.folder_claim import open_store
 from resources.settings import Settings, private_home
 
 LOG = logging.getLogger("irt.stack")
-CONFIGURATION = Path(__file__).parent / "dagster.yaml"
-WORKSPACE = Path(__file__).parent / "workspace.yaml"
-SCHEMA = "dagster"
-"""Dagster's tables have a schema of their own: both they and ours keep an `alembic_version`."""
-LONGEST_SOCKET_PATH = 100
-"""The kernel's limit is 107 bytes."""
 START_TIMEOUT_S = 180.0
 STOP_TIMEOUT_S = 15.0
 LONGEST_PAUSE_S = 60.0
@@ -60,35 +52,10 @@ class StackError(PermanentFailure):
     """The servers could not be started. The message says which, why, and the way out."""
 
 
-def instance_environment(settings: Settings, database: Database) -> dict[str, str]:
-    """What Dagster's processes need in their environment; makes DAGSTER_HOME and starts the database.
-
-    The settings travel along, so that every child sees the same ones as this process.
-    """
-    return {**_as_environment(settings), **_own_environment(settings, database)}
-
-
-def _own_environment(settings: Settings, database: Database) -> dict[str, str]:
-    home = private_home(settings) / "dagster"
-    folders = {"IRT_DAGSTER_STORAGE": home / "storage", "IRT_DAGSTER_COMPUTE_LOGS": home / "compute_logs"}
-    for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
-    home.chmod(0o700)
-    _refresh(CONFIGURATION, home / "dagster.yaml")
-    return {
-        **{name: str(folder) for name, folder in folders.items()},
-        "DAGSTER_HOME": str(home),
-        "IRT_DAGSTER_DATABASE_URL": _in_schema(database.dagster_url),
-        "IRT_CODE_SERVER_SOCKET": str(_socket_path(home)),
-        # Without it a backfill fails for good where the daemon looks while the code server is being restarted.
-        "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
-    }
-
-
 @contextmanager
 def dagster_instance(settings: Settings, database: Database) -> Iterator[DagsterInstance]:
     """The instance the servers use, for runs inside this process. Creates Dagster's tables at first use."""
-    environment = _own_environment(settings, database)
+    environment = dagster_environment(settings, database)
     before = dict(os.environ)
     os.environ.update(environment)
     try:
@@ -132,7 +99,7 @@ class Stack:
     database: Database
     port: int | None = None
     read_only: bool = False
-    code_location: str = "irt_assets.definitions"
+    code_location: str = CODE_LOCATION
     patience_s: float = PATIENCE_S
     _children: dict[str, _Child] = field(default_factory=dict, init=False)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
@@ -169,6 +136,7 @@ class Stack:
             self._find_alone()
             with dagster_instance(self.settings, self.database):
                 self._environment = {**os.environ, **instance_environment(self.settings, self.database)}
+                self._environment.pop(NOTIFY_SOCKET, None)  # this process speaks for all
             self._lock.write(f"{self.address}, pid {os.getpid()}")
             self._lock.flush()
             self._start_children()
@@ -178,8 +146,10 @@ class Stack:
 
     def wait(self) -> None:
         """Until interrupted. A server that dies is started again, with growing pauses, and a warning says so."""
+        notify("READY=1")
         while True:
             self.supervise()
+            notify("WATCHDOG=1")
             time.sleep(0.5)
 
     def supervise(self) -> None:
@@ -258,14 +228,14 @@ class Stack:
 
     def _claim(self) -> TextIO:
         """The lock of this IRT_HOME, which the kernel releases however this process ends."""
-        path = private_home(self.settings) / "dagster" / "stack.lock"
+        path = private_home(self.settings) / STACK_LOCK
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = path.open("a+")
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            where = lock.read().strip() or "starting"
+            where = lock.read().strip() or "starting, or by `irt run`"
             lock.close()
             raise StackError(
                 f"Dagster already runs for {self.settings.irt_home} ({where}). Use that one, stop it, or set IRT_HOME."
@@ -304,18 +274,11 @@ class Stack:
         return True
 
     def _start_children(self) -> None:
-        python = [sys.executable, "-m"]
-        workspace = ["--log-format", "json", "-w", str(WORKSPACE)]
         socket_path = self._environment["IRT_CODE_SERVER_SOCKET"]
-        location = ["-m", self.code_location, "-a", "defs", "--empty-working-directory", "--lazy-load-user-code"]
-        location += ["--log-format", "json"]
-        commands = {
-            "code server": [*python, "dagster", "api", "grpc", "-s", socket_path, *location],
-            "daemon": [*python, "irt_assets.daemon", "run", *workspace],
-            "webserver": [*python, "irt_assets.webserver", "--port", str(self.port)] + ["--read-only"] * self.read_only,
-        }
+        assert self.port is not None
         deadline = time.monotonic() + START_TIMEOUT_S
-        for name, arguments in commands.items():
+        started = commands(socket_path, port=self.port, read_only=self.read_only, code_location=self.code_location)
+        for name, arguments in started.items():
             self._children[name] = _Child(name, arguments)
             self._spawn(self._children[name])
             if name == "code server":  # else the others load the location when it does not answer yet
@@ -389,42 +352,6 @@ def _end_with_parent() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     if sys.platform == "linux":
         _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
-def _refresh(source: Path, copy: Path) -> None:
-    if not copy.exists() or copy.read_bytes() != source.read_bytes():
-        fresh = copy.with_name(f"{copy.name}.{os.getpid()}")
-        shutil.copyfile(source, fresh)
-        fresh.replace(copy)
-
-
-def _as_environment(settings: Settings) -> dict[str, str]:
-    """Settings as variables. An unset DATABASE_URL is an empty one, so that a child does not find another."""
-    values = {}
-    for name in settings.model_fields_set | {"irt_home", "database_url"}:
-        value = getattr(settings, name)
-        if isinstance(value, SecretStr):
-            value = value.get_secret_value()
-        values[name.upper()] = "" if value is None else str(value)
-    return values
-
-
-def _in_schema(url: str) -> str:
-    parsed = sa.make_url(url)
-    options = " ".join([*filter(None, [parsed.query.get("options")]), f"-csearch_path={SCHEMA}"])  # type: ignore[list-item]
-    return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)
-
-
-def _socket_path(home: Path) -> Path:
-    path = home / "code-server.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
-        return path
-    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
-    folder = Path(tempfile.gettempdir()) / f"irt-{os.getuid()}-{digest}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise StackError(f"{folder} belongs to someone else. Set IRT_HOME to a shorter path than {home}.")
-    return folder / "code-server.sock"
 
 
 def _answers(socket_path: str) -> bool:

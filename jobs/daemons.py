@@ -5,8 +5,7 @@ from __future__ import annotations
 import dagster as dg
 from dagster._daemon.controller import get_daemon_statuses
 
-SILENT_S = 180.0
-"""Without a heartbeat as long, a daemon is gone: it gives one every 30 s, and Dagster itself waits half an hour."""
+from irt_assets.probes import SILENT_S
 
 
 def daemon_alive(instance: dg.DagsterInstance) -> bool:

@@ -30,6 +30,7 @@ def console(context: dg.InitLoggerContext) -> logging.Logger:
     logger = logging.Logger(context.logger_config["name"], level)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logs.formatter())
+    handler.setLevel(logs.level())
     logger.addHandler(handler)
     return logger
 

@@ -96,6 +96,12 @@ def made(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str]) ->
     return {key for key in partitions if made_since(instance, asset, key, plan.period.bounds(key)[1])}
 
 
+def missing(instance: dg.DagsterInstance, plan: Plan, tick: datetime, first_month: str) -> tuple[list[str], list[str]]:
+    """The partitions that should be there after a tick, and those of them to be asked for."""
+    wanted = plan.wanted(tick, first_month)
+    return wanted, to_ask(wanted, made(instance, plan, wanted), under_way(instance, plan.job, [plan.asset]))
+
+
 def build_schedules(
     jobs: Mapping[str, Job], settings: Settings, plans: Sequence[Plan] = PLANS
 ) -> list[dg.ScheduleDefinition]:
@@ -124,9 +130,8 @@ def _build(plan: Plan, job: Job, first_month: str, status: dg.DefaultScheduleSta
         default_status=status,
     )
     def schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
-        tick, instance = context.scheduled_execution_time.astimezone(UTC), context.instance
-        wanted = plan.wanted(tick, first_month)
-        asked = to_ask(wanted, made(instance, plan, wanted), under_way(instance, plan.job, [plan.asset]))
+        tick = context.scheduled_execution_time.astimezone(UTC)
+        wanted, asked = missing(context.instance, plan, tick, first_month)
         if not asked:
             return dg.SkipReason(f"nothing is missing of {', '.join(wanted) or 'the look-back'}")
         # Dagster compares run keys within a tick: what failed is asked for again at the next.

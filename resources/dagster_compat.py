@@ -1,19 +1,23 @@
-"""Dagster's webserver as an ASGI application: what it takes of Dagster that is not public, for one version of it.
+"""What is taken of Dagster that is not public, for one version of it: its page as an application, and its queue.
 
-What does not belong here: the layer of our own around it (see `irt_assets.webserver`).
+What does not belong here: the layer of our own around the page (see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from starlette.types import ASGIApp
 
-from resources.failures import PermanentFailure
+from resources.failures import PermanentFailure, TransientFailure
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance
 
 DAGSTER = "1.13.27"
 """The version whose private parts are known; `pyproject.toml` pins the same."""
@@ -55,6 +59,36 @@ def webserver_app(workspace: Path, *, path_prefix: str, read_only: bool) -> Iter
             yield create_app_from_workspace_process_context(
                 context, path_prefix, LIVE_DATA_POLL_MS, lifespan=_without_a_trace_at_the_end
             )
+
+
+def queue_run(instance: DagsterInstance, workspace: Path, location: str, job: str, tags: Mapping[str, str]) -> str:
+    """Queue a run of a job of a code location, as the page does it, for the daemon to launch; the run's id.
+
+    Raises TransientFailure where the code server does not answer.
+    """
+    from dagster._cli.job import _create_run
+    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.load_target import WorkspaceFileTarget
+
+    with WorkspaceProcessContext(
+        instance, version=DAGSTER, workspace_load_target=WorkspaceFileTarget([str(workspace)])
+    ) as process:
+        context = process.create_request_context()
+        if context.has_code_location_error(location):
+            raise TransientFailure(f"the code server of {location} does not answer: see `irt health`")
+        code = context.get_code_location(location)
+        (repository,) = code.get_repositories().values()
+        run = _create_run(
+            instance=instance,
+            code_location=code,
+            remote_repo=repository,
+            remote_job=repository.get_full_job(job),
+            run_config={},
+            tags=dict(tags),
+            op_selection=None,
+            run_id=None,
+        )
+        return instance.submit_run(run.run_id, context).run_id
 
 
 @asynccontextmanager

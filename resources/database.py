@@ -10,13 +10,16 @@ import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import psycopg
-import sqlalchemy as sa
 
 from resources.database_url import read_database_url, refused_value
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings, private_home
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 
 class Database:
@@ -60,6 +63,8 @@ class Database:
             yield connection
 
     def engine(self) -> sa.Engine:
+        import sqlalchemy as sa  # takes longer to load than most commands take
+
         return sa.create_engine(self.sqlalchemy_url, connect_args={"options": "-c timezone=UTC"})
 
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import socket
 import uuid
 
+import psycopg
+
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore, ObjectStore, object_store
@@ -37,20 +39,15 @@ def adopt_folder(settings: Settings, database: Database) -> FolderStore:
 
 
 def _claim(store: FolderStore, database: Database) -> None:
-    file = store.root / ID_FILE
-    mine = file.read_text("ascii").strip() if file.exists() else None
     with database.connect() as connection:
-        known = connection.execute("SELECT folder_id, path, host FROM object_folder").fetchone()
+        known = _known(connection)
         if known is None:
             advisory_lock(connection, "object folder")
-            mine = mine or _marked(store)
-            connection.execute(
-                """INSERT INTO object_folder (folder_id, path, host)
-                   SELECT %s, %s, %s WHERE NOT EXISTS (SELECT FROM object_folder)""",
-                (mine, str(store.root), socket.gethostname()),
-            )
-            known = connection.execute("SELECT folder_id, path, host FROM object_folder").fetchone()
-    assert known is not None
+            known = _known(connection)  # another process may have been first
+        if known is None:
+            known = (_mark(store) or _marked(store), str(store.root), socket.gethostname())
+            connection.execute("INSERT INTO object_folder (folder_id, path, host) VALUES (%s, %s, %s)", known)
+    mine = _mark(store)
     folder_id, path, host = known
     if folder_id != mine:
         raise PermanentFailure(
@@ -58,6 +55,16 @@ def _claim(store: FolderStore, database: Database) -> None:
             "another folder. Run irt there, share that folder, or set S3_BUCKET to a bucket for both. If those files "
             "were lost, or this is the copy to go on with: irt db adopt-folder"
         )
+
+
+def _known(connection: psycopg.Connection) -> tuple[str, str, str] | None:
+    """Id, path and host of the database's folder."""
+    return connection.execute("SELECT folder_id, path, host FROM object_folder").fetchone()
+
+
+def _mark(store: FolderStore) -> str | None:
+    file = store.root / ID_FILE
+    return file.read_text("ascii").strip() if file.exists() else None
 
 
 def _marked(store: FolderStore) -> str:

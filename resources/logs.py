@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import re
 import sys
 import warnings
@@ -22,7 +23,7 @@ from urllib.parse import unquote, urlsplit
 from pydantic import SecretStr
 
 from resources.failures import PermanentFailure
-from resources.settings import get_settings
+from resources.settings import Settings, get_settings
 
 OURS = ("irt", "irt_assets", "jobs", "resources", "services")
 DAGSTERS = ("dagster", "dagster-webserver")
@@ -31,6 +32,8 @@ DAGSTER_META = "dagster_meta"
 """What Dagster adds to a record that it took into a run's log, and so prints itself."""
 SHORTEST_SECRET = 6
 """Shorter ones would blacken words that mean nothing; in a URL they are found by their place."""
+PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6))
+"""The least level of each of syslog's priorities, the most urgent first; what is below has 7."""
 STANDARD = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -40,7 +43,7 @@ def configure() -> None:
     if not any(isinstance(handler, _StandardError) for handler in root.handlers):
         root.addHandler(_StandardError())
     for name in OURS:
-        logging.getLogger(name).setLevel(logging.INFO)
+        logging.getLogger(name).setLevel(level())
     for name in DAGSTERS:
         logging.getLogger(name).handlers.clear()
 
@@ -62,9 +65,34 @@ def for_people() -> bool:
     return _StandardError.for_people or sys.stderr.isatty()
 
 
+def level() -> str:
+    """The least that is logged: LOG_LEVEL."""
+    settings = _settings()
+    return settings.log_level if settings else "INFO"
+
+
 def formatter() -> logging.Formatter:
-    """For standard error as it is now."""
-    return TextFormatter() if for_people() else JsonFormatter()
+    """For standard error as it is now: as LOG_FORMAT says, with priorities where it is the journal of systemd."""
+    settings = _settings()
+    wanted = settings.log_format if settings else None
+    as_text = for_people() if wanted is None else wanted == "text"
+    lines = TextFormatter() if as_text else JsonFormatter()
+    return JournalFormatter(lines) if is_journal() else lines
+
+
+def is_journal() -> bool:
+    """Whether standard error goes to systemd's journal, and not to a file or a pipe that was put in its place."""
+    try:
+        stderr = os.fstat(sys.stderr.fileno())
+    except (OSError, ValueError, AttributeError):  # closed, or replaced by what has no descriptor
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
+
+
+def with_priority(text: str, level: int) -> str:
+    """`text` for the journal, which takes a priority from the beginning of every line (sd-daemon(3))."""
+    priority = next((syslog for least, syslog in PRIORITIES if level >= least), 7)
+    return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
 
 
 class JsonFormatter(logging.Formatter):
@@ -82,6 +110,17 @@ class TextFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         return hide(super().format(record))
+
+
+class JournalFormatter(logging.Formatter):
+    """Lines of another formatter, each with the priority of its record, so that `journalctl -p err` finds errors."""
+
+    def __init__(self, lines: logging.Formatter) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def format(self, record: logging.LogRecord) -> str:
+        return with_priority(self._lines.format(record), record.levelno)
 
 
 def hide(text: str) -> str:
@@ -103,7 +142,7 @@ class _StandardError(logging.StreamHandler[TextIO]):
     for_people = False
 
     def __init__(self) -> None:
-        logging.Handler.__init__(self)
+        logging.Handler.__init__(self, level())
 
     @property
     def stream(self) -> TextIO:  # type: ignore[override]
@@ -144,12 +183,19 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> Iterator
             yield name, value if isinstance(value, bool | int | float | None) else hide(str(value))
 
 
+def _settings() -> Settings | None:
+    """None where they are wrong, which whoever needs them will say."""
+    try:
+        return get_settings()
+    except PermanentFailure:
+        return None
+
+
 @cache
 def _secrets() -> tuple[str, ...]:
     """Every secret of the settings; of URLs of servers, their passwords, so that the servers can be named."""
-    try:
-        settings = get_settings()
-    except PermanentFailure:
+    settings = _settings()
+    if settings is None:
         return ()
     found = set()
     for name in type(settings).model_fields:

@@ -174,6 +174,21 @@ def problems(settings: Settings) -> list[str]:
     return said
 
 
+def send_test(settings: Settings, who: str) -> dict[str, str | None]:
+    """Send every configured channel a test alert and its end, past the outbox: why they did not arrive, None: they did.
+
+    `who` asked for it, as a name that tells people so.
+    """
+    said = "Test alert: somebody looks whether alerts arrive"
+    ends = [
+        Due(0, event, "", "warning", said, "nothing", f"sent by {who}", "", [], "") for event in ("opened", "resolved")
+    ]
+    return {
+        name: next(filter(None, (channel.send(Message(due, settings.env_name, settings.ui_url)) for due in ends)), None)
+        for name, channel in channels(settings).items()
+    }
+
+
 def deliver(database: Database, settings: Settings, *, limit_s: float = SECONDS_A_ROUND) -> dict[str, int]:
     """Try what is due on every configured channel; how many messages arrived on each.
 

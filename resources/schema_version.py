@@ -8,13 +8,16 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psycopg
-import sqlalchemy as sa
 
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.settings import Settings, private_home
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 LOG = logging.getLogger(__name__)
 VERSION_TABLE = "irt_alembic_version"
@@ -84,6 +87,8 @@ def schema_version(database: Database) -> SchemaVersion:
 def record_oldest_code(connection: sa.Connection, revision: str, oldest_code: str) -> None:
     """Write down the oldest migration whose code works with the schema at `revision`."""
     if number(revision) >= FIRST_RECORDED:
+        import sqlalchemy as sa  # only migrations come here, which have it
+
         statement = sa.text(f"UPDATE {VERSION_TABLE} SET oldest_code = :oldest_code")
         connection.execute(statement, {"oldest_code": oldest_code})
 

@@ -10,8 +10,8 @@ import re
 import stat
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Literal, Self
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import quote, urlsplit
 from zoneinfo import available_timezones
 
 from dotenv import dotenv_values
@@ -36,6 +36,17 @@ class Settings(BaseSettings):
 
     irt_home: Path = Field(Path(".irt"), description="folder of the embedded database, snapshots and logs")
     database_url: SecretStr | None = Field(None, description="PostgreSQL; unset: an embedded server under IRT_HOME")
+    pghost: str | None = Field(
+        None, description="PostgreSQL's host: with PGDATABASE, in the place of a DATABASE_URL that is not set"
+    )
+    pgport: int = Field(5432, ge=1, le=65535, description="its port, with PGHOST")
+    pguser: str | None = Field(None, description="its user, with PGHOST; unset: the one of this process")
+    pgpassword: SecretStr | None = Field(None, description="the user's password, with PGHOST")
+    pgdatabase: str | None = Field(None, description="the database on PGHOST")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
+    log_format: Literal["text", "json"] | None = Field(
+        None, description="of the log; unset: text on a terminal, else json"
+    )
     s3_bucket: str | None = Field(None, description="bucket of snapshots and reports; unset: a folder under IRT_HOME")
     s3_sse: Literal["AES256", "aws:kms"] | None = Field(
         None, description="encryption at rest that is asked of the bucket; unset: what the bucket does by itself"
@@ -93,6 +104,27 @@ class Settings(BaseSettings):
     )
     pd_routing_key: SecretStr | None = Field(None, description="alerts to PagerDuty: an Events API v2 integration key")
     alert_webhook_url: SecretStr | None = Field(None, description="alerts as JSON, posted to this http(s) URL")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _libpqs_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """DATABASE_URL from PGHOST and PGDATABASE where it is not set at all; an empty one means the embedded server.
+
+        Both are wanted, as a developer's PGHOST or PGUSER alone is meant for another program.
+        """
+        host, name = values.get("pghost"), values.get("pgdatabase")
+        if "database_url" in values or not (host and name):
+            return values
+        user, password = values.get("pguser"), _plain(values.get("pgpassword"))
+        account = ":".join(quote(part, safe="") for part in (user, password if user else None) if part)
+        server = f"{quote(host, safe='')}:{values.get('pgport') or 5432}"
+        url = f"postgresql://{account}{'@' if account else ''}{server}/{quote(name, safe='')}"
+        return {**values, "database_url": url}
+
+    @field_validator("log_level", mode="before")
+    @classmethod
+    def _any_case(cls, value: object) -> object:
+        return value.upper() if isinstance(value, str) else value
 
     @field_validator("irt_home")
     @classmethod
@@ -167,6 +199,11 @@ class Settings(BaseSettings):
 
     @field_validator(
         "database_url",
+        "pghost",
+        "pguser",
+        "pgpassword",
+        "pgdatabase",
+        "log_format",
         "s3_bucket",
         "s3_sse",
         "s3_sse_kms_key_id",
@@ -215,6 +252,10 @@ class Settings(BaseSettings):
         if self.irt_ui_learner_reports is not None:
             return self.irt_ui_learner_reports
         return self.ui_names.only_this_machine
+
+
+def _plain(value: object) -> str | None:
+    return value.get_secret_value() if isinstance(value, SecretStr) else None if value is None else str(value)
 
 
 def _entries(value: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""`python -m irt_assets.webserver`: the page, as a process that runs until it is interrupted.
+"""`python -m irt_assets.webserver`: the page, as a process that runs until it is interrupted; SIGHUP starts it anew.
 
 Its environment is the one that `irt serve` gives to its servers (see `irt_assets.stack`).
 """
@@ -6,11 +6,16 @@ Its environment is the one that `irt serve` gives to its servers (see `irt_asset
 from __future__ import annotations
 
 import argparse
+import sys
+import threading
+from functools import partial
 
 import uvicorn
 from starlette.types import ASGIApp
 
-from irt_assets.stack import WORKSPACE
+from irt_assets.environment import WORKSPACE
+from irt_assets.probes import webserver
+from irt_assets.service_manager import keep_told, start_anew, start_anew_on_hangup
 from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.report_files import ReportFiles
 from resources import logs
@@ -18,6 +23,9 @@ from resources.dagster_compat import webserver_app
 from resources.database import Database
 from resources.object_store import object_store
 from resources.settings import Settings, get_settings
+
+OPEN_REQUESTS_S = 5
+"""That requests under way, and subscriptions that never end, are waited for."""
 
 
 def guarded(dagster: ASGIApp, settings: Settings) -> ASGIApp:
@@ -35,15 +43,31 @@ def main() -> None:
     asked = parser.parse_args()
     logs.configure()
     settings = get_settings()
+    keep_told(partial(webserver, f"http://127.0.0.1:{asked.port}{settings.ui_prefix}"))
+    again = threading.Event()
     with webserver_app(WORKSPACE, path_prefix=settings.ui_prefix, read_only=asked.read_only) as dagster:
-        uvicorn.run(
-            guarded(dagster, settings),
-            host="127.0.0.1",
-            port=asked.port,
-            log_config=None,
-            log_level="warning",
-            server_header=False,
+        server = uvicorn.Server(
+            uvicorn.Config(
+                guarded(dagster, settings),
+                host="127.0.0.1",
+                port=asked.port,
+                log_config=None,
+                log_level="warning",
+                server_header=False,
+                timeout_graceful_shutdown=OPEN_REQUESTS_S,
+            )
         )
+
+        def stop_first(*_: object) -> None:
+            again.set()
+            server.should_exit = True
+
+        start_anew_on_hangup(stop_first)
+        server.run()
+    if again.is_set():
+        start_anew()
+    if not server.started:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

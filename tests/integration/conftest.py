@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from irt_assets import cli
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.drift.month import ScaleDrift, drift_of_month
@@ -17,9 +18,10 @@ from irt_assets.psychometrics.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.settings import Settings
+from resources.settings import Settings, get_settings
 from tests.integration import rooms
 from tests.integration.seaweed import BUCKET, WEED, SeaweedFS
+from tests.integration.typed import Irt, Typed
 
 numbers = count(1)
 
@@ -107,3 +109,27 @@ def faulty(
             publish_month(database, store, month, (), "run")
             found[month] = drift_of_month(database, store, month)
         yield settings, truth, found
+
+
+@pytest.fixture
+def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Settings], Irt]:
+    """`irt(settings)` gives a command line in whose environment these settings are set."""
+
+    def of(settings: Settings) -> Irt:
+        monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
+        monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
+        if settings.database_url is not None:
+            monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
+
+        def typed(*words: str | Path) -> Typed:
+            get_settings.cache_clear()
+            monkeypatch.setattr("sys.argv", ["irt", *map(str, words)])
+            capsys.readouterr()
+            with pytest.raises(SystemExit) as ended:
+                cli.main()
+            printed = capsys.readouterr()
+            return Typed(int(ended.value.code or 0), printed.out, printed.err)
+
+        return typed
+
+    return of

@@ -27,8 +27,9 @@ from dagster._core.storage.tags import PARENT_RUN_ID_TAG
 from irt_assets.calibration.abilities import stale_months
 from irt_assets.calibration.green import month_states
 from irt_assets.definitions import defs
+from irt_assets.environment import instance_environment
 from irt_assets.runs import run_month
-from irt_assets.stack import StackError, dagster_instance, instance_environment
+from irt_assets.stack import StackError, dagster_instance
 from irt_assets.underway import PARTITION_TAG
 from resources.database import Database
 from tests.integration.small_world import small_world

@@ -7,59 +7,19 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from irt_assets import cli
 from irt_assets.psychometrics.scenario import Scenario
 from irt_assets.psychometrics.simulate import simulate
 from irt_assets.responses import simulated
 from irt_assets.responses.scales import consider_rules
 from resources.database import Database
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from tests.integration import rooms
-
-
-@dataclass(frozen=True)
-class Typed:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Irt = Callable[..., Typed]
-
-
-@pytest.fixture
-def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[[Settings], Irt]:
-    """`irt(settings)` gives a command line in whose environment these settings are set."""
-
-    def of(settings: Settings) -> Irt:
-        monkeypatch.setenv("IRT_HOME", str(settings.irt_home))
-        monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
-        if settings.database_url is not None:
-            monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
-
-        def typed(*words: str | Path) -> Typed:
-            get_settings.cache_clear()
-            monkeypatch.setattr("sys.argv", ["irt", *map(str, words)])
-            capsys.readouterr()
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-            printed = capsys.readouterr()
-            return Typed(int(ended.value.code or 0), printed.out, printed.err)
-
-        return typed
-
-    return of
+from tests.integration.typed import Irt
 
 
 def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psycopg
@@ -128,6 +129,15 @@ def test_a_second_machines_folder_is_refused_and_the_first_is_named(settings: Se
     with pytest.raises(PermanentFailure, match=where):
         open_store(second, database)
     assert not (second.irt_home / "objects").exists()
+
+
+def test_servers_that_start_together_on_a_new_database_agree_on_its_folder(
+    settings: Settings, database: Database
+) -> None:
+    """The folder's file was looked for before the database, and what another process had made between was refused."""
+    with ThreadPoolExecutor(8) as together:
+        stores = [together.submit(open_store, settings, database) for _ in range(8)]
+    assert len({str(store.result()) for store in stores}) == 1
 
 
 def test_a_folder_that_moves_stays_the_databases(settings: Settings, database: Database) -> None:

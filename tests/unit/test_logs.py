@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 import warnings
 from datetime import UTC, datetime
 from typing import Any
@@ -96,6 +98,61 @@ def test_on_a_terminal_lines_are_for_people(
     line = capsys.readouterr().err
     assert line.endswith("WARNING the daemon ended\n")
     assert "{" not in line
+
+
+def test_log_level_is_the_least_that_is_written(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOG_LEVEL", "error")
+    get_settings.cache_clear()
+    logs.configure()
+    for name in ("irt_assets.calibration", "dagster"):
+        logging.getLogger(name).warning("low disk")
+        logging.getLogger(name).error("no disk")
+    assert [line["message"] for line in lines(capsys.readouterr().err)] == ["no disk", "no disk"]
+
+
+@pytest.mark.parametrize(("wanted", "begins"), [("json", "{"), ("text", "")])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_log_format_goes_before_what_standard_error_is(
+    wanted: str, begins: str, terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LOG_FORMAT", wanted)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal)
+    get_settings.cache_clear()
+    logs.configure()
+    logging.getLogger("irt").warning("the daemon ended")
+    line = capsys.readouterr().err
+    assert line.startswith(begins)
+    assert line.endswith("WARNING the daemon ended\n") == (wanted == "text")
+
+
+PROGRAM = """
+import logging, os, sys
+stderr = os.fstat(2)
+os.environ["JOURNAL_STREAM"] = f"{stderr.st_dev}:{stderr.st_ino + int(sys.argv[1])}"
+from resources import logs
+logs.configure()
+logging.getLogger("irt").info("began")
+try:
+    1 / 0
+except ZeroDivisionError:
+    logging.getLogger("irt").exception("failed")
+"""
+
+
+def test_the_journal_learns_of_each_line_how_urgent_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else `journalctl -p err` finds nothing. A traceback has a line of each, as has the text of every entry."""
+    monkeypatch.setenv("LOG_FORMAT", "text")
+    said, elsewhere = (
+        subprocess.run([sys.executable, "-c", PROGRAM, off], capture_output=True, text=True, check=True).stderr
+        for off in ("0", "1")
+    )
+    first, *rest = said.splitlines()
+    assert first.startswith("<6>")
+    assert len(rest) > 3
+    assert all(line.startswith("<3>") for line in rest)
+    assert "<" not in elsewhere.splitlines()[0]
 
 
 def test_beside_prose_only_errors_are_said_and_none_as_json(capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,6 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from psycopg.conninfo import conninfo_to_dict
 from pydantic import SecretStr, ValidationError
 
 from resources.database import Database
@@ -316,3 +317,43 @@ def test_learners_reports_are_handed_out_by_default_where_only_this_machine_can_
     values: dict[str, str], handed_out: bool
 ) -> None:
     assert Settings(_env_file=None, **values).ui_hands_out_learner_reports is handed_out
+
+
+PG = {"PGHOST": "db.example.org", "PGUSER": "irt@corp", "PGPASSWORD": "a/b:c", "PGDATABASE": "bank"}
+
+
+def test_libpqs_variables_make_the_address_that_is_not_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in PG.items():
+        monkeypatch.setenv(name, value)
+    settings = get_settings()
+    assert settings.database_url is not None
+    parsed = conninfo_to_dict(settings.database_url.get_secret_value())
+    assert parsed == {
+        "host": "db.example.org",
+        "port": "5432",
+        "user": "irt@corp",
+        "password": "a/b:c",
+        "dbname": "bank",
+    }
+    assert "a/b:c" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "more", [{"DATABASE_URL": "postgresql://other/x"}, {"DATABASE_URL": ""}, {"PGHOST": ""}, {"PGDATABASE": ""}]
+)
+def test_libpqs_variables_do_not_replace_what_is_set_nor_half_an_address(
+    more: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The servers' children have an empty DATABASE_URL, and PGHOST alone is meant for psql."""
+    for name, value in {**PG, **more}.items():
+        monkeypatch.setenv(name, value)
+    found = get_settings().database_url
+    assert (found.get_secret_value() if found else "") == more.get("DATABASE_URL", "")
+
+
+def test_a_socket_folder_may_be_the_host(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGHOST", "/run/postgresql")
+    monkeypatch.setenv("PGDATABASE", "bank")
+    found = get_settings().database_url
+    assert found is not None
+    assert conninfo_to_dict(found.get_secret_value()) == {"host": "/run/postgresql", "port": "5432", "dbname": "bank"}

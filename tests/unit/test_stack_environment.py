@@ -8,7 +8,7 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
-from irt_assets.stack import CONFIGURATION, LONGEST_SOCKET_PATH, instance_environment
+from irt_assets.environment import CONFIGURATION, LONGEST_SOCKET_PATH, instance_environment
 from resources.database import Database
 from resources.settings import Settings
 

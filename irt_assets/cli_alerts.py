@@ -1,0 +1,41 @@
+"""`irt alerts`: parse, call, print.
+
+Exit codes: 0 done; 1 a channel did not take the message, or none is configured; 2 the request is wrong.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+
+import typer
+
+from irt_assets.console import AsJson, print_json, say
+from irt_assets.installation import current_settings
+
+app = typer.Typer(no_args_is_help=True, help="How people hear of what is wrong.")
+
+
+@app.callback()
+def alerts() -> None:
+    """Keeps `test` a command of its own, as Typer would make the only one the group's."""
+
+
+@app.command("test")
+def send_test_alert(as_json: AsJson = False) -> None:
+    """Send every configured channel a test alert and its end, and say which arrived."""
+    from resources.notifier import send_test
+
+    arrived = send_test(current_settings(), f"{getpass.getuser()}@{socket.gethostname()}")
+    if as_json:
+        print_json([{"channel": name, "arrived": why is None, "why": why} for name, why in arrived.items()])
+    elif not arrived:
+        say(
+            "no channel is configured: set SLACK_WEBHOOK_URL, DISCORD_WEBHOOK_URL, ALERT_EMAIL, PD_ROUTING_KEY or "
+            "ALERT_WEBHOOK_URL"
+        )
+    else:
+        for name, why in arrived.items():
+            say(f"{name}: {'arrived' if why is None else why}")
+    if not arrived or any(arrived.values()):
+        raise typer.Exit(1)

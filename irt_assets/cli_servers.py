@@ -1,0 +1,133 @@
+"""`irt run` and `irt health`: one server, and whether it is well. For systemd, Kubernetes and monitors.
+
+Exit codes of `irt health`: 0 well; 1 not; 2 the request or a setting is wrong.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from irt_assets.console import AsJson, Panel, print_json, say
+from irt_assets.installation import current_database, current_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resources.settings import Settings
+
+app = typer.Typer()
+run_app = typer.Typer(no_args_is_help=True, help="One server of the installation, until it is stopped.")
+app.add_typer(run_app, name="run", rich_help_panel=Panel.OPERATION)
+
+
+class Server(StrEnum):
+    WEBSERVER = "webserver"
+    DAEMON = "daemon"
+    CODE_SERVER = "code-server"
+
+
+@run_app.command()
+def webserver(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: IRT_UI_PORT.")] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="The page changes nothing.")] = False,
+) -> None:
+    """The Dagster UI, on this machine's loopback address alone. HUP: anew, with the code as it is then."""
+    from irt_assets.servers import become
+
+    settings = current_settings()
+    become(settings, current_database(), "webserver", port=port or settings.irt_ui_port, read_only=read_only)
+
+
+@run_app.command()
+def daemon() -> None:
+    """What launches queued runs and evaluates schedules and sensors: one for a database. HUP: anew, in order."""
+    from irt_assets.servers import become
+
+    become(current_settings(), current_database(), "daemon")
+
+
+@run_app.command("code-server")
+def code_server() -> None:
+    """What holds the assets and starts the workers of runs. HUP: loads the code again, and runs go on."""
+    from irt_assets.servers import become
+
+    become(current_settings(), current_database(), "code server")
+
+
+@app.command(rich_help_panel=Panel.OPERATION)
+def health(
+    probe: Annotated[Server | None, typer.Option(help="Only this server.")] = None,
+    config: Annotated[bool, typer.Option("--config", help="Only the settings; nothing is connected to.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Only the database, and whether its schema fits.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Whether settings, database and servers are well; without an option, all of them."""
+    settings = current_settings()
+    wanted = [name for name, asked in (("config", config), ("schema", schema)) if asked]
+    wanted += [probe.value] if probe else []
+    looks = {"config": _config, "schema": _schema} | {one.value: _LOOKS[one] for one in Server}
+    faults = {name: looks[name](settings) for name in wanted or looks}
+    if as_json:
+        print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
+    else:
+        for name, fault in faults.items():
+            say(f"{name}: {fault or 'well'}")
+    if any(faults.values()):
+        raise typer.Exit(1)
+
+
+def _config(settings: Settings) -> str | None:
+    """They have been read: what is left is the database's address. Raises PermanentFailure where that is wrong."""
+    from resources.database_url import read_database_url
+
+    if settings.database_url is not None:
+        read_database_url(settings.database_url.get_secret_value())
+    return None
+
+
+def _schema(settings: Settings) -> str | None:
+    from irt_assets.probes import schema
+    from resources.database import Database
+
+    return _embedded_is_down(settings) or schema(Database(settings))
+
+
+def _webserver(settings: Settings) -> str | None:
+    from irt_assets.environment import address_of_the_stack
+    from irt_assets.probes import webserver as probe
+
+    return probe(address_of_the_stack(settings) or f"http://127.0.0.1:{settings.irt_ui_port}{settings.ui_prefix}")
+
+
+def _daemon(settings: Settings) -> str | None:
+    from irt_assets.probes import daemon as probe
+    from resources.database import Database
+
+    return _embedded_is_down(settings) or probe(Database(settings))
+
+
+def _code_server(settings: Settings) -> str | None:
+    from irt_assets.environment import code_server_socket
+    from irt_assets.probes import code_server as probe
+
+    return probe(code_server_socket(settings))
+
+
+def _embedded_is_down(settings: Settings) -> str | None:
+    """A look starts nothing."""
+    from resources.embedded_postgres import EmbeddedPostgres
+
+    if settings.database_url is not None:
+        return None
+    server = EmbeddedPostgres(settings.irt_home / "postgres")
+    return None if server.status().state == "running" else "the embedded PostgreSQL does not run"
+
+
+_LOOKS: dict[Server, Callable[[Settings], str | None]] = {
+    Server.WEBSERVER: _webserver,
+    Server.DAEMON: _daemon,
+    Server.CODE_SERVER: _code_server,
+}

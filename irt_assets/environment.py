@@ -1,0 +1,108 @@
+"""The environment of Dagster's processes: where their configuration, storage, logs and socket are.
+
+Made without importing Dagster, which takes seconds. What does not belong here: what the processes do.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.settings import Settings, private_home
+
+CONFIGURATION = Path(__file__).parent / "dagster.yaml"
+WORKSPACE = Path(__file__).parent / "workspace.yaml"
+SCHEMA = "dagster"
+"""Dagster's tables have a schema of their own: both they and ours keep an `alembic_version`."""
+STACK_LOCK = Path("dagster") / "stack.lock"
+"""Below IRT_HOME: held by `irt serve` alone, or by the servers of `irt run` together."""
+LONGEST_SOCKET_PATH = 100
+"""The kernel's limit is 107 bytes."""
+
+
+def instance_environment(settings: Settings, database: Database) -> dict[str, str]:
+    """What Dagster's processes need in their environment; makes DAGSTER_HOME and starts the database.
+
+    The settings travel along, so that every child sees the same ones as this process.
+    """
+    return {**_as_environment(settings), **dagster_environment(settings, database)}
+
+
+def dagster_environment(settings: Settings, database: Database) -> dict[str, str]:
+    """What Dagster itself reads."""
+    home = private_home(settings) / "dagster"
+    folders = {"IRT_DAGSTER_STORAGE": home / "storage", "IRT_DAGSTER_COMPUTE_LOGS": home / "compute_logs"}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    home.chmod(0o700)
+    _refresh(CONFIGURATION, home / "dagster.yaml")
+    return {
+        **{name: str(folder) for name, folder in folders.items()},
+        "DAGSTER_HOME": str(home),
+        "IRT_DAGSTER_DATABASE_URL": _in_schema(database.dagster_url),
+        "IRT_CODE_SERVER_SOCKET": str(code_server_socket(settings)),
+        # Without it a backfill fails for good where the daemon looks while the code server is being restarted.
+        "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
+    }
+
+
+def _as_environment(settings: Settings) -> dict[str, str]:
+    """Settings as variables. An unset DATABASE_URL is an empty one, so that a child does not find another."""
+    values = {}
+    for name in settings.model_fields_set | {"irt_home", "database_url"}:
+        value = getattr(settings, name)
+        if isinstance(value, SecretStr):
+            value = value.get_secret_value()
+        values[name.upper()] = "" if value is None else str(value)
+    return values
+
+
+def _in_schema(url: str) -> str:
+    import sqlalchemy as sa  # probes read this module, too
+
+    parsed = sa.make_url(url)
+    options = " ".join([*filter(None, [parsed.query.get("options")]), f"-csearch_path={SCHEMA}"])  # type: ignore[list-item]
+    return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)
+
+
+def _refresh(source: Path, copy: Path) -> None:
+    if not copy.exists() or copy.read_bytes() != source.read_bytes():
+        fresh = copy.with_name(f"{copy.name}.{os.getpid()}")
+        shutil.copyfile(source, fresh)
+        fresh.replace(copy)
+
+
+def code_server_socket(settings: Settings) -> Path:
+    """Where the code server listens; in the temporary folder where IRT_HOME's path is too long for the kernel."""
+    home = settings.irt_home / "dagster"
+    path = home / "code-server.sock"
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
+        return path
+    digest = hashlib.sha256(os.fsencode(home)).hexdigest()[:16]
+    folder = Path(tempfile.gettempdir()) / f"irt-{os.getuid()}-{digest}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if folder.stat().st_uid != os.getuid():
+        raise PermanentFailure(f"{folder} belongs to someone else. Set IRT_HOME to a shorter path than {home}.")
+    return folder / "code-server.sock"
+
+
+def address_of_the_stack(settings: Settings) -> str | None:
+    """Where the page of `irt serve` answers, which may have taken another port; None where no `irt serve` runs."""
+    path = settings.irt_home / STACK_LOCK
+    try:
+        with path.open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return lock.read().partition(",")[0] or None
+    except FileNotFoundError:
+        pass
+    return None

@@ -1,0 +1,133 @@
+"""A schedule's tick when a timer, a CronJob or a person asks for it: what it would make, queued or made here.
+
+What does not belong here: which partitions a tick wants (see `jobs.schedules`), and what follows a run (see
+`without_daemon`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster._core.utils import coerce_valid_log_level
+
+from irt_assets.environment import WORKSPACE
+from irt_assets.retries import why_it_failed
+from irt_assets.runs import Outcome, execute, first_error
+from irt_assets.underway import PARTITION_TAG, under_way
+from jobs.daemons import daemon_alive
+from jobs.schedules import PLANS, Plan, missing
+from resources.dagster_compat import queue_run
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+
+LOG = logging.getLogger("irt.run")
+CODE_LOCATION = "irt_assets"
+SECONDS_BETWEEN_LOOKS = 1.0
+EVENTS_A_LOOK = 1000
+FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
+NOT_STARTED = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
+
+
+def plan_of(job: str) -> Plan:
+    """The schedule of a job. Raises PermanentFailure where it has none."""
+    for plan in PLANS:
+        if plan.job == job:
+            return plan
+    raise PermanentFailure(f"no job {job} has a schedule; these have: {', '.join(plan.job for plan in PLANS)}")
+
+
+def to_make(instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked: str | None) -> Sequence[str | None]:
+    """The partitions that a tick would ask for now, or the one that is `asked`; one None for a job without partitions.
+
+    Raises PermanentFailure where `asked` is not a partition that there is, or is under way.
+    """
+    if not plan.asset:
+        if asked is not None:
+            raise PermanentFailure(f"the job {plan.job} has no partitions: leave --partition away")
+        return [None]
+    if asked is None:
+        return missing(instance, plan, datetime.now(UTC), settings.irt_first_month)[1]
+    now, period = datetime.now(UTC), plan.period
+    try:
+        begins, ends = period.bounds(asked)
+    except ValueError:
+        (last,) = period.back(now, 1)
+        raise PermanentFailure(f"{asked!r} is not the key of a {period.name}: write it as {last}") from None
+    if begins > now or (ends > now and not plan.running):
+        raise PermanentFailure(f"the {period.name} {asked} is not over yet")
+    if asked in under_way(instance, plan.job, [plan.asset]):
+        raise PermanentFailure(f"a run of {asked} is queued or under way: see `irt runs list`")
+    return [asked]
+
+
+def through_the_queue(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str | None]) -> Iterator[Outcome]:
+    """Queue a run of each partition for the daemon, then follow one after the other; its log is said as it comes."""
+    queued = [
+        (partition, queue_run(instance, WORKSPACE, CODE_LOCATION, plan.job, _tags(partition)))
+        for partition in partitions
+    ]
+    for partition, run_id in queued:
+        yield _followed(instance, run_id, _name(plan, partition))
+
+
+def in_this_process(
+    instance: dg.DagsterInstance, settings: Settings, plan: Plan, partitions: Sequence[str | None]
+) -> Iterator[Outcome]:
+    """Make each partition here, oldest first."""
+    for partition in partitions:
+        result = execute(instance, settings, job=plan.job, partition=partition, log_level="INFO")
+        yield Outcome(_name(plan, partition), result.success, "" if result.success else first_error(result))
+
+
+def _name(plan: Plan, partition: str | None) -> str:
+    return f"{plan.job} {partition}" if partition else plan.job
+
+
+def _tags(partition: str | None) -> dict[str, str]:
+    return {PARTITION_TAG: partition} if partition else {}
+
+
+def _followed(instance: dg.DagsterInstance, run_id: str, name: str) -> Outcome:
+    cursor, why = None, ""
+    while True:
+        run = instance.get_run_by_id(run_id)
+        if run is None:
+            return Outcome(name, success=False, why=f"its run {run_id} was deleted")
+        page = instance.get_records_for_run(run_id, cursor, limit=EVENTS_A_LOOK)
+        cursor = page.cursor
+        for record in page.records:
+            _say(record.event_log_entry, run)
+            event = record.event_log_entry.dagster_event
+            if event is not None and event.is_step_failure:
+                why = why or why_it_failed(event.step_failure_data)
+        if page.has_more:
+            continue
+        if run.status in FINISHED:
+            success = run.status is dg.DagsterRunStatus.SUCCESS
+            return Outcome(name, success, "" if success else why or f"its run {run_id} ended as {run.status.value}")
+        if run.status in NOT_STARTED and not daemon_alive(instance):
+            return Outcome(name, success=False, why=f"the daemon is gone; the run {run_id} waits for it in the queue")
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
+    """A line of the run's log, as a run in this process would log it."""
+    level = coerce_valid_log_level(entry.level)
+    if level < LOG.getEffectiveLevel():
+        return
+    record = LOG.makeRecord(LOG.name, level, "", 0, entry.user_message, (), None)
+    record.created = entry.timestamp
+    event = entry.dagster_event
+    of_run = {
+        "run_id": run.run_id,
+        "job": run.job_name,
+        "step": entry.step_key,
+        "partition": run.tags.get(PARTITION_TAG),
+        "event": event.event_type_value if event is not None else None,
+    }
+    vars(record).update({name: value for name, value in of_run.items() if value is not None})
+    LOG.handle(record)

@@ -1,0 +1,91 @@
+"""Whether a server is well: each probe returns why it is not, or None.
+
+Quick, and without importing Dagster or what computes, as monitors ask often. What does not belong here: what is done
+about it (see `service_manager`), and what is installed or misconfigured (see `resources.doctor`).
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import psycopg
+
+from irt_assets.environment import SCHEMA
+from resources.database import Database
+from resources.failures import PermanentFailure, explain
+from resources.schema_version import schema_version
+
+PATIENCE_S = 2.0
+SILENT_S = 180.0
+"""Without a heartbeat as long, a daemon is gone: it gives one every 30 s, and Dagster itself waits half an hour."""
+DAEMONS = (
+    "ASSET",
+    "BACKFILL",
+    "EVENT_LOG_CONSUMER",
+    "FRESHNESS_DAEMON",
+    "MONITORING",
+    "QUEUED_RUN_COORDINATOR",
+    "SCHEDULER",
+    "SENSOR",
+)
+"""What Dagster's daemon consists of as dagster.yaml has it (`instance.get_required_daemon_types()`)."""
+
+
+def schema(database: Database) -> str | None:
+    """Whether the database answers, with a schema that this code works with."""
+    try:
+        return schema_version(database).fault
+    except (psycopg.Error, PermanentFailure) as error:
+        return explain(error) or str(error)
+
+
+def webserver(address: str) -> str | None:
+    """Whether the page at `address` answers: Dagster's webserver says 200 to every path, but a version only here."""
+    try:
+        with urllib.request.urlopen(f"{address}/server_info", timeout=PATIENCE_S) as answer:  # noqa: S310 - ours
+            json.load(answer)["dagster_webserver_version"]
+    except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
+        return f"nothing that is a Dagster page answers at {address} ({getattr(error, 'reason', error)})"
+    return None
+
+
+def daemon(database: Database, since: float = 0.0) -> str | None:
+    """Whether every part of the daemon gave a heartbeat in the last minutes, and after `since` (seconds, Unix time)."""
+    least = max(time.time() - SILENT_S, since)
+    try:
+        with database.connect() as connection:
+            beats = dict(
+                connection.execute(
+                    f"SELECT daemon_type, extract(epoch FROM timestamp)::float8 FROM {SCHEMA}.daemon_heartbeats"
+                ).fetchall()
+            )
+    except psycopg.errors.UndefinedTable:
+        beats = {}
+    except (psycopg.Error, PermanentFailure) as error:
+        return explain(error) or str(error)
+    silent = [name for name in DAEMONS if beats.get(name, 0.0) < least]
+    if not silent:
+        return None
+    parts = "the daemon" if len(silent) == len(DAEMONS) else f"{', '.join(silent)} of the daemon"
+    return f"{parts} gave no sign of life in the last three minutes"
+
+
+def code_server(socket_path: str | Path) -> str | None:
+    """Whether the code server answers on its socket."""
+    import grpc
+    from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+    with grpc.insecure_channel(f"unix:{socket_path}") as channel:
+        try:
+            answer = health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(service="DagsterApi"), timeout=PATIENCE_S
+            )
+        except grpc.RpcError as error:
+            return f"no code server answers at {socket_path} ({error.code().name.lower()})"
+    serving = answer.status == health_pb2.HealthCheckResponse.SERVING
+    return None if serving else f"the code server at {socket_path} does not serve"

@@ -1,0 +1,63 @@
+"""Each server by itself, as systemd, Kubernetes and containers start them: `irt run NAME`.
+
+The process becomes the server, so that signals, limits and the main process id are the server's own. What does not
+belong here: all of them together under one process (see `stack`), and what a server does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+from irt_assets.environment import STACK_LOCK, WORKSPACE, instance_environment
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.folder_claim import open_store
+from resources.settings import Settings, private_home
+
+CODE_LOCATION = "irt_assets.definitions"
+
+
+def commands(socket: str, *, port: int, read_only: bool, code_location: str = CODE_LOCATION) -> dict[str, list[str]]:
+    """How each server is started, in the order of starting. They want the environment of `irt_assets.environment`."""
+    python = [sys.executable, "-m"]
+    location = ["-m", code_location, "-a", "defs", "--empty-working-directory", "--lazy-load-user-code"]
+    return {
+        "code server": [*python, "irt_assets.code_server", "-s", socket, *location, "--log-format", "json"],
+        "daemon": [*python, "irt_assets.daemon", "run", "--log-format", "json", "-w", str(WORKSPACE)],
+        "webserver": [*python, "irt_assets.webserver", "--port", str(port)] + ["--read-only"] * read_only,
+    }
+
+
+def become(settings: Settings, database: Database, name: str, *, port: int = 0, read_only: bool = False) -> NoReturn:
+    """Turn this process into the server `name`, on a database whose schema is right.
+
+    Raises PermanentFailure where `irt serve` runs on the same IRT_HOME, or another code server does.
+    """
+    from irt_assets.stack import dagster_instance  # the stack starts the same commands
+
+    open_store(settings, database)
+    _claim(settings, STACK_LOCK, fcntl.LOCK_SH, "`irt serve` runs")
+    if name == "code server":
+        _claim(settings, Path("dagster") / "code-server.lock", fcntl.LOCK_EX, "a code server runs")
+    with dagster_instance(settings, database):
+        environment = {**os.environ, **instance_environment(settings, database)}
+    arguments = commands(environment["IRT_CODE_SERVER_SOCKET"], port=port, read_only=read_only)[name]
+    sys.stdout.flush()
+    os.execve(arguments[0], arguments, environment)
+
+
+def _claim(settings: Settings, lock: Path, kind: int, otherwise: str) -> None:
+    """Hold a lock of this IRT_HOME until the server ends: it inherits the open file, and its children do not."""
+    path = private_home(settings) / lock
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise PermanentFailure(f"{otherwise} for {settings.irt_home} already: stop that one, or set IRT_HOME") from None
+    os.set_inheritable(descriptor, True)

@@ -1,0 +1,75 @@
+"""What a server says to systemd and hears from it: READY, the watchdog, and SIGHUP.
+
+Without $NOTIFY_SOCKET nobody is told anything. The protocol is that of sd_notify(3). What does not belong here: how it
+is found out whether a server is well (see `probes`).
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+LOG = logging.getLogger(__name__)
+NOTIFY_SOCKET = "NOTIFY_SOCKET"
+SECONDS_BETWEEN_LOOKS = 10.0
+"""Where systemd sets no watchdog, which is then told half as often as it wants to be."""
+UNTIL_READY_S = 0.5
+
+Probe = Callable[[], str | None]
+"""Why a server is not well; None where it is."""
+
+
+def notify(*states: str) -> None:
+    """Send `states`, e.g. READY=1, to whoever started this process and wants to know."""
+    address = os.environ.get(NOTIFY_SOCKET)
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
+        try:
+            channel.connect("\0" + address[1:] if address.startswith("@") else address)
+            channel.send("\n".join(states).encode())
+        except OSError as error:
+            LOG.warning("the service manager at %s was not reached: %s", address, error.strerror)
+
+
+def keep_told(probe: Probe) -> None:
+    """From now on, beside what this process does: READY once `probe` finds it well, then the watchdog while it is.
+
+    A process that is not well keeps silent, and systemd restarts it.
+    """
+    if os.environ.get(NOTIFY_SOCKET):
+        threading.Thread(target=_tell, args=(probe,), daemon=True, name="service manager").start()
+
+
+def _tell(probe: Probe) -> None:
+    while probe() is not None:
+        time.sleep(UNTIL_READY_S)
+    notify("READY=1", "WATCHDOG=1")
+    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6 or SECONDS_BETWEEN_LOOKS
+    while True:
+        time.sleep(pause)
+        fault = probe()
+        if fault is None:
+            notify("WATCHDOG=1", "STATUS=well")
+        else:
+            LOG.error("not well: %s", fault)
+            notify(f"STATUS={fault}")
+
+
+def start_anew(*_: object) -> None:
+    """Replace this process by one that was started in the same way: same process id, open connections closed."""
+    notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def start_anew_on_hangup(begin: Callable[[int, FrameType | None], None] = start_anew) -> None:
+    """Let SIGHUP, systemd's `reload`, call `begin`."""
+    signal.signal(signal.SIGHUP, begin)

@@ -1,0 +1,103 @@
+"""What Dagster's daemon does beside launching runs, done in this process: for installations with timers in its place.
+
+Sensors are evaluated as the daemon evaluates them and what they ask for is run here; what follows a month by itself is
+made where it is older than what it reads. What does not belong here: what a sensor decides (see `jobs`), and one job by
+itself (see `runs`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import dagster as dg
+from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
+
+from irt_assets.definitions import build_defs
+from irt_assets.runs import Outcome, execute, first_error
+from irt_assets.underway import last_made
+from resources.settings import Settings
+
+SENSORS = ("ledger", "late_answers", "alerts_of_runs", "alerts_of_checks", "alert_delivery")
+"""In the order of evaluation: what opens alerts comes after what is run, and their delivery at the end."""
+DAEMONS_OWN = ("killed_runs", "automation", "alerts_of_schedules")
+"""They speak to the daemon or of it."""
+NOT_A_CAUSE = "linked_item_parameters"
+"""A month that is held is fitted and linked like any other: see `jobs.automation`."""
+MOST_ROUNDS = 5
+"""What follows may have something follow: drift, then its report."""
+CURSOR = "irt without a daemon: {}"
+NEVER = datetime.min.replace(tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A run to be made. `job`: None for the `assets` by themselves."""
+
+    partition: str | None
+    job: str | None = None
+    assets: tuple[dg.AssetKey, ...] = ()
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        made = self.job or ", ".join(key.to_user_string() for key in self.assets)
+        return f"{made} {self.partition}" if self.partition else made
+
+
+def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outcome]:
+    """Run what sensors and automation ask for, until they ask for nothing."""
+    for _ in range(MOST_ROUNDS):
+        defs = build_defs(settings)
+        asked = [*_of_automation(instance, defs), *_of_sensors(instance, defs)]
+        if not asked:
+            return
+        for one in asked:
+            result = execute(instance, settings, job=one.job, partition=one.partition, assets=one.assets, tags=one.tags)
+            yield Outcome(one.name, result.success, "" if result.success else first_error(result))
+
+
+def _of_sensors(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[Asked]:
+    """What each sensor asks for and was not given already; their cursors are kept as the daemon keeps them."""
+    cursors = instance.daemon_cursor_storage
+    assert cursors is not None
+    sensors = {sensor.name: sensor for sensor in defs.sensors or () if isinstance(sensor, dg.SensorDefinition)}
+    for name in SENSORS:
+        key = CURSOR.format(name)
+        context = dg.build_sensor_context(
+            instance,
+            cursor=cursors.get_cursor_values({key}).get(key),
+            definitions=defs,
+            resources=defs.resources,
+            sensor_name=name,
+        )
+        with context:
+            tick = sensors[name].evaluate_tick(context)
+        for request in tick.run_requests or ():
+            tags = {**request.tags, SENSOR_NAME_TAG: name, RUN_KEY_TAG: request.run_key or ""}
+            if not instance.get_runs_count(dg.RunsFilter(tags={SENSOR_NAME_TAG: name, RUN_KEY_TAG: tags[RUN_KEY_TAG]})):
+                yield Asked(request.partition_key, request.job_name, tuple(request.asset_selection or ()), tags)
+        if tick.cursor:
+            cursors.set_cursor_values({key: tick.cursor})
+
+
+def _of_automation(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[Asked]:
+    """Of each month the assets that follow by themselves and are missing, or older than what they read.
+
+    Those that read one another come in later rounds. The daemon remembers what it has asked for and so asks once; here
+    what failed is asked for again, by the next command.
+    """
+    graph = defs.resolve_asset_graph()
+    follow = [key for key in graph.toposorted_asset_keys if graph.get(key).automation_condition is not None]
+    read = {key: graph.get(key).parent_keys for key in follow}
+    made = {key: last_made(instance, key) for key in {*follow, *(parent for key in follow for parent in read[key])}}
+    due: dict[str, list[dg.AssetKey]] = {}
+    for key in follow:
+        causes = [parent for parent in read[key] if parent.to_user_string() != NOT_A_CAUSE]
+        for month in set.intersection(*(set(made[parent]) for parent in read[key])):
+            waits = any(parent in due.get(month, ()) for parent in read[key])
+            if not waits and max(made[cause][month] for cause in causes) > made[key].get(month, NEVER):
+                due.setdefault(month, []).append(key)
+    for month in sorted(due):
+        yield Asked(month, assets=tuple(due[month]))

@@ -1,0 +1,156 @@
+"""What timers, CronJobs and monitors call, as it is typed: `irt job`, `irt alerts test`, `irt invariants fresh`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from dagster import AssetKey, DagsterInstance
+from pydantic import SecretStr
+
+from irt_assets import jobs_by_hand, without_daemon
+from irt_assets.calibration.green import MONTHLY_JOB
+from irt_assets.definitions import build_defs
+from irt_assets.drift.assets import GROUP
+from irt_assets.partitions import DAYS
+from irt_assets.reports.assets import DRIFT_REPORT
+from irt_assets.stack import dagster_instance
+from irt_assets.underway import last_made
+from jobs.schedules import PLANS
+from resources.database import Database
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.sinks import HttpSink, http_sink
+from tests.integration.typed import Irt
+
+MONTH = rooms.MONTHS[0]
+
+
+@pytest.fixture
+def instance(world: Settings) -> Iterator[DagsterInstance]:
+    with dagster_instance(world, Database(world)) as instance:
+        yield instance
+
+
+@pytest.fixture
+def http() -> Iterator[HttpSink]:
+    with http_sink() as sink:
+        yield sink
+
+
+def followed(instance: DagsterInstance, settings: Settings) -> list[str]:
+    outcomes = list(without_daemon.follow_up(instance, settings))
+    assert all(outcome.success for outcome in outcomes), outcomes
+    return [outcome.name for outcome in outcomes]
+
+
+def test_without_a_daemon_a_month_has_its_drift_and_its_report_follow_once(
+    world: Settings, instance: DagsterInstance
+) -> None:
+    plan = jobs_by_hand.plan_of(MONTHLY_JOB)
+    (outcome,) = jobs_by_hand.in_this_process(instance, world, plan, [MONTH])
+    assert outcome == jobs_by_hand.Outcome(f"{MONTHLY_JOB} {MONTH}", success=True)
+    drift, report = followed(instance, world)
+    in_group = [key.to_user_string() for key in build_defs(world).resolve_all_asset_keys() if key.path[-1] in drift]
+    assert {"item_drift", "dif_analysis", "test_information"} <= set(in_group), GROUP
+    assert report == f"{DRIFT_REPORT} {MONTH}"
+    assert followed(instance, world) == []
+
+    made = last_made(instance, AssetKey(DRIFT_REPORT))[MONTH]
+    list(jobs_by_hand.in_this_process(instance, world, plan, [MONTH]))
+    assert len(followed(instance, world)) == 2, "a month that was fitted again has both made again"
+    assert last_made(instance, AssetKey(DRIFT_REPORT))[MONTH] > made
+
+
+def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(world: Settings, http: HttpSink) -> None:
+    settings = world.model_copy(update={"alert_webhook_url": SecretStr(http.url)})
+    plan = jobs_by_hand.plan_of(MONTHLY_JOB)
+    anchors = "UPDATE anchor_set SET item_id = {}"
+    with dagster_instance(settings, Database(settings)) as instance:
+        rooms.run_sql(Database(settings), anchors.format("'gone ' || item_id"))
+        (outcome,) = jobs_by_hand.in_this_process(instance, settings, plan, [MONTH])
+        assert not outcome.success
+        assert "anchor" in outcome.why
+        for _ in range(2):
+            followed(instance, settings)
+        (told,) = [body for body in http.bodies() if MONTH in body["partition"]]
+        rooms.run_sql(Database(settings), anchors.format("substr(item_id, 6)"))
+        assert next(jobs_by_hand.in_this_process(instance, settings, plan, [MONTH])).success
+        followed(instance, settings)
+        assert [body["event"] for body in http.bodies() if body["id"] == told["id"]] == ["opened", "resolved"]
+
+
+def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:
+    sensors = {sensor.name for sensor in build_defs(world).sensors or ()}
+    assert sensors == {*without_daemon.SENSORS, *without_daemon.DAEMONS_OWN}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("nightly",), "these have: observe_bank"),
+        (("observe_bank", "--partition", "2026-06-30"), "has no partitions"),
+        (("detect_inactivity", "--partition", "June"), "'June' is not the key of a day: write it as 20"),
+        (("detect_inactivity", "--partition", "2099-01-01"), "the day 2099-01-01 is not over yet"),
+    ],
+)
+def test_a_wrong_request_says_what_is_right(
+    words: tuple[str, ...], said: str, world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    refused = irt(world)("job", *words)
+    assert refused.code == 2
+    assert said in refused.err.replace("\n", " ")
+
+
+def test_a_job_makes_what_a_tick_would_ask_for_and_then_nothing(
+    world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    typed = irt(world)
+    (plan,) = [plan for plan in PLANS if plan.job == "detect_inactivity"]
+    first = typed("job", "detect_inactivity")
+    days = DAYS.back(datetime.now(UTC), plan.look_back)
+    assert first.code == 0, first.err
+    assert first.out.split("\n")[:-1] == [f"detect_inactivity {day}: done" for day in days]
+    assert {json.loads(line).get("job") for line in first.err.splitlines()} <= {"detect_inactivity", None}
+    again = typed("job", "detect_inactivity")
+    assert (again.code, again.out.startswith("detect_inactivity: nothing is missing.")) == (0, True)
+    one = typed("job", "detect_inactivity", "--partition", days[0])
+    assert one.out == f"detect_inactivity {days[0]}: done\n"
+
+
+def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(
+    world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    typed = irt(world)
+    never = typed("invariants", "fresh")
+    assert (never.code, never.out) == (1, "the invariants were never evaluated: irt job invariants\n")
+    then = datetime.now(UTC) - timedelta(hours=24)
+    insert = """INSERT INTO invariant_result (run, invariant, partition, subject, passed, evaluated_at)
+                VALUES ('a run', 'an invariant', '', '', false, %s)"""
+    with Database(world).connect() as connection:
+        connection.execute(insert, (then,))
+    assert typed("invariants", "fresh", "--max-age", "25h").code == 0
+    late = typed("invariants", "fresh", "--max-age", "1439m", "--json")
+    assert (late.code, late.json["fresh"], late.json["max_age_seconds"]) == (1, False, 1439 * 60)
+    assert typed("invariants", "fresh", "--max-age", "1 day").code == 2
+
+
+def test_a_test_alert_and_its_end_go_to_every_channel_and_past_the_outbox(
+    world: Settings, http: HttpSink, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = irt(world)
+    none = typed("alerts", "test")
+    assert (none.code, "ALERT_WEBHOOK_URL" in none.out) == (1, True)
+    monkeypatch.setenv("ALERT_WEBHOOK_URL", http.url)
+    done = typed("alerts", "test")
+    assert (done.code, done.out) == (0, "webhook: arrived\n")
+    assert [body["event"] for body in http.bodies()] == ["opened", "resolved"]
+    assert http.bodies()[0]["what"].startswith("Test alert")
+    assert rooms.rows(Database(world), "SELECT * FROM alert") == []
+    http.status = 500
+    failed = typed("alerts", "test", "--json")
+    assert failed.code == 1
+    assert failed.json[0]["channel"] == "webhook"
+    assert "500" in failed.json[0]["why"]

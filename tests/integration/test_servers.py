@@ -1,0 +1,189 @@
+"""Each server started by itself, as systemd starts it: `irt run`, what it tells systemd, and `irt health`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus
+
+from irt_assets.environment import instance_environment
+from irt_assets.probes import DAEMONS
+from irt_assets.stack import dagster_instance
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.stack_harness import wait_for
+
+pytestmark = pytest.mark.ci
+
+SERVERS = ("code-server", "webserver", "daemon")
+IRT = [sys.executable, "-m", "irt_assets.cli"]
+STARTS_WITHIN_S = 240.0
+"""On a busy machine; twelve seconds on an idle one."""
+
+
+@dataclass
+class Service:
+    """A server, and the socket on which it speaks to its manager."""
+
+    process: subprocess.Popen[bytes]
+    manager: socket.socket
+    log: Path
+
+    def wait_until_it_says(self, word: str, timeout: float = STARTS_WITHIN_S) -> None:
+        end = time.monotonic() + timeout
+        while time.monotonic() < end:
+            assert self.process.poll() is None, self.log.read_text()
+            try:
+                if word in self.manager.recv(4096).decode():
+                    return
+            except TimeoutError:
+                continue
+        raise TimeoutError(f"{word} was not said\n{self.log.read_text()[-3000:]}")
+
+    def forget(self) -> None:
+        """What was said until now: nothing for a second is its end."""
+        while True:
+            try:
+                self.manager.recv(4096)
+            except TimeoutError:
+                return
+
+
+@dataclass
+class Installation:
+    settings: Settings
+    environment: dict[str, str]
+    services: dict[str, Service]
+
+    def irt(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run([*IRT, *arguments], env=self.environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.fixture(scope="module")
+def installation(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Installation]:
+    home = tmp_path_factory.mktemp("servers")
+    template = migrated_template.rpartition("/")[2]
+    with rooms.copied(postgres.start(), template, "servers", home) as settings:
+        database = Database(settings)
+        port = str(free_port())
+        environment = {**os.environ, **instance_environment(settings, database), "IRT_UI_PORT": port}
+        services = dict[str, Service]()
+        try:
+            for name in SERVERS:
+                services[name] = started(name, environment, home)
+            for service in services.values():
+                service.wait_until_it_says("READY=1")
+            yield Installation(settings, environment, services)
+        finally:
+            for service in services.values():
+                service.process.terminate()
+            for service in services.values():
+                service.process.wait(60)
+                service.manager.close()
+
+
+def started(name: str, environment: dict[str, str], home: Path) -> Service:
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    address = home / f"{name}.notify"
+    manager.bind(str(address))
+    manager.settimeout(1)
+    log = home / f"{name}.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [*IRT, "run", name],
+            env={**environment, "NOTIFY_SOCKET": str(address), "WATCHDOG_USEC": "6000000"},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+        )
+    return Service(process, manager, log)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+@pytest.fixture
+def instance(installation: Installation) -> Iterator[DagsterInstance]:
+    with dagster_instance(installation.settings, Database(installation.settings)) as instance:
+        yield instance
+
+
+def test_what_runs_is_well(installation: Installation) -> None:
+    done = installation.irt("health")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.split("\n")[:-1] == [
+        f"{name}: well" for name in ("config", "schema", "webserver", "daemon", "code-server")
+    ]
+
+
+def test_the_parts_of_the_daemon_are_those_that_dagster_demands(instance: DagsterInstance) -> None:
+    assert set(DAEMONS) == set(instance.get_required_daemon_types())
+
+
+def test_a_run_goes_through_the_three_of_them(installation: Installation, instance: DagsterInstance) -> None:
+    done = installation.irt("job", "observe_bank")
+    assert done.returncode == 0, done.stdout + done.stderr
+    (run,) = [run for run in instance.get_runs() if run.job_name == "observe_bank"]
+    assert run.status is DagsterRunStatus.SUCCESS
+    assert run.remote_job_origin is not None, "the daemon launches only what says where its code is"
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_hup_starts_a_server_anew_in_the_same_process(name: str, installation: Installation) -> None:
+    service = installation.services[name]
+    began = psutil.Process(service.process.pid).create_time()
+    service.forget()
+    service.process.send_signal(signal.SIGHUP)
+    service.wait_until_it_says("RELOADING=1")
+    service.wait_until_it_says("READY=1")
+    assert psutil.Process(service.process.pid).create_time() == began
+    wait_for(f"{name} to be well", lambda: installation.irt("health", "--probe", name).returncode == 0, 60)
+
+
+@pytest.mark.parametrize("name", ["code-server", "webserver"])
+def test_a_server_that_hangs_is_not_well(name: str, installation: Installation) -> None:
+    """Its port is open, and its process there."""
+    process = installation.services[name].process
+    process.send_signal(signal.SIGSTOP)
+    try:
+        done = installation.irt("health", "--probe", name)
+    finally:
+        process.send_signal(signal.SIGCONT)
+    assert done.returncode == 1
+    assert done.stdout.startswith(f"{name}: no")
+
+
+def test_one_home_has_one_code_server_and_no_stack_beside_it(installation: Installation) -> None:
+    for arguments in (["run", "code-server"], ["serve"]):
+        done = installation.irt(*arguments)
+        assert done.returncode == 2
+        assert str(installation.settings.irt_home) in done.stderr.replace("\n", "")
+
+
+def test_health_starts_nothing_and_says_what_is_missing(tmp_path: Path) -> None:
+    environment = {**os.environ, "IRT_HOME": str(tmp_path / "new"), "IRT_UI_PORT": str(free_port())}
+    done = subprocess.run([*IRT, "health"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    said = done.stdout.splitlines()
+    assert said[0] == "config: well"
+    assert "embedded PostgreSQL does not run" in said[1]
+    assert len(said) == 5
+    assert not (tmp_path / "new").exists()
