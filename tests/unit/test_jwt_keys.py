@@ -201,7 +201,9 @@ def of(key: Any, algorithm: str) -> dict[str, Any]:
         None,
         [],
     ],
-    ids=lambda entry: str(entry)[:60],
+    ids=lambda entry: str({k: v for k, v in entry.items() if k not in "nexy"} if isinstance(entry, dict) else entry)[
+        :60
+    ],
 )
 def test_keys_that_are_not_for_us_are_left_out(entry: Any) -> None:
     document = {"keys": [entry, Issuer("ES256", "sound").jwk]}
