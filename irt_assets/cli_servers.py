@@ -27,6 +27,12 @@ class Server(StrEnum):
     WEBSERVER = "webserver"
     DAEMON = "daemon"
     CODE_SERVER = "code-server"
+    JWT_VERIFIER = "jwt-verifier"
+
+    @classmethod
+    def of_the_stack(cls) -> tuple[Server, ...]:
+        """Those of `irt serve`."""
+        return cls.WEBSERVER, cls.DAEMON, cls.CODE_SERVER
 
 
 @run_app.command()
@@ -57,6 +63,14 @@ def code_server() -> None:
     become(current_settings(), current_database(), "code server")
 
 
+@run_app.command("jwt-verifier")
+def jwt_verifier() -> None:
+    """What tells nginx who may pass; it needs JWT_… and no database. HUP: reads the keys anew."""
+    from irt_assets.servers import become_service
+
+    become_service("jwt_verifier")
+
+
 @app.command(rich_help_panel=Panel.OPERATION)
 def health(
     probe: Annotated[Server | None, typer.Option(help="Only this server.")] = None,
@@ -64,12 +78,12 @@ def health(
     schema: Annotated[bool, typer.Option("--schema", help="Only the database, and whether its schema fits.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Whether settings, database and servers are well; without an option, all of them."""
+    """Whether settings, database and servers are well; without an option, all that `irt serve` has."""
     settings = current_settings()
     wanted = [name for name, asked in (("config", config), ("schema", schema)) if asked]
     wanted += [probe.value] if probe else []
     looks = {"config": _config, "schema": _schema} | {one.value: _LOOKS[one] for one in Server}
-    faults = {name: looks[name](settings) for name in wanted or looks}
+    faults = {name: looks[name](settings) for name in wanted or ("config", "schema", *Server.of_the_stack())}
     if as_json:
         print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
     else:
@@ -116,6 +130,12 @@ def _code_server(settings: Settings) -> str | None:
     return probe(code_server_socket(settings))
 
 
+def _jwt_verifier(settings: Settings) -> str | None:
+    from resources.service_manager import http_health
+
+    return http_health(f"http://127.0.0.1:{settings.port}")
+
+
 def _embedded_is_down(settings: Settings) -> str | None:
     """A look starts nothing."""
     from resources.embedded_postgres import EmbeddedPostgres
@@ -130,4 +150,5 @@ _LOOKS: dict[Server, Callable[[Settings], str | None]] = {
     Server.WEBSERVER: _webserver,
     Server.DAEMON: _daemon,
     Server.CODE_SERVER: _code_server,
+    Server.JWT_VERIFIER: _jwt_verifier,
 }

@@ -12,8 +12,8 @@ from functools import partial
 from dagster._cli.api import grpc_command
 
 from irt_assets.probes import code_server
-from irt_assets.service_manager import keep_told, start_anew_on_hangup
 from resources import logs
+from resources.service_manager import keep_told, start_anew_on_hangup
 
 
 def main() -> None:

@@ -17,13 +17,13 @@ from functools import partial
 from dagster._daemon.cli import main as dagster_daemon
 
 from irt_assets.probes import daemon
-from irt_assets.service_manager import keep_told, start_anew, start_anew_on_hangup
 from resources import logs
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
 from resources.schema_version import open_database
+from resources.service_manager import keep_told, start_anew, start_anew_on_hangup
 from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from irt_assets.environment import SCHEMA
 from resources.database import Database
 from resources.failures import PermanentFailure, explain
 from resources.schema_version import schema_version
+from resources.service_manager import PATIENCE_S
 
-PATIENCE_S = 2.0
 SILENT_S = 180.0
 """Without a heartbeat as long, a daemon is gone: it gives one every 30 s, and Dagster itself waits half an hour."""
 DAEMONS = (

@@ -50,6 +50,12 @@ def become(settings: Settings, database: Database, name: str, *, port: int = 0, 
     os.execve(arguments[0], arguments, environment)
 
 
+def become_service(name: str) -> NoReturn:
+    """Turn this process into a service that needs nothing of Dagster: a package of `services`."""
+    sys.stdout.flush()
+    os.execv(sys.executable, [sys.executable, "-m", f"services.{name}"])
+
+
 def _claim(settings: Settings, lock: Path, kind: int, otherwise: str) -> None:
     """Hold a lock of this IRT_HOME until the server ends: it inherits the open file, and its children do not."""
     path = private_home(settings) / lock

@@ -29,12 +29,12 @@ from dagster._grpc.client import DagsterGrpcClient
 
 from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
 from irt_assets.servers import CODE_LOCATION, commands
-from irt_assets.service_manager import NOTIFY_SOCKET, notify
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database, advisory_lock
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
+from resources.service_manager import NOTIFY_SOCKET, notify
 from resources.settings import Settings, private_home
 
 LOG = logging.getLogger("irt.stack")

@@ -15,13 +15,13 @@ from starlette.types import ASGIApp
 
 from irt_assets.environment import WORKSPACE
 from irt_assets.probes import webserver
-from irt_assets.service_manager import keep_told, start_anew, start_anew_on_hangup
 from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.report_files import ReportFiles
 from resources import logs
 from resources.dagster_compat import webserver_app
 from resources.database import Database
 from resources.object_store import object_store
+from resources.service_manager import keep_told, start_anew, start_anew_on_hangup
 from resources.settings import Settings, get_settings
 
 OPEN_REQUESTS_S = 5

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import sys
+from functools import partial
 
 from resources import logs
 from resources.failures import PermanentFailure
+from resources.service_manager import http_health, keep_told
 from resources.settings import get_settings
 from services.jwt_verifier.app import serve
 
@@ -17,7 +19,9 @@ def main() -> None:
     asked = parser.parse_args()
     logs.configure()
     try:
-        serve(get_settings(), host=asked.host)
+        settings = get_settings()
+        keep_told(partial(http_health, f"http://127.0.0.1:{settings.port}"))
+        serve(settings, host=asked.host)
     except PermanentFailure as failure:
         sys.exit(str(failure))
 

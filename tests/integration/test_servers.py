@@ -24,6 +24,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 from tests.integration import rooms
 from tests.integration.stack_harness import wait_for
+from tests.unit.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer
 
 pytestmark = pytest.mark.ci
 
@@ -187,3 +188,28 @@ def test_health_starts_nothing_and_says_what_is_missing(tmp_path: Path) -> None:
     assert "embedded PostgreSQL does not run" in said[1]
     assert len(said) == 5
     assert not (tmp_path / "new").exists()
+
+
+def test_the_verifier_starts_without_a_database_and_says_when_it_is_ready(tmp_path: Path) -> None:
+    (tmp_path / "public.pem").write_bytes(Issuer().pem)
+    environment = {
+        **{name: value for name, value in os.environ.items() if name != "DATABASE_URL"},
+        "IRT_HOME": str(tmp_path / "no-home"),
+        "IRT_ORG_ID": ORGANISATION,
+        "JWT_ISSUER": ISSUER,
+        "JWT_AUDIENCE": AUDIENCE,
+        "JWT_PUBLIC_KEY_PATH": str(tmp_path / "public.pem"),
+        "PORT": str(free_port()),
+    }
+    service = started("jwt-verifier", environment, tmp_path)
+    try:
+        service.wait_until_it_says("READY=1")
+        done = subprocess.run(
+            [*IRT, "health", "--probe", "jwt-verifier"], env=environment, capture_output=True, text=True, timeout=60
+        )
+    finally:
+        service.process.terminate()
+        service.process.wait(30)
+        service.manager.close()
+    assert (done.returncode, done.stdout) == (0, "jwt-verifier: well\n")
+    assert not (tmp_path / "no-home").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.service_manager import keep_told, notify
+from resources.service_manager import keep_told, notify
 
 GIVEN_UP_S = 10.0
 

@@ -1,11 +1,12 @@
 """What a server says to systemd and hears from it: READY, the watchdog, and SIGHUP.
 
 Without $NOTIFY_SOCKET nobody is told anything. The protocol is that of sd_notify(3). What does not belong here: how it
-is found out whether a server is well (see `probes`).
+is found out whether a server is well (see `irt_assets.probes`).
 """
 
 from __future__ import annotations
 
+import http.client
 import logging
 import os
 import signal
@@ -13,6 +14,8 @@ import socket
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from types import FrameType
 
@@ -21,6 +24,7 @@ NOTIFY_SOCKET = "NOTIFY_SOCKET"
 SECONDS_BETWEEN_LOOKS = 10.0
 """Where systemd sets no watchdog, which is then told half as often as it wants to be."""
 UNTIL_READY_S = 0.5
+PATIENCE_S = 2.0
 
 Probe = Callable[[], str | None]
 """Why a server is not well; None where it is."""
@@ -46,6 +50,17 @@ def keep_told(probe: Probe) -> None:
     """
     if os.environ.get(NOTIFY_SOCKET):
         threading.Thread(target=_tell, args=(probe,), daemon=True, name="service manager").start()
+
+
+def http_health(address: str) -> str | None:
+    """A probe of a service of our own: why its `/health` does not say 200."""
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=PATIENCE_S):  # noqa: S310 - our own address
+            return None
+    except urllib.error.HTTPError as error:
+        return f"{address}/health says {error.code}: {error.read(200).decode(errors='replace')}"
+    except (OSError, http.client.HTTPException) as error:
+        return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
 
 
 def _tell(probe: Probe) -> None:
