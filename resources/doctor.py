@@ -21,6 +21,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Literal
 
+import psutil
 import psycopg
 import requests
 from packaging.requirements import Requirement
@@ -33,7 +34,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.logs import without_password
 from resources.object_store import BucketStore, object_store
 from resources.r_runtime import (
-    INSTALL_R,
+    INSTALL_R_FOR_ALL,
     INSTALL_RPY2,
     R_PACKAGES,
     RPY2,
@@ -49,6 +50,7 @@ from resources.typesetting import missing_fonts, pdf_problem, typst_version
 
 OLDEST_POSTGRES = 15
 GIB = 2**30
+APT = "apt install"
 INSTALL_PYMC = "make venv EXTRAS=bayes"
 
 
@@ -64,7 +66,7 @@ class Finding:
 
 def diagnose(settings: Settings) -> list[Finding]:
     """Everything that was looked at, in the order in which it would be repaired."""
-    return [
+    found = [
         *_python(),
         *_names(settings),
         *_home(settings),
@@ -76,6 +78,15 @@ def diagnose(settings: Settings) -> list[Finding]:
         *_engines(settings),
         *_typesetting(),
     ]
+    return [*found, *_debian_packages(found)]
+
+
+def _debian_packages(found: list[Finding]) -> Iterator[Finding]:
+    """One command for all that Debian has and is missing here."""
+    fixes = {finding.fix for finding in found if finding.fix.startswith(APT)}
+    names = sorted({package for fix in fixes for package in fix.removeprefix(APT).split()})
+    if len(fixes) > 1:
+        yield Finding("Debian packages", "absent", f"{len(names)} of the above", f"{APT} {' '.join(names)}")
 
 
 def _python() -> Iterator[Finding]:
@@ -261,9 +272,20 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             if _is_dagster(port, settings.ui_prefix):
                 yield Finding(subject, "ok", "a Dagster UI answers there")
             else:
-                yield Finding(subject, "warn", "taken by another program", "Set IRT_UI_PORT to a free one.")
+                yield Finding(subject, "warn", f"taken by {_listener(port)}", "Set IRT_UI_PORT to a free one.")
         else:
             yield Finding(subject, "ok", "free for the Dagster UI")
+
+
+def _listener(port: int) -> str:
+    """Who listens on a port, as far as this user may know."""
+    try:
+        for one in psutil.net_connections("tcp"):
+            if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:
+                return f"{psutil.Process(one.pid).name()} (pid {one.pid})"
+    except psutil.Error:
+        pass
+    return "another user's program"
 
 
 def _is_dagster(port: int, prefix: str) -> bool:
@@ -279,7 +301,7 @@ def _engines(settings: Settings) -> Iterator[Finding]:
     yield Finding("engine em", "ok", "built in")
     runtime = r_runtime()
     if runtime is None:
-        yield Finding("R", "absent", "only the engines mirt and brms need it", INSTALL_R)
+        yield Finding("R", "absent", "only the engines mirt and brms need it", INSTALL_R_FOR_ALL)
     else:
         yield Finding("R", "ok", runtime.version)
     for package, version in runtime.packages.items() if runtime else ():

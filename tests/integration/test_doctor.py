@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import os
 import socket
 import threading
 from pathlib import Path
@@ -175,12 +176,14 @@ def test_a_port_in_use_is_told_unless_it_is_a_dagster_ui(tmp_path: Path) -> None
     assert found(settings, f"port {port}").detail == "free for the Dagster UI"
 
 
-def test_a_port_that_answers_nothing_is_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_port_that_answers_nothing_is_another_program_and_which(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        assert found(at_home(tmp_path, irt_ui_port=port), f"port {port}").state == "warn"
+        finding = found(at_home(tmp_path, irt_ui_port=port), f"port {port}")
+        assert finding.state == "warn"
+        assert f"(pid {os.getpid()})" in finding.detail
 
 
 def test_a_package_that_is_missing_or_too_old_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,6 +217,7 @@ def test_r_and_its_packages_are_reported_with_the_way_to_install_them(
         finding = found(settings, f"R package {package}")
         assert (finding.state, finding.fix) == ("absent", f"apt install r-cran-{package}")
     assert "needs the R package brms: apt install r-cran-brms" in found(settings, "engine brms").detail
+    assert found(settings, "Debian packages").fix == "apt install r-cran-brms r-cran-rstan"
 
 
 def test_an_engine_whose_r_is_not_there_or_does_not_answer_says_so(
