@@ -274,7 +274,9 @@ class _FittedWindow:
 
 
 def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: Rules) -> _FittedWindow:
-    """Read the window, then fit it: no transaction is open while the engine runs."""
+    """Read the window and store its answers, then fit it: no transaction is open while the engine runs, and nothing but
+    the responses is in memory. A snapshot that came to nothing is pruned as any that no fit names.
+    """
     with database.connect() as connection:
         scales = read_scales(connection)
         if scale_id not in scales:
@@ -293,14 +295,16 @@ def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: 
                 "(--set min_responses=…)"
             )
         request = ask(connection, judged.table, scale, window.start, None)
+    uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
+    data_hash, left_out = judged.data_hash, judged.left_out[scale_id]
+    del judged, responses
     with breakdowns_explained(f"the origin window of scale {scale_id} could not be fitted"):
-        calibration, groups = calibrate(window.engine, request, judged.data_hash)
+        calibration, groups = calibrate(window.engine, request, data_hash)
         c = calibration.convergence
         if not c.converged:
             raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
         kept = beside(request, calibration, groups)
-    uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
-    return _FittedWindow(calibration, kept, uri, digest, judged.data_hash, judged.left_out[scale_id])
+    return _FittedWindow(calibration, kept, uri, digest, data_hash, left_out)
 
 
 def _window_anchors(
