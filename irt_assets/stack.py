@@ -27,6 +27,7 @@ from typing import Any, TextIO
 from dagster import DagsterInstance
 from dagster._grpc.client import DagsterGrpcClient
 
+from irt_assets import probes
 from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
 from irt_assets.servers import CODE_LOCATION, commands
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
@@ -298,7 +299,12 @@ class Stack:
             time.sleep(0.1)
 
     def _loaded(self) -> bool:
-        """Whether the UI answers with the assets. Raises StackError with the text of a load error."""
+        """Whether the UI answers with the assets. Raises StackError with the text of a load error.
+
+        Where the UI has a login, it tells this process no more than that it is there.
+        """
+        if self.settings.has_login:
+            return probes.webserver(self.address) is None
         query = """{ version workspaceOrError { ... on Workspace { locationEntries {
             loadStatus locationOrLoadError { __typename
                 ... on PythonError { message errorChain { error { message stack } } } } } } } }"""

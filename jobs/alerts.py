@@ -15,9 +15,10 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, TickStatus
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from irt_assets.calibration.assets import RELEASE_JOB, says_held
+from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
 from irt_assets.calibration.gates import SET_GATES, held_because
+from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.retries import why_it_failed
 from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, asked_again, made_since
 from jobs.schedules import Plan

@@ -7,27 +7,29 @@ what a decision is (see `calibration.release`).
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from enum import Enum
 from typing import Any
 
 import dagster as dg
 import psycopg
+from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 
 from irt_assets.calibration import release
 from irt_assets.calibration.anchor_versions import consider, drop_anchors
-from irt_assets.calibration.assets import RELEASE_JOB
 from irt_assets.calibration.fits import latest_staged, linked_fit
 from irt_assets.calibration.proposals import Proposal, asking, open_changes, parse_reference, proposals
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.calibration.release_impact import impact
+from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.partitions import month_bounds, monthly
 from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
 from irt_assets.wording import counted
+from jobs.launched_by import LAUNCHED_BY
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -82,7 +84,10 @@ class ReleaseConfig(dg.Config):
     """What the launchpad asks for."""
 
     note: str = Field(default="", description="What waits; to be read, and ignored.")
-    decided_by: str = Field(default="", description="Who decides. Needed for a decision.")
+    decided_by: str = Field(
+        default="",
+        description="Who decides. Needed for a decision, unless the page has a login: then it knows.",
+    )
     reason: str = Field(default="", description="Why. Needed for a decision.")
     effective_from: str = Field(
         default="",
@@ -107,7 +112,8 @@ def build_release_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinit
     ) -> None:
         month = context.partition_key
         with failures_told_apart():
-            metadata = _decide(config, month, database, context.run_id)
+            who = who_decides(config.decided_by, context.run.tags, has_login=settings.has_login)
+            metadata = _decide(config, who, month, database, context.run_id)
             for asked in config.recalibrate:
                 metadata |= _recalibrate(asked, month, database, store, settings)
         context.add_output_metadata(metadata)
@@ -193,7 +199,26 @@ def _evidence(p: Proposal) -> str:
     )
 
 
-def _decide(config: ReleaseConfig, month: str, database: Database, run_id: str) -> Metadata:
+def who_decides(typed: str, tags: Mapping[str, str], *, has_login: bool) -> str:
+    """The name that was verified when the run was launched; without a login, the one that was typed.
+
+    Empty where nobody is known. Raises PermanentFailure for a typed name that is not the verified one.
+    """
+    verified = tags.get(LAUNCHED_BY, "")
+    if has_login and (not verified or BACKFILL_ID_TAG in tags):
+        if typed.strip():
+            raise PermanentFailure(
+                f"nobody's login vouches for {typed!r}: launch the job of one month from the page, or use `irt release`"
+            )
+        return ""
+    if verified and typed.strip() not in ("", verified):
+        raise PermanentFailure(
+            f"decided_by says {typed!r}, and the run was launched by {verified!r}: leave it empty, or write that name"
+        )
+    return verified or typed
+
+
+def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run_id: str) -> Metadata:
     """Show what was named and what it does; decide what is decided, all of it or none."""
     now = datetime.now(UTC)
     since = release.in_force_since(config.effective_from, now)
@@ -213,7 +238,7 @@ def _decide(config: ReleaseConfig, month: str, database: Database, run_id: str) 
                 "or set although_it_leaked: true"
             )
         if accepted or rejected or dropped:
-            release.said("name", config.decided_by)
+            release.said("name", who)
             release.said("reason", config.reason)
         anchors = _by_scale(connection, dropped or list(config.anchors))
         scales = read_scales(connection)
@@ -226,7 +251,7 @@ def _decide(config: ReleaseConfig, month: str, database: Database, run_id: str) 
         ]
         said += [release.effect_of_reject(rejected)] if rejected else []
         said += [consider(connection, scale, items, month).sentence for scale, items in anchors.items()]
-    who, why = config.decided_by, config.reason
+    why = config.reason
     if accepted:
         names = [p.reference for p in accepted]
         release.accept(database, names, by=who, reason=why, effective_from=since, now=now, run_id=run_id)

@@ -247,6 +247,12 @@ class Settings(BaseSettings):
         return Names(hosts, split_url(self.irt_ui_url)[0] if self.irt_ui_url else None)
 
     @property
+    def has_login(self) -> bool:
+        """Whether anything says whose tokens count; then the UI lets in nobody without one."""
+        named = (self.jwt_issuer, self.jwt_audience, self.jwt_public_key_path, self.jwt_jwks_url)
+        return any(value is not None for value in named)
+
+    @property
     def ui_hands_out_learner_reports(self) -> bool:
         """What is set, else whether the UI answers to this machine alone: the page has no login."""
         if self.irt_ui_learner_reports is not None:

@@ -24,6 +24,7 @@ from irt_assets.calibration.month import (
 )
 from irt_assets.calibration.publication import Step
 from irt_assets.calibration.release import decisions
+from irt_assets.calibration.release_job import CODE_LOCATION, RELEASE_JOB
 from irt_assets.engines import Calibrator
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
@@ -39,7 +40,6 @@ HEAVY_POOL = "heavy_engines"
 """Engines that take gigabytes or hours: two runs of any of them never go on at once (the limit is in dagster.yaml)."""
 HELD = "held"
 """Metadata of a publication that failed because every scale of the month is held: the sentence that says why."""
-RELEASE_JOB, CODE_LOCATION = "release_decision", "irt_assets"
 DECIDE_IN = "decide in"
 RELEASE_LAUNCHPAD = dg.MetadataValue.job(f"{RELEASE_JOB}/playground", CODE_LOCATION)
 """A link of the page's own, which holds behind a proxy and below a path, to what Dagster calls launchpad."""

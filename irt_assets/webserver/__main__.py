@@ -15,7 +15,9 @@ from starlette.types import ASGIApp
 
 from irt_assets.environment import WORKSPACE
 from irt_assets.probes import webserver
+from irt_assets.webserver.earlier_runs import EarlierRuns
 from irt_assets.webserver.guard import Guard
+from irt_assets.webserver.identity import Identified
 from irt_assets.webserver.report_files import ReportFiles
 from resources import logs
 from resources.dagster_compat import webserver_app
@@ -23,17 +25,24 @@ from resources.database import Database
 from resources.object_store import object_store
 from resources.service_manager import keep_told, start_anew, start_anew_on_hangup
 from resources.settings import Settings, get_settings
+from services.jwt_verifier.tokens import Role, build_verifier
 
 OPEN_REQUESTS_S = 5
 """That requests under way, and subscriptions that never end, are waited for."""
 
 
-def guarded(dagster: ASGIApp, settings: Settings) -> ASGIApp:
-    """Dagster's UI with our layer before it, as `settings` have it."""
+def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) -> ASGIApp:
+    """Dagster's UI with our layers before it, as `settings` have it.
+
+    Raises PermanentFailure where what they say of the login is unfit or not all of it.
+    """
     prefix = settings.ui_prefix
     learners = settings.ui_hands_out_learner_reports
     reports = ReportFiles(dagster, Database(settings), object_store(settings), prefix=prefix, learners=learners)
-    return Guard(reports, settings.ui_names, prefix=prefix, debug_files=settings.irt_ui_debug_files)
+    verifier = build_verifier(settings) if settings.has_login else None
+    role: Role = "viewer" if read_only else "analyst"
+    identified = Identified(reports, verifier, settings.jwt_cookie_name, role, EarlierRuns(), prefix=prefix)
+    return Guard(identified, settings.ui_names, prefix=prefix, debug_files=settings.irt_ui_debug_files)
 
 
 def main() -> None:
@@ -48,7 +57,7 @@ def main() -> None:
     with webserver_app(WORKSPACE, path_prefix=settings.ui_prefix, read_only=asked.read_only) as dagster:
         server = uvicorn.Server(
             uvicorn.Config(
-                guarded(dagster, settings),
+                guarded(dagster, settings, read_only=asked.read_only),
                 host="127.0.0.1",
                 port=asked.port,
                 log_config=None,

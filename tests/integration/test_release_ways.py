@@ -17,6 +17,7 @@ from irt_assets.calibration.release import next_month
 from irt_assets.cli import app
 from irt_assets.definitions import build_defs
 from jobs.alerts import run_alert
+from jobs.launched_by import LAUNCHED_BY
 from jobs.release import waiting
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -31,7 +32,12 @@ OLD = "a = 1.00 ± 0.01, b = 0.50 ± 0.10"
 
 
 def launch(
-    settings: Settings, bank: Database, store: FolderStore, month: str = FEB, **config: Any
+    settings: Settings,
+    bank: Database,
+    store: FolderStore,
+    month: str = FEB,
+    tags: dict[str, str] | None = None,
+    **config: Any,
 ) -> dg.ExecuteInProcessResult:
     """The job with the config of the month as the launchpad fills it in, and what is written over it."""
     job = release_job(settings, bank, store)
@@ -39,6 +45,7 @@ def launch(
     with dg.DagsterInstance.ephemeral() as instance:
         return job.execute_in_process(
             partition_key=month,
+            tags=tags,
             run_config={"ops": {"decide_on_proposals": {"config": filled}}},
             instance=instance,
             raise_on_error=False,
@@ -129,6 +136,34 @@ def test_the_launchpad_rejects(settings: Settings, bank: Database, store: Folder
     assert told(done)["effect"] == f"moved stays at {OLD}; nobody's θ changes, and the proposals are closed"
     assert decisions(bank) == [(FEB, "moved", "reject", "Ben", "wait", None)]
     assert len(published(bank)) == 1
+
+
+def test_behind_a_login_decisions_are_of_whoever_launched_the_run(
+    settings: Settings, bank: Database, store: FolderStore
+) -> None:
+    settings = settings.model_copy(update={"jwt_issuer": "https://login.example.org"})
+    asked = on("accept") | {"reason": "easier"}
+    ann = {LAUNCHED_BY: "ann"}
+    refused = launch(settings, bank, store, tags=ann, **asked, decided_by="zoe")
+    assert failure(refused).startswith("decided_by says 'zoe', and the run was launched by 'ann'")
+    for tags in ({}, {LAUNCHED_BY: ""}, ann | {"dagster/backfill": "abc"}):
+        assert failure(launch(settings, bank, store, tags=tags, **asked)).startswith("a decision needs a name")
+        refused = launch(settings, bank, store, tags=tags, **asked, decided_by="ann")
+        assert failure(refused).startswith("nobody's login vouches for 'ann'")
+    assert decisions(bank) == []
+    assert launch(settings, bank, store, tags=ann, **asked).success
+    assert decisions(bank) == [(FEB, "moved", "accept", "ann", "easier", EFFECTIVE)]
+
+
+def test_a_name_that_was_verified_counts_wherever_the_job_runs(
+    settings: Settings, bank: Database, store: FolderStore
+) -> None:
+    """A code server need not know of the login that the page has."""
+    ann = {LAUNCHED_BY: "ann"}
+    refused = launch(settings, bank, store, tags=ann, **on("reject"), decided_by="zoe", reason="wait")
+    assert failure(refused).startswith("decided_by says 'zoe', and the run was launched by 'ann'")
+    assert launch(settings, bank, store, tags=ann, **on("reject"), decided_by=" ann ", reason="wait").success
+    assert decisions(bank) == [(FEB, "moved", "reject", "ann", "wait", None)]
 
 
 def test_a_leak_is_accepted_by_a_flag_of_its_own_alone(settings: Settings, bank: Database, store: FolderStore) -> None:

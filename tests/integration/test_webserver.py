@@ -47,13 +47,13 @@ def instance(settings: Settings) -> Iterator[DagsterInstance]:
 
 
 @contextmanager
-def served(settings: Settings, *, read_only: bool = False, **changes: Any) -> Iterator[ASGIApp]:
-    """The application of the webserver's process, without a code location."""
+def served(settings: Settings, *, read_only: bool = False, locations: str = "[]", **changes: Any) -> Iterator[ASGIApp]:
+    """The application of the webserver's process, with these code locations."""
     settings = settings.model_copy(update=changes)
     workspace = settings.irt_home / "workspace.yaml"
-    workspace.write_text("load_from: []\n")
+    workspace.write_text(f"load_from: {locations}\n")
     with webserver_app(workspace, path_prefix=settings.ui_prefix, read_only=read_only) as dagster:
-        yield guarded(dagster, settings)
+        yield guarded(dagster, settings, read_only=read_only)
 
 
 def post(app: ASGIApp, query: str, path: str = "/graphql", **headers: str) -> Answer:

@@ -1,0 +1,5 @@
+"""The job by which people decide in the Dagster UI, as others call it; without what computes."""
+
+from __future__ import annotations
+
+RELEASE_JOB, CODE_LOCATION = "release_decision", "irt_assets"

@@ -1,0 +1,225 @@
+"""Who asks, by the token that came with the request, and whether the role suffices: the layer behind `guard`.
+
+Only a token that is verified here says anything: a header such as X-User can be sent by whoever is logged in on this
+machine. Requests that change something are looked at one by one, so a role and a token count at the click, and not only
+when the page was opened. What does not belong here: what a document asks for (see `operations`).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from http import HTTPMethod, HTTPStatus
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from irt_assets.calibration.release_job import RELEASE_JOB
+from irt_assets.webserver.guard import DEBUG_FILES, POLICY_VIOLATION, PROBE, READING, path_within
+from irt_assets.webserver.operations import (
+    Jobs,
+    Mutation,
+    Request,
+    Unreadable,
+    read_body,
+    read_request,
+    required_role,
+    signs_for_another,
+)
+from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, Caller
+from services.jwt_verifier.tokens import Identity, Refused, Role, Verifier, sent_token
+
+LOG = logging.getLogger("irt_assets.webserver")
+LARGEST_BODY = 16 * 1024 * 1024
+"""As nginx has it."""
+
+
+class Refusal(Exception):
+    """Why a request that was read goes no further."""
+
+    def __init__(self, status: HTTPStatus, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Identified:
+    """`app` for those whose token gives them `role`, and its mutations for those whose role suffices for each.
+
+    Without a verifier everybody may do everything, and nobody has a name.
+    """
+
+    def __init__(
+        self, app: ASGIApp, verifier: Verifier | None, cookie_name: str, role: Role, jobs: Jobs, *, prefix: str = ""
+    ) -> None:
+        self.app = app
+        self.verifier = verifier
+        self.cookie_name = cookie_name
+        self.role = role
+        self.jobs = jobs
+        self.prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self.app(scope, receive, send)
+            return
+        scope = _named(scope, None)
+        path = path_within(self.prefix, scope["path"])
+        if self.verifier is None or (path == PROBE and scope.get("method") in READING):
+            await self.app(scope, receive, send)
+            return
+        try:
+            identity = await self._identity(scope, self.verifier)
+            identity.require_role("operator" if path.startswith(DEBUG_FILES) else self.role)
+            scope = _named(scope, identity)
+            if scope["type"] == "websocket":
+                await self._converse(identity, scope, receive, send)
+                return
+            if scope["method"] == HTTPMethod.POST:
+                body = await _body(receive)
+                await self._require_allowed(read_body(body), identity)
+                receive = _with_body(body, receive)
+            await self.app(scope, receive, send)
+        except Refused as refused:
+            await _refuse(HTTPStatus(refused.status), str(refused), scope, receive, send)
+        except Unreadable as error:
+            await _refuse(HTTPStatus.BAD_REQUEST, str(error), scope, receive, send)
+        except Refusal as refusal:
+            await _refuse(refusal.status, str(refusal), scope, receive, send)
+
+    async def _identity(self, scope: Scope, verifier: Verifier) -> Identity:
+        headers = Headers(scope=scope)
+        token = sent_token(headers.getlist("authorization"), headers.getlist("cookie"), self.cookie_name)
+        return await run_in_threadpool(verifier.verify, token)
+
+    async def _require_allowed(self, request: Request, identity: Identity) -> None:
+        """Raises Refusal with the first mutation that is too much."""
+        for mutation in request.mutations:
+            role = await run_in_threadpool(required_role, mutation, self.jobs)
+            if not identity.has_role(role):
+                what = _told(mutation, role)
+                raise Refusal(
+                    HTTPStatus.FORBIDDEN, f"{what} needs the role {role}, which your token does not give you."
+                )
+            if signs_for_another(mutation):
+                raise Refusal(HTTPStatus.FORBIDDEN, f"The tag {LAUNCHED_BY} is set here, and never by a request.")
+        if request.mutations:
+            LOG.info("%s: %s", identity.sub, ", ".join(mutation.name for mutation in request.mutations))
+
+    async def _converse(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
+        """A WebSocket, for subscriptions alone, and only as long as its token is worth something."""
+        closed = False
+
+        async def is_over() -> bool:
+            """Whether the token has expired; at the first time the WebSocket is closed."""
+            nonlocal closed
+            try:
+                identity.require_current()
+            except Refused as refused:
+                if not closed:
+                    closed = True
+                    await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": str(refused)})
+            return closed
+
+        async def send_while_current(message: Message) -> None:
+            if not await is_over():
+                await send(message)
+
+        async def receive_allowed() -> Message:
+            while True:
+                message = await receive()
+                if message["type"] != "websocket.receive":
+                    return message
+                if await is_over():
+                    continue
+                try:
+                    return _require_subscription(message)
+                except Unreadable as error:
+                    LOG.warning("refused on a WebSocket of %s: %s", identity.sub, error)
+                    await send(_error(message, str(error)))
+
+        await self.app(scope, receive_allowed, send_while_current)
+
+
+def _told(mutation: Mutation, role: Role) -> str:
+    return f"Launching {RELEASE_JOB}" if role == "psychometrician" else mutation.name
+
+
+def _require_subscription(message: Message) -> Message:
+    """The message, if it starts nothing but subscriptions. Raises Unreadable."""
+    sent = _object(message)
+    payload = sent.get("payload")
+    if isinstance(payload, dict) and "query" in payload and not read_request(payload).subscribes:
+        raise Unreadable("A WebSocket is for subscriptions alone: send everything else by POST.")
+    return message
+
+
+def _object(message: Message) -> dict[str, object]:
+    try:
+        sent = json.loads(message.get("text") or "")
+    except (ValueError, RecursionError):
+        sent = None
+    if not isinstance(sent, dict):
+        raise Unreadable("Wanted a JSON object as text.")
+    return sent
+
+
+def _error(message: Message, why: str) -> Message:
+    """What graphql-ws answers to an operation that cannot be started."""
+    try:
+        of = _object(message).get("id")
+    except Unreadable:
+        of = None
+    return {"type": "websocket.send", "text": json.dumps({"type": "error", "id": of, "payload": {"message": why}})}
+
+
+def _named(scope: Scope, identity: Identity | None) -> Scope:
+    """The request, with the name of whoever was verified, and without one that came from outside."""
+    headers = [(name, value) for name, value in scope["headers"] if name.lower() != CALLER_HEADER.encode()]
+    if identity is not None:
+        caller = Caller(identity.sub, may_decide=identity.has_role("psychometrician"))
+        headers.append((CALLER_HEADER.encode(), caller.as_header().encode("ascii")))
+    return {**scope, "headers": headers}
+
+
+async def _body(receive: Receive) -> bytes:
+    """Raises Refusal where it is too large, or never comes whole."""
+    body, more = b"", True
+    while more:
+        message = await receive()
+        if message["type"] != "http.request":
+            raise Refusal(HTTPStatus.BAD_REQUEST, "The request ended before its body did.")
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > LARGEST_BODY:
+            raise Refusal(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"The body is larger than {LARGEST_BODY} bytes.")
+    return body
+
+
+def _with_body(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
+    """What Dagster receives in the place of what was read here."""
+    given = False
+
+    async def again() -> Message:
+        nonlocal given
+        if given:
+            return await receive()
+        given = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return again
+
+
+async def _refuse(status: HTTPStatus, why: str, scope: Scope, receive: Receive, send: Send) -> None:
+    """As GraphQL says it, so that the page shows the sentence."""
+    LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], why)
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+        return
+    headers = {"Cache-Control": "no-store"}
+    if status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="irt"'
+    answer = JSONResponse({"data": None, "errors": [{"message": why}]}, status, headers)
+    await answer(scope, receive, send)

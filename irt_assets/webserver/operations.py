@@ -1,0 +1,178 @@
+"""What a GraphQL request would change, and the role that it takes.
+
+The document is read as Dagster will read it, with fragments, aliases and variables. All of its operations count,
+whichever of them is to run, and a mutation that is not named here takes the highest role. What does not belong here:
+who asks (see `identity`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from graphql import (
+    DocumentNode,
+    FieldNode,
+    FragmentDefinitionNode,
+    FragmentSpreadNode,
+    GraphQLError,
+    InlineFragmentNode,
+    OperationDefinitionNode,
+    OperationType,
+    SelectionSetNode,
+    parse,
+    value_from_ast_untyped,
+)
+
+from irt_assets.calibration.release_job import RELEASE_JOB
+from jobs.launched_by import LAUNCHED_BY
+from services.jwt_verifier.tokens import Role
+
+LAUNCHING_RUNS = frozenset(
+    {
+        "launchPipelineExecution",
+        "launchRun",
+        "launchMultipleRuns",
+        "launchPipelineReexecution",
+        "launchRunReexecution",
+    }
+)
+LAUNCHING_BACKFILLS = frozenset({"launchPartitionBackfill", "resumePartitionBackfill", "reexecutePartitionBackfill"})
+ENDING = frozenset({"terminatePipelineExecution", "terminateRun", "terminateRuns", "cancelPartitionBackfill"})
+MOST_TOKENS = 20_000
+"""Of a document: longer ones take so long to read that others wait."""
+DECIDING = frozenset({RELEASE_JOB, f"{RELEASE_JOB}_partition_set"})
+NAMES_A_JOB = frozenset({"pipelineName", "jobName", "partitionSetName"})
+
+
+class Unreadable(Exception):
+    """The request is not one GraphQL document with variables; the message says what is wrong with it."""
+
+
+class Jobs(Protocol):
+    """Which job something that ran before is of; None where it is of none, or not known."""
+
+    def of_run(self, run_id: str) -> str | None: ...
+
+    def of_backfill(self, backfill_id: str) -> str | None: ...
+
+
+@dataclass(frozen=True)
+class Mutation:
+    """A field of a mutation, with its arguments as the server will see them."""
+
+    name: str
+    arguments: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a document asks for: its mutations, and whether all of it are subscriptions."""
+
+    mutations: tuple[Mutation, ...]
+    subscribes: bool
+
+
+def read_body(body: bytes) -> Request:
+    """Raises Unreadable."""
+    try:
+        parsed = json.loads(body)
+    except (ValueError, RecursionError):
+        raise Unreadable("The body is not JSON.") from None
+    return read_request(parsed)
+
+
+def read_request(parsed: object) -> Request:
+    """Raises Unreadable."""
+    if not isinstance(parsed, dict):
+        raise Unreadable("One GraphQL request at a time: wanted an object with `query`.")
+    query, variables = parsed.get("query"), parsed.get("variables")
+    if not isinstance(query, str):
+        raise Unreadable("The request has no `query` that is a text.")
+    if not isinstance(variables, dict | None):
+        raise Unreadable("The request's `variables` are not an object.")
+    try:
+        document = parse(query, no_location=True, max_tokens=MOST_TOKENS)
+        operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]
+        mutations = [
+            mutation
+            for operation in operations
+            if operation.operation is OperationType.MUTATION
+            for mutation in _mutations(operation, document, variables or {})
+        ]
+    except GraphQLError as error:
+        raise Unreadable(f"The query cannot be read: {error.message}") from None
+    except RecursionError:
+        raise Unreadable("The query is nested too deeply.") from None
+    return Request(tuple(mutations), all(node.operation is OperationType.SUBSCRIPTION for node in operations))
+
+
+def required_role(mutation: Mutation, jobs: Jobs) -> Role:
+    """Launching and ending are an analyst's, decisions a psychometrician's, and all else an operator's."""
+    if mutation.name in ENDING:
+        return "analyst"
+    if mutation.name in LAUNCHING_RUNS | LAUNCHING_BACKFILLS:
+        return "psychometrician" if _decides(mutation, jobs) else "analyst"
+    return "operator"
+
+
+def signs_for_another(mutation: Mutation) -> bool:
+    """Whether a backfill would hand its runs a name: the daemon launches them, and asks nobody who they are of.
+
+    On a run that somebody launches, the name is overwritten.
+    """
+    tags = [value for key, value in _leaves(mutation.arguments) if key == "key"]
+    return mutation.name in LAUNCHING_BACKFILLS and LAUNCHED_BY in tags
+
+
+def _decides(mutation: Mutation, jobs: Jobs) -> bool:
+    """Whether it launches the job of decisions, by its name or by something that ran before."""
+    of_earlier = jobs.of_backfill if mutation.name in LAUNCHING_BACKFILLS else jobs.of_run
+    for key, value in _leaves(mutation.arguments):
+        if key in NAMES_A_JOB and value in DECIDING:
+            return True
+        if key in ("parentRunId", "backfillId") and of_earlier(str(value)) in DECIDING:
+            return True
+    return False
+
+
+def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Every value that holds no others, with the name of the field that it is in."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from _leaves(inner, name)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _leaves(inner, key)
+    else:
+        yield key, value
+
+
+def _mutations(
+    operation: OperationDefinitionNode, document: DocumentNode, given: Mapping[str, Any]
+) -> Iterator[Mutation]:
+    variables = {
+        definition.variable.name.value: value_from_ast_untyped(definition.default_value)
+        for definition in operation.variable_definitions
+        if definition.default_value is not None
+    } | dict(given)
+    fragments = {node.name.value: node for node in document.definitions if isinstance(node, FragmentDefinitionNode)}
+    for field in _root_fields(operation.selection_set, fragments, set()):
+        arguments = {node.name.value: value_from_ast_untyped(node.value, variables) for node in field.arguments}
+        yield Mutation(field.name.value, arguments)
+
+
+def _root_fields(
+    selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]
+) -> Iterator[FieldNode]:
+    """The fields of the operation itself, through fragments, whatever @skip and @include say of them."""
+    for node in selected.selections:
+        if isinstance(node, FieldNode):
+            yield node
+        elif isinstance(node, InlineFragmentNode):
+            yield from _root_fields(node.selection_set, fragments, seen)
+        elif isinstance(node, FragmentSpreadNode) and node.name.value not in seen and node.name.value in fragments:
+            seen.add(node.name.value)
+            yield from _root_fields(fragments[node.name.value].selection_set, fragments, seen)

@@ -1,0 +1,49 @@
+"""Who launched a run: the name that the layer before the Dagster UI verified becomes a tag of the run.
+
+What belongs here: how that layer tells Dagster's run coordinator, and the tag. What does not: how a name is verified,
+and who may launch what (see `irt_assets.webserver.identity`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+
+from dagster import DagsterRun, QueuedRunCoordinator
+from dagster._core.run_coordinator import SubmitRunContext
+
+from irt_assets.calibration.release_job import RELEASE_JOB
+from resources.failures import PermanentFailure
+
+LAUNCHED_BY = "irt/launched_by"
+"""Run tag: the verified name; empty where a name was typed that nobody verified."""
+CALLER_HEADER = "irt-caller"
+"""Of requests as Dagster gets them. The layer removes it from what comes from outside."""
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Whose request it is, as it was verified."""
+
+    name: str
+    may_decide: bool
+
+    def as_header(self) -> str:
+        return json.dumps(asdict(self))
+
+
+class NamingRunCoordinator(QueuedRunCoordinator):
+    """Queues runs as Dagster's own does, each with the name of whoever launched it in the UI."""
+
+    def submit_run(self, context: SubmitRunContext) -> DagsterRun:
+        run, told = context.dagster_run, context.get_request_header(CALLER_HEADER)
+        if told is not None:
+            caller = Caller(**json.loads(told))
+            if run.job_name == RELEASE_JOB and not caller.may_decide:
+                raise PermanentFailure(
+                    f"{RELEASE_JOB} needs the role psychometrician, which {caller.name} does not have"
+                )
+            self._instance.add_run_tags(run.run_id, {LAUNCHED_BY: caller.name})
+        elif LAUNCHED_BY in run.tags and getattr(context.workspace, "source", None) is not None:
+            self._instance.add_run_tags(run.run_id, {LAUNCHED_BY: ""})
+        return super().submit_run(context)

@@ -1,0 +1,183 @@
+"""The page with a login: Dagster's own application on real runs, and the names that they get."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from dagster import DagsterInstance, DagsterRun
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.execution.backfill import BulkActionStatus
+from dagster._grpc.client import DagsterGrpcClient
+from starlette.types import ASGIApp
+
+from jobs.launched_by import LAUNCHED_BY, NamingRunCoordinator
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from tests.integration.stack_harness import wait_for
+from tests.integration.test_webserver import GO, JSON, PAUSED, instance, post, served, settings
+from tests.unit.asgi import ask
+from tests.unit.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer, after
+
+__all__ = ["instance", "settings"]  # fixtures
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "here"}
+LAUNCHED = "{ __typename ... on LaunchRunSuccess { run { runId } } ... on Error { message } }"
+RUN = f"mutation ($p: ExecutionParams!) {{ launchRun(executionParams: $p) {LAUNCHED} }}"
+AGAIN = f"mutation ($p: ReexecutionParams) {{ launchRunReexecution(reexecutionParams: $p) {LAUNCHED} }}"
+BACKFILL = """mutation ($p: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $p) { __typename
+    ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+BACKFILL_AGAIN = """mutation ($p: ReexecutionParams) { reexecutePartitionBackfill(reexecutionParams: $p) { __typename
+    ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
+
+
+def bearer(role: str, name: str = "ann", **claims: Any) -> dict[str, str]:
+    return {"authorization": f"Bearer {Issuer().token(roles=[role], sub=name, **claims)}"}
+
+
+@pytest.fixture(scope="module")
+def location(instance: DagsterInstance) -> Iterator[str]:
+    """A code server, as the workspace names it."""
+    with tempfile.TemporaryDirectory(prefix="irt-") as folder:
+        socket = f"{folder}/code.sock"
+        asked = ["-m", "tests.integration.location_with_decisions", "--socket", socket]
+        with subprocess.Popen([sys.executable, "-m", "dagster", "api", "grpc", *asked]) as server:
+            client = DagsterGrpcClient(socket=socket, host="localhost")
+            wait_for("the code server", lambda: is_up(client))
+            yield f"[{{grpc_server: {{host: localhost, socket: {socket}, location_name: here}}}}]"
+            server.terminate()
+
+
+def is_up(client: DagsterGrpcClient) -> bool:
+    try:
+        client.ping("")
+    except DagsterUserCodeUnreachableError:
+        return False
+    return True
+
+
+@pytest.fixture(scope="module")
+def login(settings: Settings, instance: DagsterInstance) -> dict[str, Any]:
+    path = settings.irt_home / "public.pem"
+    path.write_bytes(Issuer().pem)
+    return {
+        "jwt_issuer": ISSUER,
+        "jwt_audience": AUDIENCE,
+        "irt_org_id": ORGANISATION,
+        "jwt_public_key_path": path,
+    }
+
+
+@pytest.fixture(scope="module")
+def page(settings: Settings, login: dict[str, Any], location: str) -> Iterator[ASGIApp]:
+    with served(settings, locations=location, **login) as app:
+        yield app
+
+
+def asked(app: ASGIApp, query: str, params: dict[str, Any], **headers: str) -> tuple[int, dict[str, Any]]:
+    body = json.dumps({"query": query, "variables": {"p": params}}).encode()
+    answer = ask(app, "POST", "/graphql", JSON | headers, body=body)
+    return answer.status, json.loads(answer.text)
+
+
+def of_job(job: str, **tags: str) -> dict[str, Any]:
+    pairs = [{"key": key, "value": value} for key, value in ({"dagster/partition": "2026-01"} | tags).items()]
+    return {"selector": REPOSITORY | {"jobName": job}, "runConfigData": {}, "executionMetadata": {"tags": pairs}}
+
+
+def launched(instance: DagsterInstance, answer: tuple[int, dict[str, Any]]) -> DagsterRun:
+    status, told = answer
+    ((_, result),) = told["data"].items()
+    assert (status, result["__typename"]) == (200, "LaunchRunSuccess"), told
+    run = instance.get_run_by_id(result["run"]["runId"])
+    assert run is not None
+    return run
+
+
+def test_a_run_has_the_verified_name_and_no_typed_one(instance: DagsterInstance, page: ASGIApp) -> None:
+    forged = {"irt-caller": '{"name": "zoe", "may_decide": true}', "x-user": "zoe"}
+    params = of_job("months_work", **{LAUNCHED_BY: "zoe"})
+    run = launched(instance, asked(page, RUN, params, **bearer("analyst"), **forged))
+    assert (run.status.value, run.tags[LAUNCHED_BY]) == ("QUEUED", "ann")
+    again = {"parentRunId": run.run_id, "strategy": "ALL_STEPS", "useParentRunTags": True}
+    assert launched(instance, asked(page, AGAIN, again, **bearer("analyst", "bob"))).tags[LAUNCHED_BY] == "bob"
+
+
+def test_decisions_are_launched_and_repeated_by_psychometricians_alone(
+    instance: DagsterInstance, page: ASGIApp
+) -> None:
+    before = instance.get_runs_count()
+    assert asked(page, RUN, of_job("release_decision"), **bearer("analyst"))[0] == 403
+    assert instance.get_runs_count() == before
+    run = launched(instance, asked(page, RUN, of_job("release_decision"), **bearer("psychometrician")))
+    assert run.tags[LAUNCHED_BY] == "ann"
+    again = {"parentRunId": run.run_id, "strategy": "ALL_STEPS"}
+    assert asked(page, AGAIN, again, **bearer("analyst"))[0] == 403
+    assert launched(instance, asked(page, AGAIN, again, **bearer("operator", "olga"))).tags[LAUNCHED_BY] == "olga"
+
+
+def test_a_backfill_of_decisions_is_repeated_by_psychometricians_alone(
+    instance: DagsterInstance, page: ASGIApp
+) -> None:
+    def of(job: str) -> dict[str, Any]:
+        chosen = {"partitionSetName": f"{job}_partition_set", "repositorySelector": REPOSITORY}
+        return {"selector": chosen, "partitionNames": ["2026-01"]}
+
+    assert asked(page, BACKFILL, of("release_decision"), **bearer("analyst"))[0] == 403
+    for job, expected in (("release_decision", 403), ("months_work", 200)):
+        _, told = asked(page, BACKFILL, of(job), **bearer("psychometrician"))
+        backfill = told["data"]["launchPartitionBackfill"]["backfillId"]
+        made = instance.get_backfill(backfill)
+        assert made is not None
+        instance.update_backfill(made.with_status(BulkActionStatus.COMPLETED_FAILED))
+        again = {"parentRunId": backfill, "strategy": "FROM_FAILURE"}
+        assert asked(page, BACKFILL_AGAIN, again, **bearer("analyst"))[0] == expected
+
+
+def test_the_queue_too_refuses_a_decision_of_whoever_may_not(
+    instance: DagsterInstance, page: ASGIApp, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Should the layer before it once overlook a way to launch."""
+    monkeypatch.setattr("irt_assets.webserver.operations.DECIDING", frozenset[str]())
+    _, told = asked(page, RUN, of_job("release_decision"), **bearer("analyst"))
+    result = told["data"]["launchRun"]
+    assert result["__typename"] == "PythonError"
+    assert "release_decision needs the role psychometrician, which ann does not have" in result["message"]
+    assert isinstance(instance.run_coordinator, NamingRunCoordinator)
+
+
+def test_operators_change_the_rest_and_viewers_look_at_the_page_that_changes_nothing(
+    instance: DagsterInstance, page: ASGIApp, settings: Settings, login: dict[str, Any]
+) -> None:
+    assert post(page, GO, **bearer("psychometrician")).status == 403
+    assert "errors" not in post(page, GO, **bearer("operator")).text
+    assert post(page, PAUSED, **bearer("viewer")).status == 403
+    assert post(page, PAUSED, **bearer("operator", exp=after(-60))).status == 401
+    with served(settings, read_only=True, **login) as view:
+        assert "<!DOCTYPE html>" in ask(view, "GET", "/", bearer("viewer")).text
+        assert "autoMaterializePaused" in post(view, PAUSED, **bearer("viewer")).text
+        assert ask(view, "GET", "/reports/1").status == 401
+        assert ask(view, "GET", "/reports/1", bearer("viewer")).status == 404
+        assert "UnauthorizedError" in post(view, GO, **bearer("operator")).text
+
+
+def test_without_a_login_a_typed_name_is_none(instance: DagsterInstance, settings: Settings, location: str) -> None:
+    with served(settings, locations=location) as app:
+        params = of_job("release_decision", **{LAUNCHED_BY: "zoe"})
+        run = launched(instance, asked(app, RUN, params, **{"irt-caller": '{"name": "zoe", "may_decide": true}'}))
+        assert run.tags[LAUNCHED_BY] == ""
+
+
+def test_a_login_that_is_not_wholly_set_up_opens_nothing(
+    instance: DagsterInstance, settings: Settings, login: dict[str, Any]
+) -> None:
+    for missing in login:
+        with (
+            pytest.raises(PermanentFailure, match=f"{missing.upper()}|a PEM file"),
+            served(settings, **login | {missing: None}),
+        ):
+            pass
