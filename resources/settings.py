@@ -94,6 +94,10 @@ class Settings(BaseSettings):
     jwt_max_age_hours: float = Field(24, gt=0, description="hours after which a token is too old, whatever it says")
     jwt_cookie_name: str = Field("__Host-irt", description="cookie in which browsers bring the token")
     port: int = Field(9000, ge=1, le=65535, description="port of the JWT verifier")
+    irt_theta_host: str = Field("127.0.0.1", description="address on which the θ API listens")
+    irt_theta_port: int = Field(8001, ge=1, le=65535, description="port of the θ API")
+    irt_theta_token: SecretStr | None = Field(None, description="the token by which services ask the θ API")
+    irt_theta_connections: int = Field(4, ge=1, le=64, description="connections and threads of the θ API")
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")
     discord_webhook_url: SecretStr | None = Field(None, description="alerts to Discord: a channel's webhook")
@@ -213,6 +217,7 @@ class Settings(BaseSettings):
         "irt_ui_url",
         "irt_ui_learner_reports",
         "irt_org_id",
+        "irt_theta_token",
         "jwt_issuer",
         "jwt_audience",
         "jwt_public_key_path",

@@ -210,12 +210,13 @@ def _levels(
 ) -> dict[tuple[str, str], list[Level]]:
     """By learner and scale, of the year before `end`, the last measurement of each week, oldest first.
 
+    Those on request may rest on fewer days than a night's and a month's, so that they do not stand beside them.
     The last one is of `end` itself: the ability that the goal's probability was computed from.
     """
     rows = connection.execute(
         """SELECT DISTINCT ON (user_id, scale_id, date_trunc('week', window_end - interval '1 microsecond'))
                   user_id, scale_id, window_end, theta, se
-           FROM mirt_ability WHERE window_end > %(year)s AND window_end <= %(last_week)s
+           FROM mirt_ability WHERE window_end > %(year)s AND window_end <= %(last_week)s AND kind <> 'online'
              AND (%(users)s::text[] IS NULL OR user_id = ANY(%(users)s))
            ORDER BY 1, 2, date_trunc('week', window_end - interval '1 microsecond'), window_end DESC, fitted_at DESC""",
         {"year": end - YEAR, "last_week": end - timedelta(weeks=1), "users": None if only_of is None else [*only_of]},

@@ -177,7 +177,14 @@ def scoring_responses(
     scales = {scale.scale_id: scale}
     wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
     found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SCORING, wanted)
-    times = current_item_times(connection, end, first_look(start, scales))
+    return scored_for_abilities(found, scale, current_item_times(connection, end, first_look(start, scales)))
+
+
+def scored_for_abilities(found: pa.Table, scale: Scale, times: ItemTimes) -> tuple[Responses, npt.NDArray[np.object_]]:
+    """Of attempts with their facts, those that are eligible by the rules of `scale`, and the learners' ids.
+
+    The minima for a fit do not apply.
+    """
     person, users = codes(found["user_id"])
     item, item_ids = codes(found["item_id"])
     judgement = judge(_attempts(found, item, item_ids, times), scale.rules, min_learner=False, min_item=False)

@@ -1,0 +1,196 @@
+"""One learner's θ on request: the θ that the month and the night would report on the same answers, kept as a row.
+
+What does not belong here: how θ is estimated (`abilities.estimate`), and HTTP (see `services.theta_api`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.calibration.abilities import estimate
+from irt_assets.calibration.publication import PublishedSet, in_force
+from irt_assets.psychometrics.models import Responses
+from irt_assets.responses.item_times import (
+    ItemTimes,
+    ability_times_of_last_night,
+    ability_times_since,
+    current_item_times,
+)
+from irt_assets.responses.one_learner import answered_at_all, learner_query, learner_responses
+from irt_assets.responses.scales import Scale, read_scales
+from resources.database import advisory_lock
+
+MOST_HISTORY = 100
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a scale is measured with: its rules, the set in force, the times by which rapid guesses are told."""
+
+    scale: Scale
+    published: PublishedSet
+    times: ItemTimes
+    query: str
+
+
+@dataclass(frozen=True)
+class Measures:
+    """Every scale that has a set in force as of a time."""
+
+    as_of: datetime
+    scales: Mapping[str, Measure]
+
+
+@dataclass(frozen=True)
+class Theta:
+    """A row of `mirt_ability`, or what is to become one."""
+
+    scale_id: str
+    theta: float
+    se: float
+    n_items: int
+    kind: str
+    window_end: datetime
+    set_hash: str
+    scale_version: int
+    fitted_at: datetime
+
+
+@dataclass(frozen=True)
+class Learner:
+    """What the platform knows of somebody whose θ is asked for."""
+
+    user_id: str
+    is_test: bool
+    target_scale_id: str | None
+
+
+def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
+    """What learners are measured with from now on.
+
+    Item times are those of the last night; where no night has any, those up to the last midnight, computed and stored
+    in the caller's transaction.
+    """
+    measures = {}
+    for scale in read_scales(connection, now).values():
+        published = in_force(connection, scale.scale_id, now)
+        if published.items:
+            times = _item_times(connection, scale, now)
+            measures[scale.scale_id] = Measure(scale, published, times, learner_query(scale))
+    return Measures(now, measures)
+
+
+def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> ItemTimes:
+    found = ability_times_of_last_night(connection, scale, now)
+    if found is not None:
+        return found[1]
+    midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return current_item_times(connection, midnight, ability_times_since(midnight, scale))
+
+
+def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None:
+    """None for somebody of whom there is neither a row nor an attempt."""
+    row = connection.execute("SELECT is_test, target_scale_id FROM learner WHERE user_id = %s", (user_id,)).fetchone()
+    if row is not None:
+        return Learner(user_id, bool(row[0]), row[1])
+    return Learner(user_id, False, None) if answered_at_all(connection, user_id) else None
+
+
+def update(
+    connection: psycopg.Connection, measures: Measures, user_id: str, lookback_days: int, now: datetime
+) -> dict[str, Theta]:
+    """Measure a learner on every scale of which answers to published items lie in the days before `now`, and keep it.
+
+    The same answers scored with the same set are the same row. Another update of the learner waits until the caller's
+    transaction ends.
+    """
+    advisory_lock(connection, "theta", user_id)
+    start = now - timedelta(days=lookback_days)
+    found = {}
+    for scale_id, measure in measures.scales.items():
+        items = measure.published.items
+        responses = learner_responses(
+            connection, measure.query, user_id, start, now, measure.scale, items, measure.times
+        )
+        if responses.n_responses:
+            scores = estimate(responses, items, measure.scale)
+            theta, se = float(scores.theta[0]), float(scores.se[0])
+            found[scale_id] = _keep(connection, user_id, measure, responses, theta, se, measures.as_of, now)
+    return found
+
+
+def _keep(
+    connection: psycopg.Connection,
+    user_id: str,
+    measure: Measure,
+    responses: Responses,
+    theta: float,
+    se: float,
+    published_as_of: datetime,
+    now: datetime,
+) -> Theta:
+    """Store a θ, or leave its row as it is where it is there already and no other was stored since."""
+    scale, set_hash = measure.scale, measure.published.set_hash
+    update_id = _update_id(user_id, measure, responses)
+    row = connection.execute(
+        """INSERT INTO mirt_ability AS known (update_id, user_id, scale_id, theta, se, method, n_items, kind,
+             window_end, published_as_of, set_hash, scale_version, fitted_at)
+           VALUES (%(id)s, %(user)s, %(scale)s, %(theta)s, %(se)s, 'eap', %(n)s, 'online',
+             %(now)s, %(as_of)s, %(set)s, %(version)s, %(now)s)
+           ON CONFLICT (update_id, user_id, scale_id) DO UPDATE
+           SET theta = excluded.theta, se = excluded.se, window_end = excluded.window_end,
+             published_as_of = excluded.published_as_of, fitted_at = excluded.fitted_at
+           WHERE known.fitted_at < (SELECT max(o.fitted_at) FROM mirt_ability o
+             WHERE o.user_id = %(user)s AND o.scale_id = %(scale)s AND o.kind = 'online')
+           RETURNING window_end, fitted_at""",
+        {
+            "id": update_id,
+            "user": user_id,
+            "scale": scale.scale_id,
+            "theta": theta,
+            "se": se,
+            "n": responses.n_responses,
+            "now": now,
+            "as_of": published_as_of,
+            "set": set_hash,
+            "version": scale.anchor_version,
+        },
+        prepare=True,
+    ).fetchone()
+    if row is None:
+        row = connection.execute(
+            "SELECT window_end, fitted_at FROM mirt_ability WHERE (update_id, user_id, scale_id) = (%s, %s, %s)",
+            (update_id, user_id, scale.scale_id),
+            prepare=True,
+        ).fetchone()
+    assert row is not None
+    return Theta(
+        scale.scale_id, theta, se, responses.n_responses, "online", row[0], set_hash, scale.anchor_version, row[1]
+    )
+
+
+def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
+    """The name of a row: a hash of everything that θ depends on."""
+    scale = measure.scale
+    answers = [responses.item_ids[item] for item in responses.item], np.asarray(responses.score).tolist()
+    content = [user_id, scale.scale_id, measure.published.set_hash, scale.mu, scale.sigma, *answers]
+    return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
+
+
+def read_thetas(connection: psycopg.Connection, user_id: str) -> list[Theta]:
+    """A learner's θs of every kind and scale, those of the latest answers first; at most `MOST_HISTORY` of them."""
+    with connection.cursor(row_factory=class_row(Theta)) as cursor:
+        return cursor.execute(
+            """SELECT scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at
+               FROM mirt_ability WHERE user_id = %s
+               ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""",
+            (user_id, MOST_HISTORY),
+        ).fetchall()

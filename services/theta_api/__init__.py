@@ -1,0 +1,1 @@
+"""The θ API: a learner's ability on request, over HTTP."""

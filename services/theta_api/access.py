@@ -1,0 +1,89 @@
+"""Who asks, and for whose θ they may ask.
+
+A service has the static token (IRT_THETA_TOKEN). Everybody else has a JWT of the company's login: people and services
+with a role of this platform ask for anyone, a learner for their own `sub`; updating needs the scope `exam:write`.
+What does not belong here: what makes a JWT good (see `services.jwt_verifier`).
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from starlette.concurrency import run_in_threadpool
+
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from services.jwt_verifier.tokens import Refused, Verifier, build_verifier, sent_token
+from services.theta_api.problems import Problem, unavailable
+
+SCOPE = "exam:write"
+STATIC_TOKEN = re.compile(r"[!-~]{16,}")
+
+
+@dataclass(frozen=True)
+class Caller:
+    """`only`: the one learner whose θ they may ask for; None: anyone's."""
+
+    name: str
+    only: str | None
+    may_update: bool
+
+    def require(self, user_id: str) -> None:
+        if self.only is not None and self.only != user_id:
+            raise Problem(
+                403,
+                "own_sub_only",
+                "A token without a role of this platform may ask for its own sub alone: send that as user_id, "
+                "or ask with the service's token.",
+            )
+
+    def require_update(self, user_id: str) -> None:
+        self.require(user_id)
+        if not self.may_update:
+            raise Problem(403, "scope", f"To update θ the token needs the scope {SCOPE}: ask the login for it.")
+
+    def require_anyone(self) -> None:
+        if self.only is not None:
+            raise Problem(403, "role", "This needs a role of this platform (viewer or above), or the service's token.")
+
+
+class Access:
+    """Tells callers by the static token, by JWTs, or by either. At least one of the two is there."""
+
+    def __init__(self, token: str | None, verifier: Verifier | None) -> None:
+        if token is None and verifier is None:
+            raise PermanentFailure(
+                "the θ API lets nobody in until IRT_THETA_TOKEN (a service's token) or JWT_ISSUER, JWT_AUDIENCE, "
+                "IRT_ORG_ID and a key are set: see docs/theta-api.md"
+            )
+        if token is not None and not STATIC_TOKEN.fullmatch(token):
+            raise PermanentFailure(
+                "IRT_THETA_TOKEN must be at least 16 printable ASCII characters without spaces: `openssl rand -hex 32`"
+            )
+        self._token = token
+        self.verifier = verifier
+
+    async def caller(self, authorization: Sequence[str]) -> Caller:
+        """Raises Problem 401, 403 or, where the issuer's keys cannot be read, 503."""
+        try:
+            token = sent_token(authorization, (), "")
+            if self._token is not None and hmac.compare_digest(token.encode(), self._token.encode()):
+                return Caller("service", None, True)
+            if self.verifier is None:
+                raise Problem(401, "bad_token", "The token is not the one in IRT_THETA_TOKEN of the API.")
+            identity = await run_in_threadpool(self.verifier.verify, token)
+        except Refused as refused:
+            if refused.reason == "keys_unavailable":
+                raise unavailable(f"{refused} Try again soon.", refused.reason) from None
+            raise Problem(refused.status, refused.reason, str(refused)) from None
+        return Caller(identity.sub, None if identity.roles else identity.sub, SCOPE in identity.scope)
+
+
+def build_access(settings: Settings) -> Access:
+    """Raises PermanentFailure where neither way in is set, or one is set badly."""
+    token = settings.irt_theta_token
+    verifier = build_verifier(settings) if settings.jwt_issuer else None
+    return Access(token.get_secret_value() if token else None, verifier)

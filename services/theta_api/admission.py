@@ -1,0 +1,93 @@
+"""Which requests are worked on, which wait, and which are turned away before they cost the database anything.
+
+A request waits here, in the event loop: it holds neither a thread nor a connection meanwhile. What does not belong
+here: what the work is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Shed(Exception):
+    """There is more to do than can be done in time."""
+
+
+class TooSlow(Exception):
+    """The work began and took too long; it goes on, and keeps its place until it ends."""
+
+
+@dataclass
+class _Turn:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: int = 0
+
+
+class Admission:
+    """Runs work in at most `workers` threads at once, and of each learner one piece at a time.
+
+    queue: requests that may wait beside those at work; wait_s: how long each may; limit_s: how long work may take
+    before who asked is told that it did not come in time.
+    """
+
+    def __init__(self, workers: int, *, queue: int, wait_s: float, limit_s: float) -> None:
+        self._most = workers + queue
+        self._wait_s, self._limit_s = wait_s, limit_s
+        self._slots = asyncio.Semaphore(workers)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="theta")
+        self._turns: dict[str, _Turn] = {}
+        self.present = 0
+
+    async def run(self, learner: str, work: Callable[[], T]) -> T:
+        """What `work` returns or raises. Raises Shed before it has begun, or TooSlow."""
+        if self.present >= self._most:
+            raise Shed
+        self.present += 1
+        turn = self._turns.setdefault(learner, _Turn())
+        turn.waiting += 1
+        held: list[asyncio.Lock | asyncio.Semaphore] = []
+
+        def leave(_: object = None) -> None:
+            for one in held:
+                one.release()
+            turn.waiting -= 1
+            if not turn.waiting:
+                del self._turns[learner]
+            self.present -= 1
+
+        try:
+            async with asyncio.timeout(self._wait_s):
+                for one in (turn.lock, self._slots):
+                    await one.acquire()
+                    held.append(one)
+        except TimeoutError:
+            leave()
+            raise Shed from None
+        except BaseException:
+            leave()
+            raise
+        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        future.add_done_callback(leave)
+        try:
+            return await asyncio.wait_for(asyncio.shield(future), self._limit_s)
+        except TimeoutError:
+            if future.done():
+                return future.result()
+            future.add_done_callback(_look_at)
+            raise TooSlow from None
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _look_at(future: asyncio.Future[T]) -> None:
+    """Nobody waits for it any more; its error is nobody's either."""
+    with suppress(asyncio.CancelledError):
+        future.exception()

@@ -1,0 +1,316 @@
+"""θ over HTTP: asked for by learner, answered with what was measured and stored, or with a problem that says why not.
+
+Reads and writes go through `Ledger`, in the threads of `Admission`. What does not belong here: how θ is computed (see
+`calibration.online`), and who may ask (see `access`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import psycopg
+from fastapi import FastAPI, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    generate_latest,
+)
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from irt_assets.calibration import online
+from irt_assets.calibration.online import Measures, Theta
+from services.theta_api.access import Access, Caller
+from services.theta_api.admission import Admission, Shed, TooSlow
+from services.theta_api.invariants import history_of_invariants, latest_invariants
+from services.theta_api.ledger import Away, Ledger
+from services.theta_api.problems import MEDIA_TYPE, Problem, unavailable
+from services.theta_api.shapes import Answer, Asked, History, ProblemShown, UserId
+
+LOG = logging.getLogger("services.theta_api")
+PREFIX = "/api/seedtest/analysis/irt"
+LARGEST_BODY = 16 * 1024
+QUEUE_PER_WORKER = 8
+WAIT_S = 0.15
+LIMIT_S = 5.0
+SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    status: {"model": ProblemShown, "content": {MEDIA_TYPE: {}}} for status in (400, 401, 403, 404, 409, 413, 422, 503)
+}
+
+
+def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
+    admission = Admission(workers, queue=QUEUE_PER_WORKER * workers, wait_s=WAIT_S, limit_s=LIMIT_S)
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        if access.verifier is not None:
+            access.verifier.keys.refresh()
+        ledger.start()
+        yield
+        admission.close()
+        ledger.stop()
+        if access.verifier is not None:
+            access.verifier.keys.close()
+
+    app = FastAPI(title="θ API", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
+    app.add_middleware(Door, access=access)
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    updates = Counter("irt_theta_updates", "Requests to update θ", ["result"], registry=registry)
+    seconds = Histogram("irt_theta_seconds", "From request to θ", buckets=SECONDS, registry=registry)
+    shed = Counter("irt_theta_shed", "Requests turned away before the database was asked", registry=registry)
+    Gauge("irt_theta_set_age_seconds", "Since the published set was read", registry=registry).set_function(
+        lambda: ledger.age_s
+    )
+    Gauge("irt_theta_in_flight", "Requests at work or waiting", registry=registry).set_function(
+        lambda: admission.present
+    )
+
+    async def work(user_id: str, task: Callable[[psycopg.Connection], Any]) -> Any:
+        """What `task` makes of a connection, in a thread; nothing of it is kept where it raises."""
+
+        def in_transaction() -> Any:
+            with ledger.connect() as connection:
+                return task(connection)
+
+        try:
+            return await admission.run(user_id, in_transaction)
+        except Shed:
+            shed.inc()
+            raise unavailable("More is asked than can be answered in time: try again in a second.", "shed", 1) from None
+        except TooSlow:
+            raise unavailable("The database takes too long: try again soon.", "too_slow") from None
+        except Away as away:
+            raise unavailable(f"The database does not answer: try again soon. ({away})", "database_away") from None
+
+    @app.post(f"{PREFIX}/update-theta", responses={200: {"model": Answer}, **PROBLEMS}, response_model=None)
+    async def update_theta(asked: Asked, request: Request) -> Response:
+        """Measure a learner anew, keep the θ, and say what it is."""
+        began = time.perf_counter()
+        result = "failed"
+        try:
+            _caller(request).require_update(asked.user_id)
+            measures = _measures(ledger)
+            found, learner = await work(
+                asked.user_id, lambda connection: _update(connection, measures, asked, ledger.clock())
+            )
+            answer = _answer(learner, found, measures)
+            result = "updated"
+        except Problem as problem:
+            result = problem.kind
+            raise
+        finally:
+            taken = time.perf_counter() - began
+            updates.labels(result).inc()
+            seconds.observe(taken)
+            LOG.info("theta of %r: %s in %.1f ms", asked.user_id, result, 1000 * taken)
+        return JSONResponse(answer, headers={"Cache-Control": "no-store"})
+
+    @app.get(f"{PREFIX}/theta", responses={200: {"model": History}, **PROBLEMS}, response_model=None)
+    async def theta(user_id: Annotated[UserId, Query()], request: Request) -> Response:
+        """The θ that rests on the latest answers, and those before it; nothing is measured."""
+        _caller(request).require(user_id)
+        measures = _measures(ledger)
+        known, learner = await work(user_id, lambda connection: _known(connection, user_id))
+        latest: dict[str, Theta] = {}
+        for one in known:
+            latest.setdefault(one.scale_id, one)
+        answer = _answer(learner, latest, measures)
+        history = [_shown(one, measures) | {"scale_id": one.scale_id} for one in known]
+        return JSONResponse(answer | {"history": history}, headers={"Cache-Control": "no-store"})
+
+    @app.get("/health")
+    @app.get("/healthz")
+    async def health() -> dict[str, str]:
+        """Whether the process answers; of the database it says nothing."""
+        return {"status": "ok"}
+
+    @app.get("/ready", responses={503: PROBLEMS[503]})
+    async def ready() -> dict[str, str]:
+        """Whether a θ can be asked for: parameters are read, and the database was there when it was last needed."""
+        if not ledger.ready:
+            raise unavailable(f"Not ready: {ledger.why_away or 'what is published is too old'}", "not_ready")
+        return {"status": "ready"}
+
+    @app.get("/invariants/latest", responses=PROBLEMS)
+    async def invariants_latest(request: Request) -> dict[str, Any]:
+        """What the last look at every invariant found."""
+        _caller(request).require_anyone()
+        found = await work("", latest_invariants)
+        if found is None:
+            raise Problem(404, "no_report", "No invariant was evaluated yet: `irt invariants run`.")
+        return dict(found)
+
+    @app.get("/invariants/history", responses=PROBLEMS)
+    async def invariants_history(request: Request) -> dict[str, Any]:
+        """Every look that is kept, and the violations that are open or were resolved."""
+        _caller(request).require_anyone()
+        return dict(await work("", history_of_invariants))
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    @app.exception_handler(Problem)
+    async def told(_request: Request, problem: Problem) -> Response:
+        return problem.response()
+
+    @app.exception_handler(RequestValidationError)
+    async def unfit(_request: Request, error: RequestValidationError) -> Response:
+        return Problem(400, "bad_request", _faults(error)).response()
+
+    @app.exception_handler(HTTPException)
+    async def refused(_request: Request, error: HTTPException) -> Response:
+        if error.status_code == 400:
+            return Problem(400, "bad_request", f'Send JSON such as {{"user_id": "…"}}: {error.detail}').response()
+        said = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
+        return Problem(error.status_code, said, f"{error.detail}: see /openapi.json for what there is.").response()
+
+    @app.exception_handler(Exception)
+    async def failed(_request: Request, error: Exception) -> Response:
+        LOG.error("theta: a request failed", exc_info=error)
+        return Problem(500, "internal", "This is a fault of the API: its log says more. Nothing was kept.").response()
+
+    return app
+
+
+class Door:
+    """Lets nobody to a learner's data without a good token, nor with more of a body than is read."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        guarded = scope["type"] == "http" and scope["path"].startswith(("/api/", "/invariants/"))
+        if not guarded:
+            await self._app(scope, receive, send)
+            return
+        try:
+            sent = [value.decode("latin-1") for name, value in scope["headers"] if name == b"authorization"]
+            scope.setdefault("state", {})["caller"] = await self._access.caller(sent)
+            body = await _body(receive)
+        except Problem as problem:
+            await problem.response()(scope, receive, send)
+            return
+        messages: Iterator[Message] = iter([{"type": "http.request", "body": body, "more_body": False}])
+
+        async def replay() -> Message:
+            return next(messages, None) or await receive()
+
+        await self._app(scope, replay, send)
+
+
+async def _body(receive: Receive) -> bytes:
+    body = b""
+    more = True
+    while more:
+        message = await receive()
+        body += message.get("body", b"")
+        more = message.get("more_body", False)
+        if len(body) > LARGEST_BODY:
+            raise Problem(413, "too_large", f"The body is larger than {LARGEST_BODY // 1024} KiB.")
+    return body
+
+
+def _caller(request: Request) -> Caller:
+    caller: Caller = request.state.caller
+    return caller
+
+
+def _measures(ledger: Ledger) -> Measures:
+    try:
+        return ledger.measures()
+    except Away as away:
+        raise unavailable(f"What is published cannot be read: try again soon. ({away})", "database_away") from None
+
+
+def _update(
+    connection: psycopg.Connection, measures: Measures, asked: Asked, now: datetime
+) -> tuple[dict[str, Theta], online.Learner]:
+    learner = _learner(connection, asked.user_id)
+    if learner.is_test:
+        raise Problem(422, "test_account", "The learner is a test account, whose answers are never scored.")
+    wanted = learner.target_scale_id
+    if not measures.scales or (wanted is not None and wanted not in measures.scales):
+        where = "" if wanted is None else f" on scale {wanted}, the learner's target"
+        raise Problem(
+            409,
+            "nothing_published",
+            f"No item parameters are in force{where}: initialise the scale, and publish a month "
+            "(`irt scale init`, `irt calibrate`), then ask again.",
+        )
+    return online.update(connection, measures, asked.user_id, asked.lookback_days, now), learner
+
+
+def _known(connection: psycopg.Connection, user_id: str) -> tuple[list[Theta], online.Learner]:
+    learner = _learner(connection, user_id)
+    return online.read_thetas(connection, user_id), learner
+
+
+def _learner(connection: psycopg.Connection, user_id: str) -> online.Learner:
+    learner = online.find_learner(connection, user_id)
+    if learner is None:
+        raise Problem(
+            404,
+            "unknown_learner",
+            "No learner has this user_id, and no answer in the log: import the learner or the answers first.",
+        )
+    return learner
+
+
+def _answer(learner: online.Learner, found: dict[str, Theta], measures: Measures) -> dict[str, Any]:
+    """θ of the learner's target scale; without one, of the scale with the most answers."""
+    by_scale = {scale_id: _shown(one, measures) for scale_id, one in sorted(found.items())}
+    wanted = learner.target_scale_id
+    if wanted is None and found:
+        wanted = max(sorted(found), key=lambda scale_id: found[scale_id].n_items)
+    if wanted is None or wanted not in found:
+        where = "" if wanted is None else f" on scale {wanted}, the learner's target"
+        raise Problem(
+            422,
+            "no_answers",
+            f"There is no eligible answer to a published item{where} in these days: ask for more days, or when the "
+            "learner has answered.",
+            by_scale=by_scale,
+        )
+    return {"user_id": learner.user_id, **by_scale[wanted], "scale_id": wanted, "by_scale": by_scale}
+
+
+def _shown(one: Theta, measures: Measures) -> dict[str, Any]:
+    measure = measures.scales.get(one.scale_id)
+    return {
+        "theta": one.theta,
+        "se": one.se,
+        "model": measure.scale.model.upper() if measure else None,
+        "version": f"v{one.scale_version}",
+        "updated_at": _z(one.fitted_at),
+        "answers_until": _z(one.window_end),
+        "n_items": one.n_items,
+        "set_hash": one.set_hash,
+        "kind": one.kind,
+    }
+
+
+def _z(time: datetime) -> str:
+    return time.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _faults(error: RequestValidationError) -> str:
+    """Which fields are wrong and why; of what was sent, nothing is repeated."""
+    said = []
+    for fault in error.errors()[:5]:
+        place = ".".join(str(part) for part in fault["loc"][1:])
+        said.append(f"{place[:64]!a}: {fault['msg']}" if place else str(fault["msg"]))
+    return f'{"; ".join(said)}. Send JSON such as {{"user_id": "…", "lookback_days": 30}}.'

@@ -1,0 +1,68 @@
+"""What the invariants found, read from `invariant_result`, in the shape of `irt invariants run --json`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psycopg
+
+from irt_assets.invariants.registry import INVARIANTS
+
+MOST_RUNS, MOST_VIOLATIONS = 60, 500
+SEVERITIES = {one.name: one.severity for one in INVARIANTS}
+
+
+def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
+    """None where nobody has looked yet."""
+    runs = _runs(connection, 1)
+    if not runs:
+        return None
+    run, evaluated_at = runs[0]["run"], runs[0]["evaluated_at"]
+    verdicts = connection.execute(
+        "SELECT invariant, passed, not_tested FROM invariant_result WHERE run = %s AND subject = '' ORDER BY 1", (run,)
+    ).fetchall()
+    violations = _violations(connection, "resolved_at IS NULL")
+    return {
+        "incomplete": [{"invariant": name, "why": why} for name, _, why in verdicts if why],
+        "run": run,
+        "evaluated_at": evaluated_at,
+        "invariants": [
+            {
+                "name": name,
+                "severity": SEVERITIES.get(name),
+                "passed": passed,
+                "violations": [one for one in violations if one["invariant"] == name],
+            }
+            for name, passed, _ in verdicts
+        ],
+    }
+
+
+def history_of_invariants(connection: psycopg.Connection) -> dict[str, Any]:
+    """The last looks, and the last violations, open ones first."""
+    return {"runs": _runs(connection, MOST_RUNS), "violations": _violations(connection, "true")}
+
+
+def _runs(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
+    rows = connection.execute(
+        """SELECT run, max(evaluated_at), count(*) FILTER (WHERE passed), count(*)
+           FROM invariant_result WHERE subject = '' GROUP BY run ORDER BY 2 DESC LIMIT %s""",
+        (most,),
+    ).fetchall()
+    return [{"run": run, "evaluated_at": at.isoformat(), "held": held, "of": of} for run, at, held, of in rows]
+
+
+def _violations(connection: psycopg.Connection, condition: str) -> list[dict[str, Any]]:
+    rows = connection.execute(
+        f"""SELECT invariant, partition, subject, observed, expected, fix, evaluated_at, resolved_at
+            FROM invariant_result WHERE subject <> '' AND NOT passed AND {condition}
+            ORDER BY resolved_at IS NOT NULL, resolved_at DESC, evaluated_at DESC, invariant, subject
+            LIMIT %s""".encode(),
+        (MOST_VIOLATIONS,),
+    ).fetchall()
+    names = ("invariant", "partition", "subject", "observed", "expected", "fix")
+    return [
+        dict(zip(names, row[:6], strict=True))
+        | {"opened_at": row[6].isoformat(), "resolved_at": row[7].isoformat() if row[7] else None}
+        for row in rows
+    ]

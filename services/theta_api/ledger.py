@@ -1,0 +1,155 @@
+"""The API's way to the database: a small pool of connections, and what is in force, in memory and read anew.
+
+What does not belong here: HTTP, and what θ is (see `calibration.online`).
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import numpy as np
+import psycopg
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from irt_assets.calibration.abilities import estimate
+from irt_assets.calibration.online import Measures, read_measures
+from irt_assets.psychometrics.models import Responses
+from irt_assets.responses.scales import Scale
+from resources.database import Database
+from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
+
+LOG = logging.getLogger("services.theta_api")
+REFRESH_S = 30.0
+"""A release is in force within a minute."""
+OLDEST_S = 300.0
+"""What is in memory and could not be read anew for so long scores nobody."""
+AGAIN_S = 1.0
+STATEMENT_S = 2
+CONNECT_S = 2
+OPTIONS = (
+    f"-c timezone=UTC -c statement_timeout={STATEMENT_S}s -c lock_timeout={STATEMENT_S}s "
+    "-c idle_in_transaction_session_timeout=10s -c plan_cache_mode=force_generic_plan"
+)
+"""One plan for each statement and connection: to plan a learner's query takes longer than to run it."""
+
+
+class Away(TransientFailure):
+    """The database, or what is read from it, is not there at the moment."""
+
+
+class Ledger:
+    """Opens connections and reads `measures`, from `start` to `stop`, as often as the database goes and comes."""
+
+    def __init__(self, database: Database, connections: int, clock: Callable[[], datetime] | None = None) -> None:
+        self.clock = clock or (lambda: datetime.now(UTC))
+        self._database, self._connections = database, connections
+        self._pool: ConnectionPool | None = None
+        self._measures: Measures | None = None
+        self._read_at = 0.0
+        self._stopped, self._wanted = threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._keep_reading, name="theta-ledger", daemon=True)
+        self.why_away = "the API is starting: the published parameters are not read yet"
+
+    def start(self) -> None:
+        """Returns at once; `ready` becomes true when the published parameters are read and θ is compiled."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._wanted.set()
+        self._thread.join(5)
+        if self._pool is not None:
+            self._pool.close(timeout=2)
+
+    @property
+    def ready(self) -> bool:
+        return not self.why_away and self.age_s < OLDEST_S
+
+    @property
+    def age_s(self) -> float:
+        """Time since the published parameters were last read."""
+        return time.monotonic() - self._read_at if self._measures is not None else float("inf")
+
+    def measures(self) -> Measures:
+        """What is in force. Raises Away before it was read, and where it is too old to be trusted."""
+        if self._measures is None:
+            raise Away(self.why_away)
+        if self.age_s > OLDEST_S:
+            raise Away(f"the published parameters could not be read for {self.age_s / 60:.0f} minutes")
+        return self._measures
+
+    @contextmanager
+    def connect(self) -> Iterator[psycopg.Connection]:
+        """A connection of the pool, and one transaction. Raises Away where there is none in time."""
+        if self._pool is None:
+            raise Away(self.why_away)
+        try:
+            with self._pool.connection(CONNECT_S) as connection:
+                yield connection
+        except (PoolTimeout, psycopg.OperationalError) as error:
+            raise self._away(error) from error
+
+    def refresh(self) -> None:
+        """Read what is in force, now."""
+        with self._database.connect() as connection:
+            measures = read_measures(connection, self.clock())
+        if self._measures is None:
+            _compile()
+        if self._pool is None:
+            self._pool = self._open()
+        self._measures, self._read_at, self.why_away = measures, time.monotonic(), ""
+
+    def _open(self) -> ConnectionPool:
+        return ConnectionPool(
+            self._database.url,
+            kwargs={
+                "options": OPTIONS,
+                "application_name": "irt theta-api",
+                "connect_timeout": CONNECT_S,
+                "tcp_user_timeout": 5000,
+                "keepalives_idle": 30,
+            },
+            min_size=self._connections,
+            max_size=self._connections,
+            check=ConnectionPool.check_connection,
+            reconnect_timeout=CONNECT_S,
+            open=True,
+        )
+
+    def _keep_reading(self) -> None:
+        while not self._stopped.is_set():
+            self._wanted.clear()
+            try:
+                self.refresh()
+            except Exception as error:
+                self._away(error)
+                known = is_transient(error) or isinstance(error, PermanentFailure)
+                LOG.log(
+                    logging.WARNING if known else logging.ERROR,
+                    "theta: the published parameters cannot be read: %s",
+                    self.why_away,
+                    exc_info=None if known else error,
+                )
+                self._stopped.wait(AGAIN_S)
+            else:
+                self._wanted.wait(REFRESH_S)
+
+    def _away(self, error: Exception) -> Away:
+        said = explain(error) or str(error) or type(error).__name__
+        if isinstance(error, PoolTimeout):
+            said = "the database gives no connection"
+        if not isinstance(error, psycopg.errors.QueryCanceled | psycopg.errors.LockNotAvailable):
+            self.why_away = said
+            self._wanted.set()
+        return Away(said)
+
+
+def _compile() -> None:
+    """Score somebody, so that the first who asks waits for no compiler."""
+    zero = np.zeros(1, dtype=np.int32)
+    estimate(Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",)), {"item": (1.0, 0.0, 0.0)}, Scale("warm"))

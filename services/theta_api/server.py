@@ -1,0 +1,59 @@
+"""The θ API as a server: its parts put together, and one process that serves until SIGTERM and then drains."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from types import FrameType
+
+import uvicorn
+from fastapi import FastAPI
+
+from resources.database import Database
+from resources.settings import Settings
+from services.theta_api.access import build_access
+from services.theta_api.app import build_app
+from services.theta_api.ledger import Ledger
+
+LOG = logging.getLogger("services.theta_api")
+DRAIN_S = 20
+
+
+def theta_app(settings: Settings) -> FastAPI:
+    """Raises PermanentFailure where settings are missing or unfit; connects to nothing yet."""
+    access = build_access(settings)
+    app = build_app(access, Ledger(Database(settings), settings.irt_theta_connections), settings.irt_theta_connections)
+    app.state.access = access
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Run until SIGTERM: requests that have come are answered, for at most `DRAIN_S` seconds; SIGHUP reads keys anew.
+
+    Raises PermanentFailure where settings are missing or unfit.
+    """
+    app = theta_app(settings)
+    if settings.r_irt_base_url:
+        LOG.info("theta: R_IRT_BASE_URL is set and has no effect on θ, which this process computes itself")
+    server = uvicorn.Server(
+        uvicorn.Config(
+            app,
+            host=settings.irt_theta_host,
+            port=settings.irt_theta_port,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=DRAIN_S,
+        )
+    )
+    verifier = app.state.access.verifier
+    if verifier is not None and threading.current_thread() is threading.main_thread():
+
+        def read_keys(_signal: int, _frame: FrameType | None) -> None:
+            verifier.keys.refresh()
+
+        signal.signal(signal.SIGHUP, read_keys)
+    server.run()

@@ -1,0 +1,76 @@
+"""What is sent to the API, and what it answers: the models of its OpenAPI page."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+LONGEST_ID = 600
+"""Bytes, as an import has it."""
+
+
+def _storable(text: str) -> str:
+    """Raises ValueError for what the database cannot hold as an id."""
+    try:
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        raise ValueError("not a Unicode text") from None
+    if "\x00" in text:
+        raise ValueError("an id holds no NUL")
+    if size > LONGEST_ID:
+        raise ValueError(f"an id has at most {LONGEST_ID} bytes")
+    return text
+
+
+UserId = Annotated[str, Field(min_length=1, description="the learner"), AfterValidator(_storable)]
+
+
+class Asked(BaseModel):
+    """Whose θ, from the answers of how many days."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    user_id: UserId
+    lookback_days: Annotated[int, Field(ge=1, le=365, description="answers of so many days count")] = 30
+
+
+class OfScale(BaseModel):
+    """A learner's θ on a scale."""
+
+    theta: float
+    se: float
+    model: str | None = Field(description="2PL, 3PL or RASCH; null: nothing is in force on the scale any more")
+    version: str = Field(description="of the scale's anchors, e.g. v1")
+    updated_at: str
+    answers_until: str
+    n_items: int
+    set_hash: str = Field(description="of the published parameters that were used")
+    kind: str = Field(description="monthly, nightly or online")
+
+
+class Answer(OfScale):
+    """θ on the learner's target scale, else on that with the most answers; and on every scale."""
+
+    user_id: str
+    scale_id: str
+    by_scale: dict[str, OfScale]
+
+
+class Dated(OfScale):
+    scale_id: str
+
+
+class History(Answer):
+    """The θ of the latest answers, and all before it, newest first."""
+
+    history: list[Dated]
+
+
+class ProblemShown(BaseModel):
+    """A problem (RFC 9457); `detail` says what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str

@@ -1,0 +1,305 @@
+"""The θ API over HTTP and on a real database: the document's request, what has no θ, a database that goes and comes.
+
+Its clock stands at the end of the small world's last month.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+import requests
+
+from irt_assets.calibration.abilities import measure
+from irt_assets.partitions import month_bounds
+from resources.database import Database, lock_key
+from resources.settings import Settings
+from services.theta_api.access import Access
+from services.theta_api.app import build_app
+from services.theta_api.ledger import Ledger
+from services.theta_client.api import PATH
+from tests.integration import rooms
+from tests.integration.rooms import SCALE, add_attempts, add_items, add_learners, attempt, rows, run_sql
+from tests.services.door import ROOT, free_port, served
+
+END = month_bounds(rooms.MONTHS[1])[1]
+TOKEN = "a-service-token-of-32-characters"
+HEADERS = {"Authorization": f"Bearer {TOKEN}"}
+
+
+def until(true: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+class Api:
+    def __init__(self, url: str, ledger: Ledger, database: Database) -> None:
+        self.url, self.ledger, self.database = url, ledger, database
+
+    def update(self, user_id: str, days: int = 365) -> requests.Response:
+        content = {"user_id": user_id, "lookback_days": days}
+        return requests.post(self.url + PATH, json=content, headers=HEADERS, timeout=30)
+
+    def theta(self, user_id: str) -> requests.Response:
+        path = "/api/seedtest/analysis/irt/theta"
+        return requests.get(self.url + path, {"user_id": user_id}, headers=HEADERS, timeout=30)
+
+    def get(self, path: str) -> requests.Response:
+        return requests.get(self.url + path, headers=HEADERS, timeout=30)
+
+    @property
+    def is_ready(self) -> bool:
+        return self.get("/ready").status_code == 200
+
+
+@contextmanager
+def running(settings: Settings, connections: int = 2) -> Iterator[Api]:
+    ledger = Ledger(Database(settings), connections, clock=lambda: END)
+    listening = socket.create_server(("127.0.0.1", 0))
+    with served(build_app(Access(TOKEN, None), ledger, connections), [listening]):
+        api = Api(f"http://127.0.0.1:{listening.getsockname()[1]}", ledger, Database(settings))
+        until(lambda: api.is_ready, "it did not become ready")
+        yield api
+
+
+def kind(answer: requests.Response) -> tuple[int, str]:
+    assert answer.headers["Content-Type"] == "application/problem+json", answer.text
+    assert answer.json()["detail"]
+    return answer.status_code, answer.json()["type"].rpartition(":")[2]
+
+
+@pytest.fixture(scope="module")
+def api(calibrated: Settings) -> Iterator[Api]:
+    measure(Database(calibrated), rooms.MONTHS[1], "run")
+    with running(calibrated) as made:
+        yield made
+
+
+@pytest.fixture
+def someone(api: Api) -> str:
+    return str(
+        rows(api.database, "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' ORDER BY theta LIMIT 1")[0][0]
+    )
+
+
+def test_the_documents_request_has_the_documents_answer_and_the_months_theta(api: Api, someone: str) -> None:
+    answer = api.update(someone).json()
+    monthly = rows(
+        api.database,
+        "SELECT theta, se, n_items, set_hash FROM mirt_ability WHERE user_id = %s AND kind = 'monthly'",
+        (someone,),
+    )[0]
+    assert list(answer)[:6] == ["user_id", "theta", "se", "model", "version", "updated_at"]
+    assert answer["user_id"] == someone
+    assert (answer["theta"], answer["se"]) == pytest.approx(monthly[:2], abs=1e-12, rel=0)
+    assert (answer["n_items"], answer["set_hash"]) == monthly[2:]
+    assert (answer["model"], answer["version"]) == ("2PL", "v1")
+    assert (answer["updated_at"], answer["scale_id"]) == ("2026-08-01T00:00:00Z", SCALE)
+    assert answer["by_scale"][SCALE]["theta"] == answer["theta"]
+    before = rows(api.database, "SELECT * FROM mirt_ability WHERE kind = 'online' AND user_id = %s", (someone,))
+    assert api.update(someone).json() == answer
+    assert len(before) == 1
+    after = rows(api.database, "SELECT * FROM mirt_ability WHERE kind = 'online' AND user_id = %s", (someone,))
+    assert after == before
+
+
+def test_it_shows_the_latest_and_those_before_it(api: Api, someone: str) -> None:
+    updated = api.update(someone).json()
+    shown = api.theta(someone).json()
+    assert shown["theta"] == pytest.approx(updated["theta"], abs=1e-12, rel=0)
+    assert set(updated) < set(shown)
+    assert {one["kind"] for one in shown["history"]} == {"online", "monthly"}
+
+
+def test_updates_of_one_learner_at_once_are_one_row_and_one_answer(api: Api) -> None:
+    user = str(rows(api.database, "SELECT user_id FROM mirt_ability WHERE kind = 'monthly' ORDER BY 1 LIMIT 1")[0][0])
+    with ThreadPoolExecutor(8) as threads:
+        answers = list(threads.map(lambda _: api.update(user), range(24)))
+    kept = [answer.json() for answer in answers if answer.status_code == 200]
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    assert kept
+    assert all(one == kept[0] for one in kept)
+    assert rows(api.database, "SELECT count(*) FROM mirt_ability WHERE kind = 'online' AND user_id = %s", (user,)) == [
+        (1,)
+    ]
+
+
+def test_who_has_no_theta_is_told_why(api: Api) -> None:
+    assert kind(api.update("nobody")) == (404, "unknown_learner")
+    assert kind(api.theta("nobody")) == (404, "unknown_learner")
+    for user in ("../../etc/passwd", "o'; DROP TABLE learner; --", "🦊", "%s", "x" * 600):
+        assert kind(api.update(user)) == (404, "unknown_learner")
+    add_learners(api.database, ["silent"])
+    add_learners(api.database, ["checker"], is_test=True)
+    run_sql(api.database, "INSERT INTO learner (user_id, target_scale_id) VALUES ('aims', 'another scale')")
+    assert kind(api.update("silent")) == (422, "no_answers")
+    assert kind(api.theta("silent")) == (422, "no_answers")
+    assert kind(api.update("checker")) == (422, "test_account")
+    assert kind(api.update("aims")) == (409, "nothing_published")
+    run_sql(api.database, "DELETE FROM learner WHERE user_id IN ('silent', 'checker', 'aims')")
+
+
+def test_where_nothing_is_published_there_is_no_number(database: Database, settings: Settings) -> None:
+    add_items(database, {"i1": None})
+    add_learners(database, ["ann"])
+    add_attempts(database, [attempt("ann", "i1", END - timedelta(days=1))])
+    with running(settings) as api:
+        assert kind(api.update("ann")) == (409, "nothing_published")
+        assert kind(api.get("/invariants/latest")) == (404, "no_report")
+    assert rows(database, "SELECT count(*) FROM mirt_ability") == [(0,)]
+
+
+def test_two_scales_are_measured_and_the_target_is_the_one_that_is_told(world: Settings) -> None:
+    """One answer, and all right: finite numbers drawn to the mean; a target without answers is no number."""
+    database = Database(world)
+    item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
+    run_sql(database, "INSERT INTO question (item_id, scale_id, topic_id) VALUES ('other', 'other', 'topic')")
+    run_sql(
+        database,
+        """INSERT INTO calibration_scale SELECT * FROM jsonb_populate_record(null::calibration_scale,
+             (SELECT to_jsonb(c) FROM calibration_scale c) || '{"scale_id": "other"}')""",
+    )
+    run_sql(
+        database,
+        """INSERT INTO item_parameter_publication (scale_id, item_id, a, b, c, effective_from, rule, reason,
+             anchor_hash, code_version)
+           VALUES ('other', 'other', 1, 0, 0, %s, 'origin', 'a test', '', '')""",
+        (END - timedelta(days=90),),
+    )
+    at = END - timedelta(days=1)
+    add_attempts(database, [attempt("both", item, at), attempt("both", "other", at), attempt("one", item, at)])
+    run_sql(database, "INSERT INTO learner (user_id, target_scale_id) VALUES ('both', 'other'), ('one', 'other')")
+    with running(world) as api:
+        both = api.update("both").json()
+        assert both["scale_id"] == "other"
+        assert set(both["by_scale"]) == {SCALE, "other"}
+        # One right answer to an item with a = 1, b = 0 against N(0, 1): E θ = ∫ θ Φ'(θ) logistic(θ) dθ · 2 = 0.4132
+        assert both["theta"] == pytest.approx(0.4132, abs=1e-4)
+        one = api.update("one")
+        assert kind(one) == (422, "no_answers")
+        assert set(one.json()["by_scale"]) == {SCALE}
+
+
+def test_a_database_that_goes_is_a_503_and_one_that_comes_back_needs_no_restart(world: Settings) -> None:
+    database = Database(world)
+    user, item = "ann", rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
+    add_attempts(database, [attempt(user, item, END - timedelta(days=1))])
+    server, _, name = database.url.rpartition("/")
+    with running(world) as api, psycopg.connect(f"{server}/postgres", autocommit=True) as admin:
+        before = api.update(user).json()
+
+        def end_connections() -> None:
+            admin.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s AND pid <> pg_backend_pid()",
+                (name,),
+            )
+
+        end_connections()
+        assert api.update(user).json() == before, "a connection that was lost meanwhile is nobody's trouble"
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        try:
+            end_connections()
+            answer = api.update(user)
+            assert kind(answer) == (503, "database_away")
+            assert int(answer.headers["Retry-After"]) > 0
+            assert api.get("/ready").status_code == 503
+            assert api.get("/health").status_code == 200
+        finally:
+            admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+        until(lambda: api.is_ready, "it did not come back")
+        until(lambda: api.update(user).status_code == 200, "it did not come back")
+        assert api.update(user).json() == before
+
+
+def test_a_learner_whom_somebody_else_holds_is_a_503_and_holds_nobody_up(world: Settings) -> None:
+    database = Database(world)
+    item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
+    add_attempts(database, [attempt(user, item, END - timedelta(days=1)) for user in ("ann", "bob")])
+    with running(world) as api, ThreadPoolExecutor(3) as threads:
+        with psycopg.connect(database.url) as other:
+            other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
+            held = [threads.submit(api.update, "ann") for _ in range(2)]
+            until(lambda: "irt_theta_in_flight 2.0" in api.get("/metrics").text, "both are there")
+            assert api.update("bob").status_code == 200
+            kinds = {kind(one.result()) for one in held}
+        assert kinds == {(503, "shed"), (503, "database_away")}
+        assert api.update("ann").status_code == 200
+
+
+def test_the_invariants_page_is_what_was_stored(world: Settings) -> None:
+    database = Database(world)
+    run_sql(
+        database,
+        """INSERT INTO invariant_result (run, invariant, partition, subject, passed, not_tested, observed, expected,
+             fix)
+           VALUES ('r1', 'exposure', '', '', false, 'too few', '1 violations', NULL, NULL),
+                  ('r1', 'exposure', '2026-07', 'i1', false, NULL, '40', '30', 'show it less')""",
+    )
+    with running(world) as api:
+        latest, history = api.get("/invariants/latest").json(), api.get("/invariants/history").json()
+    assert (latest["run"], latest["incomplete"]) == ("r1", [{"invariant": "exposure", "why": "too few"}])
+    assert [v["subject"] for v in latest["invariants"][0]["violations"]] == ["i1"]
+    assert [(run["run"], run["held"], run["of"]) for run in history["runs"]] == [("r1", 0, 1)]
+    assert history["violations"][0]["resolved_at"] is None
+
+
+@pytest.mark.ci
+def test_the_process_answers_what_has_come_before_it_ends(world: Settings, tmp_path: Path) -> None:
+    """The request waits for a lock, TERM comes, the lock goes: it is answered, and the process ends well."""
+    database = Database(world)
+    item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
+    now = rows(database, "SELECT now() - interval '1 hour'")[0][0]
+    add_attempts(database, [attempt("ann", item, now)])
+    port = free_port()
+    environment = {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "IRT_HOME": str(tmp_path / "irt"),
+        "DATABASE_URL": database.url,
+        "IRT_THETA_TOKEN": TOKEN,
+        "IRT_THETA_PORT": str(port),
+    }
+    url = f"http://127.0.0.1:{port}"
+
+    def is_ready() -> bool:
+        try:
+            return requests.get(f"{url}/ready", timeout=5).status_code == 200
+        except requests.ConnectionError:
+            return False
+
+    with (tmp_path / "log").open("wb") as log:
+        child = subprocess.Popen([sys.executable, "-m", "services.theta_api"], env=environment, stderr=log, stdout=log)
+        try:
+            until(lambda: child.poll() is not None or is_ready(), "it did not become ready")
+            answers: list[Any] = []
+            with psycopg.connect(database.url) as other:
+                other.execute("SELECT pg_advisory_xact_lock(%s)", (lock_key("theta", "ann"),))
+                content = {"user_id": "ann"}
+                asking = threading.Thread(
+                    target=lambda: answers.append(requests.post(url + PATH, json=content, headers=HEADERS, timeout=30))
+                )
+                asking.start()
+                until(lambda: "irt_theta_in_flight 1.0" in requests.get(f"{url}/metrics", timeout=5).text, "it came")
+                child.send_signal(signal.SIGTERM)
+            asking.join(30)
+            assert answers[0].status_code == 200, answers[0].text
+            assert child.wait(30) in (0, -signal.SIGTERM)
+        finally:
+            child.kill()
+            child.wait(10)
+    assert "theta of 'ann': updated" in (tmp_path / "log").read_text("utf-8")

@@ -1,0 +1,217 @@
+"""What the θ API refuses before it asks the database: who may ask, and for what. Its ledger here is one that fails."""
+
+from __future__ import annotations
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from pydantic import SecretStr
+
+from irt_assets.calibration.online import Measures
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from services.theta_api.access import Access, build_access
+from services.theta_api.app import build_app
+from services.theta_api.ledger import Away
+from services.theta_client.api import PATH
+from tests.services.door import served
+from tests.unit.issuer import ATTACKS, AUDIENCE, ISSUER, ORGANISATION, Issuer
+
+TOKEN = "a-service-token-of-32-characters"
+HISTORY = "/api/seedtest/analysis/irt/theta"
+
+
+class Untouched:
+    """A ledger whose database nobody may ask."""
+
+    ready, age_s, why_away = False, 1.0, "it is a test"
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    def start(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        pass
+
+    def clock(self) -> datetime:
+        return datetime.now(UTC)
+
+    def measures(self) -> Measures:
+        return Measures(self.clock(), {})
+
+    @contextmanager
+    def connect(self) -> Iterator[None]:
+        self.asked += 1
+        raise Away("it is a test")
+        yield
+
+
+@pytest.fixture(scope="module")
+def issuer_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    pem = tmp_path_factory.mktemp("keys") / "public.pem"
+    pem.write_bytes(Issuer().pem)
+    return {
+        "jwt_issuer": ISSUER,
+        "jwt_audience": AUDIENCE,
+        "irt_org_id": ORGANISATION,
+        "jwt_public_key_path": pem,
+    }
+
+
+@pytest.fixture(scope="module")
+def ledger() -> Untouched:
+    return Untouched()
+
+
+@pytest.fixture(scope="module")
+def url(issuer_settings: dict[str, Any], ledger: Untouched) -> Iterator[str]:
+    access = build_access(Settings(_env_file=None, irt_theta_token=SecretStr(TOKEN), **issuer_settings))
+    listening = socket.create_server(("127.0.0.1", 0))
+    with served(build_app(access, ledger, 2), [listening]):  # type: ignore[arg-type]
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+
+
+def post(url: str, content: object, token: str | None = TOKEN) -> requests.Response:
+    body = content if isinstance(content, bytes) else json.dumps(content).encode()
+    headers = {"Content-Type": "application/json"} | ({} if token is None else {"Authorization": f"Bearer {token}"})
+    return requests.post(url + PATH, body, headers=headers, timeout=10)
+
+
+def is_problem(answer: requests.Response, status: int, kind: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["Content-Type"] == "application/problem+json"
+    content = answer.json()
+    assert content["type"] == f"urn:irt:problem:{kind}"
+    assert content["status"] == status
+    assert content["detail"].strip()
+
+
+UNFIT = {
+    "not JSON": b'{"user_id": "u1"',
+    "not text": b"\xff\xfe",
+    "a list": [],
+    "null": None,
+    "a text": "u1",
+    "nothing": b"",
+    "no learner": {"lookback_days": 30},
+    "an unknown field": {"user_id": "u1", "scale": "default"},
+    "no id": {"user_id": ""},
+    "a number as id": {"user_id": 17},
+    "a long id": {"user_id": "x" * 10_000},
+    "a long id in emoji": {"user_id": "🦊" * 151},
+    "NUL": {"user_id": "u\x001"},
+    "half a character": b'{"user_id": "\\ud83e"}',
+    "0 days": {"user_id": "u1", "lookback_days": 0},
+    "-1 days": {"user_id": "u1", "lookback_days": -1},
+    "366 days": {"user_id": "u1", "lookback_days": 366},
+    "days as text": {"user_id": "u1", "lookback_days": "30"},
+    "half a day": {"user_id": "u1", "lookback_days": 30.5},
+    "yes": {"user_id": "u1", "lookback_days": True},
+    "no number": b'{"user_id": "u1", "lookback_days": NaN}',
+    "endless": b'{"user_id": "u1", "lookback_days": 1e999}',
+    "null days": {"user_id": "u1", "lookback_days": None},
+    "deep": b'{"user_id": ' + b"[" * 5_000 + b"]" * 5_000 + b"}",
+}
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_what_cannot_be_read_is_a_400_that_repeats_nothing_and_asks_nobody(
+    name: str, url: str, ledger: Untouched
+) -> None:
+    before = ledger.asked
+    answer = post(url, UNFIT[name])
+    is_problem(answer, 400, "bad_request")
+    assert len(answer.content) < 2_000
+    assert ledger.asked == before
+
+
+def test_a_body_that_is_too_large_is_refused_unread(url: str, ledger: Untouched) -> None:
+    before = ledger.asked
+    is_problem(post(url, b'{"user_id": "' + b"x" * 17_000 + b'"}'), 413, "too_large")
+    chunked = requests.post(
+        url + PATH, data=iter([b"x" * 9_000] * 3), headers={"Authorization": f"Bearer {TOKEN}"}, timeout=10
+    )
+    is_problem(chunked, 413, "too_large")
+    assert ledger.asked == before
+
+
+@pytest.mark.parametrize(
+    "user_id", ["u1", "🦊", "o'; DROP TABLE learner; --", "../../etc/passwd", "%s%(user)s", "x" * 600]
+)
+def test_every_text_may_be_an_id(user_id: str, url: str, ledger: Untouched) -> None:
+    before = ledger.asked
+    answer = post(url, {"user_id": user_id, "lookback_days": 365})
+    is_problem(answer, 503, "database_away")
+    assert int(answer.headers["Retry-After"]) > 0
+    assert ledger.asked == before + 1
+
+
+def test_who_sends_no_token_is_told_before_the_body_is_looked_at(url: str) -> None:
+    answer = post(url, b"{", token=None)
+    is_problem(answer, 401, "no_token")
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+    is_problem(requests.get(url + HISTORY, timeout=10), 401, "no_token")
+    is_problem(requests.get(url + "/invariants/latest", timeout=10), 401, "no_token")
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=lambda attack: str(attack.name))
+def test_attacks_by_token_fail(attack: Any, url: str, ledger: Untouched) -> None:
+    before = ledger.asked
+    answer = post(url, {"user_id": "ann"}, attack.make(Issuer()))
+    assert answer.status_code in (400, 401, 403), attack
+    assert ledger.asked == before
+
+
+WHO = {
+    "a service": ({"sub": "exam", "roles": ["viewer"], "scope": "exam:write"}, "ann", 503, 503),
+    "a learner for herself": ({"sub": "ann", "roles": [], "scope": "exam:write"}, "ann", 503, 503),
+    "a learner for another": ({"sub": "bob", "roles": [], "scope": "exam:write"}, "ann", 403, 403),
+    "a learner without the scope": ({"sub": "ann", "roles": [], "scope": "openid"}, "ann", 403, 503),
+    "an analyst without the scope": ({"sub": "eve", "roles": ["analyst"], "scope": ""}, "ann", 403, 503),
+    "a scope that only begins so": ({"sub": "ann", "roles": [], "scope": "exam:writer"}, "ann", 403, 503),
+    "another spelling": ({"sub": "Ann", "roles": [], "scope": "exam:write"}, "ann", 403, 403),
+}
+
+
+@pytest.mark.parametrize("who", WHO)
+def test_who_may_update_and_who_may_read(who: str, url: str) -> None:
+    claims, user_id, update, read = WHO[who]
+    token = Issuer().token(**claims)
+    assert post(url, {"user_id": user_id}, token).status_code == update
+    answer = requests.get(url + HISTORY, {"user_id": user_id}, headers={"Authorization": f"Bearer {token}"}, timeout=10)
+    assert answer.status_code == read
+
+
+def test_a_learner_reads_no_invariants(url: str) -> None:
+    for roles, status in (([], 403), (["viewer"], 503)):
+        headers = {"Authorization": f"Bearer {Issuer().token(roles=roles)}"}
+        assert requests.get(url + "/invariants/latest", headers=headers, timeout=10).status_code == status
+
+
+def test_the_rest_of_its_pages(url: str) -> None:
+    assert requests.get(url + "/health", timeout=10).json() == {"status": "ok"}
+    assert requests.get(url + "/healthz", timeout=10).json() == {"status": "ok"}
+    is_problem(requests.get(url + "/ready", timeout=10), 503, "not_ready")
+    assert "irt_theta_updates_total" in requests.get(url + "/metrics", timeout=10).text
+    described = requests.get(url + "/openapi.json", timeout=10).json()
+    assert {PATH, HISTORY, "/ready", "/invariants/latest"} <= set(described["paths"])
+    is_problem(requests.get(url + "/nowhere", timeout=10), 404, "no_such_page")
+    is_problem(requests.put(url + "/health", timeout=10), 405, "wrong_method")
+
+
+def test_without_a_way_in_it_does_not_start(issuer_settings: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match="IRT_THETA_TOKEN"):
+        build_access(Settings(_env_file=None))
+    with pytest.raises(PermanentFailure, match="16 printable"):
+        Access("short", None)
+    with pytest.raises(PermanentFailure, match="JWT_AUDIENCE"):
+        build_access(Settings(_env_file=None, **issuer_settings | {"jwt_audience": None}))
