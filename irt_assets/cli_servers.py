@@ -27,6 +27,7 @@ class Server(StrEnum):
     WEBSERVER = "webserver"
     DAEMON = "daemon"
     CODE_SERVER = "code-server"
+    THETA_API = "theta-api"
     JWT_VERIFIER = "jwt-verifier"
 
     @classmethod
@@ -61,6 +62,14 @@ def code_server() -> None:
     from irt_assets.servers import become
 
     become(current_settings(), current_database(), "code server")
+
+
+@run_app.command("theta-api")
+def theta_api() -> None:
+    """What measures one learner on request (docs/theta-api.md)."""
+    from irt_assets.servers import become_service
+
+    become_service("theta_api")
 
 
 @run_app.command("jwt-verifier")
@@ -130,6 +139,12 @@ def _code_server(settings: Settings) -> str | None:
     return probe(code_server_socket(settings))
 
 
+def _theta_api(settings: Settings) -> str | None:
+    from resources.service_manager import http_health
+
+    return http_health(f"http://{settings.irt_theta_host}:{settings.irt_theta_port}", "ready")
+
+
 def _jwt_verifier(settings: Settings) -> str | None:
     from resources.service_manager import http_health
 
@@ -150,5 +165,6 @@ _LOOKS: dict[Server, Callable[[Settings], str | None]] = {
     Server.WEBSERVER: _webserver,
     Server.DAEMON: _daemon,
     Server.CODE_SERVER: _code_server,
+    Server.THETA_API: _theta_api,
     Server.JWT_VERIFIER: _jwt_verifier,
 }

@@ -43,28 +43,28 @@ def notify(*states: str) -> None:
             LOG.warning("the service manager at %s was not reached: %s", address, error.strerror)
 
 
-def keep_told(probe: Probe) -> None:
-    """From now on, beside what this process does: READY once `probe` finds it well, then the watchdog while it is.
+def keep_told(probe: Probe, ready: Probe | None = None) -> None:
+    """From now on, beside what this process does: READY once `ready` finds it so, then the watchdog while it is well.
 
-    A process that is not well keeps silent, and systemd restarts it.
+    `ready`: `probe`, where it is not given. A process that is not well keeps silent, and systemd restarts it.
     """
     if os.environ.get(NOTIFY_SOCKET):
-        threading.Thread(target=_tell, args=(probe,), daemon=True, name="service manager").start()
+        threading.Thread(target=_tell, args=(probe, ready or probe), daemon=True, name="service manager").start()
 
 
-def http_health(address: str) -> str | None:
-    """A probe of a service of our own: why its `/health` does not say 200."""
+def http_health(address: str, page: str = "health") -> str | None:
+    """A probe of a service of our own: why its `/health`, or another page, does not say 200."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=PATIENCE_S):  # noqa: S310 - our own address
+        with urllib.request.urlopen(f"{address}/{page}", timeout=PATIENCE_S):  # noqa: S310 - our own address
             return None
     except urllib.error.HTTPError as error:
-        return f"{address}/health says {error.code}: {error.read(200).decode(errors='replace')}"
+        return f"{address}/{page} says {error.code}: {error.read(200).decode(errors='replace')}"
     except (OSError, http.client.HTTPException) as error:
         return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
 
 
-def _tell(probe: Probe) -> None:
-    while probe() is not None:
+def _tell(probe: Probe, ready: Probe) -> None:
+    while ready() is not None:
         time.sleep(UNTIL_READY_S)
     notify("READY=1", "WATCHDOG=1")
     pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6 or SECONDS_BETWEEN_LOOKS

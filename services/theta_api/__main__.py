@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 
 from resources import logs
 from resources.failures import PermanentFailure
+from resources.service_manager import http_health, keep_told
 from resources.settings import get_settings
 from services.theta_api.server import serve
 
@@ -13,7 +15,10 @@ from services.theta_api.server import serve
 def main() -> None:
     logs.configure()
     try:
-        serve(get_settings())
+        settings = get_settings()
+        address = f"http://{settings.irt_theta_host}:{settings.irt_theta_port}"
+        keep_told(partial(http_health, address), ready=partial(http_health, address, "ready"))
+        serve(settings)
     except PermanentFailure as failure:
         sys.exit(str(failure))
 

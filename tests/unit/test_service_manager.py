@@ -52,6 +52,15 @@ def test_ready_is_said_when_it_is_and_the_watchdog_is_fed_only_while_it_is_well(
         assert heard(manager) == ["STATUS=it hangs"]
 
 
+def test_what_lives_and_still_warms_up_is_not_ready(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    said = iter(["it warms up", None])
+    looks = list[str]()
+    keep_told(lambda: looks.append("well"), ready=lambda: next(said))
+    assert heard(manager) == ["READY=1", "WATCHDOG=1"]
+    assert not looks
+
+
 def test_without_a_manager_nobody_is_told_and_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     looks = list[str]()
