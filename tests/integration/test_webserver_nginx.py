@@ -1,0 +1,132 @@
+"""Both pages behind the door: nginx, the verifier, our layers, and Dagster's own application."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import ssl
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import DagsterInstance
+from starlette.types import ASGIApp, Receive, Scope, Send
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin, Subprotocol
+
+from resources.settings import Settings
+from services.jwt_verifier.app import build_app
+from services.jwt_verifier.tokens import build_verifier
+from tests.integration.test_webserver import GO, PAUSED, instance, settings
+from tests.integration.test_webserver import served as page
+from tests.services.door import HOST, NGINX, Door, Recorder, Reply, bearer, listening, opened, port_of, served
+from tests.unit.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer
+
+__all__ = ["instance", "settings"]  # fixtures
+pytestmark = pytest.mark.ci
+
+
+class Pages(Recorder):
+    """Each server behind nginx is an application of its own."""
+
+    by_port: dict[int, ASGIApp]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await super().__call__(scope, receive, send)
+            return
+        await self.by_port[scope["server"][1]](scope, receive, send)
+
+
+@pytest.fixture(scope="module")
+def door(
+    instance: DagsterInstance,
+    settings: Settings,
+    tmp_path_factory: pytest.TempPathFactory,
+    require: Callable[[bool, str], None],
+) -> Iterator[Door]:
+    require(os.access(NGINX, os.X_OK), "nginx")
+    folder: Path = tmp_path_factory.mktemp("nginx")
+    (folder / "public.pem").write_bytes(Issuer().pem)
+    login: dict[str, Any] = {
+        "jwt_issuer": ISSUER,
+        "jwt_audience": AUDIENCE,
+        "irt_org_id": ORGANISATION,
+        "jwt_public_key_path": folder / "public.pem",
+    }
+    verifier = build_app(build_verifier(settings.model_copy(update=login)), settings.jwt_cookie_name)
+    pages, own = Pages(), listening()
+    with (
+        page(settings, irt_ui_url=f"https://{HOST}/dagster", **login) as full,
+        page(settings, irt_ui_url=f"https://{HOST}/dagster-view", read_only=True, **login) as view,
+        served(verifier, [own]),
+        opened(folder, port_of(own), pages, limit="9999r/s") as made,
+    ):
+        pages.by_port = {made.ports["dagster"]: full, made.ports["dagster-view"]: view}
+        yield made
+
+
+def cookie(role: str) -> tuple[str, str]:
+    return "Cookie", f"__Host-irt={Issuer().token(roles=[role])}"
+
+
+def post(door: Door, place: str, query: str, *headers: tuple[str, str]) -> Reply:
+    body = json.dumps({"query": query}).encode()
+    return door.ask(f"{place}graphql", [("Content-Type", "application/json"), *headers], "POST", body)
+
+
+def open_socket(door: Door, place: str, role: str, origin: str) -> ClientConnection:
+    raw = socket.create_connection(("127.0.0.1", door.tls), timeout=10)
+    return connect(
+        f"wss://{HOST}:{door.tls}{place}graphql",
+        sock=raw,
+        ssl=ssl.create_default_context(cafile=str(door.folder / "irt.crt")),
+        additional_headers=[cookie(role)],
+        origin=Origin(origin),
+        subprotocols=[Subprotocol("graphql-ws")],
+        proxy=None,
+    )
+
+
+@pytest.mark.parametrize(("place", "role"), [("/dagster/", "analyst"), ("/dagster-view/", "viewer")])
+def test_a_browser_gets_the_page_its_data_and_its_websocket(door: Door, place: str, role: str) -> None:
+    shown = door.ask(f"{place}runs", [cookie(role)])
+    assert (shown.status, f'"{place}_next/'.encode() in shown.body) == (200, True)
+    own = ("Origin", f"https://{HOST}:{door.tls}")
+    assert b"autoMaterializePaused" in post(door, place, PAUSED, cookie(role), own).body
+    with open_socket(door, place, role, own[1]) as channel:
+        channel.send('{"type": "connection_init", "payload": {}}')
+        assert json.loads(channel.recv(timeout=10)) == {"type": "connection_ack"}
+        channel.send(json.dumps({"type": "start", "id": "1", "payload": {"query": GO}}))
+        assert json.loads(channel.recv(timeout=10))["type"] == "error"
+
+
+@pytest.mark.parametrize("place", ["/dagster/", "/dagster-view/"])
+def test_a_sibling_s_page_gets_nothing_with_the_same_cookie(door: Door, place: str) -> None:
+    sibling = f"https://evil.{HOST}"
+    assert post(door, place, GO, cookie("operator"), ("Origin", sibling)).status == 403
+    with pytest.raises(InvalidStatus) as refused:
+        open_socket(door, place, "operator", sibling)
+    assert refused.value.response.status_code == 403
+
+
+def test_roles_hold_in_each_place(door: Door) -> None:
+    assert door.ask("/dagster/", [cookie("viewer")]).status == 403
+    assert post(door, "/dagster/", GO, bearer(Issuer().token(roles=["psychometrician"]))).status == 403
+    assert b"errors" not in post(door, "/dagster/", GO, bearer(Issuer().token(roles=["operator"]))).body
+    assert b"UnauthorizedError" in post(door, "/dagster-view/", GO, cookie("operator")).body
+    assert post(door, "/dagster-view/", GO, cookie("viewer")).status == 403
+
+
+def test_whoever_is_logged_in_on_the_machine_needs_a_token_too(door: Door) -> None:
+    """Past nginx, with the headers that it would have set."""
+    forged = ["X-User: root", f"X-Org-Id: {ORGANISATION}", "X-Roles: operator", 'Irt-Caller: {"name": "root"}']
+    with socket.create_connection(("127.0.0.1", door.ports["dagster"]), timeout=10) as made:
+        head = ["GET /dagster/ HTTP/1.1", f"Host: {HOST}", *forged, "Connection: close"]
+        made.sendall("\r\n".join([*head, "", ""]).encode())
+        answer = b"".join(iter(lambda: made.recv(4096), b"")).decode()
+    assert answer.startswith("HTTP/1.1 401")
+    assert "<html" not in answer
