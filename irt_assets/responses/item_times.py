@@ -15,6 +15,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
 
 import ibis.expr.types as ir
 import numpy as np
@@ -45,9 +46,13 @@ class ItemTimes:
     median_ms: Floats
     n: npt.NDArray[np.int64]
 
+    @cached_property
+    def _places(self) -> pd.Index:
+        return pd.Index(self.item_ids, dtype=object)
+
     def of(self, items: Sequence[str] | npt.NDArray[np.object_]) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Median (NaN where no time is known) and number of times of each of `items`."""
-        place = pd.Index(self.item_ids).get_indexer(pd.Index(items, dtype=object))
+        place = self._places.get_indexer(pd.Index(items, dtype=object))
         known = place >= 0
         median, n = np.full(place.size, np.nan), np.zeros(place.size, dtype=np.int64)
         median[known], n[known] = self.median_ms[place[known]], self.n[place[known]]

@@ -18,6 +18,8 @@ from services.theta_api.ledger import Ledger
 
 LOG = logging.getLogger("services.theta_api")
 DRAIN_S = 20
+KEPT_S = 75
+"""For longer than nginx keeps an idle connection (60 s), so that it never sends a request into one that closes."""
 
 
 def theta_app(settings: Settings) -> FastAPI:
@@ -47,6 +49,7 @@ def serve(settings: Settings) -> None:
             proxy_headers=False,
             server_header=False,
             timeout_graceful_shutdown=DRAIN_S,
+            timeout_keep_alive=KEPT_S,
         )
     )
     verifier = app.state.access.verifier
