@@ -60,7 +60,7 @@ def test_the_installed_wheel_imports_without_the_checkout(wheel: Path, tmp_path:
         "import sys; sys.path.insert(0, 'site')\n"
         "import irt_assets.definitions, jobs.launcher, resources.schema, irt_assets.stack, services.jwt_verifier.app\n"
         "for module in (irt_assets, jobs, resources, services): assert 'site' in module.__file__, module.__file__\n"
-        "assert irt_assets.stack.CONFIGURATION.exists() and irt_assets.stack.WORKSPACE.exists()\n"
+        "assert irt_assets.environment.CONFIGURATION.exists() and irt_assets.environment.WORKSPACE.exists()\n"
         "print(len(list(irt_assets.definitions.defs.resolve_all_asset_specs())))\n"
     )
     done = subprocess.run(
