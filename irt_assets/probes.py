@@ -59,11 +59,7 @@ def daemon(database: Database, since: float = 0.0) -> str | None:
     least = max(time.time() - SILENT_S, since)
     try:
         with database.connect() as connection:
-            beats = dict(
-                connection.execute(
-                    f"SELECT daemon_type, extract(epoch FROM timestamp)::float8 FROM {SCHEMA}.daemon_heartbeats"
-                ).fetchall()
-            )
+            beats = heartbeats(connection)
     except psycopg.errors.UndefinedTable:
         beats = {}
     except (psycopg.Error, PermanentFailure) as error:
@@ -73,6 +69,12 @@ def daemon(database: Database, since: float = 0.0) -> str | None:
         return None
     parts = "the daemon" if len(silent) == len(DAEMONS) else f"{', '.join(silent)} of the daemon"
     return f"{parts} gave no sign of life in the last three minutes"
+
+
+def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
+    """When (seconds, Unix time) each part of the daemon gave its last. Raises UndefinedTable where none ever did."""
+    query = f"SELECT daemon_type, extract(epoch FROM timestamp)::float8 FROM {SCHEMA}.daemon_heartbeats"
+    return dict(connection.execute(query).fetchall())
 
 
 def code_server(socket_path: str | Path) -> str | None:

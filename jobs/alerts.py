@@ -261,15 +261,20 @@ def schedule_alert(
     ticks = instance.get_ticks(
         state.instigator_origin_id, state.selector_id, limit=1, statuses=[TickStatus.SUCCESS, TickStatus.SKIPPED]
     )
-    data = state.instigator_data
-    begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
-    started = datetime.fromtimestamp(begun, UTC) if begun else None
+    started = switched_on_at(state)
     last_tick = datetime.fromtimestamp(ticks[0].timestamp, UTC) if ticks else None
     due = overdue_since(plan, now, last_tick, started)
     if due is not None:
         return silent_schedule_alert(plan, due)
     found = unmade(instance, plan, first_month, now, started)
     return barren_schedule_alert(plan, *found) if found else None
+
+
+def switched_on_at(state: InstigatorState) -> datetime | None:
+    """When somebody switched a schedule on; None: it always was."""
+    data = state.instigator_data
+    begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
+    return datetime.fromtimestamp(begun, UTC) if begun else None
 
 
 def overdue_since(plan: Plan, now: datetime, last_tick: datetime | None, started: datetime | None) -> datetime | None:

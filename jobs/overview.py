@@ -91,7 +91,7 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -
     alive, seen = daemon_state(instance)
     months = months_between(settings.irt_first_month, last_complete_month(now))
     with database.connect() as connection:
-        violations, open_alerts = list(_violations(connection)), list(_alerts(connection))
+        violations, open_alerts = list(open_violations(connection)), list(_alerts(connection))
         waiting = [str(p.reference) for p in asking(proposals(connection))]
     return Overview(
         now,
@@ -148,7 +148,8 @@ def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
     return ", ".join(f"{n} {status}" for status, n in sorted(ended.items())) or "pruned"
 
 
-def _violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
+def open_violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
+    """Of each invariant that is violated now, how many subjects, and one of them."""
     severity = {one.name: one.severity for one in INVARIANTS}
     rows = connection.execute(
         """SELECT invariant, count(*), min(concat_ws(' ', nullif(partition, ''), subject)) FROM invariant_result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
+from irt_assets.invariants.freshness import last_night
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
 
 LONGEST_PAUSE = timedelta(hours=25)
@@ -38,12 +39,7 @@ def every_scale_and_topic_is_covered(look: Look) -> Found:
     fix="See in the UI whether the daemon runs and why the last nightly run failed, then start it again.",
 )
 def the_nightly_calibration_is_fresh(look: Look) -> Found:
-    # A night with too few answers to fit anything has measured everyone.
-    row = look.connection.execute(
-        """SELECT greatest((SELECT max(fitted_at) FROM mirt_fit_meta WHERE kind = 'nightly'),
-                           (SELECT max(fitted_at) FROM mirt_ability WHERE kind = 'nightly'))"""
-    ).fetchone()
-    last = row[0] if row else None
+    last = last_night(look.connection)
     if last is None:
         yield NotTested("no nightly calibration has run yet")
     elif look.now - last > LONGEST_PAUSE:

@@ -1,4 +1,4 @@
-"""When the invariants were last looked at, read without Dagster: for monitors, which ask often.
+"""When the invariants were last looked at and everyone last measured, without Dagster: for monitors, which ask often.
 
 What does not belong here: what they found (see `history`).
 """
@@ -13,6 +13,21 @@ import psycopg
 def last_evaluated(connection: psycopg.Connection) -> datetime | None:
     """When the newest report was taken, by the schedule or by hand; None where there is none."""
     row = connection.execute("SELECT max(evaluated_at) FROM invariant_result WHERE subject = ''").fetchone()
+    assert row is not None
+    newest: datetime | None = row[0]
+    return newest
+
+
+def last_night(connection: psycopg.Connection) -> datetime | None:
+    """When the last nightly calibration wrote; None where there is none.
+
+    A night with too few answers to fit anything has measured everyone.
+    """
+    row = connection.execute(
+        """SELECT greatest((SELECT max(fitted_at) FROM mirt_fit_meta WHERE kind = 'nightly'),
+                           (SELECT fitted_at FROM mirt_ability WHERE kind = 'nightly'
+                            ORDER BY window_end DESC LIMIT 1))"""
+    ).fetchone()
     assert row is not None
     newest: datetime | None = row[0]
     return newest

@@ -1,0 +1,4 @@
+"""The platform's state for Prometheus: schedules, months, invariants, the daemon, alerts and runs.
+
+See docs/metrics.md.
+"""

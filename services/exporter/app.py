@@ -1,0 +1,42 @@
+"""The exporter over HTTP: `/metrics`, and `/health`: the process is there, whatever the database does."""
+
+from __future__ import annotations
+
+import uvicorn
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from resources.database import Database
+from resources.settings import Settings
+from services.exporter.collector import StateCollector
+
+
+def build_app(collector: StateCollector) -> Starlette:
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+
+    def metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+    def health(_request: Request) -> Response:
+        return JSONResponse({"status": "ok"})
+
+    return Starlette(routes=[Route("/metrics", metrics), Route("/health", health)])
+
+
+def serve(settings: Settings, *, host: str = "127.0.0.1") -> None:
+    """Run until SIGTERM."""
+    uvicorn.run(
+        build_app(StateCollector(Database(settings), settings)),
+        host=host,
+        port=settings.prometheus_metrics_port,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+    )

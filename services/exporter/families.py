@@ -1,0 +1,69 @@
+"""Every metric: its name, what it means, and its labels. Rules and dashboards may name these and no others."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    name: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A value of a metric, and of each of its labels."""
+
+    family: Family
+    value: float
+    labels: tuple[str, ...] = ()
+
+
+LAST_SUCCESS = Family(
+    "irt_schedule_last_success_timestamp_seconds", "When the last run of the job that succeeded ended.", ("job",)
+)
+LATE = Family(
+    "irt_schedule_late", "1: the job's schedule is on and did not do what it should have done by now.", ("job",)
+)
+RUNS = Family("irt_runs", "Runs that Dagster keeps.", ("status",))
+MONTH_STATE = Family(
+    "irt_month_state",
+    "1: the state of the month as its fit and its publication step left it; of the last 13 months.",
+    ("scale", "month", "state"),
+)
+PUBLISHED = Family(
+    "irt_month_published_items", "Items that the month's publication step published first.", ("scale", "month")
+)
+SLOPE = Family("irt_linking_slope", "Slope of the newest month's link to the bank's scale.", ("scale",))
+INTERCEPT = Family("irt_linking_intercept", "Intercept of the newest month's link to the bank's scale.", ("scale",))
+VIOLATIONS = Family(
+    "irt_invariant_violations", "Subjects for which the invariant is violated.", ("invariant", "severity")
+)
+INVARIANTS_LAST = Family("irt_invariants_last_run_timestamp_seconds", "When the invariants were last evaluated.")
+NIGHTLY_LAST = Family("irt_nightly_last_run_timestamp_seconds", "When the last nightly calibration wrote.")
+UNDELIVERED = Family("irt_alerts_undelivered", "Messages that a configured channel has not got yet.", ("channel",))
+HEARTBEAT_AGE = Family(
+    "irt_daemon_heartbeat_age_seconds",
+    "Age of the oldest heartbeat of the daemon's parts; +Inf where one never gave any.",
+)
+UP = Family("irt_exporter_up", "1: everything was read from the database; 0: some of it, or nothing, could be.")
+BUILD_INFO = Family("irt_build_info", "Always 1; which code this is.", ("version",))
+
+FAMILIES = (
+    LAST_SUCCESS,
+    LATE,
+    RUNS,
+    MONTH_STATE,
+    PUBLISHED,
+    SLOPE,
+    INTERCEPT,
+    VIOLATIONS,
+    INVARIANTS_LAST,
+    NIGHTLY_LAST,
+    UNDELIVERED,
+    HEARTBEAT_AGE,
+    UP,
+    BUILD_INFO,
+)

@@ -1,0 +1,190 @@
+"""What each metric is read from: at most one query each, of what is stored, so that a scrape never computes a month.
+
+What is late, violated or silent is judged where `irt status` has it judged. What does not belong here: how often it is
+read, and what happens where the database is away (see `collector`).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, LiteralString
+
+import psycopg
+from dagster._core.scheduler.instigation import InstigatorState
+from dagster._serdes import deserialize_value
+
+from irt_assets.invariants.freshness import last_evaluated, last_night
+from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.partitions import last_complete_month, months_between
+from irt_assets.probes import DAEMONS, heartbeats
+from jobs.alerts import overdue_since, schedule_keys, switched_on_at
+from jobs.overview import open_violations
+from jobs.schedules import PLANS
+from resources.notifier import channels
+from resources.settings import Settings
+from services.exporter import families
+from services.exporter.families import Family, Sample
+
+MONTHS = 13
+MONTH_STATES = ("green", "red", "stale", "pending", "missing")
+
+
+@dataclass(frozen=True)
+class Look:
+    """A look at the platform: whose connection and settings, and when."""
+
+    connection: psycopg.Connection
+    settings: Settings
+    now: datetime
+
+
+def runs(look: Look) -> Iterator[Sample]:
+    rows = _of_dagster(
+        look.connection, "SELECT pipeline_name, status, count(*), max(end_time) FROM dagster.runs GROUP BY 1, 2"
+    )
+    by_status: Counter[str] = Counter()
+    for _, status, n, _ in rows:
+        by_status[status.lower()] += n
+    for status, n in by_status.items():
+        yield Sample(families.RUNS, n, (status,))
+    ended = {job: end for job, status, _, end in rows if status == "SUCCESS" and end is not None}
+    for plan in PLANS:
+        if plan.job in ended:
+            yield Sample(families.LAST_SUCCESS, ended[plan.job], (plan.job,))
+
+
+def late_schedules(look: Look) -> Iterator[Sample]:
+    """Who did not tick is found here; who ticked and made nothing, by the daemon, which opened an alert of it."""
+    rows = _of_dagster(
+        look.connection,
+        """SELECT i.instigator_body,
+                  (SELECT max(t.timestamp) FROM dagster.job_ticks t
+                   WHERE t.selector_id = i.selector_id AND t.status IN ('SUCCESS', 'SKIPPED')),
+                  (SELECT array_agg(key) FROM alert WHERE resolved_at IS NULL AND starts_with(key, 'schedule '))
+           FROM dagster.instigators i WHERE i.instigator_type = 'SCHEDULE'""",
+    )
+    found = {
+        (state := deserialize_value(body, InstigatorState)).instigator_name: (state, *rest) for body, *rest in rows
+    }
+    for plan in PLANS:
+        late = False
+        if plan.name in found:
+            state, last_tick, told = found[plan.name]
+            last = last_tick.replace(tzinfo=UTC) if last_tick else None
+            silent = overdue_since(plan, look.now, last, switched_on_at(state)) is not None
+            late = state.is_running and (silent or schedule_keys(plan)[1] in (told or ()))
+        yield Sample(families.LATE, late, (plan.job,))
+
+
+def months(look: Look) -> Iterator[Sample]:
+    """As the fit and the publication step left the month; whether its answers changed since, `irt status` computes."""
+    last = list(months_between(look.settings.irt_first_month, last_complete_month(look.now)))[-MONTHS:]
+    rows = look.connection.execute(
+        """SELECT s.scale_id, m.month, p.state, p.n_published, p.fit_id, f.fit_id, f.error
+           FROM calibration_scale s CROSS JOIN unnest(%s::text[]) AS m (month)
+           LEFT JOIN publication_step p ON p.scale_id = s.scale_id AND p.month = m.month
+           LEFT JOIN LATERAL (
+             SELECT fit_id, error FROM fit_staging f
+             WHERE f.month = m.month AND f.scale_id = s.scale_id AND f.engine = s.engine
+             ORDER BY fitted_at DESC, fit_id DESC LIMIT 1
+           ) f ON true""",
+        (last,),
+    )
+    for scale, month, step, published, published_fit, newest_fit, error in rows:
+        now = month_state(step, refit=newest_fit is not None and newest_fit != published_fit, failed=error is not None)
+        for state in MONTH_STATES:
+            yield Sample(families.MONTH_STATE, state == now, (scale, month, state))
+        yield Sample(families.PUBLISHED, published or 0, (scale, month))
+
+
+def month_state(step: str | None, *, refit: bool, failed: bool) -> str:
+    """From the publication step, whether there is a fit that it did not see, and whether that could not be linked."""
+    if refit and failed:
+        return "red"
+    if step is None:
+        return "missing"
+    if step == "held":
+        return "red"
+    if refit:
+        return "stale"
+    return "pending" if step == "pending" else "green"
+
+
+def links(look: Look) -> Iterator[Sample]:
+    rows = look.connection.execute(
+        """SELECT DISTINCT ON (m.scale_id) m.scale_id, (c->>'slope')::float8, (c->>'intercept')::float8
+           FROM calibration_scale s
+           JOIN mirt_fit_meta m ON m.scale_id = s.scale_id AND m.engine = s.engine
+           CROSS JOIN LATERAL (SELECT m.model_spec->'linking_constants') AS l (c)
+           WHERE m.kind = 'monthly' AND m.superseded_at IS NULL
+           ORDER BY m.scale_id, m.window_start DESC"""
+    )
+    for scale, slope, intercept in rows:
+        if slope is not None and intercept is not None:
+            yield Sample(families.SLOPE, slope, (scale,))
+            yield Sample(families.INTERCEPT, intercept, (scale,))
+
+
+def violations(look: Look) -> Iterator[Sample]:
+    n = {one.invariant: one.subjects for one in open_violations(look.connection)}
+    for invariant in INVARIANTS:
+        yield Sample(families.VIOLATIONS, n.get(invariant.name, 0), (invariant.name, invariant.severity))
+
+
+def last_report(look: Look) -> Iterator[Sample]:
+    yield from _time(families.INVARIANTS_LAST, last_evaluated(look.connection))
+
+
+def last_nightly(look: Look) -> Iterator[Sample]:
+    yield from _time(families.NIGHTLY_LAST, last_night(look.connection))
+
+
+def undelivered(look: Look) -> Iterator[Sample]:
+    """A channel that is configured no longer waits for nothing."""
+    waiting: dict[str, int] = dict(
+        look.connection.execute(
+            "SELECT channel, count(*) FROM alert_delivery WHERE delivered_at IS NULL GROUP BY 1"
+        ).fetchall()
+    )
+    for channel in channels(look.settings):
+        yield Sample(families.UNDELIVERED, waiting.get(channel, 0), (channel,))
+
+
+def daemon(look: Look) -> Iterator[Sample]:
+    try:
+        with look.connection.transaction():
+            beats = heartbeats(look.connection)
+    except psycopg.errors.UndefinedTable:
+        beats = {}
+    oldest = min(beats.get(part, float("-inf")) for part in DAEMONS)
+    yield Sample(families.HEARTBEAT_AGE, max(look.now.timestamp() - oldest, 0.0))
+
+
+READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (
+    daemon,
+    runs,
+    late_schedules,
+    months,
+    links,
+    violations,
+    last_report,
+    last_nightly,
+    undelivered,
+)
+
+
+def _time(family: Family, time: datetime | None) -> Iterator[Sample]:
+    if time is not None:
+        yield Sample(family, time.timestamp())
+
+
+def _of_dagster(connection: psycopg.Connection, query: LiteralString) -> list[tuple[Any, ...]]:
+    """Rows of Dagster's tables; none where it never ran."""
+    try:
+        with connection.transaction():
+            return connection.execute(query).fetchall()
+    except psycopg.errors.UndefinedTable:
+        return []

@@ -1,0 +1,247 @@
+"""What the exporter reads: of a calibrated world, and of Dagster, the same as `irt status` says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import psycopg
+import pytest
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._daemon.types import DaemonHeartbeat
+from dagster._utils.error import SerializableErrorInfo
+from pydantic import SecretStr
+
+from irt_assets.calibration.green import month_states
+from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.probes import DAEMONS
+from irt_assets.runs import run_job
+from irt_assets.stack import dagster_instance
+from jobs.alerts import schedule_keys
+from jobs.overview import look
+from jobs.schedules import PLANS, Plan
+from resources.database import Database
+from resources.outbox import Alert, open_alert, queue
+from resources.settings import Settings
+from services.exporter.collector import StateCollector
+from services.exporter.families import FAMILIES
+from tests.integration import rooms
+
+NOW = datetime.now(UTC)
+Read = dict[str, dict[tuple[str, ...], float]]
+
+
+def read(settings: Settings) -> Read:
+    """Of each metric the values by its labels."""
+    metrics = list(StateCollector(Database(settings), settings).collect())
+    labels = {family.name: family.labels for family in FAMILIES}
+    found: Read = {}
+    for metric in metrics:
+        assert all(tuple(sample.labels) == labels[metric.name] for sample in metric.samples)
+        found[metric.name] = {tuple(sample.labels.values()): sample.value for sample in metric.samples}
+    return found
+
+
+def states(found: Read) -> dict[str, str]:
+    return {month: state for (_, month, state), value in found["irt_month_state"].items() if value}
+
+
+@pytest.fixture
+def instance(world: Settings) -> Iterator[dg.DagsterInstance]:
+    with dagster_instance(world, Database(world)) as made:
+        yield made
+
+
+def test_a_calibrated_world(calibrated: Settings) -> None:
+    found = read(calibrated)
+    assert found["irt_exporter_up"] == {(): 1.0}
+    shown = states(found)
+    assert {month: shown[month] for month in rooms.MONTHS} == dict.fromkeys(rooms.MONTHS, "green")
+    assert set(shown.values()) == {"green", "missing"}
+    assert len(found["irt_month_state"]) == 5 * len(shown)
+    assert len(shown) <= 13
+    steps = rooms.rows(Database(calibrated), "SELECT scale_id, month, n_published FROM publication_step")
+    published = {key: n for key, n in found["irt_month_published_items"].items() if n}
+    assert published == {(scale, month): n for scale, month, n in steps if n}
+    ((slope, intercept),) = rooms.rows(
+        Database(calibrated),
+        """SELECT model_spec->'linking_constants'->'slope', model_spec->'linking_constants'->'intercept'
+           FROM mirt_fit_meta WHERE window_start = '2026-07-01' AND kind = 'monthly'""",
+    )
+    assert found["irt_linking_slope"] == {(rooms.SCALE,): slope}
+    assert found["irt_linking_intercept"] == {(rooms.SCALE,): intercept}
+    assert found["irt_invariant_violations"] == {(one.name, one.severity): 0.0 for one in INVARIANTS}
+    # Dagster never ran here, and nobody looked at the invariants.
+    assert found["irt_daemon_heartbeat_age_seconds"] == {(): float("inf")}
+    assert found["irt_schedule_late"] == {(plan.job,): 0.0 for plan in PLANS}
+    nothing = {name for name, samples in found.items() if not samples}
+    assert nothing == {
+        "irt_runs",
+        "irt_schedule_last_success_timestamp_seconds",
+        "irt_invariants_last_run_timestamp_seconds",
+        "irt_nightly_last_run_timestamp_seconds",
+        "irt_alerts_undelivered",
+    }
+
+
+def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, instance: dg.DagsterInstance) -> None:
+    database = Database(world)
+    with database.connect() as connection:
+        for month, state, published in (("2026-06", "done", 7), ("2026-07", "held", 0), ("2026-08", "pending", 0)):
+            connection.execute(
+                """INSERT INTO publication_step (month, scale_id, fit_id, state, n_published, why)
+                   VALUES (%s, %s, NULL, %s, %s, 'made up')""",
+                (month, rooms.SCALE, state, published),
+            )
+    found = read(world)
+    assert {m: s for m, s in states(found).items() if s != "missing"} == {
+        "2026-06": "green",
+        "2026-07": "red",
+        "2026-08": "pending",
+    }
+    assert found["irt_month_published_items"][rooms.SCALE, "2026-06"] == 7.0
+    store = rooms.folder_store(world)
+    fit_id = rooms.stage_made_up(database, store, "2026-06", rooms.made_up_calibration({"K1": (1.0, 0.0)}))
+    assert states(read(world))["2026-06"] == "stale"
+    rooms.run_sql(database, "UPDATE fit_staging SET error = 'no anchors' WHERE fit_id = %s", (fit_id,))
+    assert states(read(world))["2026-06"] == "red"
+    (said,) = month_states(database, instance, ["2026-06"])
+    assert said.state == "red"
+
+
+def test_late_schedules_are_those_of_the_status(world: Settings, instance: dg.DagsterInstance) -> None:
+    def late() -> set[str]:
+        found = {job for (job,), value in read(world)["irt_schedule_late"].items() if value}
+        assert found == {s.job for s in look(Database(world), instance, world).schedules if s.late}
+        return found
+
+    plans = {plan.job: plan for plan in PLANS if not plan.asset}
+    observed, pruned = plans["observe_bank"], plans["inventory"]
+    assert late() == set()
+    for plan in (observed, pruned):
+        tick(instance, switch_on(instance, plan, NOW - timedelta(days=9)), NOW - timedelta(days=3), TickStatus.SUCCESS)
+    assert late() == {observed.job, pruned.job}
+    tick(instance, switch_on(instance, observed, NOW - timedelta(days=9)), NOW, TickStatus.FAILURE)
+    assert late() == {observed.job, pruned.job}
+    tick(instance, switch_on(instance, observed, NOW - timedelta(days=9)), NOW, TickStatus.SKIPPED)
+    assert late() == {pruned.job}
+    instance.update_instigator_state(
+        switch_on(instance, pruned, NOW - timedelta(days=9)).with_status(InstigatorStatus.STOPPED)
+    )
+    assert late() == set()
+
+
+def test_a_schedule_that_made_nothing_is_late_once_the_daemon_has_found_it(
+    world: Settings, instance: dg.DagsterInstance
+) -> None:
+    plan = next(plan for plan in PLANS if plan.asset)
+    tick(instance, switch_on(instance, plan, NOW - timedelta(days=9)), NOW, TickStatus.SUCCESS)
+    assert read(world)["irt_schedule_late"][plan.job,] == 0.0
+    with Database(world).connect() as connection:
+        open_alert(connection, Alert(schedule_keys(plan)[1], "error", "nothing was made", "look"))
+    assert read(world)["irt_schedule_late"][plan.job,] == 1.0
+
+
+def test_runs_and_the_end_of_the_last_that_succeeded(world: Settings, instance: dg.DagsterInstance) -> None:
+    before = datetime.now(UTC).timestamp()
+    run_job(instance, world, "observe_bank")
+    found = read(world)
+    assert found["irt_runs"] == {("success",): 1.0}
+    ((job, ended),) = found["irt_schedule_last_success_timestamp_seconds"].items()
+    assert job == ("observe_bank",)
+    assert before <= ended <= datetime.now(UTC).timestamp()
+
+
+def test_the_daemon_is_as_old_as_its_part_that_is_silent_longest(world: Settings, instance: dg.DagsterInstance) -> None:
+    for part in DAEMONS:
+        age = 240 if part == "SCHEDULER" else 10
+        instance.add_daemon_heartbeat(DaemonHeartbeat(datetime.now(UTC).timestamp() - age, part, "d", []))
+    (age,) = read(world)["irt_daemon_heartbeat_age_seconds"].values()
+    assert 240 <= age < 270
+
+
+def test_messages_that_wait_for_a_configured_channel(world: Settings) -> None:
+    with Database(world).connect() as connection:
+        for name in ("a", "b"):
+            open_alert(connection, Alert(name, "error", "something", "look"))
+        queue(connection, ["slack", "webhook"])
+        connection.execute("UPDATE alert_delivery SET delivered_at = now() WHERE channel = 'slack' AND alert_id = 1")
+    told = world.model_copy(
+        update={
+            "slack_webhook_url": SecretStr("https://hooks.slack.com/services/T/B/x"),
+            "alert_email": "a@example.org",
+        }
+    )
+    assert read(told)["irt_alerts_undelivered"] == {("slack",): 1.0, ("email",): 0.0}
+
+
+def test_violations_and_when_invariants_and_night_were_made(world: Settings) -> None:
+    day = datetime(2026, 8, 20, 6, tzinfo=UTC)
+    night = day - timedelta(hours=3)
+    with Database(world).connect() as connection:
+        for subject, resolved in (("", None), ("q1", None), ("q2", None), ("q3", day)):
+            connection.execute(
+                """INSERT INTO invariant_result (run, invariant, partition, subject, passed, evaluated_at, resolved_at)
+                   VALUES ('made up', 'anchors_agree', '', %s, false, %s, %s)""",
+                (subject, day, resolved),
+            )
+        for back, fitted_at in ((0, night), (1, day)):  # an older night was made once more
+            connection.execute(
+                """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, se, method, n_items, kind, window_end,
+                                             published_as_of, set_hash, scale_version, fitted_at)
+                   VALUES (%s, 'ann', %s, 0, 1, 'eap', 3, 'nightly', %s, %s, '', 1, %s)""",
+                (f"u{back}", rooms.SCALE, night - timedelta(days=back), night, fitted_at),
+            )
+    found = read(world)
+    assert {name: n for (name, _), n in found["irt_invariant_violations"].items() if n} == {"anchors_agree": 2.0}
+    assert found["irt_invariants_last_run_timestamp_seconds"] == {(): day.timestamp()}
+    assert found["irt_nightly_last_run_timestamp_seconds"] == {(): night.timestamp()}
+
+
+def test_a_query_that_takes_too_long_is_given_up_and_the_rest_is_shown(world: Settings) -> None:
+    with psycopg.connect(Database(world).url) as other:
+        other.execute("LOCK TABLE alert_delivery")
+        found = read(world)
+    assert found["irt_exporter_up"] == {(): 0.0}
+    assert found["irt_alerts_undelivered"] == {}
+    assert len(found["irt_invariant_violations"]) == len(INVARIANTS)
+
+
+# -- Dagster's side ----------------------------------------------------------------------------------
+
+
+def switch_on(instance: dg.DagsterInstance, plan: Plan, since: datetime) -> InstigatorState:
+    location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("irt_assets"), "__repository__")
+    state = InstigatorState(
+        RemoteInstigatorOrigin(location, plan.name),
+        InstigatorType.SCHEDULE,
+        InstigatorStatus.RUNNING,
+        ScheduleInstigatorData(plan.cron, since.timestamp()),
+    )
+    if not instance.get_instigator_state(state.instigator_origin_id, state.selector_id):
+        instance.add_instigator_state(state)
+    return state
+
+
+def tick(instance: dg.DagsterInstance, state: InstigatorState, at: datetime, status: TickStatus) -> None:
+    instance.create_tick(
+        TickData(
+            state.instigator_origin_id,
+            state.instigator_name,
+            InstigatorType.SCHEDULE,
+            status,
+            at.timestamp(),
+            run_ids=[],
+            error=SerializableErrorInfo("made up", [], None) if status is TickStatus.FAILURE else None,
+            selector_id=state.selector_id,
+        )
+    )

@@ -1,0 +1,149 @@
+"""The exporter as a process, Prometheus's own judgement of our rules and dashboards, and a Prometheus that scrapes."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+
+from resources.settings import Settings
+from services.exporter.families import FAMILIES
+from tests.services.door import ROOT, free_port
+
+PROMETHEUS = ROOT / "deploy" / "prometheus"
+PATIENCE_S = 60
+SILENT = "IrtDaemonSilent"
+"""What is wrong with a new installation whose daemon was never started."""
+
+
+@pytest.fixture
+def promtool(require: Callable[[bool, str], None]) -> str:
+    found = shutil.which("promtool")
+    require(found is not None, "promtool (Debian's prometheus)")
+    return str(found)
+
+
+@contextmanager
+def child(command: list[str], folder: Path, **options: Any) -> Iterator[subprocess.Popen[bytes]]:
+    with (folder / f"{Path(command[0]).name}.log").open("wb") as log:
+        process = subprocess.Popen(command, cwd=folder, stderr=log, stdout=log, **options)
+        try:
+            yield process
+        finally:
+            process.kill()
+            process.wait(10)
+
+
+@contextmanager
+def exporter(settings: Settings, folder: Path) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """The exporter on a free port, once it told the service manager that it is ready."""
+    port = free_port()
+    assert settings.database_url is not None
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(folder / "notify"))
+        manager.settimeout(PATIENCE_S)
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "IRT_HOME": str(settings.irt_home),
+            "DATABASE_URL": settings.database_url.get_secret_value(),
+            "PROMETHEUS_METRICS_PORT": str(port),
+            "NOTIFY_SOCKET": str(folder / "notify"),
+        }
+        with child([sys.executable, "-m", "services.exporter"], folder, env=environment) as process:
+            assert b"READY=1" in manager.recv(200)
+            yield process, port
+
+
+def answer(url: str, found: Callable[[Any], bool]) -> Any:
+    """What Prometheus's API says at `url`, once it says what is wanted."""
+    said = None
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        try:
+            said = requests.get(url, timeout=5).json()
+            if said["status"] == "success" and found(said["data"]):
+                return said["data"]
+        except (requests.RequestException, ValueError):
+            pass  # it is starting
+        time.sleep(0.2)
+    raise AssertionError(f"{url}: {said}")
+
+
+@pytest.mark.ci
+def test_it_serves_on_loopback_alone_and_ends_when_it_is_told_to(settings: Settings, tmp_path: Path) -> None:
+    with exporter(settings, tmp_path) as (process, port):
+        said = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=20)
+        assert said.headers["Content-Type"].startswith("text/plain; version=")
+        assert "\nirt_exporter_up 1.0\n" in said.text
+        assert "process_resident_memory_bytes" in said.text
+        with pytest.raises(requests.ConnectionError):
+            requests.get(f"http://127.0.0.2:{port}/metrics", timeout=5)
+        process.send_signal(signal.SIGTERM)
+        process.wait(PATIENCE_S)
+
+
+@pytest.mark.ci
+def test_promtool_finds_the_rules_sound_and_each_fires_when_it_should(promtool: str) -> None:
+    for command in (["check", "rules", "rules.yml"], ["check", "config", "prometheus.yml"]):
+        done = subprocess.run([promtool, *command], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    tests = [promtool, "test", "rules", "rules_test.yml"]
+    done = subprocess.run(tests, cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.ci
+def test_prometheus_understands_every_expression_of_the_dashboards(promtool: str, tmp_path: Path) -> None:
+    """As rules that record, with a name for what a person chooses on the dashboard."""
+    dashboards = [json.loads(path.read_text("utf-8")) for path in (ROOT / "deploy" / "grafana").glob("*.json")]
+    expressions = {target["expr"] for one in dashboards for panel in one["panels"] for target in panel["targets"]}
+    rules = [
+        {"record": f"panel:{n}", "expr": text.replace("$scale", "maths")} for n, text in enumerate(sorted(expressions))
+    ]
+    (tmp_path / "panels.yml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), "utf-8")
+    command = [promtool, "check", "rules", "panels.yml"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert f"{len(rules)} rules found" in done.stdout
+
+
+@pytest.mark.ci
+def test_a_prometheus_scrapes_the_exporter_and_judges_by_our_rules(
+    settings: Settings, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    prometheus = shutil.which("prometheus")
+    require(prometheus is not None, "prometheus (Debian's)")
+    with exporter(settings, tmp_path) as (_, port):
+        configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
+        configuration["global"]["evaluation_interval"] = "1s"
+        configuration["rule_files"] = [str(PROMETHEUS / "rules.yml")]
+        (scrape,) = configuration["scrape_configs"]
+        scrape |= {"scrape_interval": "2s", "scrape_timeout": "2s"}
+        scrape["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration), "utf-8")
+        web = free_port()
+        command = [str(prometheus), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+        with child([*command, f"--web.listen-address=127.0.0.1:{web}"], tmp_path):
+            api = f"http://127.0.0.1:{web}/api/v1"
+            found = answer(f"{api}/query?query=irt_schedule_late", lambda data: bool(data["result"]))
+            jobs = {one["metric"]["job"] for one in found["result"]}
+            assert {"inventory", "invariants"} <= jobs, "the label is ours, not that of the scrape"
+            names = set(answer(f"{api}/label/__name__/values", bool))
+            assert {"irt_exporter_up", "irt_build_info", "irt_daemon_heartbeat_age_seconds"} <= names
+            assert {name for name in names if name.startswith("irt_")} <= {family.name for family in FAMILIES}
+            # Before the first scrape it is the exporter that seems to be away.
+            answer(f"{api}/alerts", lambda data: {one["labels"]["alertname"] for one in data["alerts"]} == {SILENT})

@@ -1,0 +1,156 @@
+"""The exporter without a database, and what the rules and the dashboard may name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from resources.database import Database
+from resources.settings import Settings
+from resources.version import code_version
+from services.exporter.app import build_app
+from services.exporter.collector import CACHED_S, StateCollector
+from services.exporter.families import FAMILIES
+from services.exporter.readings import month_state
+from tests.unit.asgi import ask
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+LABELS = {family.name: set(family.labels) for family in FAMILIES}
+
+
+class Away(Database):
+    """A database that does not answer, and counts who asks."""
+
+    def __init__(self) -> None:
+        super().__init__(Settings(database_url=SecretStr("postgresql://nobody@127.0.0.1:1/none"), _env_file=None))
+        self.asked = 0
+
+    def connect(self) -> Any:
+        self.asked += 1
+        return super().connect()
+
+
+def scraped(collector: StateCollector) -> dict[str, list[tuple[dict[str, str], float]]]:
+    answer = ask(build_app(collector), "GET", "/metrics")
+    assert answer.status == 200
+    found = text_string_to_metric_families(answer.text)
+    return {family.name: [(s.labels, s.value) for s in family.samples] for family in found}
+
+
+def test_where_the_database_is_away_the_scrape_says_so_and_which_code_this_is(caplog: pytest.LogCaptureFixture) -> None:
+    now = [0.0]
+    database = Away()
+    collector = StateCollector(database, Settings(_env_file=None), clock=lambda: now[0])
+    for seconds, asked in ((0.0, 1), (CACHED_S - 1, 1), (CACHED_S, 2), (2 * CACHED_S - 1, 2)):
+        now[0] = seconds
+        found = {name: samples for name, samples in scraped(collector).items() if name.startswith("irt_") and samples}
+        assert found == {
+            "irt_exporter_up": [({}, 0.0)],
+            "irt_build_info": [({"version": code_version()}, 1.0)],
+        }
+        assert database.asked == asked
+    assert [record.levelname for record in caplog.records] == ["ERROR"], "the same fault is logged once"
+    assert ask(build_app(collector), "GET", "/health").status == 200
+
+
+@pytest.mark.parametrize(
+    ("step", "refit", "failed", "state"),
+    [
+        (None, False, False, "missing"),
+        (None, True, False, "missing"),
+        (None, True, True, "red"),
+        ("held", False, False, "red"),
+        ("held", False, True, "red"),
+        ("pending", False, False, "pending"),
+        ("pending", True, False, "stale"),
+        ("done", False, False, "green"),
+        ("done", True, False, "stale"),
+        ("done", True, True, "red"),
+    ],
+)
+def test_the_state_of_a_month_from_what_is_stored(step: str | None, refit: bool, failed: bool, state: str) -> None:
+    assert month_state(step, refit=refit, failed=failed) == state
+
+
+def test_names_and_labels_are_prometheus_own() -> None:
+    assert len(LABELS) == len(FAMILIES)
+    for family in FAMILIES:
+        assert re.fullmatch(r"irt_[a-z_]+", family.name)
+        assert family.meaning.endswith(".")
+
+
+# -- what files name ---------------------------------------------------------------------------------
+
+
+def unknown(expression: str, templates: str = "") -> list[str]:
+    """Metrics that do not exist, and labels that none of the expression's metrics has."""
+    bare = re.sub(r'"[^"]*"', '""', expression)
+    metrics = set(re.findall(r"\birt_\w+", bare))
+    known = set().union(*(LABELS.get(metric, set()) for metric in metrics))
+    selected = re.findall(r"[{,]\s*(\w+)\s*(?:=~|!~|!=|=)", bare)
+    grouped = [label for group in re.findall(r"\b(?:by|without|on)\s*\(([^)]*)\)", bare) for label in group.split(",")]
+    shown = re.findall(r"\{\{\s*(?:\$labels\.)?(\w+)\s*\}\}", templates)
+    labels = {label.strip() for label in [*selected, *grouped, *shown]}
+    return [*sorted(metrics - set(LABELS)), *sorted(labels - known)]
+
+
+def dashboard_expressions(dashboard: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Each expression of a dashboard, and the text that shows its labels."""
+    for panel in dashboard["panels"]:
+        for target in panel["targets"]:
+            yield target["expr"], target["legendFormat"]
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            metric, label = re.fullmatch(r"label_values\((\w+), (\w+)\)", variable["query"]["query"]).groups()  # type: ignore[union-attr]
+            yield metric, f"{{{{{label}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("expression", "templates", "faults"),
+    [
+        ("irt_runs > 0", "", []),
+        ('sum by (status) (irt_runs{status="success"})', "{{status}}", []),
+        ("irt_rums", "", ["irt_rums"]),
+        ('irt_runs{state!~"a, b=c"}', "", ["state"]),
+        ("sum by (status, job) (irt_runs)", "", ["job"]),
+        ("irt_runs", "{{ $labels.month }} of {{ $value }}", ["month"]),
+    ],
+)
+def test_a_name_that_does_not_exist_is_found(expression: str, templates: str, faults: list[str]) -> None:
+    assert unknown(expression, templates) == faults
+
+
+def test_rules_name_metrics_that_exist_with_labels_they_have() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text("utf-8"))["groups"][0]["rules"]
+    for rule in rules:
+        assert re.search(r"\birt_", rule["expr"])
+        assert unknown(rule["expr"], " ".join(rule["annotations"].values())) == [], rule["alert"]
+
+
+def test_every_rule_is_tested() -> None:
+    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text("utf-8"))["groups"][0]["rules"]
+    tests = (DEPLOY / "prometheus" / "rules_test.yml").read_text("utf-8")
+    assert [rule["alert"] for rule in rules if tests.count(rule["alert"]) < 3] == []
+
+
+@pytest.mark.parametrize("path", sorted((DEPLOY / "grafana").glob("*.json")), ids=lambda path: path.stem)
+def test_a_dashboard_names_metrics_that_exist_with_labels_they_have(path: Path) -> None:
+    dashboard = json.loads(path.read_text("utf-8"))
+    found = list(dashboard_expressions(dashboard))
+    assert [fault for expression, shown in found for fault in unknown(expression, shown)] == []
+    named = {metric for expression, _ in found for metric in re.findall(r"\birt_\w+", expression)}
+    assert named == set(LABELS), "every metric is shown"
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+    for panel in dashboard["panels"]:
+        shown_fields = json.dumps(panel["fieldConfig"]["overrides"]) + json.dumps(panel.get("transformations", []))
+        of_panel = set().union(*(LABELS[m] for t in panel["targets"] for m in re.findall(r"\birt_\w+", t["expr"])))
+        used = set(re.findall(r'"(?:field|options)": "(\w+)"', shown_fields))
+        assert used <= of_panel, panel["title"]
