@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import count
 
 import dagster as dg
 import psycopg
@@ -30,10 +31,11 @@ from jobs.alerts import schedule_keys
 from jobs.overview import look
 from jobs.schedules import PLANS, Plan
 from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
 from resources.outbox import Alert, open_alert, queue
 from resources.settings import Settings
-from services.exporter.collector import StateCollector
-from services.exporter.families import FAMILIES
+from services.exporter.collector import CACHED_S, StateCollector
+from services.exporter.families import FAMILIES, UP
 from tests.integration import rooms
 
 NOW = datetime.now(UTC)
@@ -214,6 +216,22 @@ def test_a_query_that_takes_too_long_is_given_up_and_the_rest_is_shown(world: Se
     assert found["irt_exporter_up"] == {(): 0.0}
     assert found["irt_alerts_undelivered"] == {}
     assert len(found["irt_invariant_violations"]) == len(INVARIANTS)
+
+
+def test_a_database_that_went_away_is_read_again_when_it_is_back(world: Settings, postgres: EmbeddedPostgres) -> None:
+    now = count(0, step=2 * int(CACHED_S))
+    collector = StateCollector(Database(world), world, clock=lambda: float(next(now)))
+    name = Database(world).url.rpartition("/")[2]
+
+    def up() -> list[float]:
+        return [s.value for metric in collector.collect() if metric.name == UP.name for s in metric.samples]
+
+    assert up() == [1.0]
+    with psycopg.connect(postgres.start(), autocommit=True) as admin:
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS false")
+        assert up() == [0.0]
+        admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
+    assert up() == [1.0]
 
 
 # -- Dagster's side ----------------------------------------------------------------------------------
