@@ -29,6 +29,7 @@ class Server(StrEnum):
     CODE_SERVER = "code-server"
     THETA_API = "theta-api"
     JWT_VERIFIER = "jwt-verifier"
+    EXPORTER = "exporter"
 
     @classmethod
     def of_the_stack(cls) -> tuple[Server, ...]:
@@ -78,6 +79,14 @@ def jwt_verifier() -> None:
     from irt_assets.servers import become_service
 
     become_service("jwt_verifier")
+
+
+@run_app.command()
+def exporter() -> None:
+    """What tells Prometheus of schedules, months, invariants and alerts (docs/metrics.md)."""
+    from irt_assets.servers import become_service
+
+    become_service("exporter")
 
 
 @app.command(rich_help_panel=Panel.OPERATION)
@@ -151,6 +160,12 @@ def _jwt_verifier(settings: Settings) -> str | None:
     return http_health(f"http://127.0.0.1:{settings.port}")
 
 
+def _exporter(settings: Settings) -> str | None:
+    from resources.service_manager import http_health
+
+    return http_health(f"http://127.0.0.1:{settings.prometheus_metrics_port}")
+
+
 def _embedded_is_down(settings: Settings) -> str | None:
     """A look starts nothing."""
     from resources.embedded_postgres import EmbeddedPostgres
@@ -167,4 +182,5 @@ _LOOKS: dict[Server, Callable[[Settings], str | None]] = {
     Server.CODE_SERVER: _code_server,
     Server.THETA_API: _theta_api,
     Server.JWT_VERIFIER: _jwt_verifier,
+    Server.EXPORTER: _exporter,
 }
