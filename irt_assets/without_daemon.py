@@ -19,7 +19,7 @@ from irt_assets.runs import Outcome, execute, first_error
 from irt_assets.underway import last_made
 from resources.settings import Settings
 
-SENSORS = ("ledger", "late_answers", "alerts_of_runs", "alerts_of_checks", "alert_delivery")
+SENSORS = ("ledger", "late_answers", "theta_sweep", "alerts_of_runs", "alerts_of_checks", "alert_delivery")
 """In the order of evaluation: what opens alerts comes after what is run, and their delivery at the end."""
 DAEMONS_OWN = ("killed_runs", "automation", "alerts_of_schedules")
 """They speak to the daemon or of it."""

@@ -26,6 +26,7 @@ from jobs.release import build_release_job
 from jobs.repeats import build_repeat_sensor
 from jobs.schedules import PLANS, Job
 from jobs.sensors import build_ledger_sensor
+from jobs.theta_sensor import build_theta_sensor
 from resources.settings import Settings
 
 
@@ -143,6 +144,7 @@ def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDef
         build_ledger_sensor(),
         build_repeat_sensor(),
         build_late_sensor(jobs, settings),
+        build_theta_sensor(settings),
         build_automation_sensor(),
         *build_alert_sensors(PLANS, settings),
     ]

@@ -98,6 +98,12 @@ class Settings(BaseSettings):
     irt_theta_host: str = Field("127.0.0.1", description="address on which the θ API listens")
     irt_theta_port: int = Field(8001, ge=1, le=65535, description="port of the θ API")
     irt_theta_token: SecretStr | None = Field(None, description="the token by which services ask the θ API")
+    irt_theta_lookback_days: int = Field(
+        30, ge=1, le=365, description="answers of so many days count where theta_sweep updates θ"
+    )
+    enable_irt_online_update: bool = Field(
+        False, description="whether θ follows each session; theta_sweep then updates what the session hook lost"
+    )
     irt_theta_connections: int = Field(4, ge=1, le=64, description="connections and threads of the θ API")
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
     slack_webhook_url: SecretStr | None = Field(None, description="alerts to Slack: an incoming webhook")

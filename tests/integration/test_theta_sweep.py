@@ -1,0 +1,96 @@
+"""The sweep finds whose answers are newer than their θ, measures each once, and goes on where it stopped."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from irt_assets.calibration.online import read_measures, update
+from irt_assets.calibration.sweep import Mark, Swept, sweep
+from irt_assets.without_daemon import SENSORS
+from jobs.theta_sensor import build_theta_sensor
+from resources.database import Database
+from resources.settings import Settings
+from tests.integration.rooms import add_attempts, add_learners, attempt, rows, run_sql
+
+NOW = datetime.now(UTC)
+
+
+@pytest.fixture
+def answered(world: Settings) -> Database:
+    """Of ann, bob and eve each an answer of half an hour ago, recorded one minute apart; nothing else is so new."""
+    database = Database(world)
+    item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
+    run_sql(database, "UPDATE response_log SET recorded_at = completed_at")
+    add_attempts(database, [attempt(user, item, NOW - timedelta(minutes=30)) for user in ("ann", "bob", "eve")])
+    for user, minutes in (("ann", 20), ("bob", 19), ("eve", 18)):
+        recorded(database, user, minutes)
+    return database
+
+
+def recorded(database: Database, user: str, minutes: float) -> None:
+    run_sql(
+        database,
+        "UPDATE response_log SET recorded_at = %s WHERE user_id = %s",
+        (datetime.now(UTC) - timedelta(minutes=minutes), user),
+    )
+
+
+def online(database: Database) -> list[str]:
+    return [user for (user,) in rows(database, "SELECT user_id FROM mirt_ability WHERE kind = 'online' ORDER BY 1")]
+
+
+def test_it_updates_whom_no_request_came_for_and_each_once(answered: Database) -> None:
+    with answered.connect() as connection:
+        now = datetime.now(UTC)
+        update(connection, read_measures(connection, now), "bob", 30, now)
+    first = sweep(answered, None, 30, 60)
+    assert (first.looked_at, first.updated) == (2, 2)
+    assert online(answered) == ["ann", "bob", "eve"]
+    before = rows(answered, "SELECT * FROM mirt_ability WHERE kind = 'online' ORDER BY user_id")
+    assert sweep(answered, first.mark.write(), 30, 60).looked_at == 0
+    assert sweep(answered, None, 30, 60).looked_at == 0, "without its mark it sees that they are measured"
+    assert rows(answered, "SELECT * FROM mirt_ability WHERE kind = 'online' ORDER BY user_id") == before
+
+
+def test_it_goes_on_where_its_time_was_up_also_among_answers_of_one_moment(answered: Database) -> None:
+    moment = datetime.now(UTC) - timedelta(minutes=20)
+    run_sql(answered, "UPDATE response_log SET recorded_at = %s WHERE user_id IN ('ann', 'bob', 'eve')", (moment,))
+    rest = sweep(answered, Mark(moment, "ann").write(), 30, 60)
+    assert (rest.looked_at, online(answered)) == (2, ["bob", "eve"])
+    stopped = sweep(answered, Mark(moment - timedelta(seconds=1)).write(), 30, -1.0)
+    assert stopped == Swept(Mark(moment - timedelta(seconds=1)), 0, 0)
+
+
+def test_test_accounts_sandbox_answers_of_this_minute_and_imports_of_old_answers_are_left_alone(
+    answered: Database,
+) -> None:
+    add_learners(answered, ["ann"], is_test=True)
+    run_sql(answered, "UPDATE response_log SET mode = 'sandbox' WHERE user_id = 'bob'")
+    recorded(answered, "eve", 0)
+    recorded(
+        answered, rows(answered, "SELECT user_id FROM mirt_ability UNION SELECT user_id FROM learner LIMIT 1")[0][0], 5
+    )
+    swept = sweep(answered, None, 30, 60)
+    assert (swept.looked_at, online(answered)) == (0, [])
+    recorded(answered, "eve", 2)
+    assert sweep(answered, swept.mark.write(), 30, 60).updated == 0, "its mark is a minute ago"
+    assert sweep(answered, None, 30, 60).updated == 1
+
+
+def test_where_nothing_is_published_it_waits(database: Database) -> None:
+    swept = sweep(database, None, 30, 60)
+    assert swept.why == "nothing is published"
+
+
+def test_the_sensor_works_only_where_it_is_switched_on(answered: Database, world: Settings) -> None:
+    assert "theta_sweep" in SENSORS
+    for on, found in ((False, []), (True, ["ann", "bob", "eve"])):
+        sensor = build_theta_sensor(world.model_copy(update={"enable_irt_online_update": on}))
+        context = dg.build_sensor_context(resources={"database": answered}, sensor_name="theta_sweep")
+        with context:
+            tick = sensor.evaluate_tick(context)
+        assert not tick.run_requests
+        assert online(answered) == found
