@@ -14,6 +14,7 @@ from http import HTTPMethod, HTTPStatus
 
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -88,6 +89,8 @@ class Identified:
             await _refuse(HTTPStatus.BAD_REQUEST, str(error), scope, receive, send)
         except Refusal as refusal:
             await _refuse(refusal.status, str(refusal), scope, receive, send)
+        except ClientDisconnect:
+            return
 
     async def _identity(self, scope: Scope, verifier: Verifier) -> Identity:
         headers = Headers(scope=scope)
@@ -185,12 +188,12 @@ def _named(scope: Scope, identity: Identity | None) -> Scope:
 
 
 async def _body(receive: Receive) -> bytes:
-    """Raises Refusal where it is too large, or never comes whole."""
+    """Raises Refusal where it is too large, ClientDisconnect where whoever asked has gone."""
     body, more = b"", True
     while more:
         message = await receive()
         if message["type"] != "http.request":
-            raise Refusal(HTTPStatus.BAD_REQUEST, "The request ended before its body did.")
+            raise ClientDisconnect
         body += message.get("body", b"")
         more = message.get("more_body", False)
         if len(body) > LARGEST_BODY:

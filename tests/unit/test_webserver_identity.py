@@ -252,6 +252,29 @@ def test_a_body_that_is_too_large_goes_no_further(verifier: Verifier) -> None:
     assert ask(page(verifier), "POST", "/graphql", JSON | bearer("operator"), body=b" " * (2**24 + 1)).status == 413
 
 
+def test_of_whoever_goes_before_the_whole_request_is_there_nothing_is_passed_on(
+    verifier: Verifier, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As browsers do when another page is opened meanwhile; that is no refusal."""
+    waiting: list[Message] = [
+        {"type": "http.request", "body": b'{"query"', "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return waiting.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    pairs = JSON | bearer("operator") | {"host": "localhost:3000"}
+    raw = [(name.encode(), value.encode()) for name, value in pairs.items()]
+    scope = {"type": "http", "method": "POST", "path": "/graphql", "query_string": b"", "headers": raw}
+    asyncio.run(page(verifier)(scope, receive, send))
+    assert (sent, caplog.records) == ([], [])
+
+
 # -- WebSockets ----------------------------------------------------------------------------------------------------
 SUBSCRIBE = {"type": "start", "id": "1", "payload": {"query": "subscription { capturedLogs { stdout } }"}}
 
