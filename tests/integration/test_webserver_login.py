@@ -165,6 +165,14 @@ def test_operators_change_the_rest_and_viewers_look_at_the_page_that_changes_not
         assert "UnauthorizedError" in post(view, GO, **bearer("operator")).text
 
 
+def test_dagster_runs_what_was_judged_and_nothing_of_the_address(instance: DagsterInstance, page: ASGIApp) -> None:
+    """By another spelling of the media type Dagster itself takes the query from the address."""
+    harmless, given = json.dumps({"query": "{ version }"}).encode(), bearer("analyst")
+    for spelled in ("Application/JSON", "APPLICATION/json; charset=utf-8", "application/json"):
+        answer = ask(page, "POST", "/graphql", given | {"content-type": spelled}, f"query={GO}", harmless)
+        assert (answer.status, [*json.loads(answer.text)["data"]]) == (200, ["version"])
+
+
 def test_without_a_login_a_typed_name_is_none(instance: DagsterInstance, settings: Settings, location: str) -> None:
     with served(settings, locations=location) as app:
         params = of_job("release_decision", **{LAUNCHED_BY: "zoe"})
