@@ -266,7 +266,7 @@ class Settings(BaseSettings):
 
     @property
     def ui_hands_out_learner_reports(self) -> bool:
-        """What is set, else whether the UI answers to this machine alone: the page has no login."""
+        """What is set, else whether the UI answers to this machine alone."""
         if self.irt_ui_learner_reports is not None:
             return self.irt_ui_learner_reports
         return self.ui_names.only_this_machine

@@ -1,5 +1,6 @@
-"""The webserver: Dagster's UI behind a layer of our own, which says who may ask for what, and serves the reports.
+"""The webserver: Dagster's UI behind layers of our own, which say who may ask for what, and serve the reports.
 
-What belongs here: that layer, and the process that runs both. What does not: a login. Whoever reaches the page may use
-it, so it listens on this machine alone (docs/web.md says what to put before it).
+What belongs here: those layers, and the process that runs all of it. What does not: issuing and verifying tokens (see
+`services.jwt_verifier`). Where no login is set up, whoever reaches the page may use it, so it listens on this machine
+alone (docs/web.md).
 """
