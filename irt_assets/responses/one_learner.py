@@ -42,7 +42,8 @@ _START, _END = datetime(2001, 2, 3, 4, 5, 6, 7, UTC), datetime(2001, 3, 5, 7, 9,
 def learner_query(scale: Scale) -> str:
     """The facts of one learner's attempts, with parameters: user, begin, start, end, after.
 
-    `attempt` and `learner` mean that learner's rows in it, as a CTE hides the relation of its name.
+    `attempt` and `learner` mean that learner's rows in it, `question` those of the items met, as a CTE hides the
+    relation of its name.
     """
     scales = {scale.scale_id: scale}
     text = ibis.to_sql(facts(_START, _END, scales), dialect="postgres").replace("%", "%%")
@@ -55,7 +56,9 @@ def learner_query(scale: Scale) -> str:
     return f"""WITH attempt AS MATERIALIZED (
   SELECT {", ".join(COLUMNS)} FROM attempt
   WHERE user_id = %(user)s AND completed_at >= %(begin)s::timestamptz AND completed_at < %(after)s::timestamptz),
-learner AS MATERIALIZED (SELECT user_id, is_test FROM learner WHERE user_id = %(user)s)
+learner AS MATERIALIZED (SELECT user_id, is_test FROM learner WHERE user_id = %(user)s),
+question AS MATERIALIZED (
+  SELECT item_id, scale_id FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
 SELECT {", ".join(READ)} FROM ({text}) f"""
 
 

@@ -33,9 +33,11 @@ STATEMENT_S = 2
 CONNECT_S = 2
 OPTIONS = (
     f"-c timezone=UTC -c statement_timeout={STATEMENT_S}s -c lock_timeout={STATEMENT_S}s "
-    "-c idle_in_transaction_session_timeout=10s -c plan_cache_mode=force_generic_plan"
+    "-c idle_in_transaction_session_timeout=10s -c plan_cache_mode=force_generic_plan "
+    "-c enable_nestloop=off -c jit=off"
 )
-"""One plan for each statement and connection: to plan a learner's query takes longer than to run it."""
+"""One plan for each statement and connection: to plan a learner's query takes longer than to run it. That plan must do
+for who has thousands of answers too: with 400 omissions among 2,000, nested loops took 170 ms, hashes take 30."""
 
 
 class Away(TransientFailure):
