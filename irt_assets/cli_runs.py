@@ -8,13 +8,17 @@ from __future__ import annotations
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import chain
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from irt_assets.console import AsJson, Panel, out, print_json, print_table, say, shown
 from irt_assets.installation import current_database, current_settings, current_store
+
+if TYPE_CHECKING:
+    from resources.database import Database
+    from resources.settings import Settings
 
 app = typer.Typer()
 runs_app = typer.Typer(no_args_is_help=True, help="Runs that wait or go on, and ending them.")
@@ -44,7 +48,9 @@ def nightly(
 
 @app.command(rich_help_panel=Panel.OPERATION)
 def job(
-    name: Annotated[str, typer.Argument(help="Job that has a schedule, e.g. compute_daily_kpis.")],
+    name: Annotated[
+        str, typer.Argument(help="Job that has a schedule, e.g. compute_daily_kpis, or a sensor: theta_sweep.")
+    ],
     partition: Annotated[
         str | None, typer.Option(help="This day, week or month, also where it is made already.")
     ] = None,
@@ -61,6 +67,9 @@ def job(
 
     settings, database = current_settings(), current_database()
     current_store(database)
+    if name in without_daemon.SENSORS and partition is None:
+        _tick(settings, database, name)
+        return
     plan, failed = jobs_by_hand.plan_of(name), False
     with dagster_instance(settings, database) as instance:
         fail_lost_runs(instance)
@@ -78,6 +87,24 @@ def job(
             say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
             failed |= not outcome.success
     if failed:
+        raise typer.Exit(1)
+
+
+def _tick(settings: Settings, database: Database, sensor: str) -> None:
+    """What the daemon does by itself."""
+    from irt_assets.stack import dagster_instance
+    from irt_assets.without_daemon import evaluate
+    from jobs.daemons import daemon_alive
+
+    with dagster_instance(settings, database) as instance:
+        if daemon_alive(instance):
+            say(f"{sensor}: the daemon lives, and does it by itself")
+            return
+        outcomes = list(evaluate(instance, settings, sensor))
+    for outcome in outcomes:
+        say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
+    say(f"{sensor}: done")
+    if not all(outcome.success for outcome in outcomes):
         raise typer.Exit(1)
 
 

@@ -7,7 +7,8 @@ itself (see `runs`).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -19,6 +20,7 @@ from irt_assets.runs import Outcome, execute, first_error
 from irt_assets.underway import last_made
 from resources.settings import Settings
 
+LOG = logging.getLogger("irt.run")
 SENSORS = ("ledger", "late_answers", "theta_sweep", "alerts_of_runs", "alerts_of_checks", "alert_delivery")
 """In the order of evaluation: what opens alerts comes after what is run, and their delivery at the end."""
 DAEMONS_OWN = ("killed_runs", "automation", "alerts_of_schedules")
@@ -50,20 +52,30 @@ def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outc
     """Run what sensors and automation ask for, until they ask for nothing."""
     for _ in range(MOST_ROUNDS):
         defs = build_defs(settings)
-        asked = [*_of_automation(instance, defs), *_of_sensors(instance, defs)]
+        asked = [*_of_automation(instance, defs), *_of_sensors(instance, defs, SENSORS)]
         if not asked:
             return
         for one in asked:
-            result = execute(instance, settings, job=one.job, partition=one.partition, assets=one.assets, tags=one.tags)
-            yield Outcome(one.name, result.success, "" if result.success else first_error(result))
+            yield _made(instance, settings, one)
 
 
-def _of_sensors(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[Asked]:
+def evaluate(instance: dg.DagsterInstance, settings: Settings, sensor: str) -> Iterator[Outcome]:
+    """One tick of one of `SENSORS`, and the runs that it asks for."""
+    for one in _of_sensors(instance, build_defs(settings), (sensor,)):
+        yield _made(instance, settings, one)
+
+
+def _made(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outcome:
+    result = execute(instance, settings, job=one.job, partition=one.partition, assets=one.assets, tags=one.tags)
+    return Outcome(one.name, result.success, "" if result.success else first_error(result))
+
+
+def _of_sensors(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[Asked]:
     """What each sensor asks for and was not given already; their cursors are kept as the daemon keeps them."""
     cursors = instance.daemon_cursor_storage
     assert cursors is not None
     sensors = {sensor.name: sensor for sensor in defs.sensors or () if isinstance(sensor, dg.SensorDefinition)}
-    for name in SENSORS:
+    for name in names:
         key = CURSOR.format(name)
         context = dg.build_sensor_context(
             instance,
@@ -74,6 +86,8 @@ def _of_sensors(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[
         )
         with context:
             tick = sensors[name].evaluate_tick(context)
+        if tick.skip_message:
+            LOG.info("%s: %s", name, tick.skip_message)
         for request in tick.run_requests or ():
             tags = {**request.tags, SENSOR_NAME_TAG: name, RUN_KEY_TAG: request.run_key or ""}
             if not instance.get_runs_count(dg.RunsFilter(tags={SENSOR_NAME_TAG: name, RUN_KEY_TAG: tags[RUN_KEY_TAG]})):
