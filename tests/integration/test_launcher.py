@@ -105,9 +105,9 @@ def test_runs_of_a_pool_go_one_by_one_and_the_urgent_one_first(stack: Harness) -
 
 
 def test_a_run_that_takes_longer_than_it_may_is_stopped(stack: Harness) -> None:
-    """Its worker may say that it was cancelled before the daemon says why."""
-    run_id = stack.launch("toy_job", "2026-10", **{"seconds": "600", "dagster/max_runtime": "3"})
-    wait_for("the run to fail", lambda: stack.status(run_id) is DagsterRunStatus.FAILURE, 120)
+    """Dagster has its worker cancelled and calls it failed; on a busy machine the worker's word may be the last."""
+    run_id = stack.launch_when_up("toy_job", "2026-10", **{"seconds": "600", "dagster/max_runtime": "3"})
+    assert stack.finished(run_id, 240) in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED)
 
 
 def test_a_second_stack_on_the_same_home_is_refused_and_told_the_address(stack: Harness) -> None:
