@@ -4,7 +4,7 @@
 #   make demo DATA=log.csv    your own log, as one window; MAPPING=…, ZONE=Asia/Seoul, AT=2026-09-01 where it needs them
 #   make test                 lint, types, layers, then the tests; CI=1 what CI runs, ALL=1 everything, which takes hours
 #   make venv                 only the environment; the command line is then .venv/bin/irt
-#   make venv EXTRAS=bayes    with an extra beside what running needs: bayes (PyMC), r (rpy2), k8s, dev (what tests need)
+#   make venv EXTRAS=bayes    with an extra beside what running needs: bayes (PyMC), r (rpy2), otel (traces), k8s, dev (what tests need)
 
 PYTHON ?= python3
 SERVE ?= 1
@@ -21,7 +21,7 @@ demo: venv
 	@$(BIN)/irt demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) \
 	  $(if $(DATA),--data '$(DATA)') $(if $(MAPPING),--mapping '$(MAPPING)') $(if $(ZONE),--zone '$(ZONE)') $(if $(AT),--at '$(AT)')
 
-lint test: EXTRAS = dev bayes $(if $(shell command -v R),r)
+lint test: EXTRAS = dev bayes otel $(if $(shell command -v R),r)
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,7 +45,7 @@ test: venv
 # After a change of dependencies: hashes, no address of any index, and of an extra only what the rest does not have.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-header --no-annotate --constraint requirements-build.lock
-HELD = sed -n 's/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock
+HELD = sed -n '/python_full_version/!s/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock
 EXTRA = $(COMPILE) pyproject.toml $$($(HELD)) --constraint requirements.lock
 lock: EXTRAS = dev
 lock: venv
@@ -53,9 +53,10 @@ lock: venv
 	$(COMPILE) pyproject.toml --output-file requirements.lock
 	$(EXTRA) --extra bayes --output-file requirements-bayes.lock
 	$(EXTRA) --extra k8s --output-file requirements-k8s.lock
+	$(EXTRA) --extra otel --output-file requirements-otel.lock
 	$(EXTRA) --extra r --output-file requirements-r.lock
 	$(EXTRA) --extra dev --output-file requirements-dev.lock \
-	  $(foreach extra,bayes k8s r,--constraint requirements-$(extra).lock)
+	  $(foreach extra,bayes k8s otel r,--constraint requirements-$(extra).lock)
 
 clean:
 	@for home in .irt .irt-own; do test ! -x $(BIN)/irt -o ! -d $$home || IRT_HOME=$$home $(BIN)/irt db stop; done

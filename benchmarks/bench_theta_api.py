@@ -87,13 +87,18 @@ def load_log(database: Database, n_attempts: int, rng: np.random.Generator) -> d
 
 
 class Client:
-    """Keeps connections open, as the exam service does; as little Python for each request as HTTP needs."""
+    """Keeps connections open for a minute, as nginx does; as little Python for each request as HTTP needs."""
 
     def __init__(self, port: int) -> None:
-        self._port, self._free = port, list[tuple[asyncio.StreamReader, asyncio.StreamWriter]]()
+        self._port, self._free = port, list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]]()
 
     async def post(self, user_id: str) -> int:
-        reader, writer = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
+        while self._free and time.monotonic() - self._free[0][0] > 60:
+            self._free.pop(0)[2].close()
+        if self._free:
+            _, reader, writer = self._free.pop()
+        else:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         body = json.dumps({"user_id": user_id, "lookback_days": 365}).encode()
         head = (
             "POST /api/seedtest/analysis/irt/update-theta HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n"
@@ -102,7 +107,7 @@ class Client:
         writer.write(head.encode() + body)
         headers = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
         await reader.readexactly(int(headers.partition("content-length: ")[2].partition("\r\n")[0]))
-        self._free.append((reader, writer))
+        self._free.append((time.monotonic(), reader, writer))
         return int(headers.split()[1])
 
 
