@@ -140,6 +140,40 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
 
 
 @app.command()
+def undo(
+    names: Names,
+    by: By,
+    reason: Reason,
+    effective_from: Annotated[
+        str | None,
+        typer.Option(
+            help="First day (UTC) that the values before are in force again. Default: the first that changes nothing "
+            "reported."
+        ),
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Take back what was decided, by a new decision: the values before are in force again, and the proposal is open."""
+    from irt_assets.calibration import release, release_undo
+    from irt_assets.calibration.proposals import parse_reference
+
+    by, reason = release.said("name", by), release.said("reason", reason)
+    references = [parse_reference(name) for name in names]
+    now = datetime.now(UTC)
+    since = release.in_force_since(effective_from, now) if effective_from else None
+    database = current_database()
+    with database.connect() as connection:
+        found = release_undo.consider(connection, references, effective_from=since, now=now)
+        for one in found:
+            say(one.sentence)
+        for effect in release_undo.effects(connection, found):
+            say(effect.sentence)
+    confirm(f"undo what was decided on {', '.join(names)}?", yes)
+    done = release_undo.undo(database, references, by=by, reason=reason, effective_from=since, now=datetime.now(UTC))
+    out.print(f"undone: {_count([one.proposal for one in done])}")
+
+
+@app.command()
 def recalibrate(
     first: Annotated[str, typer.Option("--from", help="First month.")],
     last: Annotated[str, typer.Option("--to", help="Last month.")],

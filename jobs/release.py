@@ -17,7 +17,7 @@ import psycopg
 from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 
-from irt_assets.calibration import release
+from irt_assets.calibration import release, release_undo
 from irt_assets.calibration.anchor_versions import consider, drop_anchors
 from irt_assets.calibration.fits import latest_staged, linked_fit
 from irt_assets.calibration.proposals import Proposal, asking, open_changes, parse_reference, proposals
@@ -48,6 +48,7 @@ class Decision(Enum):
     undecided = "undecided"
     accept = "accept"
     reject = "reject"
+    undo = "undo"
 
 
 class AnchorDecision(Enum):
@@ -60,7 +61,9 @@ class AnchorDecision(Enum):
 class OnProposal(dg.Config):
     """A line of the launchpad."""
 
-    decision: Decision = Field(default=Decision.undecided, description="undecided, accept or reject.")
+    decision: Decision = Field(
+        default=Decision.undecided, description="undecided, accept, reject, or undo of what was decided before."
+    )
     although_it_leaked: bool = Field(default=False, description="Needed to accept what a leak made.")
     evidence: str = Field(default="", description="What is known of it; to be read, and ignored.")
 
@@ -91,7 +94,8 @@ class ReleaseConfig(dg.Config):
     reason: str = Field(default="", description="Why. Needed for a decision.")
     effective_from: str = Field(
         default="",
-        description="First day (UTC) that accepted values are in force, e.g. 2026-11-01; empty: the next 1st.",
+        description="First day (UTC) that values are in force, e.g. 2026-11-01; empty: the next 1st, or of an undo as "
+        "soon as it changes nothing reported.",
     )
     proposals: dict[str, OnProposal] = Field(default={}, description="By MONTH/ITEM: what is decided on each proposal.")
     anchors: dict[str, OnAnchor] = Field(
@@ -227,8 +231,12 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
     if strays:
         raise PermanentFailure(f"not of {month}, the month that was picked: {', '.join(strays)}")
     dropped = [item for item, line in config.anchors.items() if line.decision is AnchorDecision.drop]
+    undone = [r for r in references if config.proposals[str(r)].decision is Decision.undo]
+    again_from = since if config.effective_from else None
     with database.connect() as connection:
-        found = release.open_proposals(connection, references) if references else []
+        to_undo = release_undo.consider(connection, undone, effective_from=again_from, now=now) if undone else []
+        others = [r for r in references if r not in undone]
+        found = release.open_proposals(connection, others) if others else []
         by_decision = {d: [p for p in found if config.proposals[str(p.reference)].decision is d] for d in Decision}
         accepted, rejected = by_decision[Decision.accept], by_decision[Decision.reject]
         leaks = [str(p.reference) for p in accepted if p.kind == LEAK and not _leak_confirmed(config, p)]
@@ -237,12 +245,14 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
                 f"{', '.join(leaks)} leaked: the new value says who knows the answer, not who can solve it. Reject it, "
                 "or set although_it_leaked: true"
             )
-        if accepted or rejected or dropped:
+        if accepted or rejected or dropped or undone:
             release.said("name", who)
             release.said("reason", config.reason)
         anchors = _by_scale(connection, dropped or list(config.anchors))
         scales = read_scales(connection)
-        to_publish = accepted if accepted or rejected else found  # of what is undecided: what accepting it would do
+        to_publish = (
+            accepted if accepted or rejected or undone else found
+        )  # of what is undecided: what accepting it would do
         said = [
             impact(
                 connection, scales[scale], open_changes([p for p in to_publish if p.scale_id == scale]), since
@@ -250,6 +260,7 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
             for scale in sorted({p.scale_id for p in to_publish})
         ]
         said += [release.effect_of_reject(rejected)] if rejected else []
+        said += [one.sentence for one in to_undo]
         said += [consider(connection, scale, items, month).sentence for scale, items in anchors.items()]
     why = config.reason
     if accepted:
@@ -257,15 +268,20 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
         release.accept(database, names, by=who, reason=why, effective_from=since, now=now, run_id=run_id)
     if rejected:
         release.reject(database, [p.reference for p in rejected], by=who, reason=why)
+    if undone:
+        release_undo.undo(database, undone, by=who, reason=why, effective_from=again_from, now=now, run_id=run_id)
     for scale, items in anchors.items() if dropped else ():
         drop_anchors(database, scale, items, month, by=who, reason=why)
     done = [f"{_named(accepted)} accepted, in force from {since:%Y-%m-%d} on"] if accepted else []
     done += [f"{_named(rejected)} rejected"] if rejected else []
+    done += [f"{_named(one.proposal for one in to_undo)}: what was decided is undone"] if undone else []
     done += [f"{', '.join(dropped)} dropped from the anchors from {month} on"] if dropped else []
     return {
         "outcome": dg.MetadataValue.text(f"{'; '.join(done)}; by {who}: {why}" if done else NOTHING),
         "effect": dg.MetadataValue.text("; ".join(said) or "none"),
-        "proposals": _table(found, lambda p: config.proposals[str(p.reference)].decision.value),
+        "proposals": _table(
+            [*found, *(one.proposal for one in to_undo)], lambda p: config.proposals[str(p.reference)].decision.value
+        ),
     }
 
 

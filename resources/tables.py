@@ -266,7 +266,7 @@ item_parameter_publication = _table(
     _req("effective_from", UTC, "in force from this time on"),
     _opt("month", Text, "month whose fit it comes from, or FIRST:LAST of a recalibration; null for bank values"),
     _opt("fit_id", Text, "fit it comes from; null for bank values"),
-    _req("rule", Text, "origin, first or decision"),
+    _req("rule", Text, "origin, first, decision or undo (of a decision: the values before it)"),
     _opt("decided_by", Text, "who decided; null where a rule did"),
     _req("reason", Text, "why"),
     _opt("replaces", BigInteger, "publication that it replaces"),
@@ -298,10 +298,10 @@ release_decision = _table(
     _req("scale_id", Text, "scale"),
     _req("item_id", Text, "item"),
     _req("fit_id", Text, "fit of the proposal; of an anchor the last linked one"),
-    _req("decision", Text, "accept, reject or drop_anchor"),
+    _req("decision", Text, "accept, reject, undo (of an accept or reject) or drop_anchor"),
     _req("decided_by", Text, "who"),
     _req("reason", Text, "why"),
-    _opt("effective_from", UTC, "from when on, where accepted"),
+    _opt("effective_from", UTC, "from when on, where values change"),
     _req("decided_at", UTC, "when", NOW),
 )
 
@@ -560,5 +560,13 @@ VIEWS = {
         FROM item_parameter_publication
         WHERE effective_from <= now()
         ORDER BY scale_id, item_id, effective_from DESC, publication_id DESC
+    """,
+    "standing_decision": """
+        SELECT * FROM (
+          SELECT DISTINCT ON (month, scale_id, item_id, fit_id) *
+          FROM release_decision
+          WHERE decision IN ('accept', 'reject', 'undo')
+          ORDER BY month, scale_id, item_id, fit_id, decision_id DESC) last
+        WHERE decision <> 'undo'
     """,
 }

@@ -80,13 +80,15 @@ class Proposal:
 
     Attributes:
         window: the month it comes from, or FIRST:LAST of a recalibration; `recalibrated` tells which.
-        old: the item's last publication, that this one would replace; None where nothing was ever published.
+        old: the item's last publication, that this one would replace; None where nothing was ever published. `old_rule`
+            is the rule by which it was published.
         wabc: area between the curves of `new` and `old`, 0 to 1.
         drift: severity, delta_b and change (kind, onset, …) of the window's last month, empty where not tested; the
             onset is that of the first month which saw the change.
         dif: findings in a sentence each; None where not tested.
         fit: infit, outfit, rmsd and flags, as the fit was stored with them.
-        decided: by whom, when and why, where it was.
+        superseded: whether it would be, if nobody had decided on it.
+        decided: by whom, when and why, where it was; also by whom a decision was undone, where it is open again.
         outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
             on what such a window proposed for the item.
     """
@@ -105,6 +107,7 @@ class Proposal:
     outdated: bool
     old: Parameters | None
     old_since: datetime | None
+    old_rule: str | None
     replaces: int | None
     wabc: float | None
     window_end: datetime | None
@@ -112,6 +115,7 @@ class Proposal:
     dif: tuple[str, ...] | None = None
     fit: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
+    superseded: bool = False
     decided: str = ""
 
     @property
@@ -291,10 +295,10 @@ SELECT p.month, p.scale_id, p.item_id, p.fit_id, p.a, p.b, p.c, p.a_se, p.b_se, 
             THEN jsonb_set(d.details->'change', '{onset}', to_jsonb(e.began)) ELSE d.details->'change' END AS change,
        x.decision, x.decided_by, x.decided_at, x.reason, x.effective_from AS decided_from,
        o.publication_id, o.a AS old_a, o.b AS old_b, o.c AS old_c, o.a_se AS old_a_se, o.b_se AS old_b_se,
-       o.effective_from AS old_since,
+       o.effective_from AS old_since, o.rule AS old_rule,
        o.window_end > m.window_end OR (o.window_end = m.window_end AND m.kind = 'monthly') OR EXISTS (
-         SELECT FROM release_decision r
-         WHERE (r.scale_id, r.item_id) = (p.scale_id, p.item_id) AND r.decision IN ('accept', 'reject')
+         SELECT FROM standing_decision r
+         WHERE (r.scale_id, r.item_id) = (p.scale_id, p.item_id)
            AND right(r.month, 7) >= right(p.month, 7) AND r.decided_at > p.created_at) AS outdated,
        EXISTS (SELECT FROM anchor_set n JOIN calibration_scale k ON k.scale_id = n.scale_id
                  AND k.anchor_version = n.version
@@ -316,7 +320,7 @@ LEFT JOIN LATERAL (
 LEFT JOIN LATERAL (
   SELECT * FROM release_decision r
   WHERE (r.month, r.scale_id, r.item_id, r.fit_id) = (p.month, p.scale_id, p.item_id, p.fit_id)
-    AND r.decision IN ('accept', 'reject')
+    AND r.decision IN ('accept', 'reject', 'undo')
   ORDER BY decision_id DESC LIMIT 1) x ON true
 LEFT JOIN LATERAL (
   SELECT l.*, w.window_end FROM item_parameter_publication l LEFT JOIN mirt_fit_meta w ON w.fit_id = l.fit_id
@@ -333,6 +337,9 @@ WHERE (%(windows)s::text[] IS NULL OR p.month = ANY(%(windows)s))
   AND (%(items)s::text[] IS NULL OR p.item_id = ANY(%(items)s))
 ORDER BY p.month, p.scale_id, p.item_id, p.created_at
 """
+
+
+_OF_DECISION = {"accept": State.ACCEPTED, "reject": State.REJECTED}
 
 
 @dataclass(frozen=True)
@@ -360,13 +367,13 @@ def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[floa
 
 
 def _proposal(row: dict[str, Any], area: float | None) -> Proposal:
-    state, decided = State.OPEN, ""
+    state = _OF_DECISION.get(row["decision"], State.SUPERSEDED if row["superseded"] else State.OPEN)
+    decided = ""
     if row["decision"]:
-        state = State.ACCEPTED if row["decision"] == "accept" else State.REJECTED
-        since = f", in force from {row['decided_from']:%Y-%m-%d}" if row["decided_from"] else ""
-        decided = f"{state} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
-    elif row["superseded"]:
-        state = State.SUPERSEDED
+        undone = row["decision"] == "undo"
+        said = f"{state} again, the decision undone" if undone else state
+        since = f", in force from {row['decided_from']:%Y-%m-%d}" if row["decided_from"] and not undone else ""
+        decided = f"{said} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
     return Proposal(
         window=row["month"],
         scale_id=row["scale_id"],
@@ -384,6 +391,7 @@ def _proposal(row: dict[str, Any], area: float | None) -> Proposal:
         if row["old_a"] is None
         else Parameters(*(row[f"old_{name}"] for name in ("a", "b", "c", "a_se", "b_se"))),
         old_since=row["old_since"],
+        old_rule=row["old_rule"],
         replaces=row["publication_id"],
         wabc=area,
         window_end=row["window_end"],
@@ -391,6 +399,7 @@ def _proposal(row: dict[str, Any], area: float | None) -> Proposal:
         dif=None if row["dif"] is None else tuple(_dif(one) for one in row["dif"] if _differs(one)),
         fit={name: row[name] for name in ("infit", "outfit", "rmsd")} | {"flags": row["flags"] or []},
         lineage={name: row[name] for name in ("data_hash", "anchor_hash", "created_at")},
+        superseded=row["superseded"],
         decided=decided,
     )
 

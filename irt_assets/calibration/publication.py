@@ -213,13 +213,14 @@ def _publish(
 
 
 def _known_numbers(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, list[tuple[float, ...]]]:
-    """(a, b, c) of every item that the month has published, or that a person has decided on as proposed by it."""
+    """(a, b, c) of every item that the month first published, or that a person has decided on as proposed by it."""
     known: dict[str, list[tuple[float, ...]]] = {}
     for item, *numbers in connection.execute(
-        """SELECT item_id, a, b, c FROM item_parameter_publication WHERE (scale_id, month) = (%(scale)s, %(month)s)
+        """SELECT item_id, a, b, c FROM item_parameter_publication
+           WHERE (scale_id, month, rule) = (%(scale)s, %(month)s, 'first')
            UNION
            SELECT item_id, a, b, c FROM item_parameter_proposal p
-           JOIN release_decision d USING (month, scale_id, item_id, fit_id)
+           JOIN standing_decision d USING (month, scale_id, item_id, fit_id)
            WHERE (p.scale_id, p.month) = (%(scale)s, %(month)s)""",
         {"scale": scale_id, "month": month},
     ):

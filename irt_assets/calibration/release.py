@@ -4,8 +4,8 @@ A decision is one transaction under the lock of the scale's ledger, so that it i
 people who decide at once the second is told what the first decided. Nothing here is ever changed or deleted: what is in
 force at a time is the last publication with `effective_from` up to then, whoever asks and whenever.
 
-Belongs here: accepting and rejecting proposals. Does not belong here: what is known of them (see `proposals`), their
-effect on learners (`release_impact`) and the anchors (`anchor_versions`).
+Belongs here: accepting and rejecting proposals. Does not belong here: undoing it (see `release_undo`), what is known of
+proposals (`proposals`), their effect on learners (`release_impact`) and the anchors (`anchor_versions`).
 """
 
 from __future__ import annotations
@@ -67,12 +67,12 @@ def accept(
         )
     with database.connect() as connection:
         found = open_proposals(connection, references)
-        problems = [_later(p, since) for p in found if p.old_since is not None and p.old_since >= since]
+        problems = [_later(p, since) for p in found if _ends_before_it_begins(p, since)]
         items = [p.item_id for p in found]
         problems += [f"{item} is named more than once" for item in sorted(set(items)) if items.count(item) > 1]
         if problems:
             raise PermanentFailure("nothing was accepted: " + "; ".join(problems))
-        _record(connection, found, "accept", by, reason, since)
+        record(connection, found, "accept", by, reason, since)
         _publish(connection, found, by, reason, since, run_id)
     return found
 
@@ -85,7 +85,7 @@ def reject(database: Database, references: Sequence[Reference], *, by: str, reas
     by, reason = said("name", by), said("reason", reason)
     with database.connect() as connection:
         found = open_proposals(connection, references)
-        _record(connection, found, "reject", by, reason, None)
+        record(connection, found, "reject", by, reason, None)
     return found
 
 
@@ -103,17 +103,22 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
 
     Raises PermanentFailure, naming each, where they cannot be decided on.
     """
+    lock_ledgers(connection, references)
+    found = chosen(connection, references)  # as it is now that nobody else decides
+    problems = [_closed(connection, p) for p in found if p.state is not State.OPEN]
+    if problems:
+        raise PermanentFailure("nothing was decided: " + "; ".join(problems))
+    return found
+
+
+def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]) -> None:
+    """Until the transaction ends nobody else decides on the scales of these proposals."""
     scales = connection.execute(
         "SELECT DISTINCT scale_id FROM item_parameter_proposal WHERE month = ANY(%s) ORDER BY 1",
         ([reference.window for reference in references],),
     ).fetchall()
     for (scale_id,) in scales:
         advisory_lock(connection, "ledger", scale_id)
-    found = chosen(connection, references)  # as it is now that nobody else decides
-    problems = [_closed(connection, p) for p in found if p.state is not State.OPEN]
-    if problems:
-        raise PermanentFailure("nothing was decided: " + "; ".join(problems))
-    return found
 
 
 def decisions(connection: psycopg.Connection, month: str) -> list[tuple[str, str, str, str, str, str]]:
@@ -136,10 +141,34 @@ def said(what: str, text: str) -> str:
     return stripped
 
 
+def record(
+    connection: psycopg.Connection,
+    found: Sequence[Proposal],
+    decision: str,
+    by: str,
+    reason: str,
+    since: datetime | None,
+) -> None:
+    """Write one decision on each of these proposals."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO release_decision
+                 (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
+            [(p.window, p.scale_id, p.item_id, p.fit_id, decision, by, reason, since) for p in found],
+        )
+
+
 def _closed(connection: psycopg.Connection, proposal: Proposal) -> str:
     if proposal.state is State.SUPERSEDED:
         return why_superseded(connection, proposal)
     return f"{proposal.reference} was {proposal.decided}"
+
+
+def _ends_before_it_begins(proposal: Proposal, since: datetime) -> bool:
+    """Whether what is published in place of the proposal's old value would. Of an undo nobody minds that it does."""
+    old = proposal.old_since
+    return old is not None and (old > since or (old == since and proposal.old_rule != "undo"))
 
 
 def _later(proposal: Proposal, since: datetime) -> str:
@@ -148,23 +177,6 @@ def _later(proposal: Proposal, since: datetime) -> str:
         f"{proposal.item_id} has a publication in force from {proposal.old_since:%Y-%m-%d}, which would end before "
         f"this one of {since:%Y-%m-%d} begins: name a later date"
     )
-
-
-def _record(
-    connection: psycopg.Connection,
-    found: Sequence[Proposal],
-    decision: str,
-    by: str,
-    reason: str,
-    since: datetime | None,
-) -> None:
-    with connection.cursor() as cursor:
-        cursor.executemany(
-            """INSERT INTO release_decision
-                 (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
-            [(p.window, p.scale_id, p.item_id, p.fit_id, decision, by, reason, since) for p in found],
-        )
 
 
 def _publish(

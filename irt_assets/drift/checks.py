@@ -87,8 +87,7 @@ def decided(connection: psycopg.Connection, month: str) -> dict[tuple[str, str],
     rows = connection.execute(
         """SELECT DISTINCT ON (d.scale_id, d.item_id) d.scale_id, d.item_id, r.month, r.decision, r.decided_by
            FROM item_drift d
-           JOIN release_decision r ON (r.scale_id, r.item_id) = (d.scale_id, d.item_id)
-             AND r.decision IN ('accept', 'reject')
+           JOIN standing_decision r ON (r.scale_id, r.item_id) = (d.scale_id, d.item_id)
            JOIN item_drift t ON (t.scale_id, t.item_id, t.month) = (d.scale_id, d.item_id, right(r.month, 7))
              AND t.severity <> 'none' AND d.wabc <= t.wabc + %(grown)s AND (t.severity = 'high' OR d.severity <> 'high')
            WHERE d.month = %(month)s AND d.severity <> 'none'

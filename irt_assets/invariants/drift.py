@@ -105,8 +105,9 @@ def judgements_rest_on_fits_and_publications(look: Look) -> Found:
 def large_drift_is_decided_on(look: Look) -> Found:
     rows = look.connection.execute(
         """SELECT scale_id, item_id, opened_month, kind, opened_at < %s,
-                  EXISTS (SELECT FROM release_decision d
-                          WHERE (d.scale_id, d.item_id) = (a.scale_id, a.item_id) AND d.decided_at >= a.opened_at)
+                  EXISTS (SELECT FROM release_decision d LEFT JOIN standing_decision s USING (decision_id)
+                          WHERE (d.scale_id, d.item_id) = (a.scale_id, a.item_id) AND d.decided_at >= a.opened_at
+                            AND (s.decision_id IS NOT NULL OR d.decision = 'drop_anchor'))
            FROM drift_alerts a JOIN question q USING (scale_id, item_id)
            WHERE closed_month IS NULL AND severity = 'high' ORDER BY 1, 2""",
         (look.now - LONGEST_UNDECIDED,),

@@ -24,7 +24,7 @@ def published_parameters_come_from_sound_fits(look: Look) -> Found:
     for item, month, fit_id, rule, data_hash, code, there, converged, slope, fitted_hash in rows:
         problems = []
         if fit_id is None:
-            if rule != "origin":
+            if rule not in ("origin", "undo"):
                 problems.append(f"published by the rule '{rule}' without a fit")
         elif not there:
             problems.append(f"fit {fit_id} is not there")
@@ -74,30 +74,41 @@ def published_items_can_be_scored_with(look: Look) -> Found:
 )
 def one_set_is_in_force_and_changes_are_decided(look: Look) -> Found:
     rows = look.connection.execute(
-        """SELECT p.item_id, coalesce(p.month, ''), p.rule, p.effective_from, p.replaces, p.fit_id,
+        """SELECT p.item_id, coalesce(p.month, ''), p.rule, p.effective_from, p.replaces,
                   lag(p.publication_id) OVER mine, lag(p.effective_from) OVER mine,
                   EXISTS (SELECT 1 FROM release_decision d
-                          WHERE d.scale_id = p.scale_id AND d.item_id = p.item_id AND d.decision = 'accept'
-                            AND d.fit_id = p.fit_id AND d.effective_from = p.effective_from),
+                          WHERE d.scale_id = p.scale_id AND d.item_id = p.item_id
+                            AND d.effective_from = p.effective_from
+                            AND CASE WHEN p.rule = 'undo' THEN d.decision = 'undo'
+                                     ELSE d.decision = 'accept' AND d.fit_id = p.fit_id END),
                   EXISTS (SELECT 1 FROM item_parameter_publication r
-                          WHERE r.publication_id = p.replaces AND r.scale_id = p.scale_id AND r.item_id = p.item_id)
+                          WHERE r.publication_id = p.replaces AND r.scale_id = p.scale_id AND r.item_id = p.item_id),
+                  p.a, p.b, p.c, lag(p.rule) OVER mine
            FROM item_parameter_publication p
            WINDOW mine AS (PARTITION BY p.scale_id, p.item_id ORDER BY p.publication_id)
            ORDER BY p.publication_id"""
     ).fetchall()
     if not rows:
         yield NotTested("nothing is published yet")
-    for item, month, rule, since, replaces, _fit, earlier, earlier_since, decided, replaced in rows:
+    standing: dict[str, list[tuple[float, float, float]]] = {}
+    for item, month, rule, since, replaces, earlier, earlier_since, decided, replaced, *values, before in rows:
+        history = standing.setdefault(item, [])
+        if rule == "undo":
+            del history[-1:]
+        else:
+            history.append(tuple(values))
         if earlier is None:
-            if rule == "decision" and not decided:
+            if rule in ("decision", "undo") and not decided:
                 yield Violation(item, "published by a decision that is not recorded", "an accepted decision", month)
-        elif rule != "decision":
+        elif rule not in ("decision", "undo"):
             yield Violation(item, f"published again by the rule '{rule}'", "a decision for every change", month)
         elif not decided:
-            yield Violation(item, "changed without a recorded decision", "an accepted decision of that date", month)
+            yield Violation(item, "changed without a recorded decision", "a decision of that date", month)
         elif replaces is None or not replaced:
             yield Violation(item, "does not say which publication it replaces", f"publication {earlier}", month)
-        elif since == earlier_since:
+        elif rule == "undo" and history[-1:] != [tuple(values)]:
+            yield Violation(item, "an undo published other values than those before", "the values before", month)
+        elif since == earlier_since and "undo" not in (rule, before):
             yield Violation(item, f"two values in force from {since:%Y-%m-%d} on", "one value at every time", month)
 
 

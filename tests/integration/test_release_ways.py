@@ -24,7 +24,7 @@ from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
 from resources.settings import Settings, get_settings
 from tests.integration.rooms import add_items, rows, run_sql
-from tests.integration.test_release import FEB, JAN, bank, decisions, published, store
+from tests.integration.test_release import FEB, JAN, MOVED, bank, decisions, published, store
 
 __all__ = ["bank", "store"]  # fixtures
 EFFECTIVE = next_month(datetime.now(UTC))
@@ -310,3 +310,27 @@ def test_a_decided_proposal_shows_its_decision(irt: Any) -> None:
     shown = irt("show", "2026-02/moved").output
     assert "rejected by Ben on" in shown
     assert "wait [for] more" in shown
+
+
+def test_undoing_shows_what_comes_back_and_asks(irt: Any, bank: Database) -> None:
+    irt("accept", "2026-02/moved", "--by", "Ann", "--reason", "easier", "--effective-from", "2099-01-01", "--yes")
+    words = ("undo", "2026-02/moved", "--by", "Ben", "--reason", "too early")
+    assert "with --yes" in str(irt(*words).exception)
+    assert len(decisions(bank)) == 1
+    done = irt(*words, "--yes")
+    assert done.exit_code == 0, done.output
+    assert f"moved is at {OLD} from 2099-01-01 on" in done.output
+    assert "a = 1.00 ± 0.01, b = -0.30 ± 0.10 never comes into force" in " ".join(done.output.split())
+    assert [row[2:4] for row in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
+    shown = " ".join(irt("show", "2026-02/moved").output.split())
+    assert "open again, the decision undone by Ben on" in shown
+
+
+def test_the_launchpad_undoes_what_was_decided_before(settings: Settings, bank: Database, store: FolderStore) -> None:
+    release.reject(bank, [MOVED], by="Ann", reason="wait")
+    result = launch(settings, bank, store, **on("undo"), decided_by="Ben", reason="no need to wait")
+    assert result.success, failure(result)
+    assert "2026-02/moved: what was decided is undone; by Ben: no need to wait" in str(told(result)["outcome"])
+    assert decisions(bank)[-1][2:4] == ("undo", "Ben")
+    again = launch(settings, bank, store, **on("undo"), decided_by="Ben", reason="twice")
+    assert "the decision undone by Ben" in failure(again)

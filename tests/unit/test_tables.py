@@ -48,7 +48,7 @@ def test_the_migrations_end_in_one() -> None:
 
 def test_every_table_of_the_design_is_there() -> None:
     assert set(REQUIRED) <= set(METADATA.tables)
-    assert {"attempt", "item_parameter_current"} == set(VIEWS)
+    assert {"attempt", "item_parameter_current", "standing_decision"} == set(VIEWS)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)
