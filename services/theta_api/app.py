@@ -14,9 +14,10 @@ from datetime import UTC, datetime
 from typing import Annotated, Any
 
 import psycopg
-from fastapi import FastAPI, Query, Request, Response
+from fastapi import FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.security import HTTPBearer
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -35,8 +36,8 @@ from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, Shed, TooSlow
 from services.theta_api.invariants import history_of_invariants, latest_invariants
 from services.theta_api.ledger import Away, Ledger
-from services.theta_api.problems import MEDIA_TYPE, Problem, unavailable
-from services.theta_api.shapes import Answer, Asked, History, ProblemShown, UserId
+from services.theta_api.problems import Problem, described, unavailable
+from services.theta_api.shapes import Answer, Asked, History, LatestLook, Looks, UserId
 
 LOG = logging.getLogger("services.theta_api")
 PREFIX = "/api/seedtest/analysis/irt"
@@ -45,9 +46,8 @@ QUEUE_PER_WORKER = 8
 WAIT_S = 0.15
 LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-PROBLEMS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ProblemShown, "content": {MEDIA_TYPE: {}}} for status in (400, 401, 403, 404, 409, 413, 422, 503)
-}
+LOCKED = [Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))]
+"""Said in the description alone: `Door` lets in."""
 
 
 def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
@@ -95,7 +95,12 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         except Away as away:
             raise unavailable(f"The database does not answer: try again soon. ({away})", "database_away") from None
 
-    @app.post(f"{PREFIX}/update-theta", responses={200: {"model": Answer}, **PROBLEMS}, response_model=None)
+    @app.post(
+        f"{PREFIX}/update-theta",
+        responses={200: {"model": Answer}, **described(400, 401, 403, 404, 409, 413, 422, 503)},
+        response_model=None,
+        dependencies=LOCKED,
+    )
     async def update_theta(asked: Asked, request: Request) -> Response:
         """Measure a learner anew, keep the θ, and say what it is."""
         began = time.perf_counter()
@@ -118,7 +123,12 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
             LOG.info("theta of %r: %s in %.1f ms", asked.user_id, result, 1000 * taken)
         return JSONResponse(answer, headers={"Cache-Control": "no-store"})
 
-    @app.get(f"{PREFIX}/theta", responses={200: {"model": History}, **PROBLEMS}, response_model=None)
+    @app.get(
+        f"{PREFIX}/theta",
+        responses={200: {"model": History}, **described(400, 401, 403, 404, 413, 422, 503)},
+        response_model=None,
+        dependencies=LOCKED,
+    )
     async def theta(user_id: Annotated[UserId, Query()], request: Request) -> Response:
         """The θ that rests on the latest answers, and those before it; nothing is measured."""
         _caller(request).require(user_id)
@@ -137,29 +147,29 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         """Whether the process answers; of the database it says nothing."""
         return {"status": "ok"}
 
-    @app.get("/ready", responses={503: PROBLEMS[503]})
+    @app.get("/ready", responses=described(503))
     async def ready() -> dict[str, str]:
         """Whether a θ can be asked for: parameters are read, and the database was there when it was last needed."""
         if not ledger.ready:
             raise unavailable(f"Not ready: {ledger.why_away or 'what is published is too old'}", "not_ready")
         return {"status": "ready"}
 
-    @app.get("/invariants/latest", responses=PROBLEMS)
-    async def invariants_latest(request: Request) -> dict[str, Any]:
+    @app.get("/invariants/latest", responses=described(401, 403, 404, 413, 503), dependencies=LOCKED)
+    async def invariants_latest(request: Request) -> LatestLook:
         """What the last look at every invariant found."""
         _caller(request).require_anyone()
         found = await work("", latest_invariants)
         if found is None:
             raise Problem(404, "no_report", "No invariant was evaluated yet: `irt invariants run`.")
-        return dict(found)
+        return LatestLook(**found)
 
-    @app.get("/invariants/history", responses=PROBLEMS)
-    async def invariants_history(request: Request) -> dict[str, Any]:
+    @app.get("/invariants/history", responses=described(401, 403, 413, 503), dependencies=LOCKED)
+    async def invariants_history(request: Request) -> Looks:
         """Every look that is kept, and the violations that are open or were resolved."""
         _caller(request).require_anyone()
-        return dict(await work("", history_of_invariants))
+        return Looks(**await work("", history_of_invariants))
 
-    @app.get("/metrics")
+    @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
@@ -176,7 +186,8 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         if error.status_code == 400:
             return Problem(400, "bad_request", f'Send JSON such as {{"user_id": "…"}}: {error.detail}').response()
         said = {404: "no_such_page", 405: "wrong_method"}.get(error.status_code, "refused")
-        return Problem(error.status_code, said, f"{error.detail}: see /openapi.json for what there is.").response()
+        problem = Problem(error.status_code, said, f"{error.detail}: see /openapi.json for what there is.")
+        return problem.response(error.headers)
 
     @app.exception_handler(Exception)
     async def failed(_request: Request, error: Exception) -> Response:

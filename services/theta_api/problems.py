@@ -5,9 +5,12 @@ What does not belong here: when a problem arises.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from fastapi.responses import JSONResponse
+
+from services.theta_api.shapes import ProblemShown
 
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
@@ -34,8 +37,8 @@ class Problem(Exception):
         self.retry_after = retry_after
         self.more = more
 
-    def response(self) -> JSONResponse:
-        headers = {"Cache-Control": "no-store"}
+    def response(self, more_headers: Mapping[str, str] | None = None) -> JSONResponse:
+        headers = {"Cache-Control": "no-store", **(more_headers or {})}
         if self.retry_after is not None:
             headers["Retry-After"] = str(self.retry_after)
         if self.status == 401:
@@ -52,3 +55,19 @@ class Problem(Exception):
 
 def unavailable(detail: str, kind: str = "unavailable", retry_after: int = 2) -> Problem:
     return Problem(503, kind, detail, retry_after)
+
+
+def described(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Problems of these statuses as FastAPI describes responses."""
+    content = {MEDIA_TYPE: {"schema": ProblemShown.model_json_schema()}}
+    told: dict[int | str, dict[str, Any]] = {
+        status: {"description": TITLES[status], "content": content} for status in statuses
+    }
+    headers = {
+        401: ("WWW-Authenticate", {"type": "string"}),
+        503: ("Retry-After", {"type": "integer", "minimum": 1, "description": "seconds"}),
+    }
+    for status, (name, schema) in headers.items():
+        if status in told:
+            told[status]["headers"] = {name: {"required": True, "schema": schema}}
+    return told

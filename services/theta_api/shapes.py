@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 LONGEST_ID = 600
 """Bytes, as an import has it."""
@@ -23,7 +23,22 @@ def _storable(text: str) -> str:
     return text
 
 
-UserId = Annotated[str, Field(min_length=1, description="the learner"), AfterValidator(_storable)]
+def _whole(number: object) -> object:
+    """30.0 is an integer in JSON Schema."""
+    return int(number) if isinstance(number, float) and number.is_integer() else number
+
+
+UserId = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=LONGEST_ID,
+        description=f"the learner; at most {LONGEST_ID} bytes",
+        examples=["test-user-123"],
+        json_schema_extra={"pattern": "^[^\\x00]*$"},
+    ),
+    AfterValidator(_storable),
+]
 
 
 class Asked(BaseModel):
@@ -32,7 +47,9 @@ class Asked(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
     user_id: UserId
-    lookback_days: Annotated[int, Field(ge=1, le=365, description="answers of so many days count")] = 30
+    lookback_days: Annotated[
+        int, Field(ge=1, le=365, description="answers of so many days count"), BeforeValidator(_whole)
+    ] = 30
 
 
 class OfScale(BaseModel):
@@ -74,3 +91,53 @@ class ProblemShown(BaseModel):
     title: str
     status: int
     detail: str
+
+
+class NotTested(BaseModel):
+    """What of an invariant could not be looked at."""
+
+    invariant: str
+    why: str
+
+
+class ViolationShown(BaseModel):
+    """`partition` is empty where the violation has none; `resolved_at` is null while it is open."""
+
+    invariant: str
+    partition: str
+    subject: str
+    observed: str | None
+    expected: str | None
+    fix: str | None
+    opened_at: str
+    resolved_at: str | None
+
+
+class Judged(BaseModel):
+    name: str
+    severity: str | None = Field(description="error or warning; null: this version knows no such invariant")
+    passed: bool
+    violations: list[ViolationShown]
+
+
+class LatestLook(BaseModel):
+    """Every invariant as the last look at them found it."""
+
+    run: str
+    evaluated_at: str
+    incomplete: list[NotTested]
+    invariants: list[Judged]
+
+
+class Look(BaseModel):
+    run: str
+    evaluated_at: str
+    held: int
+    of: int
+
+
+class Looks(BaseModel):
+    """The looks that are kept, newest first, and the violations, open ones first."""
+
+    runs: list[Look]
+    violations: list[ViolationShown]
