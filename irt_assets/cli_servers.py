@@ -30,6 +30,7 @@ class Server(StrEnum):
     THETA_API = "theta-api"
     JWT_VERIFIER = "jwt-verifier"
     EXPORTER = "exporter"
+    DASHBOARD = "dashboard"
 
     @classmethod
     def of_the_stack(cls) -> tuple[Server, ...]:
@@ -87,6 +88,18 @@ def exporter() -> None:
     from irt_assets.servers import become_service
 
     become_service("exporter")
+
+
+@run_app.command()
+def dashboard(
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Ask nobody who they are; on the embedded database alone.")
+    ] = False,
+) -> None:
+    """Months, the item bank, decisions and reports, for people who do not want to learn Dagster (docs/dashboard.md)."""
+    from irt_assets.servers import become_service
+
+    become_service("dashboard", *["--demo"] * demo)
 
 
 @app.command(rich_help_panel=Panel.OPERATION)
@@ -166,6 +179,12 @@ def _exporter(settings: Settings) -> str | None:
     return http_health(f"http://127.0.0.1:{settings.prometheus_metrics_port}")
 
 
+def _dashboard(settings: Settings) -> str | None:
+    from resources.service_manager import http_health
+
+    return http_health(f"http://127.0.0.1:{settings.irt_dashboard_port}")
+
+
 def _embedded_is_down(settings: Settings) -> str | None:
     """A look starts nothing."""
     from resources.embedded_postgres import EmbeddedPostgres
@@ -183,4 +202,5 @@ _LOOKS: dict[Server, Callable[[Settings], str | None]] = {
     Server.THETA_API: _theta_api,
     Server.JWT_VERIFIER: _jwt_verifier,
     Server.EXPORTER: _exporter,
+    Server.DASHBOARD: _dashboard,
 }

@@ -50,10 +50,10 @@ def become(settings: Settings, database: Database, name: str, *, port: int = 0, 
     os.execve(arguments[0], arguments, environment)
 
 
-def become_service(name: str) -> NoReturn:
-    """Turn this process into a service that needs nothing of Dagster: a package of `services`."""
+def become_service(name: str, *arguments: str) -> NoReturn:
+    """Turn this process into a service by its own `__main__`: a package of `services`."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", f"services.{name}"])
+    os.execv(sys.executable, [sys.executable, "-m", f"services.{name}", *arguments])
 
 
 def _claim(settings: Settings, lock: Path, kind: int, otherwise: str) -> None:

@@ -97,6 +97,7 @@ class Settings(BaseSettings):
     port: int = Field(9000, ge=1, le=65535, description="port of the JWT verifier")
     irt_theta_host: str = Field("127.0.0.1", description="address on which the θ API listens")
     irt_theta_port: int = Field(8001, ge=1, le=65535, description="port of the θ API")
+    irt_dashboard_port: int = Field(8080, ge=1, le=65535, description="port of the dashboard")
     irt_theta_token: SecretStr | None = Field(None, description="the token by which services ask the θ API")
     irt_theta_lookback_days: int = Field(
         30, ge=1, le=365, description="answers of so many days count where theta_sweep updates θ"

@@ -1,0 +1,70 @@
+"""The page around every view: its head, menu, banner and foot. What does not belong here: what a view shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from htmltools import Tag, head_content, tags
+from shiny import ui
+
+from resources.version import code_version
+from services.dashboard.login import DEMO
+from services.dashboard.page import Asked, Page, View, address
+
+
+def document(page: Page, asked: Asked, views: Sequence[View]) -> Tag:
+    """The whole page as HTML."""
+    return ui.page_fluid(
+        head_content(
+            tags.meta(name="viewport", content="width=device-width, initial-scale=1"),
+            tags.script(src="dashboard.js"),
+            tags.link(rel="stylesheet", href="dashboard.css"),
+            tags.link(rel="icon", href="data:,"),
+        ),
+        tags.a("To the content", href="#content", class_="visually-hidden-focusable"),
+        _head(asked, views),
+        tags.main(
+            tags.h1(page.title, class_="h3 my-3"),
+            page.body,
+            id="content",
+            tabindex="-1",
+            class_="container-fluid" if page.wide else "container-xl",
+        ),
+        tags.footer(
+            tags.small(f"irt-assets {code_version()}", class_="text-body-secondary"), class_="container-xl my-4"
+        ),
+        title=f"{page.title} – irt",
+        lang="en",
+    )
+
+
+def _head(asked: Asked, views: Sequence[View]) -> Tag:
+    menu = [
+        tags.li(
+            tags.a(
+                view.menu,
+                href=address(view.name),
+                class_="nav-link active" if view.name == asked.view else "nav-link",
+                aria_current="page" if view.name == asked.view else None,
+            ),
+            class_="nav-item",
+        )
+        for view in views
+        if view.menu
+    ]
+    who = f"{asked.identity.sub} ({', '.join(asked.identity.roles)})"
+    return tags.header(
+        tags.nav(tags.ul(*menu, class_="nav nav-pills"), aria_label="Views"),
+        tags.div(
+            tags.span(who, class_="me-3"),
+            tags.button("Dark", id="theme", type="button", class_="btn btn-sm btn-outline-secondary"),
+            class_="ms-auto small",
+        ),
+        tags.p(
+            "This is a demo: whoever opens this page on this machine is its psychometrician, and may decide.",
+            class_="banner",
+        )
+        if asked.identity is DEMO
+        else None,
+        class_="head",
+    )

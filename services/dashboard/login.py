@@ -1,0 +1,80 @@
+"""Who asks: the token that came with the request, verified here; headers of a proxy authorise nothing.
+
+What does not belong here: what a role may do (see `jwt_verifier.tokens`), and who may ask at all (`webserver.guard`).
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import HTTPConnection
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from irt_assets.webserver.guard import POLICY_VIOLATION
+from services.jwt_verifier.tokens import Identity, Refused, Role, Verifier, sent_token
+
+LOG = logging.getLogger("services.dashboard")
+OPEN_PATHS = ("/health", "/metrics")
+LOWEST_ROLE: Role = "viewer"
+DEMO = Identity("demo psychometrician", "demo", ("psychometrician",), frozenset(), math.inf)
+
+
+class Login:
+    """`app` for those whose token is good, each with its identity; without a verifier, everybody is `DEMO`."""
+
+    def __init__(self, app: ASGIApp, verifier: Verifier | None, cookie_name: str) -> None:
+        self.app = app
+        self.verifier = verifier
+        self.cookie_name = cookie_name
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket") or scope["path"] in OPEN_PATHS:
+            await self.app(scope, receive, send)
+            return
+        try:
+            identity = await run_in_threadpool(self._identity, Headers(scope=scope))
+        except Refused as refused:
+            await _refuse(refused, scope, receive, send)
+            return
+        scope = {**scope, "state": {**scope.get("state", {}), "identity": identity}}
+
+        async def receive_while_current() -> Message:
+            message = await receive()
+            if scope["type"] == "websocket" and message["type"] == "websocket.receive":
+                try:
+                    identity.require_current()
+                except Refused as refused:
+                    await send({"type": "websocket.close", "code": POLICY_VIOLATION, "reason": str(refused)})
+                    return {"type": "websocket.disconnect", "code": POLICY_VIOLATION}
+            return message
+
+        await self.app(scope, receive_while_current, send)
+
+    def _identity(self, headers: Headers) -> Identity:
+        if self.verifier is None:
+            return DEMO
+        token = sent_token(headers.getlist("authorization"), headers.getlist("cookie"), self.cookie_name)
+        identity = self.verifier.verify(token)
+        identity.require_role(LOWEST_ROLE)
+        return identity
+
+
+def identity_of(connection: HTTPConnection) -> Identity:
+    """Of a request or WebSocket that came through `Login`."""
+    identity: Identity = connection.scope["state"]["identity"]
+    return identity
+
+
+async def _refuse(refused: Refused, scope: Scope, receive: Receive, send: Send) -> None:
+    LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], refused.reason)
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": POLICY_VIOLATION})
+        return
+    headers = {"Cache-Control": "no-store"}
+    if refused.status == 401:
+        headers["WWW-Authenticate"] = 'Bearer realm="irt"'
+    await PlainTextResponse(f"{refused}\n", refused.status, headers)(scope, receive, send)

@@ -1,0 +1,62 @@
+"""What a page is and what it is made from: the contract between `server` and the views.
+
+A view is a function of `Asked` that returns a `Page`; it runs in a thread, reads with `asked.reader`, and raises
+`NotFound` for an item, month or learner that does not exist. What does not belong here: any view.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from htmltools import TagChild
+from shiny import Inputs, Outputs, Session
+
+from services.dashboard.reader import Reader
+from services.jwt_verifier.tokens import Identity
+
+
+class NotFound(Exception):
+    """What the address names does not exist; the message says what, and where to look instead."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asks for which view of what: the fields of the page's address."""
+
+    view: str
+    fields: Mapping[str, str]
+    identity: Identity
+    reader: Reader
+
+    def field(self, name: str, otherwise: str = "") -> str:
+        return self.fields.get(name, "").strip() or otherwise
+
+
+@dataclass(frozen=True)
+class Page:
+    """`title` is the heading; `wide`: tables may need the whole width of the window."""
+
+    title: str
+    body: TagChild
+    wide: bool = False
+
+
+@dataclass(frozen=True)
+class View:
+    """A kind of page. `name` is `view=` in its address; `menu`: its name in the menu, where it has a place there.
+
+    `server` is what happens on the page after it was shown, as Shiny has it; most pages need nothing.
+    """
+
+    name: str
+    page: Callable[[Asked], Page]
+    menu: str = ""
+    server: Callable[[Asked, Inputs, Outputs, Session], None] | None = None
+
+
+def address(view: str, **fields: str | None) -> str:
+    """Relative, so that it holds under any prefix of a proxy."""
+    named = {"view": view} | {name: value for name, value in fields.items() if value}
+    return f"?{urlencode(named)}"

@@ -1,0 +1,185 @@
+"""The dashboard over HTTP: each page is made in a thread, shown by Shiny, and answers with an honest status.
+
+Addresses are `?view=NAME&…`. A view's numbers are in the page that is sent; the WebSocket serves what happens on it
+afterwards. What does not belong here: any view (see `views`), who may ask (`login`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import uvicorn
+from htmltools import Tag, tags
+from shiny import App, Inputs, Outputs, Session, reactive
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import QueryParams
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route, Router
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from irt_assets.stack import dagster_instance
+from irt_assets.webserver.guard import Guard
+from resources.database import Database
+from resources.failures import PermanentFailure, explain
+from resources.settings import Settings
+from services.dashboard.downloads import download
+from services.dashboard.elements import link, notice
+from services.dashboard.figures import PLOTLY_JS
+from services.dashboard.layout import document
+from services.dashboard.login import Login, identity_of
+from services.dashboard.page import Asked, NotFound, Page, View
+from services.dashboard.reader import Reader
+from services.dashboard.views import VIEWS
+from services.jwt_verifier.tokens import Identity, Verifier, build_verifier
+
+LOG = logging.getLogger("services.dashboard")
+STATIC = Path(__file__).parent / "static"
+OPEN_REQUESTS_S = 5
+KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
+NOT_KEPT = {"Cache-Control": "no-store"}
+
+
+class Pages:
+    """Shiny's `app` with the page of each request made beforehand, in a thread, and its status set."""
+
+    def __init__(self, app: ASGIApp, reader: Reader) -> None:
+        self.app = app
+        self.reader = reader
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/":
+            await self.app(scope, receive, send)
+            return
+        request = Request(scope)
+        asked = asked_for(request.query_params, identity_of(request), self.reader)
+        began = time.perf_counter()
+        status, page = await run_in_threadpool(made, asked)
+        taken = 1000 * (time.perf_counter() - began)
+        scope["state"]["shown"] = page, asked
+
+        async def send_with_status(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], (b"cache-control", b"no-store")]
+                headers.append((b"server-timing", f"page;dur={taken:.0f}".encode()))
+                message = {**message, "status": status, "headers": headers}
+            await send(message)
+
+        await self.app(scope, receive, send_with_status)
+
+
+def asked_for(query: QueryParams, identity: Identity, reader: Reader) -> Asked:
+    return Asked(query.get("view") or VIEWS[0].name, dict(query), identity, reader)
+
+
+def made(asked: Asked) -> tuple[HTTPStatus, Page]:
+    """The page, or one that says why there is none."""
+    try:
+        return HTTPStatus.OK, view_of(asked).page(asked)
+    except NotFound as missing:
+        return HTTPStatus.NOT_FOUND, _sorry("Not found", str(missing))
+    except PermanentFailure as failure:
+        return HTTPStatus.UNPROCESSABLE_ENTITY, _sorry("This cannot be shown", str(failure))
+    except psycopg.errors.QueryCanceled:
+        why = "Reading it took too long: narrow what you ask for, or try again when fewer runs are under way."
+        return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The database is busy", why)
+    except psycopg.OperationalError as error:
+        LOG.warning("the database does not answer: %s", explain(error) or error)
+        return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The database does not answer", "Try again in a minute.")
+    except Exception:
+        LOG.exception("the page %s %s failed", asked.view, dict(asked.fields))
+        why = "This is a fault of the dashboard: its log says more. Nothing was changed."
+        return HTTPStatus.INTERNAL_SERVER_ERROR, _sorry("This page failed", why)
+
+
+def view_of(asked: Asked) -> View:
+    for view in VIEWS:
+        if view.name == asked.view:
+            return view
+    raise NotFound(f"There is no view {asked.view[:40]!r}: take one from the menu.")
+
+
+def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> ASGIApp:
+    """Everything that answers. Without a verifier whoever asks is the demo's psychometrician."""
+
+    def shown(request: Request) -> Tag:
+        page, asked = request.scope["state"]["shown"]
+        return document(page, asked, VIEWS)
+
+    def converse(input: Inputs, output: Outputs, session: Session) -> None:  # noqa: A002 - Shiny's names
+        with reactive.isolate():
+            query = QueryParams(session.clientdata.url_search().removeprefix("?"))
+        asked = asked_for(query, identity_of(session.http_conn), reader)  # type: ignore[attr-defined]
+        try:
+            view = view_of(asked)
+        except NotFound:
+            return
+        if view.server is not None:
+            view.server(asked, input, output, session)
+
+    app = App(shown, converse)
+    app.sanitize_errors = True
+
+    def downloaded(request: Request) -> Response:
+        return download(asked_for(request.query_params, identity_of(request), reader))
+
+    routes = [
+        Route("/health", _health),
+        Route("/plotly.min.js", _file(PLOTLY_JS, KEPT)),
+        *(Route(f"/{path.name}", _file(path, NOT_KEPT)) for path in sorted(STATIC.iterdir())),
+        Route("/download", downloaded),
+        Mount("/", Pages(app, reader)),
+    ]
+    inner = GZipMiddleware(Router(routes), minimum_size=4096)
+    return Guard(Login(inner, verifier, settings.jwt_cookie_name), settings.ui_names)
+
+
+def serve(settings: Settings, *, demo: bool, port: int, host: str = "127.0.0.1") -> None:
+    """Run until SIGTERM.
+
+    demo: everybody who reaches this machine's loopback address is the demo's psychometrician; only on the embedded
+    database. Raises PermanentFailure where that is not so, or where without it tokens cannot be verified.
+    """
+    if demo and (settings.database_url is not None or host != "127.0.0.1"):
+        raise PermanentFailure(
+            "the demo's dashboard asks nobody who they are, so it runs on the embedded database and 127.0.0.1 alone: "
+            "unset DATABASE_URL, or start it without --demo"
+        )
+    if demo and settings.has_login:
+        raise PermanentFailure("a login is set up (JWT_…): start the dashboard without --demo")
+    verifier = None if demo else build_verifier(settings)
+    database = Database(settings)
+    with dagster_instance(settings, database) as instance:
+        app = build_app(Reader(settings, instance), verifier, settings)
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            proxy_headers=False,
+            server_header=False,
+            timeout_graceful_shutdown=OPEN_REQUESTS_S,
+        )
+
+
+def _sorry(title: str, why: str) -> Page:
+    return Page(title, tags.div(notice(why, tone="warning"), link("All months", VIEWS[0].name)))
+
+
+def _health(_request: Request) -> Response:
+    return JSONResponse({"status": "ok"})
+
+
+def _file(path: Path, headers: dict[str, str]) -> Any:
+    async def answer(_request: Request) -> Response:
+        return FileResponse(path, headers=headers)
+
+    return answer

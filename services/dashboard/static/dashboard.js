@@ -1,0 +1,37 @@
+// Light or dark, as the system has it or as was chosen here, and the figures in its colours.
+const root = document.documentElement;
+const theme = () => localStorage.getItem("theme")
+  || (matchMedia("(prefers-color-scheme: dark)").matches ? "dark" : "light");
+
+function show(wanted) {
+  root.dataset.bsTheme = wanted;
+  const button = document.getElementById("theme");
+  if (button) button.textContent = wanted === "dark" ? "Light" : "Dark";
+  draw();
+}
+
+function draw() {
+  if (!window.Plotly) return;
+  const style = getComputedStyle(document.body);
+  const [ink, grid] = [style.color, style.getPropertyValue("--bs-border-color")];
+  for (const place of document.querySelectorAll("[data-figure]")) {
+    const { data, layout } = JSON.parse(place.dataset.figure);
+    const axis = { gridcolor: grid, zerolinecolor: grid, linecolor: grid };
+    const axes = Object.fromEntries(Object.entries(layout).filter(([name]) => /^[xy]axis/.test(name))
+      .map(([name, value]) => [name, { ...axis, ...value }]));
+    Plotly.react(place, data, { ...layout, ...axes, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: { color: ink } }, { responsive: true, displaylogo: false });
+  }
+}
+
+root.dataset.bsTheme = theme();
+addEventListener("DOMContentLoaded", () => {
+  show(theme());
+  document.getElementById("theme").addEventListener("click", () => {
+    const wanted = root.dataset.bsTheme === "dark" ? "light" : "dark";
+    localStorage.setItem("theme", wanted);
+    show(wanted);
+  });
+  new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });
+});
+addEventListener("load", draw);
