@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import uvicorn
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -10,6 +9,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from resources.database import Database
+from resources.service import serve_http
 from resources.settings import Settings
 from services.exporter.collector import StateCollector
 
@@ -30,13 +30,5 @@ def build_app(collector: StateCollector) -> Starlette:
 
 def serve(settings: Settings, *, host: str = "127.0.0.1") -> None:
     """Run until SIGTERM."""
-    uvicorn.run(
-        build_app(StateCollector(Database(settings), settings)),
-        host=host,
-        port=settings.prometheus_metrics_port,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-    )
+    app = build_app(StateCollector(Database(settings), settings))
+    serve_http(app, host=host, port=settings.prometheus_metrics_port)

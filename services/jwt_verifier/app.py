@@ -14,13 +14,13 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPMethod
 
-import uvicorn
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from resources.service import serve_http
 from resources.settings import Settings
 from services.jwt_verifier.keys import OLDEST_S
 from services.jwt_verifier.tokens import ROLES, Identity, Refused, Role, Verifier, build_verifier, log_fault, sent_token
@@ -92,16 +92,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
 def serve(settings: Settings, *, host: str = "127.0.0.1") -> None:
     """Run until SIGTERM; SIGHUP reads the keys anew. Raises PermanentFailure where settings are missing or unfit."""
     app = build_app(build_verifier(settings), settings.jwt_cookie_name)
-    uvicorn.run(
-        app,
-        host=host,
-        port=settings.port,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-    )
+    serve_http(app, host=host, port=settings.port)
 
 
 def required_role(values: Sequence[str]) -> Role:

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from functools import partial
-
-from resources import logs
-from resources.failures import PermanentFailure
-from resources.service_manager import http_health, keep_told
-from resources.settings import get_settings
+from resources.service import run_service
 from services.theta_api.server import serve
 
 
 def main() -> None:
-    logs.configure()
-    try:
-        settings = get_settings()
-        address = f"http://{settings.irt_theta_host}:{settings.irt_theta_port}"
-        keep_told(partial(http_health, address), ready=partial(http_health, address, "ready"))
-        serve(settings)
-    except PermanentFailure as failure:
-        sys.exit(str(failure))
+    run_service(serve, lambda settings: f"{settings.irt_theta_host}:{settings.irt_theta_port}", ready_page="ready")
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ import signal
 import threading
 from types import FrameType
 
-import uvicorn
 from fastapi import FastAPI
 
 from resources.database import Database
+from resources.service import serve_http
 from resources.settings import Settings
 from services.theta_api.access import build_access
 from services.theta_api.app import build_app
@@ -38,20 +38,6 @@ def serve(settings: Settings) -> None:
     app = theta_app(settings)
     if settings.r_irt_base_url:
         LOG.info("theta: R_IRT_BASE_URL is set and has no effect on θ, which this process computes itself")
-    server = uvicorn.Server(
-        uvicorn.Config(
-            app,
-            host=settings.irt_theta_host,
-            port=settings.irt_theta_port,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_S,
-            timeout_keep_alive=KEPT_S,
-        )
-    )
     verifier = app.state.access.verifier
     if verifier is not None and threading.current_thread() is threading.main_thread():
 
@@ -59,4 +45,10 @@ def serve(settings: Settings) -> None:
             verifier.keys.refresh()
 
         signal.signal(signal.SIGHUP, read_keys)
-    server.run()
+    serve_http(
+        app,
+        host=settings.irt_theta_host,
+        port=settings.irt_theta_port,
+        timeout_graceful_shutdown=DRAIN_S,
+        timeout_keep_alive=KEPT_S,
+    )

@@ -1,0 +1,59 @@
+"""One service as a process: how it starts, how systemd learns that it is well, and uvicorn with the options we want.
+
+What does not belong here: what a service answers (see the packages of `services`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from resources import logs
+from resources.failures import PermanentFailure
+from resources.service_manager import http_health, keep_told
+from resources.settings import Settings, get_settings
+
+
+def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
+    """The command line of a service that listens where `--host` says."""
+    parser = argparse.ArgumentParser(prog=f"services.{name}", description=description)
+    parser.add_argument("--host", default="127.0.0.1", help="address it listens on (default: this machine alone)")
+    return parser
+
+
+def run_service(
+    serve: Callable[[Settings], None], address: Callable[[Settings], str], *, ready_page: str = "health"
+) -> None:
+    """Serve until SIGTERM. A PermanentFailure ends the process with its message and exit code 1.
+
+    address: host and port at which `/health` answers; the service is ready once `/ready_page` does.
+    """
+    logs.configure()
+    try:
+        settings = get_settings()
+        url = f"http://{address(settings)}"
+        keep_told(partial(http_health, url), ready=partial(http_health, url, ready_page))
+        serve(settings)
+    except PermanentFailure as failure:
+        sys.exit(str(failure))
+
+
+def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
+    """Serve `app` until SIGTERM: it logs as we do, and believes nothing that a proxy's headers say of the client."""
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        log_level="warning",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        **options,
+    )
