@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from irt_assets import cli
-
-
-@dataclass(frozen=True)
-class Typed:
-    code: int
-    out: str
-    err: str
+from tests.integration.typed import Irt, command_line
 
 
 @pytest.fixture
-def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Irt:
     """The command line; any access to a database would fail, because none is there."""
     monkeypatch.setenv("DATABASE_URL", "postgresql://nobody@127.0.0.1:1/none")
-
-    def typed(*words: str | Path) -> Typed:
-        monkeypatch.setattr("sys.argv", ["irt", *map(str, words)])
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return Typed(int(ended.value.code or 0), printed.out, printed.err)
-
-    return typed
+    return command_line(monkeypatch, capsys)
 
 
 @pytest.fixture

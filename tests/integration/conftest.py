@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets import cli
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.drift.month import ScaleDrift, drift_of_month
@@ -18,10 +17,10 @@ from irt_assets.psychometrics.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from tests.integration import rooms
 from tests.integration.seaweed import BUCKET, WEED, SeaweedFS
-from tests.integration.typed import Irt, Typed
+from tests.integration.typed import Irt, command_line
 
 numbers = count(1)
 
@@ -120,16 +119,6 @@ def irt(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> 
         monkeypatch.setenv("IRT_FIRST_MONTH", settings.irt_first_month)
         if settings.database_url is not None:
             monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
-
-        def typed(*words: str | Path) -> Typed:
-            get_settings.cache_clear()
-            monkeypatch.setattr("sys.argv", ["irt", *map(str, words)])
-            capsys.readouterr()
-            with pytest.raises(SystemExit) as ended:
-                cli.main()
-            printed = capsys.readouterr()
-            return Typed(int(ended.value.code or 0), printed.out, printed.err)
-
-        return typed
+        return command_line(monkeypatch, capsys)
 
     return of

@@ -9,17 +9,8 @@ from itertools import count
 import dagster as dg
 import psycopg
 import pytest
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    ScheduleInstigatorData,
-    TickData,
-    TickStatus,
-)
+from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 from dagster._daemon.types import DaemonHeartbeat
-from dagster._utils.error import SerializableErrorInfo
 from pydantic import SecretStr
 
 from irt_assets.calibration.green import month_states
@@ -29,7 +20,7 @@ from irt_assets.runs import run_job
 from irt_assets.stack import dagster_instance
 from jobs.alerts import schedule_keys
 from jobs.overview import look
-from jobs.schedules import PLANS, Plan
+from jobs.schedules import PLANS
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.outbox import Alert, open_alert, queue
@@ -37,6 +28,7 @@ from resources.settings import Settings
 from services.exporter.collector import CACHED_S, StateCollector
 from services.exporter.families import FAMILIES, UP
 from tests.integration import rooms
+from tests.integration.schedule_states import switch_on, tick
 
 NOW = datetime.now(UTC)
 Read = dict[str, dict[tuple[str, ...], float]]
@@ -232,34 +224,3 @@ def test_a_database_that_went_away_is_read_again_when_it_is_back(world: Settings
         assert up() == [0.0]
         admin.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS true")
     assert up() == [1.0]
-
-
-# -- Dagster's side ----------------------------------------------------------------------------------
-
-
-def switch_on(instance: dg.DagsterInstance, plan: Plan, since: datetime) -> InstigatorState:
-    location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("irt_assets"), "__repository__")
-    state = InstigatorState(
-        RemoteInstigatorOrigin(location, plan.name),
-        InstigatorType.SCHEDULE,
-        InstigatorStatus.RUNNING,
-        ScheduleInstigatorData(plan.cron, since.timestamp()),
-    )
-    if not instance.get_instigator_state(state.instigator_origin_id, state.selector_id):
-        instance.add_instigator_state(state)
-    return state
-
-
-def tick(instance: dg.DagsterInstance, state: InstigatorState, at: datetime, status: TickStatus) -> None:
-    instance.create_tick(
-        TickData(
-            state.instigator_origin_id,
-            state.instigator_name,
-            InstigatorType.SCHEDULE,
-            status,
-            at.timestamp(),
-            run_ids=[],
-            error=SerializableErrorInfo("made up", [], None) if status is TickStatus.FAILURE else None,
-            selector_id=state.selector_id,
-        )
-    )

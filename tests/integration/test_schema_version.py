@@ -8,14 +8,14 @@ from pathlib import Path
 import alembic.command
 import pytest
 
-from irt_assets import cli
 from resources import schema
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
 from resources.schema_version import newest_known, open_database, schema_version
-from resources.settings import Settings, get_settings
+from resources.settings import Settings
 from tests.integration.rooms import rows, run_sql
+from tests.integration.typed import command_line
 
 BEFORE_LAST = "0011_anchor_versions"
 COMMANDS = (
@@ -41,13 +41,11 @@ def typed(
     assert settings.database_url is not None
     monkeypatch.setenv("DATABASE_URL", settings.database_url.get_secret_value())
 
+    irt = command_line(monkeypatch, capsys)
+
     def run(*words: str) -> tuple[int, str]:
-        get_settings.cache_clear()
-        monkeypatch.setattr("sys.argv", ["irt", *words])
-        with pytest.raises(SystemExit) as ended:
-            cli.main()
-        printed = capsys.readouterr()
-        return int(ended.value.code or 0), printed.out + printed.err
+        done = irt(*words)
+        return done.code, done.out + done.err
 
     return run
 

@@ -9,15 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    ScheduleInstigatorData,
-    TickData,
-    TickStatus,
-)
+from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
 from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
 
@@ -25,11 +17,12 @@ from irt_assets.cli import app
 from irt_assets.runs import run_job, run_month
 from irt_assets.stack import dagster_instance
 from jobs.overview import Overview, look
-from jobs.schedules import PLANS, Plan
+from jobs.schedules import PLANS
 from resources.database import Database
 from resources.outbox import Alert, open_alert
 from resources.settings import Settings
 from tests.integration import rooms
+from tests.integration.schedule_states import switch_on, tick
 
 NOW = datetime.now(UTC)
 
@@ -42,30 +35,6 @@ class Seen:
 
     def look(self) -> Overview:
         return look(self.database, self.instance, self.settings)
-
-    def switch_on(self, plan: Plan, since: datetime) -> InstigatorState:
-        location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("irt_assets"), "__repository__")
-        state = InstigatorState(
-            RemoteInstigatorOrigin(location, plan.name),
-            InstigatorType.SCHEDULE,
-            InstigatorStatus.RUNNING,
-            ScheduleInstigatorData(plan.cron, since.timestamp()),
-        )
-        self.instance.add_instigator_state(state)
-        return state
-
-    def tick(self, state: InstigatorState, at: datetime, status: TickStatus, runs: tuple[str, ...] = ()) -> None:
-        self.instance.create_tick(
-            TickData(
-                state.instigator_origin_id,
-                state.instigator_name,
-                InstigatorType.SCHEDULE,
-                status,
-                at.timestamp(),
-                run_ids=list(runs),
-                selector_id=state.selector_id,
-            )
-        )
 
 
 @pytest.fixture
@@ -104,17 +73,17 @@ def test_the_daemon_is_alive_while_every_one_of_its_parts_is_heard_of(seen: Seen
 
 def test_of_a_schedule_its_last_tick_is_told_and_what_came_of_it(seen: Seen) -> None:
     plan = next(plan for plan in PLANS if plan.job == "observe_bank")
-    state = seen.switch_on(plan, NOW - timedelta(days=9))
+    state = switch_on(seen.instance, plan, NOW - timedelta(days=9))
 
     def said() -> tuple[bool, str, bool]:
         (one,) = [s for s in seen.look().schedules if s.job == plan.job]
         return one.on, one.result, bool(one.late)
 
-    seen.tick(state, NOW - timedelta(days=3), TickStatus.SKIPPED)
+    tick(seen.instance, state, NOW - timedelta(days=3), TickStatus.SKIPPED)
     assert said() == (True, "nothing", True)
     run_job(seen.instance, seen.settings, "observe_bank")
     (run,) = seen.instance.get_runs()
-    seen.tick(state, NOW, TickStatus.SUCCESS, (run.run_id,))
+    tick(seen.instance, state, NOW, TickStatus.SUCCESS, (run.run_id,))
     assert said() == (True, "1 success", False)
     seen.instance.update_instigator_state(state.with_status(InstigatorStatus.STOPPED))
     assert said()[0] is False

@@ -22,7 +22,7 @@ from resources.settings import Settings
 from tests.integration.stack_harness import wait_for
 from tests.integration.test_webserver import GO, JSON, PAUSED, instance, post, served, settings
 from tests.unit.asgi import ask
-from tests.unit.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer, after
+from tests.unit.issuer import Issuer, after
 
 __all__ = ["instance", "settings"]  # fixtures
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "here"}
@@ -62,14 +62,7 @@ def is_up(client: DagsterGrpcClient) -> bool:
 
 @pytest.fixture(scope="module")
 def login(settings: Settings, instance: DagsterInstance) -> dict[str, Any]:
-    path = settings.irt_home / "public.pem"
-    path.write_bytes(Issuer().pem)
-    return {
-        "jwt_issuer": ISSUER,
-        "jwt_audience": AUDIENCE,
-        "irt_org_id": ORGANISATION,
-        "jwt_public_key_path": path,
-    }
+    return Issuer().settings(settings.irt_home)
 
 
 @pytest.fixture(scope="module")

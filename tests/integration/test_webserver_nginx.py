@@ -8,7 +8,6 @@ import socket
 import ssl
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from dagster import DagsterInstance
@@ -23,7 +22,7 @@ from services.jwt_verifier.tokens import build_verifier
 from tests.integration.test_webserver import GO, PAUSED, instance, settings
 from tests.integration.test_webserver import served as page
 from tests.services.door import HOST, NGINX, Door, Recorder, Reply, bearer, listening, opened, port_of, served
-from tests.unit.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer
+from tests.unit.issuer import ORGANISATION, Issuer
 
 __all__ = ["instance", "settings"]  # fixtures
 pytestmark = pytest.mark.ci
@@ -50,13 +49,7 @@ def door(
 ) -> Iterator[Door]:
     require(os.access(NGINX, os.X_OK), "nginx")
     folder: Path = tmp_path_factory.mktemp("nginx")
-    (folder / "public.pem").write_bytes(Issuer().pem)
-    login: dict[str, Any] = {
-        "jwt_issuer": ISSUER,
-        "jwt_audience": AUDIENCE,
-        "irt_org_id": ORGANISATION,
-        "jwt_public_key_path": folder / "public.pem",
-    }
+    login = Issuer().settings(folder)
     verifier = build_app(build_verifier(settings.model_copy(update=login)), settings.jwt_cookie_name)
     pages, own = Pages(), listening()
     with (

@@ -1,4 +1,4 @@
-"""What came of a command that was typed. The fixture `irt` types it."""
+"""Commands as they are typed, and what came of them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+
+import pytest
+
+from irt_assets import cli
+from resources.settings import get_settings
 
 
 @dataclass(frozen=True)
@@ -20,3 +25,18 @@ class Typed:
 
 
 Irt = Callable[..., Typed]
+
+
+def command_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Irt:
+    """`irt` in the environment of the test: each call types the words that follow it."""
+
+    def typed(*words: object) -> Typed:
+        get_settings.cache_clear()
+        monkeypatch.setattr("sys.argv", ["irt", *map(str, words)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        return Typed(int(ended.value.code or 0), printed.out, printed.err)
+
+    return typed

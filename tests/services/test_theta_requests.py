@@ -22,7 +22,7 @@ from services.theta_api.app import build_app
 from services.theta_api.ledger import Away
 from services.theta_client.api import PATH
 from tests.services.door import served
-from tests.unit.issuer import ATTACKS, AUDIENCE, ISSUER, ORGANISATION, Issuer
+from tests.unit.issuer import ATTACKS, Issuer
 
 TOKEN = "a-service-token-of-32-characters"
 HISTORY = "/api/seedtest/analysis/irt/theta"
@@ -57,14 +57,7 @@ class Untouched:
 
 @pytest.fixture(scope="module")
 def issuer_settings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    pem = tmp_path_factory.mktemp("keys") / "public.pem"
-    pem.write_bytes(Issuer().pem)
-    return {
-        "jwt_issuer": ISSUER,
-        "jwt_audience": AUDIENCE,
-        "irt_org_id": ORGANISATION,
-        "jwt_public_key_path": pem,
-    }
+    return Issuer().settings(tmp_path_factory.mktemp("keys"))
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import jwt
@@ -52,6 +53,17 @@ class Issuer:
 
     def __post_init__(self) -> None:
         self.key = self.key or private_key(self.algorithm)
+
+    def settings(self, folder: Path) -> dict[str, Any]:
+        """A login by this issuer's tokens; its public key is a file in `folder`."""
+        path = folder / "public.pem"
+        path.write_bytes(self.pem)
+        return {
+            "jwt_issuer": ISSUER,
+            "jwt_audience": AUDIENCE,
+            "irt_org_id": ORGANISATION,
+            "jwt_public_key_path": path,
+        }
 
     @property
     def pem(self) -> bytes:

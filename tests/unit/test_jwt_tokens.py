@@ -277,13 +277,7 @@ def test_a_decision_long_after_looks_at_the_time_again(pem: Verifier) -> None:
 
 @pytest.mark.parametrize("missing", ["jwt_issuer", "jwt_audience", "irt_org_id"])
 def test_settings_that_are_missing_are_named(tmp_path: Path, missing: str) -> None:
-    (tmp_path / "public.pem").write_bytes(Issuer().pem)
-    given: dict[str, Any] = {
-        "jwt_issuer": ISSUER,
-        "jwt_audience": AUDIENCE,
-        "irt_org_id": ORGANISATION,
-        "jwt_public_key_path": tmp_path / "public.pem",
-    }
+    given = Issuer().settings(tmp_path)
     assert build_verifier(Settings(**given, _env_file=None)).verify(TOKEN).sub == "ann"
     with pytest.raises(PermanentFailure, match=missing.upper()):
         build_verifier(Settings(**{**given, missing: None}, _env_file=None))

@@ -1,0 +1,50 @@
+"""Schedules as Dagster stores them: switched on, and their ticks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+import dagster as dg
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    TickData,
+    TickStatus,
+)
+from dagster._utils.error import SerializableErrorInfo
+
+from jobs.schedules import Plan
+
+
+def switch_on(instance: dg.DagsterInstance, plan: Plan, since: datetime) -> InstigatorState:
+    location = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("irt_assets"), "__repository__")
+    state = InstigatorState(
+        RemoteInstigatorOrigin(location, plan.name),
+        InstigatorType.SCHEDULE,
+        InstigatorStatus.RUNNING,
+        ScheduleInstigatorData(plan.cron, since.timestamp()),
+    )
+    if not instance.get_instigator_state(state.instigator_origin_id, state.selector_id):
+        instance.add_instigator_state(state)
+    return state
+
+
+def tick(
+    instance: dg.DagsterInstance, state: InstigatorState, at: datetime, status: TickStatus, runs: Sequence[str] = ()
+) -> None:
+    instance.create_tick(
+        TickData(
+            state.instigator_origin_id,
+            state.instigator_name,
+            InstigatorType.SCHEDULE,
+            status,
+            at.timestamp(),
+            run_ids=list(runs),
+            error=SerializableErrorInfo("made up", [], None) if status is TickStatus.FAILURE else None,
+            selector_id=state.selector_id,
+        )
+    )
