@@ -20,6 +20,8 @@ from resources.settings import Settings, private_home
 
 CONFIGURATION = Path(__file__).parent / "dagster.yaml"
 WORKSPACE = Path(__file__).parent / "workspace.yaml"
+CODE_LOCATION = "irt_assets"
+"""Our assets and jobs, by the name that workspace.yaml gives them."""
 SCHEMA = "dagster"
 """Dagster's tables have a schema of their own: both they and ours keep an `alembic_version`."""
 STACK_LOCK = Path("dagster") / "stack.lock"

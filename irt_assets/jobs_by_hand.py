@@ -14,22 +14,20 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.utils import coerce_valid_log_level
 
-from irt_assets.environment import WORKSPACE
+from irt_assets.environment import CODE_LOCATION, WORKSPACE
 from irt_assets.retries import why_it_failed
 from irt_assets.runs import Outcome, execute, first_error
 from irt_assets.underway import PARTITION_TAG, under_way
 from jobs.daemons import daemon_alive
 from jobs.schedules import PLANS, Plan, missing
+from jobs.stuck_runs import IN_THE_QUEUE
 from resources.dagster_compat import queue_run
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 
 LOG = logging.getLogger("irt.run")
-CODE_LOCATION = "irt_assets"
 SECONDS_BETWEEN_LOOKS = 1.0
 EVENTS_A_LOOK = 1000
-FINISHED = (dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED)
-NOT_STARTED = (dg.DagsterRunStatus.QUEUED, dg.DagsterRunStatus.NOT_STARTED)
 
 
 def plan_of(job: str) -> Plan:
@@ -106,10 +104,10 @@ def _followed(instance: dg.DagsterInstance, run_id: str, name: str) -> Outcome:
                 why = why or why_it_failed(event.step_failure_data)
         if page.has_more:
             continue
-        if run.status in FINISHED:
+        if run.is_finished:
             success = run.status is dg.DagsterRunStatus.SUCCESS
             return Outcome(name, success, "" if success else why or f"its run {run_id} ended as {run.status.value}")
-        if run.status in NOT_STARTED and not daemon_alive(instance):
+        if run.status in IN_THE_QUEUE and not daemon_alive(instance):
             return Outcome(name, success=False, why=f"the daemon is gone; the run {run_id} waits for it in the queue")
         time.sleep(SECONDS_BETWEEN_LOOKS)
 

@@ -18,13 +18,13 @@ from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
 from resources.settings import Settings, private_home
 
-CODE_LOCATION = "irt_assets.definitions"
+DEFINITIONS = "irt_assets.definitions"
 
 
-def commands(socket: str, *, port: int, read_only: bool, code_location: str = CODE_LOCATION) -> dict[str, list[str]]:
+def commands(socket: str, *, port: int, read_only: bool, module: str = DEFINITIONS) -> dict[str, list[str]]:
     """How each server is started, in the order of starting. They want the environment of `irt_assets.environment`."""
     python = [sys.executable, "-m"]
-    location = ["-m", code_location, "-a", "defs", "--empty-working-directory", "--lazy-load-user-code"]
+    location = ["-m", module, "-a", "defs", "--empty-working-directory", "--lazy-load-user-code"]
     return {
         "code server": [*python, "irt_assets.code_server", "-s", socket, *location, "--log-format", "json"],
         "daemon": [*python, "irt_assets.daemon", "run", "--log-format", "json", "-w", str(WORKSPACE)],

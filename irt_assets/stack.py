@@ -29,7 +29,7 @@ from dagster._grpc.client import DagsterGrpcClient
 
 from irt_assets import probes
 from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
-from irt_assets.servers import CODE_LOCATION, commands
+from irt_assets.servers import DEFINITIONS, commands
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database, advisory_lock
 from resources.embedded_postgres import EmbeddedPostgres
@@ -90,17 +90,16 @@ class Stack:
 
     Each is the leader of its own process group and writes to `IRT_HOME/logs`. A run worker belongs to
     the code server's group: it outlives a code server that dies, and is stopped with the stack.
-    `code_location` is the module that is served; it has an attribute `defs`. Of a `read_only` one the page changes
-    nothing; schedules go on. To the kernel the parent is a
-    thread: the one that starts and supervises must live as long as the stack. Another daemon on the same database is
-    waited for as long as `patience_s`.
+    `module` has the definitions that are served, as its `defs`. With `read_only` the page changes nothing; schedules
+    go on. To the kernel the parent is a thread: the one that starts and supervises must live as long as the stack.
+    If another daemon uses the same database, the stack waits `patience_s` for it to stop.
     """
 
     settings: Settings
     database: Database
     port: int | None = None
     read_only: bool = False
-    code_location: str = CODE_LOCATION
+    module: str = DEFINITIONS
     patience_s: float = PATIENCE_S
     _children: dict[str, _Child] = field(default_factory=dict, init=False)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
@@ -278,7 +277,7 @@ class Stack:
         socket_path = self._environment["IRT_CODE_SERVER_SOCKET"]
         assert self.port is not None
         deadline = time.monotonic() + START_TIMEOUT_S
-        started = commands(socket_path, port=self.port, read_only=self.read_only, code_location=self.code_location)
+        started = commands(socket_path, port=self.port, read_only=self.read_only, module=self.module)
         for name, arguments in started.items():
             self._children[name] = _Child(name, arguments)
             self._spawn(self._children[name])

@@ -24,8 +24,9 @@ from irt_assets.calibration.month import (
 )
 from irt_assets.calibration.publication import Step
 from irt_assets.calibration.release import decisions
-from irt_assets.calibration.release_job import CODE_LOCATION, RELEASE_JOB
+from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.engines import Calibrator
+from irt_assets.environment import CODE_LOCATION
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
 from resources import tables

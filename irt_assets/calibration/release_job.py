@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-RELEASE_JOB, CODE_LOCATION = "release_decision", "irt_assets"
+RELEASE_JOB = "release_decision"

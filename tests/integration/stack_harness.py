@@ -196,7 +196,7 @@ def _pairs(tags: dict[str, Any]) -> list[dict[str, str]]:
 
 
 @contextmanager
-def running_stack(settings: Settings, code_location: str) -> Iterator[Harness]:
+def running_stack(settings: Settings, module: str) -> Iterator[Harness]:
     """A stack on `settings`, supervised in a thread; everything is gone at the end, the database too."""
     path = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = str(ROOT)
@@ -204,7 +204,7 @@ def running_stack(settings: Settings, code_location: str) -> Iterator[Harness]:
     ended = threading.Event()
     try:
         with (
-            Stack(settings, database, code_location=code_location) as stack,
+            Stack(settings, database, module=module) as stack,
             dagster_instance(settings, database) as instance,
         ):
 

@@ -112,17 +112,17 @@ def test_a_run_that_takes_longer_than_it_may_is_stopped(stack: Harness) -> None:
 
 def test_a_second_stack_on_the_same_home_is_refused_and_told_the_address(stack: Harness) -> None:
     with pytest.raises(StackError, match=f"already runs.*{stack.stack.address}.*IRT_HOME"):
-        Stack(stack.settings, stack.database, code_location=TOY).start()
+        Stack(stack.settings, stack.database, module=TOY).start()
 
 
 def test_a_taken_port_is_refused_where_it_was_asked_for(tmp_path: Path, stack: Harness) -> None:
     asked = Settings(irt_home=tmp_path, irt_ui_port=stack.stack.port or 0)
     with pytest.raises(StackError, match="IRT_UI_PORT"):
-        Stack(asked, stack.database, code_location=TOY).start()
+        Stack(asked, stack.database, module=TOY).start()
 
 
 def test_a_location_that_does_not_load_is_shown_with_its_error(settings: Settings, database: Database) -> None:
-    broken = Stack(settings, database, code_location="tests.integration.nowhere")
+    broken = Stack(settings, database, module="tests.integration.nowhere")
     with pytest.raises(StackError, match=r"No module named 'tests\.integration\.nowhere'"):
         broken.start()
 
@@ -135,7 +135,7 @@ from irt_assets.stack import Stack
 from resources.database import Database
 from resources.settings import Settings
 settings = Settings(irt_home={str(settings.irt_home)!r}, database_url={database.url!r})
-with Stack(settings, Database(settings), code_location={TOY!r}) as stack:
+with Stack(settings, Database(settings), module={TOY!r}) as stack:
     print(json.dumps([stack.process_id(name) for name in ("code server", "daemon", "webserver")]), flush=True)
     stack.wait()
 """
