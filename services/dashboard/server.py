@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-import uvicorn
 from htmltools import Tag, tags
 from shiny import App, Inputs, Outputs, Session, reactive
 from starlette.concurrency import run_in_threadpool
@@ -28,6 +27,7 @@ from irt_assets.stack import dagster_instance
 from irt_assets.webserver.guard import Guard
 from resources.database import Database
 from resources.failures import PermanentFailure, explain
+from resources.service import serve_http
 from resources.settings import Settings
 from services.dashboard.downloads import download
 from services.dashboard.elements import link, notice
@@ -140,7 +140,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     return Guard(Login(inner, verifier, settings.jwt_cookie_name), settings.ui_names)
 
 
-def serve(settings: Settings, *, demo: bool, port: int, host: str = "127.0.0.1") -> None:
+def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
     """Run until SIGTERM.
 
     demo: everybody who reaches this machine's loopback address is the demo's psychometrician; only on the embedded
@@ -157,17 +157,7 @@ def serve(settings: Settings, *, demo: bool, port: int, host: str = "127.0.0.1")
     database = Database(settings)
     with dagster_instance(settings, database) as instance:
         app = build_app(Reader(settings, instance), verifier, settings)
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            log_config=None,
-            log_level="warning",
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            timeout_graceful_shutdown=OPEN_REQUESTS_S,
-        )
+        serve_http(app, host=host, port=settings.irt_dashboard_port, timeout_graceful_shutdown=OPEN_REQUESTS_S)
 
 
 def _sorry(title: str, why: str) -> Page:
