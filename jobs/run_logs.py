@@ -12,7 +12,8 @@ import dagster as dg
 from dagster._core.execution import context_creation_job
 from dagster._core.utils import coerce_valid_log_level
 
-from resources import logs
+from jobs.run_spans import RunSpans
+from resources import logs, traces
 
 DEFAULTS = {"log_level": "INFO", "name": "run"}
 
@@ -27,11 +28,14 @@ DEFAULTS = {"log_level": "INFO", "name": "run"}
 def console(context: dg.InitLoggerContext) -> logging.Logger:
     """In the place of Dagster's coloured lines, under the same name and with the same configuration."""
     level = coerce_valid_log_level(context.logger_config["log_level"])
-    logger = logging.Logger(context.logger_config["name"], level)
+    logger = logging.Logger(context.logger_config["name"])
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logs.formatter())
     handler.setLevel(logs.level())
+    handler.setLevel(max(level, handler.level))
     logger.addHandler(handler)
+    if traces.start("run"):
+        logger.addHandler(RunSpans())  # last, so that the line of a failure has the ids of what failed
     return logger
 
 

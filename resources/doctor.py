@@ -27,7 +27,7 @@ import requests
 from packaging.requirements import Requirement
 from pydantic import SecretStr
 
-from resources import notifier
+from resources import notifier, traces
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure
@@ -51,6 +51,8 @@ from resources.typesetting import missing_fonts, pdf_problem, typst_version
 OLDEST_POSTGRES = 15
 GIB = 2**30
 APT = "apt install"
+READ_BY = {"AWS_": "boto3", "OTEL_": "OpenTelemetry"}
+"""Names that mean something to a library, which reads them itself."""
 INSTALL_PYMC = "make venv EXTRAS=bayes"
 
 
@@ -75,6 +77,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         *_dagster(settings),
         *_ports(settings),
         *_alerts(settings),
+        *_traces(settings),
         *_engines(settings),
         *_typesetting(),
     ]
@@ -113,10 +116,12 @@ def _names(settings: Settings) -> Iterator[Finding]:
     """Settings that nothing reads: a misspelt one fails silently everywhere else."""
     read = names_read()
     for name, source in sorted(names_set(settings).items()):
-        if name.startswith("AWS_"):
+        library = next((known for prefix, known in READ_BY.items() if name.startswith(prefix)), None)
+        if library and name not in read:
             if name not in os.environ:
                 fix = (
-                    "Export it, or name the file as EnvironmentFile of the service: boto3 reads the environment alone."
+                    "Export it, or name the file as EnvironmentFile of the service: "
+                    f"{library} reads the environment alone."
                 )
                 yield Finding(name, "warn", f"set in {source}, and not in the environment", fix)
         elif name not in read:
@@ -259,6 +264,16 @@ def _alerts(settings: Settings) -> Iterator[Finding]:
         yield Finding("alerts", "ok", f"they go to {names}")
     else:
         yield Finding("alerts", "absent", "nobody is told of what goes wrong", "Set ALERT_EMAIL or SLACK_WEBHOOK_URL.")
+
+
+def _traces(settings: Settings) -> Iterator[Finding]:
+    endpoint = settings.otel_exporter_otlp_endpoint
+    if not endpoint:
+        yield Finding("traces", "absent", "none are sent", "Set OTEL_EXPORTER_OTLP_ENDPOINT to an OTLP/HTTP receiver.")
+    elif _version(traces.PACKAGE) is None:
+        yield Finding("traces", "warn", f"OTEL_EXPORTER_OTLP_ENDPOINT is set, {traces.PACKAGE} missing", traces.INSTALL)
+    else:
+        yield Finding("traces", "ok", f"they go to {without_password(endpoint)}")
 
 
 def _ports(settings: Settings) -> Iterator[Finding]:

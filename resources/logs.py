@@ -1,8 +1,9 @@
 """What this program's processes say of themselves: lines for people on a terminal, else JSON for machines.
 
 Every process calls `configure` once; runs write through `jobs.run_logs`. A JSON line has `timestamp` (UTC),
-`level`, `logger`, `message`, where there is one `exception`, of a run `run_id`, `job`, `step`, `partition`, and
-what a caller gave as `extra`. What does not belong here: what `irt` prints as its answer (see `console`).
+`level`, `logger`, `message`, where there is one `exception`, of a run `run_id`, `job`, `step`, `partition`, where work
+is traced `trace_id` and `span_id`, and what a caller gave as `extra`. What does not belong here: what `irt` prints as
+its answer (see `console`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import SecretStr
 
+from resources import traces
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
 
@@ -178,6 +180,7 @@ def _fields(record: logging.LogRecord, formatter: logging.Formatter) -> Iterator
         "event": event.event_type_value if event is not None else None,
     }
     yield from ((name, value) for name, value in of_run.items() if value is not None)
+    yield from traces.current_ids().items()
     for name, value in vars(record).items():
         if name not in STANDARD and not name.startswith("dagster_"):
             yield name, value if isinstance(value, bool | int | float | None) else hide(str(value))

@@ -94,6 +94,12 @@ class Settings(BaseSettings):
     jwt_max_age_hours: float = Field(24, gt=0, description="hours after which a token is too old, whatever it says")
     jwt_cookie_name: str = Field("__Host-irt", description="cookie in which browsers bring the token")
     prometheus_metrics_port: int = Field(9464, ge=1, le=65535, description="port at which the metrics are read")
+    irt_daemon_metrics_port: int = Field(9465, ge=1, le=65535, description="port of the daemon's metrics")
+    irt_code_server_metrics_port: int = Field(9466, ge=1, le=65535, description="port of the code server's metrics")
+    irt_ui_metrics_port: int = Field(9467, ge=1, le=65535, description="port of the Dagster UI's metrics")
+    otel_exporter_otlp_endpoint: str | None = Field(
+        None, description="collector of traces, an OTLP/HTTP receiver, e.g. http://tempo:4318; unset: no traces"
+    )
     port: int = Field(9000, ge=1, le=65535, description="port of the JWT verifier")
     irt_theta_host: str = Field("127.0.0.1", description="address on which the θ API listens")
     irt_theta_port: int = Field(8001, ge=1, le=65535, description="port of the θ API")

@@ -19,7 +19,7 @@ from irt_assets.webserver.earlier_runs import EarlierRuns
 from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.identity import Identified
 from irt_assets.webserver.report_files import ReportFiles
-from resources import logs
+from resources import logs, traces
 from resources.dagster_compat import webserver_app
 from resources.database import Database
 from resources.object_store import object_store
@@ -52,12 +52,13 @@ def main() -> None:
     asked = parser.parse_args()
     logs.configure()
     settings = get_settings()
+    traces.start("page")
     keep_told(partial(webserver, f"http://127.0.0.1:{asked.port}{settings.ui_prefix}"))
     again = threading.Event()
     with webserver_app(WORKSPACE, path_prefix=settings.ui_prefix, read_only=asked.read_only) as dagster:
         server = uvicorn.Server(
             uvicorn.Config(
-                guarded(dagster, settings, read_only=asked.read_only),
+                traces.traced(guarded(dagster, settings, read_only=asked.read_only)),
                 host="127.0.0.1",
                 port=asked.port,
                 log_config=None,

@@ -25,6 +25,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.stack import dagster_instance
 from irt_assets.webserver.guard import Guard
+from resources import traces
 from resources.database import Database
 from resources.failures import PermanentFailure, explain
 from resources.service import serve_http
@@ -153,10 +154,11 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
         )
     if demo and settings.has_login:
         raise PermanentFailure("a login is set up (JWT_…): start the dashboard without --demo")
+    traces.start("dashboard", settings)
     verifier = None if demo else build_verifier(settings)
     database = Database(settings)
     with dagster_instance(settings, database) as instance:
-        app = build_app(Reader(settings, instance), verifier, settings)
+        app = traces.traced(build_app(Reader(settings, instance), verifier, settings))
         serve_http(app, host=host, port=settings.irt_dashboard_port, timeout_graceful_shutdown=OPEN_REQUESTS_S)
 
 

@@ -7,6 +7,7 @@ here: what the work is.
 from __future__ import annotations
 
 import asyncio
+import contextvars
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -73,7 +74,8 @@ class Admission:
         except BaseException:
             leave()
             raise
-        future = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        in_its_trace = contextvars.copy_context()
+        future = asyncio.get_running_loop().run_in_executor(self._threads, in_its_trace.run, work)
         future.add_done_callback(leave)
         try:
             return await asyncio.wait_for(asyncio.shield(future), self._limit_s)

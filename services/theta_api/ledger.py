@@ -20,8 +20,10 @@ from irt_assets.calibration.abilities import estimate
 from irt_assets.calibration.online import Measures, read_measures
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.scales import Scale
+from resources import traces
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
+from resources.traced_sql import TracedCursor
 
 LOG = logging.getLogger("services.theta_api")
 REFRESH_S = 30.0
@@ -91,7 +93,7 @@ class Ledger:
         if self._pool is None:
             raise Away(self.why_away)
         try:
-            with self._pool.connection(CONNECT_S) as connection:
+            with traces.span("transaction"), self._pool.connection(CONNECT_S) as connection:
                 yield connection
         except (PoolTimeout, psycopg.OperationalError) as error:
             raise self._away(error) from error
@@ -115,6 +117,7 @@ class Ledger:
                 "connect_timeout": CONNECT_S,
                 "tcp_user_timeout": 5000,
                 "keepalives_idle": 30,
+                "cursor_factory": TracedCursor,
             },
             min_size=self._connections,
             max_size=self._connections,

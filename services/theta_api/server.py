@@ -9,6 +9,7 @@ from types import FrameType
 
 from fastapi import FastAPI
 
+from resources import traces
 from resources.database import Database
 from resources.service import serve_http
 from resources.settings import Settings
@@ -27,6 +28,7 @@ def theta_app(settings: Settings) -> FastAPI:
     access = build_access(settings)
     app = build_app(access, Ledger(Database(settings), settings.irt_theta_connections), settings.irt_theta_connections)
     app.state.access = access
+    traces.trace_routes(app)
     return app
 
 
@@ -35,6 +37,7 @@ def serve(settings: Settings) -> None:
 
     Raises PermanentFailure where settings are missing or unfit.
     """
+    traces.start("theta-api", settings)
     app = theta_app(settings)
     if settings.r_irt_base_url:
         LOG.info("theta: R_IRT_BASE_URL is set and has no effect on θ, which this process computes itself")

@@ -1,0 +1,98 @@
+"""Spans on their way to a collector, over OTLP/HTTP: what of them leaves this process, and what if nobody takes them.
+
+It imports OpenTelemetry, the extra `otel`: only `traces` imports it, where there is a collector.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, SERVICE_VERSION, Resource
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+from opentelemetry.trace import Status
+
+from resources.version import code_version
+
+LOG = logging.getLogger(__name__)
+TIMEOUT_S = 2.0
+"""For which a collector is waited, in a thread of its own; at the end of a process, by whoever waits for that."""
+REST_S = 30.0
+"""For which a collector that took nothing is left alone."""
+KEPT = frozenset(
+    {
+        "asset",
+        "db.operation.name",
+        "db.system.name",
+        "http.method",
+        "http.request.method",
+        "http.response.status_code",
+        "http.route",
+        "http.status_code",
+        "job",
+        "partition",
+        "run_id",
+        "step",
+    }
+)
+"""Attributes that leave this process. Others, the texts of errors among them, may name a learner."""
+
+
+def provider(service: str, endpoint: str) -> TracerProvider:
+    """What opens spans and sends them from a thread of its own. Its settings are OpenTelemetry's variables."""
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # `Collector` says it once
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)  # where it stands in the env file
+    own_name = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: service}
+    made = TracerProvider(resource=Resource.create({**own_name, SERVICE_VERSION: code_version()}))
+    timeout = None if "OTEL_EXPORTER_OTLP_TIMEOUT" in os.environ else TIMEOUT_S
+    made.add_span_processor(BatchSpanProcessor(Collector(OTLPSpanExporter(timeout=timeout), endpoint)))
+    return made
+
+
+class Collector(SpanExporter):
+    """Hands bare spans on. Where they are not taken it says so once, and drops what ends in the meantime."""
+
+    def __init__(self, exporter: SpanExporter, endpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._exporter, self._endpoint, self._clock = exporter, endpoint, clock
+        self._rests_until: float | None = None
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        if self._rests_until is not None and self._clock() < self._rests_until:
+            return SpanExportResult.FAILURE
+        result = self._exporter.export([bare(span) for span in spans])
+        if result is SpanExportResult.SUCCESS:
+            if self._rests_until is not None:
+                LOG.info("traces reach %s again", self._endpoint)
+            self._rests_until = None
+        else:
+            if self._rests_until is None:
+                LOG.warning(
+                    "traces are dropped: %s does not take them. OTEL_EXPORTER_OTLP_ENDPOINT wants the address of an "
+                    "OTLP/HTTP receiver, mostly http://HOST:4318 (4317 is gRPC's)",
+                    self._endpoint,
+                )
+            self._rests_until = self._clock() + REST_S
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+
+def bare(span: ReadableSpan) -> ReadableSpan:
+    """`span` with what may leave this process."""
+    return ReadableSpan(
+        name=span.name,
+        context=span.context,
+        parent=span.parent,
+        resource=span.resource,
+        attributes={name: value for name, value in (span.attributes or {}).items() if name in KEPT},
+        kind=span.kind,
+        status=Status(span.status.status_code),
+        start_time=span.start_time,
+        end_time=span.end_time,
+        instrumentation_scope=span.instrumentation_scope,
+    )

@@ -1,0 +1,187 @@
+"""Spans on their way to a collector: what they name, what they never do, and what if nobody takes them."""
+
+from __future__ import annotations
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+
+import dagster as dg
+import pytest
+
+import resources
+from jobs import run_logs
+from resources import doctor, logs, traces
+from resources.otlp import REST_S, Collector
+from resources.settings import Settings, get_settings
+from resources.traced_sql import statement_name
+from tests.services.collector import Receiver, collector
+from tests.services.door import free_port
+from tests.unit.asgi import ask, echo, open_socket
+
+pytest.importorskip("opentelemetry.sdk")
+
+VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
+
+
+@pytest.fixture(autouse=True)
+def ended() -> Iterator[None]:
+    yield
+    traces.stop()
+
+
+@pytest.fixture
+def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[Receiver]:
+    with collector() as made:
+        monkeypatch.setenv(VARIABLE, made.endpoint)
+        get_settings.cache_clear()
+        yield made
+
+
+def test_without_a_collector_nothing_of_opentelemetry_is_imported() -> None:
+    program = """
+import sys
+from resources import logs, traces
+logs.configure()
+with traces.span("work"):
+    print(traces.start("test"), traces.current_ids(), [name for name in sys.modules if "opentelemetry" in name])
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False {} []\n"
+
+
+def test_where_the_packages_are_missing_one_sentence_says_how_to_get_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(resources, "otlp", None)  # so that it is taken back afterwards
+    monkeypatch.delattr(resources, "otlp")
+    monkeypatch.delitem(sys.modules, "resources.otlp")
+    monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
+    settings = Settings(otel_exporter_otlp_endpoint="http://collector:4318", _env_file=None)
+    assert not traces.start("test", settings)
+    with traces.span("work"):
+        assert traces.current_ids() == {}
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert "make venv EXTRAS=otel" in record.message
+    monkeypatch.setattr(doctor, "_version", lambda _: None)
+    (finding,) = doctor._traces(settings)
+    assert (finding.state, finding.fix) == ("warn", "make venv EXTRAS=otel")
+
+
+def test_a_run_is_a_trace_with_a_span_of_each_step(received: Receiver, capsys: pytest.CaptureFixture[str]) -> None:
+    run_logs.install()
+    days = dg.StaticPartitionsDefinition(["2026-09-01"])
+
+    @dg.multi_asset(specs=[dg.AssetSpec("fit"), dg.AssetSpec("quality")], partitions_def=days)
+    def calibrated(context):
+        logging.getLogger("irt_assets.calibration").warning("7 answers")
+        yield dg.MaterializeResult("fit")
+        yield dg.MaterializeResult("quality")
+
+    @dg.asset(deps=["fit"], partitions_def=days)
+    def broken() -> None:
+        raise ValueError("the learner ann-7 has no answer")
+
+    with dg.instance_for_test(
+        overrides={"python_logs": {"managed_python_loggers": ["irt_assets"], "python_log_level": "INFO"}}
+    ) as instance:
+        job = dg.Definitions(
+            assets=[calibrated, broken],
+            jobs=[dg.define_asset_job("nightly", selection="*")],
+            executor=dg.in_process_executor,
+        ).resolve_job_def("nightly")
+        result = job.execute_in_process(partition_key="2026-09-01", instance=instance, raise_on_error=False)
+    traces.stop()
+    run, fit, failed = (received.named(name) for name in ("run nightly", "calibrated", "broken"))
+    assert {span.service for span in received.spans} == {"irt-run"}
+    assert run.attributes == {"run_id": result.run_id, "job": "nightly", "partition": "2026-09-01"}
+    assert (fit.attributes, fit.failed) == ({"step": "calibrated", "asset": "fit, quality"}, False)
+    assert (failed.attributes, failed.failed, run.failed) == ({"step": "broken"}, True, True)
+    assert sorted(span.name for span in received.below(run)) == ["broken", "calibrated"]
+    assert b"ann-7" not in b"".join(received.bodies)
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    (said,) = [line for line in lines if line["message"] == "7 answers"]
+    assert (said["trace_id"], said["span_id"]) == (run.trace_id, fit.span_id)
+    (failure,) = [line for line in lines if line.get("event") == "STEP_FAILURE"]
+    assert failure["span_id"] == failed.span_id
+
+
+def test_a_request_is_named_by_its_method_and_nothing_that_it_asks_for(received: Receiver) -> None:
+    assert traces.start("page")
+    app = traces.traced(echo)
+    for path in ("/reports/learner/ann-7", "/server_info"):
+        assert ask(app, "GET", path, query="user_id=ann-7").status == 200
+    assert open_socket(app, "/graphql").status == 101
+    traces.stop()
+    (span,) = received.spans
+    assert (span.name, span.attributes) == ("GET", {"http.method": "GET", "http.status_code": 200})
+    assert b"ann-7" not in b"".join(received.bodies)
+
+
+class Silent:
+    """An exporter whose collector is away while `away`."""
+
+    def __init__(self) -> None:
+        self.away, self.asked = True, 0
+
+    def export(self, _spans: Sequence[object]) -> object:
+        from opentelemetry.sdk.trace.export import SpanExportResult
+
+        self.asked += 1
+        return SpanExportResult.FAILURE if self.away else SpanExportResult.SUCCESS
+
+
+def test_of_a_collector_that_is_away_one_warning_tells_and_it_is_asked_seldom(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    now = [0.0]
+    silent = Silent()
+    sending = Collector(silent, "http://collector:4317", clock=lambda: now[0])  # type: ignore[arg-type]
+    for seconds, asked in ((0.0, 1), (5.0, 1), (REST_S, 2), (REST_S + 5, 2)):
+        now[0] = seconds
+        sending.export([])
+        assert silent.asked == asked
+    (record,) = caplog.records
+    assert (record.levelname, "4318" in record.message) == ("WARNING", True)
+    silent.away, now[0] = False, 2 * REST_S
+    sending.export([])
+    sending.export([])
+    assert [record.levelname for record in caplog.records] == ["WARNING", "INFO"]
+
+
+def test_where_nobody_listens_work_goes_on_and_ends_as_soon(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv(VARIABLE, f"http://127.0.0.1:{free_port()}")
+    get_settings.cache_clear()
+    logs.configure()
+    assert traces.start("test")
+    began = time.perf_counter()
+    for _ in range(100):
+        with traces.span("work"):
+            pass
+    assert time.perf_counter() - began < 1
+    traces.stop()
+    assert time.perf_counter() - began < 6, "OTLP_TIMEOUT and what the machine needs"
+    (line,) = capsys.readouterr().err.splitlines()
+    assert json.loads(line)["message"].startswith("traces are dropped")
+
+
+@pytest.mark.parametrize(
+    ("query", "name"),
+    [
+        ("SELECT is_test, target_scale_id FROM learner WHERE user_id = %s", "SELECT learner"),
+        ("SELECT pg_advisory_xact_lock(%s)", "SELECT pg_advisory_xact_lock"),
+        ("INSERT INTO mirt_ability AS known (update_id) VALUES (%(id)s)", "INSERT mirt_ability"),
+        ("WITH attempt AS MATERIALIZED (SELECT a FROM attempt) SELECT 1", "SELECT attempt"),
+        ("SELECT EXISTS (SELECT FROM attempt WHERE user_id = 'FROM bob')", "SELECT attempt"),
+        ("UPDATE alert SET resolved_at = now()", "UPDATE alert"),
+        ("SELECT 'ann-7'", "SELECT"),
+        ("VACUUM", "statement"),
+    ],
+)
+def test_a_statement_is_named_by_its_verb_and_its_table(query: str, name: str) -> None:
+    assert statement_name(query) == name
