@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.invariants.history import REPORT
@@ -36,7 +37,8 @@ def build_alert_sensors(plans: Sequence[Plan], settings: Settings) -> list[dg.Se
 def _runs() -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_runs",
-        description="Opens an alert for a run that failed, and resolves it when what it should have made is made.",
+        description="Opens an alert for a run that failed or took too long, and resolves it when what it should have "
+        "made is made.",
         minimum_interval_seconds=30,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -45,9 +47,7 @@ def _runs() -> dg.SensorDefinition:
         since = datetime.fromisoformat(context.cursor) if context.cursor else now - FIRST_LOOK_BACK
         since = min(since, now)  # the clock may have been set back, and what ends then is dated before the cursor
         ended = instance.get_run_records(
-            dg.RunsFilter(
-                statuses=[dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.SUCCESS], updated_after=since - OVERLAP
-            ),
+            dg.RunsFilter(statuses=FINISHED_STATUSES, updated_after=since - OVERLAP),
             order_by="update_timestamp",
             ascending=True,
         )
@@ -58,6 +58,8 @@ def _runs() -> dg.SensorDefinition:
             for run in (record.dagster_run for record in ended if record not in undecided):
                 if was_repeated(instance, run):
                     continue  # its repetition tells how it ends
+                if run.status is dg.DagsterRunStatus.CANCELED and not alerts.took_too_long(instance, run):
+                    continue  # whoever cancelled it knows
                 if run.status is dg.DagsterRunStatus.SUCCESS:
                     for alert in alerts.checks_never_evaluated(instance, run):
                         opened += open_alert(connection, alert)

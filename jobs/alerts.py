@@ -33,6 +33,8 @@ MADE_WITHIN = timedelta(hours=25)
 LONGEST_REASON = 300
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
 IN_THE_UI = "__ASSET_JOB"
+TOO_LONG = "exceeding maximum runtime"
+"""In what Dagster's daemon says when it stops a run; whoever cancels one by hand says something else."""
 READ_IT = "Open the check and read what it saw; when that is mended, launch the partition again."
 
 
@@ -62,7 +64,10 @@ def run_prefix(run: dg.DagsterRun) -> str:
 
 
 def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
-    """The alert of a failed run; None where it failed because the month is held and the gates have told of that."""
+    """The alert of a run that failed or took too long.
+
+    None if it failed because the month is held, which the alert of its gates says.
+    """
     steps = _events(instance, run, dg.DagsterEventType.STEP_FAILURE)
     if (
         steps
@@ -72,7 +77,10 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
         return None
     if run.job_name == RELEASE_JOB and steps and all(e.step_failure_data.user_failure_data for e in steps):
         return None  # whoever launched it reads what was refused
-    if steps:
+    look = "read the failed step"
+    if took_too_long(instance, run):
+        why, look = "it took longer than it may, so it was stopped", "see which step took so long"
+    elif steps:
         why = why_it_failed(steps[0].step_failure_data)
     else:
         why = " ".join(event.message or "" for event in _events(instance, run, dg.DagsterEventType.RUN_FAILURE))
@@ -80,12 +88,18 @@ def run_alert(instance: dg.DagsterInstance, run: dg.DagsterRun) -> Alert | None:
         key=run_key(run),
         severity="error",
         what=f"the run of {name_of(run)} failed: {_short(why)}",
-        fix="Open the run and read the failed step; when its cause is gone, launch the partition again.",
+        fix=f"Open the run and {look}; when its cause is gone, launch the partition again.",
         partition=partition_of(run),
         kind="steps",
         subjects=tuple(event.step_key or "" for event in steps),
         link=f"/runs/{run.run_id}",
     )
+
+
+def took_too_long(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    """Whether the daemon stopped a run at its `dagster/max_runtime`: it then ends as failed, or as cancelled."""
+    events = _events(instance, run, dg.DagsterEventType.RUN_CANCELING)
+    return any(TOO_LONG in (event.message or "") for event in events)
 
 
 def run_is_over(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:

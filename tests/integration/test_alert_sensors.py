@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import dagster as dg
@@ -23,7 +25,10 @@ from dagster._core.scheduler.instigation import (
     TickData,
     TickStatus,
 )
+from dagster._core.storage.dagster_run import RunRecord
+from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 from dagster._core.test_utils import freeze_time
+from dagster._daemon.monitoring.run_monitoring import check_run_timeout
 from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.calibration.assets import HELD
@@ -276,9 +281,30 @@ def test_a_run_that_was_stopped_says_so(world: World) -> None:
 def test_a_cancelled_run_is_no_alert(world: World) -> None:
     job = world.defs.resolve_job_def("month")
     run = world.instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED)
+    world.instance.report_run_canceling(run)
     world.instance.report_run_canceled(run)
     world.watch()
     assert world.alerts() == []
+
+
+@pytest.mark.parametrize("last_word", ["canceled", "failed"])
+def test_a_run_that_took_too_long_is_an_alert_whoever_has_the_last_word(world: World, last_word: str) -> None:
+    """What Dagster's daemon does at the end of `max_runtime`; its worker may say after it that it was cancelled."""
+    run = world.instance.create_run_for_job(
+        world.defs.resolve_job_def("month"),
+        tags={"dagster/partition": JUNE, MAX_RUNTIME_SECONDS_TAG: "10"},
+        status=dg.DagsterRunStatus.STARTED,
+    )
+    begun = RunRecord(0, run, datetime.now(UTC), datetime.now(UTC), start_time=datetime.now(UTC).timestamp() - 60)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(world.instance), "run_launcher", SimpleNamespace(terminate=lambda run_id: True))
+        check_run_timeout(world.instance, begun, logging.getLogger(), 0.0)
+    if last_word == "canceled":
+        world.instance.report_run_canceled(run)
+    world.watch()
+    assert world.alerts() == [("run month 2026-06", "error", JUNE, True)]
+    ((what,),) = rows(Database(world.settings), "SELECT what FROM alert")
+    assert what == "the run of month failed: it took longer than it may, so it was stopped"
 
 
 # -- checks ------------------------------------------------------------------------------------------
