@@ -22,6 +22,7 @@ from irt_assets.webserver.report_files import ReportFiles
 from resources import logs, traces
 from resources.dagster_compat import webserver_app
 from resources.database import Database
+from resources.failures import PermanentFailure
 from resources.object_store import object_store
 from resources.service_manager import keep_told, start_anew, start_anew_on_hangup
 from resources.settings import Settings, get_settings
@@ -45,22 +46,17 @@ def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) ->
     return Guard(identified, settings.ui_names, prefix=prefix, debug_files=settings.irt_ui_debug_files)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(prog="irt_assets.webserver", description="The page, on this machine alone.")
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--read-only", action="store_true", help="Show everything, change nothing.")
-    asked = parser.parse_args()
-    logs.configure()
-    settings = get_settings()
+def serve(settings: Settings, *, port: int, read_only: bool) -> None:
+    """Run until SIGTERM. Raises PermanentFailure where the settings of the login are unfit or not all there."""
     traces.start("page")
-    keep_told(partial(webserver, f"http://127.0.0.1:{asked.port}{settings.ui_prefix}"))
+    keep_told(partial(webserver, f"http://127.0.0.1:{port}{settings.ui_prefix}"))
     again = threading.Event()
-    with webserver_app(WORKSPACE, path_prefix=settings.ui_prefix, read_only=asked.read_only) as dagster:
+    with webserver_app(WORKSPACE, path_prefix=settings.ui_prefix, read_only=read_only) as dagster:
         server = uvicorn.Server(
             uvicorn.Config(
-                traces.traced(guarded(dagster, settings, read_only=asked.read_only)),
+                traces.traced(guarded(dagster, settings, read_only=read_only)),
                 host="127.0.0.1",
-                port=asked.port,
+                port=port,
                 log_config=None,
                 log_level="warning",
                 server_header=False,
@@ -78,6 +74,18 @@ def main() -> None:
         start_anew()
     if not server.started:
         sys.exit(1)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="irt_assets.webserver", description="The page, on this machine alone.")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--read-only", action="store_true", help="Show everything, change nothing.")
+    asked = parser.parse_args()
+    logs.configure()
+    try:
+        serve(get_settings(), port=asked.port, read_only=asked.read_only)
+    except PermanentFailure as failure:
+        sys.exit(str(failure))
 
 
 if __name__ == "__main__":

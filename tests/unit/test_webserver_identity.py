@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from dagster_graphql.schema.roots.mutation import GrapheneMutation
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from irt_assets.webserver import __main__ as webserver
 from irt_assets.webserver import operations
 from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.identity import Identified
@@ -364,3 +366,11 @@ def test_a_token_that_expires_meanwhile_ends_its_websocket(verifier: Verifier, m
     assert reached == [SUBSCRIBE]
     assert [message["type"] for message in heard] == ["websocket.accept", "websocket.send", "websocket.close"]
     assert (heard[-1]["code"], heard[-1]["reason"]) == (1008, "The token has expired: log in again.")
+
+
+def test_a_login_of_which_settings_are_missing_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(webserver, "webserver_app", lambda *_args, **_options: nullcontext(echo))
+    monkeypatch.setenv("JWT_ISSUER", ISSUER)
+    monkeypatch.setattr("sys.argv", ["webserver", "--port", "1"])
+    with pytest.raises(SystemExit, match="until JWT_AUDIENCE, IRT_ORG_ID"):
+        webserver.main()
