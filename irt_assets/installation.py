@@ -5,12 +5,19 @@ Commands get them from here and not from `resources`, which they would import fo
 
 from __future__ import annotations
 
+import os
+import pwd
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from resources.database import Database
     from resources.object_store import ObjectStore
     from resources.settings import Settings
+
+LOGIN_UID = Path("/proc/self/loginuid")
+NO_LOGIN = 2**32 - 1
+"""What the kernel says of processes that nobody logged in to start."""
 
 
 def current_settings() -> Settings:
@@ -38,3 +45,13 @@ def current_store(database: Database) -> ObjectStore:
     from resources.folder_claim import open_store
 
     return open_store(current_settings(), database)
+
+
+def os_user() -> str:
+    """The account that logged in to this machine, even behind sudo; the one that owns this process if none did."""
+    uid = int(LOGIN_UID.read_text()) if LOGIN_UID.exists() else NO_LOGIN
+    uid = os.getuid() if uid == NO_LOGIN else uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

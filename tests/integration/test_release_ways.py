@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import pwd
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
@@ -11,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
+from irt_assets import installation
 from irt_assets.calibration import release
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.release import next_month
@@ -293,6 +296,19 @@ def test_accepting_shows_the_change_and_asks(irt: Any, bank: Database) -> None:
     assert "2026-02/moved: a = 1.00 ± 0.01, b = 0.50 ± 0.10 → a = 1.00 ± 0.01, b = -0.30 ± 0.10" in done.output
     assert "in force from 2099-01-01" in done.output
     assert decisions(bank) == [(FEB, "moved", "accept", "Ann", "easier", datetime(2099, 1, 1, tzinfo=UTC))]
+
+
+def test_where_names_are_verified_a_typed_one_is_kept_with_the_account_that_typed_it(
+    irt: Any, bank: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The account that logged in, which is the kernel's word; no variable changes it."""
+    monkeypatch.setenv("JWT_ISSUER", "https://login.example.org")
+    monkeypatch.setenv("LOGNAME", "zoe")
+    monkeypatch.setattr(installation, "LOGIN_UID", tmp_path / "loginuid")
+    (tmp_path / "loginuid").write_text(f"{pwd.getpwnam('daemon').pw_uid}")
+    done = irt("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait", "--yes")
+    assert done.exit_code == 0, done.output
+    assert decisions(bank) == [(FEB, "moved", "reject", "Ben (irt, daemon)", "wait", None)]
 
 
 def test_who_answers_no_has_decided_nothing(irt: Any, bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
