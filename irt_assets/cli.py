@@ -424,6 +424,7 @@ def demo(
 ) -> None:
     """Four months with planted faults, or your own log: calibrated, published, compared, served."""
     from irt_assets import demo as demonstration
+    from irt_assets import demo_services
     from irt_assets.stack import Stack, dagster_instance
     from resources import logs
     from resources.database import Database
@@ -452,7 +453,8 @@ def demo(
             )
             as_expected = all(f.as_expected for f in findings)
         if serve_ui:
-            _serve(Stack(settings, Database(settings)))
+            settings, services = demo_services.services(settings)
+            _serve(Stack(settings, Database(settings), services=services))
     if not as_expected:
         raise typer.Exit(1)
 
@@ -494,10 +496,23 @@ def _serve(stack: Stack) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with stack:
         out.print(f"The Dagster UI is at {stack.address} (Ctrl-C stops it)")
+        for service in stack.services:
+            _print_service(service.package, stack)
         try:
             stack.wait()
         except KeyboardInterrupt:
             out.print("stopping …")
+
+
+def _print_service(package: str, stack: Stack) -> None:
+    from irt_assets.demo_services import example_request
+
+    address = stack.address_of(package)
+    if package == "dashboard":
+        out.print(f"The dashboard is at {address}: months, items, decisions, learners")
+    else:
+        out.print(f"The θ API is at {address}, for example:")
+        say(f"  {example_request(stack.settings, address)}")
 
 
 def _import_rows(importer: Callable[..., ImportReport], file: Path, mapping: str, dry_run: bool, as_json: bool) -> None:

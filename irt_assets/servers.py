@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
@@ -50,10 +51,28 @@ def become(settings: Settings, database: Database, name: str, *, port: int = 0, 
     os.execve(arguments[0], arguments, environment)
 
 
-def become_service(name: str, *arguments: str) -> NoReturn:
+@dataclass(frozen=True)
+class Service:
+    """A package of `services` as a server. port: where it listens, unless the variable `port_variable` says another."""
+
+    package: str
+    port: int
+    port_variable: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def command(self) -> list[str]:
+        return service_command(self.package, *self.arguments)
+
+
+def service_command(package: str, *arguments: str) -> list[str]:
+    return [sys.executable, "-m", f"services.{package}", *arguments]
+
+
+def become_service(package: str, *arguments: str) -> NoReturn:
     """Turn this process into a service by its own `__main__`: a package of `services`."""
     sys.stdout.flush()
-    os.execv(sys.executable, [sys.executable, "-m", f"services.{name}", *arguments])
+    os.execv(sys.executable, service_command(package, *arguments))
 
 
 def _claim(settings: Settings, lock: Path, kind: int, otherwise: str) -> None:

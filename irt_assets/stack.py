@@ -29,13 +29,13 @@ from dagster._grpc.client import DagsterGrpcClient
 
 from irt_assets import probes
 from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
-from irt_assets.servers import DEFINITIONS, commands
+from irt_assets.servers import DEFINITIONS, Service, commands
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database, advisory_lock
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
-from resources.service_manager import NOTIFY_SOCKET, notify
+from resources.service_manager import NOTIFY_SOCKET, http_health, notify
 from resources.settings import Settings, private_home
 
 LOG = logging.getLogger("irt.stack")
@@ -92,7 +92,8 @@ class Stack:
     the code server's group: it outlives a code server that dies, and is stopped with the stack.
     `module` has the definitions that are served, as its `defs`. With `read_only` the page changes nothing; schedules
     go on. To the kernel the parent is a thread: the one that starts and supervises must live as long as the stack.
-    If another daemon uses the same database, the stack waits `patience_s` for it to stop.
+    If another daemon uses the same database, the stack waits `patience_s` for it to stop. `services`
+    run beside them, each on its port or the next free one.
     """
 
     settings: Settings
@@ -101,11 +102,13 @@ class Stack:
     read_only: bool = False
     module: str = DEFINITIONS
     patience_s: float = PATIENCE_S
+    services: tuple[Service, ...] = ()
     _children: dict[str, _Child] = field(default_factory=dict, init=False)
     _started: list[subprocess.Popen[bytes]] = field(default_factory=list, init=False)
     _environment: dict[str, str] = field(default_factory=dict, init=False)
     _lock: TextIO | None = field(default=None, init=False)
-    _port_claim: socket.socket | None = field(default=None, init=False)
+    _port_claims: list[socket.socket] = field(default_factory=list, init=False)
+    _service_ports: dict[str, int] = field(default_factory=dict, init=False)
 
     def __enter__(self) -> Stack:
         self.start()
@@ -118,6 +121,10 @@ class Stack:
     def address(self) -> str:
         """Where the UI answers."""
         return f"http://127.0.0.1:{self.port}{self.settings.ui_prefix}"
+
+    def address_of(self, package: str) -> str:
+        """Where one of `services` answers."""
+        return f"http://127.0.0.1:{self._service_ports[package]}"
 
     @property
     def logs(self) -> Path:
@@ -137,6 +144,9 @@ class Stack:
             with dagster_instance(self.settings, self.database):
                 self._environment = {**os.environ, **instance_environment(self.settings, self.database)}
                 self._environment.pop(NOTIFY_SOCKET, None)  # this process speaks for all
+            for service in self.services:
+                self._service_ports[service.package] = port = self._next_free_port(service.port, service.port_variable)
+                self._environment[service.port_variable] = str(port)
             self._lock.write(f"{self.address}, pid {os.getpid()}")
             self._lock.flush()
             self._start_children()
@@ -184,9 +194,9 @@ class Stack:
         if self._lock is not None:
             self._lock.close()
             self._lock = None
-        if self._port_claim is not None:
-            self._port_claim.close()
-            self._port_claim = None
+        for claim in self._port_claims:
+            claim.close()
+        self._port_claims.clear()
 
     def graphql(self, query: str, variables: dict[str, Any] | None = None) -> dict[str, Any]:
         """The `data` of a query to the webserver. Raises StackError for errors in the query itself."""
@@ -251,10 +261,13 @@ class Stack:
             if not self._claims(wanted):
                 raise StackError(f"Port {wanted} is taken by another program. Set IRT_UI_PORT to a free one.")
             return wanted
-        for port in range(self.settings.irt_ui_port, self.settings.irt_ui_port + 100):
+        return self._next_free_port(self.settings.irt_ui_port, "IRT_UI_PORT")
+
+    def _next_free_port(self, first: int, variable: str) -> int:
+        for port in range(first, first + 100):
             if self._claims(port):
                 return port
-        raise StackError(f"No port from {self.settings.irt_ui_port} on is free. Set IRT_UI_PORT.")
+        raise StackError(f"No port from {first} on is free. Set {variable}.")
 
     def _claims(self, port: int) -> bool:
         """Whether the port is free and no other stack is about to take it: a webserver listens seconds after its start.
@@ -270,7 +283,7 @@ class Stack:
             except OSError:
                 claim.close()
                 return False
-            self._port_claim = claim
+            self._port_claims.append(claim)
         return True
 
     def _start_children(self) -> None:
@@ -283,7 +296,13 @@ class Stack:
             self._spawn(self._children[name])
             if name == "code server":  # else the others load the location when it does not answer yet
                 self._until(deadline, lambda: _answers(socket_path))
+        for service in self.services:
+            self._children[service.package] = _Child(service.package, service.command)
+            self._spawn(self._children[service.package])
         self._until(deadline, self._loaded)
+        self._until(
+            deadline, lambda: all(http_health(self.address_of(s.package), "ready") is None for s in self.services)
+        )
 
     def _until(self, deadline: float, condition: Callable[[], bool]) -> None:
         while not condition():

@@ -18,10 +18,11 @@ from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._utils.schedules import schedule_execution_time_iterator
 
-from irt_assets.calibration.green import MonthState, month_states
+from irt_assets.calibration.green import HashOf, MonthState, month_states
 from irt_assets.calibration.proposals import asking, proposals
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import last_complete_month, months_between
+from irt_assets.responses.window import data_hash
 from jobs import alerts
 from jobs.daemons import daemon_state
 from jobs.schedules import PLANS, Plan
@@ -85,7 +86,7 @@ class Overview:
     waiting: list[str]
 
 
-def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
+def look(database: Database, instance: dg.DagsterInstance, settings: Settings, hash_of: HashOf = data_hash) -> Overview:
     """Everything as it is now."""
     now = datetime.now(UTC)
     alive, seen = daemon_state(instance)
@@ -98,7 +99,7 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings) -
         daemon_alive=alive,
         daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
         schedules=list(_schedules(instance, settings, now)),
-        months=month_states(database, instance, months),
+        months=month_states(database, instance, months, hash_of),
         violations=violations,
         alerts=open_alerts,
         runs=[_under_way(record) for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))],

@@ -7,8 +7,9 @@ check fails, so nothing may judge by it. What does not belong here: the gates th
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from enum import StrEnum
 from typing import Any, LiteralString
 
@@ -27,6 +28,8 @@ from irt_assets.underway import under_way
 from resources.dagster_schema import rows_of
 from resources.database import Database
 
+HashOf = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scale]], str]
+"""As `window.data_hash`."""
 MONTHLY_JOB = "monthly_calibration"
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
@@ -120,7 +123,9 @@ def _first(gates: dict[str, GateStatus]) -> str:
     return next(iter(gates.values())).asset
 
 
-def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
+def month_states(
+    database: Database, instance: dg.DagsterInstance, months: Iterable[str], hash_of: HashOf = data_hash
+) -> list[MonthState]:
     """The state of every given month on every scale."""
     months = list(months)
     running = unsettled_months(instance)
@@ -134,7 +139,7 @@ def month_states(database: Database, instance: dg.DagsterInstance, months: Itera
                 for s in read_scales(connection, month_bounds(month)[0]).values()
             }
             snapshot = current_snapshot(connection, month)
-            changed = _changes(connection, month, snapshot, scales, all_steps, anchors) if snapshot else {}
+            changed = _changes(connection, month, snapshot, scales, all_steps, anchors, hash_of) if snapshot else {}
             gates = {gate.name: gate_status(instance, gate, month) for gate in SET_GATES} if snapshot else {}
             for scale_id in scales:
                 found.append(
@@ -182,10 +187,11 @@ def _changes(
     scales: dict[str, Scale],
     all_steps: dict[str, dict[str, Step]],
     anchors: dict[str, str | None],
+    hash_of: HashOf,
 ) -> dict[str, Newer]:
     """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
     scored, fitted, linked_parameters, published = MONTHLY_ASSETS
-    if data_hash(connection, *month_bounds(month), scales) != snapshot.data_hash:
+    if hash_of(connection, *month_bounds(month), scales) != snapshot.data_hash:
         return dict.fromkeys(scales, Newer("its answers have changed since", scored))
     rules = rules_of(scales)
     changed = {}

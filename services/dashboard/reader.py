@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 import dagster as dg
 import psycopg
 
+from irt_assets.responses.remembered_hashes import RememberedHashes
 from jobs.overview import Overview, look
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -32,6 +33,7 @@ class Reader:
         self.instance = instance
         self.database = Database(settings)
         self._reading = threading.Lock()
+        self._hash_of = RememberedHashes()
         self._overview: tuple[float, Overview] | None = None
 
     @property
@@ -49,6 +51,15 @@ class Reader:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
+    @property
+    def is_ready(self) -> bool:
+        """Whether an overview can be shown at once."""
+        return self._overview is not None
+
+    def begin(self) -> None:
+        """Read the first overview, beside what this thread does."""
+        threading.Thread(target=self._refresh, name="overview", daemon=True).start()
+
     def overview(self) -> Overview:
         """The state of everything. Where it is older than `CACHED_S`, it is read anew meanwhile, and nobody waits.
 
@@ -59,7 +70,7 @@ class Reader:
             with self._reading:
                 return (self._overview or self._read())[1]
         if time.monotonic() - known[0] > CACHED_S and not self._reading.locked():
-            threading.Thread(target=self._refresh, name="overview", daemon=True).start()
+            self.begin()
         return known[1]
 
     def forget(self) -> None:
@@ -71,5 +82,5 @@ class Reader:
             self._read()
 
     def _read(self) -> tuple[float, Overview]:
-        self._overview = time.monotonic(), look(self.database, self.instance, self.settings)
+        self._overview = time.monotonic(), look(self.database, self.instance, self.settings, self._hash_of)
         return self._overview

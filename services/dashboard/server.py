@@ -130,8 +130,13 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     def downloaded(request: Request) -> Response:
         return download(asked_for(request.query_params, identity_of(request), reader))
 
+    def ready(_request: Request) -> Response:
+        """Whether the first page comes at once."""
+        return JSONResponse({"status": "ready" if reader.is_ready else "reading"}, 200 if reader.is_ready else 503)
+
     routes = [
         Route("/health", _health),
+        Route("/ready", ready),
         Route("/plotly.min.js", _file(PLOTLY_JS, KEPT)),
         *(Route(f"/{path.name}", _file(path, NOT_KEPT)) for path in sorted(STATIC.iterdir())),
         Route("/download", downloaded),
@@ -158,7 +163,9 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
     verifier = None if demo else build_verifier(settings)
     database = Database(settings)
     with dagster_instance(settings, database) as instance:
-        app = traces.traced(build_app(Reader(settings, instance), verifier, settings))
+        reader = Reader(settings, instance)
+        reader.begin()
+        app = traces.traced(build_app(reader, verifier, settings))
         serve_http(app, host=host, port=settings.irt_dashboard_port, timeout_graceful_shutdown=OPEN_REQUESTS_S)
 
 
