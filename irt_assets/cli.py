@@ -24,6 +24,7 @@ from irt_assets.cli_alerts import app as alerts_app
 from irt_assets.cli_desk import app as desk_app
 from irt_assets.cli_export import app as export_app
 from irt_assets.cli_invariants import app as invariants_app
+from irt_assets.cli_items import app as items_app
 from irt_assets.cli_operations import app as operations_app
 from irt_assets.cli_release import app as release_app
 from irt_assets.cli_reports import app as reports_app
@@ -67,6 +68,7 @@ scale_app = typer.Typer(no_args_is_help=True, help="Scales, their origin and the
 app.add_typer(import_app, name="import", rich_help_panel=Panel.MONTH)
 app.add_typer(scale_app, name="scale", rich_help_panel=Panel.START)
 app.add_typer(release_app, name="release", rich_help_panel=Panel.MONTH)
+app.add_typer(items_app, name="items", rich_help_panel=Panel.MONTH)
 app.add_typer(reports_app, name="report", rich_help_panel=Panel.MONTH)
 app.add_typer(invariants_app, name="invariants", rich_help_panel=Panel.PROOF)
 app.add_typer(alerts_app, name="alerts", rich_help_panel=Panel.OPERATION)
@@ -388,13 +390,17 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
     """Where an item's published numbers come from, and what was decided on it."""
     from irt_assets.calibration.lineage import decisions_on
     from irt_assets.calibration.lineage import lineage as trace
+    from irt_assets.responses.item_status import item_status
 
     with current_database().connect() as connection:
         publications, decisions = trace(connection, item), decisions_on(connection, item)
+        status = item_status(connection).get(item)
     if as_json:
-        print_json({"publications": publications, "decisions": decisions})
+        print_json({"publications": publications, "decisions": decisions, "status": vars(status) if status else None})
     else:
         print_lineage(item, publications, decisions, current_settings())
+        if status:
+            say(f"{item} is {status.sentence}")
 
 
 @app.command(rich_help_panel=Panel.START)

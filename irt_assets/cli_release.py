@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, confirm, out, print_json, print_table, say
-from irt_assets.installation import current_database, current_settings, current_store, os_user
+from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_json, print_table, say
+from irt_assets.installation import current_database, current_settings, current_store, signed
 from irt_assets.wording import counted
 
 if TYPE_CHECKING:
@@ -31,9 +31,6 @@ LONGEST = 100
 Names = Annotated[
     list[str], typer.Argument(metavar="MONTH/ITEM…", help="E.g. 2026-09/A21; 2026-09/all: all that ask for a decision.")
 ]
-By = Annotated[str, typer.Option("--by", help="Who decides.")]
-Reason = Annotated[str, typer.Option("--reason", help="Why, for those who ask later.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 EffectiveFrom = Annotated[
     str | None, typer.Option(help="First day (UTC) that the new values are in force. Default: the 1st of next month.")
@@ -101,7 +98,7 @@ def accept(
     from irt_assets.calibration import release
     from irt_assets.calibration.proposals import parse_reference
 
-    by, reason = _signed(by), release.said("reason", reason)
+    by, reason = signed(by), release.said("reason", reason)
     references = [parse_reference(name) for name in names]
     since = release.in_force_since(effective_from, datetime.now(UTC))
     database = current_database()
@@ -129,7 +126,7 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     from irt_assets.calibration import release
     from irt_assets.calibration.proposals import parse_reference
 
-    by, reason = _signed(by), release.said("reason", reason)
+    by, reason = signed(by), release.said("reason", reason)
     database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, [parse_reference(name) for name in names])
@@ -157,7 +154,7 @@ def undo(
     from irt_assets.calibration import release, release_undo
     from irt_assets.calibration.proposals import parse_reference
 
-    by, reason = _signed(by), release.said("reason", reason)
+    by, reason = signed(by), release.said("reason", reason)
     references = [parse_reference(name) for name in names]
     now = datetime.now(UTC)
     since = release.in_force_since(effective_from, now) if effective_from else None
@@ -217,7 +214,7 @@ def drop_anchors(
     from irt_assets.calibration import anchor_versions, release
     from irt_assets.partitions import month_of
 
-    by, reason = _signed(by), release.said("reason", reason)
+    by, reason = signed(by), release.said("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
     with database.connect() as connection:
@@ -262,14 +259,6 @@ def _impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: d
         if changes:
             impacts.append(impact(connection, scales[scale_id], changes, since))
     return impacts
-
-
-def _signed(by: str) -> str:
-    """The name as the ledger keeps it: where names are verified elsewhere, with the account in which it was typed."""
-    from irt_assets.calibration.release import said
-
-    name = said("name", by)
-    return f"{name} (irt, {os_user()})" if current_settings().has_login else name
 
 
 def _short(text: str) -> str:

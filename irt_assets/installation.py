@@ -55,3 +55,11 @@ def os_user() -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
+
+
+def signed(by: str) -> str:
+    """The name as decisions keep it: where names are verified elsewhere, with the account in which it was typed."""
+    from irt_assets.calibration.release import said
+
+    name = said("name", by)
+    return f"{name} (irt, {os_user()})" if current_settings().has_login else name

@@ -305,6 +305,19 @@ release_decision = _table(
     _req("decided_at", UTC, "when", NOW),
 )
 
+item_status = _table(
+    "item_status",
+    "What a person decided on an item's use. Append-only.",
+    Column("status_id", BigInteger, Identity(always=True), primary_key=True, comment="order of decision"),
+    _req("item_id", Text, "item"),
+    _req("state", Text, "withdrawn or restored"),
+    _req("effective_from", UTC, "from when on"),
+    _req("reason", Text, "why"),
+    _req("decided_by", Text, "who"),
+    _req("decided_at", UTC, "when", NOW),
+    Index("item_status_item", "item_id", "effective_from"),
+)
+
 publication_step = _table(
     "publication_step",
     "How far publication has come with each month of a scale.",
@@ -568,5 +581,12 @@ VIEWS = {
           WHERE decision IN ('accept', 'reject', 'undo')
           ORDER BY month, scale_id, item_id, fit_id, decision_id DESC) last
         WHERE decision <> 'undo'
+    """,
+    "item_withdrawal": """
+        SELECT item_id, since, until, reason, decided_by, decided_at FROM (
+          SELECT *, effective_from AS since, lead(effective_from) OVER (
+            PARTITION BY item_id ORDER BY effective_from, status_id) AS until
+          FROM item_status) decided
+        WHERE state = 'withdrawn' AND (until IS NULL OR until > since)
     """,
 }

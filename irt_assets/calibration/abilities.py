@@ -61,7 +61,9 @@ def measure_at(
             why = f"no parameters of scale {scale.scale_id} are in force at {end:%Y-%m-%d %H:%M} UTC"
             measured.append(ScaleAbilities(scale.scale_id, nothing, nothing, 0, published.set_hash, why))
             continue
-        responses, learners = scoring_responses(connection, end - LOOKBACK, end, scale, list(published.items))
+        responses, learners = scoring_responses(
+            connection, end - LOOKBACK, end, scale, list(published.items), withdrawn=published.withdrawn
+        )
         scores = estimate(responses, published.items, scale)
         warehouse.append(
             connection,

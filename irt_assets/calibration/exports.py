@@ -24,9 +24,13 @@ MOST_EXCEL_ROWS = 2**20 - 1
 """A sheet of Excel has 2²⁰ rows; the first is the header."""
 
 _PARAMETERS = """
-SELECT scale_id, item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, decided_by, reason, fit_id
+SELECT scale_id, in_force.item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, in_force.decided_by,
+       in_force.reason, fit_id, CASE WHEN w.since IS NULL THEN 'in use' ELSE 'withdrawn' END AS status,
+       w.since AS withdrawn_from, w.reason AS withdrawn_because
 FROM (SELECT DISTINCT ON (scale_id, item_id) * FROM item_parameter_publication WHERE effective_from <= %(at)s
       ORDER BY scale_id, item_id, effective_from DESC, publication_id DESC) in_force
+LEFT JOIN item_withdrawal w
+  ON w.item_id = in_force.item_id AND w.since <= %(at)s AND (w.until IS NULL OR w.until > %(at)s)
 ORDER BY scale_id, item_id
 """
 _ABILITIES = """

@@ -118,7 +118,15 @@ def update(
     for scale_id, measure in measures.scales.items():
         items = measure.published.items
         responses = learner_responses(
-            connection, measure.query, user_id, start, now, measure.scale, items, measure.times
+            connection,
+            measure.query,
+            user_id,
+            start,
+            now,
+            measure.scale,
+            items,
+            measure.times,
+            measure.published.withdrawn,
         )
         if responses.n_responses:
             scores = estimate(responses, items, measure.scale)

@@ -19,6 +19,7 @@ from psycopg.rows import dict_row
 
 from irt_assets.psychometrics.curves import MEDIUM_WABC
 from irt_assets.psychometrics.drift import wabc
+from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure
 
@@ -88,6 +89,7 @@ class Proposal:
         dif: findings in a sentence each; None where not tested.
         fit: infit, outfit, rmsd and flags, as the fit was stored with them.
         superseded: whether it would be, if nobody had decided on it.
+        withdrawn: from when on the item is, by whom and why; empty where it is in use. Such an item asks for nothing.
         decided: by whom, when and why, where it was; also by whom a decision was undone, where it is open again.
         outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
             on what such a window proposed for the item.
@@ -116,6 +118,7 @@ class Proposal:
     fit: Mapping[str, Any] = field(default_factory=dict)
     lineage: Mapping[str, Any] = field(default_factory=dict)
     superseded: bool = False
+    withdrawn: str = ""
     decided: str = ""
 
     @property
@@ -136,7 +139,7 @@ class Proposal:
     def asks(self) -> bool:
         """Whether somebody should decide: nothing is published for the item, it was recalibrated, or it drifted and
         what is proposed still differs from what is published now."""
-        if self.state is not State.OPEN or self.outdated:
+        if self.state is not State.OPEN or self.outdated or self.withdrawn:
             return False
         moved = self.severity in ("medium", "high") and (self.wabc or 0.0) > MEDIUM_WABC
         return self.old is None or self.recalibrated or moved
@@ -145,6 +148,7 @@ class Proposal:
     def cautions(self) -> tuple[str, ...]:
         """What to know before accepting it."""
         found = [f"{self.kind}: {KINDS_THAT_NEED_MORE[self.kind]}"] if self.kind in KINDS_THAT_NEED_MORE else []
+        found += [f"the item is {self.withdrawn}"] if self.withdrawn else []
         onset = (self.drift.get("change") or {}).get("onset")
         if onset and not self.recalibrated and str(onset) > f"{self.window}-01":
             found.append(
@@ -183,7 +187,8 @@ def proposals(
             },
         ).fetchall()
     areas = _areas(rows, read_scales(connection))
-    return [_proposal(row, area) for row, area in zip(rows, areas, strict=True)]
+    withdrawn = {item: status.sentence for item, status in item_status(connection).items() if status.is_withdrawn}
+    return [_proposal(row, area, withdrawn.get(row["item_id"], "")) for row, area in zip(rows, areas, strict=True)]
 
 
 def asking(found: Iterable[Proposal]) -> list[Proposal]:
@@ -366,7 +371,7 @@ def _areas(rows: list[dict[str, Any]], scales: Mapping[str, Scale]) -> list[floa
     return found
 
 
-def _proposal(row: dict[str, Any], area: float | None) -> Proposal:
+def _proposal(row: dict[str, Any], area: float | None, withdrawn: str) -> Proposal:
     state = _OF_DECISION.get(row["decision"], State.SUPERSEDED if row["superseded"] else State.OPEN)
     decided = ""
     if row["decision"]:
@@ -400,6 +405,7 @@ def _proposal(row: dict[str, Any], area: float | None) -> Proposal:
         fit={name: row[name] for name in ("infit", "outfit", "rmsd")} | {"flags": row["flags"] or []},
         lineage={name: row[name] for name in ("data_hash", "anchor_hash", "created_at")},
         superseded=row["superseded"],
+        withdrawn=withdrawn,
         decided=decided,
     )
 

@@ -11,7 +11,7 @@ import hashlib
 import json
 import math
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, LiteralString
 
@@ -21,6 +21,7 @@ from psycopg.rows import class_row, dict_row
 from irt_assets.calibration import gates
 from irt_assets.calibration.gates import Evidence, gather
 from irt_assets.partitions import month_bounds
+from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from irt_assets.responses.scales import Scale
 from irt_assets.wording import counted
 from resources.database import advisory_lock
@@ -49,10 +50,11 @@ class Step:
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """The parameters in force on a scale at a time: item id → (a, b, c)."""
+    """The parameters in force on a scale at a time: item id → (a, b, c); and which answers to them do not count."""
 
     items: dict[str, tuple[float, float, float]]
     set_hash: str
+    withdrawn: Withdrawals = field(default_factory=Withdrawals)
 
 
 def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
@@ -61,7 +63,9 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
         (row["item_id"], row["a"], row["b"], row["c"]) for row in publications_in_force(connection, scale_id, at)
     ]
     return PublishedSet(
-        {item: (a, b, c) for item, a, b, c in content}, hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        {item: (a, b, c) for item, a, b, c in content},
+        hashlib.sha256(json.dumps(content).encode()).hexdigest(),
+        read_withdrawals(connection),
     )
 
 

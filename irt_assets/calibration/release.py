@@ -33,12 +33,15 @@ def next_month(now: datetime) -> datetime:
 
 def in_force_since(day: str | None, now: datetime) -> datetime:
     """Midnight UTC of a day, YYYY-MM-DD; where none is named, `next_month`. Raises PermanentFailure for other text."""
-    if not day:
-        return next_month(now)
+    return midnight(day, "effective-from") if day else next_month(now)
+
+
+def midnight(day: str, option: str) -> datetime:
+    """UTC, of a day, YYYY-MM-DD. Raises PermanentFailure, naming the option, for other text."""
     try:
         parsed = date.fromisoformat(day)
     except ValueError:
-        raise PermanentFailure(f"effective-from wants a day like 2026-11-01, got {day!r}") from None
+        raise PermanentFailure(f"{option} wants a day like 2026-11-01, got {day!r}") from None
     return datetime(parsed.year, parsed.month, parsed.day, tzinfo=UTC)
 
 

@@ -88,9 +88,10 @@ def impact(
         return Impact(scale.scale_id, "", len(changes), "no month of the scale is green yet")
     month = str(row[0])
     end = month_bounds(month)[1]
-    before = in_force(connection, scale.scale_id, effective_from).items
+    published = in_force(connection, scale.scale_id, effective_from)
+    before = published.items
     after = {**before, **changes}
-    responses, _ = scoring_responses(connection, end - LOOKBACK, end, scale, list(after))
+    responses, _ = scoring_responses(connection, end - LOOKBACK, end, scale, list(after), withdrawn=published.withdrawn)
     if responses.n_persons == 0:
         return Impact(scale.scale_id, month, len(changes), f"nobody answered a published item before {end:%Y-%m-%d}")
     known = np.array([item in before for item in responses.item_ids])

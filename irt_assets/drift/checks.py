@@ -25,9 +25,9 @@ from resources.database import Database
 from resources.object_store import ObjectStore
 
 WHAT_TO_DO = {
-    "high": "Look at each item under `top flagged items` of item_drift: a leaked item is retired, a wrong key is "
-    "corrected in question.meta, a drifted one is calibrated again on answers after the change. Its published value "
-    "stays until somebody decides.",
+    "high": "Look at each item under `top flagged items` of item_drift: a leaked item is withdrawn (`irt items "
+    "withdraw`), a wrong key is corrected in question.meta, a drifted one is calibrated again on answers after the "
+    "change. Its published value stays until somebody decides.",
     "medium": "Watch these items; where one is flagged again next month, treat it as a high one.",
 }
 GONE = (
@@ -79,11 +79,16 @@ def _check(
 
 
 def decided(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
-    """Of the month's items in drift those that a person has decided on: the month of the proposal, and the decision.
+    """Of the month's items those whose drift a person has decided on: the month of the proposal, and the decision.
 
     A decision speaks of what was known then: of a change that the proposal's month saw as well, and that has not grown
-    since. A rejection speaks until something else is published, an acceptance until its value is in force.
+    since. A rejection speaks until something else is published, an acceptance until its value is in force. Of an item
+    that is withdrawn nothing else is to be decided.
     """
+    withdrawn = connection.execute(
+        """SELECT q.scale_id, w.item_id, w.since, w.decided_by
+           FROM item_withdrawal w JOIN question q USING (item_id) WHERE w.until IS NULL"""
+    ).fetchall()
     rows = connection.execute(
         """SELECT DISTINCT ON (d.scale_id, d.item_id) d.scale_id, d.item_id, r.month, r.decision, r.decided_by
            FROM item_drift d
@@ -98,7 +103,9 @@ def decided(connection: psycopg.Connection, month: str) -> dict[tuple[str, str],
            ORDER BY d.scale_id, d.item_id, r.decision_id DESC""",
         {"month": month, "start": month_bounds(month)[0], "grown": MEDIUM_WABC},
     ).fetchall()
-    return {(scale, item): f"{of}, {decision}ed by {by}" for scale, item, of, decision, by in rows}
+    return {(scale, item): f"{of}, {decision}ed by {by}" for scale, item, of, decision, by in rows} | {
+        (scale, item): f"withdrawn from {since:%Y-%m-%d} on by {by}" for scale, item, since, by in withdrawn
+    }
 
 
 def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:

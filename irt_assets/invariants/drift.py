@@ -100,7 +100,7 @@ def judgements_rest_on_fits_and_publications(look: Look) -> Found:
     severity="warning",
     kind="items",
     protects="An item that changed much does not go on being scored with its old value because nobody looked.",
-    fix="Read the item's page of the drift report, then `irt release accept` or `reject`, or take it out of the bank.",
+    fix="Read the item's page of the drift report, then `irt release accept` or `reject`, or `irt items withdraw`.",
 )
 def large_drift_is_decided_on(look: Look) -> Found:
     rows = look.connection.execute(
@@ -109,7 +109,9 @@ def large_drift_is_decided_on(look: Look) -> Found:
                           WHERE (d.scale_id, d.item_id) = (a.scale_id, a.item_id) AND d.decided_at >= a.opened_at
                             AND (s.decision_id IS NOT NULL OR d.decision = 'drop_anchor'))
            FROM drift_alerts a JOIN question q USING (scale_id, item_id)
-           WHERE closed_month IS NULL AND severity = 'high' ORDER BY 1, 2""",
+           WHERE closed_month IS NULL AND severity = 'high'
+             AND NOT EXISTS (SELECT FROM item_withdrawal w WHERE w.item_id = a.item_id AND w.until IS NULL)
+           ORDER BY 1, 2""",
         (look.now - LONGEST_UNDECIDED,),
     ).fetchall()
     judged = look.connection.execute("SELECT EXISTS (SELECT FROM item_drift)").fetchone()

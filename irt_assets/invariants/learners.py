@@ -35,8 +35,10 @@ def every_learner_with_answers_has_an_ability(look: Look) -> Found:
             yield no_month_yet(scale_id, f"{scale_id}: ")
             continue
         end = month_bounds(look.settled[scale_id][-1])[1]
-        items = list(in_force(look.connection, scale_id, end).items)
-        _, learners = scoring_responses(look.connection, end - LOOKBACK, end, scale, items)
+        published = in_force(look.connection, scale_id, end)
+        _, learners = scoring_responses(
+            look.connection, end - LOOKBACK, end, scale, list(published.items), withdrawn=published.withdrawn
+        )
         measured = {
             user
             for (user,) in look.connection.execute(

@@ -52,7 +52,7 @@ def abilities(
     eligible = EligibleAnswers(run, end - YEAR, end, scales, everybody)
     parts = []
     for scale_id, scale in scales.items():
-        answers = eligible.of(scale, published[scale_id].items)
+        answers = eligible.of(scale, published[scale_id].items, published[scale_id].withdrawn)
         if answers.score.size:
             parts.append(_of_scale(eligible, answers, scale, published[scale_id]))
     return pd.concat(parts) if parts else pd.DataFrame({name: np.array([], kind) for name, kind in COLUMNS.items()})

@@ -24,6 +24,7 @@ class Action(StrEnum):
     DROP_ANCHOR = "drop from anchors"
     RE_ESTIMATE = "re-estimate"
     KEEP = "keep"
+    WITHDRAWN = "withdrawn"
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Evidence:
         groups_with_large_dif: "attribute: group" of each comparison in which its DIF is large.
         information_lost: flagged by the month's test information.
         held: why publication held it back.
+        withdrawn: that it is out of use, from when on, by whom and why; empty where it is in use.
     """
 
     severity: str = "none"
@@ -56,6 +58,7 @@ class Evidence:
     groups_with_large_dif: tuple[str, ...] = ()
     information_lost: bool = False
     held: tuple[str, ...] = ()
+    withdrawn: str = ""
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,14 @@ class Proposal:
 
 
 def propose(e: Evidence) -> Proposal | None:
-    """What to do about the item; None where nothing calls for a look.
+    """What to do about the item; None where nothing calls for a look. Of an item that is out of use nothing is to be
+    done, and the report says so."""
+    found = _propose_in_use(e)
+    return Proposal(Action.WITHDRAWN, f"{e.withdrawn}; {found.reason}") if found and e.withdrawn else found
+
+
+def _propose_in_use(e: Evidence) -> Proposal | None:
+    """As `propose`, whether or not the item is in use.
 
     In this order, the first that holds:
 

@@ -32,6 +32,7 @@ from irt_assets.psychometrics.scoring import eap
 from irt_assets.reports import drift_rows as rows
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.reports.drift_rows import AlertRow, Curve, DecisionRow, DifRow, DriftRow, InformationRow, Linked
+from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, read_snapshot
 from irt_assets.responses.window import scored_responses_of
@@ -179,7 +180,7 @@ def _items(
     topics: dict[str, str | None] = dict(
         connection.execute("SELECT item_id, topic_id FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchall()
     )
-    anchors = anchor_items(connection, scale)
+    anchors, out = anchor_items(connection, scale), item_status(connection)
     large: dict[str, list[str]] = {}
     for test in dif:
         if test.large:
@@ -208,6 +209,7 @@ def _items(
             groups_with_large_dif=tuple(large.get(name, ())),
             information_lost=name in information and information[name].flagged,
             held=tuple(step.held.get(name, ())) if step else (),
+            withdrawn=out[name].sentence if name in out and out[name].is_withdrawn else "",
         )
         published = in_force.get(name)
         found[name] = Item(

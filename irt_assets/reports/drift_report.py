@@ -66,6 +66,7 @@ def verdict(facts: Facts) -> Verdict:
         State.RED: ("no", "is NOT safe to release."),
     }.get(facts.state.state, ("not yet", f"is not settled yet ({facts.state.state})."))
     proposals = Counter(item.proposal.action for item in to_look_at(facts) if item.proposal)
+    del proposals[Action.WITHDRAWN]
     asked = listed(ASKED[action].format(in_words(proposals[action])) for action in Action if proposals[action])
     n = sum(proposals.values())
     look_at = f"Look at {counted(n, 'item')}: {asked}." if n else "No items need review."

@@ -249,7 +249,7 @@ def _judge_topics(
     judged: dict[tuple[str, str], tuple[int, float, float]] = {}
     for scale_id, scale in scales.items():
         items = published[scale_id].items
-        answers = eligible.of(scale, items.keys() & topic_of.keys())
+        answers = eligible.of(scale, items.keys() & topic_of.keys(), published[scale_id].withdrawn)
         level = np.array([theta.get((user, scale_id), np.nan) for user in eligible.user_ids])
         rows = np.flatnonzero(~np.isnan(level[answers.user]))
         if not rows.size:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -17,11 +17,10 @@ import pyarrow.compute as pc
 
 from irt_assets.psychometrics.eligibility import Attempts, judge
 from irt_assets.responses.facts import candidates, first_look
+from irt_assets.responses.item_status import Withdrawals, microseconds
 from irt_assets.responses.item_times import compute_item_times
 from irt_assets.responses.scales import Scale
 from resources.relational import Run
-
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,15 @@ class EligibleAnswers:
         self._hints = numbers(rows["hints_used"].cast(pa.int32()), -1)
         self._time = numbers(rows["response_time_ms"].cast(pa.float64()), np.nan)
         completed = rows["completed_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-        self._age = (end - EPOCH) // timedelta(microseconds=1) - completed.to_numpy()
+        self._completed, self._end = completed.to_numpy(), microseconds(end)
         times = compute_item_times(everybody or run, end, first_look(start, scales))
         self._median, self._n_timed = times.of(self.item_ids)
 
-    def of(self, scale: Scale, items: Collection[str]) -> Eligible:
-        """The eligible responses to `items` by the rules of `scale`."""
+    def of(self, scale: Scale, items: Collection[str], withdrawn: Withdrawals) -> Eligible:
+        """The eligible responses to `items` by the rules of `scale`, but those given while the item was `withdrawn`."""
         wanted = np.isin(self.item_ids, list(items))
         rows = np.flatnonzero(wanted[self._item])
+        rows = rows[~withdrawn.mask(self._item[rows], self.item_ids, self._completed[rows])]
         item = self._item[rows]
         yes, no = np.ones(rows.size, dtype=bool), np.zeros(rows.size, dtype=bool)
         judgement = judge(
@@ -89,7 +89,9 @@ class EligibleAnswers:
             min_item=False,
         )
         kept = rows[judgement.scored]
-        return Eligible(self._user[kept], self._item[kept], judgement.score[judgement.scored], self._age[kept])
+        return Eligible(
+            self._user[kept], self._item[kept], judgement.score[judgement.scored], self._end - self._completed[kept]
+        )
 
 
 def numbers(column: pa.ChunkedArray, missing: Any) -> npt.NDArray[Any]:

@@ -17,6 +17,7 @@ from psycopg.rows import tuple_row
 
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.facts import COLUMNS, LATER, facts, first_look
+from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import scored_for_abilities
@@ -59,7 +60,7 @@ def learner_query(scale: Scale) -> str:
 learner AS MATERIALIZED (SELECT user_id, is_test FROM learner WHERE user_id = %(user)s),
 question AS MATERIALIZED (
   SELECT item_id, scale_id FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
-SELECT {", ".join(READ)} FROM ({text}) f"""
+SELECT {", ".join(READ)}, completed_at FROM ({text}) f"""
 
 
 def learner_responses(
@@ -71,10 +72,11 @@ def learner_responses(
     scale: Scale,
     items: Collection[str],
     times: ItemTimes,
+    withdrawn: Withdrawals,
 ) -> Responses:
     """The eligible responses of one learner to `items` in [start, end); of no person where there are none.
 
-    `query` is the scale's `learner_query`.
+    `query` is the scale's `learner_query`; `withdrawn`: when answers to which items do not count.
     """
     wanted = {
         "user": user_id,
@@ -85,7 +87,8 @@ def learner_responses(
     }
     with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         rows = cursor.execute(query.encode(), wanted, prepare=True).fetchall()
-    found = [row for row in rows if row[0] in items]
+    out = withdrawn.stretches
+    found = [row[:-1] for row in rows if row[0] in items and not (row[0] in out and withdrawn.covers(row[0], row[-1]))]
     columns = list(zip(*found, strict=True)) or [()] * len(READ)
     table = pa.table(
         {

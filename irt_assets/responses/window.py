@@ -22,6 +22,7 @@ from irt_assets.psychometrics.eligibility import Attempts, Judgement, Reason, Ru
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.eligible import codes, numbers
 from irt_assets.responses.facts import facts, first_look
+from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.scales import Scale
 from resources.warehouse import read_arrow
@@ -44,7 +45,7 @@ SELECT f.*, md5(f::text) AS h FROM f ORDER BY f.user_id, f.completed_at, f.attem
 
 _FOR_SCORING = """
 SELECT f.user_id, f.item_id, f.form_id, f.correct, f.response_time_ms, f.hints_used, f.mode, f.is_test, f.unknown_item,
-       f.seen_before, f.answered_later
+       f.seen_before, f.answered_later, f.completed_at
 FROM f
 WHERE f.item_id = ANY(%(items)s) AND (%(learners)s::text[] IS NULL OR f.user_id = ANY(%(learners)s))
 """
@@ -169,14 +170,19 @@ def scoring_responses(
     scale: Scale,
     items: Sequence[str],
     learners: Sequence[str] | None = None,
+    withdrawn: Withdrawals | None = None,
 ) -> tuple[Responses, npt.NDArray[np.object_]]:
     """The eligible responses to `items` in [start, end), whatever their numbers, and the learners' ids.
 
-    `learners`: None for all.
+    `learners`: None for all. `withdrawn`: when answers to which items do not count.
     """
     scales = {scale.scale_id: scale}
     wanted = {"items": list(items), "learners": None if learners is None else list(learners)}
     found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SCORING, wanted)
+    if withdrawn is not None and withdrawn.stretches:
+        item, item_ids = codes(found["item_id"])
+        at = pc.cast(pc.cast(found["completed_at"], pa.timestamp("us", "UTC")), pa.int64()).to_numpy()
+        found = found.filter(pa.array(~withdrawn.mask(item, item_ids, at)))
     return scored_for_abilities(found, scale, current_item_times(connection, end, first_look(start, scales)))
 
 

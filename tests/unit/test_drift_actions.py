@@ -65,6 +65,11 @@ RULES = {
         Action.DROP_ANCHOR,
         "lang: ko",
     ),
+    "a leak of what is out of use": (
+        Evidence("high", kind="leak", withdrawn="withdrawn from 2026-12-01 on by Ann: posted"),
+        Action.WITHDRAWN,
+        "^withdrawn from 2026-12-01 on by Ann: posted; it leaked",
+    ),
     "held back by a gate": (Evidence(held=("SE(b) = 1.20 is above 1",)), Action.KEEP, "SE\\(b\\)"),
 }
 
@@ -86,6 +91,7 @@ def test_each_rule_proposes_its_action_and_says_why(case: str) -> None:
         Evidence(trend=(0.2, 0.5)),
         Evidence(kind="leak"),
         Evidence(flags=("no_data",)),
+        Evidence(withdrawn="withdrawn from 2026-12-01 on by Ann: posted"),
     ],
 )
 def test_an_item_with_nothing_to_see_has_no_proposal(evidence: Evidence) -> None:

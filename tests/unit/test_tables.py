@@ -37,6 +37,7 @@ REQUIRED = [
     "anchor_set",
     "item_parameter_proposal",
     "release_decision",
+    "item_status",
 ]
 LONGEST_NAME = 63  # PostgreSQL cuts longer identifiers
 
@@ -48,7 +49,7 @@ def test_the_migrations_end_in_one() -> None:
 
 def test_every_table_of_the_design_is_there() -> None:
     assert set(REQUIRED) <= set(METADATA.tables)
-    assert {"attempt", "item_parameter_current", "standing_decision"} == set(VIEWS)
+    assert {"attempt", "item_parameter_current", "standing_decision", "item_withdrawal"} == set(VIEWS)
 
 
 @pytest.mark.parametrize("table", TABLES, ids=lambda table: table.name)

@@ -1,0 +1,126 @@
+"""Items that a person takes out of use, and back: from a day on that is still to come.
+
+Answers that are given to a withdrawn item count towards nobody's ability, in the month, the night and the θ API alike;
+what was reported before stays. Its published parameters stay in the ledger, and nothing about it asks for a decision.
+
+Belongs here: the decisions. Does not belong here: what they do to answers (see `responses.item_status`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import psycopg
+
+from irt_assets.calibration.release import said
+from irt_assets.responses.item_status import Status, item_status
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+
+SOONEST = timedelta(minutes=1)
+"""Servers read what was decided within that time."""
+
+
+def next_day(now: datetime) -> datetime:
+    """When a decision on an item begins unless another day is named: the next midnight UTC."""
+    return datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
+
+
+def withdraw(
+    database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
+) -> list[Status]:
+    """Record that `by` takes these items out of use from `since` (None: the next midnight UTC) on. All or none.
+
+    Raises PermanentFailure, naming each, for items that the bank does not have, that are anchors or withdrawn already,
+    and for a time that is not to come.
+    """
+    return _decide(database, items, "withdrawn", since, by, reason, now)
+
+
+def restore(
+    database: Database, items: Sequence[str], *, since: datetime | None = None, by: str, reason: str, now: datetime
+) -> list[Status]:
+    """Record that `by` puts these items back to use from `since` on, by default (None) as soon as nothing reported
+    changes: where they are not out of use yet, they never will be. All or none.
+
+    Raises PermanentFailure, naming each, for items that are not withdrawn, and for a time that is not to come, or
+    before the withdrawal.
+    """
+    return _decide(database, items, "restored", since, by, reason, now)
+
+
+def _decide(
+    database: Database,
+    items: Sequence[str],
+    state: Literal["withdrawn", "restored"],
+    since: datetime | None,
+    by: str,
+    reason: str,
+    now: datetime,
+) -> list[Status]:
+    by, reason = said("name", by), said("reason", reason)
+    wanted = list(dict.fromkeys(items))
+    if not wanted:
+        raise PermanentFailure("no item is named")
+    with database.connect() as connection:
+        advisory_lock(connection, "item_status", "")
+        known = item_status(connection)
+        begins = {item: since or _earliest(known.get(item), now) for item in wanted}
+        problems = _unfit(connection, wanted, state, known)
+        problems += [_too_early(item, begins[item], known.get(item), now) for item in wanted]
+        if found := [problem for problem in problems if problem]:
+            raise PermanentFailure(f"nothing was decided: {'; '.join(dict.fromkeys(found))}")
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)
+                   VALUES (%s, %s, %s, %s, %s)""",
+                [(item, state, begins[item], reason, by) for item in wanted],
+            )
+        decided = item_status(connection)
+        return [decided[item] for item in wanted]
+
+
+def _earliest(last: Status | None, now: datetime) -> datetime:
+    return max(next_day(now), last.effective_from) if last else next_day(now)
+
+
+def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: dict[str, Status]) -> list[str]:
+    """Why some of the items cannot become what they shall be."""
+    there = {
+        item
+        for (item,) in connection.execute("SELECT item_id FROM question WHERE item_id = ANY(%s)", (items,)).fetchall()
+    }
+    problems = [f"the bank has no item {item!r} (ids are case-sensitive)" for item in items if item not in there]
+    if state == "restored":
+        out = {item for item, status in known.items() if status.is_withdrawn}
+        return problems + [f"{item} is not withdrawn" for item in items if item in there and item not in out]
+    anchors = {
+        item
+        for (item,) in connection.execute(
+            """SELECT item_id FROM anchor_set n JOIN calibration_scale s
+                 ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
+               WHERE item_id = ANY(%s)""",
+            (items,),
+        ).fetchall()
+    }
+    problems += [
+        f"{item} is an anchor, by which months are linked: `irt release drop-anchors {item}` first"
+        for item in items
+        if item in anchors
+    ]
+    return problems + [
+        f"{item} is {known[item].sentence}" for item in items if item in known and known[item].is_withdrawn
+    ]
+
+
+def _too_early(item: str, since: datetime, last: Status | None, now: datetime) -> str:
+    if since < now + SOONEST:
+        return (
+            f"{since:%Y-%m-%d %H:%M} UTC is not to come: answers since then count in θ that were reported. "
+            f"The next day begins at {next_day(now):%Y-%m-%d %H:%M} UTC"
+        )
+    if last is not None and since < last.effective_from:
+        return f"{item} is {last.state} from {last.effective_from:%Y-%m-%d} on: name that day or a later one"
+    return ""

@@ -1,0 +1,212 @@
+"""Items that are out of use: from a date on, for the month, the night, the θ API and the KPIs alike."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from irt_assets.calibration.abilities import measure, measure_at, stale_months
+from irt_assets.calibration.anchor_versions import drop_anchors
+from irt_assets.calibration.exports import read_export
+from irt_assets.calibration.online import read_measures, update
+from irt_assets.calibration.proposals import asking, one, proposals
+from irt_assets.calibration.publication import in_force
+from irt_assets.calibration.withdrawal import next_day, restore, withdraw
+from irt_assets.cli import app
+from irt_assets.drift.checks import decided
+from irt_assets.kpis.ability import abilities
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.item_status import Status, item_status, read_withdrawals
+from irt_assets.responses.scales import read_scales
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.relational import on_postgres
+from resources.settings import Settings, get_settings
+from tests.integration.rooms import SCALE, add_attempts, attempt, rows
+from tests.integration.test_online_theta import END, LATER, MONTH, SAME, asked
+from tests.integration.test_release import FEB, MOVED, NOW, bank, store
+
+__all__ = ["bank", "store"]  # fixtures
+SINCE = END - timedelta(days=5)
+BEFORE = SINCE - timedelta(days=3)
+LEAKED = {"by": "Ann", "reason": "it was posted", "now": BEFORE}
+
+
+def free_items(database: Database) -> list[str]:
+    """Two published items that are anchors no more; all that this world has published were."""
+    with database.connect() as connection:
+        items = list(in_force(connection, SCALE, END).items)[:2]
+    drop_anchors(database, SCALE, items, f"{END:%Y-%m}", by="Ann", reason="to be withdrawn")
+    return items
+
+
+def monthly(database: Database, month: str = LATER) -> dict[str, tuple[float, float, int]]:
+    end = month_bounds(month)[1]
+    found = rows(
+        database,
+        "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE (kind, window_end) = ('monthly', %s) ORDER BY 1",
+        (end,),
+    )
+    return {user: (theta, se, n) for user, theta, se, n in found}
+
+
+def test_answers_from_the_date_on_count_nowhere_and_earlier_ones_everywhere(world: Settings) -> None:
+    database = Database(world)
+    items = free_items(database)
+    gone, kept = items[0], items[1]
+    add_attempts(
+        database,
+        [
+            attempt("early", gone, SINCE - timedelta(microseconds=1)),
+            attempt("early", kept, SINCE - timedelta(days=1)),
+            attempt("late", gone, SINCE),
+            attempt("late", kept, SINCE),
+            attempt("only", gone, SINCE + timedelta(hours=1)),
+        ],
+    )
+    measure(database, MONTH, "made before")
+    measure(database, LATER, "in use")
+    in_use, made_before = monthly(database), monthly(database, MONTH)
+    assert [in_use[user][2] for user in ("early", "late", "only")] == [2, 2, 1]
+    with database.connect() as connection:
+        hashed = in_force(connection, SCALE, END).set_hash
+    withdraw(database, [gone], since=SINCE, **LEAKED)
+    with database.connect() as connection:
+        assert stale_months(connection) == {}, "months that are made stay as they are"
+        assert in_force(connection, SCALE, END).set_hash == hashed
+        measure_at(connection, END, "nightly", "night")
+        published = {SCALE: in_force(connection, SCALE, END)}
+        kpi = abilities(on_postgres(connection), END, read_scales(connection), published).set_index("user_id")
+    measure(database, LATER, "withdrawn")
+    measure(database, MONTH, "made again")
+    out = monthly(database)
+    assert monthly(database, MONTH) == made_before
+    assert out["early"] == in_use["early"]
+    assert (out["late"][2], out.get("only")) == (1, None)
+    assert [asked(database, "only"), asked(database, "late", now=SINCE - timedelta(hours=1))] == [{}, {}]
+    nightly = rows(database, "SELECT user_id, theta, se, n_items FROM mirt_ability WHERE kind = 'nightly' ORDER BY 1")
+    assert {user: (theta, se, n) for user, theta, se, n in nightly} == out
+    assert set(kpi.index) == set(out)
+    changed = [user for user in in_use if user in out and out[user] != in_use[user]]
+    for user in ["early", "late", *changed[:20], *list(out)[:20]]:
+        online = asked(database, user)[SCALE]
+        assert (online.theta, online.se) == pytest.approx(out[user][:2], abs=SAME, rel=0)
+        assert online.n_items == out[user][2]
+        assert (kpi.theta[user], kpi.se[user]) == pytest.approx(out[user][:2], abs=SAME, rel=0)
+    assert "late" in changed
+
+
+def test_answers_given_meanwhile_do_not_count_after_the_item_is_back(world: Settings) -> None:
+    database = Database(world)
+    gone = free_items(database)[0]
+    back = SINCE + timedelta(days=2)
+    add_attempts(database, [attempt("meanwhile", gone, SINCE), attempt("again", gone, back)])
+    withdraw(database, [gone], since=SINCE, **LEAKED)
+    restore(database, [gone], since=back, by="Ben", reason="reworded", now=BEFORE)
+    measure(database, LATER, "run")
+    assert monthly(database)["again"][2] == 1
+    assert "meanwhile" not in monthly(database)
+    assert [asked(database, user) == {} for user in ("meanwhile", "again")] == [True, False]
+    with database.connect() as connection:
+        states = [item_status(connection, at).get(gone) for at in (BEFORE, SINCE, back)]
+    assert [one and one.state for one in states] == [None, "withdrawn", "restored"]
+
+
+def test_what_the_api_holds_in_memory_knows_of_withdrawals_to_come(world: Settings) -> None:
+    """Read the evening before, it counts right when the day begins."""
+    database = Database(world)
+    gone = free_items(database)[0]
+    add_attempts(database, [attempt("night owl", gone, SINCE + timedelta(seconds=1))])
+    withdraw(database, [gone], since=SINCE, **LEAKED)
+    with database.connect() as connection:
+        measures = read_measures(connection, SINCE - timedelta(seconds=20))
+        assert update(connection, measures, "night owl", 30, SINCE + timedelta(seconds=5)) == {}
+
+
+# -- deciding ----------------------------------------------------------------------------------------
+
+
+def taken(database: Database, *items: str, **others: Any) -> list[Status]:
+    return withdraw(database, items or ("moved",), **{"by": "Ann", "reason": "it leaked", "now": NOW} | others)
+
+
+def brought_back(database: Database, *items: str, **others: Any) -> list[Status]:
+    return restore(database, items or ("moved",), **{"by": "Ben", "reason": "reworded", "now": NOW} | others)
+
+
+def refused(act: Any, database: Database, *items: str, **others: Any) -> str:
+    query = "SELECT * FROM item_status ORDER BY status_id"
+    before = rows(database, query)
+    with pytest.raises(PermanentFailure) as told:
+        act(database, *items, **others)
+    assert rows(database, query) == before
+    return str(told.value)
+
+
+def test_a_withdrawn_item_asks_for_nothing_and_its_values_stay_with_its_status(bank: Database) -> None:
+    (status,) = taken(bank)
+    assert status.effective_from == datetime(2026, 3, 11, tzinfo=UTC) == next_day(NOW)
+    with bank.connect() as connection:
+        assert asking(proposals(connection)) == []
+        assert "it leaked" in one(connection, MOVED).cautions[-1]
+        assert decided(connection, FEB)[SCALE, "moved"] == "withdrawn from 2026-03-11 on by Ann"
+        on_the_day = read_export(connection, "parameters", status.effective_from).set_index("item_id")
+        before = read_export(connection, "parameters", NOW).set_index("item_id")
+    assert (on_the_day.status["moved"], on_the_day.withdrawn_because["moved"]) == ("withdrawn", "it leaked")
+    assert on_the_day.withdrawn_from["moved"] == status.effective_from
+    assert (before.status["moved"], on_the_day.status["still"]) == ("in use", "in use")
+    assert on_the_day.b["moved"] == before.b["moved"]
+    brought_back(bank)
+    with bank.connect() as connection:
+        assert [str(p.reference) for p in asking(proposals(connection))] == [str(MOVED)]
+
+
+def test_who_restores_before_the_day_leaves_no_stretch(bank: Database) -> None:
+    day = datetime(2026, 12, 1, tzinfo=UTC)
+    taken(bank, since=day)
+    (status,) = brought_back(bank)
+    assert (status.state, status.effective_from) == ("restored", day)
+    with bank.connect() as connection:
+        assert read_withdrawals(connection).stretches == {}
+    taken(bank, since=day)
+    with bank.connect() as connection:
+        assert read_withdrawals(connection).stretches == {"moved": ((day, None),)}
+
+
+def test_what_cannot_be_decided_says_why(bank: Database) -> None:
+    assert "is not to come" in refused(taken, bank, since=NOW)
+    assert "is not to come" in refused(taken, bank, since=NOW + timedelta(seconds=30)), "servers read it in a minute"
+    assert "the bank has no item 'Moved' (ids are case-sensitive)" in refused(taken, bank, "Moved", "still")
+    assert "irt release drop-anchors K1" in refused(taken, bank, "moved", "K1")
+    assert "a decision needs a reason" in refused(taken, bank, reason="  ")
+    assert "moved is not withdrawn" in refused(brought_back, bank)
+    day = datetime(2026, 12, 1, tzinfo=UTC)
+    taken(bank, since=day)
+    assert "moved is withdrawn from 2026-12-01 on by Ann: it leaked" in refused(taken, bank)
+    early = refused(brought_back, bank, since=datetime(2026, 11, 1, tzinfo=UTC))
+    assert "moved is withdrawn from 2026-12-01 on: name that day or a later one" in early
+
+
+def test_the_command_asks_decides_and_lists(bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", bank.url)
+    get_settings.cache_clear()
+
+    def irt(*words: str) -> Any:
+        return CliRunner().invoke(app, ["items", *words])
+
+    words = ("withdraw", "moved", "--from", "2099-12-01", "--by", "Ann", "--reason", "posted [online]")
+    assert "with --yes" in str(irt(*words).exception)
+    assert "wants a day like" in str(irt("withdraw", "moved", "--from", "soon", "--by", "A", "--reason", "b").exception)
+    done = irt(*words, "--yes")
+    assert done.exit_code == 0, done.output
+    assert "moved: withdrawn from 2099-12-01 on by Ann: posted [online]" in done.output
+    listed = json.loads(irt("list", "--withdrawn", "--json").output)
+    assert [(row["item_id"], row["status"]["state"]) for row in listed] == [("moved", "withdrawn")]
+    assert "6 items, 1 of them withdrawn" in irt("list").output
+    done = irt("restore", "moved", "--by", "Ben", "--reason", "reworded", "--yes")
+    assert "moved: restored from 2099-12-01 on by Ben: reworded" in done.output
+    assert json.loads(irt("list", "--withdrawn", "--json").output) == []
