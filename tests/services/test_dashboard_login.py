@@ -1,0 +1,204 @@
+"""Who reaches the dashboard, and what it answers where a page cannot be shown: no browser, no database."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, cast
+
+import psycopg
+import pytest
+from htmltools import tags
+from pydantic import SecretStr
+from shiny import Inputs, Outputs, Session, reactive
+from starlette.types import ASGIApp
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+from websockets.typing import Origin
+
+from jobs.overview import Overview
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from services.dashboard import login, server
+from services.dashboard.page import Asked, NotFound, Page, View
+from services.dashboard.reader import Reader
+from services.jwt_verifier.tokens import build_verifier
+from tests.services.door import listening, port_of, served
+from tests.unit.asgi import ask, open_socket
+from tests.unit.issuer import ATTACKS, Attack, Issuer, after
+
+NOW = datetime(2026, 11, 1, tzinfo=UTC)
+QUIET = Overview(
+    NOW, daemon_alive=True, daemon_seen=NOW, schedules=[], months=[], violations=[], alerts=[], runs=[], waiting=[]
+)
+PASSWORD = "the-database-password"
+
+
+class NoDatabase:
+    """A reader that has an overview and nothing else."""
+
+    is_ready = True
+
+    def overview(self) -> Overview:
+        return QUIET
+
+
+def failing(error: Exception) -> Callable[[Asked], Page]:
+    def page(_asked: Asked) -> Page:
+        raise error
+
+    return page
+
+
+heard: list[str] = []
+
+
+def listens(_asked: Asked, input: Inputs, _output: Outputs, _session: Session) -> None:  # noqa: A002 - Shiny's name
+    @reactive.effect
+    def hear() -> None:
+        heard.append(str(input.word()))
+
+
+VIEWS = (
+    View("whoami", lambda asked: Page("Who", tags.p(f"you are {asked.identity.sub}"))),
+    View("listens", lambda _: Page("Listens", tags.p("say a word")), server=listens),
+    View("missing", failing(NotFound("There is no item <A17>: see the bank."))),
+    View("refused", failing(PermanentFailure("the month 2026-13 does not exist"))),
+    View("slow", failing(psycopg.errors.QueryCanceled("canceling statement"))),
+    View("away", failing(psycopg.OperationalError(f"connection failed: {PASSWORD}"))),
+    View("fault", failing(RuntimeError(PASSWORD))),
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setattr(server, "VIEWS", VIEWS)
+    return Settings(irt_home=tmp_path, _env_file=None, **Issuer().settings(tmp_path))  # type: ignore[call-arg]
+
+
+@pytest.fixture
+def app(settings: Settings) -> ASGIApp:
+    return server.build_app(cast(Reader, NoDatabase()), build_verifier(settings), settings)
+
+
+def bearer(**claims: Any) -> dict[str, str]:
+    return {"authorization": f"Bearer {Issuer().token(**claims)}"}
+
+
+def test_the_token_says_who_looks_and_no_header_does(app: ASGIApp) -> None:
+    forged = {"x-user": "root", "x-roles": "operator", "x-org-id": "acme"}
+    assert ask(app, "GET", "/", forged, "view=whoami").status == 401
+    shown = ask(app, "GET", "/", forged | bearer(sub="zoe", roles=["viewer"]), "view=whoami")
+    assert (shown.status, "you are zoe" in shown.text, "root" in shown.text) == (200, True, False)
+    assert shown.headers["cache-control"] == "no-store"
+
+
+def test_a_token_without_a_role_is_not_enough(app: ASGIApp) -> None:
+    assert ask(app, "GET", "/", bearer(roles=[]), "view=whoami").status == 403
+    assert ask(app, "GET", "/download", bearer(roles=[]), "what=bank").status == 403
+
+
+@pytest.mark.parametrize("attack", ATTACKS, ids=str)
+def test_no_attack_passes(app: ASGIApp, attack: Attack) -> None:
+    token = attack.make(Issuer())
+    sent = [("authorization", f"Bearer {token}")]
+    assert ask(app, "GET", "/", sent, "view=whoami").status == attack.status
+    assert open_socket(app, "/websocket/", sent).status == 403
+
+
+def test_another_host_or_a_sibling_subdomain_gets_nothing(app: ASGIApp) -> None:
+    assert ask(app, "GET", "/", bearer() | {"host": "evil.example"}, "view=whoami").status == 403
+    origin = {"origin": "http://sibling.localhost:3000"}
+    assert open_socket(app, "/websocket/", bearer() | origin).status == 403
+
+
+def test_probes_need_no_token_and_say_nothing_of_anybody(app: ASGIApp) -> None:
+    assert json.loads(ask(app, "GET", "/health").text) == {"status": "ok"}
+    assert json.loads(ask(app, "GET", "/ready").text) == {"status": "ready"}
+
+
+@pytest.mark.parametrize(
+    ("view", "status", "said"),
+    [
+        ("missing", 404, "There is no item &lt;A17&gt;: see the bank."),
+        ("nonsense", 404, "There is no view"),
+        ("<script>", 404, "&lt;script&gt;"),
+        ("refused", 422, "the month 2026-13 does not exist"),
+        ("slow", 503, "took too long"),
+        ("away", 503, "Try again in a minute"),
+        ("fault", 500, "a fault of the dashboard"),
+    ],
+)
+def test_what_cannot_be_shown_says_why_and_no_secret(app: ASGIApp, view: str, status: int, said: str) -> None:
+    answer = ask(app, "GET", "/", bearer(), f"view={view}")
+    assert (answer.status, said in answer.text, PASSWORD in answer.text) == (status, True, False)
+
+
+@contextmanager
+def opened(app: ASGIApp, token: str, origin: str | None = None) -> Iterator[ClientConnection]:
+    """A page's WebSocket, after Shiny's greeting and the page's first words."""
+    listens_here = listening()
+    port = port_of(listens_here)
+    headers = {"Authorization": f"Bearer {token}"}
+    with served(app, [listens_here]):
+        address = f"ws://localhost:{port}/websocket/"
+        with connect(address, additional_headers=headers, origin=Origin(origin) if origin else None) as made:
+            first = {".clientdata_url_search": "?view=listens", "word": "hello"}
+            made.send(json.dumps({"method": "init", "data": first}))
+            yield made
+
+
+def until_heard(connection: ClientConnection, word: str) -> None:
+    while word not in heard:
+        connection.recv(timeout=20)
+
+
+def drain(connection: ClientConnection) -> None:
+    """Everything that is still said on it. Raises ConnectionClosed where it was closed for a fault."""
+    for _ in connection:
+        pass
+
+
+def test_what_happens_on_a_page_ends_with_the_token(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent after it is not heard, and the WebSocket is closed with why."""
+    app = server.build_app(cast(Reader, NoDatabase()), build_verifier(settings), settings)
+    heard.clear()
+    with opened(app, Issuer().token(exp=after(3600))) as connection:
+        until_heard(connection, "hello")
+        end = time.time() + 7200
+        monkeypatch.setattr("services.jwt_verifier.tokens.time.time", lambda: end)
+        connection.send(json.dumps({"method": "update", "data": {"word": "too late"}}))
+        with pytest.raises(ConnectionClosed):
+            drain(connection)
+        assert (connection.close_code, connection.close_reason) == (1008, "The token has expired: log in again.")
+    assert heard == ["hello"]
+
+
+def test_a_websocket_of_a_stranger_is_not_opened(app: ASGIApp) -> None:
+    with pytest.raises(InvalidStatus), opened(app, "nothing"):
+        pass
+    with pytest.raises(InvalidStatus), opened(app, Issuer().token(), origin="http://elsewhere.localhost"):
+        pass
+
+
+def test_the_demo_asks_nobody_and_so_is_not_for_a_companys_database(settings: Settings, tmp_path: Path) -> None:
+    company = settings.model_copy(update={"database_url": SecretStr("postgresql://db/irt")})
+    with pytest.raises(PermanentFailure, match="unset DATABASE_URL"):
+        server.serve(company, demo=True)
+    bare = Settings(irt_home=tmp_path, _env_file=None)  # type: ignore[call-arg]
+    with pytest.raises(PermanentFailure, match=r"127\.0\.0\.1 alone"):
+        server.serve(bare, demo=True, host="0.0.0.0")
+    with pytest.raises(PermanentFailure, match="without --demo"):
+        server.serve(settings, demo=True)
+    with pytest.raises(PermanentFailure, match="JWT_ISSUER"):
+        server.serve(bare, demo=False)
+
+
+def test_in_the_demo_everybody_is_its_psychometrician(settings: Settings) -> None:
+    app = server.build_app(cast(Reader, NoDatabase()), None, settings)
+    shown = ask(app, "GET", "/", {}, "view=whoami")
+    assert (shown.status, login.DEMO.sub in shown.text, "This is a demo" in shown.text) == (200, True, True)
