@@ -15,8 +15,8 @@ from pathlib import Path
 from playwright.sync_api import Browser, Page, sync_playwright
 
 CHROMIUM = Path("/usr/bin/chromium")
-PICTURE_WIDTH = 1400
-GRAPH_WIDTH, GRAPH_HEIGHT = 2050, 1180
+PICTURE_WIDTH = 1800
+GRAPH_WIDTH, GRAPH_HEIGHT = 2300, 1850
 GRAPH_GROUPS = ("responses", "calibration")
 """The page's size, at which the whole graph fits with these groups open and their nodes' details; it is scaled down."""
 
@@ -47,7 +47,7 @@ def open_graph(page: Page, address: str) -> None:
 
 
 def photograph_graph(chromium: Browser, address: str, picture: Path) -> None:
-    """Save the asset graph as a PNG, 1400 pixels wide."""
+    """Save the asset graph as a PNG, `PICTURE_WIDTH` pixels wide."""
     page = chromium.new_page(
         viewport={"width": GRAPH_WIDTH, "height": GRAPH_HEIGHT}, device_scale_factor=PICTURE_WIDTH / GRAPH_WIDTH
     )
