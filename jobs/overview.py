@@ -19,7 +19,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.green import HashOf, MonthState, month_states
-from irt_assets.calibration.proposals import asking, proposals
+from irt_assets.calibration.proposals import waiting_proposals
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.responses.window import data_hash
@@ -93,7 +93,7 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings, h
     months = months_between(settings.irt_first_month, last_complete_month(now))
     with database.connect() as connection:
         violations, open_alerts = list(open_violations(connection)), list(_alerts(connection))
-        waiting = [str(p.reference) for p in asking(proposals(connection))]
+        waiting = [str(p.reference) for p in waiting_proposals(connection)]
     return Overview(
         now,
         daemon_alive=alive,

@@ -20,7 +20,7 @@ from pydantic import Field
 from irt_assets.calibration import release, release_undo
 from irt_assets.calibration.anchor_versions import consider, drop_anchors
 from irt_assets.calibration.fits import latest_staged, linked_fit
-from irt_assets.calibration.proposals import Proposal, asking, open_changes, parse_reference, proposals
+from irt_assets.calibration.proposals import Proposal, open_changes, parse_reference, waiting_proposals
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.calibration.release_impact import impact
 from irt_assets.calibration.release_job import RELEASE_JOB
@@ -151,7 +151,7 @@ def waiting(database: Database, month: str) -> dict[str, Any]:
     """The launchpad's config of a month: everything that waits for a decision, undecided."""
     try:
         with database.connect() as connection:
-            found = [p for p in asking(proposals(connection)) if p.window[-7:] == month]
+            found = [p for p in waiting_proposals(connection) if p.window[-7:] == month]
             anchors = anchors_that_moved(connection, month)
     except (psycopg.Error, PermanentFailure, OSError) as error:
         said = f"what waits could not be read, so nothing is listed: {str(error).strip().partition(chr(10))[0]}"

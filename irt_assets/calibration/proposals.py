@@ -175,20 +175,37 @@ def parse_reference(text: str) -> Reference:
 
 
 def proposals(
-    connection: psycopg.Connection, *, windows: Iterable[str] | None = None, items: Iterable[str] | None = None
+    connection: psycopg.Connection,
+    *,
+    windows: Iterable[str] | None = None,
+    items: Iterable[str] | None = None,
+    scale_id: str | None = None,
+    may_ask: bool = False,
 ) -> list[Proposal]:
-    """Every proposal of these windows and items (None: all), by window and item, the latest fit last."""
+    """Every proposal of these windows, items and scale (None: all), by window and item, the latest fit last.
+
+    may_ask: only those that can ask for a decision, which are few of many.
+    """
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             _PROPOSALS.encode(),
             {
                 "windows": None if windows is None else list(windows),
                 "items": None if items is None else list(items),
+                "scale": scale_id,
+                "may_ask": may_ask,
             },
         ).fetchall()
     areas = _areas(rows, read_scales(connection))
     withdrawn = {item: status.sentence for item, status in item_status(connection).items() if status.is_withdrawn}
     return [_proposal(row, area, withdrawn.get(row["item_id"], "")) for row, area in zip(rows, areas, strict=True)]
+
+
+def waiting_proposals(
+    connection: psycopg.Connection, scale_id: str | None = None, items: Iterable[str] | None = None
+) -> list[Proposal]:
+    """`asking` of all proposals of the scale and the items (None: of all), of which it reads no more than it must."""
+    return asking(proposals(connection, items=items, scale_id=scale_id, may_ask=True))
 
 
 def asking(found: Iterable[Proposal]) -> list[Proposal]:
@@ -227,7 +244,7 @@ def chosen(connection: psycopg.Connection, references: Iterable[Reference]) -> l
         windows, items = ({reference[k] for reference in named} for k in (0, 1))
         for proposal in proposals(connection, windows=windows, items=items):
             of_name.setdefault(proposal.reference, []).append(proposal)
-    asked = asking(proposals(connection)) if len(named) < len(wanted) else []
+    asked = waiting_proposals(connection) if len(named) < len(wanted) else []
     found: dict[Reference, Proposal] = {}
     for reference in wanted:
         if reference.item_id == EVERY:
@@ -340,6 +357,9 @@ LEFT JOIN LATERAL (
     AND (p_value IS NOT NULL OR ets_class IS NOT NULL)) f ON true
 WHERE (%(windows)s::text[] IS NULL OR p.month = ANY(%(windows)s))
   AND (%(items)s::text[] IS NULL OR p.item_id = ANY(%(items)s))
+  AND (%(scale)s::text IS NULL OR p.scale_id = %(scale)s)
+  AND (NOT %(may_ask)s OR m.kind = 'pooled' OR d.severity IN ('medium', 'high')
+       OR (p.scale_id, p.item_id) NOT IN (SELECT l.scale_id, l.item_id FROM item_parameter_publication l))
 ORDER BY p.month, p.scale_id, p.item_id, p.created_at
 """
 

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from markupsafe import Markup
 
-from irt_assets.psychometrics.curves import probability, probability_interval
+from irt_assets.psychometrics.curves import probability
 from irt_assets.psychometrics.models import Floats
 from irt_assets.reports.charts import BLACK, BLUE, GREY, ORANGE, Chart, ends_of
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_rows import Curve, DifRow, InformationRow, Linked
+from irt_assets.reports.drift_rows import DifRow, InformationRow, Linked
 
 Drawn: TypeAlias = tuple[Markup, str]
 MOST_NAMES = 14
@@ -54,7 +54,7 @@ def response_curves(item: Item, facts: Facts) -> Drawn:
     for curve, colour, dashed in ((item.published, BLUE, True), (item.now, ORANGE, False)):
         if curve is None:
             continue
-        if interval := _interval(theta, curve):
+        if interval := curve.interval(theta):
             chart.band(theta, *interval, colour)
         chart.line(theta, probability(theta, curve.a, -curve.a * curve.b, curve.c), colour, dashed=dashed)
     if item.observed is not None:
@@ -182,11 +182,3 @@ def _curves_chart(theta: Floats, title: str) -> Chart:
 
 def _abilities(facts: Facts) -> Floats:
     return np.linspace(facts.scale.mu - 3.5 * facts.scale.sigma, facts.scale.mu + 3.5 * facts.scale.sigma, 43)
-
-
-def _interval(theta: Floats, curve: Curve) -> tuple[Floats, Floats] | None:
-    if curve.a_se is None or curve.b_se is None:
-        return None
-    off: Any = curve.cov_ab or 0.0
-    cov = np.array([[curve.a_se**2, off], [off, curve.b_se**2]])
-    return probability_interval(theta, curve.a, curve.b, curve.c, cov)

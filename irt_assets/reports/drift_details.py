@@ -5,6 +5,7 @@ What does not belong here: the report's order and sections (drift_report.py, dri
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -24,12 +25,15 @@ LONG = 50
 def told(item: Item) -> str:
     """The kind of change and the evidence for it, as a sentence; "" where it was not asked for."""
     change = item.drift.details.get("change") if item.drift else None
-    if not change:
-        return ""
+    return told_of_change(change, item.evidence.onset) if change else ""
+
+
+def told_of_change(change: Mapping[str, Any], onset: str | None) -> str:
+    """`change`: as `item_drift` has it; `onset`: the day from which on the first month saw it."""
     size, z = change["size"], change.get("time_z")
     what = {
         Kind.DRIFT: f"drift: its difficulty moved by {signed(size)}",
-        Kind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {item.evidence.onset} on",
+        Kind.LEAK: f"leak: {number(size, 2)} of the learners know the answer, from {onset} on",
         Kind.WRONG_KEY: f"wrong key: {number(size, 2)} of those who do not know it choose what is scored right",
         Kind.EASIER: f"easier by {signed(size)}: drift or leak, which only response times can tell",
         Kind.UNCLEAR: "unclear: none of drift, leak and wrong key explains the answers much better",

@@ -6,7 +6,7 @@ here: how it looks (drift_report.py, templates/), what is proposed (drift_action
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -27,6 +27,7 @@ from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.unjudged import why_not
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect
+from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.observed import Observed, observed
 from irt_assets.psychometrics.scoring import eap
 from irt_assets.reports import drift_rows as rows
@@ -250,11 +251,17 @@ def _in_a_row(newest_first: Iterable[bool]) -> int:
 def _observed(
     store: ObjectStore, snapshot: Snapshot, scale: Scale, fit: Linked, items: dict[str, Item], wanted: list[str]
 ) -> dict[str, Observed]:
-    """Proportions correct by ability, of the answers that were fitted; θ is from the items that are not `wanted`."""
+    """`observed_of` of the answers that were fitted."""
     responses, _ = scored_responses_of(read_snapshot(store, snapshot), scale.scale_id)
-    curves = [items[i].now if i in items and i not in wanted else None for i in responses.item_ids]
-    a, b, c = (np.array([getattr(curve, k) if curve else np.nan for curve in curves]) for k in ("a", "b", "c"))
-    latent = fit.spec["latent"]
+    return observed_of(responses, {name: item.now for name, item in items.items()}, fit.spec["latent"], wanted)
+
+
+def observed_of(
+    responses: Responses, curves: Mapping[str, Curve | None], latent: Mapping[str, float], wanted: Collection[str]
+) -> dict[str, Observed]:
+    """Proportions correct by ability of the `wanted` items; θ is from the other items by their curves."""
+    known = [None if name in wanted else curves.get(name) for name in responses.item_ids]
+    a, b, c = (np.array([getattr(curve, k) if curve else np.nan for curve in known]) for k in ("a", "b", "c"))
     theta = eap(responses, a, -a * b, c, mean=latent["mean"], sd=latent["sd"]).theta
     found = {}
     for name in wanted:

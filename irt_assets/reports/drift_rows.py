@@ -10,9 +10,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, LiteralString, TypeVar
 
+import numpy as np
 import psycopg
 from psycopg.rows import class_row
 
+from irt_assets.psychometrics.curves import probability_interval
+from irt_assets.psychometrics.models import Floats
 from irt_assets.responses.scales import Scale
 
 MONTHS_SHOWN = 12
@@ -36,6 +39,14 @@ class Curve:
         if known.get("a") is None or known.get("b") is None:
             return None
         return cls(known["a"], known["b"], known.get("c") or 0.0, *(known.get(k) for k in ("a_se", "b_se", "cov_ab")))
+
+    def interval(self, theta: Floats) -> tuple[Floats, Floats] | None:
+        """95 % interval of the curve over `theta`; None where its errors are not known."""
+        if self.a_se is None or self.b_se is None:
+            return None
+        off: Any = self.cov_ab or 0.0
+        cov = np.array([[self.a_se**2, off], [off, self.b_se**2]])
+        return probability_interval(theta, self.a, self.b, self.c, cov)
 
 
 @dataclass(frozen=True)

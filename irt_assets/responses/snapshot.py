@@ -13,8 +13,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, LiteralString
 
+import numpy as np
+import numpy.typing as npt
 import psycopg
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg.rows import class_row
 
@@ -104,10 +107,45 @@ def _snapshot(connection: psycopg.Connection, month: str, which: LiteralString, 
 
 def read_snapshot(store: ObjectStore, snapshot: Snapshot) -> pa.Table:
     """The attempts of a snapshot. Raises PermanentFailure where the file is gone or is not what was stored."""
+    return pq.read_table(_checked(store, snapshot))
+
+
+def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:
+    """The scored answers to items of a scale by those learners whose answer to `item_id` was scored.
+
+    Raises as `read_snapshot` does. It reads six columns of the file and decodes no text that it does not keep.
+    """
+    texts = ["user_id", "item_id", "scale_id", "form_id", "reason"]
+    table = pq.read_table(_checked(store, snapshot), columns=[*texts, "score"], read_dictionary=texts)
+    scored = table.filter(pc.is_null(table["reason"])).combine_chunks()
+    of_scale = _are(scored["scale_id"], scale_id)
+    learners = _numbers_of(scored["user_id"])
+    wanted = np.unique(learners[of_scale & _are(scored["item_id"], item_id)])
+    found = scored.filter(pa.array(of_scale & np.isin(learners, wanted)))
+    return pa.table(
+        {
+            name: column.cast(pa.string()) if name in texts else column
+            for name, column in zip(found.column_names, found.columns, strict=True)
+        }
+    )
+
+
+def _are(column: pa.ChunkedArray, text: str) -> npt.NDArray[np.bool_]:
+    """Which entries of a column without nulls, encoded as a dictionary, are `text`."""
+    encoded = column.combine_chunks()
+    code = encoded.dictionary.index(text).as_py()
+    return _numbers_of(column) == code
+
+
+def _numbers_of(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
+    return column.combine_chunks().indices.to_numpy()
+
+
+def _checked(store: ObjectStore, snapshot: Snapshot) -> io.BytesIO:
     problem = snapshot_problem(store, snapshot)
     if problem:
         raise PermanentFailure(f"{problem}; materialise scored_responses of {snapshot.month} again")
-    return pq.read_table(io.BytesIO(store.get(snapshot.uri)))
+    return io.BytesIO(store.get(snapshot.uri))
 
 
 def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:

@@ -1,0 +1,159 @@
+"""The items of a scale as they stand now: what is in force, what the newest month says of them, and what waits.
+
+One reading of the whole scale, however many months it has. What does not belong here: the history of one item (see
+`reports.item_facts`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import dict_row
+
+from irt_assets.calibration.gates import item_problems
+from irt_assets.calibration.proposals import Proposal, waiting_proposals
+from irt_assets.responses.item_status import Status, item_status
+from irt_assets.responses.scales import Scale
+
+IN_USE, NOT_PUBLISHED, WITHDRAWN = "in use", "not published", "withdrawn"
+
+
+@dataclass(frozen=True)
+class Drifted:
+    """An alert on an item that is open: how severe, what kind of change, and since which month."""
+
+    severity: str
+    kind: str
+    since: str
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.severity} drift since {self.since}" + (f": {self.kind}" if self.kind != "drift" else "")
+
+
+@dataclass(frozen=True)
+class BankItem:
+    """An item of the bank.
+
+    Attributes:
+        a, b, c and their errors: in force; None where nothing is published for it. `since`: from when on.
+        n: answers in the newest linked month; None where it has no linked month.
+        drifted: the open alert on it.
+        dif: attributes with large DIF in the newest month that was tested.
+        problems: why the newest month alone would not be published for it.
+        proposal: what waits for a decision.
+        withdrawn: whether it is; `decided`: what was decided last on its use, which may be still to come.
+    """
+
+    item_id: str
+    topic: str | None
+    anchor: bool
+    a: float | None
+    b: float | None
+    c: float | None
+    a_se: float | None
+    b_se: float | None
+    c_se: float | None
+    since: datetime | None
+    n: int | None
+    drifted: Drifted | None
+    dif: tuple[str, ...]
+    problems: tuple[str, ...]
+    proposal: Proposal | None
+    withdrawn: bool
+    decided: Status | None
+
+    @property
+    def status(self) -> str:
+        if self.withdrawn:
+            return WITHDRAWN
+        return NOT_PUBLISHED if self.since is None else IN_USE
+
+
+def bank_items(connection: psycopg.Connection, scale: Scale, at: datetime) -> list[BankItem]:
+    """Every item of the scale, by id, as it stands at `at`."""
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(
+            _ITEMS,
+            {"scale": scale.scale_id, "engine": scale.engine, "version": scale.anchor_version, "at": at},
+        ).fetchall()
+    asked = {proposal.item_id: proposal for proposal in waiting_proposals(connection, scale.scale_id)}
+    now, last = item_status(connection, at), item_status(connection)
+    return [
+        _item(row, scale, asked.get(row["item_id"]), now.get(row["item_id"]), last.get(row["item_id"])) for row in rows
+    ]
+
+
+def newest_month(connection: psycopg.Connection, scale: Scale) -> str | None:
+    """The last month with a linked fit by the scale's engine."""
+    row = connection.execute(
+        """SELECT to_char(max(window_start) AT TIME ZONE 'UTC', 'YYYY-MM') FROM mirt_fit_meta
+           WHERE scale_id = %s AND kind = 'monthly' AND engine = %s AND superseded_at IS NULL""",
+        (scale.scale_id, scale.engine),
+    ).fetchone()
+    return row[0] if row else None
+
+
+_ITEMS = """
+WITH in_force AS (
+    SELECT DISTINCT ON (item_id) item_id, a, b, c, a_se, b_se, c_se, effective_from
+    FROM item_parameter_publication WHERE scale_id = %(scale)s AND effective_from <= %(at)s
+    ORDER BY item_id, effective_from DESC, publication_id DESC),
+newest AS (
+    SELECT fit_id FROM mirt_fit_meta
+    WHERE scale_id = %(scale)s AND kind = 'monthly' AND engine = %(engine)s AND superseded_at IS NULL
+    ORDER BY window_start DESC LIMIT 1),
+fitted AS (
+    SELECT item_id, params, n_responses, rmsd, flags FROM mirt_item_params JOIN newest USING (fit_id)),
+anchors AS (SELECT item_id FROM anchor_set WHERE scale_id = %(scale)s AND version = %(version)s),
+alerts AS (
+    SELECT DISTINCT ON (item_id) item_id, severity, kind, opened_month FROM drift_alerts
+    WHERE scale_id = %(scale)s AND closed_month IS NULL ORDER BY item_id, opened_month DESC),
+dif AS (
+    SELECT item_id, array_agg(DISTINCT attribute ORDER BY attribute) AS attributes FROM dif_analysis
+    WHERE scale_id = %(scale)s AND item_id <> '' AND (details->>'large')::boolean
+      AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
+    GROUP BY item_id)
+SELECT q.item_id, q.topic_id, n.item_id IS NOT NULL AS anchor, p.a, p.b, p.c, p.a_se, p.b_se, p.c_se,
+       p.effective_from, f.item_id IS NOT NULL AS fitted, f.params, f.n_responses, f.rmsd, f.flags,
+       l.severity, l.kind, l.opened_month, d.attributes
+FROM question q
+LEFT JOIN in_force p USING (item_id)
+LEFT JOIN fitted f USING (item_id)
+LEFT JOIN anchors n USING (item_id)
+LEFT JOIN alerts l USING (item_id)
+LEFT JOIN dif d USING (item_id)
+WHERE q.scale_id = %(scale)s ORDER BY q.item_id
+"""
+
+
+def _item(
+    row: Mapping[str, Any], scale: Scale, proposal: Proposal | None, now: Status | None, last: Status | None
+) -> BankItem:
+    problems: list[str] = []
+    if row["fitted"]:
+        judged = row["params"] | {"n": row["n_responses"], "flags": row["flags"], "rmsd": row["rmsd"]}
+        problems = item_problems(judged, scale.rules)
+    return BankItem(
+        row["item_id"],
+        row["topic_id"],
+        row["anchor"],
+        row["a"],
+        row["b"],
+        row["c"],
+        row["a_se"],
+        row["b_se"],
+        row["c_se"],
+        row["effective_from"],
+        row["n_responses"],
+        Drifted(row["severity"], row["kind"], row["opened_month"]) if row["severity"] else None,
+        tuple(row["attributes"] or ()),
+        tuple(problems),
+        proposal,
+        now is not None and now.is_withdrawn,
+        last,
+    )

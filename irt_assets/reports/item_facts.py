@@ -1,0 +1,203 @@
+"""One item over all of its months: what was estimated, published, found and decided.
+
+Nothing is estimated here but learners' abilities for observed proportions. What does not belong here: how it looks, and
+the other items of its scale (see `calibration.bank`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row, dict_row
+
+from irt_assets.calibration.bank import Drifted
+from irt_assets.calibration.lineage import decisions_on, lineage
+from irt_assets.calibration.proposals import Proposal, waiting_proposals
+from irt_assets.calibration.publication import anchor_items
+from irt_assets.drift.alerts import first_seen
+from irt_assets.psychometrics.observed import Observed
+from irt_assets.reports.drift_details import told_of_change
+from irt_assets.reports.drift_facts import observed_of
+from irt_assets.reports.drift_rows import Curve, DifRow, DriftRow
+from irt_assets.responses.item_status import Status, item_status
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import read_learners_of, snapshot_of
+from irt_assets.responses.window import scored_responses_of
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+
+
+@dataclass(frozen=True)
+class FittedMonth:
+    """An item in a month's linked fit. `curve`: None where it has no estimate. `red`: why the month, and so its place
+    on the scale, is not to be relied on; "" where it may be."""
+
+    month: str
+    start: datetime
+    fit_id: str
+    snapshot_hash: str
+    latent: Mapping[str, float]
+    curve: Curve | None
+    n: int
+    statistics: Mapping[str, float | None]
+    flags: tuple[str, ...]
+    red: str
+
+
+@dataclass(frozen=True)
+class ItemFacts:
+    """Attributes:
+    publications: as `lineage` has them, the latest first; `unpublished`: why there is none, "" where there is.
+    months: with a linked fit, oldest first; `drift`: those that were compared with what was published.
+    dif: tests of `dif_month`, the newest month of the scale that was tested.
+    onset: the day on which the change began that the newest month sees.
+    response_time: median in ms, and of how many answers.
+    withdrawn: whether it is at the time of asking; `status`: what was decided last on its use, maybe still to come.
+    """
+
+    item_id: str
+    scale: Scale
+    topic: str | None
+    anchor: bool
+    publications: tuple[Mapping[str, Any], ...]
+    unpublished: str
+    months: tuple[FittedMonth, ...]
+    drift: tuple[DriftRow, ...]
+    drifted: Drifted | None
+    onset: str | None
+    dif: tuple[DifRow, ...]
+    dif_month: str | None
+    decisions: tuple[Mapping[str, Any], ...]
+    proposal: Proposal | None
+    response_time: tuple[float, int] | None
+    withdrawn: bool
+    status: Status | None
+
+    @property
+    def published(self) -> Mapping[str, Any] | None:
+        """What is in force."""
+        return next((row for row in self.publications if row["in_force"]), None)
+
+    @property
+    def change(self) -> str:
+        """The kind of change that the newest comparison sees, with the evidence; "" where it sees none."""
+        change = self.drift[-1].details.get("change") if self.drift else None
+        return told_of_change(change, self.onset) if change else ""
+
+
+def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: datetime) -> ItemFacts | None:
+    """As it stands at `at`; None where the scale has no such item."""
+    known = connection.execute(
+        "SELECT topic_id FROM question WHERE (scale_id, item_id) = (%s, %s)", (scale.scale_id, item_id)
+    ).fetchone()
+    if known is None:
+        return None
+    publications: tuple[Mapping[str, Any], ...] = ()
+    unpublished = ""
+    try:
+        publications = tuple(lineage(connection, item_id))
+    except PermanentFailure as failure:
+        unpublished = str(failure)
+    keys = {"scale": scale.scale_id, "engine": scale.engine, "item": item_id}
+    months = _months(connection, keys)
+    red = {month.month for month in months if month.red}  # what was judged before they were red is of another place
+    with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
+        drift = tuple(row for row in cursor.execute(_DRIFT, keys).fetchall() if row.month not in red)
+    with connection.cursor(row_factory=class_row(DifRow)) as cursor:
+        dif = tuple(cursor.execute(_DIF, keys).fetchall())
+    alert = connection.execute(_ALERT, keys).fetchone()
+    dif_month = connection.execute("SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s", keys).fetchone()
+    time = connection.execute(_TIME, keys).fetchone()
+    now = item_status(connection, at).get(item_id)
+    return ItemFacts(
+        item_id,
+        scale,
+        known[0],
+        item_id in anchor_items(connection, scale),
+        publications,
+        unpublished,
+        months,
+        drift,
+        Drifted(*alert) if alert else None,
+        first_seen((row.month, row.severity, row.details) for row in reversed(drift)),
+        dif,
+        dif_month[0] if dif_month else None,
+        tuple(decisions_on(connection, item_id)),
+        next(iter(waiting_proposals(connection, scale.scale_id, [item_id])), None),
+        (time[0], time[1]) if time else None,
+        now is not None and now.is_withdrawn,
+        item_status(connection).get(item_id),
+    )
+
+
+def observed_in(
+    connection: psycopg.Connection, store: ObjectStore, facts: ItemFacts, month: FittedMonth
+) -> Observed | None:
+    """Proportions correct of the answers that were fitted, by ability from the other items; None where the month has
+    no answer. Raises PermanentFailure where the month's snapshot is gone."""
+    snapshot = snapshot_of(connection, month.month, month.snapshot_hash)
+    if snapshot is None:
+        raise PermanentFailure(f"the snapshot that {month.fit_id} was fitted to is not recorded any more")
+    table = read_learners_of(store, snapshot, facts.scale.scale_id, facts.item_id)
+    responses, _ = scored_responses_of(table, facts.scale.scale_id)
+    params = connection.execute(
+        "SELECT item_id, params FROM mirt_item_params WHERE fit_id = %s", (month.fit_id,)
+    ).fetchall()
+    curves = {item: Curve.of(values) for item, values in params}
+    return observed_of(responses, curves, month.latent, [facts.item_id]).get(facts.item_id)
+
+
+_MONTHS = """
+SELECT to_char(m.window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month, m.window_start AS start, m.fit_id,
+       m.snapshot_hash, m.model_spec->'latent' AS latent, i.params, i.n_responses, i.p_value, i.point_biserial,
+       i.infit, i.outfit, i.rmsd, i.flags, CASE WHEN s.state = 'held' THEN s.why ELSE '' END AS red
+FROM mirt_fit_meta m
+JOIN mirt_item_params i ON i.fit_id = m.fit_id AND i.item_id = %(item)s
+LEFT JOIN publication_step s
+  ON s.scale_id = m.scale_id AND s.month = to_char(m.window_start AT TIME ZONE 'UTC', 'YYYY-MM')
+WHERE m.scale_id = %(scale)s AND m.kind = 'monthly' AND m.engine = %(engine)s AND m.superseded_at IS NULL
+ORDER BY m.window_start
+"""
+_DRIFT = """
+SELECT item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at
+FROM item_drift WHERE scale_id = %(scale)s AND item_id = %(item)s AND engine = %(engine)s ORDER BY month
+"""
+_DIF = """
+SELECT item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details
+FROM dif_analysis WHERE scale_id = %(scale)s AND item_id = %(item)s
+  AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
+ORDER BY attribute, focal_group
+"""
+_ALERT = """
+SELECT severity, kind, opened_month FROM drift_alerts
+WHERE scale_id = %(scale)s AND item_id = %(item)s AND closed_month IS NULL ORDER BY opened_month DESC LIMIT 1
+"""
+_TIME = """
+SELECT median_ms, n FROM item_response_time
+WHERE as_of = (SELECT max(as_of) FROM item_response_time) AND item_id = %(item)s ORDER BY since LIMIT 1
+"""
+
+
+def _months(connection: psycopg.Connection, keys: Mapping[str, str]) -> tuple[FittedMonth, ...]:
+    with connection.cursor(row_factory=dict_row) as cursor:
+        rows = cursor.execute(_MONTHS, keys).fetchall()
+    names = ("p_value", "point_biserial", "infit", "outfit", "rmsd")
+    return tuple(
+        FittedMonth(
+            row["month"],
+            row["start"],
+            row["fit_id"],
+            row["snapshot_hash"],
+            row["latent"],
+            Curve.of(row["params"]),
+            row["n_responses"],
+            {name: row[name] for name in names} | row["params"].get("fit", {}),
+            tuple(row["flags"]),
+            row["red"],
+        )
+        for row in rows
+    )
