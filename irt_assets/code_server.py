@@ -9,16 +9,38 @@ from __future__ import annotations
 import os
 from functools import partial
 
+import psutil
 from dagster._cli.api import grpc_command
+from prometheus_client import CollectorRegistry, Gauge
 
 from irt_assets.probes import code_server
-from resources import logs
+from resources import logs, metrics
 from resources.service_manager import keep_told, start_anew_on_hangup
+from resources.settings import get_settings
+
+WORKER = "multiprocessing.spawn"
+"""In the command line of a run worker; a child of another kind tracks what they share."""
+
+
+def code_server_registry() -> CollectorRegistry:
+    registry = metrics.server_registry()
+    runs = Gauge("irt_code_server_runs", "Run workers that this code server started and that live.", registry=registry)
+    runs.set_function(lambda: sum(_is_worker(child) for child in psutil.Process().children()))
+    return registry
+
+
+def _is_worker(process: psutil.Process) -> bool:
+    try:
+        return any(WORKER in argument for argument in process.cmdline())
+    except psutil.Error:
+        return False
 
 
 def main() -> None:
     os.umask(0o077)
     logs.configure()
+    port = get_settings().irt_code_server_metrics_port
+    metrics.show(code_server_registry(), port, "IRT_CODE_SERVER_METRICS_PORT")
     start_anew_on_hangup()
     keep_told(partial(code_server, os.environ["IRT_CODE_SERVER_SOCKET"]))
     grpc_command()

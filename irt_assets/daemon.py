@@ -12,12 +12,16 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from functools import partial
 
+import psycopg
 from dagster._daemon.cli import main as dagster_daemon
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
 
-from irt_assets.probes import daemon
-from resources import logs
+from irt_assets.probes import daemon, heartbeats
+from resources import logs, metrics
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -46,6 +50,9 @@ def main(patience_s: float = PATIENCE_S) -> None:
         LOG.error("%s", refusal)  # noqa: TRY400 - a sentence for people
         sys.exit(REFUSED)
     threading.Thread(target=_watch, args=(lock,), daemon=True).start()
+    registry = metrics.server_registry()
+    registry.register(Heartbeats(database))
+    metrics.show(registry, settings.irt_daemon_metrics_port, "IRT_DAEMON_METRICS_PORT")
     keep_told(partial(daemon, database, time.time()))
     again = threading.Event()
 
@@ -59,6 +66,29 @@ def main(patience_s: float = PATIENCE_S) -> None:
     finally:
         if again.is_set():
             start_anew()
+
+
+class Heartbeats(Collector):
+    """The age of each part's, as the database has it; none where that is away."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def describe(self) -> Iterator[GaugeMetricFamily]:
+        yield GaugeMetricFamily(
+            "irt_daemon_part_heartbeat_age_seconds", "Since the part's last sign of life.", labels=["part"]
+        )
+
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        (ages,) = self.describe()
+        try:
+            with self._database.connect() as connection:
+                beats = heartbeats(connection)
+        except (psycopg.Error, PermanentFailure):
+            beats = {}
+        for part, beat in beats.items():
+            ages.add_metric([part], time.time() - beat)
+        yield ages
 
 
 def _watch(lock: DaemonLock) -> None:

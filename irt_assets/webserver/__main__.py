@@ -19,7 +19,7 @@ from irt_assets.webserver.earlier_runs import EarlierRuns
 from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.identity import Identified
 from irt_assets.webserver.report_files import ReportFiles
-from resources import logs, traces
+from resources import logs, metrics, traces
 from resources.dagster_compat import webserver_app
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -50,11 +50,14 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     """Run until SIGTERM. Raises PermanentFailure where the settings of the login are unfit or not all there."""
     traces.start("page")
     keep_told(partial(webserver, f"http://127.0.0.1:{port}{settings.ui_prefix}"))
+    registry = metrics.server_registry()
+    metrics.show(registry, settings.irt_ui_metrics_port, "IRT_UI_METRICS_PORT")
     again = threading.Event()
     with webserver_app(WORKSPACE, path_prefix=settings.ui_prefix, read_only=read_only) as dagster:
+        page = metrics.Counted(guarded(dagster, settings, read_only=read_only), "page", registry)
         server = uvicorn.Server(
             uvicorn.Config(
-                traces.traced(guarded(dagster, settings, read_only=read_only)),
+                traces.traced(page),
                 host="127.0.0.1",
                 port=port,
                 log_config=None,

@@ -18,7 +18,7 @@ from irt_assets.webserver.guard import POLICY_VIOLATION
 from services.jwt_verifier.tokens import Identity, Refused, Role, Verifier, sent_token
 
 LOG = logging.getLogger("services.dashboard")
-OPEN_PATHS = ("/health", "/ready")
+OPEN_PATHS = ("/health", "/metrics", "/ready")
 LOWEST_ROLE: Role = "viewer"
 DEMO = Identity("demo psychometrician", "demo", ("psychometrician",), frozenset(), math.inf)
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import psycopg
 from htmltools import Tag, tags
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shiny import App, Inputs, Outputs, Session, reactive
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import QueryParams
@@ -25,7 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.stack import dagster_instance
 from irt_assets.webserver.guard import Guard
-from resources import traces
+from resources import metrics, traces
 from resources.database import Database
 from resources.failures import PermanentFailure, explain
 from resources.service import serve_http
@@ -134,16 +135,23 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         """Whether the first page comes at once."""
         return JSONResponse({"status": "ready" if reader.is_ready else "reading"}, 200 if reader.is_ready else 503)
 
+    registry = metrics.server_registry()
+
+    def shown_metrics(_request: Request) -> Response:
+        return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
     routes = [
         Route("/health", _health),
         Route("/ready", ready),
+        Route("/metrics", shown_metrics),
         Route("/plotly.min.js", _file(PLOTLY_JS, KEPT)),
         *(Route(f"/{path.name}", _file(path, NOT_KEPT)) for path in sorted(STATIC.iterdir())),
         Route("/download", downloaded),
         Mount("/", Pages(app, reader)),
     ]
     inner = GZipMiddleware(Router(routes), minimum_size=4096)
-    return Guard(Login(inner, verifier, settings.jwt_cookie_name), settings.ui_names)
+    guarded = Guard(Login(inner, verifier, settings.jwt_cookie_name), settings.ui_names)
+    return metrics.Counted(guarded, "dashboard", registry)
 
 
 def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:

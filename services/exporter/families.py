@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from resources import metrics
+
 
 @dataclass(frozen=True)
 class Family:
@@ -49,7 +51,7 @@ HEARTBEAT_AGE = Family(
     "Age of the oldest heartbeat of the daemon's parts; +Inf where one never gave any.",
 )
 UP = Family("irt_exporter_up", "1: everything was read from the database; 0: some of it, or nothing, could be.")
-BUILD_INFO = Family("irt_build_info", "Always 1; which code this is.", ("version",))
+BUILD_INFO = Family(*metrics.BUILD_INFO, ("version",))
 
 FAMILIES = (
     LAST_SUCCESS,

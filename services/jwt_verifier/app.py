@@ -16,10 +16,11 @@ from http import HTTPMethod
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, ProcessCollector, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, generate_latest
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
+from resources.metrics import server_registry
 from resources.service import serve_http
 from resources.settings import Settings
 from services.jwt_verifier.keys import OLDEST_S
@@ -40,8 +41,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
         await run_in_threadpool(verifier.keys.close)
 
     app = FastAPI(title="JWT verifier", openapi_url=None, lifespan=lifespan)
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
+    registry = server_registry()
     verifications = Counter("jwt_verifications", "Tokens looked at", ["result", "reason"], registry=registry)
     age = Gauge("jwt_keys_age_seconds", "Time since the issuer's keys were last read", registry=registry)
     age.set_function(lambda: verifier.keys.age_s)

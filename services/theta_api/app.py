@@ -18,20 +18,13 @@ from fastapi import FastAPI, Query, Request, Response, Security
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
-from prometheus_client import (
-    CONTENT_TYPE_LATEST,
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    ProcessCollector,
-    generate_latest,
-)
+from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.calibration import online
 from irt_assets.calibration.online import Measures, Theta
+from resources.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, Shed, TooSlow
 from services.theta_api.invariants import history_of_invariants, latest_invariants
@@ -66,8 +59,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
 
     app = FastAPI(title="θ API", version="1", docs_url=None, redoc_url=None, lifespan=lifespan)
     app.add_middleware(Door, access=access)
-    registry = CollectorRegistry()
-    ProcessCollector(registry=registry)
+    registry = app.state.registry = server_registry()
     updates = Counter("irt_theta_updates", "Requests to update θ", ["result"], registry=registry)
     seconds = Histogram("irt_theta_seconds", "From request to θ", buckets=SECONDS, registry=registry)
     shed = Counter("irt_theta_shed", "Requests turned away before the database was asked", registry=registry)

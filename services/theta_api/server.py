@@ -9,7 +9,7 @@ from types import FrameType
 
 from fastapi import FastAPI
 
-from resources import traces
+from resources import metrics, traces
 from resources.database import Database
 from resources.service import serve_http
 from resources.settings import Settings
@@ -41,6 +41,9 @@ def serve(settings: Settings) -> None:
     app = theta_app(settings)
     if settings.r_irt_base_url:
         LOG.info("theta: R_IRT_BASE_URL is set and has no effect on θ, which this process computes itself")
+    if "prometheus_metrics_port" in settings.model_fields_set:  # else it is the exporter's
+        port = settings.prometheus_metrics_port
+        metrics.show(app.state.registry, port, "PROMETHEUS_METRICS_PORT", host=settings.irt_theta_host)
     verifier = app.state.access.verifier
     if verifier is not None and threading.current_thread() is threading.main_thread():
 

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
 import pytest
+import requests
+import yaml
 from dagster import DagsterInstance, DagsterRunStatus
 
 from irt_assets.environment import instance_environment
@@ -22,13 +27,34 @@ from irt_assets.stack import dagster_instance
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
+from resources.version import code_version
+from services.dashboard.reader import Reader
+from services.dashboard.server import build_app as dashboard
+from services.exporter.app import build_app as exporter
+from services.exporter.collector import StateCollector
+from services.jwt_verifier.app import build_app as jwt_verifier
+from services.jwt_verifier.tokens import build_verifier
+from services.theta_api.access import Access
+from services.theta_api.app import build_app as theta_api
+from services.theta_api.ledger import Ledger
+from services.theta_client.api import PATH
 from tests.integration import rooms
 from tests.integration.stack_harness import wait_for
+from tests.integration.test_theta_api import HEADERS, TOKEN
+from tests.services.door import ROOT, listening, port_of, served
+from tests.services.test_prometheus import answer, child
 from tests.unit.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer
+from tests.unit.test_metrics import OF_EXPORTER, OF_SERVERS
 
 pytestmark = pytest.mark.ci
 
 SERVERS = ("code-server", "webserver", "daemon")
+METRICS_PORTS = {
+    "daemon": ("IRT_DAEMON_METRICS_PORT", 9465),
+    "code-server": ("IRT_CODE_SERVER_METRICS_PORT", 9466),
+    "webserver": ("IRT_UI_METRICS_PORT", 9467),
+}
+"""The setting of each server, and what our configuration of Prometheus has."""
 IRT = [sys.executable, "-m", "irt_assets.cli"]
 STARTS_WITHIN_S = 240.0
 """On a busy machine; twelve seconds on an idle one."""
@@ -80,8 +106,8 @@ def installation(
     template = migrated_template.rpartition("/")[2]
     with rooms.copied(postgres.start(), template, "servers", home) as settings:
         database = Database(settings)
-        port = str(free_port())
-        environment = {**os.environ, **instance_environment(settings, database), "IRT_UI_PORT": port}
+        ports = {name: str(free_port()) for name in ("IRT_UI_PORT", *(name for name, _ in METRICS_PORTS.values()))}
+        environment = {**os.environ, **instance_environment(settings, database), **ports}
         services = dict[str, Service]()
         try:
             for name in SERVERS:
@@ -147,6 +173,48 @@ def test_a_run_goes_through_the_three_of_them(installation: Installation, instan
     assert run.remote_job_origin is not None, "the daemon launches only what says where its code is"
 
 
+def test_a_prometheus_finds_every_server_where_our_configuration_says(
+    installation: Installation, tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    """The services are applications in threads here, and each port is another than in the file."""
+    prometheus = shutil.which("prometheus")
+    require(prometheus is not None, "prometheus (Debian's)")
+    settings = installation.settings
+    verifier = build_verifier(settings.model_copy(update=Issuer().settings(tmp_path)))
+    ports = {in_file: int(installation.environment[name]) for name, in_file in METRICS_PORTS.values()}
+    with ExitStack() as stack:
+        reader = Reader(settings, stack.enter_context(dagster_instance(settings, Database(settings))))
+        for port, app in {
+            9464: exporter(StateCollector(Database(settings), settings)),
+            8001: theta_api(Access(TOKEN, None), Ledger(Database(settings), 1), 1),
+            9000: jwt_verifier(verifier, "cookie"),
+            8080: dashboard(reader, verifier, settings),
+        }.items():
+            made = listening()
+            ports[port] = port_of(made)
+            stack.enter_context(served(app, [made]))
+        text = (ROOT / "deploy" / "prometheus" / "prometheus.yml").read_text("utf-8")
+        text = re.sub(r"127\.0\.0\.1:(\d+)", lambda found: f"127.0.0.1:{ports[int(found[1])]}", text)
+        configuration = yaml.safe_load(text) | {"rule_files": []}
+        for scrape in configuration["scrape_configs"]:
+            scrape |= {"scrape_interval": "2s", "scrape_timeout": "2s"}
+        (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration), "utf-8")
+        web = free_port()
+        command = [str(prometheus), "--config.file=prometheus.yml", "--storage.tsdb.path=data"]
+        stack.enter_context(child([*command, f"--web.listen-address=127.0.0.1:{web}"], tmp_path))
+        api = f"http://127.0.0.1:{web}/api/v1"
+        wanted = {scrape["job_name"] for scrape in configuration["scrape_configs"]}
+        assert len(wanted) == len(ports)
+        answer(f"{api}/query?query=up==1", lambda data: {one["metric"]["job"] for one in data["result"]} == wanted)
+        asked = {"user_id": "ann"}  # so that it has something to count
+        requests.post(f"http://127.0.0.1:{ports[8001]}{PATH}", json=asked, headers=HEADERS, timeout=30)
+        found = set(answer(f"{api}/label/__name__/values", lambda data: set(OF_SERVERS) <= set(data)))
+        ours = {name for name in found if name.startswith("irt_")} - set(OF_EXPORTER) - set(OF_SERVERS)
+        assert {name for name in ours if not re.search("_(created|bucket|count|sum)$", name)} == set()
+        builds = answer(f"{api}/query?query=irt_build_info", lambda data: len(data["result"]) == len(wanted))
+        assert {one["metric"]["version"] for one in builds["result"]} == {code_version()}
+
+
 @pytest.mark.parametrize("name", SERVERS)
 def test_hup_starts_a_server_anew_in_the_same_process(name: str, installation: Installation) -> None:
     service = installation.services[name]
@@ -157,6 +225,8 @@ def test_hup_starts_a_server_anew_in_the_same_process(name: str, installation: I
     service.wait_until_it_says("READY=1")
     assert psutil.Process(service.process.pid).create_time() == began
     wait_for(f"{name} to be well", lambda: installation.irt("health", "--probe", name).returncode == 0, 60)
+    port = installation.environment[METRICS_PORTS[name][0]]
+    assert "\nprocess_start_time_seconds " in requests.get(f"http://127.0.0.1:{port}/metrics", timeout=10).text
 
 
 @pytest.mark.parametrize("name", ["code-server", "webserver"])

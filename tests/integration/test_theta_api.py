@@ -265,7 +265,7 @@ def test_the_process_answers_what_has_come_before_it_ends(world: Settings, tmp_p
     item = rows(database, "SELECT item_id FROM item_parameter_publication ORDER BY 1 LIMIT 1")[0][0]
     now = rows(database, "SELECT now() - interval '1 hour'")[0][0]
     add_attempts(database, [attempt("ann", item, now)])
-    port = free_port()
+    port, metrics = free_port(), free_port()
     environment = {
         "PATH": os.environ["PATH"],
         "PYTHONPATH": str(ROOT),
@@ -273,6 +273,7 @@ def test_the_process_answers_what_has_come_before_it_ends(world: Settings, tmp_p
         "DATABASE_URL": database.url,
         "IRT_THETA_TOKEN": TOKEN,
         "IRT_THETA_PORT": str(port),
+        "PROMETHEUS_METRICS_PORT": str(metrics),
     }
     url = f"http://127.0.0.1:{port}"
 
@@ -295,6 +296,8 @@ def test_the_process_answers_what_has_come_before_it_ends(world: Settings, tmp_p
                 )
                 asking.start()
                 until(lambda: "irt_theta_in_flight 1.0" in requests.get(f"{url}/metrics", timeout=5).text, "it came")
+                shown = requests.get(f"http://127.0.0.1:{metrics}/metrics", timeout=5).text
+                assert "irt_theta_in_flight 1.0" in shown
                 child.send_signal(signal.SIGTERM)
             asking.join(30)
             assert answers[0].status_code == 200, answers[0].text

@@ -119,6 +119,7 @@ def test_another_host_or_a_sibling_subdomain_gets_nothing(app: ASGIApp) -> None:
 def test_probes_need_no_token_and_say_nothing_of_anybody(app: ASGIApp) -> None:
     assert json.loads(ask(app, "GET", "/health").text) == {"status": "ok"}
     assert json.loads(ask(app, "GET", "/ready").text) == {"status": "ready"}
+    assert "process_start_time_seconds" in ask(app, "GET", "/metrics").text
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ def test_a_prometheus_scrapes_the_exporter_and_judges_by_our_rules(
         configuration = yaml.safe_load((PROMETHEUS / "prometheus.yml").read_text("utf-8"))
         configuration["global"]["evaluation_interval"] = "1s"
         configuration["rule_files"] = [str(PROMETHEUS / "rules.yml")]
-        (scrape,) = configuration["scrape_configs"]
+        configuration["scrape_configs"] = [scrape] = configuration["scrape_configs"][:1]
         scrape |= {"scrape_interval": "2s", "scrape_timeout": "2s"}
         scrape["static_configs"][0]["targets"] = [f"127.0.0.1:{port}"]
         (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration), "utf-8")
