@@ -27,8 +27,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from irt_assets.stack import dagster_instance
 from irt_assets.webserver.guard import Guard
 from resources import metrics, traces
-from resources.database import Database
 from resources.failures import PermanentFailure, explain
+from resources.schema_version import open_database
 from resources.service import serve_http
 from resources.settings import Settings
 from services.dashboard.downloads import download
@@ -158,7 +158,8 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
     """Run until SIGTERM.
 
     demo: everybody who reaches this machine's loopback address is the demo's psychometrician; only on the embedded
-    database. Raises PermanentFailure where that is not so, or where without it tokens cannot be verified.
+    database. Raises PermanentFailure where that is not so, where without it tokens cannot be verified, and where the
+    schema is not this code's.
     """
     if demo and (settings.database_url is not None or host != "127.0.0.1"):
         raise PermanentFailure(
@@ -169,7 +170,7 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
         raise PermanentFailure("a login is set up (JWT_…): start the dashboard without --demo")
     traces.start("dashboard", settings)
     verifier = None if demo else build_verifier(settings)
-    database = Database(settings)
+    database = open_database(settings)
     with dagster_instance(settings, database) as instance:
         reader = Reader(settings, instance)
         reader.begin()
