@@ -17,10 +17,7 @@ from irt_assets.installation import current_database, current_settings, current_
 from irt_assets.wording import counted
 
 if TYPE_CHECKING:
-    import psycopg
-
     from irt_assets.calibration.proposals import Proposal
-    from irt_assets.calibration.release_impact import Impact
 
 app = typer.Typer(no_args_is_help=True, help="What months propose, and what a person decides about it.")
 
@@ -73,16 +70,17 @@ def show(
     """The evidence on proposals, and what accepting them together would do to the last month's learners."""
     from irt_assets.calibration.proposals import chosen, parse_reference
     from irt_assets.calibration.release import in_force_since
+    from irt_assets.calibration.release_impact import impacts
 
     with current_database().connect() as connection:
         found = chosen(connection, [parse_reference(name) for name in names])
-        impacts = _impacts(connection, found, in_force_since(effective_from, datetime.now(UTC)))
+        effects = impacts(connection, found, in_force_since(effective_from, datetime.now(UTC)))
     if as_json:
-        print_json({"proposals": [as_dict(p) for p in found], "impact": [i.as_dict() for i in impacts]})
+        print_json({"proposals": [as_dict(p) for p in found], "impact": [i.as_dict() for i in effects]})
         return
     for proposal in found:
         _print(proposal)
-    for one in impacts:
+    for one in effects:
         say(one.sentence)
 
 
@@ -97,6 +95,7 @@ def accept(
     """Publish what is proposed, from a date on that is still to come."""
     from irt_assets.calibration import release
     from irt_assets.calibration.proposals import parse_reference
+    from irt_assets.calibration.release_impact import impacts
 
     by, reason = signed(by), release.said("reason", reason)
     references = [parse_reference(name) for name in names]
@@ -106,7 +105,7 @@ def accept(
         found = release.open_proposals(connection, references)
         for proposal in found:
             _print_line(proposal)
-        for one in _impacts(connection, found, since):
+        for one in impacts(connection, found, since):
             say(one.sentence)
     confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
     release.accept(
@@ -116,6 +115,7 @@ def accept(
         reason=reason,
         effective_from=since,
         now=datetime.now(UTC),
+        seen=found,
     )
     out.print(f"accepted: {_count(found)}, in force from {since:%Y-%m-%d} 00:00 UTC on")
 
@@ -132,7 +132,7 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
         found = release.open_proposals(connection, [parse_reference(name) for name in names])
     say(release.effect_of_reject(found))
     confirm(f"reject {_count(found)}?", yes)
-    release.reject(database, [p.reference for p in found], by=by, reason=reason)
+    release.reject(database, [p.reference for p in found], by=by, reason=reason, seen=found)
     out.print(f"rejected: {_count(found)}")
 
 
@@ -246,21 +246,6 @@ def as_dict(proposal: Proposal) -> dict[str, Any]:
     }
 
 
-def _impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[Impact]:
-    """Of what can still be accepted, scale by scale."""
-    from irt_assets.calibration.proposals import open_changes
-    from irt_assets.calibration.release_impact import impact
-    from irt_assets.responses.scales import read_scales
-
-    scales = read_scales(connection)
-    impacts = []
-    for scale_id in sorted({p.scale_id for p in found}):
-        changes = open_changes(p for p in found if p.scale_id == scale_id)
-        if changes:
-            impacts.append(impact(connection, scales[scale_id], changes, since))
-    return impacts
-
-
 def _short(text: str) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
 
@@ -270,16 +255,16 @@ def _count(found: Sequence[Proposal]) -> str:
 
 
 def _row(proposal: Proposal, every: bool) -> tuple[str, ...]:
-    remarks = ["anchor"] * proposal.anchor + [*proposal.fit["flags"], *(proposal.dif or ())]
-    drift = proposal.severity + (f" ({proposal.kind})" if proposal.kind else "")
+    from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
+
     return (
         escape(str(proposal.reference)),
         str(proposal.new),
         "nothing" if proposal.old is None else str(proposal.old),
         "" if proposal.wabc is None else f"{proposal.wabc:.3f}",
-        drift,
+        drift_in_a_word(proposal),
         f"{proposal.n:,}" if proposal.n is not None else "",
-        escape(proposal.decided or proposal.state if every else ", ".join(remarks)),
+        escape(proposal.decided or proposal.state if every else ", ".join(remarks(proposal))),
     )
 
 
@@ -291,26 +276,9 @@ def _print_line(proposal: Proposal) -> None:
 
 
 def _print(proposal: Proposal) -> None:
+    from irt_assets.calibration.proposal_words import evidence
+
     out.print(f"[bold]{escape(str(proposal.reference))}[/bold] on scale {escape(proposal.scale_id)}")
-    drift, fit = proposal.drift, proposal.fit
-    change = drift.get("change") or {}
-    rows = [
-        ("state", proposal.decided or proposal.state),
-        ("proposed", f"{proposal.new} from {proposal.n or 0:,} answers"),
-        ("published", f"{proposal.old}, since {proposal.old_since:%Y-%m-%d}" if proposal.old else "nothing"),
-        ("area between the curves", "–" if proposal.wabc is None else f"wABC = {proposal.wabc:.3f}"),
-        ("drift", proposal.severity + (f", Δb = {drift['delta_b']:+.2f}" if drift.get("delta_b") is not None else "")),
-        ("kind of change", _change(change) if change else "–"),
-        ("fit", ", ".join(f"{k} {fit[k]:.3f}" for k in ("infit", "outfit", "rmsd") if fit[k] is not None) or "–"),
-        ("DIF", "not tested" if proposal.dif is None else "; ".join(proposal.dif) or "none found"),
-        ("not published by itself", proposal.why),
-        ("fit id", proposal.fit_id),
-    ]
-    print_table(("", ""), [(name, escape(value)) for name, value in rows])
+    print_table(("", ""), [(name, escape(value)) for name, value in evidence(proposal)])
     for caution in proposal.cautions:
         out.print(f"[yellow]look at[/yellow] {escape(caution)}")
-
-
-def _change(change: dict[str, Any]) -> str:
-    size = f", size {change['size']:.2f}" if change.get("size") is not None else ""
-    return f"{change.get('kind', 'unclear')}{size}" + (f", from {change['onset']} on" if change.get("onset") else "")

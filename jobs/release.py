@@ -18,14 +18,12 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 
 from irt_assets.calibration import release, release_undo
-from irt_assets.calibration.anchor_versions import consider, drop_anchors
-from irt_assets.calibration.fits import latest_staged, linked_fit
+from irt_assets.calibration.anchor_versions import consider, drop_anchors, moved_anchors
 from irt_assets.calibration.proposals import Proposal, open_changes, parse_reference, waiting_proposals
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.calibration.release_impact import impact
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.partitions import month_bounds, monthly
-from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import failures_told_apart
 from irt_assets.wording import counted
@@ -171,29 +169,11 @@ def waiting(database: Database, month: str) -> dict[str, Any]:
 
 def anchors_that_moved(connection: psycopg.Connection, month: str) -> dict[str, dict[str, str]]:
     """A line for each of a month that is held, without those that a person has dropped since."""
-    found: dict[str, dict[str, str]] = {}
-    start = month_bounds(month)[0]
-    for scale in read_scales(connection, start).values():
-        held = connection.execute(
-            "SELECT 1 FROM publication_step WHERE (month, scale_id, state) = (%s, %s, 'held')", (month, scale.scale_id)
-        ).fetchone()
-        staged = latest_staged(connection, month, scale.scale_id, scale.engine)
-        if held is None or staged is None:
-            continue
-        linked = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
-        on_scale = linked is not None and linked.fit_id == staged.fit_id
-        constants = linked.constants if linked and on_scale else staged.spec.get("linking_constants") or {}
-        anchors = connection.execute(
-            "SELECT item_id FROM anchor_set WHERE (scale_id, version) = (%s, %s)",
-            (scale.scale_id, scale.anchor_version),
-        )
-        still = {item for (item,) in anchors}
-        found |= {
-            item: {"decision": "undecided", "evidence": f"{anchor.shown}, {anchor.z:+.1f} standard errors"}
-            for item, anchor in moved(constants).items()
-            if item in still
-        }
-    return found
+    return {
+        item: {"decision": "undecided", "evidence": anchor.evidence}
+        for scale in read_scales(connection, month_bounds(month)[0]).values()
+        for item, anchor in moved_anchors(connection, month, scale).items()
+    }
 
 
 def _evidence(p: Proposal) -> str:

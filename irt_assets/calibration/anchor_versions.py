@@ -20,6 +20,7 @@ from irt_assets.calibration import fits
 from irt_assets.calibration.origin import hash_of_anchors, read_anchors
 from irt_assets.calibration.release import said
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
 from irt_assets.psychometrics.errors import BreakdownError, LinkingError, breakdowns_explained
 from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
 from irt_assets.psychometrics.models import Calibration
@@ -70,6 +71,34 @@ class AnchorDrop:
             )
         again = f"; to be materialised again: {', '.join(self.stale)}" if self.stale else ""
         return f"{dropped}: {effect}; published values stay{again}"
+
+
+def held_months(connection: psycopg.Connection) -> list[tuple[str, str]]:
+    """Months and scales that the ledger waits for, as their anchors disagree or another gate failed; newest first."""
+    return connection.execute(
+        "SELECT month, scale_id FROM publication_step WHERE state = 'held' ORDER BY month DESC, scale_id"
+    ).fetchall()
+
+
+def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:
+    """Of a month that is held, largest change first, without those that a person has dropped since.
+
+    scale: as it is for a window from the month's start on.
+    """
+    held = connection.execute(
+        "SELECT 1 FROM publication_step WHERE (month, scale_id, state) = (%s, %s, 'held')", (month, scale.scale_id)
+    ).fetchone()
+    staged = fits.latest_staged(connection, month, scale.scale_id, scale.engine)
+    if held is None or staged is None:
+        return {}
+    linked = fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+    on_scale = linked is not None and linked.fit_id == staged.fit_id
+    constants = linked.constants if linked and on_scale else staged.spec.get("linking_constants") or {}
+    anchors = connection.execute(
+        "SELECT item_id FROM anchor_set WHERE (scale_id, version) = (%s, %s)", (scale.scale_id, scale.anchor_version)
+    )
+    still = {item for (item,) in anchors}
+    return {item: anchor for item, anchor in moved(constants).items() if item in still}
 
 
 def consider(connection: psycopg.Connection, scale_id: str, items: Sequence[str], first_month: str) -> AnchorDrop:

@@ -11,9 +11,11 @@ proposals (`proposals`), their effect on learners (`release_impact`) and the anc
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
 import psycopg
+from psycopg.rows import class_row
 
 from irt_assets.calibration.proposals import Proposal, Reference, State, chosen, why_superseded
 from irt_assets.partitions import month_bounds, month_of
@@ -54,40 +56,53 @@ def accept(
     effective_from: datetime | None,
     now: datetime,
     run_id: str | None = None,
+    seen: Sequence[Proposal] = (),
 ) -> list[Proposal]:
     """Record that `by` accepted these proposals, and publish them from `effective_from` (None: next month) on.
 
     All of them or none. Returns them as they were before. Raises PermanentFailure, naming each, for proposals that are
-    not open, for two of one item, for a date that is not in the future of `now`, and for an item that has a publication
-    from that date on already.
+    not open, for two of one item, for a date that is not in the future of `now`, for an item that has a publication
+    from that date on already, and for one of `seen`, which was shown to who decides, that has other values by now.
     """
     by, reason = said("name", by), said("reason", reason)
     since = effective_from or next_month(now)
-    if since <= now:
-        raise PermanentFailure(
-            f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ that were reported since would change after the fact. "
-            f"The start of next month is {next_month(now):%Y-%m-%d}"
-        )
     with database.connect() as connection:
-        found = open_proposals(connection, references)
-        problems = [_later(p, since) for p in found if _ends_before_it_begins(p, since)]
-        items = [p.item_id for p in found]
-        problems += [f"{item} is named more than once" for item in sorted(set(items)) if items.count(item) > 1]
-        if problems:
-            raise PermanentFailure("nothing was accepted: " + "; ".join(problems))
+        found = acceptable(connection, references, since, now)
+        _require_as_seen(found, seen)
         record(connection, found, "accept", by, reason, since)
         _publish(connection, found, by, reason, since, run_id)
     return found
 
 
-def reject(database: Database, references: Sequence[Reference], *, by: str, reason: str) -> list[Proposal]:
+def acceptable(
+    connection: psycopg.Connection, references: Sequence[Reference], since: datetime, now: datetime
+) -> list[Proposal]:
+    """The proposals that are named, each of which can be accepted from `since` on. Raises as `accept` does."""
+    if since <= now:
+        raise PermanentFailure(
+            f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ that were reported since would change after the fact. "
+            f"The start of next month is {next_month(now):%Y-%m-%d}"
+        )
+    found = open_proposals(connection, references)
+    problems = [_later(p, since) for p in found if _ends_before_it_begins(p, since)]
+    items = [p.item_id for p in found]
+    problems += [f"{item} is named more than once" for item in sorted(set(items)) if items.count(item) > 1]
+    if problems:
+        raise PermanentFailure("nothing was accepted: " + "; ".join(problems))
+    return found
+
+
+def reject(
+    database: Database, references: Sequence[Reference], *, by: str, reason: str, seen: Sequence[Proposal] = ()
+) -> list[Proposal]:
     """Record that `by` rejected these proposals: they ask no more, and what is published stays. All of them or none.
 
-    Raises PermanentFailure, naming each, for proposals that are not open.
+    Raises PermanentFailure, naming each, for proposals that are not open, or of `seen` and changed (see `accept`).
     """
     by, reason = said("name", by), said("reason", reason)
     with database.connect() as connection:
         found = open_proposals(connection, references)
+        _require_as_seen(found, seen)
         record(connection, found, "reject", by, reason, None)
     return found
 
@@ -134,6 +149,46 @@ def decisions(connection: psycopg.Connection, month: str) -> list[tuple[str, str
     ).fetchall()
 
 
+@dataclass(frozen=True)
+class Decision:
+    """A line of what was decided.
+
+    Attributes:
+        what: accept, reject, undo, or drop_anchor, whose `window` is the first month without it.
+        stands: whether it is of a proposal, and nothing was decided after it on that or accepted on the item.
+    """
+
+    window: str
+    scale_id: str
+    item_id: str
+    what: str
+    by: str
+    reason: str
+    effective_from: datetime | None
+    at: datetime
+    stands: bool
+
+
+def newest_decisions(
+    connection: psycopg.Connection, limit: int, *, month: str | None = None, scale_id: str | None = None
+) -> list[Decision]:
+    """The last decisions on that month and scale (None: on all), newest first."""
+    with connection.cursor(row_factory=class_row(Decision)) as cursor:
+        return cursor.execute(
+            """SELECT month AS window, scale_id, item_id, decision AS what, decided_by AS by, reason, effective_from,
+                      decided_at AS at,
+                      decision IN ('accept', 'reject') AND NOT EXISTS (
+                        SELECT FROM release_decision n
+                        WHERE (n.scale_id, n.item_id) = (d.scale_id, d.item_id) AND n.decision_id > d.decision_id
+                          AND (n.decision = 'accept' OR (n.month, n.fit_id) = (d.month, d.fit_id))) AS stands
+               FROM release_decision d
+               WHERE (%(month)s::text IS NULL OR right(month, 7) = %(month)s)
+                 AND (%(scale)s::text IS NULL OR scale_id = %(scale)s)
+               ORDER BY decision_id DESC LIMIT %(limit)s""",
+            {"month": month, "scale": scale_id, "limit": limit},
+        ).fetchall()
+
+
 def said(what: str, text: str) -> str:
     """A name or a reason without space around it. Raises PermanentFailure where it says nothing, or is not text."""
     stripped = text.strip()
@@ -159,6 +214,16 @@ def record(
                  (month, scale_id, item_id, fit_id, decision, decided_by, reason, effective_from)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
             [(p.window, p.scale_id, p.item_id, p.fit_id, decision, by, reason, since) for p in found],
+        )
+
+
+def _require_as_seen(found: Sequence[Proposal], seen: Sequence[Proposal]) -> None:
+    read = {p.reference: (p.fit_id, p.replaces) for p in seen}
+    other = [str(p.reference) for p in found if read.get(p.reference, (p.fit_id, p.replaces)) != (p.fit_id, p.replaces)]
+    if other:
+        raise PermanentFailure(
+            f"nothing was decided: {', '.join(other)} proposes or replaces other values than those that were shown. "
+            "Look at the evidence again"
         )
 
 

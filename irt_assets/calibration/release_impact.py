@@ -5,7 +5,7 @@ The code that scores is the one that measures (`abilities`). Does not belong her
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
@@ -14,10 +14,11 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.abilities import estimate
+from irt_assets.calibration.proposals import Proposal, open_changes
 from irt_assets.calibration.publication import in_force
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.facts import LOOKBACK
-from irt_assets.responses.scales import Scale
+from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
 
 LARGE_SHIFT = 0.2
@@ -71,6 +72,15 @@ class Impact:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[Impact]:
+    """Of accepting together what of these proposals can still be accepted, scale by scale."""
+    scales = read_scales(connection)
+    changes = {
+        scale_id: open_changes(p for p in found if p.scale_id == scale_id) for scale_id in {p.scale_id for p in found}
+    }
+    return [impact(connection, scales[scale_id], of, since) for scale_id, of in sorted(changes.items()) if of]
 
 
 def impact(

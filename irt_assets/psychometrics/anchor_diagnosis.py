@@ -53,6 +53,10 @@ class Suspect:
     def shown(self) -> str:
         return f"b {self.delta_b:+.2f}" if self.parameter == "b" else f"a {self.delta_a:+.2f}"
 
+    @property
+    def evidence(self) -> str:
+        return f"{self.shown}, {self.z:+.1f} standard errors"
+
 
 @dataclass(frozen=True)
 class Diagnosis:

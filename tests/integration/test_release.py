@@ -20,9 +20,18 @@ from irt_assets.calibration import release
 from irt_assets.calibration.abilities import measure, stale_months
 from irt_assets.calibration.month import publish_month
 from irt_assets.calibration.origin import initialise
-from irt_assets.calibration.proposals import Reference, State, asking, one, parse_reference, proposals
+from irt_assets.calibration.proposals import (
+    Reference,
+    State,
+    asking,
+    one,
+    parse_reference,
+    proposals,
+    waiting_proposals,
+)
 from irt_assets.calibration.publication import in_force, steps
 from irt_assets.calibration.release_impact import Impact, impact
+from irt_assets.calibration.release_undo import undo
 from irt_assets.invariants.invariant import Look, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import month_bounds
@@ -121,6 +130,60 @@ def violations(database: Database, store: FolderStore) -> list[str]:
 
 
 # -- what asks ---------------------------------------------------------------------------------------
+
+
+def test_all_that_ask_are_found_without_reading_what_cannot(bank: Database, store: FolderStore) -> None:
+    """Of an item that was never published, that drifted, that was accepted since, and of one that only confirms."""
+    link(bank, store, MAR, {"moved": (1.0, -0.3), "still": (1.2, 0.12), "late": (1.0, 0.7)})
+    publish(bank, store, MAR)
+    run_sql(bank, "DELETE FROM item_parameter_publication WHERE item_id = 'late'")
+    run_sql(
+        bank,
+        """INSERT INTO item_parameter_proposal (month, scale_id, item_id, fit_id, a, b, c, why)
+           SELECT month, scale_id, 'late', fit_id, a, b, c, 'first seen' FROM item_parameter_proposal
+           WHERE (month, item_id) = (%s, 'moved')""",
+        (MAR,),
+    )
+    with bank.connect() as connection:
+        found = waiting_proposals(connection)
+        assert [(p.fit_id, p.new) for p in found] == [(p.fit_id, p.new) for p in asking(proposals(connection))]
+        assert [str(p.reference) for p in found] == [f"{MAR}/late", str(MOVED)]
+    accept(bank)
+    with bank.connect() as connection:
+        assert [str(p.reference) for p in waiting_proposals(connection)] == [f"{MAR}/late"]
+
+
+def test_what_was_shown_is_decided_on_or_nothing(bank: Database, store: FolderStore) -> None:
+    with bank.connect() as connection:
+        shown = one(connection, MOVED)
+    link(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
+    publish(bank, store, FEB)
+    for decide in (
+        lambda: accept(bank, seen=[shown]),
+        lambda: release.reject(bank, [MOVED], by="Ann", reason="no", seen=[shown]),
+    ):
+        with pytest.raises(PermanentFailure, match="2026-02/moved proposes or replaces other values"):
+            decide()
+    assert decisions(bank) == []
+    with bank.connect() as connection:
+        accept(bank, seen=[one(connection, MOVED)])
+    assert published(bank)[-1][0] == -0.9
+
+
+def test_the_last_decisions_say_which_of_them_stand(bank: Database) -> None:
+    accept(bank)
+    release.reject(bank, [Reference(FEB, "still")], by="Ben", reason="too small")
+    undo(bank, [MOVED], by="Ann", reason="an error", now=NOW)
+    with bank.connect() as connection:
+        found = release.newest_decisions(connection, 10)
+        assert [(d.item_id, d.what, d.by, d.stands) for d in found] == [
+            ("moved", "undo", "Ann", False),
+            ("still", "reject", "Ben", True),
+            ("moved", "accept", "Ann", False),
+        ]
+        assert release.newest_decisions(connection, 1, month=FEB, scale_id=SCALE) == found[:1]
+        assert release.newest_decisions(connection, 10, month=MAR) == []
+        assert release.newest_decisions(connection, 10, scale_id="none") == []
 
 
 def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
