@@ -17,7 +17,7 @@ import psycopg
 from irt_assets.calibration.publication import in_force
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import Scores, eap
+from irt_assets.psychometrics.scoring import Curves, Scores, eap_by
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
@@ -97,9 +97,26 @@ def estimate(responses: Responses, items: Mapping[str, tuple[float, float, float
 
     An answer to an item that has no parameters there says nothing.
     """
-    unknown = (np.nan, np.nan, np.nan)
-    a, b, c = np.array([items.get(item, unknown) for item in responses.item_ids]).reshape(-1, 3).T
-    return eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+    return SetCurves.of(items, scale).estimate(responses)
+
+
+@dataclass(frozen=True)
+class SetCurves:
+    """The curves of a set against a scale's population, and the place of each item; the last place is of no item."""
+
+    places: Mapping[str, int]
+    curves: Curves
+
+    @classmethod
+    def of(cls, items: Mapping[str, tuple[float, float, float]], scale: Scale) -> SetCurves:
+        a, b, c = np.array([*items.values(), (np.nan, np.nan, np.nan)]).T
+        places = {item: place for place, item in enumerate(items)}
+        return cls(places, Curves.of(a, -a * b, c, mean=scale.mu, sd=scale.sigma))
+
+    def estimate(self, responses: Responses) -> Scores:
+        """As the function `estimate`."""
+        places = [self.places.get(item, -1) for item in responses.item_ids]
+        return eap_by(responses, self.curves.take(np.array(places, dtype=np.intp)))
 
 
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:

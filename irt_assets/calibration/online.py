@@ -1,6 +1,6 @@
 """One learner's θ on request: the θ that the month and the night would report on the same answers, kept as a row.
 
-What does not belong here: how θ is estimated (`abilities.estimate`), and HTTP (see `services.theta_api`).
+What does not belong here: how θ is estimated (`abilities.SetCurves`), and HTTP (see `services.theta_api`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import numpy as np
 import psycopg
 from psycopg.rows import class_row
 
-from irt_assets.calibration.abilities import estimate
+from irt_assets.calibration.abilities import SetCurves
 from irt_assets.calibration.publication import PublishedSet, in_force
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.item_times import (
@@ -37,6 +37,7 @@ class Measure:
 
     scale: Scale
     published: PublishedSet
+    curves: SetCurves
     times: ItemTimes
     query: str
 
@@ -84,7 +85,8 @@ def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
         published = in_force(connection, scale.scale_id, now)
         if published.items:
             times = _item_times(connection, scale, now)
-            measures[scale.scale_id] = Measure(scale, published, times, learner_query(scale))
+            curves = SetCurves.of(published.items, scale)
+            measures[scale.scale_id] = Measure(scale, published, curves, times, learner_query(scale))
     return Measures(now, measures)
 
 
@@ -129,7 +131,7 @@ def update(
             measure.published.withdrawn,
         )
         if responses.n_responses:
-            scores = estimate(responses, items, measure.scale)
+            scores = measure.curves.estimate(responses)
             theta, se = float(scores.theta[0]), float(scores.se[0])
             found[scale_id] = _keep(connection, user_id, measure, responses, theta, se, measures.as_of, now)
     return found

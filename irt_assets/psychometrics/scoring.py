@@ -128,10 +128,39 @@ def eap(
     give finite scores, drawn to the mean. Raises ValueError for parameters of the wrong shape, c outside [0, 1) or
     sd ≤ 0.
     """
-    usable = _usable(responses, a, d, c, sd)
-    unit = Grid.spanning(nodes)
-    theta_nodes = mean + sd * unit.nodes
-    log_right, log_wrong = log_tables(a, d, c, theta_nodes)
+    _usable(responses, a, d, c, sd)
+    return eap_by(responses, Curves.of(a, d, c, mean=mean, sd=sd, nodes=nodes), threads=threads)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What items say about θ at the nodes of the prior N(mean, sd²): log P and log(1 − P), shape (n_items, nodes).
+
+    Made once, they score any number of learners. `usable`: which items have a curve.
+    """
+
+    mean: float
+    sd: float
+    unit: Grid
+    log_right: Floats
+    log_wrong: Floats
+    usable: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, a: Floats, d: Floats, c: Floats, *, mean: float = 0.0, sd: float = 1.0, nodes: int = 61) -> Curves:
+        unit = Grid.spanning(nodes)
+        usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+        return cls(mean, sd, unit, *log_tables(a, d, c, mean + sd * unit.nodes), usable)
+
+    def take(self, places: npt.NDArray[np.intp]) -> Curves:
+        """Those of the items at `places`, in that order."""
+        log_right, log_wrong = self.log_right[places], self.log_wrong[places]
+        return Curves(self.mean, self.sd, self.unit, log_right, log_wrong, self.usable[places])
+
+
+def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
+    """`eap` with curves in the order of `responses.item_ids`."""
+    mean, sd = curves.mean, curves.sd
     start = row_starts(responses)
     theta = np.full(responses.n_persons, float(mean))
     se = np.full(responses.n_persons, float(sd))
@@ -144,17 +173,17 @@ def eap(
                 start,
                 responses.item,
                 responses.score,
-                log_right,
-                log_wrong,
-                theta_nodes,
-                unit.log_weights(),
+                curves.log_right,
+                curves.log_wrong,
+                mean + sd * curves.unit.nodes,
+                curves.unit.log_weights(),
                 theta,
                 se,
             )
 
         with kernels.runner(threads) as run:
             run(moments, _chunks(responses, start))
-        informed = np.bincount(responses.person[usable[responses.item]], minlength=responses.n_persons) > 0
+        informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
         theta[~informed], se[~informed] = mean, sd
     return Scores(theta, se)
 

@@ -105,7 +105,7 @@ def codes(column: pa.ChunkedArray) -> tuple[npt.NDArray[np.int32], npt.NDArray[n
         return np.array([], dtype=np.int32), np.array([], dtype=object)
     encoded = column.combine_chunks().dictionary_encode()
     labels = encoded.dictionary.to_numpy(zero_copy_only=False)
-    order = np.argsort(labels)
+    order = pc.array_sort_indices(encoded.dictionary).to_numpy()
     rank = np.empty(len(order), dtype=np.int32)
     rank[order] = np.arange(len(order), dtype=np.int32)
     return rank[encoded.indices.to_numpy(zero_copy_only=False)], labels[order]

@@ -47,12 +47,12 @@ class ItemTimes:
     n: npt.NDArray[np.int64]
 
     @cached_property
-    def _places(self) -> pd.Index:
-        return pd.Index(self.item_ids, dtype=object)
+    def _places(self) -> dict[str, int]:
+        return {item: place for place, item in enumerate(self.item_ids)}
 
     def of(self, items: Sequence[str] | npt.NDArray[np.object_]) -> tuple[Floats, npt.NDArray[np.int64]]:
         """Median (NaN where no time is known) and number of times of each of `items`."""
-        place = self._places.get_indexer(pd.Index(items, dtype=object))
+        place = np.array([self._places.get(item, -1) for item in items], dtype=np.intp)
         known = place >= 0
         median, n = np.full(place.size, np.nan), np.zeros(place.size, dtype=np.int64)
         median[known], n[known] = self.median_ms[place[known]], self.n[place[known]]

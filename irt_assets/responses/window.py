@@ -123,7 +123,7 @@ def judged_window(
         rules = scales[scale_id].rules if scale_id in scales else Rules()
         part = judged if rows.size == found.num_rows else judged.take(pa.array(rows))
         item, items = codes(part["item_id"])
-        judgement = judge(_attempts(part, item, items, times), rules)
+        judgement = judge(_attempts(part, codes(part["user_id"])[0], item, items, times), rules)
         judgements[scale_id] = judgement
         left_out[scale_id] = {items[code]: few for code, few in judgement.few_items.items()}
         reason[rows] = judgement.code
@@ -142,12 +142,16 @@ _JUDGED = (
 
 
 def _attempts(
-    found: pa.Table, item: npt.NDArray[np.int32], items: npt.NDArray[np.object_], times: ItemTimes
+    found: pa.Table,
+    person: npt.NDArray[np.int32],
+    item: npt.NDArray[np.int32],
+    items: npt.NDArray[np.object_],
+    times: ItemTimes,
 ) -> Attempts:
-    """`item` codes `items`."""
+    """`person` codes the learners, `item` codes `items`."""
     median, n_timed = times.of(items)
     return Attempts(
-        user=codes(found["user_id"])[0],
+        user=person,
         item=item,
         live=numbers(pc.equal(found["mode"], "live"), False).astype(bool),
         test_account=numbers(found["is_test"], False).astype(bool),
@@ -193,7 +197,7 @@ def scored_for_abilities(found: pa.Table, scale: Scale, times: ItemTimes) -> tup
     """
     person, users = codes(found["user_id"])
     item, item_ids = codes(found["item_id"])
-    judgement = judge(_attempts(found, item, item_ids, times), scale.rules, min_learner=False, min_item=False)
+    judgement = judge(_attempts(found, person, item, item_ids, times), scale.rules, min_learner=False, min_item=False)
     responses, present, _ = _responses(person, users, item, item_ids, judgement.score)
     return responses, present
 

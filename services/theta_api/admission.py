@@ -46,9 +46,14 @@ class Admission:
         self._turns: dict[str, _Turn] = {}
         self.present = 0
 
+    @property
+    def full(self) -> bool:
+        """Whether the next who comes is shed."""
+        return self.present >= self._most
+
     async def run(self, learner: str, work: Callable[[], T]) -> T:
         """What `work` returns or raises. Raises Shed before it has begun, or TooSlow."""
-        if self.present >= self._most:
+        if self.full:
             raise Shed
         self.present += 1
         turn = self._turns.setdefault(learner, _Turn())

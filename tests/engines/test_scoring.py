@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from irt_assets.psychometrics.curves import information, probability
 from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import eap, score
+from irt_assets.psychometrics.scoring import Curves, eap, eap_by, score
 
 A = np.array([0.8, 1.2, -0.5, 2.0])
 D = np.array([0.3, -1.0, 0.2, 0.5])
@@ -18,6 +18,17 @@ number = st.floats(-4, 4)
 ROWS = np.array(
     [[1, 0, 0, 0], [0, 1, 1, 1], [1, 1, 1, 1], [0, 0, 1, 1], [np.nan, 1, np.nan, 0], [1, 0, np.nan, np.nan]]
 )
+
+
+def test_curves_that_were_made_before_give_the_same_scores_to_the_last_bit():
+    more = {"mean": 0.7, "sd": 1.6}
+    gap = [np.append(x, np.nan) for x in (A, D, C)]
+    places = np.array([3, 0, 4, 1])
+    once = Curves.of(*gap, **more).take(places)
+    a, d, c = (x[places] for x in gap)
+    expected, found = eap(Responses.from_wide(ROWS), a, d, c, **more), eap_by(Responses.from_wide(ROWS), once)
+    assert np.array_equal(found.theta, expected.theta)
+    assert np.array_equal(found.se, expected.se)
 
 
 def plain_eap(row, mean, sd):

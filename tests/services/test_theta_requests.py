@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from irt_assets.calibration.online import Measures
 from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.theta_api.access import Access, build_access
-from services.theta_api.app import build_app
+from services.theta_api.app import Door, build_app
 from services.theta_api.ledger import Away
 from services.theta_client.api import PATH
 from tests.services.door import served
@@ -208,3 +209,25 @@ def test_without_a_way_in_it_does_not_start(issuer_settings: dict[str, Any], tmp
         Access("short", None)
     with pytest.raises(PermanentFailure, match="JWT_AUDIENCE"):
         build_access(Settings(_env_file=None, **issuer_settings | {"jwt_audience": None}))
+
+
+def test_where_the_queue_is_full_everybody_is_turned_away_before_anything_is_read() -> None:
+    """Even who has no token, and sends no JSON: to say so costs more than to turn them away."""
+    counted: list[None] = []
+    sent: list[Any] = []
+
+    async def nobody(*_: object) -> None:
+        pytest.fail("it was asked")
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    door = Door(nobody, Access(TOKEN, None), full=lambda: True, shed=lambda: counted.append(None))  # type: ignore[arg-type]
+    for path in (PATH, HISTORY, "/invariants/latest"):
+        scope = {"type": "http", "method": "POST", "path": path, "headers": []}
+        asyncio.run(door(scope, nobody, send))  # type: ignore[arg-type]
+    assert len(counted) == 3
+    for start, body in zip(sent[::2], sent[1::2], strict=True):
+        assert start["status"] == 503
+        assert (b"retry-after", b"1") in start["headers"]
+        assert json.loads(body["body"])["type"] == "urn:irt:problem:shed"
