@@ -163,7 +163,7 @@ def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
         "c": estimate("c"),
         "in force from": row["effective_from"],
         "published": row["published_at"],
-        "by": row["decided_by"] or f"rule {row['rule']}",
+        "by": (row["decided_by"] or f"rule {row['rule']}") + (", an undo" if row["rule"] == "undo" else ""),
         "why": row["reason"],
         "month": row["month"],
         "answers": None if row["n_responses"] is None else f"{row['n_responses']:,}",

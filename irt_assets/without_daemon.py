@@ -21,7 +21,15 @@ from irt_assets.underway import last_made
 from resources.settings import Settings
 
 LOG = logging.getLogger("irt.run")
-SENSORS = ("ledger", "late_answers", "theta_sweep", "alerts_of_runs", "alerts_of_checks", "alert_delivery")
+SENSORS = (
+    "ledger",
+    "late_answers",
+    "theta_sweep",
+    "alerts_of_runs",
+    "alerts_of_checks",
+    "ready_months",
+    "alert_delivery",
+)
 """In the order of evaluation: what opens alerts comes after what is run, and their delivery at the end."""
 DAEMONS_OWN = ("killed_runs", "automation", "alerts_of_schedules")
 """They speak to the daemon or of it."""

@@ -22,6 +22,7 @@ from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
 from jobs.prune import build_prune_job
+from jobs.ready_months import build_ready_months_sensor
 from jobs.release import build_release_job
 from jobs.repeats import build_repeat_sensor
 from jobs.schedules import PLANS, Job
@@ -147,4 +148,5 @@ def build_sensors(jobs: dict[str, Job], settings: Settings) -> list[dg.SensorDef
         build_theta_sensor(settings),
         build_automation_sensor(),
         *build_alert_sensors(PLANS, settings),
+        build_ready_months_sensor(),
     ]

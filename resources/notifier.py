@@ -64,7 +64,7 @@ class Message:
     def title(self) -> str:
         where = f"[{self.env}] " if self.env else ""
         over = "resolved: " if self.due.event == "resolved" else ""
-        partition = f" ({self.due.partition})" if self.due.partition else ""
+        partition = f" ({self.due.partition})" if self.due.partition and self.due.severity != "info" else ""
         return f"{where}{over}{self.due.what}{partition}"
 
     @property
@@ -91,7 +91,7 @@ class Message:
     def notify_type(self) -> NotifyType:
         if self.due.event == "resolved":
             return NotifyType.SUCCESS
-        return NotifyType.FAILURE if self.due.severity == "error" else NotifyType.WARNING
+        return {"error": NotifyType.FAILURE, "warning": NotifyType.WARNING, "info": NotifyType.INFO}[self.due.severity]
 
 
 @dataclass(frozen=True)
@@ -161,8 +161,10 @@ def channels(settings: Settings) -> dict[str, Channel]:
 def problems(settings: Settings) -> list[str]:
     """What is wrong with the configured channels as they are, found without connecting."""
     sample = Due(0, "opened", "", "error", "a test", "nothing", "", "", [], "")
-    said = []
-    for channel in channels(settings).values():
+    configured = channels(settings)
+    absent = [name for name in settings.info_channels if name not in configured]
+    said = [f"{name}: ALERT_INFO_TO names it, and it is not configured" for name in absent]
+    for channel in configured.values():
         heard = _Heard()
         logging.getLogger("apprise").addHandler(heard)
         try:
@@ -199,7 +201,7 @@ def deliver(database: Database, settings: Settings, *, limit_s: float = SECONDS_
         if not guard.execute("SELECT pg_try_advisory_xact_lock(hashtext('alert delivery'))").fetchone()[0]:  # type: ignore[index]
             return {}
         with database.connect() as connection:
-            outbox.queue(connection, configured)
+            outbox.queue(connection, configured, settings.info_channels)
             waiting = outbox.due(connection, list(configured), MESSAGES_A_ROUND)
         arrived = dict.fromkeys(configured, 0)
         for due, error in _attempts(configured, waiting, settings, limit_s):

@@ -14,7 +14,7 @@ from typing import Literal
 import psycopg
 from psycopg.rows import class_row
 
-Severity = Literal["error", "warning"]
+Severity = Literal["error", "warning", "info"]
 Event = Literal["opened", "resolved"]
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 60, 3600
@@ -69,6 +69,16 @@ def open_alert(connection: psycopg.Connection, alert: Alert) -> bool:
     return inserted.rowcount == 1
 
 
+def tell(connection: psycopg.Connection, alert: Alert) -> None:
+    """Tell of something that is over as it is said: nothing stays open, and no channel hears of an end."""
+    connection.execute(
+        """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link, resolved_at)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s, now())""",
+        (alert.key, alert.severity, alert.what, alert.partition, alert.kind)
+        + (json.dumps(alert.subjects), alert.fix, alert.link),
+    )
+
+
 def resolve_alert(connection: psycopg.Connection, key: str) -> bool:
     """Resolve the open alert of `key`; whether there was one."""
     return (
@@ -89,23 +99,24 @@ def open_keys(connection: psycopg.Connection, prefix: str) -> dict[str, list[str
     )
 
 
-def queue(connection: psycopg.Connection, channels: Iterable[str]) -> None:
+def queue(connection: psycopg.Connection, channels: Iterable[str], want_info: Iterable[str] = ()) -> None:
     """Address every alert that is new to all `channels`, and to a channel that is new what is open.
 
-    A channel hears of the end of an alert where it was told of its beginning.
+    A channel hears of the end of an alert where it was told of its beginning. What is of severity info goes to those
+    that `want_info` alone, and has no end.
     """
     connection.execute(
         """INSERT INTO alert_delivery (alert_id, event, channel)
            SELECT a.alert_id, 'opened', c FROM alert a CROSS JOIN unnest(%s::text[]) c
-           WHERE a.resolved_at IS NULL OR a.queued_at IS NULL
+           WHERE (a.resolved_at IS NULL OR a.queued_at IS NULL) AND (a.severity <> 'info' OR c = ANY(%s))
            ON CONFLICT DO NOTHING""",
-        (list(channels),),
+        (list(channels), list(want_info)),
     )
     connection.execute("UPDATE alert SET queued_at = now() WHERE queued_at IS NULL")
     connection.execute(
         """INSERT INTO alert_delivery (alert_id, event, channel)
            SELECT d.alert_id, 'resolved', d.channel FROM alert_delivery d JOIN alert a USING (alert_id)
-           WHERE d.event = 'opened' AND a.resolved_at IS NOT NULL
+           WHERE d.event = 'opened' AND a.resolved_at IS NOT NULL AND a.severity <> 'info'
            ON CONFLICT DO NOTHING"""
     )
 

@@ -25,6 +25,8 @@ from resources.failures import PermanentFailure
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 OWNER_ALONE = 0o700
+INFO_CHANNELS = ("slack", "discord", "email", "webhook")
+"""Those that can be told of what is well; PagerDuty knows incidents alone."""
 OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
 """What may estimate a month beside `em`, in the order in which a month runs them."""
 
@@ -122,6 +124,7 @@ class Settings(BaseSettings):
     )
     pd_routing_key: SecretStr | None = Field(None, description="alerts to PagerDuty: an Events API v2 integration key")
     alert_webhook_url: SecretStr | None = Field(None, description="alerts as JSON, posted to this http(s) URL")
+    alert_info_to: str = Field("", description="channels that also hear of months that are ready, e.g. slack,email")
 
     @model_validator(mode="before")
     @classmethod
@@ -166,6 +169,16 @@ class Settings(BaseSettings):
                     f"every entry must be ENGINE or SCALE:ENGINE with one of {', '.join(OPTIONAL_ENGINES)} "
                     "(em always runs)"
                 )
+        return value
+
+    @field_validator("alert_info_to")
+    @classmethod
+    def _known_channels(cls, value: str) -> str:
+        if not set(_entries(value)) <= set(INFO_CHANNELS):
+            raise ValueError(
+                f"wanted some of {', '.join(INFO_CHANNELS)}, with commas between them (PagerDuty would open an "
+                "incident, which somebody must close)"
+            )
         return value
 
     @field_validator("irt_ui_url")
@@ -248,6 +261,11 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_unset(cls, value: object) -> object:
         return None if value == "" else value
+
+    @property
+    def info_channels(self) -> tuple[str, ...]:
+        """Names of the channels that also hear of what is well."""
+        return tuple(_entries(self.alert_info_to))
 
     @property
     def ui_url(self) -> str:

@@ -523,10 +523,10 @@ invariant_result = _table(
 
 alert = _table(
     "alert",
-    "What people are told of: opened once, resolved once.",
+    "What people are told of: opened once, resolved once; of severity info resolved as it is opened.",
     Column("alert_id", BigInteger, Identity(always=True), primary_key=True, comment="order of opening"),
     _req("key", Text, "what it is about; one alert of a key is open at a time"),
-    _req("severity", Text, "error or warning"),
+    _req("severity", Text, "error, warning or info"),
     _req("what", Text, "what happened"),
     _req("partition", Text, "month, week or day; empty where it has none"),
     _req("kind", Text, "what the subjects are: items, learners, months, …"),

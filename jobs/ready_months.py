@@ -1,0 +1,91 @@
+"""The month that is ready: people who want to hear of it are told once, and nobody has to close anything.
+
+Told is of each scale when the month turns green, and again when it does so after an alert had said that it was red.
+What does not belong here: what green is (see `calibration.green`), and alerts of what is wrong (`alert_sensors`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+import dagster as dg
+import psycopg
+
+from irt_assets.calibration.green import MONTHLY_JOB, HashOf, State, month_states
+from irt_assets.calibration.proposals import asking, proposals
+from irt_assets.responses.remembered_hashes import RememberedHashes
+from resources.database import Database
+from resources.outbox import Alert, tell
+
+LOOK_BACK = timedelta(days=1)
+"""Of a month that was published earlier nobody is told any more: it is no news."""
+
+_UNTOLD = """
+SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
+FROM publication_step s
+WHERE s.state = 'done' AND s.stepped_at > %(since)s AND NOT EXISTS (
+  SELECT FROM alert told
+  WHERE told.key = 'ready ' || s.month || ' ' || s.scale_id AND NOT EXISTS (
+    SELECT FROM alert red
+    WHERE red.partition = s.month AND red.opened_at > told.opened_at
+      AND (red.key = 'held ' || s.month OR starts_with(red.key, %(run)s))))
+ORDER BY 1, 2
+"""
+
+
+def build_ready_months_sensor() -> dg.SensorDefinition:
+    hash_of = RememberedHashes()
+
+    @dg.sensor(
+        name="ready_months",
+        description="Tells the channels in ALERT_INFO_TO of a month that turned green, with how many decisions wait.",
+        minimum_interval_seconds=60,
+        default_status=dg.DefaultSensorStatus.RUNNING,
+    )
+    def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
+        told = tell_of_ready_months(database, context.instance, datetime.now(UTC), hash_of)
+        return dg.SkipReason("; ".join(told) or "no month has turned green")
+
+    return ready_months
+
+
+def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime, hash_of: HashOf) -> list[str]:
+    """What people are told of now, a sentence for each month and scale."""
+    with database.connect() as connection:
+        untold = connection.execute(
+            _UNTOLD.encode(), {"since": now - LOOK_BACK, "run": f"run {MONTHLY_JOB} "}
+        ).fetchall()
+    if not untold:
+        return []
+    states = month_states(database, instance, sorted({month for month, *_ in untold}), hash_of)
+    green = {(one.month, one.scale_id) for one in states if one.state is State.GREEN}
+    told = []
+    with database.connect() as connection:
+        for month, scale_id, is_one_of_several in untold:
+            if (month, scale_id) in green:
+                alert = _ready(month, scale_id, _waiting(connection, month, scale_id), is_one_of_several)
+                tell(connection, alert)
+                told.append(alert.what)
+    return told
+
+
+def _waiting(connection: psycopg.Connection, month: str, scale_id: str) -> list[str]:
+    """The items on which somebody should decide."""
+    found = asking(proposals(connection, windows=[month]))
+    return [p.item_id for p in found if p.scale_id == scale_id]
+
+
+def _ready(month: str, scale_id: str, waiting: Sequence[str], is_one_of_several: bool) -> Alert:
+    name = f"{month} of scale {scale_id}" if is_one_of_several else month
+    waits = f"{len(waiting)} decision{'s wait' if len(waiting) > 1 else ' waits'}: irt release list --month {month}"
+    return Alert(
+        key=f"ready {month} {scale_id}",
+        severity="info",
+        what=f"{name} is green, {waits if waiting else 'no decision waits'}",
+        fix="decide when it suits: what is published stays in force until then" if waiting else "nothing",
+        partition=month,
+        kind="items" if waiting else "",
+        subjects=tuple(waiting),
+        link=f"/assets/published_item_parameters?partition={month}",
+    )
