@@ -1,13 +1,16 @@
-"""Reports under `/reports/<id>`: the file that a row of `report_artifacts` names, from a folder or from a bucket.
+"""Reports by id: the file that a row of `report_artifacts` names, from a folder or from a bucket.
 
-An id and never a path, so that nothing else of the store can be asked for. A report runs no scripts and asks nobody for
-anything: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
+`Reports` answers for whoever has a route to them; `ReportFiles` puts them before Dagster's UI, under `/reports/<id>`.
+An id and never a path, so that nothing else of the store can be asked for. A report runs no scripts and asks nobody
+for anything: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
 """
 
 from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from http import HTTPStatus
 from itertools import chain
@@ -46,47 +49,40 @@ class ReportFile:
     name: str
 
 
-class ReportFiles:
-    """`app`, and before it the reports. `learners`: whether learners' reports are handed out too."""
+NOT_HANDED_OUT = (
+    "This page does not hand out learners' reports. Where only people who may read them reach it, set "
+    "IRT_UI_LEARNER_REPORTS=true and start the webserver again."
+)
 
-    def __init__(
-        self, app: ASGIApp, database: Database, store: ObjectStore, *, prefix: str = "", learners: bool = False
-    ) -> None:
-        self.app = app
-        self.database = database
+
+class Reports:
+    """The files of the rows that `connect` reads, from `store`."""
+
+    def __init__(self, connect: Callable[[], AbstractContextManager[psycopg.Connection]], store: ObjectStore) -> None:
+        self.connect = connect
         self.store = store
-        self.prefix = prefix
-        self.learners = learners
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        path = path_within(self.prefix, scope["path"]) if scope["type"] == "http" else ""
-        if not path.startswith(SERVED_UNDER):
-            await self.app(scope, receive, send)
-            return
-        answer = await run_in_threadpool(self._answer, path.removeprefix(SERVED_UNDER))
-        await answer(scope, receive, send)
+    def answer(self, name: str, *, no_learners: str = "", saved: bool = False) -> Response:
+        """The report of the row with the id `name`, or a sentence that says why there is none.
 
-    def _answer(self, name: str) -> Response:
+        no_learners: why learners' reports are not handed out; empty where they are. saved: as a download, a page too.
+        """
         try:
             report = self._recorded(int(name)) if ID.fullmatch(name) else None
             if report is None:
                 return _said(HTTPStatus.NOT_FOUND, f"There is no report {name[:18]!r}; it may have been deleted since.")
-            if report.of_learner and not self.learners:
-                return _said(
-                    HTTPStatus.FORBIDDEN,
-                    "This page does not hand out learners' reports. Where only people who may read them reach it, set "
-                    "IRT_UI_LEARNER_REPORTS=true and start the webserver again.",
-                )
-            return self._file(report)
+            if report.of_learner and no_learners:
+                return _said(HTTPStatus.FORBIDDEN, no_learners)
+            return self._file(report, saved=saved)
         except (TransientFailure, psycopg.OperationalError):
             LOG.exception("report %s", name)
             return _said(HTTPStatus.SERVICE_UNAVAILABLE, "The database or the object store does not answer; try again.")
         except PermanentFailure:
             LOG.exception("report %s", name)
-            return _said(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; the webserver's log says why.")
+            return _said(HTTPStatus.BAD_GATEWAY, "The object store refuses the report; this service's log says why.")
 
     def _recorded(self, artifact_id: int) -> ReportFile | None:
-        with self.database.connect() as connection:
+        with self.connect() as connection:
             row = connection.execute(
                 'SELECT url, format, user_id, week_start, "window" FROM report_artifacts WHERE artifact_id = %s',
                 (artifact_id,),
@@ -97,7 +93,7 @@ class ReportFiles:
         name = f"drift_{window}" if user is None else f"week_{week}_{user}"
         return ReportFile(url, kind, user is not None, f"{name}.{kind}".replace("/", "_"))
 
-    def _file(self, report: ReportFile) -> Response:
+    def _file(self, report: ReportFile, *, saved: bool) -> Response:
         key = self.store.key(report.url)
         gone = _said(
             HTTPStatus.NOT_FOUND,
@@ -110,9 +106,30 @@ class ReportFiles:
             first = next(pieces, b"")
         except (NothingThere, ValueError):  # ValueError: a key that leads out of the store
             return gone
-        how = "attachment" if report.format == "pdf" else "inline"
+        how = "attachment" if saved or report.format == "pdf" else "inline"
         headers = HEADERS | {"Content-Disposition": f"{how}; filename*=utf-8''{quote(report.name, safe='')}"}
         return StreamingResponse(chain((first,), pieces), headers=headers, media_type=TYPES[report.format])
+
+
+class ReportFiles:
+    """`app`, and before it the reports. `learners`: whether learners' reports are handed out too."""
+
+    def __init__(
+        self, app: ASGIApp, database: Database, store: ObjectStore, *, prefix: str = "", learners: bool = False
+    ) -> None:
+        self.app = app
+        self.reports = Reports(database.connect, store)
+        self.prefix = prefix
+        self.no_learners = "" if learners else NOT_HANDED_OUT
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        path = path_within(self.prefix, scope["path"]) if scope["type"] == "http" else ""
+        if not path.startswith(SERVED_UNDER):
+            await self.app(scope, receive, send)
+            return
+        name = path.removeprefix(SERVED_UNDER)
+        answer = await run_in_threadpool(self.reports.answer, name, no_learners=self.no_learners)
+        await answer(scope, receive, send)
 
 
 def _said(status: HTTPStatus, sentence: str) -> Response:
