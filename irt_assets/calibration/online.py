@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -72,6 +73,7 @@ class Learner:
     user_id: str
     is_test: bool
     target_scale_id: str | None
+    target_theta: float | None = None
 
 
 def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
@@ -100,10 +102,26 @@ def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> 
 
 def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None:
     """None for somebody of whom there is neither a row nor an attempt."""
-    row = connection.execute("SELECT is_test, target_scale_id FROM learner WHERE user_id = %s", (user_id,)).fetchone()
+    row = connection.execute(
+        "SELECT is_test, target_scale_id, target_theta FROM learner WHERE user_id = %s", (user_id,)
+    ).fetchone()
     if row is not None:
-        return Learner(user_id, bool(row[0]), row[1])
+        return Learner(user_id, *row)
     return Learner(user_id, False, None) if answered_at_all(connection, user_id) else None
+
+
+def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> list[Learner]:
+    """Learners with a row whose id begins so, in order of id.
+
+    In a database with the collation C, as the embedded one has it, no others are looked at.
+    """
+    pattern = re.sub(r"([\\%_])", r"\\\1", prefix) + "%"
+    with connection.cursor(row_factory=class_row(Learner)) as cursor:
+        return cursor.execute(
+            """SELECT user_id, is_test, target_scale_id, target_theta FROM learner
+               WHERE user_id LIKE %s ORDER BY user_id LIMIT %s""",
+            (pattern, most),
+        ).fetchall()
 
 
 def update(
@@ -195,12 +213,41 @@ def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
     return f"online-{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:40]}"
 
 
-def read_thetas(connection: psycopg.Connection, user_id: str) -> list[Theta]:
-    """A learner's θs of every kind and scale, those of the latest answers first; at most `MOST_HISTORY` of them."""
+def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_HISTORY) -> list[Theta]:
+    """A learner's θs of every kind and scale, those of the latest answers first; at most `most` of them."""
     with connection.cursor(row_factory=class_row(Theta)) as cursor:
         return cursor.execute(
             """SELECT scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at
                FROM mirt_ability WHERE user_id = %s
                ORDER BY window_end DESC, fitted_at DESC, scale_id LIMIT %s""",
-            (user_id, MOST_HISTORY),
+            (user_id, most),
         ).fetchall()
+
+
+def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict[str, dict[str, Theta]]:
+    """By learner and scale, the θ of the latest answers; of a few learners, as each costs a look."""
+    fields = "scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at"
+    rows = connection.execute(
+        f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {fields} FROM mirt_ability WHERE user_id = ANY(%s)
+            ORDER BY user_id, scale_id, window_end DESC, fitted_at DESC""".encode(),
+        (list(user_ids),),
+    ).fetchall()
+    found: dict[str, dict[str, Theta]] = {}
+    for user, *row in rows:
+        found.setdefault(user, {})[row[0]] = Theta(*row)
+    return found
+
+
+def latest(thetas: Iterable[Theta]) -> dict[str, Theta]:
+    """Of `read_thetas`, by scale, the θ of the latest answers."""
+    found: dict[str, Theta] = {}
+    for one in thetas:
+        found.setdefault(one.scale_id, one)
+    return found
+
+
+def scale_to_answer_by(learner: Learner, found: Mapping[str, Theta]) -> str | None:
+    """The learner's target scale; without one, that with the most answers; None where nothing was found."""
+    if learner.target_scale_id is not None or not found:
+        return learner.target_scale_id
+    return max(sorted(found), key=lambda scale_id: found[scale_id].n_items)

@@ -24,10 +24,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from irt_assets.calibration import online
 from irt_assets.calibration.online import Measures, Theta
+from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.metrics import server_registry
 from services.theta_api.access import Access, Caller
 from services.theta_api.admission import Admission, Shed, TooSlow
-from services.theta_api.invariants import history_of_invariants, latest_invariants
 from services.theta_api.ledger import Away, Ledger
 from services.theta_api.problems import Problem, described, unavailable
 from services.theta_api.shapes import Answer, Asked, History, LatestLook, Looks, UserId
@@ -126,10 +126,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         _caller(request).require(user_id)
         measures = _measures(ledger)
         known, learner = await work(user_id, lambda connection: _known(connection, user_id))
-        latest: dict[str, Theta] = {}
-        for one in known:
-            latest.setdefault(one.scale_id, one)
-        answer = _answer(learner, latest, measures)
+        answer = _answer(learner, online.latest(known), measures)
         history = [_shown(one, measures) | {"scale_id": one.scale_id} for one in known]
         return JSONResponse(answer | {"history": history}, headers={"Cache-Control": "no-store"})
 
@@ -290,9 +287,7 @@ def _learner(connection: psycopg.Connection, user_id: str) -> online.Learner:
 def _answer(learner: online.Learner, found: dict[str, Theta], measures: Measures) -> dict[str, Any]:
     """θ of the learner's target scale; without one, of the scale with the most answers."""
     by_scale = {scale_id: _shown(one, measures) for scale_id, one in sorted(found.items())}
-    wanted = learner.target_scale_id
-    if wanted is None and found:
-        wanted = max(sorted(found), key=lambda scale_id: found[scale_id].n_items)
+    wanted = online.scale_to_answer_by(learner, found)
     if wanted is None or wanted not in found:
         where = "" if wanted is None else f" on scale {wanted}, the learner's target"
         raise Problem(

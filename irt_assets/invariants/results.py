@@ -1,4 +1,7 @@
-"""What the invariants found, read from `invariant_result`, in the shape of `irt invariants run --json`."""
+"""What the invariants found, read from `invariant_result`, in the shape of `irt invariants run --json`.
+
+What does not belong here: finding it, and storing it (see `history`).
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ SEVERITIES = {one.name: one.severity for one in INVARIANTS}
 
 def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
     """None where nobody has looked yet."""
-    runs = _runs(connection, 1)
+    runs = runs_of_invariants(connection, 1)
     if not runs:
         return None
     run, evaluated_at = runs[0]["run"], runs[0]["evaluated_at"]
@@ -40,10 +43,11 @@ def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
 
 def history_of_invariants(connection: psycopg.Connection) -> dict[str, Any]:
     """The last looks, and the last violations, open ones first."""
-    return {"runs": _runs(connection, MOST_RUNS), "violations": _violations(connection, "true")}
+    return {"runs": runs_of_invariants(connection, MOST_RUNS), "violations": _violations(connection, "true")}
 
 
-def _runs(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
+def runs_of_invariants(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
+    """When everything was looked at, newest first, and how many invariants held of how many."""
     rows = connection.execute(
         """SELECT run, max(evaluated_at), count(*) FILTER (WHERE passed), count(*)
            FROM invariant_result WHERE subject = '' GROUP BY run ORDER BY 2 DESC LIMIT %s""",
@@ -52,13 +56,27 @@ def _runs(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
     return [{"run": run, "evaluated_at": at.isoformat(), "held": held, "of": of} for run, at, held, of in rows]
 
 
-def _violations(connection: psycopg.Connection, condition: str) -> list[dict[str, Any]]:
+def history_of_invariant(connection: psycopg.Connection, name: str) -> dict[str, Any]:
+    """Of one invariant, the last looks as `history_of_invariants` has them, and what became of it in each."""
+    rows = connection.execute(
+        """SELECT evaluated_at, passed, not_tested, observed FROM invariant_result
+           WHERE subject = '' AND invariant = %s ORDER BY evaluated_at DESC LIMIT %s""",
+        (name, MOST_RUNS),
+    ).fetchall()
+    looks = [
+        {"evaluated_at": at.isoformat(), "passed": passed, "not_tested": untested, "observed": observed}
+        for at, passed, untested, observed in rows
+    ]
+    return {"looks": looks, "violations": _violations(connection, "invariant = %(name)s", name=name)}
+
+
+def _violations(connection: psycopg.Connection, condition: str, **values: str) -> list[dict[str, Any]]:
     rows = connection.execute(
         f"""SELECT invariant, partition, subject, observed, expected, fix, evaluated_at, resolved_at
             FROM invariant_result WHERE subject <> '' AND NOT passed AND {condition}
             ORDER BY resolved_at IS NOT NULL, resolved_at DESC, evaluated_at DESC, invariant, subject
-            LIMIT %s""".encode(),
-        (MOST_VIOLATIONS,),
+            LIMIT %(most)s""".encode(),
+        {"most": MOST_VIOLATIONS, **values},
     ).fetchall()
     names = ("invariant", "partition", "subject", "observed", "expected", "fix")
     return [
