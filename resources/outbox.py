@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from datetime import datetime
+from typing import Any, Literal
 
 import psycopg
 from psycopg.rows import class_row
@@ -55,6 +56,23 @@ class Due:
     kind: str
     subjects: list[str]
     link: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """An alert as it was opened and resolved. `deliveries`: channel, event, arrived and why not, of every message."""
+
+    alert_id: int
+    key: str
+    severity: Severity
+    what: str
+    fix: str
+    partition: str
+    kind: str
+    link: str
+    opened_at: datetime
+    resolved_at: datetime | None
+    deliveries: list[dict[str, Any]]
 
 
 def open_alert(connection: psycopg.Connection, alert: Alert) -> bool:
@@ -140,6 +158,23 @@ def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> 
                 (channel, limit),
             ).fetchall()
     return found
+
+
+def told(connection: psycopg.Connection, most: int) -> list[Told]:
+    """Alerts, open ones first and errors before warnings, then those that are over; the newest first."""
+    with connection.cursor(row_factory=class_row(Told)) as cursor:
+        return cursor.execute(
+            """SELECT a.alert_id, key, severity, what, fix, partition, kind, link, opened_at, resolved_at,
+                      coalesce(jsonb_agg(jsonb_build_object('channel', channel, 'event', event, 'arrived',
+                        delivered_at IS NOT NULL, 'why', last_error) ORDER BY channel, event)
+                        FILTER (WHERE channel IS NOT NULL), '[]') AS deliveries
+               FROM (SELECT * FROM alert ORDER BY resolved_at IS NOT NULL,
+                       CASE WHEN resolved_at IS NULL THEN severity END, alert_id DESC LIMIT %s) a
+               LEFT JOIN alert_delivery USING (alert_id)
+               GROUP BY a.alert_id, key, severity, what, fix, partition, kind, link, opened_at, resolved_at
+               ORDER BY resolved_at IS NOT NULL, CASE WHEN resolved_at IS NULL THEN severity END, a.alert_id DESC""",
+            (most,),
+        ).fetchall()
 
 
 def record(connection: psycopg.Connection, message: Due, error: str | None) -> None:

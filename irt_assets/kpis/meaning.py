@@ -9,6 +9,15 @@ from enum import StrEnum
 
 RANGES = {"I_t": (-1.0, 1.0), "E_t": (0.0, 1.0), "R_t": (0.0, 1.0), "A_t": (0.0, 1.0), "P": (0.0, 1.0), "S": (0.0, 1.0)}
 """Every key of a record that is a KPI, and what it may be where it is not null."""
+TITLES = {
+    "I_t": "improvement",
+    "E_t": "efficiency",
+    "R_t": "recovery",
+    "A_t": "engagement",
+    "P": "goal probability",
+    "S": "churn risk",
+}
+"""What a KPI is called."""
 MEANINGS = {
     "I_t": "improvement: by how much θ rose from the fortnight before the last to the last one, drawn to 0 where few "
     "answers tell",

@@ -8,16 +8,7 @@ from typing import Any
 import numpy as np
 
 from irt_assets.calibration.plots import BLUE, as_png, new_figure
-from irt_assets.kpis.meaning import RANGES
-
-TITLES = {
-    "I_t": "improvement",
-    "E_t": "efficiency",
-    "R_t": "recovery",
-    "A_t": "engagement",
-    "P": "goal probability",
-    "S": "churn risk",
-}
+from irt_assets.kpis.meaning import RANGES, TITLES
 
 
 def distributions(records: Sequence[Mapping[str, Any]]) -> bytes:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import date
+from datetime import date, datetime
 from hashlib import sha256
 from typing import Literal
 
 import psycopg
+from psycopg.rows import class_row
 
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -39,6 +40,28 @@ class Artifact:
     window: str | None = None
     inputs_hash: str | None = None
     artifact_id: int | None = None
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """A row, for those who offer the file: of a learner and a week, or of a window."""
+
+    artifact_id: int
+    format: Format
+    user_id: str | None
+    week_start: date | None
+    window: str | None
+    generated_at: datetime
+
+
+@dataclass(frozen=True)
+class WeekOfReports:
+    """How many learners have a report of a week, as a page and as a PDF."""
+
+    week_start: date
+    pages: int
+    pdfs: int
+    generated_at: datetime
 
 
 def store_report(
@@ -81,6 +104,43 @@ def record(connection: psycopg.Connection, artifacts: Iterable[Artifact]) -> Non
                  sha256 = excluded.sha256, inputs_hash = excluded.inputs_hash, generated_at = now()""",
             [(a.user_id, a.week_start, a.window, a.format, a.url, a.sha256, a.inputs_hash) for a in artifacts],
         )
+
+
+def of_learner(connection: psycopg.Connection, user_id: str) -> list[Recorded]:
+    """A learner's reports, the newest week first."""
+    return _recorded(connection, "user_id = %s ORDER BY week_start DESC, format", user_id)
+
+
+def of_months(connection: psycopg.Connection, month: str = "") -> list[Recorded]:
+    """The drift reports of a month, or of all: the newest month first, by scale."""
+    condition = """user_id IS NULL AND starts_with("window", %s)
+                   ORDER BY split_part("window", '/', 1) DESC, "window", format"""
+    return _recorded(connection, condition, f"{month}/" if month else "")
+
+
+def weeks(connection: psycopg.Connection, most: int) -> list[WeekOfReports]:
+    """The last weeks with learners' reports, newest first; no other week is read."""
+    with connection.cursor(row_factory=class_row(WeekOfReports)) as cursor:
+        return cursor.execute(
+            """WITH RECURSIVE known AS (
+                 SELECT max(week_start) AS week, 1 AS n FROM report_artifacts
+                 UNION ALL
+                 SELECT (SELECT max(week_start) FROM report_artifacts WHERE week_start < known.week), n + 1
+                 FROM known WHERE week IS NOT NULL AND n < %s)
+               SELECT week_start, count(*) FILTER (WHERE format = 'html') AS pages,
+                      count(*) FILTER (WHERE format = 'pdf') AS pdfs, max(generated_at) AS generated_at
+               FROM known JOIN report_artifacts ON week_start = week GROUP BY 1 ORDER BY 1 DESC""",
+            (most,),
+        ).fetchall()
+
+
+def _recorded(connection: psycopg.Connection, condition: str, value: str) -> list[Recorded]:
+    with connection.cursor(row_factory=class_row(Recorded)) as cursor:
+        return cursor.execute(
+            f"""SELECT artifact_id, format, user_id, week_start, "window", generated_at
+                FROM report_artifacts WHERE {condition}""".encode(),
+            (value,),
+        ).fetchall()
 
 
 def page_path(artifact_id: int | None, ui_prefix: str) -> str:

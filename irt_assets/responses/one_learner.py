@@ -99,6 +99,16 @@ def learner_responses(
     return scored_for_abilities(table, scale, times)[0]
 
 
+def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime | None:
+    """When a learner last answered in live mode; None where that never was."""
+    row = connection.execute(
+        """SELECT completed_at FROM attempt WHERE user_id = %s AND mode = 'live' AND correct IS NOT NULL
+           ORDER BY completed_at DESC LIMIT 1""",
+        (user_id,),
+    ).fetchone()
+    return None if row is None else row[0]
+
+
 def answered_at_all(connection: psycopg.Connection, user_id: str) -> bool:
     """Whether the log has any attempt of a learner, whatever became of it."""
     row = connection.execute("SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,)).fetchone()

@@ -1,0 +1,28 @@
+"""Reads of `features_topic_daily` about one learner. What does not belong here: making it (see `daily`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+
+import psycopg
+from psycopg.rows import class_row
+
+
+@dataclass(frozen=True)
+class ActiveDay:
+    """What a learner did on a day, over all topics."""
+
+    date: date
+    attempts: int
+    correct: int
+
+
+def active_days(connection: psycopg.Connection, user_id: str, since: date) -> list[ActiveDay]:
+    """A learner's days with live answers from `since` on, oldest first."""
+    with connection.cursor(row_factory=class_row(ActiveDay)) as cursor:
+        return cursor.execute(
+            """SELECT date, sum(attempts)::int AS attempts, sum(correct)::int AS correct FROM features_topic_daily
+               WHERE user_id = %s AND date >= %s GROUP BY 1 ORDER BY 1""",
+            (user_id, since),
+        ).fetchall()

@@ -1,0 +1,78 @@
+"""Reads of `weekly_kpi`: one learner's weeks, and everybody's as quartiles. What does not belong here: making it.
+
+A KPI that is null is read as None; its reason stands under `why` of the week's record (see `meaning`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.kpis.meaning import RANGES
+from irt_assets.kpis.record import Record
+
+
+@dataclass(frozen=True)
+class Week:
+    """A row: a learner's week, by its Monday."""
+
+    week_start: date
+    kpis: Record
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class Quartiles:
+    """A KPI of a week over all learners who have it, `n` of the week's `of`; without one, the quartiles are None."""
+
+    week_start: date
+    name: str
+    of: int
+    n: int
+    low: float | None
+    median: float | None
+    high: float | None
+
+
+def weeks_of(connection: psycopg.Connection, user_id: str, most: int) -> list[Week]:
+    """A learner's last weeks, newest first."""
+    with connection.cursor(row_factory=class_row(Week)) as cursor:
+        return cursor.execute(
+            """SELECT week_start, kpis, updated_at FROM weekly_kpi WHERE user_id = %s
+               ORDER BY week_start DESC LIMIT %s""",
+            (user_id, most),
+        ).fetchall()
+
+
+def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:
+    """The last weeks that were computed, newest first; each is found by a step of the index."""
+    rows = connection.execute(
+        """WITH RECURSIVE known AS (
+             SELECT max(week_start) AS week, 1 AS n FROM weekly_kpi
+             UNION ALL
+             SELECT (SELECT max(week_start) FROM weekly_kpi WHERE week_start < known.week), n + 1
+             FROM known WHERE week IS NOT NULL AND n < %s)
+           SELECT week FROM known WHERE week IS NOT NULL ORDER BY 1 DESC""",
+        (most,),
+    ).fetchall()
+    return [week for (week,) in rows]
+
+
+def quartiles(connection: psycopg.Connection, week: date) -> list[Quartiles]:
+    """Every KPI of a week, over all learners."""
+    columns = ", ".join(
+        f"count((kpis->>'{name}')::float8), "
+        f"percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY (kpis->>'{name}')::float8)"
+        for name in RANGES
+    )
+    row = connection.execute(
+        f"SELECT count(*), {columns} FROM weekly_kpi WHERE week_start = %s".encode(), (week,)
+    ).fetchone()
+    assert row is not None
+    return [
+        Quartiles(week, name, row[0], n, *(of or (None, None, None)))
+        for name, n, of in zip(RANGES, row[1::2], row[2::2], strict=True)
+    ]
