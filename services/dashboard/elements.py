@@ -41,7 +41,7 @@ def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[TagChild
 
     numbers: a letter a column, `n` for one of numbers, which stand on the right; any other for text.
     """
-    kind = ["text-end" if k < len(numbers) and numbers[k] == "n" else None for k in range(len(headers))]
+    kind = ["text-end pe-3" if k < len(numbers) and numbers[k] == "n" else None for k in range(len(headers))]
     head = tags.tr(*(tags.th(name, scope="col", class_=of) for name, of in zip(headers, kind, strict=True)))
     body = [tags.tr(*(tags.td(cell, class_=of) for cell, of in zip(row, kind, strict=True))) for row in rows]
     if not body:
@@ -77,6 +77,11 @@ def notice(*body: TagChild, tone: str = "info") -> Tag:
     return tags.div(*body, class_=f"alert alert-{tone}", role="status")
 
 
+def shortened(text: str, most: int = 60) -> str:
+    """The beginning of an id, which may be as long as whoever made it up liked."""
+    return text if len(text) <= most else f"{text[:most]}…"
+
+
 def number(value: float | None, places: int = 2) -> str:
     """With a real minus sign; a dash where there is none."""
     return DASH if value is None or value != value else f"{value:.{places}f}".replace("-", "−")
@@ -90,4 +95,6 @@ def moment(at: datetime | None, zone: str = "UTC") -> TagChild:
     """To the minute, in the zone of displays, which it names."""
     if at is None:
         return DASH
-    return tags.time(f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}", datetime=at.isoformat())
+    return tags.time(
+        f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M} {zone}", datetime=at.isoformat(), class_="text-nowrap"
+    )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import plotly
 import plotly.graph_objects as go
-from htmltools import Tag, TagChild, TagList, tags
+from htmltools import Tag, TagChild, TagList, head_content, tags
 
 PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 HEIGHT = 360
@@ -20,8 +20,8 @@ def figure(drawn: go.Figure, sentence: str, numbers: TagChild = None) -> TagList
     """The figure; `sentence`: what it shows. numbers: a table of what is drawn, folded away."""
     drawn.update_layout(margin={"l": 55, "r": 15, "t": 25, "b": 45}, height=HEIGHT, template=None)
     return TagList(
-        tags.div(data_figure=drawn.to_json(), class_="figure", role="img", aria_label=sentence),
-        tags.script(src=f"plotly.min.js?v={plotly.__version__}", defer=""),
+        tags.div(data_figure=drawn.to_json(), class_="figure", role="figure", aria_label=sentence),
+        head_content(tags.script(src=f"plotly.min.js?v={plotly.__version__}", defer="")),
         tags.details(tags.summary("The numbers"), numbers) if numbers is not None else None,
     )
 

@@ -57,7 +57,7 @@ def _head(asked: Asked, views: Sequence[View]) -> Tag:
         tags.nav(tags.ul(*menu, class_="nav nav-pills"), aria_label="Views"),
         tags.div(
             tags.span(who, class_="me-3"),
-            tags.button("Dark", id="theme", type="button", class_="btn btn-sm btn-outline-secondary"),
+            tags.button("Dark", id="theme", type="button", class_="btn btn-sm border text-body"),
             class_="ms-auto small",
         ),
         tags.p(
