@@ -1,7 +1,8 @@
 """What a page is and what it is made from: the contract between `server` and the views.
 
 A view is a function of `Asked` that returns a `Page`; it runs in a thread, reads with `asked.reader`, and raises
-`NotFound` for an item, month or learner that does not exist. What does not belong here: any view.
+`NotFound` for an item, month or learner that does not exist, `NotAllowed` for a page of a higher role. What does not
+belong here: any view.
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ from services.jwt_verifier.tokens import Identity
 
 class NotFound(Exception):
     """What the address names does not exist; the message says what, and where to look instead."""
+
+
+class NotAllowed(Exception):
+    """The role of the one who asks does not reach for this page; the message says whose does."""
 
 
 @dataclass(frozen=True)

@@ -36,8 +36,9 @@ from services.dashboard.elements import link, notice
 from services.dashboard.figures import PLOTLY_JS
 from services.dashboard.layout import document
 from services.dashboard.login import Login, identity_of
-from services.dashboard.page import Asked, NotFound, Page, View
+from services.dashboard.page import Asked, NotAllowed, NotFound, Page, View
 from services.dashboard.reader import Reader
+from services.dashboard.report_files import report
 from services.dashboard.views import VIEWS
 from services.jwt_verifier.tokens import Identity, Verifier, build_verifier
 
@@ -86,6 +87,8 @@ def made(asked: Asked) -> tuple[HTTPStatus, Page]:
         return HTTPStatus.OK, view_of(asked).page(asked)
     except NotFound as missing:
         return HTTPStatus.NOT_FOUND, _sorry("Not found", str(missing))
+    except NotAllowed as refused:
+        return HTTPStatus.FORBIDDEN, _sorry("Not for your role", str(refused))
     except PermanentFailure as failure:
         return HTTPStatus.UNPROCESSABLE_ENTITY, _sorry("This cannot be shown", str(failure))
     except psycopg.errors.QueryCanceled:
@@ -140,6 +143,9 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
     def shown_metrics(_request: Request) -> Response:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
+    def reported(request: Request) -> Response:
+        return report(asked_for(request.query_params, identity_of(request), reader))
+
     routes = [
         Route("/health", _health),
         Route("/ready", ready),
@@ -147,6 +153,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         Route("/plotly.min.js", _file(PLOTLY_JS, KEPT)),
         *(Route(f"/{path.name}", _file(path, NOT_KEPT)) for path in sorted(STATIC.iterdir())),
         Route("/download", downloaded),
+        Route("/report", reported),
         Mount("/", Pages(app, reader)),
     ]
     inner = GZipMiddleware(Router(routes), minimum_size=4096)

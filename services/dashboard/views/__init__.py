@@ -1,6 +1,13 @@
 """The views, a module each, in the order of the menu; the first is the one that is shown without an address."""
 
 from services.dashboard.page import View
-from services.dashboard.views import months
+from services.dashboard.views import health, kpis, learner, learners, months, reports
 
-VIEWS: tuple[View, ...] = (View("months", months.page, menu="Months"),)
+VIEWS: tuple[View, ...] = (
+    View("months", months.page, menu="Months"),
+    View("learners", learners.page, menu="Learners"),
+    View("learner", learner.page),
+    View("kpis", kpis.page, menu="KPIs"),
+    View("reports", reports.page, menu="Reports"),
+    View("health", health.page, menu="Checks and alerts"),
+)

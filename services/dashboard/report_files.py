@@ -1,0 +1,57 @@
+"""Reports as files: `report?id=…` opens one, with `save=1` it is downloaded.
+
+What does not belong here: how a file is read and kept from doing harm (see `irt_assets.webserver.report_files`).
+"""
+
+from __future__ import annotations
+
+from urllib.parse import urlencode
+
+from htmltools import Tag, TagChild, TagList, tags
+from starlette.responses import Response
+
+from irt_assets.reports.artifacts import Recorded
+from irt_assets.webserver.report_files import Reports
+from services.dashboard.elements import DASH
+from services.dashboard.page import Asked
+
+
+def report(asked: Asked) -> Response:
+    """The file of a row, or a sentence that says why there is none."""
+    reports = Reports(asked.reader.connect, asked.reader.store)
+    return reports.answer(
+        asked.field("id"), no_learners=no_learner_reports(asked), saved=asked.field("save") not in ("", "0")
+    )
+
+
+def no_learner_reports(asked: Asked) -> str:
+    """Why the one who asks is shown no learner's report; empty where they are."""
+    if not asked.identity.has_role("analyst"):
+        return "Learners' reports are personal data: analysts and those above read them."
+    if not asked.reader.settings.ui_hands_out_learner_reports:
+        return (
+            "This installation does not hand out learners' reports. Where only people who may read them reach it, set "
+            "IRT_UI_LEARNER_REPORTS=true and start the dashboard again."
+        )
+    return ""
+
+
+def files(of: str, found: list[Recorded]) -> TagChild:
+    """Links to the files of one report; `of` is its name, for those who hear the links one by one."""
+    links = [link for one in sorted(found, key=lambda one: one.format) for link in _links(of, one)]
+    return TagList(*links) if links else DASH
+
+
+def _links(of: str, one: Recorded) -> list[Tag]:
+    number = str(one.artifact_id)
+    save = _link("Download PDF" if one.format == "pdf" else "Download HTML", of, id=number, save="1")
+    return [save] if one.format == "pdf" else [_link("Open", of, id=number), save]
+
+
+def _link(text: str, of: str, **fields: str) -> Tag:
+    return tags.a(
+        text,
+        aria_label=f"{text}: {of}",
+        href=f"report?{urlencode(fields)}",
+        class_="me-3 text-nowrap",
+    )

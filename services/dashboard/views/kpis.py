@@ -1,0 +1,121 @@
+"""How the whole organisation's learners do, week by week: median and quartiles of every KPI."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from htmltools import TagChild, TagList, tags
+
+from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
+from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles
+from services.dashboard.elements import link, number, percent, section, table
+from services.dashboard.figures import empty, figure, stack
+from services.dashboard.page import Asked, NotFound, Page
+
+FEWEST, WEEKS_SHOWN, MOST = 2, 8, 26
+
+
+def page(asked: Asked) -> Page:
+    text = asked.field("weeks", str(WEEKS_SHOWN))
+    if not (text.isascii() and text.isdigit() and len(text) <= 2 and FEWEST <= int(text) <= MOST):
+        raise NotFound(f"{text[:40]!r} is not a number of weeks: {FEWEST} to {MOST} can be shown.")
+    with asked.reader.connect() as connection:
+        found = [one for week in last_weeks(connection, int(text)) for one in quartiles(connection, week)]
+    return Page(
+        "KPIs of all learners",
+        TagList(
+            tags.p(_answer(found), class_="lead"),
+            _form(text),
+            *(_kpis(found) if found else ()),
+            tags.p("Single learners: ", link("find one by id", "learners"), "."),
+        ),
+    )
+
+
+def _answer(found: Sequence[Quartiles]) -> str:
+    """How the median learner does, and where it went in a week."""
+    of_week = {(one.week_start, one.name): one for one in found}
+    if not found:
+        return "No weekly KPIs were computed yet: the job weekly_kpi makes them, every week and every day."
+    weeks = sorted({one.week_start for one in found})
+    newest = of_week[weeks[-1], "A_t"]
+    before = of_week[weeks[-2], "A_t"] if len(weeks) > 1 else None
+    change = "" if before is None else f", after {number(before.median)} the week before"
+    risk = of_week[weeks[-1], "S"]
+    return (
+        f"In the week from {newest.week_start}, of {newest.of:,} learners, the median's engagement is "
+        f"{number(newest.median)}{change}; its churn risk is {number(risk.median)}."
+    )
+
+
+def _form(text: str) -> TagChild:
+    choices = sorted({4, WEEKS_SHOWN, 13, MOST, int(text)})
+    return tags.form(
+        tags.input(type="hidden", name="view", value="kpis"),
+        tags.label("Weeks shown", for_="weeks", class_="form-label"),
+        tags.div(
+            tags.select(
+                *(tags.option(str(n), value=str(n), selected="" if str(n) == text else None) for n in choices),
+                id="weeks",
+                name="weeks",
+                class_="form-select",
+            ),
+            tags.button("Show", type="submit", class_="btn btn-primary"),
+            class_="input-group",
+            style="max-width: 16rem",
+        ),
+        method="get",
+        class_="my-3",
+    )
+
+
+def _kpis(found: Sequence[Quartiles]) -> list[TagChild]:
+    return [
+        section(
+            f"{name} {TITLES[name]}",
+            tags.p(f"{MEANINGS[name][0].upper()}{MEANINGS[name][1:]}."),
+            _one(name, [one for one in found if one.name == name]),
+        )
+        for name in RANGES
+    ]
+
+
+def _one(name: str, weeks: Sequence[Quartiles]) -> TagChild:
+    """Newest first."""
+    newest = weeks[0]
+    drawn = empty("week from", name)
+    for what, values, style in (
+        ("upper quartile", [one.high for one in reversed(weeks)], "dot"),
+        ("median", [one.median for one in reversed(weeks)], "solid"),
+        ("lower quartile", [one.low for one in reversed(weeks)], "dash"),
+    ):
+        drawn.add_scatter(
+            x=[one.week_start for one in reversed(weeks)],
+            y=values,
+            name=what,
+            mode="lines+markers",
+            line={"dash": style},
+        )
+    low, high = RANGES[name]
+    drawn.update_layout(yaxis_range=[low - 0.05, high + 0.05], legend={"orientation": "h", "y": 1.15})
+    rows = [
+        (
+            f"{one.week_start}",
+            number(one.median),
+            f"{number(one.low)} … {number(one.high)}",
+            f"{one.n:,}",
+            percent(one.n / one.of if one.of else None),
+        )
+        for one in weeks
+    ]
+    shown = table(
+        f"{TITLES[name]} by week, newest first",
+        ("week from", "median", "quartiles", "learners who have it", "of all"),
+        rows,
+        numbers="tnnnn",
+    )
+    said = (
+        f"{TITLES[name]} over {len(weeks)} weeks: the median of the newest is {number(newest.median)}, its quartiles "
+        f"{number(newest.low)} and {number(newest.high)}."
+    )
+    return stack(figure(drawn, said), tags.div(shown))

@@ -1,0 +1,102 @@
+"""Who is there: learners whose id begins as asked. What does not belong here: what is known of one (see `learner`)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from htmltools import Tag, TagChild, TagList, tags
+
+from irt_assets.calibration.online import Learner, Theta, find_learner, find_learners, latest_of, scale_to_answer_by
+from services.dashboard.elements import DASH, link, moment, number, shortened, table
+from services.dashboard.page import Asked, NotAllowed, Page
+
+MOST_SHOWN = 50
+
+
+def page(asked: Asked) -> Page:
+    refuse_below_analyst(asked)
+    prefix = asked.fields.get("search", "")
+    zone = asked.reader.settings.irt_time_zone
+    found, more, thetas = _found(asked, prefix)
+    return Page(
+        "Learners",
+        TagList(
+            tags.p(_answer(prefix, len(found), more=more), class_="lead text-break"),
+            _form(prefix),
+            table(
+                "Learners in the order of their ids, each with the θ of the latest answers",
+                ("learner", "target scale", "θ", "standard error", "answers until", "remarks"),
+                [_row(one, thetas.get(one.user_id, {}), zone) for one in found],
+                numbers="ttnntt",
+            ),
+        ),
+    )
+
+
+def refuse_below_analyst(asked: Asked) -> None:
+    """Raises NotAllowed."""
+    if not asked.identity.has_role("analyst"):
+        raise NotAllowed(
+            "What is known of single learners is personal data: analysts and those above see it. Whoever gives out the "
+            "roles of your login can add that of an analyst."
+        )
+
+
+def cannot_be_an_id(text: str) -> bool:
+    """Whether the database could not even be asked for it."""
+    return "\x00" in text
+
+
+def _found(asked: Asked, prefix: str) -> tuple[list[Learner], bool, Mapping[str, Mapping[str, Theta]]]:
+    """At most `MOST_SHOWN`, whether there are more, and by learner and scale the θ of the latest answers."""
+    if cannot_be_an_id(prefix):
+        return [], False, {}
+    with asked.reader.connect() as connection:
+        found = find_learners(connection, prefix, MOST_SHOWN + 1)
+        if prefix and prefix not in {one.user_id for one in found}:
+            named = find_learner(connection, prefix)
+            found = [*([named] if named else []), *found]
+        shown = found[:MOST_SHOWN]
+        return shown, len(found) > MOST_SHOWN, latest_of(connection, [one.user_id for one in shown])
+
+
+def _answer(prefix: str, n: int, *, more: bool) -> str:
+    begins = f"whose id begins with {shortened(prefix)}" if prefix else "in all"
+    if more:
+        return f"Who is it? There are more than {MOST_SHOWN} learners {begins}: type more of the id."
+    if n:
+        return f"Who is it? {n} learner{'' if n == 1 else 's'} {begins}."
+    return f"Nobody {begins}: ids are case-sensitive, and are searched from their beginning."
+
+
+def _form(prefix: str) -> Tag:
+    return tags.form(
+        tags.input(type="hidden", name="view", value="learners"),
+        tags.label("The id begins with", for_="search", class_="form-label"),
+        tags.div(
+            tags.input(
+                type="search", id="search", name="search", value=prefix, class_="form-control", autocomplete="off"
+            ),
+            tags.button("Search", type="submit", class_="btn btn-primary"),
+            class_="input-group",
+            style="max-width: 32rem",
+        ),
+        tags.p(
+            "A learner of whom there are answers and nothing else is found by the whole id.",
+            class_="small",
+        ),
+        method="get",
+        class_="my-3",
+    )
+
+
+def _row(learner: Learner, found: Mapping[str, Theta], zone: str) -> tuple[TagChild, ...]:
+    one = found.get(scale_to_answer_by(learner, found) or "")
+    return (
+        link(shortened(learner.user_id), "learner", user=learner.user_id),
+        learner.target_scale_id or DASH,
+        number(one.theta if one else None),
+        number(one.se if one else None),
+        moment(one.window_end if one else None, zone),
+        "test account, never scored" if learner.is_test else "",
+    )

@@ -1,0 +1,121 @@
+"""The reports that were made: drift of each month and scale, learners' weeks as counts; each to open or to download."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from htmltools import TagChild, TagList, tags
+
+from irt_assets.partitions import month_bounds
+from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
+from irt_assets.wording import counted
+from services.dashboard.elements import badge, link, moment, section, table
+from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.report_files import files, no_learner_reports
+
+WEEKS_SHOWN = 12
+Window = tuple[str, str]
+"""Month and scale."""
+
+
+def page(asked: Asked) -> Page:
+    month = asked.field("month")
+    if month:
+        _refuse_what_is_no_month(month)
+    with asked.reader.connect() as connection:
+        found = of_months(connection, month)
+        of_weeks = [] if month else weeks(connection, WEEKS_SHOWN)
+    reports: dict[Window, list[Recorded]] = defaultdict(list)
+    for one in found:
+        name, _, scale = (one.window or "").partition("/")
+        reports[name, scale].append(one)
+    states = {
+        (state.month, state.scale_id): state.state
+        for state in asked.reader.overview().months
+        if month in ("", state.month)
+    }
+    windows = sorted(reports.keys() | states.keys(), key=lambda window: window[1])
+    windows.sort(key=lambda window: window[0], reverse=True)
+    if month and not windows:
+        raise NotFound(f"There is no month {month} here, and no report of it: see all reports, or the months.")
+    title = f"Reports of {month}" if month else "Reports"
+    return Page(
+        title,
+        TagList(
+            tags.p(_answer(windows, reports, month), class_="lead"),
+            tags.p(link("Reports of all months", "reports")) if month else None,
+            _drift(windows, reports, states, asked.reader.settings.irt_time_zone),
+            None if month else _learners(of_weeks, asked),
+        ),
+    )
+
+
+def _refuse_what_is_no_month(text: str) -> None:
+    try:
+        month_bounds(text)
+    except ValueError:
+        raise NotFound(f"{text[:40]!r} is not a month: write 2026-09, or take one from the list of reports.") from None
+
+
+def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month: str) -> str:
+    """Which reports are there, in a sentence."""
+    if not reports:
+        return (
+            f"No drift report {f'of {month} ' if month else ''}was made yet: it is made once the month is calibrated."
+        )
+    newest = max(name for name, _ in reports)
+    missing = sum(window not in reports for window in windows)
+    there = f"{counted(len(reports), 'drift report')} {'is' if len(reports) == 1 else 'are'} there to read"
+    said = there if month else f"{there}, the newest of {newest}"
+    lacking = f"; {counted(missing, 'report')} {'is' if missing == 1 else 'are'} not made yet" if missing else ""
+    return f"{said[0].upper()}{said[1:]}{lacking}."
+
+
+def _drift(
+    windows: list[Window], reports: dict[Window, list[Recorded]], states: Mapping[Window, str], zone: str
+) -> TagChild:
+    rows = []
+    for month, scale in windows:
+        made = reports.get((month, scale), [])
+        state = states.get((month, scale))
+        rows.append(
+            (
+                link(month, "month", month=month, scale=scale),
+                scale,
+                badge(state) if state else "",
+                moment(max((one.generated_at for one in made), default=None), zone),
+                files(f"the drift report of {month}, scale {scale}", made) if made else "not made yet",
+            )
+        )
+    return section(
+        "Drift of months",
+        tags.p(
+            "Whether a month is safe to release, which items moved, and what to do with each. A report opens without "
+            "scripts and asks nothing of other machines, so it may be saved and sent."
+        ),
+        table("Drift reports by month and scale", ("month", "scale", "state of the month", "made", "files"), rows),
+        tags.p(
+            "A month that lacks one: ", tags.code("irt report drift --month MONTH"), ".", class_="text-body-secondary"
+        ),
+    )
+
+
+def _learners(of_weeks: list[WeekOfReports], asked: Asked) -> TagChild:
+    zone = asked.reader.settings.irt_time_zone
+    refused = no_learner_reports(asked)
+    rows = [
+        (f"{one.week_start}", f"{one.pages:,}", f"{one.pdfs:,}", moment(one.generated_at, zone)) for one in of_weeks
+    ]
+    return section(
+        "Learners' weeks",
+        tags.p(refused)
+        if refused
+        else tags.p("Each learner's are on the learner's page: ", link("find a learner", "learners"), "."),
+        table(
+            f"Learners with a report, by week; the last {WEEKS_SHOWN} weeks that have any",
+            ("week from", "as a page", "as PDF", "last made"),
+            rows,
+            numbers="tnn",
+        ),
+    )

@@ -1,0 +1,378 @@
+"""The dashboard's learners, KPIs, reports and checks: the rooms' own numbers, for those who may see them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from html import unescape
+from typing import Any
+from urllib.parse import urlencode
+
+import dagster as dg
+import numpy as np
+import pytest
+
+from irt_assets.calibration.abilities import measure_at
+from irt_assets.calibration.online import find_learner, find_learners, latest, latest_of, read_thetas
+from irt_assets.features.daily import write_features
+from irt_assets.features.stored import active_days
+from irt_assets.invariants.history import look_at_everything, record
+from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.kpis.meaning import RANGES
+from irt_assets.kpis.stored import last_weeks, quartiles, weeks_of
+from irt_assets.kpis.weekly import write_week
+from irt_assets.reports.artifacts import store_report
+from irt_assets.stack import dagster_instance
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.outbox import Alert, due, open_alert, queue, resolve_alert, told
+from resources.outbox import record as record_delivery
+from resources.settings import Settings
+from services.dashboard.login import DEMO
+from services.dashboard.page import Asked
+from services.dashboard.reader import Reader
+from services.dashboard.report_files import report
+from services.dashboard.server import build_app, made
+from services.dashboard.views.learner_figures import NORMAL_95
+from services.jwt_verifier.tokens import Identity, Role
+from tests.integration import rooms
+from tests.integration.rooms import rows, run_sql
+from tests.kpi_worlds import END, WEEK, load, random_world
+from tests.unit.asgi import Answer, ask
+
+WORLD = random_world(11)
+STRANGE = 'a/b "c" <d>&=é🎓%_\\' + "x" * 2_000
+"""As long as an index entry lets it be."""
+SOMEBODY = max(
+    (user for user, values in WORLD.learners.items() if not values["is_test"]),
+    key=lambda user: sum(a["user_id"] == user for a in WORLD.attempts),
+)
+Get = Callable[..., tuple[int, str]]
+
+
+class At(Reader):
+    """A reader for whom it is a fixed time."""
+
+    def now(self) -> datetime:
+        return END
+
+
+def person(role: Role) -> Identity:
+    return Identity("somebody", "org", (role,), frozenset(), math.inf)
+
+
+@pytest.fixture(scope="module")
+def settings(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """The random world with features, KPIs and abilities, and some odd ids; no report, alert or look yet."""
+    home = tmp_path_factory.mktemp("dashboard")
+    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "dashboard_learners", home) as settings:
+        database = Database(settings)
+        load(database, WORLD)
+        rooms.add_learners(database, [STRANGE, "100%", "100x"])
+        with database.connect() as connection:
+            write_features(connection, END - timedelta(days=63), END)
+            write_week(connection, WEEK, END)
+            for days, kind in ((40, "monthly"), (7, "nightly"), (0, "nightly")):
+                measure_at(connection, END - timedelta(days=days), kind, f"{days} days before")  # type: ignore[arg-type]
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def instance(settings: Settings) -> Iterator[dg.DagsterInstance]:
+    with dagster_instance(settings, Database(settings)) as instance:
+        yield instance
+
+
+@pytest.fixture(scope="module")
+def reader(settings: Settings, instance: dg.DagsterInstance) -> Reader:
+    return At(settings, instance)
+
+
+@pytest.fixture
+def get(reader: Reader) -> Get:
+    """The status and the text of a page."""
+
+    def page(view: str, identity: Identity = DEMO, **fields: str) -> tuple[int, str]:
+        status, shown = made(Asked(view, fields, identity, reader))
+        return int(status), unescape(f"{shown.title}\n{shown.body}")
+
+    return page
+
+
+def shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}".replace("-", "−")
+
+
+# -- learners ----------------------------------------------------------------------------------------
+
+
+def test_learners_are_found_by_the_beginning_of_their_id_and_by_the_whole(settings: Settings, get: Get) -> None:
+    status, text = get("learners", search="100%")
+    assert (status, "1 learner whose id begins with 100%" in text) == (200, True)
+    assert "100x" not in text, "a percent sign is no pattern"
+    assert "?view=learner&user=100%25" in text
+    with Database(settings).connect() as connection:
+        known = sorted([STRANGE, "100%", "100x", *WORLD.learners])
+        assert [one.user_id for one in find_learners(connection, "", 5)] == known[:5]
+        assert [one.user_id for one in find_learners(connection, STRANGE[:30], 9)] == [STRANGE]
+        several = latest_of(connection, [*WORLD.learners])
+        for user in WORLD.learners:
+            assert several.get(user, {}) == latest(read_thetas(connection, user))
+    assert "Nobody" in get("learners", search="A'; DROP TABLE learner")[1]
+    assert "Nobody" in get("learners", search="\x00")[1]
+    assert get("learners", search="🎓" * 2_500)[0] == 200
+
+
+def test_who_has_only_answers_is_found_by_the_whole_id(settings: Settings, get: Get) -> None:
+    rooms.add_attempts(Database(settings), [rooms.attempt("only answers", "math-00", END - timedelta(days=300))])
+    assert "?view=learner&user=only+answers" in get("learners", search="only answers")[1]
+    status, text = get("learner", user="only answers")
+    assert (status, "there is no θ" in text) == (200, True)
+
+
+def test_a_long_list_is_cut_and_says_so(settings: Settings, get: Get) -> None:
+    rooms.add_learners(Database(settings), [f"many-{n:03d}" for n in range(51)])
+    text = get("learners", search="many-")[1]
+    assert "more than 50 learners" in text
+    assert text.count("?view=learner&") == 50
+
+
+def test_a_learner_stands_where_the_rows_say(settings: Settings, get: Get) -> None:
+    status, text = get("learner", user=SOMEBODY)
+    assert status == 200
+    with Database(settings).connect() as connection:
+        thetas, learner = read_thetas(connection, SOMEBODY), find_learner(connection, SOMEBODY)
+        (week,) = weeks_of(connection, SOMEBODY, 9)
+        days = active_days(connection, SOMEBODY, (END - timedelta(days=365)).date())
+    assert learner is not None
+    assert thetas
+    for one in thetas:
+        low, high = one.theta - NORMAL_95 * one.se, one.theta + NORMAL_95 * one.se
+        assert f"<td>{one.scale_id}</td>" in text
+        for number in (shown(one.theta), shown(one.se), f"{shown(low)} … {shown(high)}", f"{one.n_items:,}"):
+            assert f">{number}</td>" in text
+    for name in RANGES:
+        assert f">{shown(week.kpis[name])}</td>" in text
+    assert week.kpis["why"], "the world has somebody without all KPIs"
+    for why in week.kpis["why"].values():
+        assert why in text
+    answered = [
+        a
+        for a in WORLD.attempts
+        if a["user_id"] == SOMEBODY
+        and a["mode"] == "live"
+        and a["correct"] is not None
+        and END - timedelta(days=63) <= a["completed_at"] < END
+    ]
+    assert sum(day.attempts for day in days) == len(answered)
+    assert sum(day.correct for day in days) == sum(a["correct"] for a in answered)
+    assert f"Live answers by week: {len(answered):,} in" in text
+
+
+def test_a_test_account_and_an_unknown_learner_are_told_apart(get: Get) -> None:
+    (test_account, *_) = (user for user, values in WORLD.learners.items() if values["is_test"])
+    status, text = get("learner", user=test_account)
+    assert (status, "never scored" in text) == (200, True)
+    for user in ("nobody", "", "\x00", "x" * 10_000, "🎓" * 2_500, " "):
+        status, text = get("learner", user=user)
+        assert status == 404
+        assert len(text) < 1_000
+
+
+def test_an_id_is_text_wherever_it_stands(reader: Reader, get: Get) -> None:
+    status, text = get("learner", user=STRANGE)
+    assert (status, STRANGE in text) == (200, True)
+    assert urlencode({"user": STRANGE}) in get("learners", search="a/b")[1]
+    for view in ("learner", "learners"):
+        body = str(made(Asked(view, {"user": STRANGE, "search": STRANGE[:20]}, DEMO, reader))[1].body)
+        assert ("&lt;d&gt;" in body, "<d>" in body) == (True, False)
+
+
+@pytest.mark.parametrize("view", ["learners", "learner"])
+def test_a_viewer_sees_no_learner_and_is_told_why(get: Get, view: str) -> None:
+    status, text = get(view, person("viewer"), user=SOMEBODY, search=SOMEBODY)
+    assert (status, "personal data" in text) == (403, True)
+    assert SOMEBODY not in text
+    assert get(view, person("analyst"), user=SOMEBODY)[0] == 200
+
+
+# -- KPIs of all -------------------------------------------------------------------------------------
+
+
+def test_quartiles_are_those_of_the_learners_records(settings: Settings, get: Get) -> None:
+    with Database(settings).connect() as connection:
+        weeks = last_weeks(connection, 9)
+        found = {one.name: one for one in quartiles(connection, weeks[0])}
+        records = [kpis for (kpis,) in connection.execute("SELECT kpis FROM weekly_kpi")]
+    assert weeks == [date.fromisoformat(WEEK)]
+    text = get("kpis")[1]
+    for name, one in found.items():
+        values = [record[name] for record in records if record[name] is not None]
+        assert (one.of, one.n) == (len(records), len(values))
+        assert (one.low, one.median, one.high) == pytest.approx(tuple(np.quantile(values, [0.25, 0.5, 0.75])))
+        assert f">{shown(one.low)} … {shown(one.high)}</td>" in text
+    for weeks_asked in ("0", "1", "27", "-3", "x", "٣", "9" * 99):
+        assert get("kpis", weeks=weeks_asked)[0] == 404
+
+
+def test_a_kpi_that_nobody_has_is_empty(settings: Settings) -> None:
+    with Database(settings).connect() as connection:
+        nothing = quartiles(connection, date(2020, 1, 6))
+        assert [(one.of, one.n, one.median) for one in nothing] == [(0, 0, None)] * len(RANGES)
+        connection.execute("DELETE FROM weekly_kpi")
+        assert last_weeks(connection, 3) == []
+        connection.rollback()
+
+
+# -- reports -----------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def reported(settings: Settings) -> dict[str, int]:
+    """Ids of reports that are there, by what they are."""
+    database, store = Database(settings), rooms.folder_store(settings)
+    window, week = "2026-09/a/b", date.fromisoformat(WEEK)
+    pages = {
+        "drift": store_report(database, store, "d.html", b"<p>drift</p>", format="html", window=window),
+        "pdf": store_report(database, store, "d.pdf", b"%PDF", format="pdf", window=window),
+        "learner": store_report(
+            database, store, "l.html", b"<p>yours</p>", format="html", user_id=SOMEBODY, week_start=week
+        ),
+        "gone": store_report(database, store, "g.html", b"", format="html", window="2026-08/math"),
+    }
+    store.delete("g.html")
+    return {name: one.artifact_id or 0 for name, one in pages.items()}
+
+
+def fetch(reader: Reader, settings: Settings, **fields: str | int) -> Answer:
+    """As the demo's psychometrician."""
+    app = build_app(reader, None, settings)
+    return ask(app, "GET", "/report", {"host": "localhost:3000"}, query=urlencode(fields))
+
+
+def test_reports_are_offered_by_month_and_scale_and_counted_by_week(get: Get, reported: dict[str, int]) -> None:
+    status, text = get("reports")
+    assert (status, "Two drift reports are there to read" in text) == (200, True)
+    for name in ("drift", "pdf", "gone"):
+        assert f"report?id={reported[name]}&save=1" in text
+    assert f'report?id={reported["pdf"]}"' not in text, "a PDF is downloaded"
+    assert f"report?id={reported['learner']}" not in text
+    assert f"<td>{WEEK}</td>" in text
+    of_month = get("reports", month="2026-09")[1]
+    assert f'report?id={reported["drift"]}"' in of_month
+    assert f"report?id={reported['gone']}" not in of_month
+    assert ">a/b</td>" in of_month
+    for month in ("2026-9", "x", "2031-01", "%", "٢٠٢٦-٠٩"):
+        assert get("reports", month=month)[0] == 404
+
+
+def test_a_report_is_shown_without_scripts_and_downloaded_under_its_name(
+    reader: Reader, settings: Settings, reported: dict[str, int]
+) -> None:
+    page = fetch(reader, settings, id=reported["drift"])
+    assert (page.status, page.text) == (200, "<p>drift</p>")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    assert page.headers["content-disposition"] == "inline; filename*=utf-8''drift_2026-09_a_b.html"
+    saved = fetch(reader, settings, id=reported["drift"], save=1)
+    assert saved.headers["content-disposition"].startswith("attachment")
+    pdf = fetch(reader, settings, id=reported["pdf"])
+    assert (pdf.headers["content-type"], pdf.text) == ("application/pdf", "%PDF")
+    gone = fetch(reader, settings, id=reported["gone"])
+    assert (gone.status, "no longer in the object store" in gone.text) == (404, True)
+    for name in ("", "0", "x", "1;2", "../../irt.env"):
+        assert fetch(reader, settings, id=name).status == 404
+
+
+def test_learners_reports_are_for_analysts_where_the_settings_hand_them_out(
+    settings: Settings, instance: dg.DagsterInstance, reported: dict[str, int]
+) -> None:
+    def asked(role: Role, view: str, **changes: Any) -> Asked:
+        fields = {"user": SOMEBODY, "id": str(reported["learner"])}
+        return Asked(view, fields, person(role), At(settings.model_copy(update=changes), instance))
+
+    assert report(asked("analyst", "")).status_code == 200
+    assert f'report?id={reported["learner"]}"' in unescape(str(made(asked("analyst", "learner"))[1].body))
+    assert report(asked("viewer", "")).status_code == 403
+    assert report(asked("analyst", "", irt_ui_learner_reports=False)).status_code == 403
+    refused = unescape(str(made(asked("analyst", "learner", irt_ui_learner_reports=False))[1].body))
+    assert "IRT_UI_LEARNER_REPORTS" in refused
+    assert f"report?id={reported['learner']}" not in refused
+
+
+# -- checks and alerts -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def looked(settings: Settings, reported: dict[str, int]) -> str:
+    """The learner of whom an invariant of learners does not hold, in a look of all of them; alerts of it."""
+    database, store = Database(settings), rooms.folder_store(settings)
+    run_sql(
+        database,
+        """UPDATE weekly_kpi SET kpis = kpis || '{"S": 7}' WHERE user_id = %s""",
+        (SOMEBODY,),
+    )
+    found = look_at_everything(database, store, (), datetime.now(UTC), {})
+    with database.connect() as connection:
+        record(connection, "a look", found)
+        open_alert(
+            connection, Alert("run x|1", "warning", "the run of x failed", "Look at x.", "2026-10", link="/runs/1")
+        )
+        open_alert(connection, Alert("over", "error", "it was over soon", "Nothing."))
+        queue(connection, ["slack"])
+        messages = due(connection, ["slack"], 99)["slack"]
+        record_delivery(connection, messages[0], None)
+        record_delivery(connection, messages[1], "Slack is away")
+        resolve_alert(connection, "over")
+    return SOMEBODY
+
+
+def test_what_does_not_hold_is_said_first_and_then_the_next_step(settings: Settings, get: Get, looked: str) -> None:
+    status, text = get("health")
+    verdicts = rows(Database(settings), "SELECT invariant, passed, not_tested FROM invariant_result WHERE subject = ''")
+    held = sum(passed and untested is None for _, passed, untested in verdicts)
+    assert status == 200
+    assert f"{held} of {len(INVARIANTS)} invariants hold as of" in text
+    assert "Next: start the daemon" in text
+    for one in INVARIANTS:
+        assert f'?view=health&invariant={one.name}"' in text
+    assert f"{WEEK} {looked}" in text
+    assert text.count(">violated</span>") == len(
+        {
+            name
+            for (name,) in rows(
+                Database(settings), "SELECT invariant FROM invariant_result WHERE resolved_at IS NULL AND subject <> ''"
+            )
+        }
+    )
+
+
+def test_alerts_say_who_was_told(settings: Settings, get: Get, looked: str) -> None:
+    text = get("health")[1]
+    with Database(settings).connect() as connection:
+        found = told(connection, 99)
+        assert [one.alert_id for one in told(connection, 1)] == [found[0].alert_id]
+    assert [one.resolved_at is None for one in found] == [True] * (len(found) - 1) + [False]
+    severities = [one.severity for one in found[:-1]]
+    assert severities == sorted(severities)
+    assert "slack of its beginning" in text
+    assert "not yet (Slack is away)" in text
+    assert "Look at x." in text
+    assert text.index("the run of x failed") < text.index("it was over soon")
+
+
+def test_an_invariant_has_its_history(get: Get, looked: str) -> None:
+    status, text = get("health", invariant="kpis_are_whole")
+    assert (status, "It does not hold: one violation open" in text) == (200, True)
+    assert (looked in text, "S = 7" in text) == (True, True)
+    assert get("health", invariant="everything_is_fine")[0] == 404
+
+
+def test_a_viewer_reads_of_checks_without_learners(get: Get, looked: str) -> None:
+    for fields in ({}, {"invariant": "kpis_are_whole"}):
+        status, text = get("health", person("viewer"), **fields)
+        assert (status, looked in text) == (200, False)
+        assert "analysts and those above" in text
