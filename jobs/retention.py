@@ -23,6 +23,8 @@ from resources.object_store import ObjectStore
 from resources.tables import METADATA
 
 NIGHTS = timedelta(days=30)
+REQUESTS = timedelta(days=90)
+"""Of θ on request: each session leaves one."""
 SUPERSEDED = timedelta(days=100)
 """A quarter, so that what the last three months' schedules ask about can still be looked into."""
 HISTORY = timedelta(days=365)
@@ -90,6 +92,19 @@ RULES = (
         """SELECT DISTINCT window_end::text FROM mirt_ability a WHERE kind = 'nightly' AND window_end < %(before)s
              AND window_end < (SELECT max(window_end) FROM mirt_ability WHERE kind = 'nightly')""",
         ("DELETE FROM mirt_ability WHERE kind = 'nightly' AND window_end = ANY(%(names)s::timestamptz[])",),
+    ),
+    _Rule(
+        "abilities on request",
+        REQUESTS,
+        """SELECT update_id FROM mirt_ability a WHERE kind = 'online' AND window_end < %(before)s
+             AND EXISTS (SELECT FROM mirt_ability n
+                         WHERE (n.user_id, n.scale_id, n.kind) = (a.user_id, a.scale_id, a.kind)
+                           AND (n.window_end, n.update_id) > (a.window_end, a.update_id))""",
+        (
+            # A row that is asked for again meanwhile is the newest once more.
+            """DELETE FROM mirt_ability WHERE kind = 'online' AND update_id = ANY(%(names)s)
+                 AND window_end < %(before)s""",
+        ),
     ),
     _Rule(
         "item times",

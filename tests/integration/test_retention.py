@@ -9,6 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import dagster as dg
+import psycopg
 import pytest
 
 from irt_assets.calibration.green import State, month_states
@@ -177,6 +178,45 @@ def test_the_last_night_stays_however_long_ago_it_was(database: Database, store:
     pruned(database, MUCH_LATER)
     assert rooms.rows(database, "SELECT fit_id FROM mirt_fit_meta WHERE kind = 'nightly'") == [("night 0",)]
     assert rooms.rows(database, "SELECT update_id FROM mirt_ability") == [("night 0",)]
+
+
+ON_REQUEST = """INSERT INTO mirt_ability (update_id, user_id, scale_id, theta, se, method, n_items, kind, window_end,
+                                          published_as_of, set_hash, scale_version)
+                VALUES (%s, %s, %s, 0, 1, 'eap', 1, %s, %s, now(), 'h', 1)"""
+
+
+def test_a_theta_on_request_goes_after_ninety_days_unless_it_is_the_learners_last_on_a_scale(
+    database: Database,
+) -> None:
+    ago = [timedelta(days=days) for days in (400, 200, 89, 1)]
+    for k, when in enumerate(ago):
+        rooms.run_sql(database, ON_REQUEST, (f"busy {k}", "busy", "s", "online", NOW - when))
+        rooms.run_sql(database, ON_REQUEST, (f"month {k}", "busy", "s", "monthly", NOW - when))
+    for user, scale, when in (("idle", "s", ago[1]), ("idle", "s", ago[0]), ("busy", "another", ago[0])):
+        rooms.run_sql(database, ON_REQUEST, (f"{user} {scale} {when.days}", user, scale, "online", NOW - when))
+    would = pruned(database, NOW, dry_run=True)
+    assert would == {"abilities on request": ("busy 0", "busy 1", "idle s 400")}
+    assert pruned(database, NOW) == would
+    kept = rooms.rows(database, "SELECT update_id FROM mirt_ability WHERE kind = 'online' ORDER BY 1")
+    assert kept == [("busy 2",), ("busy 3",), ("busy another 400",), ("idle s 200",)]
+    assert rooms.rows(database, "SELECT count(*) FROM mirt_ability WHERE kind = 'monthly'") == [(4,)]
+
+
+def test_a_theta_that_is_asked_for_again_while_its_row_is_pruned_stays(database: Database) -> None:
+    """The update makes the old row the newest after the prune found it old, and commits before the prune deletes."""
+    for name, days in (("old", 200), ("new", 1)):
+        rooms.run_sql(database, ON_REQUEST, (name, "u", "s", "online", NOW - timedelta(days=days)))
+    with psycopg.connect(database.url) as updating, ThreadPoolExecutor(1) as thread:
+        updating.execute("UPDATE mirt_ability SET window_end = %s WHERE update_id = 'old'", (NOW,))
+        pruning = thread.submit(pruned, database, NOW)
+        while not rooms.rows(
+            database,
+            "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'",
+        ):
+            assert not pruning.done()
+        updating.commit()
+        pruning.result(60)
+    assert rooms.rows(database, "SELECT update_id FROM mirt_ability ORDER BY 1") == [("new",), ("old",)]
 
 
 def test_item_times_go_after_thirty_days_but_for_those_of_the_last_day(database: Database) -> None:
