@@ -147,17 +147,20 @@ def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tupl
     """(a_se, b_se, cov_ab), shape (K,), of a calibration with 500 learners θ ~ N(0, 1); c is held.
 
     Inverse of n·E[P'²/(P(1 − P)) · g gᵀ], g = (θ − b, −a), P' = (1 − c)·σ(1 − σ), σ = 1/(1 + exp(−a(θ − b))): the
-    expected information with θ known (Lord 1980, ch. 12), hence a floor. Infinite where there is no information.
+    expected information with θ known (Lord 1980, ch. 12), hence a floor. Infinite, and cov_ab 0, where there is no
+    information.
     """
     a, b, c = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (a, b, c))
     p, slope = curve(a, b, c, NODES)
-    weight = ASSUMED_N * WEIGHTS * slope**2 / (p * (1 - p))
+    variance = p * (1 - p)  # 0 where the curve of a steep item has reached 1, and its slope 0
+    weight = np.divide(ASSUMED_N * WEIGHTS * slope**2, variance, out=np.zeros_like(p), where=variance > 0)
     off = NODES - b[:, None]
     i_aa, i_bb = (weight * off**2).sum(1), (weight * a[:, None] ** 2).sum(1)
     i_ab = -(weight * off * a[:, None]).sum(1)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        det = i_aa * i_bb - i_ab**2
-        return np.sqrt(i_bb / det), np.sqrt(i_aa / det), -i_ab / det
+    det = i_aa * i_bb - i_ab**2
+    nothing, told = np.full_like(det, np.inf), det > 0
+    a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=told)) for i in (i_bb, i_aa))
+    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=told)
 
 
 def link(

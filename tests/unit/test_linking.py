@@ -388,6 +388,23 @@ def test_anchors_that_cannot_be_used_are_left_out_with_the_reason() -> None:
     assert any("78%" in warning for warning in found.warnings)
 
 
+def test_assumed_errors_of_an_item_as_steep_as_a_step_are_numbers() -> None:
+    """Where its curve has reached 1, an item tells nothing, and takes nothing away from what is told elsewhere."""
+    a, b = np.array([60.0, 60.0, 1e6]), np.array([0.05, 0.1, 0.033])
+    a_se, b_se, cov_ab = assumed_errors(a, b, np.zeros(3))
+    by_hand = []
+    for slope, place in zip(a[:2], b[:2], strict=True):
+        theta = np.linspace(-6, 6, 61)
+        density = np.exp(-(theta**2) / 2)
+        logistic = 1 / (1 + np.exp(-np.clip(slope * (theta - place), -700, 700)))
+        weight = 500 * density / density.sum() * logistic * (1 - logistic)
+        information = np.array([[theta - place, np.full(61, -slope)]])[0]
+        by_hand.append(np.linalg.inv((weight * information) @ information.T))
+    np.testing.assert_allclose(covariance(a_se, b_se, cov_ab)[:2], by_hand, rtol=1e-6)  # both sums lose digits
+    assert np.isinf([a_se[2], b_se[2]]).all()
+    assert cov_ab[2] == 0
+
+
 # --- warnings and records ----------------------------------------------------------------------------------------
 
 
