@@ -72,8 +72,18 @@ class RunUnderWay:
 
 
 @dataclass(frozen=True)
+class Waiting:
+    """How many proposals of a month of a scale ask for a decision."""
+
+    month: str
+    scale_id: str
+    decisions: int
+
+
+@dataclass(frozen=True)
 class Overview:
-    """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what asks for a decision."""
+    """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what asks for a decision,
+    `waiting_by_month`: how much of it; a recalibration's is of its last month."""
 
     now: datetime
     daemon_alive: bool
@@ -84,6 +94,7 @@ class Overview:
     alerts: list[OpenAlert]
     runs: list[RunUnderWay]
     waiting: list[str]
+    waiting_by_month: list[Waiting]
 
 
 def look(database: Database, instance: dg.DagsterInstance, settings: Settings, hash_of: HashOf = data_hash) -> Overview:
@@ -93,7 +104,7 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings, h
     months = months_between(settings.irt_first_month, last_complete_month(now))
     with database.connect() as connection:
         violations, open_alerts = list(open_violations(connection)), list(_alerts(connection))
-        waiting = [str(p.reference) for p in waiting_proposals(connection)]
+        waiting = waiting_proposals(connection)
     return Overview(
         now,
         daemon_alive=alive,
@@ -103,7 +114,11 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings, h
         violations=violations,
         alerts=open_alerts,
         runs=[_under_way(record) for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))],
-        waiting=waiting,
+        waiting=[str(p.reference) for p in waiting],
+        waiting_by_month=[
+            Waiting(month, scale_id, n)
+            for (month, scale_id), n in sorted(Counter((p.window[-7:], p.scale_id) for p in waiting).items())
+        ],
     )
 
 

@@ -119,6 +119,27 @@ class SetCurves:
         return eap_by(responses, self.curves.take(np.array(places, dtype=np.intp)))
 
 
+@dataclass(frozen=True)
+class Measured:
+    """How many learners a month measured on a scale, and their θ; None where these are too few."""
+
+    learners: int
+    mean: float | None
+    sd: float | None
+    mean_se: float | None
+
+
+def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) -> Measured:
+    """Of the month that ended at `end`."""
+    row = connection.execute(
+        """SELECT count(*), avg(theta), stddev_samp(theta), avg(se) FROM mirt_ability
+           WHERE (kind, window_end, scale_id) = ('monthly', %s, %s)""",
+        (end, scale_id),
+    ).fetchone()
+    assert row is not None
+    return Measured(*row)
+
+
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:
     """Months whose abilities read another set than is now in force at their end, with a mark of the present sets.
 

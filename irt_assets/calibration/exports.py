@@ -15,6 +15,7 @@ from typing import Any, Literal
 import pandas as pd
 import psycopg
 
+from irt_assets.partitions import month_bounds
 from resources.failures import PermanentFailure
 from resources.warehouse import read_frame
 
@@ -38,27 +39,36 @@ SELECT DISTINCT ON (scale_id, user_id) scale_id, user_id, theta, se, method, n_i
 FROM mirt_ability WHERE window_end <= %(at)s
 ORDER BY scale_id, user_id, window_end DESC, fitted_at DESC
 """
-# A month that is over, and all that it says of an item that is not sound.
-_FLAGS = """
-WITH newest AS (
-    SELECT DISTINCT ON (scale_id) scale_id, fit_id, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month
-    FROM mirt_fit_meta WHERE kind = 'monthly' AND superseded_at IS NULL AND window_end <= %(at)s
-    ORDER BY scale_id, window_start DESC),
+# By the scale's own engine: its fit of the newest month that is over, or of one month of one scale.
+_NEWEST = """
+    SELECT DISTINCT ON (m.scale_id) m.scale_id, fit_id, m.engine,
+           to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month
+    FROM mirt_fit_meta m JOIN calibration_scale k USING (scale_id, engine)
+    WHERE kind = 'monthly' AND superseded_at IS NULL AND window_end <= %(at)s
+    ORDER BY m.scale_id, window_start DESC"""
+_OF_MONTH = """
+    SELECT m.scale_id, fit_id, m.engine, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month
+    FROM mirt_fit_meta m JOIN calibration_scale k USING (scale_id, engine)
+    WHERE kind = 'monthly' AND superseded_at IS NULL AND m.scale_id = %(scale)s AND window_start = %(start)s"""
+# All that a fit's month says of an item that is not sound.
+_SAID = """,
 said AS (
     SELECT scale_id, item_id, month, 'estimate' AS source, flag AS said
-    FROM newest JOIN mirt_item_params USING (fit_id), jsonb_array_elements_text(flags) flag
+    FROM fits JOIN mirt_item_params USING (fit_id), jsonb_array_elements_text(flags) flag
     UNION ALL
     SELECT scale_id, item, month, 'held back', reason
-    FROM newest JOIN publication_step USING (scale_id, month), jsonb_each(held) AS h (item, reasons),
+    FROM fits JOIN publication_step USING (scale_id, month), jsonb_each(held) AS h (item, reasons),
          jsonb_array_elements_text(reasons) reason
     UNION ALL
     SELECT scale_id, item_id, month, 'drift', concat_ws(' ', severity, details->'change'->>'kind')
-    FROM newest JOIN item_drift USING (scale_id, month) WHERE severity <> 'none'
+    FROM fits JOIN item_drift USING (scale_id, month, engine) WHERE severity <> 'none'
     UNION ALL
     SELECT scale_id, item_id, month, 'DIF', concat(attribute, ' ', focal_group, ' against ', reference_group)
-    FROM newest JOIN dif_analysis USING (scale_id, month) WHERE item_id <> '' AND (details->>'large')::boolean)
+    FROM fits JOIN dif_analysis USING (scale_id, month) WHERE item_id <> '' AND (details->>'large')::boolean)
 SELECT scale_id, item_id, month, source, said FROM said ORDER BY scale_id, item_id, source, said
 """
+_FLAGS = f"WITH fits AS ({_NEWEST}){_SAID}"
+_FLAGS_OF_MONTH = f"WITH fits AS ({_OF_MONTH}){_SAID}"
 _QUERIES: dict[What, Any] = {"parameters": _PARAMETERS, "abilities": _ABILITIES, "flags": _FLAGS}
 
 
@@ -66,6 +76,13 @@ def read_export(connection: psycopg.Connection, what: What, at: datetime) -> pd.
     """`parameters`: those in force at `at`, a row an item. `abilities`: each learner's newest from answers before
     `at`. `flags`: what the newest month that was over says of items that are not sound, a row a statement."""
     return read_frame(connection, _QUERIES[what], {"at": at})
+
+
+def flags_of(connection: psycopg.Connection, scale_id: str, month: str) -> list[tuple[str, str, str]]:
+    """What a month says of the items of a scale that are not sound, by item: the item, who says it, and what."""
+    values = {"scale": scale_id, "start": month_bounds(month)[0]}
+    rows = connection.execute(_FLAGS_OF_MONTH.encode(), values).fetchall()
+    return [(item, source, said) for _, item, _, source, said in rows]
 
 
 def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:

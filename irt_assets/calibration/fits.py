@@ -360,6 +360,17 @@ def linked_fit(
     )
 
 
+def latest_constants(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> dict[str, Any]:
+    """Linking constants of the latest attempt to fit the month, as far as linking came; empty where it did not."""
+    row = connection.execute(
+        """SELECT coalesce(m.model_spec->'linking_constants', s.spec->'linking_constants')
+           FROM fit_staging s LEFT JOIN mirt_fit_meta m USING (fit_id)
+           WHERE (s.month, s.scale_id, s.engine) = (%s, %s, %s) ORDER BY s.fitted_at DESC, s.fit_id DESC LIMIT 1""",
+        (month, scale_id, engine),
+    ).fetchone()
+    return (row and row[0]) or {}
+
+
 def explanation(error: Exception) -> str:
     """An error in a sentence; of one that nobody foresaw, its type too."""
     foreseen = isinstance(error, PsychometricsError | PermanentFailure | TransientFailure)

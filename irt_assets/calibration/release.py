@@ -139,13 +139,19 @@ def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]
         advisory_lock(connection, "ledger", scale_id)
 
 
-def decisions(connection: psycopg.Connection, month: str) -> list[tuple[str, str, str, str, str, str]]:
-    """What was decided on the month, newest first: on what, what, by whom, when, in force from when, why."""
+def decisions(
+    connection: psycopg.Connection, month: str, scale_id: str | None = None
+) -> list[tuple[str, str, str, str, str, str]]:
+    """What was decided on the month, newest first: on what, what, by whom, when, in force from when, why.
+
+    scale_id: decisions on this scale alone; None: on every scale.
+    """
     return connection.execute(
         """SELECT month || '/' || item_id, decision, decided_by, to_char(decided_at, 'YYYY-MM-DD HH24:MI'),
                   coalesce(to_char(effective_from, 'YYYY-MM-DD'), ''), reason
-           FROM release_decision WHERE right(month, 7) = %s ORDER BY decision_id DESC""",
-        (month,),
+           FROM release_decision WHERE right(month, 7) = %s AND scale_id = coalesce(%s, scale_id)
+           ORDER BY decision_id DESC""",
+        (month, scale_id),
     ).fetchall()
 
 

@@ -7,7 +7,7 @@ sections behind the first page (drift_sections.py).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -20,6 +20,7 @@ from irt_assets.reports.drift_details import provenance
 from irt_assets.reports.drift_dif import dif
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import linking, since_last_month
+from irt_assets.reports.drift_rows import InformationRow
 from irt_assets.reports.drift_words import signed
 from irt_assets.wording import counted, in_words, listed
 from resources.version import code_version
@@ -167,7 +168,7 @@ def key_figures(facts: Facts) -> list[tuple[str, str]]:
         figures.append(
             ("spread", f"all items spread more than their errors explain; these were multiplied by {inflation:.2f}")
         )
-    figures += [("large DIF", _dif(facts)), ("information", _information(facts))]
+    figures += [("large DIF", _dif(facts)), ("information", information_said(facts.information))]
     if facts.fit:
         used, dropped = (facts.fit.constants[name] for name in ("anchors_used", "anchors_dropped"))
         named = f": {listed(sorted(dropped))}" if dropped else ""
@@ -205,11 +206,12 @@ def _dif(facts: Facts) -> str:
     return f"{counted(len(found), 'item')}{named}, {counted(len(tested), 'group')} compared{not_tested}"
 
 
-def _information(facts: Facts) -> str:
-    test = facts.information.get("")
+def information_said(information: Mapping[str, InformationRow]) -> str:
+    """Of the test (under '') and of the items: how many lost information, and where the test lost most."""
+    test = information.get("")
     if test is None:
         return "not tested"
-    n = sum(row.flagged for item, row in facts.information.items() if item)
+    n = sum(row.flagged for item, row in information.items() if item)
     items = f"{counted(n, 'item')} lost more than a fifth"
     worst = test.details.get("worst") or {}
     if worst.get("ratio") is None:

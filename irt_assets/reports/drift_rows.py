@@ -152,6 +152,14 @@ _INFORMATION = """SELECT item_id, curve, flagged, details FROM test_information
 _DIF = """SELECT item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details
           FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s
           ORDER BY attribute, focal_group, q_value NULLS LAST, item_id"""
+_LOST = """SELECT item_id, curve, flagged, details FROM test_information
+           WHERE scale_id = %(scale)s AND month = %(month)s AND (item_id = '' OR flagged) ORDER BY item_id"""
+_LARGE_DIF = """SELECT item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details
+                FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s AND item_id <> ''
+                  AND (details->>'large')::boolean ORDER BY item_id, attribute, focal_group"""
+_DRIFTED = """SELECT item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at
+              FROM item_drift WHERE scale_id = %(scale)s AND month = %(month)s AND engine = %(engine)s
+                AND severity <> 'none' ORDER BY severity, wabc DESC NULLS LAST, item_id"""
 _ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM drift_alerts
              WHERE scale_id = %(scale)s AND opened_month <= %(month)s
                AND (closed_month IS NULL OR closed_month >= %(month)s) ORDER BY opened_month DESC, item_id"""
@@ -159,6 +167,21 @@ _ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM dri
 
 def information_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[InformationRow]:
     return _rows(connection, InformationRow, _INFORMATION, scale, month)
+
+
+def information_lost_in(connection: psycopg.Connection, scale: Scale, month: str) -> list[InformationRow]:
+    """Of the whole test, and of the items that lost information."""
+    return _rows(connection, InformationRow, _LOST, scale, month)
+
+
+def drifted_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[DriftRow]:
+    """The items that drifted, the largest change first."""
+    return _rows(connection, DriftRow, _DRIFTED, scale, month)
+
+
+def large_dif_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[DifRow]:
+    """The items that differ between groups by much."""
+    return _rows(connection, DifRow, _LARGE_DIF, scale, month)
 
 
 def dif_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[DifRow]:
@@ -172,7 +195,7 @@ def alerts_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[
 
 def _rows(connection: psycopg.Connection, row: type[Row], query: LiteralString, scale: Scale, month: str) -> list[Row]:
     with connection.cursor(row_factory=class_row(row)) as cursor:
-        return cursor.execute(query, {"scale": scale.scale_id, "month": month}).fetchall()
+        return cursor.execute(query, {"scale": scale.scale_id, "engine": scale.engine, "month": month}).fetchall()
 
 
 def linkings_of(connection: psycopg.Connection, scale: Scale, start: datetime) -> tuple[Linked, ...]:

@@ -82,6 +82,37 @@ def shortened(text: str, most: int = 60) -> str:
     return text if len(text) <= most else f"{text[:most]}…"
 
 
+def prose(text: str) -> TagList:
+    """A sentence; what stands between backticks is a command."""
+    parts = text.split("`")
+    return TagList(*(tags.code(part) if k % 2 and k < len(parts) - 1 else part for k, part in enumerate(parts) if part))
+
+
+def choice(label: str, name: str, options: Iterable[str], chosen: str) -> Tag:
+    """A field of a form whose value is one of `options`."""
+    return tags.div(
+        tags.label(label, for_=name, class_="form-label mb-0"),
+        tags.select(
+            *(tags.option(option, value=option, selected="" if option == chosen else None) for option in options),
+            name=name,
+            id=name,
+            class_="form-select",
+        ),
+        class_="col-auto",
+    )
+
+
+def asking_form(view: str, *inputs: TagChild, button: str = "Show") -> Tag:
+    """A form that leads to the address of a view with its inputs as fields."""
+    return tags.form(
+        tags.input(type="hidden", name="view", value=view),
+        *inputs,
+        tags.div(tags.button(button, type="submit", class_="btn btn-primary"), class_="col-auto"),
+        method="get",
+        class_="row g-3 align-items-end mb-3",
+    )
+
+
 def number(value: float | None, places: int = 2) -> str:
     """With a real minus sign; a dash where there is none."""
     return DASH if value is None or value != value else f"{value:.{places}f}".replace("-", "−")

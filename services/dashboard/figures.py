@@ -16,9 +16,9 @@ PLOTLY_JS = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
 HEIGHT = 360
 
 
-def figure(drawn: go.Figure, sentence: str, numbers: TagChild = None) -> TagList:
+def figure(drawn: go.Figure, sentence: str, numbers: TagChild = None, *, height: int = HEIGHT) -> TagList:
     """The figure; `sentence`: what it shows. numbers: a table of what is drawn, folded away."""
-    drawn.update_layout(margin={"l": 55, "r": 15, "t": 25, "b": 45}, height=HEIGHT, template=None)
+    drawn.update_layout(margin={"l": 55, "r": 15, "t": 25, "b": 45}, height=height, template=None)
     return TagList(
         tags.div(data_figure=drawn.to_json(), class_="figure", role="figure", aria_label=sentence),
         head_content(tags.script(src=f"plotly.min.js?v={plotly.__version__}", defer="")),

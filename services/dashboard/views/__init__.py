@@ -1,10 +1,12 @@
 """The views, a module each, in the order of the menu; the first is the one that is shown without an address."""
 
 from services.dashboard.page import View
-from services.dashboard.views import health, kpis, learner, learners, months, reports
+from services.dashboard.views import compare, health, kpis, learner, learners, month, months, reports
 
 VIEWS: tuple[View, ...] = (
     View("months", months.page, menu="Months"),
+    View("month", month.page),
+    View("compare", compare.page, menu="Compare"),
     View("learners", learners.page, menu="Learners"),
     View("learner", learner.page),
     View("kpis", kpis.page, menu="KPIs"),

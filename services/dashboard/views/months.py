@@ -2,21 +2,134 @@
 
 from __future__ import annotations
 
-from htmltools import tags
+from collections.abc import Iterator
 
-from services.dashboard.elements import badge, link, moment, table
+from htmltools import Tag, TagChild, TagList, tags
+
+from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.publication import steps
+from irt_assets.wording import counted, listed
+from jobs.overview import Overview
+from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
+from services.dashboard.elements import badge, link, moment, notice, prose, table
 from services.dashboard.page import Asked, Page
+from services.dashboard.safety import in_short, next_step, verdict
+
+NOTHING_YET = (
+    "There is no month to release yet: import the bank (`irt import questions FILE`) and the answers "
+    "(`irt import attempts FILE`), then `irt scale init` and `irt calibrate --month MONTH`."
+)
 
 
 def page(asked: Asked) -> Page:
     overview = asked.reader.overview()
+    if not overview.months:
+        return Page("Months", notice(prose(NOTHING_YET), tone="warning"))
+    return Page(
+        "Months",
+        tags.div(
+            _is_the_last_one_safe(asked, overview),
+            _around(asked, overview),
+            _grid(overview) if len(scales_of(overview)) > 1 else _list(overview),
+        ),
+        wide=len(scales_of(overview)) > 1,
+    )
+
+
+def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
+    """Of every scale, a sentence on its last month."""
+    last, scales = months_of(overview)[0], scales_of(overview)
+    sentences = []
+    with asked.reader.connect() as connection:
+        for scale_id in scales:
+            state = state_of(overview, last, scale_id)
+            step = steps(connection, scale_id).get(last) if state.state is State.RED else None
+            said = verdict(state, decisions_waiting(overview, last, scale_id), step)
+            sentences.append(said if len(scales) == 1 else f"{scale_id}: {said}")
+    safe = all(state_of(overview, last, scale_id).state is State.GREEN for scale_id in scales)
+    body = [tags.p(said, class_="mb-0") for said in sentences]
+    return tags.div(notice(*body, tone="success" if safe else "warning"), class_="fs-5")
+
+
+def _around(asked: Asked, overview: Overview) -> Tag:
+    """How old the look is, and what else is not as it should be."""
+    return tags.p(
+        "As of ",
+        moment(overview.now, asked.reader.settings.irt_time_zone),
+        ". ",
+        *(TagList(said, " ") for said in _not_as_it_should_be(asked, overview)),
+    )
+
+
+def _not_as_it_should_be(asked: Asked, overview: Overview) -> Iterator[TagChild]:
+    found = False
+    if not overview.daemon_alive:
+        found = True
+        since = moment(overview.daemon_seen, asked.reader.settings.irt_time_zone) if overview.daemon_seen else None
+        yield TagList(
+            badge("stopped", "warning"),
+            " The ",
+            link("daemon", "health"),
+            " does not run" if since is None else TagList(" has not been seen since ", since),
+            ": nothing starts by itself.",
+        )
+    if late := [schedule.job for schedule in overview.schedules if schedule.late]:
+        found = True
+        yield TagList(
+            badge("late", "warning"),
+            " ",
+            link(counted(len(late), "schedule"), "health"),
+            f": {listed(late, 3)}.",
+        )
+    if overview.violations:
+        found = True
+        n = counted(len(overview.violations), "rule")
+        verb = "is" if len(overview.violations) == 1 else "are"
+        yield TagList(badge("broken", "danger"), " ", link(n, "health"), f" {verb} broken.")
+    if overview.alerts:
+        found = True
+        verb = "is" if len(overview.alerts) == 1 else "are"
+        yield TagList(
+            badge("alert", "danger"), " ", link(counted(len(overview.alerts), "alert"), "health"), f" {verb} open."
+        )
+    if not found:
+        yield "The daemon runs, no schedule is late, and no rule is broken."
+
+
+def _list(overview: Overview) -> Tag:
     rows = [
         (
-            link(state.month, "month", month=state.month, scale=state.scale_id),
-            state.scale_id,
+            _month(state),
             badge(state.state),
-            state.why,
+            in_short(state.why),
+            next_step(state, decisions_waiting(overview, state.month, state.scale_id)),
         )
         for state in reversed(overview.months)
     ]
-    return Page("Months", tags.div(table("Months", ("month", "scale", "state", "why"), rows), moment(overview.now)))
+    return table("Months, the newest first", ("month", "state", "why", "next step"), rows)
+
+
+def _grid(overview: Overview) -> Tag:
+    """A row a month, a column a scale."""
+    scales = scales_of(overview)
+    by_place = {(state.month, state.scale_id): state for state in overview.months}
+    rows: list[list[TagChild]] = [
+        [month, *(_light(by_place[month, scale_id], overview) for scale_id in scales)] for month in months_of(overview)
+    ]
+    return table("Months, the newest first, by scale", ("month", *scales), rows)
+
+
+def _light(state: MonthState, overview: Overview) -> Tag:
+    waiting = decisions_waiting(overview, state.month, state.scale_id)
+    label = f"{state.month} of {state.scale_id}: {state.state}"
+    return tags.div(
+        tags.a(badge(state.state), href=_month(state).attrs["href"], aria_label=label),
+        " ",
+        tags.small(in_short(state.why), class_="text-body-secondary"),
+        " ",
+        tags.small(next_step(state, waiting)) if waiting or state.state is not State.GREEN else None,
+    )
+
+
+def _month(state: MonthState) -> Tag:
+    return link(state.month, "month", month=state.month, scale=state.scale_id)

@@ -1,0 +1,64 @@
+"""How far each anchor of a linked month lies from the anchor set.
+
+Where anchors moved against the others, all are placed as the others alone would have placed them: constants that moved
+anchors drew along would hide how far these moved. Does not belong here: who moved (see `anchor_diagnosis`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
+from irt_assets.psychometrics.linking import AnchorSet
+
+
+@dataclass(frozen=True)
+class AnchorShift:
+    """An anchor's b in the month minus its b in the anchor set; `error` of both, without that of the linking.
+
+    `left_out`: why linking did not use it, "" where it did.
+    """
+
+    item_id: str
+    delta_b: float
+    error: float
+    moved: bool
+    left_out: str
+
+
+def anchor_shifts(
+    anchors: AnchorSet, items: Mapping[str, Mapping[str, Any]], constants: Mapping[str, Any]
+) -> list[AnchorShift]:
+    """Of the anchors that the fit with these linked `items` estimated, the largest change first."""
+    suspects = moved(constants)
+    left_out = constants["anchors_dropped"]
+    frozen = {
+        item: (anchors.a[k], anchors.b[k], anchors.b_se[k])
+        for k, item in enumerate(anchors.item_ids)
+        if items.get(item, {}).get("b") is not None and items[item].get("a")
+    }
+    slope, intercept = 1.0, 0.0
+    for item, suspect in suspects.items():
+        if item in frozen:
+            slope, intercept = _of_the_others(suspect, items[item], *frozen[item][:2])
+            break
+    found = [
+        AnchorShift(
+            item,
+            float(slope * items[item]["b"] + intercept - b),
+            math.hypot(slope * (items[item].get("b_se") or math.nan), b_se),
+            item in suspects,
+            str(left_out.get(item, "")),
+        )
+        for item, (_, b, b_se) in frozen.items()
+    ]
+    return sorted(found, key=lambda shift: (-abs(shift.delta_b), shift.item_id))
+
+
+def _of_the_others(suspect: Suspect, linked: Mapping[str, Any], a: float, b: float) -> tuple[float, float]:
+    """Slope and intercept that take the month's scale to the one on which a suspect's changes were found."""
+    slope = linked["a"] / (a + suspect.delta_a)
+    return slope, b + suspect.delta_b - slope * linked["b"]

@@ -1,0 +1,68 @@
+"""What a month's state comes to in words: whether it is safe to release, why in short, and what to do next."""
+
+from __future__ import annotations
+
+import re
+
+from htmltools import TagChild, TagList, tags
+
+from irt_assets.calibration.gates import SET_GATES
+from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.publication import Step
+from irt_assets.wording import counted
+from services.dashboard.elements import link
+
+LONGEST_SHORT = 100
+_GATES = re.compile("|".join(f"{gate.name}: " for gate in SET_GATES))
+
+
+def in_short(why: str) -> str:
+    """The first clause of a reason, without the gate's name in front of it."""
+    clause = re.split(r"[:;] ", _GATES.sub("", why, count=1), maxsplit=1)[0]
+    return clause if len(clause) <= LONGEST_SHORT else f"{clause[:LONGEST_SHORT].rpartition(' ')[0]} …"
+
+
+def verdict(state: MonthState, waiting: int, step: Step | None) -> str:
+    """Whether the month is safe to release, in a sentence or two. `step`: how far its publication came."""
+    name, short = state.month, in_short(state.why)
+    match state.state:
+        case State.GREEN:
+            wait = f"{waits(waiting)}." if waiting else "nothing waits for a decision."
+            return f"{name} is green and safe to release; {wait}"
+        case State.RED:
+            published = step is not None and step.settled_at is not None
+            kept = "What it published before stays in force." if published else "Nothing of it was published."
+            return f"{name} is red and not safe to release: {short}. {kept}"
+        case State.STALE:
+            return f"{name} is not safe to release as it stands: {short}."
+        case State.PENDING:
+            return f"{name} is not released yet: it {short}."
+        case State.RUNNING:
+            return f"{name} is not settled yet: {short}."
+        case _:
+            return f"{name} has not been calibrated: {short}."
+
+
+def waits(n: int) -> str:
+    """Two decisions wait, one decision waits."""
+    return f"{counted(n, 'decision')} {'waits' if n == 1 else 'wait'}"
+
+
+def next_step(state: MonthState, waiting: int) -> TagChild:
+    """What somebody does about the month, as a link or a command."""
+    where = {"month": state.month, "scale": state.scale_id}
+    match state.state:
+        case State.GREEN if waiting:
+            return link(waits(waiting), "decisions", **where)
+        case State.GREEN:
+            return "nothing to do"
+        case State.RED:
+            return link("why, and what to do", "month", **where)
+        case State.PENDING:
+            return "follows by itself"
+        case State.RUNNING:
+            return link("what runs", "health")
+        case State.STALE:
+            return TagList("make it again: ", tags.code(f"irt calibrate --month {state.month}"))
+        case _:
+            return tags.code(f"irt calibrate --month {state.month}")

@@ -1,0 +1,341 @@
+"""Two months of a scale side by side: gates, counts, linking, flagged items, and the parameters that moved most."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import plotly.graph_objects as go
+import psycopg
+from htmltools import Tag, TagChild, TagList, tags
+
+from irt_assets.calibration.abilities import Measured, measured_in
+from irt_assets.calibration.exports import flags_of
+from irt_assets.calibration.fits import LinkedFit, linked_fit
+from irt_assets.calibration.gates import SET_GATES
+from irt_assets.calibration.green import GateStatus, MonthState, gate_status
+from irt_assets.calibration.publication import Step, publications_in_force, steps
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.drift import wabc
+from irt_assets.psychometrics.models import Floats
+from irt_assets.reports.drift_rows import Linked, linkings_of
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.wording import counted, in_words, listed
+from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
+from services.dashboard.elements import DASH, asking_form, badge, choice, link, notice, number, section, table
+from services.dashboard.figures import empty, figure, stack
+from services.dashboard.page import Asked, Page
+from services.dashboard.views.month import GATE_WORDS, gate_of
+
+MOVERS_SHOWN = 15
+CHANGES_SHOWN = 50
+POINT, MOVER = "#4c78a8", "#e4572e"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two months. `fit`: its linked fit with its items, `linked`: how it was linked, `flags`: item → what
+    was found; `in_force`: item → the publication that scoring uses at its end."""
+
+    state: MonthState
+    scale: Scale
+    gates: dict[str, GateStatus]
+    step: Step | None
+    fit: LinkedFit | None
+    linked: Linked | None
+    measured: Measured
+    flags: dict[str, list[str]]
+    in_force: dict[str, dict[str, Any]]
+
+    @property
+    def month(self) -> str:
+        return self.state.month
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """The items that both months estimated: parameters and errors of each, shape (J,), and the area between curves."""
+
+    items: tuple[str, ...]
+    a: tuple[Floats, Floats]
+    b: tuple[Floats, Floats]
+    a_se: tuple[Floats, Floats]
+    b_se: tuple[Floats, Floats]
+    apart: Floats
+
+    @property
+    def movers(self) -> list[int]:
+        """Where the curves are furthest apart, first."""
+        return [int(k) for k in np.argsort(-self.apart, kind="stable")[:MOVERS_SHOWN]]
+
+
+@dataclass(frozen=True)
+class _Curves:
+    a: Floats
+    b: Floats
+    c: Floats
+
+
+def page(asked: Asked) -> Page:
+    reader, overview = asked.reader, asked.reader.overview()
+    scale_id, months = scale_named(asked, overview), months_of(overview)
+    second = month_named(asked, overview, "second", months[0] if months else "")
+    first = month_named(asked, overview, "first", months[min(months.index(second) + 1, len(months) - 1)])
+    scales = scales_of(overview)
+    choose = asking_form(
+        "compare",
+        choice("First month", "first", months, first),
+        choice("Second month", "second", months, second),
+        choice("Scale", "scale", scales, scale_id) if len(scales) > 1 else None,
+        button="Compare",
+    )
+    if first == second:
+        return Page("Two months side by side", TagList(choose, notice("Choose two different months.", tone="warning")))
+    gates = {
+        name: {gate.name: gate_of(gate_status(reader.instance, gate, name), scale_id) for gate in SET_GATES}
+        for name in (first, second)
+    }
+    with reader.connect() as connection:
+        sides = [_side(connection, state_of(overview, name, scale_id), gates[name]) for name in (first, second)]
+    one, other = sides
+    pairs = pairs_of(one, other)
+    return Page(
+        f"What changed from {first} to {second}?",
+        TagList(
+            _answer(one, other, pairs),
+            choose,
+            _numbers(one, other),
+            _gates(one, other),
+            _movers(pairs, one, other),
+            _in_force(one, other),
+            _flags(one, other),
+        ),
+    )
+
+
+def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, GateStatus]) -> Side:
+    start, end = month_bounds(state.month)
+    scale = read_scales(connection, start)[state.scale_id]
+    flags: dict[str, list[str]] = {}
+    for item, source, said in flags_of(connection, scale.scale_id, state.month):
+        flags.setdefault(item, []).append(f"{source}: {said}")
+    return Side(
+        state,
+        scale,
+        gates,
+        steps(connection, scale.scale_id).get(state.month),
+        linked_fit(connection, scale.scale_id, "monthly", start, scale.engine),
+        next((fit for fit in linkings_of(connection, scale, start) if fit.month == state.month), None),
+        measured_in(connection, scale.scale_id, end),
+        flags,
+        {row["item_id"]: row for row in publications_in_force(connection, scale.scale_id, end)},
+    )
+
+
+def pairs_of(one: Side, other: Side) -> Pairs:
+    first, second = (side.fit.items if side.fit else {} for side in (one, other))
+    items = tuple(item for item in first if _estimated(first[item]) and _estimated(second.get(item, {})))
+
+    def of(name: str) -> tuple[Floats, Floats]:
+        old, new = (np.array([known[item].get(name) for item in items], dtype=float) for known in (first, second))
+        return old, new
+
+    a, b, c = of("a"), of("b"), tuple(np.nan_to_num(values) for values in of("c"))
+    old, new = (_Curves(a[k], b[k], c[k]) for k in (0, 1))
+    return Pairs(items, a, b, of("a_se"), of("b_se"), wabc(new, old, one.scale.mu, one.scale.sigma))
+
+
+def _estimated(params: Mapping[str, Any]) -> bool:
+    return params.get("a") is not None and params.get("b") is not None
+
+
+def _answer(one: Side, other: Side, pairs: Pairs) -> Tag:
+    new, gone = other.flags.keys() - one.flags.keys(), one.flags.keys() - other.flags.keys()
+    changed = len(changes_in_force(one, other))
+    states = (one.state.state, other.state.state)
+    said = [
+        f"Both months are {states[0]}"
+        if states[0] is states[1]
+        else f"{one.month} is {states[0]} and {other.month} is {states[1]}",
+        f"scoring uses other parameters for {counted(changed, 'item')}"
+        if changed
+        else "scoring uses the same parameters",
+        f"{counted(len(new), 'item')} newly flagged and {in_words(len(gone))} no longer"
+        if new or gone
+        else "the same items are flagged",
+    ]
+    moved = f" The curve of {pairs.items[pairs.movers[0]]} moved most." if pairs.items else ""
+    return tags.p(f"{'; '.join(said)}.{moved}", class_="lead")
+
+
+def _numbers(one: Side, other: Side) -> Tag:
+    rows: list[list[TagChild]] = [[name, *(value(side) for side in (one, other))] for name, value in _ROWS]
+    return section("In numbers", table("Both months", ("", one.month, other.month), rows, numbers="tnn"))
+
+
+def _constant(side: Side, name: str) -> str:
+    if side.linked is None:
+        return DASH
+    return f"{number(side.linked.constants[name], 3)} ± {number(side.linked.constants[f'{name}_se'], 3)}"
+
+
+_ROWS: Sequence[tuple[str, Any]] = (
+    ("state", lambda s: badge(s.state.state)),
+    ("gates passed", lambda s: f"{sum(g.passed is True for g in s.gates.values())} of {len(SET_GATES)}"),
+    ("answers fitted", lambda s: f"{s.linked.n_responses:,}" if s.linked else DASH),
+    ("learners", lambda s: f"{s.linked.n_persons:,}" if s.linked else DASH),
+    ("items fitted", lambda s: f"{s.linked.n_items:,}" if s.linked else DASH),
+    ("slope of the linking", lambda s: _constant(s, "slope")),
+    ("intercept of the linking", lambda s: _constant(s, "intercept")),
+    ("anchors used", lambda s: f"{len(s.linked.constants['anchors_used'])}" if s.linked else DASH),
+    ("anchors left out", lambda s: f"{len(s.linked.constants['anchors_dropped'])}" if s.linked else DASH),
+    ("first published", lambda s: f"{s.step.n_published:,}" if s.step else DASH),
+    ("proposed", lambda s: f"{s.step.n_proposed:,}" if s.step else DASH),
+    ("held back", lambda s: f"{s.step.n_held:,}" if s.step else DASH),
+    ("items flagged", lambda s: f"{len(s.flags):,}"),
+    ("items in use at its end", lambda s: f"{len(s.in_force):,}"),
+    ("learners measured", lambda s: f"{s.measured.learners:,}"),
+    ("mean θ", lambda s: number(s.measured.mean)),
+    ("SD of θ", lambda s: number(s.measured.sd)),
+)
+
+
+def _gates(one: Side, other: Side) -> Tag:
+    differ = [gate for gate in SET_GATES if one.gates[gate.name].passed is not other.gates[gate.name].passed]
+    if not differ:
+        return section("Gates", tags.p("Every gate came to the same in both months."))
+    rows: list[list[TagChild]] = [
+        [gate.explanation, *(badge(*GATE_WORDS[side.gates[gate.name].passed]) for side in (one, other))]
+        for gate in differ
+    ]
+    return section("Gates that differ", table("Gates that differ", ("gate", one.month, other.month), rows))
+
+
+def _movers(pairs: Pairs, one: Side, other: Side) -> Tag:
+    if not pairs.items:
+        return section("Parameters", tags.p("No item was put on the scale by both months, so none can be compared."))
+    rows: list[list[TagChild]] = [
+        [
+            link(pairs.items[k], "item", item=pairs.items[k], scale=one.scale.scale_id),
+            *(f"{number(value[k])} ± {number(error[k])}" for value, error in zip(pairs.b, pairs.b_se, strict=True)),
+            _change(pairs.b, pairs.b_se, k),
+            *(f"{number(value[k])} ± {number(error[k])}" for value, error in zip(pairs.a, pairs.a_se, strict=True)),
+            _change(pairs.a, pairs.a_se, k),
+            number(pairs.apart[k], 3),
+        ]
+        for k in pairs.movers
+    ]
+    headers = ("item", f"b {one.month}", f"b {other.month}", "change", f"a {one.month}", f"a {other.month}", "change")
+    return section(
+        "Parameters that moved most",
+        tags.p(
+            f"{len(pairs.items):,} items were put on the scale by both months. Named are the {len(rows)} whose curves "
+            "lie furthest apart (wABC: the area between them over the scale's learners); changes with their errors."
+        ),
+        stack(
+            _scatter("difficulty b", pairs, pairs.b, one, other),
+            _scatter("discrimination a", pairs, pairs.a, one, other),
+        ),
+        table("The items that moved most", (*headers, "wABC"), rows, numbers="tnnnnnnn"),
+    )
+
+
+def _change(value: tuple[Floats, Floats], error: tuple[Floats, Floats], k: int) -> str:
+    shift = f"{value[1][k] - value[0][k]:+.2f}".replace("-", "−")
+    return f"{shift} ± {number(math.hypot(error[0][k], error[1][k]))}"
+
+
+def _scatter(name: str, pairs: Pairs, values: tuple[Floats, Floats], one: Side, other: Side) -> TagList:
+    drawn = empty(f"{name}, {one.month}", f"{name}, {other.month}")
+    ends = [float(min(v.min() for v in values)), float(max(v.max() for v in values))]
+    drawn.add_trace(
+        go.Scatter(x=ends, y=ends, mode="lines", name="no change", line={"color": "#888888", "dash": "dot", "width": 1})
+    )
+    movers = pairs.movers
+    rest = sorted(set(range(len(pairs.items))) - set(movers))
+    for some, what, colour, symbol in ((rest, "items", POINT, "circle"), (movers, "moved most", MOVER, "triangle-up")):
+        drawn.add_trace(
+            go.Scatter(
+                x=[round(float(values[0][k]), 4) for k in some],
+                y=[round(float(values[1][k]), 4) for k in some],
+                text=[pairs.items[k] for k in some],
+                mode="markers",
+                name=what,
+                marker={"color": colour, "symbol": symbol, "size": 7},
+                hovertemplate="%{text}: %{x:.2f} → %{y:.2f}",
+            )
+        )
+    drawn.update_layout(legend={"orientation": "h", "y": 1.12})
+    correlation = number(float(np.corrcoef(*values)[0, 1])) if len(pairs.items) > 2 else DASH
+    return figure(
+        drawn,
+        f"{name.capitalize()} of {len(pairs.items):,} items, {one.month} against {other.month}: correlation "
+        f"{correlation}. Moved most: {listed((pairs.items[k] for k in movers), 5)}.",
+    )
+
+
+def changes_in_force(one: Side, other: Side) -> list[str]:
+    """Items that are scored with other parameters at the end of the second month than at the end of the first."""
+
+    def scored(side: Side, item: str) -> tuple[float, ...] | None:
+        row = side.in_force.get(item)
+        return (row["a"], row["b"], row["c"]) if row else None
+
+    items = one.in_force.keys() | other.in_force.keys()
+    return sorted(item for item in items if scored(one, item) != scored(other, item))
+
+
+def _in_force(one: Side, other: Side) -> Tag:
+    changed = changes_in_force(one, other)
+    rows: list[list[TagChild]] = [
+        [
+            link(item, "item", item=item, scale=one.scale.scale_id),
+            *(_published(side.in_force.get(item)) for side in (one, other)),
+        ]
+        for item in changed[:CHANGES_SHOWN]
+    ]
+    more = len(changed) - len(rows)
+    return section(
+        "Published parameters that differ",
+        tags.p(f"{counted(len(changed), 'item').capitalize()} of those in use at the end of either month."),
+        table("Published parameters at the end of each month", ("item", one.month, other.month), rows)
+        if rows
+        else None,
+        tags.p(f"{more:,} more are in ", link("the item bank", "bank", scale=one.scale.scale_id), ".")
+        if more
+        else None,
+    )
+
+
+def _published(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "not in use"
+    guessed = f", c {number(row['c'])}" if row["c"] else ""
+    return f"a {number(row['a'])}, b {number(row['b'])}{guessed} since {row['effective_from']:%Y-%m-%d}"
+
+
+def _flags(one: Side, other: Side) -> Tag:
+    rows: list[tuple[TagChild, ...]] = []
+    for what, items, side, tone in (
+        ("new", other.flags.keys() - one.flags.keys(), other, "danger"),
+        ("gone", one.flags.keys() - other.flags.keys(), one, "success"),
+    ):
+        rows += [
+            (
+                link(item, "item", item=item, scale=one.scale.scale_id),
+                badge(what, tone),
+                "; ".join(side.flags[item]),
+            )
+            for item in sorted(items)
+        ]
+    both = len(one.flags.keys() & other.flags.keys())
+    more = len(rows) - CHANGES_SHOWN
+    return section(
+        "Flagged items, new and gone",
+        tags.p(f"{counted(both, 'item').capitalize()} {'is' if both == 1 else 'are'} flagged in both months."),
+        table("Flags that are new or gone", ("item", "", "what was found"), rows[:CHANGES_SHOWN]) if rows else None,
+        tags.p(f"{more:,} more are on the months' own pages.") if more > 0 else None,
+    )

@@ -1,0 +1,296 @@
+"""One month of a scale: whether it is safe to release, and the evidence for it.
+
+Belongs here: the order of the page, the gates, what was published, where the numbers come from. Does not belong here:
+anchors and linking (see `month_linking`), items that were flagged (see `month_items`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import psycopg
+from htmltools import Tag, TagChild, TagList, tags
+
+from irt_assets.calibration.abilities import Measured, measured_in
+from irt_assets.calibration.fits import latest_constants
+from irt_assets.calibration.gates import NOT_JUDGED, SET_GATES, SetGate
+from irt_assets.calibration.green import GateStatus, MonthState, State, gate_status
+from irt_assets.calibration.publication import Step, steps
+from irt_assets.calibration.release import decisions
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.anchor_diagnosis import moved
+from irt_assets.psychometrics.eligibility import Reason
+from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import Snapshot, current_snapshot
+from irt_assets.wording import counted
+from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
+from services.dashboard.elements import badge, facts, link, moment, notice, number, prose, section, table
+from services.dashboard.page import Asked, Page
+from services.dashboard.safety import next_step, verdict, waits
+from services.dashboard.views.month_items import flagged_items
+from services.dashboard.views.month_linking import anchors_and_linking
+
+GATE_WORDS = {True: ("passed", "success"), False: ("failed", "danger"), None: ("not evaluated", "secondary")}
+
+TAKE_OUT = ": take out those that really changed (a leak, a wrong key, an edited text), then calibrate the month again."
+
+
+@dataclass(frozen=True)
+class Month:
+    """What the page shows. `fit`: the month's linked fit; `waiting`: proposals that ask for a decision."""
+
+    asked: Asked
+    scale: Scale
+    state: MonthState
+    waiting: int
+    gates: dict[str, GateStatus]
+    step: Step | None
+    fit: Linked | None
+    snapshot: Snapshot | None
+    measured: Measured
+
+    @property
+    def month(self) -> str:
+        return self.state.month
+
+    @property
+    def zone(self) -> str:
+        return self.asked.reader.settings.irt_time_zone
+
+
+def page(asked: Asked) -> Page:
+    reader, overview = asked.reader, asked.reader.overview()
+    scale_id = scale_named(asked, overview)
+    name = month_named(asked, overview, "month", next(iter(months_of(overview)), ""))
+    start, end = month_bounds(name)
+    gates = {gate.name: gate_of(gate_status(reader.instance, gate, name), scale_id) for gate in SET_GATES}
+    with reader.connect() as connection:
+        scale = read_scales(connection, start)[scale_id]
+        fits = linkings_of(connection, scale, start)
+        month = Month(
+            asked,
+            scale,
+            state_of(overview, name, scale_id),
+            decisions_waiting(overview, name, scale_id),
+            gates,
+            steps(connection, scale_id).get(name),
+            next((fit for fit in fits if fit.month == name), None),
+            current_snapshot(connection, name),
+            measured_in(connection, scale_id, end),
+        )
+        body = TagList(
+            _answer(connection, month),
+            _neighbours(month, months_of(overview), scales_of(overview)),
+            _gates(month),
+            anchors_and_linking(connection, month.scale, month.month),
+            _published(connection, month),
+            flagged_items(connection, month.scale, month.month, month.step, red=month.state.state is State.RED),
+            _answers(month),
+            _decisions(connection, month),
+            section("Reports", tags.p(link(f"Open the reports of {name}", "reports", month=name))),
+            _provenance(month),
+        )
+    return Page(f"Is {name} safe to release?", body)
+
+
+def gate_of(by_scale: dict[str, GateStatus], scale_id: str) -> GateStatus:
+    return by_scale.get(scale_id, by_scale[""])
+
+
+def _answer(connection: psycopg.Connection, month: Month) -> Tag:
+    """Yes or no in a sentence, and the next step."""
+    state = month.state.state
+    mark, tone = {State.GREEN: ("Yes", "success"), State.RED: ("No", "danger")}.get(state, ("Not yet", "warning"))
+    return notice(
+        tags.p(
+            badge(state),
+            " ",
+            tags.strong(f"{mark}. "),
+            verdict(month.state, month.waiting, month.step),
+            class_="fs-5 mb-2",
+        ),
+        *(tags.p(*said, class_="mb-1") for said in _what_to_do(connection, month)),
+        tone=tone,
+    )
+
+
+def _what_to_do(connection: psycopg.Connection, month: Month) -> Iterator[tuple[TagChild, ...]]:
+    where = {"month": month.month, "scale": month.scale.scale_id}
+    failed = [gate for gate in SET_GATES if (said := month.gates[gate.name]).passed is False and not _follows(said)]
+    if month.state.state is State.RED:
+        if not failed:
+            yield prose(month.state.why), "."
+        if moved(latest_constants(connection, month.month, month.scale.scale_id, month.scale.engine)):
+            yield "Next: ", link("decide on the anchors", "decisions", **where), TAKE_OUT
+            failed = [gate for gate in failed if gate.name != "anchors_agree"]
+        for gate in failed:
+            yield "Next: ", prose(gate.fix)
+    elif month.state.state is State.GREEN and month.waiting:
+        yield (
+            "What is published stays in force until somebody decides otherwise. Next: ",
+            link(f"look at what waits ({waits(month.waiting)})", "decisions", **where),
+        )
+    elif month.state.state is State.GREEN:
+        yield ("What is published stays in force until somebody decides otherwise.",)
+    else:
+        yield "Next: ", next_step(month.state, month.waiting)
+
+
+def _follows(said: GateStatus) -> bool:
+    """Whether the gate fails only because another one does."""
+    return said.why.startswith(NOT_JUDGED)
+
+
+def _neighbours(month: Month, newest_first: list[str], scales: list[str]) -> Tag:
+    """Links to the months beside this one, to the comparison with the one before, and to the other scales."""
+    at, scale_id = newest_first.index(month.month), month.scale.scale_id
+    earlier = newest_first[at + 1] if at + 1 < len(newest_first) else None
+    later = newest_first[at - 1] if at else None
+    links = [
+        link(f"← {earlier}", "month", month=earlier, scale=scale_id) if earlier else None,
+        link(f"{later} →", "month", month=later, scale=scale_id) if later else None,
+        link(f"compare with {earlier}", "compare", first=earlier, second=month.month, scale=scale_id)
+        if earlier
+        else None,
+        *(link(f"scale {other}", "month", month=month.month, scale=other) for other in scales if other != scale_id),
+    ]
+    return tags.nav(
+        *(tags.span(one, class_="me-3") for one in links if one is not None),
+        tags.span(f"Scale {scale_id}", class_="text-body-secondary") if len(scales) > 1 else None,
+        aria_label="Other months and scales",
+    )
+
+
+def _gates(month: Month) -> Tag:
+    passed = sum(said.passed is True for said in month.gates.values())
+    rows = [_gate_row(gate, month.gates[gate.name]) for gate in SET_GATES]
+    return section(
+        "What must hold before anything is published",
+        tags.p(f"{passed} of {len(SET_GATES)} gates passed. One that fails holds the whole month of the scale."),
+        table("Gates of the month", ("outcome", "gate", "reason"), rows),
+    )
+
+
+def _gate_row(gate: SetGate, said: GateStatus) -> tuple[TagChild, ...]:
+    word, tone = ("not judged", "secondary") if _follows(said) else GATE_WORDS[said.passed]
+    return (
+        badge(word, tone),
+        TagList(gate.explanation, " ", tags.code(gate.name)),
+        tags.div(
+            prose(said.why),
+            tags.p(tags.strong("What to do: "), prose(gate.fix), class_="mt-2 mb-0")
+            if said.passed is False and not _follows(said)
+            else None,
+            class_="in-words",
+        ),
+    )
+
+
+def _published(connection: psycopg.Connection, month: Month) -> Tag:
+    step = month.step
+    if step is None:
+        return section("What was published", tags.p("Nothing: the month has not come as far as publication."))
+    proposed = proposed_of(connection, month.scale, month.month, month.fit) if step.n_proposed else {}
+    rows = [
+        ("published for the first time", f"{step.n_published:,}", "in force from the end of the month"),
+        *(("proposed", f"{n:,}", why) for why, n in proposed.items()),
+        ("held back", f"{step.n_held:,}", "its item gates did not pass: see the flagged items" if step.n_held else ""),
+    ]
+    said = {
+        "done": TagList(f"{counted(step.n_published, 'item')} published for the first time, {step.n_proposed:,} "),
+        "pending": TagList("Nothing yet: ", prose(step.why), ". "),
+        "held": TagList("Nothing: the month is held. "),
+    }[step.state]
+    if step.state == "done":
+        said = TagList(said, f"proposed and {step.n_held:,} held back. ")
+    return section(
+        "What was published",
+        tags.p(
+            said, link(waits(month.waiting).capitalize(), "decisions", month=month.month, scale=month.scale.scale_id)
+        )
+        if month.waiting
+        else tags.p(said),
+        table("Items by what publication did with them", ("what", "items", "why"), rows, numbers="tn")
+        if step.state == "done"
+        else None,
+    )
+
+
+def _answers(month: Month) -> Tag:
+    """Who answered how much, what was left out and why, and the learners' θ."""
+    fit, measured = month.fit, month.measured
+    counts = month.snapshot.counts.get(month.scale.scale_id, {}) if month.snapshot else {}
+    known = {str(reason): reason.explanation for reason in Reason}
+    left_out = {reason: n for reason, n in counts.items() if n and reason in known}
+    total, n_left_out = sum(counts.values()), sum(left_out.values())
+    rows = [
+        (reason.replace("_", " "), f"{n:,}", f"{n / total:.1%}", known[reason])
+        for reason, n in sorted(left_out.items(), key=lambda entry: -entry[1])
+    ]
+    used = (
+        f"{fit.n_responses:,} answers of {fit.n_persons:,} learners to {fit.n_items:,} items were fitted."
+        if fit
+        else "No fit of the month is on the scale."
+    )
+    theta = (
+        f"{measured.learners:,} learners were measured at its end: mean θ {number(measured.mean)}, "
+        f"SD {number(measured.sd)}, mean error {number(measured.mean_se)}."
+        if measured.learners
+        else "Nobody was measured at its end."
+    )
+    return section(
+        "Answers and learners",
+        tags.p(used, " ", f"{n_left_out:,} of {total:,} answers of the month were left out." if total else None),
+        table("Answers that were left out", ("reason", "answers", "share", "why"), rows, numbers="tnn")
+        if total
+        else None,
+        tags.p(theta),
+    )
+
+
+def _decisions(connection: psycopg.Connection, month: Month) -> Tag:
+    taken = decisions(connection, month.month, month.scale.scale_id)
+    rows = [
+        (_proposal(what), decision, by, f"{at} UTC", since or "–", why) for what, decision, by, at, since, why in taken
+    ]
+    return section(
+        "Decisions taken on it",
+        tags.p(f"{counted(len(taken), 'decision').capitalize()} so far."),
+        table("Decisions, the newest first", ("on", "decision", "by", "when", "in force from", "reason"), rows)
+        if rows
+        else None,
+    )
+
+
+def _proposal(reference: str) -> Tag:
+    return link(reference, "proposal", proposal=reference)
+
+
+def _provenance(month: Month) -> Tag:
+    fit = month.fit
+    if fit is None:
+        return section("Where the numbers come from", tags.p("There is no linked fit of the month yet."))
+    ui = month.asked.reader.settings.irt_ui_url
+    run: TagChild = tags.code(fit.run_id or "–")
+    if ui and fit.run_id:
+        run = tags.a(fit.run_id, href=f"{ui.rstrip('/')}/runs/{fit.run_id}")
+    return section(
+        "Where the numbers come from",
+        tags.details(
+            tags.summary("Fit, hashes, code and run"),
+            facts(
+                [
+                    ("fit", tags.code(fit.fit_id)),
+                    ("engine", f"{fit.engine} {fit.engine_version}, model {fit.model}, {fit.iterations} iterations"),
+                    ("fitted", moment(fit.fitted_at, month.zone)),
+                    ("hash of the answers", tags.code(fit.data_hash)),
+                    ("hash of the snapshot", tags.code(fit.snapshot_hash)),
+                    ("anchor set", TagList(f"version {month.scale.anchor_version}, ", tags.code(fit.anchor_hash))),
+                    ("code version", tags.code(fit.code_version)),
+                    ("run", run),
+                ]
+            ),
+        ),
+    )

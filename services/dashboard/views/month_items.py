@@ -1,0 +1,79 @@
+"""Of a month's page: the items about which the month found something, and the information that was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+from htmltools import Tag, TagChild, tags
+
+from irt_assets.calibration.publication import Step
+from irt_assets.reports.drift_report import information_said
+from irt_assets.reports.drift_rows import DifRow, DriftRow, drifted_of, information_lost_in, large_dif_of
+from irt_assets.responses.scales import Scale
+from irt_assets.wording import counted
+from services.dashboard.elements import badge, link, number, percent, section, table
+
+MOST_SHOWN = 100
+TONE_OF_DRIFT = {"high": "danger", "medium": "warning"}
+Row = tuple[str, TagChild, str]
+"""Item, finding as a badge, what was found in words."""
+
+
+def flagged_items(connection: psycopg.Connection, scale: Scale, month: str, step: Step | None, *, red: bool) -> Tag:
+    """`red`: what was judged of the month before it was red is of another place on the scale, and is not shown."""
+    if red:
+        return section(
+            "Flagged items", tags.p("While the month is red its items are not compared with what is published.")
+        )
+    drifted = drifted_of(connection, scale, month)
+    dif = large_dif_of(connection, scale, month)
+    information = {row.item_id: row for row in information_lost_in(connection, scale, month)}
+    lost = {item: row.details.get("ratio") for item, row in information.items() if item and row.flagged}
+    held = step.held if step else {}
+    found: list[Row] = [_drift(row) for row in drifted]
+    found += [(item, badge("held back", "danger"), "; ".join(why)) for item, why in sorted(held.items())]
+    found += [_dif(row) for row in dif]
+    found += [
+        (item, badge("information lost", "warning"), f"gives {percent(ratio)} of the information that is published")
+        for item, ratio in sorted(lost.items())
+    ]
+    items = {item for item, _, _ in found}
+    rows = [
+        (link(item, "item", item=item, scale=scale.scale_id), finding, tags.div(said, class_="in-words"))
+        for item, finding, said in found
+    ]
+    more = len(rows) - MOST_SHOWN
+    return section(
+        "Flagged items",
+        tags.p(f"{counted(len(items), 'item').capitalize()} flagged: {'; '.join(_counts(drifted, held, dif))}."),
+        tags.p(f"Information of the test: {information_said(information)}."),
+        table("What was found, item by item", ("item", "finding", "in words"), rows[:MOST_SHOWN]) if rows else None,
+        tags.p(f"{more:,} more findings: ", link("the item bank", "bank", scale=scale.scale_id)) if more > 0 else None,
+    )
+
+
+def _counts(drifted: list[DriftRow], held: dict[str, list[str]], dif: list[DifRow]) -> Iterator[str]:
+    severe = sum(row.severity == "high" for row in drifted)
+    leaks = sum(row.kind == "leak" for row in drifted)
+    yield f"{len(drifted)} drifted ({severe} of them high, {counted(leaks, 'leak')})" if drifted else "none drifted"
+    yield f"{len({row.item_id for row in dif})} with large DIF" if dif else "none with large DIF"
+    yield f"{len(held)} held back"
+
+
+def _drift(row: DriftRow) -> Row:
+    change = row.details.get("change") or {}
+    said = [
+        row.kind or "changed",
+        f"b {number(row.delta_b)}" if row.delta_b is None or row.delta_b < 0 else f"b +{number(row.delta_b)}",
+        f"curves {number(row.wabc, 3)} apart (wABC)",
+        f"since {change['onset']}" if change.get("onset") else "",
+    ]
+    finding = badge(f"drift {row.severity}", TONE_OF_DRIFT.get(row.severity, "secondary"))
+    return row.item_id, finding, ", ".join(part for part in said if part)
+
+
+def _dif(row: DifRow) -> Row:
+    said = f"{row.attribute}: {row.focal_group} against {row.reference_group} at equal ability"
+    said += f", ETS class {row.ets_class}" if row.ets_class else ""
+    return row.item_id, badge("DIF", "warning"), said

@@ -1,0 +1,190 @@
+"""Of a month's page: the anchors that moved, and how the month came to the scale beside the months before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import plotly.graph_objects as go
+import psycopg
+from htmltools import Tag, TagChild, TagList, tags
+
+from irt_assets.calibration.anchor_shifts import AnchorShift, anchor_shifts
+from irt_assets.calibration.fits import latest_constants, linked_fit
+from irt_assets.calibration.linking_history import Z95, LinkedMonth, read_history
+from irt_assets.calibration.origin import read_anchors
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
+from irt_assets.responses.scales import Scale
+from irt_assets.wording import counted
+from services.dashboard.elements import DASH, badge, link, number, prose, section, table
+from services.dashboard.figures import HEIGHT, empty, figure, stack
+
+MOST_DRAWN = 40
+ROW_HEIGHT = 17
+AGREES, MOVED = "#4c78a8", "#e4572e"
+
+
+def anchors_and_linking(connection: psycopg.Connection, scale: Scale, month: str) -> Tag:
+    start = month_bounds(month)[0]
+    constants = latest_constants(connection, month, scale.scale_id, scale.engine)
+    fit = linked_fit(connection, scale.scale_id, "monthly", start, scale.engine)
+    anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    shifts = anchor_shifts(anchors, fit.items, fit.constants) if anchors and fit and constants == fit.constants else []
+    return section(
+        "Anchors and linking",
+        _anchors_said(constants),
+        _moved_table(constants, scale),
+        _shifts_figure(shifts),
+        _history(read_history(connection, scale, month), month),
+    )
+
+
+def _anchors_said(constants: Mapping[str, Any]) -> Tag:
+    if not constants:
+        return tags.p("The month was not linked: there are no constants.")
+    used, dropped, suspects = len(constants["anchors_used"]), constants["anchors_dropped"], moved(constants)
+    said = f"{used} of {used + len(dropped)} anchors were used"
+    said += f"; {counted(len(suspects), 'anchor')} moved against the others." if suspects else "; none of them moved."
+    if "q" in constants:
+        said += f" Q = {number(constants['q'], 1)} on {constants['q_df']} df, p = {constants['q_p']:.2g}."
+    return tags.p(said, f" {constants['diagnosis']}." if constants.get("diagnosis") and not suspects else None)
+
+
+def _moved_table(constants: Mapping[str, Any], scale: Scale) -> TagChild:
+    """Those that moved, the surest first, then those that were left out for another reason."""
+    suspects = moved(constants)
+    dropped: Mapping[str, str] = constants.get("anchors_dropped", {})
+    others = [item for item in sorted(dropped) if item not in suspects]
+    if not suspects and not others:
+        return None
+    rows = [_moved_row(item, suspect, dropped.get(item, ""), scale) for item, suspect in suspects.items()]
+    rows += [
+        (_item(item, scale), badge("left out", "secondary"), DASH, DASH, DASH, prose(dropped[item])) for item in others
+    ]
+    headers = ("anchor", "", "b, change", "a, change", "standard errors", "left out of the linking, why")
+    return table("Anchors that moved or were left out", headers, rows, numbers="ttnnn")
+
+
+def _moved_row(item: str, suspect: Suspect, why: str, scale: Scale) -> tuple[TagChild, ...]:
+    return (
+        _item(item, scale),
+        badge("moved", "danger"),
+        _signed(suspect.delta_b),
+        _signed(suspect.delta_a),
+        _signed(suspect.z, 1),
+        prose(why) if why else "used all the same",
+    )
+
+
+def _item(item: str, scale: Scale) -> Tag:
+    return link(item, "item", item=item, scale=scale.scale_id)
+
+
+def _shifts_figure(shifts: Sequence[AnchorShift]) -> TagChild:
+    if not shifts:
+        return None
+    drawn_shifts = shifts[:MOST_DRAWN]
+    drawn = empty("b this month − b of the anchor set", "")
+    for name, colour, symbol, off in (("agrees", AGREES, "circle", False), ("moved", MOVED, "triangle-up", True)):
+        some = [shift for shift in drawn_shifts if shift.moved is off]
+        if some:
+            drawn.add_trace(
+                go.Scatter(
+                    x=[shift.delta_b for shift in some],
+                    y=[shift.item_id for shift in some],
+                    error_x={"type": "data", "array": [Z95 * shift.error for shift in some]},
+                    mode="markers",
+                    name=name,
+                    marker={"color": colour, "symbol": symbol, "size": 8},
+                    hovertemplate="%{y}: %{x:+.2f}",
+                )
+            )
+    drawn.add_vline(x=0, line={"dash": "dot", "color": "#888888"})
+    order = [shift.item_id for shift in drawn_shifts]
+    drawn.update_yaxes(
+        automargin=True, type="category", dtick=1, autorange="reversed", categoryorder="array", categoryarray=order
+    )
+    n_moved = sum(shift.moved for shift in shifts)
+    sentence = (
+        f"How far each of {len(shifts)} anchors lies from the anchor set in b, as the anchors that did not move place "
+        f"them, with 95 % intervals; {counted(n_moved, 'anchor')} moved."
+    )
+    sentence += f" Drawn are the {MOST_DRAWN} that lie furthest." if len(shifts) > MOST_DRAWN else ""
+    rows = [
+        (shift.item_id, _signed(shift.delta_b), number(shift.error), "moved" if shift.moved else "agrees")
+        for shift in shifts
+    ]
+    return TagList(
+        tags.p(sentence),
+        figure(
+            drawn,
+            sentence,
+            table("Change of each anchor", ("anchor", "change in b", "error", ""), rows, numbers="tnn"),
+            height=max(HEIGHT, ROW_HEIGHT * len(drawn_shifts) + 100),
+        ),
+    )
+
+
+def _history(history: Sequence[LinkedMonth], month: str) -> TagChild:
+    if not history:
+        return None
+    now = next((one for one in history if one.month == month), None)
+    linked = [one for one in history if one.error is None]
+    rows = [
+        (one.month, f"not linked: {one.error}", "", "", "", "")
+        if one.error
+        else (
+            one.month,
+            _with_error(one.slope, one.slope_se),
+            _with_error(one.intercept, one.intercept_se),
+            str(one.used),
+            ", ".join(one.dropped) or "none",
+            str(one.unseen),
+        )
+        for one in reversed(history)
+    ]
+    headers = ("month", "slope", "intercept", "anchors used", "left out", "too few answers")
+    return TagList(
+        tags.h3("Linking constants", class_="h5 mt-3"),
+        tags.p(_linking_said(now, month)),
+        stack(*(_constant(linked, name) for name in ("slope", "intercept"))) if linked else None,
+        tags.details(
+            tags.summary("Linking month by month"),
+            table("Linking of the months, the newest first", headers, rows, numbers="tnnntn"),
+        ),
+    )
+
+
+def _linking_said(now: LinkedMonth | None, month: str) -> TagChild:
+    if now is None:
+        return f"{month} was not fitted yet."
+    if now.error:
+        return TagList(f"{month} is not on the scale: ", prose(now.error))
+    return (
+        f"Slope {_with_error(now.slope, now.slope_se)}, intercept {_with_error(now.intercept, now.intercept_se)}: "
+        "the spread and the mean of the month's learners on the scale."
+    )
+
+
+def _constant(linked: Sequence[LinkedMonth], name: str) -> TagList:
+    drawn = empty("month", name)
+    drawn.add_trace(
+        go.Scatter(
+            x=[one.month for one in linked],
+            y=[getattr(one, name) for one in linked],
+            error_y={"type": "data", "array": [Z95 * getattr(one, f"{name}_se") for one in linked]},
+            mode="lines+markers",
+            line={"width": 1, "color": AGREES},
+        )
+    )
+    drawn.update_xaxes(type="category")
+    return figure(drawn, f"The {name} of the linking by month, with 95 % intervals: {len(linked)} months.")
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{number(value, 3)} ± {number(error, 3)}"
+
+
+def _signed(value: float, places: int = 2) -> str:
+    return f"{value:+.{places}f}".replace("-", "−")
