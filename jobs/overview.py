@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -94,7 +94,7 @@ class Overview:
     alerts: list[OpenAlert]
     runs: list[RunUnderWay]
     waiting: list[str]
-    waiting_by_month: list[Waiting]
+    waiting_by_month: list[Waiting] = field(default_factory=list)
 
 
 def look(database: Database, instance: dg.DagsterInstance, settings: Settings, hash_of: HashOf = data_hash) -> Overview:

@@ -169,22 +169,19 @@ def _gates(month: Month) -> Tag:
     return section(
         "What must hold before anything is published",
         tags.p(f"{passed} of {len(SET_GATES)} gates passed. One that fails holds the whole month of the scale."),
-        table("Gates of the month", ("outcome", "gate", "reason"), rows),
+        table("Gates of the month", ("outcome", "gate and reason"), rows),
     )
 
 
 def _gate_row(gate: SetGate, said: GateStatus) -> tuple[TagChild, ...]:
     word, tone = ("not judged", "secondary") if _follows(said) else GATE_WORDS[said.passed]
-    return (
-        badge(word, tone),
-        TagList(gate.explanation, " ", tags.code(gate.name)),
-        tags.div(
-            prose(said.why),
-            tags.p(tags.strong("What to do: "), prose(gate.fix), class_="mt-2 mb-0")
-            if said.passed is False and not _follows(said)
-            else None,
-            class_="in-words",
-        ),
+    return badge(word, tone), TagList(
+        tags.strong(gate.explanation),
+        " ",
+        prose(said.why),
+        tags.p("What to do: ", prose(gate.fix), class_="mt-2 mb-0")
+        if said.passed is False and not _follows(said)
+        else None,
     )
 
 
@@ -199,7 +196,9 @@ def _published(connection: psycopg.Connection, month: Month) -> Tag:
         ("held back", f"{step.n_held:,}", "its item gates did not pass: see the flagged items" if step.n_held else ""),
     ]
     said = {
-        "done": TagList(f"{counted(step.n_published, 'item')} published for the first time, {step.n_proposed:,} "),
+        "done": TagList(
+            f"{counted(step.n_published, 'item').capitalize()} published for the first time, {step.n_proposed:,} "
+        ),
         "pending": TagList("Nothing yet: ", prose(step.why), ". "),
         "held": TagList("Nothing: the month is held. "),
     }[step.state]

@@ -60,9 +60,17 @@ def _moved_table(constants: Mapping[str, Any], scale: Scale) -> TagChild:
         return None
     rows = [_moved_row(item, suspect, dropped.get(item, ""), scale) for item, suspect in suspects.items()]
     rows += [
-        (_item(item, scale), badge("left out", "secondary"), DASH, DASH, DASH, prose(dropped[item])) for item in others
+        (
+            _item(item, scale),
+            badge("left out", "secondary"),
+            DASH,
+            DASH,
+            DASH,
+            tags.div(prose(dropped[item]), class_="in-words"),
+        )
+        for item in others
     ]
-    headers = ("anchor", "", "b, change", "a, change", "standard errors", "left out of the linking, why")
+    headers = ("anchor", "", "b, change", "a, change", "standard errors", "in the linking")
     return table("Anchors that moved or were left out", headers, rows, numbers="ttnnn")
 
 
@@ -73,7 +81,7 @@ def _moved_row(item: str, suspect: Suspect, why: str, scale: Scale) -> tuple[Tag
         _signed(suspect.delta_b),
         _signed(suspect.delta_a),
         _signed(suspect.z, 1),
-        prose(why) if why else "used all the same",
+        tags.div(prose(why), class_="in-words") if why else "used",
     )
 
 
@@ -100,6 +108,7 @@ def _shifts_figure(shifts: Sequence[AnchorShift]) -> TagChild:
                     hovertemplate="%{y}: %{x:+.2f}",
                 )
             )
+    drawn.update_layout(legend={"orientation": "h", "y": 1.06})
     drawn.add_vline(x=0, line={"dash": "dot", "color": "#888888"})
     order = [shift.item_id for shift in drawn_shifts]
     drawn.update_yaxes(

@@ -1,0 +1,351 @@
+"""The dashboard's months, a month, and two months side by side: their numbers are those of the rooms."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from html import escape
+from http import HTTPStatus
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pytest
+from htmltools import TagList
+
+from irt_assets.calibration import gates
+from irt_assets.calibration.abilities import measure
+from irt_assets.calibration.fits import linked_fit
+from irt_assets.calibration.green import MonthState, State, month_states
+from irt_assets.calibration.linking_history import read_history
+from irt_assets.calibration.proposals import Reference, asking, proposals
+from irt_assets.calibration.publication import steps
+from irt_assets.calibration.release import reject
+from irt_assets.drift.month import ScaleDrift
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import current_snapshot
+from jobs.overview import Overview, Waiting
+from resources.dagster_schema import rows_shown
+from resources.database import Database
+from resources.settings import Settings
+from services.dashboard.elements import number
+from services.dashboard.login import DEMO
+from services.dashboard.page import Asked
+from services.dashboard.reader import Reader
+from services.dashboard.safety import in_short, verdict
+from services.dashboard.server import made
+from tests.integration import conftest, rooms
+
+JUNE, JULY = rooms.MONTHS
+NOW = datetime(2026, 8, 20, 12, 30, tzinfo=UTC)
+faulty = conftest.faulty
+small_truth = conftest.small_truth
+
+
+class Seen(Reader):
+    """A reader whose overview is that of the small world's two months, read once."""
+
+    seen: Overview
+
+    def overview(self) -> Overview:
+        return self.seen
+
+
+@dataclass
+class World:
+    reader: Seen
+    database: Database
+    instance: dg.DagsterInstance
+    drift: dict[str, list[ScaleDrift]]
+
+    def page(self, **fields: str) -> str:
+        """The HTML of a page that there is."""
+        status, html = self.answer(**fields)
+        assert status == HTTPStatus.OK, html
+        return html
+
+    def answer(self, **fields: str) -> tuple[HTTPStatus, str]:
+        status, page = made(Asked(fields.pop("view"), fields, DEMO, self.reader))
+        return status, f"<h1>{escape(page.title)}</h1>{TagList(page.body).get_html_string()}"
+
+    def look(self) -> None:
+        with self.database.connect() as connection:
+            waiting = asking(proposals(connection))
+        self.reader.seen = Overview(
+            NOW,
+            daemon_alive=True,
+            daemon_seen=NOW,
+            schedules=[],
+            months=month_states(self.database, self.instance, rooms.MONTHS),
+            violations=[],
+            alerts=[],
+            runs=[],
+            waiting=[str(p.reference) for p in waiting],
+            waiting_by_month=[
+                Waiting(month, rooms.SCALE, sum(p.window == month for p in waiting)) for month in rooms.MONTHS
+            ],
+        )
+
+    @contextmanager
+    def judged(self, month: str, **failing: str) -> Iterator[World]:
+        """The same month where these gates failed, and why."""
+        with dg.DagsterInstance.ephemeral() as instance:
+            other = World(Seen(self.reader.settings, instance), self.database, instance, self.drift)
+            other.evaluate(month, failing)
+            yield other
+
+    def evaluate(self, month: str, failing: dict[str, str]) -> None:
+        with self.database.connect() as connection:
+            (scale,) = read_scales(connection).values()
+            evidence = gates.gather(connection, self.reader.store, month, scale)
+        for gate in gates.SET_GATES:
+            found = gate.judge(evidence)
+            if gate.name in failing:
+                found = gates.Verdict(False, failing[gate.name])
+            self.instance.report_runless_asset_event(
+                dg.AssetCheckEvaluation(
+                    asset_key=dg.AssetKey(gate.asset),
+                    check_name=gate.name,
+                    passed=found.passed,
+                    partition=month,
+                    metadata={
+                        "scales": rows_shown(("scale", "passed", "why"), [(rooms.SCALE, found.passed, found.why)])
+                    },
+                )
+            )
+        self.look()
+
+
+@pytest.fixture(scope="module")
+def world(
+    faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[World]:
+    settings, _, drift = faulty
+    with dg.DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as instance:
+        database = Database(settings)
+        found = World(Seen(settings, instance), database, instance, drift)
+        for month in rooms.MONTHS:
+            measure(database, month, f"run of {month}")
+            found.evaluate(month, {})
+        yield found
+
+
+# -- months --------------------------------------------------------------------------------------------
+
+
+def test_the_first_screen_says_whether_the_last_month_is_safe_to_release(world: World) -> None:
+    n = world.reader.seen.waiting_by_month[1].decisions
+    assert n > 1
+    html = world.page(view="months")
+    assert f"{JULY} is green and safe to release; " in html
+    assert "2026-08-20 12:30 UTC" in html
+    assert html.index(f">{JULY}</a>") < html.index(f">{JUNE}</a>")
+    assert f"?view=decisions&amp;month={JULY}&amp;scale={rooms.SCALE}" in html
+    assert "The daemon runs, no schedule is late, and no rule is broken." in html
+
+
+def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world: World) -> None:
+    why = "3 of 15 anchors moved against the others: A01 (b +0.80), A02 (b +0.75); decide"
+    with world.judged(JULY, anchors_agree=why) as red:
+        months = red.page(view="months")
+        assert "3 of 15 anchors moved against the others" in months
+        assert "A01 (b +0.80)" not in months
+        assert f"{JULY} is red and not safe to release" in months
+        assert "What it published before stays in force." in months
+        month = red.page(view="month", month=JULY)
+        assert "<strong>No. </strong>" in month
+        assert why in month
+        assert f"7 of {len(gates.SET_GATES)} gates passed" in month
+        assert "leave the month red" in month  # what to do, as the gate says it
+
+
+def test_several_scales_are_a_grid(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = world.reader.seen
+    other = [replace(state, scale_id="math / <b>") for state in seen.months]
+    other[1] = replace(other[1], state=State.RED, why="linked: fit x is not on the scale: too few anchors")
+    both = [state for pair in zip(seen.months, other, strict=True) for state in pair]
+    monkeypatch.setattr(world.reader, "seen", replace(seen, months=both))
+    html = world.page(view="months")
+    assert "math / &lt;b&gt;" in html
+    assert "scale=math+%2F+%3Cb%3E" in html
+    assert f"default: {JULY} is green" in html
+    assert html.count('<th scope="col"') == 3
+    assert html.count("<tr>") == 3
+
+
+def test_before_there_is_a_month_the_page_says_how_to_begin(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.reader, "seen", replace(world.reader.seen, months=[]))
+    assert "irt import questions FILE" in world.page(view="months")
+    for view in ("month", "compare"):
+        assert world.answer(view=view)[0] == HTTPStatus.NOT_FOUND
+
+
+# -- a month -------------------------------------------------------------------------------------------
+
+
+def test_the_numbers_of_a_month_are_those_of_the_rooms(world: World) -> None:
+    html = world.page(view="month", month=JULY, scale=rooms.SCALE)
+    with world.database.connect() as connection:
+        scale = read_scales(connection)[rooms.SCALE]
+        history = read_history(connection, scale, JULY)
+        step = steps(connection, rooms.SCALE)[JULY]
+        snapshot = current_snapshot(connection, JULY)
+        fitted = connection.execute(
+            "SELECT n_responses, n_persons, data_hash FROM mirt_fit_meta WHERE window_start = %s AND kind = 'monthly'",
+            (month_bounds(JULY)[0],),
+        ).fetchone()
+        theta = connection.execute(
+            "SELECT count(*), avg(theta) FROM mirt_ability WHERE window_end = %s AND kind = 'monthly'",
+            (month_bounds(JULY)[1],),
+        ).fetchone()
+    assert fitted is not None
+    assert theta is not None
+    assert snapshot is not None
+    assert f"{fitted[0]:,} answers of {fitted[1]:,} learners" in html
+    assert fitted[2] in html
+    assert f"{step.n_proposed:,} proposed and {step.n_held:,} held back" in html
+    now = history[-1]
+    assert f"Slope {number(now.slope, 3)} ± {number(now.slope_se, 3)}" in html
+    assert f"intercept {number(now.intercept, 3)} ± {number(now.intercept_se, 3)}" in html
+    assert f"{theta[0]:,} learners were measured at its end: mean θ {number(theta[1])}" in html
+    counts = snapshot.counts[rooms.SCALE]
+    assert f"of {sum(counts.values()):,} answers of the month were left out" in html
+    assert f">{counts['repeat']:,}<" in html
+    assert f"{len(gates.SET_GATES)} of {len(gates.SET_GATES)} gates passed" in html
+
+
+def test_every_item_that_drifted_is_named_with_a_link_to_its_page(world: World) -> None:
+    (judged,) = world.drift[JULY]
+    drifted = [*judged.items("high"), *judged.items("medium")]
+    assert drifted
+    html = world.page(view="month", month=JULY)
+    for item in drifted:
+        assert f"?view=item&amp;item={item}&amp;scale={rooms.SCALE}" in html
+    assert f"{len(drifted)} drifted ({len(judged.items('high'))} of them high" in html
+
+
+def test_gates_that_no_run_evaluated_are_not_said_to_have_passed(world: World) -> None:
+    with dg.DagsterInstance.ephemeral() as nothing_ran:
+        reader = Seen(world.reader.settings, nothing_ran)
+        reader.seen = world.reader.seen
+        _, page = made(Asked("month", {"month": JULY}, DEMO, reader))
+    html = TagList(page.body).get_html_string()
+    assert f"0 of {len(gates.SET_GATES)} gates passed" in html
+    assert html.count(">not evaluated<") == len(gates.SET_GATES)
+
+
+def test_a_decision_that_was_taken_stands_on_the_page_as_it_was_written(world: World) -> None:
+    with world.database.connect() as connection:
+        item = next(p.item_id for p in proposals(connection, windows=[JUNE]) if p.state == "open")
+    reject(world.database, [Reference(JUNE, item)], by="Ann <b>", reason="wait & see")
+    html = world.page(view="month", month=JUNE)
+    assert "One decision so far." in html
+    assert "Ann &lt;b&gt;" in html
+    assert "wait &amp; see" in html
+    assert f"?view=proposal&amp;proposal={JUNE}%2F{item}" in html
+    assert "No decisions so far." in world.page(view="month", month=JULY)
+
+
+@pytest.mark.parametrize("month", ["2026-05", "2026-13", "", "'; DROP TABLE question --", "x" * 10_000, "2026-07\x00"])
+def test_an_address_that_names_no_month_is_answered_with_those_there_are(world: World, month: str) -> None:
+    status, html = world.answer(view="month", month=month)
+    if month == "":  # the newest
+        assert status == HTTPStatus.OK
+        assert JULY in html
+        return
+    assert status == HTTPStatus.NOT_FOUND
+    assert f"{JUNE} to {JULY}" in html
+    assert len(html) < 2_000
+    assert world.answer(view="compare", first=month)[0] == HTTPStatus.NOT_FOUND
+
+
+def test_an_address_that_names_no_scale_is_answered_with_those_there_are(world: World) -> None:
+    for view in ("month", "compare"):
+        status, html = world.answer(view=view, scale="<script>alert(1)</script>")
+        assert status == HTTPStatus.NOT_FOUND
+        assert rooms.SCALE in html
+        assert "<script>alert" not in html
+
+
+@pytest.mark.parametrize("view", ["months", "month", "compare"])
+def test_no_page_reads_the_answers(world: World, view: str) -> None:
+    with world.database.connect() as connection:
+        connection.execute("LOCK TABLE response_log IN ACCESS EXCLUSIVE MODE")  # who reads it waits, and is cancelled
+        assert world.answer(view=view)[0] == HTTPStatus.OK
+
+
+# -- two months ----------------------------------------------------------------------------------------
+
+
+def test_two_months_stand_side_by_side_with_the_changes_of_their_items(world: World) -> None:
+    html = world.page(view="compare", first=JUNE, second=JULY)
+    fits: dict[str, dict[str, dict[str, Any]]] = {}
+    with world.database.connect() as connection:
+        scale = read_scales(connection)[rooms.SCALE]
+        for month in rooms.MONTHS:
+            fit = linked_fit(connection, rooms.SCALE, "monthly", month_bounds(month)[0], scale.engine)
+            assert fit is not None
+            fits[month] = {i: p for i, p in fit.items.items() if p["a"] is not None and p["b"] is not None}
+    both = fits[JUNE].keys() & fits[JULY].keys()
+    assert f"{len(both):,} items were put on the scale by both months" in html
+    (judged,) = world.drift[JULY]
+    high = judged.items("high")[0]
+    change = number(fits[JULY][high]["b"] - fits[JUNE][high]["b"])
+    error = np.hypot(fits[JUNE][high]["b_se"], fits[JULY][high]["b_se"])
+    assert f"{change} ± {number(error)}" in html
+    flags = html[html.index("Flagged items, new and gone") :]
+    assert f"item={high}&amp;" in flags
+    assert "drift: high" in flags
+
+
+def test_the_months_beside_each_other_are_the_last_two_unless_others_are_named(world: World) -> None:
+    assert f"What changed from {JUNE} to {JULY}?" in world.page(view="compare")
+    backwards = world.page(view="compare", first=JULY, second=JUNE)
+    assert f"What changed from {JULY} to {JUNE}?" in backwards
+    assert "Choose two different months." in world.page(view="compare", first=JULY, second=JULY)
+    assert f'<option value="{JULY}" selected="">' in backwards
+    assert 'name="view" value="compare"' in backwards
+
+
+# -- in words ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("why", "short"),
+    [
+        (
+            "anchors_agree: 2 of 9 anchors moved against the others: A1 (b +1); …",
+            "2 of 9 anchors moved against the others",
+        ),
+        ("never materialised: `irt calibrate --month 2026-06`", "never materialised"),
+        ("88 items first published, 30 proposed, 2 held back", "88 items first published, 30 proposed, 2 held back"),
+        (f"converged: {'word ' * 50}", f"{('word ' * 20).strip()} …"),
+    ],
+)
+def test_a_reason_in_short_is_its_first_clause(why: str, short: str) -> None:
+    assert in_short(why) == short
+
+
+@pytest.mark.parametrize(
+    ("state", "why", "waiting", "said"),
+    [
+        (State.GREEN, "2 items first published", 0, "is green and safe to release; nothing waits for a decision."),
+        (State.GREEN, "2 items first published", 1, "is green and safe to release; one decision waits."),
+        (
+            State.RED,
+            "converged: no maximum",
+            2,
+            "is red and not safe to release: no maximum. Nothing of it was published.",
+        ),
+        (State.STALE, "its answers have changed since: …", 0, "is not safe to release as it stands: its answers have"),
+        (State.PENDING, "waits for 2026-05, not settled yet", 0, "is not released yet: it waits for 2026-05"),
+        (State.RUNNING, "a run of the month is queued", 0, "is not settled yet: a run of the month is queued."),
+        (State.MISSING, "never materialised: `irt`", 0, "has not been calibrated: never materialised."),
+    ],
+)
+def test_the_verdict_of_a_month_in_a_sentence(state: State, why: str, waiting: int, said: str) -> None:
+    assert f"{JUNE} {said}" in verdict(MonthState(JUNE, rooms.SCALE, state, why), waiting, None)
