@@ -21,6 +21,7 @@ from irt_assets.calibration.release import decisions
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.psychometrics.eligibility import Reason
+from irt_assets.reports.artifacts import of_months
 from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot
@@ -28,6 +29,7 @@ from irt_assets.wording import counted
 from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import badge, facts, link, moment, notice, number, prose, section, table
 from services.dashboard.page import Asked, Page
+from services.dashboard.report_files import files
 from services.dashboard.safety import next_step, verdict, waits
 from services.dashboard.views.month_items import flagged_items
 from services.dashboard.views.month_linking import anchors_and_linking
@@ -89,7 +91,7 @@ def page(asked: Asked) -> Page:
             flagged_items(connection, month.scale, month.month, month.step, red=month.state.state is State.RED),
             _answers(month),
             _decisions(connection, month),
-            section("Reports", tags.p(link(f"Open the reports of {name}", "reports", month=name))),
+            _reports(connection, month),
             _provenance(month),
         )
     return Page(f"Is {name} safe to release?", body)
@@ -260,6 +262,17 @@ def _decisions(connection: psycopg.Connection, month: Month) -> Tag:
         table("Decisions, the newest first", ("on", "decision", "by", "when", "in force from", "reason"), rows)
         if rows
         else None,
+    )
+
+
+def _reports(connection: psycopg.Connection, month: Month) -> Tag:
+    name, scale_id = month.month, month.scale.scale_id
+    made = [one for one in of_months(connection, name) if one.window == f"{name}/{scale_id}"]
+    return section(
+        "Reports",
+        tags.p("The drift report, to read and to send: ", files(f"the drift report of {name}, scale {scale_id}", made))
+        if made
+        else tags.p("No drift report was made yet: ", tags.code(f"irt report drift --month {name}")),
     )
 
 
