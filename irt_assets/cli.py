@@ -129,10 +129,10 @@ def _print_version(asked: bool) -> None:
 @app.callback()
 def options(
     _version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version, and end.")
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """Takes what stands before the command."""
+    """Options that come before the command."""
 
 
 @app.command(rich_help_panel=Panel.START)
@@ -346,7 +346,7 @@ def calibrate(
     month: Month = None,
     engine: Annotated[
         str | None,
-        typer.Option(help="Engine to fit beside the scale's own, in place of those of IRT_ENGINES. `em`: none."),
+        typer.Option(help="Engine to fit besides the scale's own, instead of those in IRT_ENGINES. `em`: none."),
     ] = None,
     setting: Annotated[
         list[str] | None,
@@ -405,7 +405,7 @@ def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJs
 
 @app.command(rich_help_panel=Panel.START)
 def serve(
-    read_only: Annotated[bool, typer.Option("--read-only", help="The page changes nothing.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
     """Start the Dagster UI, its daemon and code server, until interrupted."""
     from irt_assets.stack import Stack
@@ -487,7 +487,7 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
 
 
 def _with_engine(settings: Settings, engine: str) -> Settings:
-    """Settings of which the only engine beside the scales' own is this one; none is for `em`, which always runs."""
+    """The settings with this as the only engine besides the scales' own; `em`, which always runs, adds none."""
     from irt_assets.engines import installed
     from resources.settings import OPTIONAL_ENGINES
 

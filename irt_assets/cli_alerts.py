@@ -13,17 +13,17 @@ import typer
 from irt_assets.console import AsJson, print_json, say
 from irt_assets.installation import current_settings
 
-app = typer.Typer(no_args_is_help=True, help="How people hear of what is wrong.")
+app = typer.Typer(no_args_is_help=True, help="How people are alerted.")
 
 
 @app.callback()
 def alerts() -> None:
-    """Keeps `test` a command of its own, as Typer would make the only one the group's."""
+    """Keep `test` a subcommand: Typer merges the only command of a group into the group."""
 
 
 @app.command("test")
 def send_test_alert(as_json: AsJson = False) -> None:
-    """Send every configured channel a test alert and its end, and say which arrived."""
+    """Send a test alert and its resolution to every configured channel, and say which arrived."""
     from resources.notifier import send_test
 
     arrived = send_test(current_settings(), f"{getpass.getuser()}@{socket.gethostname()}")

@@ -1,6 +1,6 @@
 """`irt invariants …`: parses, calls, prints.
 
-Exit codes: 0 every invariant holds, or they were evaluated lately enough; 1 one is violated (with --strict also: a
+Exit codes: 0 every invariant holds, or all were evaluated recently enough; 1 one is violated (with --strict also: a
 warning, or something could not be tested), or they were not; 2 an invariant could not be evaluated, or the request is
 wrong.
 """
@@ -61,7 +61,7 @@ def fresh(
     max_age: Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 25h.")] = "25h",
     as_json: AsJson = False,
 ) -> None:
-    """Whether the invariants were evaluated within a time, whatever they said: for a monitor."""
+    """Check that the invariants were evaluated recently, whatever the result: for monitors."""
     from irt_assets.invariants.freshness import last_evaluated
 
     limit = _duration(max_age)
@@ -72,10 +72,10 @@ def fresh(
     if as_json:
         print_json({"fresh": is_fresh, "evaluated_at": last, "max_age_seconds": limit.total_seconds()})
     elif age is None:
-        say("the invariants were never evaluated: irt job invariants")
+        say("the invariants have never been evaluated: run `irt job invariants`")
     else:
         said = f"the invariants were evaluated {age.total_seconds() / 3600:.1f} hours ago"
-        say(said if is_fresh else f"{said}, and not within {max_age}: irt job invariants")
+        say(said if is_fresh else f"{said}, not within {max_age}: run `irt job invariants`")
     if not is_fresh:
         raise typer.Exit(1)
 
@@ -97,7 +97,7 @@ def list_(as_json: AsJson = False) -> None:
 def _duration(text: str) -> timedelta:
     found = re.fullmatch(r"(\d{1,6})(h|m)", text)
     if found is None:
-        raise PermanentFailure(f"--max-age wants hours or minutes such as 25h or 90m, got {text!r}")
+        raise PermanentFailure(f"--max-age takes hours or minutes, such as 25h or 90m, not {text!r}")
     return int(found[1]) * (timedelta(hours=1) if found[2] == "h" else timedelta(minutes=1))
 
 

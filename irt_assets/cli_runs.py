@@ -52,13 +52,13 @@ def job(
         str, typer.Argument(help="Job that has a schedule, e.g. compute_daily_kpis, or a sensor: theta_sweep.")
     ],
     partition: Annotated[
-        str | None, typer.Option(help="This day, week or month, also where it is made already.")
+        str | None, typer.Option(help="This day, week or month, even if it has been made already.")
     ] = None,
 ) -> None:
-    """Do what the schedule's next tick would do, and wait for it: make what is missing of its look-back.
+    """Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.
 
-    Where the daemon lives the runs go through its queue. Where none does they go on here, and what sensors and
-    automation would have asked for then follows: drift, reports, late answers, the delivery of alerts.
+    If the daemon is running, the runs go through its queue. If not, they run here, followed by what sensors and
+    automation would have launched: drift, reports, late answers, the delivery of alerts.
     """
     from irt_assets import jobs_by_hand, without_daemon
     from irt_assets.stack import dagster_instance
@@ -91,14 +91,14 @@ def job(
 
 
 def _tick(settings: Settings, database: Database, sensor: str) -> None:
-    """What the daemon does by itself."""
+    """Evaluate the sensor here, unless the daemon does."""
     from irt_assets.stack import dagster_instance
     from irt_assets.without_daemon import evaluate
     from jobs.daemons import daemon_alive
 
     with dagster_instance(settings, database) as instance:
         if daemon_alive(instance):
-            say(f"{sensor}: the daemon lives, and does it by itself")
+            say(f"{sensor}: the daemon is running and evaluates it")
             return
         outcomes = list(evaluate(instance, settings, sensor))
     for outcome in outcomes:

@@ -1,4 +1,4 @@
-"""`irt run` and `irt health`: one server, and whether it is well. For systemd, Kubernetes and monitors.
+"""`irt run` and `irt health`: run one server, and check whether it is well. For systemd, Kubernetes and monitors.
 
 Exit codes of `irt health`: 0 well; 1 not; 2 the request or a setting is wrong.
 """
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 app = typer.Typer()
-run_app = typer.Typer(no_args_is_help=True, help="One server of the installation, until it is stopped.")
+run_app = typer.Typer(no_args_is_help=True, help="Run one server of the installation until it is stopped.")
 app.add_typer(run_app, name="run", rich_help_panel=Panel.OPERATION)
 
 
@@ -41,9 +41,9 @@ class Server(StrEnum):
 @run_app.command()
 def webserver(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: IRT_UI_PORT.")] = None,
-    read_only: Annotated[bool, typer.Option("--read-only", help="The page changes nothing.")] = False,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
-    """The Dagster UI, on this machine's loopback address alone. HUP: anew, with the code as it is then."""
+    """The Dagster UI, on this machine's loopback address only. SIGHUP restarts it with the current code."""
     from irt_assets.servers import become
 
     settings = current_settings()
@@ -52,7 +52,7 @@ def webserver(
 
 @run_app.command()
 def daemon() -> None:
-    """What launches queued runs and evaluates schedules and sensors: one for a database. HUP: anew, in order."""
+    """Launch queued runs, evaluate schedules and sensors; one daemon per database. SIGHUP restarts it cleanly."""
     from irt_assets.servers import become
 
     become(current_settings(), current_database(), "daemon")
@@ -60,7 +60,7 @@ def daemon() -> None:
 
 @run_app.command("code-server")
 def code_server() -> None:
-    """What holds the assets and starts the workers of runs. HUP: loads the code again, and runs go on."""
+    """Load the assets and start the workers of runs. SIGHUP reloads the code; runs go on."""
     from irt_assets.servers import become
 
     become(current_settings(), current_database(), "code server")
@@ -68,7 +68,7 @@ def code_server() -> None:
 
 @run_app.command("theta-api")
 def theta_api() -> None:
-    """What measures one learner on request (docs/theta-api.md)."""
+    """Measure one learner on request (docs/theta-api.md)."""
     from irt_assets.servers import become_service
 
     become_service("theta_api")
@@ -76,7 +76,7 @@ def theta_api() -> None:
 
 @run_app.command("jwt-verifier")
 def jwt_verifier() -> None:
-    """What tells nginx who may pass; it needs JWT_… and no database. HUP: reads the keys anew."""
+    """Tell nginx who may pass; needs JWT_… and no database. SIGHUP reads the keys again."""
     from irt_assets.servers import become_service
 
     become_service("jwt_verifier")
@@ -84,7 +84,7 @@ def jwt_verifier() -> None:
 
 @run_app.command()
 def exporter() -> None:
-    """What tells Prometheus of schedules, months, invariants and alerts (docs/metrics.md)."""
+    """Show Prometheus schedules, months, invariants and alerts (docs/metrics.md)."""
     from irt_assets.servers import become_service
 
     become_service("exporter")
@@ -104,12 +104,12 @@ def dashboard(
 
 @app.command(rich_help_panel=Panel.OPERATION)
 def health(
-    probe: Annotated[Server | None, typer.Option(help="Only this server.")] = None,
-    config: Annotated[bool, typer.Option("--config", help="Only the settings; nothing is connected to.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Only the database, and whether its schema fits.")] = False,
+    probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
+    config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Check only the database and its schema.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Whether settings, database and servers are well; without an option, all that `irt serve` has."""
+    """Check settings, database and servers; without an option, everything that `irt serve` runs."""
     settings = current_settings()
     wanted = [name for name, asked in (("config", config), ("schema", schema)) if asked]
     wanted += [probe.value] if probe else []
@@ -125,7 +125,10 @@ def health(
 
 
 def _config(settings: Settings) -> str | None:
-    """They have been read: what is left is the database's address. Raises PermanentFailure where that is wrong."""
+    """The settings have been read already; what is left to check is the database's address.
+
+    Raises PermanentFailure if that is wrong.
+    """
     from resources.database_url import read_database_url
 
     if settings.database_url is not None:
@@ -186,13 +189,13 @@ def _dashboard(settings: Settings) -> str | None:
 
 
 def _embedded_is_down(settings: Settings) -> str | None:
-    """A look starts nothing."""
+    """Probes start nothing, so they must not start PostgreSQL either."""
     from resources.embedded_postgres import EmbeddedPostgres
 
     if settings.database_url is not None:
         return None
     server = EmbeddedPostgres(settings.irt_home / "postgres")
-    return None if server.status().state == "running" else "the embedded PostgreSQL does not run"
+    return None if server.status().state == "running" else "the embedded PostgreSQL is not running"
 
 
 _LOOKS: dict[Server, Callable[[Settings], str | None]] = {

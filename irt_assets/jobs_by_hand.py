@@ -45,7 +45,7 @@ def to_make(instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked:
     """
     if not plan.asset:
         if asked is not None:
-            raise PermanentFailure(f"the job {plan.job} has no partitions: leave --partition away")
+            raise PermanentFailure(f"the job {plan.job} has no partitions: omit --partition")
         return [None]
     if asked is None:
         return missing(instance, plan, datetime.now(UTC), settings.irt_first_month)[1]
@@ -54,7 +54,7 @@ def to_make(instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked:
         begins, ends = period.bounds(asked)
     except ValueError:
         (last,) = period.back(now, 1)
-        raise PermanentFailure(f"{asked!r} is not the key of a {period.name}: write it as {last}") from None
+        raise PermanentFailure(f"{asked!r} is not a {period.name}: write it as {last}") from None
     if begins > now or (ends > now and not plan.running):
         raise PermanentFailure(f"the {period.name} {asked} is not over yet")
     if asked in under_way(instance, plan.job, [plan.asset]):
@@ -63,7 +63,7 @@ def to_make(instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked:
 
 
 def through_the_queue(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str | None]) -> Iterator[Outcome]:
-    """Queue a run of each partition for the daemon, then follow one after the other; its log is said as it comes."""
+    """Queue a run of each partition for the daemon, then follow them one by one, repeating their logs as they come."""
     queued = [
         (partition, queue_run(instance, WORKSPACE, CODE_LOCATION, plan.job, _tags(partition)))
         for partition in partitions
@@ -113,7 +113,7 @@ def _followed(instance: dg.DagsterInstance, run_id: str, name: str) -> Outcome:
 
 
 def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
-    """A line of the run's log, as a run in this process would log it."""
+    """Log a line of the run's log, as a run in this process would."""
     level = coerce_valid_log_level(entry.level)
     if level < LOG.getEffectiveLevel():
         return

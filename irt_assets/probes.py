@@ -50,7 +50,7 @@ def webserver(address: str) -> str | None:
         with urllib.request.urlopen(f"{address}/server_info", timeout=PATIENCE_S) as answer:  # noqa: S310 - ours
             json.load(answer)["dagster_webserver_version"]
     except (OSError, http.client.HTTPException, ValueError, KeyError) as error:
-        return f"nothing that is a Dagster page answers at {address} ({getattr(error, 'reason', error)})"
+        return f"no Dagster UI answers at {address} ({getattr(error, 'reason', error)})"
     return None
 
 
@@ -68,7 +68,7 @@ def daemon(database: Database, since: float = 0.0) -> str | None:
     if not silent:
         return None
     parts = "the daemon" if len(silent) == len(DAEMONS) else f"{', '.join(silent)} of the daemon"
-    return f"{parts} gave no sign of life in the last three minutes"
+    return f"{parts} sent no heartbeat in the last three minutes"
 
 
 def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
@@ -90,4 +90,4 @@ def code_server(socket_path: str | Path) -> str | None:
         except grpc.RpcError as error:
             return f"no code server answers at {socket_path} ({error.code().name.lower()})"
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
-    return None if serving else f"the code server at {socket_path} does not serve"
+    return None if serving else f"the code server at {socket_path} is not serving"

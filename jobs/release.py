@@ -87,7 +87,7 @@ class ReleaseConfig(dg.Config):
     note: str = Field(default="", description="What waits; to be read, and ignored.")
     decided_by: str = Field(
         default="",
-        description="Who decides. Needed for a decision, unless the page has a login: then it knows.",
+        description="Who decides. Required for a decision, unless the page has a login, which then supplies the name.",
     )
     reason: str = Field(default="", description="Why. Needed for a decision.")
     effective_from: str = Field(
@@ -192,7 +192,7 @@ def who_decides(typed: str, tags: Mapping[str, str], *, has_login: bool) -> str:
     if has_login and (not verified or BACKFILL_ID_TAG in tags):
         if typed.strip():
             raise PermanentFailure(
-                f"nobody's login vouches for {typed!r}: launch the job of one month from the page, or use `irt release`"
+                f"no login vouches for {typed!r}: launch the job of one month from the page, or use `irt release`"
             )
         return ""
     if verified and typed.strip() not in ("", verified):

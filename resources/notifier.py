@@ -181,7 +181,7 @@ def send_test(settings: Settings, who: str) -> dict[str, str | None]:
 
     `who` asked for it, as a name that tells people so.
     """
-    said = "Test alert: somebody looks whether alerts arrive"
+    said = "Test alert: somebody is checking whether alerts arrive"
     ends = [
         Due(0, event, "", "warning", said, "nothing", f"sent by {who}", "", [], "") for event in ("opened", "resolved")
     ]

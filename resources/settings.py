@@ -38,16 +38,14 @@ class Settings(BaseSettings):
 
     irt_home: Path = Field(Path(".irt"), description="folder of the embedded database, snapshots and logs")
     database_url: SecretStr | None = Field(None, description="PostgreSQL; unset: an embedded server under IRT_HOME")
-    pghost: str | None = Field(
-        None, description="PostgreSQL's host: with PGDATABASE, in the place of a DATABASE_URL that is not set"
-    )
-    pgport: int = Field(5432, ge=1, le=65535, description="its port, with PGHOST")
-    pguser: str | None = Field(None, description="its user, with PGHOST; unset: the one of this process")
-    pgpassword: SecretStr | None = Field(None, description="the user's password, with PGHOST")
-    pgdatabase: str | None = Field(None, description="the database on PGHOST")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="the least that is logged")
+    pghost: str | None = Field(None, description="PostgreSQL host; used with PGDATABASE if DATABASE_URL is not set")
+    pgport: int = Field(5432, ge=1, le=65535, description="PostgreSQL port, with PGHOST")
+    pguser: str | None = Field(None, description="PostgreSQL user, with PGHOST; unset: this process's user")
+    pgpassword: SecretStr | None = Field(None, description="PostgreSQL password, with PGHOST")
+    pgdatabase: str | None = Field(None, description="PostgreSQL database, with PGHOST")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="lowest level that is logged")
     log_format: Literal["text", "json"] | None = Field(
-        None, description="of the log; unset: text on a terminal, else json"
+        None, description="format of the log; unset: text on a terminal, else json"
     )
     s3_bucket: str | None = Field(None, description="bucket of snapshots and reports; unset: a folder under IRT_HOME")
     s3_sse: Literal["AES256", "aws:kms"] | None = Field(
@@ -86,16 +84,16 @@ class Settings(BaseSettings):
         None, description="whether the UI hands out learners' reports; unset: while it answers to this machine alone"
     )
     irt_org_id: str | None = Field(None, description="the organisation whose tokens are accepted")
-    jwt_issuer: str | None = Field(None, description="who must have issued a token (iss)")
-    jwt_audience: str | None = Field(None, description="whom a token must be meant for (aud)")
+    jwt_issuer: str | None = Field(None, description="issuer that a token must come from (iss)")
+    jwt_audience: str | None = Field(None, description="audience that a token must be issued for (aud)")
     jwt_public_key_path: Path | None = Field(None, description="PEM file of the issuer's public key")
-    jwt_jwks_url: str | None = Field(None, description="https URL at which the issuer publishes its keys, instead")
+    jwt_jwks_url: str | None = Field(None, description="instead: https URL where the issuer publishes its keys")
     jwt_algorithm: Literal["RS256", "ES256", "EdDSA"] | None = Field(
-        None, description="the one algorithm whose keys count; unset: each key's own, by its type"
+        None, description="the only algorithm that is accepted; unset: the one of each key's type"
     )
-    jwt_max_age_hours: float = Field(24, gt=0, description="hours after which a token is too old, whatever it says")
-    jwt_cookie_name: str = Field("__Host-irt", description="cookie in which browsers bring the token")
-    prometheus_metrics_port: int = Field(9464, ge=1, le=65535, description="port at which the metrics are read")
+    jwt_max_age_hours: float = Field(24, gt=0, description="hours after which a token is too old, whatever its exp")
+    jwt_cookie_name: str = Field("__Host-irt", description="cookie in which browsers send the token")
+    prometheus_metrics_port: int = Field(9464, ge=1, le=65535, description="port of the exporter's metrics")
     irt_daemon_metrics_port: int = Field(9465, ge=1, le=65535, description="port of the daemon's metrics")
     irt_code_server_metrics_port: int = Field(9466, ge=1, le=65535, description="port of the code server's metrics")
     irt_ui_metrics_port: int = Field(9467, ge=1, le=65535, description="port of the Dagster UI's metrics")
@@ -106,12 +104,12 @@ class Settings(BaseSettings):
     irt_theta_host: str = Field("127.0.0.1", description="address on which the θ API listens")
     irt_theta_port: int = Field(8001, ge=1, le=65535, description="port of the θ API")
     irt_dashboard_port: int = Field(8080, ge=1, le=65535, description="port of the dashboard")
-    irt_theta_token: SecretStr | None = Field(None, description="the token by which services ask the θ API")
+    irt_theta_token: SecretStr | None = Field(None, description="token with which services call the θ API")
     irt_theta_lookback_days: int = Field(
-        30, ge=1, le=365, description="answers of so many days count where theta_sweep updates θ"
+        30, ge=1, le=365, description="days of answers from which theta_sweep updates θ"
     )
     enable_irt_online_update: bool = Field(
-        False, description="whether θ follows each session; theta_sweep then updates what the session hook lost"
+        False, description="update θ after each session; theta_sweep then updates what the session hook lost"
     )
     irt_theta_connections: int = Field(4, ge=1, le=64, description="connections and threads of the θ API")
     env_name: str = Field("", description="name of this installation, in every alert, e.g. production")
@@ -196,14 +194,14 @@ class Settings(BaseSettings):
         parts = urlsplit(value)
         origin = parse_origin(f"{parts.scheme}://{parts.netloc}")
         if origin is None or parts.fragment or (origin.scheme == "http" and not origin.address.is_loopback):
-            raise ValueError("wanted https://HOST/PATH (http for this machine alone), with no user name and no #")
+            raise ValueError("must be https://HOST/PATH (http only for this machine), without a user name or a #")
         return value
 
     @field_validator("jwt_cookie_name")
     @classmethod
     def _cookie_name(cls, value: str) -> str:
         if not COOKIE_NAME.fullmatch(value):
-            raise ValueError("not a cookie's name: wanted letters, digits, - and _")
+            raise ValueError("not a cookie name: use letters, digits, - and _")
         return value
 
     @field_validator("irt_ui_hosts")

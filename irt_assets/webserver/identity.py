@@ -107,7 +107,7 @@ class Identified:
                     HTTPStatus.FORBIDDEN, f"{what} needs the role {role}, which your token does not give you."
                 )
             if signs_for_another(mutation):
-                raise Refusal(HTTPStatus.FORBIDDEN, f"The tag {LAUNCHED_BY} is set here, and never by a request.")
+                raise Refusal(HTTPStatus.FORBIDDEN, f"The tag {LAUNCHED_BY} is set here: leave it out of the request.")
         if request.mutations:
             LOG.info("%s: %s", identity.sub, ", ".join(mutation.name for mutation in request.mutations))
 
@@ -155,7 +155,7 @@ def _require_subscription(message: Message) -> Message:
     sent = _object(message)
     payload = sent.get("payload")
     if isinstance(payload, dict) and "query" in payload and not read_request(payload).subscribes:
-        raise Unreadable("A WebSocket is for subscriptions alone: send everything else by POST.")
+        raise Unreadable("A WebSocket may only carry subscriptions: send everything else by POST.")
     return message
 
 
@@ -165,7 +165,7 @@ def _object(message: Message) -> dict[str, object]:
     except (ValueError, RecursionError):
         sent = None
     if not isinstance(sent, dict):
-        raise Unreadable("Wanted a JSON object as text.")
+        raise Unreadable("Send a JSON object in a text message.")
     return sent
 
 

@@ -87,12 +87,12 @@ def read_body(body: bytes) -> Request:
 def read_request(parsed: object) -> Request:
     """Raises Unreadable."""
     if not isinstance(parsed, dict):
-        raise Unreadable("One GraphQL request at a time: wanted an object with `query`.")
+        raise Unreadable("Send one GraphQL request at a time: an object with `query`.")
     query, variables = parsed.get("query"), parsed.get("variables")
     if not isinstance(query, str):
-        raise Unreadable("The request has no `query` that is a text.")
+        raise Unreadable("The request's `query` must be a string.")
     if not isinstance(variables, dict | None):
-        raise Unreadable("The request's `variables` are not an object.")
+        raise Unreadable("The request's `variables` must be an object.")
     try:
         document = parse(query, no_location=True, max_tokens=MOST_TOKENS)
         operations = [node for node in document.definitions if isinstance(node, OperationDefinitionNode)]

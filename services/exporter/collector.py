@@ -64,7 +64,7 @@ class StateCollector(Collector):
         except (psycopg.Error, PermanentFailure) as error:
             faults.append(explain(error) or str(error))
         if faults and faults != self._faults:  # not at every scrape of a long night
-            LOG.error("metrics were not read: %s", "; ".join(faults))
+            LOG.error("some metrics could not be read: %s", "; ".join(faults))
         self._faults = faults
         return [*samples, Sample(UP, not faults)]
 

@@ -23,12 +23,8 @@ class Sample:
     labels: tuple[str, ...] = ()
 
 
-LAST_SUCCESS = Family(
-    "irt_schedule_last_success_timestamp_seconds", "When the last run of the job that succeeded ended.", ("job",)
-)
-LATE = Family(
-    "irt_schedule_late", "1: the job's schedule is on and did not do what it should have done by now.", ("job",)
-)
+LAST_SUCCESS = Family("irt_schedule_last_success_timestamp_seconds", "End of the job's last successful run.", ("job",))
+LATE = Family("irt_schedule_late", "1: the job's schedule is on and overdue.", ("job",))
 RUNS = Family("irt_runs", "Runs that Dagster keeps.", ("status",))
 MONTH_STATE = Family(
     "irt_month_state",
@@ -45,12 +41,12 @@ VIOLATIONS = Family(
 )
 INVARIANTS_LAST = Family("irt_invariants_last_run_timestamp_seconds", "When the invariants were last evaluated.")
 NIGHTLY_LAST = Family("irt_nightly_last_run_timestamp_seconds", "When the last nightly calibration wrote.")
-UNDELIVERED = Family("irt_alerts_undelivered", "Messages that a configured channel has not got yet.", ("channel",))
+UNDELIVERED = Family("irt_alerts_undelivered", "Messages that have not reached a configured channel yet.", ("channel",))
 HEARTBEAT_AGE = Family(
     "irt_daemon_heartbeat_age_seconds",
-    "Age of the oldest heartbeat of the daemon's parts; +Inf where one never gave any.",
+    "Age of the oldest heartbeat among the daemon's parts; +Inf if one never sent any.",
 )
-UP = Family("irt_exporter_up", "1: everything was read from the database; 0: some of it, or nothing, could be.")
+UP = Family("irt_exporter_up", "1: everything could be read from the database; 0: not everything.")
 BUILD_INFO = Family(*metrics.BUILD_INFO, ("version",))
 
 FAMILIES = (

@@ -37,7 +37,7 @@ LONGEST_WAIT_S = 5.0
 """How long a token with an unknown key id waits for a fetch that is under way."""
 FETCH_S = 10.0
 LARGEST_JWKS = 256 * 1024
-WANTED = "wanted RSA with at least 2048 bits, EC P-256 or Ed25519"
+WANTED = "use RSA with at least 2048 bits, EC P-256 or Ed25519"
 
 
 class KeysUnavailable(Exception):
@@ -82,7 +82,7 @@ def key_source(settings: Settings) -> KeySource:
         return JwksKeys(url, settings.jwt_algorithm)
     raise PermanentFailure(
         "set JWT_PUBLIC_KEY_PATH (a PEM file with the issuer's public key) or JWT_JWKS_URL (where the issuer "
-        "publishes its keys), and not both"
+        "publishes its keys), but not both"
     )
 
 
@@ -94,7 +94,7 @@ def algorithm_of(public: object) -> str:
         return "ES256"
     if isinstance(public, Ed25519PublicKey):
         return "EdDSA"
-    raise ValueError(f"the key is not of a type that is used here: {WANTED}")
+    raise ValueError(f"the type of the key is not supported: {WANTED}")
 
 
 class PemKey:
@@ -121,7 +121,7 @@ class PemKey:
         try:
             self._key = self._read()
         except PermanentFailure as failure:
-            LOG.error("the key before stays in force: %s", failure)  # noqa: TRY400 - the traceback says no more
+            LOG.error("the previous key stays in force: %s", failure)  # noqa: TRY400 - the traceback says no more
         else:
             LOG.info("read the key of %s", self._path)
 
@@ -135,14 +135,14 @@ class PemKey:
         except OSError as error:
             raise PermanentFailure(f"JWT_PUBLIC_KEY_PATH {self._path} cannot be read: {error.strerror}") from None
         if b"PRIVATE KEY" in text:
-            raise self._unfit("holds a private key, which stays with the issuer: openssl pkey -pubout writes the other")
+            raise self._unfit("holds a private key, which must stay with the issuer: use openssl pkey -pubout")
         if text.count(b"-----BEGIN ") != 1:
-            raise self._unfit("must hold one public key; the JWKS of JWT_JWKS_URL can hold several")
+            raise self._unfit("must hold exactly one public key; only the JWKS of JWT_JWKS_URL can hold several")
         try:
             public = load_pem_public_key(text)
             algorithm = algorithm_of(public)
         except (ValueError, UnsupportedAlgorithm):
-            raise self._unfit(f"holds no public key that is used here: {WANTED}") from None
+            raise self._unfit(f"holds no public key of a supported type: {WANTED}") from None
         if self._algorithm not in (None, algorithm):
             raise self._unfit(f"holds a key for {algorithm}, and JWT_ALGORITHM is {self._algorithm}")
         return VerificationKey(algorithm, public)  # type: ignore[arg-type]

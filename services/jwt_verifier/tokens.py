@@ -64,8 +64,8 @@ SENTENCES: dict[Reason, str] = {
     "no_token": "No token came with the request: log in, or send Authorization: Bearer TOKEN.",
     "two_tokens": "More than one token came with the request.",
     "too_large": "The token is larger than 8 KiB.",
-    "malformed": "This is not a JWT that can be read.",
-    "algorithm": "The token is signed with another algorithm than its key is for.",
+    "malformed": "The token is not a readable JWT.",
+    "algorithm": "The token is not signed with its key's algorithm.",
     "brings_a_key": "The token names a key of its own; only the issuer's keys count.",
     "unknown_key": "The issuer has no key with the token's key id.",
     "bad_signature": "The signature is not the issuer's.",
@@ -75,11 +75,11 @@ SENTENCES: dict[Reason, str] = {
     "wrong_issuer": "The token comes from another issuer.",
     "wrong_audience": "The token is meant for another service.",
     "missing_claim": "The token lacks one of iss, aud, exp, iat, sub.",
-    "duplicate_claim": "The token says something twice.",
-    "bad_roles": "The token's roles are not a list of roles that are known here, or its scope is not a text.",
-    "bad_name": "The token's sub or org_id cannot be a name.",
+    "duplicate_claim": "The token contains a field twice.",
+    "bad_roles": "The token's roles are not a list of known roles, or its scope is not a string.",
+    "bad_name": "The token's sub or org_id is not a valid name.",
     "wrong_organisation": "The token belongs to another organisation.",
-    "role_too_low": "This needs a role that the token does not give.",
+    "role_too_low": "This needs a higher role than the token has.",
     "unknown_role_required": "The proxy asks for a role that does not exist.",
     "keys_unavailable": "The issuer's keys cannot be read at the moment.",
     "internal": "The token could not be verified.",
@@ -94,7 +94,7 @@ BY_ERROR: tuple[tuple[type[jwt.PyJWTError], Reason], ...] = (
     (jwt.InvalidSignatureError, "bad_signature"),
 )
 FORBIDDEN = {"wrong_organisation", "role_too_low", "unknown_role_required", "keys_unavailable", "internal"}
-"""Another token or another login would be refused as well (403); all else is mended by logging in (401)."""
+"""Logging in again does not help (403); for every other reason it does (401)."""
 
 
 class Refused(Exception):
@@ -208,7 +208,7 @@ def build_verifier(settings: Settings) -> Verifier:
     }
     missing = [name for name, value in wanted.items() if not value]
     if missing:
-        raise PermanentFailure(f"tokens cannot be verified until {', '.join(missing)} is set (see docs/login.md)")
+        raise PermanentFailure(f"tokens cannot be verified: set {', '.join(missing)} (see docs/login.md)")
     issuer, audience, org_id = (str(value) for value in wanted.values())
     rules = Rules(issuer, audience, org_id, settings.jwt_max_age_hours * 3600)
     return Verifier(key_source(settings), rules)

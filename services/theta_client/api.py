@@ -101,7 +101,7 @@ def _connect(address: Address, deadline: float) -> socket.socket:
             connection.close()
             if left == 1:
                 raise
-    raise OSError("the name has no address")
+    raise OSError("the host name has no address")
 
 
 def _request(address: Address, user_id: str) -> bytes:

@@ -49,7 +49,7 @@ class Updates:
             elif user_id in self._waiting:
                 self._counts["merged"] += 1
             elif self._is_over or len(self._waiting) >= MOST_WAITING:
-                self._lose("dropped", f"learner {user_id!a}: {len(self._waiting)} others wait already")
+                self._lose("dropped", f"learner {user_id!a}: {len(self._waiting)} others are already waiting")
             else:
                 self._waiting[user_id] = None
             self._changed.notify_all()
@@ -134,4 +134,4 @@ class Updates:
             lost, loss = self._unreported, self._last_loss
             self._unreported, self._warn_at = 0, now + SECONDS_BETWEEN_WARNINGS
         with self._log_lock:
-            log.warning("theta not updated after %d session(s), theta_sweep makes it good; the last: %s", lost, loss)
+            log.warning("theta not updated after %d session(s), theta_sweep will catch up; the last: %s", lost, loss)

@@ -92,7 +92,7 @@ def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings
     [
         (("nightly",), "these have: observe_bank"),
         (("observe_bank", "--partition", "2026-06-30"), "has no partitions"),
-        (("detect_inactivity", "--partition", "June"), "'June' is not the key of a day: write it as 20"),
+        (("detect_inactivity", "--partition", "June"), "'June' is not a day: write it as 20"),
         (("detect_inactivity", "--partition", "2099-01-01"), "the day 2099-01-01 is not over yet"),
     ],
 )
@@ -131,7 +131,7 @@ def test_whether_the_invariants_are_fresh_is_a_matter_of_when_and_not_of_what(
 ) -> None:
     typed = irt(world)
     never = typed("invariants", "fresh")
-    assert (never.code, never.out) == (1, "the invariants were never evaluated: irt job invariants\n")
+    assert (never.code, never.out) == (1, "the invariants have never been evaluated: run `irt job invariants`\n")
     then = datetime.now(UTC) - timedelta(hours=24)
     insert = """INSERT INTO invariant_result (run, invariant, partition, subject, passed, evaluated_at)
                 VALUES ('a run', 'an invariant', '', '', false, %s)"""

@@ -255,7 +255,7 @@ def test_health_starts_nothing_and_says_what_is_missing(tmp_path: Path) -> None:
     assert done.returncode == 1
     said = done.stdout.splitlines()
     assert said[0] == "config: well"
-    assert "embedded PostgreSQL does not run" in said[1]
+    assert "embedded PostgreSQL is not running" in said[1]
     assert len(said) == 5
     assert not (tmp_path / "new").exists()
 

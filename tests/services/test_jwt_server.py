@@ -99,7 +99,7 @@ def test_without_settings_it_does_not_start_and_names_them(tmp_path: Path) -> No
     command = [sys.executable, "-m", "services.jwt_verifier"]
     done = subprocess.run(command, env=given, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
     assert done.returncode == 1
-    assert done.stderr.startswith("tokens cannot be verified until JWT_ISSUER, JWT_AUDIENCE, IRT_ORG_ID")
+    assert done.stderr.startswith("tokens cannot be verified: set JWT_ISSUER, JWT_AUDIENCE, IRT_ORG_ID")
 
 
 def test_it_carries_neither_database_nor_numbers_with_it() -> None:

@@ -298,7 +298,7 @@ def test_one_warning_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
     on_session_complete(None, "s")  # wakes the worker, which looks at the clock
     second = warnings.get(timeout=60)
     assert (first.levelno, second.levelno) == (logging.WARNING, logging.WARNING)
-    beginning = "theta not updated after {} session(s), theta_sweep makes it good; the last: {}"
+    beginning = "theta not updated after {} session(s), theta_sweep will catch up; the last: {}"
     assert first.getMessage().startswith(beginning.format(1, "learner 'u0': 127.0.0.1:9: "))
     assert second.getMessage() == beginning.format(200, "a call without a learner's id")
     assert warnings.empty()

@@ -309,7 +309,7 @@ def test_a_file_that_broke_leaves_the_key_before_it(
     path.unlink() if data is None else written(path, data)
     assert source.find("any") is before
     assert source.find("any") is before
-    assert caplog.text.count("the key before stays in force") == 1
+    assert caplog.text.count("the previous key stays in force") == 1
     written(path, Issuer(key=OTHER).pem)
     assert source.find("any") is not before
 
@@ -322,13 +322,13 @@ def private(key: Any) -> bytes:
     ("data", "fault"),
     [
         (None, "cannot be read: No such file"),
-        (b"", "must hold one public key"),
-        (b"ssh-rsa AAAA", "must hold one public key"),
-        (Issuer().pem * 2, "must hold one public key"),
-        (private(private_key("RS256")), "holds a private key, which stays with the issuer"),
-        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "wanted RSA with at least 2048 bits"),
-        (Issuer(key=rsa.generate_private_key(65537, 1024)).pem, "wanted RSA with at least 2048 bits"),
-        (Issuer(key=ec.generate_private_key(ec.SECP384R1())).pem, "wanted RSA with at least 2048 bits"),
+        (b"", "must hold exactly one public key"),
+        (b"ssh-rsa AAAA", "must hold exactly one public key"),
+        (Issuer().pem * 2, "must hold exactly one public key"),
+        (private(private_key("RS256")), "holds a private key, which must stay with the issuer"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "use RSA with at least 2048 bits"),
+        (Issuer(key=rsa.generate_private_key(65537, 1024)).pem, "use RSA with at least 2048 bits"),
+        (Issuer(key=ec.generate_private_key(ec.SECP384R1())).pem, "use RSA with at least 2048 bits"),
         (Issuer("ES256").pem, "holds a key for ES256, and JWT_ALGORITHM is RS256"),
     ],
 )
@@ -346,5 +346,5 @@ def test_the_settings_name_one_source(tmp_path: Path) -> None:
     assert isinstance(key_source(Settings(jwt_public_key_path=path, _env_file=None)), PemKey)
     assert isinstance(key_source(Settings(jwt_jwks_url=URL, _env_file=None)), JwksKeys)
     for given in ({}, {"jwt_public_key_path": path, "jwt_jwks_url": URL}):
-        with pytest.raises(PermanentFailure, match="and not both"):
+        with pytest.raises(PermanentFailure, match="but not both"):
             key_source(Settings(**given, _env_file=None))  # type: ignore[arg-type]

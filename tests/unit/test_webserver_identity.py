@@ -372,5 +372,5 @@ def test_a_login_of_which_settings_are_missing_ends_in_a_sentence(monkeypatch: p
     monkeypatch.setattr(webserver, "webserver_app", lambda *_args, **_options: nullcontext(echo))
     monkeypatch.setenv("JWT_ISSUER", ISSUER)
     monkeypatch.setattr("sys.argv", ["webserver", "--port", "1"])
-    with pytest.raises(SystemExit, match="until JWT_AUDIENCE, IRT_ORG_ID"):
+    with pytest.raises(SystemExit, match="set JWT_AUDIENCE, IRT_ORG_ID"):
         webserver.main()
