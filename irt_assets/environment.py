@@ -25,7 +25,7 @@ CODE_LOCATION = "irt_assets"
 SCHEMA = "dagster"
 """Dagster's tables have a schema of their own: both they and ours keep an `alembic_version`."""
 STACK_LOCK = Path("dagster") / "stack.lock"
-"""Below IRT_HOME: held by `irt serve` alone, or by the servers of `irt run` together."""
+"""Below IRT_HOME: held by `irt serve` exclusively, or shared by the servers of `irt run`."""
 LONGEST_SOCKET_PATH = 100
 """The kernel's limit is 107 bytes."""
 
@@ -51,13 +51,13 @@ def dagster_environment(settings: Settings, database: Database) -> dict[str, str
         "DAGSTER_HOME": str(home),
         "IRT_DAGSTER_DATABASE_URL": _in_schema(database.dagster_url),
         "IRT_CODE_SERVER_SOCKET": str(code_server_socket(settings)),
-        # Without it a backfill fails for good where the daemon looks while the code server is being restarted.
+        # Without it a backfill fails for good if the daemon evaluates it while the code server restarts.
         "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
     }
 
 
 def _as_environment(settings: Settings) -> dict[str, str]:
-    """Settings as variables. An unset DATABASE_URL is an empty one, so that a child does not find another."""
+    """Settings as variables. An unset DATABASE_URL becomes an empty one, so that a child does not pick up another."""
     values = {}
     for name in settings.model_fields_set | {"irt_home", "database_url"}:
         value = getattr(settings, name)
@@ -83,7 +83,7 @@ def _refresh(source: Path, copy: Path) -> None:
 
 
 def code_server_socket(settings: Settings) -> Path:
-    """Where the code server listens; in the temporary folder where IRT_HOME's path is too long for the kernel."""
+    """Where the code server listens: in the temporary folder if IRT_HOME's path is too long for the kernel."""
     home = settings.irt_home / "dagster"
     path = home / "code-server.sock"
     if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH:
@@ -97,7 +97,7 @@ def code_server_socket(settings: Settings) -> Path:
 
 
 def address_of_the_stack(settings: Settings) -> str | None:
-    """Where the page of `irt serve` answers, which may have taken another port; None where no `irt serve` runs."""
+    """Where the page of `irt serve` answers, which may use another port; None if `irt serve` is not running."""
     path = settings.irt_home / STACK_LOCK
     try:
         with path.open() as lock:

@@ -1,4 +1,4 @@
-"""A schedule's tick when a timer, a CronJob or a person asks for it: what it would make, queued or made here.
+"""The tick of a schedule on request, for a timer, a CronJob or a person: what it would make is queued or made here.
 
 What does not belong here: which partitions a tick wants (see `jobs.schedules`), and what follows a run (see
 `without_daemon`).
@@ -31,7 +31,7 @@ EVENTS_A_LOOK = 1000
 
 
 def plan_of(job: str) -> Plan:
-    """The schedule of a job. Raises PermanentFailure where it has none."""
+    """The schedule of a job. Raises PermanentFailure if it has none."""
     for plan in PLANS:
         if plan.job == job:
             return plan
@@ -39,9 +39,9 @@ def plan_of(job: str) -> Plan:
 
 
 def to_make(instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked: str | None) -> Sequence[str | None]:
-    """The partitions that a tick would ask for now, or the one that is `asked`; one None for a job without partitions.
+    """The partitions that a tick would request now, or only `asked`; a single None for a job without partitions.
 
-    Raises PermanentFailure where `asked` is not a partition that there is, or is under way.
+    Raises PermanentFailure if there is no partition `asked` yet, or a run of it is under way.
     """
     if not plan.asset:
         if asked is not None:

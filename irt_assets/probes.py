@@ -22,7 +22,7 @@ from resources.schema_version import schema_version
 from resources.service_manager import PATIENCE_S
 
 SILENT_S = 180.0
-"""Without a heartbeat as long, a daemon is gone: it gives one every 30 s, and Dagster itself waits half an hour."""
+"""A daemon without a heartbeat for this long is gone: it sends one every 30 s. Dagster itself waits half an hour."""
 DAEMONS = (
     "ASSET",
     "BACKFILL",
@@ -33,7 +33,7 @@ DAEMONS = (
     "SCHEDULER",
     "SENSOR",
 )
-"""What Dagster's daemon consists of as dagster.yaml has it (`instance.get_required_daemon_types()`)."""
+"""The parts of Dagster's daemon, as dagster.yaml configures it (`instance.get_required_daemon_types()`)."""
 
 
 def schema(database: Database) -> str | None:
@@ -45,7 +45,7 @@ def schema(database: Database) -> str | None:
 
 
 def webserver(address: str) -> str | None:
-    """Whether the page at `address` answers: Dagster's webserver says 200 to every path, but a version only here."""
+    """Whether the page at `address` answers. Dagster answers 200 on every path, but gives its version only here."""
     try:
         with urllib.request.urlopen(f"{address}/server_info", timeout=PATIENCE_S) as answer:  # noqa: S310 - ours
             json.load(answer)["dagster_webserver_version"]
@@ -55,7 +55,7 @@ def webserver(address: str) -> str | None:
 
 
 def daemon(database: Database, since: float = 0.0) -> str | None:
-    """Whether every part of the daemon gave a heartbeat in the last minutes, and after `since` (seconds, Unix time)."""
+    """Whether every part of the daemon sent a heartbeat in the last minutes, and after `since` (Unix time, seconds)."""
     least = max(time.time() - SILENT_S, since)
     try:
         with database.connect() as connection:
@@ -72,7 +72,7 @@ def daemon(database: Database, since: float = 0.0) -> str | None:
 
 
 def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
-    """When (seconds, Unix time) each part of the daemon gave its last. Raises UndefinedTable where none ever did."""
+    """The last heartbeat of each part of the daemon (Unix time, seconds). Raises UndefinedTable if there is none."""
     query = f"SELECT daemon_type, extract(epoch FROM timestamp)::float8 FROM {SCHEMA}.daemon_heartbeats"
     return dict(connection.execute(query).fetchall())
 

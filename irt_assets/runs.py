@@ -51,7 +51,7 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run ended that may be of any job. `why`: it failed."""
+    """How a run of any job ended; `why` it failed."""
 
     name: str
     success: bool

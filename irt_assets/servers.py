@@ -1,4 +1,4 @@
-"""Each server by itself, as systemd, Kubernetes and containers start them: `irt run NAME`.
+"""Each server on its own, as systemd, Kubernetes and containers start them: `irt run NAME`.
 
 The process becomes the server, so that signals, limits and the main process id are the server's own. What does not
 belong here: all of them together under one process (see `stack`), and what a server does.
@@ -23,7 +23,7 @@ DEFINITIONS = "irt_assets.definitions"
 
 
 def commands(socket: str, *, port: int, read_only: bool, module: str = DEFINITIONS) -> dict[str, list[str]]:
-    """How each server is started, in the order of starting. They want the environment of `irt_assets.environment`."""
+    """The command of each server, in the order of starting. They need the environment of `irt_assets.environment`."""
     python = [sys.executable, "-m"]
     location = ["-m", module, "-a", "defs", "--empty-working-directory", "--lazy-load-user-code"]
     return {
@@ -34,9 +34,9 @@ def commands(socket: str, *, port: int, read_only: bool, module: str = DEFINITIO
 
 
 def become(settings: Settings, database: Database, name: str, *, port: int = 0, read_only: bool = False) -> NoReturn:
-    """Turn this process into the server `name`, on a database whose schema is right.
+    """Turn this process into the server `name`, if the database's schema is right.
 
-    Raises PermanentFailure where `irt serve` runs on the same IRT_HOME, or another code server does.
+    Raises PermanentFailure if `irt serve` or another code server is running on the same IRT_HOME.
     """
     from irt_assets.stack import dagster_instance  # the stack starts the same commands
 
@@ -76,7 +76,7 @@ def become_service(package: str, *arguments: str) -> NoReturn:
 
 
 def _claim(settings: Settings, lock: Path, kind: int, otherwise: str) -> None:
-    """Hold a lock of this IRT_HOME until the server ends: it inherits the open file, and its children do not."""
+    """Hold a lock of this IRT_HOME until the server ends; the server inherits the open file, its children do not."""
     path = private_home(settings) / lock
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)

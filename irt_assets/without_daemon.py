@@ -1,4 +1,4 @@
-"""What Dagster's daemon does beside launching runs, done in this process: for installations with timers in its place.
+"""What Dagster's daemon does besides launching runs, done in this process: for installations that use timers instead.
 
 Sensors are evaluated as the daemon evaluates them and what they ask for is run here; what follows a month by itself is
 made where it is older than what it reads. What does not belong here: what a sensor decides (see `jobs`), and one job by
@@ -30,20 +30,20 @@ SENSORS = (
     "ready_months",
     "alert_delivery",
 )
-"""In the order of evaluation: what opens alerts comes after what is run, and their delivery at the end."""
+"""In the order of evaluation: sensors that open alerts follow those that launch runs, and delivery comes last."""
 DAEMONS_OWN = ("killed_runs", "automation", "alerts_of_schedules")
-"""They speak to the daemon or of it."""
+"""Sensors that only make sense with a daemon."""
 NOT_A_CAUSE = "linked_item_parameters"
 """A month that is held is fitted and linked like any other: see `jobs.automation`."""
 MOST_ROUNDS = 5
-"""What follows may have something follow: drift, then its report."""
+"""Rounds, as a run may cause another: drift, then its report."""
 CURSOR = "irt without a daemon: {}"
 NEVER = datetime.min.replace(tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class Asked:
-    """A run to be made. `job`: None for the `assets` by themselves."""
+    """A run to launch: of a job, or of `assets` if `job` is None."""
 
     partition: str | None
     job: str | None = None
@@ -57,7 +57,7 @@ class Asked:
 
 
 def follow_up(instance: dg.DagsterInstance, settings: Settings) -> Iterator[Outcome]:
-    """Run what sensors and automation ask for, until they ask for nothing."""
+    """Run what sensors and automation ask for, until they ask for nothing more."""
     for _ in range(MOST_ROUNDS):
         defs = build_defs(settings)
         asked = [*_of_automation(instance, defs), *_of_sensors(instance, defs, SENSORS)]
@@ -79,7 +79,7 @@ def _made(instance: dg.DagsterInstance, settings: Settings, one: Asked) -> Outco
 
 
 def _of_sensors(instance: dg.DagsterInstance, defs: dg.Definitions, names: Sequence[str]) -> Iterator[Asked]:
-    """What each sensor asks for and was not given already; their cursors are kept as the daemon keeps them."""
+    """The runs that each sensor asks for and has not had; cursors are stored as the daemon stores them."""
     cursors = instance.daemon_cursor_storage
     assert cursors is not None
     sensors = {sensor.name: sensor for sensor in defs.sensors or () if isinstance(sensor, dg.SensorDefinition)}
@@ -105,7 +105,7 @@ def _of_sensors(instance: dg.DagsterInstance, defs: dg.Definitions, names: Seque
 
 
 def _of_automation(instance: dg.DagsterInstance, defs: dg.Definitions) -> Iterator[Asked]:
-    """Of each month the assets that follow by themselves and are missing, or older than what they read.
+    """The automatic assets of each month that are missing or older than what they read.
 
     Those that read one another come in later rounds. The daemon remembers what it has asked for and so asks once; here
     what failed is asked for again, by the next command.

@@ -285,7 +285,7 @@ def schedule_alert(
 
 
 def switched_on_at(state: InstigatorState) -> datetime | None:
-    """When somebody switched a schedule on; None: it always was."""
+    """When somebody switched a schedule on; None if it always was on."""
     data = state.instigator_data
     begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
     return datetime.fromtimestamp(begun, UTC) if begun else None

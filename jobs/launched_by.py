@@ -1,4 +1,4 @@
-"""Who launched a run: the name that the layer before the Dagster UI verified becomes a tag of the run.
+"""Who launched a run: the name that was verified before the Dagster UI becomes a tag of the run.
 
 What belongs here: how that layer tells Dagster's run coordinator, and the tag. What does not: how a name is verified,
 and who may launch what (see `irt_assets.webserver.identity`).
@@ -16,14 +16,14 @@ from irt_assets.calibration.release_job import RELEASE_JOB
 from resources.failures import PermanentFailure
 
 LAUNCHED_BY = "irt/launched_by"
-"""Run tag: the verified name; empty where a name was typed that nobody verified."""
+"""Run tag: the verified name; empty if a name was typed and nobody verified it."""
 CALLER_HEADER = "irt-caller"
-"""Of requests as Dagster gets them. The layer removes it from what comes from outside."""
+"""Header that names the caller to Dagster. The layer before it removes the header from requests from outside."""
 
 
 @dataclass(frozen=True)
 class Caller:
-    """Whose request it is, as it was verified."""
+    """The verified caller of a request."""
 
     name: str
     may_decide: bool

@@ -165,7 +165,7 @@ def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
 
 
 def open_violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
-    """Of each invariant that is violated now, how many subjects, and one of them."""
+    """For each invariant that is violated now: the number of subjects, and one of them."""
     severity = {one.name: one.severity for one in INVARIANTS}
     rows = connection.execute(
         """SELECT invariant, count(*), min(concat_ws(' ', nullif(partition, ''), subject)) FROM invariant_result

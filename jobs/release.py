@@ -184,7 +184,7 @@ def _evidence(p: Proposal) -> str:
 
 
 def who_decides(typed: str, tags: Mapping[str, str], *, has_login: bool) -> str:
-    """The name that was verified when the run was launched; without a login, the one that was typed.
+    """The name that was verified when the run was launched; without a login, the typed one.
 
     Empty where nobody is known. Raises PermanentFailure for a typed name that is not the verified one.
     """

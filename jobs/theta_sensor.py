@@ -1,4 +1,4 @@
-"""The sensor that updates θ where the session hook's request was lost."""
+"""The sensor that updates θ after the session hook's request was lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is taken of Dagster that is not public, for one version of it: its page as an application, and its queue.
+"""Private parts of Dagster, for one version of it: its page as an application, and its queue.
 
 What does not belong here: the layer of our own around the page (see `irt_assets.webserver`).
 """

@@ -85,7 +85,7 @@ def diagnose(settings: Settings) -> list[Finding]:
 
 
 def _debian_packages(found: list[Finding]) -> Iterator[Finding]:
-    """One command for all that Debian has and is missing here."""
+    """One command that installs every missing Debian package."""
     fixes = {finding.fix for finding in found if finding.fix.startswith(APT)}
     names = sorted({package for fix in fixes for package in fix.removeprefix(APT).split()})
     if len(fixes) > 1:
@@ -293,7 +293,7 @@ def _ports(settings: Settings) -> Iterator[Finding]:
 
 
 def _listener(port: int) -> str:
-    """Who listens on a port, as far as this user may know."""
+    """Who listens on a port, as far as this user is allowed to see."""
     try:
         for one in psutil.net_connections("tcp"):
             if one.status == psutil.CONN_LISTEN and one.laddr and one.laddr.port == port and one.pid:

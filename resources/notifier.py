@@ -177,7 +177,7 @@ def problems(settings: Settings) -> list[str]:
 
 
 def send_test(settings: Settings, who: str) -> dict[str, str | None]:
-    """Send every configured channel a test alert and its end, past the outbox: why they did not arrive, None: they did.
+    """Send a test alert and its resolution to every channel, past the outbox. None: arrived; else why not.
 
     `who` asked for it, as a name that tells people so.
     """

@@ -19,7 +19,7 @@ INSTALL_RPY2 = "make venv EXTRAS=r"
 RPY2 = "rpy2-rinterface"
 _DEBIAN = {"brms": "r-cran-brms", "rstan": "r-cran-rstan", "eRm": "r-cran-erm"}
 INSTALL_R_FOR_ALL = " ".join([INSTALL_R, *(_DEBIAN[name] for name in ("brms", "rstan"))])
-"""R with every package that an engine needs and Debian has."""
+"""R with every Debian package that an engine needs."""
 _ASK = """cat(as.character(getRversion()), sapply(commandArgs(TRUE), function(package)
   if (nzchar(system.file(package = package))) as.character(packageVersion(package)) else "-"))"""
 _SECONDS = 60  # a loaded machine takes several for what an idle one does in a quarter

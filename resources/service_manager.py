@@ -1,7 +1,7 @@
-"""What a server says to systemd and hears from it: READY, the watchdog, and SIGHUP.
+"""What a server and systemd tell each other: READY, the watchdog, and SIGHUP.
 
-Without $NOTIFY_SOCKET nobody is told anything. The protocol is that of sd_notify(3). What does not belong here: how it
-is found out whether a server is well (see `irt_assets.probes`).
+Without $NOTIFY_SOCKET nothing is sent. The protocol is sd_notify(3). What does not belong here: how to find out
+whether a server is well (see `irt_assets.probes`).
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from types import FrameType
 LOG = logging.getLogger(__name__)
 NOTIFY_SOCKET = "NOTIFY_SOCKET"
 SECONDS_BETWEEN_LOOKS = 10.0
-"""Where systemd sets no watchdog, which is then told half as often as it wants to be."""
+"""Pause between probes where systemd sets no watchdog; where it does, half its period."""
 UNTIL_READY_S = 0.5
 PATIENCE_S = 2.0
 
 Probe = Callable[[], str | None]
-"""Why a server is not well; None where it is."""
+"""Returns why a server is not well; None if it is."""
 
 
 def notify(*states: str) -> None:
-    """Send `states`, e.g. READY=1, to whoever started this process and wants to know."""
+    """Send `states`, e.g. READY=1, to the service manager that started this process, if there is one."""
     address = os.environ.get(NOTIFY_SOCKET)
     if not address:
         return
@@ -44,21 +44,21 @@ def notify(*states: str) -> None:
 
 
 def keep_told(probe: Probe, ready: Probe | None = None) -> None:
-    """From now on, beside what this process does: READY once `ready` finds it so, then the watchdog while it is well.
+    """From a thread: send READY once `ready` passes, then feed the watchdog while `probe` passes.
 
-    `ready`: `probe`, where it is not given. A process that is not well keeps silent, and systemd restarts it.
+    ready: `probe` unless given. A process that is not well stays silent, and systemd restarts it.
     """
     if os.environ.get(NOTIFY_SOCKET):
         threading.Thread(target=_tell, args=(probe, ready or probe), daemon=True, name="service manager").start()
 
 
 def http_health(address: str, page: str = "health") -> str | None:
-    """A probe of a service of our own: why its `/health`, or another page, does not say 200."""
+    """A probe of one of our services: why its `/health`, or another page, does not answer 200."""
     try:
         with urllib.request.urlopen(f"{address}/{page}", timeout=PATIENCE_S):  # noqa: S310 - our own address
             return None
     except urllib.error.HTTPError as error:
-        return f"{address}/{page} says {error.code}: {error.read(200).decode(errors='replace')}"
+        return f"{address}/{page} answers {error.code}: {error.read(200).decode(errors='replace')}"
     except (OSError, http.client.HTTPException) as error:
         return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
 
@@ -79,7 +79,7 @@ def _tell(probe: Probe, ready: Probe) -> None:
 
 
 def start_anew(*_: object) -> None:
-    """Replace this process by one that was started in the same way: same process id, open connections closed."""
+    """Restart this process: same command and process id, open connections closed."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
     sys.stdout.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

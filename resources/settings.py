@@ -127,7 +127,7 @@ class Settings(BaseSettings):
     @model_validator(mode="before")
     @classmethod
     def _libpqs_variables(cls, values: dict[str, Any]) -> dict[str, Any]:
-        """DATABASE_URL from PGHOST and PGDATABASE where it is not set at all; an empty one means the embedded server.
+        """DATABASE_URL from PGHOST and PGDATABASE if it is not set at all; an empty one means the embedded server.
 
         Both are wanted, as a developer's PGHOST or PGUSER alone is meant for another program.
         """
@@ -283,13 +283,13 @@ class Settings(BaseSettings):
 
     @property
     def has_login(self) -> bool:
-        """Whether anything says whose tokens count; then the UI lets in nobody without one."""
+        """Whether a login is configured, so that the UI lets in nobody without a token."""
         named = (self.jwt_issuer, self.jwt_audience, self.jwt_public_key_path, self.jwt_jwks_url)
         return any(value is not None for value in named)
 
     @property
     def ui_hands_out_learner_reports(self) -> bool:
-        """What is set, else whether the UI answers to this machine alone."""
+        """What is set; otherwise whether the UI listens on this machine only."""
         if self.irt_ui_learner_reports is not None:
             return self.irt_ui_learner_reports
         return self.ui_names.only_this_machine

@@ -1,1 +1,1 @@
-"""What people and programs outside Dagster talk to: one package a service, each started by itself."""
+"""What people and programs outside Dagster talk to: one package per service, each a process of its own."""

@@ -68,7 +68,7 @@ class Theta:
 
 @dataclass(frozen=True)
 class Learner:
-    """What the platform knows of somebody whose θ is asked for."""
+    """What the platform knows about a learner whose θ is requested."""
 
     user_id: str
     is_test: bool
@@ -77,7 +77,7 @@ class Learner:
 
 
 def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
-    """What learners are measured with from now on.
+    """What learners are measured with from `now` on.
 
     Item times are those of the last night; where no night has any, those up to the last midnight, computed and stored
     in the caller's transaction.
@@ -101,7 +101,7 @@ def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> 
 
 
 def find_learner(connection: psycopg.Connection, user_id: str) -> Learner | None:
-    """None for somebody of whom there is neither a row nor an attempt."""
+    """The learner; None if there is neither a row nor an attempt."""
     row = connection.execute(
         "SELECT is_test, target_scale_id, target_theta FROM learner WHERE user_id = %s", (user_id,)
     ).fetchone()
@@ -127,7 +127,7 @@ def find_learners(connection: psycopg.Connection, prefix: str, most: int) -> lis
 def update(
     connection: psycopg.Connection, measures: Measures, user_id: str, lookback_days: int, now: datetime
 ) -> dict[str, Theta]:
-    """Measure a learner on every scale of which answers to published items lie in the days before `now`, and keep it.
+    """Measure and store a learner on every scale whose published items were answered in the days before `now`.
 
     The same answers scored with the same set are the same row. Another update of the learner waits until the caller's
     transaction ends.
@@ -165,7 +165,7 @@ def _keep(
     published_as_of: datetime,
     now: datetime,
 ) -> Theta:
-    """Store a θ, or leave its row as it is where it is there already and no other was stored since."""
+    """Store a θ, unless its row is there already and is the newest."""
     scale, set_hash = measure.scale, measure.published.set_hash
     update_id = _update_id(user_id, measure, responses)
     row = connection.execute(
@@ -206,7 +206,7 @@ def _keep(
 
 
 def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
-    """The name of a row: a hash of everything that θ depends on."""
+    """The id of a row: a hash of everything that θ depends on."""
     scale = measure.scale
     answers = [responses.item_ids[item] for item in responses.item], np.asarray(responses.score).tolist()
     content = [user_id, scale.scale_id, measure.published.set_hash, scale.mu, scale.sigma, *answers]
@@ -214,7 +214,7 @@ def _update_id(user_id: str, measure: Measure, responses: Responses) -> str:
 
 
 def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_HISTORY) -> list[Theta]:
-    """A learner's θs of every kind and scale, those of the latest answers first; at most `most` of them."""
+    """A learner's θs of every kind and scale, latest answers first; at most `most`."""
     with connection.cursor(row_factory=class_row(Theta)) as cursor:
         return cursor.execute(
             """SELECT scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at

@@ -1,4 +1,4 @@
-"""Learners whose answers are newer than their θ on request: what no request came for, or came in vain.
+"""Learners whose answers are newer than their θ on request: the request was lost, or failed.
 
 What does not belong here: how one learner is measured (see `online`), and when the sweep runs (`jobs.theta_sensor`).
 """
@@ -14,14 +14,14 @@ from irt_assets.calibration.online import read_measures, update
 from resources.database import Database
 
 GRACE = timedelta(minutes=1)
-"""The session hook has asked by then, and who records an answer has committed it."""
+"""By then the session hook has asked, and the answers are committed."""
 OLDEST = timedelta(days=1)
-"""Older answers come by import; the next night measures whom they concern."""
+"""Older answers come from imports; the next night measures their learners."""
 
 
 @dataclass(frozen=True)
 class Mark:
-    """How far the sweep has come: answers recorded until `time`, of that very time the learners up to `user_id`."""
+    """How far the sweep got: answers recorded before `time`, and at `time` itself the learners up to `user_id`."""
 
     time: datetime
     user_id: str = ""
@@ -41,7 +41,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Swept:
-    """`updated`, of `looked_at` learners, have a θ; `why` says why nobody was looked at, if so."""
+    """`updated` of `looked_at` learners got a θ; `why`: why nobody was looked at."""
 
     mark: Mark
     looked_at: int

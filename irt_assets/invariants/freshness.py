@@ -1,4 +1,4 @@
-"""When the invariants were last looked at and everyone last measured, without Dagster: for monitors, which ask often.
+"""When the invariants were last evaluated and abilities last measured, without Dagster, as monitors ask often.
 
 What does not belong here: what they found (see `history`).
 """
@@ -11,7 +11,7 @@ import psycopg
 
 
 def last_evaluated(connection: psycopg.Connection) -> datetime | None:
-    """When the newest report was taken, by the schedule or by hand; None where there is none."""
+    """The time of the newest report, by the schedule or by hand; None if there is none."""
     row = connection.execute("SELECT max(evaluated_at) FROM invariant_result WHERE subject = ''").fetchone()
     assert row is not None
     newest: datetime | None = row[0]

@@ -1,4 +1,4 @@
-"""Median response times of items, by which rapid guesses are told: computed from the log once, then read.
+"""Median response times of items, which define rapid guesses: computed from the log once, then read.
 
 The times that count are those of live answers, whoever's, of [since, as_of): of a window and the look-back before it
 (`facts.first_look`). The night that ends a month and the month's abilities so read the same rows of
@@ -35,12 +35,12 @@ from resources.sources import record_sources
 
 ITEM_TIMES = tables.item_response_time.name
 NIGHTS_BACK = 30
-"""How old the times of the last night may be: older ones are pruned."""
+"""How many nights back the times of the last night are looked for: older ones have been pruned."""
 
 
 @dataclass(frozen=True)
 class ItemTimes:
-    """Of J items, shape (J,) each: id, median response time in ms, number of times."""
+    """Id, median response time (ms) and number of times of J items; arrays of shape (J,)."""
 
     item_ids: npt.NDArray[np.object_]
     median_ms: Floats
@@ -65,13 +65,13 @@ def compute_item_times(run: Run, as_of: datetime, since: datetime) -> ItemTimes:
 
 
 def item_times(connection: psycopg.Connection, as_of: datetime, since: datetime) -> ItemTimes | None:
-    """The times of [since, as_of) as they are stored; None where they were never computed."""
+    """The stored times of [since, as_of); None if they were never computed."""
     stored = _stored(connection, as_of, since)
     return stored and stored[0]
 
 
 def current_item_times(connection: psycopg.Connection, as_of: datetime, since: datetime) -> ItemTimes:
-    """The times of [since, as_of) as the log has them now: read where they are stored, else computed and stored.
+    """The times of [since, as_of) as the log has them now: read if they are stored, else computed and stored.
 
     They are stored in the caller's transaction. One that may not write, or meets another that is storing the same
     rows, computes them for itself: nobody waits.
@@ -103,7 +103,7 @@ def current_ability_times(connection: psycopg.Connection, as_of: datetime) -> di
 def ability_times_of_last_night(
     connection: psycopg.Connection, scale: Scale, now: datetime
 ) -> tuple[datetime, ItemTimes] | None:
-    """The end of the last night before `now` that has times for abilities on a scale, and these; None without one.
+    """The last night before `now` that has times for abilities on a scale, and those times; None if there is none.
 
     Reads stored rows only, by their keys, whatever has come to the log since.
     """

@@ -1,4 +1,4 @@
-"""One learner's eligible responses, by the query and the rules of everybody's, without a scan of the log.
+"""One learner's eligible responses, by everybody's query and rules, without a scan of the log.
 
 The facts are those of `facts`, read from that learner's attempts in the place of all; the SQL is made once for a scale
 and prepared by the server. What does not belong here: which parameters score them (see `calibration.online`).
@@ -34,9 +34,9 @@ READ = {
     "seen_before": pa.bool_(),
     "answered_later": pa.bool_(),
 }
-"""Of the facts, what the rules read, beside the learner."""
+"""The facts that the rules read, besides the learner."""
 _START, _END = datetime(2001, 2, 3, 4, 5, 6, 7, UTC), datetime(2001, 3, 5, 7, 9, 11, 13, UTC)
-"""Times that stand in the text of the query where its parameters go."""
+"""Placeholder times in the text of the query, to be replaced by its parameters."""
 
 
 @cache
@@ -74,7 +74,7 @@ def learner_responses(
     times: ItemTimes,
     withdrawn: Withdrawals,
 ) -> Responses:
-    """The eligible responses of one learner to `items` in [start, end); of no person where there are none.
+    """One learner's eligible responses to `items` in [start, end); without a person if there are none.
 
     `query` is the scale's `learner_query`; `withdrawn`: when answers to which items do not count.
     """
@@ -110,6 +110,6 @@ def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime |
 
 
 def answered_at_all(connection: psycopg.Connection, user_id: str) -> bool:
-    """Whether the log has any attempt of a learner, whatever became of it."""
+    """Whether the log has any attempt of a learner, eligible or not."""
     row = connection.execute("SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,)).fetchone()
     return row is not None and bool(row[0])

@@ -29,13 +29,13 @@ from resources.settings import Settings, get_settings
 from services.jwt_verifier.tokens import Role, build_verifier
 
 OPEN_REQUESTS_S = 5
-"""That requests under way, and subscriptions that never end, are waited for."""
+"""How long shutdown waits for requests under way, and for subscriptions, which never end."""
 
 
 def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) -> ASGIApp:
-    """Dagster's UI with our layers before it, as `settings` have it.
+    """Dagster's UI behind our layers, as `settings` configure them.
 
-    Raises PermanentFailure where what they say of the login is unfit or not all of it.
+    Raises PermanentFailure if settings of the login are unfit or missing.
     """
     prefix = settings.ui_prefix
     learners = settings.ui_hands_out_learner_reports
@@ -47,7 +47,7 @@ def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) ->
 
 
 def serve(settings: Settings, *, port: int, read_only: bool) -> None:
-    """Run until SIGTERM. Raises PermanentFailure where the settings of the login are unfit or not all there."""
+    """Run until SIGTERM. Raises PermanentFailure if settings of the login are unfit or missing."""
     traces.start("page")
     keep_told(partial(webserver, f"http://127.0.0.1:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()

@@ -1,4 +1,4 @@
-"""Which job an earlier run or backfill is of, as somebody may ask to have it again."""
+"""The job of an earlier run or backfill that somebody asks to repeat."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dagster import DagsterInstance
 
 
 class EarlierRuns:
-    """Of the instance of DAGSTER_HOME, opened for each question: people seldom ask."""
+    """Reads the instance of DAGSTER_HOME, opened for each question, as people seldom ask."""
 
     def of_run(self, run_id: str) -> str | None:
         with DagsterInstance.get() as instance:

@@ -39,7 +39,7 @@ LARGEST_BODY = 16 * 1024 * 1024
 
 
 class Refusal(Exception):
-    """Why a request that was read goes no further."""
+    """Why a request is refused after it was read."""
 
     def __init__(self, status: HTTPStatus, why: str) -> None:
         super().__init__(why)
@@ -47,7 +47,7 @@ class Refusal(Exception):
 
 
 class Identified:
-    """`app` for those whose token gives them `role`, and its mutations for those whose role suffices for each.
+    """`app` for callers whose token gives them `role`; a mutation also needs the role that it requires.
 
     Without a verifier everybody may do everything, and nobody has a name.
     """
@@ -98,7 +98,7 @@ class Identified:
         return await run_in_threadpool(verifier.verify, token)
 
     async def _require_allowed(self, request: Request, identity: Identity) -> None:
-        """Raises Refusal with the first mutation that is too much."""
+        """Raises Refusal for the first mutation that is not allowed."""
         for mutation in request.mutations:
             role = await run_in_threadpool(required_role, mutation, self.jobs)
             if not identity.has_role(role):
@@ -112,11 +112,11 @@ class Identified:
             LOG.info("%s: %s", identity.sub, ", ".join(mutation.name for mutation in request.mutations))
 
     async def _converse(self, identity: Identity, scope: Scope, receive: Receive, send: Send) -> None:
-        """A WebSocket, for subscriptions alone, and only as long as its token is worth something."""
+        """A WebSocket, for subscriptions only, and only while its token is valid."""
         closed = False
 
         async def is_over() -> bool:
-            """Whether the token has expired; at the first time the WebSocket is closed."""
+            """Whether the token has expired; the first time it has, the WebSocket is closed."""
             nonlocal closed
             try:
                 identity.require_current()
@@ -170,7 +170,7 @@ def _object(message: Message) -> dict[str, object]:
 
 
 def _error(message: Message, why: str) -> Message:
-    """What graphql-ws answers to an operation that cannot be started."""
+    """The answer of graphql-ws to an operation that cannot be started."""
     try:
         of = _object(message).get("id")
     except Unreadable:
@@ -179,7 +179,7 @@ def _error(message: Message, why: str) -> Message:
 
 
 def _named(scope: Scope, identity: Identity | None) -> Scope:
-    """The request, with the name of whoever was verified, and without one that came from outside."""
+    """The request with the verified caller's name, and without any that came from outside."""
     headers = [(name, value) for name, value in scope["headers"] if name.lower() != CALLER_HEADER.encode()]
     if identity is not None:
         caller = Caller(identity.sub, may_decide=identity.has_role("psychometrician"))
@@ -188,16 +188,16 @@ def _named(scope: Scope, identity: Identity | None) -> Scope:
 
 
 def _as_judged(scope: Scope) -> Scope:
-    """The request whose body was read as JSON, so that Dagster cannot take its query from anywhere else.
+    """The request as it was judged, so that Dagster cannot take a query from anywhere but the body.
 
-    It knows only one spelling of the media type, and with another takes what stands in the address.
+    Dagster knows one spelling of the media type, and with any other takes the query from the address.
     """
     headers = [(name, value) for name, value in scope["headers"] if name.lower() != b"content-type"]
     return {**scope, "query_string": b"", "headers": [*headers, (b"content-type", b"application/json")]}
 
 
 async def _body(receive: Receive) -> bytes:
-    """Raises Refusal where it is too large, ClientDisconnect where whoever asked has gone."""
+    """Raises Refusal if it is too large, ClientDisconnect if the client has gone."""
     body, more = b"", True
     while more:
         message = await receive()
@@ -211,7 +211,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _with_body(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]]:
-    """What Dagster receives in the place of what was read here."""
+    """A `receive` that gives Dagster the body that was read here."""
     given = False
 
     async def again() -> Message:
@@ -225,7 +225,7 @@ def _with_body(body: bytes, receive: Receive) -> Callable[[], Awaitable[Message]
 
 
 async def _refuse(status: HTTPStatus, why: str, scope: Scope, receive: Receive, send: Send) -> None:
-    """As GraphQL says it, so that the page shows the sentence."""
+    """Answer in the shape of a GraphQL error, so that the page shows the sentence."""
     LOG.warning("refused %s %r: %s", scope.get("method", "WebSocket"), scope["path"], why)
     if scope["type"] == "websocket":
         await send({"type": "websocket.close", "code": POLICY_VIOLATION})

@@ -1,7 +1,7 @@
-"""What a GraphQL request would change, and the role that it takes.
+"""What a GraphQL request would change, and the role that it requires.
 
 The document is read as Dagster will read it, with fragments, aliases and variables. All of its operations count,
-whichever of them is to run, and a mutation that is not named here takes the highest role. What does not belong here:
+whichever of them is to run, and a mutation that is not named here requires the highest role. What does not belong here:
 who asks (see `identity`).
 """
 
@@ -42,7 +42,7 @@ LAUNCHING_RUNS = frozenset(
 LAUNCHING_BACKFILLS = frozenset({"launchPartitionBackfill", "resumePartitionBackfill", "reexecutePartitionBackfill"})
 ENDING = frozenset({"terminatePipelineExecution", "terminateRun", "terminateRuns", "cancelPartitionBackfill"})
 MOST_TOKENS = 20_000
-"""Of a document: longer ones take so long to read that others wait."""
+"""The longest document that is read: parsing longer ones would hold up other requests."""
 DECIDING = frozenset({RELEASE_JOB, f"{RELEASE_JOB}_partition_set"})
 NAMES_A_JOB = frozenset({"pipelineName", "jobName", "partitionSetName"})
 
@@ -52,7 +52,7 @@ class Unreadable(Exception):
 
 
 class Jobs(Protocol):
-    """Which job something that ran before is of; None where it is of none, or not known."""
+    """The job of something that ran before; None if it has no job or is not known."""
 
     def of_run(self, run_id: str) -> str | None: ...
 
@@ -69,7 +69,7 @@ class Mutation:
 
 @dataclass(frozen=True)
 class Request:
-    """What a document asks for: its mutations, and whether all of it are subscriptions."""
+    """What a document asks for: its mutations, and whether it has nothing but subscriptions."""
 
     mutations: tuple[Mutation, ...]
     subscribes: bool
@@ -110,7 +110,7 @@ def read_request(parsed: object) -> Request:
 
 
 def required_role(mutation: Mutation, jobs: Jobs) -> Role:
-    """Launching and ending are an analyst's, decisions a psychometrician's, and all else an operator's."""
+    """Analysts launch and cancel, psychometricians also decide, and everything else takes an operator."""
     if mutation.name in ENDING:
         return "analyst"
     if mutation.name in LAUNCHING_RUNS | LAUNCHING_BACKFILLS:
@@ -119,16 +119,16 @@ def required_role(mutation: Mutation, jobs: Jobs) -> Role:
 
 
 def signs_for_another(mutation: Mutation) -> bool:
-    """Whether a backfill would hand its runs a name: the daemon launches them, and asks nobody who they are of.
+    """Whether a backfill would give its runs a name, which nobody would verify: the daemon launches them.
 
-    On a run that somebody launches, the name is overwritten.
+    Runs that somebody launches from the page get the verified name in its place.
     """
     tags = [value for key, value in _leaves(mutation.arguments) if key == "key"]
     return mutation.name in LAUNCHING_BACKFILLS and LAUNCHED_BY in tags
 
 
 def _decides(mutation: Mutation, jobs: Jobs) -> bool:
-    """Whether it launches the job of decisions, by its name or by something that ran before."""
+    """Whether it launches the job of decisions, by its name or by repeating an earlier run of it."""
     of_earlier = jobs.of_backfill if mutation.name in LAUNCHING_BACKFILLS else jobs.of_run
     for key, value in _leaves(mutation.arguments):
         if key in NAMES_A_JOB and value in DECIDING:
@@ -139,7 +139,7 @@ def _decides(mutation: Mutation, jobs: Jobs) -> bool:
 
 
 def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
-    """Every value that holds no others, with the name of the field that it is in."""
+    """Every scalar value, with the name of its field."""
     if isinstance(value, Mapping):
         for name, inner in value.items():
             yield from _leaves(inner, name)
@@ -167,7 +167,7 @@ def _mutations(
 def _root_fields(
     selected: SelectionSetNode, fragments: Mapping[str, FragmentDefinitionNode], seen: set[str]
 ) -> Iterator[FieldNode]:
-    """The fields of the operation itself, through fragments, whatever @skip and @include say of them."""
+    """The operation's top-level fields, through fragments, regardless of @skip and @include."""
     for node in selected.selections:
         if isinstance(node, FieldNode):
             yield node

@@ -1,4 +1,4 @@
-"""The exporter over HTTP: `/metrics`, and `/health`: the process is there, whatever the database does."""
+"""The exporter over HTTP: `/metrics`, and `/health`, which answers whatever state the database is in."""
 
 from __future__ import annotations
 

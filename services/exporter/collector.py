@@ -1,4 +1,4 @@
-"""The metrics as prometheus-client wants them: read at most every 30 s, and answered for whatever the database does.
+"""The metrics as prometheus-client wants them: read at most every 30 s, and answered even if the database is down.
 
 What does not belong here: what is read (see `readings`).
 """
@@ -25,7 +25,7 @@ from services.exporter.readings import READINGS, Look
 LOG = logging.getLogger(__name__)
 CACHED_S = 30.0
 STATEMENT_TIMEOUT_MS = 1000
-"""All readings together stay within Prometheus's patience of ten seconds."""
+"""So that all readings together stay within Prometheus's ten seconds."""
 
 
 class StateCollector(Collector):

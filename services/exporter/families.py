@@ -1,4 +1,4 @@
-"""Every metric: its name, what it means, and its labels. Rules and dashboards may name these and no others."""
+"""Every metric: its name, meaning and labels. Rules and dashboards may use only these."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class Family:
 
 @dataclass(frozen=True)
 class Sample:
-    """A value of a metric, and of each of its labels."""
+    """A value of a metric, with the values of its labels."""
 
     family: Family
     value: float

@@ -1,4 +1,4 @@
-"""What each metric is read from: at most one query each, of what is stored, so that a scrape never computes a month.
+"""How each metric is read: at most one query of stored data, so that a scrape never computes a month.
 
 What is late, violated or silent is judged where `irt status` has it judged. What does not belong here: how often it is
 read, and what happens where the database is away (see `collector`).
@@ -57,7 +57,7 @@ def runs(look: Look) -> Iterator[Sample]:
 
 
 def late_schedules(look: Look) -> Iterator[Sample]:
-    """Who did not tick is found here; who ticked and made nothing, by the daemon, which opened an alert of it."""
+    """Schedules that did not tick are found here; those that ticked and made nothing, by the daemon's open alerts."""
     rows = _of_dagster(
         look.connection,
         """SELECT i.instigator_body,
@@ -80,7 +80,7 @@ def late_schedules(look: Look) -> Iterator[Sample]:
 
 
 def months(look: Look) -> Iterator[Sample]:
-    """As the fit and the publication step left the month; whether its answers changed since, `irt status` computes."""
+    """As the fit and the publication step left the month. Only `irt status` sees that answers changed since."""
     last = list(months_between(look.settings.irt_first_month, last_complete_month(look.now)))[-MONTHS:]
     rows = look.connection.execute(
         """SELECT s.scale_id, m.month, p.state, p.n_published, p.fit_id, f.fit_id, f.error
@@ -101,7 +101,7 @@ def months(look: Look) -> Iterator[Sample]:
 
 
 def month_state(step: str | None, *, refit: bool, failed: bool) -> str:
-    """From the publication step, whether there is a fit that it did not see, and whether that could not be linked."""
+    """The state, from the publication step. refit: there is a newer fit; failed: the newest could not be linked."""
     if refit and failed:
         return "red"
     if step is None:
@@ -143,7 +143,7 @@ def last_nightly(look: Look) -> Iterator[Sample]:
 
 
 def undelivered(look: Look) -> Iterator[Sample]:
-    """A channel that is configured no longer waits for nothing."""
+    """Only configured channels: nothing waits for one that was removed."""
     waiting: dict[str, int] = dict(
         look.connection.execute(
             "SELECT channel, count(*) FROM alert_delivery WHERE delivered_at IS NULL GROUP BY 1"
@@ -182,7 +182,7 @@ def _time(family: Family, time: datetime | None) -> Iterator[Sample]:
 
 
 def _of_dagster(connection: psycopg.Connection, query: LiteralString) -> list[tuple[Any, ...]]:
-    """Rows of Dagster's tables; none where it never ran."""
+    """Rows of Dagster's tables; none if it never ran."""
     try:
         with connection.transaction():
             return connection.execute(query).fetchall()

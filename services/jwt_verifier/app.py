@@ -1,6 +1,6 @@
 """The verifier over HTTP: `/verify` for nginx's auth_request, `/health`, `/metrics`.
 
-`/verify` answers 200, 401 or 403 and nothing else: nginx lets in on 2xx, and every doubt is a refusal. What does not
+`/verify` answers 200, 401 or 403 and nothing else: nginx lets in on 2xx, and any doubt is a refusal. What does not
 belong here: what makes a token good (see `tokens`).
 """
 
@@ -71,7 +71,7 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     async def unknown(request: Request, error: HTTPException) -> Response:
-        """A method that no list knows, on `/verify`, is refused as everything is."""
+        """An unknown HTTP method on `/verify` is refused like everything else."""
         if request.url.path == "/verify":
             return refusal(Refused("internal"))
         return PlainTextResponse(f"{error.detail}\n", error.status_code)
@@ -90,13 +90,13 @@ def build_app(verifier: Verifier, cookie_name: str) -> FastAPI:
 
 
 def serve(settings: Settings, *, host: str = "127.0.0.1") -> None:
-    """Run until SIGTERM; SIGHUP reads the keys anew. Raises PermanentFailure where settings are missing or unfit."""
+    """Run until SIGTERM; SIGHUP rereads the keys. Raises PermanentFailure if settings are missing or unfit."""
     app = build_app(build_verifier(settings), settings.jwt_cookie_name)
     serve_http(app, host=host, port=settings.port)
 
 
 def required_role(values: Sequence[str]) -> Role:
-    """The role that nginx asks for by its header X-Required-Role; without one, the lowest. Raises Refused."""
+    """The role in nginx's header X-Required-Role; without one, the lowest. Raises Refused for an unknown role."""
     if not values:
         return ROLES[0]
     for role in ROLES:
@@ -106,7 +106,7 @@ def required_role(values: Sequence[str]) -> Role:
 
 
 def identity_headers(identity: Identity) -> dict[str, str]:
-    """What programs behind nginx are told. Raises Refused where a name is not visible ASCII."""
+    """The headers for programs behind nginx. Raises Refused if a name is not visible ASCII."""
     named = {"X-User": identity.sub, "X-Org-Id": identity.org_id, "X-Roles": ",".join(identity.roles)}
     if not all("!" <= character <= "~" for value in named.values() for character in value):
         raise Refused("bad_name")
@@ -114,7 +114,7 @@ def identity_headers(identity: Identity) -> dict[str, str]:
 
 
 async def _identity(verifier: Verifier, token: str) -> Identity:
-    """Verified here, as that takes a tenth of a millisecond; only who waits for keys waits in a thread."""
+    """Verify in the event loop, which takes a tenth of a millisecond; only waiting for keys takes a thread."""
     try:
         return verifier.verify(token, wait_s=0)
     except Refused as refused:
@@ -124,5 +124,5 @@ async def _identity(verifier: Verifier, token: str) -> Identity:
 
 
 def _challenge(refused: Refused) -> str:
-    """RFC 6750: who sent no token is told of none."""
+    """RFC 6750: a request without a token gets no error code."""
     return CHALLENGE if refused.reason == "no_token" else f'{CHALLENGE}, error="invalid_token"'

@@ -1,4 +1,4 @@
-"""Public keys that tokens are verified with: one of a PEM file, or those that the issuer publishes as a JWKS.
+"""Public keys that verify tokens: the one in a PEM file, or those that the issuer publishes as a JWKS.
 
 The type of a key decides its algorithm. What does not belong here: what a token must say (see `tokens`).
 """
@@ -30,9 +30,9 @@ PublicKey = RSAPublicKey | EllipticCurvePublicKey | Ed25519PublicKey
 SHORTEST_RSA_BITS = 2048
 REFRESH_S = 300.0
 BETWEEN_REFETCHES_S = 30.0
-"""After a failure, and for key ids that are not known: whoever sends random ones causes no storm of requests."""
+"""Shortest pause after a failure, and between fetches for unknown key ids, so that random ones cause no storm."""
 OLDEST_S = 24 * 3600.0
-"""Keys that were last fetched longer ago than this are not trusted any more."""
+"""Keys fetched longer ago than this are no longer trusted."""
 LONGEST_WAIT_S = 5.0
 """How long a token with an unknown key id waits for a fetch that is under way."""
 FETCH_S = 10.0
@@ -41,12 +41,12 @@ WANTED = "use RSA with at least 2048 bits, EC P-256 or Ed25519"
 
 
 class KeysUnavailable(Exception):
-    """No key can be trusted at the moment: the issuer's were never read, or too long ago."""
+    """No key can be trusted now: the issuer's keys were never read, or too long ago."""
 
 
 @dataclass(frozen=True)
 class VerificationKey:
-    """A public key, and the one algorithm that it is used with."""
+    """A public key and the only algorithm that it may verify."""
 
     algorithm: str
     public: PublicKey
@@ -60,21 +60,21 @@ class KeySource(Protocol):
 
     @property
     def is_fetching(self) -> bool:
-        """Whether a key that is not known now may be known within seconds."""
+        """Whether a fetch is under way, so that an unknown key may be known in seconds."""
 
     @property
     def age_s(self) -> float:
-        """Seconds since the keys were last read from where they come from; infinite where they never were."""
+        """Seconds since the keys were last read from their source; infinite if they never were."""
 
     def refresh(self) -> None:
-        """Read the keys anew, soon."""
+        """Read the keys again soon."""
 
     def close(self) -> None:
         """Stop reading them."""
 
 
 def key_source(settings: Settings) -> KeySource:
-    """The source that the settings name. Raises PermanentFailure where they name none or two, or the file is unfit."""
+    """The source that the settings name. Raises PermanentFailure if they name none or both, or the file is unfit."""
     path, url = settings.jwt_public_key_path, settings.jwt_jwks_url
     if path is not None and url is None:
         return PemKey(path, settings.jwt_algorithm)
@@ -98,9 +98,9 @@ def algorithm_of(public: object) -> str:
 
 
 class PemKey:
-    """The key of a PEM file, whatever key id a token names. A file that changed is read anew.
+    """The key of a PEM file, whatever key id a token names. A file that changed is read again.
 
-    A changed file that cannot be used leaves the key before it in force, as files are not always replaced in one step.
+    A changed file that is unfit leaves the previous key in force, as files are not always replaced in one step.
     """
 
     is_fetching = False
@@ -126,7 +126,7 @@ class PemKey:
             LOG.info("read the key of %s", self._path)
 
     def close(self) -> None:
-        """A file needs no closing."""
+        """Nothing is open between reads."""
 
     def _read(self) -> VerificationKey:
         self._stamp = _stamp(self._path)
@@ -261,7 +261,7 @@ def fetch_jwks(url: str) -> bytes:
 
 
 def parse_jwks(document: bytes, algorithm: str | None = None) -> dict[str | None, VerificationKey]:
-    """The keys of a JWKS that may verify, by their ids; all others are left out. Raises ValueError for another text."""
+    """The keys of a JWKS that may verify, by id; others are left out. Raises ValueError if it is not a JWKS."""
     parsed = json.loads(document)
     entries = parsed.get("keys") if isinstance(parsed, dict) else None
     if not isinstance(entries, list):
@@ -301,5 +301,5 @@ def _stamp(path: Path) -> tuple[int, ...]:
 
 
 def _told(error: Exception) -> str:
-    """Our own words; of others' errors only the kind, as they quote what the issuer sent."""
+    """Our own messages in full; of others only the type, as they quote what the issuer sent."""
     return str(error) if type(error) is ValueError else type(error).__name__

@@ -98,7 +98,7 @@ FORBIDDEN = {"wrong_organisation", "role_too_low", "unknown_role_required", "key
 
 
 class Refused(Exception):
-    """Why nobody passes: `reason` for programs, `status` 401 or 403, the message for people. It holds no claim."""
+    """A refusal: `reason` for programs, `status` 401 or 403, a message for people. It quotes no claim."""
 
     def __init__(self, reason: Reason) -> None:
         super().__init__(SENTENCES[reason])
@@ -108,7 +108,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Identity:
-    """Who asks, as the issuer says. `exp`: seconds since 1970, from which on the token is worth nothing."""
+    """The caller, as the issuer says. `exp`: when the token expires (Unix time, seconds)."""
 
     sub: str
     org_id: str
@@ -125,7 +125,7 @@ class Identity:
             raise Refused("role_too_low")
 
     def require_current(self) -> None:
-        """For what is decided some time after the token was verified, on a page that stayed open."""
+        """Check the expiry again, for pages that stay open after the token was verified."""
         if time.time() >= self.exp + LEEWAY_S:
             raise Refused("expired")
 
@@ -148,7 +148,7 @@ class Verifier:
         self.rules = rules
 
     def verify(self, token: str, wait_s: float = LONGEST_WAIT_S) -> Identity:
-        """Who the token is of. Raises Refused, and nothing else. `wait_s`: for keys that are being fetched."""
+        """The token's identity. Raises Refused, and nothing else. `wait_s`: for keys that are being fetched."""
         try:
             return self._verify(token, wait_s)
         except Refused:
@@ -215,7 +215,7 @@ def build_verifier(settings: Settings) -> Verifier:
 
 
 def sent_token(authorization: Sequence[str], cookies: Sequence[str], cookie_name: str) -> str:
-    """The token in the headers `Authorization` and `Cookie` of a request, the first before the second.
+    """The token in a request's `Authorization` or else its `Cookie` headers.
 
     Raises Refused where there is none, or more than one of which another program might take another.
     """
@@ -236,7 +236,7 @@ def sent_token(authorization: Sequence[str], cookies: Sequence[str], cookie_name
 
 
 def log_fault(error: Exception) -> None:
-    """Where a fault of our own is, without its message, which may quote a token."""
+    """Log where our own code failed, without the error's message, which may quote a token."""
     where = "".join(traceback.format_tb(error.__traceback__))
     LOG.error("verification failed with %s\n%s", type(error).__name__, where)
 
