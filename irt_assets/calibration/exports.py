@@ -23,6 +23,8 @@ What = Literal["parameters", "abilities", "flags"]
 Kind = Literal["csv", "xlsx", "parquet"]
 MOST_EXCEL_ROWS = 2**20 - 1
 """A sheet of Excel has 2²⁰ rows; the first is the header."""
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+"""How a text begins that spreadsheets take for a formula."""
 
 _PARAMETERS = """
 SELECT scale_id, in_force.item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, in_force.decided_by,
@@ -88,8 +90,10 @@ def flags_of(connection: psycopg.Connection, scale_id: str, month: str) -> list[
 def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
     """Write `frame` under `path`: the old file stays until the new one is whole.
 
-    Times are UTC; in Excel, which has no time zones, the column says so. Raises PermanentFailure where a sheet of
-    Excel is too small, or the file cannot be written.
+    Times are UTC; in Excel, which has no time zones, the column says so. In CSV a text that a spreadsheet would run as
+    a formula begins with an apostrophe; the other kinds have every text as it is.
+
+    Raises PermanentFailure where a sheet of Excel is too small, or the file cannot be written.
     """
     if kind == "xlsx" and len(frame) > MOST_EXCEL_ROWS:
         raise PermanentFailure(f"{len(frame):,} rows do not fit on a sheet of Excel: write csv or parquet instead")
@@ -106,7 +110,17 @@ def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:
 
 
 def _write_csv(frame: pd.DataFrame, path: str) -> None:
-    frame.to_csv(path, index=False)
+    guarded = {str(name): _no_formulas(column) for name, column in frame.items() if _is_text(column)}
+    frame.assign(**guarded).to_csv(path, index=False)
+
+
+def _is_text(column: pd.Series[Any]) -> bool:
+    return bool(pd.api.types.is_object_dtype(column) or pd.api.types.is_string_dtype(column))
+
+
+def _no_formulas(column: pd.Series[Any]) -> pd.Series[Any]:
+    """Texts, those with an apostrophe before them that a spreadsheet would run when it opens the file."""
+    return column.map(lambda text: f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text)
 
 
 def _write_parquet(frame: pd.DataFrame, path: str) -> None:

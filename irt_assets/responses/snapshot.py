@@ -142,20 +142,28 @@ def _numbers_of(column: pa.ChunkedArray) -> npt.NDArray[np.int32]:
 
 
 def _checked(store: ObjectStore, snapshot: Snapshot) -> io.BytesIO:
-    problem = snapshot_problem(store, snapshot)
-    if problem:
+    content = store.get(snapshot.uri) if store.exists(snapshot.uri) else None
+    problem = _missing(snapshot) if content is None else _wrong_content(snapshot, hashlib.sha256(content).hexdigest())
+    if content is None or problem:
         raise PermanentFailure(f"{problem}; materialise scored_responses of {snapshot.month} again")
-    return io.BytesIO(store.get(snapshot.uri))
+    return io.BytesIO(content)
 
 
 def snapshot_problem(store: ObjectStore, snapshot: Snapshot) -> str | None:
     """Why the stored file is not the snapshot that was taken; None where it is."""
     if not store.exists(snapshot.uri):
-        return f"the snapshot {snapshot.uri} is missing from the object store"
-    digest = store.sha256(snapshot.uri)
-    if digest != snapshot.snapshot_hash:
-        return f"the snapshot {snapshot.uri} has sha256 {digest[:12]}…, not {snapshot.snapshot_hash[:12]}…"
-    return None
+        return _missing(snapshot)
+    return _wrong_content(snapshot, store.sha256(snapshot.uri))
+
+
+def _missing(snapshot: Snapshot) -> str:
+    return f"the snapshot {snapshot.uri} is missing from the object store"
+
+
+def _wrong_content(snapshot: Snapshot, digest: str) -> str | None:
+    if digest == snapshot.snapshot_hash:
+        return None
+    return f"the snapshot {snapshot.uri} has sha256 {digest[:12]}…, not {snapshot.snapshot_hash[:12]}…"
 
 
 def rules_of(scales: dict[str, Scale]) -> dict[str, dict[str, Any]]:

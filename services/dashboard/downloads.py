@@ -2,11 +2,130 @@
 
 from __future__ import annotations
 
-from starlette.responses import PlainTextResponse, Response
+import logging
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from io import BufferedReader
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import cast
 
-from services.dashboard.page import Asked
+import pandas as pd
+import psycopg
+from starlette.responses import PlainTextResponse, Response, StreamingResponse
+
+from irt_assets.calibration.exports import Kind, What, read_export, write_export
+from irt_assets.responses.scales import read_scales
+from resources.failures import PermanentFailure, explain
+from services.dashboard.page import Asked, NotFound
+from services.dashboard.views import bank
+from services.jwt_verifier.tokens import Refused, Role
+
+LOG = logging.getLogger("services.dashboard")
+TYPES: Mapping[str, str] = {
+    "csv": "text/csv; charset=utf-8",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "parquet": "application/vnd.apache.parquet",
+}
+STATEMENT_TIMEOUT_MS = 60_000
+PIECE = 2**16
+AT_ONCE = threading.BoundedSemaphore(2)
+"""Files that are made at once: a table of a million rows needs a gigabyte meanwhile."""
+LONGEST_WAIT_S = 30
+
+
+@dataclass(frozen=True)
+class Download:
+    """A table that there is a file of, and the lowest role that may have it."""
+
+    table: Callable[[Asked], pd.DataFrame]
+    role: Role = "viewer"
 
 
 def download(asked: Asked) -> Response:
-    """The file, under a name that says what it is; 404 with a sentence for what there is none of."""
-    return PlainTextResponse(f"there is nothing to download as {asked.field('what')[:40]!r}\n", 404)
+    """The file, under a name that says what it is, or a sentence that says why there is none."""
+    what, kind = asked.field("what"), asked.field("to", "csv")
+    if what not in DOWNLOADS or kind not in TYPES:
+        named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)
+        return _sorry(404, f"there is nothing to download as {named[:40]!r}: take one of {', '.join(choices)}")
+    wanted = DOWNLOADS[what]
+    try:
+        asked.identity.require_role(wanted.role)
+    except Refused as refused:
+        return _sorry(refused.status, f"{what} are data of learners, for the role {wanted.role} and above: {refused}")
+    if not AT_ONCE.acquire(timeout=LONGEST_WAIT_S):
+        return _sorry(503, "other files are being made: try again in a minute")
+    try:
+        opened, size = _written(wanted.table(asked), cast("Kind", kind))
+    except NotFound as missing:
+        return _sorry(404, str(missing))
+    except PermanentFailure as failure:
+        return _sorry(422, str(failure))
+    except psycopg.errors.QueryCanceled:
+        return _sorry(503, f"reading it took longer than a minute: `irt export {what}` has no such limit")
+    except psycopg.OperationalError as error:
+        LOG.warning("the database does not answer: %s", explain(error) or error)
+        return _sorry(503, "the database does not answer: try again in a minute")
+    finally:
+        AT_ONCE.release()
+    headers = {
+        "Content-Disposition": f'attachment; filename="{_name(asked, what)}.{kind}"',
+        "Content-Length": str(size),
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return StreamingResponse(_pieces(opened), media_type=TYPES[kind], headers=headers)
+
+
+def _written(frame: pd.DataFrame, kind: Kind) -> tuple[BufferedReader, int]:
+    """The file, open and without a name any more: it is gone as soon as it is closed, also where nobody reads on."""
+    with TemporaryDirectory(prefix="irt-download-") as folder:
+        path = Path(folder, f"table.{kind}")
+        write_export(frame, kind, path)
+        return path.open("rb"), path.stat().st_size
+
+
+def _pieces(opened: BufferedReader) -> Iterator[bytes]:
+    with opened:
+        while piece := opened.read(PIECE):
+            yield piece
+
+
+def _name(asked: Asked, what: str) -> str:
+    """Letters and digits alone: a header has no room for more."""
+    scale = re.sub(r"[^A-Za-z0-9.-]+", "_", asked.field("scale"))[:40].strip("._-")
+    return "_".join(part for part in (what, scale, f"{asked.reader.now():%Y-%m-%d}") if part)
+
+
+def _sorry(status: int, why: str) -> Response:
+    text = f"{why[:1].upper()}{why[1:]}{'' if why.endswith('.') else '.'}\n"
+    return PlainTextResponse(text, HTTPStatus(status), {"Cache-Control": "no-store"})
+
+
+def _bank(asked: Asked) -> pd.DataFrame:
+    """The items that the page shows at the same address, on all of its pages."""
+    shown = bank.chosen(asked, asked.reader.now())
+    return pd.DataFrame([bank.as_row(item, shown.scale.scale_id) for item in shown.items], columns=bank.FILE_COLUMNS)
+
+
+def _export(what: What) -> Callable[[Asked], pd.DataFrame]:
+    def read(asked: Asked) -> pd.DataFrame:
+        scale = asked.field("scale")
+        with asked.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
+            if scale and scale not in read_scales(connection):
+                raise NotFound(f"There is no scale {scale[:80]!r}.")
+            frame = read_export(connection, what, asked.reader.now())
+        return frame[frame["scale_id"] == scale] if scale else frame
+
+    return read
+
+
+DOWNLOADS: Mapping[str, Download] = {
+    "bank": Download(_bank),
+    "parameters": Download(_export("parameters")),
+    "flags": Download(_export("flags")),
+    "abilities": Download(_export("abilities"), role="analyst"),
+}

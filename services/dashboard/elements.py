@@ -5,14 +5,14 @@ Markup comes from htmltools, which escapes every text. What does not belong here
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import count
 from zoneinfo import ZoneInfo
 
 from htmltools import Tag, TagChild, TagList, tags
 
-from services.dashboard.page import address
+from services.dashboard.page import address, file_address
 
 DASH = "–"
 TONES = {
@@ -36,13 +36,27 @@ def badge(text: str, tone: str | None = None) -> Tag:
     return tags.span(text, class_=f"badge text-bg-{tone or TONES.get(text, 'secondary')}")
 
 
-def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[TagChild]], *, numbers: str = "") -> Tag:
+def table(
+    caption: str,
+    headers: Sequence[TagChild],
+    rows: Iterable[Sequence[TagChild]],
+    *,
+    numbers: str = "",
+    sorted_by: tuple[int, str] | None = None,
+) -> Tag:
     """A table that scrolls sideways where the window is narrow, by keyboard too.
 
-    numbers: a letter a column, `n` for one of numbers, which stand on the right; any other for text.
+    numbers: a letter a column, `n` for one of numbers, which stand on the right; any other for text. sorted_by: the
+    column by which the rows are sorted, and `ascending` or `descending`.
     """
     kind = ["text-end pe-3" if k < len(numbers) and numbers[k] == "n" else None for k in range(len(headers))]
-    head = tags.tr(*(tags.th(name, scope="col", class_=of) for name, of in zip(headers, kind, strict=True)))
+    order = [sorted_by[1] if sorted_by and sorted_by[0] == k else None for k in range(len(headers))]
+    head = tags.tr(
+        *(
+            tags.th(name, scope="col", class_=of, aria_sort=how)
+            for name, of, how in zip(headers, kind, order, strict=True)
+        )
+    )
     body = [tags.tr(*(tags.td(cell, class_=of) for cell, of in zip(row, kind, strict=True))) for row in rows]
     if not body:
         body = [tags.tr(tags.td("none", colspan=str(len(headers)), class_="text-body-secondary"))]
@@ -58,6 +72,15 @@ def table(caption: str, headers: Sequence[str], rows: Iterable[Sequence[TagChild
         tabindex="0",
         role="region",
         aria_labelledby=name,
+    )
+
+
+def text_field(label: str, name: str, value: str) -> Tag:
+    """A field of a form for a search."""
+    return tags.div(
+        tags.label(label, for_=name, class_="form-label mb-0"),
+        tags.input(id=name, name=name, type="search", value=value, class_="form-control"),
+        class_="col-auto",
     )
 
 
@@ -88,12 +111,16 @@ def prose(text: str) -> TagList:
     return TagList(*(tags.code(part) if k % 2 and k < len(parts) - 1 else part for k, part in enumerate(parts) if part))
 
 
-def choice(label: str, name: str, options: Iterable[str], chosen: str) -> Tag:
-    """A field of a form whose value is one of `options`."""
+def choice(label: str, name: str, options: Iterable[str] | Mapping[str, str], chosen: str) -> Tag:
+    """A field of a form whose value is one of `options`; of a mapping, whose names are shown."""
+    named = options if isinstance(options, Mapping) else {option: option for option in options}
     return tags.div(
         tags.label(label, for_=name, class_="form-label mb-0"),
         tags.select(
-            *(tags.option(option, value=option, selected="" if option == chosen else None) for option in options),
+            *(
+                tags.option(text, value=value, selected="" if value == chosen else None)
+                for value, text in named.items()
+            ),
             name=name,
             id=name,
             class_="form-select",
@@ -102,15 +129,26 @@ def choice(label: str, name: str, options: Iterable[str], chosen: str) -> Tag:
     )
 
 
-def asking_form(view: str, *inputs: TagChild, button: str = "Show") -> Tag:
-    """A form that leads to the address of a view with its inputs as fields."""
+def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = None, button: str = "Show") -> Tag:
+    """A form that leads to the address of a view with its inputs as fields; `kept`: fields that nobody types."""
     return tags.form(
-        tags.input(type="hidden", name="view", value=view),
+        *(
+            tags.input(type="hidden", name=name, value=value)
+            for name, value in ({"view": view} | dict(kept or {})).items()
+            if value
+        ),
         *inputs,
         tags.div(tags.button(button, type="submit", class_="btn btn-primary"), class_="col-auto"),
         method="get",
         class_="row g-3 align-items-end mb-3",
     )
+
+
+def files(text: str, what: str, **fields: str | None) -> Tag:
+    """The way to a table as a file, of each kind."""
+    kinds = {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}
+    links = [tags.a(name, href=file_address(what, kind, **fields), download="") for kind, name in kinds.items()]
+    return tags.p(text, *(TagList(" ", one) for one in links))
 
 
 def number(value: float | None, places: int = 2) -> str:

@@ -65,3 +65,9 @@ def address(view: str, **fields: str | None) -> str:
     """Relative, so that it holds under any prefix of a proxy."""
     named = {"view": view} | {name: value for name, value in fields.items() if value}
     return f"?{urlencode(named)}"
+
+
+def file_address(what: str, kind: str, **fields: str | None) -> str:
+    """Of `downloads`: a table as a file."""
+    named = {"what": what, "to": kind} | {name: value for name, value in fields.items() if value}
+    return f"download?{urlencode(named)}"

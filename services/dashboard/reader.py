@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from typing import TypeVar, cast
 
 import dagster as dg
 import psycopg
@@ -23,6 +24,8 @@ from resources.settings import Settings
 
 STATEMENT_TIMEOUT_MS = 5_000
 CACHED_S = 30.0
+REMEMBERED = 256
+Made = TypeVar("Made")
 
 
 class Reader:
@@ -34,6 +37,8 @@ class Reader:
         self.database = Database(settings)
         self._reading = threading.Lock()
         self._hash_of = RememberedHashes()
+        self._remembering = threading.Lock()
+        self._remembered: dict[tuple[str, ...], object] = {}
         self._overview: tuple[float, Overview] | None = None
 
     @property
@@ -41,12 +46,23 @@ class Reader:
         return object_store(self.settings)
 
     @contextmanager
-    def connect(self) -> Iterator[psycopg.Connection]:
-        """A transaction that only reads, each statement of it for at most `STATEMENT_TIMEOUT_MS`."""
+    def connect(self, timeout_ms: int = STATEMENT_TIMEOUT_MS) -> Iterator[psycopg.Connection]:
+        """A transaction that only reads, each statement of it for at most `timeout_ms`."""
         with self.database.connect() as connection:
             connection.read_only = True
-            connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_TIMEOUT_MS}")
+            connection.execute(f"SET LOCAL statement_timeout = {timeout_ms}")
             yield connection
+
+    def remembered(self, key: tuple[str, ...], read: Callable[[], Made]) -> Made:
+        """What `read` gives, read once while it is among the last `REMEMBERED`. `key`: of what never changes."""
+        found = self._remembered.get(key)
+        if found is None:
+            found = read()
+            with self._remembering:
+                while len(self._remembered) >= REMEMBERED:
+                    self._remembered.pop(next(iter(self._remembered)))
+                self._remembered[key] = found
+        return cast("Made", found)
 
     def now(self) -> datetime:
         return datetime.now(UTC)

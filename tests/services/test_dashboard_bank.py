@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
+import math
+import re
+import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import urlencode
 
 import numpy as np
+import pandas as pd
 import pytest
+from dagster import DagsterInstance
+from htmltools import TagList
+from starlette.responses import Response
 
 from irt_assets.calibration.bank import bank_items
 from irt_assets.calibration.proposals import asking, proposals, waiting_proposals
@@ -21,6 +32,12 @@ from irt_assets.responses.snapshot import read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
 from resources.database import Database
 from resources.settings import Settings
+from services.dashboard.downloads import TYPES, download
+from services.dashboard.page import Asked
+from services.dashboard.reader import Reader
+from services.dashboard.server import made
+from services.dashboard.views.bank import PAGE_SIZE
+from services.jwt_verifier.tokens import Identity, Role
 from tests.integration import rooms
 from tests.integration.conftest import faulty, small_truth  # noqa: F401 - fixtures
 
@@ -78,3 +95,128 @@ def test_observed_proportions_are_those_of_the_whole_snapshot(faulty: Faulty, mo
     assert seen.n.sum() == fitted.n
     np.testing.assert_allclose(seen.theta, wanted.theta, atol=1e-12)  # up to the order of summing
     np.testing.assert_array_equal(seen.proportion, wanted.proportion)
+
+
+def asked(settings: Settings, view: str, role: Role = "viewer", **fields: str) -> Asked:
+    with DagsterInstance.ephemeral() as instance:
+        reader = Reader(settings, instance)
+    reader.now = lambda: NOW  # type: ignore[method-assign]
+    return Asked(view, fields, Identity("pat", "demo", (role,), frozenset(), math.inf), reader)
+
+
+def shown(settings: Settings, view: str, **fields: str) -> tuple[int, str]:
+    """Status and text of a page."""
+    status, page = made(asked(settings, view, **fields))
+    return int(status), f"{page.title}\n{TagList(page.body)}"
+
+
+def rows_of(html: str) -> list[str]:
+    """The items of the bank's table, in its order."""
+    return re.findall(r'view=item&amp;scale=default&amp;item=([^"]+)"', html)
+
+
+def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty) -> None:  # noqa: F811
+    with Database(faulty[0]).connect() as connection:
+        scale = read_scales(connection)[rooms.SCALE]
+        items = bank_items(connection, scale, NOW)
+    hardest = sorted((i for i in items if i.b is not None), key=lambda i: -(i.b or 0))
+    unpublished = [i for i in items if i.b is None]
+    status, html = shown(faulty[0], "bank", sort="-b")
+    assert status == 200
+    assert rows_of(html) == [i.item_id for i in [*hardest, *unpublished]][:PAGE_SIZE]
+    assert 'aria-sort="descending"' in html
+    drifted = [i.item_id for i in items if i.drifted]
+    status, html = shown(faulty[0], "bank", flag="drift")
+    assert rows_of(html) == drifted != []
+    assert f"{len(drifted)} drifted" in html
+    one = drifted[0]
+    assert rows_of(shown(faulty[0], "bank", search=one.lower())[1]) == [i.item_id for i in items if one in i.item_id]
+
+
+@pytest.mark.parametrize(
+    ("view", "fields"),
+    [
+        ("bank", {"scale": "x"}),
+        ("bank", {"sort": "--b"}),
+        ("bank", {"status": "x"}),
+        ("bank", {"flag": "<script>"}),
+        ("bank", {"page": "0"}),
+        ("bank", {"page": "9" * 30}),
+        ("bank", {"page": "²"}),
+        ("item", {}),
+        ("item", {"item": "\0"}),
+        ("item", {"item": "x" * 10_000}),
+        ("item", {"item": "A01", "scale": "x"}),
+        ("item", {"item": "FIRST", "month": "2026-13"}),
+    ],
+)
+def test_what_does_not_exist_is_not_found(faulty: Faulty, view: str, fields: dict[str, str]) -> None:  # noqa: F811
+    if fields.get("item") == "FIRST":
+        with Database(faulty[0]).connect() as connection:
+            fields = fields | {"item": waiting_proposals(connection)[0].item_id}
+    status, html = shown(faulty[0], view, **fields)
+    assert status == 404
+    assert "<script>" not in html
+
+
+def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None:  # noqa: F811
+    with Database(faulty[0]).connect() as connection:
+        scale = read_scales(connection)[rooms.SCALE]
+        items = bank_items(connection, scale, NOW)
+    drifted = next(i for i in items if i.drifted and i.proposal)
+    sound = next(i for i in items if i.since and not i.drifted and not i.proposal and not i.dif)
+    unpublished = next((i for i in items if i.since is None), None)
+    status, html = shown(faulty[0], "item", item=drifted.item_id)
+    assert (status, "It has drifted since" in html, "A decision waits" in html) == (200, True, True)
+    assert urlencode({"proposal": f"{drifted.proposal and drifted.proposal.reference}"}) in html
+    status, html = shown(faulty[0], "item", item=sound.item_id, scale=rooms.SCALE, month=rooms.MONTHS[0])
+    assert (status, "Nothing about it waits" in html) == (200, True)
+    assert f"a = {sound.a:.2f} and b = {sound.b:.2f}".replace("-", "−") in html
+    assert html.count("data-figure") == 3
+    if unpublished is not None:
+        assert "is not in use" in shown(faulty[0], "item", item=unpublished.item_id)[1]
+
+
+def test_answers_that_are_gone_are_said_to_be(faulty: Faulty, tmp_path: Path) -> None:  # noqa: F811
+    settings = faulty[0].model_copy(update={"irt_home": tmp_path})
+    with Database(settings).connect() as connection:
+        item = waiting_proposals(connection)[0].item_id
+    status, html = shown(settings, "item", item=item)
+    assert (status, "is missing from the object store" in html) == (200, True)
+
+
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
+def test_a_file_has_the_items_that_the_page_shows(faulty: Faulty, kind: str) -> None:  # noqa: F811
+    response = download(asked(faulty[0], "", what="bank", to=kind, flag="drift", sort="-b"))
+    content = body_of(response)
+    items = rows_of(shown(faulty[0], "bank", flag="drift", sort="-b")[1])
+    assert int(response.headers["content-length"]) == len(content)
+    assert response.headers["content-disposition"] == f'attachment; filename="bank_2026-12-01.{kind}"'
+    assert response.media_type == TYPES[kind]
+    if kind == "xlsx":
+        with zipfile.ZipFile(io.BytesIO(content)) as book:
+            texts, sheet = (book.read(f"xl/{part}.xml").decode() for part in ("sharedStrings", "worksheets/sheet1"))
+        assert all(f">{item}<" in texts for item in items)
+        assert "<f>" not in sheet
+    else:
+        frame = (pd.read_csv if kind == "csv" else pd.read_parquet)(io.BytesIO(content))
+        assert frame.item_id.tolist() == items
+
+
+def test_learners_data_are_for_analysts_and_files_have_safe_names(faulty: Faulty) -> None:  # noqa: F811
+    refused = download(asked(faulty[0], "", what="abilities"))
+    assert (refused.status_code, b"the role analyst" in bytes(refused.body)) == (403, True)
+    given = download(asked(faulty[0], "", role="analyst", what="abilities", to="parquet"))
+    assert (given.status_code, "theta" in pd.read_parquet(io.BytesIO(body_of(given)))) == (200, True)
+    for fields in ({"what": "users"}, {"what": "bank", "to": "exe"}, {"what": "flags", "scale": 'x"\r\nSet-Cookie: a'}):
+        assert download(asked(faulty[0], "", **fields)).status_code == 404
+    named = download(asked(faulty[0], "", what="parameters", scale=rooms.SCALE))
+    assert len(pd.read_csv(io.BytesIO(body_of(named)))) > 0
+    assert f'"parameters_{rooms.SCALE}_2026-12-01.csv"' in named.headers["content-disposition"]
+
+
+def body_of(response: Response) -> bytes:
+    async def read() -> bytes:
+        return b"".join([bytes(piece) async for piece in response.body_iterator])  # type: ignore[attr-defined]
+
+    return asyncio.run(read())

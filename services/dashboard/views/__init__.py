@@ -1,12 +1,14 @@
 """The views, a module each, in the order of the menu; the first is the one that is shown without an address."""
 
 from services.dashboard.page import View
-from services.dashboard.views import compare, health, kpis, learner, learners, month, months, reports
+from services.dashboard.views import bank, compare, health, item, kpis, learner, learners, month, months, reports
 
 VIEWS: tuple[View, ...] = (
     View("months", months.page, menu="Months"),
     View("month", month.page),
     View("compare", compare.page, menu="Compare"),
+    View("bank", bank.page, menu="Bank"),
+    View("item", item.page),
     View("learners", learners.page, menu="Learners"),
     View("learner", learner.page),
     View("kpis", kpis.page, menu="KPIs"),

@@ -1,0 +1,297 @@
+"""The items of a scale: what is in force, what the newest month says of each, and what waits; searched and sorted.
+
+Whatever is chosen stands in the address, which `downloads` reads as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from htmltools import Tag, TagChild, TagList, tags
+
+from irt_assets.calibration.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items, newest_month
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.wording import counted
+from services.dashboard.elements import (
+    DASH,
+    asking_form,
+    badge,
+    choice,
+    files,
+    link,
+    number,
+    shortened,
+    table,
+    text_field,
+)
+from services.dashboard.page import Asked, NotFound, Page, address
+
+PAGE_SIZE = 50
+STATUS_TONES = {IN_USE: "success", NOT_PUBLISHED: "secondary", WITHDRAWN: "dark"}
+FLAGS: Mapping[str, tuple[str, Callable[[BankItem], bool]]] = {
+    "any": ("any", lambda item: bool(item.drifted or item.dif or item.problems or item.proposal)),
+    "drift": ("drift", lambda item: item.drifted is not None),
+    "dif": ("large DIF", lambda item: bool(item.dif)),
+    "estimate": ("a doubtful estimate", lambda item: bool(item.problems)),
+    "decision": ("a decision waits", lambda item: item.proposal is not None),
+    "none": ("none", lambda item: not (item.drifted or item.dif or item.problems or item.proposal)),
+}
+STATUSES = {"use": IN_USE, "unpublished": NOT_PUBLISHED, "withdrawn": WITHDRAWN}
+SEVERITIES = {"medium": 1, "high": 2}
+Key = Callable[[BankItem], Any]
+COLUMNS: Mapping[str, tuple[str, str, Key]] = {
+    "item": ("item", "t", lambda item: item.item_id),
+    "status": ("status", "t", lambda item: item.status),
+    "flags": ("flags", "t", lambda item: (_severity(item), _n_flags(item))),
+    "a": ("a", "n", lambda item: item.a),
+    "b": ("b", "n", lambda item: item.b),
+    "c": ("c", "n", lambda item: item.c),
+    "since": ("in force since", "t", lambda item: item.since),
+    "n": ("answers", "n", lambda item: item.n),
+    "anchor": ("anchor", "t", lambda item: item.anchor),
+    "topic": ("topic", "t", lambda item: item.topic),
+}
+"""By its name in an address: a column's header, whether it is of numbers, and what it is sorted by."""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What the address chooses of a scale's items, in its order; `all`: every item of the scale."""
+
+    scale: Scale
+    scales: tuple[str, ...]
+    month: str | None
+    all: Sequence[BankItem]
+    items: Sequence[BankItem]
+    sort: str
+
+
+def chosen(asked: Asked, at: datetime) -> Chosen:
+    """Raises NotFound for what the address cannot mean."""
+    search, status, flag = (asked.field(name) for name in ("search", "status", "flag"))
+    sort = asked.field("sort", "item")
+    known(status, STATUSES, "status")
+    known(flag, FLAGS, "flag")
+    known(sort.removeprefix("-"), COLUMNS, "order")
+    with asked.reader.connect() as connection:
+        scale, scales = scale_asked(asked, read_scales(connection))
+        month = newest_month(connection, scale)
+        items = bank_items(connection, scale, at)
+    wanted = search.casefold()
+    found = [
+        item
+        for item in items
+        if (not wanted or wanted in item.item_id.casefold() or wanted in (item.topic or "").casefold())
+        and (not status or item.status == STATUSES[status])
+        and (not flag or FLAGS[flag][1](item))
+    ]
+    return Chosen(scale, scales, month, items, in_order(found, sort), sort)
+
+
+def scale_asked(asked: Asked, scales: Mapping[str, Scale]) -> tuple[Scale, tuple[str, ...]]:
+    """The scale of the address, or else the first that has an origin; and the names of all."""
+    name = asked.field("scale")
+    if name:
+        if name not in scales:
+            raise NotFound(f"There is no scale {name[:80]!r}: there are {', '.join(scales) or 'none yet'}.")
+        return scales[name], tuple(scales)
+    for scale in sorted(scales.values(), key=lambda one: not one.initialised):
+        return scale, tuple(scales)
+    raise NotFound("The bank has no items yet: `irt import questions FILE`.")
+
+
+def known(value: str, choices: Mapping[str, Any], what: str) -> None:
+    if value and value not in choices:
+        raise NotFound(f"There is no {what} {value[:40]!r} in the address: take one of {', '.join(choices)}.")
+
+
+def in_order(items: Sequence[BankItem], sort: str) -> list[BankItem]:
+    """By a column, `-` before it for the largest first; what has no value comes last, either way."""
+    key = COLUMNS[sort.removeprefix("-")][2]
+    with_value = [item for item in items if key(item) is not None]
+    with_value.sort(key=key, reverse=sort.startswith("-"))
+    return with_value + [item for item in items if key(item) is None]
+
+
+def page(asked: Asked) -> Page:
+    shown = chosen(asked, asked.reader.now())
+    pages = max(1, -(-len(shown.items) // PAGE_SIZE))
+    number_of_page = page_asked(asked, pages)
+    first = (number_of_page - 1) * PAGE_SIZE
+    rows = shown.items[first : first + PAGE_SIZE]
+    place = list(COLUMNS).index(shown.sort.removeprefix("-"))
+    caption = f"Items {first + 1}–{first + len(rows)} of {len(shown.items)}" if rows else "No item is like this"
+    return Page(
+        f"Bank of scale {shown.scale.scale_id}",
+        TagList(
+            tags.p(summary(shown), class_="lead"),
+            form(asked, shown),
+            table(
+                f"{caption}. Answers are those of {shown.month or 'no month yet'}; ± is the standard error.",
+                [_header(asked, name, shown.sort) for name in COLUMNS],
+                [_row(item, shown.scale.scale_id) for item in rows],
+                numbers="".join(kind for _, kind, _ in COLUMNS.values()),
+                sorted_by=(place, "descending" if shown.sort.startswith("-") else "ascending"),
+            ),
+            _pages(asked, number_of_page, pages),
+            _files(asked, shown),
+        ),
+        wide=True,
+    )
+
+
+def summary(shown: Chosen) -> TagList:
+    """How the scale stands, each part with the way to it."""
+    scale = shown.scale.scale_id
+    n = {name: sum(item.status == status for item in shown.all) for name, status in STATUSES.items()}
+    waiting = sum(item.proposal is not None for item in shown.all)
+    drifted = sum(item.drifted is not None for item in shown.all)
+    parts = [f"{n['use']} of {counted(len(shown.all), 'item')} are in use"]
+    parts += [f"{n['unpublished']} not published"] * bool(n["unpublished"])
+    parts += [f"{n['withdrawn']} withdrawn"] * bool(n["withdrawn"])
+    return TagList(
+        ", ".join(parts) + "; ",
+        link(f"{drifted} drifted", "bank", scale=scale, flag="drift") if drifted else "none has drifted",
+        ", ",
+        TagList(link(f"{waiting} wait for a decision", "decisions", scale=scale), ".")
+        if waiting
+        else "nothing waits for a decision.",
+    )
+
+
+def form(asked: Asked, shown: Chosen) -> Tag:
+    scales = {name: name for name in shown.scales}
+    sort = "" if shown.sort == "item" else shown.sort
+    fields = [
+        text_field("Item or topic", "search", asked.field("search")),
+        choice("Status", "status", {"": "all"} | STATUSES, asked.field("status")),
+        choice("Flag", "flag", {"": "all"} | {k: v for k, (v, _) in FLAGS.items()}, asked.field("flag")),
+    ]
+    if len(scales) > 1:
+        fields.insert(0, choice("Scale", "scale", scales, shown.scale.scale_id))
+    kept = {"sort": sort} | ({} if len(scales) > 1 else {"scale": asked.field("scale")})
+    return asking_form("bank", *fields, kept=kept)
+
+
+def page_asked(asked: Asked, pages: int) -> int:
+    text = asked.field("page", "1")
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= pages):
+        raise NotFound(f"There is no page {text[:20]!r}: there are {pages}.")
+    return int(text)
+
+
+def parameter(value: float | None, se: float | None) -> TagChild:
+    if value is None:
+        return DASH
+    return TagList(
+        number(value), tags.small(f" ± {number(se)}", class_="text-body-secondary") if se is not None else ""
+    )
+
+
+def flags(item: BankItem) -> TagChild:
+    """All that should be looked at, the gravest first."""
+    found: list[TagChild] = []
+    if item.proposal is not None:
+        name = str(item.proposal.reference)
+        found.append(tags.span(link(f"decision waits ({item.proposal.window})", "proposal", proposal=name)))
+    if item.drifted is not None:
+        tone = "danger" if item.drifted.severity == "high" else "warning"
+        found.append(badge(item.drifted.sentence, tone))
+    if item.dif:
+        found.append(badge(f"large DIF: {', '.join(item.dif)}", "warning"))
+    found += [badge(problem.partition(":")[0].replace("_", " "), "secondary") for problem in item.problems]
+    return tags.div(*found, class_="d-flex flex-wrap gap-1") if found else DASH
+
+
+def state(item: BankItem) -> TagChild:
+    """Its status, and what was decided on it that is still to come."""
+    word = badge(item.status, STATUS_TONES[item.status])
+    last = item.decided
+    if last is None or last.is_withdrawn == item.withdrawn:
+        since = f" since {last.effective_from:%Y-%m-%d}" if last is not None and item.withdrawn else ""
+        return TagList(word, since)
+    return TagList(word, f" {last.state} from {last.effective_from:%Y-%m-%d} on")
+
+
+FILE_COLUMNS = (
+    *("scale_id", "item_id", "topic_id", "anchor", "status", "decided_on_its_use", "a", "b", "c", "a_se", "b_se"),
+    *("c_se", "effective_from", "n_responses", "drift", "dif", "estimate", "proposal"),
+)
+
+
+def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
+    """Of a file, with the columns of `FILE_COLUMNS`."""
+    return (
+        *(scale, item.item_id, item.topic, item.anchor, item.status, item.decided.sentence if item.decided else None),
+        *(item.a, item.b, item.c, item.a_se, item.b_se, item.c_se, item.since, item.n),
+        item.drifted.sentence if item.drifted else None,
+        ", ".join(item.dif) or None,
+        "; ".join(item.problems) or None,
+        str(item.proposal.reference) if item.proposal else None,
+    )
+
+
+def _row(item: BankItem, scale: str) -> tuple[TagChild, ...]:
+    return (
+        link(shortened(item.item_id), "item", scale=scale, item=item.item_id),
+        state(item),
+        flags(item),
+        parameter(item.a, item.a_se),
+        parameter(item.b, item.b_se),
+        parameter(item.c, item.c_se) if item.c else number(item.c),
+        f"{item.since:%Y-%m-%d}" if item.since else DASH,
+        DASH if item.n is None else f"{item.n:,}",
+        "anchor" if item.anchor else DASH,
+        shortened(item.topic or DASH, 30),
+    )
+
+
+def _severity(item: BankItem) -> int:
+    return SEVERITIES.get(item.drifted.severity, 0) if item.drifted else 0
+
+
+def _n_flags(item: BankItem) -> int:
+    return (item.proposal is not None) + len(item.dif) + len(item.problems)
+
+
+def _header(asked: Asked, name: str, sort: str) -> Tag:
+    """A link that sorts by this column, the other way round where it is sorted by it."""
+    mark = {name: " ▲", f"-{name}": " ▼"}.get(sort, "")
+    text, kind, _ = COLUMNS[name]
+    first = f"-{name}" if kind == "n" or name in ("flags", "anchor", "since") else name
+    other = {f"-{name}": name, name: f"-{name}"}
+    return tags.a(text + mark, href=_same(asked, sort=other.get(sort, first), page=None), class_="text-nowrap")
+
+
+def _same(asked: Asked, **changes: str | None) -> str:
+    """The page's address with some fields changed."""
+    fields = {name: asked.field(name) for name in ("scale", "search", "status", "flag", "sort", "page")}
+    return address("bank", **(fields | changes))
+
+
+def _pages(asked: Asked, current: int, pages: int) -> TagChild:
+    if pages == 1:
+        return None
+    near = sorted({1, pages, *range(max(1, current - 3), min(pages, current + 3) + 1)})
+    entries = [
+        tags.li(
+            tags.a(
+                str(k),
+                href=_same(asked, page=str(k)),
+                class_="page-link",
+                aria_current="page" if k == current else None,
+            ),
+            class_="page-item active" if k == current else "page-item",
+        )
+        for k in near
+    ]
+    return tags.nav(tags.ul(*entries, class_="pagination flex-wrap"), aria_label="Pages of the table")
+
+
+def _files(asked: Asked, shown: Chosen) -> Tag:
+    chosen_by = {name: asked.field(name) for name in ("search", "status", "flag")}
+    text = f"{counted(len(shown.items), 'item').capitalize()} as a file, as chosen here:"
+    return files(text, "bank", scale=shown.scale.scale_id, sort=shown.sort, **chosen_by)

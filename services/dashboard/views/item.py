@@ -1,0 +1,350 @@
+"""One item: whether it is in use and sound, how learners answer it, and its whole history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from htmltools import Tag, TagChild, TagList, tags
+
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.observed import Observed
+from irt_assets.reports.drift_words import chance, signed
+from irt_assets.reports.item_facts import FittedMonth, ItemFacts, item_facts, observed_in
+from irt_assets.responses.scales import read_scales
+from resources.failures import PermanentFailure
+from services.dashboard.elements import (
+    DASH,
+    asking_form,
+    badge,
+    choice,
+    link,
+    moment,
+    notice,
+    number,
+    percent,
+    section,
+    shortened,
+    table,
+)
+from services.dashboard.elements import (
+    facts as pairs,
+)
+from services.dashboard.figures import stack
+from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.views import item_figures
+from services.dashboard.views.bank import parameter, scale_asked
+
+SEVERITY_TONES = {"none": "success", "medium": "warning", "high": "danger"}
+
+
+def page(asked: Asked) -> Page:
+    facts = facts_asked(asked)
+    month = _month(asked, facts)
+    name = shortened(facts.item_id)
+    return Page(
+        f"Item {name}",
+        TagList(
+            tags.p(*sentences(facts, asked.reader.now()), class_="lead text-break"),
+            _known(facts),
+            _answered(asked, facts, month) if month else None,
+            _history(facts) if facts.months else None,
+            _drift(facts),
+            _fit(facts),
+            _dif(facts),
+            _decisions(facts),
+            _lineage(facts),
+            tags.p(link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
+        ),
+    )
+
+
+def facts_asked(asked: Asked) -> ItemFacts:
+    """Of the scale of the address, or without one of whichever has the item. Raises NotFound where there is none."""
+    name = asked.fields.get("item", "")
+    if not name or "\0" in name:
+        raise NotFound("The address names no item: take one from the bank.")
+    with asked.reader.connect() as connection:
+        scales = read_scales(connection)
+        among = [scale_asked(asked, scales)[0]] if asked.field("scale") else [*scales.values()]
+        for scale in among:
+            facts = item_facts(connection, scale, name, asked.reader.now())
+            if facts is not None:
+                return facts
+    where = f"Scale {among[0].scale_id}" if len(among) == 1 else "The bank"
+    raise NotFound(f"{where} has no item {shortened(name)!r}: ids are case-sensitive; search for it in the bank.")
+
+
+def sentences(facts: ItemFacts, at: datetime) -> list[TagChild]:
+    """Whether it is in use, whether it is sound, and what waits."""
+    said: list[TagChild] = [_use(facts, at)]
+    if facts.status is not None and facts.status.effective_from > at:
+        said.append(f"It is {facts.status.sentence}.")
+    if facts.drifted is not None:
+        said.append(f"It has drifted since {facts.drifted.since}{_moved(facts)}.")
+    groups = sorted({f"{row.attribute} = {row.focal_group}" for row in facts.dif if row.large})
+    if groups:
+        said.append(f"Large DIF for {', '.join(groups)}.")
+    if facts.proposal is not None:
+        said.append(TagList(link("A decision waits", "proposal", proposal=str(facts.proposal.reference)), "."))
+    elif not facts.drifted:
+        said.append("Nothing about it waits.")
+    return [part for one in said for part in (one, " ")]
+
+
+def _use(facts: ItemFacts, at: datetime) -> str:
+    name, row = shortened(facts.item_id), facts.published
+    if facts.withdrawn and facts.status is not None:
+        return f"{name} is {facts.status.sentence}."
+    if row is None:
+        to_come = [one["effective_from"] for one in facts.publications if one["effective_from"] > at]
+        if to_come:
+            return f"{name} comes into use on {min(to_come):%Y-%m-%d}."
+        return f"{name} is not in use: {facts.unpublished}."
+    values = f"a = {number(row['a'])} and b = {number(row['b'])}"
+    return f"{name} is in use with {values} since {row['effective_from']:%Y-%m-%d}."
+
+
+def _moved(facts: ItemFacts) -> str:
+    delta = facts.drift[-1].delta_b if facts.drift else None
+    if delta is None:
+        return f" ({facts.drifted.severity})" if facts.drifted else ""
+    return f": {'easier' if delta < 0 else 'harder'} by {number(abs(delta))}"
+
+
+def _known(facts: ItemFacts) -> Tag:
+    row, newest = facts.published, facts.months[-1] if facts.months else None
+    published: TagChild = "nothing"
+    if row is not None:
+        published = TagList("a ", parameter(row["a"], row["a_se"]), ", b ", parameter(row["b"], row["b_se"]))
+        if row["c"]:
+            published = TagList(published, ", c ", number(row["c"]))
+    rows: list[tuple[str, TagChild]] = [
+        ("published", published),
+        ("scale", link(facts.scale.scale_id, "bank", scale=facts.scale.scale_id)),
+        ("topic", shortened(facts.topic or DASH)),
+        ("anchor", "yes: months are linked by it" if facts.anchor else "no"),
+    ]
+    if newest is not None:
+        right = newest.statistics["p_value"]
+        rows.append((f"answers in {newest.month}", f"{newest.n:,}, {percent(right)} of them correct"))
+    if facts.response_time is not None:
+        median, n = facts.response_time
+        rows.append(("response time", f"{median / 1000:.1f} s (median of {n:,} answers)"))
+    if facts.change:
+        rows.append(("kind of change", facts.change))
+    return pairs(rows)
+
+
+def _month(asked: Asked, facts: ItemFacts) -> FittedMonth | None:
+    """The month of the address, or else the newest."""
+    name = asked.field("month")
+    if not name:
+        return facts.months[-1] if facts.months else None
+    for month in facts.months:
+        if month.month == name:
+            return month
+    there = ", ".join(month.month for month in facts.months) or "no month yet"
+    raise NotFound(f"{shortened(facts.item_id)} has no linked fit of {name[:20]!r}: there is {there}.")
+
+
+def _answered(asked: Asked, facts: ItemFacts, month: FittedMonth) -> Tag:
+    months = {one.month: one.month for one in reversed(facts.months)}
+    kept = {"scale": facts.scale.scale_id, "item": facts.item_id}
+    seen, why_not = _observed(asked, facts, month)
+    return section(
+        f"How learners of {month.month} answered it",
+        asking_form("item", choice("Month", "month", months, month.month), kept=kept),
+        notice(
+            f"{month.month} is red, so its curve stands in the wrong place on the scale: {month.red}", tone="warning"
+        )
+        if month.red
+        else None,
+        notice(why_not, tone="warning") if why_not else None,
+        item_figures.curves(facts, month, seen),
+    )
+
+
+def _observed(asked: Asked, facts: ItemFacts, month: FittedMonth) -> tuple[Observed | None, str]:
+    """The proportions, or why there are none."""
+
+    def read() -> Observed | None:
+        with asked.reader.connect() as connection:
+            return observed_in(connection, asked.reader.store, facts, month)
+
+    try:
+        seen = asked.reader.remembered(("observed", month.fit_id, facts.item_id), read)
+    except PermanentFailure as failure:
+        return None, f"What learners of {month.month} answered cannot be shown: {failure}"
+    return seen, "" if seen is not None else f"No answer of {month.month} to this item could be used."
+
+
+def _history(facts: ItemFacts) -> Tag:
+    end = month_bounds(facts.months[-1].month)[1]
+    rows = [
+        (
+            link(month.month, "month", month=month.month, scale=facts.scale.scale_id),
+            f"{month.n:,}",
+            *(
+                parameter(getattr(month.curve, name), getattr(month.curve, f"{name}_se")) if month.curve else DASH
+                for name in ("a", "b")
+            ),
+            number(month.curve.c) if month.curve else DASH,
+            badge("red", "danger") if month.red else badge("used", "success"),
+        )
+        for month in reversed(facts.months)
+    ]
+    return section(
+        "Month by month",
+        stack(item_figures.history(facts, "b", end), item_figures.history(facts, "a", end)),
+        table(
+            "Answers and estimates of each month; ± is the standard error",
+            ("month", "answers", "a", "b", "c", "month is"),
+            rows,
+            numbers="tnnnnt",
+        ),
+    )
+
+
+def _drift(facts: ItemFacts) -> Tag:
+    rows = []
+    for row in reversed(facts.drift):
+        low, high = row.details.get("delta_b_95") or (None, None)
+        share = row.details.get("proportion_correct")
+        rows.append(
+            (
+                row.month,
+                badge(row.severity, SEVERITY_TONES.get(row.severity)),
+                signed(row.delta_b),
+                f"{signed(low)} to {signed(high)}" if low is not None else DASH,
+                signed(row.delta_a),
+                number(row.wabc, 3),
+                chance(row.q_value),
+                row.kind or (f"not estimated: {share['why']}" if share else DASH),
+            )
+        )
+    return section(
+        "Drift",
+        table(
+            "Each month against what was published when it began; wABC is the area between the curves",
+            ("month", "drift", "Δb", "95 % interval", "Δa", "wABC", "q", "kind of change"),
+            rows,
+            numbers="ttnnnnnt",
+        ),
+    )
+
+
+def _fit(facts: ItemFacts) -> Tag:
+    def s_x2(month: FittedMonth) -> str:
+        s = month.statistics
+        if s.get("s_x2") is None or s.get("s_x2_df") is None:
+            return DASH
+        return f"{number(s['s_x2'], 1)} on {number(s['s_x2_df'], 0)}, p {chance(s.get('s_x2_p'))}"
+
+    rows = [
+        (
+            month.month,
+            *(number(month.statistics.get(name)) for name in ("infit", "outfit")),
+            number(month.statistics.get("rmsd"), 3),
+            number(month.statistics.get("point_biserial")),
+            s_x2(month),
+            "; ".join(Flag(flag).explanation for flag in month.flags) or DASH,
+        )
+        for month in reversed(facts.months)
+    ]
+    return section(
+        "Fit",
+        table(
+            "How well each month's curve describes the answers (infit and outfit of a sound item are near 1)",
+            ("month", "infit", "outfit", "RMSD", "item-rest r", "S-X²", "the engine says"),
+            rows,
+            numbers="tnnnntt",
+        ),
+    )
+
+
+def _dif(facts: ItemFacts) -> Tag | None:
+    if facts.dif_month is None:
+        return None
+    rows = []
+    for row in facts.dif:
+        wald = row.details.get("wald") or {}
+        n = row.details.get("n") or {}
+        rows.append(
+            (
+                row.attribute,
+                f"{row.focal_group} against {row.reference_group}",
+                f"{n.get('focal', DASH)} / {n.get('reference', DASH)}",
+                signed(wald.get("delta_b")),
+                chance(row.q_value),
+                row.ets_class or DASH,
+                badge("large", "danger") if row.large else row.details.get("why_not") or "not large",
+            )
+        )
+    return section(
+        "DIF",
+        table(
+            f"Groups of equal ability compared in {facts.dif_month}; Δb above 0: harder for the group",
+            ("attribute", "group", "answers", "Δb", "q", "ETS class", "verdict"),
+            rows,
+            numbers="ttnnntt",
+        ),
+    )
+
+
+def _decisions(facts: ItemFacts) -> Tag:
+    rows: list[Sequence[TagChild]] = [
+        (
+            moment(row["decided_at"]),
+            row["decision"].replace("_", " "),
+            row["month"],
+            row["decided_by"],
+            f"{row['effective_from']:%Y-%m-%d}" if row["effective_from"] else DASH,
+            row["reason"],
+        )
+        for row in facts.decisions
+    ]
+    if (status := facts.status) is not None:
+        last = (status.state, DASH, status.decided_by, f"{status.effective_from:%Y-%m-%d}", status.reason)
+        rows.insert(0, (moment(status.decided_at), *last))
+    headers = ("when", "decision", "on", "by", "in force from", "why")
+    return section("Decisions", table("What people decided on it, the latest first", headers, rows))
+
+
+def _lineage(facts: ItemFacts) -> Tag | None:
+    if not facts.publications:
+        return None
+    blocks = []
+    for row in facts.publications:
+        linking = row["linking_constants"] or {}
+        linked = f"{linking['method']}, slope {number(linking['slope'], 3)}" if linking else DASH
+        known: dict[str, TagChild] = {
+            "values": TagList("a ", parameter(row["a"], row["a_se"]), ", b ", parameter(row["b"], row["b_se"])),
+            "published": moment(row["published_at"]),
+            "by": row["decided_by"] or f"rule {row['rule']}",
+            "why": row["reason"],
+            "month": row["month"],
+            "answers": None if row["n_responses"] is None else f"{row['n_responses']:,}",
+            "fit": _code(row["fit_id"]),
+            "engine": row["engine"] and f"{row['engine']} {row['engine_version']}, {row['model']}",
+            "linked by": linked,
+            "snapshot": _code(row["snapshot"]),
+            "hash of the answers": _code(row["data_hash"]),
+            "hash of the anchors": _code(row["anchor_hash"]),
+            "code": _code(row["code_version"]),
+            "run": _code(row["run_id"]),
+        }
+        state = " (in force)" if row["in_force"] else ""
+        blocks += [
+            tags.h3(f"From {row['effective_from']:%Y-%m-%d} on{state}", class_="h6"),
+            pairs((name, value) for name, value in known.items() if value),
+        ]
+    return section(
+        "Where the published values come from",
+        tags.details(tags.summary(f"Publications: {len(facts.publications)}"), *blocks),
+    )
+
+
+def _code(text: str | None) -> TagChild:
+    return tags.code(text, class_="text-break") if text else None
