@@ -164,28 +164,13 @@ def _code_server(settings: Settings) -> str | None:
     return probe(code_server_socket(settings))
 
 
-def _theta_api(settings: Settings) -> str | None:
-    from resources.service_manager import http_health
+def _service(server: Server) -> Callable[[Settings], str | None]:
+    def look(settings: Settings) -> str | None:
+        from resources.service_manager import service_fault
 
-    return http_health(f"http://{settings.irt_theta_host}:{settings.irt_theta_port}", "ready")
+        return service_fault(server.replace("-", "_"), settings, ready=True)
 
-
-def _jwt_verifier(settings: Settings) -> str | None:
-    from resources.service_manager import http_health
-
-    return http_health(f"http://127.0.0.1:{settings.port}")
-
-
-def _exporter(settings: Settings) -> str | None:
-    from resources.service_manager import http_health
-
-    return http_health(f"http://127.0.0.1:{settings.prometheus_metrics_port}")
-
-
-def _dashboard(settings: Settings) -> str | None:
-    from resources.service_manager import http_health
-
-    return http_health(f"http://127.0.0.1:{settings.irt_dashboard_port}")
+    return look
 
 
 def _embedded_is_down(settings: Settings) -> str | None:
@@ -202,8 +187,8 @@ _LOOKS: dict[Server, Callable[[Settings], str | None]] = {
     Server.WEBSERVER: _webserver,
     Server.DAEMON: _daemon,
     Server.CODE_SERVER: _code_server,
-    Server.THETA_API: _theta_api,
-    Server.JWT_VERIFIER: _jwt_verifier,
-    Server.EXPORTER: _exporter,
-    Server.DASHBOARD: _dashboard,
+    Server.THETA_API: _service(Server.THETA_API),
+    Server.JWT_VERIFIER: _service(Server.JWT_VERIFIER),
+    Server.EXPORTER: _service(Server.EXPORTER),
+    Server.DASHBOARD: _service(Server.DASHBOARD),
 }

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp
 
 from resources import logs
 from resources.failures import PermanentFailure
-from resources.service_manager import http_health, keep_told
+from resources.service_manager import keep_told, service_fault
 from resources.settings import Settings, get_settings
 
 
@@ -27,18 +27,13 @@ def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
     return parser
 
 
-def run_service(
-    serve: Callable[[Settings], None], address: Callable[[Settings], str], *, ready_page: str = "health"
-) -> None:
-    """Serve until SIGTERM. A PermanentFailure ends the process with its message and exit code 1.
-
-    address: host and port at which `/health` answers; the service is ready once `/ready_page` does.
-    """
+def run_service(package: str, serve: Callable[[Settings], None]) -> None:
+    """Serve until SIGTERM. A PermanentFailure ends the process with its message and exit code 1."""
     logs.configure()
     try:
         settings = get_settings()
-        url = f"http://{address(settings)}"
-        keep_told(partial(http_health, url), ready=partial(http_health, url, ready_page))
+        probe = partial(service_fault, package, settings)
+        keep_told(probe, ready=partial(probe, ready=True))
         serve(settings)
     except PermanentFailure as failure:
         sys.exit(str(failure))

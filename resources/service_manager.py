@@ -18,6 +18,10 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
 
 LOG = logging.getLogger(__name__)
 NOTIFY_SOCKET = "NOTIFY_SOCKET"
@@ -25,6 +29,8 @@ SECONDS_BETWEEN_LOOKS = 10.0
 """Pause between probes where systemd sets no watchdog; where it does, half its period."""
 UNTIL_READY_S = 0.5
 PATIENCE_S = 2.0
+SAYS_READY = ("theta_api",)
+"""Services that need time after they answer; the others are ready as soon as they do."""
 
 Probe = Callable[[], str | None]
 """Returns why a server is not well; None if it is."""
@@ -61,6 +67,20 @@ def http_health(address: str, page: str = "health") -> str | None:
         return f"{address}/{page} answers {error.code}: {error.read(200).decode(errors='replace')}"
     except (OSError, http.client.HTTPException) as error:
         return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
+
+
+def service_fault(package: str, settings: Settings, *, ready: bool = False) -> str | None:
+    """A probe of a package of `services` on this machine. ready: whether it can already do its work."""
+    page = "ready" if ready and package in SAYS_READY else "health"
+    return http_health(f"http://{_ADDRESSES[package](settings)}", page)
+
+
+_ADDRESSES: dict[str, Callable[[Settings], str]] = {
+    "dashboard": lambda settings: f"127.0.0.1:{settings.irt_dashboard_port}",
+    "exporter": lambda settings: f"127.0.0.1:{settings.prometheus_metrics_port}",
+    "jwt_verifier": lambda settings: f"127.0.0.1:{settings.port}",
+    "theta_api": lambda settings: f"{settings.irt_theta_host}:{settings.irt_theta_port}",
+}
 
 
 def _tell(probe: Probe, ready: Probe) -> None:

@@ -12,9 +12,7 @@ def main() -> None:
     parser = argument_parser("dashboard", "The dashboard.")
     parser.add_argument("--demo", action="store_true", help="ask nobody who they are; on the embedded database alone")
     asked = parser.parse_args()
-    run_service(
-        partial(serve, demo=asked.demo, host=asked.host), lambda settings: f"127.0.0.1:{settings.irt_dashboard_port}"
-    )
+    run_service("dashboard", partial(serve, demo=asked.demo, host=asked.host))
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from services.exporter.app import serve
 
 def main() -> None:
     asked = argument_parser("exporter", "Shows the state of the platform to Prometheus.").parse_args()
-    run_service(partial(serve, host=asked.host), lambda settings: f"127.0.0.1:{settings.prometheus_metrics_port}")
+    run_service("exporter", partial(serve, host=asked.host))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from services.theta_api.server import serve
 
 
 def main() -> None:
-    run_service(serve, lambda settings: f"{settings.irt_theta_host}:{settings.irt_theta_port}", ready_page="ready")
+    run_service("theta_api", serve)
 
 
 if __name__ == "__main__":
