@@ -36,7 +36,7 @@ class Caller:
             raise Problem(
                 403,
                 "own_sub_only",
-                "A token without a role of this platform may ask for its own sub alone: send that as user_id, "
+                "A token without a role of this platform may only ask for its own sub: send that as user_id, "
                 "or ask with the service's token.",
             )
 

@@ -95,6 +95,6 @@ class Admission:
 
 
 def _look_at(future: asyncio.Future[T]) -> None:
-    """Nobody waits for it any more; its error is nobody's either."""
+    """The caller has given up, so nobody needs its error."""
     with suppress(asyncio.CancelledError):
         future.exception()

@@ -83,7 +83,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
             shed.inc()
             raise _too_much() from None
         except TooSlow:
-            raise unavailable("The database takes too long: try again soon.", "too_slow") from None
+            raise unavailable("The database takes too long to answer: try again soon.", "too_slow") from None
         except Away as away:
             raise unavailable(f"The database does not answer: try again soon. ({away})", "database_away") from None
 
@@ -149,7 +149,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         _caller(request).require_anyone()
         found = await work("", latest_invariants)
         if found is None:
-            raise Problem(404, "no_report", "No invariant was evaluated yet: `irt invariants run`.")
+            raise Problem(404, "no_report", "No invariant has been evaluated yet: run `irt invariants run`.")
         return LatestLook(**found)
 
     @app.get("/invariants/history", responses=described(401, 403, 413, 503), dependencies=LOCKED)
@@ -187,7 +187,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
 
 
 class Door:
-    """Lets nobody to a learner's data without a good token, nor with more of a body than is read.
+    """Keeps requests without a good token, or with too large a body, from learners' data.
 
     Where the queue is full it turns everybody away, before anything of the request is looked at: under ten times the
     load nine requests in ten end here.
@@ -235,7 +235,7 @@ async def _body(receive: Receive) -> bytes:
 
 
 def _too_much() -> Problem:
-    return unavailable("More is asked than can be answered in time: try again in a second.", "shed", 1)
+    return unavailable("There are more requests than can be answered in time: try again in a second.", "shed", 1)
 
 
 def _caller(request: Request) -> Caller:

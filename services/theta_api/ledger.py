@@ -29,7 +29,7 @@ LOG = logging.getLogger("services.theta_api")
 REFRESH_S = 30.0
 """A release is in force within a minute."""
 OLDEST_S = 300.0
-"""What is in memory and could not be read anew for so long scores nobody."""
+"""A published set that could not be refreshed for so long scores nobody."""
 AGAIN_S = 1.0
 STATEMENT_S = 2
 CONNECT_S = 2
@@ -76,7 +76,7 @@ class Ledger:
 
     @property
     def age_s(self) -> float:
-        """Time since the published parameters were last read."""
+        """Seconds since the published parameters were last read."""
         return time.monotonic() - self._read_at if self._measures is not None else float("inf")
 
     def measures(self) -> Measures:
@@ -155,6 +155,6 @@ class Ledger:
 
 
 def _compile() -> None:
-    """Score somebody, so that the first who asks waits for no compiler."""
+    """Score a made-up learner, so that the first request does not wait for the compiler."""
     zero = np.zeros(1, dtype=np.int32)
     estimate(Responses(zero, zero, np.ones(1, dtype=np.int8), 1, ("item",)), {"item": (1.0, 0.0, 0.0)}, Scale("warm"))

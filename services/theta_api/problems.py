@@ -1,4 +1,4 @@
-"""What the API says where it gives no θ: problem+json (RFC 9457) with a way out in each.
+"""What the API says if it gives no θ: problem+json (RFC 9457), each with a way out.
 
 What does not belong here: when a problem arises.
 """
@@ -15,10 +15,10 @@ from services.theta_api.shapes import ProblemShown
 MEDIA_TYPE = "application/problem+json"
 TITLES = {
     400: "The request cannot be read",
-    401: "Who asks is not known",
+    401: "The caller is not known",
     403: "This is not allowed",
     404: "There is no such learner or page",
-    405: "The page is not asked in this way",
+    405: "The page does not take this method",
     409: "Nothing is published",
     413: "The request is too large",
     422: "There is nothing to measure",

@@ -15,11 +15,11 @@ def _storable(text: str) -> str:
     try:
         size = len(text.encode())
     except UnicodeEncodeError:
-        raise ValueError("not a Unicode text") from None
+        raise ValueError("not valid Unicode") from None
     if "\x00" in text:
-        raise ValueError("an id holds no NUL")
+        raise ValueError("an id must not contain NUL")
     if size > LONGEST_ID:
-        raise ValueError(f"an id has at most {LONGEST_ID} bytes")
+        raise ValueError(f"an id may have at most {LONGEST_ID} bytes")
     return text
 
 
