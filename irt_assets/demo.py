@@ -22,11 +22,11 @@ from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.gates import anchors_agree, gather
-from irt_assets.calibration.green import MONTHLY_JOB, MonthState, State, month_states
-from irt_assets.calibration.nightly_assets import NIGHTLY_JOB
+from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.origin import OriginWindow, initialise
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
+from irt_assets.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
 from irt_assets.psychometrics.design import Component, components
 from irt_assets.psychometrics.eligibility import Rules, propose_minimum, recommend

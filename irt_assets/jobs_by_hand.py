@@ -1,6 +1,6 @@
 """The tick of a schedule on request, for a timer, a CronJob or a person: what it would make is queued or made here.
 
-What does not belong here: which partitions a tick wants (see `jobs.schedules`), and what follows a run (see
+What does not belong here: which partitions a tick wants (see `jobs.plans`), and what follows a run (see
 `without_daemon`).
 """
 
@@ -19,7 +19,8 @@ from irt_assets.retries import why_it_failed
 from irt_assets.runs import Outcome, execute, first_error
 from irt_assets.underway import PARTITION_TAG, under_way
 from jobs.daemons import daemon_alive
-from jobs.schedules import PLANS, Plan, missing
+from jobs.plans import PLANS, Plan
+from jobs.schedules import missing
 from jobs.stuck_runs import IN_THE_QUEUE
 from resources.dagster_compat import queue_run
 from resources.failures import PermanentFailure

@@ -12,11 +12,10 @@ from typing import Any
 import dagster as dg
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
-from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
+from irt_assets.calibration.green import MONTHLY_ASSETS
 from irt_assets.definitions import build_defs
+from irt_assets.job_names import LEARNER_REPORT, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY, NIGHTLY_JOB
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
-from irt_assets.reports.learner_assets import LEARNER_REPORT, LEARNER_REPORT_JOB
 from irt_assets.retries import why_it_failed
 from irt_assets.underway import RANGE_TAGS, under_way
 from jobs.launcher import own_worker_tags

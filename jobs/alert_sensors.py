@@ -14,10 +14,10 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from irt_assets.calibration.checks import INVENTORY
-from irt_assets.invariants.history import REPORT
+from irt_assets.job_names import INVARIANT_REPORT
 from irt_assets.underway import to_be_repeated, was_repeated
 from jobs import alerts
-from jobs.schedules import Plan
+from jobs.plans import Plan, schedule_keys
 from resources.database import Database
 from resources.notifier import deliver
 from resources.outbox import Alert, open_alert, open_keys, resolve_alert
@@ -97,7 +97,7 @@ def _checks() -> dg.SensorDefinition:
         touched = set()
         for record in records:
             event = record.event_log_entry.get_dagster_event().asset_check_evaluation_data
-            if not alerts.silent(event.asset_check_key, (dg.AssetKey(REPORT),), INVENTORY):
+            if not alerts.silent(event.asset_check_key, (dg.AssetKey(INVARIANT_REPORT),), INVENTORY):
                 touched.add((event.asset_check_key, event.partition or ""))
         opened = resolved = 0
         held = {partition for key, partition in touched if key in alerts.GATES}
@@ -141,7 +141,7 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
                     if state and state.is_running
                     else None
                 )
-                for key in alerts.schedule_keys(plan):
+                for key in schedule_keys(plan):
                     if alert is None or alert.key != key:
                         resolve_alert(connection, key)
                 if alert is not None:

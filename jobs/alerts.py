@@ -12,8 +12,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData, TickStatus
-from dagster._utils.schedules import schedule_execution_time_iterator
+from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
@@ -21,12 +20,10 @@ from irt_assets.calibration.gates import SET_GATES, held_because
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.retries import why_it_failed
 from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, asked_again, made_since
-from jobs.schedules import Plan
+from jobs.plans import GRACE, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
 from resources.dagster_schema import rows_of
 from resources.outbox import Alert, Severity
 
-GRACE = timedelta(hours=1)
-"""After its time a schedule is late: what runs daily ran within 25 hours."""
 LOOKS_THAT_FAIL = 3
 MADE_WITHIN = timedelta(hours=25)
 """How long after a tick its newest partition must be there."""
@@ -284,25 +281,6 @@ def schedule_alert(
     return barren_schedule_alert(plan, *found) if found else None
 
 
-def switched_on_at(state: InstigatorState) -> datetime | None:
-    """When somebody switched a schedule on; None if it always was on."""
-    data = state.instigator_data
-    begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
-    return datetime.fromtimestamp(begun, UTC) if begun else None
-
-
-def overdue_since(plan: Plan, now: datetime, last_tick: datetime | None, started: datetime | None) -> datetime | None:
-    """When a schedule should have ticked and did not; None where it is in time.
-
-    Args:
-        last_tick: its last tick that did not fail. started: when somebody switched it on; None: it always was.
-    """
-    due = _last_tick_before(now - GRACE, plan)
-    if started is not None and started > due:
-        return None
-    return due if last_tick is None or last_tick < due else None
-
-
 def unmade(
     instance: dg.DagsterInstance, plan: Plan, first_month: str, now: datetime, started: datetime | None
 ) -> tuple[str, datetime] | None:
@@ -312,22 +290,12 @@ def unmade(
     """
     if not plan.asset:
         return None
-    tick = _last_tick_before(now - MADE_WITHIN, plan)
+    tick = last_tick_before(now - MADE_WITHIN, plan)
     newest = plan.wanted(tick, first_month)[-1:]
     if not newest or (started is not None and started > tick):
         return None
     since = min(plan.period.bounds(newest[0])[1], tick)
     return None if made_since(instance, dg.AssetKey(plan.asset), newest[0], since) else (newest[0], tick)
-
-
-def _last_tick_before(time: datetime, plan: Plan) -> datetime:
-    ticks = schedule_execution_time_iterator(time.timestamp(), plan.cron, plan.zone, ascending=False)
-    return next(ticks).astimezone(UTC)
-
-
-def schedule_keys(plan: Plan) -> tuple[str, str]:
-    """Of the alert that a schedule did not tick, and of the one that it made nothing."""
-    return f"schedule {plan.name}", f"schedule {plan.name} made nothing"
 
 
 def silent_schedule_alert(plan: Plan, due: datetime) -> Alert:

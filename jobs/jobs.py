@@ -10,22 +10,21 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PRIORITY_TAG
 
-from irt_assets.calibration.green import MONTHLY_ASSETS, MONTHLY_JOB
-from irt_assets.calibration.nightly_assets import NIGHTLY, NIGHTLY_JOB
+from irt_assets.calibration.green import MONTHLY_ASSETS
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.assets import GROUP as DRIFT_GROUP
-from irt_assets.invariants.history import REPORT
+from irt_assets.job_names import INVARIANT_REPORT, LEARNER_REPORT, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY, NIGHTLY_JOB
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB
-from irt_assets.reports.learner_assets import LEARNER_REPORT, LEARNER_REPORT_JOB
 from irt_assets.responses.item_times import ITEM_TIMES
 from jobs.alert_sensors import build_alert_sensors
 from jobs.automation import build_automation_sensor
 from jobs.late_sensor import build_late_sensor
+from jobs.plans import PLANS
 from jobs.prune import build_prune_job
 from jobs.ready_months import build_ready_months_sensor
 from jobs.release import build_release_job
 from jobs.repeats import build_repeat_sensor
-from jobs.schedules import PLANS, Job
+from jobs.schedules import Job
 from jobs.sensors import build_ledger_sensor
 from jobs.theta_sensor import build_theta_sensor
 from resources.settings import Settings
@@ -113,7 +112,7 @@ def build_jobs(
         ),
         dg.define_asset_job(
             "invariants",
-            selection=dg.AssetSelection.assets(REPORT),
+            selection=dg.AssetSelection.assets(INVARIANT_REPORT),
             executor_def=dg.in_process_executor,
             tags=UPKEEP,
             description="Looks at everything that is stored, and names what is not as it must be.",

@@ -11,7 +11,8 @@ from typing import TypeVar
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.green import MONTHLY_JOB, unsettled_months
+from irt_assets.calibration.green import unsettled_months
+from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import day_bounds, month_bounds, month_of
 from irt_assets.responses.late import arrivals, changed_hash, months_concerned, months_with_a_snapshot
 from irt_assets.responses.observe import answer_versions

@@ -20,12 +20,12 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.green import HashOf, MonthState, month_states
 from irt_assets.calibration.proposals import waiting_proposals
-from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.responses.window import data_hash
 from jobs import alerts
 from jobs.daemons import daemon_state
-from jobs.schedules import PLANS, Plan
+from jobs.plans import PLANS, Plan
 from resources.database import Database
 from resources.settings import Settings
 
@@ -44,14 +44,6 @@ class ScheduleState:
     next_tick: datetime | None
     newest: str
     late: str
-
-
-@dataclass(frozen=True)
-class OpenViolation:
-    invariant: str
-    severity: str
-    subjects: int
-    example: str
 
 
 @dataclass(frozen=True)
@@ -162,17 +154,6 @@ def _result(instance: dg.DagsterInstance, tick: InstigatorTick) -> str:
     runs = instance.get_runs(dg.RunsFilter(run_ids=list(tick.run_ids)))
     ended = Counter(run.status.value.lower() for run in runs)
     return ", ".join(f"{n} {status}" for status, n in sorted(ended.items())) or "pruned"
-
-
-def open_violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
-    """For each invariant that is violated now: the number of subjects, and one of them."""
-    severity = {one.name: one.severity for one in INVARIANTS}
-    rows = connection.execute(
-        """SELECT invariant, count(*), min(concat_ws(' ', nullif(partition, ''), subject)) FROM invariant_result
-           WHERE NOT passed AND subject <> '' AND resolved_at IS NULL GROUP BY 1"""
-    ).fetchall()
-    found = [OpenViolation(name, severity.get(name, "error"), n, example) for name, n, example in rows]
-    yield from sorted(found, key=lambda one: (one.severity, one.invariant))
 
 
 def _alerts(connection: psycopg.Connection) -> Iterator[OpenAlert]:

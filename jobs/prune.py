@@ -10,14 +10,13 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from irt_assets.job_names import PRUNE_JOB
 from irt_assets.retries import failures_told_apart
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from jobs.run_retention import prune_runs
 from resources.database import Database
 from resources.object_store import ObjectStore
 from resources.settings import Settings
-
-PRUNE_JOB = "prune"
 
 
 def prune(

@@ -12,8 +12,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.green import MONTHLY_JOB, HashOf, State, month_states
+from irt_assets.calibration.green import HashOf, State, month_states
 from irt_assets.calibration.proposals import asking, proposals
+from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.remembered_hashes import RememberedHashes
 from resources.database import Database
 from resources.outbox import Alert, tell

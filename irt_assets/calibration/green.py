@@ -20,6 +20,7 @@ from dagster._core.event_api import PartitionKeyFilter
 from irt_assets.calibration.gates import NOT_JUDGED, SET_GATES, SetGate
 from irt_assets.calibration.origin import anchor_hash
 from irt_assets.calibration.publication import Step, steps
+from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, rules_of
@@ -30,7 +31,6 @@ from resources.database import Database
 
 HashOf = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scale]], str]
 """As `window.data_hash`."""
-MONTHLY_JOB = "monthly_calibration"
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
 

@@ -15,13 +15,13 @@ from irt_assets.calibration.early_warning import EarlyWarning
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.calibration.shown import Metadata, ability_metadata, link_numbers, plot
 from irt_assets.engines import Calibrator
+from irt_assets.job_names import NIGHTLY
 from irt_assets.retries import failures_told_apart
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.failures import PermanentFailure
 
-NIGHTLY, NIGHTLY_JOB = "nightly_calibration", "mirt_calibrate"
 CHECK = "nightly_links_like_the_month"
 _MOST_SHOWN = 8  # of longer tables Dagster shows a link
 _UNFITTED = "Read in the night's table why the scale has no fit; when the cause is gone, materialise the day again."

@@ -13,7 +13,6 @@ SETTLED_AFTER = timedelta(hours=6)
 
 
 @invariant(
-    severity="error",
     kind="days",
     protects="No answer is lost and none is counted twice: a day's features hold every live answer of the day.",
     fix="Materialise `features_topic_daily` of the day again.",
@@ -32,7 +31,6 @@ def features_conserve_attempts(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="learners",
     protects="Every KPI is there, in its range, or empty with a reason: nobody acts on a number that means nothing.",
     fix="Materialise `weekly_kpi` of the week again; if it stays so, report it as a bug.",

@@ -8,9 +8,10 @@ from collections.abc import Iterator
 import dagster as dg
 
 from irt_assets.calibration.checks import TO_MEND_IT
-from irt_assets.invariants.history import REPORT, Report, take_report
+from irt_assets.invariants.history import Report, take_report
 from irt_assets.invariants.invariant import Verdict
 from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.job_names import INVARIANT_REPORT
 from irt_assets.retries import failures_told_apart
 from resources.dagster_schema import column_schema
 from resources.database import Database
@@ -24,7 +25,7 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
     """`invariant_report`, and its checks."""
 
     @dg.asset(
-        name=REPORT,
+        name=INVARIANT_REPORT,
         group_name="invariants",
         partitions_def=days,
         description="What must be true of everything stored, and whether it was when the day's report was made; "
@@ -33,7 +34,7 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
         owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(invariant_result)},
         check_specs=[
-            dg.AssetCheckSpec(one.name, asset=REPORT, description=f"{one.protects} To mend it: {one.fix}")
+            dg.AssetCheckSpec(one.name, asset=INVARIANT_REPORT, description=f"{one.protects} To mend it: {one.fix}")
             for one in INVARIANTS
         ],
     )

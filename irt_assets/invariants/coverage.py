@@ -11,7 +11,6 @@ LONGEST_PAUSE = timedelta(hours=25)
 
 
 @invariant(
-    severity="warning",
     kind="topics",
     protects="Every scale and every topic that is practised has published items, so that it is measured.",
     fix="Initialise the scale with `irt scale init`; add items to the topic, or wait until theirs have enough answers.",
@@ -33,7 +32,6 @@ def every_scale_and_topic_is_covered(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="runs",
     protects="Abilities and new items are no older than a night.",
     fix="See in the UI whether the daemon runs and why the last nightly run failed, then start it again.",

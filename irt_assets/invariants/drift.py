@@ -16,7 +16,6 @@ LONGEST_UNDECIDED = timedelta(days=31)
 
 
 @invariant(
-    severity="error",
     kind="assets",
     protects="A month that is green was searched for drift, DIF and lost information, with the numbers it has now.",
     fix="Materialise the asset for the month in the UI; see that the sensor `automation` is switched on.",
@@ -47,7 +46,6 @@ def every_green_month_was_judged(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="items",
     protects="Whoever reads that an item drifted can look up the fit that says so and the value it moved from.",
     fix="Materialise `item_drift`, `dif_analysis` and `test_information` of the month again.",
@@ -97,7 +95,6 @@ def judgements_rest_on_fits_and_publications(look: Look) -> Found:
 
 
 @invariant(
-    severity="warning",
     kind="items",
     protects="An item that changed much does not go on being scored with its old value because nobody looked.",
     fix="Read the item's page of the drift report, then `irt release accept` or `reject`, or `irt items withdraw`.",

@@ -18,13 +18,12 @@ from irt_assets.calibration.green import MonthState, month_states
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.invariants.invariant import Invariant, Look, Verdict, evaluate
 from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.job_names import INVARIANT_REPORT
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.underway import last_made
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
 from resources.outbox import Alert, open_alert, open_keys, resolve_alert
-
-REPORT = "invariant_report"
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
                 partition=partition,
                 kind=invariant.kind,
                 subjects=tuple(untold),
-                link=f"/assets/{REPORT}?view=checks&checkDetail={invariant.name}",
+                link=f"/assets/{INVARIANT_REPORT}?view=checks&checkDetail={invariant.name}",
             ),
         )
 

@@ -16,6 +16,7 @@ import psycopg
 
 from irt_assets.calibration.green import MonthState
 from irt_assets.calibration.publication import steps
+from irt_assets.invariants.open_violations import SEVERITY
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import is_transient
@@ -128,7 +129,6 @@ class Verdict:
 
 def invariant(
     *,
-    severity: Severity,
     kind: str,
     protects: str,
     fix: str,
@@ -136,8 +136,8 @@ def invariant(
     note: str = "",
     reads_files: bool = False,
 ) -> Callable[[Callable[[Look], Found]], Invariant]:
-    """Make an invariant of the function that finds its violations."""
-    return lambda find: Invariant(find, severity, kind, protects, fix, told_by_checks, note, reads_files)
+    """Make an invariant of the function that finds its violations; `SEVERITY` has its name."""
+    return lambda find: Invariant(find, SEVERITY[find.__name__], kind, protects, fix, told_by_checks, note, reads_files)
 
 
 def evaluate(look: Look, invariants: Iterable[Invariant]) -> list[Verdict]:

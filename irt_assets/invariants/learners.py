@@ -24,7 +24,6 @@ FEWEST_ANSWERS = 1_000
 
 
 @invariant(
-    severity="error",
     kind="learners",
     protects="Whoever answered a published item has an ability.",
     fix="Materialise `abilities` of the scale's last month.",
@@ -51,7 +50,6 @@ def every_learner_with_answers_has_an_ability(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="learners",
     protects="θ of the nightly and of the monthly run are equal on the same answers and the same parameters.",
     fix="Materialise both runs with one version of the code; if they still differ, report it as a bug.",
@@ -73,7 +71,6 @@ def runs_agree_on_abilities(look: Look) -> Found:
 
 
 @invariant(
-    severity="warning",
     kind="items",
     protects="No item that is chosen freely is shown to so many learners that it becomes known.",
     fix="Show the item less often, or add items to its topic.",
@@ -119,7 +116,6 @@ def items_are_not_overexposed(look: Look) -> Found:
 
 
 @invariant(
-    severity="warning",
     kind="scales",
     protects="An item is as hard at the end of a session as at its beginning: tiredness and haste are not difficulty.",
     fix="Compare answers by position; shorten sessions, or let positions vary and leave late answers out.",

@@ -19,7 +19,6 @@ SDS = 3.0
 
 
 @invariant(
-    severity="error",
     kind="scales",
     protects="No month between the first and the last is missing, stale or failing.",
     fix="Open the month in the UI, read why, and materialise it: `irt calibrate --month MONTH`.",
@@ -34,7 +33,6 @@ def every_month_is_green(look: Look) -> Found:
 
 
 @invariant(
-    severity="warning",
     kind="scales",
     protects="The learners' distribution and the share of rejected answers stay what they were in the last six months.",
     fix="Ask what changed in who answers or how answers are recorded, before reading changes of θ as learning.",
@@ -68,7 +66,6 @@ def samples_stay_as_they_were(look: Look) -> Found:
 
 
 @invariant(
-    severity="warning",
     kind="shares",
     protects="Forms, countries and tiers keep their shares, so that months are comparable.",
     fix="Ask whether a form, a country or a tier was added or lost, or whether the export of answers has changed.",
@@ -106,7 +103,6 @@ def shares_of_the_sample_stay_as_they_were(look: Look) -> Found:
 
 
 @invariant(
-    severity="warning",
     kind="scales",
     protects="A jump of the linking intercept shows a changed population, or anchors that drift together.",
     fix="Compare the month's learners with those before; look at the anchors' plot on linked_item_parameters.",

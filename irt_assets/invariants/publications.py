@@ -7,7 +7,6 @@ from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, i
 
 
 @invariant(
-    severity="error",
     kind="items",
     protects="Every published number can be traced to a converged fit on the scale, its answers and its code.",
     fix="Run `irt lineage ITEM`; materialise the month again, and propose the item anew from the fit that converged.",
@@ -39,7 +38,6 @@ def published_parameters_come_from_sound_fits(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="items",
     protects="Scores are computed with parameters that can score: a > 0, b in reach, errors finite and small.",
     fix="Look at the item's fits with `irt lineage ITEM`, check its key, and decide on another value for it.",
@@ -67,7 +65,6 @@ def published_items_can_be_scored_with(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="items",
     protects="At every time one set of parameters is in force, and no value changes without a person's decision.",
     fix="Find who wrote to item_parameter_publication; append a publication with the decision that justifies it.",
@@ -113,7 +110,6 @@ def one_set_is_in_force_and_changes_are_decided(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="scales",
     protects="The scale stays where it was frozen: no anchor changes its value or leaves the set silently.",
     fix="Find who wrote to anchor_set and restore the frozen values; drop anchors by `irt release drop-anchors`.",
@@ -148,7 +144,6 @@ def anchors_change_by_decision_alone(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="items",
     protects="Items at a bound, unidentified, of negative discrimination or zero variance are named, never published.",
     fix="Materialise the month again; an item published from such an estimate needs a decision on another value.",
@@ -174,7 +169,6 @@ def items_without_a_sound_estimate_are_held_back(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="scales",
     protects="The anchors keep their relation to each other, so that a month's scale is the bank's scale.",
     fix="Look at the plot of the anchors on linked_item_parameters; a drifted anchor needs a person's decision.",
@@ -203,7 +197,6 @@ def anchors_agree(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="items",
     protects="The frozen anchors are still in the bank, on the scale that they hold.",
     fix="Bring the item back with `irt import questions`, or freeze a new version of the anchor set.",

@@ -29,7 +29,6 @@ class _File:
 
 
 @invariant(
-    severity="error",
     kind="report files",
     protects="A report that was written can be read, and says what it said: nobody has lost or changed it.",
     fix="Bring the file back from the store's backup, or materialise `weekly_learner_report` of the week or "

@@ -19,7 +19,6 @@ from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_p
 
 
 @invariant(
-    severity="error",
     kind="snapshots",
     protects="The answers behind every fit are kept as they were, so that every number can be computed again.",
     fix="Bring the file back from the object store's backup; else materialise scored_responses of the month again.",
@@ -43,7 +42,6 @@ def snapshots_match_their_hash(look: Look) -> Found:
 
 
 @invariant(
-    severity="error",
     kind="learners",
     protects="No answer of a test account or a sandbox moves an item's parameters.",
     fix="Mark the accounts with `irt import learners` and materialise the month again.",
@@ -74,7 +72,6 @@ def no_test_answer_was_scored(look: Look) -> Found:
 
 
 @invariant(
-    severity="warning",
     kind="pairs of items",
     protects="Answers to one item tell nothing about another beyond ability: standard errors are honest.",
     fix="Look at both items: a shared stimulus needs a testlet, one that gives the other's answer away must go.",
@@ -97,7 +94,6 @@ def items_are_locally_independent(look: Look) -> Found:
 
 
 @invariant(
-    severity="warning",
     kind="scales",
     protects="One ability explains the answers of a scale, which is what its θ claims.",
     fix="Look at which topics go together in the residuals; a second ability wants a scale of its own.",

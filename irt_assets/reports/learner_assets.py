@@ -9,6 +9,7 @@ import dagster as dg
 import psycopg
 
 from irt_assets.dated import partition_check
+from irt_assets.job_names import LEARNER_REPORT
 from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import Format, ids, page_path
 from irt_assets.reports.learner_facts import who
@@ -19,7 +20,6 @@ from resources.database import Database
 from resources.object_store import ObjectStore
 from resources.s3_failures import NothingThere
 
-LEARNER_REPORT, LEARNER_REPORT_JOB = "weekly_learner_report", "generate_weekly_report"
 LOOKED_INTO = 25
 """Reports whose content is compared with their rows, spread evenly over the learners."""
 SHOWN = 100

@@ -17,12 +17,10 @@ from dagster._core.scheduler.instigation import InstigatorState
 from dagster._serdes import deserialize_value
 
 from irt_assets.invariants.freshness import last_evaluated, last_night
-from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.invariants.open_violations import SEVERITY, open_violations
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.probes import DAEMONS, heartbeats
-from jobs.alerts import overdue_since, schedule_keys, switched_on_at
-from jobs.overview import open_violations
-from jobs.schedules import PLANS
+from jobs.plans import PLANS, overdue_since, schedule_keys, switched_on_at
 from resources.notifier import channels
 from resources.settings import Settings
 from services.exporter import families
@@ -130,8 +128,8 @@ def links(look: Look) -> Iterator[Sample]:
 
 def violations(look: Look) -> Iterator[Sample]:
     n = {one.invariant: one.subjects for one in open_violations(look.connection)}
-    for invariant in INVARIANTS:
-        yield Sample(families.VIOLATIONS, n.get(invariant.name, 0), (invariant.name, invariant.severity))
+    for name, severity in SEVERITY.items():
+        yield Sample(families.VIOLATIONS, n.get(name, 0), (name, severity))
 
 
 def last_report(look: Look) -> Iterator[Sample]:

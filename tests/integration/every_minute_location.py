@@ -9,7 +9,8 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from irt_assets import definitions
 from jobs.late_sensor import FEATURES, KPIS
-from jobs.schedules import PLANS, build_schedules
+from jobs.plans import PLANS
+from jobs.schedules import build_schedules
 from resources.settings import Settings, get_settings
 
 

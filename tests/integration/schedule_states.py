@@ -17,7 +17,7 @@ from dagster._core.scheduler.instigation import (
 )
 from dagster._utils.error import SerializableErrorInfo
 
-from jobs.schedules import Plan
+from jobs.plans import Plan
 
 
 def switch_on(instance: dg.DagsterInstance, plan: Plan, since: datetime) -> InstigatorState:

@@ -38,8 +38,8 @@ from irt_assets.partitions import DAYS, WEEKS
 from irt_assets.partitions import MONTHS as MONTHS_PERIOD
 from irt_assets.stack import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
-from jobs.alerts import overdue_since, unmade
-from jobs.schedules import Plan
+from jobs.alerts import unmade
+from jobs.plans import Plan, overdue_since
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.settings import Settings

@@ -13,7 +13,7 @@ from dagster._core.test_utils import freeze_time
 
 from irt_assets.definitions import build_defs
 from irt_assets.partitions import DAYS, WEEKS
-from jobs.schedules import PLANS
+from jobs.plans import PLANS
 from resources.settings import Settings
 
 pytestmark = pytest.mark.ci

@@ -11,14 +11,14 @@ from dagster import AssetKey, DagsterInstance
 from pydantic import SecretStr
 
 from irt_assets import jobs_by_hand, without_daemon
-from irt_assets.calibration.green import MONTHLY_JOB
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import GROUP
+from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import DAYS
 from irt_assets.reports.assets import DRIFT_REPORT
 from irt_assets.stack import dagster_instance
 from irt_assets.underway import last_made
-from jobs.schedules import PLANS
+from jobs.plans import PLANS
 from resources.database import Database
 from resources.settings import Settings
 from tests.integration import rooms

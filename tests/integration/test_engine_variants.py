@@ -12,9 +12,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.calibration.green import MONTHLY_JOB, MonthState, State, month_states
+from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
+from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.scales import change_rules
 from resources.database import Database
 from resources.settings import Settings

@@ -18,9 +18,8 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.probes import DAEMONS
 from irt_assets.runs import run_job
 from irt_assets.stack import dagster_instance
-from jobs.alerts import schedule_keys
 from jobs.overview import look
-from jobs.schedules import PLANS
+from jobs.plans import PLANS, schedule_keys
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.outbox import Alert, open_alert, queue

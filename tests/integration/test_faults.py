@@ -17,8 +17,9 @@ import psycopg
 import pytest
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 
-from irt_assets.calibration.green import MONTHLY_JOB, State, month_states
+from irt_assets.calibration.green import State, month_states
 from irt_assets.environment import instance_environment
+from irt_assets.job_names import MONTHLY_JOB
 from resources.settings import Settings
 from tests.integration.small_world import last_months, small_world
 from tests.integration.stack_harness import ROOT, Harness, running_stack, wait_for

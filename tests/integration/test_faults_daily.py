@@ -25,7 +25,7 @@ from irt_assets.stack import dagster_instance
 from irt_assets.underway import PARTITION_TAG
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
-from jobs.schedules import PLANS
+from jobs.plans import PLANS
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import is_transient

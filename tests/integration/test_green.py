@@ -20,21 +20,13 @@ from dagster._core.remote_origin import (
 
 from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
 from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.green import (
-    MONTHLY_JOB,
-    GateStatus,
-    MonthState,
-    Newer,
-    State,
-    judge,
-    month_states,
-    unsettled_months,
-)
+from irt_assets.calibration.green import GateStatus, MonthState, Newer, State, judge, month_states, unsettled_months
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.publication import Step
 from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
+from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database

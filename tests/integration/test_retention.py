@@ -15,11 +15,12 @@ import pytest
 from irt_assets.calibration.green import State, month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
+from irt_assets.job_names import PRUNE_JOB
 from irt_assets.reports.artifacts import Artifact, record, store_report
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.runs import run_job, run_month
 from irt_assets.stack import dagster_instance
-from jobs.prune import PRUNE_JOB, prune
+from jobs.prune import prune
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from resources import tables, warehouse
 from resources.database import Database

@@ -17,7 +17,7 @@ from irt_assets.cli import app
 from irt_assets.runs import run_job, run_month
 from irt_assets.stack import dagster_instance
 from jobs.overview import Overview, look
-from jobs.schedules import PLANS
+from jobs.plans import PLANS
 from resources.database import Database
 from resources.outbox import Alert, open_alert
 from resources.settings import Settings

@@ -14,7 +14,7 @@ import pytest
 from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 
-from irt_assets.calibration.green import MONTHLY_JOB
+from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.runs import run_month
 from irt_assets.stack import dagster_instance
 from irt_assets.underway import BACKFILL_TAG, PARTITION_TAG, under_way

@@ -12,7 +12,8 @@ import pytest
 from irt_assets.responses.late import Arrival
 from jobs.late import LONGEST_WAIT, QUIET, Memory, waits
 from jobs.launcher import WORKER_TAG, _alive, own_worker_tags
-from jobs.schedules import PLANS, Plan, to_ask
+from jobs.plans import PLANS, Plan
+from jobs.schedules import to_ask
 
 HOUR = timedelta(hours=1)
 NOW = datetime(2026, 11, 20, 12, 30, tzinfo=UTC)

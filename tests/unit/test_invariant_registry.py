@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from irt_assets.invariants.invariant import Invariant
+from irt_assets.invariants.open_violations import SEVERITY
 from irt_assets.invariants.page import markdown
 from irt_assets.invariants.registry import INVARIANTS
 
@@ -16,8 +17,8 @@ def test_the_page_of_the_invariants_is_the_one_the_registry_makes() -> None:
     assert page.read_text("utf-8") == markdown(), "run: python -m irt_assets.invariants.page > docs/invariants.md"
 
 
-def test_no_two_invariants_have_one_name() -> None:
-    assert len({one.name for one in INVARIANTS}) == len(INVARIANTS)
+def test_every_invariant_has_a_name_of_its_own_and_every_severity_an_invariant() -> None:
+    assert [one.name for one in INVARIANTS] == [*SEVERITY]
 
 
 @pytest.mark.parametrize("one", INVARIANTS, ids=lambda one: one.name)

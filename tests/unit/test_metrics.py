@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -80,6 +82,13 @@ def test_where_the_database_is_away_the_scrape_says_so_and_which_code_this_is(ca
         assert database.asked == asked
     assert [record.levelname for record in caplog.records] == ["ERROR"], "the same fault is logged once"
     assert ask(build_app(collector), "GET", "/health").status == 200
+
+
+def test_the_exporter_loads_nothing_that_computes() -> None:
+    """They take 240 MB and three seconds, in a process that reads a dozen rows."""
+    program = "import sys, services.exporter.__main__; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert not {"ibis", "numba", "numpy", "pandas", "pyarrow", "scipy"} & set(done.stdout.split())
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
-from jobs.schedules import PLANS, Plan, to_ask
+from jobs.plans import PLANS, Plan
+from jobs.schedules import to_ask
 
 BY_JOB = {plan.job: plan for plan in PLANS}
 FEATURES, KPIS, MONTHLY = (

@@ -1,0 +1,63 @@
+"""What is violated now, as the last report left it, and how grave that is.
+
+Light to import, as the exporter is a process that does nothing else. What does not belong here: what each invariant
+looks for (see `registry`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import psycopg
+
+from resources.outbox import Severity
+
+SEVERITY: Mapping[str, Severity] = {
+    "every_month_is_green": "error",
+    "published_parameters_come_from_sound_fits": "error",
+    "published_items_can_be_scored_with": "error",
+    "one_set_is_in_force_and_changes_are_decided": "error",
+    "anchors_change_by_decision_alone": "error",
+    "items_without_a_sound_estimate_are_held_back": "error",
+    "anchors_agree": "error",
+    "anchors_are_still_in_the_bank": "error",
+    "snapshots_match_their_hash": "error",
+    "no_test_answer_was_scored": "error",
+    "every_green_month_was_judged": "error",
+    "judgements_rest_on_fits_and_publications": "error",
+    "report_files_are_as_they_were_written": "error",
+    "every_learner_with_answers_has_an_ability": "error",
+    "runs_agree_on_abilities": "error",
+    "features_conserve_attempts": "error",
+    "kpis_are_whole": "error",
+    "the_nightly_calibration_is_fresh": "error",
+    "large_drift_is_decided_on": "warning",
+    "every_scale_and_topic_is_covered": "warning",
+    "one_ability_explains_a_scale": "warning",
+    "items_are_locally_independent": "warning",
+    "samples_stay_as_they_were": "warning",
+    "shares_of_the_sample_stay_as_they_were": "warning",
+    "the_linking_intercept_stays_near_its_history": "warning",
+    "items_are_not_overexposed": "warning",
+    "positions_do_not_change_difficulty": "warning",
+}
+"""Of each invariant's violations; every invariant has its line, in the order in which a person would look at them."""
+
+
+@dataclass(frozen=True)
+class OpenViolation:
+    invariant: str
+    severity: str
+    subjects: int
+    example: str
+
+
+def open_violations(connection: psycopg.Connection) -> Iterator[OpenViolation]:
+    """For each invariant that is violated now: the number of subjects, and one of them."""
+    rows = connection.execute(
+        """SELECT invariant, count(*), min(concat_ws(' ', nullif(partition, ''), subject)) FROM invariant_result
+           WHERE NOT passed AND subject <> '' AND resolved_at IS NULL GROUP BY 1"""
+    ).fetchall()
+    found = [OpenViolation(name, SEVERITY.get(name, "error"), n, example) for name, n, example in rows]
+    yield from sorted(found, key=lambda one: (one.severity, one.invariant))

@@ -1,0 +1,7 @@
+"""Names of jobs, and of the assets that they make, that stand in more than one place. It imports nothing."""
+
+MONTHLY_JOB = "monthly_calibration"
+NIGHTLY, NIGHTLY_JOB = "nightly_calibration", "mirt_calibrate"
+LEARNER_REPORT, LEARNER_REPORT_JOB = "weekly_learner_report", "generate_weekly_report"
+INVARIANT_REPORT = "invariant_report"
+PRUNE_JOB = "prune"

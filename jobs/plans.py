@@ -1,0 +1,112 @@
+"""When each job runs, what a tick of its schedule asks for, and whether the schedule is late.
+
+Light to import, as the exporter judges by it. What does not belong here: what is made already (see `schedules`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData
+from dagster._utils.schedules import schedule_execution_time_iterator
+
+from irt_assets.job_names import (
+    INVARIANT_REPORT,
+    LEARNER_REPORT,
+    LEARNER_REPORT_JOB,
+    MONTHLY_JOB,
+    NIGHTLY,
+    NIGHTLY_JOB,
+    PRUNE_JOB,
+)
+from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
+
+GRACE = timedelta(hours=1)
+"""After its time a schedule is late: what runs daily ran within 25 hours."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """When a job runs, and what a tick asks for.
+
+    Attributes:
+        asset: whose materialisation makes a partition; empty for a job without partitions.
+        look_back: how many partitions that are over a tick looks at; `running`: and the one that is not.
+    """
+
+    job: str
+    cron: str
+    asset: str = ""
+    period: Period = DAYS
+    look_back: int = 0
+    running: bool = False
+    zone: str = "UTC"
+
+    @property
+    def name(self) -> str:
+        return f"{self.job}_schedule"
+
+    @property
+    def description(self) -> str:
+        if not self.asset:
+            return "Runs the job."
+        last = f"last {self.period.name}" if self.look_back == 1 else f"last {self.look_back} {self.period.name}s"
+        return f"Asks for what is missing of the {last}{', and for the running one' if self.running else ''}."
+
+    def wanted(self, tick: datetime, first_month: str) -> list[str]:
+        """The partitions that should be there after a tick, oldest first, none that ends before the first month."""
+        keys = self.period.back(tick, self.look_back)
+        if self.running:
+            keys.append(self.period.key_of(tick))
+        begin = month_bounds(first_month)[0]
+        return [key for key in keys if self.period.bounds(key)[1] > begin]
+
+
+PLANS = (
+    Plan("observe_bank", "30 0 * * *"),
+    Plan("observe_attempts", "30 0 * * *"),
+    Plan("aggregate_features_daily", "15 1 * * *", "features_topic_daily", DAYS, 14),
+    Plan("compute_daily_kpis", "10 2 * * *", "weekly_kpi", WEEKS, 8, running=True),
+    # What was fitted and judged red waits for a person; what never got as far is asked for again.
+    Plan(MONTHLY_JOB, "0 2 1 * *", "item_calibration", MONTHS, 3),
+    # A window of 30 days hardly differs from the next day's: after a longer gap the older nights say nothing new.
+    Plan(NIGHTLY_JOB, "0 3 * * *", NIGHTLY, DAYS, 3),
+    # Nobody waits for what a learner did more than a month ago.
+    Plan(LEARNER_REPORT_JOB, "0 4 * * 1", LEARNER_REPORT, WEEKS, 4),
+    Plan("detect_inactivity", "0 5 * * *", "inactivity", DAYS, 14),
+    Plan("inventory", "0 6 * * *"),
+    Plan(PRUNE_JOB, "30 6 * * *"),
+    # A report looks at the present: one for a day that went by without would say of that day what is so today.
+    Plan("invariants", "0 2 * * *", INVARIANT_REPORT, DAYS, 1, zone="America/New_York"),
+)
+"""Every schedule, at the times of the documents."""
+
+
+def switched_on_at(state: InstigatorState) -> datetime | None:
+    """When somebody switched a schedule on; None if it always was on."""
+    data = state.instigator_data
+    begun = data.start_timestamp if isinstance(data, ScheduleInstigatorData) else None
+    return datetime.fromtimestamp(begun, UTC) if begun else None
+
+
+def overdue_since(plan: Plan, now: datetime, last_tick: datetime | None, started: datetime | None) -> datetime | None:
+    """When a schedule should have ticked and did not; None where it is in time.
+
+    Args:
+        last_tick: its last tick that did not fail. started: when somebody switched it on; None: it always was.
+    """
+    due = last_tick_before(now - GRACE, plan)
+    if started is not None and started > due:
+        return None
+    return due if last_tick is None or last_tick < due else None
+
+
+def last_tick_before(time: datetime, plan: Plan) -> datetime:
+    ticks = schedule_execution_time_iterator(time.timestamp(), plan.cron, plan.zone, ascending=False)
+    return next(ticks).astimezone(UTC)
+
+
+def schedule_keys(plan: Plan) -> tuple[str, str]:
+    """Of the alert that a schedule did not tick, and of the one that it made nothing."""
+    return f"schedule {plan.name}", f"schedule {plan.name} made nothing"
