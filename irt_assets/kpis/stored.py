@@ -61,15 +61,26 @@ def last_weeks(connection: psycopg.Connection, most: int) -> list[date]:
     return [week for (week,) in rows]
 
 
+def version_of(connection: psycopg.Connection, week: date) -> tuple[int, datetime | None]:
+    """A week's rows and when the last of them was written: while both stay, so do its quartiles."""
+    row = connection.execute(
+        "SELECT count(*), max(updated_at) FROM weekly_kpi WHERE week_start = %s", (week,)
+    ).fetchone()
+    assert row is not None
+    return row[0], row[1]
+
+
 def quartiles(connection: psycopg.Connection, week: date) -> list[Quartiles]:
     """Every KPI of a week, over all learners."""
     columns = ", ".join(
-        f"count((kpis->>'{name}')::float8), "
-        f"percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY (kpis->>'{name}')::float8)"
+        f"""count("{name}"), percentile_cont(ARRAY[0.25, 0.5, 0.75]) WITHIN GROUP (ORDER BY "{name}")"""
         for name in RANGES
     )
+    record = ", ".join(f'"{name}" float8' for name in RANGES)
     row = connection.execute(
-        f"SELECT count(*), {columns} FROM weekly_kpi WHERE week_start = %s".encode(), (week,)
+        f"""SELECT count(*), {columns} FROM weekly_kpi, jsonb_to_record(kpis) AS of_one ({record})
+            WHERE week_start = %s""".encode(),
+        (week,),
     ).fetchone()
     assert row is not None
     return [

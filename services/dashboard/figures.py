@@ -27,8 +27,9 @@ def figure(drawn: go.Figure, sentence: str, numbers: TagChild = None, *, height:
 
 
 def empty(x: str, y: str) -> go.Figure:
-    """A figure with its axes named and nothing in it yet."""
-    return go.Figure(layout={"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}})
+    """A figure with its axes named and nothing in it yet; its legend stands above and grows upwards."""
+    legend = {"orientation": "h", "yanchor": "bottom", "y": 1.02}
+    return go.Figure(layout={"xaxis": {"title": {"text": x}}, "yaxis": {"title": {"text": y}}, "legend": legend})
 
 
 def stack(*parts: Tag | TagList) -> Tag:

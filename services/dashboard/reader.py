@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import TypeVar, cast
 
 import dagster as dg
@@ -41,7 +42,7 @@ class Reader:
         self._remembered: dict[tuple[str, ...], object] = {}
         self._overview: tuple[float, Overview] | None = None
 
-    @property
+    @cached_property
     def store(self) -> ObjectStore:
         return object_store(self.settings)
 

@@ -214,6 +214,8 @@ def test_quartiles_are_those_of_the_learners_records(settings: Settings, get: Ge
         assert (one.of, one.n) == (len(records), len(values))
         assert (one.low, one.median, one.high) == pytest.approx(tuple(np.quantile(values, [0.25, 0.5, 0.75])))
         assert f">{shown(one.low)} … {shown(one.high)}</td>" in text
+    run_sql(Database(settings), "UPDATE weekly_kpi SET kpis = kpis || '{\"P\": 1}', updated_at = now()")
+    assert ">1.00 … 1.00</td>" in get("kpis")[1], "what was written anew is read anew"
     for weeks_asked in ("0", "1", "27", "-3", "x", "٣", "9" * 99):
         assert get("kpis", weeks=weeks_asked)[0] == 404
 

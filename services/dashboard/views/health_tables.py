@@ -15,6 +15,7 @@ from services.dashboard.page import Asked
 PERSONAL = ("learners", "report files")
 """Kinds of subjects that name learners."""
 LONGEST = 240
+TONES = {"error": "danger", "warning": "warning", "info": "info"}
 
 
 def alerts(asked: Asked, found: Sequence[Told], most: int) -> list[TagChild]:
@@ -27,7 +28,7 @@ def alerts(asked: Asked, found: Sequence[Told], most: int) -> list[TagChild]:
     def rows(of: Sequence[Told]) -> list[tuple[TagChild, ...]]:
         return [
             (
-                badge(one.severity, "danger" if one.severity == "error" else "warning"),
+                badge(one.severity, TONES[one.severity]),
                 _what(asked, one),
                 one.partition or DASH,
                 _deliveries(one),

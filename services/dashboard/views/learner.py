@@ -68,6 +68,7 @@ def page(asked: Asked) -> Page:
                 activity_over_time(days, now.date()) if days else tags.p("No live answer in the last 365 days."),
             ),
             _reports(asked, reports, user),
+            tags.p(link("Other learners", "learners"), " · ", link("the KPIs of all", "kpis")),
         ),
     )
 

@@ -19,6 +19,8 @@ from services.dashboard.figures import empty, figure, stack
 
 NORMAL_95 = 1.96
 DAYS_IN_FIGURE = 56
+BESIDE = timedelta(days=4)
+"""Room beside the first and the last θ."""
 SYMBOLS = {"monthly": "circle", "nightly": "diamond", "online": "square"}
 
 
@@ -39,7 +41,8 @@ def theta_over_time(thetas: Sequence[Theta], kinds: Mapping[str, str], zone: str
                 name=f"{scale}, {kinds.get(kind, kind)}",
             )
         )
-    drawn.update_layout(showlegend=True, legend={"orientation": "h", "y": 1.12})
+    drawn.update_layout(showlegend=True)
+    drawn.update_xaxes(range=[thetas[-1].window_end - BESIDE, thetas[0].window_end + BESIDE])
     rows = [
         (
             moment(one.window_end, zone),
@@ -78,7 +81,7 @@ def kpis_over_time(weeks: Sequence[Week]) -> TagList:
                 name=f"{name} {TITLES[name]}",
             )
         )
-    drawn.update_layout(yaxis_range=[-1.05, 1.05], legend={"orientation": "h", "y": 1.2})
+    drawn.update_layout(yaxis_range=[-1.05, 1.05])
     reasons = sorted({why for week in weeks for why in (week.kpis.get("why") or {}).values()})
     letters = dict(zip(reasons, ascii_lowercase, strict=False))
 
@@ -153,6 +156,6 @@ def _bars(
     wrong = [n - right for n, right in zip(answers, correct, strict=True)]
     drawn.add_trace(go.Bar(x=list(x), y=list(correct), name="correct"))
     drawn.add_trace(go.Bar(x=list(x), y=wrong, name="wrong", marker={"pattern": {"shape": "/"}}))
-    drawn.update_layout(barmode="stack", legend={"orientation": "h", "y": 1.15})
+    drawn.update_layout(barmode="stack")
     drawn.update_xaxes(type="date", range=list(shown) if shown else None)
     return drawn
