@@ -26,6 +26,7 @@ function draw() {
 
 root.dataset.bsTheme = theme();
 addEventListener("DOMContentLoaded", () => {
+  for (const form of document.querySelectorAll("form:not([action])")) form.action = "?"; // Shiny lets no other go
   show(theme());
   document.getElementById("theme").addEventListener("click", () => {
     const wanted = root.dataset.bsTheme === "dark" ? "light" : "dark";

@@ -1,7 +1,21 @@
 """The views, a module each, in the order of the menu; the first is the one that is shown without an address."""
 
 from services.dashboard.page import View
-from services.dashboard.views import bank, compare, health, item, kpis, learner, learners, month, months, reports
+from services.dashboard.views import (
+    anchors,
+    bank,
+    compare,
+    decisions,
+    health,
+    item,
+    kpis,
+    learner,
+    learners,
+    month,
+    months,
+    proposal,
+    reports,
+)
 
 VIEWS: tuple[View, ...] = (
     View("months", months.page, menu="Months"),
@@ -9,6 +23,9 @@ VIEWS: tuple[View, ...] = (
     View("compare", compare.page, menu="Compare"),
     View("bank", bank.page, menu="Bank"),
     View("item", item.page),
+    View("decisions", decisions.page, menu="Decisions"),
+    View("proposal", proposal.page, server=proposal.server),
+    View("anchors", anchors.page, server=anchors.server),
     View("learners", learners.page, menu="Learners"),
     View("learner", learner.page),
     View("kpis", kpis.page, menu="KPIs"),

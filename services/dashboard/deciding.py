@@ -1,0 +1,197 @@
+"""A person's decision, from what was filled in to what came of it, in words.
+
+It is taken by the functions that `irt release` calls, in the name that the login vouches for. Belongs here: who may,
+what it will do, and every way that it may end, without Shiny. Does not belong here: the form (see `decision_form`).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import psycopg
+
+from irt_assets.calibration import anchor_versions, release, release_undo
+from irt_assets.calibration.proposals import Proposal, Reference
+from irt_assets.wording import counted, listed
+from resources.failures import PermanentFailure, explain
+from services.dashboard.page import Asked
+from services.jwt_verifier.tokens import Identity, Refused, Role
+
+LOG = logging.getLogger("services.dashboard")
+DECIDER: Role = "psychometrician"
+LEAK = "leak"
+NAMED = 10
+"""Of many proposals so many are told one by one."""
+What = Literal["accept", "reject", "undo", "drop"]
+
+
+@dataclass(frozen=True)
+class Form:
+    """What was filled in.
+
+    Attributes:
+        references: the proposals; of anchors that are dropped, the first month without them, and the item.
+        scale_id: of the anchors.
+        since: first day that values are in force; empty for the usual one.
+    """
+
+    what: What
+    references: tuple[Reference, ...]
+    reason: str
+    since: str = ""
+    although_it_leaked: bool = False
+    scale_id: str = ""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What will happen, or has happened; where `ok` is false, why it does not.
+
+    Attributes:
+        seen: the proposals as they were when the sentences were made.
+        stale: months to be materialised again.
+    """
+
+    ok: bool
+    sentences: tuple[str, ...]
+    seen: tuple[Proposal, ...] = ()
+    stale: tuple[str, ...] = ()
+
+
+def may_decide(identity: Identity) -> bool:
+    return identity.has_role(DECIDER)
+
+
+def review(asked: Asked, form: Form) -> Outcome:
+    """What deciding so would do. Changes nothing."""
+    return _in_words(lambda: _review(asked, form))
+
+
+def decide(asked: Asked, form: Form, seen: Sequence[Proposal] = ()) -> Outcome:
+    """Decide, wholly or not at all. seen: the proposals as they were reviewed; others than these are not decided on."""
+    return _in_words(lambda: _decide(asked, form, seen))
+
+
+def _review(asked: Asked, form: Form) -> Outcome:
+    _require_decider(asked.identity)
+    release.said("name", asked.identity.sub)
+    release.said("reason", form.reason)
+    now = asked.reader.now()
+    with asked.reader.connect() as connection:
+        if form.what == "drop":
+            drop = anchor_versions.consider(connection, form.scale_id, _items(form), _month(form))
+            return Outcome(True, (_sentence(drop.sentence),), stale=drop.stale)
+        if form.what == "undo":
+            again_from = release.in_force_since(form.since, now) if form.since else None
+            undone = release_undo.consider(connection, form.references, effective_from=again_from, now=now)
+            return Outcome(True, _few(_sentence(one.sentence) for one in undone), tuple(u.proposal for u in undone))
+        if form.what == "reject":
+            rejected = release.open_proposals(connection, form.references)
+            return Outcome(True, (_sentence(release.effect_of_reject(rejected)),), tuple(rejected))
+        since = release.in_force_since(form.since, now)
+        accepted = release.acceptable(connection, form.references, since, now)
+        _require_leaks_confirmed(form, accepted)
+        lines = _few(
+            f"{p.item_id} is published with {p.new} from {since:%Y-%m-%d} on, in place of {p.old or 'nothing'}."
+            for p in accepted
+        )
+        rest = "θ that are reported until then stay as they are; after it, new values score everybody anew."
+        return Outcome(True, (*lines, rest), tuple(accepted))
+
+
+def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
+    _require_decider(asked.identity)
+    by, reason, now, database = asked.identity.sub, form.reason, asked.reader.now(), asked.reader.database
+    stale: tuple[str, ...] = ()
+    if form.what == "drop":
+        drop = anchor_versions.drop_anchors(database, form.scale_id, _items(form), _month(form), by=by, reason=reason)
+        said, stale = (
+            [f"Dropped: {', '.join(drop.items)}; {drop.left} anchors remain from {drop.first_month} on."],
+            drop.stale,
+        )
+    elif form.what == "undo":
+        again_from = release.in_force_since(form.since, now) if form.since else None
+        undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)
+        said = ["Undone.", *(_sentence(one.sentence) for one in undone)]
+    elif form.what == "reject":
+        rejected = release.reject(database, form.references, by=by, reason=reason, seen=seen)
+        said = [f"Rejected: {_named(rejected)}.", _sentence(release.effect_of_reject(rejected))]
+    else:
+        since = release.in_force_since(form.since, now)
+        seen = seen or _review(asked, form).seen
+        _require_leaks_confirmed(form, seen)
+        accepted = release.accept(
+            database, form.references, by=by, reason=reason, effective_from=since, now=now, seen=seen
+        )
+        said = [f"Accepted: {_named(accepted)}, in force from {since:%Y-%m-%d} 00:00 UTC on."]
+    asked.reader.forget()
+    return Outcome(True, _few(said), stale=stale)
+
+
+def _require_decider(identity: Identity) -> None:
+    identity.require_current()
+    identity.require_role(DECIDER)
+
+
+def _require_leaks_confirmed(form: Form, accepted: Sequence[Proposal]) -> None:
+    leaks = [str(p.reference) for p in accepted if p.kind == LEAK]
+    if leaks and not form.although_it_leaked:
+        raise PermanentFailure(
+            f"{', '.join(leaks)} leaked: the new value says who knows the answer, not who can solve it. Reject it, or "
+            "say that it is accepted although it leaked"
+        )
+
+
+def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
+    try:
+        return attempt()
+    except Refused as refused:
+        LOG.warning("a decision was refused: %s", refused.reason)
+        if refused.reason == "role_too_low":
+            return _not(f"Deciding needs the role {DECIDER}, which your login does not give.")
+        return _not("Your login has expired: open the page anew, and log in. Nothing was decided.")
+    except PermanentFailure as failure:
+        return _not(_sentence(str(failure)))
+    except (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected):
+        return _not("The database is busy, and nothing was decided: try again. What you typed is still there.")
+    except psycopg.OperationalError as error:
+        LOG.warning("the database does not answer: %s", explain(error) or error)
+        return _not(
+            "The database does not answer: try again in a minute. What you typed is still there, and nothing is "
+            "decided twice."
+        )
+    except Exception:
+        LOG.exception("a decision failed")
+        return _not(
+            "This is a fault of the dashboard, and its log says more. Open the page anew: it shows what is decided."
+        )
+
+
+def _not(why: str) -> Outcome:
+    return Outcome(False, (why,))
+
+
+def _items(form: Form) -> list[str]:
+    return [reference.item_id for reference in form.references]
+
+
+def _month(form: Form) -> str:
+    return form.references[0].window if form.references else ""
+
+
+def _named(found: Sequence[Proposal]) -> str:
+    return listed((str(p.reference) for p in found), NAMED)
+
+
+def _few(sentences: Iterable[str]) -> tuple[str, ...]:
+    every = tuple(sentences)
+    more = (f"And {counted(len(every) - NAMED, 'other')} likewise.",) if len(every) > NAMED else ()
+    return every[:NAMED] + more
+
+
+def _sentence(text: str) -> str:
+    """A message of another room as a sentence of a page."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."

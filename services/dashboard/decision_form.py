@@ -1,0 +1,161 @@
+"""The form of a decision and what happens on it: filled in, told what it will do, confirmed, told what came of it.
+
+What does not belong here: what is decided, and who may (see `deciding`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from htmltools import Tag, TagChild, TagList, tags
+from shiny import Inputs, reactive, render, ui
+
+from services.dashboard.deciding import DECIDER, Form, Outcome, What, decide, may_decide, review
+from services.dashboard.elements import notice
+from services.dashboard.page import Asked
+
+BUTTONS: dict[What, str] = {
+    "accept": "Accept …",
+    "reject": "Reject …",
+    "undo": "Undo …",
+    "drop": "Drop from the anchors …",
+}
+CONFIRM: dict[What, str] = {
+    "accept": "Yes, publish",
+    "reject": "Yes, reject",
+    "undo": "Yes, undo",
+    "drop": "Yes, drop",
+}
+TONES: dict[What, str] = {"accept": "primary", "reject": "outline-primary", "undo": "primary", "drop": "primary"}
+
+
+def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag:
+    """Reason, day and buttons for who may decide, else why not.
+
+    since: the day that is filled in; leaked: whether a box asks if it is accepted although it leaked.
+    """
+    if not may_decide(asked.identity):
+        return notice(
+            f"Deciding needs the role {DECIDER}; your login has {', '.join(asked.identity.roles)}. Whoever has it can "
+            "decide at this page's address.",
+            tone="secondary",
+        )
+    dated = {"accept", "undo"} & {*kinds}
+    return tags.div(
+        ui.input_text_area("reason", "Reason, for those who ask later (required)", rows=3, width="100%"),
+        ui.input_text("since", _day_label(kinds), since, width="100%", placeholder="2026-11-01") if dated else None,
+        ui.input_checkbox("although_it_leaked", "Accept it although it leaked", width="100%") if leaked else None,
+        tags.div(
+            *(ui.input_action_button(what, BUTTONS[what], class_=f"btn-{TONES[what]}") for what in kinds),
+            class_="d-flex flex-wrap gap-2 my-2",
+        ),
+        tags.p(
+            f"It is recorded as decided by {asked.identity.sub}. You are told what it will do before it is done.",
+            class_="text-body-secondary",
+        ),
+        tags.div(ui.output_ui("decision"), aria_live="polite"),
+        tags.p(
+            "The connection to this page has ended. Open the page anew: it shows what is decided.",
+            class_="alert alert-warning when-disconnected",
+        ),
+        tags.noscript(notice("Deciding needs JavaScript; `irt release` needs none.", tone="warning")),
+        class_="decision",
+    )
+
+
+@dataclass(frozen=True)
+class _Pending:
+    form: Form
+    outcome: Outcome
+
+
+def converse(
+    asked: Asked,
+    inputs: Inputs,
+    fill: Callable[[What, str, str, bool], Form],
+    after: Callable[[Form, Outcome], TagChild],
+    kinds: Sequence[What],
+) -> None:
+    """React to the form of `kinds` for as long as the page is open.
+
+    fill: the form from kind, reason, day, and whether the box is ticked. after: what follows the sentences of an
+    outcome, such as links to see that it took effect.
+    """
+    pending: reactive.Value[_Pending | None] = reactive.Value(None)
+    shown: reactive.Value[TagChild] = reactive.Value(None)
+
+    @render.ui
+    def decision() -> TagChild:
+        return shown()
+
+    def on(what: What) -> None:
+        @reactive.effect
+        @reactive.event(inputs[what])
+        async def _() -> None:
+            filled = fill(
+                what, _text(inputs, "reason"), _text(inputs, "since"), bool(_value(inputs, "although_it_leaked"))
+            )
+            outcome = await asyncio.to_thread(review, asked, filled)
+            pending.set(_Pending(filled, outcome) if outcome.ok else None)
+            shown.set(_question(asked, filled, outcome) if outcome.ok else _told(outcome, tone="warning"))
+
+    for what in kinds:
+        on(what)
+
+    @reactive.effect
+    @reactive.event(inputs["confirm"])
+    async def _() -> None:
+        reviewed = pending()
+        if reviewed is None:
+            return  # the second click of a double one
+        pending.set(None)
+        outcome = await asyncio.to_thread(decide, asked, reviewed.form, reviewed.outcome.seen)
+        follows = await asyncio.to_thread(after, reviewed.form, outcome)
+        shown.set(_told(outcome, follows, tone="success" if outcome.ok else "warning"))
+
+    @reactive.effect
+    @reactive.event(inputs["back"])
+    def _() -> None:
+        pending.set(None)
+        shown.set(None)
+
+
+def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
+    return tags.div(
+        tags.p(tags.strong("This will happen:")),
+        *(tags.p(sentence) for sentence in outcome.sentences),
+        tags.p(f"Decided by {asked.identity.sub}. Reason: {filled.reason.strip()}"),
+        tags.div(
+            ui.input_action_button("confirm", CONFIRM[filled.what], class_="btn-primary"),
+            ui.input_action_button("back", "Back", class_="btn-outline-secondary"),
+            class_="d-flex flex-wrap gap-2",
+        ),
+        class_="alert alert-info",
+    )
+
+
+def _told(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagList:
+    """`decided` closes the form: it is for what is done."""
+    return TagList(
+        tags.div(
+            *(tags.p(sentence) for sentence in outcome.sentences),
+            follows,
+            class_=f"alert alert-{tone}" + (" decided" if outcome.ok else ""),
+        )
+    )
+
+
+def _day_label(kinds: Sequence[What]) -> str:
+    if "undo" in kinds:
+        return "First day of the values before, UTC (empty: as soon as it changes nothing reported)"
+    return "Accepted values are in force from this day on (UTC)"
+
+
+def _text(inputs: Inputs, name: str) -> str:
+    return str(_value(inputs, name) or "")
+
+
+def _value(inputs: Inputs, name: str) -> object:
+    return inputs[name]() if name in inputs else None

@@ -1,0 +1,100 @@
+"""Anchors of a red month that a person may take out of the linking: why, what it would do, and the decision.
+
+Addresses are `?view=anchors&month=2026-08&scale=default&item=K7`; of several `&chosen:K7=on` each.
+"""
+
+from __future__ import annotations
+
+from htmltools import TagChild, TagList, tags
+from shiny import Inputs, Outputs, Session
+
+from irt_assets.calibration.anchor_versions import consider, moved_anchors
+from irt_assets.calibration.proposals import Reference
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import read_scales
+from irt_assets.wording import counted, listed
+from resources.failures import PermanentFailure
+from services.dashboard import decision_form
+from services.dashboard.deciding import Form, Outcome, What
+from services.dashboard.elements import DASH, link, notice, number, section, shortened, table
+from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.views.proposal import CHOSEN
+
+KINDS: tuple[What, ...] = ("drop",)
+NAMED = 5
+
+
+def page(asked: Asked) -> Page:
+    month, scale_id, items = _named(asked)
+    with asked.reader.connect() as connection:
+        try:
+            scale = read_scales(connection, month_bounds(month)[0]).get(scale_id)
+        except ValueError:
+            raise NotFound(f"{shortened(month)!r} is no month: write one like 2026-08.") from None
+        if scale is None:
+            raise NotFound(f"There is no scale {shortened(scale_id)!r}.")
+        moved = moved_anchors(connection, month, scale)
+        try:
+            effect, can = consider(connection, scale_id, items, month).sentence, True
+        except PermanentFailure as failure:
+            effect, can = shortened(str(failure), 500), False
+    rows = [
+        (
+            link(shortened(item), "item", scale=scale_id, item=item),
+            moved[item].shown if item in moved else DASH,
+            number(moved[item].z if item in moved else None, 1),
+        )
+        for item in items
+    ]
+    return Page(
+        f"Link {month} without {listed((shortened(item) for item in items), NAMED)}?",
+        TagList(
+            tags.p(
+                "An anchor that changed by itself pulls the whole scale along. The others keep their frozen values.",
+                class_="lead",
+            ),
+            section(
+                "What is known of them",
+                table(f"Moved in {month} against the other anchors", ("anchor", "moved by", "standard errors"), rows),
+                tags.p(
+                    link("The month", "month", month=month, scale=scale_id), " · ", link("All that waits", "decisions")
+                ),
+            ),
+            section("What it would do", tags.p(f"{effect}.") if can else notice(f"{effect}.", tone="warning")),
+            section("Decide", decision_form.form(asked, KINDS)) if can else None,
+        ),
+    )
+
+
+def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    try:
+        month, scale_id, items = _named(asked)
+    except NotFound:
+        return
+
+    def fill(what: What, reason: str, _since: str, _leaked: bool) -> Form:
+        return Form(what, tuple(Reference(month, item) for item in items), reason, scale_id=scale_id)
+
+    def after(_form: Form, outcome: Outcome) -> TagChild:
+        links = tags.p(link("All that waits", "decisions"), " · ", link(month, "month", month=month, scale=scale_id))
+        if not outcome.stale:
+            return links
+        return TagList(
+            tags.p("Linked with them, and to be materialised again, in Dagster or by:"),
+            tags.ul(*(tags.li(tags.code(f"irt calibrate --month {stale}")) for stale in outcome.stale)),
+            links,
+        )
+
+    decision_form.converse(asked, inputs, fill, after, KINDS)
+
+
+def _named(asked: Asked) -> tuple[str, str, list[str]]:
+    items = [name.removeprefix(CHOSEN) for name in asked.fields if name.startswith(CHOSEN)]
+    items += [asked.field("item")] if asked.field("item") else []
+    month, scale_id = asked.field("month"), asked.field("scale")
+    if not (items and month and scale_id):
+        raise NotFound(
+            f"The address names {counted(len(items), 'anchor')}, month {shortened(month) or DASH} and scale "
+            f"{shortened(scale_id) or DASH}: choose anchors of a red month under Decisions."
+        )
+    return month, scale_id, list(dict.fromkeys(items))

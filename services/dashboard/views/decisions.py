@@ -1,0 +1,252 @@
+"""What waits for a person, each with its evidence in a line, and what was decided last."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+from htmltools import Tag, TagChild, TagList, tags
+
+from irt_assets.calibration.anchor_versions import held_months, moved_anchors
+from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
+from irt_assets.calibration.proposals import Proposal, Reference, proposals, waiting_proposals
+from irt_assets.calibration.publication import steps
+from irt_assets.calibration.release import Decision, newest_decisions
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.anchor_diagnosis import Suspect
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.wording import counted
+from services.dashboard.deciding import DECIDER, may_decide
+from services.dashboard.elements import DASH, link, moment, notice, number, section, shortened, table
+from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.views.proposal import CHOSEN
+
+PER_PAGE = 100
+LAST_DECISIONS = 20
+DECIDED = {"accept": "accepted", "reject": "rejected", "undo": "undone", "drop_anchor": "dropped from the anchors"}
+Moved = list[tuple[str, str, dict[str, Suspect]]]
+
+
+def page(asked: Asked) -> Page:
+    month, scale, every = asked.field("month"), asked.field("scale"), asked.field("all") == "1"
+    with asked.reader.connect() as connection:
+        scales = read_scales(connection)
+        if scale and scale not in scales:
+            raise NotFound(f"There is no scale {shortened(scale)!r}; there are {', '.join(scales) or 'none'}.")
+        taken = {s: steps(connection, s) for s in scales if scale in ("", s)}
+        months = sorted({name for of_scale in taken.values() for name in of_scale}, reverse=True)
+        if month and month not in months:
+            raise NotFound(f"Nothing was taken to the ledger of a month {shortened(month)!r}: look under Months.")
+        waiting = [p for p in waiting_proposals(connection, scale or None) if month in ("", p.window[-7:])]
+        if every and months:
+            month = month or months[0]
+            listed = proposals(connection, windows=[month], scale_id=scale or None)
+            listed.sort(key=lambda p: (-(2.0 if p.wabc is None else p.wabc), p.scale_id, p.item_id))
+        else:
+            listed, every = waiting, False
+        anchors = moved_in_held_months(connection, month, scale)
+        decided = newest_decisions(connection, LAST_DECISIONS, month=month or None, scale_id=scale or None)
+    return Page(
+        "What waits for a decision?",
+        TagList(
+            tags.p(_answer(waiting, anchors, month), class_="lead"),
+            _filter(months, list(scales), month, scale, every),
+            section(
+                f"Every proposal of {month}" if every else "Proposals that ask for a decision",
+                _listed(listed, asked, month, scale, every),
+            ),
+            *(_anchors(of_month, of_scale, moved, asked) for of_month, of_scale, moved in anchors),
+            section("Decided last", _decided(decided, asked.reader.settings.irt_time_zone)),
+        ),
+        wide=True,
+    )
+
+
+def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_id: str = "") -> Moved:
+    """Of each month and scale that is held, the anchors that moved, where there are any."""
+    found: Moved = []
+    for held, of in held_months(connection):
+        if month in ("", held) and scale_id in ("", of):
+            scale: Scale = read_scales(connection, month_bounds(held)[0])[of]
+            if moved := moved_anchors(connection, held, scale):
+                found.append((held, of, moved))
+    return found
+
+
+def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
+    parts = [counted(len(waiting), "proposal")] if waiting else []
+    parts += [f"{counted(len(moved), 'anchor')} that moved in {held}" for held, _, moved in anchors]
+    of = f" of {month}" if month else ""
+    if not parts:
+        return f"Nothing{of} waits for a decision."
+    said = " and ".join(parts)
+    return f"{said[0].upper()}{said[1:]}{of if waiting and not anchors else ''} wait for a decision."
+
+
+def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str, every: bool) -> Tag:
+    def select(name: str, label: str, options: Sequence[str], now: str) -> Tag:
+        return tags.div(
+            tags.label(label, for_=f"of-{name}", class_="form-label mb-0"),
+            tags.select(
+                tags.option("all", value=""),
+                *(tags.option(shortened(o), value=o, selected="" if o == now else None) for o in options),
+                name=name,
+                id=f"of-{name}",
+                class_="form-select form-select-sm",
+            ),
+            class_="col-auto",
+        )
+
+    return tags.form(
+        tags.input(type="hidden", name="view", value="decisions"),
+        select("month", "Month", months, month),
+        select("scale", "Scale", scales, scale) if len(scales) > 1 else None,
+        tags.div(
+            tags.div(
+                tags.input(
+                    type="checkbox",
+                    name="all",
+                    value="1",
+                    id="of-all",
+                    class_="form-check-input",
+                    checked="" if every else None,
+                ),
+                tags.label("Also what asks for nothing", for_="of-all", class_="form-check-label"),
+                class_="form-check",
+            ),
+            class_="col-auto",
+        ),
+        tags.div(tags.button("Show", class_="btn btn-sm btn-outline-primary"), class_="col-auto"),
+        method="get",
+        class_="row g-3 align-items-end mb-3",
+    )
+
+
+def _listed(found: Sequence[Proposal], asked: Asked, month: str, scale: str, every: bool) -> TagChild:
+    if not found:
+        return tags.p("None.")
+    first = _first(asked, len(found))
+    shown = found[first : first + PER_PAGE]
+    may = may_decide(asked.identity)
+    rows: list[tuple[TagChild, ...]] = [
+        (
+            *([_box(str(p.reference), disabled=p.state != "open")] if may else []),
+            link(shortened(str(p.reference)), "proposal", proposal=str(p.reference)),
+            str(p.old or "nothing"),
+            str(p.new),
+            number(p.wabc, 3),
+            drift_in_a_word(p),
+            DASH if p.n is None else f"{p.n:,}",
+            (p.decided or p.state) if every else "; ".join(remarks(p)) or DASH,
+        )
+        for p in shown
+    ]
+    headers = ("proposal", "published", "proposed", "wABC", "drift", "answers", "state" if every else "look at")
+    caption = f"Largest change first; {first + 1} to {first + len(shown)} of {len(found)}"
+    steps_on = [
+        link(name, "decisions", month=month, scale=scale, all="1" if every else None, first=str(at))
+        for name, at in (("Before", first - PER_PAGE), ("Next", first + PER_PAGE))
+        if 0 <= at < len(found)
+    ]
+    return TagList(
+        _choosing("proposal", "Decide on those chosen …", caption, headers, rows, "tttntnt", may),
+        tags.nav(*(tags.span(one, class_="me-3") for one in steps_on), aria_label="Pages") if steps_on else None,
+    )
+
+
+def _anchors(month: str, scale_id: str, moved: dict[str, Suspect], asked: Asked) -> Tag:
+    may = may_decide(asked.identity)
+    rows: list[tuple[TagChild, ...]] = [
+        (
+            *([_box(item)] if may else []),
+            link(shortened(item), "anchors", month=month, scale=scale_id, item=item),
+            anchor.shown,
+            number(anchor.z, 1),
+        )
+        for item, anchor in moved.items()
+    ]
+    return section(
+        f"Anchors that moved in {month}",
+        tags.p(
+            f"{month} of scale {scale_id} is red: its anchors disagree. An anchor that changed (a leak, a wrong key, "
+            "an edited text) is taken out of the linking; without a reason for it, the month stays red. ",
+            link(f"Why {month} is red", "month", month=month, scale=scale_id),
+        ),
+        _choosing(
+            "anchors",
+            "Drop those chosen …",
+            f"Moved against the other anchors of {scale_id}",
+            ("anchor", "moved by", "standard errors"),
+            rows,
+            "ttn",
+            may,
+            month=month,
+            scale=scale_id,
+        ),
+    )
+
+
+def _choosing(
+    view: str,
+    label: str,
+    caption: str,
+    headers: Sequence[str],
+    rows: Sequence[Sequence[TagChild]],
+    numbers: str,
+    may: bool,
+    **hidden: str,
+) -> TagChild:
+    """A table; for who may decide with a box in each row, and a button to the page that decides on those ticked."""
+    if not may:
+        return TagList(
+            table(caption, headers, rows, numbers=numbers),
+            notice(f"Deciding needs the role {DECIDER}.", tone="secondary"),
+        )
+    return tags.form(
+        *(tags.input(type="hidden", name=name, value=value) for name, value in {"view": view, **hidden}.items()),
+        table(caption, ("choose", *headers), rows, numbers=f"t{numbers}"),
+        tags.button(label, class_="btn btn-sm btn-primary"),
+        method="get",
+    )
+
+
+def _box(name: str, *, disabled: bool = False) -> Tag:
+    return tags.input(
+        type="checkbox",
+        name=f"{CHOSEN}{name}",
+        value="on",
+        class_="form-check-input",
+        aria_label=f"choose {shortened(name)}",
+        disabled="" if disabled else None,
+    )
+
+
+def _first(asked: Asked, n: int) -> int:
+    text = asked.field("first", "0")
+    first = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else -1
+    if not 0 <= first < n:
+        raise NotFound(f"There is no proposal number {shortened(text)} in this list of {n}.")
+    return first
+
+
+def _decided(found: Sequence[Decision], zone: str) -> Tag:
+    rows = [
+        (
+            moment(d.at, zone),
+            _subject(d),
+            DECIDED.get(d.what, d.what),
+            f"{d.effective_from:%Y-%m-%d}" if d.effective_from else DASH,
+            d.by,
+            shortened(d.reason, 200),
+            link("Undo …", "proposal", proposal=str(Reference(d.window, d.item_id))) if d.stands else DASH,
+        )
+        for d in found
+    ]
+    return table(f"The last {LAST_DECISIONS}", ("when", "on", "decision", "from", "by", "reason", "undo"), rows)
+
+
+def _subject(d: Decision) -> TagChild:
+    name = str(Reference(d.window, d.item_id))
+    if d.what == "drop_anchor":
+        return link(shortened(d.item_id), "item", scale=d.scale_id, item=d.item_id)
+    return link(shortened(name), "proposal", proposal=name)

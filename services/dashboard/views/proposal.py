@@ -1,0 +1,280 @@
+"""One proposal, or several: what is known of it, what it would do, and the decision.
+
+Addresses are `?view=proposal&proposal=2026-10/A21`; of several `&chosen:2026-10/A21=on` each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+
+import numpy as np
+import plotly.graph_objects as go
+import psycopg
+from htmltools import Tag, TagChild, TagList, tags
+from shiny import Inputs, Outputs, Session, reactive, render, ui
+
+from irt_assets.calibration import release_undo
+from irt_assets.calibration.proposal_words import drift_in_a_word, evidence
+from irt_assets.calibration.proposals import (
+    Parameters,
+    Proposal,
+    Reference,
+    State,
+    chosen,
+    parse_reference,
+    why_superseded,
+)
+from irt_assets.calibration.release import next_month
+from irt_assets.calibration.release_impact import impacts
+from irt_assets.psychometrics.curves import probability
+from irt_assets.wording import counted
+from resources.failures import PermanentFailure
+from services.dashboard import decision_form
+from services.dashboard.deciding import LEAK, Form, Outcome, What
+from services.dashboard.elements import facts, link, notice, number, section, shortened, table
+from services.dashboard.figures import empty, figure
+from services.dashboard.page import Asked, NotFound, Page, address
+
+CHOSEN = "chosen:"
+MOST = 200
+IMPACT_TIMEOUT_MS = 30_000
+KINDS: tuple[What, ...] = ("accept", "reject", "undo")
+_impacts = ThreadPoolExecutor(max_workers=1, thread_name_prefix="impact")  # each needs a processor to itself
+
+
+def page(asked: Asked) -> Page:
+    references = named(asked)
+    with asked.reader.connect() as connection:
+        found = _found(connection, references)
+        if len(found) > 1:
+            return _of_several(found, asked)
+        return _of_one(connection, found[0], asked)
+
+
+def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    try:
+        references = tuple(named(asked))
+    except NotFound:
+        return
+
+    @reactive.extended_task
+    async def computed() -> tuple[str, ...]:
+        return await asyncio.get_running_loop().run_in_executor(_impacts, impact_sentences, asked, references)
+
+    @render.ui
+    def impact() -> TagChild:
+        if computed.status() in ("initial", "running"):
+            return _being_computed()
+        return TagList(*(tags.p(sentence) for sentence in computed.result()))
+
+    def fill(what: What, reason: str, since: str, although_it_leaked: bool) -> Form:
+        return Form(what, references, reason, since, although_it_leaked)
+
+    def after(_form: Form, _outcome: Outcome) -> TagChild:
+        return now_decided(asked, references)
+
+    decision_form.converse(asked, inputs, fill, after, KINDS)
+    computed()
+
+
+def named(asked: Asked) -> list[Reference]:
+    """The proposals of the address. Raises NotFound where it names none."""
+    names = [name.removeprefix(CHOSEN) for name in asked.fields if name.startswith(CHOSEN)]
+    names += [asked.field("proposal")] if asked.field("proposal") else []
+    if not names or len(names) > MOST:
+        raise NotFound(
+            f"The address names {counted(len(names), 'proposal')}, and this page shows 1 to {MOST}: choose some among "
+            "what waits under Decisions."
+        )
+    try:
+        return list(dict.fromkeys(parse_reference(name) for name in names))
+    except PermanentFailure as failure:
+        raise NotFound(shortened(str(failure), 300)) from None
+
+
+def address_of(references: Sequence[Reference]) -> str:
+    if len(references) == 1:
+        return address("proposal", proposal=str(references[0]))
+    return address("proposal", **{f"{CHOSEN}{reference}": "on" for reference in references})
+
+
+def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str, ...]:
+    """What accepting them together would do to learners, or why that is not known. Takes a while."""
+    try:
+        with asked.reader.connect(IMPACT_TIMEOUT_MS) as connection:
+            found = chosen(connection, references)
+            effects = impacts(connection, found, next_month(asked.reader.now()))
+    except psycopg.errors.QueryCanceled:
+        return ("Reading the answers took too long: `irt release show` waits for it.",)
+    except psycopg.OperationalError:
+        return ("The database does not answer: load the page again.",)
+    except PermanentFailure as failure:
+        return (f"It cannot be computed: {failure}.",)
+    if not effects:
+        return ("Nothing of it can be accepted now, so nobody's θ would change.",)
+    many = len(effects) > 1
+    return tuple((f"Scale {one.scale_id}: " if many else "") + _capital(one.sentence) + "." for one in effects)
+
+
+def now_decided(asked: Asked, references: Sequence[Reference]) -> Tag:
+    """What the ledger says of them at this moment, and where to see it."""
+    states: list[TagChild] = []
+    try:
+        with asked.reader.connect() as connection:
+            for p in chosen(connection, references)[:MOST]:
+                item = link(shortened(p.item_id), "item", scale=p.scale_id, item=p.item_id)
+                states.append(tags.li(shortened(str(p.reference)), f": {p.decided or p.state}. See the item: ", item))
+    except (psycopg.Error, PermanentFailure):
+        states = []
+    return tags.div(tags.ul(*states), tags.a("Open this page anew", href=address_of(references)))
+
+
+def curves(new: Parameters, old: Parameters | None, *, mu: float = 0.0, sigma: float = 1.0) -> TagList:
+    """The proposed curve, and the published one where there is one."""
+    theta = np.linspace(mu - 4 * sigma, mu + 4 * sigma, 81)
+    drawn = empty("θ", "probability of a correct answer")
+    columns: list[tuple[str, np.ndarray]] = []
+    for name, values, dash in (("published", old, "dash"), ("proposed", new, "solid")):
+        if values is not None:
+            p = probability(theta, values.a, -values.a * values.b, values.c)
+            drawn.add_trace(go.Scatter(x=theta.round(2), y=p.round(4), name=name, line={"dash": dash, "width": 3}))
+            columns.append((name, p))
+    drawn.update_layout(yaxis={"range": [0, 1]}, legend={"orientation": "h", "y": 1.12}, showlegend=True)
+    rows = [(number(theta[k], 1), *(number(p[k], 3) for _, p in columns)) for k in range(0, len(theta), 5)]
+    numbers = table("Probability of a correct answer", ("θ", *(name for name, _ in columns)), rows, numbers="nnn")
+    sentence = "Curve of the proposed values" + (", and dashed that of the published ones" if old else "")
+    return figure(drawn, sentence, numbers)
+
+
+def _found(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
+    try:
+        return chosen(connection, references)
+    except PermanentFailure as failure:
+        raise NotFound(f"{_capital(shortened(str(failure), 500))}. What waits is under Decisions.") from None
+
+
+def _of_one(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Page:
+    item = shortened(p.item_id)
+    if p.state is State.OPEN:
+        title, lead = f"Publish the new values of {item}?", _lead(p)
+    elif p.state is State.SUPERSEDED:
+        title, lead = (
+            f"The proposal of {p.window} for {item} is out of date",
+            _capital(why_superseded(connection, p)) + ".",
+        )
+    else:
+        title, lead = f"The proposal of {p.window} for {item} is {p.state}", _capital(p.decided) + "."
+    return Page(
+        title,
+        TagList(
+            tags.p(lead, class_="lead"),
+            *(notice(tags.strong("Look at: "), caution, tone="warning") for caution in p.cautions),
+            section(
+                "What is known of it",
+                facts((name, shortened(value, 500)) for name, value in evidence(p)),
+                curves(p.new, p.old if p.state is State.OPEN else None),
+                tags.p(
+                    link("The item", "item", scale=p.scale_id, item=p.item_id),
+                    " · ",
+                    link("The month", "month", scale=p.scale_id, month=p.window[-7:]),
+                    " · ",
+                    link("All that waits", "decisions"),
+                ),
+            ),
+            _impact_section("What accepting it would do to learners") if p.state is State.OPEN else None,
+            _decide_section(connection, p, asked),
+        ),
+    )
+
+
+def _of_several(found: Sequence[Proposal], asked: Asked) -> Page:
+    rows = [
+        (
+            link(shortened(str(p.reference)), "proposal", proposal=str(p.reference)),
+            str(p.old or "nothing"),
+            str(p.new),
+            number(p.wabc, 3),
+            drift_in_a_word(p),
+            "; ".join(p.cautions) or "–",
+            p.decided or str(p.state),
+        )
+        for p in found
+    ]
+    headers = ("proposal", "published", "proposed", "wABC", "drift", "look at", "state")
+    are_open = [p for p in found if p.state is State.OPEN]
+    leaked = any(p.kind == LEAK for p in are_open)
+    return Page(
+        f"Publish the new values of {counted(len(found), 'item')}?",
+        TagList(
+            tags.p("They are decided on together: all of them or none.", class_="lead"),
+            section("What is known of them", table("Proposals", headers, rows, numbers="tttn")),
+            _impact_section("What accepting them together would do to learners") if are_open else None,
+            section(
+                "Decide",
+                decision_form.form(asked, ("accept", "reject"), since=_first_day(asked), leaked=leaked)
+                if len(are_open) == len(found)
+                else notice(
+                    "Some of them are decided or out of date: choose among ", link("what waits", "decisions"), "."
+                ),
+            ),
+        ),
+        wide=True,
+    )
+
+
+def _impact_section(title: str) -> Tag:
+    waiting = ui.output_ui("impact")
+    waiting.append(_being_computed())
+    return section(title, tags.div(waiting, aria_live="polite"))
+
+
+def _being_computed() -> Tag:
+    return tags.p("Being computed from the last month's answers …", class_="text-body-secondary")
+
+
+def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Tag | None:
+    if p.state is State.OPEN:
+        kinds: tuple[What, ...] = ("accept", "reject")
+        return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.kind == LEAK))
+    if p.state is State.SUPERSEDED:
+        return None
+    try:
+        (undone,) = release_undo.consider(connection, [p.reference], effective_from=None, now=asked.reader.now())
+    except PermanentFailure as failure:
+        return section("Undo", notice(f"It cannot be undone: {failure}.", tone="secondary"))
+    return section(
+        "Undo",
+        tags.p(f"Undone, {undone.sentence}."),
+        decision_form.form(asked, ("undo",)),
+    )
+
+
+def _first_day(asked: Asked) -> str:
+    return _day(next_month(asked.reader.now()))
+
+
+def _day(at: datetime) -> str:
+    return f"{at:%Y-%m-%d}"
+
+
+def _lead(p: Proposal) -> str:
+    """Why it asks, in a sentence."""
+    n = f"{p.n:,} answers" if p.n else "answers"
+    month = f"{p.window} proposes b = {number(p.new.b)} from {n}"
+    if p.old is None:
+        return f"{month}; nothing was ever published for it."
+    published = f"{month}, where b = {number(p.old.b)} is published"
+    drifted = p.severity in ("medium", "high")
+    moved = f"{published}: {p.severity} drift{f' ({p.kind})' if p.kind else ''}." if drifted else f"{published}."
+    if not p.asks:
+        moved += " It asks for no decision: it confirms what is published, or something newer was decided."
+    return moved
+
+
+def _capital(text: str) -> str:
+    """With a capital, unless it begins with an id."""
+    first = text.partition(" ")[0]
+    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
