@@ -74,13 +74,14 @@ def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_
 
 
 def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
-    parts = [counted(len(waiting), "proposal")] if waiting else []
-    parts += [f"{counted(len(moved), 'anchor')} that moved in {held}" for held, _, moved in anchors]
     of = f" of {month}" if month else ""
+    parts = [f"{counted(len(waiting), 'proposal')}{of}"] if waiting else []
+    parts += [f"{counted(len(moved), 'anchor')} that moved in {held}" for held, _, moved in anchors]
     if not parts:
         return f"Nothing{of} waits for a decision."
     said = " and ".join(parts)
-    return f"{said[0].upper()}{said[1:]}{of if waiting and not anchors else ''} wait for a decision."
+    one = len(waiting) + sum(len(moved) for *_, moved in anchors) == 1
+    return f"{said[0].upper()}{said[1:]} {'waits' if one else 'wait'} for a decision."
 
 
 def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str, every: bool) -> Tag:

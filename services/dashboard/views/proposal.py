@@ -90,9 +90,9 @@ def named(asked: Asked) -> list[Reference]:
             "what waits under Decisions."
         )
     try:
-        return list(dict.fromkeys(parse_reference(name) for name in names))
+        return list(dict.fromkeys(parse_reference(name.replace("\0", "")) for name in names))
     except PermanentFailure as failure:
-        raise NotFound(shortened(str(failure), 300)) from None
+        raise NotFound(f"{_capital(shortened(str(failure), 300))}. What waits is under Decisions.") from None
 
 
 def address_of(references: Sequence[Reference]) -> str:
@@ -171,7 +171,7 @@ def _of_one(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Page:
         title,
         TagList(
             tags.p(lead, class_="lead"),
-            *(notice(tags.strong("Look at: "), caution, tone="warning") for caution in p.cautions),
+            *(notice(tags.strong("Look at: "), shortened(caution, 500), tone="warning") for caution in p.cautions),
             section(
                 "What is known of it",
                 facts((name, shortened(value, 500)) for name, value in evidence(p)),

@@ -1,0 +1,426 @@
+"""What waits, its evidence, and decisions taken on pages: by whom, once, wholly or not at all, and told in words."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import datetime
+from html import unescape
+from threading import Barrier
+
+import dagster as dg
+import pytest
+from pydantic import SecretStr
+
+from irt_assets.calibration.anchor_versions import moved_anchors
+from irt_assets.calibration.proposals import Reference, State, one
+from irt_assets.calibration.release import next_month
+from irt_assets.calibration.release_impact import impacts
+from irt_assets.partitions import month_bounds
+from irt_assets.responses.scales import read_scales
+from resources.database import Database
+from resources.object_store import FolderStore
+from resources.settings import Settings
+from services.dashboard import deciding
+from services.dashboard.deciding import Form, Outcome, decide, review
+from services.dashboard.page import Asked
+from services.dashboard.reader import Reader
+from services.dashboard.server import made
+from services.dashboard.views import proposal
+from services.jwt_verifier.tokens import LEEWAY_S, Identity, Role
+from tests.integration.rooms import SCALE, rows, run_sql
+from tests.integration.test_release import FEB, JAN, MAR, MOVED, NOW, bank, decisions, link, publish, published, store
+
+__all__ = ["bank", "store"]  # fixtures
+ANN = Identity("Ann", "org", ("psychometrician",), frozenset(), math.inf)
+BEN = replace(ANN, sub="Ben")
+STILL = Reference(FEB, "still")
+ACCEPT = Form("accept", (MOVED,), "it became easier", "2026-05-01")
+REJECT = Form("reject", (MOVED,), "too few answers")
+UNDO = Form("undo", (MOVED,), "an error")
+Ask = Callable[..., Asked]
+Get = Callable[..., tuple[int, str]]
+
+
+class At(Reader):
+    """A reader for whom it is a fixed time."""
+
+    def now(self) -> datetime:
+        return NOW
+
+
+@pytest.fixture
+def reader(settings: Settings, bank: Database) -> Iterator[Reader]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield At(settings, instance)
+
+
+@pytest.fixture
+def ask(reader: Reader) -> Ask:
+    def asked(view: str = "proposal", identity: Identity = ANN, **fields: str) -> Asked:
+        return Asked(view, fields, identity, reader)
+
+    return asked
+
+
+@pytest.fixture
+def get(ask: Ask) -> Get:
+    """The status and the text of a page; `fields`: by their names, which may be no Python names."""
+
+    def page(view: str, fields: dict[str, str], identity: Identity = ANN) -> tuple[int, str]:
+        status, shown = made(Asked(view, fields, identity, ask().reader))
+        return int(status), unescape(f"{shown.title}\n{shown.body}")
+
+    return page
+
+
+def person(*roles: Role) -> Identity:
+    return replace(ANN, roles=roles)
+
+
+def leaked(bank: Database) -> None:
+    run_sql(bank, """UPDATE item_drift SET details = '{"change": {"kind": "leak", "size": -0.8}}'""")
+
+
+def refusal(outcome: Outcome) -> str:
+    assert not outcome.ok
+    return said(outcome)
+
+
+def said(outcome: Outcome) -> str:
+    return " ".join(outcome.sentences)
+
+
+# -- deciding ----------------------------------------------------------------------------------------
+
+
+def test_an_accept_is_told_first_and_then_done_in_the_name_of_who_is_logged_in(bank: Database, ask: Ask) -> None:
+    told = review(ask(), ACCEPT)
+    assert told.ok
+    assert decisions(bank) == []
+    assert "moved is published with a = 1.00 ± 0.01, b = -0.30 ± 0.10 from 2026-05-01 on, in place of" in said(told)
+    done = decide(ask(), ACCEPT, told.seen)
+    assert done.ok
+    assert said(done) == "Accepted: 2026-02/moved, in force from 2026-05-01 00:00 UTC on."
+    ((month, item, what, by, reason, since),) = decisions(bank)
+    assert (month, item, what, by, reason) == (FEB, "moved", "accept", "Ann", "it became easier")
+    assert f"{since:%Y-%m-%d}" == "2026-05-01"
+    assert published(bank)[-1][:2] == (-0.3, "decision")
+
+
+def test_without_a_day_it_is_the_next_first(bank: Database, ask: Ask) -> None:
+    assert decide(ask(), replace(ACCEPT, since="")).ok
+    assert published(bank)[-1][-1] == next_month(NOW)
+
+
+def test_whose_role_is_too_low_decides_nothing(bank: Database, ask: Ask) -> None:
+    drop = Form("drop", (Reference(FEB, "K1"),), "why", scale_id=SCALE)
+    for attempt in (review, decide):
+        for identity in (person("viewer"), person("analyst"), person()):
+            for form in (ACCEPT, REJECT, UNDO, drop):
+                assert "needs the role psychometrician" in refusal(attempt(ask(identity=identity), form))
+    assert decisions(bank) == []
+
+
+def test_an_operator_may_decide_as_the_role_is_above(bank: Database, ask: Ask) -> None:
+    assert decide(ask(identity=person("operator")), REJECT).ok
+
+
+def test_a_login_that_ended_while_the_page_was_open_decides_nothing(bank: Database, ask: Ask) -> None:
+    ended = replace(ANN, exp=time.time() - LEEWAY_S - 1)
+    for attempt in (review, decide):
+        refused = attempt(ask(identity=ended), REJECT)
+        assert not refused.ok
+        assert "Your login has expired: open the page anew" in said(refused)
+    assert decisions(bank) == []
+
+
+def test_a_decision_needs_a_reason_that_says_something(bank: Database, ask: Ask) -> None:
+    for reason in ("", "  \n", "…", "x" * 2_001, "a\x00b"):
+        for form in (ACCEPT, REJECT):
+            for attempt in (review, decide):
+                assert "reason" in refusal(attempt(ask(), replace(form, reason=reason)))
+    assert decisions(bank) == []
+
+
+def test_a_day_that_cannot_be_is_told_before_anything_is_done(bank: Database, ask: Ask) -> None:
+    past, none = ("2026-03-10", "1999-01-01"), ("tomorrow", "2026-02-30", "٢٠٢٦-٠٥-٠١", "2026-05-01T00:00")
+    for attempt in (review, decide):
+        for day in past:
+            assert "is not in the future" in refusal(attempt(ask(), replace(ACCEPT, since=day)))
+        for day in none:
+            assert "a day like" in refusal(attempt(ask(), replace(ACCEPT, since=day)))
+    assert decisions(bank) == []
+
+
+def test_what_leaked_is_accepted_only_where_the_box_is_ticked(bank: Database, ask: Ask) -> None:
+    leaked(bank)
+    for attempt in (review, decide):
+        assert "2026-02/moved leaked: the new value says who knows the answer" in said(attempt(ask(), ACCEPT))
+    assert decisions(bank) == []
+    assert decide(ask(), replace(ACCEPT, although_it_leaked=True)).ok
+
+
+def test_of_two_at_once_one_decides_and_the_other_is_told_what(bank: Database, ask: Ask) -> None:
+    seen = review(ask(), ACCEPT).seen
+    both = Barrier(2)
+
+    def click(identity: Identity, form: Form) -> Outcome:
+        both.wait()
+        return decide(ask(identity=identity), form, seen)
+
+    with ThreadPoolExecutor(2) as pool:
+        outcomes = list(pool.map(click, (ANN, BEN), (ACCEPT, REJECT)))
+    ((_, _, what, by, reason, _),) = decisions(bank)
+    (first,) = [outcome for outcome in outcomes if outcome.ok]
+    (second,) = [outcome for outcome in outcomes if not outcome.ok]
+    assert first is outcomes[0 if by == "Ann" else 1]
+    assert f"2026-02/moved was {what}ed by {by} on" in said(second)
+    assert reason in said(second)
+    assert len(published(bank)) == (2 if what == "accept" else 1)
+
+
+def test_the_same_click_twice_decides_once(bank: Database, ask: Ask) -> None:
+    seen = review(ask(), ACCEPT).seen
+    assert [decide(ask(), ACCEPT, seen).ok for _ in range(3)] == [True, False, False]
+    assert len(decisions(bank)) == 1
+
+
+def test_several_are_decided_together_or_not_at_all(bank: Database, ask: Ask) -> None:
+    both = replace(REJECT, references=(MOVED, STILL))
+    assert decide(ask(), replace(REJECT, references=(STILL,))).ok
+    refused = decide(ask(), both)
+    assert not refused.ok
+    assert "2026-02/still was rejected by Ann" in said(refused)
+    assert [item for _, item, *_ in decisions(bank)] == ["still"]
+
+
+def test_a_month_that_was_fitted_again_meanwhile_is_looked_at_again(
+    bank: Database, store: FolderStore, ask: Ask
+) -> None:
+    seen = review(ask(), ACCEPT).seen
+    link(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
+    publish(bank, store, FEB)
+    assert "other values than those that were shown" in said(decide(ask(), ACCEPT, seen))
+    assert decisions(bank) == []
+
+
+def test_an_undo_is_told_first_and_asks_again(bank: Database, ask: Ask) -> None:
+    assert "nobody has decided on 2026-02/moved yet" in said(review(ask(), UNDO))
+    assert decide(ask(), ACCEPT).ok
+    told = review(ask(), UNDO)
+    assert told.ok
+    assert "from 2026-05-01 on, a = 1.00 ± 0.01, b = -0.30 ± 0.10 never comes into force" in said(told)
+    assert decide(ask(identity=BEN), UNDO).ok
+    assert [(what, by) for _, _, what, by, _, _ in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
+    with bank.connect() as connection:
+        assert one(connection, MOVED).state is State.OPEN
+    assert not decide(ask(), UNDO).ok
+
+
+def test_a_database_that_is_away_is_told_with_the_way_out(ask: Ask, settings: Settings) -> None:
+    away = settings.model_copy(update={"database_url": SecretStr("postgresql://irt@127.0.0.1:1/irt?connect_timeout=2")})
+    with dg.DagsterInstance.ephemeral() as instance:
+        asked = Asked("proposal", {}, ANN, At(away, instance))
+        for attempt in (review, decide):
+            told = attempt(asked, ACCEPT)
+            assert not told.ok
+            assert "try again" in said(told)
+            assert "What you typed is still there" in said(told)
+
+
+def test_a_fault_is_told_without_its_traceback(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deciding.release, "reject", lambda *_args, **_others: 1 / 0)
+    told = decide(ask(), REJECT)
+    assert not told.ok
+    assert "fault of the dashboard" in said(told)
+    assert "zero" not in said(told)
+
+
+def test_the_next_overview_is_read_anew(ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[bool] = []
+    monkeypatch.setattr(Reader, "forget", lambda self: forgotten.append(True))
+    review(ask(), REJECT)
+    assert forgotten == []
+    decide(ask(), REJECT)
+    assert forgotten == [True]
+
+
+# -- the pages ---------------------------------------------------------------------------------------
+
+
+def test_what_waits_is_listed_with_its_evidence_in_a_line(bank: Database, get: Get) -> None:
+    status, text = get("decisions", {})
+    with bank.connect() as connection:
+        p = one(connection, MOVED)
+    assert status == 200
+    assert "One proposal waits for a decision." in text
+    for part in (str(MOVED), str(p.old), str(p.new), f"{p.wabc:.3f}", "high (drift)"):
+        assert part in text
+    assert str(STILL) not in text, "it confirms what is published"
+    assert "Nothing of 2026-01 waits for a decision." in get("decisions", {"month": JAN})[1]
+    assert str(STILL) in get("decisions", {"month": FEB, "all": "1"})[1]
+
+
+def test_the_last_decisions_are_listed_and_those_that_stand_can_be_undone(bank: Database, ask: Ask, get: Get) -> None:
+    assert decide(ask(), ACCEPT).ok
+    text = get("decisions", {})[1]
+    assert "it became easier" in text
+    assert "Ann" in text
+    assert "2026-05-01" in text
+    assert "Undo …" in text
+    assert decide(ask(), UNDO).ok
+    text = get("decisions", {})[1]
+    assert "an error" in text
+    assert "undone" in text
+    assert "Undo …" not in text
+
+
+def test_the_list_has_pages(bank: Database, get: Get) -> None:
+    (n,) = rows(bank, "SELECT count(*) FROM item_parameter_proposal WHERE month = %s", (FEB,))[0]
+    for first in ("-1", "x", "99", "1e9", "٣"):
+        assert get("decisions", {"month": FEB, "all": "1", "first": first})[0] == 404
+    status, text = get("decisions", {"month": FEB, "all": "1", "first": "1"})
+    assert status == 200
+    assert f"2 to {n} of {n}" in text
+    assert str(STILL) in text
+    assert f'chosen:{MOVED}"' not in text, "it is first, as it changes most"
+
+
+def test_a_proposal_shows_the_question_its_evidence_and_both_curves(bank: Database, get: Get) -> None:
+    status, text = get("proposal", {"proposal": str(MOVED)})
+    with bank.connect() as connection:
+        p = one(connection, MOVED)
+    assert status == 200
+    assert text.startswith("Publish the new values of moved?")
+    for part in (
+        str(p.new),
+        str(p.old),
+        f"wABC = {p.wabc:.3f}",
+        "Δb = -0.80",
+        "drift, size -0.80",
+        p.fit_id,
+        "Accept …",
+    ):
+        assert part in text
+    assert '"name":"published"' in text
+    assert '"name":"proposed"' in text
+    assert "although_it_leaked" not in text
+    leaked(bank)
+    text = get("proposal", {"proposal": str(MOVED)})[1]
+    assert "although_it_leaked" in text
+    assert "its answers follow who knows them" in text
+
+
+def test_who_may_not_decide_sees_the_evidence_and_why(bank: Database, get: Get) -> None:
+    for view, fields in (("proposal", {"proposal": str(MOVED)}), ("decisions", {})):
+        status, text = get(view, fields, person("analyst"))
+        assert status == 200
+        for part in ("wABC", "eeds the role psychometrician"):
+            assert part in text
+        for part in ("Accept", "chosen:"):
+            assert part not in text
+
+
+def test_a_decided_proposal_says_who_and_why_and_offers_to_undo_it(bank: Database, ask: Ask, get: Get) -> None:
+    assert decide(ask(), ACCEPT).ok
+    status, text = get("proposal", {"proposal": str(MOVED)})
+    assert status == 200
+    assert "The proposal of 2026-02 for moved is accepted" in text
+    assert "Accepted by Ann on" in text
+    assert "never comes into force" in text
+    assert "Undo …" in text
+    assert "Accept …" not in text
+
+
+def test_several_are_shown_at_once(bank: Database, get: Get) -> None:
+    status, text = get("proposal", {f"chosen:{MOVED}": "on", f"chosen:{STILL}": "on"})
+    assert status == 200
+    assert "Publish the new values of two items?" in text
+    assert "Reject …" in text
+    assert get("proposal", {f"chosen:{FEB}/{k}": "on" for k in range(201)})[0] == 404
+
+
+def test_what_is_no_proposal_is_not_found_and_told_what_is(bank: Database, get: Get) -> None:
+    names = ["", "x", "2026-02", "2026-02/", "2026-99/moved", "2026-02/nobody", "2026-02/' OR 1=1 --", "2026-02/\0"]
+    names += ["🎓" * 5_000, "2026-02/<script>alert(1)</script>", "2026-02/" + "y" * 10_000, "2020-01/all"]
+    for name in names:
+        status, text = get("proposal", {"proposal": name})
+        assert (status, "Decisions" in text, len(text) < 5_000) == (404, True, True), name[:50]
+
+
+def test_the_effect_on_learners_is_what_the_room_computes(bank: Database, ask: Ask) -> None:
+    with bank.connect() as connection:
+        (wanted,) = impacts(connection, [one(connection, MOVED)], next_month(NOW))
+    (told,) = proposal.impact_sentences(ask(), [MOVED])
+    assert wanted.sentence.lower() in told.lower()
+    assert decide(ask(), REJECT).ok
+    assert "Nothing of it can be accepted now" in proposal.impact_sentences(ask(), [MOVED])[0]
+    assert "cannot be computed" in proposal.impact_sentences(ask(), [Reference(MAR, "moved")])[0]
+
+
+# -- anchors -----------------------------------------------------------------------------------------
+
+SUSPECT = '{"delta_b": 0.8, "delta_a": 0.0, "z": 7.3, "parameter": "b"}'
+
+
+@pytest.fixture
+def red(bank: Database) -> Database:
+    """February is held: K2 moved against the other anchors."""
+    run_sql(
+        bank,
+        """UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,suspects}', %s)
+           WHERE window_start = %s""",
+        (f'{{"K2": {SUSPECT}}}', month_bounds(FEB)[0]),
+    )
+    run_sql(bank, "UPDATE publication_step SET state = 'held' WHERE month = %s", (FEB,))
+    run_sql(
+        bank,
+        """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash)
+           SELECT scale_id, version, 'K4', a, b, c, a_se, b_se, cov_ab, errors_assumed, anchor_hash FROM anchor_set
+           WHERE item_id = 'K1'""",
+    )
+    run_sql(bank, """UPDATE calibration_scale SET thresholds = thresholds || '{"min_anchors": 3}'""")
+    return bank
+
+
+def test_anchors_that_moved_wait_until_they_are_dropped(red: Database, ask: Ask, get: Get) -> None:
+    with red.connect() as connection:
+        scale = read_scales(connection, month_bounds(FEB)[0])[SCALE]
+        assert [*moved_anchors(connection, FEB, scale)] == ["K2"]
+    status, text = get("decisions", {})
+    assert status == 200
+    assert "anchor that moved in 2026-02" in text
+    assert "b +0.80" in text
+    assert "7.3" in text
+    address = {"month": FEB, "scale": SCALE, "item": "K2"}
+    status, text = get("anchors", address)
+    assert status == 200
+    assert text.startswith("Link 2026-02 without K2?")
+    assert "3 remain" in text
+    assert "Drop" in text
+    form = Form("drop", (Reference(FEB, "K2"),), "its text was changed", scale_id=SCALE)
+    told = review(ask(), form)
+    assert told.ok
+    assert told.stale == (FEB,)
+    assert rows(red, "SELECT 1 FROM release_decision") == []
+    done = decide(ask(), form)
+    assert done.ok
+    assert done.stale == (FEB,)
+    assert "3 anchors remain from 2026-02 on" in said(done)
+    assert not decide(ask(), form).ok
+    assert rows(red, "SELECT decision, decided_by FROM release_decision") == [("drop_anchor", "Ann")]
+    assert "that moved in 2026-02" not in get("decisions", {})[1]
+
+
+def test_what_cannot_be_dropped_says_why(bank: Database, get: Get) -> None:
+    k2 = {"item": "K2"}
+    nowhere: list[dict[str, str]] = [{}, k2, k2 | {"month": "x", "scale": SCALE}, k2 | {"month": FEB, "scale": "nope"}]
+    assert [get("anchors", fields)[0] for fields in nowhere] == [404] * 4
+    status, text = get("anchors", {"item": "moved", "month": FEB, "scale": SCALE})
+    assert status == 200
+    assert "no anchors of scale" in text
+    assert "Drop from" not in text
