@@ -24,6 +24,7 @@ from irt_assets.responses.item_times import (
     ability_times_of_last_night,
     ability_times_since,
     current_item_times,
+    item_times,
 )
 from irt_assets.responses.one_learner import answered_at_all, learner_query, learner_responses
 from irt_assets.responses.scales import Scale, read_scales
@@ -49,6 +50,15 @@ class Measures:
 
     as_of: datetime
     scales: Mapping[str, Measure]
+
+
+@dataclass(frozen=True)
+class Score:
+    """θ and its standard error, and the responses on which they rest."""
+
+    responses: Responses
+    theta: float
+    se: float
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,18 @@ def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
             curves = SetCurves.of(published.items, scale)
             measures[scale.scale_id] = Measure(scale, published, curves, times, learner_query(scale))
     return Measures(now, measures)
+
+
+def read_past_measure(connection: psycopg.Connection, scale: Scale, at: datetime) -> Measure | None:
+    """What the month or night that ended then was measured with; None where nothing was in force on the scale, or
+    where the item times of then are not stored any more."""
+    published, times = (
+        in_force(connection, scale.scale_id, at),
+        item_times(connection, at, ability_times_since(at, scale)),
+    )
+    if not published.items or times is None:
+        return None
+    return Measure(scale, published, SetCurves.of(published.items, scale), times, learner_query(scale))
 
 
 def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> ItemTimes:
@@ -136,38 +158,46 @@ def update(
     start = now - timedelta(days=lookback_days)
     found = {}
     for scale_id, measure in measures.scales.items():
-        items = measure.published.items
-        responses = learner_responses(
-            connection,
-            measure.query,
-            user_id,
-            start,
-            now,
-            measure.scale,
-            items,
-            measure.times,
-            measure.published.withdrawn,
-        )
-        if responses.n_responses:
-            scores = measure.curves.estimate(responses)
-            theta, se = float(scores.theta[0]), float(scores.se[0])
-            found[scale_id] = _keep(connection, user_id, measure, responses, theta, se, measures.as_of, now)
+        score = read_score(connection, measure, user_id, start, now)
+        if score is not None:
+            found[scale_id] = _keep(connection, user_id, measure, score, measures.as_of, now)
     return found
+
+
+def read_score(
+    connection: psycopg.Connection, measure: Measure, user_id: str, start: datetime, end: datetime
+) -> Score | None:
+    """What a learner's answers of [start, end) say on a scale; None where there are none. Stores nothing."""
+    published = measure.published
+    responses = learner_responses(
+        connection,
+        measure.query,
+        user_id,
+        start,
+        end,
+        measure.scale,
+        published.items,
+        measure.times,
+        published.withdrawn,
+    )
+    if not responses.n_responses:
+        return None
+    scores = measure.curves.estimate(responses)
+    return Score(responses, float(scores.theta[0]), float(scores.se[0]))
 
 
 def _keep(
     connection: psycopg.Connection,
     user_id: str,
     measure: Measure,
-    responses: Responses,
-    theta: float,
-    se: float,
+    score: Score,
     published_as_of: datetime,
     now: datetime,
 ) -> Theta:
     """Store a θ, unless its row is there already and is the newest."""
     scale, set_hash = measure.scale, measure.published.set_hash
-    update_id = _update_id(user_id, measure, responses)
+    update_id = _update_id(user_id, measure, score.responses)
+    n_items = score.responses.n_responses
     row = connection.execute(
         """INSERT INTO mirt_ability AS known (update_id, user_id, scale_id, theta, se, method, n_items, kind,
              window_end, published_as_of, set_hash, scale_version, fitted_at)
@@ -183,9 +213,9 @@ def _keep(
             "id": update_id,
             "user": user_id,
             "scale": scale.scale_id,
-            "theta": theta,
-            "se": se,
-            "n": responses.n_responses,
+            "theta": score.theta,
+            "se": score.se,
+            "n": n_items,
             "now": now,
             "as_of": published_as_of,
             "set": set_hash,
@@ -201,7 +231,7 @@ def _keep(
         ).fetchone()
     assert row is not None
     return Theta(
-        scale.scale_id, theta, se, responses.n_responses, "online", row[0], set_hash, scale.anchor_version, row[1]
+        scale.scale_id, score.theta, score.se, n_items, "online", row[0], set_hash, scale.anchor_version, row[1]
     )
 
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from itertools import chain
+
 import numpy as np
 import psycopg
 
+from irt_assets.calibration.online import Measure, read_past_measure, read_score
 from irt_assets.calibration.publication import in_force
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant, no_month_yet
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.facts import LOOKBACK
+from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import scoring_responses
 from resources.warehouse import read_arrow
 
 LARGEST_EXPOSURE = 0.30
 FEWEST_LEARNERS = 100
 """Below that many, a share of them says little."""
-SAME_THETA = 1e-6
+MEASURED_ANEW = 10
+SAME_THETA = 1e-9
 """Two runs on the same answers and parameters add the same numbers, if in another order."""
 LARGEST_POSITION_EFFECT = 0.05
 """Of the chance of a correct answer, from the first to the last place of a session."""
@@ -51,10 +57,62 @@ def every_learner_with_answers_has_an_ability(look: Look) -> Found:
 
 @invariant(
     kind="learners",
-    protects="θ of the nightly and of the monthly run are equal on the same answers and the same parameters.",
-    fix="Materialise both runs with one version of the code; if they still differ, report it as a bug.",
+    protects="θ of the month, of the night and from the θ API are equal on the same answers and the same parameters.",
+    fix="Materialise both runs with one version of the code, and start the θ API with the same; if they still differ, "
+    "report it as a bug.",
+    note="Of the last month and of the last night, the API's function measures 10 learners of each scale anew, as of "
+    "then; whoever has other answers by now is not compared.",
 )
 def runs_agree_on_abilities(look: Look) -> Found:
+    told = set()
+    for found in chain(
+        _nights_beside_months(look), *(_runs_beside_the_api(look, scale_id) for scale_id in look.scales)
+    ):
+        if isinstance(found, Violation):
+            if (found.subject, found.partition) in told:
+                continue
+            told.add((found.subject, found.partition))
+        yield found
+
+
+def _runs_beside_the_api(look: Look, scale_id: str) -> Found:
+    """The last month and the last night, each where the item times that it used are still stored: for 30 days."""
+    ends = {}
+    for kind in ("monthly", "nightly"):
+        row = look.connection.execute(
+            "SELECT max(window_end) FROM mirt_ability WHERE kind = %s AND scale_id = %s", (kind, scale_id)
+        ).fetchone()
+        if row and row[0]:
+            ends[kind] = row[0]
+    measures = {
+        kind: read_past_measure(look.connection, read_scales(look.connection, end)[scale_id], end)
+        for kind, end in ends.items()
+    }
+    if ends and not any(measures.values()):
+        dates = " and ".join(f"{end:%Y-%m-%d}" for end in ends.values())
+        yield NotTested(f"the item times of {dates} are not stored any more", subject=scale_id)
+    for kind, measure in measures.items():
+        if measure is not None:
+            yield from _run_beside_the_api(look.connection, measure, kind, ends[kind])
+
+
+def _run_beside_the_api(connection: psycopg.Connection, measure: Measure, kind: str, end: datetime) -> Found:
+    scale_id = measure.scale.scale_id
+    stored = connection.execute(
+        """SELECT user_id, theta, se, n_items FROM mirt_ability
+           WHERE kind = %s AND window_end = %s AND scale_id = %s AND set_hash = %s ORDER BY md5(user_id) LIMIT %s""",
+        (kind, end, scale_id, measure.published.set_hash, MEASURED_ANEW),
+    ).fetchall()
+    for user, theta, se, n_items in stored:
+        score = read_score(connection, measure, user, end - LOOKBACK, end)
+        if score is None or score.responses.n_responses != n_items:
+            continue
+        if abs(score.theta - theta) > SAME_THETA or abs(score.se - se) > SAME_THETA:
+            expected = f"{score.theta:.6f}, as the θ API has it"
+            yield Violation(f"{scale_id}: {user}", f"θ = {theta:.6f} {kind}", expected, f"{end:%Y-%m-%d}")
+
+
+def _nights_beside_months(look: Look) -> Found:
     rows = look.connection.execute(
         """SELECT n.scale_id, n.user_id, n.theta, m.theta, n.se, m.se,
                   to_char(n.window_end AT TIME ZONE 'UTC', 'YYYY-MM-DD')

@@ -102,6 +102,19 @@ def test_the_night_that_ends_a_month_gives_everyone_the_months_ability(calibrate
         assert violation.subject == f"{SCALE}: {of_night.index[3]}"
         connection.rollback()
 
+        # Month and night are wrong alike: what the API computes tells. Who has more answers since is not compared.
+        first = "(SELECT user_id FROM mirt_ability ORDER BY md5(user_id) LIMIT 1)"
+        connection.execute(f"UPDATE mirt_ability SET theta = theta + 1e-8 WHERE user_id = {first}")
+        of_month_and_night = list(runs_agree_on_abilities.find(look))
+        assert [found.expected.endswith("as the θ API has it") for found in of_month_and_night] == [True]
+        connection.execute(f"UPDATE mirt_ability SET n_items = n_items + 1 WHERE user_id = {first}")
+        assert list(runs_agree_on_abilities.find(look)) == []
+        connection.rollback()
+        connection.execute("DELETE FROM item_response_time")
+        connection.execute("DELETE FROM partition_source WHERE asset = 'item_response_time'")
+        assert {type(found) for found in runs_agree_on_abilities.find(look)} == {NotTested}
+        connection.rollback()
+
 
 def test_parameters_of_a_night_are_the_simulated_ones_within_their_errors(
     calibrated: Settings, small_truth: Truth
