@@ -117,7 +117,7 @@ class Ledger:
                 "connect_timeout": CONNECT_S,
                 "tcp_user_timeout": 5000,
                 "keepalives_idle": 30,
-                "cursor_factory": TracedCursor,
+                "cursor_factory": TracedCursor if traces.are_sent() else None,
             },
             min_size=self._connections,
             max_size=self._connections,

@@ -21,8 +21,6 @@ from tests.integration.test_theta_api import HEADERS, TOKEN, until
 from tests.services.collector import collector
 from tests.services.door import port_of, served
 
-pytest.importorskip("opentelemetry.sdk")
-
 ANN = "ann-7@example.org"
 
 

@@ -22,8 +22,6 @@ from tests.services.collector import Receiver, collector
 from tests.services.door import free_port
 from tests.unit.asgi import ask, echo, open_socket
 
-pytest.importorskip("opentelemetry.sdk")
-
 VARIABLE = "OTEL_EXPORTER_OTLP_ENDPOINT"
 
 
