@@ -18,7 +18,7 @@ _GATES = re.compile("|".join(f"{gate.name}: " for gate in SET_GATES))
 
 def in_short(why: str) -> str:
     """The first clause of a reason, without the gate's name in front of it."""
-    clause = re.split(r"[:;] ", _GATES.sub("", why, count=1), maxsplit=1)[0]
+    clause = re.split(r"[:;] | \(", _GATES.sub("", why, count=1), maxsplit=1)[0]
     return clause if len(clause) <= LONGEST_SHORT else f"{clause[:LONGEST_SHORT].rpartition(' ')[0]} …"
 
 

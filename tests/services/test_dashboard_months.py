@@ -323,6 +323,7 @@ def test_the_months_beside_each_other_are_the_last_two_unless_others_are_named(w
         ),
         ("never materialised: `irt calibrate --month 2026-06`", "never materialised"),
         ("88 items first published, 30 proposed, 2 held back", "88 items first published, 30 proposed, 2 held back"),
+        ("a run ended early, materialise again (not evaluated: linked)", "a run ended early, materialise again"),
         (f"converged: {'word ' * 50}", f"{('word ' * 20).strip()} …"),
     ],
 )
