@@ -363,6 +363,7 @@ def test_alerts_say_who_was_told(settings: Settings, get: Get, looked: str) -> N
     assert "slack of its beginning" in text
     assert "not yet (Slack is away)" in text
     assert "Look at x." in text
+    assert '"?view=month&month=2026-10"' in text
     assert text.index("the run of x failed") < text.index("it was over soon")
 
 

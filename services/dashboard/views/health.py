@@ -19,9 +19,9 @@ from irt_assets.invariants.results import history_of_invariant, latest_invariant
 from irt_assets.wording import counted, in_words, listed
 from jobs.overview import Overview
 from resources.outbox import told
-from services.dashboard.elements import badge, facts, link, moment, notice, section, shortened, table
+from services.dashboard.elements import badge, facts, link, moment, notice, prose, section, shortened, table
 from services.dashboard.page import Asked, NotFound, Page, address
-from services.dashboard.views.health_tables import PERSONAL, alerts, daemon, runs, schedules
+from services.dashboard.views.health_tables import PERSONAL, alerts, daemon, of_partition, runs, schedules
 
 BY_NAME = {one.name: one for one in INVARIANTS}
 LOOKS_SHOWN, ALERTS_SHOWN, LONGEST = 14, 50, 160
@@ -88,7 +88,7 @@ def _next_steps(latest: Latest | None, counts: Mapping[str, OpenViolation], over
         one = BY_NAME[worst.invariant]
         said = tags.a(one.truth, href=address("health", invariant=one.name), class_="alert-link")
         tone = "danger" if one.severity == "error" else "warning"
-        steps.append(notice("Next: it is not true that ", said, f". To mend it: {one.fix}", tone=tone))
+        steps.append(notice("Next: it is not true that ", said, ". To mend it: ", prose(one.fix), tone=tone))
     steps += [notice(f"Next: {one.late}.", tone="warning") for one in overview.schedules if one.late]
     return steps
 
@@ -181,14 +181,14 @@ def _one(asked: Asked, name: str) -> Page:
         f"{one.truth[0].upper()}{one.truth[1:]}",
         TagList(
             tags.p(_verdict(looks, still, zone), class_="lead"),
-            notice(f"To mend it: {one.fix}", tone="danger" if one.severity == "error" else "warning")
+            notice("To mend it: ", prose(one.fix), tone="danger" if one.severity == "error" else "warning")
             if still
             else None,
             facts(
                 [
                     ("what it protects", one.protects),
                     ("severity", one.severity),
-                    ("to mend it", one.fix),
+                    ("to mend it", prose(one.fix)),
                     *([("what is judged", one.note)] if one.note else []),
                     ("its name", tags.code(one.name, class_="text-break")),
                 ]
@@ -239,7 +239,7 @@ def _verdict(looks: Sequence[Latest], still: int, zone: str) -> TagChild:
 def _violation(one: Latest, zone: str) -> tuple[TagChild, ...]:
     over = datetime.fromisoformat(one["resolved_at"]) if one["resolved_at"] else None
     return (
-        one["partition"],
+        of_partition(one["partition"]),
         tags.span(shortened(one["subject"], LONGEST), class_="text-break"),
         shortened(one["observed"] or "", LONGEST),
         shortened(one["expected"] or "", LONGEST),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from htmltools import TagChild, TagList, tags
@@ -9,12 +10,13 @@ from htmltools import TagChild, TagList, tags
 from jobs.overview import Overview, RunUnderWay, ScheduleState
 from resources.outbox import Told
 from resources.settings import Settings
-from services.dashboard.elements import DASH, badge, moment, shortened, table
+from services.dashboard.elements import DASH, badge, link, moment, prose, shortened, table
 from services.dashboard.page import Asked
 
 PERSONAL = ("learners", "report files")
 """Kinds of subjects that name learners."""
 LONGEST = 240
+MONTH = re.compile(r"\d{4}-\d{2}", re.ASCII)
 TONES = {"error": "danger", "warning": "warning", "info": "info"}
 
 
@@ -30,7 +32,7 @@ def alerts(asked: Asked, found: Sequence[Told], most: int) -> list[TagChild]:
             (
                 badge(one.severity, TONES[one.severity]),
                 _what(asked, one),
-                one.partition or DASH,
+                of_partition(one.partition),
                 _deliveries(one),
                 moment(one.opened_at, zone),
                 *([moment(one.resolved_at, zone)] if one.resolved_at else []),
@@ -47,13 +49,18 @@ def alerts(asked: Asked, found: Sequence[Told], most: int) -> list[TagChild]:
     ]
 
 
+def of_partition(key: str) -> TagChild:
+    """A month's page, where it is a month."""
+    return tags.span(link(key, "month", month=key) if MONTH.fullmatch(key) else key or DASH, class_="text-nowrap")
+
+
 def _what(asked: Asked, one: Told) -> TagChild:
     if one.kind in PERSONAL and not asked.identity.has_role("analyst"):
         return f"{one.key.partition('|')[0].strip()}: it names learners, whom analysts and those above see"
     where = f"{asked.reader.settings.ui_url}{one.link}"
     return TagList(
         tags.div(shortened(one.what, LONGEST), class_="text-break"),
-        tags.div(one.fix, class_="small text-body-secondary"),
+        tags.div(prose(one.fix), class_="small text-body-secondary"),
         tags.a("Open in Dagster", href=where, class_="small", aria_label=f"Open in Dagster: {one.key[:80]}")
         if one.link.startswith("/")
         else None,

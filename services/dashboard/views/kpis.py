@@ -10,7 +10,7 @@ from htmltools import TagChild, TagList, tags
 
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
-from services.dashboard.elements import link, number, percent, section, table
+from services.dashboard.elements import asking_form, choice, link, number, percent, section, table
 from services.dashboard.figures import empty, figure, stack
 from services.dashboard.page import Asked, NotFound, Page
 
@@ -27,7 +27,7 @@ def page(asked: Asked) -> Page:
         "KPIs of all learners",
         TagList(
             tags.p(_answer(found), class_="lead"),
-            _form(text),
+            asking_form("kpis", choice("Weeks shown", "weeks", _choices(int(text)), str(int(text)))),
             *(_kpis(found) if found else ()),
             tags.p("Single learners: ", link("find one by id", "learners"), "."),
         ),
@@ -56,25 +56,8 @@ def _answer(found: Sequence[Quartiles]) -> str:
     )
 
 
-def _form(text: str) -> TagChild:
-    choices = sorted({4, WEEKS_SHOWN, 13, MOST, int(text)})
-    return tags.form(
-        tags.input(type="hidden", name="view", value="kpis"),
-        tags.label("Weeks shown", for_="weeks", class_="form-label"),
-        tags.div(
-            tags.select(
-                *(tags.option(str(n), value=str(n), selected="" if str(n) == text else None) for n in choices),
-                id="weeks",
-                name="weeks",
-                class_="form-select",
-            ),
-            tags.button("Show", type="submit", class_="btn btn-primary"),
-            class_="input-group",
-            style="max-width: 16rem",
-        ),
-        method="get",
-        class_="my-3",
-    )
+def _choices(asked_for: int) -> list[str]:
+    return [str(n) for n in sorted({4, WEEKS_SHOWN, 13, MOST, asked_for})]
 
 
 def _kpis(found: Sequence[Quartiles]) -> list[TagChild]:

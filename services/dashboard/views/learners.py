@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from htmltools import Tag, TagChild, TagList, tags
+from htmltools import TagChild, TagList, tags
 
 from irt_assets.calibration.online import Learner, Theta, find_learner, find_learners, latest_of, scale_to_answer_by
-from services.dashboard.elements import DASH, link, moment, number, shortened, table
+from services.dashboard.elements import DASH, asking_form, link, moment, number, shortened, table, text_field
 from services.dashboard.page import Asked, NotAllowed, Page
 
 MOST_SHOWN = 50
@@ -22,7 +22,8 @@ def page(asked: Asked) -> Page:
         "Learners",
         TagList(
             tags.p(_answer(prefix, len(found), more=more), class_="lead text-break"),
-            _form(prefix),
+            asking_form("learners", text_field("The id begins with", "search", prefix), button="Search"),
+            tags.p("A learner of whom there are answers and nothing else is found by the whole id.", class_="small"),
             table(
                 "Learners in the order of their ids, each with the θ of the latest answers",
                 ("learner", "target scale", "θ", "standard error", "answers until", "remarks"),
@@ -67,27 +68,6 @@ def _answer(prefix: str, n: int, *, more: bool) -> str:
     if n:
         return f"Who is it? {n} learner{'' if n == 1 else 's'} {begins}."
     return f"Nobody {begins}: ids are case-sensitive, and are searched from their beginning."
-
-
-def _form(prefix: str) -> Tag:
-    return tags.form(
-        tags.input(type="hidden", name="view", value="learners"),
-        tags.label("The id begins with", for_="search", class_="form-label"),
-        tags.div(
-            tags.input(
-                type="search", id="search", name="search", value=prefix, class_="form-control", autocomplete="off"
-            ),
-            tags.button("Search", type="submit", class_="btn btn-primary"),
-            class_="input-group",
-            style="max-width: 32rem",
-        ),
-        tags.p(
-            "A learner of whom there are answers and nothing else is found by the whole id.",
-            class_="small",
-        ),
-        method="get",
-        class_="my-3",
-    )
 
 
 def _row(learner: Learner, found: Mapping[str, Theta], zone: str) -> tuple[TagChild, ...]:
