@@ -47,13 +47,20 @@ ROOT = Path(__file__).parents[1]
 TOKEN = "a-service-token-of-32-characters"
 API_PORT, HELLO_PORT = 18001, 18002
 N_ITEMS, MEDIAN, HEAVY = 2_500, 200, 2_000
+PATH, WORK = "/api/seedtest/analysis/irt/update-theta", "/work"
 HELLO = """
-import uvicorn
+import time, uvicorn
 from fastapi import FastAPI
 app = FastAPI()
 @app.post("/api/seedtest/analysis/irt/update-theta")
 async def hello(asked: dict) -> dict:
     return {"hello": asked["user_id"]}
+@app.post("/work")
+def work(asked: dict) -> dict:
+    began = time.thread_time()
+    while time.thread_time() - began < 0.005:
+        pass
+    return {"worked": asked["user_id"]}
 uvicorn.run(app, port=%d, log_level="warning", access_log=False, timeout_keep_alive=75)
 """
 
@@ -165,8 +172,12 @@ class Answered:
 class Client:
     """Keeps connections open for a minute, as nginx does; as little Python for each request as HTTP needs."""
 
-    def __init__(self, port: int) -> None:
-        self._port, self._free = port, list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]]()
+    def __init__(self, port: int, path: str) -> None:
+        self._port, self._path, self._free = (
+            port,
+            path,
+            list[tuple[float, asyncio.StreamReader, asyncio.StreamWriter]](),
+        )
 
     async def post(self, user_id: str) -> tuple[int, str, bytes]:
         """Status, headers in small letters, and body."""
@@ -178,7 +189,7 @@ class Client:
             reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         body = json.dumps({"user_id": user_id, "lookback_days": 365}).encode()
         head = (
-            "POST /api/seedtest/analysis/irt/update-theta HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n"
+            f"POST {self._path} HTTP/1.1\r\nHost: api\r\nContent-Type: application/json\r\n"
             f"Authorization: Bearer {TOKEN}\r\nContent-Length: {len(body)}\r\n\r\n"
         )
         writer.write(head.encode() + body)
@@ -192,9 +203,9 @@ class Client:
             writer.close()
 
 
-async def load(port: int, users: list[str], rate: float, log: Log | None) -> Answered:
+async def load(port: int, users: list[str], rate: float, log: Log | None, path: str = PATH) -> Answered:
     """Time in ms from each planned arrival to the answer's end. With a log, every second learner answers before."""
-    rng, client, answered = np.random.default_rng(7), Client(port), Answered()
+    rng, client, answered = np.random.default_rng(7), Client(port, path), Answered()
     arrivals = np.cumsum(rng.exponential(1 / rate, len(users)))
     began = time.perf_counter() + 0.5
 
