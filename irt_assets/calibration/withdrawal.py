@@ -19,6 +19,7 @@ from irt_assets.responses.item_status import Status, item_status
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 
+Use = Literal["withdrawn", "restored"]
 SOONEST = timedelta(minutes=1)
 """Servers read what was decided within that time."""
 
@@ -51,35 +52,43 @@ def restore(
     return _decide(database, items, "restored", since, by, reason, now)
 
 
+def consider(
+    connection: psycopg.Connection, items: Sequence[str], state: Use, *, since: datetime | None = None, now: datetime
+) -> dict[str, datetime]:
+    """From when on each of these items would be withdrawn, or restored. Raises PermanentFailure as deciding so does."""
+    wanted = list(dict.fromkeys(items))
+    if not wanted:
+        raise PermanentFailure("no item is named")
+    known = item_status(connection)
+    begins = {item: since or _earliest(known.get(item), now) for item in wanted}
+    problems = _unfit(connection, wanted, state, known)
+    problems += [_too_early(item, begins[item], known.get(item), now) for item in wanted]
+    if found := [problem for problem in problems if problem]:
+        raise PermanentFailure(f"nothing was decided: {'; '.join(dict.fromkeys(found))}")
+    return begins
+
+
 def _decide(
     database: Database,
     items: Sequence[str],
-    state: Literal["withdrawn", "restored"],
+    state: Use,
     since: datetime | None,
     by: str,
     reason: str,
     now: datetime,
 ) -> list[Status]:
     by, reason = said("name", by), said("reason", reason)
-    wanted = list(dict.fromkeys(items))
-    if not wanted:
-        raise PermanentFailure("no item is named")
     with database.connect() as connection:
         advisory_lock(connection, "item_status", "")
-        known = item_status(connection)
-        begins = {item: since or _earliest(known.get(item), now) for item in wanted}
-        problems = _unfit(connection, wanted, state, known)
-        problems += [_too_early(item, begins[item], known.get(item), now) for item in wanted]
-        if found := [problem for problem in problems if problem]:
-            raise PermanentFailure(f"nothing was decided: {'; '.join(dict.fromkeys(found))}")
+        begins = consider(connection, items, state, since=since, now=now)
         with connection.cursor() as cursor:
             cursor.executemany(
                 """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)
                    VALUES (%s, %s, %s, %s, %s)""",
-                [(item, state, begins[item], reason, by) for item in wanted],
+                [(item, state, begin, reason, by) for item, begin in begins.items()],
             )
         decided = item_status(connection)
-        return [decided[item] for item in wanted]
+        return [decided[item] for item in begins]
 
 
 def _earliest(last: Status | None, now: datetime) -> datetime:

@@ -23,7 +23,7 @@ from irt_assets.psychometrics.observed import Observed
 from irt_assets.reports.drift_details import told_of_change
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.drift_rows import Curve, DifRow, DriftRow
-from irt_assets.responses.item_status import Status, item_status
+from irt_assets.responses.item_status import Status, decisions_on_use, item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
 from irt_assets.responses.window import scored_responses_of
@@ -56,7 +56,8 @@ class ItemFacts:
     dif: tests of `dif_month`, the newest month of the scale that was tested.
     onset: the day on which the change began that the newest month sees.
     response_time: median in ms, and of how many answers.
-    withdrawn: whether it is at the time of asking; `status`: what was decided last on its use, maybe still to come.
+    withdrawn: whether it is at the time of asking; `status`: what was decided on its use and holds last, maybe still
+        to come; `uses`: all that was decided on it, what was decided last first.
     """
 
     item_id: str
@@ -76,6 +77,7 @@ class ItemFacts:
     response_time: tuple[float, int] | None
     withdrawn: bool
     status: Status | None
+    uses: tuple[Status, ...]
 
     @property
     def published(self) -> Mapping[str, Any] | None:
@@ -131,6 +133,7 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         (time[0], time[1]) if time else None,
         now is not None and now.is_withdrawn,
         item_status(connection).get(item_id),
+        tuple(decisions_on_use(connection, item_id)),
     )
 
 

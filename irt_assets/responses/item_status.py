@@ -83,6 +83,16 @@ def item_status(connection: psycopg.Connection, at: datetime | None = None) -> d
     return {row.item_id: row for row in rows}
 
 
+def decisions_on_use(connection: psycopg.Connection, item_id: str) -> list[Status]:
+    """All that was ever decided on an item's use, what was decided last first."""
+    with connection.cursor(row_factory=class_row(Status)) as cursor:
+        return cursor.execute(
+            """SELECT item_id, state, effective_from, reason, decided_by, decided_at FROM item_status
+               WHERE item_id = %s ORDER BY status_id DESC""",
+            (item_id,),
+        ).fetchall()
+
+
 def read_withdrawals(connection: psycopg.Connection) -> Withdrawals:
     """Every stretch that was ever decided, also those still to come."""
     found: dict[str, tuple[Stretch, ...]] = {}

@@ -9,11 +9,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Literal
 
 import psycopg
 
-from irt_assets.calibration import anchor_versions, release, release_undo
+from irt_assets.calibration import anchor_versions, release, release_undo, withdrawal
 from irt_assets.calibration.proposals import Proposal, Reference
 from irt_assets.wording import counted, listed
 from resources.failures import PermanentFailure, explain
@@ -25,7 +26,8 @@ DECIDER: Role = "psychometrician"
 LEAK = "leak"
 NAMED = 10
 """Of many proposals so many are told one by one."""
-What = Literal["accept", "reject", "undo", "drop"]
+What = Literal["accept", "reject", "undo", "drop", "withdraw", "restore"]
+USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
 
 
 @dataclass(frozen=True)
@@ -33,9 +35,10 @@ class Form:
     """What was filled in.
 
     Attributes:
-        references: the proposals; of anchors that are dropped, the first month without them, and the item.
+        references: the proposals; of anchors that are dropped, the first month without them, and the item; of items
+            that are withdrawn or restored, no window, and the item.
         scale_id: of the anchors.
-        since: first day that values are in force; empty for the usual one.
+        since: first day that values are in force, or that the item is in use or not; empty for the usual one.
     """
 
     what: What
@@ -84,6 +87,9 @@ def _review(asked: Asked, form: Form) -> Outcome:
         if form.what == "drop":
             drop = anchor_versions.consider(connection, form.scale_id, _items(form), _month(form))
             return Outcome(True, (_sentence(drop.sentence),), stale=drop.stale)
+        if use := USES.get(form.what):
+            begins = withdrawal.consider(connection, _items(form), use, since=_day(form), now=now)
+            return Outcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
         if form.what == "undo":
             again_from = release.in_force_since(form.since, now) if form.since else None
             undone = release_undo.consider(connection, form.references, effective_from=again_from, now=now)
@@ -112,6 +118,10 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
             [f"Dropped: {', '.join(drop.items)}; {drop.left} anchors remain from {drop.first_month} on."],
             drop.stale,
         )
+    elif form.what in USES:
+        decide_use = withdrawal.withdraw if form.what == "withdraw" else withdrawal.restore
+        known = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)
+        said = [_sentence(f"{status.item_id} is {status.sentence}") for status in known]
     elif form.what == "undo":
         again_from = release.in_force_since(form.since, now) if form.since else None
         undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)
@@ -176,6 +186,20 @@ def _not(why: str) -> Outcome:
 
 def _items(form: Form) -> list[str]:
     return [reference.item_id for reference in form.references]
+
+
+def _day(form: Form) -> datetime | None:
+    return release.midnight(form.since, "the first day") if form.since else None
+
+
+def _effect_of_use(item: str, use: withdrawal.Use, since: datetime) -> str:
+    day = f"{since:%Y-%m-%d} 00:00 UTC"
+    if use == "withdrawn":
+        return (
+            f"{item} is out of use from {day} on: answers from then on count towards nobody's ability, and nothing "
+            "about it asks for a decision. What was reported until then stays as it is."
+        )
+    return f"{item} is in use again from {day} on; answers that were given while it was withdrawn never count."
 
 
 def _month(form: Form) -> str:

@@ -21,14 +21,18 @@ BUTTONS: dict[What, str] = {
     "reject": "Reject …",
     "undo": "Undo …",
     "drop": "Drop from the anchors …",
+    "withdraw": "Take it out of use …",
+    "restore": "Put it back to use …",
 }
 CONFIRM: dict[What, str] = {
     "accept": "Yes, publish",
     "reject": "Yes, reject",
     "undo": "Yes, undo",
     "drop": "Yes, drop",
+    "withdraw": "Yes, withdraw",
+    "restore": "Yes, restore",
 }
-TONES: dict[What, str] = {"accept": "primary", "reject": "outline-primary", "undo": "primary", "drop": "primary"}
+TONES: dict[What, str] = dict.fromkeys(BUTTONS, "primary") | {"reject": "outline-primary"}
 
 
 def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag:
@@ -42,7 +46,7 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
             "decide at this page's address.",
             tone="secondary",
         )
-    dated = {"accept", "undo"} & {*kinds}
+    dated = {*kinds} - {"reject", "drop"}
     return tags.div(
         ui.input_text_area("reason", "Reason, for those who ask later (required)", rows=3, width="100%"),
         ui.input_text("since", _day_label(kinds), since, width="100%", placeholder="2026-11-01") if dated else None,
@@ -60,7 +64,7 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
             "The connection to this page has ended. Open the page anew: it shows what is decided.",
             class_="alert alert-warning when-disconnected",
         ),
-        tags.noscript(notice("Deciding needs JavaScript; `irt release` needs none.", tone="warning")),
+        tags.noscript(notice("Deciding needs JavaScript; `irt release` and `irt items` need none.", tone="warning")),
         class_="decision",
     )
 
@@ -148,6 +152,10 @@ def _told(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagList:
 
 
 def _day_label(kinds: Sequence[What]) -> str:
+    if "withdraw" in kinds:
+        return "First day out of use, UTC (empty: tomorrow)"
+    if "restore" in kinds:
+        return "First day back in use, UTC (empty: the first that is still to come)"
     if "undo" in kinds:
         return "First day of the values before, UTC (empty: as soon as it changes nothing reported)"
     return "Accepted values are in force from this day on (UTC)"

@@ -20,7 +20,7 @@ from htmltools import TagList
 from starlette.responses import Response
 
 from irt_assets.calibration.bank import bank_items
-from irt_assets.calibration.proposals import asking, proposals, waiting_proposals
+from irt_assets.calibration.proposals import Reference, asking, proposals, waiting_proposals
 from irt_assets.calibration.publication import publications_in_force
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.psychometrics.truth import Truth
@@ -32,6 +32,7 @@ from irt_assets.responses.snapshot import read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_responses_of
 from resources.database import Database
 from resources.settings import Settings
+from services.dashboard.deciding import Form, decide, review
 from services.dashboard.downloads import TYPES, download
 from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
@@ -213,6 +214,51 @@ def test_learners_data_are_for_analysts_and_files_have_safe_names(faulty: Faulty
     named = download(asked(faulty[0], "", what="parameters", scale=rooms.SCALE))
     assert len(pd.read_csv(io.BytesIO(body_of(named)))) > 0
     assert f'"parameters_{rooms.SCALE}_2026-12-01.csv"' in named.headers["content-disposition"]
+
+
+def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> None:  # noqa: F811
+    with Database(faulty[0]).connect() as connection:
+        items = bank_items(connection, read_scales(connection)[rooms.SCALE], NOW)
+    anchor = next(i.item_id for i in items if i.anchor)
+    name = next(i.item_id for i in items if i.since and not i.anchor)
+    form = Form("withdraw", (Reference("", name),), "it is on the web", "2027-01-01")
+    pat = asked(faulty[0], "item", role="psychometrician", item=name)
+
+    def told(form: Form, by: Asked = pat) -> tuple[bool, str]:
+        outcome = review(by, form)
+        assert decide(by, form).ok is outcome.ok
+        return outcome.ok, " ".join(outcome.sentences)
+
+    assert told(form, asked(faulty[0], "item", role="analyst"))[0] is False
+    expired = replace(pat, identity=replace(pat.identity, exp=0.0))
+    assert "expired" in told(form, expired)[1]
+    for unfit, why in (
+        (replace(form, reason=" "), "reason"),
+        (replace(form, since="2026-11-30"), "is not to come"),
+        (replace(form, since="soon"), "wants a day"),
+        (replace(form, references=(Reference("", anchor),)), "is an anchor"),
+        (replace(form, references=(Reference("", "nobody"),)), "the bank has no item"),
+        (replace(form, what="restore"), "is not withdrawn"),
+    ):
+        assert (told(unfit)[0], why in told(unfit)[1]) == (False, True)
+    assert "Take it out of use" in shown(faulty[0], "item", item=name)[1]
+    assert told(form) == (True, review_of_withdrawal(name))
+    assert "withdrawn from 2027-01-01 on by pat: it is on the web" in shown(faulty[0], "item", item=name)[1]
+    assert "withdrawn from 2027-01-01 on" in shown(faulty[0], "bank", search=name)[1]
+    assert rows_of(shown(faulty[0], "bank", status="withdrawn")[1]) == []
+    with Database(faulty[0]).connect() as connection:
+        later = bank_items(connection, read_scales(connection)[rooms.SCALE], datetime(2027, 1, 1, tzinfo=UTC))
+    assert [i.item_id for i in later if i.status == "withdrawn"] == [name]
+    assert told(replace(form, what="restore", reason="replaced there", since=""))[0]
+    html = shown(faulty[0], "item", item=name)[1]
+    assert html.index("replaced there") < html.index("it is on the web")
+
+
+def review_of_withdrawal(name: str) -> str:
+    return (
+        f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards nobody's ability, and "
+        "nothing about it asks for a decision. What was reported until then stays as it is."
+    )
 
 
 def body_of(response: Response) -> bytes:

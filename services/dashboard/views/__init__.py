@@ -22,7 +22,7 @@ VIEWS: tuple[View, ...] = (
     View("month", month.page),
     View("compare", compare.page, menu="Compare"),
     View("bank", bank.page, menu="Bank"),
-    View("item", item.page),
+    View("item", item.page, server=item.server),
     View("decisions", decisions.page, menu="Decisions"),
     View("proposal", proposal.page, server=proposal.server),
     View("anchors", anchors.page, server=anchors.server),

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from htmltools import Tag, TagChild, TagList, tags
+from shiny import Inputs, Outputs, Session
 
+from irt_assets.calibration.proposals import Reference
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.models import Flag
 from irt_assets.psychometrics.observed import Observed
@@ -14,6 +16,8 @@ from irt_assets.reports.drift_words import chance, signed
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts, item_facts, observed_in
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure
+from services.dashboard import decision_form
+from services.dashboard.deciding import Form, Outcome, What
 from services.dashboard.elements import (
     DASH,
     asking_form,
@@ -36,6 +40,7 @@ from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.views import item_figures
 from services.dashboard.views.bank import parameter, scale_asked
 
+USE_KINDS: tuple[What, ...] = ("withdraw", "restore")
 SEVERITY_TONES = {"none": "success", "medium": "warning", "high": "danger"}
 
 
@@ -55,9 +60,22 @@ def page(asked: Asked) -> Page:
             _dif(facts),
             _decisions(facts),
             _lineage(facts),
+            _use_section(asked, facts),
             tags.p(link(f"All items of scale {facts.scale.scale_id}", "bank", scale=facts.scale.scale_id)),
         ),
     )
+
+
+def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) -> None:
+    name = asked.fields.get("item", "")
+
+    def fill(what: What, reason: str, since: str, _although_it_leaked: bool) -> Form:
+        return Form(what, (Reference("", name),), reason, since)
+
+    def after(_form: Form, outcome: Outcome) -> TagChild:
+        return link("Open this page anew", "item", scale=asked.field("scale"), item=name) if outcome.ok else None
+
+    decision_form.converse(asked, inputs, fill, after, USE_KINDS)
 
 
 def facts_asked(asked: Asked) -> ItemFacts:
@@ -294,20 +312,17 @@ def _dif(facts: ItemFacts) -> Tag | None:
 
 
 def _decisions(facts: ItemFacts) -> Tag:
-    rows: list[Sequence[TagChild]] = [
-        (
-            moment(row["decided_at"]),
-            row["decision"].replace("_", " "),
-            row["month"],
-            row["decided_by"],
-            f"{row['effective_from']:%Y-%m-%d}" if row["effective_from"] else DASH,
-            row["reason"],
-        )
+    """On its values and on its use."""
+    taken = [
+        (row["decided_at"], row["decision"].replace("_", " "), row["month"], row["decided_by"])
+        + (row["effective_from"], row["reason"])
         for row in facts.decisions
     ]
-    if (status := facts.status) is not None:
-        last = (status.state, DASH, status.decided_by, f"{status.effective_from:%Y-%m-%d}", status.reason)
-        rows.insert(0, (moment(status.decided_at), *last))
+    taken += [(use.decided_at, use.state, DASH, use.decided_by, use.effective_from, use.reason) for use in facts.uses]
+    rows: list[Sequence[TagChild]] = [
+        (moment(at), what, on, by, f"{since:%Y-%m-%d}" if since else DASH, shortened(why, 500))
+        for at, what, on, by, since, why in sorted(taken, key=lambda one: one[0], reverse=True)
+    ]
     headers = ("when", "decision", "on", "by", "in force from", "why")
     return section("Decisions", table("What people decided on it, the latest first", headers, rows))
 
@@ -343,6 +358,20 @@ def _lineage(facts: ItemFacts) -> Tag | None:
     return section(
         "Where the published values come from",
         tags.details(tags.summary(f"Publications: {len(facts.publications)}"), *blocks),
+    )
+
+
+def _use_section(asked: Asked, facts: ItemFacts) -> Tag:
+    """Withdrawing, or restoring where it is or will be withdrawn."""
+    if facts.anchor:
+        text = "Months are linked by this anchor, so it cannot be taken out of use before it is dropped as an anchor: "
+        return section("Take it out of use", tags.p(text, tags.code(f"irt release drop-anchors {facts.item_id}")))
+    if facts.status is not None and facts.status.is_withdrawn:
+        return section("Put it back to use", decision_form.form(asked, ("restore",)))
+    return section(
+        "Take it out of use",
+        tags.p("Answers from that day on count towards nobody's ability; earlier ones and what was reported stay."),
+        decision_form.form(asked, ("withdraw",)),
     )
 
 
