@@ -28,6 +28,7 @@ from services.dashboard.elements import (
     notice,
     number,
     percent,
+    prose,
     section,
     shortened,
     table,
@@ -175,11 +176,12 @@ def _answered(asked: Asked, facts: ItemFacts, month: FittedMonth) -> Tag:
         f"How learners of {month.month} answered it",
         asking_form("item", choice("Month", "month", months, month.month), kept=kept),
         notice(
-            f"{month.month} is red, so its curve stands in the wrong place on the scale: {month.red}", tone="warning"
+            prose(f"{month.month} is red, so its curve stands in the wrong place on the scale: {month.red}"),
+            tone="warning",
         )
         if month.red
         else None,
-        notice(why_not, tone="warning") if why_not else None,
+        notice(prose(why_not), tone="warning") if why_not else None,
         item_figures.curves(facts, month, seen),
     )
 
