@@ -21,7 +21,7 @@ VIEWS: tuple[View, ...] = (
     View("months", months.page, menu="Months"),
     View("month", month.page),
     View("compare", compare.page, menu="Compare"),
-    View("bank", bank.page, menu="Bank"),
+    View("bank", bank.page, menu="Items"),
     View("item", item.page, server=item.server),
     View("decisions", decisions.page, menu="Decisions"),
     View("proposal", proposal.page, server=proposal.server),
