@@ -303,6 +303,7 @@ release_decision = _table(
     _req("reason", Text, "why"),
     _opt("effective_from", UTC, "from when on, where values change"),
     _req("decided_at", UTC, "when", NOW),
+    Index("release_decision_item", "scale_id", "item_id"),
 )
 
 item_status = _table(

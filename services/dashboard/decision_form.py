@@ -32,7 +32,7 @@ CONFIRM: dict[What, str] = {
     "withdraw": "Yes, withdraw",
     "restore": "Yes, restore",
 }
-TONES: dict[What, str] = dict.fromkeys(BUTTONS, "primary") | {"reject": "outline-primary"}
+TONES: dict[What, str] = dict.fromkeys(BUTTONS, "primary") | {"reject": "secondary"}
 
 
 def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag:
@@ -61,7 +61,7 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
         ),
         tags.div(ui.output_ui("decision"), aria_live="polite"),
         tags.p(
-            "The connection to this page has ended. Open the page anew: it shows what is decided.",
+            "The connection to this page has ended, or your login has expired. Open it anew: it shows what is decided.",
             class_="alert alert-warning when-disconnected",
         ),
         tags.noscript(notice("Deciding needs JavaScript; `irt release` and `irt items` need none.", tone="warning")),
@@ -133,7 +133,7 @@ def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
         tags.p(f"Decided by {asked.identity.sub}. Reason: {filled.reason.strip()}"),
         tags.div(
             ui.input_action_button("confirm", CONFIRM[filled.what], class_="btn-primary"),
-            ui.input_action_button("back", "Back", class_="btn-outline-secondary"),
+            ui.input_action_button("back", "Back", class_="btn-secondary"),
             class_="d-flex flex-wrap gap-2",
         ),
         class_="alert alert-info",
