@@ -10,7 +10,7 @@ import zipfile
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import numpy as np
 import pandas as pd
@@ -259,6 +259,26 @@ def review_of_withdrawal(name: str) -> str:
         f"{name} is out of use from 2027-01-01 00:00 UTC on: answers from then on count towards nobody's ability, and "
         "nothing about it asks for a decision. What was reported until then stays as it is."
     )
+
+
+@pytest.mark.parametrize("name", ['=HYPERLINK("x")', "<script>alert(1)</script>", "a/b?c&d#🎓 ", "@" + "y" * 10_000])
+def test_an_id_is_data_wherever_it_stands(faulty: Faulty, name: str) -> None:  # noqa: F811
+    rooms.add_items(Database(faulty[0]), {name: None})
+    status, html = shown(faulty[0], "bank", search=name)
+    assert (status, rows_of(html)) == (200, [quote_plus(name)])
+    status, html = shown(faulty[0], "item", item=name, scale=rooms.SCALE)
+    body = html.partition("\n")[2]
+    assert (status, "is not in use: nothing was ever published for item" in body) == (200, True)
+    assert "<script>" not in body
+    assert "y" * 100 not in re.sub(r"<[^>]*>", "", body)
+    for kind in ("csv", "parquet", "xlsx"):
+        content = body_of(download(asked(faulty[0], "", what="bank", to=kind, search=name)))
+        if kind == "xlsx":
+            with zipfile.ZipFile(io.BytesIO(content)) as book:
+                assert "<f>" not in book.read("xl/worksheets/sheet1.xml").decode()
+        else:
+            (told,) = (pd.read_csv if kind == "csv" else pd.read_parquet)(io.BytesIO(content)).item_id
+            assert told == (f"'{name}" if kind == "csv" and name[0] in "=@" else name)
 
 
 def body_of(response: Response) -> bytes:

@@ -120,7 +120,7 @@ def _use(facts: ItemFacts, at: datetime) -> str:
         to_come = [one["effective_from"] for one in facts.publications if one["effective_from"] > at]
         if to_come:
             return f"{name} comes into use on {min(to_come):%Y-%m-%d}."
-        return f"{name} is not in use: {facts.unpublished}."
+        return f"{name} is not in use: {facts.unpublished.replace(facts.item_id, name)}."
     values = f"a = {number(row['a'])} and b = {number(row['b'])}"
     return f"{name} is in use with {values} since {row['effective_from']:%Y-%m-%d}."
 
@@ -367,7 +367,9 @@ def _use_section(asked: Asked, facts: ItemFacts) -> Tag:
     """Withdrawing, or restoring where it is or will be withdrawn."""
     if facts.anchor:
         text = "Months are linked by this anchor, so it cannot be taken out of use before it is dropped as an anchor: "
-        return section("Take it out of use", tags.p(text, tags.code(f"irt release drop-anchors {facts.item_id}")))
+        return section(
+            "Take it out of use", tags.p(text, tags.code(f"irt release drop-anchors {shortened(facts.item_id)}"))
+        )
     if facts.status is not None and facts.status.is_withdrawn:
         return section("Put it back to use", decision_form.form(asked, ("restore",)))
     return section(
