@@ -17,6 +17,9 @@ from irt_assets.console import AsJson, Panel, out, print_json, print_table, say,
 from irt_assets.installation import current_database, current_settings, current_store
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from irt_assets.runs import Outcome
     from resources.database import Database
     from resources.settings import Settings
 
@@ -70,7 +73,7 @@ def job(
     if name in without_daemon.SENSORS and partition is None:
         _tick(settings, database, name)
         return
-    plan, failed = jobs_by_hand.plan_of(name), False
+    plan = jobs_by_hand.plan_of(name)
     with dagster_instance(settings, database) as instance:
         fail_lost_runs(instance)
         partitions = jobs_by_hand.to_make(instance, settings, plan, partition)
@@ -83,10 +86,8 @@ def job(
             else jobs_by_hand.in_this_process(instance, settings, plan, partitions)
         )
         followed = () if queued else without_daemon.follow_up(instance, settings)
-        for outcome in chain(outcomes, followed):
-            say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
-            failed |= not outcome.success
-    if failed:
+        succeeded = _say_outcomes(chain(outcomes, followed))
+    if not succeeded:
         raise typer.Exit(1)
 
 
@@ -100,12 +101,19 @@ def _tick(settings: Settings, database: Database, sensor: str) -> None:
         if daemon_alive(instance):
             say(f"{sensor}: the daemon is running and evaluates it")
             return
-        outcomes = list(evaluate(instance, settings, sensor))
+        succeeded = _say_outcomes(evaluate(instance, settings, sensor))
+    say(f"{sensor}: done")
+    if not succeeded:
+        raise typer.Exit(1)
+
+
+def _say_outcomes(outcomes: Iterable[Outcome]) -> bool:
+    """Say how each run ended, as it ends; whether all succeeded."""
+    succeeded = True
     for outcome in outcomes:
         say(f"{outcome.name}: {'done' if outcome.success else f'failed – {outcome.why}'}")
-    say(f"{sensor}: done")
-    if not all(outcome.success for outcome in outcomes):
-        raise typer.Exit(1)
+        succeeded &= outcome.success
+    return succeeded
 
 
 @runs_app.command("list")

@@ -1,6 +1,6 @@
 """Dagster's daemon, once for a database: `python -m irt_assets.daemon run -w WORKSPACE`, instead of `dagster-daemon`.
 
-It waits a minute for another one to end, then refuses. On SIGHUP it stops in order and starts anew. What does not
+It waits a minute for another one to end, then refuses. On SIGHUP it shuts down cleanly and starts again. What does not
 belong here: the lock (see `daemon_lock`), who starts the daemon again (see `stack`).
 """
 
@@ -27,7 +27,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
 from resources.schema_version import open_database
-from resources.service_manager import keep_told, start_anew, start_anew_on_hangup
+from resources.service_manager import keep_told, start_anew, stop_on_hangup
 from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)
@@ -54,13 +54,7 @@ def main(patience_s: float = PATIENCE_S) -> None:
     registry.register(Heartbeats(database))
     metrics.show(registry, settings.irt_daemon_metrics_port, "IRT_DAEMON_METRICS_PORT")
     keep_told(partial(daemon, database, time.time()))
-    again = threading.Event()
-
-    def stop_first(*_: object) -> None:
-        again.set()
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    start_anew_on_hangup(stop_first)
+    again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
         dagster_daemon()
     finally:

@@ -105,6 +105,18 @@ def start_anew(*_: object) -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def start_anew_on_hangup(begin: Callable[[int, FrameType | None], None] = start_anew) -> None:
-    """Let SIGHUP, systemd's `reload`, call `begin`."""
-    signal.signal(signal.SIGHUP, begin)
+def start_anew_on_hangup() -> None:
+    """Let SIGHUP, systemd's `reload`, restart this process at once."""
+    signal.signal(signal.SIGHUP, start_anew)
+
+
+def stop_on_hangup(stop: Callable[[], None]) -> threading.Event:
+    """Let SIGHUP call `stop`, and set the event that is returned: the process is then to `start_anew`."""
+    again = threading.Event()
+
+    def stop_first(_signal: int, _frame: FrameType | None) -> None:
+        again.set()
+        stop()
+
+    signal.signal(signal.SIGHUP, stop_first)
+    return again

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import threading
 from functools import partial
 
 import uvicorn
@@ -24,7 +23,7 @@ from resources.dagster_compat import webserver_app
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import object_store
-from resources.service_manager import keep_told, start_anew, start_anew_on_hangup
+from resources.service_manager import keep_told, start_anew, stop_on_hangup
 from resources.settings import Settings, get_settings
 from services.jwt_verifier.tokens import Role, build_verifier
 
@@ -52,7 +51,6 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     keep_told(partial(webserver, f"http://127.0.0.1:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
     metrics.show(registry, settings.irt_ui_metrics_port, "IRT_UI_METRICS_PORT")
-    again = threading.Event()
     with webserver_app(WORKSPACE, path_prefix=settings.ui_prefix, read_only=read_only) as dagster:
         page = metrics.Counted(guarded(dagster, settings, read_only=read_only), "page", registry)
         server = uvicorn.Server(
@@ -67,11 +65,10 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
             )
         )
 
-        def stop_first(*_: object) -> None:
-            again.set()
+        def stop() -> None:
             server.should_exit = True
 
-        start_anew_on_hangup(stop_first)
+        again = stop_on_hangup(stop)
         server.run()
     if again.is_set():
         start_anew()
