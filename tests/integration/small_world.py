@@ -1,6 +1,6 @@
 """A small, sound bank with a few months of answers, for the tests that run the real graph.
 
-What belongs here: the least data on which every month is green. What does not: planted faults.
+What belongs here: the least data on which every month is green. What does not: which faults a test plants.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 
 from irt_assets.calibration.origin import initialise
 from irt_assets.partitions import last_complete_month, month_bounds, month_of
-from irt_assets.psychometrics.scenario import Scenario
+from irt_assets.psychometrics.scenario import Fault, Scenario
 from irt_assets.psychometrics.simulate import simulate
 from irt_assets.responses import simulated
 from resources import tables, warehouse
@@ -40,10 +40,10 @@ def last_months(n: int) -> list[str]:
 
 
 @contextmanager
-def small_world(home: Path, months: list[str]) -> Iterator[Settings]:
+def small_world(home: Path, months: list[str], *faults: Fault) -> Iterator[Settings]:
     """Settings whose embedded database holds the bank and its answers, its scale initialised.
 
-    The database is stopped at the end.
+    `faults` are planted, where there are any. The database is stopped at the end.
     """
     settings = Settings(
         irt_home=home,
@@ -64,6 +64,7 @@ def small_world(home: Path, months: list[str]) -> Iterator[Settings]:
             learners_per_month=300,
             items_per_block=12,
             anchors_per_block=5,
+            faults=faults,
         )
         files = simulated.write(*simulate(scenario), home / "simulated")
         with database.connect() as connection:
