@@ -37,6 +37,7 @@ OF_SERVERS: dict[str, set[str]] = {
     "irt_theta_shed_total": set(),
     "irt_theta_in_flight": set(),
     "irt_theta_set_age_seconds": set(),
+    "jwt_keys_age_seconds": set(),
 }
 """What they tell beside what is known of any process; in tests/integration/test_servers.py a Prometheus finds them."""
 OF_EXPORTER = {family.name: set(family.labels) for family in FAMILIES}
@@ -46,7 +47,7 @@ LABELS = {
     "up": SCRAPED,
     "process_resident_memory_bytes": SCRAPED,
 }
-METRIC = re.compile(r"\b(?:irt_\w+|up|process_\w+)\b")
+METRIC = re.compile(r"\b(?:irt_\w+|jwt_\w+|up|process_\w+)\b")
 
 
 class Away(Database):
@@ -158,17 +159,24 @@ def test_a_name_that_does_not_exist_is_found(expression: str, templates: str, fa
     assert unknown(expression, templates) == faults
 
 
+def rules(kind: str) -> list[dict[str, Any]]:
+    """Those that are `alert`s, or that `record` what others read."""
+    groups = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text("utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"] if kind in rule]
+
+
 def test_rules_name_metrics_that_exist_with_labels_they_have() -> None:
-    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text("utf-8"))["groups"][0]["rules"]
-    for rule in rules:
-        assert METRIC.search(rule["expr"])
-        assert unknown(rule["expr"], " ".join(rule["annotations"].values())) == [], rule["alert"]
+    recorded = {rule["record"] for rule in rules("record")}
+    for rule in rules("alert") + rules("record"):
+        read = set(re.findall(r"\birt:[\w:]+", rule["expr"]))
+        assert read <= recorded
+        assert read or METRIC.search(rule["expr"])
+        assert unknown(rule["expr"], " ".join(rule.get("annotations", {}).values())) == [], rule
 
 
 def test_every_rule_is_tested() -> None:
-    rules = yaml.safe_load((DEPLOY / "prometheus" / "rules.yml").read_text("utf-8"))["groups"][0]["rules"]
     tests = (DEPLOY / "prometheus" / "rules_test.yml").read_text("utf-8")
-    assert [rule["alert"] for rule in rules if tests.count(rule["alert"]) < 3] == []
+    assert [rule["alert"] for rule in rules("alert") if tests.count(rule["alert"]) < 3] == []
 
 
 @pytest.mark.parametrize("path", sorted((DEPLOY / "grafana").glob("*.json")), ids=lambda path: path.stem)
