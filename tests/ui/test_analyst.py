@@ -24,7 +24,7 @@ GROUPS = {
     "responses": ["attempts", "question_bank", "item_response_time", "scored_responses"],
     "calibration": ["item_calibration"],
 }
-RUN_MS = 120_000
+RUN_MS = 300_000
 SET_GATES = {"item_calibration": ["converged", "connected"], "linked_item_parameters": ["linked", "anchors_agree"]}
 
 
