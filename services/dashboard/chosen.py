@@ -1,12 +1,38 @@
-"""Which month and scale an address names, of those there are."""
+"""What an address names, of what there is. Raises NotFound for what does not exist, saying what does."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from datetime import datetime
+
 from irt_assets.calibration.green import MonthState
+from irt_assets.partitions import month_bounds
 from irt_assets.wording import listed
 from jobs.overview import Overview
 from services.dashboard.elements import shortened
 from services.dashboard.page import Asked, NotFound
+
+
+def require_known(what: str, named: str, known: Collection[str]) -> None:
+    if named not in known:
+        there = f" {shortened(named)!r}, only {listed(known, 10)}" if known else " yet"
+        raise NotFound(f"There is no {what}{there}.")
+
+
+def whole_number(asked: Asked, field: str, what: str, otherwise: int, lowest: int, highest: int) -> int:
+    """The number in a field of the address, else `otherwise`."""
+    text = asked.field(field, str(otherwise))
+    if not (text.isascii() and text.isdecimal() and len(text) < 9 and lowest <= int(text) <= highest):
+        raise NotFound(f"{shortened(text)!r} is not a {what}: write {lowest} to {highest}.")
+    return int(text)
+
+
+def bounds_of_month(text: str) -> tuple[datetime, datetime]:
+    """Start (inclusive) and end (exclusive) of the month that the text names."""
+    try:
+        return month_bounds(text)
+    except ValueError:
+        raise NotFound(f"{shortened(text)!r} is not a month: write one like 2026-08.") from None
 
 
 def scales_of(overview: Overview) -> list[str]:
@@ -19,18 +45,17 @@ def months_of(overview: Overview) -> list[str]:
 
 
 def scale_named(asked: Asked, overview: Overview) -> str:
-    """The scale that the address names, else the first. Raises NotFound for one that does not exist."""
+    """The scale that the address names, else the first."""
     scales = scales_of(overview)
     if not scales:
         raise NotFound("No scale has any item yet: import the bank with irt import questions FILE.")
     named = asked.field("scale", scales[0])
-    if named not in scales:
-        raise NotFound(f"There is no scale {shortened(named)!r}: there are {listed(scales, 10)}.")
+    require_known("scale", named, scales)
     return named
 
 
 def month_named(asked: Asked, overview: Overview, field: str, otherwise: str) -> str:
-    """The month that a field of the address names. Raises NotFound for one that is not calibrated here."""
+    """The month that a field of the address names, else `otherwise`."""
     months = months_of(overview)
     if not months:
         raise NotFound("No month is over yet: there is nothing to see.")

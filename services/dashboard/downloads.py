@@ -20,6 +20,8 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from irt_assets.calibration.exports import Kind, What, read_export, write_export
 from irt_assets.responses.scales import read_scales
 from resources.failures import PermanentFailure, explain
+from services.dashboard.chosen import require_known
+from services.dashboard.elements import shortened
 from services.dashboard.page import Asked, NotFound
 from services.dashboard.views import bank
 from services.jwt_verifier.tokens import Refused, Role
@@ -50,7 +52,7 @@ def download(asked: Asked) -> Response:
     what, kind = asked.field("what"), asked.field("to", "csv")
     if what not in DOWNLOADS or kind not in TYPES:
         named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)
-        return _sorry(404, f"there is nothing to download as {named[:40]!r}: take one of {', '.join(choices)}")
+        return _sorry(404, f"there is nothing to download as {shortened(named)!r}: take one of {', '.join(choices)}")
     wanted = DOWNLOADS[what]
     try:
         asked.identity.require_role(wanted.role)
@@ -115,8 +117,8 @@ def _export(what: What) -> Callable[[Asked], pd.DataFrame]:
     def read(asked: Asked) -> pd.DataFrame:
         scale = asked.field("scale")
         with asked.reader.connect(STATEMENT_TIMEOUT_MS) as connection:
-            if scale and scale not in read_scales(connection):
-                raise NotFound(f"There is no scale {scale[:80]!r}.")
+            if scale:
+                require_known("scale", scale, read_scales(connection))
             frame = read_export(connection, what, asked.reader.now())
         return frame[frame["scale_id"] == scale] if scale else frame
 

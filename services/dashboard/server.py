@@ -32,7 +32,7 @@ from resources.schema_version import open_database
 from resources.service import serve_http
 from resources.settings import Settings
 from services.dashboard.downloads import download
-from services.dashboard.elements import link, notice
+from services.dashboard.elements import link, notice, shortened
 from services.dashboard.figures import PLOTLY_JS
 from services.dashboard.layout import document
 from services.dashboard.login import Login, identity_of
@@ -107,7 +107,7 @@ def view_of(asked: Asked) -> View:
     for view in VIEWS:
         if view.name == asked.view:
             return view
-    raise NotFound(f"There is no view {asked.view[:40]!r}: take one from the menu.")
+    raise NotFound(f"There is no view {shortened(asked.view)!r}: take one from the menu.")
 
 
 def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> ASGIApp:

@@ -138,6 +138,7 @@ def test_the_bank_shows_fifty_items_a_page_in_the_order_asked_for(faulty: Faulty
     ("view", "fields"),
     [
         ("bank", {"scale": "x"}),
+        ("bank", {"sort": "-"}),
         ("bank", {"sort": "--b"}),
         ("bank", {"status": "x"}),
         ("bank", {"flag": "<script>"}),

@@ -10,11 +10,11 @@ from shiny import Inputs, Outputs, Session
 
 from irt_assets.calibration.anchor_versions import consider, moved_anchors
 from irt_assets.calibration.proposals import Reference
-from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.wording import counted, listed
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
+from services.dashboard.chosen import bounds_of_month, require_known
 from services.dashboard.deciding import Form, Outcome, What
 from services.dashboard.elements import DASH, link, notice, number, section, shortened, table
 from services.dashboard.page import Asked, NotFound, Page
@@ -27,13 +27,9 @@ NAMED = 5
 def page(asked: Asked) -> Page:
     month, scale_id, items = _named(asked)
     with asked.reader.connect() as connection:
-        try:
-            scale = read_scales(connection, month_bounds(month)[0]).get(scale_id)
-        except ValueError:
-            raise NotFound(f"{shortened(month)!r} is no month: write one like 2026-08.") from None
-        if scale is None:
-            raise NotFound(f"There is no scale {shortened(scale_id)!r}.")
-        moved = moved_anchors(connection, month, scale)
+        scales = read_scales(connection, bounds_of_month(month)[0])
+        require_known("scale", scale_id, scales)
+        moved = moved_anchors(connection, month, scales[scale_id])
         try:
             effect, can = consider(connection, scale_id, items, month).sentence, True
         except PermanentFailure as failure:

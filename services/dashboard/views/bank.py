@@ -15,6 +15,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from irt_assets.calibration.bank import IN_USE, NOT_PUBLISHED, WITHDRAWN, BankItem, bank_items, newest_month
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import counted
+from services.dashboard.chosen import require_known, whole_number
 from services.dashboard.elements import (
     DASH,
     asking_form,
@@ -73,9 +74,11 @@ def chosen(asked: Asked, at: datetime) -> Chosen:
     """Raises NotFound for what the address cannot mean."""
     search, status, flag = (asked.field(name) for name in ("search", "status", "flag"))
     sort = asked.field("sort", "item")
-    known(status, STATUSES, "status")
-    known(flag, FLAGS, "flag")
-    known(sort.removeprefix("-"), COLUMNS, "order")
+    if status:
+        require_known("status", status, STATUSES)
+    if flag:
+        require_known("flag", flag, FLAGS)
+    require_known("order", sort.removeprefix("-"), COLUMNS)
     with asked.reader.connect() as connection:
         scale, scales = scale_asked(asked, read_scales(connection))
         month = newest_month(connection, scale)
@@ -95,17 +98,11 @@ def scale_asked(asked: Asked, scales: Mapping[str, Scale]) -> tuple[Scale, tuple
     """The scale of the address, or else the first that has an origin; and the names of all."""
     name = asked.field("scale")
     if name:
-        if name not in scales:
-            raise NotFound(f"There is no scale {name[:80]!r}: there are {', '.join(scales) or 'none yet'}.")
+        require_known("scale", name, scales)
         return scales[name], tuple(scales)
     for scale in sorted(scales.values(), key=lambda one: not one.initialised):
         return scale, tuple(scales)
     raise NotFound("The bank has no items yet: `irt import questions FILE`.")
-
-
-def known(value: str, choices: Mapping[str, Any], what: str) -> None:
-    if value and value not in choices:
-        raise NotFound(f"There is no {what} {value[:40]!r} in the address: take one of {', '.join(choices)}.")
 
 
 def in_order(items: Sequence[BankItem], sort: str) -> list[BankItem]:
@@ -119,7 +116,7 @@ def in_order(items: Sequence[BankItem], sort: str) -> list[BankItem]:
 def page(asked: Asked) -> Page:
     shown = chosen(asked, asked.reader.now())
     pages = max(1, -(-len(shown.items) // PAGE_SIZE))
-    number_of_page = page_asked(asked, pages)
+    number_of_page = whole_number(asked, "page", "page", 1, 1, pages)
     first = (number_of_page - 1) * PAGE_SIZE
     rows = shown.items[first : first + PAGE_SIZE]
     place = list(COLUMNS).index(shown.sort.removeprefix("-"))
@@ -174,13 +171,6 @@ def form(asked: Asked, shown: Chosen) -> Tag:
         fields.insert(0, choice("Scale", "scale", scales, shown.scale.scale_id))
     kept = {"sort": sort} | ({} if len(scales) > 1 else {"scale": asked.field("scale")})
     return asking_form("bank", *fields, kept=kept)
-
-
-def page_asked(asked: Asked, pages: int) -> int:
-    text = asked.field("page", "1")
-    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= pages):
-        raise NotFound(f"There is no page {text[:20]!r}: there are {pages}.")
-    return int(text)
 
 
 def parameter(value: float | None, se: float | None) -> TagChild:

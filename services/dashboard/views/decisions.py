@@ -16,6 +16,7 @@ from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import counted
+from services.dashboard.chosen import require_known, whole_number
 from services.dashboard.deciding import DECIDER, may_decide
 from services.dashboard.elements import DASH, link, moment, notice, number, section, shortened, table
 from services.dashboard.page import Asked, NotFound, Page
@@ -31,8 +32,8 @@ def page(asked: Asked) -> Page:
     month, scale, every = asked.field("month"), asked.field("scale"), asked.field("all") == "1"
     with asked.reader.connect() as connection:
         scales = read_scales(connection)
-        if scale and scale not in scales:
-            raise NotFound(f"There is no scale {shortened(scale)!r}; there are {', '.join(scales) or 'none'}.")
+        if scale:
+            require_known("scale", scale, scales)
         taken = {s: steps(connection, s) for s in scales if scale in ("", s)}
         months = sorted({name for of_scale in taken.values() for name in of_scale}, reverse=True)
         if month and month not in months:
@@ -126,7 +127,7 @@ def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str
 def _listed(found: Sequence[Proposal], asked: Asked, month: str, scale: str, every: bool) -> TagChild:
     if not found:
         return tags.p("None.")
-    first = _first(asked, len(found))
+    first = whole_number(asked, "first", "place in this list", 0, 0, len(found) - 1)
     shown = found[first : first + PER_PAGE]
     may = may_decide(asked.identity)
     rows: list[tuple[TagChild, ...]] = [
@@ -220,14 +221,6 @@ def _box(name: str, *, disabled: bool = False) -> Tag:
         aria_label=f"choose {shortened(name)}",
         disabled="" if disabled else None,
     )
-
-
-def _first(asked: Asked, n: int) -> int:
-    text = asked.field("first", "0")
-    first = int(text) if text.isascii() and text.isdecimal() and len(text) < 9 else -1
-    if not 0 <= first < n:
-        raise NotFound(f"There is no proposal number {shortened(text)} in this list of {n}.")
-    return first
 
 
 def _decided(found: Sequence[Decision], zone: str) -> Tag:

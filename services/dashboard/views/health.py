@@ -170,7 +170,7 @@ def _example(asked: Asked, one: Invariant, example: str) -> str:
 def _one(asked: Asked, name: str) -> Page:
     one = BY_NAME.get(name)
     if one is None:
-        raise NotFound(f"There is no invariant {name[:60]!r}: take one from the page Checks and alerts.")
+        raise NotFound(f"There is no invariant {shortened(name)!r}: take one from the page Checks and alerts.")
     zone = asked.reader.settings.irt_time_zone
     with asked.reader.connect() as connection:
         found = history_of_invariant(connection, name)

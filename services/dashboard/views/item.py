@@ -165,7 +165,7 @@ def _month(asked: Asked, facts: ItemFacts) -> FittedMonth | None:
         if month.month == name:
             return month
     there = ", ".join(month.month for month in facts.months) or "no month yet"
-    raise NotFound(f"{shortened(facts.item_id)} has no linked fit of {name[:20]!r}: there is {there}.")
+    raise NotFound(f"{shortened(facts.item_id)} has no linked fit of {shortened(name)!r}: there is {there}.")
 
 
 def _answered(asked: Asked, facts: ItemFacts, month: FittedMonth) -> Tag:

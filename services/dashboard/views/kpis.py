@@ -10,24 +10,23 @@ from htmltools import TagChild, TagList, tags
 
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
+from services.dashboard.chosen import whole_number
 from services.dashboard.elements import asking_form, choice, link, number, percent, section, table
 from services.dashboard.figures import empty, figure, stack
-from services.dashboard.page import Asked, NotFound, Page
+from services.dashboard.page import Asked, Page
 
 FEWEST, WEEKS_SHOWN, MOST = 2, 8, 26
 
 
 def page(asked: Asked) -> Page:
-    text = asked.field("weeks", str(WEEKS_SHOWN))
-    if not (text.isascii() and text.isdigit() and len(text) <= 2 and FEWEST <= int(text) <= MOST):
-        raise NotFound(f"{text[:40]!r} is not a number of weeks: {FEWEST} to {MOST} can be shown.")
+    n_weeks = whole_number(asked, "weeks", "number of weeks", WEEKS_SHOWN, FEWEST, MOST)
     with asked.reader.connect() as connection:
-        found = [one for week in last_weeks(connection, int(text)) for one in _of_week(asked, connection, week)]
+        found = [one for week in last_weeks(connection, n_weeks) for one in _of_week(asked, connection, week)]
     return Page(
         "KPIs of all learners",
         TagList(
             tags.p(_answer(found), class_="lead"),
-            asking_form("kpis", choice("Weeks shown", "weeks", _choices(int(text)), str(int(text)))),
+            asking_form("kpis", choice("Weeks shown", "weeks", _choices(n_weeks), str(n_weeks))),
             *(_kpis(found) if found else ()),
             tags.p("Single learners: ", link("find one by id", "learners"), "."),
         ),

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 from htmltools import TagChild, TagList, tags
 
-from irt_assets.partitions import month_bounds
 from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
 from irt_assets.wording import counted
+from services.dashboard.chosen import bounds_of_month
 from services.dashboard.elements import badge, link, moment, section, table
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.report_files import files, no_learner_reports
@@ -22,7 +22,7 @@ Window = tuple[str, str]
 def page(asked: Asked) -> Page:
     month = asked.field("month")
     if month:
-        _refuse_what_is_no_month(month)
+        bounds_of_month(month)
     with asked.reader.connect() as connection:
         found = of_months(connection, month)
         of_weeks = [] if month else weeks(connection, WEEKS_SHOWN)
@@ -49,13 +49,6 @@ def page(asked: Asked) -> Page:
             None if month else _learners(of_weeks, asked),
         ),
     )
-
-
-def _refuse_what_is_no_month(text: str) -> None:
-    try:
-        month_bounds(text)
-    except ValueError:
-        raise NotFound(f"{text[:40]!r} is not a month: write 2026-09, or take one from the list of reports.") from None
 
 
 def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month: str) -> str:
