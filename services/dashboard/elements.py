@@ -129,6 +129,25 @@ def choice(label: str, name: str, options: Iterable[str] | Mapping[str, str], ch
     )
 
 
+def tick_box(label: str, name: str, *, ticked: bool) -> Tag:
+    """A field of a form that is `1` where it is ticked."""
+    return tags.div(
+        tags.div(
+            tags.input(
+                type="checkbox",
+                name=name,
+                value="1",
+                id=name,
+                class_="form-check-input",
+                checked="" if ticked else None,
+            ),
+            tags.label(label, for_=name, class_="form-check-label ms-1"),
+            class_="form-check",
+        ),
+        class_="col-auto",
+    )
+
+
 def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = None, button: str = "Show") -> Tag:
     """A form that leads to the address of a view with its inputs as fields; `kept`: fields that nobody types."""
     return tags.form(

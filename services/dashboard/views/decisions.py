@@ -18,7 +18,19 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import counted
 from services.dashboard.chosen import require_known, whole_number
 from services.dashboard.deciding import DECIDER, may_decide
-from services.dashboard.elements import DASH, link, moment, notice, number, section, shortened, table
+from services.dashboard.elements import (
+    DASH,
+    asking_form,
+    choice,
+    link,
+    moment,
+    notice,
+    number,
+    section,
+    shortened,
+    table,
+    tick_box,
+)
 from services.dashboard.page import Asked, NotFound, Page
 from services.dashboard.views.proposal import CHOSEN
 
@@ -86,41 +98,13 @@ def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
 
 
 def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str, every: bool) -> Tag:
-    def select(name: str, label: str, options: Sequence[str], now: str) -> Tag:
-        return tags.div(
-            tags.label(label, for_=f"of-{name}", class_="form-label mb-0"),
-            tags.select(
-                tags.option("all", value=""),
-                *(tags.option(shortened(o), value=o, selected="" if o == now else None) for o in options),
-                name=name,
-                id=f"of-{name}",
-                class_="form-select form-select-sm",
-            ),
-            class_="col-auto",
-        )
-
-    return tags.form(
-        tags.input(type="hidden", name="view", value="decisions"),
-        select("month", "Month", months, month),
-        select("scale", "Scale", scales, scale) if len(scales) > 1 else None,
-        tags.div(
-            tags.div(
-                tags.input(
-                    type="checkbox",
-                    name="all",
-                    value="1",
-                    id="of-all",
-                    class_="form-check-input",
-                    checked="" if every else None,
-                ),
-                tags.label("Also what asks for nothing", for_="of-all", class_="form-check-label ms-1"),
-                class_="form-check",
-            ),
-            class_="col-auto",
-        ),
-        tags.div(tags.button("Show", class_="btn btn-sm btn-primary"), class_="col-auto"),
-        method="get",
-        class_="row g-3 align-items-end mb-3",
+    return asking_form(
+        "decisions",
+        choice("Month", "month", {"": "all"} | {name: name for name in months}, month),
+        choice("Scale", "scale", {"": "all"} | {name: shortened(name) for name in scales}, scale)
+        if len(scales) > 1
+        else None,
+        tick_box("Also what asks for nothing", "all", ticked=every),
     )
 
 
