@@ -1,6 +1,6 @@
-"""Counts and lists in English sentences.
+"""Sentences: counts and lists in them, their capital and their full stop.
 
-What does not belong here: sentences about a month or an item, and how a report writes its numbers.
+What does not belong here: what is said of a month or an item, and how a report writes its numbers.
 """
 
 from __future__ import annotations
@@ -26,3 +26,16 @@ def listed(names: Iterable[str], most: int = 0) -> str:
     if most and len(shown) > most:
         shown = [*shown[:most], f"{len(shown) - most} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def with_capital(text: str) -> str:
+    return text[:1].upper() + text[1:]
+
+
+def with_stop(text: str) -> str:
+    """With a full stop, unless it ends in a mark of its own."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
+def sentence(text: str) -> str:
+    return with_stop(with_capital(text))

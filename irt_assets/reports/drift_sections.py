@@ -32,8 +32,8 @@ from irt_assets.reports.document import (
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import details
 from irt_assets.reports.drift_facts import Facts, Item
-from irt_assets.reports.drift_words import chance, number, sentence, signed
-from irt_assets.wording import listed
+from irt_assets.reports.drift_words import chance, number, signed
+from irt_assets.wording import listed, sentence
 
 
 def proposals(items: Sequence[Item]) -> Table:

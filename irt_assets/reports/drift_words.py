@@ -1,14 +1,9 @@
 """Numbers as the drift report writes them.
 
-What does not belong here: counts and lists (see `wording`), sentences about a month or an item.
+What does not belong here: counts and lists and sentences (see `wording`).
 """
 
 from __future__ import annotations
-
-
-def sentence(text: str) -> str:
-    """With a capital and a full stop."""
-    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
 
 
 def number(value: float | None, digits: int = 2) -> str:

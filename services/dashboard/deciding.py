@@ -16,7 +16,7 @@ import psycopg
 
 from irt_assets.calibration import anchor_versions, release, release_undo, withdrawal
 from irt_assets.calibration.proposals import Proposal, Reference
-from irt_assets.wording import counted, listed
+from irt_assets.wording import counted, listed, with_stop
 from resources.failures import PermanentFailure, explain
 from services.dashboard.page import Asked
 from services.jwt_verifier.tokens import Identity, Refused, Role
@@ -86,17 +86,17 @@ def _review(asked: Asked, form: Form) -> Outcome:
     with asked.reader.connect() as connection:
         if form.what == "drop":
             drop = anchor_versions.consider(connection, form.scale_id, _items(form), _month(form))
-            return Outcome(True, (_sentence(drop.sentence),), stale=drop.stale)
+            return Outcome(True, (with_stop(drop.sentence),), stale=drop.stale)
         if use := USES.get(form.what):
             begins = withdrawal.consider(connection, _items(form), use, since=_day(form), now=now)
             return Outcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
         if form.what == "undo":
             again_from = release.in_force_since(form.since, now) if form.since else None
             undone = release_undo.consider(connection, form.references, effective_from=again_from, now=now)
-            return Outcome(True, _few(_sentence(one.sentence) for one in undone), tuple(u.proposal for u in undone))
+            return Outcome(True, _few(with_stop(one.sentence) for one in undone), tuple(u.proposal for u in undone))
         if form.what == "reject":
             rejected = release.open_proposals(connection, form.references)
-            return Outcome(True, (_sentence(release.effect_of_reject(rejected)),), tuple(rejected))
+            return Outcome(True, (with_stop(release.effect_of_reject(rejected)),), tuple(rejected))
         since = release.in_force_since(form.since, now)
         accepted = release.acceptable(connection, form.references, since, now)
         _require_leaks_confirmed(form, accepted)
@@ -121,14 +121,14 @@ def _decide(asked: Asked, form: Form, seen: Sequence[Proposal]) -> Outcome:
     elif form.what in USES:
         decide_use = withdrawal.withdraw if form.what == "withdraw" else withdrawal.restore
         known = decide_use(database, _items(form), since=_day(form), by=by, reason=reason, now=now)
-        said = [_sentence(f"{status.item_id} is {status.sentence}") for status in known]
+        said = [with_stop(f"{status.item_id} is {status.sentence}") for status in known]
     elif form.what == "undo":
         again_from = release.in_force_since(form.since, now) if form.since else None
         undone = release_undo.undo(database, form.references, by=by, reason=reason, effective_from=again_from, now=now)
-        said = ["Undone.", *(_sentence(one.sentence) for one in undone)]
+        said = ["Undone.", *(with_stop(one.sentence) for one in undone)]
     elif form.what == "reject":
         rejected = release.reject(database, form.references, by=by, reason=reason, seen=seen)
-        said = [f"Rejected: {_named(rejected)}.", _sentence(release.effect_of_reject(rejected))]
+        said = [f"Rejected: {_named(rejected)}.", with_stop(release.effect_of_reject(rejected))]
     else:
         since = release.in_force_since(form.since, now)
         seen = seen or _review(asked, form).seen
@@ -164,7 +164,7 @@ def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
             return _not(f"Deciding needs the role {DECIDER}, which your login does not give.")
         return _not("Your login has expired: open the page anew, and log in. Nothing was decided.")
     except PermanentFailure as failure:
-        return _not(_sentence(str(failure)))
+        return _not(with_stop(str(failure)))
     except (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected):
         return _not("The database is busy, and nothing was decided: try again. What you typed is still there.")
     except psycopg.OperationalError as error:
@@ -214,8 +214,3 @@ def _few(sentences: Iterable[str]) -> tuple[str, ...]:
     every = tuple(sentences)
     more = (f"And {counted(len(every) - NAMED, 'other')} likewise.",) if len(every) > NAMED else ()
     return every[:NAMED] + more
-
-
-def _sentence(text: str) -> str:
-    """A message of another room as a sentence of a page."""
-    return text if text.endswith((".", "?", "!")) else f"{text}."

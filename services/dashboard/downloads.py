@@ -19,6 +19,7 @@ from starlette.responses import PlainTextResponse, Response, StreamingResponse
 
 from irt_assets.calibration.exports import Kind, What, read_export, write_export
 from irt_assets.responses.scales import read_scales
+from irt_assets.wording import sentence
 from resources.failures import PermanentFailure, explain
 from services.dashboard.chosen import require_known
 from services.dashboard.elements import shortened
@@ -103,8 +104,7 @@ def _name(asked: Asked, what: str) -> str:
 
 
 def _sorry(status: int, why: str) -> Response:
-    text = f"{why[:1].upper()}{why[1:]}{'' if why.endswith('.') else '.'}\n"
-    return PlainTextResponse(text, HTTPStatus(status), {"Cache-Control": "no-store"})
+    return PlainTextResponse(f"{sentence(why)}\n", HTTPStatus(status), {"Cache-Control": "no-store"})
 
 
 def _bank(asked: Asked) -> pd.DataFrame:

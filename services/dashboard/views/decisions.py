@@ -15,7 +15,7 @@ from irt_assets.calibration.release import Decision, newest_decisions
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.wording import counted
+from irt_assets.wording import counted, with_capital
 from services.dashboard.chosen import require_known, whole_number
 from services.dashboard.deciding import DECIDER, may_decide
 from services.dashboard.elements import (
@@ -94,7 +94,7 @@ def _answer(waiting: Sequence[Proposal], anchors: Moved, month: str) -> str:
         return f"Nothing{of} waits for a decision."
     said = " and ".join(parts)
     one = len(waiting) + sum(len(moved) for *_, moved in anchors) == 1
-    return f"{said[0].upper()}{said[1:]} {'waits' if one else 'wait'} for a decision."
+    return f"{with_capital(said)} {'waits' if one else 'wait'} for a decision."
 
 
 def _filter(months: Sequence[str], scales: Sequence[str], month: str, scale: str, every: bool) -> Tag:

@@ -16,7 +16,7 @@ from irt_assets.invariants.invariant import Invariant
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.results import history_of_invariant, latest_invariants, runs_of_invariants
-from irt_assets.wording import counted, in_words, listed
+from irt_assets.wording import counted, in_words, listed, with_capital
 from jobs.overview import Overview
 from resources.outbox import told
 from services.dashboard.elements import badge, facts, link, moment, notice, prose, section, shortened, table
@@ -178,7 +178,7 @@ def _one(asked: Asked, name: str) -> Page:
     still = sum(violation["resolved_at"] is None for violation in found["violations"])
     looks = found["looks"]
     return Page(
-        f"{one.truth[0].upper()}{one.truth[1:]}",
+        with_capital(one.truth),
         TagList(
             tags.p(_verdict(looks, still, zone), class_="lead"),
             notice("To mend it: ", prose(one.fix), tone="danger" if one.severity == "error" else "warning")

@@ -10,6 +10,7 @@ from htmltools import TagChild, TagList, tags
 
 from irt_assets.kpis.meaning import MEANINGS, RANGES, TITLES
 from irt_assets.kpis.stored import Quartiles, last_weeks, quartiles, version_of
+from irt_assets.wording import sentence
 from services.dashboard.chosen import whole_number
 from services.dashboard.elements import asking_form, choice, link, number, percent, section, table
 from services.dashboard.figures import empty, figure, stack
@@ -63,7 +64,7 @@ def _kpis(found: Sequence[Quartiles]) -> list[TagChild]:
     return [
         section(
             f"{name} {TITLES[name]}",
-            tags.p(f"{MEANINGS[name][0].upper()}{MEANINGS[name][1:]}."),
+            tags.p(sentence(MEANINGS[name])),
             _one(name, [one for one in found if one.name == name]),
         )
         for name in RANGES

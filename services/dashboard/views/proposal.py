@@ -30,7 +30,7 @@ from irt_assets.calibration.proposals import (
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import impacts
 from irt_assets.psychometrics.curves import probability
-from irt_assets.wording import counted
+from irt_assets.wording import counted, with_capital
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
 from services.dashboard.deciding import LEAK, Form, Outcome, What
@@ -277,4 +277,4 @@ def _lead(p: Proposal) -> str:
 def _capital(text: str) -> str:
     """With a capital, unless it begins with an id."""
     first = text.partition(" ")[0]
-    return text[:1].upper() + text[1:] if first.isalpha() and first.islower() else text
+    return with_capital(text) if first.isalpha() and first.islower() else text

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from htmltools import TagChild, TagList, tags
 
 from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
-from irt_assets.wording import counted
+from irt_assets.wording import counted, sentence
 from services.dashboard.chosen import bounds_of_month
 from services.dashboard.elements import badge, link, moment, section, table
 from services.dashboard.page import Asked, NotFound, Page
@@ -62,7 +62,7 @@ def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month:
     there = f"{counted(len(reports), 'drift report')} {'is' if len(reports) == 1 else 'are'} there to read"
     said = there if month else f"{there}, the newest of {newest}"
     lacking = f"; {counted(missing, 'report')} {'is' if missing == 1 else 'are'} not made yet" if missing else ""
-    return f"{said[0].upper()}{said[1:]}{lacking}."
+    return sentence(f"{said}{lacking}")
 
 
 def _drift(
