@@ -73,8 +73,8 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
 
 def _waiting(connection: psycopg.Connection, month: str, scale_id: str) -> list[str]:
     """The items on which somebody should decide."""
-    found = asking(proposals(connection, windows=[month]))
-    return [p.item_id for p in found if p.scale_id == scale_id]
+    found = proposals(connection, windows=[month], scale_id=scale_id, may_ask=True)
+    return [p.item_id for p in asking(found)]
 
 
 def _ready(month: str, scale_id: str, waiting: Sequence[str], is_one_of_several: bool) -> Alert:

@@ -34,7 +34,6 @@ from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 from resources.settings import Settings
 
-LEAK = "leak"
 OP = "decide_on_proposals"
 PUBLISHED = dg.AssetKey("published_item_parameters")
 Metadata = dict[str, dg.MetadataValue]
@@ -160,7 +159,7 @@ def waiting(database: Database, month: str) -> dict[str, Any]:
         said += ". Write what you decide in the place of `undecided`, your name and the reason, and launch"
     lines = {
         str(p.reference): {"decision": "undecided", "evidence": _evidence(p)}
-        | ({"although_it_leaked": False} if p.kind == LEAK else {})
+        | ({"although_it_leaked": False} if p.leaked else {})
         for p in found
     }
     filled: dict[str, Any] = {"note": said, "decided_by": "", "reason": "", "effective_from": "", "proposals": lines}
@@ -219,12 +218,7 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
         found = release.open_proposals(connection, others) if others else []
         by_decision = {d: [p for p in found if config.proposals[str(p.reference)].decision is d] for d in Decision}
         accepted, rejected = by_decision[Decision.accept], by_decision[Decision.reject]
-        leaks = [str(p.reference) for p in accepted if p.kind == LEAK and not _leak_confirmed(config, p)]
-        if leaks:
-            raise PermanentFailure(
-                f"{', '.join(leaks)} leaked: the new value says who knows the answer, not who can solve it. Reject it, "
-                "or set although_it_leaked: true"
-            )
+        release.refuse_leaks((p for p in accepted if not _leak_confirmed(config, p)), "set although_it_leaked: true")
         if accepted or rejected or dropped or undone:
             release.said("name", who)
             release.said("reason", config.reason)

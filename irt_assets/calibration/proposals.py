@@ -136,6 +136,10 @@ class Proposal:
         return str((self.drift.get("change") or {}).get("kind", "")) if self.severity not in ("none", "") else ""
 
     @property
+    def leaked(self) -> bool:
+        return self.kind == "leak"
+
+    @property
     def asks(self) -> bool:
         """Whether somebody should decide: nothing is published for the item, it was recalibrated, or it drifted and
         what is proposed still differs from what is published now."""

@@ -10,7 +10,7 @@ proposals (`proposals`), their effect on learners (`release_impact`) and the anc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 
@@ -90,6 +90,17 @@ def acceptable(
     if problems:
         raise PermanentFailure("nothing was accepted: " + "; ".join(problems))
     return found
+
+
+def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
+    """Raises PermanentFailure, naming each that leaked; `way_out`: how somebody confirms that it is accepted all the
+    same."""
+    leaks = [str(p.reference) for p in accepted if p.leaked]
+    if leaks:
+        raise PermanentFailure(
+            f"{', '.join(leaks)} leaked: the new value says who knows the answer, not who can solve it. Reject it, or "
+            f"{way_out}"
+        )
 
 
 def reject(

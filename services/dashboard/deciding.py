@@ -23,7 +23,6 @@ from services.jwt_verifier.tokens import Identity, Refused, Role
 
 LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
-LEAK = "leak"
 NAMED = 10
 """Of many proposals so many are told one by one."""
 What = Literal["accept", "reject", "undo", "drop", "withdraw", "restore"]
@@ -147,12 +146,8 @@ def _require_decider(identity: Identity) -> None:
 
 
 def _require_leaks_confirmed(form: Form, accepted: Sequence[Proposal]) -> None:
-    leaks = [str(p.reference) for p in accepted if p.kind == LEAK]
-    if leaks and not form.although_it_leaked:
-        raise PermanentFailure(
-            f"{', '.join(leaks)} leaked: the new value says who knows the answer, not who can solve it. Reject it, or "
-            "say that it is accepted although it leaked"
-        )
+    if not form.although_it_leaked:
+        release.refuse_leaks(accepted, "say that it is accepted although it leaked")
 
 
 def _in_words(attempt: Callable[[], Outcome]) -> Outcome:

@@ -33,7 +33,7 @@ from irt_assets.psychometrics.curves import probability
 from irt_assets.wording import counted, with_capital
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
-from services.dashboard.deciding import LEAK, Form, Outcome, What
+from services.dashboard.deciding import Form, Outcome, What
 from services.dashboard.elements import facts, link, notice, number, section, shortened, table
 from services.dashboard.figures import empty, figure
 from services.dashboard.page import Asked, NotFound, Page, address
@@ -205,7 +205,7 @@ def _of_several(found: Sequence[Proposal], asked: Asked) -> Page:
     ]
     headers = ("proposal", "published", "proposed", "wABC", "drift", "look at", "state")
     are_open = [p for p in found if p.state is State.OPEN]
-    leaked = any(p.kind == LEAK for p in are_open)
+    leaked = any(p.leaked for p in are_open)
     return Page(
         f"Publish the new values of {counted(len(found), 'item')}?",
         TagList(
@@ -238,7 +238,7 @@ def _being_computed() -> Tag:
 def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -> Tag | None:
     if p.state is State.OPEN:
         kinds: tuple[What, ...] = ("accept", "reject")
-        return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.kind == LEAK))
+        return section("Decide", decision_form.form(asked, kinds, since=_first_day(asked), leaked=p.leaked))
     if p.state is State.SUPERSEDED:
         return None
     try:
