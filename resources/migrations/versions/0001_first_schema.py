@@ -654,3 +654,33 @@ def upgrade() -> None:
         WHERE effective_from <= now()
         ORDER BY scale_id, item_id, effective_from DESC, publication_id DESC
     """)
+
+
+def downgrade() -> None:
+    for view in ("item_parameter_current", "attempt"):
+        op.execute(f"DROP VIEW {view}")
+    for table in (
+        "anchor_set",
+        "calibration_scale",
+        "dif_analysis",
+        "drift_alerts",
+        "features_topic_daily",
+        "fit_staging",
+        "invariant_result",
+        "item_drift",
+        "item_parameter_proposal",
+        "item_parameter_publication",
+        "learner",
+        "mirt_ability",
+        "mirt_fit_meta",
+        "mirt_item_params",
+        "publication_step",
+        "question",
+        "release_decision",
+        "report_artifacts",
+        "response_log",
+        "scored_snapshot",
+        "test_information",
+        "weekly_kpi",
+    ):
+        op.drop_table(table)

@@ -1,0 +1,187 @@
+"""Every migration can be taken back with rows in every table, and the release before runs on the newest schema."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from pathlib import Path
+
+import alembic.command
+import psycopg
+import pytest
+
+from resources import schema
+from resources.database import Database
+from resources.schema_version import VERSION_TABLE, newest_known, number, schema_version
+from resources.settings import Settings
+from tests.integration.rooms import rows
+from tests.integration.typed import Irt
+
+REPOSITORY = Path(__file__).parents[2]
+RELEASE = "daca6d2a3dc39594b52a1f0daaa9a6d2133a7daf"
+"""The last commit of main before migration 0020. A schema that no longer serves it wants a later one here."""
+
+CATALOG = (
+    """SELECT 'column', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull::text,
+              a.attidentity::text, pg_get_expr(d.adbin, d.adrelid), col_description(c.oid, a.attnum)
+       FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+         LEFT JOIN pg_attrdef d ON d.adrelid = c.oid AND d.adnum = a.attnum
+       WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')""",
+    """SELECT 'relation', relname, relkind::text, pg_get_partkeydef(oid), pg_get_viewdef(oid), obj_description(oid)
+       FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p', 'v')""",
+    "SELECT 'index', tablename, indexname, indexdef FROM pg_indexes WHERE schemaname = 'public'",
+    """SELECT 'constraint', conrelid::regclass::text, conname, pg_get_constraintdef(oid)
+       FROM pg_constraint WHERE connamespace = 'public'::regnamespace""",
+    "SELECT 'sequence', sequencename, data_type::text FROM pg_sequences WHERE schemaname = 'public'",
+    "SELECT 'function', proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
+    "SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
+)
+VALUES = {
+    "text": ("'first'", "'second'"),
+    "timestamp with time zone": ("'2026-06-15 12:00+00'", "'2026-06-16 12:00+00'"),
+    "date": ("'2026-06-15'", "'2026-06-22'"),
+    "jsonb": ("'{}'", "'[]'"),
+    "boolean": ("true", "false"),
+    "bytea": (r"'\x01'", r"'\x02'"),
+    "integer": ("1", "2"),
+    "bigint": ("1", "2"),
+    "double precision": ("0.5", "1"),
+}
+"""Of each type a value of the first row, and one of the second."""
+
+
+def catalog(database: Database) -> set[tuple[object, ...]]:
+    """All that the server knows of the schema, comments too; the log's partitions come with its rows."""
+    with database.connect() as connection:
+        found = [row for query in CATALOG for row in connection.execute(query.encode()).fetchall()]
+    return {row for row in found if not any(name in str(row) for name in (VERSION_TABLE, "response_log_2026"))}
+
+
+def structure(known: set[tuple[object, ...]]) -> set[tuple[object, ...]]:
+    """Without the comments, which a downgrade may leave: no code reads them."""
+    return {(*row[:-1], None) if row[0] in ("column", "relation") else row for row in known}
+
+
+def counted(connection: psycopg.Connection) -> dict[str, int]:
+    names = connection.execute(
+        """SELECT relname FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p')
+           AND NOT relispartition AND relname <> %s ORDER BY 1""",
+        (VERSION_TABLE,),
+    ).fetchall()
+    return {name: connection.execute(f"SELECT count(*) FROM {name}".encode()).fetchall()[0][0] for (name,) in names}
+
+
+def filled(database: Database) -> dict[str, int]:
+    """Two rows, with a value in every column, in each table that had none; how many rows each has."""
+    with database.connect() as connection:
+        if connection.execute("SELECT to_regclass('response_log') IS NOT NULL").fetchone() == (True,):
+            schema.ensure_month_partitions(connection, "2026-06", "2026-06")
+        for table in (name for name, n in counted(connection).items() if not n):
+            columns = connection.execute(
+                """SELECT column_name, data_type FROM information_schema.columns
+                   WHERE table_schema = 'public' AND table_name = %s AND is_identity = 'NO'""",
+                (table,),
+            ).fetchall()
+            names = ", ".join(f'"{name}"' for name, _ in columns)
+            for row in (0, 1):
+                values = ", ".join(VALUES[type_][row] for _, type_ in columns)
+                connection.execute(f"INSERT INTO {table} ({names}) VALUES ({values})".encode())
+        return counted(connection)
+
+
+def test_every_downgrade_works_with_rows_in_every_table(database: Database) -> None:
+    """Down to nothing and up again, step by step: each revision has one schema, however it is reached."""
+    config = schema._alembic()
+    config.attributes["database"] = database
+    names = [script.revision for script in schema.ScriptDirectory.from_config(config).walk_revisions()]
+    before = filled(database)
+    newest = catalog(database)
+    going_down = {}
+    for name in names:
+        assert set(before.values()) <= {2}, before
+        going_down[name] = structure(catalog(database))
+        alembic.command.downgrade(config, "-1")
+        with database.connect() as connection:
+            left = counted(connection)
+        lost = {table for table in schema.KEPT if table in left and left[table] < before[table]}
+        assert not lost, f"the downgrade of {name} loses rows of {lost}"
+        before = filled(database)
+    assert (catalog(database), schema_version(database).revision) == (set(), None)
+    for name in reversed(names):
+        alembic.command.upgrade(config, "+1")
+        assert structure(catalog(database)) == going_down[name], name
+        filled(database)
+    assert catalog(database) == newest
+    assert schema.drift(database) == []
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The files of RELEASE. A clone without its history fetches that commit; where that fails, a skip says why."""
+
+    def git(*words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(["git", "-C", REPOSITORY, *words], capture_output=True, check=False)
+
+    archive = git("archive", RELEASE)
+    if archive.returncode:
+        fetched = git("fetch", "--quiet", "--depth=1", "origin", RELEASE)
+        archive = git("archive", RELEASE)
+        if archive.returncode:
+            why = (fetched.stderr or archive.stderr).decode(errors="replace").strip()
+            pytest.skip(f"the release {RELEASE[:12]} is not in this clone and cannot be fetched: {why}")
+    folder = tmp_path_factory.mktemp("release")
+    with tarfile.open(fileobj=BytesIO(archive.stdout)) as files:
+        files.extractall(folder, filter="data")
+    return folder
+
+
+@pytest.mark.ci
+def test_the_release_before_runs_on_the_newest_schema(
+    release: Path, world: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+) -> None:
+    """Its code, in the present environment: what rolls back is the code, and the schema stays."""
+    database = Database(world)
+    environment = {name: value for name, value in os.environ.items() if name != "IRT_ENV_FILE"} | {
+        "DATABASE_URL": database.url,
+        "IRT_HOME": str(world.irt_home),
+        "IRT_FIRST_MONTH": world.irt_first_month,
+        "IRT_THREADS": "1",
+        "PYTHONPATH": str(release),
+    }
+
+    def run(words: Sequence[str], code: int = 0) -> str:
+        done = subprocess.run(
+            [sys.executable, *words], cwd=release, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout
+
+    def earlier(*words: str, code: int = 0) -> str:
+        return run(["-m", "irt_assets.cli", *words], code)
+
+    present = irt(world)
+    assert present("status").code == 1  # Dagster's tables are made by the present code, too
+    before = catalog(database)
+    known = run(["-c", "from resources import schema_version as v; print(v.__file__, v.newest_known())"]).split()
+    assert Path(known[0]).is_relative_to(release)
+    oldest = number(schema_version(database).oldest_code)
+    assert oldest <= int(known[1]) < newest_known(), f"pin a release of a schema from {oldest} to the last but one"
+
+    earlier("db", "upgrade")
+    learners = tmp_path / "learners.csv"
+    learners.write_text("user_id,lang\nsomebody new,ko\n", "utf-8")
+    earlier("import", "learners", str(learners))
+    earlier("calibrate", "--month", "2026-06")
+    [june] = [m for m in json.loads(earlier("status", "--json", code=1))["months"] if m["month"] == "2026-06"]
+    assert june["state"] == "green", june
+    item = rows(database, "SELECT min(item_id) FROM item_parameter_publication WHERE rule = 'first'")[0][0]
+    assert "2026-06" in earlier("lineage", item)
+
+    assert catalog(database) == before
+    [june] = [m for m in present("status", "--json").json["months"] if m["month"] == "2026-06"]
+    assert june["state"] == "green", june
