@@ -17,12 +17,13 @@ import psycopg
 
 from irt_assets.partitions import months_between
 from irt_assets.responses.importing.report import UNFINISHED
+from irt_assets.responses.item_times import NIGHTS_KEPT
 from resources import tables, warehouse
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
 from resources.tables import METADATA
 
-NIGHTS = timedelta(days=30)
+NIGHTS = timedelta(days=NIGHTS_KEPT)
 REQUESTS = timedelta(days=90)
 """Of θ on request: each session leaves one."""
 SUPERSEDED = timedelta(days=100)

@@ -34,8 +34,8 @@ from resources.relational import Run, on_postgres
 from resources.sources import record_sources
 
 ITEM_TIMES = tables.item_response_time.name
-NIGHTS_BACK = 30
-"""How many nights back the times of the last night are looked for: older ones have been pruned."""
+NIGHTS_KEPT = 30
+"""How many nights back the times of the last night are looked for: older ones are pruned (see `jobs.retention`)."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def ability_times_of_last_night(
     Reads stored rows only, by their keys, whatever has come to the log since.
     """
     midnight = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    nights = [midnight - timedelta(days=n) for n in range(NIGHTS_BACK)]
+    nights = [midnight - timedelta(days=n) for n in range(NIGHTS_KEPT)]
     by_partition = {_partition(night, ability_times_since(night, scale)): night for night in nights}
     row = connection.execute(
         "SELECT max(partition) FROM partition_source WHERE asset = %s AND partition = ANY(%s)",
