@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
     from resources.settings import Settings
 
+Host = Annotated[
+    str | None, typer.Option(help="Address on which it listens. Default: 127.0.0.1, so this machine alone.")
+]
 app = typer.Typer()
 run_app = typer.Typer(no_args_is_help=True, help="Run one server of the installation until it is stopped.")
 app.add_typer(run_app, name="run", rich_help_panel=Panel.OPERATION)
@@ -75,19 +78,19 @@ def theta_api() -> None:
 
 
 @run_app.command("jwt-verifier")
-def jwt_verifier() -> None:
+def jwt_verifier(host: Host = None) -> None:
     """Tell nginx who may pass; needs JWT_… and no database. SIGHUP reads the keys again."""
     from irt_assets.servers import become_service
 
-    become_service("jwt_verifier")
+    become_service("jwt_verifier", *_listening(host))
 
 
 @run_app.command()
-def exporter() -> None:
+def exporter(host: Host = None) -> None:
     """Show Prometheus schedules, months, invariants and alerts (docs/metrics.md)."""
     from irt_assets.servers import become_service
 
-    become_service("exporter")
+    become_service("exporter", *_listening(host))
 
 
 @run_app.command()
@@ -95,11 +98,16 @@ def dashboard(
     demo: Annotated[
         bool, typer.Option("--demo", help="Ask nobody who they are; on the embedded database alone.")
     ] = False,
+    host: Host = None,
 ) -> None:
     """Months, the item bank, decisions and reports, for people who do not want to learn Dagster (docs/dashboard.md)."""
     from irt_assets.servers import become_service
 
-    become_service("dashboard", *["--demo"] * demo)
+    become_service("dashboard", *["--demo"] * demo, *_listening(host))
+
+
+def _listening(host: str | None) -> list[str]:
+    return [] if host is None else ["--host", host]
 
 
 @app.command(rich_help_panel=Panel.OPERATION)
@@ -107,6 +115,7 @@ def health(
     probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
     config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Check only the database and its schema.")] = False,
+    host: Annotated[str | None, typer.Option(help="With --probe: the --host that the server was told.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check settings, database and servers; without an option, everything that `irt serve` runs."""
@@ -114,6 +123,10 @@ def health(
     wanted = [name for name, asked in (("config", config), ("schema", schema)) if asked]
     wanted += [probe.value] if probe else []
     looks = {"config": _config, "schema": _schema} | {one.value: _LOOKS[one] for one in Server}
+    if host is not None:
+        if probe not in _TOLD_THEIR_HOST:
+            raise typer.BadParameter(f"goes with --probe {', '.join(_TOLD_THEIR_HOST)}", param_hint="--host")
+        looks[probe] = _service(probe, host)
     faults = {name: looks[name](settings) for name in wanted or ("config", "schema", *Server.of_the_stack())}
     if as_json:
         print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
@@ -164,11 +177,11 @@ def _code_server(settings: Settings) -> str | None:
     return probe(code_server_socket(settings))
 
 
-def _service(server: Server) -> Callable[[Settings], str | None]:
+def _service(server: Server, host: str | None = None) -> Callable[[Settings], str | None]:
     def look(settings: Settings) -> str | None:
         from resources.service_manager import service_fault
 
-        return service_fault(server.replace("-", "_"), settings, ready=True)
+        return service_fault(server.replace("-", "_"), settings, host=host, ready=True)
 
     return look
 
@@ -183,6 +196,7 @@ def _embedded_is_down(settings: Settings) -> str | None:
     return None if server.status().state == "running" else "the embedded PostgreSQL is not running"
 
 
+_TOLD_THEIR_HOST = (Server.DASHBOARD, Server.EXPORTER, Server.JWT_VERIFIER)
 _LOOKS: dict[Server, Callable[[Settings], str | None]] = {
     Server.WEBSERVER: _webserver,
     Server.DAEMON: _daemon,

@@ -16,23 +16,26 @@ from starlette.types import ASGIApp
 
 from resources import logs
 from resources.failures import PermanentFailure
-from resources.service_manager import keep_told, service_fault
+from resources.service_manager import LOOPBACK, keep_told, service_fault
 from resources.settings import Settings, get_settings
 
 
 def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
     """The command line of a service that listens where `--host` says."""
     parser = argparse.ArgumentParser(prog=f"services.{name}", description=description)
-    parser.add_argument("--host", default="127.0.0.1", help="address it listens on (default: this machine alone)")
+    parser.add_argument("--host", default=LOOPBACK, help="address it listens on (default: this machine alone)")
     return parser
 
 
-def run_service(package: str, serve: Callable[[Settings], None]) -> None:
-    """Serve until SIGTERM. A PermanentFailure ends the process with its message and exit code 1."""
+def run_service(package: str, serve: Callable[[Settings], None], host: str | None = None) -> None:
+    """Serve until SIGTERM. A PermanentFailure ends the process with its message and exit code 1.
+
+    host: the address on which `serve` listens, where that is not the service's default.
+    """
     logs.configure()
     try:
         settings = get_settings()
-        probe = partial(service_fault, package, settings)
+        probe = partial(service_fault, package, settings, host=host)
         keep_told(probe, ready=partial(probe, ready=True))
         serve(settings)
     except PermanentFailure as failure:

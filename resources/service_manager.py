@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 NOTIFY_SOCKET = "NOTIFY_SOCKET"
+LOOPBACK = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 10.0
 """Pause between probes where systemd sets no watchdog; where it does, half its period."""
 UNTIL_READY_S = 0.5
@@ -69,18 +70,32 @@ def http_health(address: str, page: str = "health") -> str | None:
         return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
 
 
-def service_fault(package: str, settings: Settings, *, ready: bool = False) -> str | None:
-    """A probe of a package of `services` on this machine. ready: whether it can already do its work."""
+def service_fault(package: str, settings: Settings, *, host: str | None = None, ready: bool = False) -> str | None:
+    """A probe of a package of `services` on this machine.
+
+    host: the address on which it was told to listen, where that is not its default. ready: whether it can already do
+    its work.
+    """
+    default, port = _LISTENS[package](settings)
     page = "ready" if ready and package in SAYS_READY else "health"
-    return http_health(f"http://{_ADDRESSES[package](settings)}", page)
+    return http_health(f"http://{_reached(host or default)}:{port}", page)
 
 
-_ADDRESSES: dict[str, Callable[[Settings], str]] = {
-    "dashboard": lambda settings: f"127.0.0.1:{settings.irt_dashboard_port}",
-    "exporter": lambda settings: f"127.0.0.1:{settings.prometheus_metrics_port}",
-    "jwt_verifier": lambda settings: f"127.0.0.1:{settings.port}",
-    "theta_api": lambda settings: f"{settings.irt_theta_host}:{settings.irt_theta_port}",
+def _reached(host: str) -> str:
+    """Where a server that listens on `host` is reached from this machine, as addresses of pages have it."""
+    host = _LOOPBACK_OF.get(host, host)
+    return f"[{host}]" if ":" in host else host
+
+
+_LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - compared with, never listened on
+"""Of a server that listens on every address."""
+_LISTENS: dict[str, Callable[[Settings], tuple[str, int]]] = {
+    "dashboard": lambda settings: (LOOPBACK, settings.irt_dashboard_port),
+    "exporter": lambda settings: (LOOPBACK, settings.prometheus_metrics_port),
+    "jwt_verifier": lambda settings: (LOOPBACK, settings.port),
+    "theta_api": lambda settings: (settings.irt_theta_host, settings.irt_theta_port),
 }
+"""Host and port of each service unless it is told another host."""
 
 
 def _tell(probe: Probe, ready: Probe) -> None:

@@ -12,7 +12,7 @@ def main() -> None:
     parser = argument_parser("dashboard", "The dashboard.")
     parser.add_argument("--demo", action="store_true", help="ask nobody who they are; on the embedded database alone")
     asked = parser.parse_args()
-    run_service("dashboard", partial(serve, demo=asked.demo, host=asked.host))
+    run_service("dashboard", partial(serve, demo=asked.demo, host=asked.host), asked.host)
 
 
 if __name__ == "__main__":

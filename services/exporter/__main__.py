@@ -10,7 +10,7 @@ from services.exporter.app import serve
 
 def main() -> None:
     asked = argument_parser("exporter", "Shows the state of the platform to Prometheus.").parse_args()
-    run_service("exporter", partial(serve, host=asked.host))
+    run_service("exporter", partial(serve, host=asked.host), asked.host)
 
 
 if __name__ == "__main__":

@@ -5,11 +5,14 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
 
-from resources.service_manager import keep_told, notify
+from resources import service
+from resources.service_manager import Probe, keep_told, notify, service_fault
+from resources.settings import Settings
 
 GIVEN_UP_S = 10.0
 
@@ -72,3 +75,49 @@ def test_without_a_manager_nobody_is_told_and_nobody_looks(monkeypatch: pytest.M
 def test_a_manager_that_is_gone_does_not_end_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "gone"))
     notify("READY=1")
+
+
+class Well(BaseHTTPRequestHandler):
+    """Answers 200 to whatever is asked."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(params=["127.0.0.2", "0.0.0.0", "::1"])
+def elsewhere(request: pytest.FixtureRequest) -> Iterator[tuple[str, Settings]]:
+    """The address of an exporter that was told where to listen, and settings with its port."""
+
+    class Server(HTTPServer):
+        address_family = socket.AF_INET6 if ":" in request.param else socket.AF_INET
+
+    try:
+        server = Server((request.param, 0), Well)
+    except OSError as error:
+        pytest.skip(f"this machine has no {request.param} ({error})")
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield request.param, Settings(prometheus_metrics_port=server.server_address[1], _env_file=None)
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_service_is_probed_where_it_was_told_to_listen(
+    elsewhere: tuple[str, Settings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host, settings = elsewhere
+    assert service_fault("exporter", settings, host=host) is None
+    probes = list[Probe]()
+    monkeypatch.setattr(service, "keep_told", lambda probe, ready: probes.extend([probe, ready]))
+    monkeypatch.setattr(service, "get_settings", lambda: settings)
+    service.run_service("exporter", lambda _: None, host)
+    assert [probe() for probe in probes] == [None, None]
+
+
+def test_on_the_loopback_address_nobody_answers_for_a_service_that_listens_elsewhere() -> None:
+    with HTTPServer(("127.0.0.2", 0), Well) as server:
+        settings = Settings(prometheus_metrics_port=server.server_address[1], _env_file=None)
+        assert str(service_fault("exporter", settings)).startswith("nothing answers at http://127.0.0.1:")
