@@ -12,6 +12,15 @@ from jobs.overview import Overview
 from services.dashboard.elements import shortened
 from services.dashboard.page import Asked, NotFound
 
+CHOSEN = "chosen:"
+"""Before the name of each thing whose box was ticked, in the fields of an address."""
+
+
+def names_in(asked: Asked, field: str) -> list[str]:
+    """What the ticked boxes and a field of the address name, each once."""
+    names = [name.removeprefix(CHOSEN) for name in asked.fields if name.startswith(CHOSEN)]
+    return list(dict.fromkeys([*names, *filter(None, [asked.field(field)])]))
+
 
 def require_known(what: str, named: str, known: Collection[str]) -> None:
     if named not in known:

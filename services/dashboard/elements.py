@@ -163,7 +163,7 @@ def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = N
     )
 
 
-def files(text: str, what: str, **fields: str | None) -> Tag:
+def table_files(text: str, what: str, **fields: str | None) -> Tag:
     """The way to a table as a file, of each kind."""
     kinds = {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}
     links = [tags.a(name, href=file_address(what, kind, **fields), download="") for kind, name in kinds.items()]

@@ -36,7 +36,7 @@ def no_learner_reports(asked: Asked) -> str:
     return ""
 
 
-def files(of: str, found: list[Recorded]) -> TagChild:
+def report_files(of: str, found: list[Recorded]) -> TagChild:
     """Links to the files of one report; `of` is its name, for those who hear the links one by one."""
     links = [link for one in sorted(found, key=lambda one: one.format) for link in _links(of, one)]
     return TagList(*links) if links else DASH

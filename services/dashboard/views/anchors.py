@@ -14,11 +14,10 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.wording import counted, listed
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
-from services.dashboard.chosen import bounds_of_month, require_known
+from services.dashboard.chosen import bounds_of_month, names_in, require_known
 from services.dashboard.deciding import Form, Outcome, What
 from services.dashboard.elements import DASH, link, notice, number, section, shortened, table
 from services.dashboard.page import Asked, NotFound, Page
-from services.dashboard.views.proposal import CHOSEN
 
 KINDS: tuple[What, ...] = ("drop",)
 NAMED = 5
@@ -85,12 +84,11 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
 
 
 def _named(asked: Asked) -> tuple[str, str, list[str]]:
-    items = [name.removeprefix(CHOSEN) for name in asked.fields if name.startswith(CHOSEN)]
-    items += [asked.field("item")] if asked.field("item") else []
+    items = names_in(asked, "item")
     month, scale_id = asked.field("month"), asked.field("scale")
     if not (items and month and scale_id):
         raise NotFound(
             f"The address names {counted(len(items), 'anchor')}, month {shortened(month) or DASH} and scale "
             f"{shortened(scale_id) or DASH}: choose anchors of a red month under Decisions."
         )
-    return month, scale_id, list(dict.fromkeys(items))
+    return month, scale_id, items

@@ -21,11 +21,11 @@ from services.dashboard.elements import (
     asking_form,
     badge,
     choice,
-    files,
     link,
     number,
     shortened,
     table,
+    table_files,
     text_field,
 )
 from services.dashboard.page import Asked, NotFound, Page, address
@@ -160,17 +160,15 @@ def summary(shown: Chosen) -> TagList:
 
 
 def form(asked: Asked, shown: Chosen) -> Tag:
-    scales = {name: name for name in shown.scales}
     sort = "" if shown.sort == "item" else shown.sort
     fields = [
         text_field("Item or topic", "search", asked.field("search")),
         choice("Status", "status", {"": "all"} | STATUSES, asked.field("status")),
         choice("Flag", "flag", {"": "all"} | {k: v for k, (v, _) in FLAGS.items()}, asked.field("flag")),
     ]
-    if len(scales) > 1:
-        fields.insert(0, choice("Scale", "scale", scales, shown.scale.scale_id))
-    kept = {"sort": sort} | ({} if len(scales) > 1 else {"scale": asked.field("scale")})
-    return asking_form("bank", *fields, kept=kept)
+    if len(shown.scales) > 1:
+        fields.insert(0, choice("Scale", "scale", shown.scales, shown.scale.scale_id))
+    return asking_form("bank", *fields, kept={"sort": sort})
 
 
 def parameter(value: float | None, se: float | None) -> TagChild:
@@ -284,4 +282,4 @@ def _pages(asked: Asked, current: int, pages: int) -> TagChild:
 def _files(asked: Asked, shown: Chosen) -> Tag:
     chosen_by = {name: asked.field(name) for name in ("search", "status", "flag")}
     text = f"{counted(len(shown.items), 'item').capitalize()} as a file, as chosen here:"
-    return files(text, "bank", scale=shown.scale.scale_id, sort=shown.sort, **chosen_by)
+    return table_files(text, "bank", scale=shown.scale.scale_id, sort=shown.sort, **chosen_by)

@@ -22,6 +22,7 @@ from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.drift import wabc
 from irt_assets.psychometrics.models import Floats
 from irt_assets.reports.drift_rows import Linked, linkings_of
+from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import counted, in_words, listed
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
@@ -244,8 +245,7 @@ def _movers(pairs: Pairs, one: Side, other: Side) -> Tag:
 
 
 def _change(value: tuple[Floats, Floats], error: tuple[Floats, Floats], k: int) -> str:
-    shift = f"{value[1][k] - value[0][k]:+.2f}".replace("-", "−")
-    return f"{shift} ± {number(math.hypot(error[0][k], error[1][k]))}"
+    return f"{signed(value[1][k] - value[0][k])} ± {number(math.hypot(error[0][k], error[1][k]))}"
 
 
 def _scatter(name: str, pairs: Pairs, values: tuple[Floats, Floats], one: Side, other: Side) -> TagList:

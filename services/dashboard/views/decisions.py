@@ -16,7 +16,7 @@ from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import counted, with_capital
-from services.dashboard.chosen import require_known, whole_number
+from services.dashboard.chosen import CHOSEN, require_known, whole_number
 from services.dashboard.deciding import DECIDER, may_decide
 from services.dashboard.elements import (
     DASH,
@@ -32,7 +32,6 @@ from services.dashboard.elements import (
     tick_box,
 )
 from services.dashboard.page import Asked, NotFound, Page
-from services.dashboard.views.proposal import CHOSEN
 
 PER_PAGE = 100
 LAST_DECISIONS = 20

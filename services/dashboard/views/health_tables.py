@@ -61,7 +61,7 @@ def _what(asked: Asked, one: Told) -> TagChild:
     return TagList(
         tags.div(shortened(one.what, LONGEST), class_="text-break"),
         tags.div(prose(one.fix), class_="small text-body-secondary"),
-        tags.a("Open in Dagster", href=where, class_="small", aria_label=f"Open in Dagster: {one.key[:80]}")
+        tags.a("Open in Dagster", href=where, class_="small", aria_label=f"Open in Dagster: {shortened(one.key)}")
         if one.link.startswith("/")
         else None,
     )

@@ -169,7 +169,7 @@ def _month(asked: Asked, facts: ItemFacts) -> FittedMonth | None:
 
 
 def _answered(asked: Asked, facts: ItemFacts, month: FittedMonth) -> Tag:
-    months = {one.month: one.month for one in reversed(facts.months)}
+    months = [one.month for one in reversed(facts.months)]
     kept = {"scale": facts.scale.scale_id, "item": facts.item_id}
     seen, why_not = _observed(asked, facts, month)
     return section(

@@ -18,7 +18,7 @@ from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.observed import Observed
 from irt_assets.reports.drift_rows import Curve
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts
-from services.dashboard.elements import number, table
+from services.dashboard.elements import number, shortened, table
 from services.dashboard.figures import empty, figure
 
 BLUE, BLUE_BAND, ORANGE, GREY = "#3B8FD4", "rgba(59, 143, 212, 0.25)", "#D9730D", "#808080"
@@ -97,13 +97,15 @@ def history(facts: ItemFacts, name: Literal["a", "b"], end: datetime) -> TagList
             name="published",
         )
     drawn.update_layout(legend={"orientation": "h", "y": 1.15})
-    sentence = f"The {NAMES[name]} of {facts.item_id[:60]} by month with 95 % intervals, and the published values."
+    sentence = (
+        f"The {NAMES[name]} of {shortened(facts.item_id)} by month with 95 % intervals, and the published values."
+    )
     return figure(drawn, sentence)
 
 
 def _curve_sentence(facts: ItemFacts, month: FittedMonth, seen: Observed | None, published: Curve | None) -> str:
     """What the figure shows, for those who do not see it."""
-    what = f"Curves of {facts.item_id[:60]} over ability: the estimate of {month.month} with its 95 % band"
+    what = f"Curves of {shortened(facts.item_id)} over ability: the estimate of {month.month} with its 95 % band"
     if published is not None:
         what += ", and the published one"
     if seen is None:

@@ -19,7 +19,7 @@ from irt_assets.responses.one_learner import last_live_answer
 from irt_assets.wording import counted
 from services.dashboard.elements import facts, link, moment, notice, number, section, shortened, table
 from services.dashboard.page import Asked, NotFound, Page
-from services.dashboard.report_files import files, no_learner_reports
+from services.dashboard.report_files import no_learner_reports, report_files
 from services.dashboard.views.learner_figures import activity_over_time, kpis_over_time, theta_over_time
 from services.dashboard.views.learners import cannot_be_an_id, refuse_below_analyst
 
@@ -199,7 +199,7 @@ def _reports(asked: Asked, found: list[Recorded], user: str) -> TagChild:
         (
             f"week from {week}",
             moment(max(one.generated_at for one in made), zone),
-            files(f"the report of {shortened(user)}, week from {week}", made),
+            report_files(f"the report of {shortened(user)}, week from {week}", made),
         )
         for week, made in by_week.items()
     ]

@@ -27,9 +27,9 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot
 from irt_assets.wording import counted
 from services.dashboard.chosen import decisions_waiting, month_named, months_of, scale_named, scales_of, state_of
-from services.dashboard.elements import badge, facts, link, moment, notice, number, prose, section, table
+from services.dashboard.elements import DASH, badge, facts, link, moment, notice, number, prose, section, table
 from services.dashboard.page import Asked, Page
-from services.dashboard.report_files import files
+from services.dashboard.report_files import report_files
 from services.dashboard.safety import next_step, verdict, waits
 from services.dashboard.views.month_items import flagged_items
 from services.dashboard.views.month_linking import anchors_and_linking
@@ -197,15 +197,12 @@ def _published(connection: psycopg.Connection, month: Month) -> Tag:
         *(("proposed", f"{n:,}", why) for why, n in proposed.items()),
         ("held back", f"{step.n_held:,}", "its item gates did not pass: see the flagged items" if step.n_held else ""),
     ]
+    published = f"{counted(step.n_published, 'item').capitalize()} published for the first time"
     said = {
-        "done": TagList(
-            f"{counted(step.n_published, 'item').capitalize()} published for the first time, {step.n_proposed:,} "
-        ),
+        "done": TagList(f"{published}, {step.n_proposed:,} proposed and {step.n_held:,} held back. "),
         "pending": TagList("Nothing yet: ", prose(step.why), ". "),
         "held": TagList("Nothing: the month is held. "),
     }[step.state]
-    if step.state == "done":
-        said = TagList(said, f"proposed and {step.n_held:,} held back. ")
     return section(
         "What was published",
         tags.p(
@@ -254,7 +251,7 @@ def _answers(month: Month) -> Tag:
 def _decisions(connection: psycopg.Connection, month: Month) -> Tag:
     taken = decisions(connection, month.month, month.scale.scale_id)
     rows = [
-        (_proposal(what), decision, by, f"{at} UTC", since or "–", why) for what, decision, by, at, since, why in taken
+        (_proposal(what), decision, by, f"{at} UTC", since or DASH, why) for what, decision, by, at, since, why in taken
     ]
     return section(
         "Decisions taken on it",
@@ -270,7 +267,10 @@ def _reports(connection: psycopg.Connection, month: Month) -> Tag:
     made = [one for one in of_months(connection, name) if one.window == f"{name}/{scale_id}"]
     return section(
         "Reports",
-        tags.p("The drift report, to read and to send: ", files(f"the drift report of {name}, scale {scale_id}", made))
+        tags.p(
+            "The drift report, to read and to send: ",
+            report_files(f"the drift report of {name}, scale {scale_id}", made),
+        )
         if made
         else tags.p("No drift report was made yet: ", tags.code(f"irt report drift --month {name}")),
     )
@@ -285,7 +285,7 @@ def _provenance(month: Month) -> Tag:
     if fit is None:
         return section("Where the numbers come from", tags.p("There is no linked fit of the month yet."))
     ui = month.asked.reader.settings.irt_ui_url
-    run: TagChild = tags.code(fit.run_id or "–")
+    run: TagChild = tags.code(fit.run_id or DASH)
     if ui and fit.run_id:
         run = tags.a(fit.run_id, href=f"{ui.rstrip('/')}/runs/{fit.run_id}")
     return section(

@@ -15,6 +15,7 @@ from irt_assets.calibration.linking_history import Z95, LinkedMonth, read_histor
 from irt_assets.calibration.origin import read_anchors
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
+from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale
 from irt_assets.wording import counted
 from services.dashboard.elements import DASH, badge, link, number, prose, section, table
@@ -78,9 +79,9 @@ def _moved_row(item: str, suspect: Suspect, why: str, scale: Scale) -> tuple[Tag
     return (
         _item(item, scale),
         badge("moved", "danger"),
-        _signed(suspect.delta_b),
-        _signed(suspect.delta_a),
-        _signed(suspect.z, 1),
+        signed(suspect.delta_b),
+        signed(suspect.delta_a),
+        signed(suspect.z, 1),
         tags.div(prose(why), class_="in-words") if why else "used",
     )
 
@@ -121,7 +122,7 @@ def _shifts_figure(shifts: Sequence[AnchorShift]) -> TagChild:
     )
     sentence += f" Drawn are the {MOST_DRAWN} that lie furthest." if len(shifts) > MOST_DRAWN else ""
     rows = [
-        (shift.item_id, _signed(shift.delta_b), number(shift.error), "moved" if shift.moved else "agrees")
+        (shift.item_id, signed(shift.delta_b), number(shift.error), "moved" if shift.moved else "agrees")
         for shift in shifts
     ]
     return TagList(
@@ -193,7 +194,3 @@ def _constant(linked: Sequence[LinkedMonth], name: str) -> TagList:
 
 def _with_error(value: float, error: float) -> str:
     return f"{number(value, 3)} ± {number(error, 3)}"
-
-
-def _signed(value: float, places: int = 2) -> str:
-    return f"{value:+.{places}f}".replace("-", "−")

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 
 import numpy as np
 import plotly.graph_objects as go
@@ -33,12 +32,12 @@ from irt_assets.psychometrics.curves import probability
 from irt_assets.wording import counted, with_capital
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form
+from services.dashboard.chosen import CHOSEN, names_in
 from services.dashboard.deciding import Form, Outcome, What
-from services.dashboard.elements import facts, link, notice, number, section, shortened, table
+from services.dashboard.elements import DASH, facts, link, notice, number, section, shortened, table
 from services.dashboard.figures import empty, figure
 from services.dashboard.page import Asked, NotFound, Page, address
 
-CHOSEN = "chosen:"
 MOST = 200
 IMPACT_TIMEOUT_MS = 30_000
 KINDS: tuple[What, ...] = ("accept", "reject", "undo")
@@ -82,8 +81,7 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
 
 def named(asked: Asked) -> list[Reference]:
     """The proposals of the address. Raises NotFound where it names none."""
-    names = [name.removeprefix(CHOSEN) for name in asked.fields if name.startswith(CHOSEN)]
-    names += [asked.field("proposal")] if asked.field("proposal") else []
+    names = names_in(asked, "proposal")
     if not names or len(names) > MOST:
         raise NotFound(
             f"The address names {counted(len(names), 'proposal')}, and this page shows 1 to {MOST}: choose some among "
@@ -198,7 +196,7 @@ def _of_several(found: Sequence[Proposal], asked: Asked) -> Page:
             str(p.new),
             number(p.wabc, 3),
             drift_in_a_word(p),
-            "; ".join(p.cautions) or "–",
+            "; ".join(p.cautions) or DASH,
             p.decided or str(p.state),
         )
         for p in found
@@ -253,11 +251,7 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -
 
 
 def _first_day(asked: Asked) -> str:
-    return _day(next_month(asked.reader.now()))
-
-
-def _day(at: datetime) -> str:
-    return f"{at:%Y-%m-%d}"
+    return f"{next_month(asked.reader.now()):%Y-%m-%d}"
 
 
 def _lead(p: Proposal) -> str:

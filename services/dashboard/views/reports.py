@@ -12,7 +12,7 @@ from irt_assets.wording import counted, sentence
 from services.dashboard.chosen import bounds_of_month
 from services.dashboard.elements import badge, link, moment, section, table
 from services.dashboard.page import Asked, NotFound, Page
-from services.dashboard.report_files import files, no_learner_reports
+from services.dashboard.report_files import no_learner_reports, report_files
 
 WEEKS_SHOWN = 12
 Window = tuple[str, str]
@@ -78,7 +78,7 @@ def _drift(
                 scale,
                 badge(state) if state else "",
                 moment(max((one.generated_at for one in made), default=None), zone),
-                files(f"the drift report of {month}, scale {scale}", made) if made else "not made yet",
+                report_files(f"the drift report of {month}, scale {scale}", made) if made else "not made yet",
             )
         )
     return section(
