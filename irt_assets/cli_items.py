@@ -38,7 +38,7 @@ def withdraw(
     """Take items out of use: answers from that day on count towards nobody's ability, and they ask for no decision."""
     from irt_assets.calibration import release, withdrawal
 
-    by, reason, now = signed(by), release.said("reason", reason), datetime.now(UTC)
+    by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
     say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MOST_NAMED)} count towards nobody's ability")
     confirm(f"withdraw {counted(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
@@ -59,7 +59,7 @@ def restore(
     """Put withdrawn items back to use: answers from that day on count again; those given meanwhile never do."""
     from irt_assets.calibration import release, withdrawal
 
-    by, reason, now = signed(by), release.said("reason", reason), datetime.now(UTC)
+    by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else None
     confirm(f"restore {counted(len(set(items)), 'item')}?", yes)
     _told(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))

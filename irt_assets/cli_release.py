@@ -97,7 +97,7 @@ def accept(
     from irt_assets.calibration.proposals import parse_reference
     from irt_assets.calibration.release_impact import impacts
 
-    by, reason = signed(by), release.said("reason", reason)
+    by, reason = signed(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
     since = release.in_force_since(effective_from, datetime.now(UTC))
     database = current_database()
@@ -126,7 +126,7 @@ def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
     from irt_assets.calibration import release
     from irt_assets.calibration.proposals import parse_reference
 
-    by, reason = signed(by), release.said("reason", reason)
+    by, reason = signed(by), release.require_text("reason", reason)
     database = current_database()
     with database.connect() as connection:
         found = release.open_proposals(connection, [parse_reference(name) for name in names])
@@ -154,13 +154,13 @@ def undo(
     from irt_assets.calibration import release, release_undo
     from irt_assets.calibration.proposals import parse_reference
 
-    by, reason = signed(by), release.said("reason", reason)
+    by, reason = signed(by), release.require_text("reason", reason)
     references = [parse_reference(name) for name in names]
     now = datetime.now(UTC)
     since = release.in_force_since(effective_from, now) if effective_from else None
     database = current_database()
     with database.connect() as connection:
-        found = release_undo.consider(connection, references, effective_from=since, now=now)
+        found = release_undo.preview(connection, references, effective_from=since, now=now)
         for one in found:
             say(one.sentence)
         for effect in release_undo.effects(connection, found):
@@ -214,11 +214,11 @@ def drop_anchors(
     from irt_assets.calibration import anchor_versions, release
     from irt_assets.partitions import month_of
 
-    by, reason = signed(by), release.said("reason", reason)
+    by, reason = signed(by), release.require_text("reason", reason)
     month = first_month or month_of(release.next_month(datetime.now(UTC)))
     database = current_database()
     with database.connect() as connection:
-        say(anchor_versions.consider(connection, scale, items, month).sentence)
+        say(anchor_versions.preview_drop(connection, scale, items, month).sentence)
     confirm(f"drop {', '.join(items)} from the anchors?", yes)
     done = anchor_versions.drop_anchors(database, scale, items, month, by=by, reason=reason)
     out.print(f"dropped: {done.left} anchors from {month} on")

@@ -59,7 +59,7 @@ def os_user() -> str:
 
 def signed(by: str) -> str:
     """The name as decisions keep it: where names are verified elsewhere, with the account in which it was typed."""
-    from irt_assets.calibration.release import said
+    from irt_assets.calibration.release import require_text
 
-    name = said("name", by)
+    name = require_text("name", by)
     return f"{name} (irt, {os_user()})" if current_settings().has_login else name

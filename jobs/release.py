@@ -18,7 +18,7 @@ from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 
 from irt_assets.calibration import release, release_undo
-from irt_assets.calibration.anchor_versions import consider, drop_anchors, moved_anchors
+from irt_assets.calibration.anchor_versions import drop_anchors, moved_anchors, preview_drop
 from irt_assets.calibration.proposals import Proposal, open_changes, parse_reference, waiting_proposals
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.calibration.release_impact import impact
@@ -213,15 +213,15 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
     undone = [r for r in references if config.proposals[str(r)].decision is Decision.undo]
     again_from = since if config.effective_from else None
     with database.connect() as connection:
-        to_undo = release_undo.consider(connection, undone, effective_from=again_from, now=now) if undone else []
+        to_undo = release_undo.preview(connection, undone, effective_from=again_from, now=now) if undone else []
         others = [r for r in references if r not in undone]
         found = release.open_proposals(connection, others) if others else []
         by_decision = {d: [p for p in found if config.proposals[str(p.reference)].decision is d] for d in Decision}
         accepted, rejected = by_decision[Decision.accept], by_decision[Decision.reject]
         release.refuse_leaks((p for p in accepted if not _leak_confirmed(config, p)), "set although_it_leaked: true")
         if accepted or rejected or dropped or undone:
-            release.said("name", who)
-            release.said("reason", config.reason)
+            release.require_text("name", who)
+            release.require_text("reason", config.reason)
         anchors = _by_scale(connection, dropped or list(config.anchors))
         scales = read_scales(connection)
         to_publish = (
@@ -235,7 +235,7 @@ def _decide(config: ReleaseConfig, who: str, month: str, database: Database, run
         ]
         said += [release.effect_of_reject(rejected)] if rejected else []
         said += [one.sentence for one in to_undo]
-        said += [consider(connection, scale, items, month).sentence for scale, items in anchors.items()]
+        said += [preview_drop(connection, scale, items, month).sentence for scale, items in anchors.items()]
     why = config.reason
     if accepted:
         names = [p.reference for p in accepted]

@@ -59,7 +59,7 @@ class Due:
 
 
 @dataclass(frozen=True)
-class Told:
+class RecordedAlert:
     """An alert as it was opened and resolved. `deliveries`: channel, event, arrived and why not, of every message."""
 
     alert_id: int
@@ -160,9 +160,9 @@ def due(connection: psycopg.Connection, channels: Sequence[str], limit: int) -> 
     return found
 
 
-def told(connection: psycopg.Connection, most: int) -> list[Told]:
+def recent_alerts(connection: psycopg.Connection, most: int) -> list[RecordedAlert]:
     """Alerts, open ones first and errors before warnings, then those that are over; the newest first."""
-    with connection.cursor(row_factory=class_row(Told)) as cursor:
+    with connection.cursor(row_factory=class_row(RecordedAlert)) as cursor:
         return cursor.execute(
             """SELECT a.alert_id, key, severity, what, fix, partition, kind, link, opened_at, resolved_at,
                       coalesce(jsonb_agg(jsonb_build_object('channel', channel, 'event', event, 'arrived',

@@ -18,7 +18,7 @@ import psycopg
 
 from irt_assets.calibration import fits
 from irt_assets.calibration.origin import hash_of_anchors, read_anchors
-from irt_assets.calibration.release import said
+from irt_assets.calibration.release import require_text
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
 from irt_assets.psychometrics.errors import BreakdownError, LinkingError, breakdowns_explained
@@ -101,7 +101,7 @@ def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> d
     return {item: anchor for item, anchor in moved(constants).items() if item in still}
 
 
-def consider(connection: psycopg.Connection, scale_id: str, items: Sequence[str], first_month: str) -> AnchorDrop:
+def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[str], first_month: str) -> AnchorDrop:
     """What taking `items` out of the anchors of windows from `first_month` on would do.
 
     Raises PermanentFailure where an item is not an anchor then, where too few would remain, or where the set was
@@ -161,11 +161,14 @@ def consider(connection: psycopg.Connection, scale_id: str, items: Sequence[str]
 def drop_anchors(
     database: Database, scale_id: str, items: Sequence[str], first_month: str, *, by: str, reason: str
 ) -> AnchorDrop:
-    """Record that `by` takes `items` out of the anchors, and freeze the version without them. Raises as `consider`."""
-    by, reason = said("name", by), said("reason", reason)
+    """Record that `by` takes `items` out of the anchors, and freeze the version without them.
+
+    Raises as `preview_drop` does.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
-        done = consider(connection, scale_id, items, first_month)
+        done = preview_drop(connection, scale_id, items, first_month)
         start = month_bounds(first_month)[0]
         rows = connection.execute(
             """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,

@@ -64,7 +64,7 @@ def accept(
     not open, for two of one item, for a date that is not in the future of `now`, for an item that has a publication
     from that date on already, and for one of `seen`, which was shown to who decides, that has other values by now.
     """
-    by, reason = said("name", by), said("reason", reason)
+    by, reason = require_text("name", by), require_text("reason", reason)
     since = effective_from or next_month(now)
     with database.connect() as connection:
         found = acceptable(connection, references, since, now)
@@ -110,7 +110,7 @@ def reject(
 
     Raises PermanentFailure, naming each, for proposals that are not open, or of `seen` and changed (see `accept`).
     """
-    by, reason = said("name", by), said("reason", reason)
+    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         found = open_proposals(connection, references)
         _require_as_seen(found, seen)
@@ -206,7 +206,7 @@ def newest_decisions(
         ).fetchall()
 
 
-def said(what: str, text: str) -> str:
+def require_text(what: str, text: str) -> str:
     """A name or a reason without space around it. Raises PermanentFailure where it says nothing, or is not text."""
     stripped = text.strip()
     if not any(character.isalnum() for character in stripped):

@@ -28,7 +28,7 @@ from irt_assets.calibration.proposals import (
     proposals,
     why_superseded,
 )
-from irt_assets.calibration.release import lock_ledgers, next_month, record, said
+from irt_assets.calibration.release import lock_ledgers, next_month, record, require_text
 from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
@@ -68,7 +68,7 @@ class Undo:
         )
 
 
-def consider(
+def preview(
     connection: psycopg.Connection, references: Sequence[Reference], *, effective_from: datetime | None, now: datetime
 ) -> list[Undo]:
     """What undoing what was decided on these proposals would do. Raises PermanentFailure as `undo` does."""
@@ -116,10 +116,10 @@ def undo(
     followed by another on the item, for items that had no publication before, and for a date that is not in the future
     of `now` or lies before what is published already.
     """
-    by, reason = said("name", by), said("reason", reason)
+    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         lock_ledgers(connection, references)
-        found = consider(connection, references, effective_from=effective_from, now=now)
+        found = preview(connection, references, effective_from=effective_from, now=now)
         for one in found:
             record(connection, [one.proposal], "undo", by, reason, one.since)
             if one.publications is not None:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import psycopg
 
-from irt_assets.calibration.release import said
+from irt_assets.calibration.release import require_text
 from irt_assets.responses.item_status import Status, item_status
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
@@ -52,7 +52,7 @@ def restore(
     return _decide(database, items, "restored", since, by, reason, now)
 
 
-def consider(
+def preview(
     connection: psycopg.Connection, items: Sequence[str], state: Use, *, since: datetime | None = None, now: datetime
 ) -> dict[str, datetime]:
     """From when on each of these items would be withdrawn, or restored. Raises PermanentFailure as deciding so does."""
@@ -77,10 +77,10 @@ def _decide(
     reason: str,
     now: datetime,
 ) -> list[Status]:
-    by, reason = said("name", by), said("reason", reason)
+    by, reason = require_text("name", by), require_text("reason", reason)
     with database.connect() as connection:
         advisory_lock(connection, "item_status", "")
-        begins = consider(connection, items, state, since=since, now=now)
+        begins = preview(connection, items, state, since=since, now=now)
         with connection.cursor() as cursor:
             cursor.executemany(
                 """INSERT INTO item_status (item_id, state, effective_from, reason, decided_by)

@@ -25,10 +25,10 @@ LONG = 50
 def told(item: Item) -> str:
     """The kind of change and the evidence for it, as a sentence; "" where it was not asked for."""
     change = item.drift.details.get("change") if item.drift else None
-    return told_of_change(change, item.evidence.onset) if change else ""
+    return change_in_words(change, item.evidence.onset) if change else ""
 
 
-def told_of_change(change: Mapping[str, Any], onset: str | None) -> str:
+def change_in_words(change: Mapping[str, Any], onset: str | None) -> str:
     """`change`: as `item_drift` has it; `onset`: the day from which on the first month saw it."""
     size, z = change["size"], change.get("time_z")
     what = {

@@ -20,7 +20,7 @@ from irt_assets.calibration.proposals import Proposal, waiting_proposals
 from irt_assets.calibration.publication import anchor_items
 from irt_assets.drift.alerts import first_seen
 from irt_assets.psychometrics.observed import Observed
-from irt_assets.reports.drift_details import told_of_change
+from irt_assets.reports.drift_details import change_in_words
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.drift_rows import Curve, DifRow, DriftRow
 from irt_assets.responses.item_status import Status, decisions_on_use, item_status
@@ -88,7 +88,7 @@ class ItemFacts:
     def change(self) -> str:
         """The kind of change that the newest comparison sees, with the evidence; "" where it sees none."""
         change = self.drift[-1].details.get("change") if self.drift else None
-        return told_of_change(change, self.onset) if change else ""
+        return change_in_words(change, self.onset) if change else ""
 
 
 def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: datetime) -> ItemFacts | None:

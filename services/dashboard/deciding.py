@@ -79,19 +79,19 @@ def decide(asked: Asked, form: Form, seen: Sequence[Proposal] = ()) -> Outcome:
 
 def _review(asked: Asked, form: Form) -> Outcome:
     _require_decider(asked.identity)
-    release.said("name", asked.identity.sub)
-    release.said("reason", form.reason)
+    release.require_text("name", asked.identity.sub)
+    release.require_text("reason", form.reason)
     now = asked.reader.now()
     with asked.reader.connect() as connection:
         if form.what == "drop":
-            drop = anchor_versions.consider(connection, form.scale_id, _items(form), _month(form))
+            drop = anchor_versions.preview_drop(connection, form.scale_id, _items(form), _month(form))
             return Outcome(True, (with_stop(drop.sentence),), stale=drop.stale)
         if use := USES.get(form.what):
-            begins = withdrawal.consider(connection, _items(form), use, since=_day(form), now=now)
+            begins = withdrawal.preview(connection, _items(form), use, since=_day(form), now=now)
             return Outcome(True, _few(_effect_of_use(item, use, since) for item, since in begins.items()))
         if form.what == "undo":
             again_from = release.in_force_since(form.since, now) if form.since else None
-            undone = release_undo.consider(connection, form.references, effective_from=again_from, now=now)
+            undone = release_undo.preview(connection, form.references, effective_from=again_from, now=now)
             return Outcome(True, _few(with_stop(one.sentence) for one in undone), tuple(u.proposal for u in undone))
         if form.what == "reject":
             rejected = release.open_proposals(connection, form.references)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from irt_assets.calibration.anchor_versions import consider, drop_anchors
+from irt_assets.calibration.anchor_versions import drop_anchors, preview_drop
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import anchor_hash, initialise
 from irt_assets.calibration.publication import in_force
@@ -173,7 +173,7 @@ def test_enough_anchors_must_remain(bank: Database) -> None:
     with pytest.raises(PermanentFailure, match="4 anchors would remain, and linking needs 5"):
         drop(bank, every[:-4], LAST)
     with bank.connect() as connection:
-        few = consider(connection, SCALE, every[:-5], LAST)
+        few = preview_drop(connection, SCALE, every[:-5], LAST)
     assert few.left == 5
 
 

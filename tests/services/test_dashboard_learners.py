@@ -26,7 +26,7 @@ from irt_assets.reports.artifacts import store_report
 from irt_assets.stack import dagster_instance
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.outbox import Alert, due, open_alert, queue, resolve_alert, told
+from resources.outbox import Alert, due, open_alert, queue, recent_alerts, resolve_alert
 from resources.outbox import record as record_delivery
 from resources.settings import Settings
 from services.dashboard.login import DEMO
@@ -355,8 +355,8 @@ def test_what_does_not_hold_is_said_first_and_then_the_next_step(settings: Setti
 def test_alerts_say_who_was_told(settings: Settings, get: Get, looked: str) -> None:
     text = get("health")[1]
     with Database(settings).connect() as connection:
-        found = told(connection, 99)
-        assert [one.alert_id for one in told(connection, 1)] == [found[0].alert_id]
+        found = recent_alerts(connection, 99)
+        assert [one.alert_id for one in recent_alerts(connection, 1)] == [found[0].alert_id]
     assert [one.resolved_at is None for one in found] == [True] * (len(found) - 1) + [False]
     severities = [one.severity for one in found[:-1]]
     assert severities == sorted(severities)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from htmltools import TagChild, TagList, tags
 from shiny import Inputs, Outputs, Session
 
-from irt_assets.calibration.anchor_versions import consider, moved_anchors
+from irt_assets.calibration.anchor_versions import moved_anchors, preview_drop
 from irt_assets.calibration.proposals import Reference
 from irt_assets.responses.scales import read_scales
 from irt_assets.wording import counted, listed
@@ -30,7 +30,7 @@ def page(asked: Asked) -> Page:
         require_known("scale", scale_id, scales)
         moved = moved_anchors(connection, month, scales[scale_id])
         try:
-            effect, can = consider(connection, scale_id, items, month).sentence, True
+            effect, can = preview_drop(connection, scale_id, items, month).sentence, True
         except PermanentFailure as failure:
             effect, can = shortened(str(failure), 500), False
     rows = [

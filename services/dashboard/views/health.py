@@ -18,7 +18,7 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.results import history_of_invariant, latest_invariants, runs_of_invariants
 from irt_assets.wording import counted, in_words, listed, with_capital
 from jobs.overview import Overview
-from resources.outbox import told
+from resources.outbox import recent_alerts
 from services.dashboard.elements import badge, facts, link, moment, notice, prose, section, shortened, table
 from services.dashboard.page import Asked, NotFound, Page, address
 from services.dashboard.views.health_tables import PERSONAL, alerts, daemon, of_partition, runs, schedules
@@ -37,7 +37,7 @@ def page(asked: Asked) -> Page:
         latest = latest_invariants(connection)
         counts = {one.invariant: one for one in open_violations(connection)}
         looks = runs_of_invariants(connection, LOOKS_SHOWN)
-        messages = told(connection, ALERTS_SHOWN)
+        messages = recent_alerts(connection, ALERTS_SHOWN)
     return Page(
         "Checks and alerts",
         TagList(

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from htmltools import TagChild, TagList, tags
 
 from jobs.overview import Overview, RunUnderWay, ScheduleState
-from resources.outbox import Told
+from resources.outbox import RecordedAlert
 from resources.settings import Settings
 from services.dashboard.elements import DASH, badge, link, moment, prose, shortened, table
 from services.dashboard.page import Asked
@@ -20,14 +20,14 @@ MONTH = re.compile(r"\d{4}-\d{2}", re.ASCII)
 TONES = {"error": "danger", "warning": "warning", "info": "info"}
 
 
-def alerts(asked: Asked, found: Sequence[Told], most: int) -> list[TagChild]:
+def alerts(asked: Asked, found: Sequence[RecordedAlert], most: int) -> list[TagChild]:
     """Open ones and recent ones, each in a table."""
     is_open = [one for one in found if one.resolved_at is None]
     over = [one for one in found if one.resolved_at is not None]
     zone = asked.reader.settings.irt_time_zone
     headers = ("severity", "what, and what to do", "of", "told", "opened")
 
-    def rows(of: Sequence[Told]) -> list[tuple[TagChild, ...]]:
+    def rows(of: Sequence[RecordedAlert]) -> list[tuple[TagChild, ...]]:
         return [
             (
                 badge(one.severity, TONES[one.severity]),
@@ -54,7 +54,7 @@ def of_partition(key: str) -> TagChild:
     return tags.span(link(key, "month", month=key) if MONTH.fullmatch(key) else key or DASH, class_="text-nowrap")
 
 
-def _what(asked: Asked, one: Told) -> TagChild:
+def _what(asked: Asked, one: RecordedAlert) -> TagChild:
     if one.kind in PERSONAL and not asked.identity.has_role("analyst"):
         return f"{one.key.partition('|')[0].strip()}: it names learners, whom analysts and those above see"
     where = f"{asked.reader.settings.ui_url}{one.link}"
@@ -67,7 +67,7 @@ def _what(asked: Asked, one: Told) -> TagChild:
     )
 
 
-def _deliveries(one: Told) -> TagChild:
+def _deliveries(one: RecordedAlert) -> TagChild:
     if not one.deliveries:
         return "nobody: no channel is configured, or it was not sent yet"
     said = [

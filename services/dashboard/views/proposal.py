@@ -240,7 +240,7 @@ def _decide_section(connection: psycopg.Connection, p: Proposal, asked: Asked) -
     if p.state is State.SUPERSEDED:
         return None
     try:
-        (undone,) = release_undo.consider(connection, [p.reference], effective_from=None, now=asked.reader.now())
+        (undone,) = release_undo.preview(connection, [p.reference], effective_from=None, now=asked.reader.now())
     except PermanentFailure as failure:
         return section("Undo", notice(f"It cannot be undone: {failure}.", tone="secondary"))
     return section(
