@@ -1,12 +1,13 @@
 """`irt alerts`: parse, call, print.
 
-Exit codes: 0 done; 1 a channel did not take the message, or none is configured; 2 the request is wrong.
+Exit codes: 0 done; 1 a channel did not take the message, or (of a test) none is configured; 2 the request is wrong.
 """
 
 from __future__ import annotations
 
 import getpass
 import socket
+from typing import Annotated
 
 import typer
 
@@ -14,11 +15,6 @@ from irt_assets.console import AsJson, print_json, say
 from irt_assets.installation import current_settings
 
 app = typer.Typer(no_args_is_help=True, help="How people are alerted.")
-
-
-@app.callback()
-def alerts() -> None:
-    """Keep `test` a subcommand: Typer merges the only command of a group into the group."""
 
 
 @app.command("test")
@@ -29,13 +25,31 @@ def send_test_alert(as_json: AsJson = False) -> None:
     arrived = send_test(current_settings(), f"{getpass.getuser()}@{socket.gethostname()}")
     if as_json:
         print_json([{"channel": name, "arrived": why is None, "why": why} for name, why in arrived.items()])
-    elif not arrived:
+    else:
+        _print(arrived)
+    if not arrived or any(arrived.values()):
+        raise typer.Exit(1)
+
+
+@app.command("unit-failed")
+def unit_failed(unit: Annotated[str, typer.Argument(help="Unit of systemd, e.g. irt-daemon.service.")]) -> None:
+    """Tell every configured channel that systemd gave up a unit, with its result and its last words.
+
+    For `OnFailure=`; needs no database.
+    """
+    from resources.unit_failure import send_unit_failure
+
+    arrived = send_unit_failure(current_settings(), unit)
+    _print(arrived)
+    if any(arrived.values()):
+        raise typer.Exit(1)
+
+
+def _print(arrived: dict[str, str | None]) -> None:
+    for name, why in arrived.items():
+        say(f"{name}: {'arrived' if why is None else why}")
+    if not arrived:
         say(
             "no channel is configured: set SLACK_WEBHOOK_URL, DISCORD_WEBHOOK_URL, ALERT_EMAIL, PD_ROUTING_KEY or "
             "ALERT_WEBHOOK_URL"
         )
-    else:
-        for name, why in arrived.items():
-            say(f"{name}: {'arrived' if why is None else why}")
-    if not arrived or any(arrived.values()):
-        raise typer.Exit(1)

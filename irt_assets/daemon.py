@@ -1,7 +1,8 @@
 """Dagster's daemon, once for a database: `python -m irt_assets.daemon run -w WORKSPACE`, instead of `dagster-daemon`.
 
-It waits a minute for another one to end, then refuses. On SIGHUP it shuts down cleanly and starts again. What does not
-belong here: the lock (see `daemon_lock`), who starts the daemon again (see `stack`).
+It waits a minute for another one to end, then refuses. On SIGHUP, and when it has lost its lock, it shuts down cleanly
+and starts again under the same process id. What does not belong here: the lock (see `daemon_lock`), who starts the
+daemon again when it ended (see `stack`).
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from dagster._daemon.cli import main as dagster_daemon
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
-from irt_assets.probes import daemon, heartbeats
+from irt_assets.probes import DAEMONS, daemon, heartbeats
 from resources import logs, metrics
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database
-from resources.failures import PermanentFailure
+from resources.failures import PermanentFailure, TransientFailure
 from resources.folder_claim import open_store
 from resources.schema_version import open_database
-from resources.service_manager import keep_told, start_anew, stop_on_hangup
+from resources.service_manager import is_supervised, keep_told, start_anew, stop_on_hangup
 from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)
@@ -42,19 +43,19 @@ def main(patience_s: float = PATIENCE_S) -> None:
     settings = get_settings()
     database = Database(settings)
     lock = DaemonLock(database)
+    keep_told(ended_part, ready=partial(daemon, database, time.time()))
     try:
-        lock.acquire(patience_s)  # first, as it waits for a database that is being started
+        _acquire(lock, patience_s)  # first, as it waits for a database that is being started
         open_database(settings)
         open_store(settings, database)
     except PermanentFailure as refusal:
         LOG.error("%s", refusal)  # noqa: TRY400 - a sentence for people
         sys.exit(REFUSED)
-    threading.Thread(target=_watch, args=(lock,), daemon=True).start()
     registry = metrics.server_registry()
     registry.register(Heartbeats(database))
     metrics.show(registry, settings.irt_daemon_metrics_port, "IRT_DAEMON_METRICS_PORT")
-    keep_told(partial(daemon, database, time.time()))
     again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
+    threading.Thread(target=_watch, args=(lock, again), daemon=True).start()
     try:
         dagster_daemon()
     finally:
@@ -85,14 +86,32 @@ class Heartbeats(Collector):
         yield ages
 
 
-def _watch(lock: DaemonLock) -> None:
-    """Stop this process when the lock is lost: another daemon may have it by now."""
+def ended_part() -> str | None:
+    """Which parts of the daemon have ended while others work: a look at the threads of this process alone."""
+    alive = {thread.name for thread in threading.enumerate()}
+    ended = [part for part in DAEMONS if f"dagster-daemon-{part}" not in alive]
+    return None if len(ended) in (0, len(DAEMONS)) else f"{', '.join(ended)} of the daemon ended"
+
+
+def _acquire(lock: DaemonLock, patience_s: float) -> None:
+    """Under a service manager a database that does not answer is waited for: starting again would not mend it."""
+    while True:
+        try:
+            return lock.acquire(patience_s)
+        except TransientFailure:
+            if not is_supervised():
+                raise
+
+
+def _watch(lock: DaemonLock, again: threading.Event) -> None:
+    """Start this process anew when the lock is lost: another daemon may have it by now."""
     while lock.is_held():
         time.sleep(LOOK_S)
-    LOG.error("The connection that holds the daemon's lock is gone; stopping, to be started again.")
+    LOG.error("The connection that holds the daemon's lock is gone: starting anew.")
+    again.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOPS_WITHIN_S)
-    os._exit(1)
+    start_anew()
 
 
 if __name__ == "__main__":

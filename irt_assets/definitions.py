@@ -33,6 +33,7 @@ from irt_assets.responses.assets import build_response_assets
 from jobs import run_logs
 from jobs.automation import AFTER_A_MONTH
 from jobs.jobs import build_jobs, build_sensors
+from jobs.launcher import give_way_when_memory_runs_out
 from jobs.schedules import build_schedules
 from resources.database import Database
 from resources.object_store import object_store
@@ -96,4 +97,5 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
 
 
 run_logs.install()
+give_way_when_memory_runs_out()
 defs = build_defs(get_settings())

@@ -12,6 +12,7 @@ from boot, because the wall clock may be set while a run is going on; after a re
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
 import signal
 import socket
@@ -30,6 +31,7 @@ from resources import logs
 WORKER_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_worker"
 """Run tag, hidden in the UI: JSON with `host` and `boot` and, once it was seen alive, `pid` and `started`."""
 
+WORKER_OOM_SCORE_ADJ = "500"
 START_TOLERANCE_S = 1.0
 """Both boot time and process start are rounded by the kernel (to 1 s and to 0.01 s)."""
 
@@ -59,6 +61,13 @@ def own_worker_tags() -> dict[str, str]:
     pid = os.getpid()
     worker = {**_here(), "pid": pid, "started": process_start(pid)}
     return {WORKER_TAG: json.dumps(worker), MAX_RETRIES_TAG: "0"}
+
+
+def give_way_when_memory_runs_out() -> None:
+    """In a run worker: be the first that the kernel ends, before the code server whose memory limit it shares."""
+    if multiprocessing.parent_process() is not None:
+        with suppress(OSError):  # no Linux
+            Path("/proc/self/oom_score_adj").write_text(WORKER_OOM_SCORE_ADJ, "ascii")
 
 
 def _here() -> dict[str, str]:

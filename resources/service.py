@@ -6,6 +6,7 @@ What does not belong here: what a service answers (see the packages of `services
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp
 
 from resources import logs
 from resources.failures import PermanentFailure
-from resources.service_manager import LOOPBACK, keep_told, service_fault
+from resources.service_manager import LOOPBACK, http_answers, keep_told, service_address, service_fault
 from resources.settings import Settings, get_settings
 
 
@@ -33,10 +34,11 @@ def run_service(package: str, serve: Callable[[Settings], None], host: str | Non
     host: the address on which `serve` listens, where that is not the service's default.
     """
     logs.configure()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what can read something anew says so itself
     try:
         settings = get_settings()
-        probe = partial(service_fault, package, settings, host=host)
-        keep_told(probe, ready=partial(probe, ready=True))
+        answers = partial(http_answers, service_address(package, settings, host))
+        keep_told(answers, ready=partial(service_fault, package, settings, host=host, ready=True))
         serve(settings)
     except PermanentFailure as failure:
         sys.exit(str(failure))

@@ -37,6 +37,11 @@ Probe = Callable[[], str | None]
 """Returns why a server is not well; None if it is."""
 
 
+def is_supervised() -> bool:
+    """Whether a service manager started this process, which then has a time limit for its start."""
+    return bool(os.environ.get(NOTIFY_SOCKET))
+
+
 def notify(*states: str) -> None:
     """Send `states`, e.g. READY=1, to the service manager that started this process, if there is one."""
     address = os.environ.get(NOTIFY_SOCKET)
@@ -51,11 +56,12 @@ def notify(*states: str) -> None:
 
 
 def keep_told(probe: Probe, ready: Probe | None = None) -> None:
-    """From a thread: send READY once `ready` passes, then feed the watchdog while `probe` passes.
+    """From a thread: send READY once `ready` passes, and feed the watchdog while `probe` passes.
 
-    ready: `probe` unless given. A process that is not well stays silent, and systemd restarts it.
+    ready: `probe` unless given. A process that is not well stays silent, and systemd restarts it; so `probe` looks at
+    this process alone, never at a database or another server, which a restart would not mend.
     """
-    if os.environ.get(NOTIFY_SOCKET):
+    if is_supervised():
         threading.Thread(target=_tell, args=(probe, ready or probe), daemon=True, name="service manager").start()
 
 
@@ -70,15 +76,30 @@ def http_health(address: str, page: str = "health") -> str | None:
         return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
 
 
-def service_fault(package: str, settings: Settings, *, host: str | None = None, ready: bool = False) -> str | None:
-    """A probe of a package of `services` on this machine.
+def http_answers(address: str) -> str | None:
+    """A probe of one of our services: why nothing answers at `address`. What it says of itself does not matter."""
+    try:
+        with urllib.request.urlopen(f"{address}/health", timeout=PATIENCE_S):  # noqa: S310 - our own address
+            return None
+    except urllib.error.HTTPError:
+        return None
+    except (OSError, http.client.HTTPException) as error:
+        return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
 
-    host: the address on which it was told to listen, where that is not its default. ready: whether it can already do
-    its work.
+
+def service_fault(package: str, settings: Settings, *, host: str | None = None, ready: bool = False) -> str | None:
+    """A probe of a package of `services` on this machine. ready: whether it can already do its work."""
+    page = "ready" if ready and package in SAYS_READY else "health"
+    return http_health(service_address(package, settings, host), page)
+
+
+def service_address(package: str, settings: Settings, host: str | None = None) -> str:
+    """Where a package of `services` answers on this machine.
+
+    host: the address on which it was told to listen, where that is not its default.
     """
     default, port = _LISTENS[package](settings)
-    page = "ready" if ready and package in SAYS_READY else "health"
-    return http_health(f"http://{_reached(host or default)}:{port}", page)
+    return f"http://{_reached(host or default)}:{port}"
 
 
 def _reached(host: str) -> str:
@@ -100,6 +121,8 @@ _LISTENS: dict[str, Callable[[Settings], tuple[str, int]]] = {
 
 def _tell(probe: Probe, ready: Probe) -> None:
     while ready() is not None:
+        if ready is not probe and probe() is None:  # it waits for something else, perhaps after a restart of its own
+            notify("WATCHDOG=1")
         time.sleep(UNTIL_READY_S)
     notify("READY=1", "WATCHDOG=1")
     pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6 or SECONDS_BETWEEN_LOOKS

@@ -7,6 +7,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -85,14 +86,41 @@ def test_a_database_that_does_not_answer_is_waited_for(database: Database) -> No
         DaemonLock(Database(nobody)).acquire(0)
 
 
-def test_a_daemon_that_lost_its_lock_stops(monkeypatch: pytest.MonkeyPatch, first: DaemonLock) -> None:
-    """Whoever has the lock by then works alone."""
+def test_a_daemon_that_lost_its_lock_starts_anew_under_its_process_id(
+    monkeypatch: pytest.MonkeyPatch, first: DaemonLock
+) -> None:
+    """Whoever has the lock by then works alone; systemd sees no death."""
     did: list[object] = []
+    again = threading.Event()
     monkeypatch.setattr(daemon.os, "kill", lambda pid, number: did.append((pid, number)))
-    monkeypatch.setattr(daemon.os, "_exit", did.append)
+    monkeypatch.setattr(daemon, "start_anew", lambda: did.append("start anew"))
     monkeypatch.setattr(daemon.time, "sleep", lambda _: first.release())
-    daemon._watch(first)
-    assert did == [(os.getpid(), signal.SIGTERM), 1]
+    daemon._watch(first, again)
+    assert did == [(os.getpid(), signal.SIGTERM), "start anew"]
+    assert again.is_set()
+
+
+def test_under_a_service_manager_a_daemon_waits_for_a_database_that_is_away(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its unit would fail after five starts."""
+    lock = DaemonLock(database)
+    acquire, tried = lock.acquire, list[float]()
+
+    def away_at_first(patience_s: float) -> None:
+        tried.append(patience_s)
+        if len(tried) < 4:
+            raise TransientFailure("the database does not answer")
+        acquire(patience_s)
+
+    monkeypatch.setattr(lock, "acquire", away_at_first)
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    with pytest.raises(TransientFailure):
+        daemon._acquire(lock, 0)
+    monkeypatch.setenv("NOTIFY_SOCKET", "/nowhere")
+    daemon._acquire(lock, 0)
+    assert lock.is_held()
+    lock.release()
 
 
 def test_a_daemon_that_is_refused_ends_and_so_does_what_would_start_it_again(

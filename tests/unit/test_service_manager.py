@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from irt_assets.daemon import ended_part
+from irt_assets.probes import DAEMONS
 from resources import service
-from resources.service_manager import Probe, keep_told, notify, service_fault
+from resources.service_manager import Probe, http_answers, http_health, keep_told, notify, service_fault
 from resources.settings import Settings
 
 GIVEN_UP_S = 10.0
@@ -58,10 +60,55 @@ def test_ready_is_said_when_it_is_and_the_watchdog_is_fed_only_while_it_is_well(
 def test_what_lives_and_still_warms_up_is_not_ready(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "60000000")
     said = iter(["it warms up", None])
-    looks = list[str]()
-    keep_told(lambda: looks.append("well"), ready=lambda: next(said))
+    keep_told(lambda: None, ready=lambda: next(said))
+    assert heard(manager) == ["WATCHDOG=1"]
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
-    assert not looks
+
+
+def test_what_hangs_before_it_is_ready_does_not_feed_the_watchdog(
+    manager: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "60000000")
+    said = iter(["it waits", None])
+    keep_told(lambda: "it hangs", ready=lambda: next(said))
+    assert heard(manager) == ["READY=1", "WATCHDOG=1"]
+
+
+def test_a_service_that_says_it_is_not_well_is_not_dead() -> None:
+    """Its keys may be too old, its database away: a restart mends neither."""
+
+    class Unwell(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(503)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Unwell)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    assert http_health(address)
+    assert http_answers(address) is None
+    server.shutdown()
+    server.server_close()
+    thread.join()
+    assert "nothing answers" in str(http_answers(address))
+
+
+def test_a_part_of_the_daemon_that_ended_is_named() -> None:
+    """A look at threads alone: of a database that is away it says nothing."""
+    assert ended_part() is None
+    over = threading.Event()
+    threads = [threading.Thread(target=over.wait, name=f"dagster-daemon-{part}") for part in DAEMONS[1:]]
+    for thread in threads:
+        thread.start()
+    try:
+        assert ended_part() == f"{DAEMONS[0]} of the daemon ended"
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
 
 
 def test_without_a_manager_nobody_is_told_and_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> None:

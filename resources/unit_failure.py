@@ -1,0 +1,46 @@
+"""The alert that a unit of systemd failed: sent past the outbox, as the database may be what is gone.
+
+What does not belong here: how a channel sends (see `notifier`).
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import zlib
+
+from resources.logs import hide
+from resources.notifier import Message, channels
+from resources.outbox import Due
+from resources.settings import Settings
+
+LAST_WORDS = 10
+"""Lines of the journal."""
+PATIENCE_S = 20
+
+
+def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
+    """Tell every channel that systemd gave up `unit`. None: arrived; else why not."""
+    due = Due(
+        alert_id=zlib.crc32(unit.encode()),  # the same at every failure, so that it opens one incident
+        event="opened",
+        channel="",
+        severity="error",
+        what=f"{unit} failed on {socket.gethostname()}: {_output('systemctl', 'show', '-P', 'Result', unit)}",
+        fix=f"systemctl status {unit}, journalctl -u {unit}; mended: systemctl reset-failed {unit}, then start it",
+        partition="",
+        kind="last words",
+        subjects=[hide(_output("journalctl", "-u", unit, "-n", str(LAST_WORDS), "-o", "cat", "--no-pager"))],
+        link="",
+    )
+    message = Message(due, settings.env_name, settings.ui_url)
+    return {name: channel.send(message) for name, channel in channels(settings).items()}
+
+
+def _output(*command: str) -> str:
+    """Of a command of systemd; why there is none where it cannot be had."""
+    try:
+        ran = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=PATIENCE_S, check=False)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"({command[0]} says nothing: {error})"
+    return ran.stdout.strip() or ran.stderr.strip() or "nothing"

@@ -1,0 +1,137 @@
+"""The units of deploy/systemd: systemd's own judgement of them, and that what they start exists."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from irt_assets.cli_servers import Server
+from irt_assets.without_daemon import SENSORS
+from jobs.plans import PLANS, Plan
+from resources.settings import OPTIONAL_ENGINES, names_read
+
+SYSTEMD = Path(__file__).parents[2] / "deploy" / "systemd"
+UNITS = SYSTEMD / "units"
+SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
+MOST_EXPOSED = 2.0
+OF_THE_R_SERVICE = re.compile(r"R_IRT_\w+")
+WEEKDAYS = {"*": "", "1": "Mon "}
+
+
+@pytest.fixture(scope="module")
+def units(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Path:
+    """The units as they are installed, with programs that exist here."""
+    require(shutil.which("systemd-analyze") is not None, "systemd-analyze")
+    folder = tmp_path_factory.mktemp("systemd")
+    shutil.copytree(UNITS, folder / "units")
+    for name in ("bin/irt", "libexec/irt-end-workers", "libexec/generate_reports.sh", "bin/Rscript"):
+        program = folder / name
+        program.parent.mkdir(exist_ok=True)
+        program.write_text("#!/bin/sh\n")
+        program.chmod(0o755)
+    for unit in (folder / "units").glob("*.service"):
+        text = (
+            unit.read_text()
+            .replace("/opt/irt/current", str(folder))
+            .replace("/usr/bin/Rscript", f"{folder}/bin/Rscript")
+        )
+        unit.write_text(text)
+    return folder / "units"
+
+
+def analyzed(units: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["systemd-analyze", *arguments],
+        env={"PATH": "/usr/bin:/bin", "SYSTEMD_UNIT_PATH": f"{units}:", "LC_ALL": "C.UTF-8"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_systemd_finds_nothing_wrong(units: Path) -> None:
+    ran = analyzed(units, "verify", "--man=no", *map(str, sorted(path for path in units.iterdir() if path.is_file())))
+    assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
+
+
+def test_every_service_is_hardened(units: Path) -> None:
+    named = [name.replace("@.", "@x.") for name in SERVICES]
+    ran = analyzed(units, "security", "--offline=true", "--no-pager", *named)
+    levels = re.findall(r"exposure level for (\S+): (\d+\.\d)", ran.stdout)
+    assert sorted(name for name, _ in levels) == sorted(named), ran.stderr
+    assert {name: level for name, level in levels if float(level) > MOST_EXPOSED} == {}
+
+
+def started(name: str) -> list[list[str]]:
+    """The commands of a unit, in words."""
+    return [line.split() for line in re.findall(r"^ExecStart=(.*)$", (UNITS / name).read_text(), re.M)]
+
+
+def test_what_units_start_exists() -> None:
+    jobs = {plan.job for plan in PLANS} | set(SENSORS)
+    for name in SERVICES:
+        for command, *words in started(name):
+            if command.endswith("bin/irt"):
+                known = {"run": set(Server), "job": jobs, "calibrate": {"--engine"}, "report": {"drift"}}
+                assert words[1] in known.get(words[0], {"unit-failed"}), name
+            else:
+                assert command == "/usr/bin/Rscript" or (SYSTEMD / Path(command).name).stat().st_mode & 0o111, name
+    servers = {words[2] for name in SERVICES for words in started(name) if words[1] == "run"}
+    assert servers == set(Server)
+    engines = {words[3] for words in started("irt-calibration-all.service")}
+    assert engines == set(OPTIONAL_ENGINES)
+
+
+def test_what_is_watched_can_say_that_it_is_well_and_its_death_is_told() -> None:
+    for name in SERVICES:
+        text = (UNITS / name).read_text()
+        assert ("Type=notify" in text) == ("WatchdogSec=" in text), name
+        silent = ("irt-failure@.service", "irt-theta-sweep.service")
+        assert ("OnFailure=irt-failure@%n.service" in text) == (name not in silent), name
+
+
+@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.job)
+def test_every_schedule_has_a_timer_at_its_time(plan: Plan) -> None:
+    (service,) = [
+        name for name in SERVICES if [plan.job] == [w[2] for w in started(name) if w[1] == "job" and w[2] == plan.job]
+    ]
+    minute, hour, day, _, weekday = plan.cron.split()
+    date = f"*-*-{day.rjust(2, '0') if day != '*' else '*'}"
+    wanted = f"{WEEKDAYS[weekday]}{date} {hour.rjust(2, '0')}:{minute.rjust(2, '0')}:00 {plan.zone}"
+    timer = (UNITS / service).with_suffix(".timer").read_text()
+    assert f"OnCalendar={wanted}\n" in timer
+    assert "Persistent=true" in timer
+    assert "Conflicts=irt-daemon.service" in timer
+
+
+@pytest.mark.parametrize(
+    ("begin", "hours"),
+    [("2027-03-12", [7, 7, 6, 6]), ("2027-11-04", [6, 6, 7, 7]), ("2028-03-10", [7, 7, 6, 6])],
+    ids=["the hour that is missing", "the hour that comes twice", "another year"],
+)
+def test_the_invariants_are_looked_at_every_night_of_the_year(units: Path, begin: str, hours: list[int]) -> None:
+    """02:00 in New York does not exist on one night; systemd leaves that day out."""
+    lines = re.findall(r"^OnCalendar=(.*)$", (UNITS / "irt-invariants.timer").read_text(), re.M)
+    said = analyzed(units, "calendar", "--iterations=6", f"--base-time={begin} 12:00:00 UTC", *lines)
+    at = {
+        datetime.strptime(found, "%Y-%m-%d %H:%M:%S")  # noqa: DTZ007 - UTC, as asked
+        for found in re.findall(r"(?:in UTC|elapse|#\d+): \w{3} (\S+ \S+) UTC", said.stdout)
+    }
+    nights = sorted(at)[: len(hours)]
+    assert [night.hour for night in nights] == hours
+    assert [(later.date() - earlier.date()).days for earlier, later in itertools.pairwise(nights)] == [1, 1, 1]
+
+
+def test_the_templates_of_the_settings_name_settings() -> None:
+    for template in (SYSTEMD / "etc").glob("*.env.example"):
+        named = re.findall(r"^#?([A-Z][A-Z0-9_]+)=", template.read_text(), re.M)
+        assert named
+        unknown = [name for name in named if name not in names_read()]
+        assert all(OF_THE_R_SERVICE.fullmatch(name) for name in unknown), (template, unknown)
