@@ -5,7 +5,7 @@ What does not belong here: how θ is estimated (see `psychometrics.scoring`) and
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal
@@ -97,26 +97,14 @@ def estimate(responses: Responses, items: Mapping[str, tuple[float, float, float
 
     An answer to an item that has no parameters there says nothing.
     """
-    return SetCurves.of(items, scale).estimate(responses)
+    return eap_by(responses, curves_of(responses.item_ids, items, scale))
 
 
-@dataclass(frozen=True)
-class SetCurves:
-    """The curves of a set against a scale's population, and the place of each item; the last place is of no item."""
-
-    places: Mapping[str, int]
-    curves: Curves
-
-    @classmethod
-    def of(cls, items: Mapping[str, tuple[float, float, float]], scale: Scale) -> SetCurves:
-        a, b, c = np.array([*items.values(), (np.nan, np.nan, np.nan)]).T
-        places = {item: place for place, item in enumerate(items)}
-        return cls(places, Curves.of(a, -a * b, c, mean=scale.mu, sd=scale.sigma))
-
-    def estimate(self, responses: Responses) -> Scores:
-        """As the function `estimate`."""
-        places = [self.places.get(item, -1) for item in responses.item_ids]
-        return eap_by(responses, self.curves.take(np.array(places, dtype=np.intp)))
+def curves_of(item_ids: Sequence[str], items: Mapping[str, tuple[float, float, float]], scale: Scale) -> Curves:
+    """The curves of `item_ids` with `items` (id → a, b, c) against a scale's population; none for others."""
+    unknown = (np.nan, np.nan, np.nan)
+    a, b, c = np.array([items.get(item, unknown) for item in item_ids]).reshape(-1, 3).T
+    return Curves.of(a, -a * b, c, mean=scale.mu, sd=scale.sigma)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """One learner's θ on request: the θ that the month and the night would report on the same answers, kept as a row.
 
-What does not belong here: how θ is estimated (`abilities.SetCurves`), and HTTP (see `services.theta_api`).
+What does not belong here: how θ is estimated (see `psychometrics.scoring`), and HTTP (see `services.theta_api`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ import numpy as np
 import psycopg
 from psycopg.rows import class_row
 
-from irt_assets.calibration.abilities import SetCurves
+from irt_assets.calibration.abilities import curves_of
 from irt_assets.calibration.publication import PublishedSet, in_force
 from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.scoring import Curves, eap_by
 from irt_assets.responses.item_times import (
     ItemTimes,
     ability_times_of_last_night,
@@ -26,7 +27,7 @@ from irt_assets.responses.item_times import (
     current_item_times,
     item_times,
 )
-from irt_assets.responses.one_learner import answered_at_all, learner_query, learner_responses
+from irt_assets.responses.one_learner import ScoredItems, answered_at_all, learner_query, learner_responses
 from irt_assets.responses.scales import Scale, read_scales
 from resources.database import advisory_lock
 
@@ -35,13 +36,19 @@ MOST_HISTORY = 100
 
 @dataclass(frozen=True)
 class Measure:
-    """What a scale is measured with: its rules, the set in force, the times by which rapid guesses are told."""
+    """What a scale is measured with: its rules, the set in force, its items with the times by which rapid guesses are
+    known, and their curves in the same order."""
 
     scale: Scale
     published: PublishedSet
-    curves: SetCurves
-    times: ItemTimes
+    items: ScoredItems
+    curves: Curves
     query: str
+
+    @classmethod
+    def of(cls, scale: Scale, published: PublishedSet, times: ItemTimes) -> Measure:
+        items = ScoredItems.of(published.items, times, published.withdrawn)
+        return cls(scale, published, items, curves_of(items.item_ids, published.items, scale), learner_query(scale))
 
 
 @dataclass(frozen=True)
@@ -96,9 +103,7 @@ def read_measures(connection: psycopg.Connection, now: datetime) -> Measures:
     for scale in read_scales(connection, now).values():
         published = in_force(connection, scale.scale_id, now)
         if published.items:
-            times = _item_times(connection, scale, now)
-            curves = SetCurves.of(published.items, scale)
-            measures[scale.scale_id] = Measure(scale, published, curves, times, learner_query(scale))
+            measures[scale.scale_id] = Measure.of(scale, published, _item_times(connection, scale, now))
     return Measures(now, measures)
 
 
@@ -111,7 +116,7 @@ def read_past_measure(connection: psycopg.Connection, scale: Scale, at: datetime
     )
     if not published.items or times is None:
         return None
-    return Measure(scale, published, SetCurves.of(published.items, scale), times, learner_query(scale))
+    return Measure.of(scale, published, times)
 
 
 def _item_times(connection: psycopg.Connection, scale: Scale, now: datetime) -> ItemTimes:
@@ -168,21 +173,10 @@ def read_score(
     connection: psycopg.Connection, measure: Measure, user_id: str, start: datetime, end: datetime
 ) -> Score | None:
     """What a learner's answers of [start, end) say on a scale; None where there are none. Stores nothing."""
-    published = measure.published
-    responses = learner_responses(
-        connection,
-        measure.query,
-        user_id,
-        start,
-        end,
-        measure.scale,
-        published.items,
-        measure.times,
-        published.withdrawn,
-    )
+    responses = learner_responses(connection, measure.query, user_id, start, end, measure.scale, measure.items)
     if not responses.n_responses:
         return None
-    scores = measure.curves.estimate(responses)
+    scores = eap_by(responses, measure.curves, threads=1)
     return Score(responses, float(scores.theta[0]), float(scores.se[0]))
 
 

@@ -80,9 +80,8 @@ class Responses:
     def __post_init__(self) -> None:
         if not (self.person.shape == self.item.shape == self.score.shape):
             raise PsychometricsError("person, item and score must have one length")
-        if self.score.size and not np.isin(self.score, (0, 1)).all():
-            bad = self.score[~np.isin(self.score, (0, 1))][0]
-            raise PsychometricsError(f"scores must be 0 or 1, found {bad}")
+        if not (binary := (self.score == 0) | (self.score == 1)).all():
+            raise PsychometricsError(f"scores must be 0 or 1, found {self.score[~binary][0]}")
         for name, index, size in (("person", self.person, self.n_persons), ("item", self.item, self.n_items)):
             if index.size and not (index.min() >= 0 and index.max() < size):
                 raise PsychometricsError(

@@ -152,11 +152,6 @@ class Curves:
         usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
         return cls(mean, sd, unit, *log_tables(a, d, c, mean + sd * unit.nodes), usable)
 
-    def take(self, places: npt.NDArray[np.intp]) -> Curves:
-        """Those of the items at `places`, in that order."""
-        log_right, log_wrong = self.log_right[places], self.log_wrong[places]
-        return Curves(self.mean, self.sd, self.unit, log_right, log_wrong, self.usable[places])
-
 
 def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
     """`eap` with curves in the order of `responses.item_ids`."""
@@ -202,8 +197,8 @@ def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) ->
 
 
 def _chunks(responses: Responses, start: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    if not responses.n_persons:
-        return []
+    if responses.n_persons <= 1:
+        return [(0, responses.n_persons)][: responses.n_persons]
     pieces = min(64, 1 + responses.n_responses // _RESPONSES_PER_CHUNK)
     return kernels.cut(np.diff(start) + 1, pieces)
 

@@ -19,6 +19,7 @@ from resources.relational import LEARNER, QUESTION
 
 LOOKBACK = timedelta(days=365)
 """Whose answers of this long before a time are eligible has an ability as of that time."""
+USUAL_LOOKBACK_MONTHS = Rules().lookback_months
 LATER = timedelta(days=1)
 """A session may go on after the end: how far an omission looks for a later answer."""
 COLUMNS = (
@@ -39,7 +40,7 @@ COLUMNS = (
 
 def first_look(start: datetime, scales: Mapping[str, Scale]) -> datetime:
     """From when on attempts decide which of those after `start` are eligible: the longest look-back of the scales."""
-    months = max((scale.rules.lookback_months for scale in scales.values()), default=Rules().lookback_months)
+    months = max((scale.rules.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
     years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))
 
@@ -86,10 +87,9 @@ def facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: st
 
 def _since(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.TimestampColumn:
     """Where the look-back of each row's scale begins."""
-    usual = Rules().lookback_months
-    since = rows.completed_at - ibis.interval(months=usual)
+    since = rows.completed_at - ibis.interval(months=USUAL_LOOKBACK_MONTHS)
     for scale_id, scale in scales.items():
-        if (months := scale.rules.lookback_months) != usual:
+        if (months := scale.rules.lookback_months) != USUAL_LOOKBACK_MONTHS:
             since = ibis.ifelse(rows.scale_id == scale_id, rows.completed_at - ibis.interval(months=months), since)
     return since
 

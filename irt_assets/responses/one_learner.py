@@ -6,35 +6,28 @@ and prepared by the server. What does not belong here: which parameters score th
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 
 import ibis
+import numpy as np
+import numpy.typing as npt
 import psycopg
-import pyarrow as pa
 from psycopg.rows import tuple_row
 
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.eligibility import Attempts, judge
+from irt_assets.psychometrics.models import Floats, Responses
 from irt_assets.responses.facts import COLUMNS, LATER, facts, first_look
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.window import scored_for_abilities
 
-READ = {
-    "item_id": pa.string(),
-    "form_id": pa.string(),
-    "correct": pa.bool_(),
-    "response_time_ms": pa.int64(),
-    "hints_used": pa.int64(),
-    "mode": pa.string(),
-    "is_test": pa.bool_(),
-    "unknown_item": pa.bool_(),
-    "seen_before": pa.bool_(),
-    "answered_later": pa.bool_(),
-}
-"""The facts that the rules read, besides the learner."""
+READ = """item_id, completed_at, coalesce(mode = 'live', false), is_test, unknown_item, seen_before,
+  form_id IS NOT NULL, answered_later, coalesce(correct::int, -1), coalesce(hints_used, -1),
+  coalesce(response_time_ms::float8, 'NaN')"""
+"""The facts that the rules read, as `Attempts` has them."""
 _START, _END = datetime(2001, 2, 3, 4, 5, 6, 7, UTC), datetime(2001, 3, 5, 7, 9, 11, 13, UTC)
 """Placeholder times in the text of the query, to be replaced by its parameters."""
 
@@ -60,7 +53,27 @@ def learner_query(scale: Scale) -> str:
 learner AS MATERIALIZED (SELECT user_id, is_test FROM learner WHERE user_id = %(user)s),
 question AS MATERIALIZED (
   SELECT item_id, scale_id FROM question WHERE item_id = ANY(ARRAY(SELECT item_id FROM attempt)))
-SELECT {", ".join(READ)}, completed_at FROM ({text}) f"""
+SELECT {READ} FROM ({text}) f"""
+
+
+@dataclass(frozen=True)
+class ScoredItems:
+    """J items that learners are scored by, in order of id, and what the rules ask of each; arrays of shape (J,).
+
+    `places`: where each is. `median_ms` and `n_timed` as `ItemTimes.of` has them. `withdrawn`: when answers to which
+    of them do not count.
+    """
+
+    item_ids: tuple[str, ...]
+    places: Mapping[str, int]
+    median_ms: Floats
+    n_timed: npt.NDArray[np.int64]
+    withdrawn: Withdrawals
+
+    @classmethod
+    def of(cls, items: Collection[str], times: ItemTimes, withdrawn: Withdrawals) -> ScoredItems:
+        item_ids = tuple(sorted(items))
+        return cls(item_ids, {item: place for place, item in enumerate(item_ids)}, *times.of(item_ids), withdrawn)
 
 
 def learner_responses(
@@ -70,14 +83,9 @@ def learner_responses(
     start: datetime,
     end: datetime,
     scale: Scale,
-    items: Collection[str],
-    times: ItemTimes,
-    withdrawn: Withdrawals,
+    items: ScoredItems,
 ) -> Responses:
-    """One learner's eligible responses to `items` in [start, end); without a person if there are none.
-
-    `query` is the scale's `learner_query`; `withdrawn`: when answers to which items do not count.
-    """
+    """One learner's eligible responses to `items` in [start, end), in order of items; `query`: the `learner_query`."""
     wanted = {
         "user": user_id,
         "begin": first_look(start, {scale.scale_id: scale}),
@@ -87,16 +95,34 @@ def learner_responses(
     }
     with connection.cursor(binary=True, row_factory=tuple_row) as cursor:
         rows = cursor.execute(query.encode(), wanted, prepare=True).fetchall()
-    out = withdrawn.stretches
-    found = [row[:-1] for row in rows if row[0] in items and not (row[0] in out and withdrawn.covers(row[0], row[-1]))]
-    columns = list(zip(*found, strict=True)) or [()] * len(READ)
-    table = pa.table(
-        {
-            "user_id": pa.array([user_id] * len(found), pa.string()),
-            **{name: pa.array(column, kind) for (name, kind), column in zip(READ.items(), columns, strict=True)},
-        }
+    places, out = items.places, items.withdrawn.stretches
+    rows = [row for row in rows if row[0] in places and not (row[0] in out and items.withdrawn.covers(row[0], row[1]))]
+    if not rows:
+        nothing = np.empty(0, dtype=np.int32)
+        return Responses(nothing, nothing, nothing.astype(np.int8), 1, items.item_ids)
+    item_ids, _, live, test_account, unusable, repeat, exam, answered_later, correct, hints, time_ms = zip(
+        *rows, strict=True
     )
-    return scored_for_abilities(table, scale, times)[0]
+    item = np.array([places[item_id] for item_id in item_ids], dtype=np.int32)
+    attempts = Attempts(
+        user=np.zeros(item.size, dtype=np.int32),
+        item=item,
+        live=np.array(live),
+        test_account=np.array(test_account),
+        unusable=np.array(unusable),
+        repeat=np.array(repeat),
+        exam=np.array(exam),
+        answered_later=np.array(answered_later),
+        correct=np.array(correct, dtype=np.int8),
+        hints=np.array(hints, dtype=np.int32),
+        time_ms=np.array(time_ms),
+        item_median_ms=items.median_ms[item],
+        item_n_timed=items.n_timed[item],
+    )
+    score = judge(attempts, scale.rules, min_learner=False, min_item=False).score
+    scored = np.flatnonzero(score >= 0)
+    scored = scored[np.argsort(item[scored], kind="stable")]
+    return Responses(np.zeros(scored.size, dtype=np.int32), item[scored], score[scored], 1, items.item_ids)
 
 
 def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime | None:

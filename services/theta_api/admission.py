@@ -31,6 +31,23 @@ class _Turn:
     waiting: int = 0
 
 
+class LoopClock:
+    """How late the event loop is, in seconds: the requests that it reads now have waited about as long."""
+
+    EVERY_S = 0.02
+
+    def __init__(self) -> None:
+        self.late_s = 0.0
+
+    async def run(self) -> None:
+        """Measure until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + self.EVERY_S
+            await asyncio.sleep(self.EVERY_S)
+            self.late_s = loop.time() - due
+
+
 class Admission:
     """Runs work in at most `workers` threads at once, and of each learner one piece at a time.
 

@@ -6,6 +6,7 @@ Reads and writes go through `Ledger`, in the threads of `Admission`. What does n
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -27,7 +28,7 @@ from irt_assets.calibration.online import Measures, Theta
 from irt_assets.invariants.results import history_of_invariants, latest_invariants
 from resources.metrics import server_registry
 from services.theta_api.access import Access, Caller
-from services.theta_api.admission import Admission, Shed, TooSlow
+from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow
 from services.theta_api.ledger import Away, Ledger
 from services.theta_api.problems import Problem, described, unavailable
 from services.theta_api.shapes import Answer, Asked, History, LatestLook, Looks, UserId
@@ -37,6 +38,8 @@ PREFIX = "/api/seedtest/analysis/irt"
 LARGEST_BODY = 16 * 1024
 QUEUE_PER_WORKER = 4
 WAIT_S = 0.15
+LATE_S = 0.05
+"""Requests that the event loop reads so late would be answered later than is of use, whatever the queue."""
 LIMIT_S = 5.0
 SECONDS = (0.002, 0.005, 0.01, 0.015, 0.025, 0.06, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 LOCKED = [Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or a JWT of the company's login"))]
@@ -45,13 +48,16 @@ LOCKED = [Security(HTTPBearer(auto_error=False, description="IRT_THETA_TOKEN, or
 
 def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
     admission = Admission(workers, queue=QUEUE_PER_WORKER * workers, wait_s=WAIT_S, limit_s=LIMIT_S)
+    clock = LoopClock()
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         if access.verifier is not None:
             access.verifier.keys.refresh()
         ledger.start()
+        watching = asyncio.create_task(clock.run())
         yield
+        watching.cancel()
         admission.close()
         ledger.stop()
         if access.verifier is not None:
@@ -68,7 +74,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
     Gauge("irt_theta_in_flight", "Requests at work or waiting", registry=registry).set_function(
         lambda: admission.present
     )
-    app.add_middleware(Door, access=access, full=lambda: admission.full, shed=shed.inc)
+    app.add_middleware(Door, access=access, full=lambda: admission.full or clock.late_s > LATE_S, shed=shed.inc)
 
     async def work(user_id: str, task: Callable[[psycopg.Connection], Any]) -> Any:
         """What `task` makes of a connection, in a thread; nothing of it is kept where it raises."""

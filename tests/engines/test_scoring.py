@@ -20,13 +20,15 @@ ROWS = np.array(
 )
 
 
-def test_curves_that_were_made_before_give_the_same_scores_to_the_last_bit():
+def test_curves_of_a_larger_bank_give_the_same_scores_to_the_last_bit():
+    """One learner's answers are scored with the curves of all published items."""
     more = {"mean": 0.7, "sd": 1.6}
     gap = [np.append(x, np.nan) for x in (A, D, C)]
-    places = np.array([3, 0, 4, 1])
-    once = Curves.of(*gap, **more).take(places)
-    a, d, c = (x[places] for x in gap)
-    expected, found = eap(Responses.from_wide(ROWS), a, d, c, **more), eap_by(Responses.from_wide(ROWS), once)
+    places = np.array([0, 1, 3, 4])
+    few = Responses.from_wide(ROWS)
+    of_bank = Responses(few.person, places[few.item].astype(np.int32), few.score, few.n_persons, tuple("abcde"))
+    expected = eap(few, *(x[places] for x in gap), **more)
+    found = eap_by(of_bank, Curves.of(*gap, **more))
     assert np.array_equal(found.theta, expected.theta)
     assert np.array_equal(found.se, expected.se)
 

@@ -171,14 +171,14 @@ def test_times_are_those_of_the_last_night_whatever_has_come_since(world: Settin
         measure_at(connection, END, "nightly", "night")
     later = END + timedelta(hours=5)
     with database.connect() as connection:
-        before = read_measures(connection, later).scales[SCALE].times
+        before = read_measures(connection, later).scales[SCALE].items
     item = before.item_ids[0]
     add_attempts(
         database,
         [attempt(f"slow{n}", str(item), END + timedelta(hours=1), response_time_ms=10**6) for n in range(500)],
     )
     with database.connect() as connection:
-        after = read_measures(connection, later).scales[SCALE].times
+        after = read_measures(connection, later).scales[SCALE].items
     assert (after.median_ms == before.median_ms).all()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from services.theta_api.admission import Admission, Shed, TooSlow
+from services.theta_api.admission import Admission, LoopClock, Shed, TooSlow
 
 
 class Held:
@@ -115,3 +116,22 @@ def test_an_error_of_the_work_reaches_who_asked_and_frees_the_place() -> None:
         gate.close()
 
     in_loop(story)
+
+
+def test_the_clock_shows_how_late_the_loop_is_until_it_has_caught_up() -> None:
+    async def held_up() -> tuple[float, float]:
+        clock = LoopClock()
+        running = asyncio.create_task(clock.run())
+        await asyncio.sleep(0)
+        time.sleep(0.2)
+        while not clock.late_s:
+            await asyncio.sleep(0)
+        late = clock.late_s
+        while clock.late_s >= late / 2:
+            await asyncio.sleep(clock.EVERY_S)
+        running.cancel()
+        return late, clock.late_s
+
+    late, after = asyncio.run(held_up())
+    assert late >= 0.2 - LoopClock.EVERY_S
+    assert after < late / 2
