@@ -82,7 +82,7 @@ def fresh(
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Every invariant: what it protects, and how to mend it."""
+    """Every invariant: what it protects, and how to fix it."""
     from irt_assets.invariants.registry import INVARIANTS
 
     if as_json:
@@ -91,7 +91,7 @@ def list_(as_json: AsJson = False) -> None:
     for one in INVARIANTS:
         out.print(f"[bold]{one.name}[/bold] ({one.severity})")
         say(f"  {one.protects}")
-        say(f"  To mend it: {one.fix}")
+        say(f"  To fix it: {one.fix}")
 
 
 def _duration(text: str) -> timedelta:

@@ -19,7 +19,7 @@ from resources.service_manager import keep_told, start_anew_on_hangup
 from resources.settings import get_settings
 
 WORKER = "multiprocessing.spawn"
-"""In the command line of a run worker; a child of another kind tracks what they share."""
+"""In the command line of every run worker, and of no other child."""
 
 
 def code_server_registry() -> CollectorRegistry:

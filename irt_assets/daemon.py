@@ -64,7 +64,7 @@ def main(patience_s: float = PATIENCE_S) -> None:
 
 
 class Heartbeats(Collector):
-    """The age of each part's, as the database has it; none where that is away."""
+    """The age of each part's last heartbeat; no values if the database does not answer."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -1,4 +1,4 @@
-"""What a demo serves beside the Dagster UI, and how its user tries it.
+"""The services that a demo runs besides the Dagster UI, and an example of their use.
 
 What does not belong here: what the demo computes (see `demo`), and how servers are started (see `stack`).
 """
@@ -17,9 +17,9 @@ from resources.settings import Settings, get_settings, write_env_file
 
 
 def services(settings: Settings) -> tuple[Settings, tuple[Service, ...]]:
-    """What is served beside the Dagster UI, and the settings that go with it: a token for the θ API, made once.
+    """The services of a demo, and the settings with a token for the θ API, which is made once.
 
-    Without a login the dashboard asks nobody who they are, so there is none on a database that may be a company's.
+    Without a login the dashboard lets everybody decide, so it runs only on the embedded database.
     """
     found = [Service("theta_api", settings.irt_theta_port, "IRT_THETA_PORT")]
     if settings.has_login or settings.database_url is None:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 LOGIN_UID = Path("/proc/self/loginuid")
 NO_LOGIN = 2**32 - 1
-"""What the kernel says of processes that nobody logged in to start."""
+"""The kernel's login uid of processes that were started without a login."""
 
 
 def current_settings() -> Settings:
@@ -48,7 +48,7 @@ def current_store(database: Database) -> ObjectStore:
 
 
 def os_user() -> str:
-    """The account that logged in to this machine, even behind sudo; the one that owns this process if none did."""
+    """The account that logged in to this machine, even behind sudo; without a login, the owner of this process."""
     uid = int(LOGIN_UID.read_text()) if LOGIN_UID.exists() else NO_LOGIN
     uid = os.getuid() if uid == NO_LOGIN else uid
     try:
@@ -58,7 +58,7 @@ def os_user() -> str:
 
 
 def signed(by: str) -> str:
-    """The name as decisions keep it: where names are verified elsewhere, with the account in which it was typed."""
+    """The name to record for a decision: if a login is set up, with the account that typed it."""
     from irt_assets.calibration.release import require_text
 
     name = require_text("name", by)

@@ -15,7 +15,7 @@ from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
+from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.calibration.gates import SET_GATES, held_because
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.retries import why_it_failed
@@ -31,8 +31,8 @@ LONGEST_REASON = 300
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
 IN_THE_UI = "__ASSET_JOB"
 TOO_LONG = "exceeding maximum runtime"
-"""In what Dagster's daemon says when it stops a run; whoever cancels one by hand says something else."""
-READ_IT = "Open the check and read what it saw; when that is mended, launch the partition again."
+"""Part of the daemon's message when it stops a run; a run that a person cancels has another message."""
+READ_IT = "Open the check and read what it saw; when the cause is fixed, launch the partition again."
 
 
 # -- runs --------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def check_alert(evaluation: dg.AssetCheckEvaluation) -> Alert:
         "error" if evaluation.severity is dg.AssetCheckSeverity.ERROR else "warning",
         _reason(evaluation, evaluation.partition or ""),
         subjects,
-        str(evaluation.metadata[TO_MEND_IT].value) if TO_MEND_IT in evaluation.metadata else READ_IT,
+        str(evaluation.metadata[HOW_TO_FIX].value) if HOW_TO_FIX in evaluation.metadata else READ_IT,
     )
 
 
@@ -346,7 +346,7 @@ def sensor_alert(instance: dg.DagsterInstance, state: InstigatorState, now: date
         key=f"sensor {state.instigator_name}",
         severity="error",
         what=f"{state.instigator_name} fails at every look: {_short(error.message if error else 'it gave no reason')}",
-        fix="Open the sensor and read its last tick; what it would have asked for or told of waits until it is mended.",
+        fix="Open the sensor and read its last tick; its runs and alerts follow once it works again.",
         link=f"/automation?search={state.instigator_name}",
     )
 

@@ -1,6 +1,6 @@
-"""When each job runs, what a tick of its schedule asks for, and whether the schedule is late.
+"""When each job runs, which partitions a tick of its schedule wants, and whether the schedule is late.
 
-Light to import, as the exporter judges by it. What does not belong here: what is made already (see `schedules`).
+Light to import, for the exporter. What does not belong here: which partitions exist already (see `schedules`).
 """
 
 from __future__ import annotations
@@ -72,12 +72,12 @@ PLANS = (
     Plan(MONTHLY_JOB, "0 2 1 * *", "item_calibration", MONTHS, 3),
     # A window of 30 days hardly differs from the next day's: after a longer gap the older nights say nothing new.
     Plan(NIGHTLY_JOB, "0 3 * * *", NIGHTLY, DAYS, 3),
-    # Nobody waits for what a learner did more than a month ago.
+    # A report on a week more than a month ago is of no use.
     Plan(LEARNER_REPORT_JOB, "0 4 * * 1", LEARNER_REPORT, WEEKS, 4),
     Plan("detect_inactivity", "0 5 * * *", "inactivity", DAYS, 14),
     Plan("inventory", "0 6 * * *"),
     Plan(PRUNE_JOB, "30 6 * * *"),
-    # A report looks at the present: one for a day that went by without would say of that day what is so today.
+    # A report looks at the present: one made later for a missed day would describe today.
     Plan("invariants", "0 2 * * *", INVARIANT_REPORT, DAYS, 1, zone="America/New_York"),
 )
 """Every schedule, at the times of the documents."""
@@ -108,5 +108,5 @@ def last_tick_before(time: datetime, plan: Plan) -> datetime:
 
 
 def schedule_keys(plan: Plan) -> tuple[str, str]:
-    """Of the alert that a schedule did not tick, and of the one that it made nothing."""
+    """Keys of two alerts: that a schedule did not tick, and that it made nothing."""
     return f"schedule {plan.name}", f"schedule {plan.name} made nothing"

@@ -1,6 +1,6 @@
-"""The month that is ready: people who want to hear of it are told once, and nobody has to close anything.
+"""The info alert that a month is ready: sent once to the channels that want it, and resolved as it is opened.
 
-Told is of each scale when the month turns green, and again when it does so after an alert had said that it was red.
+Each scale has its own alert when the month turns green, and another when it turns green after an alert said it was red.
 What does not belong here: what green is (see `calibration.green`), and alerts of what is wrong (`alert_sensors`).
 """
 
@@ -20,7 +20,7 @@ from resources.database import Database
 from resources.outbox import Alert, tell
 
 LOOK_BACK = timedelta(days=1)
-"""Of a month that was published earlier nobody is told any more: it is no news."""
+"""Months that were published earlier are not announced."""
 
 _UNTOLD = """
 SELECT s.month, s.scale_id, (SELECT count(*) FROM publication_step o WHERE o.month = s.month) > 1
@@ -52,7 +52,7 @@ def build_ready_months_sensor() -> dg.SensorDefinition:
 
 
 def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime, hash_of: HashOf) -> list[str]:
-    """What people are told of now, a sentence for each month and scale."""
+    """Open an alert for each month and scale that turned green; returns what each alert says."""
     with database.connect() as connection:
         untold = connection.execute(
             _UNTOLD.encode(), {"since": now - LOOK_BACK, "run": f"run {MONTHLY_JOB} "}

@@ -25,7 +25,7 @@ from resources.tables import METADATA
 
 NIGHTS = timedelta(days=NIGHTS_KEPT)
 REQUESTS = timedelta(days=90)
-"""Of θ on request: each session leaves one."""
+"""How long θ on request are kept: each session leaves one."""
 SUPERSEDED = timedelta(days=100)
 """A quarter, so that what the last three months' schedules ask about can still be looked into."""
 HISTORY = timedelta(days=365)

@@ -1,4 +1,4 @@
-"""Spans of a run and of each of its steps, opened and closed by what Dagster says of them in the run's own log.
+"""Spans of a run and of each of its steps, opened and closed by Dagster's events in the run's own log.
 
 Steps run one after the other in the run's process. What does not belong here: what a span is (see `resources.traces`).
 """
@@ -20,7 +20,7 @@ RUN_OVER = {DagsterEventType.RUN_SUCCESS, DagsterEventType.RUN_FAILURE, DagsterE
 
 
 class RunSpans(logging.Handler):
-    """Of one run: the current span is that of its step, between steps its own."""
+    """The spans of one run: the current one is that of the step, or between steps that of the run."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What each server tells Prometheus of itself: its process, which code it is, and what it counts.
+"""The metrics of each server itself: its process, the version of its code, and its counters.
 
 What does not belong here: what the state of the platform is (see `services.exporter`).
 """
@@ -15,11 +15,11 @@ from resources.version import code_version
 LOG = logging.getLogger(__name__)
 BUILD_INFO = ("irt_build_info", "Always 1; which code this is.")
 OF_A_SOCKET = {"websocket.accept": "101", "websocket.close": "403"}
-"""The status that a client sees where a WebSocket is opened, and where it is closed before that."""
+"""The HTTP status that a client sees when a WebSocket is opened, and when it is refused."""
 
 
 def server_registry() -> CollectorRegistry:
-    """What is known of any process; the server adds its own."""
+    """Metrics that every process has; the server adds its own."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     Gauge(*BUILD_INFO, ["version"], registry=registry).labels(code_version()).set(1)
@@ -27,7 +27,7 @@ def server_registry() -> CollectorRegistry:
 
 
 def show(registry: CollectorRegistry, port: int, setting: str, *, host: str = "127.0.0.1") -> None:
-    """Answer `/metrics` on `port` from now on, in a thread; where it is taken the server goes on without."""
+    """Answer `/metrics` on `port` from a thread; if the port is taken, warn and go on without."""
     try:
         start_http_server(port, host, registry)
     except OSError as error:
@@ -37,7 +37,7 @@ def show(registry: CollectorRegistry, port: int, setting: str, *, host: str = "1
 
 
 class Counted:
-    """`app`, whose answers are counted by their status in `irt_NAME_requests_total`."""
+    """`app` with its answers counted by status in `irt_NAME_requests_total`."""
 
     def __init__(self, app: ASGIApp, name: str, registry: CollectorRegistry) -> None:
         self.app = app

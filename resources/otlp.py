@@ -1,4 +1,4 @@
-"""Spans on their way to a collector, over OTLP/HTTP: what of them leaves this process, and what if nobody takes them.
+"""Sends spans to a collector over OTLP/HTTP: which attributes leave this process, and what a failure does.
 
 It imports OpenTelemetry, the extra `otel`: only `traces` imports it, where there is a collector.
 """
@@ -20,9 +20,9 @@ from resources.version import code_version
 
 LOG = logging.getLogger(__name__)
 TIMEOUT_S = 2.0
-"""For which a collector is waited, in a thread of its own; at the end of a process, by whoever waits for that."""
+"""How long one request to the collector may take. It runs in a thread of its own; a process that ends waits for it."""
 REST_S = 30.0
-"""For which a collector that took nothing is left alone."""
+"""Pause after the collector took nothing."""
 KEPT = frozenset(
     {
         "asset",
@@ -39,13 +39,13 @@ KEPT = frozenset(
         "step",
     }
 )
-"""Attributes that leave this process. Others, the texts of errors among them, may name a learner."""
+"""The only attributes that leave this process: others, such as texts of errors, may name a learner."""
 
 
 def provider(service: str, endpoint: str) -> TracerProvider:
-    """What opens spans and sends them from a thread of its own. Its settings are OpenTelemetry's variables."""
-    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # `Collector` says it once
-    os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)  # where it stands in the env file
+    """Opens spans and sends them from a thread of its own. OpenTelemetry's own variables configure it."""
+    logging.getLogger("opentelemetry.exporter").setLevel(logging.CRITICAL)  # `Collector` warns once
+    os.environ.setdefault("OTEL_EXPORTER_OTLP_ENDPOINT", endpoint)  # it may stand only in the env file
     own_name = {} if os.environ.get("OTEL_SERVICE_NAME") else {SERVICE_NAME: service}
     made = TracerProvider(resource=Resource.create({**own_name, SERVICE_VERSION: code_version()}))
     timeout = None if "OTEL_EXPORTER_OTLP_TIMEOUT" in os.environ else TIMEOUT_S
@@ -54,7 +54,7 @@ def provider(service: str, endpoint: str) -> TracerProvider:
 
 
 class Collector(SpanExporter):
-    """Hands bare spans on. Where they are not taken it says so once, and drops what ends in the meantime."""
+    """Sends spans without their other attributes. If sending fails it warns once, and drops spans for a while."""
 
     def __init__(self, exporter: SpanExporter, endpoint: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._exporter, self._endpoint, self._clock = exporter, endpoint, clock
@@ -83,7 +83,7 @@ class Collector(SpanExporter):
 
 
 def bare(span: ReadableSpan) -> ReadableSpan:
-    """`span` with what may leave this process."""
+    """`span` with only the attributes that may leave this process."""
     return ReadableSpan(
         name=span.name,
         context=span.context,

@@ -60,7 +60,7 @@ class Due:
 
 @dataclass(frozen=True)
 class RecordedAlert:
-    """An alert as it was opened and resolved. `deliveries`: channel, event, arrived and why not, of every message."""
+    """An alert from the table. `deliveries`: each message's channel and event, whether it arrived, and why not."""
 
     alert_id: int
     key: str
@@ -88,7 +88,7 @@ def open_alert(connection: psycopg.Connection, alert: Alert) -> bool:
 
 
 def tell(connection: psycopg.Connection, alert: Alert) -> None:
-    """Tell of something that is over as it is said: nothing stays open, and no channel hears of an end."""
+    """Open an alert and resolve it at once: nothing stays open, and no channel hears that it ended."""
     connection.execute(
         """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link, resolved_at)
            VALUES (%s, %s, %s, %s, %s, %s, %s, %s, now())""",

@@ -59,7 +59,9 @@ def told_apart(uri: str, error: exceptions.ClientError | exceptions.BotoCoreErro
     if isinstance(error, exceptions.ClientError):
         return _answered(uri, error)
     if isinstance(error, exceptions.SSLError):
-        return PermanentFailure(f"{uri}: no trusted connection ({error}). Set AWS_CA_BUNDLE, or mend AWS_ENDPOINT_URL.")
+        return PermanentFailure(
+            f"{uri}: no trusted connection ({error}). Set AWS_CA_BUNDLE, or correct AWS_ENDPOINT_URL."
+        )
     if isinstance(error, exceptions.ParamValidationError):
         what = str(error).splitlines()[-1].partition(":")[0]  # what follows is the expression that it must match
         return PermanentFailure(f"{uri}: {what}. {PLACE}")

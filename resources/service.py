@@ -1,4 +1,4 @@
-"""One service as a process: how it starts, how systemd learns that it is well, and uvicorn with the options we want.
+"""Runs a service as a process: its start, what systemd is told, and uvicorn with our options.
 
 What does not belong here: what a service answers (see the packages of `services`).
 """
@@ -45,7 +45,7 @@ def run_service(package: str, serve: Callable[[Settings], None], host: str | Non
 
 
 def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
-    """Serve `app` until SIGTERM: it logs as we do, and believes nothing that a proxy's headers say of the client."""
+    """Serve `app` until SIGTERM, with our log, and without trusting a proxy's headers about the client."""
     uvicorn.run(
         app,
         host=host,

@@ -31,7 +31,7 @@ SECONDS_BETWEEN_LOOKS = 10.0
 UNTIL_READY_S = 0.5
 PATIENCE_S = 2.0
 SAYS_READY = ("theta_api",)
-"""Services that need time after they answer; the others are ready as soon as they do."""
+"""Services that send READY once `/ready` passes; the others as soon as they answer."""
 
 Probe = Callable[[], str | None]
 """Returns why a server is not well; None if it is."""
@@ -149,7 +149,7 @@ def start_anew_on_hangup() -> None:
 
 
 def stop_on_hangup(stop: Callable[[], None]) -> threading.Event:
-    """Let SIGHUP call `stop`, and set the event that is returned: the process is then to `start_anew`."""
+    """Let SIGHUP call `stop` and set the returned event, upon which the process calls `start_anew`."""
     again = threading.Event()
 
     def stop_first(_signal: int, _frame: FrameType | None) -> None:

@@ -26,7 +26,7 @@ MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 OWNER_ALONE = 0o700
 INFO_CHANNELS = ("slack", "discord", "email", "webhook")
-"""Those that can be told of what is well; PagerDuty knows incidents alone."""
+"""Channels that can take info alerts; PagerDuty would make an incident of each."""
 OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
 """What may estimate a month beside `em`, in the order in which a month runs them."""
 
@@ -262,7 +262,7 @@ class Settings(BaseSettings):
 
     @property
     def info_channels(self) -> tuple[str, ...]:
-        """Names of the channels that also hear of what is well."""
+        """Names of the channels that also get info alerts."""
         return tuple(_entries(self.alert_info_to))
 
     @property

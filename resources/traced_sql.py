@@ -13,12 +13,12 @@ from resources import traces
 
 
 class TracedCursor(psycopg.Cursor[TupleRow]):
-    """A `cursor_factory` of connections whose statements are to have spans."""
+    """A `cursor_factory`: each statement has a span."""
 
     def execute(  # type: ignore[override]
         self, query: str | bytes, params: Any = None, *, prepare: bool | None = None, binary: bool | None = None
     ) -> Self:
-        if not query:  # by which the pool finds out whether a connection lives
+        if not query:  # the pool's check of whether a connection is alive
             return super().execute(query, params)
         name = statement_name(query.decode() if isinstance(query, bytes) else query)
         with traces.span(name, **{"db.system.name": "postgresql", "db.operation.name": name.partition(" ")[0]}):

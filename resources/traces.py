@@ -23,9 +23,9 @@ LOG = logging.getLogger(__name__)
 PACKAGE = "opentelemetry-exporter-otlp-proto-http"
 INSTALL = "make venv EXTRAS=otel"
 NOT_TRACED = "/health,/ready$,/metrics$,/server_info$"
-"""Pages that machines ask for every few seconds."""
+"""Paths that monitors request every few seconds."""
 WITHIN_REQUEST: list[Literal["receive", "send"]] = ["receive", "send"]
-"""Spans of an ASGI message each, which nobody reads."""
+"""Spans that are not made: one for each ASGI message, which nobody reads."""
 
 _provider: TracerProvider | None = None
 _tracer: Tracer | None = None
@@ -34,7 +34,7 @@ _tracer: Tracer | None = None
 def start(service: str, settings: Settings | None = None) -> bool:
     """Send the spans of this process to the collector, as `irt-SERVICE`; whether there is one. Safe to repeat.
 
-    Whoever has no collector, or not the packages, goes on without traces.
+    Without a collector, or without the packages, the process goes on without traces.
     """
     global _provider, _tracer
     endpoint = (settings or get_settings()).otel_exporter_otlp_endpoint
@@ -50,12 +50,12 @@ def start(service: str, settings: Settings | None = None) -> bool:
 
 
 def are_sent() -> bool:
-    """Whether a span goes anywhere: without one a statement is spared what naming it takes."""
+    """Whether spans are sent: where they are not, a statement need not be named."""
     return _tracer is not None
 
 
 def stop() -> None:
-    """Send what has ended, and open no more spans."""
+    """Send the spans that have ended, and open no more."""
     global _provider, _tracer
     if _provider is not None:
         _provider.shutdown()
@@ -64,7 +64,7 @@ def stop() -> None:
 
 @contextmanager
 def span(name: str, **attributes: str) -> Iterator[None]:
-    """The current span meanwhile, within the one that was; failed where it is left by an error."""
+    """Open a span within the current one until the block ends; an error in the block marks it as failed."""
     if _tracer is None:
         yield
         return
@@ -73,7 +73,7 @@ def span(name: str, **attributes: str) -> Iterator[None]:
 
 
 def describe(**attributes: str) -> None:
-    """Add to the current span."""
+    """Add attributes to the current span."""
     if _tracer is not None:
         from opentelemetry.trace import get_current_span
 
@@ -101,7 +101,7 @@ def current_ids() -> dict[str, str]:
 
 
 def trace_routes(app: FastAPI) -> None:
-    """A span of every request to `app`, named by its route; the program's own where the caller sent a trace's id."""
+    """Trace every request to `app`, as a span named by its route, within the caller's trace if it sent one."""
     if _provider is not None:
         from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
 
@@ -111,7 +111,7 @@ def trace_routes(app: FastAPI) -> None:
 
 
 def traced(app: ASGIApp) -> ASGIApp:
-    """`app` with a span of every request, named by its method, as a path may name somebody.
+    """`app` with a span for every request, named by its method, as a path may name a learner.
 
     WebSockets have none: they last as long as somebody looks at the page.
     """

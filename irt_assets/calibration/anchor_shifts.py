@@ -1,7 +1,7 @@
 """How far each anchor of a linked month lies from the anchor set.
 
-Where anchors moved against the others, all are placed as the others alone would have placed them: constants that moved
-anchors drew along would hide how far these moved. Does not belong here: who moved (see `anchor_diagnosis`).
+If some anchors moved, all are placed by the others alone: linking constants that include moved anchors would hide how
+far these moved. What does not belong here: finding which moved (see `anchor_diagnosis`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class AnchorShift:
 def anchor_shifts(
     anchors: AnchorSet, items: Mapping[str, Mapping[str, Any]], constants: Mapping[str, Any]
 ) -> list[AnchorShift]:
-    """Of the anchors that the fit with these linked `items` estimated, the largest change first."""
+    """The shift of each anchor among the fit's linked `items`, largest change first."""
     suspects = moved(constants)
     left_out = constants["anchors_dropped"]
     frozen = {
@@ -59,6 +59,6 @@ def anchor_shifts(
 
 
 def _of_the_others(suspect: Suspect, linked: Mapping[str, Any], a: float, b: float) -> tuple[float, float]:
-    """Slope and intercept that take the month's scale to the one on which a suspect's changes were found."""
+    """Slope and intercept from the month's scale to the one by which the suspect's changes were computed."""
     slope = linked["a"] / (a + suspect.delta_a)
     return slope, b + suspect.delta_b - slope * linked["b"]

@@ -74,14 +74,14 @@ class AnchorDrop:
 
 
 def held_months(connection: psycopg.Connection) -> list[tuple[str, str]]:
-    """Months and scales that the ledger waits for, as their anchors disagree or another gate failed; newest first."""
+    """Months and scales that are held because a gate failed, newest first."""
     return connection.execute(
         "SELECT month, scale_id FROM publication_step WHERE state = 'held' ORDER BY month DESC, scale_id"
     ).fetchall()
 
 
 def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> dict[str, Suspect]:
-    """Of a month that is held, largest change first, without those that a person has dropped since.
+    """Anchors that moved in a held month, largest change first, except those that a person has dropped since.
 
     scale: as it is for a window from the month's start on.
     """

@@ -1,6 +1,6 @@
-"""The items of a scale as they stand now: what is in force, what the newest month says of them, and what waits.
+"""The items of a scale as they stand now: values in force, findings of the newest month, and open proposals.
 
-One reading of the whole scale, however many months it has. What does not belong here: the history of one item (see
+The whole scale is read at once, however many months it has. What does not belong here: the history of one item (see
 `reports.item_facts`).
 """
 
@@ -24,7 +24,7 @@ IN_USE, NOT_PUBLISHED, WITHDRAWN = "in use", "not published", "withdrawn"
 
 @dataclass(frozen=True)
 class Drifted:
-    """An alert on an item that is open: how severe, what kind of change, and since which month."""
+    """An open drift alert on an item: severity, kind of change, and the month it began."""
 
     severity: str
     kind: str
@@ -44,9 +44,9 @@ class BankItem:
         n: answers in the newest linked month; None where it has no linked month.
         drifted: the open alert on it.
         dif: attributes with large DIF in the newest month that was tested.
-        problems: why the newest month alone would not be published for it.
-        proposal: what waits for a decision.
-        withdrawn: whether it is; `decided`: what was decided last on its use, which may be still to come.
+        problems: why the newest month's estimate could not be published.
+        proposal: the one that waits for a decision.
+        withdrawn: whether it is now; `decided`: the last decision on its use, which may begin later.
     """
 
     item_id: str

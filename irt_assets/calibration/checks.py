@@ -40,7 +40,7 @@ from resources.database import Database
 from resources.object_store import ObjectStore
 
 INVENTORY = "inventory"
-TO_MEND_IT = "to mend it"
+HOW_TO_FIX = "how to fix it"
 """Metadata of a failed check: what a person does about it. Alerts hand it on."""
 ITEMS, KNOWN_FROM = "items", "known from"
 """Metadata of a check that names items: a row for each, and the column of the month that has told of it before."""
@@ -91,7 +91,7 @@ def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bo
                 "scales": rows_shown(("scale", "passed", "why"), [(s, v.passed, v.why) for s, v in verdicts.items()]),
                 **_moved_anchors(verdicts),
                 **_evidence(verdicts),
-                **({TO_MEND_IT: gate.fix} if failed else {}),
+                **({HOW_TO_FIX: gate.fix} if failed else {}),
                 **({DECIDE_IN: RELEASE_LAUNCHPAD} if failed and gate.judge is anchors_agree else {}),
             },
         )

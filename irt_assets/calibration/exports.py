@@ -24,7 +24,7 @@ Kind = Literal["csv", "xlsx", "parquet"]
 MOST_EXCEL_ROWS = 2**20 - 1
 """A sheet of Excel has 2²⁰ rows; the first is the header."""
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
-"""How a text begins that spreadsheets take for a formula."""
+"""First characters of texts that spreadsheets run as formulas."""
 
 _PARAMETERS = """
 SELECT scale_id, in_force.item_id, a, b, c, a_se, b_se, c_se, effective_from, rule, month, in_force.decided_by,
@@ -52,7 +52,7 @@ _OF_MONTH = """
     SELECT m.scale_id, fit_id, m.engine, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') AS month
     FROM mirt_fit_meta m JOIN calibration_scale k USING (scale_id, engine)
     WHERE kind = 'monthly' AND superseded_at IS NULL AND m.scale_id = %(scale)s AND window_start = %(start)s"""
-# All that a fit's month says of an item that is not sound.
+# Everything that the fit's month found wrong with an item.
 _SAID = """,
 said AS (
     SELECT scale_id, item_id, month, 'estimate' AS source, flag AS said
@@ -81,7 +81,7 @@ def read_export(connection: psycopg.Connection, what: What, at: datetime) -> pd.
 
 
 def flags_of(connection: psycopg.Connection, scale_id: str, month: str) -> list[tuple[str, str, str]]:
-    """What a month says of the items of a scale that are not sound, by item: the item, who says it, and what."""
+    """What a month found wrong with items of a scale, by item: the item, the source, and the finding."""
     values = {"scale": scale_id, "start": month_bounds(month)[0]}
     rows = connection.execute(_FLAGS_OF_MONTH.encode(), values).fetchall()
     return [(item, source, said) for _, item, _, source, said in rows]
@@ -119,7 +119,7 @@ def _is_text(column: pd.Series[Any]) -> bool:
 
 
 def _no_formulas(column: pd.Series[Any]) -> pd.Series[Any]:
-    """Texts, those with an apostrophe before them that a spreadsheet would run when it opens the file."""
+    """The column with an apostrophe before each text that a spreadsheet would run."""
     return column.map(lambda text: f"'{text}" if isinstance(text, str) and text.startswith(FORMULA) else text)
 
 

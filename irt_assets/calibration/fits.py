@@ -361,7 +361,7 @@ def linked_fit(
 
 
 def latest_constants(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> dict[str, Any]:
-    """Linking constants of the latest attempt to fit the month, as far as linking came; empty where it did not."""
+    """Linking constants of the month's latest fit, linked or not; empty if linking found none."""
     row = connection.execute(
         """SELECT coalesce(m.model_spec->'linking_constants', s.spec->'linking_constants')
            FROM fit_staging s LEFT JOIN mirt_fit_meta m USING (fit_id)

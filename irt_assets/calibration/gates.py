@@ -315,7 +315,7 @@ SET_GATES: tuple[SetGate, ...] = (
     SetGate(
         "linked_item_parameters",
         "Every engine that the scale demands has fitted the month.",
-        "Read the engine's own check, mend what it names, and materialise the month again; or no longer demand it.",
+        "Read the engine's own check, fix what it names, and materialise the month again; or no longer demand it.",
         demanded_engines_fitted,
     ),
 )
@@ -333,7 +333,7 @@ def held_because(problems: Mapping[str, str]) -> str:
 
 
 def way_out(problems: Mapping[str, str]) -> str:
-    """What a person decides or mends, in a clause, of the first gate that fails: later ones may fail because of it."""
+    """What a person decides or fixes, in a clause, of the first gate that fails: later ones may fail because of it."""
     fix = next(gate.fix for gate in SET_GATES if gate.name in problems).partition(". ")[0].rstrip(".")
     return fix[0].lower() + fix[1:]
 

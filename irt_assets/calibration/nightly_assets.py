@@ -10,7 +10,7 @@ import dagster as dg
 
 from irt_assets.calibration import plots
 from irt_assets.calibration.assets import GROUP, OWNERS, POOL
-from irt_assets.calibration.checks import ITEMS, TO_MEND_IT
+from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.calibration.early_warning import EarlyWarning
 from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.calibration.shown import Metadata, ability_metadata, link_numbers, plot
@@ -97,7 +97,7 @@ def check_night(night: Night) -> dg.AssetCheckResult:
                 ("scale", "item", "moved"),
                 [(scale, item, str(by)) for scale, items in moved.items() for item, by in items.items()],
             ),
-            **({TO_MEND_IT: _UNFITTED if night.failed else _MOVED} if problems else {}),
+            **({HOW_TO_FIX: _UNFITTED if night.failed else _MOVED} if problems else {}),
         },
     )
 

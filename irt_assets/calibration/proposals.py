@@ -28,7 +28,7 @@ EVERY = "all"
 """In the place of an item: all of that window that ask for a decision."""
 KINDS_THAT_NEED_MORE = {
     "leak": "its answers follow who knows them, not who can solve it: replace it, do not publish what the leak made",
-    "wrong key": "its key is wrong: mend the key first, the parameters are those of the wrong answer",
+    "wrong key": "its key is wrong: correct the key first, as the parameters are those of the wrong answer",
     "easier: drift or leak": "it may have leaked: without times nobody can tell",
 }
 """Of a kind of change: why new parameters alone are not the answer."""
@@ -89,7 +89,7 @@ class Proposal:
         dif: findings in a sentence each; None where not tested.
         fit: infit, outfit, rmsd and flags, as the fit was stored with them.
         superseded: whether it would be, if nobody had decided on it.
-        withdrawn: from when on the item is, by whom and why; empty where it is in use. Such an item asks for nothing.
+        withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item asks for no decision.
         decided: by whom, when and why, where it was; also by whom a decision was undone, where it is open again.
         outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
             on what such a window proposed for the item.
@@ -208,7 +208,7 @@ def proposals(
 def waiting_proposals(
     connection: psycopg.Connection, scale_id: str | None = None, items: Iterable[str] | None = None
 ) -> list[Proposal]:
-    """`asking` of all proposals of the scale and the items (None: of all), of which it reads no more than it must."""
+    """`asking` of all proposals of the scale and the items (None: of all), without reading those that cannot ask."""
     return asking(proposals(connection, items=items, scale_id=scale_id, may_ask=True))
 
 

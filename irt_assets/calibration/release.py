@@ -77,7 +77,7 @@ def accept(
 def acceptable(
     connection: psycopg.Connection, references: Sequence[Reference], since: datetime, now: datetime
 ) -> list[Proposal]:
-    """The proposals that are named, each of which can be accepted from `since` on. Raises as `accept` does."""
+    """The named proposals, if all can be accepted from `since` on. Raises as `accept` does."""
     if since <= now:
         raise PermanentFailure(
             f"{since:%Y-%m-%d %H:%M} UTC is not in the future: θ that were reported since would change after the fact. "
@@ -93,8 +93,7 @@ def acceptable(
 
 
 def refuse_leaks(accepted: Iterable[Proposal], way_out: str) -> None:
-    """Raises PermanentFailure, naming each that leaked; `way_out`: how somebody confirms that it is accepted all the
-    same."""
+    """Raises PermanentFailure, naming those that leaked. `way_out`: how a person accepts one all the same."""
     leaks = [str(p.reference) for p in accepted if p.leaked]
     if leaks:
         raise PermanentFailure(
@@ -133,7 +132,7 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
     Raises PermanentFailure, naming each, where they cannot be decided on.
     """
     lock_ledgers(connection, references)
-    found = chosen(connection, references)  # as it is now that nobody else decides
+    found = chosen(connection, references)  # read under the lock
     problems = [_closed(connection, p) for p in found if p.state is not State.OPEN]
     if problems:
         raise PermanentFailure("nothing was decided: " + "; ".join(problems))
@@ -251,7 +250,7 @@ def _closed(connection: psycopg.Connection, proposal: Proposal) -> str:
 
 
 def _ends_before_it_begins(proposal: Proposal, since: datetime) -> bool:
-    """Whether what is published in place of the proposal's old value would. Of an undo nobody minds that it does."""
+    """Whether the old value would end before it begins. A value that an undo published may."""
     old = proposal.old_since
     return old is not None and (old > since or (old == since and proposal.old_rule != "undo"))
 

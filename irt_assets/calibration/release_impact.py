@@ -75,7 +75,7 @@ class Impact:
 
 
 def impacts(connection: psycopg.Connection, found: Sequence[Proposal], since: datetime) -> list[Impact]:
-    """Of accepting together what of these proposals can still be accepted, scale by scale."""
+    """The impact, for each scale, of accepting those of the proposals that are open."""
     scales = read_scales(connection)
     changes = {
         scale_id: open_changes(p for p in found if p.scale_id == scale_id) for scale_id in {p.scale_id for p in found}

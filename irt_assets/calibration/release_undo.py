@@ -1,4 +1,4 @@
-"""A decision that is undone by another: what was in force before it is published again, and the proposal is open again.
+"""Undoes a decision by another: the values before are published again, and the proposal is open again.
 
 The ledger and the decisions are only ever added to. Of publications that begin at the same time the last one holds, so
 values that are undone before their first day never come into force; values that are in force stay so until a date that

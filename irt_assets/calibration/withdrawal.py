@@ -1,4 +1,4 @@
-"""Items that a person takes out of use, and back: from a day on that is still to come.
+"""Takes items out of use and puts them back, by a person's decision, from a future day on.
 
 Answers that are given to a withdrawn item count towards nobody's ability, in the month, the night and the θ API alike;
 what was reported before stays. Its published parameters stay in the ledger, and nothing about it asks for a decision.
@@ -21,11 +21,11 @@ from resources.failures import PermanentFailure
 
 Use = Literal["withdrawn", "restored"]
 SOONEST = timedelta(minutes=1)
-"""Servers read what was decided within that time."""
+"""Servers read a new decision within this time."""
 
 
 def next_day(now: datetime) -> datetime:
-    """When a decision on an item begins unless another day is named: the next midnight UTC."""
+    """The next midnight UTC: when a decision on an item begins unless another day is named."""
     return datetime(now.year, now.month, now.day, tzinfo=UTC) + timedelta(days=1)
 
 
@@ -35,7 +35,7 @@ def withdraw(
     """Record that `by` takes these items out of use from `since` (None: the next midnight UTC) on. All or none.
 
     Raises PermanentFailure, naming each, for items that the bank does not have, that are anchors or withdrawn already,
-    and for a time that is not to come.
+    and for a time that is not in the future.
     """
     return _decide(database, items, "withdrawn", since, by, reason, now)
 
@@ -46,8 +46,8 @@ def restore(
     """Record that `by` puts these items back to use from `since` on, by default (None) as soon as nothing reported
     changes: where they are not out of use yet, they never will be. All or none.
 
-    Raises PermanentFailure, naming each, for items that are not withdrawn, and for a time that is not to come, or
-    before the withdrawal.
+    Raises PermanentFailure, naming each, for items that are not withdrawn, and for a time that is not in the
+    future, or before the withdrawal.
     """
     return _decide(database, items, "restored", since, by, reason, now)
 
@@ -96,7 +96,7 @@ def _earliest(last: Status | None, now: datetime) -> datetime:
 
 
 def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: dict[str, Status]) -> list[str]:
-    """Why some of the items cannot become what they shall be."""
+    """Why some of the items cannot be put in that state."""
     there = {
         item
         for (item,) in connection.execute("SELECT item_id FROM question WHERE item_id = ANY(%s)", (items,)).fetchall()
@@ -127,7 +127,7 @@ def _unfit(connection: psycopg.Connection, items: list[str], state: str, known: 
 def _too_early(item: str, since: datetime, last: Status | None, now: datetime) -> str:
     if since < now + SOONEST:
         return (
-            f"{since:%Y-%m-%d %H:%M} UTC is not to come: answers since then count in θ that were reported. "
+            f"{since:%Y-%m-%d %H:%M} UTC is not in the future: answers since then count in θ that were reported. "
             f"The next day begins at {next_day(now):%Y-%m-%d %H:%M} UTC"
         )
     if last is not None and since < last.effective_from:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
+from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.calibration.publication import in_force
 from irt_assets.dated import partition_check
 from irt_assets.drift.unestimated import items_gone
@@ -79,7 +79,7 @@ def _check(
 
 
 def decided(connection: psycopg.Connection, month: str) -> dict[tuple[str, str], str]:
-    """Of the month's items those whose drift a person has decided on: the month of the proposal, and the decision.
+    """The month's items whose drift a person has decided on: the month of the proposal, and the decision.
 
     A decision speaks of what was known then: of a change that the proposal's month saw as well, and that has not grown
     since. A rejection speaks until something else is published, an acceptance until its value is in force. Of an item
@@ -163,7 +163,7 @@ def items_result(
             ITEMS: rows_shown(
                 ("scale", "item", KNOWN_FROM, "why"), [(n.scale_id, n.item_id, n.known, n.why) for n in new + known]
             ),
-            **({TO_MEND_IT: fix if new else "; ".join(unknown)} if new or unknown else {}),
+            **({HOW_TO_FIX: fix if new else "; ".join(unknown)} if new or unknown else {}),
         },
     )
 

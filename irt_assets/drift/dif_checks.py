@@ -5,7 +5,7 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 import dagster as dg
 
-from irt_assets.calibration.checks import ITEMS, TO_MEND_IT
+from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.dated import partition_check
 from irt_assets.drift.checks import items_said
 from irt_assets.retries import failures_told_apart
@@ -14,7 +14,7 @@ from resources.database import Database
 
 WHAT_TO_DO = (
     "Have each item under `items with DIF` of dif_analysis read by somebody who knows both groups: a translation, a "
-    "context, or a subject that only one of them was taught. What the item measures beside ability is mended in its "
+    "context, or a subject that only one of them was taught. What the item measures beside ability is fixed in its "
     "text, or the item is retired; an anchor that differs leaves the anchors by a decision."
 )
 
@@ -61,7 +61,7 @@ def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition
                     [(scale, item, "; ".join(where)) for scale, of in by_scale.items() for item, where in of.items()],
                 ),
                 "not tested": rows_shown(("scale: attribute", "why"), list(not_tested.items())),
-                **({TO_MEND_IT: WHAT_TO_DO} if items else {}),
+                **({HOW_TO_FIX: WHAT_TO_DO} if items else {}),
             },
         )
 

@@ -5,7 +5,7 @@ Dagster reads the annotations of the decorated functions, so this module does no
 
 import dagster as dg
 
-from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.calibration.checks import HOW_TO_FIX
 from irt_assets.dated import partition_check
 from irt_assets.drift.checks import Named, decided, items_result, not_judged
 from irt_assets.drift.information import THE_TEST
@@ -89,7 +89,7 @@ def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
                     for scale, _, details in rows
                     if (worst := details["worst"]) is not None
                 },
-                **({TO_MEND_IT: OF_TEST if lost else "; ".join(unknown)} if lost or unknown else {}),
+                **({HOW_TO_FIX: OF_TEST if lost else "; ".join(unknown)} if lost or unknown else {}),
             },
         )
 

@@ -1,4 +1,4 @@
-"""Reads of `features_topic_daily` about one learner. What does not belong here: making it (see `daily`)."""
+"""Reads of `features_topic_daily` about one learner. What does not belong here: writing it (see `daily`)."""
 
 from __future__ import annotations
 

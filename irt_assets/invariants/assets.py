@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from irt_assets.calibration.checks import TO_MEND_IT
+from irt_assets.calibration.checks import HOW_TO_FIX
 from irt_assets.invariants.history import Report, take_report
 from irt_assets.invariants.invariant import Verdict
 from irt_assets.invariants.registry import INVARIANTS
@@ -34,7 +34,7 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
         owners=["team:psychometrics"],
         metadata={"dagster/column_schema": column_schema(invariant_result)},
         check_specs=[
-            dg.AssetCheckSpec(one.name, asset=INVARIANT_REPORT, description=f"{one.protects} To mend it: {one.fix}")
+            dg.AssetCheckSpec(one.name, asset=INVARIANT_REPORT, description=f"{one.protects} To fix it: {one.fix}")
             for one in INVARIANTS
         ],
     )
@@ -70,7 +70,7 @@ def _check_result(verdict: Verdict) -> dg.AssetCheckResult:
         passed=verdict.passed,
         severity=dg.AssetCheckSeverity.ERROR if one.severity == "error" else dg.AssetCheckSeverity.WARN,
         description=(f"not tested: {untested}. " if untested else "") + said,
-        metadata={"violations": dg.MetadataValue.md(_rows([verdict], limit=100)), TO_MEND_IT: one.fix},
+        metadata={"violations": dg.MetadataValue.md(_rows([verdict], limit=100)), HOW_TO_FIX: one.fix},
     )
 
 

@@ -171,7 +171,7 @@ def _alert(connection: psycopg.Connection, invariant: Invariant) -> None:
             Alert(
                 key=f"{prefix}{partition}|{untold[0]}",
                 severity=invariant.severity,
-                what=f"it is not true that {invariant.truth} ({example})",
+                what=f"invariant violated: {invariant.truth}. Example: {example}",
                 fix=invariant.fix,
                 partition=partition,
                 kind=invariant.kind,

@@ -87,7 +87,7 @@ Found = Iterable[Violation | NotTested]
 
 @dataclass(frozen=True)
 class Invariant:
-    """A truth, what it protects and how to mend it, each in a sentence; `kind` is what its subjects are.
+    """A truth, what it protects and how to fix it, each in a sentence; `kind` is what its subjects are.
 
     `note`: what is judged and what is not, where that is not plain.
     `told_by_checks`: the checks of the same partition tell of it already, so that it needs no alert of its own

@@ -60,8 +60,8 @@ def every_learner_with_answers_has_an_ability(look: Look) -> Found:
     protects="θ of the month, of the night and from the θ API are equal on the same answers and the same parameters.",
     fix="Materialise both runs with one version of the code, and start the θ API with the same; if they still differ, "
     "report it as a bug.",
-    note="Of the last month and of the last night, the API's function measures 10 learners of each scale anew, as of "
-    "then; whoever has other answers by now is not compared.",
+    note="The API's function measures 10 learners of each scale again, as of the end of the last month and of the last "
+    "night; learners whose answers changed since are not compared.",
 )
 def runs_agree_on_abilities(look: Look) -> Found:
     told = set()
@@ -76,7 +76,7 @@ def runs_agree_on_abilities(look: Look) -> Found:
 
 
 def _runs_beside_the_api(look: Look, scale_id: str) -> Found:
-    """The last month and the last night, each where the item times that it used are still stored: for 30 days."""
+    """The last month and the last night, if the item times that they used are still stored."""
     ends = {}
     for kind in ("monthly", "nightly"):
         row = look.connection.execute(
@@ -90,7 +90,7 @@ def _runs_beside_the_api(look: Look, scale_id: str) -> Found:
     }
     if ends and not any(measures.values()):
         dates = " and ".join(f"{end:%Y-%m-%d}" for end in ends.values())
-        yield NotTested(f"the item times of {dates} are not stored any more", subject=scale_id)
+        yield NotTested(f"the item times of {dates} are no longer stored", subject=scale_id)
     for kind, measure in measures.items():
         if measure is not None:
             yield from _run_beside_the_api(look.connection, measure, kind, ends[kind])

@@ -1,6 +1,6 @@
-"""What is violated now, as the last report left it, and how grave that is.
+"""The violations that are open since the last report, and their severity.
 
-Light to import, as the exporter is a process that does nothing else. What does not belong here: what each invariant
+Light to import, for the exporter. What does not belong here: what each invariant
 looks for (see `registry`).
 """
 
@@ -42,7 +42,7 @@ SEVERITY: Mapping[str, Severity] = {
     "items_are_not_overexposed": "warning",
     "positions_do_not_change_difficulty": "warning",
 }
-"""Of each invariant's violations; every invariant has its line, in the order in which a person would look at them."""
+"""By invariant, in the order in which a person would look at them."""
 
 
 @dataclass(frozen=True)

@@ -20,11 +20,11 @@ run that opened it to `resolved_at`, and one alert.
 
 
 def markdown() -> str:
-    """Every invariant: what it protects, its severity, how to mend it."""
+    """Every invariant: what it protects, its severity, how to fix it."""
     parts = [HEAD]
     for one in INVARIANTS:
-        mending = f"Severity {one.severity}; it names {one.kind}. To mend it: {one.fix}"
-        parts.append("\n\n".join(filter(None, [f"## `{one.name}`", one.protects, one.note, f"{mending}\n"])))
+        advice = f"Severity {one.severity}; it names {one.kind}. To fix it: {one.fix}"
+        parts.append("\n\n".join(filter(None, [f"## `{one.name}`", one.protects, one.note, f"{advice}\n"])))
     return "\n".join(parts)
 
 

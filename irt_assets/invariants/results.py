@@ -16,7 +16,7 @@ SEVERITIES = {one.name: one.severity for one in INVARIANTS}
 
 
 def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
-    """None where nobody has looked yet."""
+    """The last report; None if there is none."""
     runs = runs_of_invariants(connection, 1)
     if not runs:
         return None
@@ -42,12 +42,12 @@ def latest_invariants(connection: psycopg.Connection) -> dict[str, Any] | None:
 
 
 def history_of_invariants(connection: psycopg.Connection) -> dict[str, Any]:
-    """The last looks, and the last violations, open ones first."""
+    """The last reports, and the last violations, open ones first."""
     return {"runs": runs_of_invariants(connection, MOST_RUNS), "violations": _violations(connection, "true")}
 
 
 def runs_of_invariants(connection: psycopg.Connection, most: int) -> list[dict[str, Any]]:
-    """When everything was looked at, newest first, and how many invariants held of how many."""
+    """The last reports, newest first: when they were made, and how many invariants held of how many."""
     rows = connection.execute(
         """SELECT run, max(evaluated_at), count(*) FILTER (WHERE passed), count(*)
            FROM invariant_result WHERE subject = '' GROUP BY run ORDER BY 2 DESC LIMIT %s""",
@@ -57,7 +57,7 @@ def runs_of_invariants(connection: psycopg.Connection, most: int) -> list[dict[s
 
 
 def history_of_invariant(connection: psycopg.Connection, name: str) -> dict[str, Any]:
-    """Of one invariant, the last looks as `history_of_invariants` has them, and what became of it in each."""
+    """What the last reports found of one invariant, and its violations, open ones first."""
     rows = connection.execute(
         """SELECT evaluated_at, passed, not_tested, observed FROM invariant_result
            WHERE subject = '' AND invariant = %s ORDER BY evaluated_at DESC LIMIT %s""",

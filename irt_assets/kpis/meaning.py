@@ -17,7 +17,7 @@ TITLES = {
     "P": "goal probability",
     "S": "churn risk",
 }
-"""What a KPI is called."""
+"""The name of each KPI."""
 MEANINGS = {
     "I_t": "improvement: by how much θ rose from the fortnight before the last to the last one, drawn to 0 where few "
     "answers tell",

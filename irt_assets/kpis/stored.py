@@ -1,4 +1,4 @@
-"""Reads of `weekly_kpi`: one learner's weeks, and everybody's as quartiles. What does not belong here: making it.
+"""Reads of `weekly_kpi`: one learner's weeks, and everybody's as quartiles. What does not belong here: writing it.
 
 A KPI that is null is read as None; its reason stands under `why` of the week's record (see `meaning`).
 """

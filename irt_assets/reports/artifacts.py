@@ -44,7 +44,7 @@ class Artifact:
 
 @dataclass(frozen=True)
 class Recorded:
-    """A row, for those who offer the file: of a learner and a week, or of a window."""
+    """A row: the file of a learner's week, or of a window."""
 
     artifact_id: int
     format: Format
@@ -119,7 +119,7 @@ def of_months(connection: psycopg.Connection, month: str = "") -> list[Recorded]
 
 
 def weeks(connection: psycopg.Connection, most: int) -> list[WeekOfReports]:
-    """The last weeks with learners' reports, newest first; no other week is read."""
+    """The last weeks with learners' reports, newest first, without reading older weeks."""
     with connection.cursor(row_factory=class_row(WeekOfReports)) as cursor:
         return cursor.execute(
             """WITH RECURSIVE known AS (

@@ -43,7 +43,7 @@ class Evidence:
         groups_with_large_dif: "attribute: group" of each comparison in which its DIF is large.
         information_lost: flagged by the month's test information.
         held: why publication held it back.
-        withdrawn: that it is out of use, from when on, by whom and why; empty where it is in use.
+        withdrawn: since when, by whom and why; empty if the item is in use.
     """
 
     severity: str = "none"
@@ -68,8 +68,8 @@ class Proposal:
 
 
 def propose(e: Evidence) -> Proposal | None:
-    """What to do about the item; None where nothing calls for a look. Of an item that is out of use nothing is to be
-    done, and the report says so."""
+    """What to do about the item; None if it needs no review. For a withdrawn item the report says that nothing is to be
+    done."""
     found = _propose_in_use(e)
     return Proposal(Action.WITHDRAWN, f"{e.withdrawn}; {found.reason}") if found and e.withdrawn else found
 

@@ -207,7 +207,7 @@ def _dif(facts: Facts) -> str:
 
 
 def information_said(information: Mapping[str, InformationRow]) -> str:
-    """Of the test (under '') and of the items: how many lost information, and where the test lost most."""
+    """How many items lost information, and where the test (under '') lost most, in words."""
     test = information.get("")
     if test is None:
         return "not tested"

@@ -170,7 +170,7 @@ def information_of(connection: psycopg.Connection, scale: Scale, month: str) -> 
 
 
 def information_lost_in(connection: psycopg.Connection, scale: Scale, month: str) -> list[InformationRow]:
-    """Of the whole test, and of the items that lost information."""
+    """Information of the whole test, and of the items that lost some."""
     return _rows(connection, InformationRow, _LOST, scale, month)
 
 
@@ -180,7 +180,7 @@ def drifted_of(connection: psycopg.Connection, scale: Scale, month: str) -> list
 
 
 def large_dif_of(connection: psycopg.Connection, scale: Scale, month: str) -> list[DifRow]:
-    """The items that differ between groups by much."""
+    """The items with large DIF."""
     return _rows(connection, DifRow, _LARGE_DIF, scale, month)
 
 

@@ -33,8 +33,8 @@ from resources.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class FittedMonth:
-    """An item in a month's linked fit. `curve`: None where it has no estimate. `red`: why the month, and so its place
-    on the scale, is not to be relied on; "" where it may be."""
+    """An item in a month's linked fit. `curve`: None if it was not estimated. `red`: why the month is red, and its
+    scale so unreliable; "" if it is not red."""
 
     month: str
     start: datetime
@@ -50,14 +50,16 @@ class FittedMonth:
 
 @dataclass(frozen=True)
 class ItemFacts:
-    """Attributes:
-    publications: as `lineage` has them, the latest first; `unpublished`: why there is none, "" where there is.
-    months: with a linked fit, oldest first; `drift`: those that were compared with what was published.
-    dif: tests of `dif_month`, the newest month of the scale that was tested.
-    onset: the day on which the change began that the newest month sees.
-    response_time: median in ms, and of how many answers.
-    withdrawn: whether it is at the time of asking; `status`: what was decided on its use and holds last, maybe still
-        to come; `uses`: all that was decided on it, what was decided last first.
+    """An item and its history.
+
+    Attributes:
+        publications: as `lineage` has them, the latest first; `unpublished`: why there is none, "" if there is one.
+        months: with a linked fit, oldest first; `drift`: those that were compared with the published values.
+        dif: tests of `dif_month`, the newest month of the scale that was tested.
+        onset: the day on which the change began that the newest month sees.
+        response_time: median in ms, and the number of answers.
+        withdrawn: whether it is now; `status`: the decision on its use that begins last, perhaps in the future;
+            `uses`: all decisions on its use, the latest first.
     """
 
     item_id: str
@@ -81,7 +83,7 @@ class ItemFacts:
 
     @property
     def published(self) -> Mapping[str, Any] | None:
-        """What is in force."""
+        """The publication in force."""
         return next((row for row in self.publications if row["in_force"]), None)
 
     @property
@@ -106,7 +108,9 @@ def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: d
         unpublished = str(failure)
     keys = {"scale": scale.scale_id, "engine": scale.engine, "item": item_id}
     months = _months(connection, keys)
-    red = {month.month for month in months if month.red}  # what was judged before they were red is of another place
+    red = {
+        month.month for month in months if month.red
+    }  # drift that was found before they turned red is on another scale
     with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
         drift = tuple(row for row in cursor.execute(_DRIFT, keys).fetchall() if row.month not in red)
     with connection.cursor(row_factory=class_row(DifRow)) as cursor:

@@ -157,9 +157,9 @@ def _sha256(store: ObjectStore, name: str) -> str:
 def _result(wrong: dict[str, str], fine: str, of: str) -> dg.AssetCheckResult:
     named = "; ".join(f"{name} {said}" for name, said in [*wrong.items()][: learner_week.NAMED])
     more = f" and {len(wrong) - learner_week.NAMED:,} more" if len(wrong) > learner_week.NAMED else ""
-    mend = ": see `without a report` and `without a PDF` in the asset's metadata; materialise the week again"
+    advice = ": see `without a report` and `without a PDF` in the asset's metadata; materialise the week again"
     return dg.AssetCheckResult(
         passed=not wrong,
-        description=f"{named}{more}{mend}" if wrong else fine,
+        description=f"{named}{more}{advice}" if wrong else fine,
         metadata={of: len(wrong), f"{of} that are wrong": rows_shown((of, "what"), list(wrong.items())[:SHOWN])},
     )

@@ -1,8 +1,8 @@
-"""Which items are in use: what people have decided on it, and which answers do not count because of it.
+"""Which items people have withdrawn from use, and which answers do not count because of it.
 
-A decision holds from a time on that was still to come when it was made; of several the one that begins last holds, and
-of those that begin together the one that was made last. An answer that was given while its item was withdrawn never
-counts towards an ability, also when the item is restored; earlier answers always do.
+A decision holds from a time that was in the future when it was made. If there are several, the one that begins last
+holds; of those that begin together, the one that was made last. An answer that was given while its item was withdrawn
+never counts towards an ability, even after the item is restored; earlier answers always do.
 
 Belongs here: reading. Does not belong here: deciding (see `calibration.withdrawal`).
 """
@@ -20,12 +20,12 @@ from psycopg.rows import class_row
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 Stretch = tuple[datetime, datetime | None]
-"""From when on, and until when; None while it lasts."""
+"""Start and end; the end is None while it lasts."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What was decided on an item, and holds."""
+    """A decision on an item's use."""
 
     item_id: str
     state: str
@@ -45,7 +45,7 @@ class Status:
 
 @dataclass(frozen=True)
 class Withdrawals:
-    """Of each item the stretches of time in which its answers do not count."""
+    """For each item, the stretches of time in which its answers do not count."""
 
     stretches: Mapping[str, tuple[Stretch, ...]] = field(default_factory=dict)
 
@@ -56,7 +56,7 @@ class Withdrawals:
     def mask(
         self, item: npt.NDArray[np.int32], item_ids: npt.NDArray[np.object_], at: npt.NDArray[np.int64]
     ) -> npt.NDArray[np.bool_]:
-        """Of N answers, shape (N,): `covers`. `item` codes `item_ids`; `at`: microseconds since 1970."""
+        """`covers` of N answers, shape (N,). `item` codes `item_ids`; `at`: microseconds since 1970."""
         covered = np.zeros(item.size, dtype=bool)
         for code in np.flatnonzero(np.isin(item_ids, list(self.stretches))) if self.stretches else ():
             mine = np.flatnonzero(item == code)
@@ -72,7 +72,7 @@ def microseconds(at: datetime) -> int:
 
 
 def item_status(connection: psycopg.Connection, at: datetime | None = None) -> dict[str, Status]:
-    """What holds at `at` of every item on which anything was decided; where None, what was decided for last."""
+    """The decision that holds at `at`, for each item that has one; None: the one that begins last."""
     with connection.cursor(row_factory=class_row(Status)) as cursor:
         rows = cursor.execute(
             """SELECT DISTINCT ON (item_id) item_id, state, effective_from, reason, decided_by, decided_at
@@ -84,7 +84,7 @@ def item_status(connection: psycopg.Connection, at: datetime | None = None) -> d
 
 
 def decisions_on_use(connection: psycopg.Connection, item_id: str) -> list[Status]:
-    """All that was ever decided on an item's use, what was decided last first."""
+    """All decisions on an item's use, the latest first."""
     with connection.cursor(row_factory=class_row(Status)) as cursor:
         return cursor.execute(
             """SELECT item_id, state, effective_from, reason, decided_by, decided_at FROM item_status
@@ -94,7 +94,7 @@ def decisions_on_use(connection: psycopg.Connection, item_id: str) -> list[Statu
 
 
 def read_withdrawals(connection: psycopg.Connection) -> Withdrawals:
-    """Every stretch that was ever decided, also those still to come."""
+    """Every stretch that was decided, also those in the future."""
     found: dict[str, tuple[Stretch, ...]] = {}
     for item, since, until in connection.execute(
         "SELECT item_id, since, until FROM item_withdrawal ORDER BY item_id, since"

@@ -1,7 +1,7 @@
-"""The hash of a window's answers without reading them again, while PostgreSQL has counted no write to their tables.
+"""Remembers the hash of a window's answers while PostgreSQL has counted no write to their tables.
 
-For pages that show many months again and again: a month of a million answers takes seconds to hash. What decides about
-a month hashes its answers (see `window.data_hash`).
+For pages that show many months often: hashing a month of a million answers takes seconds. What decides about a month
+hashes its answers each time (see `window.data_hash`).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class _Remembered:
 
 
 class RememberedHashes:
-    """Called as `data_hash` is, with its answer as it was before the last minute's writes at the worst."""
+    """Called like `data_hash`; its answer may miss writes of the last minute."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -59,7 +59,7 @@ class RememberedHashes:
 
 
 def _counters(connection: psycopg.Connection) -> dict[str, tuple[object, ...]]:
-    """By table: what changes with every write to it, and where it is emptied or the counting began anew."""
+    """By table: values that change with every write, and when the table or PostgreSQL's counters are reset."""
     rows = connection.execute(
         """SELECT s.relname, s.n_tup_ins, s.n_tup_upd, s.n_tup_del, c.oid, c.relfilenode,
                   pg_postmaster_start_time(), d.stats_reset
@@ -72,7 +72,7 @@ def _counters(connection: psycopg.Connection) -> dict[str, tuple[object, ...]]:
 
 
 def _of_months(counters: Mapping[str, tuple[object, ...]], start: datetime, end: datetime) -> Counters:
-    """Of the partitions that hold [start, end), of those of no month, and of the tables of items and learners."""
+    """The counters of the partitions that hold [start, end) or no month, and of the tables of items and learners."""
     first, last = f"response_log_{start:%Y_%m}", f"response_log_{end - timedelta(microseconds=1):%Y_%m}"
     return tuple(
         row

@@ -113,7 +113,7 @@ def read_snapshot(store: ObjectStore, snapshot: Snapshot) -> pa.Table:
 def read_learners_of(store: ObjectStore, snapshot: Snapshot, scale_id: str, item_id: str) -> pa.Table:
     """The scored answers to items of a scale by those learners whose answer to `item_id` was scored.
 
-    Raises as `read_snapshot` does. It reads six columns of the file and decodes no text that it does not keep.
+    Raises as `read_snapshot` does. It reads only six columns of the file, and decodes only the texts that it returns.
     """
     texts = ["user_id", "item_id", "scale_id", "form_id", "reason"]
     table = pq.read_table(_checked(store, snapshot), columns=[*texts, "score"], read_dictionary=texts)

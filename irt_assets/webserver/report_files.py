@@ -1,6 +1,6 @@
 """Reports by id: the file that a row of `report_artifacts` names, from a folder or from a bucket.
 
-`Reports` answers for whoever has a route to them; `ReportFiles` puts them before Dagster's UI, under `/reports/<id>`.
+`Reports` answers requests of any server; `ReportFiles` puts it before Dagster's UI, under `/reports/<id>`.
 An id and never a path, so that nothing else of the store can be asked for. A report runs no scripts and asks nobody
 for anything: an item may be called `<script>`. What does not belong here: who may ask (see `guard`).
 """

@@ -1,7 +1,7 @@
-"""A person's decision, from what was filled in to what came of it, in words.
+"""A person's decision, from the filled-in form to its outcome, in words.
 
-It is taken by the functions that `irt release` calls, in the name that the login vouches for. Belongs here: who may,
-what it will do, and every way that it may end, without Shiny. Does not belong here: the form (see `decision_form`).
+It calls the functions of `irt release`, under the name that the login verified. What belongs here: who may decide, what
+a decision will do, and every way it may end, without Shiny. What does not: the form (see `decision_form`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from services.jwt_verifier.tokens import Identity, Refused, Role
 LOG = logging.getLogger("services.dashboard")
 DECIDER: Role = "psychometrician"
 NAMED = 10
-"""Of many proposals so many are told one by one."""
+"""How many proposals are named one by one; the others are counted."""
 What = Literal["accept", "reject", "undo", "drop", "withdraw", "restore"]
 USES: dict[str, withdrawal.Use] = {"withdraw": "withdrawn", "restore": "restored"}
 
@@ -50,7 +50,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What will happen, or has happened; where `ok` is false, why it does not.
+    """What will happen or has happened; if `ok` is false, why not.
 
     Attributes:
         seen: the proposals as they were when the sentences were made.
@@ -73,7 +73,7 @@ def review(asked: Asked, form: Form) -> Outcome:
 
 
 def decide(asked: Asked, form: Form, seen: Sequence[Proposal] = ()) -> Outcome:
-    """Decide, wholly or not at all. seen: the proposals as they were reviewed; others than these are not decided on."""
+    """Decide, wholly or not at all. seen: the proposals as they were reviewed; it fails if they changed."""
     return _in_words(lambda: _decide(asked, form, seen))
 
 

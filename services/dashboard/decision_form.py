@@ -1,4 +1,4 @@
-"""The form of a decision and what happens on it: filled in, told what it will do, confirmed, told what came of it.
+"""The form of a decision: it is filled in, says what the decision will do, asks to confirm it, and says the outcome.
 
 What does not belong here: what is decided, and who may (see `deciding`).
 """
@@ -36,9 +36,9 @@ TONES: dict[What, str] = dict.fromkeys(BUTTONS, "primary") | {"reject": "seconda
 
 
 def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool = False) -> Tag:
-    """Reason, day and buttons for who may decide, else why not.
+    """Reason, day and buttons for those who may decide; for others, why they may not.
 
-    since: the day that is filled in; leaked: whether a box asks if it is accepted although it leaked.
+    since: the day that is filled in. leaked: whether to show a box that confirms accepting a leaked item.
     """
     if not may_decide(asked.identity):
         return notice(
@@ -56,7 +56,7 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
             class_="d-flex flex-wrap gap-2 my-2",
         ),
         tags.p(
-            f"It is recorded as decided by {asked.identity.sub}. You are told what it will do before it is done.",
+            f"It is recorded as decided by {asked.identity.sub}. You see what it will do before you confirm it.",
             class_="text-body-secondary",
         ),
         tags.div(ui.output_ui("decision"), aria_live="polite"),
@@ -141,7 +141,7 @@ def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
 
 
 def _told(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagList:
-    """`decided` closes the form: it is for what is done."""
+    """The outcome's sentences. The class `decided` closes the form."""
     return TagList(
         tags.div(
             *(tags.p(sentence) for sentence in outcome.sentences),

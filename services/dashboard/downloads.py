@@ -36,20 +36,20 @@ TYPES: Mapping[str, str] = {
 STATEMENT_TIMEOUT_MS = 60_000
 PIECE = 2**16
 AT_ONCE = threading.BoundedSemaphore(2)
-"""Files that are made at once: a table of a million rows needs a gigabyte meanwhile."""
+"""How many files are made at once: a table of a million rows needs a gigabyte."""
 LONGEST_WAIT_S = 30
 
 
 @dataclass(frozen=True)
 class Download:
-    """A table that there is a file of, and the lowest role that may have it."""
+    """A table that can be downloaded, and the lowest role that may do so."""
 
     table: Callable[[Asked], pd.DataFrame]
     role: Role = "viewer"
 
 
 def download(asked: Asked) -> Response:
-    """The file, under a name that says what it is, or a sentence that says why there is none."""
+    """The file, under a name that says what it is; or a sentence why there is none."""
     what, kind = asked.field("what"), asked.field("to", "csv")
     if what not in DOWNLOADS or kind not in TYPES:
         named, choices = (kind, TYPES) if what in DOWNLOADS else (what, DOWNLOADS)
@@ -84,7 +84,7 @@ def download(asked: Asked) -> Response:
 
 
 def _written(frame: pd.DataFrame, kind: Kind) -> tuple[BufferedReader, int]:
-    """The file, open and without a name any more: it is gone as soon as it is closed, also where nobody reads on."""
+    """The file, open and already unlinked: closing it removes it, even if nobody reads it to the end."""
     with TemporaryDirectory(prefix="irt-download-") as folder:
         path = Path(folder, f"table.{kind}")
         write_export(frame, kind, path)
@@ -98,7 +98,7 @@ def _pieces(opened: BufferedReader) -> Iterator[bytes]:
 
 
 def _name(asked: Asked, what: str) -> str:
-    """Letters and digits alone: a header has no room for more."""
+    """The file's name: letters and digits only, as it stands in a header."""
     scale = re.sub(r"[^A-Za-z0-9.-]+", "_", asked.field("scale"))[:40].strip("._-")
     return "_".join(part for part in (what, scale, f"{asked.reader.now():%Y-%m-%d}") if part)
 

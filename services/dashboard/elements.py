@@ -23,7 +23,7 @@ TONES = {
     "missing": "secondary",
     "red": "danger",
 }
-"""Of a month's state, as Bootstrap has its colours; the word always stands beside the colour."""
+"""Bootstrap's colour of each state of a month; a badge always has the word too."""
 _numbers = count()
 
 
@@ -32,7 +32,7 @@ def link(text: TagChild, view: str, **fields: str | None) -> Tag:
 
 
 def badge(text: str, tone: str | None = None) -> Tag:
-    """A word in a coloured field. tone: one of Bootstrap's; without one, that of the month's state `text`."""
+    """A word in a coloured field. tone: one of Bootstrap's; None: that of the month's state `text`."""
     return tags.span(text, class_=f"badge text-bg-{tone or TONES.get(text, 'secondary')}")
 
 
@@ -85,7 +85,7 @@ def text_field(label: str, name: str, value: str) -> Tag:
 
 
 def facts(pairs: Iterable[tuple[str, TagChild]]) -> Tag:
-    """What is known of one thing: names and values."""
+    """Facts about one thing: names and values."""
     return tags.dl(
         *(TagList(tags.dt(name, class_="col-sm-3"), tags.dd(value, class_="col-sm-9")) for name, value in pairs),
         class_="row",
@@ -101,7 +101,7 @@ def notice(*body: TagChild, tone: str = "info") -> Tag:
 
 
 def shortened(text: str, most: int = 60) -> str:
-    """The beginning of an id, which may be as long as whoever made it up liked."""
+    """The first `most` characters: an id may be of any length."""
     return text if len(text) <= most else f"{text[:most]}…"
 
 
@@ -164,14 +164,14 @@ def asking_form(view: str, *inputs: TagChild, kept: Mapping[str, str] | None = N
 
 
 def table_files(text: str, what: str, **fields: str | None) -> Tag:
-    """The way to a table as a file, of each kind."""
+    """Links to a table as a file of each kind."""
     kinds = {"csv": "CSV", "xlsx": "Excel", "parquet": "Parquet"}
     links = [tags.a(name, href=file_address(what, kind, **fields), download="") for kind, name in kinds.items()]
     return tags.p(text, *(TagList(" ", one) for one in links))
 
 
 def number(value: float | None, places: int = 2) -> str:
-    """With a real minus sign; a dash where there is none."""
+    """The value with a real minus sign; a dash for None or NaN."""
     return DASH if value is None or value != value else f"{value:.{places}f}".replace("-", "−")
 
 
@@ -180,7 +180,7 @@ def percent(share: float | None) -> str:
 
 
 def moment(at: datetime | None, zone: str = "UTC") -> TagChild:
-    """To the minute, in the zone of displays, which it names."""
+    """The time to the minute, in `zone`, which it names; a dash for None."""
     if at is None:
         return DASH
     return tags.time(

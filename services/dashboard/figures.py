@@ -17,7 +17,7 @@ HEIGHT = 360
 
 
 def figure(drawn: go.Figure, sentence: str, numbers: TagChild = None, *, height: int = HEIGHT) -> TagList:
-    """The figure; `sentence`: what it shows. numbers: a table of what is drawn, folded away."""
+    """The figure; `sentence`: what it shows. numbers: a folded table of its values."""
     drawn.update_layout(margin={"l": 55, "r": 15, "t": 25, "b": 45}, height=height, template=None)
     return TagList(
         tags.div(data_figure=drawn.to_json(), class_="figure", role="figure", aria_label=sentence),
@@ -33,5 +33,5 @@ def empty(x: str, y: str) -> go.Figure:
 
 
 def stack(*parts: Tag | TagList) -> Tag:
-    """Figures beside one another where the window is wide enough."""
+    """Figures side by side if the window is wide enough."""
     return tags.div(*(tags.div(part, class_="col-lg-6") for part in parts), class_="row")

@@ -64,7 +64,7 @@ class Login:
 
 
 def identity_of(connection: HTTPConnection) -> Identity:
-    """Of a request or WebSocket that came through `Login`."""
+    """The identity of a request or WebSocket that came through `Login`."""
     identity: Identity = connection.scope["state"]["identity"]
     return identity
 

@@ -23,7 +23,7 @@ class NotFound(Exception):
 
 
 class NotAllowed(Exception):
-    """The role of the one who asks does not reach for this page; the message says whose does."""
+    """The page needs a higher role; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Page:
 class View:
     """A kind of page. `name` is `view=` in its address; `menu`: its name in the menu, where it has a place there.
 
-    `server` is what happens on the page after it was shown, as Shiny has it; most pages need nothing.
+    `server` handles what happens on the page after it is shown, as in Shiny; most pages have none.
     """
 
     name: str
@@ -62,12 +62,12 @@ class View:
 
 
 def address(view: str, **fields: str | None) -> str:
-    """Relative, so that it holds under any prefix of a proxy."""
+    """A page's address: relative, so that it holds under any prefix of a proxy."""
     named = {"view": view} | {name: value for name, value in fields.items() if value}
     return f"?{urlencode(named)}"
 
 
 def file_address(what: str, kind: str, **fields: str | None) -> str:
-    """Of `downloads`: a table as a file."""
+    """The address of a table as a file (see `downloads`)."""
     named = {"what": what, "to": kind} | {name: value for name, value in fields.items() if value}
     return f"download?{urlencode(named)}"

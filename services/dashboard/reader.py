@@ -74,7 +74,7 @@ class Reader:
         return self._overview is not None
 
     def begin(self) -> None:
-        """Read the first overview, beside what this thread does."""
+        """Read the overview in another thread."""
         threading.Thread(target=self._refresh, name="overview", daemon=True).start()
 
     def overview(self) -> Overview:
@@ -91,7 +91,7 @@ class Reader:
         return known[1]
 
     def forget(self) -> None:
-        """After a decision: the next overview is read anew."""
+        """Have the next overview read anew, as after a decision."""
         self._overview = None
 
     def _refresh(self) -> None:

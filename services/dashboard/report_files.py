@@ -17,7 +17,7 @@ from services.dashboard.page import Asked
 
 
 def report(asked: Asked) -> Response:
-    """The file of a row, or a sentence that says why there is none."""
+    """The file of a row; or a sentence why there is none."""
     reports = Reports(asked.reader.connect, asked.reader.store)
     return reports.answer(
         asked.field("id"), no_learners=no_learner_reports(asked), saved=asked.field("save") not in ("", "0")
@@ -25,7 +25,7 @@ def report(asked: Asked) -> Response:
 
 
 def no_learner_reports(asked: Asked) -> str:
-    """Why the one who asks is shown no learner's report; empty where they are."""
+    """Why learners' reports are not shown; empty if they are."""
     if not asked.identity.has_role("analyst"):
         return "Learners' reports are personal data: analysts and those above read them."
     if not asked.reader.settings.ui_hands_out_learner_reports:

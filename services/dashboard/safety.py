@@ -1,4 +1,4 @@
-"""What a month's state comes to in words: whether it is safe to release, why in short, and what to do next."""
+"""A month's state in words: whether it is safe to release, why in short, and what to do next."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def waits(n: int) -> str:
 
 
 def next_step(state: MonthState, waiting: int) -> TagChild:
-    """What somebody does about the month, as a link or a command."""
+    """What to do about the month, as a link or a command."""
     where = {"month": state.month, "scale": state.scale_id}
     match state.state:
         case State.GREEN if waiting:

@@ -1,7 +1,7 @@
-"""The dashboard over HTTP: each page is made in a thread, shown by Shiny, and answers with an honest status.
+"""The dashboard over HTTP: each page is made in a thread, shown by Shiny, and has the right status code.
 
-Addresses are `?view=NAME&…`. A view's numbers are in the page that is sent; the WebSocket serves what happens on it
-afterwards. What does not belong here: any view (see `views`), who may ask (`login`).
+Addresses are `?view=NAME&…`. A page is sent with its numbers; the WebSocket serves what happens on it later. What does
+not belong here: any view (see `views`), who may ask (`login`).
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ NOT_KEPT = {"Cache-Control": "no-store"}
 
 
 class Pages:
-    """Shiny's `app` with the page of each request made beforehand, in a thread, and its status set."""
+    """Shiny's `app`; the page of each request is made before, in a thread, with its status."""
 
     def __init__(self, app: ASGIApp, reader: Reader) -> None:
         self.app = app
@@ -111,7 +111,7 @@ def view_of(asked: Asked) -> View:
 
 
 def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> ASGIApp:
-    """Everything that answers. Without a verifier whoever asks is the demo's psychometrician."""
+    """All routes behind the guards. Without a verifier everybody is the demo's psychometrician."""
 
     def shown(request: Request) -> Tag:
         page, asked = request.scope["state"]["shown"]
@@ -135,7 +135,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         return download(asked_for(request.query_params, identity_of(request), reader))
 
     def ready(_request: Request) -> Response:
-        """Whether the first page comes at once."""
+        """Whether the first overview has been read."""
         return JSONResponse({"status": "ready" if reader.is_ready else "reading"}, 200 if reader.is_ready else 503)
 
     registry = metrics.server_registry()

@@ -32,7 +32,7 @@ from dagster._daemon.monitoring.run_monitoring import check_run_timeout
 from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.calibration.assets import HELD
-from irt_assets.calibration.checks import ITEMS, KNOWN_FROM, TO_MEND_IT
+from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.calibration.gates import SET_GATES, SetGate
 from irt_assets.partitions import DAYS, WEEKS
 from irt_assets.partitions import MONTHS as MONTHS_PERIOD
@@ -71,7 +71,7 @@ class World:
 
         @dg.asset_check(asset=first, partitions_def=MONTHS)
         def gate() -> dg.AssetCheckResult:
-            fix = {} if self.gate else {TO_MEND_IT: "look for a leak"}
+            fix = {} if self.gate else {HOW_TO_FIX: "look for a leak"}
             return dg.AssetCheckResult(passed=self.gate, description="anchors disagree", metadata=fix)
 
         @dg.asset_check(asset=second, partitions_def=MONTHS)

@@ -180,7 +180,7 @@ def test_the_job_makes_it_and_its_checks_warn_of_the_items(made_up: tuple[Settin
     items, test = checks["no_item_lost_information"], checks["the_test_kept_its_information"]
     assert (items.passed, items.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert (items.description or "").startswith(f"{MONTH}: two items: {KEY} (keeps 0%), {FLAT} (keeps ")
-    assert items.metadata["to mend it"].value == OF_ITEMS
+    assert items.metadata["how to fix it"].value == OF_ITEMS
     assert test.passed
     (made,) = [e for e in result.get_asset_materialization_events() if e.asset_key == dg.AssetKey("test_information")]
     metadata = made.step_materialization_data.materialization.metadata

@@ -134,7 +134,7 @@ def test_the_alert_says_what_where_and_what_to_do(days: History) -> None:
     (found,) = rows(days.database, "SELECT severity, what, partition, kind, fix, link FROM alert")
     assert found == (
         "error",
-        "it is not true that items are fine (q1: broken)",
+        "invariant violated: items are fine. Example: q1: broken",
         "2026-06",
         "items",
         "mend them",

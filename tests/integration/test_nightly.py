@@ -20,7 +20,7 @@ import yaml
 from irt_assets import definitions
 from irt_assets.calibration import nightly
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.checks import ITEMS, TO_MEND_IT
+from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.calibration.nightly import Night, calibrate_night
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.calibration.origin import initialise
@@ -340,7 +340,7 @@ def test_an_item_that_moved_is_in_the_warning_and_in_the_table(calibrated: Setti
     assert (check.passed, check.severity) == (False, dg.AssetCheckSeverity.WARN)
     assert f"{LAST_DAY}: b is not what is published of one item: C02" in str(check.description)
     assert [(row["scale"], row["item"]) for row in rows_of(check.metadata, ITEMS)] == [(SCALE, "C02")]
-    assert "wait for the month" in str(check.metadata[TO_MEND_IT].value)
+    assert "wait for the month" in str(check.metadata[HOW_TO_FIX].value)
     table = str(night_metadata(night)["difficulties against the published"].value)
     assert "| C02 |" in next(line for line in table.splitlines() if "**moved**" in line)
 

@@ -178,8 +178,10 @@ def test_who_restores_before_the_day_leaves_no_stretch(bank: Database) -> None:
 
 
 def test_what_cannot_be_decided_says_why(bank: Database) -> None:
-    assert "is not to come" in refused(taken, bank, since=NOW)
-    assert "is not to come" in refused(taken, bank, since=NOW + timedelta(seconds=30)), "servers read it in a minute"
+    assert "is not in the future" in refused(taken, bank, since=NOW)
+    assert "is not in the future" in refused(taken, bank, since=NOW + timedelta(seconds=30)), (
+        "servers read it in a minute"
+    )
     assert "the bank has no item 'Moved' (ids are case-sensitive)" in refused(taken, bank, "Moved", "still")
     assert "irt release drop-anchors K1" in refused(taken, bank, "moved", "K1")
     assert "a decision needs a reason" in refused(taken, bank, reason="  ")

@@ -235,7 +235,7 @@ def test_an_item_is_withdrawn_and_restored_by_who_may_decide(faulty: Faulty) -> 
     assert "expired" in told(form, expired)[1]
     for unfit, why in (
         (replace(form, reason=" "), "reason"),
-        (replace(form, since="2026-11-30"), "is not to come"),
+        (replace(form, since="2026-11-30"), "is not in the future"),
         (replace(form, since="soon"), "wants a day"),
         (replace(form, references=(Reference("", anchor),)), "is an anchor"),
         (replace(form, references=(Reference("", "nobody"),)), "the bank has no item"),

@@ -79,7 +79,7 @@ def test_its_check_says_why_and_what_to_do(stack: Harness, page: Page, screensho
     page.get_by_text(BAD, exact=True).first.click()
     expect(page.get_by_text("anchors disagree").first).to_be_visible()
     (fix,) = (gate.fix for gate in SET_GATES if gate.name == "anchors_agree")
-    expect(page.get_by_role("row").filter(has_text="to mend it").get_by_text(fix)).to_be_visible()
+    expect(page.get_by_role("row").filter(has_text="how to fix it").get_by_text(fix)).to_be_visible()
     page.screenshot(path=screenshots / "red-4-why.png")
 
 

@@ -22,7 +22,7 @@ def test_every_invariant_has_a_name_of_its_own_and_every_severity_an_invariant()
 
 
 @pytest.mark.parametrize("one", INVARIANTS, ids=lambda one: one.name)
-def test_every_invariant_says_what_it_protects_and_how_to_mend_it(one: Invariant) -> None:
+def test_every_invariant_says_what_it_protects_and_how_to_fix_it(one: Invariant) -> None:
     assert one.protects.endswith(".")
     assert one.fix.endswith(".")
     assert one.kind

@@ -120,7 +120,7 @@ def page(asked: Asked) -> Page:
     first = (number_of_page - 1) * PAGE_SIZE
     rows = shown.items[first : first + PAGE_SIZE]
     place = list(COLUMNS).index(shown.sort.removeprefix("-"))
-    caption = f"Items {first + 1}–{first + len(rows)} of {len(shown.items)}" if rows else "No item is like this"
+    caption = f"Items {first + 1}–{first + len(rows)} of {len(shown.items)}" if rows else "No item matches"
     return Page(
         f"Bank of scale {shown.scale.scale_id}",
         TagList(
@@ -141,7 +141,7 @@ def page(asked: Asked) -> Page:
 
 
 def summary(shown: Chosen) -> TagList:
-    """How the scale stands, each part with the way to it."""
+    """Counts of the scale's items, with links to them."""
     scale = shown.scale.scale_id
     n = {name: sum(item.status == status for item in shown.all) for name, status in STATUSES.items()}
     waiting = sum(item.proposal is not None for item in shown.all)
@@ -180,7 +180,7 @@ def parameter(value: float | None, se: float | None) -> TagChild:
 
 
 def flags(item: BankItem) -> TagChild:
-    """All that should be looked at, the gravest first."""
+    """Everything that needs review, the gravest first."""
     found: list[TagChild] = []
     if item.proposal is not None:
         name = str(item.proposal.reference)
@@ -195,7 +195,7 @@ def flags(item: BankItem) -> TagChild:
 
 
 def state(item: BankItem) -> TagChild:
-    """Its status, and what was decided on it that is still to come."""
+    """Its status, and a decision on it that has not begun."""
     word = badge(item.status, STATUS_TONES[item.status])
     last = item.decided
     if last is None or last.is_withdrawn == item.withdrawn:
@@ -211,7 +211,7 @@ FILE_COLUMNS = (
 
 
 def as_row(item: BankItem, scale: str) -> tuple[Any, ...]:
-    """Of a file, with the columns of `FILE_COLUMNS`."""
+    """The item as a row of a file with the columns `FILE_COLUMNS`."""
     return (
         *(scale, item.item_id, item.topic, item.anchor, item.status, item.decided.sentence if item.decided else None),
         *(item.a, item.b, item.c, item.a_se, item.b_se, item.c_se, item.since, item.n),
@@ -246,7 +246,7 @@ def _n_flags(item: BankItem) -> int:
 
 
 def _header(asked: Asked, name: str, sort: str) -> Tag:
-    """A link that sorts by this column, the other way round where it is sorted by it."""
+    """A link that sorts by this column; if it is sorted by it, the other way round."""
     mark = {name: " ▲", f"-{name}": " ▼"}.get(sort, "")
     text, kind, _ = COLUMNS[name]
     first = f"-{name}" if kind == "n" or name in ("flags", "anchor", "since") else name

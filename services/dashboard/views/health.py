@@ -75,7 +75,7 @@ def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview
 
 
 def _next_steps(latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview) -> list[TagChild]:
-    """What to do, the first first: without a daemon nothing else gets better."""
+    """What to do, in order: without a daemon nothing else gets better."""
     steps: list[TagChild] = []
     if not overview.daemon_alive:
         steps.append(
@@ -88,7 +88,7 @@ def _next_steps(latest: Latest | None, counts: Mapping[str, OpenViolation], over
         one = BY_NAME[worst.invariant]
         said = tags.a(one.truth, href=address("health", invariant=one.name), class_="alert-link")
         tone = "danger" if one.severity == "error" else "warning"
-        steps.append(notice("Next: it is not true that ", said, ". To mend it: ", prose(one.fix), tone=tone))
+        steps.append(notice("Next: this does not hold: ", said, ". To fix it: ", prose(one.fix), tone=tone))
     steps += [notice(f"Next: {one.late}.", tone="warning") for one in overview.schedules if one.late]
     return steps
 
@@ -181,14 +181,14 @@ def _one(asked: Asked, name: str) -> Page:
         with_capital(one.truth),
         TagList(
             tags.p(_verdict(looks, still, zone), class_="lead"),
-            notice("To mend it: ", prose(one.fix), tone="danger" if one.severity == "error" else "warning")
+            notice("To fix it: ", prose(one.fix), tone="danger" if one.severity == "error" else "warning")
             if still
             else None,
             facts(
                 [
                     ("what it protects", one.protects),
                     ("severity", one.severity),
-                    ("to mend it", prose(one.fix)),
+                    ("how to fix it", prose(one.fix)),
                     *([("what is judged", one.note)] if one.note else []),
                     ("its name", tags.code(one.name, class_="text-break")),
                 ]

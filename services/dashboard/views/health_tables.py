@@ -50,7 +50,7 @@ def alerts(asked: Asked, found: Sequence[RecordedAlert], most: int) -> list[TagC
 
 
 def of_partition(key: str) -> TagChild:
-    """A month's page, where it is a month."""
+    """A link to the month's page, if the key is a month."""
     return tags.span(link(key, "month", month=key) if MONTH.fullmatch(key) else key or DASH, class_="text-nowrap")
 
 
@@ -83,7 +83,7 @@ def _because(why: str | None) -> str:
 
 
 def daemon(overview: Overview, zone: str) -> TagChild:
-    """Whether it is there, in a sentence."""
+    """Whether the daemon runs, in a sentence."""
     if overview.daemon_alive:
         return tags.p(
             badge("alive", "success"), " The daemon runs; last heard of ", moment(overview.daemon_seen, zone), "."

@@ -80,7 +80,7 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
 
 
 def facts_asked(asked: Asked) -> ItemFacts:
-    """Of the scale of the address, or without one of whichever has the item. Raises NotFound where there is none."""
+    """The facts of the address's item, on the address's scale or else on any. Raises NotFound if there is none."""
     name = asked.fields.get("item", "")
     if not name or "\0" in name:
         raise NotFound("The address names no item: take one from the bank.")
@@ -314,7 +314,7 @@ def _dif(facts: ItemFacts) -> Tag | None:
 
 
 def _decisions(facts: ItemFacts) -> Tag:
-    """On its values and on its use."""
+    """Decisions on its values and on its use."""
     taken = [
         (row["decided_at"], row["decision"].replace("_", " "), row["month"], row["decided_by"])
         + (row["effective_from"], row["reason"])
@@ -364,7 +364,7 @@ def _lineage(facts: ItemFacts) -> Tag | None:
 
 
 def _use_section(asked: Asked, facts: ItemFacts) -> Tag:
-    """Withdrawing, or restoring where it is or will be withdrawn."""
+    """The form to withdraw it, or to restore it if it is or will be withdrawn."""
     if facts.anchor:
         text = "Months are linked by this anchor, so it cannot be taken out of use before it is dropped as an anchor: "
         return section(

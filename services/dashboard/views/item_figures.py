@@ -22,7 +22,7 @@ from services.dashboard.elements import number, shortened, table
 from services.dashboard.figures import empty, figure
 
 BLUE, BLUE_BAND, ORANGE, GREY = "#3B8FD4", "rgba(59, 143, 212, 0.25)", "#D9730D", "#808080"
-"""They are told apart on a light page and on a dark one; dashes and shapes say the same."""
+"""Colours that can be distinguished on light and dark pages; dashes and shapes distinguish them too."""
 Z95 = 1.959964
 WIDTH_SD = 4.0
 NAMES: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
@@ -139,7 +139,7 @@ def _p(theta: Floats, curve: Curve) -> Floats:
 
 
 def _values(months: Sequence[FittedMonth], name: str) -> tuple[Floats, Floats]:
-    """Values and standard errors; no bar where an error is not known."""
+    """Values and standard errors; 0 if an error is not known."""
     values = np.array([getattr(month.curve, name) for month in months], dtype=float)
     errors = np.array([getattr(month.curve, f"{name}_se") or 0.0 for month in months], dtype=float)
     return values, errors

@@ -20,7 +20,7 @@ from services.dashboard.figures import empty, figure, stack
 NORMAL_95 = 1.96
 DAYS_IN_FIGURE = 56
 BESIDE = timedelta(days=4)
-"""Room beside the first and the last θ."""
+"""Margin before the first θ and after the last."""
 SYMBOLS = {"monthly": "circle", "nightly": "diamond", "online": "square"}
 
 

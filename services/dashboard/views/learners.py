@@ -44,7 +44,7 @@ def refuse_below_analyst(asked: Asked) -> None:
 
 
 def cannot_be_an_id(text: str) -> bool:
-    """Whether the database could not even be asked for it."""
+    """Whether PostgreSQL cannot hold the text."""
     return "\x00" in text
 
 

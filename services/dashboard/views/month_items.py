@@ -1,4 +1,4 @@
-"""Of a month's page: the items about which the month found something, and the information that was lost."""
+"""The sections of a month's page about flagged items and lost information."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Row = tuple[str, TagChild, str]
 
 
 def flagged_items(connection: psycopg.Connection, scale: Scale, month: str, step: Step | None, *, red: bool) -> Tag:
-    """`red`: what was judged of the month before it was red is of another place on the scale, and is not shown."""
+    """red: findings from before the month turned red are on another scale, and are not shown."""
     if red:
         return section(
             "Flagged items", tags.p("While the month is red its items are not compared with what is published.")

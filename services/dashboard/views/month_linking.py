@@ -1,4 +1,4 @@
-"""Of a month's page: the anchors that moved, and how the month came to the scale beside the months before it."""
+"""The sections of a month's page about anchors that moved and about linking, compared with earlier months."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def page(asked: Asked) -> Page:
 
 
 def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
-    """Of every scale, a sentence on its last month."""
+    """A sentence on the last month of every scale."""
     last, scales = months_of(overview)[0], scales_of(overview)
     sentences = []
     with asked.reader.connect() as connection:
@@ -52,7 +52,7 @@ def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
 
 
 def _around(asked: Asked, overview: Overview) -> Tag:
-    """How old the look is, and what else is not as it should be."""
+    """When the overview was read, and what else is wrong."""
     return tags.p(
         "As of ",
         moment(overview.now, asked.reader.settings.irt_time_zone),
