@@ -4,6 +4,7 @@
 #   make demo DATA=log.csv    your own log, as one window; MAPPING=…, ZONE=Asia/Seoul, AT=2026-09-01 where it needs them
 #   make test                 lint, types, layers, then the tests; CI=1 what CI runs, ALL=1 everything, which takes hours
 #   make venv                 only the environment; the command line is then .venv/bin/irt
+#   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/deploy-systemd.md)
 #   make venv EXTRAS=bayes    with an extra beside what running needs: bayes (PyMC), r (rpy2), otel (traces), k8s, dev (what tests need)
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ BIN := .venv/bin
 # Own data goes to a home of its own, so that it never meets the simulation.
 export IRT_HOME ?= $(if $(DATA),.irt-own,.irt)
 
-.PHONY: venv demo test lint lock clean
+.PHONY: venv demo test lint lock wheelhouse clean
 
 venv:
 	@$(PYTHON) make_venv.py $(EXTRAS)
@@ -57,6 +58,10 @@ lock: venv
 	$(EXTRA) --extra r --output-file requirements-r.lock
 	$(EXTRA) --extra dev --output-file requirements-dev.lock \
 	  $(foreach extra,bayes k8s otel r,--constraint requirements-$(extra).lock)
+
+# What deploy/systemd/install.sh installs from, on a machine like this one without a network; EXTRAS=otel adds an extra.
+wheelhouse:
+	@$(PYTHON) deploy/systemd/make_wheelhouse.py dist/wheelhouse $(EXTRAS)
 
 clean:
 	@for home in .irt .irt-own; do test ! -x $(BIN)/irt -o ! -d $$home || IRT_HOME=$$home $(BIN)/irt db stop; done

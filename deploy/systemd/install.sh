@@ -1,0 +1,291 @@
+#!/bin/sh
+# Installs irt-assets as services of systemd, from the folder that `make wheelhouse` made. See docs/deploy-systemd.md.
+set -eu
+
+usage='install.sh [--dry-run] [--timers]   install, or mend what is installed
+install.sh --upgrade [--dry-run]     install this release beside the old one: schema first, then the switch
+install.sh --rollback [--dry-run]    back to the release before; the schema stays
+install.sh --uninstall [--purge] [--dry-run]
+                                     remove units and code; --purge: settings and files of the platform, too
+
+--timers    timers instead of the daemon
+--root DIR  write below DIR instead of / (for tests)'
+
+here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
+mode=install scheduler=daemon dry='' purge='' root=''
+while [ $# -gt 0 ]; do
+    case $1 in
+        --upgrade | --rollback | --uninstall) mode=${1#--} ;;
+        --timers) scheduler=timers ;;
+        --dry-run) dry=1 ;;
+        --purge) purge=1 ;;
+        --root) root=${2:?--root DIR}; shift ;;
+        *) printf '%s\n' "$usage"; [ "$1" = --help ] && exit 0; exit 2 ;;
+    esac
+    shift
+done
+
+opt=$root/opt/irt
+etc=$root/etc/irt
+units=$root/etc/systemd/system
+env_file=$etc/irt.env
+servers='irt-code-server irt-daemon irt-webserver irt-exporter irt-theta-api shiny-dashboard jwt-verifier'
+
+say() { printf '==> %s\n' "$*"; }
+warn() { printf 'warning: %s\n' "$*" >&2; }
+refuse() { printf 'refused: %s\n' "$*" >&2; exit 1; }
+run() { if [ "$dry" ]; then printf 'would run: %s\n' "$*"; else "$@"; fi; }
+
+release_of() { [ -L "$1" ] && basename "$(readlink "$1")" || true; }
+name_setting() { sed -n "s/^$2=//p" "$1" 2>/dev/null | tail -n 1; }
+is_set() { [ -n "$(name_setting "$1" "$2")" ]; }
+
+check_wheelhouse() {
+    [ -f "$here/SHA256SUMS" ] || refuse "$here is no wheelhouse: run \`make wheelhouse\`, and install.sh in the folder that it makes"
+    say "checking the hashes of $(wc -l <"$here/SHA256SUMS") files"
+    (cd "$here" && sha256sum --check --quiet SHA256SUMS) || refuse "the wheelhouse is not whole: copy it again"
+    release=$(cat "$here/release")
+    mine=$(python3 -c 'import platform, sys; print("%d.%d" % sys.version_info[:2], platform.machine())') ||
+        refuse 'there is no python3: apt-get install python3'
+    [ "$mine" = "$(cat "$here/python")" ] || refuse "this machine has Python $mine, the wheelhouse is for $(cat "$here/python"): make it on a machine like this one"
+}
+
+warn_of_cron_lines() {
+    for file in "$root/etc/crontab" "$root"/etc/cron.d/* "$root"/var/spool/cron/crontabs/*; do
+        [ -f "$file" ] || continue
+        grep -nE '^[^#].*(run_calibration|run_all_calibrations|calibrate_monthly|generate_reports|run_invariants|[/ ]irt (calibrate|job|report|invariants|nightly))' "$file" |
+            while IFS= read -r line; do warn "$file:$line - cron still does what the units do: delete that line"; done
+    done
+}
+
+explain_postgresql() {
+    cat >&2 <<END
+The platform needs PostgreSQL 15 or newer, here or elsewhere. Here, without any password:
+    apt-get install postgresql
+    su postgres -c 'createuser irt'
+    su postgres -c 'createdb --owner=irt irt'
+and in $env_file
+    DATABASE_URL=postgresql:///irt?host=/var/run/postgresql
+then the same command again. The embedded server of \`irt demo\` is not for an installation.
+END
+}
+
+# An env file that exists: root's alone, and as systemd reads it.
+check_env_file() {
+    [ "$(stat -c %u "$1")" = "$(id -u)" ] || refuse "$1 does not belong to root: chown root:root $1"
+    case $(stat -c %a "$1") in
+        600 | 400) ;;
+        *) refuse "$1 can be read by others than root, and holds passwords: chmod 600 $1" ;;
+    esac
+    if grep -q "$(printf '\r')" "$1"; then
+        refuse "$1 has line ends of Windows (CRLF), which would become part of every value: sed -i 's/\\r\$//' $1"
+    fi
+    if bad=$(grep -nE '^[[:space:]]*(export[[:space:]]|[A-Za-z_0-9]+[[:space:]]+=|[A-Za-z_0-9]+=[[:space:]])' "$1"); then
+        refuse "$1, line ${bad%%:*}: systemd wants NAME=value, without export and without blanks around ="
+    fi
+    if bad=$(grep -nE "^[A-Za-z_0-9]+=(\"[^\"]*|'[^']*|[^\"']+[\"'])\$" "$1"); then
+        refuse "$1, line ${bad%%:*}: a quote without its other one; a value needs no quotes, and systemd takes off a pair around it"
+    fi
+}
+
+check_settings() {
+    for name in irt jwt-verifier irt-r; do
+        file=$etc/$name.env
+        if [ ! -e "$file" ]; then
+            say "writing the template $file"
+            run install -D -m 600 "$here/share/etc/$name.env.example" "$file"
+        fi
+        [ -e "$file" ] && check_env_file "$file"
+    done
+    if ! is_set "$env_file" DATABASE_URL && ! { is_set "$env_file" PGHOST && is_set "$env_file" PGDATABASE; }; then
+        explain_postgresql
+        [ "$dry" ] || refuse "$env_file names no database"
+    fi
+}
+
+make_account_and_folders() {
+    say 'the account irt, its folders, limits of the journal, rotation of logs'
+    run install -D -m 644 "$here/share/etc/sysusers.conf" "$root/usr/lib/sysusers.d/irt.conf"
+    run install -D -m 644 "$here/share/etc/tmpfiles.conf" "$root/usr/lib/tmpfiles.d/irt.conf"
+    run install -D -m 644 "$here/share/etc/journald.conf" "$root/etc/systemd/journald.conf.d/irt.conf"
+    run install -D -m 644 "$here/share/etc/logrotate.conf" "$root/etc/logrotate.d/irt"
+    run systemd-sysusers "$root/usr/lib/sysusers.d/irt.conf"
+    run systemd-tmpfiles --create "$root/usr/lib/tmpfiles.d/irt.conf"
+}
+
+unpack_release() {
+    new=$opt/releases/$release
+    if [ -e "$new/.complete" ]; then
+        say "release $release is there already"
+        return
+    fi
+    say "unpacking release $release into $new"
+    if [ "$dry" ]; then
+        echo "would make a Python environment there from $(find "$here/wheels" -name '*.whl' | wc -l) wheels"
+        return
+    fi
+    umask 022
+    rm -rf "$new"
+    mkdir -p "$opt/releases"
+    python3 -m venv --without-pip "$new"
+    tools=$(mktemp -d)
+    python3 -m zipfile -e "$here"/wheels/uv-*.whl "$tools"
+    uv=$(echo "$tools"/uv-*.data/scripts/uv)
+    chmod +x "$uv"
+    into="--python $new/bin/python --quiet --no-config --no-cache --offline --no-index --no-deps --compile-bytecode --link-mode copy"
+    for lock in "$here"/locks/requirements*.lock; do
+        [ "$(basename "$lock")" = requirements-build.lock ] && continue
+        # shellcheck disable=SC2086 - options, one word each
+        "$uv" pip install $into --find-links "$here/wheels" --require-hashes --requirement "$lock"
+    done
+    # shellcheck disable=SC2086
+    "$uv" pip install $into "$here"/wheels/irt_assets-*.whl
+    rm -rf "$tools"
+    cp -R "$here/share" "$here/libexec" "$new/"
+    cp "$here/install.sh" "$new/"
+    chmod -R go+rX "$new"
+    touch "$new/.complete"
+}
+
+# A command of a release, as the account and with the settings that its units have.
+as_service() {
+    run systemd-run --quiet --wait --pipe --collect -p User=irt -p Group=irt -p EnvironmentFile="$env_file" \
+        -p StateDirectory=irt -p CacheDirectory=irt -p WorkingDirectory=/var/lib/irt -p UMask=0077 \
+        -E IRT_HOME=/var/lib/irt -E HOME=/var/lib/irt -E NUMBA_CACHE_DIR=/var/cache/irt/numba \
+        -E MPLCONFIGDIR=/var/cache/irt/matplotlib "$@"
+}
+
+install_units() {
+    say "units of release $1"
+    remove_units
+    run mkdir -p "$units"
+    run cp -R "$opt/releases/$1/share/units/." "$units/"
+    run systemctl daemon-reload
+}
+
+# Files that came with a release; drop-ins of the operator stay.
+remove_units() {
+    [ -d "$opt/current/share/units" ] || return 0
+    (cd "$opt/current/share/units" && find . ! -type d) | while IFS= read -r name; do run rm -f "$units/$name"; done
+    (cd "$opt/current/share/units" && find . -mindepth 1 -type d) | while IFS= read -r name; do
+        [ "$dry" ] || rmdir "$units/$name" 2>/dev/null || true
+    done
+}
+
+switch_to() {
+    old=$(release_of "$opt/current")
+    install_units "$1"
+    if [ "$old" != "$1" ]; then
+        [ "$old" ] && run ln -sfn "releases/$old" "$opt/previous"
+        run ln -sfn "releases/$1" "$opt/current"
+    fi
+}
+
+drop_older_releases() {
+    for path in "$opt"/releases/*; do
+        name=$(basename "$path")
+        [ "$name" = "$(release_of "$opt/current")" ] || [ "$name" = "$(release_of "$opt/previous")" ] || run rm -rf "$path"
+    done
+}
+
+# The servers whose settings are there; why the others are not started is said.
+wanted() {
+    for server in $servers; do
+        case $server in
+            irt-daemon) [ "$scheduler" = daemon ] && echo $server ;;
+            irt-theta-api) { is_set "$env_file" IRT_THETA_TOKEN || is_set "$env_file" JWT_ISSUER; } && echo $server ||
+                echo 'irt-theta-api is not started: set IRT_THETA_TOKEN or JWT_…' >&2 ;;
+            shiny-dashboard) is_set "$env_file" JWT_ISSUER && echo $server ||
+                echo 'shiny-dashboard is not started: set JWT_… (docs/login.md)' >&2 ;;
+            jwt-verifier) is_set "$etc/jwt-verifier.env" JWT_ISSUER && echo $server ||
+                echo "jwt-verifier is not started: set JWT_… in $etc/jwt-verifier.env" >&2 ;;
+            *) echo $server ;;
+        esac
+    done
+}
+
+timers() {
+    (cd "$opt/releases/$1/share/units" 2>/dev/null || cd "$here/share/units"; ls -- *.timer) | grep -v irt-theta-sweep
+}
+
+start_services() {
+    names=$(wanted | sed 's/$/.service/')
+    if [ "$scheduler" = timers ]; then
+        run systemctl disable --now irt-daemon.service
+        names="$names $(timers "$1")"
+    else
+        # shellcheck disable=SC2046 - one word each
+        run systemctl disable --now $(timers "$1" | grep -v irt-report)
+    fi
+    say "starting $(echo "$names" | tr '\n' ' ')"
+    # shellcheck disable=SC2086
+    run systemctl enable --quiet irt.target $names
+    # shellcheck disable=SC2086
+    run systemctl restart $names || {
+        systemctl --no-pager --failed list-units 'irt*' 'jwt*' 'shiny*' >&2 || true
+        refuse "not everything started: journalctl -u UNIT -p err says why; back to the release before: $opt/current/install.sh --rollback"
+    }
+    run systemctl start irt.target
+}
+
+put_in() {
+    check_wheelhouse
+    old=$(release_of "$opt/current")
+    if [ "$old" ] && [ "$old" != "$release" ] && [ "$mode" = install ]; then
+        refuse "release $old is installed, this is $release: install.sh --upgrade"
+    fi
+    [ "$mode" = install ] || [ "$old" ] || refuse 'nothing is installed: install.sh without --upgrade'
+    warn_of_cron_lines
+    check_settings
+    make_account_and_folders
+    unpack_release
+    say 'settings, as this release reads them'
+    as_service "$opt/releases/$release/bin/irt" health --config || refuse "correct $env_file, then the same command again"
+    say 'schema'
+    as_service "$opt/releases/$release/bin/irt" db upgrade || refuse "the schema was not brought up to date; what is installed goes on as it was"
+    switch_to "$release"
+    start_services "$release"
+    [ "$dry" ] || drop_older_releases
+    say "release $release is installed. systemctl list-units 'irt*' 'jwt*' 'shiny*'; journalctl -u irt-daemon -f"
+}
+
+roll_back() {
+    previous=$(release_of "$opt/previous")
+    [ "$previous" ] && [ -e "$opt/releases/$previous/.complete" ] || refuse 'there is no release before this one'
+    say "back to release $previous; the schema stays, as it serves that release, too"
+    current=$(release_of "$opt/current")
+    systemctl is-enabled --quiet irt-daemon.service || scheduler=timers
+    install_units "$previous"
+    run ln -sfn "releases/$current" "$opt/previous"
+    run ln -sfn "releases/$previous" "$opt/current"
+    start_services "$previous"
+    say "release $previous is installed"
+}
+
+take_out() {
+    [ -L "$opt/current" ] || refuse 'nothing is installed'
+    say 'stopping and removing the units'
+    # shellcheck disable=SC2046
+    run systemctl disable --now --quiet irt.target irt-r.service $(printf '%s.service ' $servers) $(timers "$(release_of "$opt/current")") irt-theta-sweep.timer
+    # shellcheck disable=SC2046
+    run systemctl stop $(cd "$opt/current/share/units" && ls -- *.service | grep -v @)
+    remove_units
+    run systemctl daemon-reload
+    run rm -f "$root/usr/lib/sysusers.d/irt.conf" "$root/usr/lib/tmpfiles.d/irt.conf" \
+        "$root/etc/systemd/journald.conf.d/irt.conf" "$root/etc/logrotate.d/irt"
+    run rm -rf "$opt"
+    if [ "$purge" ]; then
+        say 'removing settings, snapshots, reports and caches'
+        run rm -rf "$etc" "$root/var/lib/irt" "$root/var/cache/irt" "$root/var/log/irt"
+        say 'the database stays: dropdb irt removes it, userdel irt the account'
+    else
+        say "kept: $etc, $root/var/lib/irt, the account irt and the database; --purge removes the first two"
+    fi
+}
+
+[ "$root" ] || [ "$dry" ] || [ "$(id -u)" = 0 ] || refuse 'only root can install services: sudo'
+case $mode in
+    install | upgrade) put_in ;;
+    rollback) roll_back ;;
+    uninstall) take_out ;;
+esac

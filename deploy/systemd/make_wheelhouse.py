@@ -1,0 +1,95 @@
+"""`make wheelhouse`: a folder with everything that install.sh needs on a machine without a network.
+
+Wheels by the lock files, their hashes checked, our own wheel, units, templates and the installer. It is for machines
+with this machine's Python and architecture. Standard library only; called again it fetches only what is missing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+CODE = ("irt_assets", "jobs", "resources", "services", "pyproject.toml", "README.md")
+PROGRAMS = ("irt-end-workers", "generate_reports.sh")
+TOOLS = "requirements-build.lock"
+SOURCE_DATE_EPOCH = "1577836800"
+"""The same code makes the same wheel, whenever it is made."""
+
+
+def main(folder: Path, extras: list[str]) -> None:
+    wheels = folder / "wheels"
+    wheels.mkdir(parents=True, exist_ok=True)
+    locks = [TOOLS, "requirements.lock", *(f"requirements-{extra}.lock" for extra in extras)]
+    for lock in locks:
+        if not (ROOT / lock).is_file():
+            sys.exit(f"there is no {lock}: an extra has a lock file")
+    with tempfile.TemporaryDirectory(prefix="irt-wheelhouse-") as made:
+        work = Path(made)
+        subprocess.run([sys.executable, "-m", "venv", work / "venv"], check=True)
+        pip = [work / "venv/bin/python", "-m", "pip", "--disable-pip-version-check", "--quiet"]
+        fetched = work / "wheels"
+        fetched.mkdir()
+        for wheel in wheels.glob("*.whl"):  # pip checks their hashes as if it had fetched them
+            wheel.rename(fetched / wheel.name)
+        kept = work / "kept"
+        kept.mkdir()
+        for lock in locks:
+            hashed = ["--no-deps", "--require-hashes", "--only-binary=:all:", "--requirement", str(ROOT / lock)]
+            download = [*pip, "download", "--find-links", fetched, "--dest", kept, *hashed]
+            if subprocess.run([*download, "--no-index"], capture_output=True, check=False).returncode:
+                subprocess.run(download, check=True)
+        subprocess.run([*pip, "install", "--require-hashes", "--requirement", str(ROOT / TOOLS)], check=True)
+        source = work / "source"
+        source.mkdir()
+        for name in CODE:
+            if (ROOT / name).is_dir():
+                shutil.copytree(ROOT / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+            else:
+                shutil.copy(ROOT / name, source)
+        ours = ["wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", kept, source]
+        subprocess.run([*pip, *ours], check=True, env={**os.environ, "SOURCE_DATE_EPOCH": SOURCE_DATE_EPOCH})
+        for wheel in sorted(kept.glob("*.whl")):
+            shutil.move(wheel, wheels / wheel.name)
+    _add_the_rest(folder, locks)
+    print(_sealed(folder))  # noqa: T201 - its answer
+
+
+def _add_the_rest(folder: Path, locks: list[str]) -> None:
+    for name in ("locks", "share", "libexec"):
+        shutil.rmtree(folder / name, ignore_errors=True)
+        (folder / name).mkdir()
+    for lock in locks:
+        shutil.copy(ROOT / lock, folder / "locks")
+    shutil.copytree(HERE / "units", folder / "share/units")
+    shutil.copytree(HERE / "etc", folder / "share/etc")
+    shutil.copytree(ROOT / "services/r_irt", folder / "share/r_irt")
+    shutil.copy(ROOT / "irt_assets/engines/irt.R", folder / "share/r_irt")
+    shutil.copytree(ROOT / "docs", folder / "share/doc", ignore=shutil.ignore_patterns("images", "*.py"))
+    for program in PROGRAMS:
+        shutil.copy(HERE / program, folder / "libexec")
+    shutil.copy(HERE / "install.sh", folder)
+    (folder / "python").write_text(f"{sys.version_info.major}.{sys.version_info.minor} {platform.machine()}\n", "ascii")
+
+
+def _sealed(folder: Path) -> str:
+    """The name of the release: the version, and a hash of all hashes, which SHA256SUMS has."""
+    sums = folder / "SHA256SUMS"
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name not in ("SHA256SUMS", "release"))
+    lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(folder)}\n" for path in files]
+    sums.write_text("".join(lines), "utf-8")
+    (ours,) = (folder / "wheels").glob("irt_assets-*.whl")
+    release = f"{ours.name.split('-')[1]}-{hashlib.sha256(sums.read_bytes()).hexdigest()[:12]}"
+    (folder / "release").write_text(release + "\n", "ascii")
+    return f"{folder}: release {release}, {len(files)} files"
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2:])
