@@ -471,6 +471,7 @@ drift_alerts = _table(
     _req("details", JSONB, "evidence", sa.text("'{}'::jsonb")),
     _req("opened_at", UTC, "when", NOW),
     _opt("closed_at", UTC, "when it was closed"),
+    Index("drift_alerts_item", "scale_id", "item_id"),
 )
 
 report_artifacts = _table(

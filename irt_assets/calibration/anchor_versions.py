@@ -88,12 +88,9 @@ def moved_anchors(connection: psycopg.Connection, month: str, scale: Scale) -> d
     held = connection.execute(
         "SELECT 1 FROM publication_step WHERE (month, scale_id, state) = (%s, %s, 'held')", (month, scale.scale_id)
     ).fetchone()
-    staged = fits.latest_staged(connection, month, scale.scale_id, scale.engine)
-    if held is None or staged is None:
+    if held is None:
         return {}
-    linked = fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
-    on_scale = linked is not None and linked.fit_id == staged.fit_id
-    constants = linked.constants if linked and on_scale else staged.spec.get("linking_constants") or {}
+    constants = fits.latest_constants(connection, month, scale.scale_id, scale.engine)
     anchors = connection.execute(
         "SELECT item_id FROM anchor_set WHERE (scale_id, version) = (%s, %s)", (scale.scale_id, scale.anchor_version)
     )

@@ -85,6 +85,22 @@ def steps(connection: psycopg.Connection, scale_id: str) -> dict[str, Step]:
     return {step.month: step for step in _read_steps(connection, "scale_id = %s", (scale_id,))}
 
 
+def step_of(connection: psycopg.Connection, scale_id: str, month: str) -> Step | None:
+    """A month's step of a scale."""
+    found = _read_steps(connection, "scale_id = %s AND month = %s", (scale_id, month))
+    return found[0] if found else None
+
+
+def stepped_months(connection: psycopg.Connection, scale_id: str | None = None) -> list[str]:
+    """Every month that has a step, of the scale or (None) of any, newest first."""
+    rows = connection.execute(
+        """SELECT DISTINCT month FROM publication_step WHERE %(scale)s::text IS NULL OR scale_id = %(scale)s
+           ORDER BY 1 DESC""",
+        {"scale": scale_id},
+    ).fetchall()
+    return [month for (month,) in rows]
+
+
 def pending_steps(connection: psycopg.Connection) -> list[Step]:
     """Months, of any scale, that wait for an earlier one."""
     return _read_steps(connection, "state = 'pending'", ())

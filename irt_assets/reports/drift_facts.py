@@ -20,7 +20,7 @@ from irt_assets.calibration.fits import latest_staged
 from irt_assets.calibration.green import MonthState
 from irt_assets.calibration.proposals import Proposal as Change
 from irt_assets.calibration.proposals import asking, open_changes, proposals
-from irt_assets.calibration.publication import Step, anchor_items, publications_in_force, steps
+from irt_assets.calibration.publication import Step, anchor_items, publications_in_force, step_of
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.drift.alerts import first_seen
@@ -112,7 +112,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         history = {item: before for item, past in history.items() if (before := [r for r in past if r.month != month])}
         information = {}
     dif = rows.dif_of(connection, scale, month)
-    step = steps(connection, scale.scale_id).get(month)
+    step = step_of(connection, scale.scale_id, month)
     in_force = {row["item_id"]: row for row in publications_in_force(connection, scale.scale_id, start)}
     snapshot = current_snapshot(connection, month)
     items = _items(connection, scale, month, fit, linkings, history, in_force, information, dif, step)

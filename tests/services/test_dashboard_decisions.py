@@ -15,6 +15,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
+from irt_assets.calibration import proposals
 from irt_assets.calibration.anchor_versions import moved_anchors
 from irt_assets.calibration.proposals import Reference, State, one
 from irt_assets.calibration.release import next_month
@@ -250,6 +251,15 @@ def test_the_next_overview_is_read_anew(ask: Ask, monkeypatch: pytest.MonkeyPatc
 
 
 # -- the pages ---------------------------------------------------------------------------------------
+
+
+def test_of_all_alerts_that_ever_were_those_of_a_proposal_are_found_by_an_index(bank: Database) -> None:
+    """Thousands are open after three years, and a thousand proposals wait."""
+    asked = {"windows": None, "items": None, "scale": None, "may_ask": True}
+    with bank.connect() as connection:
+        connection.execute("SET LOCAL enable_seqscan = off")
+        plan = connection.execute(f"EXPLAIN {proposals._PROPOSALS}".encode(), asked).fetchall()
+    assert any("drift_alerts_item" in line for (line,) in plan)
 
 
 def test_what_waits_is_listed_with_its_evidence_in_a_line(bank: Database, get: Get) -> None:

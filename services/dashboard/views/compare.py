@@ -17,7 +17,7 @@ from irt_assets.calibration.exports import flags_of
 from irt_assets.calibration.fits import LinkedFit, linked_fit
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.green import GateStatus, MonthState, gate_status
-from irt_assets.calibration.publication import Step, publications_in_force, steps
+from irt_assets.calibration.publication import Step, publications_in_force, step_of
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.drift import wabc
 from irt_assets.psychometrics.models import Floats
@@ -127,7 +127,7 @@ def _side(connection: psycopg.Connection, state: MonthState, gates: dict[str, Ga
         state,
         scale,
         gates,
-        steps(connection, scale.scale_id).get(state.month),
+        step_of(connection, scale.scale_id, state.month),
         linked_fit(connection, scale.scale_id, "monthly", start, scale.engine),
         next((fit for fit in linkings_of(connection, scale, start) if fit.month == state.month), None),
         measured_in(connection, scale.scale_id, end),

@@ -10,7 +10,7 @@ from htmltools import Tag, TagChild, TagList, tags
 from irt_assets.calibration.anchor_versions import held_months, moved_anchors
 from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
 from irt_assets.calibration.proposals import Proposal, Reference, proposals, waiting_proposals
-from irt_assets.calibration.publication import steps
+from irt_assets.calibration.publication import stepped_months
 from irt_assets.calibration.release import Decision, newest_decisions
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect
@@ -45,8 +45,7 @@ def page(asked: Asked) -> Page:
         scales = read_scales(connection)
         if scale:
             require_known("scale", scale, scales)
-        taken = {s: steps(connection, s) for s in scales if scale in ("", s)}
-        months = sorted({name for of_scale in taken.values() for name in of_scale}, reverse=True)
+        months = stepped_months(connection, scale or None)
         if month and month not in months:
             raise NotFound(f"Nothing was taken to the ledger of a month {shortened(month)!r}: look under Months.")
         waiting = [p for p in waiting_proposals(connection, scale or None) if month in ("", p.window[-7:])]

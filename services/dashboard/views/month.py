@@ -16,7 +16,7 @@ from irt_assets.calibration.abilities import Measured, measured_in
 from irt_assets.calibration.fits import latest_constants
 from irt_assets.calibration.gates import NOT_JUDGED, SET_GATES, SetGate
 from irt_assets.calibration.green import GateStatus, MonthState, State, gate_status
-from irt_assets.calibration.publication import Step, steps
+from irt_assets.calibration.publication import Step, step_of
 from irt_assets.calibration.release import decisions
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import moved
@@ -77,7 +77,7 @@ def page(asked: Asked) -> Page:
             state_of(overview, name, scale_id),
             decisions_waiting(overview, name, scale_id),
             gates,
-            steps(connection, scale_id).get(name),
+            step_of(connection, scale_id, name),
             next((fit for fit in fits if fit.month == name), None),
             current_snapshot(connection, name),
             measured_in(connection, scale_id, end),

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.green import MonthState, State
-from irt_assets.calibration.publication import steps
+from irt_assets.calibration.publication import step_of
 from irt_assets.wording import counted, listed
 from jobs.overview import Overview
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
@@ -43,7 +43,7 @@ def _is_the_last_one_safe(asked: Asked, overview: Overview) -> Tag:
     with asked.reader.connect() as connection:
         for scale_id in scales:
             state = state_of(overview, last, scale_id)
-            step = steps(connection, scale_id).get(last) if state.state is State.RED else None
+            step = step_of(connection, scale_id, last) if state.state is State.RED else None
             said = verdict(state, decisions_waiting(overview, last, scale_id), step)
             sentences.append(said if len(scales) == 1 else f"{scale_id}: {said}")
     safe = all(state_of(overview, last, scale_id).state is State.GREEN for scale_id in scales)
