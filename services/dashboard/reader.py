@@ -5,10 +5,12 @@ What does not belong here: SQL, which the rooms hold.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from concurrent.futures import Future
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import TypeVar, cast
@@ -19,14 +21,21 @@ import psycopg
 from irt_assets.responses.remembered_hashes import RememberedHashes
 from jobs.overview import Overview, look
 from resources.database import Database
-from resources.failures import PermanentFailure
+from resources.failures import explain
 from resources.object_store import ObjectStore, object_store
 from resources.settings import Settings
 
+LOG = logging.getLogger("services.dashboard")
 STATEMENT_TIMEOUT_MS = 5_000
 CACHED_S = 30.0
+PATIENCE_S = 2.0
+"""How long a page waits for the first overview, which takes a second or more for each month of answers."""
 REMEMBERED = 256
 Made = TypeVar("Made")
+
+
+class BeingRead(Exception):
+    """The first overview is not there yet: the page can be asked for again in a moment."""
 
 
 class Reader:
@@ -36,7 +45,8 @@ class Reader:
         self.settings = settings
         self.instance = instance
         self.database = Database(settings)
-        self._reading = threading.Lock()
+        self._turn = threading.Lock()
+        self._reading: Future[Overview] | None = None
         self._hash_of = RememberedHashes()
         self._remembering = threading.Lock()
         self._remembered: dict[tuple[str, ...], object] = {}
@@ -73,31 +83,42 @@ class Reader:
         """Whether an overview can be shown at once."""
         return self._overview is not None
 
-    def begin(self) -> None:
-        """Read the overview in another thread."""
-        threading.Thread(target=self._refresh, name="overview", daemon=True).start()
+    def begin(self) -> Future[Overview]:
+        """Read the overview in another thread, unless one is being read; the result of that reading."""
+        with self._turn:
+            if self._reading is None or self._reading.done():
+                self._reading = Future()
+                threading.Thread(target=self._read, args=(self._reading,), name="overview", daemon=True).start()
+            return self._reading
 
     def overview(self) -> Overview:
         """The state of everything. Where it is older than `CACHED_S`, it is read anew meanwhile, and nobody waits.
 
-        Only who comes before the first reading waits for it.
+        Raises BeingRead where there is none yet and none is read within `PATIENCE_S`.
         """
         known = self._overview
         if known is None:
-            with self._reading:
-                return (self._overview or self._read())[1]
-        if time.monotonic() - known[0] > CACHED_S and not self._reading.locked():
+            try:
+                return self.begin().result(timeout=PATIENCE_S)
+            except TimeoutError:
+                raise BeingRead from None
+        if time.monotonic() - known[0] > CACHED_S:
             self.begin()
         return known[1]
 
     def forget(self) -> None:
-        """Have the next overview read anew, as after a decision."""
-        self._overview = None
+        """Have the next overview read anew, as after a decision; one that is being read now is not kept."""
+        with self._turn:
+            self._overview = self._reading = None
 
-    def _refresh(self) -> None:
-        with self._reading, suppress(psycopg.Error, PermanentFailure):
-            self._read()
-
-    def _read(self) -> tuple[float, Overview]:
-        self._overview = time.monotonic(), look(self.database, self.instance, self.settings, self._hash_of)
-        return self._overview
+    def _read(self, reading: Future[Overview]) -> None:
+        try:
+            found = look(self.database, self.instance, self.settings, self._hash_of)
+        except Exception as error:  # noqa: BLE001 - for whoever waits
+            LOG.warning("the overview was not read: %s", explain(error) or error)
+            reading.set_exception(error)
+            return
+        with self._turn:
+            if reading is self._reading:
+                self._overview = time.monotonic(), found
+        reading.set_result(found)

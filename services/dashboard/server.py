@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
-from htmltools import Tag, tags
+from htmltools import Tag, TagChild, tags
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from shiny import App, Inputs, Outputs, Session, reactive
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +27,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from irt_assets.stack import dagster_instance
 from irt_assets.webserver.guard import Guard
 from resources import metrics, traces
+from resources.dagster_compat import keep_connections
 from resources.failures import PermanentFailure, explain
 from resources.schema_version import open_database
 from resources.service import serve_http
@@ -37,7 +38,7 @@ from services.dashboard.figures import PLOTLY_JS
 from services.dashboard.layout import document
 from services.dashboard.login import Login, identity_of
 from services.dashboard.page import Asked, NotAllowed, NotFound, Page, View
-from services.dashboard.reader import Reader
+from services.dashboard.reader import BeingRead, Reader
 from services.dashboard.report_files import report
 from services.dashboard.views import VIEWS
 from services.jwt_verifier.tokens import Identity, Verifier, build_verifier
@@ -47,6 +48,8 @@ STATIC = Path(__file__).parent / "static"
 OPEN_REQUESTS_S = 5
 KEPT = {"Cache-Control": "public, max-age=31536000, immutable"}
 NOT_KEPT = {"Cache-Control": "no-store"}
+AGAIN = tags.span(data_again="2000", hidden="")
+"""On a page: the browser asks for it again after so many milliseconds."""
 
 
 class Pages:
@@ -89,6 +92,9 @@ def made(asked: Asked) -> tuple[HTTPStatus, Page]:
         return HTTPStatus.NOT_FOUND, _sorry("Not found", str(missing))
     except NotAllowed as refused:
         return HTTPStatus.FORBIDDEN, _sorry("Not for your role", str(refused))
+    except BeingRead:
+        why = "After a start the answers of every month are read once. This page comes by itself when they are."
+        return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The months are being read", why, AGAIN)
     except PermanentFailure as failure:
         return HTTPStatus.UNPROCESSABLE_ENTITY, _sorry("This cannot be shown", str(failure))
     except psycopg.errors.QueryCanceled:
@@ -135,7 +141,9 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         return download(asked_for(request.query_params, identity_of(request), reader))
 
     def ready(_request: Request) -> Response:
-        """Whether the first overview has been read."""
+        """Whether the first overview has been read; it is read again where that failed."""
+        if not reader.is_ready:
+            reader.begin()
         return JSONResponse({"status": "ready" if reader.is_ready else "reading"}, 200 if reader.is_ready else 503)
 
     registry = metrics.server_registry()
@@ -179,14 +187,15 @@ def serve(settings: Settings, *, demo: bool, host: str = "127.0.0.1") -> None:
     verifier = None if demo else build_verifier(settings)
     database = open_database(settings)
     with dagster_instance(settings, database) as instance:
+        keep_connections(instance)
         reader = Reader(settings, instance)
         reader.begin()
         app = traces.traced(build_app(reader, verifier, settings))
         serve_http(app, host=host, port=settings.irt_dashboard_port, timeout_graceful_shutdown=OPEN_REQUESTS_S)
 
 
-def _sorry(title: str, why: str) -> Page:
-    return Page(title, tags.div(notice(why, tone="warning"), link("All months", VIEWS[0].name)))
+def _sorry(title: str, why: str, *more: TagChild) -> Page:
+    return Page(title, tags.div(notice(why, tone="warning"), link("All months", VIEWS[0].name), *more))
 
 
 def _health(_request: Request) -> Response:

@@ -67,7 +67,7 @@ def dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Dashboard]:
                 waiting = next(p for p in waiting_proposals(connection) if p.window == LAST)
             settings = settings.model_copy(update={**Issuer().settings(home), "jwt_cookie_name": COOKIE})
             reader = Reader(settings, instance)
-            reader.overview()
+            reader.begin().result()
             own = listening()
             with served(build_app(reader, build_verifier(settings), settings), [own]):
                 yield Dashboard(f"http://localhost:{port_of(own)}", reader, waiting.item_id)

@@ -33,6 +33,8 @@ addEventListener("DOMContentLoaded", () => {
     localStorage.setItem("theme", wanted);
     show(wanted);
   });
+  const again = document.querySelector("[data-again]");
+  if (again) setTimeout(() => location.reload(), Number(again.dataset.again));
   new MutationObserver(draw).observe(document.getElementById("content"), { childList: true, subtree: false });
 });
 addEventListener("load", draw);

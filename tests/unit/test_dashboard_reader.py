@@ -1,0 +1,124 @@
+"""The overview that pages read: the first one is waited for a moment, a later one by nobody, a decision's is new."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from queue import Queue
+
+import dagster as dg
+import pytest
+
+from jobs.overview import Overview
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from services.dashboard import reader as module
+from services.dashboard.login import DEMO
+from services.dashboard.page import Asked
+from services.dashboard.reader import BeingRead, Reader
+from services.dashboard.server import made
+
+LONG_S = 60.0
+
+
+def overview(minute: int) -> Overview:
+    now = datetime(2026, 11, 1, 0, minute, tzinfo=UTC)
+    return Overview(now, True, now, [], [], [], [], [], [])
+
+
+class Looks:
+    """What `look` answers, told one by one; `begun` has an entry for each that was asked."""
+
+    def __init__(self) -> None:
+        self.begun = Queue[Queue[Overview | Exception]]()
+
+    def __call__(self, *_: object) -> Overview:
+        answer = Queue[Overview | Exception]()
+        self.begun.put(answer)
+        found = answer.get(timeout=LONG_S)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    looks = Looks()
+    monkeypatch.setattr(module, "look", looks)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.05)
+    return looks
+
+
+@pytest.fixture
+def reader() -> Iterator[Reader]:
+    with dg.DagsterInstance.ephemeral() as instance:
+        yield Reader(Settings(_env_file=None), instance)
+
+
+def test_a_page_does_not_wait_for_the_first_overview_but_says_that_it_is_being_read(
+    reader: Reader, looks: Looks
+) -> None:
+    asked = Asked("months", {}, DEMO, reader)
+    for _ in range(3):
+        status, page = made(asked)
+        assert int(status) == 503
+        assert "The months are being read" in page.title
+        assert 'data-again="2000"' in str(page.body)
+    assert not reader.is_ready
+    assert looks.begun.qsize() == 1
+    looks.begun.get().put(overview(1))
+    reader.begin().result(LONG_S)
+    assert reader.is_ready
+    assert int(made(asked)[0]) == 200
+
+
+def test_why_the_first_overview_could_not_be_read_is_told_and_it_is_read_again(reader: Reader, looks: Looks) -> None:
+    reading = reader.begin()
+    looks.begun.get().put(PermanentFailure("the schema is older than this code"))
+    with pytest.raises(PermanentFailure, match="older than this code"):
+        reading.result(LONG_S)
+    with pytest.raises(BeingRead):
+        reader.overview()
+    looks.begun.get().put(overview(1))
+    assert reader.begin().result(LONG_S) == reader.overview() == overview(1)
+
+
+def test_an_old_overview_is_shown_while_a_new_one_is_read(
+    reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = reader.begin()
+    looks.begun.get().put(overview(1))
+    first.result(LONG_S)
+    monkeypatch.setattr(module, "CACHED_S", -1.0)
+    assert reader.overview() == overview(1)
+    second = reader.begin()
+    looks.begun.get().put(overview(2))
+    second.result(LONG_S)
+    assert reader.overview() == overview(2)
+    looks.begun.get().put(overview(3))
+
+
+def test_after_a_decision_no_overview_of_before_is_shown(reader: Reader, looks: Looks) -> None:
+    """Not even one whose reading began before the decision and ends after it."""
+    before = reader.begin()
+    reader.forget()
+    after = reader.begin()
+    old, new = looks.begun.get(), looks.begun.get()
+    old.put(overview(1))
+    assert before.result(LONG_S) == overview(1)
+    assert not reader.is_ready
+    new.put(overview(2))
+    after.result(LONG_S)
+    assert reader.overview() == overview(2)
+
+
+def test_who_comes_at_once_waits_for_one_reading(reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
+    shown = Queue[Overview]()
+    visitors = [threading.Thread(target=lambda: shown.put(reader.overview())) for _ in range(4)]
+    for visitor in visitors:
+        visitor.start()
+    looks.begun.get().put(overview(1))
+    assert [shown.get(timeout=LONG_S) for _ in visitors] == [overview(1)] * 4
+    assert looks.begun.empty()
