@@ -13,6 +13,9 @@ BIN := .venv/bin
 # Own data goes to a home of its own, so that it never meets the simulation.
 export IRT_HOME ?= $(if $(DATA),.irt-own,.irt)
 
+# Where it is set, as in many containers, every process would compile anew all that it imports, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: venv demo test lint lock wheelhouse clean
 
 venv:
