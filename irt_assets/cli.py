@@ -6,43 +6,44 @@ Exit codes: 0 done; 1 it ran and the answer is no (a month is not green, somethi
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from irt_assets.cli_alerts import app as alerts_app
+from irt_assets.cli_database import app as db_app
 from irt_assets.cli_desk import app as desk_app
 from irt_assets.cli_export import app as export_app
+from irt_assets.cli_import import Dichotomise, Mapping, ScoringKey
+from irt_assets.cli_import import app as import_app
 from irt_assets.cli_invariants import app as invariants_app
 from irt_assets.cli_items import app as items_app
 from irt_assets.cli_operations import app as operations_app
 from irt_assets.cli_release import app as release_app
 from irt_assets.cli_reports import app as reports_app
 from irt_assets.cli_runs import app as runs_app
+from irt_assets.cli_scale import ScaleId, confirm_and_change_rules, settings_of
+from irt_assets.cli_scale import app as scale_app
 from irt_assets.cli_servers import app as servers_app
 from irt_assets.console import (
     AsJson,
     Panel,
     colour,
-    confirm,
     out,
     print_error,
-    print_import,
     print_json,
     print_lineage,
     print_states,
     print_table,
-    progress_bar,
     say,
     stdout_reserved_for_json,
 )
@@ -50,10 +51,8 @@ from irt_assets.installation import current_database, current_settings, current_
 from resources.failures import PermanentFailure, TransientFailure, explain
 
 if TYPE_CHECKING:
-    from irt_assets.responses.importing import ImportReport
     from irt_assets.stack import Stack
     from resources.database import Database
-    from resources.embedded_postgres import EmbeddedPostgres
     from resources.settings import Settings
 
 app = typer.Typer(
@@ -62,9 +61,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Keeps an item bank calibrated, and can prove it.",
 )
-db_app = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, or DATABASE_URL.")
-import_app = typer.Typer(no_args_is_help=True, help="Bring in answers, questions and learners from files.")
-scale_app = typer.Typer(no_args_is_help=True, help="Scales, their origin and their rules.")
 app.add_typer(import_app, name="import", rich_help_panel=Panel.MONTH)
 app.add_typer(scale_app, name="scale", rich_help_panel=Panel.START)
 app.add_typer(release_app, name="release", rich_help_panel=Panel.MONTH)
@@ -80,14 +76,6 @@ app.add_typer(desk_app)
 app.add_typer(servers_app)
 
 Month = Annotated[str | None, typer.Option("--month", help="Calendar month, e.g. 2026-09. Default: the last one.")]
-ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
-Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
-Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
-Dichotomise = Annotated[
-    str | None, typer.Option(help="Of points: `full` (right is an item's highest) or `at=K` (K or more).")
-]
-ScoringKey = Annotated[Path | None, typer.Option("--key", help="Table item,key: scores a matrix of choices.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything but keep it.")]
 
 
 def main() -> None:
@@ -153,114 +141,6 @@ def doctor(as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-@db_app.command("upgrade")
-def db_upgrade() -> None:
-    """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
-    from resources.schema import upgrade
-    from resources.schema_version import schema_version
-
-    database = database_as_it_is()
-    upgrade(database)
-    out.print(f"schema is at {schema_version(database).revision}")
-
-
-@db_app.command("downgrade")
-def db_downgrade(
-    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0013.")],
-    yes: Annotated[bool, typer.Option("--yes", help="There is a backup: do not ask.")] = False,
-) -> None:
-    """Take the schema back for older code, after a backup; refused where answers or rows of the ledger would go."""
-    from resources.schema import downgrade
-
-    say("First stop what uses the database, and make a backup of it (pg_dump).")
-    confirm("Is that done?", yes)
-    out.print(f"schema is at {downgrade(database_as_it_is(), revision)}")
-
-
-@db_app.command("adopt-folder")
-def db_adopt_folder(
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
-) -> None:
-    """Let the files of the database lie in this IRT_HOME from now on, as they were moved here or are lost elsewhere."""
-    from resources.folder_claim import adopt_folder
-
-    settings = current_settings()
-    confirm(f"Do the snapshots and reports of this database lie in {settings.irt_home} from now on?", yes)
-    out.print(f"the files of this database lie in {adopt_folder(settings, current_database()).root}")
-
-
-@db_app.command("url")
-def db_url() -> None:
-    """Print the database in use, with its password; starts the embedded one."""
-    print(database_as_it_is().url)  # noqa: T201 - for command substitution, untouched by any formatting
-
-
-@db_app.command("start")
-def db_start() -> None:
-    """Start the embedded server; it runs until `irt db stop`."""
-    _embedded().start()
-
-
-@db_app.command("stop")
-def db_stop() -> None:
-    """Stop the embedded server."""
-    _embedded().stop()
-
-
-@import_app.command("attempts")
-def import_attempts_command(
-    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet or JSON lines; .gz too.")],
-    mapping: Mapping = "auto",
-    zone: Annotated[str | None, typer.Option(help="Time zone of times that name none, e.g. Asia/Seoul.")] = None,
-    at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
-    dichotomise: Dichotomise = None,
-    key: ScoringKey = None,
-    strict: Strict = False,
-    dry_run: DryRun = False,
-    as_json: AsJson = False,
-) -> None:
-    """Import answers. Re-importing a file changes nothing; an interrupted import leaves nothing half in."""
-    from irt_assets.responses.importing import import_attempts
-
-    settings = current_settings()
-    with progress_bar(as_json) as progress:
-        report = import_attempts(
-            current_database(),
-            files,
-            mapping=mapping,
-            zone=zone,
-            at=at.date() if at else None,
-            dichotomise=dichotomise,
-            key=key,
-            strict=strict,
-            dry_run=dry_run,
-            first_month=settings.irt_first_month,
-            reject_dir=settings.irt_home / "rejects",
-            progress=progress,
-        )
-    print_import(report, as_json)
-
-
-@import_app.command("questions")
-def import_questions_command(
-    file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False
-) -> None:
-    """Import the item bank: scales, topics, tags, keys, parameters."""
-    from irt_assets.responses.importing import import_questions
-
-    _import_rows(import_questions, file, mapping, dry_run, as_json)
-
-
-@import_app.command("learners")
-def import_learners_command(
-    file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False
-) -> None:
-    """Import learners: attributes, test accounts, goals."""
-    from irt_assets.responses.importing import import_learners
-
-    _import_rows(import_learners, file, mapping, dry_run, as_json)
-
-
 @app.command(rich_help_panel=Panel.START)
 def simulate(
     folder: Annotated[Path, typer.Argument(help="Where the files go.")],
@@ -287,60 +167,6 @@ def simulate(
     )
 
 
-@scale_app.command("init")
-def scale_init(
-    scale: ScaleId = "default",
-    origin: Annotated[
-        str | None,
-        typer.Option(help="Month whose fit becomes the origin, or FROM:TO days. Default: the bank's anchors."),
-    ] = None,
-    mu: Annotated[float, typer.Option(help="Mean θ of the population that is reported against.")] = 0.0,
-    sigma: Annotated[float, typer.Option(min=0.01, help="Its standard deviation.")] = 1.0,
-    engine: Annotated[str, typer.Option(help="Engine whose fits are published.")] = "em",
-    setting: Annotated[
-        list[str] | None, typer.Option("--set", help="Rule of the scale, e.g. min_responses=300.")
-    ] = None,
-) -> None:
-    """Freeze a scale's anchors and publish their values. Done once."""
-    from irt_assets.calibration.origin import OriginWindow, initialise
-    from irt_assets.engines import build
-
-    settings = current_settings()
-    database = current_database()
-    done = initialise(
-        database,
-        scale,
-        first_month=settings.irt_first_month,
-        mu=mu,
-        sigma=sigma,
-        thresholds=_settings_of(setting),
-        engine=engine,
-        window=OriginWindow(*_window_of(origin), build(engine, threads=settings.irt_threads), current_store(database))
-        if origin
-        else None,
-    )
-    out.print(f"scale {scale}: {done.anchors} anchors frozen and published from {settings.irt_first_month} on")
-    if done.errors_assumed:
-        out.print(
-            f"  {done.errors_assumed} of them came without errors: those of a calibration with n = 500 are assumed"
-        )
-    for item, why in list(done.left_out.items())[:10]:
-        out.print(f"  left out: {item}: {escape(why)}")
-    if len(done.left_out) > 10:
-        out.print(f"  … and {len(done.left_out) - 10} more")
-
-
-@scale_app.command("pass-mark")
-def scale_pass_mark(
-    theta: Annotated[float, typer.Argument(help="θ from which on a learner has passed.")], scale: ScaleId = "default"
-) -> None:
-    """Set the pass mark, so that the effect of a release decision says who crosses it."""
-    from irt_assets.responses.scales import set_pass_mark
-
-    set_pass_mark(current_database(), scale, theta)
-    out.print(f"scale {scale}: passed from θ = {theta:g} on")
-
-
 @app.command(rich_help_panel=Panel.MONTH)
 def calibrate(
     month: Month = None,
@@ -364,7 +190,7 @@ def calibrate(
     database = current_database()
     month = month or last_complete_month(datetime.now(UTC))
     if setting:
-        _change_rules(database, scale, month, _settings_of(setting), yes)
+        confirm_and_change_rules(database, scale, month, settings_of(setting), yes)
     if not _run_months(settings, database, [month]):
         raise typer.Exit(1)
 
@@ -521,13 +347,6 @@ def _print_service(package: str, stack: Stack) -> None:
         say(f"  {example_request(stack.settings, address)}")
 
 
-def _import_rows(importer: Callable[..., ImportReport], file: Path, mapping: str, dry_run: bool, as_json: bool) -> None:
-    settings = current_settings()
-    rejects = settings.irt_home / "rejects"
-    report = importer(current_database(), file, mapping=mapping, dry_run=dry_run, reject_dir=rejects)
-    print_import(report, as_json)
-
-
 @contextmanager
 def _server_of_our_own(settings: Settings) -> Iterator[None]:
     """Stop the embedded server at the end, unless it ran before or is not in use."""
@@ -540,62 +359,6 @@ def _server_of_our_own(settings: Settings) -> Iterator[None]:
     finally:
         if server is not None and ours:
             server.stop()
-
-
-def _embedded() -> EmbeddedPostgres:
-    from resources.embedded_postgres import EmbeddedPostgres
-    from resources.settings import private_home
-
-    settings = current_settings()
-    if settings.database_url is not None:
-        raise PermanentFailure("DATABASE_URL is set: the embedded server is not in use")
-    return EmbeddedPostgres(private_home(settings) / "postgres")
-
-
-def _settings_of(pairs: list[str] | None) -> dict[str, Any]:
-    settings = {}
-    for pair in pairs or []:
-        name, sign, value = pair.partition("=")
-        if not sign:
-            raise PermanentFailure(f"--set wants NAME=VALUE, got {pair!r}")
-        try:
-            settings[name] = json.loads(value)
-        except json.JSONDecodeError:
-            settings[name] = value
-    return settings
-
-
-def _change_rules(database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool) -> None:
-    """Say what the change makes stale, ask, and change the scale."""
-    from irt_assets.responses.scales import change_rules, consider_rules
-    from irt_assets.responses.snapshot import months_of_other_rules
-
-    with database.connect() as connection:
-        change = consider_rules(connection, scale_id, settings)
-        stale = [other for other in months_of_other_rules(connection, change.after) if other != month]
-    say(change.sentence)
-    if change.before == change.after:
-        return
-    say(
-        f"it holds for every month from now on; stale until calibrated again: {', '.join(stale)}"
-        if stale
-        else "it holds for every month from now on; no other month becomes stale"
-    )
-    confirm(f"change the rules of scale {scale_id}?", yes)
-    change_rules(database, scale_id, settings)
-
-
-def _window_of(origin: str) -> tuple[datetime, datetime]:
-    from irt_assets.partitions import month_bounds
-
-    try:
-        if ":" not in origin:
-            return month_bounds(origin)
-        first, last = (date.fromisoformat(day) for day in origin.split(":"))
-    except ValueError:
-        raise PermanentFailure(f"--origin wants a month (2026-07) or FROM:TO days, got {origin!r}") from None
-    start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (first, last))
-    return start, end
 
 
 if __name__ == "__main__":
