@@ -167,7 +167,6 @@ def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None
         items = bank_items(connection, scale, NOW)
     drifted = next(i for i in items if i.drifted and i.proposal)
     sound = next(i for i in items if i.since and not i.drifted and not i.proposal and not i.dif)
-    unpublished = next((i for i in items if i.since is None), None)
     status, html = shown(faulty[0], "item", item=drifted.item_id)
     assert (status, "It has drifted since" in html, "A decision waits" in html) == (200, True, True)
     assert urlencode({"proposal": f"{drifted.proposal and drifted.proposal.reference}"}) in html
@@ -175,8 +174,6 @@ def test_an_item_says_whether_it_is_sound_and_what_waits(faulty: Faulty) -> None
     assert (status, "Nothing about it waits" in html) == (200, True)
     assert f"a = {sound.a:.2f} and b = {sound.b:.2f}".replace("-", "−") in html
     assert html.count("data-figure") == 3
-    if unpublished is not None:
-        assert "is not in use" in shown(faulty[0], "item", item=unpublished.item_id)[1]
 
 
 def test_answers_that_are_gone_are_said_to_be(faulty: Faulty, tmp_path: Path) -> None:  # noqa: F811
