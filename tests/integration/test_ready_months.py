@@ -1,4 +1,4 @@
-"""A month that is ready says so: once, to who wants to hear it, and nobody has to close anything."""
+"""A month that is ready opens one info alert, for the channels that want it, and resolves it at once."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def alerts(database: Database) -> list[tuple[Any, ...]]:
     return rows(database, "SELECT what, severity, resolved_at IS NULL FROM alert ORDER BY alert_id")
 
 
-def test_a_month_that_is_green_is_told_of_once_with_what_waits(months: Instance) -> None:
+def test_a_green_month_is_announced_once_with_what_waits(months: Instance) -> None:
     assert [months.told(), months.told()] == [[WAITS], []]
     assert alerts(months.database) == [(WAITS, "info", False)], "nothing that anybody must close"
     assert months.looked_at == [JAN], "only what may be news is looked at"
     months.published_again()
-    assert months.told() == [], "green before and green again is no news"
+    assert months.told() == [], "it was announced when it first turned green"
     accept(months.database)
     months.states[JAN] = State.GREEN
     assert months.told() == [f"{JAN} is green, no decision waits"]
@@ -76,7 +76,7 @@ def test_it_waits_until_the_month_is_green(months: Instance, state: State) -> No
     assert months.told() == [WAITS]
 
 
-def test_a_month_that_was_red_meanwhile_is_told_of_again(months: Instance) -> None:
+def test_a_month_that_was_red_meanwhile_is_announced_again(months: Instance) -> None:
     assert months.told() == [WAITS]
     with months.database.connect() as connection:
         assert open_alert(connection, RED)
@@ -99,7 +99,7 @@ def test_a_run_of_the_month_that_failed_made_it_red_and_one_of_its_report_did_no
         assert months.told() == told
 
 
-def test_what_was_published_long_ago_is_no_news(months: Instance) -> None:
+def test_months_published_long_ago_are_not_announced(months: Instance) -> None:
     assert months.told(datetime.now(UTC) + timedelta(days=2)) == []
 
 
@@ -148,7 +148,7 @@ def test_a_channel_that_asks_and_is_not_configured_is_named(settings: Settings) 
     ]
 
 
-def test_who_cannot_be_told_is_refused() -> None:
+def test_pagerduty_cannot_get_info_alerts() -> None:
     assert Settings(alert_info_to="slack, email").info_channels == ("slack", "email")
     with pytest.raises(ValueError, match="PagerDuty would open an incident"):
         Settings(alert_info_to="slack,pagerduty")

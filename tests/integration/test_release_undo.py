@@ -1,4 +1,4 @@
-"""A decision that is undone: by another, in front of nobody's back, and with nothing changed that was reported."""
+"""A decision is undone by another one: openly, and without changing anything that was reported."""
 
 from __future__ import annotations
 

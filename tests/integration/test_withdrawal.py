@@ -37,7 +37,7 @@ LEAKED = {"by": "Ann", "reason": "it was posted", "now": BEFORE}
 
 
 def free_items(database: Database) -> list[str]:
-    """Two published items that are anchors no more; all that this world has published were."""
+    """Two published items, made ordinary items: every published item of this world is an anchor."""
     with database.connect() as connection:
         items = list(in_force(connection, SCALE, END).items)[:2]
     drop_anchors(database, SCALE, items, f"{END:%Y-%m}", by="Ann", reason="to be withdrawn")

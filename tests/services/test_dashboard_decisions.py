@@ -1,4 +1,4 @@
-"""What waits, its evidence, and decisions taken on pages: by whom, once, wholly or not at all, and told in words."""
+"""Pages that show what waits with its evidence, and decisions made on them: by whom, once, and all or none."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def ask(reader: Reader) -> Ask:
 
 @pytest.fixture
 def get(ask: Ask) -> Get:
-    """The status and the text of a page; `fields`: by their names, which may be no Python names."""
+    """The status and the text of a page; `fields`: a mapping, as names may hold a colon."""
 
     def page(view: str, fields: dict[str, str], identity: Identity = ANN) -> tuple[int, str]:
         status, shown = made(Asked(view, fields, identity, ask().reader))
@@ -354,7 +354,7 @@ def test_several_are_shown_at_once(bank: Database, get: Get) -> None:
     assert get("proposal", {f"chosen:{FEB}/{k}": "on" for k in range(201)})[0] == 404
 
 
-def test_what_is_no_proposal_is_not_found_and_told_what_is(bank: Database, get: Get) -> None:
+def test_what_is_not_a_proposal_is_not_found(bank: Database, get: Get) -> None:
     names = ["", "x", "2026-02", "2026-02/", "2026-99/moved", "2026-02/nobody", "2026-02/' OR 1=1 --", "2026-02/\0"]
     names += ["🎓" * 5_000, "2026-02/<script>alert(1)</script>", "2026-02/" + "y" * 10_000, "2020-01/all"]
     for name in names:

@@ -112,7 +112,7 @@ def shown(value: float | None) -> str:
 def test_learners_are_found_by_the_beginning_of_their_id_and_by_the_whole(settings: Settings, get: Get) -> None:
     status, text = get("learners", search="100%")
     assert (status, "1 learner whose id begins with 100%" in text) == (200, True)
-    assert "100x" not in text, "a percent sign is no pattern"
+    assert "100x" not in text, "a percent sign is not a pattern"
     assert "?view=learner&user=100%25" in text
     with Database(settings).connect() as connection:
         known = sorted([STRANGE, "100%", "100x", *WORLD.learners])
@@ -172,7 +172,7 @@ def test_a_learner_stands_where_the_rows_say(settings: Settings, get: Get) -> No
     assert f"Live answers by week: {len(answered):,} in" in text
 
 
-def test_a_test_account_and_an_unknown_learner_are_told_apart(get: Get) -> None:
+def test_a_test_account_and_an_unknown_learner_differ(get: Get) -> None:
     (test_account, *_) = (user for user, values in WORLD.learners.items() if values["is_test"])
     status, text = get("learner", user=test_account)
     assert (status, "never scored" in text) == (200, True)
