@@ -20,6 +20,7 @@ import typer
 from rich.markup import escape
 
 from irt_assets.cli_alerts import app as alerts_app
+from irt_assets.cli_backup import app as backup_app
 from irt_assets.cli_database import app as db_app
 from irt_assets.cli_desk import app as desk_app
 from irt_assets.cli_export import app as export_app
@@ -70,6 +71,7 @@ app.add_typer(invariants_app, name="invariants", rich_help_panel=Panel.PROOF)
 app.add_typer(alerts_app, name="alerts", rich_help_panel=Panel.OPERATION)
 app.add_typer(db_app, name="db", rich_help_panel=Panel.OPERATION)
 app.add_typer(operations_app)
+app.add_typer(backup_app)
 app.add_typer(export_app)
 app.add_typer(runs_app)
 app.add_typer(desk_app)

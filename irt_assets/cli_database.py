@@ -35,7 +35,7 @@ def downgrade(
     """Take the schema back for older code, after a backup; refused where answers or rows of the ledger would go."""
     from resources import schema
 
-    say("First stop what uses the database, and make a backup of it (pg_dump).")
+    say("First stop what uses the database, and make a backup of it (irt backup).")
     confirm("Is that done?", yes)
     out.print(f"schema is at {schema.downgrade(database_as_it_is(), revision)}")
 

@@ -7,17 +7,15 @@ wrong.
 
 from __future__ import annotations
 
-import re
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 from uuid import uuid4
 
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, out, print_json, print_table, say
+from irt_assets.console import AsJson, duration, out, print_json, print_table, say
 from irt_assets.installation import current_database, current_settings, current_store
-from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
@@ -64,7 +62,7 @@ def fresh(
     """Check that the invariants were evaluated recently, whatever the result: for monitors."""
     from irt_assets.invariants.freshness import last_evaluated
 
-    limit = _duration(max_age)
+    limit = duration(max_age)
     with current_database().connect() as connection:
         last = last_evaluated(connection)
     age = None if last is None else datetime.now(UTC) - last
@@ -92,13 +90,6 @@ def list_(as_json: AsJson = False) -> None:
         out.print(f"[bold]{one.name}[/bold] ({one.severity})")
         say(f"  {one.protects}")
         say(f"  To fix it: {one.fix}")
-
-
-def _duration(text: str) -> timedelta:
-    found = re.fullmatch(r"(\d{1,6})(h|m)", text)
-    if found is None:
-        raise PermanentFailure(f"--max-age takes hours or minutes, such as 25h or 90m, not {text!r}")
-    return int(found[1]) * (timedelta(hours=1) if found[2] == "h" else timedelta(minutes=1))
 
 
 def as_dict(report: Report, run_name: str) -> dict[str, Any]:

@@ -83,6 +83,8 @@ def prune(
 
 
 def _print(overview: Overview, zone: ZoneInfo) -> None:
+    from jobs.alerts import backup_alert
+
     def at(time: datetime | None) -> str:
         return time.astimezone(zone).strftime("%m-%d %H:%M") if time else "–"
 
@@ -91,6 +93,9 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
     else:
         since = f"since {at(overview.daemon_seen)}" if overview.daemon_seen else "and never was"
         out.print(f"daemon: [red]not running[/red] {since}: no schedule ticks, no queued run starts → irt serve")
+    if overview.last_backup:
+        mark = "[red]late[/red]" if backup_alert(overview.last_backup, overview.now) else "[green]made[/green]"
+        out.print(f"backup: {mark} {at(overview.last_backup.made_at)} {escape(overview.last_backup.address)}")
     marks = {(True, False): "[green]on[/green]", (True, True): "[red]late[/red]"}
     rows = [
         (s.job, marks.get((s.on, bool(s.late)), "off"), at(s.last_tick), s.result, at(s.next_tick), s.newest)

@@ -8,10 +8,11 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, redirect_stdout
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, TextIO
 from zoneinfo import ZoneInfo
@@ -62,6 +63,16 @@ def print_error(mark: str, text: str) -> None:
         print(logs.with_priority(f"{mark}{text}", logging.ERROR), file=sys.stderr)  # noqa: T201
     else:
         err.print(f"[red]{mark}[/red]{escape(text)}")
+
+
+def duration(text: str) -> timedelta:
+    """Of an option --max-age: 25h, 90m."""
+    found = re.fullmatch(r"(\d{1,6})(h|m)", text)
+    if found is None:
+        from resources.failures import PermanentFailure
+
+        raise PermanentFailure(f"--max-age takes hours or minutes, such as 25h or 90m, not {text!r}")
+    return int(found[1]) * (timedelta(hours=1) if found[2] == "h" else timedelta(minutes=1))
 
 
 def confirm(question: str, yes: bool) -> None:

@@ -14,6 +14,7 @@ from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from irt_assets.calibration.checks import INVENTORY
+from irt_assets.invariants.freshness import last_backup
 from irt_assets.job_names import INVARIANT_REPORT
 from irt_assets.underway import to_be_repeated, was_repeated
 from jobs import alerts
@@ -126,7 +127,8 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
     @dg.sensor(
         name="alerts_of_schedules",
         description="Opens an alert for a schedule that is switched on and did not tick, or whose runs did not make "
-        "its newest partition within 25 hours, and for a sensor that only fails; resolves it when that is over.",
+        "its newest partition within 25 hours, for a sensor that only fails, and for a backup that is late; resolves "
+        "it when that is over.",
         minimum_interval_seconds=600,
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
@@ -152,6 +154,12 @@ def _schedules(plans: Sequence[Plan], first_month: str) -> dg.SensorDefinition:
                 resolve_alert(connection, key)
             for alert in failing.values():
                 open_alert(connection, alert)
+            late_backup = alerts.backup_alert(last_backup(connection), now)
+            if late_backup is None:
+                resolve_alert(connection, alerts.BACKUP)
+            else:
+                late.append("backup")
+                open_alert(connection, late_backup)
         return dg.SkipReason(f"late: {', '.join(late)}" if late else "every schedule that is switched on is in time")
 
     return alerts_of_schedules

@@ -18,6 +18,7 @@ from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
 from irt_assets.calibration.gates import SET_GATES, held_because
 from irt_assets.calibration.release_job import RELEASE_JOB
+from irt_assets.invariants.freshness import BACKUP_AGE, LastBackup
 from irt_assets.retries import why_it_failed
 from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, asked_again, made_since
 from jobs.plans import GRACE, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
@@ -28,6 +29,8 @@ LOOKS_THAT_FAIL = 3
 MADE_WITHIN = timedelta(hours=25)
 """How long after a tick its newest partition must be there."""
 LONGEST_REASON = 300
+BACKUP = "backup"
+"""Key of the one alert of backups."""
 GATES = {dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name): gate for gate in SET_GATES}
 IN_THE_UI = "__ASSET_JOB"
 TOO_LONG = "exceeding maximum runtime"
@@ -348,6 +351,22 @@ def sensor_alert(instance: dg.DagsterInstance, state: InstigatorState, now: date
         what=f"{state.instigator_name} fails at every look: {_short(error.message if error else 'it gave no reason')}",
         fix="Open the sensor and read its last tick; its runs and alerts follow once it works again.",
         link=f"/automation?search={state.instigator_name}",
+    )
+
+
+# -- backups -----------------------------------------------------------------------------------------
+
+
+def backup_alert(last: LastBackup | None, now: datetime) -> Alert | None:
+    """The alert of a backup that is late; None while it is not, or where none was ever made."""
+    if last is None or now - last.made_at <= BACKUP_AGE:
+        return None
+    return Alert(
+        key=BACKUP,
+        severity="error",
+        what=f"the last backup is of {last.made_at:%Y-%m-%d %H:%M} UTC",
+        fix="See why its timer or CronJob failed, or does not run; `irt backup` makes one now.",
+        link="/deployment",
     )
 
 

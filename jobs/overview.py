@@ -20,6 +20,7 @@ from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.green import HashOf, MonthState, month_states
 from irt_assets.calibration.proposals import waiting_proposals
+from irt_assets.invariants.freshness import LastBackup, last_backup
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.responses.window import data_hash
@@ -75,7 +76,8 @@ class Waiting:
 @dataclass(frozen=True)
 class Overview:
     """`daemon_seen`: the daemon's oldest heartbeat that counts, if it ever ran. `waiting`: what asks for a decision,
-    `waiting_by_month`: how much of it; a recalibration's is of its last month."""
+    `waiting_by_month`: how much of it; a recalibration's is of its last month. `last_backup`: None where none was ever
+    made."""
 
     now: datetime
     daemon_alive: bool
@@ -87,6 +89,7 @@ class Overview:
     runs: list[RunUnderWay]
     waiting: list[str]
     waiting_by_month: list[Waiting] = field(default_factory=list)
+    last_backup: LastBackup | None = None
 
 
 def look(database: Database, instance: dg.DagsterInstance, settings: Settings, hash_of: HashOf = data_hash) -> Overview:
@@ -97,6 +100,7 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings, h
     with database.connect() as connection:
         violations, open_alerts = list(open_violations(connection)), list(_alerts(connection))
         waiting = waiting_proposals(connection)
+        backup = last_backup(connection)
     return Overview(
         now,
         daemon_alive=alive,
@@ -111,6 +115,7 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings, h
             Waiting(month, scale_id, n)
             for (month, scale_id), n in sorted(Counter((p.window[-7:], p.scale_id) for p in waiting).items())
         ],
+        last_backup=backup,
     )
 
 

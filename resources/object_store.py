@@ -106,6 +106,10 @@ class FolderStore:
         """Every key below `folder`, and when it was written."""
         return ((key, written) for key, written in self._files(folder) if not _unfinished(key))
 
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Every key below `folder`, and the bytes under it."""
+        return {key: self.size(key) for key, _ in self.list(folder)}
+
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
         """Delete what below `folder` was half written before `before` by a process that is gone. The files' names."""
         begun = tuple(key for key, written in self._files(folder) if _unfinished(key) and written < before)
@@ -230,11 +234,11 @@ class BucketStore:
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
         """Every key below `folder`, and when it was written."""
-        with self._explained(folder):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(Bucket=self.bucket, Prefix=f"{_checked(folder)}/"):
-                for one in page.get("Contents", ()):
-                    yield one["Key"], one["LastModified"]
+        return ((one["Key"], one["LastModified"]) for one in self._objects(folder))
+
+    def sizes(self, folder: str) -> dict[str, int]:
+        """Every key below `folder`, and the bytes under it."""
+        return {one["Key"]: one["Size"] for one in self._objects(folder)}
 
     def drop_unfinished(self, folder: str, before: datetime, *, dry_run: bool = False) -> tuple[str, ...]:
         """End the uploads in parts below `folder` that were begun before `before` and whose process is gone.
@@ -269,6 +273,12 @@ class BucketStore:
         with self._explained(key):
             values = {"Bucket": self.bucket, "Key": _checked(key)}
             return str(self._client.generate_presigned_url("get_object", Params=values, ExpiresIn=_seconds(lifetime)))
+
+    def _objects(self, folder: str) -> Iterator[dict[str, Any]]:
+        with self._explained(folder):
+            pages = self._client.get_paginator("list_objects_v2")
+            for page in pages.paginate(Bucket=self.bucket, Prefix=f"{_checked(folder)}/"):
+                yield from page.get("Contents", ())
 
     @cached_property
     def _client(self) -> Any:

@@ -563,6 +563,15 @@ object_folder = _table(
     _req("recorded_at", UTC, "when", NOW),
 )
 
+backup = _table(
+    "backup",
+    "Every backup that was made whole; one that is removed later keeps its row.",
+    _key("address", Text, "folder or s3:// address"),
+    _req("made_at", UTC, "the state of the database that it holds"),
+    _req("size", BigInteger, "of its files", None, unit="bytes", ge=0),
+    _req("seconds", Double, "how long it took", None, unit="s", ge=0),
+)
+
 VIEWS = {
     "attempt": """
         SELECT r.attempt_id AS id, r.user_id, r.item_id, coalesce(q.topic_id, 'unknown') AS topic_id,

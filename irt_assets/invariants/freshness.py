@@ -1,13 +1,30 @@
-"""When the invariants were last evaluated and abilities last measured, without Dagster, as monitors ask often.
+"""When the invariants were last evaluated, abilities last measured and a backup last made, without Dagster, as monitors
+ask often.
 
 What does not belong here: what they found (see `history`).
 """
 
 from __future__ import annotations
 
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 
 import psycopg
+
+BACKUP_AGE = timedelta(hours=25)
+"""A daily backup is late after this."""
+
+
+@dataclass(frozen=True)
+class LastBackup:
+    made_at: datetime
+    address: str
+
+
+def last_backup(connection: psycopg.Connection) -> LastBackup | None:
+    """The newest backup; None where none was ever made, and then nobody asks for one."""
+    row = connection.execute("SELECT made_at, address FROM backup ORDER BY made_at DESC LIMIT 1").fetchone()
+    return LastBackup(*row) if row else None
 
 
 def last_evaluated(connection: psycopg.Connection) -> datetime | None:

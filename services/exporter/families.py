@@ -41,6 +41,7 @@ VIOLATIONS = Family(
 )
 INVARIANTS_LAST = Family("irt_invariants_last_run_timestamp_seconds", "When the invariants were last evaluated.")
 NIGHTLY_LAST = Family("irt_nightly_last_run_timestamp_seconds", "When the last nightly calibration wrote.")
+BACKUP_LAST = Family("irt_backup_last_success_timestamp_seconds", "When the last backup was made; absent: never.")
 UNDELIVERED = Family("irt_alerts_undelivered", "Messages that have not reached a configured channel yet.", ("channel",))
 HEARTBEAT_AGE = Family(
     "irt_daemon_heartbeat_age_seconds",
@@ -60,6 +61,7 @@ FAMILIES = (
     VIOLATIONS,
     INVARIANTS_LAST,
     NIGHTLY_LAST,
+    BACKUP_LAST,
     UNDELIVERED,
     HEARTBEAT_AGE,
     UP,

@@ -16,7 +16,7 @@ import psycopg
 from dagster._core.scheduler.instigation import InstigatorState
 from dagster._serdes import deserialize_value
 
-from irt_assets.invariants.freshness import last_evaluated, last_night
+from irt_assets.invariants.freshness import last_backup, last_evaluated, last_night
 from irt_assets.invariants.open_violations import SEVERITY, open_violations
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.probes import DAEMONS, heartbeats
@@ -140,6 +140,11 @@ def last_nightly(look: Look) -> Iterator[Sample]:
     yield from _time(families.NIGHTLY_LAST, last_night(look.connection))
 
 
+def backup(look: Look) -> Iterator[Sample]:
+    last = last_backup(look.connection)
+    yield from _time(families.BACKUP_LAST, last.made_at if last else None)
+
+
 def undelivered(look: Look) -> Iterator[Sample]:
     """Only configured channels: nothing waits for one that was removed."""
     waiting: dict[str, int] = dict(
@@ -170,6 +175,7 @@ READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (
     violations,
     last_report,
     last_nightly,
+    backup,
     undelivered,
 )
 

@@ -82,6 +82,7 @@ def test_a_calibrated_world(calibrated: Settings) -> None:
         "irt_schedule_last_success_timestamp_seconds",
         "irt_invariants_last_run_timestamp_seconds",
         "irt_nightly_last_run_timestamp_seconds",
+        "irt_backup_last_success_timestamp_seconds",
         "irt_alerts_undelivered",
     }
 

@@ -152,7 +152,7 @@ def test_going_back_wants_a_backup(
     monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
     code, printed = typed("db", "downgrade", "0010")
     assert code == 2
-    assert "pg_dump" in printed
+    assert "irt backup" in printed
     assert schema_version(database) == before
 
 

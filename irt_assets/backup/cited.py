@@ -1,0 +1,91 @@
+"""The files of the object store that rows cite: what a backup lists, and what a copy must have.
+
+What does not belong here: which files nothing cites (see `jobs.retention`).
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+
+from resources.object_store import ObjectStore
+from resources.s3_failures import NothingThere
+
+CITED = {
+    "snapshots": """
+        SELECT uri, max(hash) FROM (
+          SELECT uri, snapshot_hash AS hash FROM scored_snapshot
+          UNION ALL SELECT model_spec->>'snapshot', NULL FROM mirt_fit_meta WHERE model_spec ? 'snapshot') cited
+        GROUP BY uri ORDER BY uri""",
+    "posterior_draws": """
+        SELECT DISTINCT spec->'draws'->>'uri', spec->'draws'->>'sha256' FROM fit_staging
+        WHERE spec->'draws' ? 'uri' ORDER BY 1""",
+    "reports": "SELECT url, sha256 FROM report_artifacts ORDER BY url",
+}
+"""Of each folder of the store the files that rows name, by key or by address, and the sha256 they were written with."""
+AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class Cited:
+    """A file: `size` is None where it was not there; `sha256` empty where no row has it and nobody has read it yet."""
+
+    key: str
+    size: int | None
+    sha256: str
+
+
+def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[Cited]:
+    """Every file that a row names. What is in another store than this one is named by its address, as not there."""
+    found = []
+    for folder, query in CITED.items():
+        sizes = store.sizes(folder)
+        for named, sha256 in connection.execute(query.encode()):
+            key = (store.key(named) or named) if folder == "reports" else named
+            found.append(Cited(key, sizes.get(key), sha256 or ""))
+    return found
+
+
+def with_hashes(files: Iterable[Cited], store: ObjectStore) -> Iterator[Cited]:
+    """Those without a sha256 are read; the others have the one that was recorded as they were written."""
+    for file in files:
+        if file.sha256 or file.size is None:
+            yield file
+        else:
+            yield Cited(file.key, file.size, store.sha256(file.key))
+
+
+def write_listing(path: Path, files: Iterable[Cited]) -> None:
+    with gzip.open(path, "wt", encoding="utf-8") as lines:
+        for file in files:
+            lines.write(json.dumps({"key": file.key, "size": file.size, "sha256": file.sha256}) + "\n")
+
+
+def read_listing(path: Path) -> Iterator[Cited]:
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for line in lines:
+            yield Cited(**json.loads(line))
+
+
+def faults(files: Iterable[Cited], store: ObjectStore) -> Iterator[str]:
+    """Files of the listing that are not there, or are not as they were; all are read."""
+    wanted = [file for file in files if file.size is not None]
+    with ThreadPoolExecutor(AT_ONCE) as several:
+        for file, digest in zip(wanted, several.map(lambda file: _digest(store, file.key), wanted), strict=True):
+            if digest is None:
+                yield f"{store.uri(file.key)} is not there"
+            elif digest != file.sha256:
+                yield f"{store.uri(file.key)} has changed: sha256 {digest[:12]}…, not {file.sha256[:12]}…"
+
+
+def _digest(store: ObjectStore, key: str) -> str | None:
+    try:
+        return store.sha256(key)
+    except NothingThere:
+        return None

@@ -1,0 +1,118 @@
+"""Making a backup: one state of the database, and a listing of every file of the store that it cites.
+
+The files are listed while nobody may prune, and a file is there before the row that cites it: so each one of the
+listing was there. What does not belong here: where it goes (see `places`), PostgreSQL's programs (see `programs`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from irt_assets.backup import programs
+from irt_assets.backup.cited import Cited, cited_files, with_hashes, write_listing
+from irt_assets.backup.manifest import DATABASE, FORMAT, OBJECTS, File, Manifest, read_contents
+from irt_assets.backup.places import MANIFEST, Place, keep_newest
+from irt_assets.environment import SCHEMA
+from resources.database import Database, advisory_lock
+from resources.object_store import ObjectStore
+from resources.schema_version import schema_version
+from resources.settings import Settings
+from resources.version import code_version
+
+
+@dataclass(frozen=True)
+class Made:
+    """`removed`: older backups that went."""
+
+    address: str
+    manifest: Manifest
+    size: int
+    seconds: float
+    missing: list[str]
+    removed: list[str]
+
+
+def make_backup(settings: Settings, database: Database, store: ObjectStore, place: Place) -> Made:
+    """Back up the platform's schema and Dagster's to `place`; whole, or an error and nothing."""
+    began, now = time.monotonic(), datetime.now(UTC)
+    name = f"irt-{now:%Y%m%dT%H%M%SZ}"
+    version = schema_version(database)
+    with place.writing(name) as folder:
+        with _frozen(database, store) as (connection, snapshot, cited):
+            server = connection.info.server_version // 10000
+            schemas = [str(_value(connection, "SELECT current_schema()"))]
+            schemas += [SCHEMA] * bool(_value(connection, "SELECT to_regnamespace(%s) IS NOT NULL", SCHEMA))
+            digest, size = programs.dump(database.url, server, schemas, snapshot, folder / DATABASE)
+            contents = read_contents(connection, now)
+        files = list(with_hashes(cited, store))
+        write_listing(folder / OBJECTS, files)
+        manifest = Manifest(
+            format=FORMAT,
+            made_at=now,
+            code_version=code_version(),
+            revision=version.revision,
+            oldest_code=version.oldest_code,
+            schemas=schemas,
+            postgres=server,
+            pg_dump=programs.program_for("pg_dump", server).version,
+            first_month=settings.irt_first_month,
+            store=store.uri("reports").removesuffix("reports"),
+            files={DATABASE: File(size=size, sha256=digest), OBJECTS: _file(folder / OBJECTS)},
+            objects=len(files),
+            object_bytes=sum(file.size or 0 for file in files),
+            missing=sum(file.size is None for file in files),
+            contents=contents,
+        )
+        (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", "utf-8")
+        for path in folder.iterdir():
+            path.chmod(0o600)
+            _sync(path)
+    total = sum(file.size for file in manifest.files.values())
+    seconds = time.monotonic() - began
+    with database.connect() as connection:
+        connection.execute(
+            "INSERT INTO backup (address, made_at, size, seconds) VALUES (%s, %s, %s, %s)",
+            (place.uri(name), now, total, seconds),
+        )
+    missing = [file.key for file in files if file.size is None]
+    return Made(place.uri(name), manifest, total, seconds, missing, keep_newest(place, name))
+
+
+@contextmanager
+def _frozen(database: Database, store: ObjectStore) -> Iterator[tuple[psycopg.Connection, str, list[Cited]]]:
+    """A transaction that sees one state of the database, the name under which others see it, and the files it cites."""
+    with database.connect() as connection:
+        with database.connect() as nobody_prunes:
+            advisory_lock(nobody_prunes, "prune")
+            connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            for limit in ("idle_in_transaction_session_timeout", "statement_timeout"):
+                connection.execute(f"SET LOCAL {limit} = 0".encode())
+            snapshot = _value(connection, "SELECT pg_export_snapshot()")
+            cited = cited_files(connection, store)
+        yield connection, str(snapshot), cited
+
+
+def _value(connection: psycopg.Connection, query: str, *values: object) -> object:
+    row = connection.execute(query.encode(), values).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _file(path: Path) -> File:
+    with path.open("rb") as file:
+        return File(size=path.stat().st_size, sha256=hashlib.file_digest(file, "sha256").hexdigest())
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -1,0 +1,137 @@
+"""What a backup says of itself, and what of a database must be the same in its copy.
+
+What does not belong here: making and restoring (see `make`, `restore`).
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from pydantic import BaseModel, ValidationError
+
+from irt_assets.backup.places import MANIFEST
+from irt_assets.calibration.publication import in_force
+from irt_assets.responses.scales import read_scales
+from resources.failures import PermanentFailure
+from resources.schema import KEPT
+from resources.schema_version import SchemaVersion
+from resources.tables import METADATA
+
+FORMAT = 1
+DATABASE = "database.dump"
+OBJECTS = "objects.jsonl.gz"
+
+
+class File(BaseModel):
+    size: int
+    sha256: str
+
+
+class Contents(BaseModel):
+    """`tables`: rows of each. `digests`: of each table that nothing can make again, a hash of its rows in any order.
+    `sets`: by scale, the hash of the published set in force when the backup was made."""
+
+    tables: dict[str, int]
+    digests: dict[str, str]
+    sets: dict[str, str]
+
+
+class Manifest(BaseModel):
+    """`store`: the address that all files of the object store begin with. `missing`: files that rows cite and that were
+    not there."""
+
+    format: int
+    made_at: datetime
+    code_version: str
+    revision: str | None
+    oldest_code: str | None
+    schemas: list[str]
+    postgres: int
+    pg_dump: int
+    first_month: str
+    store: str
+    files: dict[str, File]
+    objects: int
+    object_bytes: int
+    missing: int
+    contents: Contents
+
+    @property
+    def schema_version(self) -> SchemaVersion:
+        return SchemaVersion(self.revision, self.oldest_code)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Raises PermanentFailure where there is none, or it is of a newer kind."""
+    path = folder / MANIFEST
+    try:
+        text = path.read_text("utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        raise PermanentFailure(f"{folder} is not a backup: it has no {MANIFEST}") from None
+    try:
+        manifest = Manifest.model_validate_json(text)
+    except (ValidationError, UnicodeDecodeError) as error:
+        raise PermanentFailure(f"{path} is damaged, or of another irt-assets: {error}") from None
+    if manifest.format != FORMAT:
+        raise PermanentFailure(f"{path} has format {manifest.format}, this code reads {FORMAT}: install the newer one")
+    return manifest
+
+
+def read_contents(connection: psycopg.Connection, at: datetime) -> Contents:
+    """What the database holds; rows are compared as text, so their form is fixed for this transaction."""
+    connection.execute("SET LOCAL datestyle = 'ISO, YMD'")
+    connection.execute("SET LOCAL intervalstyle = 'postgres'")
+    connection.execute("SET LOCAL bytea_output = 'hex'")
+    connection.execute("SET LOCAL extra_float_digits = 1")
+    there = {
+        name
+        for (name,) in connection.execute(
+            "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(name) IS NOT NULL", ([*METADATA.tables],)
+        )
+    }
+    tables: dict[str, int] = {}
+    digests: dict[str, str] = {}
+    for name in sorted(there):
+        table = sql.Identifier(name)
+        if name in KEPT:
+            tables[name], digests[name] = _one(connection, DIGEST.format(table))
+        else:
+            (tables[name],) = _one(connection, sql.SQL("SELECT count(*) FROM {}").format(table))
+    sets = {scale_id: in_force(connection, scale_id, at).set_hash for scale_id in read_scales(connection)}
+    return Contents(tables=tables, digests=digests, sets=sets)
+
+
+DIGEST = sql.SQL(
+    "SELECT count(*), coalesce(sum(('x' || left(md5(r::text), 15))::bit(60)::bigint::numeric), 0)::text FROM {} r"
+)
+"""A sum does not depend on the order of the rows, and md5 not on the server's version."""
+
+
+def _one(connection: psycopg.Connection, query: sql.Composed) -> tuple[Any, ...]:
+    row = connection.execute(query).fetchone()
+    assert row is not None
+    return row
+
+
+def differences(then: Contents, now: Contents) -> list[str]:
+    """What is not the same, a sentence each."""
+    found = [
+        f"{name} has {now.tables.get(name, 0):,} rows, the backup was made of {rows:,}"
+        for name, rows in then.tables.items()
+        if now.tables.get(name, 0) != rows
+    ]
+    found += [
+        f"the rows of {name} are not those of the backup"
+        for name, digest in then.digests.items()
+        if now.digests.get(name) != digest and now.tables.get(name) == then.tables.get(name)
+    ]
+    found += [
+        f"the published set in force on scale {scale} is not the backup's"
+        for scale, set_hash in then.sets.items()
+        if now.sets.get(scale) != set_hash
+    ]
+    return found

@@ -1,0 +1,179 @@
+"""Where backups lie: a folder each, in a folder or in a bucket. One is there whole, or its name is not.
+
+What does not belong here: what is in a backup (see `make`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from resources.failures import PermanentFailure, explain
+from resources.object_store import PART, BucketStore, object_store
+from resources.settings import OWNER_ALONE, Settings, private_home
+
+MANIFEST = "manifest.json"
+"""Written last: what has none is not a backup."""
+NAME = re.compile(r"irt-\d{8}T\d{6}Z")
+NEWEST_KEPT = 30
+ABANDONED_S = 24 * 3600
+"""A half-written backup as old as that belongs to a process that was killed."""
+
+
+class FolderPlace:
+    """Backups in a folder that only its owner may read."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder.expanduser().absolute()
+
+    def uri(self, name: str) -> str:
+        return str(self.folder / name)
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """A folder to write a backup into, which becomes `name` at the end; after an error nothing is left."""
+        work: Path | None = None
+        try:
+            self.folder.mkdir(mode=OWNER_ALONE, parents=True, exist_ok=True)
+            self._drop_abandoned()
+            work = Path(tempfile.mkdtemp(dir=self.folder, prefix=PART))
+            yield work
+            _sync(work)
+            work.rename(self.folder / name)
+            _sync(self.folder)
+        except OSError as error:
+            said = explain(error) or error.strerror
+            raise PermanentFailure(
+                f"No backup was made in {self.folder}: {said}. --out names another place."
+            ) from error
+        finally:
+            if work is not None:
+                shutil.rmtree(work, ignore_errors=True)
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        yield self.folder / name
+
+    def names(self) -> list[str]:
+        """Of every backup, oldest first."""
+        there = self.folder.iterdir() if self.folder.is_dir() else ()
+        return sorted(one.name for one in there if NAME.fullmatch(one.name) and (one / MANIFEST).is_file())
+
+    def remove(self, name: str) -> None:
+        going = self.folder / f"{PART}{name}"
+        (self.folder / name).rename(going)
+        shutil.rmtree(going)
+
+    def _drop_abandoned(self) -> None:
+        for path in self.folder.glob(f"{PART}*"):
+            with suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > ABANDONED_S:
+                    shutil.rmtree(path, ignore_errors=True)
+
+
+class BucketPlace:
+    """Backups below a prefix of a bucket; they pass through a folder under IRT_HOME."""
+
+    def __init__(self, settings: Settings, bucket: str, prefix: str) -> None:
+        store = object_store(settings.model_copy(update={"s3_bucket": bucket}))
+        assert isinstance(store, BucketStore)
+        self._settings, self._store, self._prefix = settings, store, prefix
+
+    def uri(self, name: str) -> str:
+        return self._store.uri(f"{self._prefix}/{name}")
+
+    @contextmanager
+    def writing(self, name: str) -> Iterator[Path]:
+        """As of a folder; what is uploaded is a backup when its manifest, the last file, is there."""
+        with self._here() as work:
+            yield work
+            files = sorted(work.iterdir(), key=lambda file: file.name == MANIFEST)
+            try:
+                for file in files:
+                    self._store.put(f"{self._prefix}/{name}/{file.name}", file)
+            except BaseException:
+                with suppress(Exception):  # the first error is the one to tell
+                    self.remove(name)
+                raise
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Path]:
+        """A copy of the backup, for as long as it is needed."""
+        with self._here() as work:
+            for key, _ in self._store.list(f"{self._prefix}/{name}"):
+                with (work / key.rpartition("/")[2]).open("wb") as file:
+                    file.writelines(self._store.stream(key))
+            yield work
+
+    def names(self) -> list[str]:
+        """Of every backup, oldest first."""
+        paths = [key.split("/")[-2:] for key, _ in self._store.list(self._prefix)]
+        return sorted(name for name, file in paths if file == MANIFEST and NAME.fullmatch(name))
+
+    def remove(self, name: str) -> None:
+        keys = [key for key, _ in self._store.list(f"{self._prefix}/{name}")]
+        for key in sorted(keys, key=lambda key: not key.endswith(f"/{MANIFEST}")):
+            self._store.delete(key)
+
+    @contextmanager
+    def _here(self) -> Iterator[Path]:
+        home = private_home(self._settings)
+        with tempfile.TemporaryDirectory(dir=home, prefix=PART) as work:
+            try:
+                yield Path(work)
+            except OSError as error:
+                said = explain(error) or error.strerror
+                raise PermanentFailure(f"A backup passes through {home}: {said}") from error
+
+
+Place = FolderPlace | BucketPlace
+
+
+def default_place(settings: Settings) -> Place:
+    """`backups` in the bucket S3_BUCKET, or where that is unset in IRT_HOME."""
+    if settings.s3_bucket is not None:
+        return BucketPlace(settings, settings.s3_bucket, "backups")
+    return FolderPlace(settings.irt_home / "backups")
+
+
+def place_at(settings: Settings, address: str) -> Place:
+    """The place that is meant by a folder's path, or by s3://BUCKET/PREFIX."""
+    if not address.startswith("s3:"):
+        return FolderPlace(Path(address))
+    parts = urlsplit(address)
+    prefix = parts.path.strip("/")
+    if not parts.netloc or not prefix:
+        raise PermanentFailure(f"{address} is not s3://BUCKET/PREFIX")
+    return BucketPlace(settings, parts.netloc, prefix)
+
+
+def backup_at(settings: Settings, address: str) -> tuple[Place, str]:
+    """The place and the name of a backup, from its path or s3:// address."""
+    if address.startswith("s3:"):
+        place, _, name = address.rstrip("/").rpartition("/")
+        return place_at(settings, place), name
+    path = Path(address).expanduser().absolute()
+    return FolderPlace(path.parent), path.name
+
+
+def keep_newest(place: Place, but: str) -> list[str]:
+    """Remove all backups there but the newest ones, and never `but`; the names of those that went."""
+    gone = [name for name in place.names()[:-NEWEST_KEPT] if name != but]
+    for name in gone:
+        place.remove(name)
+    return gone
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,180 @@
+"""Restoring a backup into an empty database, and proof that the copy is what the backup was made of.
+
+What does not belong here: the files of the object store, which somebody brings back first.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+import dagster as dg
+import psycopg
+from psycopg import sql
+
+from irt_assets.backup import programs
+from irt_assets.backup.cited import faults, read_listing
+from irt_assets.backup.manifest import DATABASE, OBJECTS, Manifest, differences, read_contents, read_manifest
+from irt_assets.backup.places import Place
+from irt_assets.calibration.green import month_states
+from irt_assets.environment import SCHEMA
+from irt_assets.invariants.drift import FOLLOWING
+from irt_assets.invariants.history import look_at_everything
+from irt_assets.partitions import last_complete_month, months_between
+from irt_assets.stack import dagster_instance
+from irt_assets.underway import last_made
+from irt_assets.wording import counted
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.folder_claim import adopt_folder
+from resources.object_store import FolderStore, ObjectStore, object_store
+from resources.schema import upgrade
+from resources.schema_version import schema_version
+from resources.settings import Settings
+
+
+@dataclass
+class Restored:
+    """`notes`: what was changed on the way. `differences`: what is not as it was, a sentence each."""
+
+    manifest: Manifest
+    seconds: float = 0.0
+    notes: list[str] = field(default_factory=list)
+    differences: list[str] = field(default_factory=list)
+
+
+def restore_backup(settings: Settings, database: Database, place: Place, name: str, *, verify: bool) -> Restored:
+    """Bring a backup into `database`, which must be empty, and compare what is there with the manifest.
+
+    With `verify` every listed file is read, too, and the invariants are evaluated as of the backup's time. Raises
+    PermanentFailure, and leaves the database as it was, where the backup is damaged or cannot be restored here.
+    """
+    began = time.monotonic()
+    with place.reading(name) as folder:
+        manifest = read_manifest(folder)
+        _check(folder, manifest)
+        restored = Restored(manifest)
+        _load(database, manifest, folder / DATABASE)
+        with database.connect() as connection:
+            restored.differences += differences(manifest.contents, read_contents(connection, manifest.made_at))
+        restored.notes += _made_at_home(settings, database, manifest)
+        if verify:
+            store = object_store(settings)
+            restored.differences += faults(read_listing(folder / OBJECTS), store)
+            restored.differences += _violated(settings, database, store, manifest)
+    restored.seconds = time.monotonic() - began
+    return restored
+
+
+def _check(folder: Path, manifest: Manifest) -> None:
+    """Raises PermanentFailure where a file is not as it was written, or this code does not know the schema."""
+    for name, wanted in manifest.files.items():
+        path = folder / name
+        if not path.is_file():
+            raise PermanentFailure(f"The backup is damaged: {path} is not there. Take another one.")
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != wanted.sha256:
+                raise PermanentFailure(
+                    f"The backup is damaged: {path} is not as it was written ({path.stat().st_size:,} bytes, "
+                    f"{wanted.size:,} were written). Take another one."
+                )
+    version = manifest.schema_version
+    if version.is_newer and version.fault:
+        raise PermanentFailure(
+            f"The backup's schema is at {version.revision} and serves code from {version.oldest_code} on, this code is "
+            f"older: install irt-assets {manifest.code_version} or newer"
+        )
+
+
+def _load(database: Database, manifest: Manifest, source: Path) -> None:
+    with database.connect() as connection:
+        (here,) = connection.execute("SELECT current_schema()").fetchone() or (None,)
+        if here != manifest.schemas[0]:
+            raise PermanentFailure(
+                f"The backup is of the schema {manifest.schemas[0]}, this database's user works in {here}: set its "
+                "search_path to that schema, and make it if it is not there"
+            )
+        row = connection.execute(
+            """SELECT count(*), min(format('%%I.%%I', nspname, relname)) FROM pg_class c JOIN pg_namespace n
+               ON n.oid = c.relnamespace WHERE nspname = ANY(%s) AND relkind IN ('r', 'p', 'v', 'm', 'S', 'f')
+               AND NOT EXISTS (SELECT FROM pg_depend WHERE objid = c.oid AND deptype = 'e')""",
+            ([manifest.schemas[0], SCHEMA],),
+        ).fetchone()
+        if row and row[0]:
+            raise PermanentFailure(
+                f"The database is not empty: it holds {row[0]} tables, views and sequences, such as {row[1]}. Restore "
+                "into a new one (CREATE DATABASE …, or another IRT_HOME); nothing was changed"
+            )
+    made = manifest.schemas[1:]
+    with database.connect() as connection:
+        for schema in made:
+            connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(schema)))
+    try:
+        programs.load(database.url, manifest.pg_dump, manifest.schemas, source)
+    except BaseException:
+        with database.connect() as connection:
+            for schema in made:
+                connection.execute(sql.SQL("DROP SCHEMA IF EXISTS {}").format(sql.Identifier(schema)))
+        raise
+    with database.connect() as connection:
+        connection.autocommit = True
+        connection.execute("ANALYZE")  # a dump has no statistics, and queries over the log are slow without
+
+
+def _made_at_home(settings: Settings, database: Database, manifest: Manifest) -> Iterator[str]:
+    """The copy works with this code and this store from now on; what was changed for that."""
+    version = schema_version(database)
+    if version.fault:
+        upgrade(database)
+        yield f"the schema was brought from {version.revision} to {schema_version(database).revision}"
+    store = object_store(settings)
+    root = store.uri("reports").removesuffix("reports")
+    if root != manifest.store:
+        with database.connect() as connection:
+            moved = connection.execute(
+                "UPDATE report_artifacts SET url = %s || substr(url, %s) WHERE starts_with(url, %s)",
+                (root, len(manifest.store) + 1, manifest.store),
+            ).rowcount
+        yield f"the files lie at {root} now, which {counted(moved, 'row')} of reports named as {manifest.store}"
+    if isinstance(store, FolderStore) and store.root.is_dir():
+        adopt_folder(settings, database)
+
+
+def _violated(settings: Settings, database: Database, store: ObjectStore, manifest: Manifest) -> Iterator[str]:
+    """Invariants of severity error that do not hold of the copy, and of which the original did not know."""
+    months = list(months_between(manifest.first_month, last_complete_month(manifest.made_at)))
+    with dagster_instance(settings, database) as instance:
+        made = _made(instance)
+        report = look_at_everything(database, store, month_states(database, instance, months), manifest.made_at, made)
+    with database.connect() as connection:
+        known = _open(connection)
+    for verdict in report.verdicts:
+        if verdict.crashed:
+            yield f"the invariant {verdict.invariant.name} could not be evaluated: {verdict.crashed}"
+        if verdict.invariant.severity != "error":
+            continue
+        new = [v for v in verdict.violations if (verdict.invariant.name, v.partition, v.subject) not in known]
+        if new:
+            first = new[0]
+            yield (
+                f"it is not true that {verdict.invariant.truth}, and no report in the backup says so: "
+                f"{first.partition} {first.subject}: {first.observed}, wanted {first.expected}"
+                + (f" ({len(new) - 1} more)" if len(new) > 1 else "")
+            )
+
+
+def _made(instance: dg.DagsterInstance) -> dict[str, dict[str, datetime]]:
+    return {asset: last_made(instance, dg.AssetKey(asset)) for asset in FOLLOWING}
+
+
+def _open(connection: psycopg.Connection) -> set[Sequence[str]]:
+    return set(
+        connection.execute(
+            """SELECT invariant, partition, subject FROM invariant_result
+               WHERE NOT passed AND subject <> '' AND resolved_at IS NULL"""
+        ).fetchall()
+    )

@@ -1,0 +1,513 @@
+"""Backups: the drill, and every way in which a backup or a copy may be less than whole."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from pathlib import Path
+from typing import IO, Any
+
+import psycopg
+import pytest
+
+from irt_assets.backup import cited, places, programs
+from irt_assets.backup.make import Made, make_backup
+from irt_assets.backup.manifest import DATABASE, OBJECTS
+from irt_assets.backup.places import MANIFEST, FolderPlace
+from irt_assets.backup.programs import Program
+from irt_assets.backup.restore import restore_backup
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.engines.em import EmEngine
+from irt_assets.invariants.freshness import BACKUP_AGE, last_backup
+from irt_assets.invariants.history import take_report
+from irt_assets.psychometrics.models import Calibration
+from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.stack import dagster_instance
+from jobs.alerts import backup_alert
+from resources.database import Database, advisory_lock
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure, TransientFailure
+from resources.folder_claim import open_store
+from resources.object_store import PART
+from resources.settings import Settings
+from services.exporter.collector import StateCollector
+from tests.integration import rooms
+from tests.integration.seaweed import BUCKET, SeaweedFS
+from tests.integration.stack_harness import ROOT, wait_for
+from tests.integration.typed import Irt
+
+numbers = count(1)
+JUNE, JULY = rooms.MONTHS
+OTHERS_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'irt backup'"
+
+
+@contextmanager
+def empty_database(server: str, home: Path) -> Iterator[Settings]:
+    with rooms.copied(server, "template0", f"restored_{next(numbers)}", home) as settings:
+        yield settings
+
+
+@pytest.fixture
+def copy(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Settings]:
+    """Settings of an installation without anything in it."""
+    with empty_database(postgres.start(), tmp_path / "copy") as settings:
+        yield settings
+
+
+@pytest.fixture(scope="module")
+def made(calibrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A backup that tests only read."""
+    return back_up(calibrated, tmp_path_factory.mktemp("backups"))
+
+
+def back_up(settings: Settings, folder: Path) -> Made:
+    database = Database(settings)
+    return make_backup(settings, database, open_store(settings, database), FolderPlace(folder))
+
+
+def restore(settings: Settings, folder: Path, *, verify: bool = False) -> list[str]:
+    """The differences."""
+    place = FolderPlace(folder.parent)
+    return restore_backup(settings, Database(settings), place, folder.name, verify=verify).differences
+
+
+def calibrate(settings: Settings, month: str, engine: EmEngine | None = None) -> None:
+    database = Database(settings)
+    store = open_store(settings, database)
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, engine or EmEngine(1), "run")
+    link_month(database, month, "run")
+    publish_month(database, store, month, (), "run")
+
+
+def results(settings: Settings, month: str) -> list[list[tuple[Any, ...]]]:
+    """What a month's calibration left, without the names and times of its fits."""
+    database = Database(settings)
+    return [
+        rooms.rows(
+            database,
+            """SELECT item_id, params, p.n_responses, infit, outfit, rmsd, flags, m.data_hash, m.snapshot_hash
+               FROM mirt_item_params p JOIN mirt_fit_meta m USING (fit_id)
+               WHERE to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM') = %s AND superseded_at IS NULL ORDER BY 1""",
+            [month],
+        ),
+        rooms.rows(
+            database,
+            """SELECT item_id, a, b, c, a_se, b_se, cov_ab, effective_from, rule, data_hash, anchor_hash
+               FROM item_parameter_publication WHERE month = %s ORDER BY 1""",
+            [month],
+        ),
+        rooms.rows(database, "SELECT item_id, a, b, c, why FROM item_parameter_proposal WHERE month = %s", [month]),
+        rooms.rows(
+            database, "SELECT state, n_published, n_proposed, held FROM publication_step WHERE month = %s", [month]
+        ),
+    ]
+
+
+def is_empty(settings: Settings) -> bool:
+    query = "SELECT 1 FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
+    return rooms.rows(Database(settings), query) == [] and not rooms.rows(
+        Database(settings), "SELECT 1 FROM pg_namespace WHERE nspname = 'dagster'"
+    )
+
+
+# -- the drill ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Waiting(EmEngine):
+    """Fits when it may."""
+
+    began: threading.Event = field(default_factory=threading.Event)
+    may_end: threading.Event = field(default_factory=threading.Event)
+
+    def calibrate(self, *args: Any, **options: Any) -> Calibration:
+        self.began.set()
+        assert self.may_end.wait(120)
+        return super().calibrate(*args, **options)
+
+
+def test_the_drill(world: Settings, copy: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]) -> None:
+    """A backup in the middle of a month: the copy has the same ledger, and makes the same of the month."""
+    calibrate(world, JUNE)
+    engine = Waiting(1)
+    july = threading.Thread(target=calibrate, args=(world, JULY, engine))
+    july.start()
+    try:
+        assert engine.began.wait(120)
+        database = Database(world)
+        with dagster_instance(world, database) as instance:
+            take_report(database, rooms.folder_store(world), instance, first_month=JUNE, run="before the backup")
+        with database.connect() as writing:
+            writing.execute("INSERT INTO learner (user_id) VALUES ('not committed yet')")
+            typed = irt(world)("backup", "--out", tmp_path / "backups", "--json")
+            assert typed.code == 0, typed.err
+        with database.connect() as connection:
+            connection.execute("DELETE FROM learner WHERE user_id = 'not committed yet'")
+    finally:
+        engine.may_end.set()
+        july.join(120)
+    made = typed.json
+    assert made["missing"] == []
+    assert made["manifest"]["objects"] == 2  # the snapshots of June, and of July, which has no fit yet
+
+    shutil.copytree(world.irt_home / "objects", copy.irt_home / "objects")
+    restored = irt(copy)("restore", "--verify", made["address"], "--json")
+    assert restored.json["differences"] == [], restored.err
+    assert restored.code == 0
+    assert restored.json["contents"]["tables"]["item_parameter_publication"] > 0
+    assert results(copy, JUNE) == results(world, JUNE)
+    assert [len(rows) for rows in results(copy, JULY)] == [0, 0, 0, 0]
+
+    calibrate(copy, JULY)
+    assert results(copy, JULY) == results(world, JULY)
+    assert all(results(copy, JULY)[at] for at in (0, 3))
+    back_up(copy, tmp_path / "backups of the copy")
+
+
+def test_reports_are_found_where_the_copy_has_them(world: Settings, copy: Settings, tmp_path: Path) -> None:
+    database, store = Database(world), rooms.folder_store(world)
+    url = store.put("reports/drift/2026-06/x.html", b"a report")
+    rooms.run_sql(
+        database,
+        """INSERT INTO report_artifacts ("window", format, url, sha256)
+           VALUES ('2026-06', 'html', %s, encode(sha256('a report'), 'hex'))""",
+        [url],
+    )
+    made = back_up(world, tmp_path / "backups")
+    shutil.copytree(world.irt_home / "objects", copy.irt_home / "objects")
+    place = FolderPlace(tmp_path / "backups")
+    done = restore_backup(copy, Database(copy), place, Path(made.address).name, verify=False)
+    assert done.differences == []
+    old, new = (f"{home.as_uri()}/objects/" for home in (world.irt_home, copy.irt_home))
+    assert done.notes == [f"the files lie at {new} now, which one row of reports named as {old}"]
+    ((moved,),) = rooms.rows(Database(copy), "SELECT url FROM report_artifacts")
+    assert open_store(copy, Database(copy)).get(str(rooms.folder_store(copy).key(moved))) == b"a report"
+
+
+@pytest.mark.ci
+def test_a_backup_in_a_bucket(
+    s3: SeaweedFS, calibrated: Settings, copy: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    typed = irt(calibrated)("backup", "--out", f"s3://{BUCKET}/nightly/irt", "--json")
+    assert typed.code == 0, typed.err
+    assert typed.json["address"].startswith(f"s3://{BUCKET}/nightly/irt/irt-")
+    restored = irt(copy)("restore", typed.json["address"], "--json")
+    assert (restored.code, restored.json["differences"]) == (0, []), restored.err
+    assert not list(calibrated.irt_home.glob(f"{PART}*"))
+    place = places.place_at(calibrated, f"s3://{BUCKET}/nightly/irt")
+    (name,) = place.names()
+    place.remove(name)
+    assert place.names() == []
+
+
+# -- a backup that is damaged, or of another age -----------------------------------------------------
+
+
+@pytest.fixture
+def damaged(made: Made, tmp_path: Path) -> Path:
+    """A copy of the backup, to be damaged."""
+    return Path(shutil.copytree(made.address, tmp_path / Path(made.address).name))
+
+
+def test_a_flipped_byte_is_found_before_anything_is_restored(damaged: Path, copy: Settings) -> None:
+    content = bytearray((damaged / DATABASE).read_bytes())
+    content[len(content) // 2] ^= 1
+    (damaged / DATABASE).write_bytes(content)
+    with pytest.raises(PermanentFailure, match=r"damaged: .*database\.dump is not as it was written"):
+        restore(copy, damaged)
+    assert is_empty(copy)
+
+
+@pytest.mark.parametrize("name", [DATABASE, OBJECTS])
+def test_a_missing_part_is_named(damaged: Path, copy: Settings, name: str) -> None:
+    (damaged / name).unlink()
+    with pytest.raises(PermanentFailure, match=f"damaged: .*{name} is not there"):
+        restore(copy, damaged)
+    assert is_empty(copy)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"revision": "9999_later", "oldest_code": "9999_later"}, "serves code from 9999_later on"),
+        ({"format": 2}, "install the newer one"),
+        ({"contents": None}, "damaged"),
+    ],
+)
+def test_a_newer_backup_is_refused(damaged: Path, copy: Settings, change: dict[str, Any], said: str) -> None:
+    manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
+    (damaged / MANIFEST).write_text(json.dumps(manifest | change), "utf-8")
+    with pytest.raises(PermanentFailure, match=said):
+        restore(copy, damaged)
+    assert is_empty(copy)
+
+
+def test_a_database_that_is_not_empty_is_left_alone(made: Made, world: Settings) -> None:
+    before = rooms.rows(Database(world), "SELECT count(*) FROM response_log")
+    with pytest.raises(PermanentFailure, match=r"not empty: it holds .* nothing was changed"):
+        restore(world, Path(made.address))
+    assert rooms.rows(Database(world), "SELECT count(*) FROM response_log") == before
+
+
+def test_what_pg_restore_cannot_do_leaves_nothing(damaged: Path, copy: Settings) -> None:
+    """As if the dump had been cut before its hash was taken."""
+    cut = (damaged / DATABASE).read_bytes()[:-100_000]
+    (damaged / DATABASE).write_bytes(cut)
+    manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
+    manifest["files"][DATABASE] = {"size": len(cut), "sha256": hashlib.sha256(cut).hexdigest()}
+    (damaged / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    with pytest.raises(PermanentFailure, match="pg_restore failed; nothing was kept"):
+        restore(copy, damaged)
+    assert is_empty(copy)
+
+
+def test_a_copy_that_differs_is_told_of(damaged: Path, copy: Settings, irt: Callable[[Settings], Irt]) -> None:
+    manifest = json.loads((damaged / MANIFEST).read_text("utf-8"))
+    contents = manifest["contents"]
+    contents["tables"]["question"] += 1
+    contents["digests"]["anchor_set"] = "0"
+    contents["sets"][rooms.SCALE] = "0"
+    (damaged / MANIFEST).write_text(json.dumps(manifest), "utf-8")
+    typed = irt(copy)("restore", damaged)
+    assert typed.code == 1
+    assert "differs: question has 36 rows, the backup was made of 37" in typed.err
+    assert "differs: the rows of anchor_set are not those of the backup" in typed.err
+    assert f"differs: the published set in force on scale {rooms.SCALE} is not the backup's" in typed.err
+
+
+def test_missing_and_changed_files_are_named(made: Made, calibrated: Settings, copy: Settings) -> None:
+    shutil.copytree(calibrated.irt_home / "objects", copy.irt_home / "objects")
+    lost, spoilt = sorted((copy.irt_home / "objects" / "snapshots").rglob("*.parquet"))
+    lost.unlink()
+    spoilt.write_bytes(spoilt.read_bytes() + b"!")
+    found = restore(copy, Path(made.address), verify=True)
+    assert f"{lost.as_uri()} is not there" in found
+    assert any(one.startswith(f"{spoilt.as_uri()} has changed: sha256 ") for one in found)
+    assert any("snapshots match their hash" in one for one in found)
+
+
+# -- a backup that cannot be made --------------------------------------------------------------------
+
+
+def refused(settings: Settings, folder: Path, failure: type[Exception], said: str) -> None:
+    """No backup is made for this reason, and nothing is left."""
+    rows = rooms.rows(Database(settings), "SELECT count(*) FROM backup")
+    with pytest.raises(failure, match=said):
+        back_up(settings, folder)
+    assert list(folder.iterdir()) == []
+    assert rooms.rows(Database(settings), "SELECT count(*) FROM backup") == rows
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ([], "there is no pg_dump here. Install it: apt install postgresql-client-16"),
+        ([Program(Path("/usr/bin/pg_dump"), 15)], "the newest pg_dump here is of 15. Install it: apt install .*-16"),
+    ],
+)
+def test_without_a_program_that_fits_the_package_is_named(
+    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, there: list[Program], said: str
+) -> None:
+    monkeypatch.setattr(programs, "installed", lambda _name: there)
+    refused(world, tmp_path / "backups", PermanentFailure, said)
+
+
+def test_a_full_disk_leaves_nothing(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on_a_full_disk(_target: Path) -> IO[bytes]:
+        return Path("/dev/full").open("wb")
+
+    monkeypatch.setattr(programs, "_private", on_a_full_disk)
+    refused(world, tmp_path / "backups", PermanentFailure, "the disk is full")
+
+
+def test_a_folder_that_cannot_be_written_is_named(world: Settings, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(PermanentFailure, match=f"No backup was made in {tmp_path}/file: .*--out names another"):
+        back_up(world, tmp_path / "file")
+
+
+@contextmanager
+def held_table(settings: Settings) -> Iterator[None]:
+    """A migration is under way: pg_dump waits for its table."""
+    with Database(settings).connect() as connection:
+        connection.execute("LOCK TABLE learner")
+        yield
+        connection.rollback()
+
+
+def test_a_migration_under_way_ends_the_backup(
+    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(programs, "LOCK_WAIT", "100ms")
+    with held_table(world):
+        refused(world, tmp_path / "backups", TransientFailure, "Somebody holds a table")
+
+
+def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Path, postgres: EmbeddedPostgres) -> None:
+    end = OTHERS_WAIT.replace("count(*)", "count(pg_terminate_backend(pid))")
+
+    def end_pg_dump() -> None:
+        with psycopg.connect(postgres.start(), autocommit=True) as connection:
+            wait_for("pg_dump waits", lambda: (connection.execute(end).fetchone() or [0])[0])
+
+    other = threading.Thread(target=end_pg_dump)
+    with held_table(world):
+        other.start()
+        refused(world, tmp_path / "backups", TransientFailure, "went away while pg_dump worked; nothing was kept")
+    other.join(60)
+
+
+def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy: Settings) -> None:
+    folder = tmp_path / "backups"
+    assert world.database_url is not None
+    environment = {
+        "PATH": os.environ["PATH"],
+        "IRT_HOME": str(world.irt_home),
+        "DATABASE_URL": world.database_url.get_secret_value(),
+    }
+    with held_table(world):
+        process = subprocess.Popen(
+            [sys.executable, "-c", "from irt_assets.cli import main; main()", "backup", "--out", folder],
+            cwd=ROOT,
+            env=environment,
+        )
+        try:
+            wait_for("pg_dump waits", lambda: rooms.rows(Database(copy), OTHERS_WAIT) == [(1,)])
+        finally:
+            process.kill()
+            process.wait(30)
+    assert process.returncode == -signal.SIGKILL
+    (left,) = folder.iterdir()
+    assert left.name.startswith(PART)
+    assert FolderPlace(folder).names() == []
+    with pytest.raises(PermanentFailure, match="is not a backup"):
+        restore(copy, left)
+    query = OTHERS_WAIT.replace("wait_event_type = 'Lock' AND", "")
+    wait_for("pg_dump ended", lambda: rooms.rows(Database(copy), query) == [(0,)])
+    long_ago = datetime.now(UTC) - timedelta(days=2)
+    os.utime(left, (long_ago.timestamp(),) * 2)
+    made = back_up(world, folder)
+    assert [path.name for path in folder.iterdir()] == [Path(made.address).name]
+
+
+# -- what it holds, and who may read it --------------------------------------------------------------
+
+
+def test_a_backup_is_its_owners_alone(made: Made, calibrated: Settings) -> None:
+    folder = Path(made.address)
+    assert {path.name: path.stat().st_mode & 0o777 for path in [folder, *folder.iterdir()]} == {
+        folder.name: 0o700,
+        DATABASE: 0o600,
+        OBJECTS: 0o600,
+        MANIFEST: 0o600,
+    }
+    assert calibrated.database_url is not None
+    address, environment = programs._address(calibrated.database_url.get_secret_value())
+    password = environment["PGPASSWORD"]
+    assert password
+    assert password not in address
+    assert password not in (folder / MANIFEST).read_text("utf-8")
+
+
+def test_the_listing_has_every_file_that_rows_cite(made: Made, calibrated: Settings) -> None:
+    store = rooms.folder_store(calibrated)
+    listed = {file.key: file for file in cited.read_listing(Path(made.address) / OBJECTS)}
+    rows = rooms.rows(Database(calibrated), "SELECT uri, snapshot_hash FROM scored_snapshot")
+    assert {key: (file.sha256, file.size) for key, file in listed.items()} == {
+        key: (sha256, store.size(key)) for key, sha256 in rows
+    }
+    assert not list(cited.faults(listed.values(), store))
+
+
+def test_nothing_is_pruned_while_files_are_listed(
+    world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def listing(*_: object) -> list[cited.Cited]:
+        with Database(world).connect() as other:
+            other.execute("SET LOCAL lock_timeout = '50ms'")
+            with pytest.raises(psycopg.errors.LockNotAvailable):
+                advisory_lock(other, "prune")
+            other.rollback()
+        return []
+
+    monkeypatch.setattr("irt_assets.backup.make.cited_files", listing)
+    back_up(world, tmp_path / "backups")
+
+
+def test_a_cited_file_that_is_lost_does_not_stop_a_backup(
+    world: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+) -> None:
+    rooms.run_sql(
+        Database(world),
+        """INSERT INTO scored_snapshot (month, snapshot_hash, uri, data_hash, n_attempts, counts, rules)
+           VALUES ('2026-06', 'h', 'snapshots/lost.parquet', 'h', 1, '{}', '{}')""",
+    )
+    typed = irt(world)("backup", "--out", tmp_path / "backups")
+    assert typed.code == 0
+    assert "warning: one file that the database cites cannot be found: snapshots/lost.parquet" in typed.err
+
+
+def test_the_newest_backups_stay(world: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "NEWEST_KEPT", 2)
+    names = ["irt-20260101T000000Z", "irt-20260102T000000Z"]
+    for name in [*names, "irt-not-ours", "irt-20250101T000000Z"]:
+        (tmp_path / name).mkdir()
+    for name in names:
+        (tmp_path / name / MANIFEST).touch()
+    made = back_up(world, tmp_path)
+    assert made.removed == names[:1]
+    assert {path.name for path in tmp_path.iterdir() if path.name.startswith("irt-")} == {
+        *names[1:],
+        "irt-not-ours",
+        "irt-20250101T000000Z",  # it has no manifest: not a backup
+        Path(made.address).name,
+    }
+
+
+# -- how old the last one is -------------------------------------------------------------------------
+
+
+def test_a_backup_that_is_late_is_told_of_once_there_was_one(
+    world: Settings, tmp_path: Path, irt: Callable[[Settings], Irt]
+) -> None:
+    database, typed = Database(world), irt(world)
+    done = typed("backup", "fresh")
+    assert (done.code, done.out) == (1, "no backup has been made yet: run `irt backup`\n")
+    assert backup_alert(None, datetime.now(UTC)) is None
+    assert metric(world) == []
+
+    made = back_up(world, tmp_path / "backups")
+    assert typed("backup", "fresh").code == 0
+    assert metric(world) == [made.manifest.made_at.timestamp()]
+    with database.connect() as connection:
+        last = last_backup(connection)
+    assert last is not None
+    assert last.address == made.address
+    assert backup_alert(last, last.made_at + BACKUP_AGE) is None
+    alert = backup_alert(last, last.made_at + BACKUP_AGE + timedelta(seconds=1))
+    assert alert is not None
+    assert "irt backup" in alert.fix
+    assert "backup: made" in typed("status").out
+
+    rooms.run_sql(database, "UPDATE backup SET made_at = made_at - interval '26 hours'")
+    late = typed("backup", "fresh", "--max-age", "25h", "--json")
+    assert (late.code, late.json["fresh"], late.json["address"]) == (1, False, made.address)
+    assert "backup: late" in typed("status").out
+
+
+def metric(settings: Settings) -> list[float]:
+    collected = StateCollector(Database(settings), settings).collect()
+    (family,) = (one for one in collected if one.name == "irt_backup_last_success_timestamp_seconds")
+    return [sample.value for sample in family.samples]
