@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from scipy.special import expit
 
 from irt_assets.drift.dif_month import AttributeDif, Row, group_of, rows_of
 from irt_assets.drift.dif_page import cell, groups_table, items_table, sentence
 from irt_assets.drift.dif_plots import differences_plot
-from irt_assets.psychometrics.dif import analyse_dif
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.dif import Dif, Group
+from irt_assets.psychometrics.dif_wald import compare_groups
+from irt_assets.psychometrics.models import Calibration, Convergence
 
 WHOLE: dict[str, Any] = {
     "why_not": "",
@@ -36,6 +36,12 @@ WHOLE: dict[str, Any] = {
     "sittings": None,
     "items": {"tested": 3, "low_power": 0, "not_tested": 0},
 }
+SOUND = Calibration(
+    tuple("abcdef"), "2pl", "test", "0", np.ones(6), np.linspace(-1, 1, 6), np.zeros(6),
+    np.tile(0.0025 * np.eye(2), (6, 1, 1)),
+    None, np.full(6, 900), np.full(6, 450), ((),) * 6, 0.0, 1.0, 900, Convergence(True, 1, 0.0, 0.0, -1.0, 12),
+)  # fmt: skip
+"""What a group's answers say of six items."""
 
 
 def row(item: str, severity: str | None, ets_class: str | None, *, large: bool, why_not: str = "") -> Row:
@@ -85,11 +91,10 @@ def test_what_was_not_tested_is_said_with_its_reason() -> None:
 
 
 def test_where_items_were_assigned_by_level_the_page_warns() -> None:
-    rng = np.random.default_rng(2)
-    x = (rng.random((800, 6)) < expit(rng.normal(0, 1, (800, 1)) - np.linspace(-1, 1, 6))).astype(float)
-    dif = analyse_dif("lang", Responses.from_wide(x), ["ko"] * 450 + ["en"] * 350, threads=1)
+    wald = compare_groups([SOUND, SOUND], ["ko", "en"])
+    groups = tuple(Group(name, 900, np.full(6, 900)) for name in wald.groups)
     for by_level in (False, True):
-        made = rows_of(AttributeDif(dif, 0, by_level))
+        made = rows_of(AttributeDif(Dif("lang", wald.item_ids, groups, 0, wald, None), 0, by_level))
         assert ("assigned by level" in sentence("default", made)) is by_level
 
 
