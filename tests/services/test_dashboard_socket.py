@@ -1,0 +1,113 @@
+"""A decision whose WebSocket is lost: it is made once or not at all, and the page says which when it is opened anew."""
+
+from __future__ import annotations
+
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from html import unescape
+from typing import Any
+
+import dagster as dg
+import pytest
+import requests
+from websockets.sync.client import ClientConnection, connect
+
+from resources.database import Database
+from resources.object_store import FolderStore
+from resources.settings import Settings
+from services.dashboard import deciding
+from services.dashboard.login import DEMO
+from services.dashboard.page import address
+from services.dashboard.server import build_app
+from tests.integration.test_release import FEB, MOVED, bank, decisions, store
+from tests.services.door import listening, port_of, served
+from tests.services.test_dashboard_decisions import At
+
+__all__ = ["bank", "store"]  # fixtures
+PAGE = address("proposal", proposal=str(MOVED))
+WAIT_S = 60.0
+
+
+@pytest.fixture
+def port(settings: Settings, bank: Database, store: FolderStore) -> Iterator[int]:
+    own = listening()
+    with dg.DagsterInstance.ephemeral() as instance, served(build_app(At(settings, instance), None, settings), [own]):
+        yield port_of(own)
+
+
+@contextmanager
+def opened(port: int) -> Iterator[ClientConnection]:
+    """The page's WebSocket with a reason typed in, as a browser has it."""
+    with connect(f"ws://localhost:{port}/websocket/") as made:
+        shown = {".clientdata_url_search": PAGE, ".clientdata_output_decision_hidden": False}
+        send(made, "init", **shown, reason="too few answers", **{"reject:shiny.action": 0})
+        yield made
+
+
+def send(connection: ClientConnection, method: str = "update", **data: Any) -> None:
+    connection.send(json.dumps({"method": method, "data": data}))
+
+
+def click(connection: ClientConnection, button: str) -> None:
+    send(connection, **{f"{button}:shiny.action": 1})
+
+
+def wait_for(connection: ClientConnection, text: str) -> None:
+    while text not in str(connection.recv(timeout=WAIT_S)):
+        pass
+
+
+def page(port: int) -> str:
+    answer = requests.get(f"http://localhost:{port}/{PAGE}", timeout=WAIT_S)
+    assert answer.status_code == 200
+    return unescape(answer.text)
+
+
+def test_a_decision_that_was_confirmed_is_made_once_though_nobody_hears_of_it(
+    port: int, bank: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, lost, done = threading.Event(), threading.Event(), threading.Event()
+    reject = deciding.release.reject
+
+    def slow(*args: Any, **options: Any) -> Any:
+        begun.set()
+        assert lost.wait(WAIT_S)
+        try:
+            return reject(*args, **options)
+        finally:
+            done.set()
+
+    monkeypatch.setattr(deciding.release, "reject", slow)
+    with opened(port) as connection:
+        click(connection, "reject")
+        wait_for(connection, "This will happen")
+        click(connection, "confirm")
+        assert begun.wait(WAIT_S)
+        connection.socket.shutdown(socket.SHUT_RDWR)
+    assert decisions(bank) == []
+    lost.set()
+    assert done.wait(WAIT_S)
+    assert decisions(bank) == [(FEB, "moved", "reject", DEMO.sub, "too few answers", None)]
+    assert f"rejected by {DEMO.sub}" in page(port)
+    with opened(port) as connection:
+        click(connection, "reject")
+        wait_for(connection, "nothing was decided")
+    assert len(decisions(bank)) == 1
+
+
+def test_a_decision_that_was_not_confirmed_is_not_made_by_a_connection_that_comes_after(
+    port: int, bank: Database
+) -> None:
+    with opened(port) as connection:
+        click(connection, "reject")
+        wait_for(connection, "This will happen")
+        connection.socket.shutdown(socket.SHUT_RDWR)
+    with opened(port) as connection:
+        click(connection, "confirm")
+        click(connection, "reject")
+        wait_for(connection, "This will happen")
+    assert decisions(bank) == []
+    assert "rejected by" not in page(port)
