@@ -7,10 +7,12 @@ and who may launch what (see `irt_assets.webserver.identity`).
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from dagster import DagsterRun, QueuedRunCoordinator
 from dagster._core.run_coordinator import SubmitRunContext
+from dagster._core.storage.tags import PARENT_BACKFILL_ID_TAG
 
 from irt_assets.calibration.release_job import RELEASE_JOB
 from resources.failures import PermanentFailure
@@ -32,8 +34,18 @@ class Caller:
         return json.dumps(asdict(self))
 
 
+def tags_of_backfill(headers: Mapping[str, str]) -> dict[str, str]:
+    """The tags of a backfill that is asked for by a request with these headers: its runs have them too."""
+    told = headers.get(CALLER_HEADER)
+    return {} if told is None else {LAUNCHED_BY: Caller(**json.loads(told)).name}
+
+
 class NamingRunCoordinator(QueuedRunCoordinator):
-    """Queues runs as Dagster's own does, each with the name of whoever launched it in the UI."""
+    """Queues runs as Dagster's own does, each with the name of whoever launched it in the UI.
+
+    Runs of a backfill come with the name that the backfill has. One that is repeated has the tags of the first, whoever
+    repeats it, so its runs get no name.
+    """
 
     def submit_run(self, context: SubmitRunContext) -> DagsterRun:
         run, told = context.dagster_run, context.get_request_header(CALLER_HEADER)
@@ -44,6 +56,8 @@ class NamingRunCoordinator(QueuedRunCoordinator):
                     f"{RELEASE_JOB} needs the role psychometrician, which {caller.name} does not have"
                 )
             self._instance.add_run_tags(run.run_id, {LAUNCHED_BY: caller.name})
-        elif LAUNCHED_BY in run.tags and getattr(context.workspace, "source", None) is not None:
+        elif LAUNCHED_BY in run.tags and (
+            PARENT_BACKFILL_ID_TAG in run.tags or getattr(context.workspace, "source", None) is not None
+        ):
             self._instance.add_run_tags(run.run_id, {LAUNCHED_BY: ""})
         return super().submit_run(context)

@@ -16,6 +16,7 @@ import dagster as dg
 import psycopg
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SENSOR_NAME_TAG
 from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.green import HashOf, MonthState, month_states
@@ -26,6 +27,7 @@ from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.responses.window import data_hash
 from jobs import alerts
 from jobs.daemons import daemon_state
+from jobs.launched_by import LAUNCHED_BY
 from jobs.plans import PLANS, Plan
 from resources.database import Database
 from resources.settings import Settings
@@ -57,11 +59,14 @@ class OpenAlert:
 
 @dataclass(frozen=True)
 class RunUnderWay:
+    """`by`: who launched it, or which schedule or sensor; empty where nobody knows."""
+
     run_id: str
     name: str
     partition: str
     status: str
     since: datetime
+    by: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def look(database: Database, instance: dg.DagsterInstance, settings: Settings, h
         months=month_states(database, instance, months, hash_of),
         violations=violations,
         alerts=open_alerts,
-        runs=[_under_way(record) for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))],
+        runs=runs_under_way(instance),
         waiting=[str(p.reference) for p in waiting],
         waiting_by_month=[
             Waiting(month, scale_id, n)
@@ -169,8 +174,22 @@ def _alerts(connection: psycopg.Connection) -> Iterator[OpenAlert]:
     yield from (OpenAlert(*row) for row in rows)
 
 
+def runs_under_way(instance: dg.DagsterInstance) -> list[RunUnderWay]:
+    """Every run that has not ended, newest first."""
+    return [_under_way(record) for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES))]
+
+
 def _under_way(record: dg.RunRecord) -> RunUnderWay:
     run = record.dagster_run
     began = record.start_time
     since = datetime.fromtimestamp(began, UTC) if began else record.create_timestamp.astimezone(UTC)
-    return RunUnderWay(run.run_id, alerts.name_of(run), alerts.partition_of(run), run.status.value.lower(), since)
+    return RunUnderWay(
+        run.run_id, alerts.name_of(run), alerts.partition_of(run), run.status.value.lower(), since, _by(run)
+    )
+
+
+def _by(run: dg.DagsterRun) -> str:
+    for tag, what in ((SCHEDULE_NAME_TAG, "schedule "), (SENSOR_NAME_TAG, "sensor "), (LAUNCHED_BY, "")):
+        if name := run.tags.get(tag):
+            return f"{what}{name}"
+    return ""

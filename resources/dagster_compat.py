@@ -6,7 +6,7 @@ What does not belong here: the layer of our own around the page (see `irt_assets
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -44,21 +44,44 @@ def keep_connections(instance: DagsterInstance) -> None:
 
 
 @contextmanager
-def webserver_app(workspace: Path, *, path_prefix: str, read_only: bool) -> Iterator[ASGIApp]:
+def webserver_app(
+    workspace: Path,
+    *,
+    path_prefix: str,
+    read_only: bool,
+    tags_of_backfill: Callable[[Mapping[str, str]], dict[str, str]],
+) -> Iterator[ASGIApp]:
     """The Dagster UI on the instance of DAGSTER_HOME, with the code locations of the file `workspace`.
+
+    tags_of_backfill: of a request's headers the tags that a backfill gets which it asks for.
 
     Raises PermanentFailure as `check_version` does.
     """
     check_version()
     # Loaded here: they take seconds, and only the webserver needs them.
     from dagster import DagsterInstance
-    from dagster._core.workspace.context import WorkspaceProcessContext
+    from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
     from dagster_webserver.app import create_app_from_workspace_process_context
 
+    class Request(WorkspaceRequestContext):
+        def get_viewer_tags(self) -> dict[str, str]:
+            return tags_of_backfill(getattr(self.source, "headers", {}))
+
+    class Process(WorkspaceProcessContext):
+        def create_request_context(self, source: object | None = None) -> WorkspaceRequestContext:
+            return Request(
+                instance=self._instance,
+                current_workspace=self.get_current_workspace(),
+                process_context=self,
+                version=self.version,
+                source=source,
+                read_only=self._read_only,
+            )
+
     with DagsterInstance.get() as instance:
         keep_connections(instance)
-        with WorkspaceProcessContext(
+        with Process(
             instance,
             version=DAGSTER,
             read_only=read_only,

@@ -18,6 +18,7 @@ from irt_assets.webserver.earlier_runs import EarlierRuns
 from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.identity import Identified
 from irt_assets.webserver.report_files import ReportFiles
+from jobs.launched_by import tags_of_backfill
 from resources import logs, metrics, traces
 from resources.dagster_compat import webserver_app
 from resources.database import Database
@@ -51,7 +52,9 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     keep_told(partial(webserver, f"http://127.0.0.1:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
     metrics.show(registry, settings.irt_ui_metrics_port, "IRT_UI_METRICS_PORT")
-    with webserver_app(WORKSPACE, path_prefix=settings.ui_prefix, read_only=read_only) as dagster:
+    with webserver_app(
+        WORKSPACE, path_prefix=settings.ui_prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
+    ) as dagster:
         page = metrics.Counted(guarded(dagster, settings, read_only=read_only), "page", registry)
         server = uvicorn.Server(
             uvicorn.Config(

@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from irt_assets.reports.artifacts import store_report
 from irt_assets.stack import dagster_instance
 from irt_assets.webserver.__main__ import guarded
+from jobs.launched_by import tags_of_backfill
 from resources.dagster_compat import webserver_app
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
@@ -52,7 +53,10 @@ def served(settings: Settings, *, read_only: bool = False, locations: str = "[]"
     settings = settings.model_copy(update=changes)
     workspace = settings.irt_home / "workspace.yaml"
     workspace.write_text(f"load_from: {locations}\n")
-    with webserver_app(workspace, path_prefix=settings.ui_prefix, read_only=read_only) as dagster:
+    prefix = settings.ui_prefix
+    with webserver_app(
+        workspace, path_prefix=prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
+    ) as dagster:
         yield guarded(dagster, settings, read_only=read_only)
 
 

@@ -126,6 +126,7 @@ def test_a_backfill_of_decisions_is_repeated_by_psychometricians_alone(
         backfill = told["data"]["launchPartitionBackfill"]["backfillId"]
         made = instance.get_backfill(backfill)
         assert made is not None
+        assert made.tags[LAUNCHED_BY] == "ann"
         instance.update_backfill(made.with_status(BulkActionStatus.COMPLETED_FAILED))
         again = {"parentRunId": backfill, "strategy": "FROM_FAILURE"}
         assert asked(page, BACKFILL_AGAIN, again, **bearer("analyst"))[0] == expected

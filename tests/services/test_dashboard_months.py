@@ -13,6 +13,7 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
+from dagster._core.test_utils import create_run_for_test
 from htmltools import TagList
 
 from irt_assets.calibration import gates
@@ -24,13 +25,16 @@ from irt_assets.calibration.proposals import Reference, asking, proposals
 from irt_assets.calibration.publication import steps
 from irt_assets.calibration.release import reject
 from irt_assets.drift.month import ScaleDrift
+from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
-from jobs.overview import Overview, Waiting
+from jobs.launched_by import LAUNCHED_BY
+from jobs.overview import Overview, Waiting, runs_under_way
+from resources import tables, warehouse
 from resources.dagster_schema import rows_shown
-from resources.database import Database
+from resources.database import Database, advisory_lock
 from resources.settings import Settings
 from services.dashboard.elements import number
 from services.dashboard.login import DEMO
@@ -83,7 +87,7 @@ class World:
             months=month_states(self.database, self.instance, rooms.MONTHS),
             violations=[],
             alerts=[],
-            runs=[],
+            runs=runs_under_way(self.instance),
             waiting=[str(p.reference) for p in waiting],
             waiting_by_month=[
                 Waiting(month, rooms.SCALE, sum(p.window == month for p in waiting)) for month in rooms.MONTHS
@@ -161,6 +165,29 @@ def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world:
         assert why in month
         assert f"7 of {len(gates.SET_GATES)} gates passed" in month
         assert "leave the month red" in month  # what to do, as the gate says it
+
+
+def test_while_a_backfill_runs_every_page_answers_and_says_what_runs(world: World) -> None:
+    """One of its runs holds the locks of what it writes; pages read what was there before."""
+    owned = {"month": JULY, "scale_id": rooms.SCALE}
+    tags = {"dagster/partition": JULY, "dagster/backfill": "abcdefgh", LAUNCHED_BY: "ann"}
+    with world.judged(JULY) as busy, world.database.connect() as writing:
+        create_run_for_test(busy.instance, MONTHLY_JOB, status=dg.DagsterRunStatus.STARTED, tags=tags)
+        busy.look()
+        advisory_lock(writing, "ledger", rooms.SCALE)
+        warehouse.own(writing, tables.item_drift, owned)
+        for table in ("item_drift", "item_parameter_proposal", "publication_step"):
+            writing.execute(f"DELETE FROM {table} WHERE month = %(month)s AND scale_id = %(scale_id)s".encode(), owned)
+        (july,) = (state for state in busy.reader.seen.months if state.month == JULY)
+        assert july.state is State.RUNNING
+        assert f"{JULY} is not settled yet" in busy.page(view="months")
+        for view in ("month", "compare", "bank", "decisions", "learners", "kpis", "reports", "health"):
+            busy.page(view=view)
+        assert ">ann<" in busy.page(view="health")
+        waiting = busy.reader.seen.waiting[0]
+        assert waiting in busy.page(view="decisions")
+        assert "Publish the new values" in busy.page(view="proposal", proposal=waiting)
+        writing.rollback()
 
 
 def test_several_scales_are_a_grid(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

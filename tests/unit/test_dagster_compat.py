@@ -23,6 +23,6 @@ def test_another_one_is_refused_before_anything_of_it_is_loaded(monkeypatch: pyt
     monkeypatch.setattr(dagster_compat, "version", lambda _: "1.14.0")
     with (
         pytest.raises(PermanentFailure, match=r"1\.14\.0 is installed and 1\.13\.27 is needed"),
-        dagster_compat.webserver_app(PROJECT, path_prefix="", read_only=False),
+        dagster_compat.webserver_app(PROJECT, path_prefix="", read_only=False, tags_of_backfill=lambda _: {}),
     ):
         pass

@@ -129,6 +129,9 @@ def runs(overview: Overview, settings: Settings) -> TagChild:
             one.partition or DASH,
             badge(one.status, "info"),
             moment(one.since, settings.irt_time_zone),
+            one.by or DASH,
         )
 
-    return table("Runs that have not ended", ("run", "of", "partition", "state", "since"), [*map(row, overview.runs)])
+    return table(
+        "Runs that have not ended", ("run", "of", "partition", "state", "since", "by"), [*map(row, overview.runs)]
+    )

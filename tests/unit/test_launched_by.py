@@ -1,0 +1,31 @@
+"""The name that a run gets when it is queued: of who launched it, as far as that was verified."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import dagster as dg
+import pytest
+from dagster._core.storage.tags import PARENT_BACKFILL_ID_TAG
+from dagster._core.test_utils import create_run_for_test
+
+from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY, Caller, NamingRunCoordinator, tags_of_backfill
+
+
+@pytest.mark.parametrize(("of_backfill", "expected"), [({}, "ann"), ({PARENT_BACKFILL_ID_TAG: "first"}, "")])
+def test_runs_of_a_backfill_have_its_name_and_those_of_a_repeated_one_none(
+    of_backfill: dict[str, str], expected: str
+) -> None:
+    """The daemon launches them. A backfill that is repeated has the tags of the first one, whoever repeats it."""
+    tags = tags_of_backfill({CALLER_HEADER: Caller("ann", may_decide=False).as_header()}) | of_backfill
+    with dg.DagsterInstance.ephemeral() as instance:
+        coordinator = NamingRunCoordinator()
+        coordinator.register_instance(instance)
+        run = create_run_for_test(instance, status=dg.DagsterRunStatus.STARTED, tags=tags)
+        by_the_daemon: Any = SimpleNamespace(dagster_run=run, workspace=None, get_request_header=lambda _: None)
+        assert coordinator.submit_run(by_the_daemon).tags[LAUNCHED_BY] == expected
+
+
+def test_without_a_login_a_backfill_has_no_name() -> None:
+    assert tags_of_backfill({"x-user": "zoe"}) == {}
