@@ -204,8 +204,9 @@ wanted() {
     done
 }
 
+# Those that stand in for the daemon's schedules, and the report's. Whether backups are made is the operator's choice.
 timers() {
-    (cd "$opt/releases/$1/share/units" 2>/dev/null || cd "$here/share/units"; ls -- *.timer) | grep -v irt-theta-sweep
+    (cd "$opt/releases/$1/share/units" 2>/dev/null || cd "$here/share/units"; ls -- *.timer) | grep -v -e irt-theta-sweep -e irt-backup
 }
 
 start_services() {
@@ -266,7 +267,7 @@ take_out() {
     [ -L "$opt/current" ] || refuse 'nothing is installed'
     say 'stopping and removing the units'
     # shellcheck disable=SC2046
-    run systemctl disable --now --quiet irt.target irt-r.service $(printf '%s.service ' $servers) $(timers "$(release_of "$opt/current")") irt-theta-sweep.timer
+    run systemctl disable --now --quiet irt.target irt-r.service $(printf '%s.service ' $servers) $(timers "$(release_of "$opt/current")") irt-theta-sweep.timer irt-backup.timer
     # shellcheck disable=SC2046
     run systemctl stop $(cd "$opt/current/share/units" && ls -- *.service | grep -v @)
     remove_units

@@ -43,7 +43,7 @@ from jobs.plans import Plan, overdue_since
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration.rooms import rows
+from tests.integration.rooms import rows, run_sql
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m", end_offset=0)
 JUNE = "2026-06"
@@ -535,6 +535,20 @@ def test_a_schedule_that_is_switched_off_is_never_late(
     switched(InstigatorStatus.STOPPED)
     real_world.tick("alerts_of_schedules")
     assert real_world.alerts() == [(f"schedule {NIGHTLY.name}", "error", "", False)]
+
+
+def test_a_late_backup_is_one_alert_until_the_next_was_made(real_world: World) -> None:
+    database = Database(real_world.settings)
+    in_time = "every schedule that is switched on is in time"
+    backed_up = "INSERT INTO backup (address, made_at, size, seconds) VALUES (%s, now() - %s * interval '1 hour', 1, 1)"
+    assert real_world.tick("alerts_of_schedules") == in_time  # nobody ever asked for backups
+    run_sql(database, backed_up, ["/backups/1", 26])
+    for _ in range(2):
+        assert real_world.tick("alerts_of_schedules") == "late: backup"
+    assert real_world.alerts() == [("backup", "error", "", True)]
+    run_sql(database, backed_up, ["/backups/2", 1])
+    assert real_world.tick("alerts_of_schedules") == in_time
+    assert real_world.alerts() == [("backup", "error", "", False)]
 
 
 # -- sensors -----------------------------------------------------------------------------------------

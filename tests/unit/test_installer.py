@@ -182,6 +182,14 @@ def test_timers_take_the_place_of_the_daemon(machine: Machine) -> None:
     assert "systemctl disable --now irt-daemon.service" in machine.asked
 
 
+@pytest.mark.parametrize("options", [(), ("--timers",)], ids=["daemon", "timers"])
+def test_whether_backups_are_made_is_left_to_the_operator(machine: Machine, options: tuple[str, ...]) -> None:
+    machine.env()
+    machine.install(*options)
+    assert (machine.root / "etc/systemd/system/irt-backup.timer").is_file()
+    assert not any("irt-backup" in line for line in machine.asked)
+
+
 def test_an_upgrade_keeps_the_old_release_and_a_rollback_returns_to_it(machine: Machine) -> None:
     machine.env()
     machine.install()
