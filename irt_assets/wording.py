@@ -15,6 +15,10 @@ def counted(n: int, what: str) -> str:
     return f"{in_words(n) if n else 'no'} {what}{'' if n == 1 else 's'}"
 
 
+def is_or_are(n: int) -> str:
+    return "is" if n == 1 else "are"
+
+
 def in_words(n: int) -> str:
     """Numbers up to twelve as words, "none" for 0."""
     return _IN_WORDS[n] if n < len(_IN_WORDS) else f"{n:,}"

@@ -147,17 +147,20 @@ class Linked:
     fitted_at: datetime
 
 
+DIF_COLUMNS = "item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details"
+DRIFT_COLUMNS = "item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at"
+"""Of `dif_analysis` and `item_drift`: the fields of `DifRow` and `DriftRow`."""
 _INFORMATION = """SELECT item_id, curve, flagged, details FROM test_information
                   WHERE scale_id = %(scale)s AND month = %(month)s ORDER BY item_id"""
-_DIF = """SELECT item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details
+_DIF = f"""SELECT {DIF_COLUMNS}
           FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s
           ORDER BY attribute, focal_group, q_value NULLS LAST, item_id"""
 _LOST = """SELECT item_id, curve, flagged, details FROM test_information
            WHERE scale_id = %(scale)s AND month = %(month)s AND (item_id = '' OR flagged) ORDER BY item_id"""
-_LARGE_DIF = """SELECT item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details
+_LARGE_DIF = f"""SELECT {DIF_COLUMNS}
                 FROM dif_analysis WHERE scale_id = %(scale)s AND month = %(month)s AND item_id <> ''
                   AND (details->>'large')::boolean ORDER BY item_id, attribute, focal_group"""
-_DRIFTED = """SELECT item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at
+_DRIFTED = f"""SELECT {DRIFT_COLUMNS}
               FROM item_drift WHERE scale_id = %(scale)s AND month = %(month)s AND engine = %(engine)s
                 AND severity <> 'none' ORDER BY severity, wabc DESC NULLS LAST, item_id"""
 _ALERTS = """SELECT item_id, kind, severity, opened_month, closed_month FROM drift_alerts
@@ -218,7 +221,7 @@ def linkings_of(connection: psycopg.Connection, scale: Scale, start: datetime) -
 def histories_of(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, list[DriftRow]]:
     with connection.cursor(row_factory=class_row(DriftRow)) as cursor:
         rows = cursor.execute(
-            """SELECT item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at
+            f"""SELECT {DRIFT_COLUMNS}
                FROM item_drift
                WHERE scale_id = %(scale)s AND engine = %(engine)s AND month <= %(month)s AND month IN (
                  SELECT DISTINCT month FROM item_drift WHERE scale_id = %(scale)s AND month <= %(month)s

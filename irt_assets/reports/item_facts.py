@@ -22,7 +22,7 @@ from irt_assets.drift.alerts import first_seen
 from irt_assets.psychometrics.observed import Observed
 from irt_assets.reports.drift_details import change_in_words
 from irt_assets.reports.drift_facts import observed_of
-from irt_assets.reports.drift_rows import Curve, DifRow, DriftRow
+from irt_assets.reports.drift_rows import DIF_COLUMNS, DRIFT_COLUMNS, Curve, DifRow, DriftRow
 from irt_assets.responses.item_status import Status, decisions_on_use, item_status
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import read_learners_of, snapshot_of
@@ -169,12 +169,12 @@ LEFT JOIN publication_step s
 WHERE m.scale_id = %(scale)s AND m.kind = 'monthly' AND m.engine = %(engine)s AND m.superseded_at IS NULL
 ORDER BY m.window_start
 """
-_DRIFT = """
-SELECT item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at
+_DRIFT = f"""
+SELECT {DRIFT_COLUMNS}
 FROM item_drift WHERE scale_id = %(scale)s AND item_id = %(item)s AND engine = %(engine)s ORDER BY month
 """
-_DIF = """
-SELECT item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details
+_DIF = f"""
+SELECT {DIF_COLUMNS}
 FROM dif_analysis WHERE scale_id = %(scale)s AND item_id = %(item)s
   AND month = (SELECT max(month) FROM dif_analysis WHERE scale_id = %(scale)s)
 ORDER BY attribute, focal_group

@@ -24,7 +24,7 @@ from irt_assets.psychometrics.models import Floats
 from irt_assets.reports.drift_rows import Linked, linkings_of
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.wording import counted, in_words, listed
+from irt_assets.wording import counted, in_words, is_or_are, listed
 from services.dashboard.chosen import month_named, months_of, scale_named, scales_of, state_of
 from services.dashboard.elements import DASH, asking_form, badge, choice, link, notice, number, section, table
 from services.dashboard.figures import empty, figure, stack
@@ -335,7 +335,7 @@ def _flags(one: Side, other: Side) -> Tag:
     more = len(rows) - CHANGES_SHOWN
     return section(
         "Flagged items, new and gone",
-        tags.p(f"{counted(both, 'item').capitalize()} {'is' if both == 1 else 'are'} flagged in both months."),
+        tags.p(f"{counted(both, 'item').capitalize()} {is_or_are(both)} flagged in both months."),
         table("Flags that are new or gone", ("item", "", "what was found"), rows[:CHANGES_SHOWN]) if rows else None,
         tags.p(f"{more:,} more are on the months' own pages.") if more > 0 else None,
     )

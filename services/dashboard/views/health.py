@@ -16,7 +16,7 @@ from irt_assets.invariants.invariant import Invariant
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.results import history_of_invariant, latest_invariants, runs_of_invariants
-from irt_assets.wording import counted, in_words, listed, with_capital
+from irt_assets.wording import counted, in_words, is_or_are, listed, with_capital
 from jobs.overview import Overview
 from resources.outbox import recent_alerts
 from services.dashboard.elements import badge, facts, link, moment, notice, prose, section, shortened, table
@@ -54,7 +54,7 @@ def page(asked: Asked) -> Page:
 def _answer(latest: Latest | None, counts: Mapping[str, OpenViolation], overview: Overview, zone: str) -> TagChild:
     """Whether all is well, in a sentence."""
     late = [one.job for one in overview.schedules if one.late]
-    pace = f"{listed(late)} {'is' if len(late) == 1 else 'are'} late" if late else "nothing is late"
+    pace = f"{listed(late)} {is_or_are(len(late))} late" if late else "nothing is late"
     if not overview.daemon_alive:
         pace = "the daemon is not running, so that no schedule ticks"
     if latest is None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.green import MonthState, State
 from irt_assets.calibration.publication import step_of
-from irt_assets.wording import counted, listed
+from irt_assets.wording import counted, is_or_are, listed
 from jobs.overview import Overview
 from services.dashboard.chosen import decisions_waiting, months_of, scales_of, state_of
 from services.dashboard.elements import badge, link, moment, notice, prose, table
@@ -19,6 +17,8 @@ NOTHING_YET = (
     "There is no month to release yet: import the bank (`irt import questions FILE`) and the answers "
     "(`irt import attempts FILE`), then `irt scale init` and `irt calibrate --month MONTH`."
 )
+
+ALL_IS_WELL = "The daemon runs, no schedule is late, and no rule is broken."
 
 
 def page(asked: Asked) -> Page:
@@ -57,43 +57,28 @@ def _around(asked: Asked, overview: Overview) -> Tag:
         "As of ",
         moment(overview.now, asked.reader.settings.irt_time_zone),
         ". ",
-        *(TagList(said, " ") for said in _not_as_it_should_be(asked, overview)),
+        *(TagList(said, " ") for said in _what_is_wrong(asked, overview) or [ALL_IS_WELL]),
     )
 
 
-def _not_as_it_should_be(asked: Asked, overview: Overview) -> Iterator[TagChild]:
-    found = False
+def _what_is_wrong(asked: Asked, overview: Overview) -> list[TagChild]:
+    found: list[TagChild] = []
     if not overview.daemon_alive:
-        found = True
         since = moment(overview.daemon_seen, asked.reader.settings.irt_time_zone) if overview.daemon_seen else None
-        yield TagList(
-            badge("stopped", "warning"),
-            " The ",
-            link("daemon", "health"),
-            " does not run" if since is None else TagList(" has not been seen since ", since),
-            ": nothing starts by itself.",
-        )
+        how_long = " does not run" if since is None else TagList(" has not been seen since ", since)
+        stopped = badge("stopped", "warning")
+        found.append(TagList(stopped, " The ", link("daemon", "health"), how_long, ": nothing starts by itself."))
     if late := [schedule.job for schedule in overview.schedules if schedule.late]:
-        found = True
-        yield TagList(
-            badge("late", "warning"),
-            " ",
-            link(counted(len(late), "schedule"), "health"),
-            f": {listed(late, 3)}.",
-        )
-    if overview.violations:
-        found = True
-        n = counted(len(overview.violations), "rule")
-        verb = "is" if len(overview.violations) == 1 else "are"
-        yield TagList(badge("broken", "danger"), " ", link(n, "health"), f" {verb} broken.")
-    if overview.alerts:
-        found = True
-        verb = "is" if len(overview.alerts) == 1 else "are"
-        yield TagList(
-            badge("alert", "danger"), " ", link(counted(len(overview.alerts), "alert"), "health"), f" {verb} open."
-        )
-    if not found:
-        yield "The daemon runs, no schedule is late, and no rule is broken."
+        n = counted(len(late), "schedule")
+        found.append(TagList(badge("late", "warning"), " ", link(n, "health"), f": {listed(late, 3)}."))
+    for word, what, n_found, state in (
+        ("broken", "rule", len(overview.violations), "broken"),
+        ("alert", "alert", len(overview.alerts), "open"),
+    ):
+        if n_found:
+            n = counted(n_found, what)
+            found.append(TagList(badge(word, "danger"), " ", link(n, "health"), f" {is_or_are(n_found)} {state}."))
+    return found
 
 
 def _list(overview: Overview) -> Tag:

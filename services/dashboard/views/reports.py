@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from htmltools import TagChild, TagList, tags
 
 from irt_assets.reports.artifacts import Recorded, WeekOfReports, of_months, weeks
-from irt_assets.wording import counted, sentence
+from irt_assets.wording import counted, is_or_are, sentence
 from services.dashboard.chosen import bounds_of_month
 from services.dashboard.elements import badge, link, moment, section, table
 from services.dashboard.page import Asked, NotFound, Page
@@ -59,9 +59,9 @@ def _answer(windows: list[Window], reports: dict[Window, list[Recorded]], month:
         )
     newest = max(name for name, _ in reports)
     missing = sum(window not in reports for window in windows)
-    there = f"{counted(len(reports), 'drift report')} {'is' if len(reports) == 1 else 'are'} there to read"
+    there = f"{counted(len(reports), 'drift report')} {is_or_are(len(reports))} there to read"
     said = there if month else f"{there}, the newest of {newest}"
-    lacking = f"; {counted(missing, 'report')} {'is' if missing == 1 else 'are'} not made yet" if missing else ""
+    lacking = f"; {counted(missing, 'report')} {is_or_are(missing)} not made yet" if missing else ""
     return sentence(f"{said}{lacking}")
 
 
