@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from http import HTTPStatus
 from pathlib import Path
 
 import psycopg
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Response, expect
 
 from irt_assets.calibration.green import State, month_states
 from irt_assets.calibration.proposals import waiting_proposals
@@ -35,6 +36,8 @@ from tests.unit.issuer import Issuer
 MONTHS = last_months(3)
 RED, LAST = MONTHS[1], MONTHS[2]
 COOKIE = "irt"
+AXE = {"resultTypes": ["violations"], "preload": {"assets": ["media"]}}
+"""Else it fetches Bootstrap's `@import url("font.css")` once more, as if it stood in the page, where there is none."""
 PHONE = {"width": 390, "height": 844}
 WAITING = re.compile("decisions? waits?")
 REASON = "read by two people, and asked too often"
@@ -247,20 +250,28 @@ def views(dashboard: Dashboard) -> dict[str, str]:
 def test_a_screen_reader_and_a_keyboard_can_use_every_view(
     chromium: Browser, dashboard: Dashboard, scheme: str, screenshots: Path
 ) -> None:
-    """axe finds nothing serious; the first Tab leads to the content."""
+    """axe finds nothing serious; the first Tab leads to the content. No file that a page asks for is missing."""
     page = opened(chromium, dashboard, "psychometrician", color_scheme=scheme)
     found = {}
+    missing: list[str] = []
+
+    def note(answer: Response) -> None:
+        if answer.status >= HTTPStatus.BAD_REQUEST and answer.request.resource_type != "document":
+            missing.append(answer.url)
+
+    page.on("response", note)
     for name, query in views(dashboard).items():
         page.goto(f"{dashboard.address}/?{query}")
         page.wait_for_function("document.readyState === 'complete'")
         page.screenshot(path=screenshots / f"dashboard-{scheme}-{name.replace(' ', '-')}.png", full_page=True)
-        violations = Axe().run(page).response["violations"]
+        violations = Axe().run(page, options=AXE).response["violations"]
         found[name] = [
             f"{v['id']}: {v['nodes'][0]['html'][:200]}" for v in violations if v["impact"] in ("serious", "critical")
         ]
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "To the content"
     page.context.close()
+    assert missing == []
     assert {name: faults for name, faults in found.items() if faults} == {}
 
 
