@@ -1,6 +1,6 @@
 """Dagster's code server: `python -m irt_assets.code_server -s SOCKET -m MODULE …`, as `dagster api grpc` takes them.
 
-On SIGHUP it starts anew with the code as it is then; runs under way are processes of their own and go on. What does not
+On SIGHUP it restarts with the code as it is then; runs under way are processes of their own and go on. What does not
 belong here: what it serves (see `definitions`).
 """
 

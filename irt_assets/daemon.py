@@ -104,10 +104,10 @@ def _acquire(lock: DaemonLock, patience_s: float) -> None:
 
 
 def _watch(lock: DaemonLock, again: threading.Event) -> None:
-    """Start this process anew when the lock is lost: another daemon may have it by now."""
+    """Restart this process when the lock is lost: another daemon may have it by now."""
     while lock.is_held():
         time.sleep(LOOK_S)
-    LOG.error("The connection that holds the daemon's lock is gone: starting anew.")
+    LOG.error("The connection that holds the daemon's lock is gone: restarting.")
     again.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOPS_WITHIN_S)

@@ -34,7 +34,7 @@ def run_service(package: str, serve: Callable[[Settings], None], host: str | Non
     host: the address on which `serve` listens, where that is not the service's default.
     """
     logs.configure()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # what can read something anew says so itself
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a service that rereads something sets its own handler
     try:
         settings = get_settings()
         answers = partial(http_answers, service_address(package, settings, host))

@@ -38,7 +38,7 @@ class State(StrEnum):
     """Of a proposal: open ones can be decided on.
 
     One is superseded by a newer one of the same window and item; and all of a month's are by its next run, which judges
-    every item anew, and while the month is not green. A recalibration supersedes only what it proposes itself.
+    every item again, and while the month is not green. A recalibration supersedes only what it proposes itself.
     """
 
     OPEN = "open"

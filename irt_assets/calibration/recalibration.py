@@ -275,7 +275,7 @@ def _snapshots(
                 (step.fit_id, month),
             ).fetchone()
         if snapshot is None:
-            passed_over[month] = "has no snapshot any more"
+            passed_over[month] = "no longer has a snapshot"
         else:
             found.append(snapshot)
     return found, passed_over

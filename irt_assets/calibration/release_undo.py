@@ -141,7 +141,7 @@ def _one(connection: psycopg.Connection, reference: Reference, effective_from: d
         raise PermanentFailure(f"after {reference}, {after} was accepted: undo {after} first")
     if proposal.state is State.REJECTED:
         if chosen(connection, [reference])[0].state is State.OPEN:
-            raise PermanentFailure(f"{reference} is open: its month has proposed it anew since it was rejected")
+            raise PermanentFailure(f"{reference} is open: its month has proposed it again since it was rejected")
         if proposal.superseded:
             raise PermanentFailure(why_superseded(connection, proposal))
         return Undo(proposal)

@@ -1,7 +1,7 @@
 """A month's information, scale by scale: what the items in force and the test of them tell, what was lost, and what
 retiring the flagged items would cost.
 
-The verdict on drift is made here anew, from the same evidence and by the same functions as `item_drift` makes it, and
+The verdict on drift is made here again, from the same evidence and by the same functions as `item_drift` makes it, and
 not read from its rows: these may be of an earlier fit of the month. What does not belong here: what the numbers mean
 (psychometrics/information.py), and how they are shown (information_assets.py).
 """

@@ -27,7 +27,7 @@ def build_information_asset(
     @dg.asset(
         group_name=GROUP,
         partitions_def=months,
-        # Not item_drift, whose verdict is made anew from the same evidence: its rows may be of an earlier fit.
+        # Not item_drift, whose verdict is made again from the same evidence: its rows may be of an earlier fit.
         deps=["linked_item_parameters", "published_item_parameters"],
         description="Information of the items and the test over θ, as published and as the month has it; which items "
         "lost a fifth of it, and what the set in force tells without those that did or drifted far.",

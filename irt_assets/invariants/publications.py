@@ -9,7 +9,7 @@ from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, i
 @invariant(
     kind="items",
     protects="Every published number can be traced to a converged fit on the scale, its answers and its code.",
-    fix="Run `irt lineage ITEM`; materialise the month again, and propose the item anew from the fit that converged.",
+    fix="Run `irt lineage ITEM`; materialise the month again, and propose the item again from the fit that converged.",
 )
 def published_parameters_come_from_sound_fits(look: Look) -> Found:
     rows = look.connection.execute(

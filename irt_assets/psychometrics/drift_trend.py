@@ -50,7 +50,7 @@ def trends(comparisons: Sequence[Comparison], elapsed: Sequence[npt.ArrayLike], 
         Cov(Δ_t, Δ_u) = P − C A_uᵀ − A_t Cᵀ + A_t S A_uᵀ,    A = ∂b/∂s,
 
     with P, C and S as in drift_errors.py; the months' own errors are independent. Raises PsychometricsError where an
-    item's published value is not the same in all months: a trend begins anew with a decision.
+    item's published value is not the same in all months: a trend starts again with a decision.
     """
     if len(comparisons) != len(elapsed) or any(np.any(np.asarray(t) <= 0) for t in elapsed):
         raise PsychometricsError(f"every comparison needs the months since publication, above 0; got {list(elapsed)}")

@@ -148,7 +148,7 @@ def observed_in(
     no answer. Raises PermanentFailure where the month's snapshot is gone."""
     snapshot = snapshot_of(connection, month.month, month.snapshot_hash)
     if snapshot is None:
-        raise PermanentFailure(f"the snapshot that {month.fit_id} was fitted to is not recorded any more")
+        raise PermanentFailure(f"the snapshot that {month.fit_id} was fitted to is no longer recorded")
     table = read_learners_of(store, snapshot, facts.scale.scale_id, facts.item_id)
     responses, _ = scored_responses_of(table, facts.scale.scale_id)
     params = connection.execute(

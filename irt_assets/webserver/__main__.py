@@ -1,4 +1,4 @@
-"""`python -m irt_assets.webserver`: the page, as a process that runs until it is interrupted; SIGHUP starts it anew.
+"""`python -m irt_assets.webserver`: the page, as a process that runs until it is interrupted; SIGHUP restarts it.
 
 Its environment is the one that `irt serve` gives to its servers (see `irt_assets.stack`).
 """

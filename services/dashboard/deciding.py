@@ -103,7 +103,7 @@ def _review(asked: Asked, form: Form) -> Outcome:
             f"{p.item_id} is published with {p.new} from {since:%Y-%m-%d} on, in place of {p.old or 'nothing'}."
             for p in accepted
         )
-        rest = "θ that are reported until then stay as they are; after it, new values score everybody anew."
+        rest = "θ reported before that day stay as they are; from then on everybody is scored with the new values."
         return Outcome(True, (*lines, rest), tuple(accepted))
 
 
@@ -157,7 +157,7 @@ def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
         LOG.warning("a decision was refused: %s", refused.reason)
         if refused.reason == "role_too_low":
             return _not(f"Deciding needs the role {DECIDER}, which your login does not give.")
-        return _not("Your login has expired: open the page anew, and log in. Nothing was decided.")
+        return _not("Your login has expired: reload the page, and log in. Nothing was decided.")
     except PermanentFailure as failure:
         return _not(with_stop(str(failure)))
     except (psycopg.errors.QueryCanceled, psycopg.errors.DeadlockDetected):
@@ -171,7 +171,7 @@ def _in_words(attempt: Callable[[], Outcome]) -> Outcome:
     except Exception:
         LOG.exception("a decision failed")
         return _not(
-            "This is a fault of the dashboard, and its log says more. Open the page anew: it shows what is decided."
+            "This is a fault of the dashboard, and its log says more. Reload the page: it shows what is decided."
         )
 
 

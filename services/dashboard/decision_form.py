@@ -61,7 +61,7 @@ def form(asked: Asked, kinds: Sequence[What], *, since: str = "", leaked: bool =
         ),
         tags.div(ui.output_ui("decision"), aria_live="polite"),
         tags.p(
-            "The connection to this page has ended, or your login has expired. Open it anew: it shows what is decided.",
+            "The connection to this page has ended, or your login has expired. Reload it: it shows what is decided.",
             class_="alert alert-warning when-disconnected",
         ),
         tags.noscript(notice("Deciding needs JavaScript; `irt release` and `irt items` need none.", tone="warning")),

@@ -92,7 +92,7 @@ class Reader:
             return self._reading
 
     def overview(self) -> Overview:
-        """The state of everything. Where it is older than `CACHED_S`, it is read anew meanwhile, and nobody waits.
+        """The state of everything. If it is older than `CACHED_S`, it is read again in the background; nobody waits.
 
         Raises BeingRead where there is none yet and none is read within `PATIENCE_S`.
         """
@@ -107,7 +107,7 @@ class Reader:
         return known[1]
 
     def forget(self) -> None:
-        """Have the next overview read anew, as after a decision; one that is being read now is not kept."""
+        """Have the next overview read again, as after a decision; one that is being read now is not kept."""
         with self._turn:
             self._overview = self._reading = None
 

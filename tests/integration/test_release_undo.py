@@ -179,7 +179,7 @@ def test_a_reject_of_numbers_that_were_made_again_is_not_undone(bank: Database, 
     release.reject(bank, [MOVED], by="Ann", reason="wait for more answers")
     link(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
     publish(bank, store, FEB)
-    assert "2026-02/moved is open: its month has proposed it anew" in not_undone(bank)
+    assert "2026-02/moved is open: its month has proposed it again" in not_undone(bank)
 
 
 def test_an_undo_that_nobody_decided_or_of_other_values_is_found(bank: Database, store: FolderStore) -> None:

@@ -135,7 +135,7 @@ def test_a_login_that_ended_while_the_page_was_open_decides_nothing(bank: Databa
     for attempt in (review, decide):
         refused = attempt(ask(identity=ended), REJECT)
         assert not refused.ok
-        assert "Your login has expired: open the page anew" in said(refused)
+        assert "Your login has expired: reload the page" in said(refused)
     assert decisions(bank) == []
 
 

@@ -74,7 +74,7 @@ def server(asked: Asked, inputs: Inputs, _output: Outputs, _session: Session) ->
         return Form(what, (Reference("", name),), reason, since)
 
     def after(_form: Form, outcome: Outcome) -> TagChild:
-        return link("Open this page anew", "item", scale=asked.field("scale"), item=name) if outcome.ok else None
+        return link("Reload this page", "item", scale=asked.field("scale"), item=name) if outcome.ok else None
 
     decision_form.converse(asked, inputs, fill, after, USE_KINDS)
 

@@ -127,7 +127,7 @@ def now_decided(asked: Asked, references: Sequence[Reference]) -> Tag:
                 states.append(tags.li(shortened(str(p.reference)), f": {p.decided or p.state}. See the item: ", item))
     except (psycopg.Error, PermanentFailure):
         states = []
-    return tags.div(tags.ul(*states), tags.a("Open this page anew", href=address_of(references)))
+    return tags.div(tags.ul(*states), tags.a("Reload this page", href=address_of(references)))
 
 
 def curves(new: Parameters, old: Parameters | None, *, mu: float = 0.0, sigma: float = 1.0) -> TagList:
