@@ -341,12 +341,12 @@ def _in_use(settings: Settings, engine: str, absence: str | None) -> Finding:
         where = "all scales" if scales is None else f"scale {', '.join(sorted(scales))}"
         if absence:
             return Finding(subject, "error", f"IRT_ENGINES enables it for {where}, but it cannot run: {absence}")
-        return Finding(subject, "ok", f"fits every month of {where}, beside em")
+        return Finding(subject, "ok", f"fits every month of {where}, besides em")
     if absence:
         return Finding(subject, "absent", absence)
     enabled = ",".join(filter(None, [settings.irt_engines, engine]))
     return Finding(
-        subject, "ok", "installed, not enabled", f"To fit each month with it too, beside em: IRT_ENGINES={enabled}."
+        subject, "ok", "installed, not enabled", f"To fit each month with it too, besides em: IRT_ENGINES={enabled}."
     )
 
 

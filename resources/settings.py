@@ -28,7 +28,7 @@ OWNER_ALONE = 0o700
 INFO_CHANNELS = ("slack", "discord", "email", "webhook")
 """Channels that can take info alerts; PagerDuty would make an incident of each."""
 OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
-"""What may estimate a month beside `em`, in the order in which a month runs them."""
+"""Engines that may fit a month besides `em`, in the order in which a month runs them."""
 
 
 class Settings(BaseSettings):
@@ -63,7 +63,7 @@ class Settings(BaseSettings):
     r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
     r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")
     irt_engines: str = Field(
-        "", description="engines that fit each month beside em: ENGINE, or SCALE:ENGINE for one scale, with commas"
+        "", description="engines that fit each month besides em: ENGINE, or SCALE:ENGINE for one scale, with commas"
     )
     irt_engine_timeout_minutes: float = Field(
         120, gt=0, description="minutes after which a fit in a child process (pymc, mirt, brms) is given up"

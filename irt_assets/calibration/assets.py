@@ -87,7 +87,7 @@ def build_calibration_assets(
 ) -> list[dg.AssetsDefinition]:
     """Every asset of the room.
 
-    `build` makes an engine by its name. `beside`: the engines that fit the month beside the scales' own, in the order
+    `build` makes an engine by its name. `beside`: the engines that fit the month besides the scales' own, in the order
     in which they run, each with the scales that it fits (None: all).
     """
 
@@ -230,7 +230,7 @@ def build_calibration_assets(
 
 
 def asset_of(engine: str) -> str:
-    """The name of the asset that fits a month with an engine beside the scales' own."""
+    """The name of the asset that fits a month with an engine besides the scales' own."""
     return f"item_calibration_{engine}"
 
 

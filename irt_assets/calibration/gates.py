@@ -224,7 +224,7 @@ def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def demanded_engines_fitted(evidence: Evidence) -> Verdict:
-    """Each engine that the scale demands beside its own has a converged fit of the present snapshot."""
+    """Each engine that the scale demands besides its own has a converged fit of the present snapshot."""
     problems = {engine: why for engine, fit in evidence.demanded.items() if (why := _not_usable(evidence, engine, fit))}
     if problems:
         return Verdict(

@@ -66,7 +66,7 @@ def every_learner_with_answers_has_an_ability(look: Look) -> Found:
 def runs_agree_on_abilities(look: Look) -> Found:
     told = set()
     for found in chain(
-        _nights_beside_months(look), *(_runs_beside_the_api(look, scale_id) for scale_id in look.scales)
+        _compare_nights_with_months(look), *(_compare_runs_with_api(look, scale_id) for scale_id in look.scales)
     ):
         if isinstance(found, Violation):
             if (found.subject, found.partition) in told:
@@ -75,7 +75,7 @@ def runs_agree_on_abilities(look: Look) -> Found:
         yield found
 
 
-def _runs_beside_the_api(look: Look, scale_id: str) -> Found:
+def _compare_runs_with_api(look: Look, scale_id: str) -> Found:
     """The last month and the last night, if the item times that they used are still stored."""
     ends = {}
     for kind in ("monthly", "nightly"):
@@ -93,10 +93,10 @@ def _runs_beside_the_api(look: Look, scale_id: str) -> Found:
         yield NotTested(f"the item times of {dates} are no longer stored", subject=scale_id)
     for kind, measure in measures.items():
         if measure is not None:
-            yield from _run_beside_the_api(look.connection, measure, kind, ends[kind])
+            yield from _compare_run_with_api(look.connection, measure, kind, ends[kind])
 
 
-def _run_beside_the_api(connection: psycopg.Connection, measure: Measure, kind: str, end: datetime) -> Found:
+def _compare_run_with_api(connection: psycopg.Connection, measure: Measure, kind: str, end: datetime) -> Found:
     scale_id = measure.scale.scale_id
     stored = connection.execute(
         """SELECT user_id, theta, se, n_items FROM mirt_ability
@@ -112,7 +112,7 @@ def _run_beside_the_api(connection: psycopg.Connection, measure: Measure, kind: 
             yield Violation(f"{scale_id}: {user}", f"θ = {theta:.6f} {kind}", expected, f"{end:%Y-%m-%d}")
 
 
-def _nights_beside_months(look: Look) -> Found:
+def _compare_nights_with_months(look: Look) -> Found:
     rows = look.connection.execute(
         """SELECT n.scale_id, n.user_id, n.theta, m.theta, n.se, m.se,
                   to_char(n.window_end AT TIME ZONE 'UTC', 'YYYY-MM-DD')

@@ -243,8 +243,8 @@ def test_without_rpy2_r_is_of_no_use_to_the_engines(tmp_path: Path, monkeypatch:
 @pytest.mark.parametrize(
     ("enabled", "there", "state", "said"),
     [
-        ("", True, "ok", "installed, not enabled; To fit each month with it too, beside em: IRT_ENGINES=mirt."),
-        ("pymc", True, "ok", "not enabled; To fit each month with it too, beside em: IRT_ENGINES=pymc,mirt."),
+        ("", True, "ok", "installed, not enabled; To fit each month with it too, besides em: IRT_ENGINES=mirt."),
+        ("pymc", True, "ok", "not enabled; To fit each month with it too, besides em: IRT_ENGINES=pymc,mirt."),
         ("mirt", True, "ok", "fits every month of all scales"),
         ("maths:mirt", True, "ok", "fits every month of scale maths"),
         ("", False, "absent", "needs R"),
