@@ -30,7 +30,7 @@ from resources.dagster_schema import rows_of
 from resources.database import Database
 
 HashOf = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scale]], str]
-"""As `window.data_hash`."""
+"""A function like `window.data_hash`."""
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
 

@@ -149,7 +149,7 @@ def _one(connection: psycopg.Connection, reference: Reference, effective_from: d
 
 
 def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Proposal, int]:
-    """Of the proposals of that name the one that was decided on last, and the decision that stands."""
+    """The proposal of that name that was decided on last, and the id of the decision that stands."""
     row = connection.execute(
         """SELECT fit_id, decision_id FROM standing_decision WHERE (month, item_id) = (%s, %s)
            ORDER BY decision_id DESC LIMIT 1""",

@@ -14,7 +14,7 @@ from irt_assets.calibration.online import read_measures, update
 from resources.database import Database
 
 GRACE = timedelta(minutes=1)
-"""By then the session hook has asked, and the answers are committed."""
+"""How old answers must be: the session hook has then asked for θ, and they are committed."""
 OLDEST = timedelta(days=1)
 """Older answers come from imports; the next night measures their learners."""
 

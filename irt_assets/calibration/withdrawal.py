@@ -55,7 +55,7 @@ def restore(
 def preview(
     connection: psycopg.Connection, items: Sequence[str], state: Use, *, since: datetime | None = None, now: datetime
 ) -> dict[str, datetime]:
-    """From when on each of these items would be withdrawn, or restored. Raises PermanentFailure as deciding so does."""
+    """When each of these items would be withdrawn or restored. Raises PermanentFailure as that decision would."""
     wanted = list(dict.fromkeys(items))
     if not wanted:
         raise PermanentFailure("no item is named")

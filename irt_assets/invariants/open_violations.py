@@ -42,7 +42,7 @@ SEVERITY: Mapping[str, Severity] = {
     "items_are_not_overexposed": "warning",
     "positions_do_not_change_difficulty": "warning",
 }
-"""By invariant, in the order in which a person would look at them."""
+"""The severity of each invariant, in the order in which a person would read them."""
 
 
 @dataclass(frozen=True)

@@ -149,7 +149,7 @@ class Linked:
 
 DIF_COLUMNS = "item_id, attribute, reference_group, focal_group, p_value, q_value, ets_class, details"
 DRIFT_COLUMNS = "item_id, month, severity, delta_a, delta_b, delta_c, p_value, q_value, wabc, details, computed_at"
-"""Of `dif_analysis` and `item_drift`: the fields of `DifRow` and `DriftRow`."""
+"""The columns of `dif_analysis` and `item_drift` that `DifRow` and `DriftRow` have."""
 _INFORMATION = """SELECT item_id, curve, flagged, details FROM test_information
                   WHERE scale_id = %(scale)s AND month = %(month)s ORDER BY item_id"""
 _DIF = f"""SELECT {DIF_COLUMNS}

@@ -94,7 +94,7 @@ class ItemFacts:
 
 
 def item_facts(connection: psycopg.Connection, scale: Scale, item_id: str, at: datetime) -> ItemFacts | None:
-    """As it stands at `at`; None where the scale has no such item."""
+    """The item as it stands at `at`; None if the scale has no such item."""
     known = connection.execute(
         "SELECT topic_id FROM question WHERE (scale_id, item_id) = (%s, %s)", (scale.scale_id, item_id)
     ).fetchone()

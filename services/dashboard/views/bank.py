@@ -55,7 +55,7 @@ COLUMNS: Mapping[str, tuple[str, str, Key]] = {
     "anchor": ("anchor", "t", lambda item: item.anchor),
     "topic": ("topic", "t", lambda item: item.topic),
 }
-"""By its name in an address: a column's header, whether it is of numbers, and what it is sorted by."""
+"""By the name in the address: a column's header, `n` for numbers or `t` for text, and its sort key."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def scale_asked(asked: Asked, scales: Mapping[str, Scale]) -> tuple[Scale, tuple
 
 
 def in_order(items: Sequence[BankItem], sort: str) -> list[BankItem]:
-    """By a column, `-` before it for the largest first; what has no value comes last, either way."""
+    """The items sorted by a column, with `-` before it the largest first; items without a value come last."""
     key = COLUMNS[sort.removeprefix("-")][2]
     with_value = [item for item in items if key(item) is not None]
     with_value.sort(key=key, reverse=sort.startswith("-"))

@@ -74,7 +74,7 @@ def page(asked: Asked) -> Page:
 
 
 def moved_in_held_months(connection: psycopg.Connection, month: str = "", scale_id: str = "") -> Moved:
-    """Of each month and scale that is held, the anchors that moved, where there are any."""
+    """The anchors that moved, for each held month and scale that has any."""
     found: Moved = []
     for held, of in held_months(connection):
         if month in ("", held) and scale_id in ("", of):

@@ -110,7 +110,7 @@ def kpis_over_time(weeks: Sequence[Week]) -> TagList:
 
 
 def activity_over_time(days: Sequence[ActiveDay], today: date) -> TagChild:
-    """By week over all of `days`, which are oldest first, and by day over the last eight weeks."""
+    """Answers by week over all of `days`, which are oldest first, and by day over the last eight weeks."""
     by_week: dict[date, list[int]] = defaultdict(lambda: [0, 0, 0])
     for one in days:
         found = by_week[one.date - timedelta(days=one.date.weekday())]
