@@ -86,25 +86,29 @@ class Reader:
     def begin(self) -> Future[Overview]:
         """Read the overview in another thread, unless one is being read; the result of that reading."""
         with self._turn:
-            if self._reading is None or self._reading.done():
-                self._reading = Future()
-                threading.Thread(target=self._read, args=(self._reading,), name="overview", daemon=True).start()
-            return self._reading
+            return self._begin()
+
+    def _begin(self) -> Future[Overview]:
+        if self._reading is None or self._reading.done():
+            self._reading = Future()
+            threading.Thread(target=self._read, args=(self._reading,), name="overview", daemon=True).start()
+        return self._reading
 
     def overview(self) -> Overview:
         """The state of everything. If it is older than `CACHED_S`, it is read again in the background; nobody waits.
 
         Raises BeingRead where there is none yet and none is read within `PATIENCE_S`.
         """
-        known = self._overview
-        if known is None:
-            try:
-                return self.begin().result(timeout=PATIENCE_S)
-            except TimeoutError:
-                raise BeingRead from None
-        if time.monotonic() - known[0] > CACHED_S:
-            self.begin()
-        return known[1]
+        with self._turn:
+            known = self._overview
+            if known is None or time.monotonic() - known[0] > CACHED_S:
+                reading = self._begin()
+        if known is not None:
+            return known[1]
+        try:
+            return reading.result(timeout=PATIENCE_S)
+        except TimeoutError:
+            raise BeingRead from None
 
     def forget(self) -> None:
         """Have the next overview read again, as after a decision; one that is being read now is not kept."""

@@ -28,7 +28,7 @@ from irt_assets.stack import dagster_instance
 from irt_assets.webserver.guard import Guard
 from resources import metrics, traces
 from resources.dagster_compat import keep_connections
-from resources.failures import PermanentFailure, explain
+from resources.failures import PermanentFailure, explain, is_transient
 from resources.schema_version import open_database
 from resources.service import serve_http
 from resources.settings import Settings
@@ -101,12 +101,18 @@ def made(asked: Asked) -> tuple[HTTPStatus, Page]:
         why = "Reading it took too long: narrow what you ask for, or try again when fewer runs are under way."
         return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The database is busy", why)
     except psycopg.OperationalError as error:
-        LOG.warning("the database does not answer: %s", explain(error) or error)
-        return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The database does not answer", "Try again in a minute.")
-    except Exception:
+        return _away(error)
+    except Exception as error:
+        if is_transient(error):  # of Dagster's storage, which speaks to the database in another way
+            return _away(error)
         LOG.exception("the page %s %s failed", asked.view, dict(asked.fields))
         why = "This is a fault of the dashboard: its log says more. Nothing was changed."
         return HTTPStatus.INTERNAL_SERVER_ERROR, _sorry("This page failed", why)
+
+
+def _away(error: Exception) -> tuple[HTTPStatus, Page]:
+    LOG.warning("the database does not answer: %s", explain(error) or error)
+    return HTTPStatus.SERVICE_UNAVAILABLE, _sorry("The database does not answer", "Try again in a minute.")
 
 
 def view_of(asked: Asked) -> View:

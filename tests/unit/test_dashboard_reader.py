@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from queue import Queue
 
 import dagster as dg
+import psycopg2
 import pytest
+import sqlalchemy.exc
 
 from jobs.overview import Overview
 from resources.failures import PermanentFailure
@@ -66,8 +68,8 @@ def test_a_page_does_not_wait_for_the_first_overview_but_says_that_it_is_being_r
         assert "The months are being read" in page.title
         assert 'data-again="2000"' in str(page.body)
     assert not reader.is_ready
-    assert looks.begun.qsize() == 1
-    looks.begun.get().put(overview(1))
+    looks.begun.get(timeout=LONG_S).put(overview(1))
+    assert looks.begun.empty()
     reader.begin().result(LONG_S)
     assert reader.is_ready
     assert int(made(asked)[0]) == 200
@@ -82,6 +84,21 @@ def test_why_the_first_overview_could_not_be_read_is_told_and_it_is_read_again(r
         reader.overview()
     looks.begun.get().put(overview(1))
     assert reader.begin().result(LONG_S) == reader.overview() == overview(1)
+
+
+def test_a_connection_of_dagster_s_that_was_lost_is_no_fault_of_the_dashboard(
+    reader: Reader, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Dagster's connections are kept, so the first query after a restart of the database finds a dead one."""
+    lost = sqlalchemy.exc.OperationalError("SELECT 1", {}, psycopg2.OperationalError("server closed the connection"))
+
+    def look(*_: object) -> Overview:
+        raise lost
+
+    monkeypatch.setattr(module, "look", look)
+    monkeypatch.setattr(module, "PATIENCE_S", LONG_S)
+    status, page = made(Asked("months", {}, DEMO, reader))
+    assert (int(status), page.title) == (503, "The database does not answer")
 
 
 def test_an_old_overview_is_shown_while_a_new_one_is_read(
