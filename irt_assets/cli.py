@@ -28,6 +28,7 @@ from irt_assets.cli_import import Dichotomise, Mapping, ScoringKey
 from irt_assets.cli_import import app as import_app
 from irt_assets.cli_invariants import app as invariants_app
 from irt_assets.cli_items import app as items_app
+from irt_assets.cli_learner import app as learner_app
 from irt_assets.cli_operations import app as operations_app
 from irt_assets.cli_release import app as release_app
 from irt_assets.cli_reports import app as reports_app
@@ -70,6 +71,7 @@ app.add_typer(reports_app, name="report", rich_help_panel=Panel.MONTH)
 app.add_typer(invariants_app, name="invariants", rich_help_panel=Panel.PROOF)
 app.add_typer(alerts_app, name="alerts", rich_help_panel=Panel.OPERATION)
 app.add_typer(db_app, name="db", rich_help_panel=Panel.OPERATION)
+app.add_typer(learner_app, name="learner", rich_help_panel=Panel.OPERATION)
 app.add_typer(operations_app)
 app.add_typer(backup_app)
 app.add_typer(export_app)

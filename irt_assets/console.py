@@ -181,7 +181,7 @@ def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
         "fit": row["fit_id"],
         "engine": row["engine"] and f"{row['engine']} {row['engine_version']}, {row['model']}",
         "linked": linked,
-        "snapshot": row["snapshot"],
+        "snapshot": row["snapshot"] and "; ".join(filter(None, (row["snapshot"], row["rewritten"]))),
         "anchor set": row["anchor_hash"][:HASH_SHOWN],
         "answers' hash": (row["data_hash"] or "")[:HASH_SHOWN],
         "code": row["code_version"],

@@ -572,6 +572,27 @@ backup = _table(
     _req("seconds", Double, "how long it took", None, unit="s", ge=0),
 )
 
+erasure = _table(
+    "erasure",
+    "Who was erased, when, by whom and why, without the id. Append-only.",
+    Column("erasure_id", BigInteger, Identity(always=True), primary_key=True, comment="order of erasure"),
+    _req("learner_hash", Text, "sha256 of the salt and the learner's id, hexadecimal"),
+    _req("salt", LargeBinary, "random, the same for all"),
+    _req("erased_by", Text, "who erased"),
+    _req("reason", Text, "why"),
+    _req("begun_at", UTC, "when", NOW),
+    _opt("finished_at", UTC, "when nothing was left; null: interrupted"),
+    _req("removed", JSONB, "how many rows of each table and how many files", sa.text("'{}'::jsonb")),
+    _req(
+        "rewritten",
+        JSONB,
+        "snapshots written again: [{old, new (sha256), old_uri, new_uri, old_data, new_data (hash of the answers; "
+        "empty: unchanged)}]",
+        sa.text("'[]'::jsonb"),
+    ),
+    Index("erasure_learner", "learner_hash"),
+)
+
 VIEWS = {
     "attempt": """
         SELECT r.attempt_id AS id, r.user_id, r.item_id, coalesce(q.topic_id, 'unknown') AS topic_id,

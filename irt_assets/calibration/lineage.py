@@ -7,11 +7,13 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
+from irt_assets.responses.erased import rewrites_behind, said_of
 from resources.failures import PermanentFailure
 
 
 def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]]:
-    """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it.
+    """Every publication of an item, latest in force first, with the fit, snapshot and anchors behind it; `rewritten`
+    says why the snapshot's hash changed, where it did.
 
     Raises PermanentFailure where nothing was ever published for the item, saying what is known of it.
     """
@@ -36,7 +38,7 @@ def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]
             (item_id,),
         ).fetchall()
     if rows:
-        return rows
+        return [row | {"rewritten": said_of(rewrites_behind(connection, row["snapshot_hash"] or ""))} for row in rows]
     known = connection.execute("SELECT scale_id FROM question WHERE item_id = %s", (item_id,)).fetchone()
     if known is None:
         raise PermanentFailure(f"the bank has no item {item_id!r}: ids are case-sensitive; `irt import questions FILE`")

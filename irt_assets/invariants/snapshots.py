@@ -15,6 +15,7 @@ from irt_assets.calibration.gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant, no_month_yet
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.dependence import FLAG_ABOVE_MEAN
+from irt_assets.responses.erased import rewrites_behind
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
 
 
@@ -39,6 +40,22 @@ def snapshots_match_their_hash(look: Look) -> Found:
         problem = snapshot_problem(look.store, snapshot)
         if problem:
             yield Violation(snapshot.uri, problem, f"the file with sha256 {snapshot.snapshot_hash}", snapshot.month)
+    yield from _changed_without_an_erasure(look)
+
+
+def _changed_without_an_erasure(look: Look) -> Found:
+    """A fit keeps the hash of the answers that it saw. The snapshot's is another only where a learner was erased, and
+    then the tombstones lead from the one to the other."""
+    rows = look.connection.execute(
+        """SELECT s.uri, s.month, m.fit_id, s.snapshot_hash, s.data_hash, m.data_hash
+           FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash) WHERE s.data_hash <> m.data_hash"""
+    ).fetchall()
+    for uri, month, fit_id, snapshot_hash, now, seen in rows:
+        for _, was in rewrites_behind(look.connection, snapshot_hash):
+            now = was.old_data if was.new_data == now else now
+        if now != seen:
+            expected = f"{seen[:12]}…, or an erasure on record that changed it"
+            yield Violation(uri, f"answers {now[:12]}…, and fit {fit_id} saw others", expected, month)
 
 
 @invariant(

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from pydantic import SecretStr
 
 from irt_assets.calibration import fits
-from irt_assets.partitions import month_bounds
+from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag
 from irt_assets.psychometrics.scenario import Scenario
@@ -84,15 +84,12 @@ def run_sql(database: Database, statement: str, values: Sequence[Any] = ()) -> N
 
 def load_small_world(database: Database, **knobs: Any) -> Truth:
     """300 new learners a month, 36 items, 15 of them anchors; two months and whatever is practised after them."""
-    scenario = Scenario(
-        months=MONTHS,
-        now=datetime(2026, 8, 20, tzinfo=UTC),
-        **{"seed": 20260601, "learners_per_month": 300, "items_per_block": 12, "anchors_per_block": 5} | knobs,
-    )
+    usual = {"months": MONTHS, "now": datetime(2026, 8, 20, tzinfo=UTC), "seed": 20260601}
+    scenario = Scenario(**usual | {"learners_per_month": 300, "items_per_block": 12, "anchors_per_block": 5} | knobs)
     log, truth = simulate(scenario)
     with TemporaryDirectory() as folder, database.connect() as connection:
         files = simulated.write(log, truth, Path(folder))
-        ensure_month_partitions(connection, MONTHS[0], "2026-08")
+        ensure_month_partitions(connection, scenario.months[0], month_of(scenario.now))
         for table, path in ((tables.question, files.questions), (tables.learner, files.learners)):
             lines = [json.loads(line) for line in path.read_text("utf-8").splitlines()]
             warehouse.append(connection, table, pd.DataFrame(lines))

@@ -17,11 +17,12 @@ from typing import Any
 
 from psycopg.types.json import Jsonb
 
+from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.responses.importing.jsonlines import NotKept, parse
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind, load_mapping
 from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.report import ERASED, ImportReport, RejectFile
 from irt_assets.responses.importing.scoring import NUMBER, SCORES
 from irt_assets.responses.importing.sources import plain_rows
 from resources.database import Database, advisory_lock
@@ -91,7 +92,7 @@ def _import(
 ) -> ImportReport:
     report = ImportReport()
     with RejectFile(reject_dir, Path(file)) as rejects:
-        rows = read_rows(Path(file), mapping, kind, report, rejects)
+        rows = read_rows(Path(file), mapping, kind, report, rejects, _erased(database) if kind is LEARNERS else None)
         with database.connect() as connection:
             advisory_lock(connection, "response_log", "import")
             listed = ", ".join(kind.columns)
@@ -113,9 +114,17 @@ def _import(
 
 
 def read_rows(
-    file: Path, mapping: str | Path, kind: _Kind, report: ImportReport, rejects: RejectFile
+    file: Path,
+    mapping: str | Path,
+    kind: _Kind,
+    report: ImportReport,
+    rejects: RejectFile,
+    erased: Callable[[str], str] | None = None,
 ) -> list[tuple[Any, ...]]:
-    """The table's rows that a file makes, each item or learner once; the others are counted and written."""
+    """The table's rows that a file makes, each item or learner once; the others are counted and written.
+
+    `erased` names the erasure of a learner, or is empty.
+    """
     source = open_source(file)
     rules = load_mapping(mapping)
     allowed: Sequence[str] = kind.known
@@ -148,11 +157,19 @@ def read_rows(
             report.read += 1
             try:
                 row = _judged(kind, dict(zip(lists, values, strict=True)), seen)
+                if erased is not None and (by := erased(row[0])):
+                    raise _Refusal(ERASED, by)
             except _Refusal as refusal:
-                refuse(int(batch.lines[place]), refusal.reason, refusal.value, source.raw(raws[place]))
+                raw = "" if refusal.reason == ERASED else source.raw(raws[place])
+                refuse(int(batch.lines[place]), refusal.reason, refusal.value, raw)
             else:
                 seen[row[0]] = row
     return list(seen.values())
+
+
+def _erased(database: Database) -> Callable[[str], str]:
+    with database.connect() as connection:
+        return names_of_erased(connection)
 
 
 def _own(kind: _Kind, columns: Sequence[str]) -> Mapping:

@@ -15,7 +15,7 @@ from irt_assets.responses.importing.clean import Cleaner, Limits, Refused
 from irt_assets.responses.importing.mapping import AUTO, Mapping, bind_attempts, load_mapping, unknown_header
 from irt_assets.responses.importing.matrix import item_columns
 from irt_assets.responses.importing.readers import open_source
-from irt_assets.responses.importing.report import ImportReport, RejectFile
+from irt_assets.responses.importing.report import ERASED, ImportReport, RejectFile, refused_as_erased
 from irt_assets.responses.importing.scoring import (
     WAYS_OUT,
     AsGiven,
@@ -89,6 +89,8 @@ def import_attempts(
         _check_records(staging, asked)
         advisory_lock(connection, "response_log", "import")
         verdicts = staging.judge(strict=strict)
+        if verdicts[ERASED]:
+            report.notes.append(refused_as_erased(verdicts[ERASED], staging.erasures()))
         _write_refusals(staging, inputs, rejects)
         report.duplicates = verdicts.pop("duplicate", 0)
         report.rejected.update(verdicts)
@@ -195,7 +197,10 @@ class AnswerFile:
         rows = plain_rows(batch.rows.take(pa.array(refused.places)))
         lines = batch.lines[refused.places].tolist()
         refusals = zip(lines, refused.reasons, refused.values, rows, strict=True)
-        rejects.add((self.name, line, reason, value, self.source.raw(row)) for line, reason, value, row in refusals)
+        rejects.add(
+            (self.name, line, reason, value, "" if reason == ERASED else self.source.raw(row))
+            for line, reason, value, row in refusals
+        )
 
     def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
         """Of a matrix, the columns that are items; the whole file tells which."""

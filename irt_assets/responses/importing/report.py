@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +12,8 @@ from types import TracebackType
 from typing import Any
 
 UNFINISHED = ".part"
+ERASED = "erased_learner"
+"""Why a row is refused whose learner was erased: of such a row nothing else is written anywhere."""
 COLUMNS = ("file", "line", "reason", "value", "row")
 
 
@@ -26,9 +28,15 @@ WAYS_OUT = {
     "missing_item": "Which column holds the item? Name it in a mapping file, columns: {item_id: …}.",
     "unknown_item": "Import the items first (irt import questions), or leave --strict out.",
     "unknown_learner": "Import the learners first (irt import learners), or leave --strict out.",
+    ERASED: "Learners who were erased do not come back (irt learner erasures): take their rows out of the file.",
     "ragged_row": "Rows have another number of cells than the header: is a delimiter inside a value, without quotes?",
     "bad_json": "Each line is one JSON object.",
 }
+
+
+def refused_as_erased(rows: int, erasures: Sequence[str]) -> str:
+    """What the report says of rows whose learners were erased."""
+    return f"{rows:,} rows are of learners who were erased and were left out: {', '.join(erasures)}"
 
 
 @dataclass

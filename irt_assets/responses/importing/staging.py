@@ -17,6 +17,8 @@ import pyarrow.csv as pacsv
 from psycopg.copy import QueuedLibpqWriter
 from psycopg.types.json import Jsonb
 
+from irt_assets.responses.erased import OF_LEARNER
+from irt_assets.responses.importing.report import ERASED
 from resources.schema import INCOMING, filling_new_months
 
 # Answers without an id are told apart by who, what and when, so that a longer export of the same log adds
@@ -37,9 +39,17 @@ LOGGED = (
     " response_time_ms, hints_used, mode"
 )
 UNJUDGED = "NOT EXISTS (SELECT FROM verdict v WHERE v.row_at = s.ctid)"
+ERASED_LEARNERS = f"""
+    SELECT l.user_id, e.erasure_id, e.begun_at FROM (SELECT DISTINCT user_id FROM staged) l
+    JOIN erasure e ON {OF_LEARNER.format(user_id="l.user_id")}
+"""
+JUDGE_ERASED = f"""
+    INSERT INTO verdict SELECT s.ctid, '{ERASED}' FROM staged s
+    WHERE user_id IN (SELECT user_id FROM ({ERASED_LEARNERS}) erased)
+"""
 JUDGE_UNKNOWN = f"""
     INSERT INTO verdict SELECT s.ctid, 'unknown_item' FROM staged s
-    WHERE NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id);
+    WHERE NOT EXISTS (SELECT FROM question q WHERE q.item_id = s.item_id) AND {UNJUDGED};
     INSERT INTO verdict SELECT s.ctid, 'unknown_learner' FROM staged s
     WHERE NOT EXISTS (SELECT FROM learner l WHERE l.user_id = s.user_id) AND {UNJUDGED}
 """
@@ -78,9 +88,10 @@ ADD_ANSWERS = f"""
     WHERE ctid >= format('(%%s,0)', %(start)s::int)::tid AND ctid < format('(%%s,0)', %(end)s::int)::tid AND {UNJUDGED}
 """
 OF_MONTHS = " AND to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') = ANY(%(months)s)"
-REFUSALS = """
+REFUSALS = f"""
     SELECT s.source, s.line, v.reason,
-           CASE v.reason WHEN 'unknown_item' THEN s.item_id WHEN 'unknown_learner' THEN s.user_id ELSE s.attempt_id END
+           CASE v.reason WHEN 'unknown_item' THEN s.item_id WHEN 'unknown_learner' THEN s.user_id
+                         WHEN '{ERASED}' THEN '' ELSE s.attempt_id END
     FROM verdict v JOIN staged s ON s.ctid = v.row_at
     WHERE v.reason <> 'duplicate' ORDER BY s.source, s.line, s.ctid
 """
@@ -115,9 +126,10 @@ class Staging:
             yield stage
 
     def judge(self, *, strict: bool) -> Counter[str]:
-        """Find unknown items and learners if `strict`, and all duplicates; how many of each verdict."""
+        """Find erased learners, if `strict` unknown items and learners, and duplicates; how many of each verdict."""
         run = self._connection.execute
         run("ANALYZE staged (attempt_id, user_id, item_id)")
+        run(JUDGE_ERASED)
         if strict:
             run(JUDGE_UNKNOWN)
         run(JUDGE_AGAINST_LOG)
@@ -134,6 +146,11 @@ class Staging:
         except psycopg.errors.UniqueViolation:
             return True
         return False
+
+    def erasures(self) -> list[str]:
+        """Those that the learners of refused answers were erased by, each in words."""
+        query = f"SELECT DISTINCT erasure_id, begun_at FROM ({ERASED_LEARNERS}) erased ORDER BY 1"
+        return [f"erasure {number} of {at:%Y-%m-%d}" for number, at in self._connection.execute(query.encode())]
 
     def refusals(self) -> Iterator[tuple[int, int, str, str]]:
         """File number, line, reason and value of the answers refused here, in the files' order."""

@@ -347,6 +347,7 @@ def _lineage(facts: ItemFacts) -> Tag | None:
             "engine": row["engine"] and f"{row['engine']} {row['engine_version']}, {row['model']}",
             "linked by": linked,
             "snapshot": _code(row["snapshot"]),
+            "snapshot rewritten": row["rewritten"] or None,
             "hash of the answers": _code(row["data_hash"]),
             "hash of the anchors": _code(row["anchor_hash"]),
             "code": _code(row["code_version"]),

@@ -1,0 +1,322 @@
+"""Erasing a learner: answers, features, KPIs, abilities, reports and the learner's row; snapshots are written again.
+
+The order lets nothing be lost and nothing stay readable, whenever it is interrupted. First the tombstone, so that no
+import brings the learner back. Then each snapshot that holds the learner is stored once more, without them. Then, in
+one transaction, every row goes, and what names a snapshot names the new one. Last, the old files are deleted. To do it
+again is to go on: what is left is found again.
+
+Published parameters, fits and other numbers over many learners stay. What does not belong here: what is kept of who was
+erased (see `responses.erased`), and where else a learner is named (see `erasure_mentions`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import dagster as dg
+import psycopg
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from psycopg import sql
+
+from irt_assets.partitions import day_bounds, month_bounds
+from irt_assets.reports.learner_week import FORMATS, key
+from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
+from irt_assets.responses.observe import answer_versions
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import store_attempts
+from irt_assets.responses.window import data_hash
+from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
+from jobs.late import spans
+from jobs.retention import WEEK
+from jobs.stuck_runs import fail_lost_runs
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure, TransientFailure
+from resources.object_store import ObjectStore
+from resources.sources import record_sources, recorded_sources
+from resources.tables import METADATA
+
+OF_LEARNERS = tuple(sorted(table.name for table in METADATA.tables.values() if "user_id" in table.columns))
+"""Tables whose rows belong to a learner."""
+FEATURES = "features_topic_daily"
+UNDER_WAY = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.CANCELING]
+POOLED = "recalibration"
+"""The folder of snapshots over several months: a learner of each is a person, `2026-09/u1`."""
+MONTH_AND_SLASH = 8
+CITED = """SELECT uri FROM scored_snapshot
+           UNION SELECT model_spec->>'snapshot' FROM mirt_fit_meta WHERE model_spec ? 'snapshot'
+           UNION SELECT spec->>'snapshot' FROM fit_staging WHERE spec ? 'snapshot'"""
+Session = psycopg.Connection
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """What is kept of a learner: rows by table, answers by snapshot file, files of reports. `cited`: every snapshot
+    file that a row names, the learner's or not; `earlier`: tombstones of the learner."""
+
+    user_id: str
+    rows: Mapping[str, int]
+    snapshots: Mapping[str, int]
+    reports: tuple[str, ...]
+    cited: frozenset[str]
+    earlier: tuple[Erasure, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        return not (self.rows or self.snapshots or self.reports)
+
+
+def holdings(database: Database, store: ObjectStore, user_id: str) -> Holdings:
+    """All that is kept of a learner; reads every snapshot. Raises PermanentFailure where nobody has, or had, the id."""
+    with database.connect() as connection:
+        counted = {table: _count(connection, table, user_id) for table in OF_LEARNERS}
+        rows = {table: n for table, n in counted.items() if n}
+        earlier = tuple(erasures_of(connection, user_id))
+        cited = _cited(connection)
+    if not rows and not earlier:
+        raise PermanentFailure(
+            f"no learner has the id {user_id!r}: ids are case-sensitive; `irt export abilities` lists those who were "
+            "measured"
+        )
+    files = sorted(name for name, _ in store.list("snapshots"))
+    snapshots = {name: n for name in files if (n := _answers_in(store, name, user_id))}
+    return Holdings(user_id, rows, snapshots, tuple(_reports(store, user_id)), cited, earlier)
+
+
+def erase(
+    database: Database,
+    store: ObjectStore,
+    instance: dg.DagsterInstance,
+    held: Holdings,
+    *,
+    by: str,
+    reason: str,
+    rejects: Path,
+) -> Erasure:
+    """Remove what is held of a learner, or what an interrupted erasure has left; its tombstone.
+
+    Raises PermanentFailure while a run is under way, which may have read the learner already, and where answers come
+    from tables of somebody else's; TransientFailure where what is stored changed meanwhile. Then every row and every
+    file of the learner is still there, or is found by doing it again.
+    """
+    refuse_while_running(instance)
+    with database.connect() as only_one:
+        advisory_lock(only_one, "erasure")
+        erasure_id = _begun(database, held, by, reason)
+        rewritten = [_written_again(store, name, held) for name in held.snapshots if name in held.cited]
+        with database.connect() as connection:
+            removed = _remove_rows(connection, held, rewritten, f"erasure {erasure_id}")
+            files = {"snapshots rewritten": len(rewritten), "reports": len(held.reports)}
+            record(
+                connection, erasure_id, removed | {k: n for k, n in files.items() if n}, [one for one, _ in rewritten]
+            )
+            refuse_while_running(instance)
+        for name in (*held.snapshots, *held.reports):
+            store.delete(name)
+        dropped = drop_rejected_rows(rejects, held.user_id)
+        with database.connect() as connection:
+            if dropped:
+                record(connection, erasure_id, {"rejected rows": dropped}, [])
+            finish(connection, erasure_id)
+            return next(one for one in erasures_of(connection, held.user_id) if one.erasure_id == erasure_id)
+
+
+def refuse_while_running(instance: dg.DagsterInstance) -> None:
+    """Raises PermanentFailure where a run has begun and is not over: what it has read it would write."""
+    fail_lost_runs(instance)
+    runs = instance.get_runs(dg.RunsFilter(statuses=UNDER_WAY))
+    if runs:
+        names = ", ".join(sorted({f"{run.job_name} ({run.run_id[:8]})" for run in runs})[:3])
+        raise PermanentFailure(
+            f"{len(runs)} runs are under way and may have read the learner: {names}. Nothing of the learner was "
+            "deleted yet. Wait for their end (`irt runs list`), and erase again"
+        )
+
+
+def _begun(database: Database, held: Holdings, by: str, reason: str) -> int:
+    """Of the erasure that was interrupted, or of a new one, committed before anything is removed."""
+    with database.connect() as connection:
+        left = [one for one in erasures_of(connection, held.user_id) if one.finished_at is None]
+        return left[-1].erasure_id if left else begin(connection, held.user_id, by, reason)
+
+
+# -- files -------------------------------------------------------------------------------------------
+
+
+def _reports(store: ObjectStore, user_id: str) -> Iterator[str]:
+    """The learner's reports that are in the store, whether a row names them or not."""
+    there = {name for name, _ in store.list("reports")}
+    for week in sorted({part for name in there if WEEK.fullmatch(part := name.split("/")[1])}):
+        yield from (name for kind in FORMATS if (name := key(week, user_id, kind)) in there)
+
+
+@contextmanager
+def _local(store: ObjectStore, name: str) -> Iterator[Path]:
+    with TemporaryDirectory() as folder:
+        file = Path(folder, "attempts.parquet")
+        with file.open("wb") as written:
+            for piece in store.stream(name):
+                written.write(piece)
+        yield file
+
+
+def _answers_in(store: ObjectStore, name: str, user_id: str) -> int:
+    with _local(store, name) as file:
+        users = pq.read_table(file, columns=["user_id"], read_dictionary=["user_id"])["user_id"]
+        return int(pc.sum(_is_of(name, users, user_id)).as_py() or 0)
+
+
+def _is_of(name: str, users: pa.ChunkedArray, user_id: str) -> pa.ChunkedArray:
+    texts = pc.cast(users, pa.string())
+    if name.split("/")[1] == POOLED:
+        texts = pc.utf8_slice_codeunits(texts, MONTH_AND_SLASH)
+    return pc.equal(texts, user_id)
+
+
+def _written_again(store: ObjectStore, name: str, held: Holdings) -> tuple[Rewrite, Counter[tuple[str, str]]]:
+    """A snapshot's file without the learner; how many answers it lost, by scale and reason."""
+    with _local(store, name) as file:
+        table = pq.read_table(file)
+    theirs = _is_of(name, table["user_id"], held.user_id)
+    lost = table.filter(theirs).select(["scale_id", "reason"]).to_pylist()
+    new_uri, digest = store_attempts(
+        store, name.removeprefix("snapshots/").rpartition("/")[0], table.filter(pc.invert(theirs))
+    )
+    old = name.rpartition("/")[2].partition(".")[0]
+    return Rewrite(old, digest, name, new_uri), Counter((row["scale_id"], row["reason"] or "scored") for row in lost)
+
+
+# -- rows --------------------------------------------------------------------------------------------
+
+
+def _count(connection: Session, table: str, user_id: str) -> int:
+    query = sql.SQL("SELECT count(*) FROM {} WHERE user_id = %s").format(sql.Identifier(table))
+    return int(connection.execute(query, (user_id,)).fetchall()[0][0])
+
+
+def _cited(connection: Session) -> frozenset[str]:
+    return frozenset(uri for (uri,) in connection.execute(CITED))
+
+
+def _remove_rows(
+    connection: Session,
+    held: Holdings,
+    rewritten: list[tuple[Rewrite, Counter[tuple[str, str]]]],
+    instead: str,
+) -> dict[str, int]:
+    """Everything in the database, in the caller's transaction; how many rows, by table. What the rewritten snapshots
+    are completed with goes into `rewritten`."""
+    user_id = held.user_id
+    advisory_lock(connection, "response_log", "import")
+    advisory_lock(connection, "theta", user_id)
+    months = _months(connection, user_id)
+    for month in months:
+        for asset in ("scored_responses", "item_calibration", "linked_item_parameters"):
+            advisory_lock(connection, asset, month)
+    if _cited(connection) != held.cited:
+        raise TransientFailure("snapshots were taken or deleted meanwhile: erase again, it goes on where it was")
+    true_months = _months_as_taken(connection, months)
+    true_days = _days_as_computed(connection, user_id)
+    removed = {}
+    for table in OF_LEARNERS:
+        delete = sql.SQL("DELETE FROM {} WHERE user_id = %s").format(sql.Identifier(table))
+        removed[table] = connection.execute(delete, (user_id,)).rowcount
+    elsewhere = connection.execute("SELECT EXISTS (SELECT FROM attempt WHERE user_id = %s)", (user_id,)).fetchone()
+    if elsewhere == (True,):
+        raise PermanentFailure(
+            "the view `attempt` still has answers of the learner: it reads tables of your own. Nothing was deleted: "
+            "erase the learner there, then here again"
+        )
+    new_data = _hashes(connection, true_months)
+    for place, (one, lost) in enumerate(rewritten):
+        rewritten[place] = (_replace_snapshot(connection, one, lost, true_months, new_data), lost)
+    for first, last in spans(true_days):
+        versions = answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1])
+        record_sources(connection, FEATURES, versions)
+    removed |= drop_mentions(connection, user_id, instead)
+    return {table: n for table, n in removed.items() if n}
+
+
+def _months(connection: Session, user_id: str) -> list[str]:
+    rows = connection.execute(
+        """SELECT DISTINCT to_char(completed_at AT TIME ZONE 'UTC', 'YYYY-MM') FROM response_log
+           WHERE user_id = %s ORDER BY 1""",
+        (user_id,),
+    )
+    return [month for (month,) in rows]
+
+
+def _hashes(connection: Session, months: Mapping[str, str]) -> dict[str, str]:
+    scales = read_scales(connection)
+    return {month: data_hash(connection, *month_bounds(month), scales) for month in months}
+
+
+def _months_as_taken(connection: Session, months: list[str]) -> dict[str, str]:
+    """The months whose answers are those of their snapshot, and their hash: only these may stay green."""
+    taken: dict[str, str] = dict(
+        connection.execute(
+            "SELECT month, data_hash FROM scored_snapshot WHERE superseded_at IS NULL AND month = ANY(%s)", (months,)
+        ).fetchall()
+    )
+    return {month: now for month, now in _hashes(connection, taken).items() if now == taken[month]}
+
+
+def _days_as_computed(connection: Session, user_id: str) -> list[str]:
+    """The learner's days whose features were computed from the answers that the log has now."""
+    sources = recorded_sources(connection, FEATURES)
+    rows = connection.execute(
+        "SELECT DISTINCT (completed_at AT TIME ZONE 'UTC')::date FROM response_log WHERE user_id = %s", (user_id,)
+    )
+    found = []
+    for first, last in spans(str(day) for (day,) in rows if str(day) in sources):
+        versions = answer_versions(connection, day_bounds(first)[0], day_bounds(last)[1])
+        found += [day for day, version in versions.items() if sources.get(day) == version]
+    return found
+
+
+def _replace_snapshot(
+    connection: Session,
+    one: Rewrite,
+    lost: Counter[tuple[str, str]],
+    true_months: Mapping[str, str],
+    new_data: Mapping[str, str],
+) -> Rewrite:
+    """Let every row that names the old file name the new one."""
+    rows = connection.execute(
+        "SELECT month, data_hash, counts, superseded_at IS NULL FROM scored_snapshot WHERE snapshot_hash = %s",
+        (one.old,),
+    ).fetchall()
+    for month, old_data, counts, current in rows:
+        for (scale_id, reason), n in lost.items():
+            counts[scale_id][reason] -= n
+        data = new_data[month] if current and true_months.get(month) == old_data else old_data
+        if data != old_data:
+            one = replace(one, old_data=old_data, new_data=data)
+        twin = connection.execute(
+            "SELECT superseded_at IS NULL FROM scored_snapshot WHERE (month, snapshot_hash) = (%s, %s)",
+            (month, one.new),
+        ).fetchone()
+        # Two snapshots of a month that differed in nothing but the learner are one now, and the current one stays.
+        if twin is not None:
+            gone = one.new if current else one.old
+            connection.execute("DELETE FROM scored_snapshot WHERE (month, snapshot_hash) = (%s, %s)", (month, gone))
+        connection.execute(
+            """UPDATE scored_snapshot SET snapshot_hash = %s, uri = %s, data_hash = %s, counts = %s,
+                 n_attempts = n_attempts - %s WHERE (month, snapshot_hash) = (%s, %s)""",
+            (one.new, one.new_uri, data, json.dumps(counts), lost.total(), month, one.old),
+        )
+    for table, column in (("mirt_fit_meta", "model_spec"), ("fit_staging", "spec")):
+        connection.execute(
+            f"""UPDATE {table} SET snapshot_hash = replace(snapshot_hash, %(old)s, %(new)s),
+                  {column} = replace({column}::text, %(old)s, %(new)s)::jsonb
+                WHERE snapshot_hash = %(old)s OR strpos({column}::text, %(old)s) > 0""".encode(),
+            {"old": one.old, "new": one.new},
+        )
+    return one

@@ -1,0 +1,136 @@
+"""Where else a learner may be named when one is erased: violations, alerts, Dagster's events, files of rejected rows.
+
+In tables whose structure tells what is a learner's id, it is found whatever it is. In running text only an id is looked
+for that can be nothing else there: of four characters or more, not of digits alone, and no item's id.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+import tempfile
+from pathlib import Path
+from typing import Any, LiteralString
+
+import psycopg
+
+from irt_assets.environment import SCHEMA
+from irt_assets.invariants.registry import INVARIANTS
+
+MENTIONING = ("invariant_result", "alert")
+"""Tables of ours that may name a learner in text, and not by a column of its own."""
+KIND = "learners"
+SHORTEST = 4
+EVENTS: tuple[tuple[LiteralString, LiteralString], ...] = (
+    ("event_logs", "event"),
+    ("asset_check_executions", "evaluation_event"),
+    ("asset_keys", "last_materialization"),
+    ("job_ticks", "tick_body"),
+    ("instigators", "instigator_body"),
+    ("jobs", "job_body"),
+)
+"""Of Dagster's tables the columns with text that we put there: metadata of assets and checks, errors, cursors."""
+
+
+def drop_mentions(connection: psycopg.Connection, user_id: str, instead: str) -> dict[str, int]:
+    """Delete violations of a learner, and put `instead` in the place of the id elsewhere. How many rows, by table."""
+    subjects = _subjects(connection, user_id)
+    names = [one.name for one in INVARIANTS if one.kind == KIND]
+    deleted = connection.execute(
+        "DELETE FROM invariant_result WHERE invariant = ANY(%s) AND subject = ANY(%s)", (names, subjects)
+    ).rowcount
+    changed = {"invariant_result": deleted, "alert": _from_alerts(connection, subjects, instead)}
+    pattern = _pattern(user_id) if is_distinctive(connection, user_id) else None
+    if pattern:
+        changed["alert"] += connection.execute(
+            """UPDATE alert SET what = regexp_replace(what, %(id)s, %(instead)s, 'g'),
+                                key = regexp_replace(key, %(id)s, %(instead)s, 'g'),
+                                subjects = regexp_replace(subjects::text, %(id)s, %(instead)s, 'g')::jsonb
+               WHERE concat_ws(' ', what, key, subjects::text) ~ %(id)s""",
+            {"id": pattern, "instead": instead},
+        ).rowcount
+    for table, column in EVENTS:
+        if connection.execute("SELECT to_regclass(%s) IS NULL", (f"{SCHEMA}.{table}",)).fetchone() == (True,):
+            continue  # Dagster was never started
+        changed[table] = _from_events(connection, table, column, user_id, instead, pattern)
+    return {table: n for table, n in changed.items() if n}
+
+
+def is_distinctive(connection: psycopg.Connection, user_id: str) -> bool:
+    """Whether the id can be told from other words in running text."""
+    taken = connection.execute("SELECT EXISTS (SELECT FROM question WHERE item_id = %s)", (user_id,)).fetchone()
+    return len(user_id) >= SHORTEST and not user_id.isdigit() and taken == (False,)
+
+
+def drop_rejected_rows(folder: Path, user_id: str) -> int:
+    """Take the rows that hold the id out of the files of rejected rows on this machine; how many there were."""
+    named = re.compile(rf"(?<![\w-]){re.escape(user_id)}(?![\w-])")
+    dropped = 0
+    for file in sorted(folder.glob("*.csv")):
+        with file.open(encoding="utf-8", newline="") as old:
+            header, *rows = csv.reader(old)
+        kept = [row for row in rows if not any(named.search(cell) for cell in row[2:])]
+        if len(kept) == len(rows):
+            continue
+        with tempfile.NamedTemporaryFile("w", encoding="utf-8", newline="", dir=folder, delete=False) as new:
+            csv.writer(new).writerows([header, *kept])
+        Path(new.name).replace(file)
+        dropped += len(rows) - len(kept)
+    return dropped
+
+
+def _subjects(connection: psycopg.Connection, user_id: str) -> list[str]:
+    """How an invariant names a learner: by the id, or by scale and id."""
+    scales = connection.execute("SELECT DISTINCT scale_id FROM question UNION SELECT scale_id FROM calibration_scale")
+    return [user_id, *(f"{scale}: {user_id}" for (scale,) in scales)]
+
+
+def _from_alerts(connection: psycopg.Connection, subjects: list[str], instead: str) -> int:
+    """An alert without subjects is over at the next look."""
+    rows = connection.execute(
+        "SELECT alert_id, key, what, subjects FROM alert WHERE kind = %s AND subjects ?| %s", (KIND, subjects)
+    ).fetchall()
+    for alert_id, key, what, told in rows:
+        for subject in subjects:
+            key = key.removesuffix(f"|{subject}") + (f"|{instead}" if key.endswith(f"|{subject}") else "")
+            what = what.replace(f"({subject}: ", f"({instead}: ")
+        left = json.dumps([one for one in told if one not in subjects])
+        connection.execute(
+            "UPDATE alert SET key = %s, what = %s, subjects = %s WHERE alert_id = %s", (key, what, left, alert_id)
+        )
+    return len(rows)
+
+
+def _from_events(
+    connection: psycopg.Connection,
+    table: LiteralString,
+    column: LiteralString,
+    user_id: str,
+    instead: str,
+    pattern: str | None,
+) -> int:
+    """The text is JSON, in which strings may hold JSON again; the id is replaced within strings only."""
+    forms = {user_id, _in_json(user_id), _in_json(_in_json(user_id))}
+    wanted = [
+        # A cell of a table in metadata, a learner's file, the mark of the sweep of abilities.
+        *((rf'("(?:learner|learners|subject)": "){re.escape(form)}(")', rf"\1{instead}\2") for form in forms),
+        *((rf'("files": "){re.escape(form)}(\.(?:html|pdf)")', rf"\1{instead}\2") for form in forms),
+        *((rf'(\\", \\"){re.escape(form)}(\\"\])', r"\1\2") for form in forms),
+    ]
+    if pattern:
+        wanted += [(_pattern(form), instead) for form in forms]
+    changed = 0
+    for find, replacement in wanted:
+        query = f"UPDATE {SCHEMA}.{table} SET {column} = regexp_replace({column}, %s, %s, 'g') WHERE {column} ~ %s"
+        changed += connection.execute(query.encode(), (find, replacement, find)).rowcount
+    return changed
+
+
+def _in_json(text: Any) -> str:
+    return json.dumps(text)[1:-1]
+
+
+def _pattern(text: str) -> str:
+    """A regular expression, PostgreSQL's or Python's, of the text where it is no part of a longer word."""
+    return rf"(?<![[:alnum:]_-]){re.escape(text)}(?![[:alnum:]_-])"

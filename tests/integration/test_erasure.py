@@ -1,0 +1,364 @@
+"""Erasing a learner: nothing of them is left anywhere, nothing else is lost, whenever it is interrupted."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime
+from io import BytesIO
+from itertools import count
+from pathlib import Path
+
+import dagster as dg
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from irt_assets.calibration.abilities import measure
+from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.online import read_measures, update
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.sweep import Mark
+from irt_assets.engines.em import EmEngine
+from irt_assets.features.daily import write_features
+from irt_assets.invariants.invariant import Look, evaluate
+from irt_assets.invariants.registry import INVARIANTS
+from irt_assets.kpis.weekly import write_week
+from irt_assets.partitions import month_bounds
+from irt_assets.reports.artifacts import store_report
+from irt_assets.reports.learner_week import key
+from irt_assets.responses.late import changed_hash
+from irt_assets.responses.observe import answer_versions
+from irt_assets.responses.snapshot import take_snapshot
+from irt_assets.stack import dagster_instance
+from jobs.erasure import OF_LEARNERS
+from resources.dagster_schema import rows_shown
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.settings import Settings
+from resources.sources import recorded_sources
+from tests.integration import rooms
+from tests.integration.rooms import SCALE, rows, run_sql
+from tests.integration.typed import Irt
+
+USER = "Zoë o'Neil:7%"
+"""What a company may call a learner."""
+MONTHS, NEXT = ("2026-06", "2026-07", "2026-08"), "2026-09"
+NOW = datetime(2026, 10, 2, 12, tzinfo=UTC)
+WEEK = "2026-08-24"
+numbers = count(1)
+
+
+@pytest.fixture(scope="module")
+def template(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Settings]:
+    """Three months calibrated and a fourth to come; USER has answers in all of them, and all that can be kept."""
+    home = tmp_path_factory.mktemp("erasure")
+    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "template_erasure", home) as settings:
+        database, store = Database(settings), rooms.folder_store(settings)
+        rooms.load_small_world(database, months=(*MONTHS, NEXT), now=NOW)
+        for month in (*MONTHS, NEXT):  # one newcomer of each month is USER
+            start, end = month_bounds(month)
+            run_sql(
+                database,
+                """UPDATE response_log SET user_id = %s WHERE user_id = (
+                     SELECT user_id FROM response_log GROUP BY 1 HAVING min(completed_at) >= %s AND
+                     max(completed_at) < %s AND count(*) > 9 ORDER BY 1 LIMIT 1)""",
+                (USER, start, end),
+            )
+        run_sql(
+            database, "INSERT INTO learner (user_id, target_scale_id, target_theta) VALUES (%s, %s, 1)", (USER, SCALE)
+        )
+        initialise(database, SCALE, first_month=MONTHS[0], thresholds=rooms.LOWERED)
+        for month in MONTHS:
+            calibrate(settings, month)
+        with database.connect() as connection:
+            write_features(connection, month_bounds(MONTHS[0])[0], month_bounds(NEXT)[1])
+            write_week(connection, WEEK, NOW)
+            update(connection, read_measures(connection, NOW), USER, 365, NOW)
+        for kind in ("html", "pdf"):
+            store_report(
+                database,
+                store,
+                key(WEEK, USER, kind),
+                USER.encode(),
+                format=kind,
+                user_id=USER,
+                week_start=date.fromisoformat(WEEK),
+            )
+        store.put(key("2026-08-17", USER, "html"), b"of a week whose row is gone")
+        mention(settings)
+        yield settings
+
+
+def calibrate(settings: Settings, month: str) -> None:
+    database, store = Database(settings), rooms.folder_store(settings)
+    take_snapshot(database, store, month, "run")
+    assert all(one.error is None for one in fit_month(database, store, month, EmEngine(1), "run"))
+    assert all(one.error is None for one in link_month(database, month, "run"))
+    publish_month(database, store, month, (), "run")
+    measure(database, month, f"abilities {month}")
+
+
+def mention(settings: Settings) -> None:
+    """USER in violations, alerts, Dagster's events and cursors, and a file of rejected rows."""
+    database = Database(settings)
+    run_sql(
+        database,
+        """INSERT INTO invariant_result (run, invariant, partition, subject, passed)
+           VALUES ('r', 'kpis_are_whole', %s, %s, false),
+                  ('r', 'every_learner_with_answers_has_an_ability', '', %s, false)""",
+        (WEEK, USER, f"{SCALE}: {USER}"),
+    )
+    run_sql(
+        database,
+        """INSERT INTO alert (key, severity, what, partition, kind, subjects, fix, link)
+           VALUES (%s, 'error', %s, '', 'learners', %s, '', '')""",
+        (
+            f"invariant x |{SCALE}: {USER}",
+            f"it is not true that x ({SCALE}: {USER}: none)",
+            json.dumps([f"{SCALE}: {USER}", "u"]),
+        ),
+    )
+    with dagster_instance(settings, database) as instance:
+        said = {"without a report": rows_shown(("learner", "why"), [(USER, "odd")]), "first": f"{USER} has no report"}
+        instance.report_runless_asset_event(dg.AssetMaterialization("weekly_learner_report", metadata=said))
+    cursor = json.dumps({"cursor": Mark(NOW, USER).write()})
+    run_sql(
+        database,
+        "INSERT INTO dagster.instigators (selector_id, repository_selector_id, instigator_body) VALUES ('s', 'r', %s)",
+        (cursor,),
+    )
+    rejects = settings.irt_home / "rejects"
+    rejects.mkdir(parents=True)
+    with (rejects / "log-1.rejected.csv").open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows(
+            [("file", "line", "reason", "value", "row"), ("log.csv", 2, "bad_time", "", f"{USER},x")]
+        )
+
+
+@pytest.fixture
+def world(postgres: EmbeddedPostgres, template: Settings, tmp_path: Path) -> Iterator[Settings]:
+    """A copy of the world, files too."""
+    shutil.copytree(template.irt_home, tmp_path / "home")
+    with rooms.copied(postgres.start(), "template_erasure", f"erasure_{next(numbers)}", tmp_path / "home") as settings:
+        moved = (str(template.irt_home), str(settings.irt_home))
+        run_sql(Database(settings), "UPDATE report_artifacts SET url = replace(url, %s, %s)", moved)
+        yield settings
+
+
+def named_in(settings: Settings) -> list[str]:
+    """Wherever the id is: every column of every table in every schema, every file below IRT_HOME."""
+    database, found = Database(settings), []
+    columns = rows(
+        database,
+        """SELECT table_schema, table_name, column_name FROM information_schema.columns
+           JOIN information_schema.tables USING (table_schema, table_name)
+           WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')
+             AND data_type IN ('text', 'character varying', 'jsonb', 'bytea', 'character')""",
+    )
+    forms = [USER, json.dumps(USER)[1:-1], json.dumps(json.dumps(USER)[1:-1])[1:-1]]
+    for schema, table, column in columns:
+        query = f'SELECT count(*) FROM "{schema}"."{table}" WHERE strpos("{column}"::text, %s) > 0'
+        found += [f"{table}.{column}: {n}" for form in forms if (n := rows(database, query, (form,))[0][0])]
+    for file in (path for path in settings.irt_home.rglob("*") if path.is_file()):
+        content = file.read_bytes()
+        if file.suffix == ".parquet":
+            found += [str(file)] if USER in pq.read_table(BytesIO(content))["user_id"].to_pylist() else []
+        names = [form.encode() for form in (*forms, "Zo%C3%AB")]
+        found += [str(file)] if any(name in content or name in str(file).encode() for name in names) else []
+    return found
+
+
+def violations(settings: Settings) -> dict[str, list[str]]:
+    states = [MonthState(month, SCALE, State.GREEN, "") for month in MONTHS]
+    with Database(settings).connect() as connection:
+        look = Look(connection, rooms.folder_store(settings), NOW, states)
+        verdicts = list(evaluate(look, INVARIANTS))
+        connection.rollback()
+    assert not [one.crashed for one in verdicts if one.crashed]
+    return {one.invariant.name: [v.subject for v in one.violations] for one in verdicts if one.violations}
+
+
+def ledger(database: Database) -> list[tuple[object, ...]]:
+    return rows(database, "SELECT to_jsonb(p)::text FROM item_parameter_publication p ORDER BY publication_id")
+
+
+def erase(typed: Irt, *words: str) -> str:
+    done = typed("learner", "erase", USER, "--by", "Kim", "--reason", "asked to", *words)
+    assert done.code == 0, done.out + done.err
+    return done.out
+
+
+def assert_erased(settings: Settings, before: dict[str, list[str]]) -> None:
+    """Nothing is left, and months, features and invariants are what they were."""
+    database = Database(settings)
+    assert named_in(settings) == []
+    with database.connect() as connection:
+        assert {month: changed_hash(connection, month) for month in MONTHS} == dict.fromkeys(MONTHS)
+        now = answer_versions(connection, month_bounds(MONTHS[0])[0], month_bounds(NEXT)[1])
+        assert recorded_sources(connection, "features_topic_daily") == now
+    stale = rows(
+        database,
+        """SELECT f.month FROM fit_staging f LEFT JOIN scored_snapshot s USING (month, snapshot_hash)
+           WHERE s.superseded_at IS NOT NULL OR s.month IS NULL""",
+    )
+    assert stale == []
+    assert violations(settings) == before
+
+
+def test_nothing_of_an_erased_learner_is_left_and_nothing_else_is_lost(
+    world: Settings, irt: Callable[[Settings], Irt], tmp_path: Path
+) -> None:
+    typed, database = irt(world), Database(world)
+    before, published = violations(world), ledger(database)
+    assert before == {}
+    named = {place.partition(":")[0] for place in named_in(world)}
+    assert named >= {f"{table}.user_id" for table in OF_LEARNERS} | {"event_logs.event", "instigators.instigator_body"}
+    assert named >= {"alert.key", "alert.what", "alert.subjects", "invariant_result.subject"}
+    answers = rows(database, "SELECT count(*) FROM response_log WHERE user_id <> %s", (USER,))
+    learners_file, attempts_file = tmp_path / "learners.csv", tmp_path / "attempts.csv"
+    learners_file.write_text(f"user_id,lang\n{USER},ko\nsomebody,ko\n", "utf-8")
+    old = rows(
+        database,
+        "SELECT attempt_id, user_id, item_id, completed_at, correct FROM response_log WHERE user_id = %s",
+        (USER,),
+    )
+    pd.DataFrame(
+        [*old, ("new", "somebody", old[0][2], old[0][3], True)],
+        columns=["attempt_id", "user_id", "item_id", "completed_at", "correct"],
+    ).to_csv(attempts_file, index=False)
+
+    refused = typed("learner", "erase", USER, "--by", "Kim", "--reason", "asked to")
+    assert (refused.code, "with --yes" in refused.err) == (2, True)
+    assert all(table in refused.out for table in OF_LEARNERS)
+    assert refused.out.count("written again without them") == len(MONTHS)
+    assert typed("learner", "erasures", "--json").json == []
+
+    assert "the learner is erased: erasure 1" in erase(typed, "--yes")
+    assert_erased(world, before)
+    assert ledger(database) == published
+    assert rows(database, "SELECT count(*) FROM response_log") == answers
+    assert "erased already" in erase(typed, "--yes")
+
+    [tombstone] = typed("learner", "erasures", "--json").json
+    assert USER not in json.dumps(tombstone, ensure_ascii=False)
+    assert (tombstone["by"], tombstone["reason"], tombstone["removed"]["rejected rows"]) == ("Kim", "asked to", 1)
+    assert len(tombstone["rewritten"]) == len(MONTHS)
+    item = rows(database, "SELECT min(item_id) FROM item_parameter_publication WHERE rule = 'first'")[0][0]
+    assert "a learner was erased from it (erasure 1 of" in " ".join(typed("lineage", item).out.split())
+
+    imported = typed("import", "attempts", attempts_file, "--json").json
+    assert imported["rejected"] == {"erased_learner": len(old)}
+    assert "erasure 1 of" in typed("import", "attempts", attempts_file).out
+    learners = typed("import", "learners", learners_file, "--json").json
+    assert (learners["rejected"], learners["accepted"]) == ({"erased_learner": 1}, 1)
+    assert named_in(world) == []
+
+    calibrate(world, NEXT)
+    assert rows(database, "SELECT state FROM publication_step WHERE month = %s", (NEXT,)) == [("done",)]
+    assert erase_unknown(typed) == 2
+
+
+def erase_unknown(typed: Irt) -> int:
+    done = typed("learner", "erase", "nobody", "--by", "Kim", "--reason", "x", "--yes")
+    assert "no learner has the id 'nobody'" in done.err
+    return done.code
+
+
+def test_a_changed_hash_without_a_tombstone_is_a_violation(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+    erase(irt(world), "--yes")
+    run_sql(Database(world), "DELETE FROM erasure")
+    assert len(violations(world)["snapshots_match_their_hash"]) == len(MONTHS)
+
+
+def test_a_month_that_was_stale_stays_stale(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+    database = Database(world)
+    run_sql(
+        database,
+        """UPDATE response_log SET correct = NOT correct WHERE attempt_id = (
+             SELECT min(attempt_id) FROM response_log WHERE user_id <> %s AND correct
+               AND completed_at >= '2026-07-05' AND completed_at < '2026-07-20')""",
+        (USER,),
+    )
+    erase(irt(world), "--yes")
+    with database.connect() as connection:
+        assert [month for month in MONTHS if changed_hash(connection, month)] == ["2026-07"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from pydantic import SecretStr
+from irt_assets.stack import dagster_instance
+from jobs.erasure import erase, holdings
+from resources.database import Database
+from resources.object_store import FolderStore
+from resources.settings import Settings
+
+url, home, user, method, last = sys.argv[1:]
+left, real = int(last), getattr(FolderStore, method)
+def dies(*arguments):
+    global left
+    left -= 1
+    if left < 0:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return real(*arguments)
+setattr(FolderStore, method, dies)
+settings = Settings(database_url=SecretStr(url), irt_home=Path(home), _env_file=None)
+database, store = Database(settings), FolderStore(settings.irt_home / "objects")
+with dagster_instance(settings, database) as instance:
+    held = holdings(database, store, user)
+    erase(database, store, instance, held, by="Kim", reason="asked to", rejects=settings.irt_home / "rejects")
+"""
+
+
+@pytest.mark.ci
+@pytest.mark.parametrize(("method", "calls", "rows_left"), [("put", 1, True), ("delete", 1, False)])
+def test_what_was_killed_goes_on(
+    method: str, calls: int, rows_left: bool, world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    """Before the transaction nothing is lost; after it, the files that are left are found again."""
+    database, before = Database(world), violations(world)
+    command = [sys.executable, "-c", KILLED, database.url, str(world.irt_home), USER, method, str(calls)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+    assert (rows(database, "SELECT count(*) FROM response_log WHERE user_id = %s", (USER,))[0][0] > 0) == rows_left
+    assert violations(world) == before
+    typed = irt(world)
+    [begun] = typed("learner", "erasures", "--json").json
+    assert begun["finished_at"] is None
+    assert "is erased: erasure 1" in erase(typed, "--yes")
+    assert_erased(world, before)
+    [done] = typed("learner", "erasures", "--json").json
+    assert len(done["rewritten"]) == len(MONTHS)
+
+
+def test_it_waits_for_runs_that_may_have_read_the_learner(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+    database = Database(world)
+    with dagster_instance(world, database) as instance:
+        run = dg.DagsterRun(job_name="monthly", status=dg.DagsterRunStatus.STARTED)
+        instance.run_storage.add_run(run)
+    refused = irt(world)("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
+    assert (refused.code, "runs are under way" in refused.err.replace("\n", " ")) == (2, True), refused.err
+    assert rows(database, "SELECT count(*) FROM erasure") == [(0,)]
+
+
+def test_answers_in_tables_of_somebody_elses_are_erased_there_first(
+    world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    database = Database(world)
+    run_sql(
+        database,
+        """CREATE TABLE theirs AS SELECT * FROM attempt;
+           CREATE OR REPLACE VIEW attempt AS SELECT * FROM theirs""",
+    )
+    refused = irt(world)("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
+    assert (refused.code, "erase the learner there" in refused.err.replace("\n", " ")) == (2, True)
+    assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
