@@ -33,7 +33,7 @@ FINISHED = {DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE, DagsterRunStatus
 T = TypeVar("T")
 
 
-def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.05) -> T:
+def wait_for(what: str, probe: Callable[[], T | None], timeout: float = 60.0, pause: float = 0.1) -> T:
     """The first true answer of `probe`; TimeoutError names `what` otherwise."""
     deadline = time.monotonic() + timeout
     while True:
@@ -129,7 +129,7 @@ class Harness:
             return status if status in statuses else None
 
         try:
-            return wait_for(f"run {run_id} to be {statuses}", probe, timeout)
+            return wait_for(f"run {run_id} to be {statuses}", probe, timeout, pause=0.25)
         except TimeoutError as error:
             raise TimeoutError(f"{error}; it is {self.status(run_id)}\n{self.log(run_id)}") from None
 
