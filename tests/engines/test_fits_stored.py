@@ -1,0 +1,34 @@
+"""A fit of the EM engine as bytes and back."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irt_assets.calibration.fits import decode, encode
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.models import Flag, Responses
+from irt_assets.psychometrics.priors import GUESSING_PRIOR, Priors
+from tests.unit.test_fits import assert_same
+
+
+def test_what_the_engine_returns_comes_back_to_the_last_bit() -> None:
+    """An engine may put NumPy's numbers where Python's belong; the codec must not stumble over them."""
+    rng = np.random.default_rng(4)
+    theta = rng.normal(size=(300, 1))
+    scores = (rng.random((300, 6)) < 1 / (1 + np.exp(-(theta - np.linspace(-1, 1, 6))))).astype(float)
+    scores[:, 5] = 1.0
+    fit = fit_em(Responses.from_wide(scores), model="2pl", threads=1, data_hash="hash")
+    back = decode(encode(fit))
+    for name in ("a", "d", "c", "cov", "joint_cov", "n", "n_correct"):
+        assert getattr(back, name).tobytes() == getattr(fit, name).tobytes(), name
+    assert (back.flags, back.convergence, back.item_ids) == (fit.flags, fit.convergence, fit.item_ids)
+    assert Flag.ALL_CORRECT in back.flags[5]
+
+
+def test_a_3pl_with_groups_a_histogram_and_anchors_comes_back_whole() -> None:
+    rng = np.random.default_rng(5)
+    theta = rng.normal(size=(300, 1))
+    scores = (rng.random((300, 6)) < 0.2 + 0.8 / (1 + np.exp(-(theta - np.linspace(-1, 1, 6))))).astype(float)
+    fit = fit_em(Responses.from_wide(scores), model="3pl", groups=["x", "y", "z"] * 100, latent="histogram")
+    assert_same(decode(encode(fit)), fit)
+    assert Priors.from_dict(fit.priors) == GUESSING_PRIOR
