@@ -90,3 +90,12 @@ def test_what_stands_is_not_installed_again(checkout: Path) -> None:
     assert made(checkout, "bayes", **NOWHERE).returncode == 1
     (checkout / ".venv" / "bin" / "python").unlink()
     assert made(checkout, **NOWHERE).returncode == 1
+
+
+def test_what_make_starts_may_keep_its_bytecode() -> None:
+    """Without it every server and every worker compiles anew all that it imports, three times what loading takes."""
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": "1"}
+    command = ["make", "--silent", "--eval=said: ; @env", "said"]
+    said = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True).stdout
+    assert "IRT_HOME=" in said
+    assert "PYTHONDONTWRITEBYTECODE" not in said
