@@ -35,7 +35,7 @@ lint: venv
 # Three tiers. `make test`: what a change may break, with PostgreSQL as the only server. CI=1: also servers that are
 # killed, browsers, R, S3, the demo, a bare machine. ALL=1: also what takes hours.
 MARKED := $(if $(ALL),,-m 'not long$(if $(CI),, and not ci)')
-FOLDERS := $(if $(CI)$(ALL),$(wildcard tests/bare) tests/ui) tests/integration tests/engines tests/services
+FOLDERS := $(if $(CI)$(ALL),$(wildcard tests/bare) tests/deploy tests/ui) tests/integration tests/engines tests/services
 # $(1) is the name of a part, $(2) its command. Beside the unit tests, some tests wait for servers and some compute, so
 # three files go on at once on two cores (four take longer: idle servers cost processor time, too), in the order of the
 # folders, the longest files first.

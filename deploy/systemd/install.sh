@@ -2,21 +2,21 @@
 # Installs irt-assets as services of systemd, from the folder that `make wheelhouse` made. See docs/deploy-systemd.md.
 set -eu
 
-usage='install.sh [--dry-run] [--timers]   install, or mend what is installed
+usage='install.sh [--timers] [--dry-run]   install, or mend what is installed
 install.sh --upgrade [--dry-run]     install this release beside the old one: schema first, then the switch
 install.sh --rollback [--dry-run]    back to the release before; the schema stays
 install.sh --uninstall [--purge] [--dry-run]
                                      remove units and code; --purge: settings and files of the platform, too
 
---timers    timers instead of the daemon
+--timers    timers instead of the daemon; --daemon: the daemon again
 --root DIR  write below DIR instead of / (for tests)'
 
 here=$(CDPATH='' cd "$(dirname "$0")" && pwd)
-mode=install scheduler=daemon dry='' purge='' root=''
+mode=install scheduler='' dry='' purge='' root=''
 while [ $# -gt 0 ]; do
     case $1 in
         --upgrade | --rollback | --uninstall) mode=${1#--} ;;
-        --timers) scheduler=timers ;;
+        --timers | --daemon) scheduler=${1#--} ;;
         --dry-run) dry=1 ;;
         --purge) purge=1 ;;
         --root) root=${2:?--root DIR}; shift ;;
@@ -29,6 +29,7 @@ opt=$root/opt/irt
 etc=$root/etc/irt
 units=$root/etc/systemd/system
 env_file=$etc/irt.env
+command=$root/usr/local/bin/irt
 servers='irt-code-server irt-daemon irt-webserver irt-exporter irt-theta-api shiny-dashboard jwt-verifier'
 
 say() { printf '==> %s\n' "$*"; }
@@ -147,18 +148,14 @@ unpack_release() {
     touch "$new/.complete"
 }
 
-# A command of a release, as the account and with the settings that its units have.
-as_service() {
-    run systemd-run --quiet --wait --pipe --collect -p User=irt -p Group=irt -p EnvironmentFile="$env_file" \
-        -p StateDirectory=irt -p CacheDirectory=irt -p WorkingDirectory=/var/lib/irt -p UMask=0077 \
-        -E IRT_HOME=/var/lib/irt -E HOME=/var/lib/irt -E NUMBA_CACHE_DIR=/var/cache/irt/numba \
-        -E MPLCONFIGDIR=/var/cache/irt/matplotlib "$@"
-}
+# `irt` of this release, as the account and with the settings that its units have.
+irt() { run "$opt/releases/$release/libexec/irt-as-service" "$@"; }
 
 install_units() {
     say "units of release $1"
     remove_units
-    run mkdir -p "$units"
+    run mkdir -p "$units" "$root/usr/local/bin"
+    run ln -sfn /opt/irt/current/libexec/irt-as-service "$command"
     run cp -R "$opt/releases/$1/share/units/." "$units/"
     run systemctl daemon-reload
 }
@@ -209,6 +206,11 @@ timers() {
     (cd "$opt/releases/$1/share/units" 2>/dev/null || cd "$here/share/units"; ls -- *.timer) | grep -v -e irt-theta-sweep -e irt-backup
 }
 
+# Unless it was asked for, what does it now goes on doing it.
+choose_scheduler() {
+    [ "$scheduler" ] || { [ "$old" ] && ! systemctl is-enabled --quiet irt-daemon.service && scheduler=timers; } || scheduler=daemon
+}
+
 start_services() {
     names=$(wanted | sed 's/$/.service/')
     if [ "$scheduler" = timers ]; then
@@ -236,14 +238,15 @@ put_in() {
         refuse "release $old is installed, this is $release: install.sh --upgrade"
     fi
     [ "$mode" = install ] || [ "$old" ] || refuse 'nothing is installed: install.sh without --upgrade'
+    choose_scheduler
     warn_of_cron_lines
     check_settings
     make_account_and_folders
     unpack_release
     say 'settings, as this release reads them'
-    as_service "$opt/releases/$release/bin/irt" health --config || refuse "correct $env_file, then the same command again"
+    irt health --config || refuse "correct $env_file, then the same command again"
     say 'schema'
-    as_service "$opt/releases/$release/bin/irt" db upgrade || refuse "the schema was not brought up to date; what is installed goes on as it was"
+    irt db upgrade || refuse "the schema was not brought up to date; what is installed goes on as it was"
     switch_to "$release"
     start_services "$release"
     [ "$dry" ] || drop_older_releases
@@ -254,10 +257,10 @@ roll_back() {
     previous=$(release_of "$opt/previous")
     [ "$previous" ] && [ -e "$opt/releases/$previous/.complete" ] || refuse 'there is no release before this one'
     say "back to release $previous; the schema stays, as it serves that release, too"
-    current=$(release_of "$opt/current")
-    systemctl is-enabled --quiet irt-daemon.service || scheduler=timers
+    old=$(release_of "$opt/current")
+    choose_scheduler
     install_units "$previous"
-    run ln -sfn "releases/$current" "$opt/previous"
+    run ln -sfn "releases/$old" "$opt/previous"
     run ln -sfn "releases/$previous" "$opt/current"
     start_services "$previous"
     say "release $previous is installed"
@@ -274,7 +277,7 @@ take_out() {
     run systemctl daemon-reload
     run rm -f "$root/usr/lib/sysusers.d/irt.conf" "$root/usr/lib/tmpfiles.d/irt.conf" \
         "$root/etc/systemd/journald.conf.d/irt.conf" "$root/etc/logrotate.d/irt"
-    run rm -rf "$opt"
+    run rm -rf "$opt" "$command"
     if [ "$purge" ]; then
         say 'removing settings, snapshots, reports and caches'
         run rm -rf "$etc" "$root/var/lib/irt" "$root/var/cache/irt" "$root/var/log/irt"

@@ -82,6 +82,7 @@ def houses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         (house / "share/units" / f"irt-of-{release[:3]}.service").write_text("[Service]\n")
         for folder in ("wheels", "locks", "libexec"):
             (house / folder).mkdir()
+        shutil.copy(SYSTEMD / "irt-as-service", house / "libexec")
         with zipfile.ZipFile(house / "wheels/uv-0-py3-none-any.whl", "w") as wheel:
             wheel.writestr("uv-0.data/scripts/uv", UV)
         (house / "wheels/irt_assets-1.0-py3-none-any.whl").write_bytes(b"")
@@ -188,6 +189,16 @@ def test_whether_backups_are_made_is_left_to_the_operator(machine: Machine, opti
     machine.install(*options)
     assert (machine.root / "etc/systemd/system/irt-backup.timer").is_file()
     assert not any("irt-backup" in line for line in machine.asked)
+
+
+def test_an_upgrade_keeps_the_timers_unless_the_daemon_is_asked_for(machine: Machine) -> None:
+    machine.env()
+    machine.install("--timers")
+    for arguments, timers in ((["--upgrade"], True), (["--daemon"], False)):
+        machine.install(*arguments, release=RELEASES[1], fails="is-enabled")
+        (restart,) = [line for line in machine.asked if "restart" in line]
+        assert ("irt-calibration.timer" in restart) == timers
+        assert ("irt-daemon.service" in restart) != timers
 
 
 def test_an_upgrade_keeps_the_old_release_and_a_rollback_returns_to_it(machine: Machine) -> None:

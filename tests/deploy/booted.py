@@ -1,0 +1,108 @@
+"""A machine that boots: a bare root of Debian under systemd-nspawn, in a network of its own with nobody else."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psutil
+
+PAUSE_S = 1.0
+BOOT_S = 420.0
+"""With the servers that the machine starts by itself, each of which may take five minutes."""
+POWER_OFF = "RTMIN+4"
+"""What systemd, as process 1, takes for `systemctl poweroff`."""
+
+
+@dataclass
+class Machine:
+    """A root file system, and the systemd that runs it."""
+
+    root: Path
+    log: Path
+    _nspawn: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    def boot(self) -> None:
+        """Start it and wait until its systemd has started everything."""
+        command = ["systemd-nspawn", "--quiet", "--directory", self.root, "--boot", f"--machine={self.root.name}"]
+        command += ["--register=no", "--keep-unit", "--private-network", "--console=pipe"]
+        with self.log.open("ab") as log:
+            self._nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        self.wait_until_booted()
+
+    def wait_until_booted(self) -> None:
+        self.wait(lambda: self._init() is not None, BOOT_S, "process 1")
+        self.wait(lambda: self.says("systemctl", "is-system-running") in ("running", "degraded"), BOOT_S, "its boot")
+
+    def reboot(self) -> None:
+        """systemd-nspawn ends, as it leaves the next boot to whoever started it."""
+        assert self._nspawn is not None
+        self.run("systemctl", "reboot")
+        self._nspawn.wait(BOOT_S)
+        self.boot()
+
+    def power_off(self) -> None:
+        if self._nspawn is None:
+            return
+        if (init := self._init()) is not None:
+            subprocess.run(["kill", "-s", POWER_OFF, str(init)], check=False)
+        try:
+            self._nspawn.wait(BOOT_S)
+        except subprocess.TimeoutExpired:
+            self._nspawn.kill()
+            self._nspawn.wait()
+
+    def run(self, *command: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
+        """As root on it. What it prints is shown where the test fails."""
+        ran = subprocess.run(
+            ["nsenter", "-t", str(self._init()), "-m", "-u", "-i", "-n", "-p", "-C", "--", *command],
+            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        print("$", *command, f"→ {ran.returncode}\n{ran.stdout}")
+        return ran
+
+    def must(self, *command: str) -> str:
+        ran = self.run(*command)
+        assert ran.returncode == 0, ran.stdout
+        return ran.stdout
+
+    def says(self, *command: str) -> str:
+        return self.run(*command).stdout.strip()
+
+    def shows(self, unit: str, name: str) -> str:
+        """A property of a unit."""
+        return self.says("systemctl", "show", "-P", name, unit)
+
+    def wait(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
+        """Seconds until it came true."""
+        began = time.monotonic()
+        while not condition():
+            assert time.monotonic() - began < within_s, f"{what} did not come within {within_s:.0f} s"
+            time.sleep(PAUSE_S)
+        return time.monotonic() - began
+
+    def _init(self) -> int | None:
+        assert self._nspawn is not None
+        if self._nspawn.poll() is not None:
+            raise AssertionError(f"systemd-nspawn ended: {self.log.read_text(errors='replace')[-1000:]}")
+        children = psutil.Process(self._nspawn.pid).children()
+        return children[0].pid if children else None
+
+
+def debian_root(folder: Path, packages: str) -> str:
+    """Make a root of Debian 12 in `folder`. Returns what went wrong, if anything did."""
+    if shutil.which("debootstrap") is None:
+        return "debootstrap is not installed"
+    command = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(folder)]
+    ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    return ran.stdout[-500:] if ran.returncode else ""
