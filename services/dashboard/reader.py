@@ -30,12 +30,14 @@ STATEMENT_TIMEOUT_MS = 5_000
 CACHED_S = 30.0
 PATIENCE_S = 2.0
 """How long a page waits for the first overview, which takes a second or more for each month of answers."""
+PATIENCE_LATER_S = 20.0
+"""And for one after a decision, which hashes no answers again."""
 REMEMBERED = 256
 Made = TypeVar("Made")
 
 
 class BeingRead(Exception):
-    """The first overview is not there yet: the page can be asked for again in a moment."""
+    """The overview is not there yet: the page can be asked for again in a moment."""
 
 
 class Reader:
@@ -51,6 +53,8 @@ class Reader:
         self._remembering = threading.Lock()
         self._remembered: dict[tuple[str, ...], object] = {}
         self._overview: tuple[float, Overview] | None = None
+        self.is_ready = False
+        """Whether an overview was ever read."""
 
     @cached_property
     def store(self) -> ObjectStore:
@@ -78,11 +82,6 @@ class Reader:
     def now(self) -> datetime:
         return datetime.now(UTC)
 
-    @property
-    def is_ready(self) -> bool:
-        """Whether an overview can be shown at once."""
-        return self._overview is not None
-
     def begin(self) -> Future[Overview]:
         """Read the overview in another thread, unless one is being read; the result of that reading."""
         with self._turn:
@@ -97,7 +96,7 @@ class Reader:
     def overview(self) -> Overview:
         """The state of everything. If it is older than `CACHED_S`, it is read again in the background; nobody waits.
 
-        Raises BeingRead where there is none yet and none is read within `PATIENCE_S`.
+        Raises BeingRead where there is none and none is read within `PATIENCE_S`, after a decision `PATIENCE_LATER_S`.
         """
         with self._turn:
             known = self._overview
@@ -106,7 +105,7 @@ class Reader:
         if known is not None:
             return known[1]
         try:
-            return reading.result(timeout=PATIENCE_S)
+            return reading.result(timeout=PATIENCE_LATER_S if self.is_ready else PATIENCE_S)
         except TimeoutError:
             raise BeingRead from None
 
@@ -125,4 +124,5 @@ class Reader:
         with self._turn:
             if reading is self._reading:
                 self._overview = time.monotonic(), found
+                self.is_ready = True
         reading.set_result(found)

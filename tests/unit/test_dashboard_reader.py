@@ -124,10 +124,27 @@ def test_after_a_decision_no_overview_of_before_is_shown(reader: Reader, looks: 
     old, new = looks.begun.get(), looks.begun.get()
     old.put(overview(1))
     assert before.result(LONG_S) == overview(1)
-    assert not reader.is_ready
+    assert not reader.is_ready  # only an overview that is kept makes it so
     new.put(overview(2))
     after.result(LONG_S)
     assert reader.overview() == overview(2)
+
+
+def test_after_a_decision_a_page_waits_for_the_new_overview(
+    reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is read far faster than the first one, so nobody is asked to come again."""
+    first = reader.begin()
+    looks.begun.get().put(overview(1))
+    first.result(LONG_S)
+    monkeypatch.setattr(module, "PATIENCE_S", 0.0)
+    reader.forget()
+    assert reader.is_ready
+    shown = Queue[Overview]()
+    visitor = threading.Thread(target=lambda: shown.put(reader.overview()))
+    visitor.start()
+    looks.begun.get(timeout=LONG_S).put(overview(2))
+    assert shown.get(timeout=LONG_S) == overview(2)
 
 
 def test_who_comes_at_once_waits_for_one_reading(reader: Reader, looks: Looks, monkeypatch: pytest.MonkeyPatch) -> None:
