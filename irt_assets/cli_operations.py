@@ -26,7 +26,7 @@ NAMES_SHOWN = 3
 LINES_SHOWN = 5
 """Of open violations, alerts and runs, so that all fits on a screen."""
 LONGEST = 100
-"""Of what is said of a month, an alert or a violation: the beginning tells which it is."""
+"""Characters shown of a sentence on a month, an alert or a violation: its beginning identifies it."""
 GREEN_IN_A_LINE = 3
 """From so many on, green months in a row share a line."""
 

@@ -94,7 +94,7 @@ def ended_part() -> str | None:
 
 
 def _acquire(lock: DaemonLock, patience_s: float) -> None:
-    """Under a service manager a database that does not answer is waited for: starting again would not mend it."""
+    """Under a service manager a database that does not answer is waited for: another start would not help."""
     while True:
         try:
             return lock.acquire(patience_s)

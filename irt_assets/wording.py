@@ -1,6 +1,6 @@
 """Sentences: counts and lists in them, their capital and their full stop.
 
-What does not belong here: what is said of a month or an item, and how a report writes its numbers.
+What does not belong here: the sentences on a month or an item, and how a report writes its numbers.
 """
 
 from __future__ import annotations

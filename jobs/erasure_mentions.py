@@ -132,5 +132,5 @@ def _in_json(text: Any) -> str:
 
 
 def _pattern(text: str) -> str:
-    """A regular expression, PostgreSQL's or Python's, of the text where it is no part of a longer word."""
+    """A regular expression, PostgreSQL's or Python's, of the text where it is not part of a longer word."""
     return rf"(?<![[:alnum:]_-]){re.escape(text)}(?![[:alnum:]_-])"

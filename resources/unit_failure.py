@@ -27,7 +27,7 @@ def send_unit_failure(settings: Settings, unit: str) -> dict[str, str | None]:
         channel="",
         severity="error",
         what=f"{unit} failed on {socket.gethostname()}: {_output('systemctl', 'show', '-P', 'Result', unit)}",
-        fix=f"systemctl status {unit}, journalctl -u {unit}; mended: systemctl reset-failed {unit}, then start it",
+        fix=f"systemctl status {unit}, journalctl -u {unit}; once fixed: systemctl reset-failed {unit}, then start it",
         partition="",
         kind="last words",
         subjects=[hide(_output("journalctl", "-u", unit, "-n", str(LAST_WORDS), "-o", "cat", "--no-pager"))],

@@ -42,7 +42,7 @@ name_setting() { sed -n "s/^$2=//p" "$1" 2>/dev/null | tail -n 1; }
 is_set() { [ -n "$(name_setting "$1" "$2")" ]; }
 
 check_wheelhouse() {
-    [ -f "$here/SHA256SUMS" ] || refuse "$here is no wheelhouse: run \`make wheelhouse\`, and install.sh in the folder that it makes"
+    [ -f "$here/SHA256SUMS" ] || refuse "$here is not a wheelhouse: run \`make wheelhouse\`, and install.sh in the folder that it makes"
     say "checking the hashes of $(wc -l <"$here/SHA256SUMS") files"
     (cd "$here" && sha256sum --check --quiet SHA256SUMS) || refuse "the wheelhouse is not whole: copy it again"
     release=$(cat "$here/release")
@@ -185,7 +185,7 @@ drop_older_releases() {
     done
 }
 
-# The servers whose settings are there; why the others are not started is said.
+# Starts the servers whose settings are there, and says why it does not start the others.
 wanted() {
     for server in $servers; do
         case $server in

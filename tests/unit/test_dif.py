@@ -1,4 +1,4 @@
-"""DIF: groups told apart by fits of known parameters, published Mantel-Haenszel values, and sittings."""
+"""DIF: groups that fits of known parameters set apart, published Mantel-Haenszel values, and sittings."""
 
 from __future__ import annotations
 
