@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from irt_assets.responses.erased import rewrites_behind, said_of
+from irt_assets.responses.erased import rewrites_behind, rewrites_in_words
 from resources.failures import PermanentFailure
 
 
@@ -38,7 +38,8 @@ def lineage(connection: psycopg.Connection, item_id: str) -> list[dict[str, Any]
             (item_id,),
         ).fetchall()
     if rows:
-        return [row | {"rewritten": said_of(rewrites_behind(connection, row["snapshot_hash"] or ""))} for row in rows]
+        behind = rewrites_behind(connection)
+        return [row | {"rewritten": rewrites_in_words(behind(row["snapshot_hash"] or ""))} for row in rows]
     known = connection.execute("SELECT scale_id FROM question WHERE item_id = %s", (item_id,)).fetchone()
     if known is None:
         raise PermanentFailure(f"the bank has no item {item_id!r}: ids are case-sensitive; `irt import questions FILE`")

@@ -50,8 +50,9 @@ def _changed_without_an_erasure(look: Look) -> Found:
         """SELECT s.uri, s.month, m.fit_id, s.snapshot_hash, s.data_hash, m.data_hash
            FROM scored_snapshot s JOIN mirt_fit_meta m USING (snapshot_hash) WHERE s.data_hash <> m.data_hash"""
     ).fetchall()
+    behind = rewrites_behind(look.connection)
     for uri, month, fit_id, snapshot_hash, now, seen in rows:
-        for _, was in rewrites_behind(look.connection, snapshot_hash):
+        for _, was in behind(snapshot_hash):
             now = was.old_data if was.new_data == now else now
         if now != seen:
             expected = f"{seen[:12]}…, or an erasure on record that changed it"

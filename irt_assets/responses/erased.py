@@ -48,7 +48,7 @@ class Erasure:
 
     @property
     def name(self) -> str:
-        return f"erasure {self.erasure_id} of {self.begun_at:%Y-%m-%d}"
+        return _name(self.erasure_id, self.begun_at)
 
     @property
     def rewrites(self) -> list[Rewrite]:
@@ -77,13 +77,17 @@ def _read(connection: psycopg.Connection, condition: str, *values: Any) -> list[
 def names_of_erased(connection: psycopg.Connection) -> Callable[[str], str]:
     """A function of a learner's id that names the erasure, or gives nothing where there is none."""
     rows = connection.execute("SELECT salt, learner_hash, erasure_id, begun_at FROM erasure ORDER BY erasure_id")
-    known = {(salt, digest): f"erasure {number} of {at:%Y-%m-%d}" for salt, digest, number, at in rows}
+    known = {(salt, digest): _name(number, at) for salt, digest, number, at in rows}
     salts = {salt for salt, _ in known}
 
     def name(user_id: str) -> str:
         return next((known[key] for salt in salts if (key := (salt, _hash(salt, user_id))) in known), "")
 
     return name
+
+
+def _name(erasure_id: int, begun_at: datetime) -> str:
+    return f"erasure {erasure_id} of {begun_at:%Y-%m-%d}"
 
 
 def _hash(salt: bytes, user_id: str) -> str:
@@ -122,17 +126,21 @@ def finish(connection: psycopg.Connection, erasure_id: int) -> None:
     connection.execute("UPDATE erasure SET finished_at = now() WHERE erasure_id = %s", (erasure_id,))
 
 
-def rewrites_behind(connection: psycopg.Connection, snapshot_hash: str) -> list[tuple[Erasure, Rewrite]]:
-    """How a snapshot came to its hash: the erasures that led to it, the last one first; none where nobody was erased
-    from it."""
+def rewrites_behind(connection: psycopg.Connection) -> Callable[[str], list[tuple[Erasure, Rewrite]]]:
+    """A function of a snapshot's hash that gives the erasures that led to it, the last one first; none where nobody
+    was erased from it. The tombstones are read once."""
     made_by = {rewrite.new: (one, rewrite) for one in erasures(connection) for rewrite in one.rewrites}
-    found: list[tuple[Erasure, Rewrite]] = []
-    while snapshot_hash in made_by and made_by[snapshot_hash] not in found:
-        found.append(made_by[snapshot_hash])
-        snapshot_hash = found[-1][1].old
-    return found
+
+    def behind(snapshot_hash: str) -> list[tuple[Erasure, Rewrite]]:
+        found: list[tuple[Erasure, Rewrite]] = []
+        while snapshot_hash in made_by and made_by[snapshot_hash] not in found:
+            found.append(made_by[snapshot_hash])
+            snapshot_hash = found[-1][1].old
+        return found
+
+    return behind
 
 
-def said_of(behind: Collection[tuple[Erasure, Rewrite]]) -> str:
+def rewrites_in_words(behind: Collection[tuple[Erasure, Rewrite]]) -> str:
     """Why a snapshot's hash changed, in words; empty where it did not."""
     return "; ".join(f"a learner was erased from it ({one.name}), before: {was.old[:12]}…" for one, was in behind)
