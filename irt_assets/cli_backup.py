@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.console import AsJson, Panel, duration, print_error, print_json, say
+from irt_assets.console import AsJson, MaxAge, Panel, duration, print_error, print_json, say
 from irt_assets.installation import current_database, current_settings, current_store, database_as_it_is
 from irt_assets.wording import counted, listed
 
@@ -67,7 +67,7 @@ def backup(
 
 @backup_app.command()
 def fresh(
-    max_age: Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 25h.")] = "25h",
+    max_age: MaxAge = "25h",
     as_json: AsJson = False,
 ) -> None:
     """Check that a backup was made recently: for monitors."""

@@ -14,7 +14,7 @@ from uuid import uuid4
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, duration, out, print_json, print_table, say
+from irt_assets.console import AsJson, MaxAge, duration, out, print_json, print_table, say
 from irt_assets.installation import current_database, current_settings, current_store
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def run(
 
 @app.command()
 def fresh(
-    max_age: Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 25h.")] = "25h",
+    max_age: MaxAge = "25h",
     as_json: AsJson = False,
 ) -> None:
     """Check that the invariants were evaluated recently, whatever the result: for monitors."""

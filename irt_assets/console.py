@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False, soft_wrap=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+MaxAge = Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 25h.")]
 By = Annotated[str, typer.Option("--by", help="Who decides.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who ask later.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]

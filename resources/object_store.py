@@ -66,7 +66,7 @@ class FolderStore:
                 file.flush()
                 os.fsync(file.fileno())
             temporary.replace(target)
-            _sync_folder(target.parent)
+            sync_folder(target.parent)
         except OSError as error:
             if temporary is not None:
                 temporary.unlink(missing_ok=True)
@@ -342,7 +342,7 @@ def _unfinished(key: str) -> bool:
     return key.rpartition("/")[2].startswith(PART)
 
 
-def _sync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """A rename is on the disk only when its folder is."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

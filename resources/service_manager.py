@@ -59,7 +59,7 @@ def keep_told(probe: Probe, ready: Probe | None = None) -> None:
     """From a thread: send READY once `ready` passes, and feed the watchdog while `probe` passes.
 
     ready: `probe` unless given. A process that is not well stays silent, and systemd restarts it; so `probe` looks at
-    this process alone, never at a database or another server, which a restart would not mend.
+    this process alone, never at a database or another server, which a restart would not fix.
     """
     if is_supervised():
         threading.Thread(target=_tell, args=(probe, ready or probe), daemon=True, name="service manager").start()
@@ -68,23 +68,31 @@ def keep_told(probe: Probe, ready: Probe | None = None) -> None:
 def http_health(address: str, page: str = "health") -> str | None:
     """A probe of one of our services: why its `/health`, or another page, does not answer 200."""
     try:
-        with urllib.request.urlopen(f"{address}/{page}", timeout=PATIENCE_S):  # noqa: S310 - our own address
-            return None
-    except urllib.error.HTTPError as error:
-        return f"{address}/{page} answers {error.code}: {error.read(200).decode(errors='replace')}"
+        return _refusal(address, page)
     except (OSError, http.client.HTTPException) as error:
-        return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
+        return _silence(address, error)
 
 
 def http_answers(address: str) -> str | None:
     """A probe of one of our services: why nothing answers at `address`. What it says of itself does not matter."""
     try:
-        with urllib.request.urlopen(f"{address}/health", timeout=PATIENCE_S):  # noqa: S310 - our own address
-            return None
-    except urllib.error.HTTPError:
-        return None
+        _refusal(address, "health")
     except (OSError, http.client.HTTPException) as error:
-        return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
+        return _silence(address, error)
+    return None
+
+
+def _refusal(address: str, page: str) -> str | None:
+    """What a page answers instead of 200. Raises OSError or HTTPException where nothing answers."""
+    try:
+        with urllib.request.urlopen(f"{address}/{page}", timeout=PATIENCE_S):  # noqa: S310 - our own address
+            return None
+    except urllib.error.HTTPError as error:
+        return f"{address}/{page} answers {error.code}: {error.read(200).decode(errors='replace')}"
+
+
+def _silence(address: str, error: Exception) -> str:
+    return f"nothing answers at {address} ({getattr(error, 'reason', error)})"
 
 
 def service_fault(package: str, settings: Settings, *, host: str | None = None, ready: bool = False) -> str | None:

@@ -5,7 +5,6 @@ What does not belong here: what is in a backup (see `make`).
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import tempfile
@@ -16,7 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from resources.failures import PermanentFailure, explain
-from resources.object_store import PART, BucketStore, object_store
+from resources.object_store import PART, BucketStore, object_store, sync_folder
 from resources.settings import OWNER_ALONE, Settings, private_home
 
 MANIFEST = "manifest.json"
@@ -45,9 +44,9 @@ class FolderPlace:
             self._drop_abandoned()
             work = Path(tempfile.mkdtemp(dir=self.folder, prefix=PART))
             yield work
-            _sync(work)
+            sync_folder(work)
             work.rename(self.folder / name)
-            _sync(self.folder)
+            sync_folder(self.folder)
         except OSError as error:
             said = explain(error) or error.strerror
             raise PermanentFailure(
@@ -169,11 +168,3 @@ def keep_newest(place: Place, but: str) -> list[str]:
     for name in gone:
         place.remove(name)
     return gone
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

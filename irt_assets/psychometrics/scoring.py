@@ -197,8 +197,10 @@ def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) ->
 
 
 def _chunks(responses: Responses, start: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
-    if responses.n_persons <= 1:
-        return [(0, responses.n_persons)][: responses.n_persons]
+    if not responses.n_persons:
+        return []
+    if responses.n_persons == 1:
+        return [(0, 1)]
     pieces = min(64, 1 + responses.n_responses // _RESPONSES_PER_CHUNK)
     return kernels.cut(np.diff(start) + 1, pieces)
 

@@ -176,7 +176,7 @@ def scoring_responses(
     learners: Sequence[str] | None = None,
     withdrawn: Withdrawals | None = None,
 ) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """The eligible responses to `items` in [start, end), whatever their numbers, and the learners' ids.
+    """The eligible responses to `items` in [start, end), and the learners' ids; the minima for a fit do not apply.
 
     `learners`: None for all. `withdrawn`: when answers to which items do not count.
     """
@@ -187,16 +187,9 @@ def scoring_responses(
         item, item_ids = codes(found["item_id"])
         at = pc.cast(pc.cast(found["completed_at"], pa.timestamp("us", "UTC")), pa.int64()).to_numpy()
         found = found.filter(pa.array(~withdrawn.mask(item, item_ids, at)))
-    return scored_for_abilities(found, scale, current_item_times(connection, end, first_look(start, scales)))
-
-
-def scored_for_abilities(found: pa.Table, scale: Scale, times: ItemTimes) -> tuple[Responses, npt.NDArray[np.object_]]:
-    """Of attempts with their facts, those that are eligible by the rules of `scale`, and the learners' ids.
-
-    The minima for a fit do not apply.
-    """
     person, users = codes(found["user_id"])
     item, item_ids = codes(found["item_id"])
+    times = current_item_times(connection, end, first_look(start, scales))
     judgement = judge(_attempts(found, person, item, item_ids, times), scale.rules, min_learner=False, min_item=False)
     responses, present, _ = _responses(person, users, item, item_ids, judgement.score)
     return responses, present
