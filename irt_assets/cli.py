@@ -354,9 +354,9 @@ def _print_service(package: str, stack: Stack) -> None:
 @contextmanager
 def _server_of_our_own(settings: Settings) -> Iterator[None]:
     """Stop the embedded server at the end, unless it ran before or is not in use."""
-    from resources.embedded_postgres import EmbeddedPostgres
+    from resources.database import embedded_postgres
 
-    server = None if settings.database_url is not None else EmbeddedPostgres(settings.irt_home / "postgres")
+    server = None if settings.database_url is not None else embedded_postgres(settings)
     ours = server is not None and server.status().state != "running"
     try:
         yield

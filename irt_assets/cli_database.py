@@ -71,10 +71,12 @@ def stop() -> None:
 
 
 def _embedded() -> EmbeddedPostgres:
-    from resources.embedded_postgres import EmbeddedPostgres
+    from resources.database import embedded_postgres
     from resources.settings import private_home
 
     settings = current_settings()
     if settings.database_url is not None:
         raise PermanentFailure("DATABASE_URL is set: the embedded server is not in use")
-    return EmbeddedPostgres(private_home(settings) / "postgres")
+    server = embedded_postgres(settings)
+    private_home(settings)
+    return server

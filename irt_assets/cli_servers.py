@@ -188,11 +188,11 @@ def _service(server: Server, host: str | None = None) -> Callable[[Settings], st
 
 def _embedded_is_down(settings: Settings) -> str | None:
     """Probes start nothing, so they must not start PostgreSQL either."""
-    from resources.embedded_postgres import EmbeddedPostgres
+    from resources.database import embedded_postgres
 
     if settings.database_url is not None:
         return None
-    server = EmbeddedPostgres(settings.irt_home / "postgres")
+    server = embedded_postgres(settings)
     return None if server.status().state == "running" else "the embedded PostgreSQL is not running"
 
 

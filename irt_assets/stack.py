@@ -31,8 +31,7 @@ from irt_assets import probes
 from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
 from irt_assets.servers import DEFINITIONS, Service, commands
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
-from resources.database import Database, advisory_lock
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.database import Database, advisory_lock, embedded_postgres
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
 from resources.service_manager import NOTIFY_SOCKET, http_health, notify
@@ -224,7 +223,7 @@ class Stack:
     def _keep_database(self) -> None:
         if self.settings.database_url is not None:
             return
-        server = EmbeddedPostgres(self.settings.irt_home / "postgres")
+        server = embedded_postgres(self.settings)
         if server.status().state != "running":
             LOG.warning("The embedded PostgreSQL ended; starting it again. Its log: %s", server.log)
             server.start()

@@ -16,7 +16,7 @@ import psycopg
 
 from resources.database_url import read_database_url, refused_value
 from resources.embedded_postgres import EmbeddedPostgres
-from resources.settings import Settings, private_home
+from resources.settings import Settings, private_home, refuse_in_a_pod
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -32,7 +32,9 @@ class Database:
     def url(self) -> str:
         """`postgresql://…`, of a server that runs: the embedded one is started if need be."""
         if self._settings.database_url is None:
-            return EmbeddedPostgres(private_home(self._settings) / "postgres").start()
+            server = embedded_postgres(self._settings)
+            private_home(self._settings)
+            return server.start()
         return read_database_url(self._settings.database_url.get_secret_value())
 
     @property
@@ -66,6 +68,16 @@ class Database:
         import sqlalchemy as sa  # takes longer to load than most commands take
 
         return sa.create_engine(self.sqlalchemy_url, connect_args={"options": "-c timezone=UTC"})
+
+
+def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
+    """The server that is used where DATABASE_URL is unset. Raises PermanentFailure in a pod."""
+    refuse_in_a_pod(
+        "DATABASE_URL",
+        "an embedded database",
+        "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a PostgreSQL server",
+    )
+    return EmbeddedPostgres(settings.irt_home / "postgres")
 
 
 def advisory_lock(connection: psycopg.Connection, *parts: str) -> None:

@@ -28,11 +28,10 @@ from packaging.requirements import Requirement
 from pydantic import SecretStr
 
 from resources import notifier, traces
-from resources.database import Database
-from resources.embedded_postgres import EmbeddedPostgres
+from resources.database import Database, embedded_postgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.logs import without_password
-from resources.object_store import BucketStore, object_store
+from resources.object_store import BucketStore, FolderStore, object_store
 from resources.r_runtime import (
     INSTALL_R_FOR_ALL,
     INSTALL_RPY2,
@@ -155,8 +154,8 @@ def _home(settings: Settings) -> Iterator[Finding]:
 def _database(settings: Settings) -> Iterator[Finding]:
     subject = "database"
     if settings.database_url is None:
-        server = EmbeddedPostgres(settings.irt_home / "postgres")
         try:
+            server = embedded_postgres(settings)
             status = server.status()
         except PermanentFailure as error:
             yield Finding(subject, "error", str(error))
@@ -203,10 +202,14 @@ def _schema(database: Database) -> Iterator[Finding]:
 def _store(settings: Settings) -> Iterator[Finding]:
     """What the store is asked for by day and by night: to take, list, give and delete, and to keep it to itself."""
     subject = "object store"
-    if settings.s3_bucket is None and not (settings.irt_home / "objects").exists():
-        yield Finding(subject, "absent", f"{settings.irt_home / 'objects'}: made at first use")
+    try:
+        store = object_store(settings)
+    except PermanentFailure as error:
+        yield Finding(subject, "error", str(error))
         return
-    store = object_store(settings)
+    if isinstance(store, FolderStore) and not store.root.exists():
+        yield Finding(subject, "absent", f"{store.root}: made at first use")
+        return
     key, content = f"doctor-{uuid.uuid4().hex}", b"written by irt doctor"
     try:
         uri = store.put(key, content)

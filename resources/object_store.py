@@ -28,7 +28,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 
 from resources.failures import PermanentFailure
 from resources.s3_failures import NothingThere, told_apart
-from resources.settings import Settings
+from resources.settings import Settings, refuse_in_a_pod
 
 PART = ".part+"
 """How the name of a file begins that is being written; no key has such a part."""
@@ -317,8 +317,12 @@ ObjectStore = FolderStore | BucketStore
 
 
 def object_store(settings: Settings) -> ObjectStore:
-    """The bucket S3_BUCKET, or where that is unset the folder `objects` under IRT_HOME."""
+    """The bucket S3_BUCKET, or where that is unset the folder `objects` under IRT_HOME.
+
+    Raises PermanentFailure in a pod without a bucket.
+    """
     if settings.s3_bucket is None:
+        refuse_in_a_pod("S3_BUCKET", "a folder", "set S3_BUCKET to a bucket (docs/object-store.md)")
         return FolderStore(settings.irt_home / "objects")
     encryption = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
     return BucketStore(settings.s3_bucket, {name: value for name, value in encryption.items() if value})

@@ -25,6 +25,8 @@ from resources.failures import PermanentFailure
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 OWNER_ALONE = 0o700
+KUBERNETES = "KUBERNETES_SERVICE_HOST"
+"""Set in every container of every pod."""
 INFO_CHANNELS = ("slack", "discord", "email", "webhook")
 """Channels that can take info alerts; PagerDuty would make an incident of each."""
 OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
@@ -293,6 +295,17 @@ class Settings(BaseSettings):
         if self.irt_ui_learner_reports is not None:
             return self.irt_ui_learner_reports
         return self.ui_names.only_this_machine
+
+
+def in_a_pod() -> bool:
+    """Whether Kubernetes started this process: what it keeps on its disk is gone with it."""
+    return bool(os.environ.get(KUBERNETES))
+
+
+def refuse_in_a_pod(setting: str, what: str, way_out: str) -> None:
+    """Raise PermanentFailure in a pod, where nothing may be kept that an unset `setting` would put on its disk."""
+    if in_a_pod():
+        raise PermanentFailure(f"{setting} is not set, and {what} in a pod would be lost with it: {way_out}")
 
 
 def _plain(value: object) -> str | None:

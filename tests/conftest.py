@@ -20,7 +20,7 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.object_store import ObjectStore, object_store
 from resources.schema import upgrade
-from resources.settings import Settings, get_settings
+from resources.settings import KUBERNETES, Settings, get_settings
 
 # How long an example takes says how busy the machine is.
 hypothesis.settings.register_profile("untimed", deadline=None)
@@ -28,6 +28,9 @@ hypothesis.settings.load_profile("untimed")
 
 # As in `cli.main`: where the tests run in the background, Dagster's copiers of output would ignore SIGTERM.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The tests may run in a pod themselves, and keep what they make on its disk.
+os.environ.pop(KUBERNETES, None)
 
 TEMPLATE = "template_irt"
 numbers = count(1)

@@ -1,0 +1,74 @@
+"""What a pod keeps on its disk is lost with it, so it must be told where the database and the files are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from resources.database import Database
+from resources.failures import PermanentFailure
+from resources.object_store import BucketStore, FolderStore, object_store
+from resources.settings import KUBERNETES, Settings
+from tests.integration.typed import command_line
+
+
+@pytest.fixture(autouse=True)
+def pod(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KUBERNETES, "10.96.0.1")
+
+
+def test_a_database_of_its_own_is_refused_with_what_to_set(tmp_path: Path) -> None:
+    with pytest.raises(PermanentFailure, match=r"^DATABASE_URL is not set.*PGHOST, PGUSER, PGPASSWORD and PGDATABASE"):
+        _ = Database(Settings(irt_home=tmp_path / "irt")).url
+    assert not (tmp_path / "irt").exists(), "nothing is begun"
+
+
+def test_a_database_that_is_named_is_used(tmp_path: Path) -> None:
+    named = Settings(irt_home=tmp_path, database_url=SecretStr("postgresql://db.example/assess"))
+    assert Database(named).url == "postgresql://db.example/assess"
+
+
+def test_files_go_to_a_bucket_or_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(PermanentFailure, match=r"^S3_BUCKET is not set.*a folder in a pod would be lost"):
+        object_store(Settings(irt_home=tmp_path))
+    assert isinstance(object_store(Settings(irt_home=tmp_path, s3_bucket="bank")), BucketStore)
+    monkeypatch.delenv(KUBERNETES)
+    assert isinstance(object_store(Settings(irt_home=tmp_path)), FolderStore)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "status",
+        "job invariants",
+        "runs list",
+        "calibrate --month 2026-01",
+        "nightly",
+        "run daemon",
+        "run webserver",
+        "run code-server",
+        "serve",
+        "db start",
+        "db upgrade",
+        "health --schema",
+        "health --probe daemon",
+        "invariants fresh",
+    ],
+)
+def test_every_command_that_needs_a_database_ends_with_that_sentence(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("S3_BUCKET", "bank")
+    ended = command_line(monkeypatch, capsys)(*words.split())
+    assert ended.code == 2
+    assert ended.err.startswith("error: DATABASE_URL is not set"), ended.err
+    assert not list(tmp_path.rglob("PG_VERSION"))
+
+
+def test_the_doctor_names_both(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    found = {one["subject"]: one for one in command_line(monkeypatch, capsys)("doctor", "--json").json}
+    assert {found[name]["state"] for name in ("database", "object store")} == {"error"}
+    assert found["database"]["detail"].startswith("DATABASE_URL is not set")
+    assert found["object store"]["detail"].startswith("S3_BUCKET is not set")
