@@ -1,0 +1,65 @@
+"""docs/requirements.md has every row of the requirements once, and what it names exists.
+
+The requirements are not part of the repository; what the page names is looked at without them, too.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from itertools import chain
+from pathlib import Path
+
+from tests.written_commands import ROOT, fault
+
+PAGE = ROOT / "docs" / "requirements.md"
+STATES = {"done", "otherwise", "partly", "no"}
+LINK = re.compile(r"\[([^\]]+)\]\(([^)#]+)[^)]*\)")
+COMMAND = re.compile(r"`((?:irt|make|install\.sh) [^`]+)`")
+ROW = re.compile(r"^\| ((?:S[0-4]-|D[CS]-|K)\d+) \|", re.MULTILINE)
+SECTION_8 = re.compile(r"^## 8\..*?(?=^## )", re.MULTILINE | re.DOTALL)
+POINT = re.compile(r"^(\d+)\. ", re.MULTILINE)
+
+
+def rows() -> list[list[str]]:
+    """The cells of each row: ids, state, what we do, where."""
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in PAGE.read_text().splitlines()]
+    return [found for found in cells if len(found) == 4 and found[0] not in ("row", "---|---|---|---")]
+
+
+def ids() -> list[str]:
+    return list(chain.from_iterable(cells[0].split(", ") for cells in rows()))
+
+
+def test_every_row_of_the_requirements_is_here_once(shared: Path) -> None:
+    text = (shared / "REQUIREMENTS.md").read_text()
+    section = SECTION_8.search(text)
+    assert section is not None
+    asked = [*ROW.findall(text), *(f"8.{number}" for number in POINT.findall(section[0]))]
+    assert len(asked) > 250
+    assert sorted(ids()) == sorted(asked)
+
+
+def test_no_row_is_here_twice() -> None:
+    found = ids()
+    assert len(found) > 250
+    assert [row for row in found if found.count(row) > 1] == []
+
+
+def faults(state: str, text: str, where: str) -> list[str]:
+    found = [] if state in STATES and text else [f"no state: {state}"]
+    links, commands = LINK.findall(where), COMMAND.findall(where)
+    if not links and not commands:
+        found.append("it does not say where")
+    for name, target in links:
+        path = (PAGE.parent / target).resolve()
+        if not path.is_file():
+            found.append(f"no file {target}")
+        elif name.startswith("test_") and not re.search(rf"^def {name}\(", path.read_text(), re.MULTILINE):
+            found.append(f"no test {name} in {target}")
+    return [*found, *filter(None, (fault(shlex.split(command)) for command in commands))]
+
+
+def test_what_a_row_names_exists() -> None:
+    looked_at = {cells[0]: faults(*cells[1:]) for cells in rows()}
+    assert {row: found for row, found in looked_at.items() if found} == {}

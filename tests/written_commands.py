@@ -1,0 +1,183 @@
+"""Commands as pages write them, and whether what they name is here.
+
+What belongs here: fenced blocks taken apart into commands, and the looks at a command line: does our own CLI take it,
+is the unit, the target of make, the object of the cluster there. What does not: any page.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+
+import yaml
+from typer.core import TyperGroup
+from typer.exceptions import Exit, TyperException
+from typer.main import get_command
+
+ROOT = Path(__file__).parents[1]
+UNITS = ROOT / "deploy" / "systemd" / "units"
+CLUSTER = ROOT / "deploy" / "k8s"
+
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+ASSIGNMENT = re.compile(r"[A-Z_][A-Z0-9_]*=")
+OUR_UNITS = re.compile(r"\b(?:irt(?:-[a-z]+)*@?|jwt-verifier|shiny-dashboard)\.(?:service|timer|target)\b")
+UNIT_COMMANDS = ("systemctl", "journalctl")
+UNIT_OPTIONS_WITH_VALUE = ("-n", "-p", "-u", "-o", "--since", "--until", "--property", "--lines", "--priority")
+ANY_UNIT = ("list-timers", "daemon-reload", "list-units")
+KINDS = {
+    "cronjob": "CronJob",
+    "deployment": "Deployment",
+    "svc": "Service",
+    "service": "Service",
+    "job": "Job",
+    "configmap": "ConfigMap",
+}
+
+
+def fenced_blocks(page: str) -> list[tuple[str, str]]:
+    """Language and text of each fenced block; four backticks around a whole page are none."""
+    return [(found[1], found[2]) for found in FENCED.finditer(page)]
+
+
+def logical_lines(block: str) -> list[str]:
+    """Lines without comments, with those that a backslash or an open quote continues in one."""
+    lines: list[str] = []
+    pending = ""
+    for line in block.replace("\\\n", " ").splitlines():
+        pending = f"{pending} {line}" if pending else line
+        if pending.count("'") % 2 and not re.match(r"^\s*#|.*\s#\s", pending):
+            continue
+        if text := without_comment(pending):
+            lines.append(text)
+        pending = ""
+    return [*lines, *([" ".join(pending.split())] if pending else [])]
+
+
+def without_comment(line: str) -> str:
+    return " ".join(re.sub(r"(^|\s)#(\s.*|$)", "", line).split())
+
+
+def simple_commands(line: str) -> list[list[str]]:
+    """The commands of a line in words, without `sudo`, assignments before them and redirections."""
+    lexer = shlex.shlex(line, posix=True, punctuation_chars=True)
+    lexer.whitespace_split = True
+    lexer.commenters = ""
+    commands: list[list[str]] = [[]]
+    for word in lexer:
+        if set(word) <= set("|&;()"):
+            commands.append([])
+        else:
+            commands[-1].append(word)
+    stripped = [without_prefix(words) for words in commands]
+    return [words for words in stripped if words]
+
+
+def without_prefix(words: list[str]) -> list[str]:
+    while words and (words[0] in ("$", "sudo", "export") or ASSIGNMENT.match(words[0])):
+        words = words[1:]
+    ends = [at for at, word in enumerate(words) if set(word) <= set("<>")]
+    return words[: ends[0]] if ends else words
+
+
+@cache
+def irt() -> TyperGroup:
+    from irt_assets.cli import app
+
+    command = get_command(app)
+    assert isinstance(command, TyperGroup)
+    return command
+
+
+@cache
+def jobs() -> set[str]:
+    from irt_assets.without_daemon import SENSORS
+    from jobs.plans import PLANS
+
+    return {plan.job for plan in PLANS} | set(SENSORS)
+
+
+def fault_of_irt(words: list[str]) -> str:
+    """Why our CLI does not take `words` (without the first, `irt`), else nothing. Nothing is run.
+
+    A file that a page only makes up, and that a command wants to exist, is no fault.
+    """
+    command = irt()
+    context = None
+    rest = list(words)
+    try:
+        while True:
+            context = command.make_context(command.name or "irt", rest, parent=context)
+            if not isinstance(command, TyperGroup):
+                asked = context.params.get("name", "") if command.name == "job" else ""
+                return f"irt job {asked}: no such job" if asked and asked not in jobs() else ""
+            name, *rest = [*context._protected_args, *context.args]
+            found = command.get_command(context, name)
+            if found is None:
+                return f"irt has no command {name}"
+            command = found
+    except Exit:
+        return ""
+    except TyperException as error:
+        said = error.format_message()
+        return "" if said.endswith("does not exist.") else f"irt {shlex.join(words)}: {said or 'no command'}"
+
+
+def unit_exists(name: str) -> bool:
+    if "*" in name:
+        return any(UNITS.glob(name))
+    full = name if re.search(r"\.(service|timer|target)$", name) else f"{name}.service"
+    template = re.sub(r"@[^.]*\.", "@.", full)
+    return (UNITS / full).is_file() or (UNITS / template).is_file()
+
+
+def units_named(words: list[str]) -> list[str]:
+    """Units that a command of systemctl or journalctl is about; others' (PostgreSQL's, nginx's) count, too."""
+    if words[0] == "journalctl":
+        named = [after for word, after in itertools.pairwise(words) if word == "-u"]
+        return named + [word[len("--unit=") :] for word in words if word.startswith("--unit=")]
+    rest = iter(words[1:])
+    plain = [
+        word for word in rest if not (word.startswith("-") and (word not in UNIT_OPTIONS_WITH_VALUE or next(rest, "")))
+    ]
+    plain = [word for word in plain if not word.startswith("-")]
+    return plain[1:] if plain else []
+
+
+def make_targets() -> set[str]:
+    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@cache
+def cluster_objects() -> frozenset[tuple[str, str]]:
+    """Kind and name of every object of deploy/k8s."""
+    return frozenset(
+        (found.get("kind", ""), found.get("metadata", {}).get("name", ""))
+        for path in sorted(CLUSTER.rglob("*.yaml"))
+        for found in yaml.safe_load_all(path.read_text())
+        if isinstance(found, dict)
+    )
+
+
+def installer_options() -> set[str]:
+    text = (ROOT / "deploy" / "systemd" / "install.sh").read_text()
+    return set(re.findall(r"--[a-z-]+", text.split("here=", 1)[0])) | {"--help"}
+
+
+def fault(words: list[str], *, others_units: frozenset[str] = frozenset()) -> str:
+    """What of a command is not here, else nothing. Of programs that are not ours nothing is looked at."""
+    program, *rest = words
+    name = Path(program).name
+    if name == "irt":
+        return fault_of_irt(rest)
+    if name == "make":
+        named = [word for word in rest if not word.startswith("-") and "=" not in word]
+        return "" if set(named) <= make_targets() else f"make {named}: no such target"
+    if name == "install.sh":
+        return "" if {word for word in rest if word.startswith("-")} <= installer_options() else f"install.sh {rest}"
+    if name in UNIT_COMMANDS and not set(rest) & set(ANY_UNIT[1:]):
+        missing = [unit for unit in units_named(words) if unit not in others_units and not unit_exists(unit)]
+        return f"no unit {missing}" if missing else ""
+    return ""
