@@ -15,7 +15,7 @@ from tests.integration.stack_harness import running_stack
 
 pytestmark = pytest.mark.ci
 
-KILLS = 6
+KILLS = 3
 RUNS_TOLD = "SELECT partition FROM alert WHERE starts_with(key, 'run ')"
 WHOLE_WITHIN_S = 600.0
 """A minute on an idle machine; what runs beside the tests may take most of it."""
@@ -24,7 +24,7 @@ WHOLE_WITHIN_S = 600.0
 @pytest.mark.timeout(2 * WHOLE_WITHIN_S)
 def test_killed_months_are_made_whole_without_anybody_asking_again(tmp_path: Path) -> None:
     """The code server's death once failed the whole backfill, and that of a worker its month, until a person came."""
-    months = last_months(3)
+    months = last_months(2)
     wanted = kills.undisturbed(tmp_path / "undisturbed", months)
     with (
         small_world(tmp_path / "killed", months) as settings,
