@@ -221,6 +221,7 @@ def test_the_ui_waits_for_the_command_line_and_goes_on_when_that_is_killed(stack
     stack.until(waiting, DagsterRunStatus.SUCCESS)
 
 
+@pytest.mark.long
 def test_a_backfill_leaves_every_month_green(stack: Harness) -> None:
     backfill = stack.backfill(list(WRITES), MONTHS)
     wait_for("the backfill", lambda: stack.backfill_status(backfill) == "COMPLETED_SUCCESS", 400, pause=1)

@@ -41,7 +41,7 @@ def sleeping(stack: Harness, month: str) -> str:
     return run_id
 
 
-@pytest.mark.parametrize("victims", [("worker",), ("worker", "code server")])
+@pytest.mark.parametrize("victims", [pytest.param(("worker",), marks=pytest.mark.long), ("worker", "code server")])
 def test_a_killed_worker_fails_its_run_and_frees_its_pool(stack: Harness, victims: tuple[str, ...]) -> None:
     """Without the health check, a run whose worker and code server die together stays "started" for a day."""
     run_id = sleeping(stack, "2026-01")
