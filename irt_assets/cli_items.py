@@ -42,7 +42,7 @@ def withdraw(
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
     say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MOST_NAMED)} count towards nobody's ability")
     confirm(f"withdraw {counted(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
-    _told(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
+    _print(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
 @app.command()
@@ -62,7 +62,7 @@ def restore(
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else None
     confirm(f"restore {counted(len(set(items)), 'item')}?", yes)
-    _told(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
+    _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
 
 
 @app.command("list")
@@ -108,6 +108,6 @@ def _use(status: Status | None) -> str:
     return status.sentence if status else "in use"
 
 
-def _told(decided: Sequence[Status]) -> None:
+def _print(decided: Sequence[Status]) -> None:
     for status in decided:
         out.print(escape(f"{status.item_id}: {status.sentence}"))

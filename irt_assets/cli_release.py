@@ -41,11 +41,11 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Proposals that ask for a decision, with their evidence in a line."""
-    from irt_assets.calibration.proposals import asking, proposals
+    from irt_assets.calibration.proposals import latest_waiting, proposals
 
     with current_database().connect() as connection:
         found = proposals(connection, windows=None if month is None else [month])
-    shown = found if every else asking(found)
+    shown = found if every else latest_waiting(found)
     if as_json:
         print_json([as_dict(p) for p in shown])
         return
@@ -68,12 +68,12 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """The evidence on proposals, and what accepting them together would do to the last month's learners."""
-    from irt_assets.calibration.proposals import chosen, parse_reference
+    from irt_assets.calibration.proposals import find_proposals, parse_reference
     from irt_assets.calibration.release import in_force_since
     from irt_assets.calibration.release_impact import impacts
 
     with current_database().connect() as connection:
-        found = chosen(connection, [parse_reference(name) for name in names])
+        found = find_proposals(connection, [parse_reference(name) for name in names])
         effects = impacts(connection, found, in_force_since(effective_from, datetime.now(UTC)))
     if as_json:
         print_json({"proposals": [as_dict(p) for p in found], "impact": [i.as_dict() for i in effects]})

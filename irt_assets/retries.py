@@ -26,7 +26,7 @@ STOPPED = (
 
 
 @contextmanager
-def failures_told_apart() -> Iterator[None]:
+def classify_failures() -> Iterator[None]:
     """Turn transient errors into `RetryRequested` and permanent ones into a `Failure` that is not retried."""
     try:
         yield

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.job_names import PRUNE_JOB
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from jobs.run_retention import prune_runs
 from resources.database import Database
@@ -38,7 +38,7 @@ def build_prune_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinitio
     def prune_everything(
         context: dg.OpExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> None:
-        with failures_told_apart():
+        with classify_failures():
             for gone in prune(database, store, context.instance, settings, dry_run=False):
                 if gone.names:
                     context.log.info(f"deleted {len(gone.names):,} {gone.kind}")

@@ -13,7 +13,7 @@ import dagster as dg
 import psycopg
 
 from irt_assets.calibration.green import HashOf, State, month_states
-from irt_assets.calibration.proposals import asking, proposals
+from irt_assets.calibration.proposals import latest_waiting, proposals
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.remembered_hashes import RememberedHashes
 from resources.database import Database
@@ -74,7 +74,7 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
 def _waiting(connection: psycopg.Connection, month: str, scale_id: str) -> list[str]:
     """The items on which somebody should decide."""
     found = proposals(connection, windows=[month], scale_id=scale_id, may_ask=True)
-    return [p.item_id for p in asking(found)]
+    return [p.item_id for p in latest_waiting(found)]
 
 
 def _ready(month: str, scale_id: str, waiting: Sequence[str], is_one_of_several: bool) -> Alert:

@@ -25,7 +25,7 @@ from irt_assets.calibration.release_impact import impact
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.partitions import month_bounds, monthly
 from irt_assets.responses.scales import read_scales
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from irt_assets.wording import counted
 from jobs.launched_by import LAUNCHED_BY
 from resources.dagster_schema import rows_shown
@@ -112,7 +112,7 @@ def build_release_job(settings: Settings, tags: dict[str, str]) -> dg.JobDefinit
         store: dg.ResourceParam[ObjectStore],
     ) -> None:
         month = context.partition_key
-        with failures_told_apart():
+        with classify_failures():
             who = who_decides(config.decided_by, context.run.tags, has_login=settings.has_login)
             metadata = _decide(config, who, month, database, context.run_id)
             for asked in config.recalibrate:

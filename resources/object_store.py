@@ -27,7 +27,7 @@ from urllib.parse import unquote, urlsplit
 from botocore.exceptions import BotoCoreError, ClientError
 
 from resources.failures import PermanentFailure
-from resources.s3_failures import NothingThere, told_apart
+from resources.s3_failures import NothingThere, classified_failure
 from resources.settings import Settings, refuse_in_a_pod
 
 PART = ".part+"
@@ -306,11 +306,11 @@ class BucketStore:
         try:
             yield
         except (ClientError, BotoCoreError) as error:
-            raise told_apart(self.uri(key), error) from error
+            raise classified_failure(self.uri(key), error) from error
         except boto3.exceptions.S3UploadFailedError as error:
             cause = error.__context__
             assert isinstance(cause, ClientError)
-            raise told_apart(self.uri(key), cause) from error
+            raise classified_failure(self.uri(key), cause) from error
 
 
 ObjectStore = FolderStore | BucketStore

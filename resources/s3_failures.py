@@ -54,7 +54,7 @@ class NothingThere(PermanentFailure):
     """There is no object under a key."""
 
 
-def told_apart(uri: str, error: exceptions.ClientError | exceptions.BotoCoreError) -> Exception:
+def classified_failure(uri: str, error: exceptions.ClientError | exceptions.BotoCoreError) -> Exception:
     """The failure that `error`, met at `uri`, is to us."""
     if isinstance(error, exceptions.ClientError):
         return _answered(uri, error)

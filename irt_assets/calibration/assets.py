@@ -28,7 +28,7 @@ from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.engines import Calibrator
 from irt_assets.environment import CODE_LOCATION
 from irt_assets.responses.scales import read_scales
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
@@ -71,7 +71,7 @@ def build_calibration_asset(
     def item_calibration(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
-        with failures_told_apart():
+        with classify_failures():
             outcomes = fit(database, store, context.partition_key, context.run.run_id)
         fitted = [o.calibration for o in outcomes if o.calibration is not None]
         n_items = sum(int(c.estimated.sum()) for c in fitted)
@@ -108,7 +108,7 @@ def build_calibration_assets(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
         month = context.partition_key
-        with failures_told_apart():
+        with classify_failures():
             try:
                 outcomes = link_month(database, month, context.run.run_id)
             except UnlinkedMonthError as error:
@@ -137,7 +137,7 @@ def build_calibration_assets(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
         month = context.partition_key
-        with failures_told_apart():
+        with classify_failures():
             unsettled = unsettled_months(context.instance, besides_run=context.run.run_id) - {month}
             taken = publish_month(database, store, month, unsettled, context.run.run_id)
             with database.connect() as connection:
@@ -178,7 +178,7 @@ def build_calibration_assets(
         metadata={"dagster/column_schema": column_schema(tables.mirt_ability)},
     )
     def abilities(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
-        with failures_told_apart():
+        with classify_failures():
             measured = measure(database, context.partition_key, context.run.run_id)
         return dg.MaterializeResult(
             metadata=shown.ability_metadata(measured)
@@ -198,7 +198,7 @@ def build_calibration_assets(
     def engine_agreement(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             compared = [
                 read_agreement(connection, context.partition_key, scale) for scale in read_scales(connection).values()
             ]

@@ -33,7 +33,7 @@ from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.psychometrics.models import Flag
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from irt_assets.wording import counted
 from resources.dagster_schema import rows_shown
 from resources.database import Database
@@ -77,7 +77,7 @@ def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bo
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.AssetCheckResult:
         month = context.partition_key
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             verdicts = {
                 scale_id: gate.judge(gather(connection, store, month, scale))
                 for scale_id, scale in read_scales(connection).items()
@@ -151,7 +151,7 @@ def _item_check(
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.AssetCheckResult:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             scales = read_scales(connection)
             problems = {s: find(connection, store, context.partition_key, scale) for s, scale in scales.items()}
             known = {s: held_before(connection, s, context.partition_key) for s in scales}
@@ -184,7 +184,7 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         month = context.partition_key
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             fits = {
                 scale_id: latest_staged(connection, month, scale_id, engine)
                 for scale_id, scale in read_scales(connection).items()
@@ -210,7 +210,7 @@ def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
         partitions_def=months,
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             found = {
                 scale_id: read_agreement(connection, context.partition_key, scale)
                 for scale_id, scale in read_scales(connection).items()
@@ -273,7 +273,7 @@ def _inventory_checks(assets: Sequence[str], first_month: str) -> dg.AssetChecks
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> Iterator[dg.AssetCheckResult]:
         months = list(months_between(first_month, last_complete_month(datetime.now(UTC))))
-        with failures_told_apart():
+        with classify_failures():
             states = month_states(database, context.instance, months)
         for key in sorted(context.selected_asset_check_keys):
             standing = [s for s in states if s.state is not State.GREEN and s.asset == key.asset_key.to_user_string()]

@@ -16,7 +16,7 @@ from irt_assets.calibration.nightly import Night, NightOutcome, calibrate_night
 from irt_assets.calibration.shown import Metadata, ability_metadata, link_numbers, plot
 from irt_assets.engines import Calibrator
 from irt_assets.job_names import NIGHTLY
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
@@ -68,7 +68,7 @@ def build_nightly_asset(*, build: Callable[[str], Calibrator], days: dg.Partitio
     def nightly_calibration(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
-        with failures_told_apart():
+        with classify_failures():
             night = calibrate_night(database, context.partition_key, context.run.run_id, build)
             metadata, problem = night_metadata(night), night.problem
             if isinstance(problem, PermanentFailure):

@@ -208,11 +208,11 @@ def proposals(
 def waiting_proposals(
     connection: psycopg.Connection, scale_id: str | None = None, items: Iterable[str] | None = None
 ) -> list[Proposal]:
-    """`asking` of all proposals of the scale and the items (None: of all), without reading those that cannot ask."""
-    return asking(proposals(connection, items=items, scale_id=scale_id, may_ask=True))
+    """`latest_waiting` of all proposals of the scale and the items (None: of all), but those that cannot ask."""
+    return latest_waiting(proposals(connection, items=items, scale_id=scale_id, may_ask=True))
 
 
-def asking(found: Iterable[Proposal]) -> list[Proposal]:
+def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
     """Those that ask for a decision, of each item the one from the latest window, largest change first."""
     latest: dict[tuple[str, str], Proposal] = {}
     for proposal in found:
@@ -231,16 +231,16 @@ def _age(proposal: Proposal) -> tuple[str, datetime]:
     return proposal.window[-7:], proposal.lineage["created_at"]
 
 
-def one(connection: psycopg.Connection, reference: Reference) -> Proposal:
+def find_proposal(connection: psycopg.Connection, reference: Reference) -> Proposal:
     """The open proposal of that name, else the one that was decided last.
 
     Raises PermanentFailure where there is none, saying what there is.
     """
-    return chosen(connection, [reference])[0]
+    return find_proposals(connection, [reference])[0]
 
 
-def chosen(connection: psycopg.Connection, references: Iterable[Reference]) -> list[Proposal]:
-    """The proposals that are named, each once. Raises PermanentFailure as `one` does, and where `all` is nothing."""
+def find_proposals(connection: psycopg.Connection, references: Iterable[Reference]) -> list[Proposal]:
+    """The proposals that are named, each once. Raises PermanentFailure where one is not there, or `all` is nothing."""
     wanted = list(dict.fromkeys(references))
     named = [reference for reference in wanted if reference.item_id != EVERY]
     of_name: dict[Reference, list[Proposal]] = {}

@@ -17,7 +17,7 @@ from datetime import UTC, date, datetime
 import psycopg
 from psycopg.rows import class_row
 
-from irt_assets.calibration.proposals import Proposal, Reference, State, chosen, why_superseded
+from irt_assets.calibration.proposals import Proposal, Reference, State, find_proposals, why_superseded
 from irt_assets.partitions import month_bounds, month_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
@@ -132,7 +132,7 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
     Raises PermanentFailure, naming each, where they cannot be decided on.
     """
     lock_ledgers(connection, references)
-    found = chosen(connection, references)  # read under the lock
+    found = find_proposals(connection, references)  # read under the lock
     problems = [_closed(connection, p) for p in found if p.state is not State.OPEN]
     if problems:
         raise PermanentFailure("nothing was decided: " + "; ".join(problems))

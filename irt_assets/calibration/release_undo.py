@@ -24,7 +24,7 @@ from irt_assets.calibration.proposals import (
     Proposal,
     Reference,
     State,
-    chosen,
+    find_proposals,
     proposals,
     why_superseded,
 )
@@ -140,7 +140,7 @@ def _one(connection: psycopg.Connection, reference: Reference, effective_from: d
         after = Reference(later[0], proposal.item_id)
         raise PermanentFailure(f"after {reference}, {after} was accepted: undo {after} first")
     if proposal.state is State.REJECTED:
-        if chosen(connection, [reference])[0].state is State.OPEN:
+        if find_proposals(connection, [reference])[0].state is State.OPEN:
             raise PermanentFailure(f"{reference} is open: its month has proposed it again since it was rejected")
         if proposal.superseded:
             raise PermanentFailure(why_superseded(connection, proposal))
@@ -156,7 +156,7 @@ def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Prop
         (reference.window, reference.item_id),
     ).fetchone()
     if row is None:
-        proposal = chosen(connection, [reference])[0]
+        proposal = find_proposals(connection, [reference])[0]
         raise PermanentFailure(
             f"{reference} is {proposal.decided}" if proposal.decided else f"nobody has decided on {reference} yet"
         )

@@ -11,7 +11,7 @@ import psycopg
 from irt_assets.calibration.shown import plot
 from irt_assets.drift import plots
 from irt_assets.drift.month import ScaleDrift, drift_of_month
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
@@ -42,7 +42,7 @@ def build_drift_assets(
     def item_drift(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
-        with failures_told_apart():
+        with classify_failures():
             found = drift_of_month(database, store, context.partition_key)
             with database.connect() as connection:
                 maps = {s.scale_id: _heat_map(connection, s.scale_id, context.partition_key) for s in found}

@@ -18,7 +18,7 @@ from irt_assets.drift.unjudged import unjudged
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from irt_assets.wording import counted
 from resources.dagster_schema import rows_shown
 from resources.database import Database
@@ -61,7 +61,7 @@ def _check(
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.AssetCheckResult:
         month = context.partition_key
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             silent = unjudged(connection, store, month, "item_drift")
             rows = connection.execute(
                 """SELECT scale_id, item_id,
@@ -117,7 +117,7 @@ def _published_items_are_in_the_bank(months: dg.PartitionsDefinition) -> dg.Asse
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
         start = month_bounds(context.partition_key)[0]
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             gone = {
                 scale_id: items_gone(connection, scale_id, list(in_force(connection, scale_id, start).items))
                 for scale_id in read_scales(connection)

@@ -11,7 +11,7 @@ from irt_assets.drift import dif_page
 from irt_assets.drift.assets import GROUP
 from irt_assets.drift.dif_month import dif_of_month
 from irt_assets.drift.dif_plots import differences_plot
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
@@ -38,7 +38,7 @@ def build_dif_asset(
     def dif_analysis(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
-        with failures_told_apart():
+        with classify_failures():
             found = dif_of_month(database, store, context.partition_key, threads)
         plots = {
             f"plot: DIF ({scale}, {whole['attribute']})": png

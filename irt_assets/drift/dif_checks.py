@@ -8,7 +8,7 @@ import dagster as dg
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS
 from irt_assets.dated import partition_check
 from irt_assets.drift.checks import items_said
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 
@@ -28,7 +28,7 @@ def build_dif_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition
         partitions_def=months,
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             large = connection.execute(
                 """SELECT scale_id, item_id, attribute, focal_group, ets_class FROM dif_analysis
                    WHERE month = %s AND details->'large' = 'true'

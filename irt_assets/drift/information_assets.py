@@ -10,7 +10,7 @@ from irt_assets.calibration.shown import plot
 from irt_assets.drift import information_plots
 from irt_assets.drift.assets import GROUP
 from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
@@ -40,7 +40,7 @@ def build_information_asset(
     def test_information(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
-        with failures_told_apart():
+        with classify_failures():
             judged = information_of_month(database, store, context.partition_key)
         found = {one.scale_id: one.found for one in judged if one.found is not None}
         metadata: dict[str, dg.MetadataValue] = {

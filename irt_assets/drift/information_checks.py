@@ -10,7 +10,7 @@ from irt_assets.dated import partition_check
 from irt_assets.drift.checks import Named, decided, items_result, not_judged
 from irt_assets.drift.information import THE_TEST
 from irt_assets.drift.unjudged import unjudged
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources.database import Database
 from resources.object_store import ObjectStore
 
@@ -42,7 +42,7 @@ def _of_items(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.AssetCheckResult:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             silent = unjudged(connection, store, context.partition_key, "test_information")
             rows = connection.execute(
                 """SELECT scale_id, item_id, (details->>'ratio')::float FROM test_information
@@ -69,7 +69,7 @@ def _of_test(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.AssetCheckResult:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             silent = unjudged(connection, store, context.partition_key, "test_information")
             rows = connection.execute(
                 """SELECT scale_id, flagged AND (details->>'trusted')::bool, details FROM test_information

@@ -30,7 +30,7 @@ from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Responses
 from irt_assets.psychometrics.priors import LogitNormal, Priors
-from irt_assets.psychometrics.standard_errors import VARIANCE_INFLATION_LIMIT, hardly_told
+from irt_assets.psychometrics.standard_errors import VARIANCE_INFLATION_LIMIT, barely_determined
 from irt_assets.psychometrics.stationary import steepest
 from irt_assets.psychometrics.structure import COMMON_SLOPE_FLOOR, GUESSING_BOUNDS, LATENT_SD_BOUNDS, SLOPE_BOUND, Fixed
 
@@ -244,7 +244,7 @@ def _without_unit(found: Answer, model: Model) -> list[str]:
 
 
 def _vague_guessing(found: Answer, prior: Priors) -> Mask:
-    """Items whose c is `hardly_told`, or at a bound."""
+    """Items whose c is `barely_determined`, or at a bound."""
     known = 0.0 if not isinstance(prior.c, LogitNormal) else prior.c.sd**-2.0
     low, high = GUESSING_BOUNDS
-    return hardly_told(found.cov[:, 2, 2], known) | (found.c <= low) | (found.c >= high)
+    return barely_determined(found.cov[:, 2, 2], known) | (found.c <= low) | (found.c >= high)

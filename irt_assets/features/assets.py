@@ -6,7 +6,7 @@ Dagster reads the annotations of the decorated functions, so this module does no
 import dagster as dg
 
 from irt_assets.features.daily import write_features
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
@@ -30,7 +30,7 @@ def build_feature_assets(days: dg.PartitionsDefinition) -> list[dg.AssetsDefinit
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
         window = context.partition_time_window
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             written = write_features(connection, window.start, window.end)
         for day, made in written.items():
             context.add_asset_metadata(

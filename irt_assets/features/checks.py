@@ -10,7 +10,7 @@ import psycopg
 
 from irt_assets.dated import partition_check
 from irt_assets.responses.answers import live_answers
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.relational import on_postgres
@@ -27,7 +27,7 @@ def build_feature_checks(days: dg.PartitionsDefinition) -> list[dg.AssetChecksDe
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
         window = context.partition_time_window
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             wrong = unconserved(connection, window.start, window.end)
         said = "; ".join(f"{day}: {have:,} in the features, {want:,} in the log" for day, (have, want) in wrong.items())
         return dg.AssetCheckResult(

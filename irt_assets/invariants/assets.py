@@ -12,7 +12,7 @@ from irt_assets.invariants.history import Report, take_report
 from irt_assets.invariants.invariant import Verdict
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.job_names import INVARIANT_REPORT
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources.dagster_schema import column_schema
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -42,7 +42,7 @@ def build_invariant_assets(days: dg.PartitionsDefinition, first_month: str) -> l
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> Iterator[dg.MaterializeResult]:
         run = f"{context.run.run_id}/{context.retry_number}"
-        with failures_told_apart():
+        with classify_failures():
             report = take_report(database, store, context.instance, first_month=first_month, run=run)
         yield dg.MaterializeResult(
             metadata={

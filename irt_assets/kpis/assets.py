@@ -15,7 +15,7 @@ from irt_assets.kpis.meaning import MEANINGS, RANGES
 from irt_assets.kpis.plots import distributions
 from irt_assets.kpis.weekly import reasons, write_quiet, write_week
 from irt_assets.partitions import week_of
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
@@ -43,7 +43,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
         metadata={"dagster/column_schema": column_schema(tables.weekly_kpi)},
     )
     def weekly_kpi(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             frame = write_week(connection, context.partition_key, datetime.now(UTC))
         return dg.MaterializeResult(
             metadata={
@@ -69,7 +69,7 @@ def build_kpi_assets(weeks: dg.PartitionsDefinition, days: dg.PartitionsDefiniti
     )
     def inactivity(context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]) -> dg.MaterializeResult:
         week = week_of(context.partition_time_window.end)
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             frame = write_quiet(connection, week, datetime.now(UTC))
         return dg.MaterializeResult(
             metadata={

@@ -12,7 +12,7 @@ import psycopg
 from irt_assets.dated import partition_check
 from irt_assets.kpis.meaning import RANGES
 from irt_assets.partitions import week_bounds
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources.database import Database
 
 SHOWN = 10
@@ -51,7 +51,7 @@ def _check(
 ) -> dg.AssetChecksDefinition:
     @partition_check(asset="weekly_kpi", name=name, description=description, partitions_def=weeks)
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             wrong = {
                 user: said for user, record in _records(connection, context.partition_key) if (said := [*find(record)])
             }

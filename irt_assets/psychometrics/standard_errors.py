@@ -137,14 +137,14 @@ def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tu
 
 
 def _vague_guessing(problem: Problem, point: Point, variance: Floats, at_bound: Mask) -> Mask:
-    """Items with a free c that is `hardly_told`, or at a bound."""
+    """Items with a free c that is `barely_determined`, or at a bound."""
     s, prior = problem.structure, problem.priors.c
     known = np.zeros(s.n_items) if prior is None else prior.terms(point.logit_c)[2]
     free = s.index[s.block(2)] >= 0
-    return free & (hardly_told(variance, known) | s.marked(at_bound, s.block(2)))
+    return free & (barely_determined(variance, known) | s.marked(at_bound, s.block(2)))
 
 
-def hardly_told(variance: Floats, known: Floats | float) -> Mask:
+def barely_determined(variance: Floats, known: Floats | float) -> Mask:
     """Where a logit c of this variance (J,) owes too little to the answers: less than a tenth of what the prior says
     of it (`known`, its information), or less than that c is uniform on (0, 1), whose logit has variance π²/3."""
     with np.errstate(divide="ignore", invalid="ignore"):

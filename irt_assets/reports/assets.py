@@ -8,7 +8,7 @@ import dagster as dg
 
 from irt_assets.reports import drift_month
 from irt_assets.reports.artifacts import Format, page_path
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources.database import Database
 from resources.object_store import ObjectStore
 
@@ -40,7 +40,7 @@ def build_report_assets(
     ) -> dg.MaterializeResult:
         said: list[str] = []
         links: dict[str, dg.MetadataValue] = {}
-        with failures_told_apart():
+        with classify_failures():
             for report in drift_month.make(database, store, context.instance, context.partition_key):
                 said.append(report.verdict.in_short)
                 if report.problem:

@@ -22,7 +22,7 @@ LONG = 50
 """Characters that still fit beside another figure of an item."""
 
 
-def told(item: Item) -> str:
+def kind_of_change(item: Item) -> str:
     """The kind of change and the evidence for it, as a sentence; "" where it was not asked for."""
     change = item.drift.details.get("change") if item.drift else None
     return change_in_words(change, item.evidence.onset) if change else ""
@@ -49,7 +49,7 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
     what is not known is left out."""
     s, drift, lost = item.statistics, item.drift, facts.information.get(item.item_id)
     rows = [
-        ("kind of change", told(item)),
+        ("kind of change", kind_of_change(item)),
         ("published", f"{parameters(item.published)}, since {item.since:%Y-%m-%d}" if item.published else ""),
         ("this month", parameters(item.now) if item.now else ""),
         ("answers", f"{item.n:,}, {number(s['p_value'])} correct" + (f", topic {item.topic}" if item.topic else "")),

@@ -19,7 +19,7 @@ from irt_assets.calibration.coverage import gaps, read_bank
 from irt_assets.calibration.fits import latest_staged
 from irt_assets.calibration.green import MonthState
 from irt_assets.calibration.proposals import Proposal as Change
-from irt_assets.calibration.proposals import asking, open_changes, proposals
+from irt_assets.calibration.proposals import latest_waiting, open_changes, proposals
 from irt_assets.calibration.publication import Step, anchor_items, publications_in_force, step_of
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import Impact, impact
@@ -123,7 +123,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
     bank = connection.execute("SELECT count(*) FROM question WHERE scale_id = %s", (scale.scale_id,)).fetchone()
     waiting = tuple(
         change
-        for change in asking(proposals(connection, items=[*items]))
+        for change in latest_waiting(proposals(connection, items=[*items]))
         if change.scale_id == scale.scale_id and change.window[-7:] == month
     )
     changes = open_changes(waiting)

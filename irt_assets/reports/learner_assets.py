@@ -13,7 +13,7 @@ from irt_assets.job_names import LEARNER_REPORT
 from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import Format, ids, page_path
 from irt_assets.reports.learner_facts import who
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
@@ -53,7 +53,7 @@ def build_learner_report_assets(
     def weekly_learner_report(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
-        with failures_told_apart():
+        with classify_failures():
             written = learner_week.write_week(
                 database,
                 store,
@@ -65,7 +65,7 @@ def build_learner_report_assets(
             )
         for problem in written.problems:
             context.log.error(problem)
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             samples = ids(connection, [store.uri(sample) for sample in written.samples]).values()
         return dg.MaterializeResult(
             metadata={
@@ -99,7 +99,7 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
     def every_learner_has_both_reports(
         context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.AssetCheckResult:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             expected = who(connection, context.partition_key)
             have = _formats(connection, context.partition_key)
         wrong = {user: "has no report" for user in expected if user not in have}
@@ -119,7 +119,7 @@ def build_learner_report_checks(weeks: dg.PartitionsDefinition) -> list[dg.Asset
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.AssetCheckResult:
         week = context.partition_key
-        with failures_told_apart():
+        with classify_failures():
             with database.connect() as connection:
                 rows = _rows(connection, week)
             there = {store.uri(name) for name, _ in store.list(learner_week.folder(week))}

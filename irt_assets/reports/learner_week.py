@@ -72,10 +72,10 @@ class WeekWritten:
     def problems(self) -> list[str]:
         """Who has no report or no PDF, the first ten by name, and why."""
         missing = (("report", self.failed), ("PDF", self.without_pdf))
-        return [told(reasons, what) for what, reasons in missing if reasons]
+        return [failures_in_words(reasons, what) for what, reasons in missing if reasons]
 
 
-def told(failed: Mapping[str, str], what: str = "report") -> str:
+def failures_in_words(failed: Mapping[str, str], what: str = "report") -> str:
     """The first ten who have none, and why."""
     named = "; ".join(f"{user} ({why})" for user, why in islice(failed.items(), NAMED))
     more = f" and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
@@ -141,7 +141,7 @@ def write_week(
         ]
         failed, without_pdf = _make(database, store, week, new, hashes, n_processes, say) if new else ({}, {})
         if failed and len(failed) == len(everybody):
-            raise PermanentFailure(f"{told(failed)}. What was there before stays.")
+            raise PermanentFailure(f"{failures_in_words(failed)}. What was there before stays.")
         having = [facts for facts in everybody if facts.user_id not in failed]
         removed = _tidy(database, store, week, [facts.user_id for facts in having], [*without_pdf])
     firsts = {

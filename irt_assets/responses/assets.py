@@ -9,7 +9,7 @@ from irt_assets.psychometrics.eligibility import Reason, rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import take_snapshot
-from irt_assets.retries import failures_told_apart
+from irt_assets.retries import classify_failures
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -32,7 +32,7 @@ def build_response_assets(
         tags={"dagster/kind/postgres": ""},
     )
     def question_bank(database: dg.ResourceParam[Database]) -> dg.DataVersion:
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             return dg.DataVersion(bank_version(connection))
 
     @dg.observable_source_asset(
@@ -45,7 +45,7 @@ def build_response_assets(
     )
     def attempts(database: dg.ResourceParam[Database]) -> dg.DataVersionsByPartition:
         span = days.start, datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             return dg.DataVersionsByPartition(day_versions(connection, *span))
 
     # Nothing depends on it: who reads the table computes what is missing, and Dagster would call every month and night
@@ -65,7 +65,7 @@ def build_response_assets(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database]
     ) -> dg.MaterializeResult:
         as_of = day_bounds(context.partition_key)[1]
-        with failures_told_apart(), database.connect() as connection:
+        with classify_failures(), database.connect() as connection:
             stored = current_ability_times(connection, as_of)
         return dg.MaterializeResult(
             metadata={
@@ -93,7 +93,7 @@ def build_response_assets(
     def scored_responses(
         context: dg.AssetExecutionContext, database: dg.ResourceParam[Database], store: dg.ResourceParam[ObjectStore]
     ) -> dg.MaterializeResult:
-        with failures_told_apart():
+        with classify_failures():
             snapshot, window = take_snapshot(database, store, context.partition_key, context.run.run_id)
         rejections = {scale: rejected(snapshot.counts.get(scale, {})) for scale in snapshot.rules}
         return dg.MaterializeResult(

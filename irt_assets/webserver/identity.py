@@ -102,7 +102,7 @@ class Identified:
         for mutation in request.mutations:
             role = await run_in_threadpool(required_role, mutation, self.jobs)
             if not identity.has_role(role):
-                what = _told(mutation, role)
+                what = _name(mutation, role)
                 raise Refusal(
                     HTTPStatus.FORBIDDEN, f"{what} needs the role {role}, which your token does not give you."
                 )
@@ -146,7 +146,7 @@ class Identified:
         await self.app(scope, receive_allowed, send_while_current)
 
 
-def _told(mutation: Mutation, role: Role) -> str:
+def _name(mutation: Mutation, role: Role) -> str:
     return f"Launching {RELEASE_JOB}" if role == "psychometrician" else mutation.name
 
 

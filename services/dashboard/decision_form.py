@@ -103,7 +103,7 @@ def converse(
             )
             outcome = await asyncio.to_thread(review, asked, filled)
             pending.set(_Pending(filled, outcome) if outcome.ok else None)
-            shown.set(_question(asked, filled, outcome) if outcome.ok else _told(outcome, tone="warning"))
+            shown.set(_question(asked, filled, outcome) if outcome.ok else _message(outcome, tone="warning"))
 
     for what in kinds:
         on(what)
@@ -117,7 +117,7 @@ def converse(
         pending.set(None)
         outcome = await asyncio.to_thread(decide, asked, reviewed.form, reviewed.outcome.seen)
         follows = await asyncio.to_thread(after, reviewed.form, outcome)
-        shown.set(_told(outcome, follows, tone="success" if outcome.ok else "warning"))
+        shown.set(_message(outcome, follows, tone="success" if outcome.ok else "warning"))
 
     @reactive.effect
     @reactive.event(inputs["back"])
@@ -140,7 +140,7 @@ def _question(asked: Asked, filled: Form, outcome: Outcome) -> Tag:
     )
 
 
-def _told(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagList:
+def _message(outcome: Outcome, follows: TagChild = None, *, tone: str) -> TagList:
     """The outcome's sentences. The class `decided` closes the form."""
     return TagList(
         tags.div(

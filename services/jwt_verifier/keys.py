@@ -233,7 +233,7 @@ class JwksKeys:
         try:
             keys = parse_jwks(self._fetch(self._url), self._algorithm)
         except Exception as error:  # noqa: BLE001 - whatever the issuer answers, the thread lives on
-            LOG.warning("the keys at JWT_JWKS_URL cannot be read: %s", _told(error))
+            LOG.warning("the keys at JWT_JWKS_URL cannot be read: %s", _safe_words(error))
         with self._state:
             if keys is not None:
                 self._keys = keys
@@ -300,6 +300,6 @@ def _stamp(path: Path) -> tuple[int, ...]:
     return there.st_mtime_ns, there.st_size, there.st_ino
 
 
-def _told(error: Exception) -> str:
+def _safe_words(error: Exception) -> str:
     """Our own messages in full; of others only the type, as they quote what the issuer sent."""
     return str(error) if type(error) is ValueError else type(error).__name__

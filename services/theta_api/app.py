@@ -169,7 +169,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
     @app.exception_handler(Problem)
-    async def told(_request: Request, problem: Problem) -> Response:
+    async def problem_response(_request: Request, problem: Problem) -> Response:
         return problem.response()
 
     @app.exception_handler(RequestValidationError)

@@ -51,7 +51,7 @@ def _text_of(user_id: Any) -> str | None:
     return text if 0 < len(text) <= LONGEST_ID else None
 
 
-def _start_anew() -> None:
+def _forget_the_parent() -> None:
     """In a child after a fork: it has no worker, and its parent sends what waited."""
     global _enabled, _updates
     _enabled = None
@@ -64,4 +64,4 @@ def _finish() -> None:
 
 atexit.register(_finish)
 if hasattr(os, "register_at_fork"):  # absent on Windows
-    os.register_at_fork(after_in_child=_start_anew)
+    os.register_at_fork(after_in_child=_forget_the_parent)

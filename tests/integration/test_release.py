@@ -23,8 +23,8 @@ from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.proposals import (
     Reference,
     State,
-    asking,
-    one,
+    find_proposal,
+    latest_waiting,
     parse_reference,
     proposals,
     waiting_proposals,
@@ -146,7 +146,7 @@ def test_all_that_ask_are_found_without_reading_what_cannot(bank: Database, stor
     )
     with bank.connect() as connection:
         found = waiting_proposals(connection)
-        assert [(p.fit_id, p.new) for p in found] == [(p.fit_id, p.new) for p in asking(proposals(connection))]
+        assert [(p.fit_id, p.new) for p in found] == [(p.fit_id, p.new) for p in latest_waiting(proposals(connection))]
         assert [str(p.reference) for p in found] == [f"{MAR}/late", str(MOVED)]
     accept(bank)
     with bank.connect() as connection:
@@ -155,7 +155,7 @@ def test_all_that_ask_are_found_without_reading_what_cannot(bank: Database, stor
 
 def test_what_was_shown_is_decided_on_or_nothing(bank: Database, store: FolderStore) -> None:
     with bank.connect() as connection:
-        shown = one(connection, MOVED)
+        shown = find_proposal(connection, MOVED)
     link(bank, store, FEB, {"moved": (1.0, -0.9), "still": (1.2, 0.1)})
     publish(bank, store, FEB)
     for decide in (
@@ -166,7 +166,7 @@ def test_what_was_shown_is_decided_on_or_nothing(bank: Database, store: FolderSt
             decide()
     assert decisions(bank) == []
     with bank.connect() as connection:
-        accept(bank, seen=[one(connection, MOVED)])
+        accept(bank, seen=[find_proposal(connection, MOVED)])
     assert published(bank)[-1][0] == -0.9
 
 
@@ -191,7 +191,7 @@ def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
     leak = '{"change": {"kind": "leak", "size": 0.5, "onset": "%s"}}'
     run_sql(bank, "UPDATE item_drift SET details = %s", (leak % "2026-02-01",))
     with bank.connect() as connection:
-        assert one(connection, MOVED).drift["change"]["onset"] == "2026-02-01"
+        assert find_proposal(connection, MOVED).drift["change"]["onset"] == "2026-02-01"
     run_sql(
         bank,
         """INSERT INTO item_drift (month, scale_id, item_id, engine, severity, details)
@@ -205,7 +205,7 @@ def test_a_leak_began_when_the_first_month_saw_it(bank: Database) -> None:
         (SCALE, JAN),
     )
     with bank.connect() as connection:
-        assert one(connection, MOVED).drift["change"] == {"kind": "leak", "size": 0.5, "onset": "2026-01-20"}
+        assert find_proposal(connection, MOVED).drift["change"] == {"kind": "leak", "size": 0.5, "onset": "2026-01-20"}
 
 
 def test_a_month_calibrated_again_supersedes_all_that_it_proposed_also_what_it_proposes_no_more(
@@ -233,7 +233,7 @@ def test_what_drifted_and_what_is_new_asks_and_what_confirms_does_not(bank: Data
     link(bank, store, JAN, {"moved": (1.0, 0.5), "still": (1.2, 0.1), "late": (1.0, 0.0)})
     publish(bank, store, JAN)
     with bank.connect() as connection:
-        found = asking(proposals(connection))
+        found = latest_waiting(proposals(connection))
     assert [str(p.reference) for p in found] == ["2026-01/late", "2026-02/moved"]
     moved = found[1]
     assert moved.old is not None
@@ -248,8 +248,8 @@ def test_evidence_says_what_a_person_must_know_first(bank: Database) -> None:
         bank, """UPDATE item_drift SET details = '{"change": {"kind": "leak", "size": 0.3, "onset": "2026-02-11"}}'"""
     )
     with bank.connect() as connection:
-        leaked = one(connection, MOVED)
-        anchor = one(connection, Reference(FEB, "K1"))
+        leaked = find_proposal(connection, MOVED)
+        anchor = find_proposal(connection, Reference(FEB, "K1"))
     assert [c.split(":")[0].split(",")[0] for c in leaked.cautions] == ["leak", "it changed on 2026-02-11"]
     assert "drop-anchors K1" in anchor.cautions[0]
 
@@ -265,7 +265,7 @@ def test_dif_is_told_found_not_found_and_not_tested(bank: Database) -> None:
         (FEB, SCALE) * 3,
     )
     with bank.connect() as connection:
-        found = {item: one(connection, Reference(FEB, item)).dif for item in ("moved", "still", "K1")}
+        found = {item: find_proposal(connection, Reference(FEB, item)).dif for item in ("moved", "still", "K1")}
     assert found == {"moved": ("DIF high for lang = ko, q = 0.0001, ETS C",), "still": (), "K1": None}
 
 
@@ -284,8 +284,8 @@ def test_an_accepted_value_is_in_force_from_its_date_on_and_says_who_and_why(
     with bank.connect() as connection:
         assert in_force(connection, SCALE, APRIL - timedelta(microseconds=1)).items["moved"][1] == 0.5
         assert in_force(connection, SCALE, APRIL).items["moved"][1] == -0.3
-        assert one(connection, MOVED).state is State.ACCEPTED
-        assert asking(proposals(connection)) == []
+        assert find_proposal(connection, MOVED).state is State.ACCEPTED
+        assert latest_waiting(proposals(connection)) == []
     assert violations(bank, store) == []
 
 
@@ -362,7 +362,7 @@ def test_new_numbers_are_a_new_proposal(bank: Database, store: FolderStore) -> N
     link(bank, store, FEB, {"moved": (1.0, -0.35), "still": (1.2, 0.12)})
     publish(bank, store, FEB)
     with bank.connect() as connection:
-        again = one(connection, MOVED)
+        again = find_proposal(connection, MOVED)
     assert (again.state, again.new.b) == (State.OPEN, pytest.approx(-0.35))
 
 
@@ -377,7 +377,7 @@ def test_who_decided_on_a_month_is_not_asked_about_the_months_before(bank: Datab
 
     def asked() -> list[str]:
         with bank.connect() as connection:
-            return [str(p.reference) for p in asking(proposals(connection))]
+            return [str(p.reference) for p in latest_waiting(proposals(connection))]
 
     assert asked() == ["2026-03/moved"], "the latest evidence on an item"
     release.reject(bank, [Reference(MAR, "moved")], by="Ben", reason="it will be replaced")

@@ -10,7 +10,7 @@ import pytest
 from irt_assets.calibration import release
 from irt_assets.calibration.exports import read_export
 from irt_assets.calibration.lineage import lineage
-from irt_assets.calibration.proposals import Reference, State, asking, one, proposals
+from irt_assets.calibration.proposals import Reference, State, find_proposal, latest_waiting, proposals
 from irt_assets.calibration.publication import in_force
 from irt_assets.calibration.release_undo import Undo, undo
 from resources.database import Database
@@ -61,12 +61,12 @@ def b_at(database: Database, at: datetime) -> float:
 
 def state(database: Database, reference: Reference = MOVED) -> State:
     with database.connect() as connection:
-        return one(connection, reference).state
+        return find_proposal(connection, reference).state
 
 
 def asked(database: Database) -> list[str]:
     with database.connect() as connection:
-        return [str(p.reference) for p in asking(proposals(connection))]
+        return [str(p.reference) for p in latest_waiting(proposals(connection))]
 
 
 def test_values_that_are_not_in_force_yet_never_come_into_force(bank: Database, store: FolderStore) -> None:

@@ -13,7 +13,7 @@ from psycopg import errors
 
 from irt_assets import retries
 from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.retries import MAX_RETRIES, failures_told_apart
+from irt_assets.retries import MAX_RETRIES, classify_failures
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 
@@ -32,7 +32,7 @@ def attempts(error: Exception, monkeypatch: pytest.MonkeyPatch) -> tuple[int, li
     @dg.asset
     def failing() -> None:
         tried.append(1)
-        with failures_told_apart():
+        with classify_failures():
             raise error
 
     assert not dg.materialize([failing], raise_on_error=False).success

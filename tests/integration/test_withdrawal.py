@@ -13,7 +13,7 @@ from irt_assets.calibration.abilities import measure, measure_at, stale_months
 from irt_assets.calibration.anchor_versions import drop_anchors
 from irt_assets.calibration.exports import read_export
 from irt_assets.calibration.online import read_measures, update
-from irt_assets.calibration.proposals import asking, one, proposals
+from irt_assets.calibration.proposals import find_proposal, latest_waiting, proposals
 from irt_assets.calibration.publication import in_force
 from irt_assets.calibration.withdrawal import next_day, restore, withdraw
 from irt_assets.cli import app
@@ -151,8 +151,8 @@ def test_a_withdrawn_item_asks_for_nothing_and_its_values_stay_with_its_status(b
     (status,) = taken(bank)
     assert status.effective_from == datetime(2026, 3, 11, tzinfo=UTC) == next_day(NOW)
     with bank.connect() as connection:
-        assert asking(proposals(connection)) == []
-        assert "it leaked" in one(connection, MOVED).cautions[-1]
+        assert latest_waiting(proposals(connection)) == []
+        assert "it leaked" in find_proposal(connection, MOVED).cautions[-1]
         assert decided(connection, FEB)[SCALE, "moved"] == "withdrawn from 2026-03-11 on by Ann"
         on_the_day = read_export(connection, "parameters", status.effective_from).set_index("item_id")
         before = read_export(connection, "parameters", NOW).set_index("item_id")
@@ -162,7 +162,7 @@ def test_a_withdrawn_item_asks_for_nothing_and_its_values_stay_with_its_status(b
     assert on_the_day.b["moved"] == before.b["moved"]
     brought_back(bank)
     with bank.connect() as connection:
-        assert [str(p.reference) for p in asking(proposals(connection))] == [str(MOVED)]
+        assert [str(p.reference) for p in latest_waiting(proposals(connection))] == [str(MOVED)]
 
 
 def test_who_restores_before_the_day_leaves_no_stretch(bank: Database) -> None:

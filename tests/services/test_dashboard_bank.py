@@ -20,7 +20,7 @@ from htmltools import TagList
 from starlette.responses import Response
 
 from irt_assets.calibration.bank import bank_items
-from irt_assets.calibration.proposals import Reference, asking, proposals, waiting_proposals
+from irt_assets.calibration.proposals import Reference, latest_waiting, proposals, waiting_proposals
 from irt_assets.calibration.publication import publications_in_force
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.psychometrics.truth import Truth
@@ -48,7 +48,7 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 def test_what_waits_is_what_asks_of_all_that_is_proposed(faulty: Faulty) -> None:  # noqa: F811
     with Database(faulty[0]).connect() as connection:
-        found, wanted = waiting_proposals(connection), asking(proposals(connection))
+        found, wanted = waiting_proposals(connection), latest_waiting(proposals(connection))
         assert [replace(p, wabc=None) for p in found] == [replace(p, wabc=None) for p in wanted] != []
         assert [p.wabc for p in found] == pytest.approx([p.wabc for p in wanted])  # up to the order of summing
         of_one = waiting_proposals(connection, rooms.SCALE, [found[0].item_id])

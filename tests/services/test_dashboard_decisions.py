@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from irt_assets.calibration import proposals
 from irt_assets.calibration.anchor_versions import moved_anchors
-from irt_assets.calibration.proposals import Reference, State, one
+from irt_assets.calibration.proposals import Reference, State, find_proposal
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import impacts
 from irt_assets.partitions import month_bounds
@@ -218,7 +218,7 @@ def test_an_undo_is_told_first_and_asks_again(bank: Database, ask: Ask) -> None:
     assert decide(ask(identity=BEN), UNDO).ok
     assert [(what, by) for _, _, what, by, _, _ in decisions(bank)] == [("accept", "Ann"), ("undo", "Ben")]
     with bank.connect() as connection:
-        assert one(connection, MOVED).state is State.OPEN
+        assert find_proposal(connection, MOVED).state is State.OPEN
     assert not decide(ask(), UNDO).ok
 
 
@@ -265,7 +265,7 @@ def test_of_all_alerts_that_ever_were_those_of_a_proposal_are_found_by_an_index(
 def test_what_waits_is_listed_with_its_evidence_in_a_line(bank: Database, get: Get) -> None:
     status, text = get("decisions", {})
     with bank.connect() as connection:
-        p = one(connection, MOVED)
+        p = find_proposal(connection, MOVED)
     assert status == 200
     assert "One proposal waits for a decision." in text
     for part in (str(MOVED), str(p.old), str(p.new), f"{p.wabc:.3f}", "high (drift)"):
@@ -303,7 +303,7 @@ def test_the_list_has_pages(bank: Database, get: Get) -> None:
 def test_a_proposal_shows_the_question_its_evidence_and_both_curves(bank: Database, get: Get) -> None:
     status, text = get("proposal", {"proposal": str(MOVED)})
     with bank.connect() as connection:
-        p = one(connection, MOVED)
+        p = find_proposal(connection, MOVED)
     assert status == 200
     assert text.startswith("Publish the new values of moved?")
     for part in (
@@ -364,7 +364,7 @@ def test_what_is_not_a_proposal_is_not_found(bank: Database, get: Get) -> None:
 
 def test_the_effect_on_learners_is_what_the_room_computes(bank: Database, ask: Ask) -> None:
     with bank.connect() as connection:
-        (wanted,) = impacts(connection, [one(connection, MOVED)], next_month(NOW))
+        (wanted,) = impacts(connection, [find_proposal(connection, MOVED)], next_month(NOW))
     (told,) = proposal.impact_sentences(ask(), [MOVED])
     assert wanted.sentence.lower() in told.lower()
     assert decide(ask(), REJECT).ok

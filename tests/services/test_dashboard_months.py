@@ -21,7 +21,7 @@ from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.fits import linked_fit
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_history import read_history
-from irt_assets.calibration.proposals import Reference, asking, proposals
+from irt_assets.calibration.proposals import Reference, latest_waiting, proposals
 from irt_assets.calibration.publication import steps
 from irt_assets.calibration.release import reject
 from irt_assets.drift.month import ScaleDrift
@@ -78,7 +78,7 @@ class World:
 
     def look(self) -> None:
         with self.database.connect() as connection:
-            waiting = asking(proposals(connection))
+            waiting = latest_waiting(proposals(connection))
         self.reader.seen = Overview(
             NOW,
             daemon_alive=True,

@@ -1,4 +1,4 @@
-"""An analyst's month that went wrong, in a real browser: find it, read why, look at the plot, put it right, make it again.
+"""An analyst's month that went wrong, in a browser: find it, read why, look at the plot, correct it, make it again.
 
 The tests are one story and run in order. In the second month half of the correct answers to some anchors were
 recorded as wrong; the analyst has them put right.

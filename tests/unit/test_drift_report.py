@@ -19,7 +19,7 @@ from irt_assets.calibration.release_impact import Impact
 from irt_assets.psychometrics.observed import Observed
 from irt_assets.reports import render
 from irt_assets.reports.drift_actions import Evidence, propose
-from irt_assets.reports.drift_details import details, told
+from irt_assets.reports.drift_details import details, kind_of_change
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_linking import jumped
 from irt_assets.reports.drift_report import document, html, key_figures, to_look_at, verdict
@@ -367,8 +367,8 @@ def test_an_item_that_is_looked_at_has_its_numbers_and_the_evidence_for_its_kind
     assert shown["Δb"] == "−0.90 (95 %: −1.10 to −0.70)"
     assert shown["published"] == "a 1.00 ± 0.10, b 0.00 ± 0.10, since 2026-08-01"
     assert shown["test"] == "wABC 0.180, q 1e−05"
-    assert told(LEAKED).startswith("leak: 0.30 of the learners know the answer, from 2026-10-09 on (2ΔLL")
-    assert "faster than usual (z −5.2)" in told(LEAKED)
+    assert kind_of_change(LEAKED).startswith("leak: 0.30 of the learners know the answer, from 2026-10-09 on (2ΔLL")
+    assert "faster than usual (z −5.2)" in kind_of_change(LEAKED)
 
 
 def test_an_item_that_was_tested_by_its_proportion_correct_says_so() -> None:

@@ -155,7 +155,7 @@ def test_every_step_tells_its_failures_apart() -> None:
             calls = [decorator.func for decorator in node.decorator_list if isinstance(decorator, ast.Call)]
             if any(isinstance(call, ast.Attribute) and call.attr in DEFINING for call in calls):
                 steps += 1
-                if "failures_told_apart()" not in ast.unparse(node):
+                if "classify_failures()" not in ast.unparse(node):
                     without.append(f"{file.relative_to(root)}: {node.name}")
     assert steps > 15
     assert not without

@@ -22,7 +22,7 @@ from irt_assets.calibration.proposals import (
     Proposal,
     Reference,
     State,
-    chosen,
+    find_proposals,
     parse_reference,
     why_superseded,
 )
@@ -103,7 +103,7 @@ def impact_sentences(asked: Asked, references: Sequence[Reference]) -> tuple[str
     """What accepting them together would do to learners, or why that is not known. Takes a while."""
     try:
         with asked.reader.connect(IMPACT_TIMEOUT_MS) as connection:
-            found = chosen(connection, references)
+            found = find_proposals(connection, references)
             effects = impacts(connection, found, next_month(asked.reader.now()))
     except psycopg.errors.QueryCanceled:
         return ("Reading the answers took too long: `irt release show` waits for it.",)
@@ -122,7 +122,7 @@ def now_decided(asked: Asked, references: Sequence[Reference]) -> Tag:
     states: list[TagChild] = []
     try:
         with asked.reader.connect() as connection:
-            for p in chosen(connection, references)[:MOST]:
+            for p in find_proposals(connection, references)[:MOST]:
                 item = link(shortened(p.item_id), "item", scale=p.scale_id, item=p.item_id)
                 states.append(tags.li(shortened(str(p.reference)), f": {p.decided or p.state}. See the item: ", item))
     except (psycopg.Error, PermanentFailure):
@@ -149,7 +149,7 @@ def curves(new: Parameters, old: Parameters | None, *, mu: float = 0.0, sigma: f
 
 def _found(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
     try:
-        return chosen(connection, references)
+        return find_proposals(connection, references)
     except PermanentFailure as failure:
         raise NotFound(f"{_capital(shortened(str(failure), 500))}. What waits is under Decisions.") from None
 
