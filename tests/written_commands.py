@@ -9,7 +9,9 @@ from __future__ import annotations
 import itertools
 import re
 import shlex
+from contextlib import redirect_stdout
 from functools import cache
+from io import StringIO
 from pathlib import Path
 
 import yaml
@@ -23,18 +25,14 @@ CLUSTER = ROOT / "deploy" / "k8s"
 
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 ASSIGNMENT = re.compile(r"[A-Z_][A-Z0-9_]*=")
-OUR_UNITS = re.compile(r"\b(?:irt(?:-[a-z]+)*@?|jwt-verifier|shiny-dashboard)\.(?:service|timer|target)\b")
 UNIT_COMMANDS = ("systemctl", "journalctl")
 UNIT_OPTIONS_WITH_VALUE = ("-n", "-p", "-u", "-o", "--since", "--until", "--property", "--lines", "--priority")
 ANY_UNIT = ("list-timers", "daemon-reload", "list-units")
-KINDS = {
-    "cronjob": "CronJob",
-    "deployment": "Deployment",
-    "svc": "Service",
-    "service": "Service",
-    "job": "Job",
-    "configmap": "ConfigMap",
-}
+KINDS = {"cronjob": "CronJob", "deployment": "Deployment", "svc": "Service"}
+OBJECT = re.compile(r"\b(cronjob|deployment|svc)[/ ]([a-z][a-z0-9-]+)")
+NAMED_BY_OTHERS = re.compile(r"\b(?:secret(?: generic)?|configmap) ([a-z][a-z0-9-]+)")
+LABEL = re.compile(r"-l (app|cronjob)=([a-z][a-z0-9-]+)")
+APPLIED = re.compile(r"\bapply -[fk] ([\w./-]+)")
 
 
 def fenced_blocks(page: str) -> list[tuple[str, str]]:
@@ -108,16 +106,17 @@ def fault_of_irt(words: list[str]) -> str:
     context = None
     rest = list(words)
     try:
-        while True:
-            context = command.make_context(command.name or "irt", rest, parent=context)
-            if not isinstance(command, TyperGroup):
-                asked = context.params.get("name", "") if command.name == "job" else ""
-                return f"irt job {asked}: no such job" if asked and asked not in jobs() else ""
-            name, *rest = [*context._protected_args, *context.args]
-            found = command.get_command(context, name)
-            if found is None:
-                return f"irt has no command {name}"
-            command = found
+        with redirect_stdout(StringIO()):  # of --version and --help
+            while True:
+                context = command.make_context(command.name or "irt", rest, parent=context)
+                if not isinstance(command, TyperGroup):
+                    asked = context.params.get("name", "") if command.name == "job" else ""
+                    return f"irt job {asked}: no such job" if asked and asked not in jobs() else ""
+                name, *rest = [*context._protected_args, *context.args]
+                found = command.get_command(context, name)
+                if found is None:
+                    return f"irt has no command {name}"
+                command = found
     except Exit:
         return ""
     except TyperException as error:
@@ -151,14 +150,22 @@ def make_targets() -> set[str]:
 
 
 @cache
-def cluster_objects() -> frozenset[tuple[str, str]]:
-    """Kind and name of every object of deploy/k8s."""
-    return frozenset(
-        (found.get("kind", ""), found.get("metadata", {}).get("name", ""))
-        for path in sorted(CLUSTER.rglob("*.yaml"))
-        for found in yaml.safe_load_all(path.read_text())
-        if isinstance(found, dict)
-    )
+def cluster() -> tuple[frozenset[tuple[str, str]], str]:
+    """Kind and name of every object of deploy/k8s, and the text of all of its files."""
+    texts = [path.read_text() for path in sorted(CLUSTER.rglob("*.yaml"))]
+    found = [part for text in texts for part in yaml.safe_load_all(text) if isinstance(part, dict) and "kind" in part]
+    named = frozenset((part["kind"], part.get("metadata", {}).get("name", "")) for part in found)
+    return named, "\n".join(texts)
+
+
+def fault_of_kubectl(command: str) -> str:
+    """Which object, file or label of the cluster a command names that deploy/k8s has not."""
+    objects, text = cluster()
+    missing = [f"{kind} {name}" for kind, name in OBJECT.findall(command) if (KINDS[kind], name) not in objects]
+    missing += [name for name in NAMED_BY_OTHERS.findall(command) if not re.search(rf"name: {name}\b", text)]
+    missing += [f"{key}={value}" for key, value in LABEL.findall(command) if f"{key}: {value}" not in text]
+    missing += [path for path in APPLIED.findall(command) if path != "-" and not (ROOT / path).exists()]
+    return f"{command}: deploy/k8s has no {', '.join(missing)}" if missing else ""
 
 
 def installer_options() -> set[str]:
@@ -167,7 +174,7 @@ def installer_options() -> set[str]:
 
 
 def fault(words: list[str], *, others_units: frozenset[str] = frozenset()) -> str:
-    """What of a command is not here, else nothing. Of programs that are not ours nothing is looked at."""
+    """What of a command is not here, else nothing. Of other programs than these nothing is looked at."""
     program, *rest = words
     name = Path(program).name
     if name == "irt":
@@ -177,6 +184,8 @@ def fault(words: list[str], *, others_units: frozenset[str] = frozenset()) -> st
         return "" if set(named) <= make_targets() else f"make {named}: no such target"
     if name == "install.sh":
         return "" if {word for word in rest if word.startswith("-")} <= installer_options() else f"install.sh {rest}"
+    if name == "kubectl":
+        return fault_of_kubectl(" ".join(words))
     if name in UNIT_COMMANDS and not set(rest) & set(ANY_UNIT[1:]):
         missing = [unit for unit in units_named(words) if unit not in others_units and not unit_exists(unit)]
         return f"no unit {missing}" if missing else ""
