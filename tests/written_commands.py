@@ -73,6 +73,11 @@ def simple_commands(line: str) -> list[list[str]]:
     return [words for words in stripped if words]
 
 
+def without_options_in_brackets(line: str) -> str:
+    """Of `irt prune [--dry-run]`, as a page that lists what is possible writes it: `irt prune`."""
+    return re.sub(r"\s\[[^\]]*\]", "", line).replace("…", "")
+
+
 def without_prefix(words: list[str]) -> list[str]:
     while words and (words[0] in ("$", "sudo", "export") or ASSIGNMENT.match(words[0])):
         words = words[1:]
@@ -112,10 +117,12 @@ def fault_of_irt(words: list[str]) -> str:
                 if not isinstance(command, TyperGroup):
                     asked = context.params.get("name", "") if command.name == "job" else ""
                     return f"irt job {asked}: no such job" if asked and asked not in jobs() else ""
-                name, *rest = [*context._protected_args, *context.args]
+                name, *rest = [*context._protected_args, *context.args] or [""]
+                if not name and command.invoke_without_command:
+                    return ""
                 found = command.get_command(context, name)
                 if found is None:
-                    return f"irt has no command {name}"
+                    return f"irt {shlex.join(words)}: no command {name}"
                 command = found
     except Exit:
         return ""

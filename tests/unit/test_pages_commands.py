@@ -1,0 +1,47 @@
+"""What the pages tell people to type: our own command line takes it, and the units, targets and options are there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from tests.written_commands import (
+    ROOT,
+    fault,
+    fenced_blocks,
+    logical_lines,
+    simple_commands,
+    without_options_in_brackets,
+)
+
+CRON = re.compile(r"^(\S+ ){5}\w+ ")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+# Units that are not ours: of the host, and of the set-up that people come from.
+OTHERS_UNITS = frozenset({"nginx", "postgresql", "plms-*", "oneiric*", "plms-invariants.timer", "oneiric.service"})
+
+
+def commands(page: Path) -> list[list[str]]:
+    """Each command of the page's shell blocks in words; of blocks without a language what is no shell is left out."""
+    found: list[list[str]] = []
+    for language, block in fenced_blocks(page.read_text()):
+        if language in ("", "sh", "bash", "console", "crontab"):
+            for line in logical_lines(block):
+                if language == "crontab":
+                    line = CRON.sub("", line)
+                try:
+                    found += simple_commands(without_options_in_brackets(line))
+                except ValueError:
+                    assert not line.startswith(("irt ", "make ", "systemctl ", "kubectl ")), line
+    return found
+
+
+def test_what_pages_tell_people_to_type_is_taken() -> None:
+    faults = {
+        page.name: [found for words in commands(page) if (found := fault(words, others_units=OTHERS_UNITS))]
+        for page in PAGES
+    }
+    assert {page: found for page, found in faults.items() if found} == {}
+
+
+def test_there_are_commands_to_look_at() -> None:
+    assert sum(words[0] == "irt" for page in PAGES for words in commands(page)) > 80
