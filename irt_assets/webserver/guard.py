@@ -8,6 +8,7 @@ a new way to write that Dagster opens stays shut. What does not belong here: wha
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 from dataclasses import dataclass
 from email.message import Message as Header
 from http import HTTPMethod, HTTPStatus
@@ -45,13 +46,26 @@ class Refusal:
 
 
 class Guard:
-    """`app` for those who may ask. `prefix`: of its paths; `debug_files`: whether runs' debug files are handed out."""
+    """`app` for those who may ask.
 
-    def __init__(self, app: ASGIApp, names: Names, *, prefix: str = "", debug_files: bool = False) -> None:
+    prefix: of its paths. debug_files: whether runs' debug files are handed out. probes: what answers to any Host, as a
+    cluster's probes and Prometheus ask for a pod's address.
+    """
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        names: Names,
+        *,
+        prefix: str = "",
+        debug_files: bool = False,
+        probes: Collection[str] = (PROBE,),
+    ) -> None:
         self.app = app
         self.names = names
         self.prefix = prefix
         self.debug_files = debug_files
+        self.probes = probes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -73,7 +87,7 @@ class Guard:
         headers = Headers(scope=scope)
         path = path_within(self.prefix, scope["path"])
         method = scope.get("method")  # a WebSocket has none
-        if path == PROBE and method in READING:
+        if path in self.probes and method in READING:
             return None
         host = _only(headers, "host")
         asked = parse_address(host) if host else None

@@ -36,7 +36,7 @@ from services.dashboard.downloads import download
 from services.dashboard.elements import link, notice, shortened
 from services.dashboard.figures import PLOTLY_JS
 from services.dashboard.layout import document
-from services.dashboard.login import Login, identity_of
+from services.dashboard.login import OPEN_PATHS, Login, identity_of
 from services.dashboard.page import Asked, NotAllowed, NotFound, Page, View
 from services.dashboard.reader import BeingRead, Reader
 from services.dashboard.report_files import report
@@ -171,7 +171,7 @@ def build_app(reader: Reader, verifier: Verifier | None, settings: Settings) -> 
         Mount("/", Pages(app, reader)),
     ]
     inner = GZipMiddleware(Router(routes), minimum_size=4096)
-    guarded = Guard(Login(inner, verifier, settings.jwt_cookie_name), settings.ui_names)
+    guarded = Guard(Login(inner, verifier, settings.jwt_cookie_name), settings.ui_names, probes=OPEN_PATHS)
     return metrics.Counted(guarded, "dashboard", registry)
 
 

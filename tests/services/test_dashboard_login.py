@@ -116,10 +116,12 @@ def test_another_host_or_a_sibling_subdomain_gets_nothing(app: ASGIApp) -> None:
     assert open_socket(app, "/websocket/", bearer() | origin).status == 403
 
 
-def test_probes_need_no_token_and_say_nothing_of_anybody(app: ASGIApp) -> None:
-    assert json.loads(ask(app, "GET", "/health").text) == {"status": "ok"}
-    assert json.loads(ask(app, "GET", "/ready").text) == {"status": "ready"}
-    assert "process_start_time_seconds" in ask(app, "GET", "/metrics").text
+@pytest.mark.parametrize("host", ["localhost", "10.1.2.3:8080", "[fd00::7]:8080"])
+def test_probes_need_no_token_ask_by_any_address_and_say_nothing_of_anybody(app: ASGIApp, host: str) -> None:
+    named = {"host": host}
+    assert json.loads(ask(app, "GET", "/health", named).text) == {"status": "ok"}
+    assert json.loads(ask(app, "GET", "/ready", named).text) == {"status": "ready"}
+    assert "process_start_time_seconds" in ask(app, "GET", "/metrics", named).text
 
 
 @pytest.mark.parametrize(
