@@ -17,9 +17,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
-from typer.main import get_command
 
-from irt_assets.cli import app as irt
 from irt_assets.cli_servers import Server
 from irt_assets.job_names import NIGHTLY_JOB
 from jobs.plans import PLANS, Plan
@@ -37,6 +35,7 @@ from tests.unit.kubernetes_files import (
     resources,
     selects,
 )
+from tests.written_commands import fault_of_irt
 
 ROOT = K8S.parents[1]
 DOCS = ROOT / "docs" / "deploy-kubernetes.md"
@@ -198,31 +197,18 @@ def test_a_cron_job_is_found_by_its_label_and_submits_once(name: str) -> None:
 # What pods run
 
 
-def parsed(words: list[str]) -> str:
-    """The subcommand that the real command line makes of these words. Raises typer's error where it does not."""
-    assert words[0] == "irt"
-    group, rest, path = get_command(irt), words[1:], ["irt"]
-    context = group.make_context("irt", rest)
-    while hasattr(group, "resolve_command") and (context.args or context._protected_args):
-        name, group, rest = group.resolve_command(context, [*context._protected_args, *context.args])
-        path.append(name)
-        context = group.make_context(name, rest, parent=context)
-    return " ".join(path)
-
-
 def test_every_command_is_one_of_irt() -> None:
-    jobs = {plan.job for plan in PLANS}
     servers = set()
     for where, container in containers():
         words = container.get("args", [])
         if words[:2] == ["sh", "-c"]:
             words = re.fullmatch(r"until (.*); do sleep \d+; done", words[2])[1].split()  # type: ignore[index]
         if container["image"] == "irt-assets":
-            found = parsed(words)
-            assert not found.startswith("irt job") or words[2] in jobs, where
+            assert (words[0], fault_of_irt(words[1:])) == ("irt", ""), where
             servers |= {words[2]} if words[1] == "run" else set()
         probes = [container[kind]["exec"]["command"] for kind in PROBES if "exec" in container.get(kind, {})]
-        assert all(parsed(probe) == "irt health" and probe[3] in set(Server) for probe in probes), where
+        for probe in probes:
+            assert (probe[:3], fault_of_irt(probe[1:])) == (["irt", "health", "--probe"], ""), where
     assert servers == set(Server)
 
 
@@ -548,7 +534,7 @@ def test_the_page_s_commands_name_what_there_is() -> None:
         for kind, name in re.findall(r"\b(deployment|cronjob|job)[/ ]([a-z][a-z0-9-]+)", line):
             assert name in objects_by_kind[kind] | made, line
         if " -- " in line:
-            parsed(line.partition(" -- ")[2].split())
+            assert fault_of_irt(line.partition(" -- irt ")[2].split()) == "", line
 
 
 def test_the_page_lists_every_deployment_with_its_memory_and_every_cron_job() -> None:
