@@ -171,7 +171,7 @@ def fault_of_kubectl(command: str) -> str:
     missing = [f"{kind} {name}" for kind, name in OBJECT.findall(command) if (KINDS[kind], name) not in objects]
     missing += [name for name in NAMED_BY_OTHERS.findall(command) if not re.search(rf"name: {name}\b", text)]
     missing += [f"{key}={value}" for key, value in LABEL.findall(command) if f"{key}: {value}" not in text]
-    missing += [path for path in APPLIED.findall(command) if path != "-" and not (ROOT / path).exists()]
+    missing += [path for path in APPLIED.findall(command) if path.startswith("deploy/") and not (ROOT / path).exists()]
     return f"{command}: deploy/k8s has no {', '.join(missing)}" if missing else ""
 
 
