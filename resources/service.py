@@ -6,8 +6,11 @@ What does not belong here: what a service answers (see the packages of `services
 from __future__ import annotations
 
 import argparse
+import asyncio
 import signal
+import socket
 import sys
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -17,8 +20,18 @@ from starlette.types import ASGIApp
 
 from resources import logs
 from resources.failures import PermanentFailure
-from resources.service_manager import LOOPBACK, http_answers, keep_told, service_address, service_fault
+from resources.listening import listening, start_anew_with
+from resources.service_manager import (
+    LOOPBACK,
+    http_answers,
+    keep_told,
+    service_address,
+    service_fault,
+    stop_on_hangup,
+)
 from resources.settings import Settings, get_settings
+
+SETTLES_S = 0.2
 
 
 def argument_parser(name: str, description: str) -> argparse.ArgumentParser:
@@ -34,7 +47,7 @@ def run_service(package: str, serve: Callable[[Settings], None], host: str | Non
     host: the address on which `serve` listens, where that is not the service's default.
     """
     logs.configure()
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # a service that rereads something sets its own handler
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until it serves
     try:
         settings = get_settings()
         answers = partial(http_answers, service_address(package, settings, host))
@@ -45,15 +58,38 @@ def run_service(package: str, serve: Callable[[Settings], None], host: str | Non
 
 
 def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
-    """Serve `app` until SIGTERM, with our log, and without trusting a proxy's headers about the client."""
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        log_config=None,
-        log_level="warning",
-        access_log=False,
-        proxy_headers=False,
-        server_header=False,
-        **options,
+    """Serve `app` until SIGTERM, with our log, and without trusting a proxy's headers about the client.
+
+    Upon SIGHUP what is under way is answered, and the process starts anew; requests that come meanwhile wait. Raises
+    PermanentFailure where the port cannot be had.
+    """
+    listener = listening(host, port)
+    config = uvicorn.Config(
+        app, log_config=None, log_level="warning", access_log=False, proxy_headers=False, server_header=False, **options
     )
+    serve_until_told(Server(config), listener)
+
+
+class Server(uvicorn.Server):
+    """uvicorn, which closes connections without a request when it stops; here those just taken have the time to send
+    theirs."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        for server in self.servers:
+            server.close()
+        await asyncio.sleep(SETTLES_S)
+        await super().shutdown(sockets)
+
+
+def serve_until_told(server: uvicorn.Server, listener: socket.socket) -> None:
+    """Run until SIGTERM, or until SIGHUP, upon which the process starts anew and goes on listening."""
+
+    def stop() -> None:
+        server.should_exit = True
+
+    again = stop_on_hangup(stop) if threading.current_thread() is threading.main_thread() else threading.Event()
+    server.run(sockets=[listener.dup()])  # which it closes
+    if again.is_set():
+        start_anew_with(listener)
+    if not server.started:
+        sys.exit(1)

@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
@@ -27,7 +27,8 @@ LOG = logging.getLogger(__name__)
 NOTIFY_SOCKET = "NOTIFY_SOCKET"
 LOOPBACK = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 10.0
-"""Pause between probes where systemd sets no watchdog; where it does, half its period."""
+"""Pause between probes where systemd sets no watchdog; where it does, a quarter of its period: on a busy machine a server
+answers late now and then."""
 UNTIL_READY_S = 0.5
 PATIENCE_S = 2.0
 SAYS_READY = ("theta_api",)
@@ -42,15 +43,18 @@ def is_supervised() -> bool:
     return bool(os.environ.get(NOTIFY_SOCKET))
 
 
-def notify(*states: str) -> None:
-    """Send `states`, e.g. READY=1, to the service manager that started this process, if there is one."""
+def notify(*states: str, beside: Sequence[tuple[int, int, bytes]] = ()) -> None:
+    """Send `states`, e.g. READY=1, to the service manager that started this process, if there is one.
+
+    beside: ancillary data, as `socket.sendmsg` takes it.
+    """
     address = os.environ.get(NOTIFY_SOCKET)
     if not address:
         return
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
         try:
             channel.connect("\0" + address[1:] if address.startswith("@") else address)
-            channel.send("\n".join(states).encode())
+            channel.sendmsg(["\n".join(states).encode()], beside)
         except OSError as error:
             LOG.warning("the service manager at %s was not reached: %s", address, error.strerror)
 
@@ -133,7 +137,7 @@ def _tell(probe: Probe, ready: Probe) -> None:
             notify("WATCHDOG=1")
         time.sleep(UNTIL_READY_S)
     notify("READY=1", "WATCHDOG=1")
-    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 2e6 or SECONDS_BETWEEN_LOOKS
+    pause = int(os.environ.get("WATCHDOG_USEC", "0")) / 4e6 or SECONDS_BETWEEN_LOOKS
     while True:
         time.sleep(pause)
         fault = probe()
@@ -148,6 +152,7 @@ def start_anew(*_: object) -> None:
     """Restart this process: same command and process id, open connections closed."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
     sys.stdout.flush()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the process that it becomes listens for it
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 

@@ -23,8 +23,10 @@ from resources import logs, metrics, traces
 from resources.dagster_compat import webserver_app
 from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.listening import listening
 from resources.object_store import object_store
-from resources.service_manager import keep_told, start_anew, stop_on_hangup
+from resources.service import Server, serve_until_told
+from resources.service_manager import LOOPBACK, keep_told
 from resources.settings import Settings, get_settings
 from services.jwt_verifier.tokens import Role, build_verifier
 
@@ -47,7 +49,10 @@ def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) ->
 
 
 def serve(settings: Settings, *, port: int, read_only: bool) -> None:
-    """Run until SIGTERM. Raises PermanentFailure if settings of the login are unfit or missing."""
+    """Run until SIGTERM.
+
+    Raises PermanentFailure if settings of the login are unfit or missing, and where the port cannot be had.
+    """
     traces.start("page")
     keep_told(partial(webserver, f"http://127.0.0.1:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
@@ -56,27 +61,14 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
         WORKSPACE, path_prefix=settings.ui_prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
     ) as dagster:
         page = metrics.Counted(guarded(dagster, settings, read_only=read_only), "page", registry)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                traces.traced(page),
-                host="127.0.0.1",
-                port=port,
-                log_config=None,
-                log_level="warning",
-                server_header=False,
-                timeout_graceful_shutdown=OPEN_REQUESTS_S,
-            )
+        config = uvicorn.Config(
+            traces.traced(page),
+            log_config=None,
+            log_level="warning",
+            server_header=False,
+            timeout_graceful_shutdown=OPEN_REQUESTS_S,
         )
-
-        def stop() -> None:
-            server.should_exit = True
-
-        again = stop_on_hangup(stop)
-        server.run()
-    if again.is_set():
-        start_anew()
-    if not server.started:
-        sys.exit(1)
+        serve_until_told(Server(config), listening(LOOPBACK, port))
 
 
 def main() -> None:

@@ -20,6 +20,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 from prometheus_client import CONTENT_TYPE_LATEST, Counter, Gauge, Histogram, generate_latest
+from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -55,6 +56,7 @@ def build_app(access: Access, ledger: Ledger, workers: int) -> FastAPI:
         if access.verifier is not None:
             access.verifier.keys.refresh()
         ledger.start()
+        await run_in_threadpool(ledger.wait_for_first_look)
         watching = asyncio.create_task(clock.run())
         yield
         watching.cancel()

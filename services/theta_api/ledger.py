@@ -31,6 +31,8 @@ REFRESH_S = 30.0
 OLDEST_S = 300.0
 """A published set that could not be refreshed for so long scores nobody."""
 AGAIN_S = 1.0
+FIRST_LOOK_S = 120.0
+"""Compiling included; a database that does not answer is known to be away within seconds."""
 STATEMENT_S = 2
 CONNECT_S = 2
 OPTIONS = (
@@ -55,13 +57,17 @@ class Ledger:
         self._pool: ConnectionPool | None = None
         self._measures: Measures | None = None
         self._read_at = 0.0
-        self._stopped, self._wanted = threading.Event(), threading.Event()
+        self._stopped, self._wanted, self._looked = threading.Event(), threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._keep_reading, name="theta-ledger", daemon=True)
         self.why_away = "the API is starting: the published parameters are not read yet"
 
     def start(self) -> None:
         """Returns at once; `ready` becomes true when the published parameters are read and θ is compiled."""
         self._thread.start()
+
+    def wait_for_first_look(self) -> None:
+        """Until it is `ready`, or known why not; so requests that came during a restart are not turned away."""
+        self._looked.wait(FIRST_LOOK_S)
 
     def stop(self) -> None:
         self._stopped.set()
@@ -140,8 +146,10 @@ class Ledger:
                     self.why_away,
                     exc_info=None if known else error,
                 )
+                self._looked.set()
                 self._stopped.wait(AGAIN_S)
             else:
+                self._looked.set()
                 self._wanted.wait(REFRESH_S)
 
     def _away(self, error: Exception) -> Away:

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import logging
-import signal
 import sys
-import threading
-from types import FrameType
 
 from fastapi import FastAPI
 
@@ -31,13 +28,12 @@ def theta_app(settings: Settings) -> FastAPI:
     """Raises PermanentFailure where settings are missing or unfit; connects to nothing yet."""
     access = build_access(settings)
     app = build_app(access, Ledger(Database(settings), settings.irt_theta_connections), settings.irt_theta_connections)
-    app.state.access = access
     traces.trace_routes(app)
     return app
 
 
 def serve(settings: Settings) -> None:
-    """Run until SIGTERM: requests that have come are answered, for at most `DRAIN_S` seconds; SIGHUP reads keys anew.
+    """Run until SIGTERM: requests that have come are answered, for at most `DRAIN_S` seconds; SIGHUP starts it anew.
 
     Raises PermanentFailure where settings are missing or unfit.
     """
@@ -49,13 +45,6 @@ def serve(settings: Settings) -> None:
         port = settings.prometheus_metrics_port
         metrics.show(app.state.registry, port, "PROMETHEUS_METRICS_PORT", host=settings.irt_theta_host)
     sys.setswitchinterval(TURN_S)
-    verifier = app.state.access.verifier
-    if verifier is not None and threading.current_thread() is threading.main_thread():
-
-        def read_keys(_signal: int, _frame: FrameType | None) -> None:
-            verifier.keys.refresh()
-
-        signal.signal(signal.SIGHUP, read_keys)
     serve_http(
         app,
         host=settings.irt_theta_host,

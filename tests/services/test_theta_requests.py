@@ -40,6 +40,9 @@ class Untouched:
     def start(self) -> None:
         pass
 
+    def wait_for_first_look(self) -> None:
+        pass
+
     def stop(self) -> None:
         pass
 

@@ -1,0 +1,136 @@
+"""The socket on which a server listens, as it outlives the server: small servers, and this test in systemd's place."""
+
+from __future__ import annotations
+
+import array
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+GIVEN_UP_S = 30.0
+SERVER = """
+import os, sys, time
+if sys.argv[2:]:  # what systemd does for a process that it starts
+    os.dup2(int(sys.argv[2]), 3)
+    os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
+    sys.orig_argv.pop()
+from resources.failures import PermanentFailure
+from resources.service import serve_http
+BEGAN = str(time.monotonic()).encode()
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": BEGAN})
+try:
+    serve_http(app, host="127.0.0.1", port=int(sys.argv[1]), lifespan="off")
+except PermanentFailure as failure:
+    sys.exit(str(failure))
+"""
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notified:
+        notified.bind(str(tmp_path / "notify"))
+        notified.settimeout(GIVEN_UP_S)
+        yield notified
+
+
+@contextmanager
+def server(port: int, manager: socket.socket, kept: int | None = None) -> Iterator[subprocess.Popen[str]]:
+    """A server. kept: a descriptor, given to it as systemd gives it."""
+    passed = [] if kept is None else [kept]
+    command = [sys.executable, "-c", SERVER, str(port), *map(str, passed)]
+    environment = {**os.environ, "NOTIFY_SOCKET": manager.getsockname()}
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, pass_fds=passed, stderr=subprocess.PIPE, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def what_is_kept(manager: socket.socket) -> tuple[list[str], list[int]]:
+    """A message to systemd, and the descriptors that came with it."""
+    said, passed, _, _ = manager.recvmsg(4096, socket.CMSG_SPACE(4))
+    descriptors = array.array("i", b"".join(data for _, _, data in passed))
+    return said.decode().split("\n"), list(descriptors)
+
+
+def answer(port: int) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=GIVEN_UP_S) as answered:
+        return str(answered.read().decode())
+
+
+@pytest.fixture
+def kept(manager: socket.socket) -> Iterator[tuple[int, int]]:
+    """The socket that a server opened, and its port; the server is dead."""
+    port = a_free_port()
+    with server(port, manager):
+        said, (descriptor,) = what_is_kept(manager)
+        assert said == ["FDSTORE=1", "FDNAME=requests"]
+        assert answer(port)
+    yield descriptor, port
+    os.close(descriptor)
+
+
+def a_free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def test_what_comes_while_no_server_lives_is_answered_by_the_next_one(
+    kept: tuple[int, int], manager: socket.socket
+) -> None:
+    descriptor, port = kept
+    with socket.create_connection(("127.0.0.1", port), GIVEN_UP_S) as early:
+        early.sendall(b"GET / HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
+        with server(port, manager, descriptor):
+            assert early.recv(4096).startswith(b"HTTP/1.1 200")
+
+
+def test_another_port_is_another_socket(kept: tuple[int, int], manager: socket.socket) -> None:
+    descriptor, _ = kept
+    other = a_free_port()
+    with server(other, manager, descriptor):
+        assert what_is_kept(manager) == (["FDSTOREREMOVE=1", "FDNAME=requests"], [])
+        said, (opened,) = what_is_kept(manager)
+        assert said == ["FDSTORE=1", "FDNAME=requests"]
+        assert answer(other)
+        os.close(opened)
+
+
+def test_a_reload_refuses_nobody(manager: socket.socket) -> None:
+    port = a_free_port()
+    with server(port, manager) as process:
+        _, (descriptor,) = what_is_kept(manager)
+        os.close(descriptor)  # the server keeps it by itself
+        first = answer(port)
+        process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + GIVEN_UP_S
+        while (latest := answer(port)) == first:  # each is answered, or this raises
+            assert time.monotonic() < until
+        process.send_signal(signal.SIGHUP)  # and once more
+        while answer(port) == latest:
+            assert time.monotonic() < until
+        assert process.poll() is None
+
+
+def test_a_port_that_is_taken_is_named(manager: socket.socket) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with server(port, manager) as process:
+            _, said = process.communicate(timeout=GIVEN_UP_S)
+    assert process.returncode == 1
+    assert f"127.0.0.1, port {port}" in said
+    assert "Traceback" not in said
