@@ -17,7 +17,7 @@ from dagster._core.utils import coerce_valid_log_level
 from irt_assets.environment import CODE_LOCATION, WORKSPACE
 from irt_assets.retries import why_it_failed
 from irt_assets.runs import Outcome, execute, first_error
-from irt_assets.underway import PARTITION_TAG, under_way
+from irt_assets.underway import PARTITION_TAG, is_to_be_repeated, repetition, under_way
 from jobs.daemons import daemon_alive
 from jobs.plans import PLANS, Plan
 from jobs.schedules import missing
@@ -91,6 +91,7 @@ def _tags(partition: str | None) -> dict[str, str]:
 
 
 def _followed(instance: dg.DagsterInstance, run_id: str, name: str) -> Outcome:
+    """How a run ends, or the last of its repetitions where its worker was killed."""
     cursor, why = None, ""
     while True:
         run = instance.get_run_by_id(run_id)
@@ -105,11 +106,16 @@ def _followed(instance: dg.DagsterInstance, run_id: str, name: str) -> Outcome:
                 why = why or why_it_failed(event.step_failure_data)
         if page.has_more:
             continue
-        if run.is_finished:
+        if run.status is dg.DagsterRunStatus.FAILURE and (again := repetition(instance, run)) is not None:
+            LOG.warning("The run %s of %s was killed; the daemon repeats it as %s.", run_id, name, again.run_id)
+            run_id, cursor, why = again.run_id, None, ""
+            continue
+        if run.is_finished and not is_to_be_repeated(instance, run_id):
             success = run.status is dg.DagsterRunStatus.SUCCESS
             return Outcome(name, success, "" if success else why or f"its run {run_id} ended as {run.status.value}")
-        if run.status in IN_THE_QUEUE and not daemon_alive(instance):
-            return Outcome(name, success=False, why=f"the daemon is gone; the run {run_id} waits for it in the queue")
+        if (run.is_finished or run.status in IN_THE_QUEUE) and not daemon_alive(instance):
+            waits = "is to be repeated" if run.is_finished else "waits for it in the queue"
+            return Outcome(name, success=False, why=f"the daemon is gone; the run {run_id} {waits}")
         time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
@@ -118,7 +124,7 @@ def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
     level = coerce_valid_log_level(entry.level)
     if level < LOG.getEffectiveLevel():
         return
-    record = LOG.makeRecord(LOG.name, level, "", 0, entry.user_message, (), None)
+    record = LOG.makeRecord(LOG.name, level, "", 0, entry.message, (), None)
     record.created = entry.timestamp
     event = entry.dagster_event
     of_run = {

@@ -71,6 +71,10 @@ def to_be_repeated(instance: dg.DagsterInstance) -> list[dg.RunRecord]:
     return [record for record in failed if _is_to_be_repeated(instance, record)]
 
 
+def is_to_be_repeated(instance: dg.DagsterInstance, run_id: str) -> bool:
+    return any(record.dagster_run.run_id == run_id for record in to_be_repeated(instance))
+
+
 def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bool:
     run = record.dagster_run
     reason = run.tags.get(RUN_FAILURE_REASON_TAG)
@@ -88,10 +92,13 @@ def _is_to_be_repeated(instance: dg.DagsterInstance, record: dg.RunRecord) -> bo
 
 def was_repeated(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     """Whether the daemon has repeated a run: it makes the repetition first, and marks the run seconds later."""
-    if AUTO_RETRY_RUN_ID_TAG in run.tags:
-        return True
+    return AUTO_RETRY_RUN_ID_TAG in run.tags or repetition(instance, run) is not None
+
+
+def repetition(instance: dg.DagsterInstance, run: dg.DagsterRun) -> dg.DagsterRun | None:
+    """The run by which the daemon has repeated a run, if it has."""
     children = instance.get_runs(dg.RunsFilter(tags={PARENT_RUN_ID_TAG: run.run_id}))
-    return any(RETRY_NUMBER_TAG in child.tags for child in children)
+    return next((child for child in children if RETRY_NUMBER_TAG in child.tags), None)
 
 
 def asked_again(instance: dg.DagsterInstance, record: dg.RunRecord, *statuses: dg.DagsterRunStatus) -> bool:

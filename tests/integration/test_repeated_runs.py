@@ -16,6 +16,8 @@ from dagster._core.storage.tags import (
 )
 from dagster._core.test_utils import freeze_time
 
+from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.jobs_by_hand import plan_of, through_the_queue
 from irt_assets.stack import dagster_instance
 from irt_assets.underway import PARTITION_TAG, under_way
 from jobs.alert_sensors import build_alert_sensors
@@ -93,6 +95,42 @@ def test_a_month_whose_worker_was_killed_is_under_way_until_the_daemon_has_repea
     assert killed.under_way == {MONTH}
     killed.instance.add_run_tags(run.run_id, {AUTO_RETRY_RUN_ID_TAG: "the repetition"})
     assert killed.under_way == set()
+
+
+@pytest.mark.parametrize("succeeds", [True, False])
+def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, succeeds: bool
+) -> None:
+    runs = [killed.run()]
+
+    def daemons_turn(_seconds: float) -> None:
+        """Between two looks: a repetition, which is killed, too; the third one succeeds, or not."""
+        assert len(runs) < 4
+        tags = {PARENT_RUN_ID_TAG: runs[-1].run_id, ROOT_RUN_ID_TAG: runs[0].run_id, RETRY_NUMBER_TAG: str(len(runs))}
+        if succeeds and len(runs) == 3:
+            tags |= {PARTITION_TAG: MONTH}
+            runs.append(killed.instance.create_run_for_job(JOB, tags=tags, status=dg.DagsterRunStatus.SUCCESS))
+        else:
+            runs.append(killed.run(**tags))
+
+    monkeypatch.setattr("irt_assets.jobs_by_hand.queue_run", lambda *_: runs[0].run_id)
+    monkeypatch.setattr("irt_assets.jobs_by_hand.daemon_alive", lambda _: True)
+    monkeypatch.setattr("irt_assets.jobs_by_hand.time.sleep", daemons_turn)
+    (outcome,) = through_the_queue(killed.instance, plan_of(MONTHLY_JOB), [MONTH])
+    assert outcome.success is succeeds
+    assert outcome.why == ("" if succeeds else f"its run {runs[3].run_id} ended as FAILURE")
+    assert [run.run_id in caplog.text for run in runs[1:]] == [True, True, True]
+    assert caplog.text.count("the run worker died without a word") == 3 + (not succeeds)
+
+
+def test_who_follows_a_killed_run_does_not_wait_for_a_daemon_that_is_gone(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = killed.run()
+    monkeypatch.setattr("irt_assets.jobs_by_hand.queue_run", lambda *_: run.run_id)
+    monkeypatch.setattr("irt_assets.jobs_by_hand.daemon_alive", lambda _: False)
+    (outcome,) = through_the_queue(killed.instance, plan_of(MONTHLY_JOB), [MONTH])
+    assert outcome.why == f"the daemon is gone; the run {run.run_id} is to be repeated"
 
 
 def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(
