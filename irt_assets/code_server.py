@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry, Gauge
 
 from irt_assets.probes import code_server
 from resources import logs, metrics
+from resources.dagster_compat import have_the_last_word_on_logs
 from resources.service_manager import keep_told, start_anew_on_hangup
 from resources.settings import get_settings
 
@@ -39,6 +40,7 @@ def _is_worker(process: psutil.Process) -> bool:
 def main() -> None:
     os.umask(0o077)
     logs.configure()
+    have_the_last_word_on_logs(logs.configure)
     port = get_settings().irt_code_server_metrics_port
     metrics.show(code_server_registry(), port, "IRT_CODE_SERVER_METRICS_PORT")
     start_anew_on_hangup()

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from irt_assets.probes import DAEMONS, daemon, heartbeats
 from resources import logs, metrics
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
+from resources.dagster_compat import have_the_last_word_on_logs
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.folder_claim import open_store
@@ -40,6 +41,7 @@ STOPS_WITHIN_S = 6.0
 def main(patience_s: float = PATIENCE_S) -> None:
     os.umask(0o077)
     logs.configure()
+    have_the_last_word_on_logs(logs.configure)
     settings = get_settings()
     database = Database(settings)
     lock = DaemonLock(database)

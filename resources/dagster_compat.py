@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from starlette.types import ASGIApp
 
@@ -41,6 +41,23 @@ def keep_connections(instance: DagsterInstance) -> None:
     Else each query opens one, which takes longer than the query.
     """
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, MAX_OVERFLOW)
+
+
+def have_the_last_word_on_logs(configure: Callable[[], None]) -> None:
+    """Call `configure` whenever Dagster's daemon or code server has given its loggers handlers of its own.
+
+    Else every line is written twice, once by each.
+    """
+    from dagster._cli import api
+    from dagster._daemon import controller
+    from dagster._utils.log import configure_loggers
+
+    def configured(**options: Any) -> None:
+        configure_loggers(**options)
+        configure()
+
+    for module in (api, controller):
+        vars(module)["configure_loggers"] = configured
 
 
 @contextmanager

@@ -8,13 +8,17 @@ import subprocess
 import sys
 import warnings
 from datetime import UTC, datetime
+from types import ModuleType
 from typing import Any
 
 import dagster as dg
 import pytest
+from dagster._cli import api
+from dagster._daemon import controller
 
 from jobs import run_logs
 from resources import logs
+from resources.dagster_compat import have_the_last_word_on_logs
 from resources.settings import get_settings
 
 SECRETS = {
@@ -206,3 +210,16 @@ def test_a_run_says_each_thing_once_with_its_run_and_partition(
     (failed,) = [line for line in printed if line.get("event") == "STEP_FAILURE"]
     assert "ValueError: no such thing" in failed["exception"]
     assert {"timestamp", "level", "logger", "message"} <= set.intersection(*(set(line) for line in printed))
+
+
+@pytest.mark.parametrize("server", [api, controller])
+def test_dagsters_servers_write_each_line_once(server: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By our handler alone, with the level that Dagster's servers were asked for."""
+    dagster = logging.getLogger("dagster")
+    for module in (api, controller):
+        monkeypatch.setattr(module, "configure_loggers", module.configure_loggers)
+    monkeypatch.setattr(dagster, "handlers", [])
+    monkeypatch.setattr(dagster, "level", logging.NOTSET)
+    have_the_last_word_on_logs(logs.configure)
+    server.configure_loggers(handler="default", formatter="json", log_level="INFO")
+    assert (dagster.handlers, dagster.level) == ([], logging.INFO)
