@@ -27,8 +27,8 @@ LOG = logging.getLogger(__name__)
 NOTIFY_SOCKET = "NOTIFY_SOCKET"
 LOOPBACK = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 10.0
-"""Pause between probes where systemd sets no watchdog; where it does, a quarter of its period: on a busy machine a server
-answers late now and then."""
+"""Pause between probes where systemd sets no watchdog; where it does, a quarter of its period, as a server on a busy
+machine answers late now and then."""
 UNTIL_READY_S = 0.5
 PATIENCE_S = 2.0
 SAYS_READY = ("theta_api",)
