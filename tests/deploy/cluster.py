@@ -1,0 +1,224 @@
+"""A Kubernetes without machines: etcd, the API server and the controllers, on free ports of this machine, with RBAC.
+
+What belongs here: starting, stopping and asking it. What does not: running its pods, which `pods.py` does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import requests
+
+START_S = 120.0
+PAUSE_S = 0.3
+WITHOUT_NODES = "*,-node-lifecycle-controller,-node-ipam-controller,-pod-garbage-collector-controller"
+"""What the controllers would do to a node that no kubelet speaks for."""
+
+
+@dataclass
+class Cluster:
+    """Its files lie in `folder`: outside /tmp, as its pods have a /tmp of their own."""
+
+    folder: Path
+    programs: Path
+    token: str = field(default_factory=lambda: secrets.token_hex(16))
+    port: int = 0
+    _etcd: str = ""
+    _processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+
+    # -- its life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        self._write_keys()
+        etcd, peers, self.port = _free_ports(3)
+        self._etcd = f"http://127.0.0.1:{etcd}"
+        peer = f"http://127.0.0.1:{peers}"
+        self._launch(
+            "etcd",
+            f"--data-dir={self.folder / 'data'}",
+            f"--listen-client-urls={self._etcd}",
+            f"--advertise-client-urls={self._etcd}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+            "--unsafe-no-fsync",
+        )
+        self._write_kubeconfig()
+        self.start_api_server()
+        self._launch(
+            "kube-controller-manager",
+            f"--kubeconfig={self.kubeconfig}",
+            f"--service-account-private-key-file={self.folder / 'accounts.key'}",
+            f"--root-ca-file={self.certificate}",
+            "--use-service-account-credentials",
+            "--leader-elect=false",
+            f"--controllers={WITHOUT_NODES}",
+            "--bind-address=127.0.0.1",
+            "--secure-port=0",
+        )
+        self.wait(lambda: bool(self.get("/api/v1/namespaces/default/serviceaccounts")["items"]), START_S, "controllers")
+
+    def start_api_server(self) -> None:
+        self._launch(
+            "kube-apiserver",
+            f"--etcd-servers={self._etcd}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.port}",
+            f"--tls-cert-file={self.certificate}",
+            f"--tls-private-key-file={self.key}",
+            f"--token-auth-file={self.folder / 'tokens.csv'}",
+            "--authorization-mode=Node,RBAC",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={self.folder / 'accounts.key'}",
+            f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
+            "--service-cluster-ip-range=10.96.0.0/24",
+            "--endpoint-reconciler-type=none",
+        )
+        self.wait(self.answers, START_S, "the API server")
+
+    def stop_api_server(self) -> None:
+        self._end("kube-apiserver")
+
+    def stop(self) -> None:
+        for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
+            self._end(name)
+
+    # -- what it is asked ----------------------------------------------------------------------------
+
+    @property
+    def certificate(self) -> Path:
+        """Of the API server, which is its own authority."""
+        return self.folder / "kubernetes.crt"
+
+    @property
+    def key(self) -> Path:
+        return self.folder / "kubernetes.key"
+
+    @property
+    def kubeconfig(self) -> Path:
+        return self.folder / "kubeconfig"
+
+    def answers(self) -> bool:
+        try:
+            return self.ask("GET", "/readyz").ok
+        except requests.ConnectionError:
+            return False
+
+    def get(self, path: str) -> Any:
+        answer = self.ask("GET", path)
+        answer.raise_for_status()
+        return answer.json()
+
+    def ask(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> requests.Response:
+        """As an administrator; a connection of its own, as threads ask."""
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": kind, "Connection": "close"}
+        data = None if body is None else json.dumps(body)
+        url = f"https://127.0.0.1:{self.port}{path}"
+        return requests.request(method, url, data=data, headers=headers, verify=str(self.certificate), timeout=30)
+
+    def shell(self, command: str, *, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
+        """A line as an operator types it, in the root of the repository. What it says is shown where a test fails."""
+        ran = subprocess.run(
+            ["bash", "-c", command],
+            cwd=Path(__file__).parents[2],
+            env=os.environ | {"KUBECONFIG": str(self.kubeconfig)},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+        print("$", command, f"→ {ran.returncode}\n{ran.stdout}")
+        return ran
+
+    def must(self, command: str) -> str:
+        ran = self.shell(command)
+        assert ran.returncode == 0, f"{command}: {ran.stdout}"
+        return ran.stdout
+
+    def wait(self, condition: Callable[[], bool], within_s: float, what: str) -> float:
+        """Seconds until it came true."""
+        began = time.monotonic()
+        while not condition():
+            assert not self._ends(), self._ends()
+            assert time.monotonic() - began < within_s, f"{what} did not come within {within_s:.0f} s"
+            time.sleep(PAUSE_S)
+        return time.monotonic() - began
+
+    # -- its parts -----------------------------------------------------------------------------------
+
+    def _write_keys(self) -> None:
+        command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
+        command += ["-days", "30", "-subj", "/CN=kubernetes", "-keyout", str(self.key), "-out", str(self.certificate)]
+        command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc"]
+        subprocess.run(command, check=True, capture_output=True)
+        accounts = ["openssl", "genpkey", "-algorithm", "RSA", "-out", str(self.folder / "accounts.key")]
+        subprocess.run(accounts, check=True, capture_output=True)
+        (self.folder / "tokens.csv").write_text(f"{self.token},admin,admin,system:masters\n")
+
+    def _write_kubeconfig(self) -> None:
+        cluster = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(self.certificate)}
+        config = {
+            "apiVersion": "v1",
+            "kind": "Config",
+            "clusters": [{"name": "test", "cluster": cluster}],
+            "users": [{"name": "admin", "user": {"token": self.token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            "current-context": "test",
+        }
+        self.kubeconfig.write_text(json.dumps(config))
+
+    def _launch(self, name: str, *options: str) -> None:
+        with (self.folder / f"{name}.log").open("ab") as log:
+            self._processes[name] = subprocess.Popen(
+                [self.programs / name, *options], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
+
+    def _end(self, name: str) -> None:
+        process = self._processes.pop(name, None)
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def _ends(self) -> str:
+        """The last words of what ended by itself."""
+        gone = [name for name, process in self._processes.items() if process.poll() is not None]
+        return "; ".join(f"{name}: {(self.folder / f'{name}.log').read_text('utf-8')[-1000:]}" for name in gone)
+
+
+@contextmanager
+def kubernetes(programs: Path) -> Iterator[Cluster]:
+    folder = Path(mkdtemp(prefix="irt-kubernetes-", dir="/var/tmp"))
+    folder.chmod(0o755)
+    cluster = Cluster(folder, programs)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _free_ports(count: int) -> list[int]:
+    """Held until all are known, so that they differ."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()

@@ -1,0 +1,93 @@
+"""The programs of a Kubernetes cluster, built from their Go modules once for each machine: the versions below, in a
+cache outside the repository. `python tests/deploy/kubernetes_binaries.py` builds them and prints the folder: about
+10 minutes of CPU time where nothing is cached.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+KUBERNETES = "1.34.4"
+ETCD = "3.6.4"
+GO = (1, 24)
+"""The oldest that compiles this Kubernetes."""
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager")
+
+
+class MissingBuilderError(RuntimeError):
+    """There is nothing here to build them with."""
+
+
+def kubernetes_programs() -> Path:
+    """The folder with the programs; what it lacks is built."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "irt-assets/kubernetes" / KUBERNETES
+    missing = [program for program in PROGRAMS if not (folder / program).exists()]
+    if missing:
+        go = _go()
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix="irt-kubernetes-") as work:
+            for program in missing:
+                _build(go, Path(work), program, folder / program)
+    return folder
+
+
+def _go() -> str:
+    go = shutil.which("go", path=f"{os.environ.get('PATH', '')}:/usr/local/go/bin")
+    said = subprocess.run([go, "version"], capture_output=True, text=True, check=True).stdout if go else "no go"
+    found = re.search(r"go(\d+)\.(\d+)", said)
+    if go is None or found is None or (int(found[1]), int(found[2])) < GO:
+        oldest = ".".join(map(str, GO))
+        raise MissingBuilderError(
+            f"A test cluster is built with Go {oldest} or newer, and this machine has {said.strip()}. "
+            f"Install it from https://go.dev/dl/ and put its bin folder on PATH."
+        )
+    return go
+
+
+def _build(go: str, work: Path, program: str, target: Path) -> None:
+    """Neither can be installed by its name, as both replace modules: so each is built from a module of our own."""
+    module = work / program
+    module.mkdir()
+    if program == "etcd":
+        package, version = "go.etcd.io/etcd/server/v3", ETCD
+        required, stamp = package, ""
+    else:
+        package, version = f"k8s.io/kubernetes/cmd/{program}", KUBERNETES
+        required, stamp = "k8s.io/kubernetes", f"-X k8s.io/component-base/version.gitVersion=v{KUBERNETES}"
+    replaced = _replaced(go, f"{required}@v{version}") if program != "etcd" else []
+    lines = ["module irt-assets/kubernetes", f"go {GO[0]}.{GO[1]}.0", f"require {required} v{version}"]
+    staged = "0" + KUBERNETES[KUBERNETES.index(".") :]
+    lines += [f"replace {name} => {name} v{staged}" for name in replaced]
+    (module / "go.mod").write_text("\n".join(lines) + "\n")
+    built = module / "built"
+    command = [go, "build", "-ldflags", f"-s -w {stamp}".strip(), "-o", str(built), package]
+    subprocess.run(command, cwd=module, env=_environment(), check=True)
+    shutil.move(built, target.with_suffix(".new"))
+    target.with_suffix(".new").rename(target)
+
+
+def _replaced(go: str, module: str) -> list[str]:
+    """The modules that it keeps in its own source tree, and that are published under the same version too."""
+    command = [go, "mod", "download", "-json", module]
+    said = subprocess.run(command, capture_output=True, text=True, check=True, env=_environment()).stdout
+    command = [go, "mod", "edit", "-json", json.loads(said)["GoMod"]]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return [each["Old"]["Path"] for each in json.loads(said)["Replace"] if each["New"]["Path"].startswith("./staging")]
+
+
+def _environment() -> dict[str, str]:
+    return os.environ | {"CGO_ENABLED": "0", "GOFLAGS": "-mod=mod"}
+
+
+if __name__ == "__main__":
+    try:
+        print(kubernetes_programs())
+    except MissingBuilderError as fault:
+        sys.exit(str(fault))
