@@ -46,7 +46,7 @@ def webserver(
     port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: IRT_UI_PORT.")] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
 ) -> None:
-    """The Dagster UI, on this machine's loopback address only. SIGHUP restarts it with the current code."""
+    """The Dagster UI, on IRT_UI_ADDRESS, by default this machine alone. SIGHUP restarts it with the current code."""
     from irt_assets.servers import become
 
     settings = current_settings()
@@ -159,8 +159,10 @@ def _schema(settings: Settings) -> str | None:
 def _webserver(settings: Settings) -> str | None:
     from irt_assets.environment import address_of_the_stack
     from irt_assets.probes import webserver as probe
+    from resources.service_manager import host_from_here
 
-    return probe(address_of_the_stack(settings) or f"http://127.0.0.1:{settings.irt_ui_port}{settings.ui_prefix}")
+    host = host_from_here(settings.irt_ui_address)
+    return probe(address_of_the_stack(settings) or f"http://{host}:{settings.irt_ui_port}{settings.ui_prefix}")
 
 
 def _daemon(settings: Settings) -> str | None:

@@ -111,10 +111,10 @@ def service_address(package: str, settings: Settings, host: str | None = None) -
     host: the address on which it was told to listen, where that is not its default.
     """
     default, port = _LISTENS[package](settings)
-    return f"http://{_reached(host or default)}:{port}"
+    return f"http://{host_from_here(host or default)}:{port}"
 
 
-def _reached(host: str) -> str:
+def host_from_here(host: str) -> str:
     """Where a server that listens on `host` is reached from this machine, as addresses of pages have it."""
     host = _LOOPBACK_OF.get(host, host)
     return f"[{host}]" if ":" in host else host

@@ -74,6 +74,9 @@ class Settings(BaseSettings):
         None, description="folder into which `irt report` writes; unset: reports under IRT_HOME"
     )
     irt_ui_port: int = Field(3000, ge=1, le=65535, description="port of the Dagster UI")
+    irt_ui_address: str = Field(
+        "127.0.0.1", description="address on which `irt run webserver` listens; another than this wants a login (JWT_…)"
+    )
     irt_ui_url: str | None = Field(
         None,
         description="where people reach the UI, e.g. https://example.org/dagster; unset: http://localhost:IRT_UI_PORT",

@@ -20,13 +20,14 @@ from irt_assets.webserver.identity import Identified
 from irt_assets.webserver.report_files import ReportFiles
 from jobs.launched_by import tags_of_backfill
 from resources import logs, metrics, traces
+from resources.addresses import Address
 from resources.dagster_compat import webserver_app
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.listening import listening
 from resources.object_store import object_store
 from resources.service import Server, serve_until_told
-from resources.service_manager import LOOPBACK, keep_told
+from resources.service_manager import host_from_here, keep_told
 from resources.settings import Settings, get_settings
 from services.jwt_verifier.tokens import Role, build_verifier
 
@@ -48,13 +49,24 @@ def guarded(dagster: ASGIApp, settings: Settings, *, read_only: bool = False) ->
     return Guard(identified, settings.ui_names, prefix=prefix, debug_files=settings.irt_ui_debug_files)
 
 
+def listening_address(settings: Settings) -> str:
+    """Raises PermanentFailure where others could reach the page and nobody would ask who they are."""
+    if not (settings.has_login or Address(settings.irt_ui_address).is_loopback):
+        raise PermanentFailure(
+            f"IRT_UI_ADDRESS={settings.irt_ui_address}: whoever reaches the page without a login may start runs. "
+            "Set up the login (JWT_…, docs/login.md), or unset IRT_UI_ADDRESS."
+        )
+    return settings.irt_ui_address
+
+
 def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     """Run until SIGTERM.
 
     Raises PermanentFailure if settings of the login are unfit or missing, and where the port cannot be had.
     """
+    host = listening_address(settings)
     traces.start("page")
-    keep_told(partial(webserver, f"http://127.0.0.1:{port}{settings.ui_prefix}"))
+    keep_told(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
     metrics.show(registry, settings.irt_ui_metrics_port, "IRT_UI_METRICS_PORT")
     with webserver_app(
@@ -68,11 +80,11 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
             server_header=False,
             timeout_graceful_shutdown=OPEN_REQUESTS_S,
         )
-        serve_until_told(Server(config), listening(LOOPBACK, port))
+        serve_until_told(Server(config), listening(host, port))
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="irt_assets.webserver", description="The page, on this machine alone.")
+    parser = argparse.ArgumentParser(prog="irt_assets.webserver", description="The page.")
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--read-only", action="store_true", help="Show everything, change nothing.")
     asked = parser.parse_args()

@@ -250,6 +250,9 @@ def test_ports_and_pages_are_those_of_the_code(pod: Pod, monkeypatch: pytest.Mon
         assert given["IRT_CODE_SERVER"] == f"irt-code-server:{ports['grpc']}"
         assert {container[kind]["grpc"]["port"] for kind in PROBES if kind in container} == {ports["grpc"]}
         return
+    elif container["name"] == "webserver":
+        assert ports == {"http": Settings(_env_file=None).irt_ui_port}
+        return
     else:
         package = PACKAGES[container["name"]]
         for name, value in given.items():
@@ -503,6 +506,10 @@ def test_all_components_go_together(tmp_path: Path) -> None:
     assert len(built) == len(objects()) + 1  # the namespace
     (api,) = [one for one in built if (one["kind"], one["metadata"]["name"]) == ("Deployment", "seedtest-api")]
     assert "replicas" not in api["spec"]  # the autoscaler's
+    (ui,) = [one for one in built if (one["kind"], one["metadata"]["name"]) == ("Deployment", "dagster-webserver")]
+    (container,) = ui["spec"]["template"]["spec"]["containers"]
+    assert container["envFrom"][-1] == {"configMapRef": {"name": "irt-login"}}
+    assert container["env"][-1] == {"name": "IRT_UI_ADDRESS", "value": "0.0.0.0"}
     images = {
         container["image"]
         for one in built

@@ -18,6 +18,7 @@ from irt_assets.webserver import operations
 from irt_assets.webserver.guard import Guard
 from irt_assets.webserver.identity import Identified
 from jobs.launched_by import CALLER_HEADER, LAUNCHED_BY
+from resources.failures import PermanentFailure
 from resources.settings import Settings
 from services.jwt_verifier.keys import PemKey
 from services.jwt_verifier.tokens import ROLES, Role, Rules, Verifier
@@ -124,6 +125,16 @@ def test_without_a_login_everybody_passes_and_nobody_has_a_name() -> None:
     got = json.loads(post(page(None, app=mirror), LAUNCH, DECIDE, **FORGED).text)
     assert CALLER_HEADER not in got["headers"]
     assert open_socket(page(None), "/graphql").status == 101
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0", "::", "10.1.2.3", "irt.example.org"])
+def test_without_a_login_the_page_answers_this_machine_alone(address: str) -> None:
+    alone = Settings(_env_file=None, irt_ui_address=address)
+    with pytest.raises(PermanentFailure, match=f"IRT_UI_ADDRESS={address}: .* Set up the login"):
+        webserver.serve(alone, port=1, read_only=True)
+    assert webserver.listening_address(alone.model_copy(update={"jwt_issuer": ISSUER})) == address
+    for here in ("127.0.0.1", "localhost", "::1"):
+        assert webserver.listening_address(Settings(_env_file=None, irt_ui_address=here)) == here
 
 
 def test_of_two_internal_headers_neither_is_handed_on(verifier: Verifier) -> None:
