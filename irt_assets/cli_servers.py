@@ -6,6 +6,7 @@ Exit codes of `irt health`: 0 well; 1 not; 2 the request or a setting is wrong.
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -106,6 +107,15 @@ def dashboard(
     become_service("dashboard", *["--demo"] * demo, *_listening(host))
 
 
+@run_app.command()
+def worker(run_id: Annotated[str, typer.Argument(help="Id of a run that was launched.")]) -> None:
+    """Execute a run, and end with it: what the pod of a run does."""
+    from irt_assets.installation import database_as_it_is
+    from irt_assets.run_worker import supervise
+
+    raise typer.Exit(supervise(current_settings(), database_as_it_is(), run_id))
+
+
 def _listening(host: str | None) -> list[str]:
     return [] if host is None else ["--host", host]
 
@@ -126,7 +136,7 @@ def health(
     if host is not None:
         if probe not in _TOLD_THEIR_HOST:
             raise typer.BadParameter(f"goes with --probe {', '.join(_TOLD_THEIR_HOST)}", param_hint="--host")
-        looks[probe] = _service(probe, host)
+        looks[probe] = partial(_code_server, host=host) if probe is Server.CODE_SERVER else _service(probe, host)
     faults = {name: looks[name](settings) for name in wanted or ("config", "schema", *Server.of_the_stack())}
     if as_json:
         print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
@@ -172,11 +182,12 @@ def _daemon(settings: Settings) -> str | None:
     return _embedded_is_down(settings) or probe(Database(settings))
 
 
-def _code_server(settings: Settings) -> str | None:
-    from irt_assets.environment import code_server_socket
+def _code_server(settings: Settings, host: str | None = None) -> str | None:
+    from irt_assets.environment import code_server_address, code_server_socket
     from irt_assets.probes import code_server as probe
 
-    return probe(code_server_socket(settings))
+    named, port = code_server_address(settings)
+    return probe(f"{host or named}:{port}" if port else f"unix:{code_server_socket(settings)}")
 
 
 def _service(server: Server, host: str | None = None) -> Callable[[Settings], str | None]:
@@ -198,7 +209,7 @@ def _embedded_is_down(settings: Settings) -> str | None:
     return None if server.status().state == "running" else "the embedded PostgreSQL is not running"
 
 
-_TOLD_THEIR_HOST = (Server.DASHBOARD, Server.EXPORTER, Server.JWT_VERIFIER)
+_TOLD_THEIR_HOST = (Server.CODE_SERVER, Server.DASHBOARD, Server.EXPORTER, Server.JWT_VERIFIER)
 _LOOKS: dict[Server, Callable[[Settings], str | None]] = {
     Server.WEBSERVER: _webserver,
     Server.DAEMON: _daemon,

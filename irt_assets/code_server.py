@@ -44,7 +44,8 @@ def main() -> None:
     port = get_settings().irt_code_server_metrics_port
     metrics.show(code_server_registry(), port, "IRT_CODE_SERVER_METRICS_PORT")
     start_anew_on_hangup()
-    keep_told(partial(code_server, os.environ["IRT_CODE_SERVER_SOCKET"]))
+    tcp, socket = os.environ["IRT_CODE_SERVER_PORT"], os.environ["IRT_CODE_SERVER_SOCKET"]
+    keep_told(partial(code_server, f"127.0.0.1:{tcp}" if tcp else f"unix:{socket}"))
     grpc_command()
 
 

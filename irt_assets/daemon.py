@@ -24,7 +24,7 @@ from prometheus_client.registry import Collector
 from irt_assets.probes import DAEMONS, daemon, heartbeats
 from resources import logs, metrics
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
-from resources.dagster_compat import have_the_last_word_on_logs
+from resources.dagster_compat import have_the_last_word_on_logs, watch_starting_runs
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.folder_claim import open_store
@@ -56,6 +56,7 @@ def main(patience_s: float = PATIENCE_S) -> None:
     registry = metrics.server_registry()
     registry.register(Heartbeats(database))
     metrics.show(registry, settings.irt_daemon_metrics_port, "IRT_DAEMON_METRICS_PORT")
+    watch_starting_runs()
     again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
     threading.Thread(target=_watch, args=(lock, again), daemon=True).start()
     try:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -19,7 +19,10 @@ from resources.failures import PermanentFailure
 from resources.settings import Settings, private_home
 
 CONFIGURATION = Path(__file__).parent / "dagster.yaml"
+VARIANTS = Path(__file__).parent / "dagster-variants.yaml"
+"""What is configured otherwise in a cluster, and with a bucket."""
 WORKSPACE = Path(__file__).parent / "workspace.yaml"
+WORKSPACE_OVER_TCP = Path(__file__).parent / "workspace-tcp.yaml"
 CODE_LOCATION = "irt_assets"
 """Our assets and jobs, by the name that workspace.yaml gives them."""
 SCHEMA = "dagster"
@@ -45,12 +48,15 @@ def dagster_environment(settings: Settings, database: Database) -> dict[str, str
     for folder in folders.values():
         folder.mkdir(parents=True, exist_ok=True)
     home.chmod(0o700)
-    _refresh(CONFIGURATION, home / "dagster.yaml")
+    _refresh(home / "dagster.yaml", configuration(settings))
+    host, port = code_server_address(settings)
     return {
         **{name: str(folder) for name, folder in folders.items()},
         "DAGSTER_HOME": str(home),
         "IRT_DAGSTER_DATABASE_URL": _in_schema(database.dagster_url),
         "IRT_CODE_SERVER_SOCKET": str(code_server_socket(settings)),
+        "IRT_CODE_SERVER_HOST": host,
+        "IRT_CODE_SERVER_PORT": port,
         # Without it a backfill fails for good if the daemon evaluates it while the code server restarts.
         "DAGSTER_BACKFILL_RETRY_DEFINITION_CHANGED_ERROR": "1",
     }
@@ -75,11 +81,43 @@ def _in_schema(url: str) -> str:
     return parsed.update_query_dict({"options": options}).render_as_string(hide_password=False)
 
 
-def _refresh(source: Path, copy: Path) -> None:
-    if not copy.exists() or copy.read_bytes() != source.read_bytes():
+def configuration(settings: Settings) -> bytes:
+    """What Dagster's instance reads: dagster.yaml, with what these settings change in it."""
+    changed = {"kubernetes": settings.irt_run_launcher == "kubernetes", "bucket": settings.s3_bucket is not None}
+    if not any(changed.values()):
+        return CONFIGURATION.read_bytes()
+    import yaml  # probes read this module, too
+
+    made, variants = (yaml.safe_load(file.read_bytes()) for file in (CONFIGURATION, VARIANTS))
+    for name in filter(changed.get, changed):
+        made = _merged(made, variants[name])
+    return yaml.safe_dump(made, sort_keys=False).encode()
+
+
+def _merged(onto: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
+    """`changes` of what is in both, down to single values; whatever names a class is replaced as a whole."""
+    return onto | {
+        key: _merged(onto[key], value) if isinstance(value, dict) and key in onto and "class" not in value else value
+        for key, value in changes.items()
+    }
+
+
+def _refresh(copy: Path, content: bytes) -> None:
+    if not copy.exists() or copy.read_bytes() != content:
         fresh = copy.with_name(f"{copy.name}.{os.getpid()}")
-        shutil.copyfile(source, fresh)
+        fresh.write_bytes(content)
         fresh.replace(copy)
+
+
+def workspace(settings: Settings) -> Path:
+    """The file that tells Dagster where the code server is."""
+    return WORKSPACE_OVER_TCP if settings.irt_code_server else WORKSPACE
+
+
+def code_server_address(settings: Settings) -> tuple[str, str]:
+    """Host and port of a code server elsewhere; two empty strings where it is here."""
+    host, _, port = (settings.irt_code_server or "").rpartition(":")
+    return host, port
 
 
 def code_server_socket(settings: Settings) -> Path:

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 import dagster as dg
 from dagster._core.utils import coerce_valid_log_level
 
-from irt_assets.environment import CODE_LOCATION, WORKSPACE
+from irt_assets.environment import CODE_LOCATION, workspace
 from irt_assets.retries import why_it_failed
 from irt_assets.runs import Outcome, execute, first_error
 from irt_assets.underway import PARTITION_TAG, is_to_be_repeated, repetition, under_way
@@ -24,7 +24,7 @@ from jobs.schedules import missing
 from jobs.stuck_runs import IN_THE_QUEUE
 from resources.dagster_compat import queue_run
 from resources.failures import PermanentFailure
-from resources.settings import Settings
+from resources.settings import Settings, get_settings
 
 LOG = logging.getLogger("irt.run")
 SECONDS_BETWEEN_LOOKS = 1.0
@@ -66,7 +66,7 @@ def to_make(instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked:
 def through_the_queue(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str | None]) -> Iterator[Outcome]:
     """Queue a run of each partition for the daemon, then follow them one by one, repeating their logs as they come."""
     queued = [
-        (partition, queue_run(instance, WORKSPACE, CODE_LOCATION, plan.job, _tags(partition)))
+        (partition, queue_run(instance, workspace(get_settings()), CODE_LOCATION, plan.job, _tags(partition)))
         for partition in partitions
     ]
     for partition, run_id in queued:

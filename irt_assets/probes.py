@@ -11,7 +11,6 @@ import json
 import time
 import urllib.error
 import urllib.request
-from pathlib import Path
 
 import psycopg
 
@@ -77,17 +76,17 @@ def heartbeats(connection: psycopg.Connection) -> dict[str, float]:
     return dict(connection.execute(query).fetchall())
 
 
-def code_server(socket_path: str | Path) -> str | None:
-    """Whether the code server answers on its socket."""
+def code_server(address: str) -> str | None:
+    """Whether the code server answers at `unix:PATH` or HOST:PORT."""
     import grpc
     from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-    with grpc.insecure_channel(f"unix:{socket_path}") as channel:
+    with grpc.insecure_channel(address) as channel:
         try:
             answer = health_pb2_grpc.HealthStub(channel).Check(
                 health_pb2.HealthCheckRequest(service="DagsterApi"), timeout=PATIENCE_S
             )
         except grpc.RpcError as error:
-            return f"no code server answers at {socket_path} ({error.code().name.lower()})"
+            return f"no code server answers at {address.removeprefix('unix:')} ({error.code().name.lower()})"
     serving = answer.status == health_pb2.HealthCheckResponse.SERVING
-    return None if serving else f"the code server at {socket_path} is not serving"
+    return None if serving else f"the code server at {address.removeprefix('unix:')} is not serving"

@@ -9,26 +9,36 @@ from __future__ import annotations
 import fcntl
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from irt_assets.environment import STACK_LOCK, WORKSPACE, instance_environment
+from irt_assets.environment import STACK_LOCK, instance_environment, workspace
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
 from resources.settings import Settings, private_home
 
 DEFINITIONS = "irt_assets.definitions"
+ANY_ADDRESS = "0.0.0.0"  # noqa: S104 - a pod's; who may ask is the network policy's
 
 
-def commands(socket: str, *, port: int, read_only: bool, module: str = DEFINITIONS) -> dict[str, list[str]]:
-    """The command of each server, in the order of starting. They need the environment of `irt_assets.environment`."""
+def commands(
+    settings: Settings, environment: Mapping[str, str], *, port: int, read_only: bool, module: str = DEFINITIONS
+) -> dict[str, list[str]]:
+    """The command of each server, in the order of starting; `environment`: theirs, of `irt_assets.environment`.
+
+    A code server that others reach by IRT_CODE_SERVER listens on its port on all addresses.
+    """
     python = [sys.executable, "-m"]
+    listening = ["-s", environment["IRT_CODE_SERVER_SOCKET"]]
+    if settings.irt_code_server:
+        listening = ["-h", ANY_ADDRESS, "-p", environment["IRT_CODE_SERVER_PORT"]]
     location = ["-m", module, "-a", "defs", "--empty-working-directory", "--lazy-load-user-code"]
     return {
-        "code server": [*python, "irt_assets.code_server", "-s", socket, *location, "--log-format", "json"],
-        "daemon": [*python, "irt_assets.daemon", "run", "--log-format", "json", "-w", str(WORKSPACE)],
+        "code server": [*python, "irt_assets.code_server", *listening, *location, "--log-format", "json"],
+        "daemon": [*python, "irt_assets.daemon", "run", "--log-format", "json", "-w", str(workspace(settings))],
         "webserver": [*python, "irt_assets.webserver", "--port", str(port)] + ["--read-only"] * read_only,
     }
 
@@ -46,7 +56,7 @@ def become(settings: Settings, database: Database, name: str, *, port: int = 0, 
         _claim(settings, Path("dagster") / "code-server.lock", fcntl.LOCK_EX, "a code server runs")
     with dagster_instance(settings, database):
         environment = {**os.environ, **instance_environment(settings, database)}
-    arguments = commands(environment["IRT_CODE_SERVER_SOCKET"], port=port, read_only=read_only)[name]
+    arguments = commands(settings, environment, port=port, read_only=read_only)[name]
     sys.stdout.flush()
     os.execve(arguments[0], arguments, environment)
 

@@ -136,6 +136,8 @@ class Stack:
         or the code location does not load; PermanentFailure where another daemon works on the same database, or its
         files lie in another folder.
         """
+        if self.settings.irt_code_server:
+            raise StackError("IRT_CODE_SERVER names a code server elsewhere, and this starts one: unset it")
         self._lock = self._claim()
         try:
             self.port = self._free_port()
@@ -289,7 +291,9 @@ class Stack:
         socket_path = self._environment["IRT_CODE_SERVER_SOCKET"]
         assert self.port is not None
         deadline = time.monotonic() + START_TIMEOUT_S
-        started = commands(socket_path, port=self.port, read_only=self.read_only, module=self.module)
+        started = commands(
+            self.settings, self._environment, port=self.port, read_only=self.read_only, module=self.module
+        )
         for name, arguments in started.items():
             self._children[name] = _Child(name, arguments)
             self._spawn(self._children[name])

@@ -66,8 +66,13 @@ def own_worker_tags() -> dict[str, str]:
 def give_way_when_memory_runs_out() -> None:
     """In a run worker: be the first that the kernel ends, before the code server whose memory limit it shares."""
     if multiprocessing.parent_process() is not None:
-        with suppress(OSError):  # no Linux
-            Path("/proc/self/oom_score_adj").write_text(WORKER_OOM_SCORE_ADJ, "ascii")
+        be_the_first_to_go()
+
+
+def be_the_first_to_go() -> None:
+    """Of the processes that share a memory limit."""
+    with suppress(OSError):  # no Linux
+        Path("/proc/self/oom_score_adj").write_text(WORKER_OOM_SCORE_ADJ, "ascii")
 
 
 def _here() -> dict[str, str]:

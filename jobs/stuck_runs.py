@@ -45,9 +45,10 @@ class StuckRun:
 
 def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
     """Fail every run whose worker is known to be gone, as the daemon would; their ids."""
-    launcher = instance.run_launcher
-    if not isinstance(launcher, HealthCheckedRunLauncher):
+    if not sees_processes(instance):
         return []
+    launcher = instance.run_launcher
+    assert isinstance(launcher, HealthCheckedRunLauncher)
     lost = []
     for record in instance.get_run_records(dg.RunsFilter(statuses=NOT_FINISHED_STATUSES)):
         run = record.dagster_run
@@ -62,6 +63,15 @@ def fail_lost_runs(instance: dg.DagsterInstance) -> list[str]:
             instance.report_run_failed(run, "the process that executed the run is gone: killed, or out of memory")
         lost.append(run.run_id)
     return lost
+
+
+def sees_processes(instance: dg.DagsterInstance) -> bool:
+    """Whether runs are processes of a host, so that it can be told which have died: not where they are pods.
+
+    Told without making the launcher, which takes seconds in a cluster and is of no use in most of its pods.
+    """
+    stated = instance.get_ref().run_launcher_data if instance.is_persistent else None
+    return stated is not None and stated.class_name == HealthCheckedRunLauncher.__name__
 
 
 def stuck_runs(instance: dg.DagsterInstance) -> list[StuckRun]:
@@ -100,13 +110,12 @@ def _cancel(instance: dg.DagsterInstance, run: dg.DagsterRun, *, unseen: bool) -
     if run.status is dg.DagsterRunStatus.FAILURE:
         instance.add_run_tags(run.run_id, {MAX_RETRIES_TAG: "0"})
         return "it will not be repeated"
-    launcher = instance.run_launcher
-    assert isinstance(launcher, HealthCheckedRunLauncher)
     if run.status in IN_THE_QUEUE or unseen:
         instance.report_run_canceling(run)
         instance.report_run_canceled(run)
         return "cancelled"
-    if not launcher.sees(run):
+    launcher = instance.run_launcher
+    if isinstance(launcher, HealthCheckedRunLauncher) and not launcher.sees(run):
         raise PermanentFailure(
             f"the worker of {run.run_id} is on {launcher.host_of(run)}, which cannot be seen from here: cancel the run "
             "there, or with --unseen if that worker is gone"

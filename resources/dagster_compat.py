@@ -1,4 +1,4 @@
-"""Private parts of Dagster, for one version of it: its page as an application, and its queue.
+"""Private parts of Dagster, for one version of it: its page as an application, its queue, monitor and run worker.
 
 What does not belong here: the layer of our own around the page (see `irt_assets.webserver`).
 """
@@ -17,7 +17,9 @@ from starlette.types import ASGIApp
 from resources.failures import PermanentFailure, TransientFailure
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
+    import logging
+
+    from dagster import DagsterInstance, RunRecord
 
 DAGSTER = "1.13.27"
 """The version whose private parts are known; `pyproject.toml` pins the same."""
@@ -137,6 +139,41 @@ def queue_run(instance: DagsterInstance, workspace: Path, location: str, job: st
             run_id=None,
         )
         return instance.submit_run(run.run_id, context).run_id
+
+
+def watch_starting_runs() -> None:
+    """In the daemon: ask a launcher that can tell (`check_starting_run`) for runs that are starting, too.
+
+    Dagster looks at the clock alone until a run has started.
+    """
+    from dagster._core.launcher import WorkerStatus
+    from dagster._daemon.monitoring import run_monitoring
+
+    by_the_clock = run_monitoring.monitor_starting_run
+
+    def monitor(instance: DagsterInstance, run_record: RunRecord, logger: logging.Logger) -> None:
+        run = run_record.dagster_run
+        if ask := getattr(instance.run_launcher, "check_starting_run", None):
+            found = ask(run)
+            if found.status is WorkerStatus.FAILED:
+                now = instance.get_run_by_id(run.run_id)
+                if now is not None and now.status is run.status:
+                    logger.info("%s did not start: %s", run.run_id, found.msg)
+                    instance.report_run_failed(run, found.msg)
+                return
+        by_the_clock(instance, run_record, logger)
+
+    run_monitoring.monitor_starting_run = monitor
+
+
+def execute_launched_run(run_id: str) -> int:
+    """Execute a run that was launched, in this process, on the instance of DAGSTER_HOME; 0 where it succeeded."""
+    from dagster import DagsterInstance
+    from dagster._cli.api import _execute_run_command_body
+    from dagster._utils.interrupts import capture_interrupts
+
+    with capture_interrupts(), DagsterInstance.get() as instance:
+        return _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=True)
 
 
 @asynccontextmanager

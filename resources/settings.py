@@ -25,6 +25,9 @@ from resources.failures import PermanentFailure
 MONTH_PATTERN = r"^\d{4}-(0[1-9]|1[0-2])$"
 COOKIE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}", re.ASCII)
 OWNER_ALONE = 0o700
+RUN_KINDS = ("daily", "weekly", "nightly", "monthly", "drift", "report", "release", "upkeep", "other")
+"""What runs are for, by the tag irt/kind; `other` have none: assets that somebody chose, or automation."""
+RUN_SIZE = re.compile(r"(?P<kind>[a-z]+)=(?P<cpu>\d+m|\d+(\.\d+)?)/(?P<memory>\d+[MG]i)")
 KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
 INFO_CHANNELS = ("slack", "discord", "email", "webhook")
@@ -58,6 +61,20 @@ class Settings(BaseSettings):
         "2025-01", description="first month of the partitions, e.g. 2026-07"
     )
     irt_time_zone: str = Field("UTC", description="time zone of displays; partitions are always UTC")
+    irt_run_launcher: Literal["process", "kubernetes"] = Field(
+        "process", description="how runs are started: as children of the code server, or each as a Job of the cluster"
+    )
+    irt_run_resources: str = Field(
+        "", description="what kinds of runs get in a cluster, KIND=CPU/MEMORY with commas, e.g. monthly=4/16Gi"
+    )
+    irt_run_key: str | None = Field(
+        None, description="name under which `irt job` asks for runs: asked again under it, it waits for the same ones"
+    )
+    irt_code_server: str | None = Field(
+        None, description="HOST:PORT of the code server on another host; unset: a socket under IRT_HOME"
+    )
+    pod_name: str | None = Field(None, description="in a pod: its name, from the downward API")
+    pod_namespace: str | None = Field(None, description="in a pod: its namespace, from the downward API")
     irt_threads: int = Field(2, ge=1, description="threads of the compiled kernels; sums depend on it")
     irt_schedules: Literal["running", "stopped"] = Field(
         "running", description="state of schedules until someone sets it"
@@ -209,6 +226,26 @@ class Settings(BaseSettings):
             raise ValueError("not a cookie name: use letters, digits, - and _")
         return value
 
+    @field_validator("irt_code_server")
+    @classmethod
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value:
+            address = parse_address(value)
+            if address is None or address.port is None:
+                raise ValueError("wanted HOST:PORT, such as irt-code-server:4266")
+        return value or None
+
+    @field_validator("irt_run_resources")
+    @classmethod
+    def _sizes(cls, value: str) -> str:
+        for entry in _entries(value):
+            if not (found := RUN_SIZE.fullmatch(entry)) or found["kind"] not in RUN_KINDS:
+                raise ValueError(
+                    f"wanted KIND=CPU/MEMORY with commas, such as monthly=4/16Gi,daily=500m/2Gi; kinds: "
+                    f"{', '.join(RUN_KINDS)}"
+                )
+        return value
+
     @field_validator("irt_ui_hosts")
     @classmethod
     def _host_names(cls, value: str) -> str:
@@ -231,7 +268,16 @@ class Settings(BaseSettings):
             engine: None if "" in wanted[engine] else wanted[engine] for engine in OPTIONAL_ENGINES if engine in wanted
         }
 
+    @property
+    def run_sizes(self) -> dict[str, tuple[str, str]]:
+        """CPU and memory of the kinds of runs that have been given some."""
+        found = [RUN_SIZE.fullmatch(entry) for entry in _entries(self.irt_run_resources)]
+        return {one["kind"]: (one["cpu"], one["memory"]) for one in found if one}
+
     @field_validator(
+        "irt_run_key",
+        "pod_name",
+        "pod_namespace",
         "database_url",
         "pghost",
         "pguser",
@@ -363,6 +409,8 @@ def names_read() -> set[str]:
         "IRT_ENV_FILE",
         "IRT_SHARED",
         "IRT_REQUIRE_ALL",
+        "IRT_CODE_SERVER_HOST",
+        "IRT_CODE_SERVER_PORT",
         "IRT_CODE_SERVER_SOCKET",
         "IRT_DAGSTER_COMPUTE_LOGS",
         "IRT_DAGSTER_DATABASE_URL",

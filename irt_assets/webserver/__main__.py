@@ -12,7 +12,7 @@ from functools import partial
 import uvicorn
 from starlette.types import ASGIApp
 
-from irt_assets.environment import WORKSPACE
+from irt_assets.environment import workspace
 from irt_assets.probes import webserver
 from irt_assets.webserver.earlier_runs import EarlierRuns
 from irt_assets.webserver.guard import Guard
@@ -70,7 +70,7 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     registry = metrics.server_registry()
     metrics.show(registry, settings.irt_ui_metrics_port, "IRT_UI_METRICS_PORT")
     with webserver_app(
-        WORKSPACE, path_prefix=settings.ui_prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
+        workspace(settings), path_prefix=settings.ui_prefix, read_only=read_only, tags_of_backfill=tags_of_backfill
     ) as dagster:
         page = metrics.Counted(guarded(dagster, settings, read_only=read_only), "page", registry)
         config = uvicorn.Config(

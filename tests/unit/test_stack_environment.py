@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from pydantic import SecretStr
+import yaml
+from dagster._core.launcher import RunLauncher
+from dagster._serdes import ConfigurableClassData
+from pydantic import SecretStr, ValidationError
 
-from irt_assets.environment import CONFIGURATION, LONGEST_SOCKET_PATH, instance_environment
+from irt_assets.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WORKSPACE_OVER_TCP, instance_environment
+from irt_assets.servers import commands
+from jobs.kubernetes_launcher import KubernetesRunLauncher
+from jobs.run_sizes import LONGEST_S
+from jobs.stored_logs import StoredComputeLogManager
 from resources.database import Database
 from resources.settings import Settings
 
@@ -61,3 +69,57 @@ def test_a_deep_home_still_gets_a_socket_that_the_kernel_takes(tmp_path: Path) -
     finally:
         first.parent.rmdir()
         second.parent.rmdir()
+
+
+def configured(home: Path, **settings: str) -> dict[str, Any]:
+    chosen = Settings.model_validate({"irt_home": home, "database_url": "postgresql://db.example/assess", **settings})
+    instance_environment(chosen, Database(chosen))
+    return yaml.safe_load((home / "dagster" / "dagster.yaml").read_bytes())
+
+
+def test_in_a_cluster_runs_are_jobs_and_all_else_is_as_it_was(tmp_path: Path) -> None:
+    usual, made = yaml.safe_load(CONFIGURATION.read_bytes()), configured(tmp_path, irt_run_launcher="kubernetes")
+    launcher = ConfigurableClassData(made["run_launcher"]["module"], made["run_launcher"]["class"], "{}")
+    assert isinstance(launcher.rehydrate(as_type=RunLauncher), KubernetesRunLauncher)
+    assert made["run_monitoring"]["start_timeout_seconds"] >= 600
+    assert made["run_monitoring"]["max_runtime_seconds"] == LONGEST_S == usual["run_monitoring"]["max_runtime_seconds"]
+    coordinator = made["run_coordinator"]["config"]
+    assert coordinator["max_user_code_failure_retries"] * coordinator["user_code_failure_retry_delay"] >= 600
+    assert made["run_coordinator"]["class"] == usual["run_coordinator"]["class"]
+    untouched = usual.keys() - {"run_launcher", "run_monitoring", "run_coordinator"}
+    assert {name: made[name] for name in untouched} == {name: usual[name] for name in untouched}
+
+
+def test_with_a_bucket_the_output_of_runs_goes_there(tmp_path: Path) -> None:
+    made = configured(tmp_path, s3_bucket="bank")
+    assert made["compute_logs"]["class"] == StoredComputeLogManager.__name__
+    assert made["compute_logs"]["config"].keys() == {"base_dir"}
+    assert made["run_launcher"] == yaml.safe_load(CONFIGURATION.read_bytes())["run_launcher"]
+
+
+def test_a_code_server_elsewhere_is_named_by_host_and_port(tmp_path: Path) -> None:
+    settings = Settings(
+        irt_home=tmp_path, database_url=SecretStr("postgresql://db.example/x"), irt_code_server="irt-code-server:4266"
+    )
+    told = instance_environment(settings, Database(settings))
+    assert (told["IRT_CODE_SERVER_HOST"], told["IRT_CODE_SERVER_PORT"]) == ("irt-code-server", "4266")
+    assert told["IRT_CODE_SERVER"] == "irt-code-server:4266"
+    started = commands(settings, told, port=3000, read_only=False)
+    assert started["code server"][3:7] == ["-h", "0.0.0.0", "-p", "4266"]
+    assert str(WORKSPACE_OVER_TCP) in started["daemon"]
+
+
+@pytest.mark.parametrize("wrong", ["irt-code-server", "http://irt-code-server:4266", ":4266", "a b:1"])
+def test_a_code_server_without_host_and_port_is_refused(wrong: str) -> None:
+    with pytest.raises(ValidationError, match="wanted HOST:PORT"):
+        Settings(irt_code_server=wrong)
+
+
+@pytest.mark.parametrize("wrong", ["monthly", "monthly=4", "monthly=4/16GB", "yearly=1/1Gi", "monthly=-1/1Gi"])
+def test_what_runs_get_is_checked(wrong: str) -> None:
+    with pytest.raises(ValidationError, match="wanted KIND=CPU/MEMORY"):
+        Settings(irt_run_resources=wrong)
+    assert Settings(irt_run_resources="monthly=4/16Gi, daily=500m/2Gi").run_sizes == {
+        "monthly": ("4", "16Gi"),
+        "daily": ("500m", "2Gi"),
+    }

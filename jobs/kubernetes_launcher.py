@@ -1,0 +1,351 @@
+"""The run launcher of a cluster: each run is a Job, whose pod is a copy of the one that launches it.
+
+What belongs here: making a run's Job, whether it lives, how it is ended, all while the API server may be away. What
+does not: what the pod does (see `irt_assets.run_worker`), how much it gets (see `run_sizes`), how often the daemon asks
+and what it does with the answer (`run_monitoring`).
+
+An API server that does not answer says nothing about runs: those that go on are taken to live, those that are to be
+launched are queued again, and one that is cancelled ends itself, as its worker looks at its status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dagster import DagsterInstance, DagsterRun
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.events import EngineEventData
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
+from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
+from dagster._serdes import ConfigurableClassData
+from dagster_k8s.client import PatchedApiClient
+from dagster_k8s.container_context import K8sContainerContext
+from dagster_k8s.job import (
+    DagsterK8sJobConfig,
+    UserDefinedDagsterK8sConfig,
+    construct_dagster_k8s_job,
+    get_job_name_from_run_id,
+)
+from dagster_k8s.launcher import K8sRunLauncher
+from dagster_k8s.utils import load_kubernetes_config
+from kubernetes import client
+from kubernetes.client.rest import ApiException
+from kubernetes.config import ConfigException
+from urllib3.exceptions import HTTPError
+
+from jobs.launcher import WORKER_TAG
+from jobs.run_sizes import KIND_TAG, RunSize, size_of
+from resources import logs
+from resources.failures import PermanentFailure
+from resources.settings import Settings, get_settings
+
+PRODUCT = "irt-assets"
+JOB_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_job"
+"""Run tag, hidden in the UI: the name of the run's Job, as soon as it is known to be there."""
+TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+TOKEN_VOLUME = "kube-api-access-"  # noqa: S105 - the name of a volume
+PATIENCE_S = (5.0, 10.0)
+"""To connect, and for an answer."""
+AWAY = {401, 408, 429, 500, 502, 503, 504}
+"""Answers of an API server that starts, is overloaded, or cannot reach what it asks who somebody is."""
+NOT_FOUND, CONFLICT = 404, 409
+ENDED = ("Succeeded", "Failed")
+UNTIL_STARTED_S = 1_200
+"""Until a node and the image are there; the Job's deadline counts from its creation."""
+OF_ITS_CONTAINER = ("image", "image_pull_policy", "env", "env_from", "volume_mounts", "security_context", "working_dir")
+OF_ITS_POD = (
+    "affinity",
+    "dns_config",
+    "dns_policy",
+    "enable_service_links",
+    "host_aliases",
+    "image_pull_secrets",
+    "node_selector",
+    "priority_class_name",
+    "runtime_class_name",
+    "security_context",
+    "service_account_name",
+    "termination_grace_period_seconds",
+    "tolerations",
+    "topology_spread_constraints",
+)
+
+
+class ApiServerAway(DagsterUserCodeUnreachableError):
+    """The API server does not answer. Of this type, a run that is being launched is queued again."""
+
+
+class KubernetesRunLauncher(K8sRunLauncher):
+    """Dagster's launcher for Kubernetes, made for an API server that comes and goes.
+
+    It connects when it first has to: of the processes that know the instance, daemon and webserver alone may.
+    """
+
+    def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
+        RunLauncher.__init__(self)  # type: ignore[arg-type]
+        self._inst_data = inst_data
+
+    @classmethod
+    def config_type(cls) -> dict[str, Any]:
+        return {}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: object) -> KubernetesRunLauncher:  # noqa: ARG003
+        return cls(inst_data)
+
+    def register_instance(self, instance: DagsterInstance) -> None:
+        """Where our code first comes into the daemon and the webserver: their logs become as ours are."""
+        logs.configure()
+        super().register_instance(instance)
+
+    @property
+    def supports_resume_run(self) -> bool:
+        """A run whose pod was killed is repeated, as any other."""
+        return False
+
+    @property
+    def supports_run_worker_crash_recovery(self) -> bool:
+        return False
+
+    # -- starting --------------------------------------------------------------------------------
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Make the run's Job, or find that it is made. Raises ApiServerAway, and PermanentFailure where it is refused.
+
+        Whether a request that was not answered made the Job shows when it is made again: by its name there is one.
+        """
+        run, size = context.dagster_run, size_of(context.dagster_run, self._settings)
+        with _explained("make the Job of a run"):
+            body = self._job(run, size)
+            name = body.metadata.name
+            try:
+                self._ask(self._batch.create_namespaced_job, self._namespace, body)
+            except ApiException as error:
+                if error.status != CONFLICT:
+                    raise
+                self._see_that_it_is_of(run, name)
+        self._instance.add_run_tags(run.run_id, {JOB_TAG: name})
+        self._instance.report_engine_event(
+            f"The run's Job is {name}: {size.cpu} CPU, {size.memory} of memory, {size.seconds / 3600:g} h at most.",
+            run,
+            EngineEventData({"Job": name, "namespace": self._namespace}),
+            cls=type(self),
+        )
+
+    def _see_that_it_is_of(self, run: DagsterRun, name: str) -> None:
+        job = self._ask(self._batch.read_namespaced_job, name, self._namespace)
+        if (job.metadata.labels or {}).get("dagster/run-id") != run.run_id:
+            raise PermanentFailure(f"the Job {name} in {self._namespace} is of another run: delete it")
+
+    def _job(self, run: DagsterRun, size: RunSize) -> client.V1Job:
+        """The Job: a copy of this pod with the run's resources; what the tag dagster-k8s/config says goes before."""
+        own = self._own_pod
+        container = {name: own.spec.containers[0].to_dict()[name] for name in OF_ITS_CONTAINER}
+        container["volume_mounts"] = [
+            mount for mount in container["volume_mounts"] or () if not mount["name"].startswith(TOKEN_VOLUME)
+        ]
+        pod = {name: own.spec.to_dict()[name] for name in OF_ITS_POD}
+        pod["volumes"] = [
+            volume for volume in own.spec.to_dict()["volumes"] or () if not volume["name"].startswith(TOKEN_VOLUME)
+        ]
+        labels = {"app.kubernetes.io/name": PRODUCT, "app.kubernetes.io/part-of": PRODUCT, KIND_TAG: size.kind}
+        like_this_pod = UserDefinedDagsterK8sConfig(
+            container_config=_without_none(container)
+            | {"resources": {"requests": {"cpu": size.cpu, "memory": size.memory}, "limits": {"memory": size.memory}}},
+            pod_spec_config=_without_none(pod) | {"automount_service_account_token": False},
+            pod_template_spec_metadata={"labels": labels},
+            job_metadata={"labels": labels},
+            job_spec_config={"active_deadline_seconds": size.seconds + UNTIL_STARTED_S},
+        )
+        chosen = K8sContainerContext.create_for_run(run, None, include_run_tags=True)
+        name = get_job_name_from_run_id(run.run_id)
+        return construct_dagster_k8s_job(
+            DagsterK8sJobConfig(),
+            ["irt", "run", "worker", run.run_id],
+            name,
+            K8sContainerContext(run_k8s_config=like_this_pod).merge(chosen).run_k8s_config,
+            pod_name=name,
+            component="run-worker",
+            labels={"dagster/job": run.job_name, "dagster/run-id": run.run_id},
+        )
+
+    # -- watching --------------------------------------------------------------------------------
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """FAILED where the run's Job is gone or has ended, else RUNNING: the daemon fails a run on anything else."""
+        try:
+            fault = None if WORKER_TAG in run.tags else self._fault(run)
+        except (ApiException, HTTPError, ConfigException) as error:
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"the API server did not say: {_said(error)}")
+        if fault is None:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, fault)
+
+    def check_starting_run(self, run: DagsterRun) -> CheckRunHealthResult:
+        """As `check_run_worker_health`; a run whose Job is not made yet lives."""
+        if JOB_TAG not in run.tags:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return self.check_run_worker_health(run)
+
+    def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:  # noqa: ARG002
+        """What the run's pods wait for, in a few words; None where nothing is known."""
+        with suppress(ApiException, HTTPError, ConfigException):
+            return "; ".join(filter(None, map(_waits_for, self._pods(run)))) or None
+        return None
+
+    def _fault(self, run: DagsterRun) -> str | None:
+        """Why the run cannot be going on."""
+        name = get_job_name_from_run_id(run.run_id)
+        try:
+            job = self._ask(self._batch.read_namespaced_job, name, self._namespace)
+        except ApiException as error:
+            if error.status == NOT_FOUND:
+                return f"the run's Job {name} is gone: somebody deleted it"
+            raise
+        pods = self._pods(run)
+        over = any(one.type in ("Complete", "Failed") and one.status == "True" for one in job.status.conditions or ())
+        over = over or (not job.status.active and bool(job.status.failed or job.status.succeeded))
+        if not over and not (pods and all(pod.status.phase in ENDED for pod in pods)):
+            return None
+        reasons = [one.message for one in job.status.conditions or () if one.type == "Failed" and one.message]
+        told = "; ".join([*map(_ending, pods), *reasons])
+        return told or f"the pod of the run's Job {name} is gone: killed, or evicted"
+
+    def _pods(self, run: DagsterRun) -> list[client.V1Pod]:
+        selector = f"job-name={get_job_name_from_run_id(run.run_id)}"
+        pods: list[client.V1Pod] = self._ask(
+            self._core.list_namespaced_pod, self._namespace, label_selector=selector
+        ).items
+        return pods
+
+    # -- ending ----------------------------------------------------------------------------------
+    def terminate(self, run_id: str) -> bool:
+        """Have the run end: its worker sees that it is cancelled, also while the API server is away.
+
+        Deleting the Job ends a pod that waits for a node, too, and is done where it can be.
+        """
+        run = self._instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            return False
+        self._instance.report_run_canceling(run)
+        try:
+            self._ask(
+                self._batch.delete_namespaced_job,
+                get_job_name_from_run_id(run_id),
+                self._namespace,
+                propagation_policy="Background",
+            )
+        except ApiException as error:
+            if error.status == NOT_FOUND:
+                self._instance.report_run_canceled(run, "The run has no Job any more.")
+            else:
+                self._left_to_the_worker(run, error)
+        except (HTTPError, ConfigException) as error:
+            self._left_to_the_worker(run, error)
+        return True
+
+    def _left_to_the_worker(self, run: DagsterRun, error: Exception) -> None:
+        self._instance.report_engine_event(
+            f"The run's Job could not be deleted ({_said(error)}); its worker ends when it sees the run's status.",
+            run,
+            cls=type(self),
+        )
+
+    # -- the cluster -----------------------------------------------------------------------------
+    @cached_property
+    def _settings(self) -> Settings:
+        return get_settings()
+
+    @property
+    def _namespace(self) -> str:
+        return self._in_a_pod("POD_NAMESPACE", self._settings.pod_namespace)
+
+    @cached_property
+    def _own_pod(self) -> client.V1Pod:
+        name = self._in_a_pod("POD_NAME", self._settings.pod_name)
+        return self._ask(self._core.read_namespaced_pod, name, self._namespace)
+
+    def _in_a_pod(self, name: str, value: str | None) -> str:
+        if value is None:
+            raise ConfigException(f"{name} is not set: set it by the downward API, as deploy/k8s does")
+        return value
+
+    @cached_property
+    def _api(self) -> client.ApiClient:
+        load_kubernetes_config(load_incluster_config=TOKEN.exists())
+        configuration = client.Configuration.get_default_copy()
+        configuration.retries = False  # whoever asks asks again
+        return PatchedApiClient(configuration)
+
+    @cached_property
+    def _batch(self) -> client.BatchV1Api:
+        return client.BatchV1Api(self._api)
+
+    @cached_property
+    def _core(self) -> client.CoreV1Api:
+        return client.CoreV1Api(self._api)
+
+    def _ask(self, request: Callable[..., Any], *arguments: object, **named: object) -> Any:
+        return request(*arguments, **named, _request_timeout=PATIENCE_S)
+
+
+@contextmanager
+def _explained(what: str) -> Iterator[None]:
+    """The errors of a request: that nobody answers, or why it was refused."""
+    try:
+        yield
+    except HTTPError as error:
+        raise ApiServerAway(f"the cluster's API server does not answer: {_said(error)}") from error
+    except ConfigException as error:
+        raise PermanentFailure(f"cannot {what}: {error}") from error
+    except ApiException as error:
+        if error.status in AWAY or not error.status:
+            raise ApiServerAway(f"the cluster's API server does not answer: {_said(error)}") from error
+        raise PermanentFailure(f"the cluster does not let us {what}: {_said(error)}") from error
+
+
+def _said(error: Exception) -> str:
+    if isinstance(error, ApiException):
+        return f"{error.status} {error.reason}" + (f", {error.body[:500]}" if error.status not in AWAY else "")
+    return str(error)
+
+
+def _ending(pod: client.V1Pod) -> str:
+    """How a pod ended, in words."""
+    name, status = pod.metadata.name, pod.status
+    ended = [one.state.terminated for one in status.container_statuses or () if one.state and one.state.terminated]
+    if not ended:
+        return f"the pod {name} ended: {status.message or status.reason or 'its node is gone, or it was evicted'}"
+    last = ended[0]
+    if last.reason == "OOMKilled":
+        limit = (pod.spec.containers[0].resources.limits or {}).get("memory", "its limit")
+        return f"the pod {name} needed more memory than {limit}: give its kind of run more (IRT_RUN_RESOURCES)"
+    said = f": {last.message.strip()}" if last.message else ""
+    return f"the pod {name} ended with exit code {last.exit_code} ({last.reason}){said}"
+
+
+def _waits_for(pod: client.V1Pod) -> str | None:
+    """What keeps a pod from starting."""
+    name = pod.metadata.name
+    for one in pod.status.container_statuses or ():
+        if one.state and one.state.waiting:
+            return f"the pod {name} waits: {one.state.waiting.reason} {one.state.waiting.message or ''}".rstrip()
+    for condition in pod.status.conditions or ():
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return f"the pod {name} has no node: {condition.message}"
+    return None
+
+
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
+    """Of what Kubernetes was told, without what it was not."""
+    return {name: _pruned(value) for name, value in values.items() if value is not None}
+
+
+def _pruned(value: Any) -> Any:
+    if isinstance(value, dict):
+        return _without_none(value)
+    if isinstance(value, list):
+        return [_pruned(one) for one in value]
+    return value
