@@ -1,4 +1,4 @@
-"""What the pages tell people to type: our own command line takes it, and the units, targets and options are there."""
+"""What pages tell people to type is taken by our own command line and names what is there; their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from tests.written_commands import (
+    FENCED,
     ROOT,
     fault,
     fenced_blocks,
@@ -15,6 +16,8 @@ from tests.written_commands import (
 )
 
 CRON = re.compile(r"^(\S+ ){5}\w+ ")
+LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Units that are not ours: of the host, and of the set-up that people come from.
 OTHERS_UNITS = frozenset({"nginx", "postgresql", "plms-*", "oneiric*", "plms-invariants.timer", "oneiric.service"})
@@ -45,3 +48,25 @@ def test_what_pages_tell_people_to_type_is_taken() -> None:
 
 def test_there_are_commands_to_look_at() -> None:
     assert sum(words[0] == "irt" for page in PAGES for words in commands(page)) > 80
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as GitHub makes addresses of them."""
+    headings = HEADING.findall(without_blocks(page))
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower() for heading in headings]
+    return {re.sub(r"[^\w -]", "", heading).replace(" ", "-") for heading in plain}
+
+
+def without_blocks(page: Path) -> str:
+    return FENCED.sub("", page.read_text())
+
+
+def leads_nowhere(page: Path, path: str, anchor: str) -> bool:
+    target = (page.parent / path).resolve() if path else page
+    return not target.exists() or bool(anchor and target.suffix == ".md" and anchor not in anchors(target))
+
+
+def test_links_lead_somewhere() -> None:
+    links = [(page, *link) for page in PAGES for link in LINK.findall(without_blocks(page))]
+    assert len(links) > 300
+    assert [(page.name, path, anchor) for page, path, anchor in links if leads_nowhere(page, path, anchor)] == []
