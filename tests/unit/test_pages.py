@@ -1,4 +1,4 @@
-"""What pages tell people to type is taken by our own command line and names what is there; their links lead somewhere."""
+"""What pages tell people to type is taken by our own command line and names what is there; links lead somewhere."""
 
 from __future__ import annotations
 
