@@ -42,7 +42,6 @@ DOCS = ROOT / "docs" / "deploy-kubernetes.md"
 USER = 10001
 CRON_JOBS = {one["metadata"]["name"]: one for one in objects("CronJob")}
 PODS = {pod.name: pod for pod in pods()}
-OF_A_POD = {"POD_NAME", "POD_NAMESPACE", "IRT_RUN_KEY", "IRT_RUN_LAUNCHER", "IRT_CODE_SERVER"}
 OF_THE_R_SERVICE = re.compile(r"R_IRT_\w+")
 ZONES = {"Etc/UTC": "UTC"}
 DOCUMENTED = {
@@ -218,7 +217,7 @@ def environment(container: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_every_variable_is_a_setting() -> None:
-    known = names_read() | OF_A_POD
+    known = names_read()
     for where, container in containers():
         given = environment(container)
         if container["image"] == "r-irt-plumber":
