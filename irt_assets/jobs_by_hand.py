@@ -124,9 +124,10 @@ def _say(entry: dg.EventLogEntry, run: dg.DagsterRun) -> None:
     level = coerce_valid_log_level(entry.level)
     if level < LOG.getEffectiveLevel():
         return
-    record = LOG.makeRecord(LOG.name, level, "", 0, entry.message, (), None)
-    record.created = entry.timestamp
     event = entry.dagster_event
+    said = entry.message or (event.event_type.name.replace("_", " ").lower() if event is not None else "")
+    record = LOG.makeRecord(LOG.name, level, "", 0, said, (), None)
+    record.created = entry.timestamp
     of_run = {
         "run_id": run.run_id,
         "job": run.job_name,

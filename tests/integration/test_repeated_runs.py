@@ -102,6 +102,9 @@ def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
     killed: Killed, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, succeeds: bool
 ) -> None:
     runs = [killed.run()]
+    without_words = dg.DagsterEvent(dg.DagsterEventType.RUN_STARTING.value, "monthly")
+    killed.instance.report_dagster_event(without_words, runs[0].run_id)
+    killed.instance.report_run_failed(runs[0], "it is gone")
 
     def daemons_turn(_seconds: float) -> None:
         """Between two looks: a repetition, which is killed, too; the third one succeeds, or not."""
@@ -119,6 +122,7 @@ def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
     (outcome,) = through_the_queue(killed.instance, plan_of(MONTHLY_JOB), [MONTH])
     assert outcome.success is succeeds
     assert outcome.why == ("" if succeeds else f"its run {runs[3].run_id} ended as FAILURE")
+    assert [record.getMessage() for record in caplog.records].count("run starting") == 1
     assert [run.run_id in caplog.text for run in runs[1:]] == [True, True, True]
     assert caplog.text.count("the run worker died without a word") == 3 + (not succeeds)
 
