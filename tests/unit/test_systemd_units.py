@@ -69,6 +69,18 @@ def test_every_service_is_hardened(units: Path) -> None:
     assert {name: level for name, level in levels if float(level) > MOST_EXPOSED} == {}
 
 
+def test_settings_as_a_credential_are_no_fault_either(units: Path) -> None:
+    """The operator's own drop-in, from the template."""
+    dropin = units / "irt-theta-api.service.d/credentials.conf"
+    dropin.parent.mkdir()
+    shutil.copy(SYSTEMD / "etc/credentials.conf", dropin)
+    try:
+        ran = analyzed(units, "verify", "--man=no", str(units / "irt-theta-api.service"))
+        assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
+    finally:
+        shutil.rmtree(dropin.parent)
+
+
 def started(name: str) -> list[list[str]]:
     """The commands of a unit, in words."""
     return [line.split() for line in re.findall(r"^ExecStart=(.*)$", (UNITS / name).read_text(), re.M)]
