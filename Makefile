@@ -25,7 +25,7 @@ demo: venv
 	@$(BIN)/irt demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) \
 	  $(if $(DATA),--data '$(DATA)') $(if $(MAPPING),--mapping '$(MAPPING)') $(if $(ZONE),--zone '$(ZONE)') $(if $(AT),--at '$(AT)')
 
-lint test: EXTRAS = dev bayes otel $(if $(shell command -v R),r)
+lint test: EXTRAS = dev bayes k8s otel $(if $(shell command -v R),r)
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
