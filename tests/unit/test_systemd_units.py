@@ -22,6 +22,7 @@ UNITS = SYSTEMD / "units"
 SERVICES = sorted(path.name for path in UNITS.glob("*.service"))
 MOST_EXPOSED = 2.0
 OF_THE_R_SERVICE = re.compile(r"R_IRT_\w+")
+APPARMOR = shutil.which("apparmor_parser", path="/usr/sbin:/sbin")
 WEEKDAYS = {"*": "", "1": "Mon "}
 
 
@@ -79,6 +80,28 @@ def test_settings_as_a_credential_are_no_fault_either(units: Path) -> None:
         assert (ran.returncode, ran.stdout + ran.stderr) == (0, "")
     finally:
         shutil.rmtree(dropin.parent)
+
+
+@pytest.mark.skipif(APPARMOR is None, reason="apparmor_parser is not installed")
+def test_the_profile_of_apparmor_is_one() -> None:
+    """Its syntax alone: no kernel of the tests has AppArmor."""
+    assert APPARMOR is not None
+    ran = subprocess.run(
+        [APPARMOR, "--skip-kernel-load", "--skip-cache", SYSTEMD / "etc/apparmor.conf"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_the_profile_that_the_units_name_exists_and_forbids_nothing() -> None:
+    named = {
+        re.findall(r"^AppArmorProfile=-(\w+)$", path.read_text(), re.M)[0]
+        for path in UNITS.glob("*.d/10-hardening.conf")
+    }
+    profiles = re.findall(r"^profile (\w+) flags=\((.*)\)", (SYSTEMD / "etc/apparmor.conf").read_text(), re.M)
+    assert [(name, "complain" in flags.split(", ")) for name, flags in profiles] == [(name, True) for name in named]
 
 
 def started(name: str) -> list[list[str]]:
