@@ -35,6 +35,7 @@ T = TypeVar("T")
 
 def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefinition:
     """Days of features, weeks of KPIs and months that were made without answers which have come since."""
+    stopped = settings.irt_schedules == "stopped"
 
     @dg.sensor(
         name="late_answers",
@@ -42,7 +43,7 @@ def build_late_sensor(jobs: dict[str, Job], settings: Settings) -> dg.SensorDefi
         "them have come for five minutes, or after an hour.",
         jobs=[jobs[FEATURES], jobs[KPIS], jobs[MONTHLY_JOB]],
         minimum_interval_seconds=120,
-        default_status=dg.DefaultSensorStatus[settings.irt_schedules.upper()],
+        default_status=dg.DefaultSensorStatus.STOPPED if stopped else dg.DefaultSensorStatus.RUNNING,
     )
     def late_answers(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SensorResult:
         read = _Reader(database)

@@ -43,7 +43,8 @@ def build_schedules(
     jobs: Mapping[str, Job], settings: Settings, plans: Sequence[Plan] = PLANS
 ) -> list[dg.ScheduleDefinition]:
     """A schedule for each plan, switched on or off as the settings say."""
-    status = dg.DefaultScheduleStatus[settings.irt_schedules.upper()]
+    running = settings.irt_schedules == "running"
+    status = dg.DefaultScheduleStatus.RUNNING if running else dg.DefaultScheduleStatus.STOPPED
     return [_build(plan, jobs[plan.job], settings.irt_first_month, status) for plan in plans]
 
 

@@ -76,8 +76,9 @@ class Settings(BaseSettings):
     pod_name: str | None = Field(None, description="in a pod: its name, from the downward API")
     pod_namespace: str | None = Field(None, description="in a pod: its namespace, from the downward API")
     irt_threads: int = Field(2, ge=1, description="threads of the compiled kernels; sums depend on it")
-    irt_schedules: Literal["running", "stopped"] = Field(
-        "running", description="state of schedules until someone sets it"
+    irt_schedules: Literal["running", "stopped", "external"] = Field(
+        "running",
+        description="state of schedules until someone sets it; external: stopped, as CronJobs ask at their times",
     )
     r_irt_base_url: str | None = Field(None, description="R IRT service of the engine remote, e.g. http://r-irt:8000")
     r_irt_internal_token: SecretStr | None = Field(None, description="its bearer token")

@@ -472,7 +472,7 @@ def kubectl(require: Callable[[bool, str], None]) -> None:
 
 
 @pytest.mark.usefixtures("kubectl")
-@pytest.mark.parametrize(("overlay", "schedules"), [("seedtest", "stopped"), ("dev", "stopped")])
+@pytest.mark.parametrize(("overlay", "schedules"), [("seedtest", "external"), ("dev", "stopped")])
 def test_an_overlay_is_whole(overlay: str, schedules: str) -> None:
     built = kustomize(K8S / "overlays" / overlay)
     (namespace,) = [one["metadata"] for one in built if one["kind"] == "Namespace"]

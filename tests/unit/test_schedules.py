@@ -5,15 +5,19 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 from itertools import islice, pairwise
 from pathlib import Path
+from typing import Literal
 
+import dagster as dg
 import pytest
 from dagster._utils.schedules import schedule_execution_time_iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
+from jobs.late_sensor import build_late_sensor
 from jobs.plans import PLANS, Plan
-from jobs.schedules import to_ask
+from jobs.schedules import build_schedules, to_ask
+from resources.settings import Settings
 
 BY_JOB = {plan.job: plan for plan in PLANS}
 FEATURES, KPIS, MONTHLY = (
@@ -147,3 +151,18 @@ def test_every_schedule_is_in_the_documentation_with_its_time() -> None:
     for plan in PLANS:
         minute, hour, *_ = plan.cron.split()
         assert any(f"`{plan.job}`" in line and f"{int(hour):02}:{int(minute):02}" in line for line in lines), plan
+
+
+@pytest.mark.parametrize(
+    ("set_to", "schedules", "late_answers"),
+    [("running", "RUNNING", "RUNNING"), ("stopped", "STOPPED", "STOPPED"), ("external", "STOPPED", "RUNNING")],
+)
+def test_where_cron_jobs_ask_late_answers_are_still_found(
+    set_to: Literal["running", "stopped", "external"], schedules: str, late_answers: str
+) -> None:
+    """CronJobs ask for what is due; nobody but the sensor asks for what late answers have made stale."""
+    settings = Settings(_env_file=None, irt_schedules=set_to)
+    jobs = {plan.job: dg.define_asset_job(plan.job) for plan in PLANS}
+    built = build_schedules(jobs, settings)
+    assert {one.default_status.name for one in built} == {schedules}
+    assert build_late_sensor(jobs, settings).default_status.name == late_answers
