@@ -29,6 +29,7 @@ from dagster_k8s.job import (
     UserDefinedDagsterK8sConfig,
     construct_dagster_k8s_job,
     get_job_name_from_run_id,
+    get_user_defined_k8s_config,
 )
 from dagster_k8s.launcher import K8sRunLauncher
 from dagster_k8s.utils import load_kubernetes_config
@@ -141,7 +142,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
             raise PermanentFailure(f"the Job {name} in {self._namespace} is of another run: delete it")
 
     def _job(self, run: DagsterRun, size: RunSize) -> client.V1Job:
-        """The Job: a copy of this pod with the run's resources; what the tag dagster-k8s/config says goes before."""
+        """The Job: a copy of this pod with the run's resources; those of the tag dagster-k8s/config go before."""
         own = self._own_pod
         container = {name: own.spec.containers[0].to_dict()[name] for name in OF_ITS_CONTAINER}
         container["volume_mounts"] = [
@@ -160,7 +161,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
             job_metadata={"labels": labels},
             job_spec_config={"active_deadline_seconds": size.seconds + UNTIL_STARTED_S},
         )
-        chosen = K8sContainerContext.create_for_run(run, None, include_run_tags=True)
+        chosen = K8sContainerContext(run_k8s_config=_resources_asked_for(run))
         name = get_job_name_from_run_id(run.run_id)
         return construct_dagster_k8s_job(
             DagsterK8sJobConfig(),
@@ -336,6 +337,15 @@ def _waits_for(pod: client.V1Pod) -> str | None:
         if condition.type == "PodScheduled" and condition.status == "False":
             return f"the pod {name} has no node: {condition.message}"
     return None
+
+
+def _resources_asked_for(run: DagsterRun) -> UserDefinedDagsterK8sConfig:
+    """What the tag dagster-k8s/config says of memory and CPU.
+
+    Nothing else of it counts: whoever may launch a run would choose the account, the image and the Secrets of a pod.
+    """
+    asked = get_user_defined_k8s_config(run.tags).container_config.get("resources")
+    return UserDefinedDagsterK8sConfig(container_config={"resources": asked} if asked else {})
 
 
 def _without_none(values: dict[str, Any]) -> dict[str, Any]:

@@ -196,18 +196,36 @@ def test_a_run_s_pod_is_like_the_daemon_s_with_what_its_kind_of_run_gets(cluster
         assert labels["app.kubernetes.io/component"] == "run-worker"
 
 
-def test_what_somebody_says_of_one_run_goes_before(cluster: Cluster) -> None:
+def test_who_launches_a_run_chooses_its_resources_and_nothing_else_of_its_pod(cluster: Cluster) -> None:
+    plain = cluster.api.jobs[cluster.job(cluster.launched(**{"irt/kind": "daily"}))]["spec"]["template"]["spec"]
     wanted = {
-        "container_config": {"resources": {"limits": {"memory": "64Gi"}}},
-        "pod_spec_config": {"node_name": "big"},
+        "container_config": {
+            "resources": {"limits": {"memory": "64Gi"}},
+            "image": "theirs",
+            "env": [{"name": "DATABASE_URL", "value": "theirs"}],
+            "env_from": [{"secret_ref": {"name": "not-theirs"}}],
+            "security_context": {"privileged": True},
+        },
+        "pod_spec_config": {
+            "node_name": "big",
+            "service_account_name": "not-theirs",
+            "automount_service_account_token": True,
+        },
+        "job_spec_config": {"active_deadline_seconds": 1},
     }
     run_id = cluster.launched(**{"irt/kind": "daily", "dagster-k8s/config": json.dumps(wanted)})
-    pod = cluster.api.jobs[cluster.job(run_id)]["spec"]["template"]["spec"]
-    assert pod["nodeName"] == "big"
-    assert pod["containers"][0]["resources"] == {
-        "requests": {"cpu": "1", "memory": "4Gi"},
-        "limits": {"memory": "64Gi"},
-    }
+    job = cluster.api.jobs[cluster.job(run_id)]["spec"]
+    pod = job["template"]["spec"]
+    (container,), (usual,) = pod.pop("containers"), plain.pop("containers")
+    assert container.pop("resources") == {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "64Gi"}}
+    assert usual.pop("resources") == {"requests": {"cpu": "1", "memory": "4Gi"}, "limits": {"memory": "4Gi"}}
+    for one in (container, usual):
+        one.pop("name")
+        one.pop("args")
+        one["env"] = [variable for variable in one["env"] if "RUN" not in variable["name"]]
+    assert container == usual
+    assert pod == plain
+    assert job["activeDeadlineSeconds"] > 1
 
 
 def test_every_kind_of_run_has_a_size(cluster: Cluster) -> None:

@@ -556,3 +556,15 @@ def test_the_page_lists_every_deployment_with_its_memory_and_every_cron_job() ->
     for path in CRON.glob("*.yaml"):
         if documents(path)[0]["kind"] == "CronJob":
             assert f"`{path.name}`" in text
+
+
+@pytest.mark.usefixtures("kubectl")
+def test_the_page_s_own_kustomization_takes_images_from_elsewhere(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```yaml\n(.*?)^```$", DOCS.read_text(), re.M | re.S)
+    there = os.path.relpath(ROOT, tmp_path)
+    (tmp_path / "kustomization.yaml").write_text(block.replace("../irt-assets/", f"{there}/"))
+    built = kustomize(tmp_path)
+    assert "PrometheusRule" in {one["kind"] for one in built}
+    images = set(re.findall(r'"image": "([^"]+)"', json.dumps(built)))
+    assert len(images) == 1
+    assert images.pop().startswith("registry.example.org/irt-assets:")
