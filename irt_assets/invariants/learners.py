@@ -202,11 +202,11 @@ def _residuals(connection: psycopg.Connection, look: Look, scale_id: str, month:
     answers = read_arrow(
         connection,
         """SELECT a.item_id, a.correct::int AS score, h.theta,
-                  (a.position - 1) / (max(a.position) OVER (PARTITION BY a.user_id, a.session_id) - 1.0) AS place
+                  (a.position - 1) / (s.last - 1.0) AS place
            FROM attempt a
            JOIN mirt_ability h ON h.user_id = a.user_id AND h.kind = 'monthly' AND h.window_end = %(end)s
             AND h.scale_id = %(scale)s
-           JOIN (SELECT user_id, session_id FROM attempt
+           JOIN (SELECT user_id, session_id, max(position) AS last FROM attempt
                  WHERE completed_at >= %(start)s AND completed_at < %(end)s AND form_id IS NOT NULL
                  GROUP BY 1, 2 HAVING max(position) > 1) s
              ON s.user_id = a.user_id AND s.session_id = a.session_id

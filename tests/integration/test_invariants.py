@@ -644,6 +644,17 @@ def test_a_planted_violation_is_named_and_was_not_there_before(world: World, cas
     assert all(violation.observed and violation.expected for violation in found)
 
 
+def test_of_a_session_only_the_first_answer_may_count(world: World) -> None:
+    """Its place in the session is known all the same."""
+    world.sql(
+        """UPDATE response_log SET correct = NULL
+           WHERE position > 1 AND (user_id, session_id) = (
+               SELECT user_id, session_id FROM response_log
+               WHERE form_id IS NOT NULL AND position > 1 AND completed_at >= '2026-07-01Z' LIMIT 1)"""
+    )
+    assert world.verdict(BY_NAME["positions_do_not_change_difficulty"]).passed
+
+
 @pytest.mark.parametrize("name", ["one_ability_explains_a_scale", "items_are_locally_independent"])
 @pytest.mark.parametrize(
     ("plant", "why"),
