@@ -164,7 +164,10 @@ def test_cron_jobs_differ_in_what_they_do_alone() -> None:
         found = json.loads(json.dumps(cron_job))
         spec = found["spec"]
         job, pod = spec["jobTemplate"]["spec"], spec["jobTemplate"]["spec"]["template"]["spec"]
-        for owner, names in ((found["metadata"], ["name"]), (spec, ["schedule", "timeZone", "suspend"])):
+        for owner, names in (
+            (found["metadata"], ["name"]),
+            (spec, ["schedule", "timeZone", "suspend", "startingDeadlineSeconds"]),
+        ):
             for name in names:
                 owner.pop(name)
         job.pop("activeDeadlineSeconds")
@@ -178,8 +181,16 @@ def test_cron_jobs_differ_in_what_they_do_alone() -> None:
     (any_one, *_) = CRON_JOBS.values()
     spec = any_one["spec"]
     assert spec["concurrencyPolicy"] == "Forbid"
-    assert spec["startingDeadlineSeconds"] == 3600
-    assert spec["jobTemplate"]["spec"]["backoffLimit"] == 0
+    late = {name: one["spec"]["startingDeadlineSeconds"] / 3600 for name, one in CRON_JOBS.items()}
+    assert late.pop("monthly-calibration") == 240  # else a month waits for the next one's
+    assert late.pop("generate-weekly-report") == 48
+    assert set(late.values()) == {1}
+    job = spec["jobTemplate"]["spec"]
+    assert job["backoffLimit"] == 3
+    (final, disrupted) = job["podFailurePolicy"]["rules"]
+    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [1])  # the answer is no
+    assert final["onExitCodes"]["containerName"] == job["template"]["spec"]["containers"][0]["name"]
+    assert disrupted["action"] == "Ignore"
     assert spec["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"
 
 
