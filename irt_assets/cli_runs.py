@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import UTC, datetime
-from itertools import chain
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -17,9 +16,12 @@ from irt_assets.console import AsJson, Panel, out, print_json, print_table, say,
 from irt_assets.installation import current_database, current_settings, current_store
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
+
+    from dagster import DagsterInstance
 
     from irt_assets.runs import Outcome
+    from jobs.plans import Plan
     from resources.database import Database
     from resources.settings import Settings
 
@@ -61,12 +63,12 @@ def job(
     """Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.
 
     If the daemon is running, the runs go through its queue. If not, they run here, followed by what sensors and
-    automation would have launched: drift, reports, late answers, the delivery of alerts.
+    automation would have launched: drift, reports, late answers, the delivery of alerts. In a pod nothing runs here:
+    it waits ten minutes for a daemon, and for runs that are under way.
     """
-    from irt_assets import jobs_by_hand, without_daemon
+    from irt_assets import jobs_by_hand, jobs_in_pods, without_daemon
     from irt_assets.stack import dagster_instance
-    from jobs.daemons import daemon_alive
-    from jobs.stuck_runs import fail_lost_runs
+    from resources.settings import in_a_pod
 
     settings, database = current_settings(), current_database()
     current_store(database)
@@ -75,29 +77,45 @@ def job(
         return
     plan = jobs_by_hand.plan_of(name)
     with dagster_instance(settings, database) as instance:
-        fail_lost_runs(instance)
-        partitions = jobs_by_hand.to_make(instance, settings, plan, partition)
-        if not partitions:
-            say(f"{name}: nothing is missing. {plan.description}")
-        queued = daemon_alive(instance)
-        outcomes = (
-            jobs_by_hand.through_the_queue(instance, plan, partitions)
-            if queued
-            else jobs_by_hand.in_this_process(instance, settings, plan, partitions)
+        succeeded = _say_outcomes(
+            jobs_in_pods.through_the_daemon(instance, settings, database, plan, partition)
+            if in_a_pod()
+            else _on_this_host(instance, settings, plan, partition)
         )
-        followed = () if queued else without_daemon.follow_up(instance, settings)
-        succeeded = _say_outcomes(chain(outcomes, followed))
     if not succeeded:
         raise typer.Exit(1)
 
 
+def _on_this_host(
+    instance: DagsterInstance, settings: Settings, plan: Plan, partition: str | None
+) -> Iterator[Outcome]:
+    """Through the daemon's queue, or in this process where there is no daemon, with what follows."""
+    from irt_assets import jobs_by_hand, without_daemon
+    from jobs.daemons import daemon_alive
+    from jobs.stuck_runs import fail_lost_runs
+
+    fail_lost_runs(instance)
+    partitions = jobs_by_hand.to_make(instance, settings, plan, partition)
+    if not partitions:
+        say(f"{plan.job}: nothing is missing. {plan.description}")
+    if daemon_alive(instance):
+        yield from jobs_by_hand.through_the_queue(instance, plan, partitions)
+    else:
+        yield from jobs_by_hand.in_this_process(instance, settings, plan, partitions)
+        yield from without_daemon.follow_up(instance, settings)
+
+
 def _tick(settings: Settings, database: Database, sensor: str) -> None:
-    """Evaluate the sensor here, unless the daemon does."""
+    """Evaluate the sensor here, unless the daemon does; in a pod it has to."""
+    from irt_assets.jobs_in_pods import wait_for_the_daemon
     from irt_assets.stack import dagster_instance
     from irt_assets.without_daemon import evaluate
     from jobs.daemons import daemon_alive
+    from resources.settings import in_a_pod
 
     with dagster_instance(settings, database) as instance:
+        if in_a_pod():
+            wait_for_the_daemon(instance)
         if daemon_alive(instance):
             say(f"{sensor}: the daemon is running and evaluates it")
             return

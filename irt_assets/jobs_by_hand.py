@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -65,12 +65,16 @@ def to_make(instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked:
 
 def through_the_queue(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str | None]) -> Iterator[Outcome]:
     """Queue a run of each partition for the daemon, then follow them one by one, repeating their logs as they come."""
-    queued = [
-        (partition, queue_run(instance, workspace(get_settings()), CODE_LOCATION, plan.job, _tags(partition)))
-        for partition in partitions
-    ]
-    for partition, run_id in queued:
-        yield _followed(instance, run_id, _name(plan, partition))
+    for partition, run_id in [(partition, queued(instance, plan, partition)) for partition in partitions]:
+        yield followed(instance, run_id, name_of_run(plan, partition))
+
+
+def queued(
+    instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags: Mapping[str, str] | None = None
+) -> str:
+    """Queue a run of a partition for the daemon; its id."""
+    tags = {**(tags or {}), **({PARTITION_TAG: partition} if partition else {})}
+    return queue_run(instance, workspace(get_settings()), CODE_LOCATION, plan.job, tags)
 
 
 def in_this_process(
@@ -79,20 +83,19 @@ def in_this_process(
     """Make each partition here, oldest first."""
     for partition in partitions:
         result = execute(instance, settings, job=plan.job, partition=partition, log_level="INFO")
-        yield Outcome(_name(plan, partition), result.success, "" if result.success else first_error(result))
+        yield Outcome(name_of_run(plan, partition), result.success, "" if result.success else first_error(result))
 
 
-def _name(plan: Plan, partition: str | None) -> str:
+def name_of_run(plan: Plan, partition: str | None) -> str:
     return f"{plan.job} {partition}" if partition else plan.job
 
 
-def _tags(partition: str | None) -> dict[str, str]:
-    return {PARTITION_TAG: partition} if partition else {}
+def followed(instance: dg.DagsterInstance, run_id: str, name: str, patience_s: float = 0.0) -> Outcome:
+    """How a run ends, or the last of its repetitions where its worker was killed.
 
-
-def _followed(instance: dg.DagsterInstance, run_id: str, name: str) -> Outcome:
-    """How a run ends, or the last of its repetitions where its worker was killed."""
-    cursor, why = None, ""
+    patience_s: for how long the daemon may be gone while the run needs it.
+    """
+    cursor, why, daemon_seen = None, "", time.monotonic()
     while True:
         run = instance.get_run_by_id(run_id)
         if run is None:
@@ -113,7 +116,9 @@ def _followed(instance: dg.DagsterInstance, run_id: str, name: str) -> Outcome:
         if run.is_finished and not is_to_be_repeated(instance, run_id):
             success = run.status is dg.DagsterRunStatus.SUCCESS
             return Outcome(name, success, "" if success else why or f"its run {run_id} ended as {run.status.value}")
-        if (run.is_finished or run.status in IN_THE_QUEUE) and not daemon_alive(instance):
+        if not (run.is_finished or run.status in IN_THE_QUEUE) or daemon_alive(instance):
+            daemon_seen = time.monotonic()
+        elif time.monotonic() - daemon_seen >= patience_s:
             waits = "is to be repeated" if run.is_finished else "waits for it in the queue"
             return Outcome(name, success=False, why=f"the daemon is gone; the run {run_id} {waits}")
         time.sleep(SECONDS_BETWEEN_LOOKS)

@@ -1,0 +1,137 @@
+"""`irt job` in a pod: it has the daemon make what is missing and waits for it, and executes nothing itself.
+
+It may be started again at any time: it waits for runs of the same job and partition that are under way, and for those
+that it asked for before under the same IRT_RUN_KEY, and asks for no partition twice. What does not belong here: which
+partitions a tick wants (see `jobs.plans`).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from functools import partial
+from typing import TypeVar
+
+import dagster as dg
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
+from dagster_postgres.utils import DagsterPostgresException
+
+from irt_assets.jobs_by_hand import followed, name_of_run, queued, to_make
+from irt_assets.runs import Outcome
+from irt_assets.underway import PARTITION_TAG, to_be_repeated
+from jobs.daemons import daemon_alive
+from jobs.plans import Plan
+from jobs.schedules import missing
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure, TransientFailure, is_transient
+from resources.settings import Settings
+
+LOG = logging.getLogger("irt.run")
+RUN_KEY_TAG = "irt/run_key"
+"""Run tag: the IRT_RUN_KEY under which a run was asked for."""
+PATIENCE_S = 600.0
+BETWEEN_LOOKS_S = 5.0
+NO_DAEMON = (
+    "for ten minutes {why}, and a pod executes no run itself: see that the daemon and the code server run "
+    "(irt health --probe daemon), then start this job again; what it has asked for is not asked for twice"
+)
+T = TypeVar("T")
+
+
+def through_the_daemon(
+    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None
+) -> Iterator[Outcome]:
+    """Have a run of each missing partition, or of the one that is `asked`; how each ends.
+
+    Raises PermanentFailure where for ten minutes no daemon, or no code server, is there.
+    """
+    runs = _with_daemon(instance, partial(_asked_for, instance, settings, database, plan, asked))
+    if not runs:
+        LOG.info("%s: nothing is missing. %s", plan.job, plan.description)
+    for partition, run_id in runs.items():
+        yield _through_outages(partial(followed, instance, run_id, name_of_run(plan, partition), PATIENCE_S))
+
+
+def wait_for_the_daemon(instance: dg.DagsterInstance) -> None:
+    """Raises PermanentFailure where there is none for ten minutes."""
+    _with_daemon(instance, lambda: None)
+
+
+def _with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
+    """What `do` gives as soon as there is a daemon, and `do` reaches what it needs."""
+    given_up = time.monotonic() + PATIENCE_S
+    while True:
+        why = "there was no daemon"
+        try:
+            if daemon_alive(instance):
+                return do()
+        except Exception as error:
+            if not _passes(error):
+                raise
+            why = str(error) if isinstance(error, TransientFailure) else "the database did not answer"
+        if time.monotonic() >= given_up:
+            raise PermanentFailure(NO_DAEMON.format(why=why))
+        time.sleep(BETWEEN_LOOKS_S)
+
+
+def _asked_for(
+    instance: dg.DagsterInstance, settings: Settings, database: Database, plan: Plan, asked: str | None
+) -> dict[str | None, str]:
+    """The run of each partition: one under way, one that was asked for before under this key, or a new one.
+
+    One caller at a time, so that two pods of one job do not both ask for a partition.
+    """
+    with database.connect() as one_at_a_time:
+        advisory_lock(one_at_a_time, "irt job", plan.job)
+        found = _mine(instance, settings, plan) | _under_way(instance, plan)
+        if asked is not None or not plan.asset:
+            chosen = {asked: found[asked]} if asked in found else {}
+            wanted = [] if chosen else to_make(instance, settings, plan, asked)
+        else:
+            due, wanted = missing(instance, plan, datetime.now(UTC), settings.irt_first_month)
+            mine = _mine(instance, settings, plan)
+            chosen = {key: run_id for key, run_id in found.items() if key in mine or key in due}
+        for partition, run_id in chosen.items():
+            LOG.info("%s: waiting for the run %s", name_of_run(plan, partition), run_id)
+        tags = {RUN_KEY_TAG: settings.irt_run_key} if settings.irt_run_key else {}
+        new = {partition: queued(instance, plan, partition, tags) for partition in wanted if partition not in chosen}
+    return chosen | new
+
+
+def _mine(instance: dg.DagsterInstance, settings: Settings, plan: Plan) -> dict[str | None, str]:
+    """What was asked for before under this key; of a run and its repetitions the first, which leads to the others."""
+    if not settings.irt_run_key:
+        return {}
+    runs = instance.get_runs(dg.RunsFilter(job_name=plan.job, tags={RUN_KEY_TAG: settings.irt_run_key}))
+    return {run.tags.get(PARTITION_TAG): run.run_id for run in runs}  # the newest come first
+
+
+def _under_way(instance: dg.DagsterInstance, plan: Plan) -> dict[str | None, str]:
+    repeated = [record.dagster_run for record in to_be_repeated(instance)]
+    runs = [*repeated, *instance.get_runs(dg.RunsFilter(job_name=plan.job, statuses=NOT_FINISHED_STATUSES))]
+    return {run.tags.get(PARTITION_TAG): run.run_id for run in runs if run.job_name == plan.job}
+
+
+def _through_outages(do: Callable[[], T]) -> T:
+    """What `do` gives, begun anew where the database does not answer; an outage may take ten minutes."""
+    outage_began: float | None = None
+    while True:
+        began = time.monotonic()
+        try:
+            return do()
+        except Exception as error:
+            now = time.monotonic()
+            if outage_began is None or now - began > PATIENCE_S:
+                outage_began = now
+            if not _passes(error) or now - outage_began > PATIENCE_S:
+                raise
+            LOG.warning("%s; looking again", error)
+        time.sleep(BETWEEN_LOOKS_S)
+
+
+def _passes(error: Exception) -> bool:
+    """Whether only time mends it; Dagster's storage hides what it gave up on."""
+    cause = error.__cause__ if isinstance(error, DagsterPostgresException) else None
+    return is_transient(cause or error)

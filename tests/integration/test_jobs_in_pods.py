@@ -1,0 +1,191 @@
+"""`irt job` in a CronJob's pod: whatever becomes of the pod, a partition is asked for once, and nothing runs in it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+
+import dagster as dg
+import psycopg
+import pytest
+from dagster import DagsterRunStatus as Status
+from dagster._core.events import DagsterEvent
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
+from dagster._core.storage.tags import RUN_FAILURE_REASON_TAG
+from dagster._core.test_utils import create_run_for_test
+
+from irt_assets import jobs_in_pods
+from irt_assets.jobs_by_hand import Outcome, plan_of
+from irt_assets.jobs_in_pods import RUN_KEY_TAG, through_the_daemon
+from irt_assets.stack import dagster_instance
+from irt_assets.underway import PARTITION_TAG
+from jobs.plans import Plan
+from resources.database import Database
+from resources.failures import PermanentFailure, TransientFailure
+from resources.settings import KUBERNETES, Settings
+from tests.integration.typed import Irt
+
+DAY = "2026-03-05"
+FEATURES, BANK = plan_of("aggregate_features_daily"), plan_of("observe_bank")
+
+
+@pytest.fixture
+def instance(settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+    """With a daemon that is alive, and runs that are queued as the page queues them."""
+    monkeypatch.setattr(jobs_in_pods, "daemon_alive", lambda _: True)
+    monkeypatch.setattr(jobs_in_pods, "queued", queued)
+    monkeypatch.setattr(jobs_in_pods, "BETWEEN_LOOKS_S", 0.01)
+    with dagster_instance(settings, database) as instance:
+        yield instance
+
+
+def queued(instance: dg.DagsterInstance, plan: Plan, partition: str | None, tags: dict[str, str]) -> str:
+    code = GrpcServerCodeLocationOrigin(host="irt-code-server", port=4266, location_name="irt_assets")
+    run = create_run_for_test(
+        instance,
+        job_name=plan.job,
+        tags=tags | ({PARTITION_TAG: partition} if partition else {}),
+        remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(code, "__repository__"), plan.job),
+    )
+    instance.report_dagster_event(DagsterEvent.job_enqueue(run), run_id=run.run_id)
+    return run.run_id
+
+
+def ends(instance: dg.DagsterInstance, *, well: bool = True) -> Callable[..., Outcome]:
+    """Following a run ends it."""
+
+    def follow(_: object, run_id: str, name: str, patience_s: float) -> Outcome:
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        assert patience_s >= 600
+        if not run.is_finished:
+            event = "PIPELINE_SUCCESS" if well else "PIPELINE_FAILURE"
+            instance.report_dagster_event(DagsterEvent(event, run.job_name), run_id=run_id)
+            if not well:
+                instance.add_run_tags(run_id, {RUN_FAILURE_REASON_TAG: "STEP_FAILURE"})
+            run = instance.get_run_by_id(run_id)
+            assert run is not None
+        return Outcome(name, run.status is Status.SUCCESS)
+
+    return follow
+
+
+@pytest.fixture
+def as_job(settings: Settings) -> Settings:
+    return settings.model_copy(update={"irt_run_key": "features-29384720"})
+
+
+def asked(
+    instance: dg.DagsterInstance, settings: Settings, plan: Plan = FEATURES, partition: str | None = DAY
+) -> list[Outcome]:
+    return list(through_the_daemon(instance, settings, Database(settings), plan, partition))
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_a_pod_that_is_started_again_tells_of_the_run_that_the_first_asked_for(
+    well: bool, instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> Outcome:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(jobs_in_pods, "followed", killed)
+    with pytest.raises(KeyboardInterrupt):
+        asked(instance, as_job)
+    (run,) = instance.get_runs()
+    assert run.tags[RUN_KEY_TAG] == "features-29384720"
+    monkeypatch.setattr(jobs_in_pods, "followed", ends(instance, well=well))
+    for _ in range(2):  # while the run goes on, and when it has ended
+        assert asked(instance, as_job) == [Outcome(f"aggregate_features_daily {DAY}", well)]
+    assert len(instance.get_runs()) == 1
+    later = as_job.model_copy(update={"irt_run_key": "features-29386160"})
+    asked(instance, later)
+    assert len(instance.get_runs()) == 2, "the CronJob's next Job asks for itself"
+
+
+def test_a_run_that_somebody_else_asked_for_is_waited_for(
+    instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_in_pods, "followed", ends(instance))
+    queued(instance, FEATURES, DAY, {"dagster/schedule_name": "aggregate_features_daily_schedule"})
+    queued(instance, FEATURES, "2026-03-06", {})
+    assert [one.name for one in asked(instance, as_job)] == [f"aggregate_features_daily {DAY}"]
+    assert len(instance.get_runs()) == 2
+    queued(instance, BANK, None, {})
+    assert asked(instance, as_job, BANK, None) == [Outcome("observe_bank", success=True)]
+    assert len(instance.get_runs()) == 3
+
+
+def test_what_is_missing_is_asked_for_and_what_is_under_way_waited_for(
+    instance: dg.DagsterInstance, as_job: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod that was killed between two partitions has asked for the first alone."""
+    monkeypatch.setattr(jobs_in_pods, "missing", lambda *_: (["2026-03-04", DAY, "2026-03-06"], ["2026-03-06"]))
+    monkeypatch.setattr(jobs_in_pods, "followed", ends(instance))
+    queued(instance, FEATURES, DAY, {})
+    queued(instance, FEATURES, "2025-01-01", {"dagster/backfill": "old"})
+    names = [one.name for one in asked(instance, as_job, partition=None)]
+    assert names == [f"aggregate_features_daily {day}" for day in (DAY, "2026-03-06")]
+    assert len(instance.get_runs()) == 3
+
+
+def test_two_pods_at_once_ask_for_one_run(
+    instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_in_pods, "followed", lambda _, run_id, *__: Outcome(run_id, success=True))
+    found: list[str] = []
+    pods = [threading.Thread(target=lambda: found.append(asked(instance, settings)[0].name)) for _ in range(2)]
+    for pod in pods:
+        pod.start()
+    for pod in pods:
+        pod.join()
+    (run,) = instance.get_runs()
+    assert found == [run.run_id] * 2
+
+
+def test_a_code_server_that_restarts_is_waited_for(
+    instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs_in_pods, "followed", ends(instance))
+    answers = iter([TransientFailure("the code server of irt_assets does not answer"), None])
+
+    def restarting(*arguments: object) -> str:
+        if (fault := next(answers)) is not None:
+            raise fault
+        return queued(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(jobs_in_pods, "queued", restarting)
+    assert asked(instance, settings)[0].success
+
+
+def test_a_database_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs_in_pods, "BETWEEN_LOOKS_S", 0.01)
+    answers = iter([psycopg.OperationalError("the connection is lost"), None])
+
+    def look() -> str:
+        if (fault := next(answers)) is not None:
+            raise fault
+        return "ended"
+
+    assert jobs_in_pods._through_outages(look) == "ended"
+    with pytest.raises(ZeroDivisionError):
+        jobs_in_pods._through_outages(lambda: 1 / 0)
+
+
+def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
+    settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KUBERNETES, "10.96.0.1")
+    monkeypatch.setenv("S3_BUCKET", "bank")
+    assert jobs_in_pods.PATIENCE_S == 600
+    monkeypatch.setattr(jobs_in_pods, "PATIENCE_S", 0.0)
+    for words in (("job", "observe_bank"), ("job", "theta_sweep")):
+        ended = irt(settings)(*words)
+        assert ended.code == 2
+        assert "for ten minutes there was no daemon, and a pod executes no run itself" in ended.err
+    with dagster_instance(settings, Database(settings)) as instance:
+        assert not instance.get_runs()
+
+
+def test_a_partition_that_is_not_over_is_refused_at_once(instance: dg.DagsterInstance, settings: Settings) -> None:
+    with pytest.raises(PermanentFailure, match="is not over yet"):
+        asked(instance, settings, partition="2199-01-01")

@@ -1,0 +1,129 @@
+"""What a run's pod does: it executes what was launched, ends with it, and dies of what is no cancellation."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import psutil
+import pytest
+from dagster import DagsterRunStatus as Status
+from dagster._core.events import DagsterEvent
+from dagster._core.test_utils import create_run_for_test
+
+from irt_assets.stack import dagster_instance
+from resources.database import Database
+from resources.settings import Settings
+from tests.integration.stack_harness import ROOT, wait_for
+
+pytestmark = pytest.mark.ci
+
+LET_IT_END = "IRT_HOME"
+
+
+@dg.op
+def dream() -> None:
+    """Until a file appears; a file named `nightmare` fails it."""
+    home = Path(os.environ[LET_IT_END])
+    while not (home / "wake").exists():
+        if (home / "nightmare").exists():
+            raise dg.Failure("a nightmare", allow_retries=False)
+        time.sleep(0.05)
+
+
+@dg.job(executor_def=dg.in_process_executor)
+def sleeper() -> None:
+    dream()
+
+
+@pytest.fixture
+def instance(settings: Settings, database: Database) -> Iterator[dg.DagsterInstance]:
+    with dagster_instance(settings, database) as instance:
+        yield instance
+
+
+def made(instance: dg.DagsterInstance, *events: str) -> str:
+    run = create_run_for_test(
+        instance, job_name="sleeper", job_code_origin=dg.reconstructable(sleeper).get_python_origin()
+    )
+    for event in events:
+        instance.report_dagster_event(DagsterEvent(event, "sleeper"), run_id=run.run_id)
+    return run.run_id
+
+
+def status(instance: dg.DagsterInstance, run_id: str) -> Status:
+    run = instance.get_run_by_id(run_id)
+    assert run is not None
+    return run.status
+
+
+def worker(settings: Settings, run_id: str) -> subprocess.Popen[bytes]:
+    assert settings.database_url is not None
+    return subprocess.Popen(
+        [Path(sys.executable).parent / "irt", "run", "worker", run_id],
+        env={
+            **os.environ,
+            "IRT_HOME": str(settings.irt_home),
+            "PYTHONPATH": f"{Path(__file__).parent}:{ROOT}",
+            "DATABASE_URL": settings.database_url.get_secret_value(),
+        },
+    )
+
+
+def dreaming(instance: dg.DagsterInstance, run_id: str) -> None:
+    def begun() -> bool:
+        return bool(instance.all_logs(run_id, of_type=dg.DagsterEventType.STEP_START))
+
+    wait_for("the step to start", begun, 90)
+
+
+def test_a_run_is_executed_once_it_is_launched_and_its_end_is_the_worker_s(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    """It may be in the queue once more: its Job was made, and the API server's answer lost."""
+    run_id = made(instance)
+    (settings.irt_home / "nightmare").touch()
+    with worker(settings, run_id) as process:
+        time.sleep(2)
+        assert status(instance, run_id) is Status.NOT_STARTED
+        instance.report_dagster_event(DagsterEvent("PIPELINE_STARTING", "sleeper"), run_id=run_id)
+        assert process.wait(120) == 1
+    assert status(instance, run_id) is Status.FAILURE
+
+
+def test_a_run_that_was_cancelled_meanwhile_is_not_executed(settings: Settings, instance: dg.DagsterInstance) -> None:
+    run_id = made(instance, "PIPELINE_STARTING", "PIPELINE_CANCELING", "PIPELINE_CANCELED")
+    with worker(settings, run_id) as process:
+        assert process.wait(120) == 0
+    assert not instance.all_logs(run_id, of_type=dg.DagsterEventType.RUN_START)
+
+
+def test_a_run_is_cancelled_by_its_status_alone(settings: Settings, instance: dg.DagsterInstance) -> None:
+    run_id = made(instance, "PIPELINE_STARTING")
+    with worker(settings, run_id) as process:
+        dreaming(instance, run_id)
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        instance.report_run_canceling(run)
+        process.wait(120)
+    assert status(instance, run_id) is Status.CANCELED
+
+
+def test_a_pod_that_is_taken_away_leaves_its_run_to_be_repeated(
+    settings: Settings, instance: dg.DagsterInstance
+) -> None:
+    """Stopped cleanly, it would be a run that somebody stopped, which nobody repeats."""
+    run_id = made(instance, "PIPELINE_STARTING")
+    with worker(settings, run_id) as process:
+        dreaming(instance, run_id)
+        (child,) = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 128 + signal.SIGKILL
+        assert not child.is_running()
+    assert status(instance, run_id) is Status.STARTED, "its Job is seen to have failed"
