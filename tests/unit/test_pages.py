@@ -9,6 +9,7 @@ from tests.written_commands import (
     FENCED,
     ROOT,
     fault,
+    fault_of_irt,
     fenced_blocks,
     logical_lines,
     simple_commands,
@@ -17,6 +18,8 @@ from tests.written_commands import (
 
 CRON = re.compile(r"^(\S+ ){5}\w+ ")
 LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
+SPAN = re.compile(r"`irt ([^`]+)`")
+INCOMPLETE = re.compile(r"Missing|requires an argument|no command ?$|job NAME: no such job")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 # Units that are not ours: of the host, and of the set-up that people come from.
@@ -44,6 +47,14 @@ def test_what_pages_tell_people_to_type_is_taken() -> None:
         for page in PAGES
     }
     assert {page: found for page, found in faults.items() if found} == {}
+
+
+def test_what_sentences_name_exists() -> None:
+    """Commands in the middle of a sentence, which may be named without all that they need."""
+    spans = [(page.name, span) for page in PAGES for span in SPAN.findall(without_blocks(page)) if "|" not in span]
+    assert len(spans) > 150
+    faults = [(page, fault_of_irt(without_options_in_brackets(span).split())) for page, span in spans]
+    assert [(page, found) for page, found in faults if found and not INCOMPLETE.search(found)] == []
 
 
 def test_there_are_commands_to_look_at() -> None:
