@@ -5,6 +5,7 @@
 #   make test                 lint, types, layers, then the tests; CI=1 what CI runs, ALL=1 everything, which takes hours
 #   make venv                 only the environment; the command line is then .venv/bin/irt
 #   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/deploy-systemd.md)
+#   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/deploy-images.md)
 #   make venv EXTRAS=bayes    with an extra beside what running needs: bayes (PyMC), r (rpy2), otel (traces), k8s, dev (what tests need)
 
 PYTHON ?= python3
@@ -16,7 +17,7 @@ export IRT_HOME ?= $(if $(DATA),.irt-own,.irt)
 # Where it is set, as in many containers, every process would compile anew all that it imports, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo test lint lock wheelhouse clean
+.PHONY: venv demo test lint lock wheelhouse images clean
 
 venv:
 	@$(PYTHON) make_venv.py $(EXTRAS)
@@ -65,6 +66,18 @@ lock: venv
 # What deploy/systemd/install.sh installs from, on a machine like this one without a network; EXTRAS=otel adds an extra.
 wheelhouse:
 	@$(PYTHON) deploy/systemd/make_wheelhouse.py dist/wheelhouse $(EXTRAS)
+
+# docker where its server answers, else podman; BUILD='--build-arg BASE=…' is handed on to the build.
+ENGINE ?= $(if $(shell docker info --format '{{.ServerVersion}}' 2>/dev/null),docker,podman)
+# $(1) is the name of an image, $(2) its file.
+define image
+$(ENGINE) build $(BUILD) --file deploy/docker/$(2) --tag $(1) .
+$(PYTHON) deploy/docker/sbom.py $(ENGINE) $(1) > dist/$(1).cdx.json
+endef
+images:
+	@mkdir -p dist
+	$(call image,irt-assets,Dockerfile)
+	$(call image,r-irt-plumber,r-service.Dockerfile)
 
 clean:
 	@for home in .irt .irt-own; do test ! -x $(BIN)/irt -o ! -d $$home || IRT_HOME=$$home $(BIN)/irt db stop; done

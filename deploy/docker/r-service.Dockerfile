@@ -1,0 +1,41 @@
+# The R service (docs/r-service.md): brms from Debian, and mirt where its sources lie in deploy/docker/mirt.
+#   make images, or: docker build -f deploy/docker/r-service.Dockerfile -t r-irt-plumber .
+# Written are only /tmp and /var/cache/irt, which keeps the models that brms compiles; so the compiler is in the image.
+ARG BASE=docker.io/library/debian:bookworm-slim
+
+FROM ${BASE} AS r
+# RcppParallel, without which brms does not load, calls dpkg-architecture of dpkg-dev and does not depend on it.
+RUN apt-get update \
+ && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+      dpkg-dev g++ make r-base-core r-cran-brms r-cran-plumber r-cran-processx tini \
+ && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
+
+FROM r AS mirt
+COPY deploy/docker/mirt /sources
+RUN mkdir -p /usr/local/lib/R/site-library \
+ && if ls /sources/*.tar.gz >/dev/null 2>&1; then \
+      apt-get update \
+   && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
+        r-base-dev r-cran-gparotation r-cran-gridextra r-cran-pbapply r-cran-rcpparmadillo r-cran-vegan \
+   && Rscript -e 'tools::write_PACKAGES("/sources"); install.packages("mirt", contriburl = "file:///sources")' \
+              -e 'stopifnot(requireNamespace("mirt"))'; \
+    fi
+
+FROM r
+LABEL org.opencontainers.image.title="r-irt-plumber" \
+      org.opencontainers.image.description="R engines of irt-assets over HTTP"
+RUN groupadd --gid 10001 irt \
+ && useradd --uid 10001 --gid irt --home-dir /tmp --no-create-home --shell /usr/sbin/nologin irt \
+ && install -d -o irt -g irt -m 777 /var/cache/irt
+COPY --from=mirt /usr/local/lib/R/site-library /usr/local/lib/R/site-library
+COPY services/r_irt /opt/r_irt
+COPY irt_assets/engines/irt.R /opt/r_irt/
+ENV HOME=/tmp \
+    R_IRT_HOST=0.0.0.0 \
+    R_IRT_SOURCE=/opt/r_irt/irt.R \
+    R_IRT_CACHE=/var/cache/irt/models
+USER 10001:10001
+WORKDIR /tmp
+# R takes no notice of TERM as process 1, and leaves the dead behind.
+ENTRYPOINT ["tini", "--"]
+CMD ["Rscript", "/opt/r_irt/run.R"]

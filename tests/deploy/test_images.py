@@ -1,0 +1,210 @@
+"""The images of deploy/docker, built on a root of Debian 12 in place of one from a registry, and run as a cluster runs
+them: as uid 10001, without a capability, on a root file system that nothing writes to, with PostgreSQL elsewhere.
+
+The images stay in podman's storage, with the root, so that another build makes only the layers that changed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from resources.embedded_postgres import EmbeddedPostgres
+from tests.deploy.booted import debian_root
+
+ROOT = Path(__file__).parents[2]
+BASE = "localhost/irt-test-base"
+PLATFORM, R_SERVICE = "localhost/irt-test-assets", "localhost/irt-test-r"
+PACKAGES = "python3,python3-venv,ca-certificates"
+ENGINE = """[containers]
+default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
+[engine]
+runtime = "runc"
+cgroup_manager = "cgroupfs"
+"""
+"""Of podman where it may not raise limits, as inside a container."""
+CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+START_S = 60.0
+pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
+
+
+@dataclass(frozen=True)
+class Podman:
+    """podman, with an environment in which it works here."""
+
+    environment: dict[str, str]
+    database: str = ""
+    home: Path = field(default_factory=Path)
+
+    def must(self, *arguments: str | Path) -> str:
+        ran = subprocess.run(
+            ["podman", *arguments],
+            env=self.environment,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
+        assert ran.returncode == 0, ran.stdout[-3000:]
+        return ran.stdout
+
+    def build(self, file: str, tag: str) -> None:
+        secrets: list[str] = []
+        if CERTIFICATES.is_file():
+            secrets += ["--secret", f"id=certificates,src={CERTIFICATES}"]
+        if (pip := Path("/etc/pip.conf")).is_file():
+            secrets += ["--secret", f"id=pip.conf,src={pip}"]
+        began = time.monotonic()
+        options = ["--pull=never", "--network=host", f"--build-arg=BASE={BASE}", *secrets]
+        self.must("build", *options, "--file", file, "--tag", tag, ".")
+        size = int(self.must("image", "inspect", "--format", "{{.Size}}", tag)) / 1e6
+        print(
+            f"{file}: {size:.0f} MB with its base; {time.monotonic() - began:.0f} s beyond the layers that were there"
+        )
+
+    def confined(self, image: str, *command: str, cache: str = "tmpfs", variables: tuple[str, ...] = ()) -> str:
+        """What the command says in a container like those of the cluster. `cache`: tmpfs, or a folder that lasts."""
+        limits = ["--read-only", "--read-only-tmpfs=false", "--user=10001:10001", "--cap-drop=all"]
+        limits += ["--security-opt=no-new-privileges", "--network=host", "--tmpfs=/tmp:mode=1777"]
+        limits += ["--tmpfs=/var/cache/irt:mode=1777"] if cache == "tmpfs" else [f"--volume={cache}:/var/cache/irt"]
+        given = [f"--env={variable}" for variable in (f"DATABASE_URL={self.database}", *variables)]
+        return self.must("run", "--rm", *limits, f"--volume={self.home}:/var/lib/irt", *given, image, *command)
+
+
+@pytest.fixture(scope="module")
+def podman(
+    tmp_path_factory: pytest.TempPathFactory, postgres: EmbeddedPostgres, require: Callable[[bool, str], None]
+) -> Podman:
+    require(shutil.which("podman") is not None and os.geteuid() == 0, "podman, and root to run it")
+    folder = tmp_path_factory.mktemp("images")
+    folder.chmod(0o755)
+    (folder / "containers.conf").write_text(ENGINE)
+    home = folder / "home"
+    home.mkdir()
+    os.chown(home, 10001, 10001)
+    with psycopg.connect(postgres.start(), autocommit=True) as connection:
+        connection.execute("CREATE DATABASE of_the_container")
+    database = f"{postgres.start().rpartition('/')[0]}/of_the_container"
+    podman = Podman({**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}, database, home)
+    if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode:
+        fault = debian_root(folder / "root", PACKAGES)
+        require(not fault, f"a root of Debian 12 ({fault})")
+        with (folder / "root.tar").open("wb") as tar:
+            subprocess.run(["tar", "-C", folder / "root", "-c", "."], stdout=tar, check=True)
+        podman.must("import", folder / "root.tar", BASE)
+    return podman
+
+
+@pytest.fixture(scope="module")
+def platform(podman: Podman) -> Podman:
+    podman.build("deploy/docker/Dockerfile", PLATFORM)
+    return podman
+
+
+def kernels(folder: Path) -> set[Path]:
+    """What numba has compiled."""
+    return set(folder.rglob("*.nbc"))
+
+
+def test_every_command_starts_where_nothing_can_be_written(platform: Podman) -> None:
+    for command in (("irt", "--version"), ("irt", "health", "--config")):
+        began = time.monotonic()
+        platform.confined(PLATFORM, *command)
+        print(f"{' '.join(command)}: {time.monotonic() - began:.1f} s from nothing")
+
+
+def test_a_month_is_calibrated_and_its_report_is_a_pdf(platform: Podman, tmp_path: Path) -> None:
+    """The cache is a folder here, in which what numba compiles anew can be counted."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    os.chown(cache, 10001, 10001)
+
+    def irt(*command: str) -> str:
+        return platform.confined(PLATFORM, "irt", *command, cache=str(cache), variables=(f"IRT_FIRST_MONTH={month}",))
+
+    month = "2020-01"
+    irt("simulate", "--learners", "400", "/var/lib/irt/log")
+    month = json.loads((platform.home / "log/truth.json").read_text())["months"][-2]
+    irt("db", "upgrade")
+    irt("health", "--schema")
+    for kind, file in (("questions", "questions.jsonl"), ("learners", "learners.jsonl")):
+        irt("import", kind, f"/var/lib/irt/log/{file}")
+    arguments = ["import", "attempts", "/var/lib/irt/log/attempts.parquet"]
+    script = 'irt "$@"; test $? -le 1'  # answers of months before the first one are rejected
+    platform.confined(
+        PLATFORM, "sh", "-c", script, "sh", *arguments, cache=str(cache), variables=(f"IRT_FIRST_MONTH={month}",)
+    )
+    irt("scale", "init")
+    before = kernels(cache)
+    assert before
+    began = time.monotonic()
+    irt("calibrate", "--month", month)
+    print(f"irt calibrate: {time.monotonic() - began:.0f} s; {len(before)} kernels from the image")
+    assert kernels(cache) == before, "the image's own kernels are not all that a month needs"
+    irt("report", "drift", "--month", month)
+    pdfs = list(platform.home.rglob("*.pdf"))
+    assert pdfs
+    assert pdfs[0].read_bytes().startswith(b"%PDF")
+
+
+def test_another_processor_compiles_its_own(platform: Podman) -> None:
+    """What is compiled is for one kind of processor: there it is not used, and everything works all the same."""
+    count = "irt simulate-responses --persons 200 /tmp/made && irt fit /tmp/made/responses.csv >/dev/null && "
+    count += "n() { find $1 -name '*.nbc' | wc -l; }; echo $(($(n /var/cache/irt) - $(n /opt/irt/numba)))"
+    other = ("NUMBA_CPU_NAME=x86-64", "NUMBA_CPU_FEATURES=+sse2")
+    for variables, where in (((), "here"), (other, "elsewhere")):
+        began = time.monotonic()
+        anew = int(platform.confined(PLATFORM, "sh", "-c", count, variables=variables).split()[-1])
+        print(f"a first fit {where}: {time.monotonic() - began:.0f} s, {anew} kernels compiled anew")
+        assert (anew > 0) == (where == "elsewhere")
+
+
+def test_the_list_of_contents_names_both_worlds(platform: Podman, tmp_path: Path) -> None:
+    made = subprocess.run(
+        ["python3", ROOT / "deploy/docker/sbom.py", "podman", PLATFORM],
+        env=platform.environment,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    urls = {component["purl"].partition("@")[0] for component in json.loads(made.stdout)["components"]}
+    assert {"pkg:deb/debian/libc6", "pkg:pypi/numba", "pkg:pypi/typst", "pkg:pypi/irt-assets"} <= urls
+
+
+def test_the_r_service_answers_and_names_its_engines(podman: Podman) -> None:
+    podman.build("deploy/docker/r-service.Dockerfile", R_SERVICE)
+    limits = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=all", "--security-opt=no-new-privileges"]
+    limits += ["--network=host", "--tmpfs=/tmp:mode=1777", "--tmpfs=/var/cache/irt:mode=1777"]
+    settings = ["--env=R_IRT_INTERNAL_TOKEN=told-to-nobody", "--env=R_IRT_HOST=127.0.0.1", "--env=R_IRT_PORT=18017"]
+    began = time.monotonic()
+    container = podman.must("run", "--detach", *limits, *settings, R_SERVICE).strip()
+    ask = 'cat(readLines(url("http://127.0.0.1:18017/healthz"), warn = FALSE))'
+    try:
+        answer = ""
+        while '"status":"ok"' not in answer:
+            assert time.monotonic() - began < START_S, podman.must("logs", container)
+            asked = subprocess.run(
+                ["podman", "exec", container, "Rscript", "-e", ask],
+                env=podman.environment,
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            answer = asked.stdout
+        print(f"the R service answers after {time.monotonic() - began:.1f} s: {answer}")
+        assert "brms" in json.loads(answer)["engines"]
+        began = time.monotonic()
+        podman.must("stop", "--time=30", container)
+        assert time.monotonic() - began < 10, "it takes no notice of TERM"
+    finally:
+        subprocess.run(["podman", "rm", "--force", container], env=podman.environment, check=False)
