@@ -25,7 +25,8 @@ from dagster._core.test_utils import create_run_for_test, instance_for_test
 from dagster._daemon.monitoring import run_monitoring
 from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
-from irt_assets.environment import VARIANTS
+from irt_assets.environment import CONFIGURATION, VARIANTS
+from irt_assets.underway import to_be_repeated
 from jobs import kubernetes_launcher
 from jobs.kubernetes_launcher import KubernetesRunLauncher
 from jobs.launcher import own_worker_tags
@@ -163,6 +164,7 @@ def cluster(api: ApiServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         "run_launcher": stated["run_launcher"],
         "run_coordinator": queue,
         "run_monitoring": {"enabled": True, **stated["run_monitoring"]},
+        "run_retries": yaml.safe_load(CONFIGURATION.read_bytes())["run_retries"],
     }
     with instance_for_test(parts) as instance:
         yield Cluster(api, instance, QueuedRunCoordinatorDaemon(interval_seconds=1))
@@ -336,6 +338,7 @@ def test_a_pod_that_has_ended_fails_its_run_at_once(cluster: Cluster, stage: str
     cluster.monitor()
     assert cluster.status(run_id) is Status.FAILURE
     assert "ended with exit code 137 (Error): the run's process was ended by SIGKILL" in cluster.says(run_id)
+    assert [record.dagster_run.run_id for record in to_be_repeated(cluster.instance)] == [run_id]
 
 
 def test_a_pod_that_is_gone_without_a_trace_fails_its_run(cluster: Cluster) -> None:

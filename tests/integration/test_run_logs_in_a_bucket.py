@@ -1,0 +1,47 @@
+"""What a run's pod printed, shown by the page from a bucket, whatever disk it was printed on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from irt_assets.stack import dagster_instance
+from jobs.stored_logs import StoredComputeLogManager
+from resources.database import Database
+from resources.settings import Settings, get_settings
+from tests.integration.seaweed import BUCKET, SeaweedFS
+from tests.integration.test_webserver import post, served
+from tests.unit.asgi import ask
+
+pytestmark = pytest.mark.ci
+
+KEY = ["0a1b2c", "compute_logs", "fit"]
+SHOWN = f"query {{ capturedLogs(logKey: {json.dumps(KEY)}) {{ stdout stderr }} }}"
+
+
+def test_the_page_shows_what_a_pod_printed_that_is_gone(
+    s3: SeaweedFS,
+    settings: Settings,
+    database: Database,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setenv("S3_BUCKET", BUCKET)
+    get_settings.cache_clear()
+    with_bucket = settings.model_copy(update={"s3_bucket": BUCKET})
+    with dagster_instance(with_bucket, database) as instance:
+        assert isinstance(instance.compute_log_manager, StoredComputeLogManager)
+        with StoredComputeLogManager(str(tmp_path / "pod")).capture_logs(KEY):
+            print("θ of 300 learners", flush=True)
+            print("a warning", file=sys.stderr, flush=True)
+        with served(with_bucket) as app:
+            shown = json.loads(post(app, SHOWN).text)["data"]["capturedLogs"]
+            assert shown == {"stdout": "θ of 300 learners\n", "stderr": "a warning\n"}
+            assert ask(app, "GET", f"/logs/{'/'.join(KEY)}/err").text == "a warning\n"
+    assert {one["Key"] for one in s3.owner().list_objects_v2(Bucket=BUCKET)["Contents"]} == {
+        f"run-logs/{'/'.join(KEY)}.{end}" for end in ("out", "err")
+    }
