@@ -16,6 +16,10 @@ BOOT_S = 420.0
 """With the servers that the machine starts by itself, each of which may take five minutes."""
 POWER_OFF = "RTMIN+4"
 """What systemd, as process 1, takes for `systemctl poweroff`."""
+CONTROLLERS = ("memory", "pids")
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+IN_GROUPS = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
+"""A shell that enters control groups, and becomes a command."""
 
 
 @dataclass
@@ -28,8 +32,17 @@ class Machine:
 
     def boot(self) -> None:
         """Start it and wait until its systemd has started everything."""
-        command = ["systemd-nspawn", "--quiet", "--directory", self.root, "--boot", f"--machine={self.root.name}"]
+        command: list[str | Path] = [
+            "systemd-nspawn",
+            "--quiet",
+            "--directory",
+            self.root,
+            "--boot",
+            f"--machine={self.root.name}",
+        ]
         command += ["--register=no", "--keep-unit", "--private-network", "--console=pipe"]
+        if self.enforces_limits:
+            command = ["sh", "-c", IN_GROUPS, "sh", *self._groups(), "--", *command]
         with self.log.open("ab") as log:
             self._nspawn = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         self.wait_until_booted()
@@ -37,6 +50,24 @@ class Machine:
     def wait_until_booted(self) -> None:
         self.wait(lambda: self._init() is not None, BOOT_S, "process 1")
         self.wait(lambda: self.says("systemctl", "is-system-running") in ("running", "degraded"), BOOT_S, "its boot")
+        if self.enforces_limits:
+            for controller in CONTROLLERS:
+                self.must("mount", "-o", "remount,rw,bind", f"{CONTROL_GROUPS}/{controller}")
+            self.must("systemctl", "daemon-reexec")
+
+    @property
+    def enforces_limits(self) -> bool:
+        """Whether limits of memory and tasks hold on it: of hierarchies of version 1 a group can be lent to it."""
+        return all((CONTROL_GROUPS / controller / "cgroup.procs").exists() for controller in CONTROLLERS)
+
+    def _groups(self) -> list[Path]:
+        """A control group of its own in each hierarchy, below that of this process."""
+        lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
+        own = {names: path.lstrip("/") for _, names, path in lines}
+        groups = [CONTROL_GROUPS / name / own[name] / self.root.name for name in CONTROLLERS]
+        for group in groups:
+            group.mkdir(exist_ok=True)
+        return groups
 
     def reboot(self) -> None:
         """systemd-nspawn ends, as it leaves the next boot to whoever started it."""
@@ -46,6 +77,7 @@ class Machine:
         self.boot()
 
     def power_off(self) -> None:
+        """Its control groups go, too, which the kernel keeps though they are empty."""
         if self._nspawn is None:
             return
         if (init := self._init()) is not None:
@@ -55,6 +87,10 @@ class Machine:
         except subprocess.TimeoutExpired:
             self._nspawn.kill()
             self._nspawn.wait()
+        for group in self._groups() if self.enforces_limits else ():
+            for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
+                folder.rmdir()
+            group.rmdir()
 
     def run(self, *command: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         """As root on it. What it prints is shown where the test fails."""

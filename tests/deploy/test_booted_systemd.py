@@ -4,11 +4,14 @@ docs/deploy-systemd.md says is done here, in this order, on one machine.
 
 from __future__ import annotations
 
+import json
 import os
+import runpy
 import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,30 @@ IRT_FIRST_MONTH=2026-10
 IRT_THETA_TOKEN=0123456789abcdef0123456789abcdef
 ALERT_WEBHOOK_URL=http://127.0.0.1:9999/alert
 {TOKENS}"""
+ADDRESSES = {
+    "irt-theta-api": "http://127.0.0.1:8001/ready",
+    "irt-webserver": "http://127.0.0.1:3000/server_info",
+    "irt-exporter": "http://127.0.0.1:9464/health",
+    "shiny-dashboard": "http://127.0.0.1:8080/health",
+    "jwt-verifier": "http://127.0.0.1:9000/health",
+}
+STREAM = """import json, os, sys, threading, time, urllib.request
+came = {address: {"answered": 0, "failed": [], "slowest": 0.0} for address in sys.argv[1:]}
+def ask(address, of_it):
+    while not os.path.exists("/srv/enough"):
+        began = time.monotonic()
+        try:
+            with urllib.request.urlopen(address, timeout=300) as answer:
+                of_it["answered"] += answer.status == 200
+        except OSError as error:
+            of_it["failed"].append(str(error))
+        of_it["slowest"] = max(of_it["slowest"], time.monotonic() - began)
+        time.sleep(0.05)
+threads = [threading.Thread(target=ask, args=pair) for pair in came.items()]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+print(json.dumps(came))
+"""
 HOOK = """import http.server
 class Hook(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
@@ -52,6 +79,8 @@ http.server.HTTPServer(("127.0.0.1", 9999), Hook).serve_forever()
 AT_WORK = "tail -F"
 """What copies the output of a run's steps; before, a run whose code server dies is repeated from its start."""
 MONTH_S = 1200.0
+AWAY_S = 300.0
+ROOM = 16 << 20
 START_S, WATCHDOG_S, RESTART_S = 300.0, 60.0, 10.0
 """Of the units: TimeoutStartSec, WatchdogSec, RestartSec."""
 pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
@@ -69,6 +98,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, s
     shutil.copytree(wheelhouse, root / "srv/wheelhouse")
     subprocess.run([ROOT / ".venv/bin/irt", "simulate", "--learners", "400", root / "srv/log"], check=True)
     (root / "srv/hook.py").write_text(HOOK)
+    (root / "srv/stream.py").write_text(STREAM)
     machine = Machine(root, folder / "console.log")
     try:
         machine.boot()
@@ -92,6 +122,25 @@ def all_are_back(machine: Machine) -> float:
 def lives(machine: Machine) -> dict[str, tuple[str, str]]:
     """Of each server how often it was started again, and its process."""
     return {name: (machine.shows(name, "NRestarts"), machine.shows(name, "MainPID")) for name in SERVERS}
+
+
+@contextmanager
+def none_refused(machine: Machine) -> Iterator[None]:
+    """Ask every server that answers HTTP all the time, each time over a new connection: all is answered."""
+    enough = machine.root / "srv/enough"
+    enough.unlink(missing_ok=True)
+    machine.run("systemctl", "reset-failed", "stream")
+    machine.must(
+        *("systemd-run", "--unit=stream", "-p", "StandardOutput=truncate:/srv/stream.json"),
+        *("python3", "/srv/stream.py", *ADDRESSES.values()),
+    )
+    yield
+    enough.touch()
+    machine.wait(lambda: machine.shows("stream", "ActiveState") == "inactive", START_S, "the end of all requests")
+    came = json.loads((machine.root / "srv/stream.json").read_text())
+    print(json.dumps(came, indent=1))
+    assert {address: of_it["failed"] for address, of_it in came.items()} == {address: [] for address in came}
+    assert min(of_it["answered"] for of_it in came.values()) > 1
 
 
 def test_on_a_bare_machine_the_installer_asks_for_a_database(machine: Machine) -> None:
@@ -167,7 +216,7 @@ def test_what_hangs_is_started_again_by_its_watchdog(machine: Machine) -> None:
 def test_a_database_that_is_away_ends_nothing(machine: Machine) -> None:
     before = lives(machine)
     machine.must("systemctl", "stop", "postgresql@15-main")
-    machine.run("sleep", str(2.5 * WATCHDOG_S))
+    machine.run("sleep", str(AWAY_S))
     assert lives(machine) == before
     machine.must("systemctl", "start", "postgresql@15-main")
     all_are_back(machine)
@@ -190,6 +239,132 @@ def test_five_deaths_are_enough_and_somebody_is_told(machine: Machine) -> None:
     machine.must("systemctl", "start", "jwt-verifier")
 
 
+def test_reload_and_restart_refuse_nobody(machine: Machine) -> None:
+    for verb in ("reload", "restart"):
+        before = lives(machine)
+        with none_refused(machine):
+            machine.must("systemctl", verb, *ADDRESSES)
+            print(f"{verb}: all back after {all_are_back(machine):.0f} s")
+        for name in ADDRESSES:
+            assert (lives(machine)[name] == before[name]) == (verb == "reload")
+
+
+def test_settings_as_a_credential_are_not_in_the_environment(machine: Machine) -> None:
+    server = "irt-exporter"
+    dropin = machine.root / f"etc/systemd/system/{server}.service.d/credentials.conf"
+    dropin.parent.mkdir()
+    shutil.copy(machine.root / "opt/irt/current/share/etc/credentials.conf", dropin)
+    try:
+        machine.must("systemctl", "daemon-reload")
+        machine.must("systemctl", "restart", server)
+        environment = machine.must("cat", f"/proc/{machine.shows(server, 'MainPID')}/environ")
+        assert "IRT_ENV_FILE=/run/credentials/" in environment
+        assert not [line for line in SETTINGS.splitlines() if line in environment]
+        machine.must(IRT, "health", "--probe", "exporter")
+    finally:
+        shutil.rmtree(dropin.parent)
+        machine.must("systemctl", "daemon-reload")
+        machine.must("systemctl", "restart", server)
+
+
+def test_a_run_at_the_limit_of_memory_ends_alone_and_is_repeated(machine: Machine) -> None:
+    if not machine.enforces_limits:
+        pytest.skip("no limits of memory here: the machine's control groups are of version 2, or not writable")
+    service, server = "irt-again", "irt-code-server"
+    once_more = "ExecStart=/opt/irt/current/bin/irt job monthly_calibration --partition 2026-10"
+    unit = machine.root / f"etc/systemd/system/{service}.service"
+    unit.write_text(f"[Service]\nType=oneshot\n{once_more}\n")
+    machine.must("systemctl", "daemon-reload")
+    before = machine.shows(server, "NRestarts"), machine.shows(server, "MainPID")
+    machine.must("systemctl", "start", "--no-block", service)
+    machine.wait(lambda: AT_WORK in machine.says("systemctl", "status", "-n0", "-l", server), START_S, "a worker")
+    machine.must("systemctl", "set-property", "--runtime", server, f"MemoryMax={resident(machine, server) + ROOM}")
+    said = ""
+
+    def says(words: str) -> bool:
+        nonlocal said
+        said = machine.says("journalctl", "--no-pager", "--output=cat", "-u", service)
+        return words in said
+
+    machine.wait(lambda: says("out of memory"), MONTH_S, "the end of the worker")
+    machine.must("systemctl", "set-property", "--runtime", server, "MemoryMax=80%")
+    machine.wait(lambda: says("monthly_calibration 2026-10: "), MONTH_S, "the end of the job")
+    assert "the daemon repeats it as" in said
+    assert "monthly_calibration 2026-10: done" in said
+    assert (machine.shows(server, "NRestarts"), machine.shows(server, "MainPID")) == before
+    unit.unlink()
+    machine.must("systemctl", "daemon-reload")
+
+
+def resident(machine: Machine, unit: str) -> int:
+    """Bytes of memory that a unit's processes cannot give back."""
+    path = f"/sys/fs/cgroup/memory/{machine.shows(unit, 'ControlGroup')}/memory.stat"
+    figures = dict(line.split() for line in machine.says("cat", path).splitlines())
+    return int(figures["total_rss"])
+
+
+def monitors(machine: Machine) -> tuple[int, int, int]:
+    """The exit codes of the three monitors of the invariants: is the timer on, did the last run fail, is it fresh."""
+    return (
+        machine.run("systemctl", "is-active", "irt-invariants.timer").returncode,
+        machine.run("systemctl", "is-failed", "irt-invariants.service").returncode,
+        machine.run(IRT, "invariants", "fresh", "--max-age", "25h").returncode,
+    )
+
+
+def set_back(machine: Machine, time: str) -> None:
+    """Let the invariants have been evaluated earlier."""
+    change = f"UPDATE invariant_result SET evaluated_at = evaluated_at - interval '{time}'"
+    machine.must("su", "postgres", "-c", f'psql -d irt -c "{change}"')
+
+
+def test_with_timers_three_monitors_tell_what_is_wrong_and_the_daemon_comes_back(machine: Machine) -> None:
+    run = ("systemctl", "start", "irt-invariants.service")
+    machine.must(INSTALLER, "--timers")
+    try:
+        assert machine.shows("irt-daemon", "ActiveState") == "inactive"
+        machine.must(*run)
+        assert monitors(machine) == (0, 1, 0)
+        machine.must("systemctl", "stop", "irt-invariants.timer")
+        assert monitors(machine) == (3, 1, 0)
+        machine.must("systemctl", "start", "irt-invariants.timer")
+        set_back(machine, "26 hours")
+        assert monitors(machine) == (0, 1, 1)
+        machine.must("systemctl", "stop", "postgresql@15-main")
+        assert machine.run(*run).returncode != 0
+        machine.must("systemctl", "start", "postgresql@15-main")
+        assert monitors(machine) == (0, 0, 1)
+        machine.must(*run)  # the day is there already, and is not made again
+        set_back(machine, "-26 hours")
+        assert monitors(machine) == (0, 1, 0)
+    finally:
+        machine.must(INSTALLER, "--daemon")
+    all_are_back(machine)
+    assert machine.shows("irt-invariants.timer", "ActiveState") == "inactive"
+
+
+def release(machine: Machine, which: str) -> str:
+    return (machine.root / "opt/irt" / which).readlink().name
+
+
+def test_an_upgrade_refuses_nobody_and_a_rollback_leads_back(machine: Machine) -> None:
+    first, following = release(machine, "current"), machine.root / "srv/next"
+    shutil.copytree(machine.root / "srv/wheelhouse", following)
+    with (following / "share/doc/deploy-systemd.md").open("a") as page:
+        page.write("Another release.\n")
+    runpy.run_path(str(ROOT / "deploy/systemd/make_wheelhouse.py"))["_sealed"](following)
+    assert machine.run("/srv/next/install.sh").returncode == 1  # without --upgrade
+    with none_refused(machine):
+        machine.must("/srv/next/install.sh", "--upgrade")
+    all_are_back(machine)
+    assert (release(machine, "previous"), release(machine, "current") != first) == (first, True)
+    assert '"state": "green"' in machine.says(IRT, "status", "--json")
+    machine.must("/opt/irt/current/install.sh", "--rollback")
+    all_are_back(machine)
+    assert release(machine, "current") == first
+    assert machine.says("systemctl", "--failed", "--no-legend") == ""
+
+
 def test_after_a_reboot_everything_is_back(machine: Machine) -> None:
     machine.reboot()
     print(f"reboot: all back after {all_are_back(machine):.0f} s")
@@ -204,3 +379,13 @@ def test_uninstalled_it_leaves_settings_and_data_and_nothing_that_runs(machine: 
     assert (machine.root / "etc/irt/irt.env").exists()
     assert (machine.root / "var/lib/irt/objects/.folder-id").exists()
     assert machine.says("find", "/proc", "-maxdepth", "1", "-user", "irt") == ""
+
+
+def test_installed_again_it_finds_its_data_and_purged_it_leaves_the_database_alone(machine: Machine) -> None:
+    machine.must(INSTALLER)
+    all_are_back(machine)
+    assert '"state": "green"' in machine.says(IRT, "status", "--json")
+    machine.must("/opt/irt/current/install.sh", "--uninstall", "--purge")
+    left = ("opt/irt", "etc/irt", "var/lib/irt", "var/cache/irt", "var/log/irt", "usr/local/bin/irt")
+    assert [path for path in left if (machine.root / path).exists()] == []
+    assert "mirt_ability" in machine.must("su", "postgres", "-c", "psql -d irt -c '\\dt'")
