@@ -332,6 +332,21 @@ def test_pods_are_restricted(pod: Pod) -> None:
         assert not any("hostPort" in port for port in container.get("ports", []))
 
 
+@pytest.mark.parametrize(
+    ("image", "file"), [("irt-assets", "Dockerfile"), ("r-irt-plumber", "r-service.Dockerfile")], ids=["platform", "R"]
+)
+def test_what_an_image_writes_to_is_mounted(image: str, file: str) -> None:
+    """Its file says where home and caches are, and who it runs as."""
+    text = (ROOT / "deploy" / "docker" / file).read_text()
+    assert re.findall(r"^USER (.*)$", text, re.M) == [f"{USER}:{USER}"]
+    written = set(re.findall(r"(/(?:var|tmp)[\w/]*)", " ".join(re.findall(r"^(?:ENV +| +)\w+=(\S+)", text, re.M))))
+    assert written
+    for where, container in containers():
+        if container["image"] == image:
+            mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
+            assert all(any(f"{path}/".startswith(f"{one}/") for one in mounted) for path in written), where
+
+
 def test_only_who_starts_runs_has_a_token() -> None:
     trusted = {pod.name for pod in PODS.values() if pod.spec["automountServiceAccountToken"]}
     assert trusted == {"dagster-daemon", "dagster-webserver"}
