@@ -497,6 +497,7 @@ def kubectl(require: Callable[[bool, str], None]) -> None:
     require(int(json.loads(said.stdout)["clientVersion"]["minor"].rstrip("+")) >= 21, "kubectl 1.21 or newer")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("kubectl")
 @pytest.mark.parametrize(("overlay", "schedules"), [("seedtest", "external"), ("dev", "stopped")])
 def test_an_overlay_is_whole(overlay: str, schedules: str) -> None:
@@ -512,6 +513,7 @@ def test_an_overlay_is_whole(overlay: str, schedules: str) -> None:
     assert ("CronJob" in {one["kind"] for one in built}) == (overlay == "seedtest")
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("kubectl")
 def test_all_components_go_together(tmp_path: Path) -> None:
     there = os.path.relpath(K8S, tmp_path)
@@ -584,6 +586,7 @@ def test_the_page_lists_every_deployment_with_its_memory_and_every_cron_job() ->
             assert f"`{path.name}`" in text
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("kubectl")
 def test_the_page_s_own_kustomization_takes_images_from_elsewhere(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```yaml\n(.*?)^```$", DOCS.read_text(), re.M | re.S)
