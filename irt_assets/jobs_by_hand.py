@@ -109,11 +109,13 @@ def followed(instance: dg.DagsterInstance, run_id: str, name: str, patience_s: f
                 why = why or why_it_failed(event.step_failure_data)
         if page.has_more:
             continue
+        waits_for_repetition = run.is_finished and is_to_be_repeated(instance, run_id)
+        # Asked second: what is not to be repeated any more may just have been.
         if run.status is dg.DagsterRunStatus.FAILURE and (again := repetition(instance, run)) is not None:
             LOG.warning("The run %s of %s was killed; the daemon repeats it as %s.", run_id, name, again.run_id)
             run_id, cursor, why = again.run_id, None, ""
             continue
-        if run.is_finished and not is_to_be_repeated(instance, run_id):
+        if run.is_finished and not waits_for_repetition:
             success = run.status is dg.DagsterRunStatus.SUCCESS
             return Outcome(name, success, "" if success else why or f"its run {run_id} ended as {run.status.value}")
         if not (run.is_finished or run.status in IN_THE_QUEUE) or daemon_alive(instance):

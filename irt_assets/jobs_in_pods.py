@@ -61,9 +61,9 @@ def wait_for_the_daemon(instance: dg.DagsterInstance) -> None:
 
 def _with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
     """What `do` gives as soon as there is a daemon, and `do` reaches what it needs."""
-    given_up = time.monotonic() + PATIENCE_S
+    given_up, why = time.monotonic() + PATIENCE_S, ""
     while True:
-        why = "there was no daemon"
+        before, why = why, "there was no daemon"
         try:
             if daemon_alive(instance):
                 return do()
@@ -73,6 +73,8 @@ def _with_daemon(instance: dg.DagsterInstance, do: Callable[[], T]) -> T:
             why = str(error) if isinstance(error, TransientFailure) else "the database did not answer"
         if time.monotonic() >= given_up:
             raise PermanentFailure(NO_DAEMON.format(why=why))
+        if why != before:
+            LOG.warning("Waiting for ten minutes at most, as %s.", why)
         time.sleep(BETWEEN_LOOKS_S)
 
 

@@ -6,6 +6,7 @@ What does not belong here: the layer of our own around the page (see `irt_assets
 from __future__ import annotations
 
 import asyncio
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
@@ -120,9 +121,8 @@ def queue_run(instance: DagsterInstance, workspace: Path, location: str, job: st
     from dagster._core.workspace.context import WorkspaceProcessContext
     from dagster._core.workspace.load_target import WorkspaceFileTarget
 
-    with WorkspaceProcessContext(
-        instance, version=DAGSTER, workspace_load_target=WorkspaceFileTarget([str(workspace)])
-    ) as process:
+    target = WorkspaceFileTarget([str(workspace)])
+    with _quiet(), WorkspaceProcessContext(instance, version=DAGSTER, workspace_load_target=target) as process:
         context = process.create_request_context()
         if context.has_code_location_error(location):
             raise TransientFailure(f"the code server of {location} does not answer: see `irt health`")
@@ -174,6 +174,14 @@ def execute_launched_run(run_id: str) -> int:
 
     with capture_interrupts(), DagsterInstance.get() as instance:
         return _execute_run_command_body(run_id, instance, lambda _: None, set_exit_code_on_failure=True)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without a trace of a code server that does not answer, which whoever asks says in a sentence."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Error loading repository location")
+        yield
 
 
 @asynccontextmanager

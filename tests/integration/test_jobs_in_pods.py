@@ -11,15 +11,17 @@ import pytest
 from dagster import DagsterRunStatus as Status
 from dagster._core.events import DagsterEvent
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.storage.tags import RUN_FAILURE_REASON_TAG
+from dagster._core.storage.tags import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG
 from dagster._core.test_utils import create_run_for_test
 
-from irt_assets import jobs_in_pods
+from irt_assets import jobs_by_hand, jobs_in_pods
+from irt_assets.environment import CODE_LOCATION, workspace
 from irt_assets.jobs_by_hand import Outcome, plan_of
 from irt_assets.jobs_in_pods import RUN_KEY_TAG, through_the_daemon
 from irt_assets.stack import dagster_instance
 from irt_assets.underway import PARTITION_TAG
 from jobs.plans import Plan
+from resources.dagster_compat import queue_run
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import KUBERNETES, Settings
@@ -157,6 +159,18 @@ def test_a_code_server_that_restarts_is_waited_for(
     assert asked(instance, settings)[0].success
 
 
+def test_a_code_server_that_does_not_answer_is_said_in_a_sentence(
+    settings: Settings, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And with no trace of it, which Dagster writes as a warning."""
+    away = settings.model_copy(update={"irt_code_server": "127.0.0.1:9"})
+    with (
+        dagster_instance(away, database) as instance,
+        pytest.raises(TransientFailure, match="the code server of irt_assets does not answer"),
+    ):
+        queue_run(instance, workspace(away), CODE_LOCATION, BANK.job, {})
+
+
 def test_a_database_that_restarts_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs_in_pods, "BETWEEN_LOOKS_S", 0.01)
     answers = iter([psycopg.OperationalError("the connection is lost"), None])
@@ -184,6 +198,22 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
         assert "for ten minutes there was no daemon, and a pod executes no run itself" in ended.err
     with dagster_instance(settings, Database(settings)) as instance:
         assert not instance.get_runs()
+
+
+def test_a_run_that_is_repeated_between_two_looks_is_followed(
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = queued(instance, BANK, None, {})
+    instance.report_dagster_event(DagsterEvent("PIPELINE_FAILURE", BANK.job), run_id=first)
+
+    def just_now(_: object, run_id: str) -> bool:
+        if run_id == first:
+            second = queued(instance, BANK, None, {PARENT_RUN_ID_TAG: first, RETRY_NUMBER_TAG: "1"})
+            instance.report_dagster_event(DagsterEvent("PIPELINE_SUCCESS", BANK.job), run_id=second)
+        return False
+
+    monkeypatch.setattr(jobs_by_hand, "is_to_be_repeated", just_now)
+    assert jobs_by_hand.followed(instance, first, "bank") == Outcome("bank", success=True)
 
 
 def test_a_partition_that_is_not_over_is_refused_at_once(instance: dg.DagsterInstance, settings: Settings) -> None:
