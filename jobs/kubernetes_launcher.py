@@ -185,8 +185,11 @@ class KubernetesRunLauncher(K8sRunLauncher):
         return CheckRunHealthResult(WorkerStatus.FAILED, fault)
 
     def check_starting_run(self, run: DagsterRun) -> CheckRunHealthResult:
-        """As `check_run_worker_health`; a run whose Job is not made yet lives."""
-        if JOB_TAG not in run.tags:
+        """As `check_run_worker_health`; a run whose own Job is not made yet lives.
+
+        A repeat has the tags of the run that it repeats.
+        """
+        if run.tags.get(JOB_TAG) != get_job_name_from_run_id(run.run_id):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return self.check_run_worker_health(run)
 

@@ -19,6 +19,7 @@ import pytest
 import yaml
 from dagster import DagsterRunStatus as Status
 from dagster._core.events import DagsterEvent
+from dagster._core.launcher import WorkerStatus
 from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
 from dagster._core.test_utils import create_run_for_test, instance_for_test
@@ -326,6 +327,14 @@ def test_a_job_that_was_deleted_fails_its_run_at_once(cluster: Cluster, stage: s
     cluster.monitor()
     assert cluster.status(run_id) is Status.FAILURE
     assert "is gone: somebody deleted it" in cluster.says(run_id)
+
+
+def test_a_repeat_lives_until_its_own_job_is_made(cluster: Cluster) -> None:
+    """Dagster gives it the tags of the run that died, and it is looked at before it is queued."""
+    first = cluster.instance.get_run_by_id(cluster.launched())
+    assert first is not None
+    repeat = create_run_for_test(cluster.instance, job_name=JOB, tags=dict(first.tags))
+    assert cluster.instance.run_launcher.check_starting_run(repeat).status is WorkerStatus.RUNNING  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("stage", ["launched", "started"])
