@@ -54,9 +54,9 @@ class PodRunner:
             logs.shutdown()
             logs.server_close()
             for pod in self._seen.values():
-                pod.kill()
+                pod.leave()
             for pod in self._seen.values():
-                pod.thread.join(30)
+                pod.thread.join()
 
     def kill(self, name: str) -> None:
         """As the kernel would: SIGKILL for every process of the pod. What comes then is for its restartPolicy."""
@@ -102,7 +102,7 @@ class _Running:
         self.cluster, self.pod, self.name = cluster, pod, pod["metadata"]["name"]
         self.folder = cluster.folder / "pods" / pod["metadata"]["namespace"] / self.name
         self.surroundings = Surroundings(cluster, image, pod, self.folder)
-        self._ending = threading.Event()
+        self._ending, self._left = threading.Event(), threading.Event()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._states: dict[str, dict[str, Any]] = {}
         self.thread = threading.Thread(target=self._run, daemon=True)
@@ -114,6 +114,11 @@ class _Running:
         self._ending.set()
         self.signal(signal.SIGKILL)
 
+    def leave(self) -> None:
+        """End its processes, and say nothing of it any more."""
+        self._left.set()
+        self.kill()
+
     def end(self, grace_s: float) -> None:
         """SIGTERM for the first processes, SIGKILL after a while, in its own time."""
         if not self._ending.is_set():
@@ -122,13 +127,10 @@ class _Running:
             threading.Timer(grace_s, self.signal, [signal.SIGKILL]).start()
 
     def signal(self, number: signal.Signals) -> None:
-        """To the first process of each container. Its parent, `unshare`, takes all of them along when it is killed."""
+        """To the first process of each container: with it, the kernel ends all that it started."""
         for process in list(self._processes.values()):
-            if number == signal.SIGKILL:
-                process.kill()
-                continue
             with suppress(psutil.NoSuchProcess):
-                for first in psutil.Process(process.pid).children():
+                for first in psutil.Process(process.pid).children() or [process]:
                     first.send_signal(number)
 
     # -- its life ------------------------------------------------------------------------------------
@@ -148,8 +150,8 @@ class _Running:
             for thread in threads:
                 thread.join()
         self._report("Succeeded" if not any(codes) else "Failed")
-        while not self._removed():
-            time.sleep(PAUSE_S)
+        while not self._left.wait(PAUSE_S) and not self._removed():
+            pass
 
     def _removed(self) -> bool:
         """A pod is deleted by whoever runs it, once its processes are gone."""
@@ -185,7 +187,7 @@ class _Running:
             command = [*container.get("command", ()), *container.get("args", ())]
             command = [expanded(word, environment) for word in command]
             with (self.folder / f"{name}.log").open("ab" if restarts else "wb") as log:
-                unshared = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]
+                unshared = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--"]
                 self._processes[name] = process = subprocess.Popen(
                     [*unshared, "sh", "-c", script, "sh", *command],
                     env=environment | {"POD": str(self.folder)},
@@ -241,7 +243,7 @@ class _Running:
             "containerStatuses": [each for name, each in self._states.items() if name not in starters],
             "initContainerStatuses": [each for name, each in self._states.items() if name in starters],
         }
-        while True:
+        while not self._left.is_set():
             try:
                 answer = self.cluster.ask("PATCH", f"{_path(self.pod)}/status", {"status": status}, MERGE)
             except requests.RequestException:
@@ -271,9 +273,7 @@ class _Logs(BaseHTTPRequestHandler):
         position = sum(map(len, lines))
         while wanted.get("follow") == "true":
             ended = self._ended(space, pod, container)
-            with file.open("rb") as log:
-                log.seek(position)
-                more = log.read()
+            more = file.read_bytes()[position:] if file.exists() else b""
             self.wfile.write(more)
             self.wfile.flush()
             position += len(more)

