@@ -8,7 +8,7 @@ FROM ${BASE} AS r
 RUN apt-get update \
  && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
       dpkg-dev g++ make r-base-core r-cran-brms r-cran-plumber r-cran-processx tini \
- && rm -rf /var/lib/apt/lists/* /var/cache/apt/archives/*.deb
+ && apt-get clean && rm -rf /var/lib/apt/lists/*
 
 FROM r AS mirt
 COPY deploy/docker/mirt /sources
@@ -36,6 +36,6 @@ ENV HOME=/tmp \
     R_IRT_CACHE=/var/cache/irt/models
 USER 10001:10001
 WORKDIR /tmp
-# R takes no notice of TERM as process 1, and leaves the dead behind.
-ENTRYPOINT ["tini", "--"]
+# As process 1 R takes no notice of TERM, and leaves the dead behind.
+ENTRYPOINT ["/usr/bin/tini", "--"]
 CMD ["Rscript", "/opt/r_irt/run.R"]

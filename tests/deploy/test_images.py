@@ -34,6 +34,7 @@ cgroup_manager = "cgroupfs"
 """Of podman where it may not raise limits, as inside a container."""
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 START_S = 60.0
+KILLED_AFTER_S = 30
 pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
 
 
@@ -72,6 +73,14 @@ class Podman:
         print(
             f"{file}: {size:.0f} MB with its base; {time.monotonic() - began:.0f} s beyond the layers that were there"
         )
+
+    def ends(self, container: str) -> float:
+        """Seconds from TERM to its end; the limit is below that after which it is killed."""
+        began = time.monotonic()
+        self.must("stop", f"--time={KILLED_AFTER_S}", container)
+        took = time.monotonic() - began
+        assert took < KILLED_AFTER_S, "it takes no notice of TERM"
+        return took
 
     def confined(self, image: str, *command: str, cache: str = "tmpfs", variables: tuple[str, ...] = ()) -> str:
         """What the command says in a container like those of the cluster. `cache`: tmpfs, or a folder that lasts."""
@@ -122,6 +131,19 @@ def test_every_command_starts_where_nothing_can_be_written(platform: Podman) -> 
         began = time.monotonic()
         platform.confined(PLATFORM, *command)
         print(f"{' '.join(command)}: {time.monotonic() - began:.1f} s from nothing")
+
+
+def test_what_goes_on_ends_when_it_is_told_to(platform: Podman) -> None:
+    """A command that has no handler of its own: as process 1 it would go on."""
+    waiting = "import time; print('here', flush=True); time.sleep(600)"
+    container = platform.must("run", "--detach", "--network=none", PLATFORM, "python", "-c", waiting).strip()
+    try:
+        began = time.monotonic()
+        while "here" not in platform.must("logs", container):
+            assert time.monotonic() - began < START_S
+        print(f"TERM: it ends after {platform.ends(container):.1f} s")
+    finally:
+        platform.must("rm", "--force", container)
 
 
 def test_a_month_is_calibrated_and_its_report_is_a_pdf(platform: Podman, tmp_path: Path) -> None:
@@ -203,8 +225,6 @@ def test_the_r_service_answers_and_names_its_engines(podman: Podman) -> None:
             answer = asked.stdout
         print(f"the R service answers after {time.monotonic() - began:.1f} s: {answer}")
         assert "brms" in json.loads(answer)["engines"]
-        began = time.monotonic()
-        podman.must("stop", "--time=30", container)
-        assert time.monotonic() - began < 10, "it takes no notice of TERM"
+        podman.ends(container)
     finally:
         subprocess.run(["podman", "rm", "--force", container], env=podman.environment, check=False)

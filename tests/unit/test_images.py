@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -99,6 +100,12 @@ def test_every_lock_is_installed_with_its_hashes() -> None:
 def test_it_runs_as_nobody_in_particular(file: str) -> None:
     last = [number for number, (name, _) in enumerate(instructions(file)) if name == "FROM"][-1]
     assert ("USER", "10001:10001") in instructions(file)[last:]
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_process_1_hands_signals_on(file: str) -> None:
+    (entry,) = (rest for name, rest in instructions(file) if name == "ENTRYPOINT")
+    assert json.loads(entry)[:2] == ["/usr/bin/tini", "--"]
 
 
 @pytest.mark.parametrize("file", FILES)
