@@ -50,6 +50,7 @@ FOREIGN = {
 """Kinds that other people's operators define; here any content of theirs is taken."""
 UI = "http://127.0.0.1:3000/graphql"
 NIGHT_S = MONTHS_S = 1500.0
+OUTAGE_S = 120.0
 POD_S = 60.0
 WORKERS = "app.kubernetes.io/component=run-worker"
 STARTED, SUCCESS, FAILURE = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE
@@ -317,6 +318,23 @@ def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Har
     assert {f"dagster-run-{each}" for each in runs} <= set(platform.jobs(WORKERS))
     states = month_states(platform.database, harness.instance, platform.months)
     assert {each.state.value for each in states} == {"green"}
+
+
+def test_an_api_server_away_for_two_minutes_fails_no_run(platform: Platform, harness: Harness) -> None:
+    """One run is under way when it goes, and one is asked for while it is away."""
+    failed = len(harness.instance.get_runs(RunsFilter(statuses=[FAILURE])))
+    first = harness.launch("monthly_calibration", platform.months[-1], ASSETS)
+    harness.until(first, STARTED, timeout=MONTHS_S)
+    platform.cluster.stop_api_server()
+    began = time.monotonic()
+    try:
+        second = harness.launch("monthly_calibration", platform.months[0], ASSETS)
+        time.sleep(OUTAGE_S - (time.monotonic() - began))
+    finally:
+        platform.cluster.start_api_server()
+    assert harness.finished(first, timeout=MONTHS_S) == SUCCESS
+    assert harness.finished(second, timeout=MONTHS_S) == SUCCESS
+    assert len(harness.instance.get_runs(RunsFilter(statuses=[FAILURE]))) == failed
 
 
 class Page:
