@@ -337,6 +337,12 @@ def test_an_api_server_away_for_two_minutes_fails_no_run(platform: Platform, har
     assert len(harness.instance.get_runs(RunsFilter(statuses=[FAILURE]))) == failed
 
 
+def test_a_changed_secret_reaches_the_daemon(platform: Platform) -> None:
+    platform.type("A changed Secret")
+    pods = [each for each in platform.seen("pods", "app=dagster-daemon") if each["status"]["phase"] == "Running"]
+    assert len(pods) == 1
+
+
 class Page:
     """The webserver's GraphQL."""
 
