@@ -152,6 +152,6 @@ def test_the_demo_finds_what_was_planted_and_speaks_to_people(machine: Machine) 
 
 @pytest.mark.parametrize("machine", [pytest.param(("bookworm", "user"), id="bookworm-user")], indirect=True)
 def test_the_unit_tier_passes(machine: Machine) -> None:
-    assert machine.run("make", "venv", "EXTRAS=dev otel").returncode == 0  # as `make test` has it, without PyMC
+    assert machine.run("make", "venv", "EXTRAS=dev k8s otel").returncode == 0  # as `make test` has it, without PyMC
     ran = machine.run(".venv/bin/pytest", "-q", "-m", "not long", "--numprocesses=2", "--dist=loadfile", "tests/unit")
     assert ran.returncode == 0
