@@ -7,6 +7,7 @@ does not belong here: what is logged (see `resources.logs`).
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -42,6 +43,7 @@ class StoredComputeLogManager(CloudStorageComputeLogManager[Any], ConfigurableCl
         self._inst_data = inst_data
         self._local = LocalComputeLogManager(base_dir)
         self._subscriptions = PollingComputeLogSubscriptionManager(self)
+        self._storing = threading.RLock()
 
     @property
     def inst_data(self) -> ConfigurableClassData | None:
@@ -70,14 +72,21 @@ class StoredComputeLogManager(CloudStorageComputeLogManager[Any], ConfigurableCl
         return UPLOAD_INTERVAL_S
 
     def upload_to_cloud_storage(self, log_key: Sequence[str], io_type: ComputeIOType, partial: bool = False) -> None:
-        path = self._path(log_key, io_type)
-        ensure_file(path)
-        try:
-            self._store.put(_key(log_key, io_type, partial=partial), Path(path))
-            if not partial:
-                self._store.delete(_key(log_key, io_type, partial=True))
-        except (PermanentFailure, TransientFailure) as error:
-            LOG.warning("the output of %s is not stored: %s", "/".join(log_key), error)
+        path = Path(self._path(log_key, io_type))
+        with self._storing:
+            if partial and not path.exists():
+                return  # its step has ended meanwhile, and all of it is stored
+            ensure_file(str(path))
+            try:
+                self._store.put(_key(log_key, io_type, partial=partial), path)
+                if not partial:
+                    self._store.delete(_key(log_key, io_type, partial=True))
+            except (PermanentFailure, TransientFailure) as error:
+                LOG.warning("the output of %s is not stored: %s", "/".join(log_key), error)
+
+    def _on_capture_complete(self, log_key: Sequence[str]) -> None:
+        with self._storing:
+            super()._on_capture_complete(log_key)
 
     def download_from_cloud_storage(
         self, log_key: Sequence[str], io_type: ComputeIOType, partial: bool = False

@@ -65,6 +65,17 @@ def test_output_so_far_is_there_when_the_pod_is_killed(
     }
 
 
+def test_a_copy_that_comes_after_the_end_of_its_step_is_not_made(
+    here: StoredComputeLogManager, elsewhere: StoredComputeLogManager, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The thread that makes copies may have begun one when the step ends; the page read its empty file then."""
+    with here.capture_logs(KEY):
+        print("all of it", flush=True)
+    here.upload_to_cloud_storage(KEY, ComputeIOType.STDOUT, partial=True)
+    assert not here._store.exists(stored_logs._key(KEY, ComputeIOType.STDOUT, partial=True))
+    assert printed(here)[0] == printed(elsewhere)[0] == b"all of it\n"
+
+
 def test_a_store_that_does_not_answer_costs_the_output_and_nothing_else(
     here: StoredComputeLogManager,
     elsewhere: StoredComputeLogManager,
