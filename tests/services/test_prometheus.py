@@ -64,7 +64,8 @@ def exporter(settings: Settings, folder: Path) -> Iterator[tuple[subprocess.Pope
             "NOTIFY_SOCKET": str(folder / "notify"),
         }
         with child([sys.executable, "-m", "services.exporter"], folder, env=environment) as process:
-            assert b"READY=1" in manager.recv(200)
+            while b"READY=1" not in manager.recv(200):
+                pass
             yield process, port
 
 

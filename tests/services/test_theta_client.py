@@ -40,7 +40,7 @@ def fresh_client(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.delenv("IRT_THETA_TOKEN", raising=False)
     monkeypatch.delenv("IRT_THETA_LOOKBACK_DAYS", raising=False)
     api._address.cache_clear()
-    theta_client._start_anew()
+    theta_client._forget_the_parent()
     yield
     theta_client._updates.finish(0)
 
@@ -404,7 +404,7 @@ def test_the_first_call_does_not_wait_for_its_thread() -> None:
         thread.start()
     taken = []
     for _ in range(11):
-        theta_client._start_anew()
+        theta_client._forget_the_parent()
         began = time.perf_counter()
         on_session_complete("u1", "s1")
         taken.append(time.perf_counter() - began)

@@ -76,7 +76,6 @@ def test_all_that_our_package_is_made_of_is_copied() -> None:
 def test_no_link_in_what_is_copied_leads_out_of_it() -> None:
     copied = [path.resolve() for source in sources("Dockerfile") for path in ROOT.glob(source)]
     links = [path for folder in copied for path in folder.rglob("*") if path.is_symlink()]
-    assert links
     for link in links:
         assert any(link.resolve().is_relative_to(path) for path in copied), link
 
