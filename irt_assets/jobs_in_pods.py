@@ -87,13 +87,13 @@ def _asked_for(
     """
     with database.connect() as one_at_a_time:
         advisory_lock(one_at_a_time, "irt job", plan.job)
-        found = _mine(instance, settings, plan) | _under_way(instance, plan)
+        mine = _mine(instance, settings, plan)
+        found = mine | _under_way(instance, plan)
         if asked is not None or not plan.asset:
             chosen = {asked: found[asked]} if asked in found else {}
             wanted = [] if chosen else to_make(instance, settings, plan, asked)
         else:
             due, wanted = missing(instance, plan, datetime.now(UTC), settings.irt_first_month)
-            mine = _mine(instance, settings, plan)
             chosen = {key: run_id for key, run_id in found.items() if key in mine or key in due}
         for partition, run_id in chosen.items():
             LOG.info("%s: waiting for the run %s", name_of_run(plan, partition), run_id)
