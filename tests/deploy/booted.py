@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psutil
 
+from tests.deploy.commands import completed
+
 PAUSE_S = 1.0
 BOOT_S = 420.0
 """With the servers that the machine starts by itself, each of which may take five minutes."""
@@ -94,15 +96,10 @@ class Machine:
 
     def run(self, *command: str, timeout_s: float = 900) -> subprocess.CompletedProcess[str]:
         """As root on it. What it prints is shown where the test fails."""
-        ran = subprocess.run(
+        ran = completed(
             ["nsenter", "-t", str(self._init()), "-m", "-u", "-i", "-n", "-p", "-C", "--", *command],
-            env={"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout_s,
-            check=False,
+            {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8"},
+            timeout_s=timeout_s,
         )
         print("$", *command, f"→ {ran.returncode}\n{ran.stdout}")
         return ran

@@ -22,6 +22,8 @@ from typing import Any
 
 import requests
 
+from tests.deploy.commands import completed
+
 CLONE_NEWNET = 0x40000000
 START_S = 120.0
 NOWHERE = "192.0.2.1"
@@ -135,16 +137,11 @@ class Cluster:
 
     def shell(self, command: str, *, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
         """A line as an operator types it, in the root of the repository. What it says is shown where a test fails."""
-        ran = subprocess.run(
+        ran = completed(
             ["bash", "-c", command],
-            cwd=Path(__file__).parents[2],
-            env=os.environ | {"KUBECONFIG": str(self.kubeconfig)},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout_s,
-            check=False,
+            os.environ | {"KUBECONFIG": str(self.kubeconfig)},
+            folder=Path(__file__).parents[2],
+            timeout_s=timeout_s,
         )
         print("$", command, f"→ {ran.returncode}\n{ran.stdout}")
         return ran

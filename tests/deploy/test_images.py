@@ -20,6 +20,7 @@ import pytest
 
 from resources.embedded_postgres import EmbeddedPostgres
 from tests.deploy.booted import debian_root
+from tests.deploy.commands import completed
 
 ROOT = Path(__file__).parents[2]
 BASE = "localhost/irt-test-base"
@@ -47,16 +48,7 @@ class Podman:
     home: Path = field(default_factory=Path)
 
     def must(self, *arguments: str | Path) -> str:
-        ran = subprocess.run(
-            ["podman", *arguments],
-            env=self.environment,
-            cwd=ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
+        ran = completed(["podman", *arguments], self.environment, folder=ROOT)
         assert ran.returncode == 0, ran.stdout[-3000:]
         return ran.stdout
 
