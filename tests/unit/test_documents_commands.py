@@ -40,7 +40,7 @@ def commands(document: str) -> list[str]:
 
 
 def sections() -> dict[str, list[tuple[list[str], str, str]]]:
-    """Of each document its rows: commands, verdict, what is said."""
+    """Of each document its rows: commands, verdict, remark."""
     found: dict[str, list[tuple[list[str], str, str]]] = {}
     for part in PAGE.read_text().split("\n## ")[1:]:
         name, _, body = part.partition("\n")
