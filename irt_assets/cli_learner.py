@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_json, print_table, say
+from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_error, print_json, print_table, say
 from irt_assets.installation import current_database, current_settings, current_store, signed
+from irt_assets.wording import counted
 
 if TYPE_CHECKING:
     from irt_assets.responses.erased import Erasure
@@ -50,10 +51,17 @@ def erase(
         if not as_json:
             _print_holdings(held)
         confirm(f"erase {user} for ever?", yes)
-        done = erase_learner(
+        done, old_versions = erase_learner(
             database, store, instance, held, by=by, reason=reason, rejects=settings.irt_home / "rejects"
         )
     _print(done, as_json, "is erased")
+    if old_versions:
+        print_error(
+            "warning: ",
+            f"S3_BUCKET has versioning, and keeps {counted(old_versions, 'deleted file')} of the learner as old "
+            "versions, besides those that `irt prune` deleted earlier. Let a lifecycle rule remove old versions, or "
+            "remove these: docs/erasure.md has the rule",
+        )
 
 
 @app.command("erasures")

@@ -37,6 +37,7 @@ from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
 from jobs.late import spans
 from jobs.retention import WEEK
 from jobs.stuck_runs import fail_lost_runs
+from resources.citations import cited_names
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import ObjectStore
@@ -50,9 +51,6 @@ UNDER_WAY = [dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.STARTED, dg.Dagst
 POOLED = "recalibration"
 """The folder of snapshots over several months: a learner of each is a person, `2026-09/u1`."""
 MONTH_AND_SLASH = 8
-CITED = """SELECT uri FROM scored_snapshot
-           UNION SELECT model_spec->>'snapshot' FROM mirt_fit_meta WHERE model_spec ? 'snapshot'
-           UNION SELECT spec->>'snapshot' FROM fit_staging WHERE spec ? 'snapshot'"""
 Session = psycopg.Connection
 
 
@@ -79,7 +77,7 @@ def holdings(database: Database, store: ObjectStore, user_id: str) -> Holdings:
         counted = {table: _count(connection, table, user_id) for table in OF_LEARNERS}
         rows = {table: n for table, n in counted.items() if n}
         earlier = tuple(erasures_of(connection, user_id))
-        cited = _cited(connection)
+        named = frozenset(cited_names(connection, "snapshots"))
     if not rows and not earlier:
         raise PermanentFailure(
             f"no learner has the id {user_id!r}: ids are case-sensitive; `irt export abilities` lists those who were "
@@ -87,7 +85,7 @@ def holdings(database: Database, store: ObjectStore, user_id: str) -> Holdings:
         )
     files = sorted(name for name, _ in store.list("snapshots"))
     snapshots = {name: n for name in files if (n := _answers_in(store, name, user_id))}
-    return Holdings(user_id, rows, snapshots, tuple(_reports(store, user_id)), cited, earlier)
+    return Holdings(user_id, rows, snapshots, tuple(_reports(store, user_id)), named, earlier)
 
 
 def erase(
@@ -99,8 +97,9 @@ def erase(
     by: str,
     reason: str,
     rejects: Path,
-) -> Erasure:
-    """Remove what is held of a learner, or what an interrupted erasure has left; its tombstone.
+) -> tuple[Erasure, int]:
+    """Remove what is held of a learner, or what an interrupted erasure has left. Its tombstone, and how many of the
+    deleted files the bucket keeps as old versions.
 
     Raises PermanentFailure while a run is under way, which may have read the learner already, and where answers come
     from tables of somebody else's; TransientFailure where what is stored changed meanwhile. Then every row and every
@@ -118,14 +117,14 @@ def erase(
                 connection, erasure_id, removed | {k: n for k, n in files.items() if n}, [one for one, _ in rewritten]
             )
             refuse_while_running(instance)
-        for name in (*held.snapshots, *held.reports):
-            store.delete(name)
+        old_versions = sum(store.delete(name) for name in (*held.snapshots, *held.reports))
         dropped = drop_rejected_rows(rejects, held.user_id)
         with database.connect() as connection:
             if dropped:
                 record(connection, erasure_id, {"rejected rows": dropped}, [])
             finish(connection, erasure_id)
-            return next(one for one in erasures_of(connection, held.user_id) if one.erasure_id == erasure_id)
+            done = next(one for one in erasures_of(connection, held.user_id) if one.erasure_id == erasure_id)
+    return done, old_versions
 
 
 def refuse_while_running(instance: dg.DagsterInstance) -> None:
@@ -201,10 +200,6 @@ def _count(connection: Session, table: str, user_id: str) -> int:
     return int(connection.execute(query, (user_id,)).fetchall()[0][0])
 
 
-def _cited(connection: Session) -> frozenset[str]:
-    return frozenset(uri for (uri,) in connection.execute(CITED))
-
-
 def _remove_rows(
     connection: Session,
     held: Holdings,
@@ -220,7 +215,7 @@ def _remove_rows(
     for month in months:
         for asset in ("scored_responses", "item_calibration", "linked_item_parameters"):
             advisory_lock(connection, asset, month)
-    if _cited(connection) != held.cited:
+    if cited_names(connection, "snapshots").keys() != held.cited:
         raise TransientFailure("snapshots were taken or deleted meanwhile: erase again, it goes on where it was")
     true_months = _months_as_taken(connection, months)
     true_days = _days_as_computed(connection, user_id)

@@ -19,6 +19,7 @@ from irt_assets.partitions import months_between
 from irt_assets.responses.importing.report import UNFINISHED
 from irt_assets.responses.item_times import NIGHTS_KEPT
 from resources import tables, warehouse
+from resources.citations import CITATIONS, cited_names
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
 from resources.tables import METADATA
@@ -36,14 +37,6 @@ LEARNER_REPORTS = timedelta(days=400)
 BEING_WRITTEN = timedelta(days=1)
 """A file is there before the row that cites it."""
 LOOKED_UP_TOGETHER = 1000
-CITED = {
-    "snapshots": """SELECT uri FROM scored_snapshot WHERE uri = ANY(%(keys)s)
-                    UNION SELECT model_spec->>'snapshot' FROM mirt_fit_meta
-                          WHERE model_spec->>'snapshot' = ANY(%(keys)s)""",
-    "posterior_draws": "SELECT spec->'draws'->>'uri' FROM fit_staging WHERE spec->'draws'->>'uri' = ANY(%(keys)s)",
-    "reports": "SELECT url FROM report_artifacts WHERE url = ANY(%(uris)s)",
-}
-"""Of each folder of the store the rows that name its files, by key or by URI."""
 DRIFT_REPORTS = "reports/drift/"
 WEEK = re.compile(r"\d{4}-\d{2}-\d{2}")
 """The folder of a week's reports of learners."""
@@ -226,7 +219,7 @@ def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_ru
     with database.connect() as connection:
         windows = connection.execute("SELECT DISTINCT month FROM release_decision").fetchall()
     decided = {month for (window,) in windows for month in _months(window)}
-    for folder in CITED:
+    for folder in CITATIONS:
         old = (key for key, written in store.list(folder) if written < now - BEING_WRITTEN)
         candidates: list[str] = []
         while batch := [*islice(old, LOOKED_UP_TOGETHER)]:
@@ -246,7 +239,9 @@ def prune_files(database: Database, store: ObjectStore, now: datetime, *, dry_ru
 
 def prune_unfinished(store: ObjectStore, now: datetime, *, dry_run: bool) -> Gone:
     """Delete what processes that were killed had half written."""
-    names = [name for folder in CITED for name in store.drop_unfinished(folder, now - BEING_WRITTEN, dry_run=dry_run)]
+    names = [
+        name for folder in CITATIONS for name in store.drop_unfinished(folder, now - BEING_WRITTEN, dry_run=dry_run)
+    ]
     return Gone("half-written files", tuple(sorted(names)))
 
 
@@ -258,10 +253,9 @@ def _months(window: str) -> Iterator[str]:
 
 def _uncited(connection: psycopg.Connection, store: ObjectStore, keys: Collection[str]) -> list[str]:
     """Of `keys`, which are of one folder, those that no row names."""
-    query = CITED[next(iter(keys)).partition("/")[0]]
     uris = {store.uri(key): key for key in keys}
-    cited = {name for (name,) in connection.execute(query.encode(), {"keys": [*keys], "uris": [*uris]})}
-    return [key for uri, key in uris.items() if uri not in cited and key not in cited]
+    named = cited_names(connection, next(iter(keys)).partition("/")[0], among=[*keys, *uris])
+    return [key for uri, key in uris.items() if uri not in named and key not in named]
 
 
 def _wait_for_writers(connection: psycopg.Connection, key: str) -> None:

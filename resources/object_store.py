@@ -98,9 +98,10 @@ class FolderStore:
             raise NothingThere(f"There is nothing at {self.uri(key)}.")
         return self._path(key).stat().st_size
 
-    def delete(self, key: str) -> None:
-        """What is not there is deleted already."""
+    def delete(self, key: str) -> bool:
+        """What is not there is deleted already. Whether an old version of it is kept: in a folder never."""
         self._path(key).unlink(missing_ok=True)
+        return False
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
         """Every key below `folder`, and when it was written."""
@@ -227,10 +228,10 @@ class BucketStore:
                     self._client.head_bucket(Bucket=self.bucket)  # it may be the bucket that is not there
                 raise
 
-    def delete(self, key: str) -> None:
-        """What is not there is deleted already."""
+    def delete(self, key: str) -> bool:
+        """What is not there is deleted already. Whether an old version of it is kept: if the bucket has versioning."""
         with self._explained(key):
-            self._client.delete_object(Bucket=self.bucket, Key=_checked(key))
+            return bool(self._client.delete_object(Bucket=self.bucket, Key=_checked(key)).get("DeleteMarker"))
 
     def list(self, folder: str) -> Iterator[tuple[str, datetime]]:
         """Every key below `folder`, and when it was written."""

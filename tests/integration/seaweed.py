@@ -122,6 +122,7 @@ class SeaweedFS:
             "master.telemetry": "false",
             "master.electionTimeout": "1s",
             "master.volumeSizeLimitMB": 1024,
+            "volume.max": 100,  # a bucket takes up to seven
             "s3": "true",
             "s3.config": config,
             "s3.autoCreateBucket": "false",

@@ -8,13 +8,11 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import count
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,7 +20,7 @@ import psycopg
 import pytest
 
 from irt_assets.backup import cited, places, programs
-from irt_assets.backup.make import Made, make_backup
+from irt_assets.backup.make import Made
 from irt_assets.backup.manifest import DATABASE, OBJECTS
 from irt_assets.backup.places import MANIFEST, FolderPlace
 from irt_assets.backup.programs import Program
@@ -43,19 +41,13 @@ from resources.object_store import PART
 from resources.settings import Settings
 from services.exporter.collector import StateCollector
 from tests.integration import rooms
+from tests.integration.backups import OURS, OURS_WAIT, back_up, empty_database, is_empty, restore, started
 from tests.integration.seaweed import BUCKET, SeaweedFS
 from tests.integration.stack_harness import ROOT, wait_for
 from tests.integration.typed import Irt
+from tests.written_commands import fenced_blocks, logical_lines, simple_commands
 
-numbers = count(1)
 JUNE, JULY = rooms.MONTHS
-OTHERS_WAIT = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND application_name = 'irt backup'"
-
-
-@contextmanager
-def empty_database(server: str, home: Path) -> Iterator[Settings]:
-    with rooms.copied(server, "template0", f"restored_{next(numbers)}", home) as settings:
-        yield settings
 
 
 @pytest.fixture
@@ -69,17 +61,6 @@ def copy(postgres: EmbeddedPostgres, tmp_path: Path) -> Iterator[Settings]:
 def made(calibrated: Settings, tmp_path_factory: pytest.TempPathFactory) -> Made:
     """A backup that tests only read."""
     return back_up(calibrated, tmp_path_factory.mktemp("backups"))
-
-
-def back_up(settings: Settings, folder: Path) -> Made:
-    database = Database(settings)
-    return make_backup(settings, database, open_store(settings, database), FolderPlace(folder))
-
-
-def restore(settings: Settings, folder: Path, *, verify: bool = False) -> list[str]:
-    """The differences."""
-    place = FolderPlace(folder.parent)
-    return restore_backup(settings, Database(settings), place, folder.name, verify=verify).differences
 
 
 def calibrate(settings: Settings, month: str, engine: EmEngine | None = None) -> None:
@@ -113,13 +94,6 @@ def results(settings: Settings, month: str) -> list[list[tuple[Any, ...]]]:
             database, "SELECT state, n_published, n_proposed, held FROM publication_step WHERE month = %s", [month]
         ),
     ]
-
-
-def is_empty(settings: Settings) -> bool:
-    query = "SELECT 1 FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')"
-    return rooms.rows(Database(settings), query) == [] and not rooms.rows(
-        Database(settings), "SELECT 1 FROM pg_namespace WHERE nspname = 'dagster'"
-    )
 
 
 # -- the drill ---------------------------------------------------------------------------------------
@@ -162,18 +136,37 @@ def test_the_drill(world: Settings, copy: Settings, tmp_path: Path, irt: Callabl
     assert made["missing"] == []
     assert made["manifest"]["objects"] == 2  # the snapshots of June, and of July, which has no fit yet
 
-    shutil.copytree(world.irt_home / "objects", copy.irt_home / "objects")
-    restored = irt(copy)("restore", "--verify", made["address"], "--json")
-    assert restored.json["differences"] == [], restored.err
-    assert restored.code == 0
-    assert restored.json["contents"]["tables"]["item_parameter_publication"] > 0
+    instead = {
+        "/var/lib/irt/objects": str(world.irt_home / "objects"),
+        "/tmp/drill": str(copy.irt_home),
+        "/mnt/backups/irt-20261121T053000Z": made["address"],
+        "2026-11": JULY,
+    }
+    place, *files, restoring, calibrating = drill_of_the_page(instead)
+    assert place == ["export", f"IRT_HOME={copy.irt_home}", "DATABASE_URL="]  # or an empty one, as the copy's here
+    for command in files:
+        subprocess.run(command, check=True)
+    restored = irt(copy)(*restoring[1:])
+    assert restored.code == 0, restored.err
+    assert "it is what was backed up" in restored.out
     assert results(copy, JUNE) == results(world, JUNE)
     assert [len(rows) for rows in results(copy, JULY)] == [0, 0, 0, 0]
 
-    calibrate(copy, JULY)
+    calibrated = irt(copy)(*calibrating[1:])
+    assert calibrated.code == 0, calibrated.out + calibrated.err
     assert results(copy, JULY) == results(world, JULY)
     assert all(results(copy, JULY)[at] for at in (0, 3))
     back_up(copy, tmp_path / "backups of the copy")
+
+
+def drill_of_the_page(instead: dict[str, str]) -> list[list[str]]:
+    """The commands under "The drill" of docs/backup.md, in words, with these places and this month in them."""
+    block = fenced_blocks((ROOT / "docs" / "backup.md").read_text("utf-8").split("## The drill\n")[1])[0][1]
+    for theirs, ours in instead.items():
+        assert theirs in block
+        block = block.replace(theirs, ours)
+    place, *lines = logical_lines(block)
+    return [place.split(), *(words for line in lines for words in simple_commands(line))]
 
 
 def test_reports_are_found_where_the_copy_has_them(world: Settings, copy: Settings, tmp_path: Path) -> None:
@@ -356,7 +349,7 @@ def test_a_migration_under_way_ends_the_backup(
 
 
 def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Path, postgres: EmbeddedPostgres) -> None:
-    end = OTHERS_WAIT.replace("count(*)", "count(pg_terminate_backend(pid))")
+    end = OURS_WAIT.replace("count(*)", "count(pg_terminate_backend(pid))")
 
     def end_pg_dump() -> None:
         with psycopg.connect(postgres.start(), autocommit=True) as connection:
@@ -371,20 +364,10 @@ def test_a_database_that_goes_away_leaves_nothing(world: Settings, tmp_path: Pat
 
 def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy: Settings) -> None:
     folder = tmp_path / "backups"
-    assert world.database_url is not None
-    environment = {
-        "PATH": os.environ["PATH"],
-        "IRT_HOME": str(world.irt_home),
-        "DATABASE_URL": world.database_url.get_secret_value(),
-    }
     with held_table(world):
-        process = subprocess.Popen(
-            [sys.executable, "-c", "from irt_assets.cli import main; main()", "backup", "--out", folder],
-            cwd=ROOT,
-            env=environment,
-        )
+        process = started(world, "backup", "--out", folder)
         try:
-            wait_for("pg_dump waits", lambda: rooms.rows(Database(copy), OTHERS_WAIT) == [(1,)])
+            wait_for("pg_dump waits", lambda: rooms.rows(Database(copy), OURS_WAIT) == [(1,)])
         finally:
             process.kill()
             process.wait(30)
@@ -394,8 +377,7 @@ def test_a_killed_backup_never_looks_whole(world: Settings, tmp_path: Path, copy
     assert FolderPlace(folder).names() == []
     with pytest.raises(PermanentFailure, match="is not a backup"):
         restore(copy, left)
-    query = OTHERS_WAIT.replace("wait_event_type = 'Lock' AND", "")
-    wait_for("pg_dump ended", lambda: rooms.rows(Database(copy), query) == [(0,)])
+    wait_for("pg_dump ended", lambda: rooms.rows(Database(copy), OURS) == [(0,)])
     long_ago = datetime.now(UTC) - timedelta(days=2)
     os.utime(left, (long_ago.timestamp(),) * 2)
     made = back_up(world, folder)

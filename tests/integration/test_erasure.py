@@ -36,14 +36,18 @@ from irt_assets.responses.late import changed_hash
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.stack import dagster_instance
+from irt_assets.wording import counted
 from jobs.erasure import OF_LEARNERS
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
+from resources.object_store import object_store
 from resources.settings import Settings
 from resources.sources import recorded_sources
 from tests.integration import rooms
 from tests.integration.rooms import SCALE, rows, run_sql
+from tests.integration.seaweed import BUCKET, SeaweedFS
+from tests.integration.stack_harness import ROOT
 from tests.integration.typed import Irt
 
 USER = "Zoë o'Neil:7%"
@@ -154,7 +158,7 @@ def world(postgres: EmbeddedPostgres, template: Settings, tmp_path: Path) -> Ite
 
 
 def named_in(settings: Settings) -> list[str]:
-    """Wherever the id is: every column of every table in every schema, every file below IRT_HOME."""
+    """Wherever the id is: every column of every table in every schema, every file below IRT_HOME or in the bucket."""
     database, found = Database(settings), []
     columns = rows(
         database,
@@ -167,19 +171,25 @@ def named_in(settings: Settings) -> list[str]:
     for schema, table, column in columns:
         query = f'SELECT count(*) FROM "{schema}"."{table}" WHERE strpos("{column}"::text, %s) > 0'
         found += [f"{table}.{column}: {n}" for form in forms if (n := rows(database, query, (form,))[0][0])]
-    for file in (path for path in settings.irt_home.rglob("*") if path.is_file()):
-        content = file.read_bytes()
-        if file.suffix == ".parquet":
-            found += [str(file)] if USER in pq.read_table(BytesIO(content))["user_id"].to_pylist() else []
-        names = [form.encode() for form in (*forms, "Zo%C3%AB")]
-        found += [str(file)] if any(name in content or name in str(file).encode() for name in names) else []
+    names = [form.encode() for form in (*forms, "Zo%C3%AB")]
+    for file, content in files_of(settings):
+        if file.endswith(".parquet"):
+            found += [file] if USER in pq.read_table(BytesIO(content))["user_id"].to_pylist() else []
+        found += [file] if any(name in content or name in file.encode() for name in names) else []
     return found
+
+
+def files_of(settings: Settings) -> Iterator[tuple[str, bytes]]:
+    yield from ((str(path), path.read_bytes()) for path in settings.irt_home.rglob("*") if path.is_file())
+    if settings.s3_bucket is not None:
+        store = object_store(settings)
+        yield from ((key, store.get(key)) for folder in ("reports", "snapshots") for key, _ in store.list(folder))
 
 
 def violations(settings: Settings) -> dict[str, list[str]]:
     states = [MonthState(month, SCALE, State.GREEN, "") for month in MONTHS]
     with Database(settings).connect() as connection:
-        look = Look(connection, rooms.folder_store(settings), NOW, states)
+        look = Look(connection, object_store(settings), NOW, states)
         verdicts = list(evaluate(look, INVARIANTS))
         connection.rollback()
     assert not [one.crashed for one in verdicts if one.crashed]
@@ -193,6 +203,7 @@ def ledger(database: Database) -> list[tuple[object, ...]]:
 def erase(typed: Irt, *words: str) -> str:
     done = typed("learner", "erase", USER, "--by", "Kim", "--reason", "asked to", *words)
     assert done.code == 0, done.out + done.err
+    assert "old versions" not in done.err
     return done.out
 
 
@@ -299,36 +310,47 @@ from pydantic import SecretStr
 from irt_assets.stack import dagster_instance
 from jobs.erasure import erase, holdings
 from resources.database import Database
-from resources.object_store import FolderStore
+from resources.object_store import object_store
 from resources.settings import Settings
 
 url, home, user, method, last = sys.argv[1:]
-left, real = int(last), getattr(FolderStore, method)
+settings = Settings(database_url=SecretStr(url), irt_home=Path(home), _env_file=None)
+database, store = Database(settings), object_store(settings)
+left, real = int(last), getattr(type(store), method)
 def dies(*arguments):
     global left
     left -= 1
     if left < 0:
         os.kill(os.getpid(), signal.SIGKILL)
     return real(*arguments)
-setattr(FolderStore, method, dies)
-settings = Settings(database_url=SecretStr(url), irt_home=Path(home), _env_file=None)
-database, store = Database(settings), FolderStore(settings.irt_home / "objects")
+setattr(type(store), method, dies)
 with dagster_instance(settings, database) as instance:
     held = holdings(database, store, user)
     erase(database, store, instance, held, by="Kim", reason="asked to", rejects=settings.irt_home / "rejects")
 """
 
 
-@pytest.mark.ci
-@pytest.mark.parametrize(("method", "calls", "rows_left"), [("put", 1, True), ("delete", 1, False)])
+def kill_erasure(settings: Settings, method: str, calls: int) -> None:
+    """Erase until the store's method was called that often, and die at the next call of it."""
+    url, home = Database(settings).url, str(settings.irt_home)
+    command = [sys.executable, "-c", KILLED, url, home, USER, method, str(calls)]
+    killed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert killed.returncode == -9, killed.stderr
+
+
+@pytest.mark.parametrize(
+    ("method", "calls", "rows_left"),
+    [
+        pytest.param("put", 1, True, marks=pytest.mark.ci),
+        pytest.param("delete", 1, False, marks=pytest.mark.long),
+    ],
+)
 def test_what_was_killed_goes_on(
     method: str, calls: int, rows_left: bool, world: Settings, irt: Callable[[Settings], Irt]
 ) -> None:
     """Before the transaction nothing is lost; after it, the files that are left are found again."""
     database, before = Database(world), violations(world)
-    command = [sys.executable, "-c", KILLED, database.url, str(world.irt_home), USER, method, str(calls)]
-    killed = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert killed.returncode == -9, killed.stderr
+    kill_erasure(world, method, calls)
     assert (rows(database, "SELECT count(*) FROM response_log WHERE user_id = %s", (USER,))[0][0] > 0) == rows_left
     assert violations(world) == before
     typed = irt(world)
@@ -362,3 +384,81 @@ def test_answers_in_tables_of_somebody_elses_are_erased_there_first(
     refused = irt(world)("learner", "erase", USER, "--by", "Kim", "--reason", "x", "--yes")
     assert (refused.code, "erase the learner there" in refused.err.replace("\n", " ")) == (2, True)
     assert rows(database, "SELECT count(*) FROM learner WHERE user_id = %s", (USER,)) == [(1,)]
+
+
+# -- files in a bucket -------------------------------------------------------------------------------
+
+
+def moved_to(bucket: str, world: Settings, monkeypatch: pytest.MonkeyPatch, encryption: str | None) -> Settings:
+    """The world with its files in a bucket, and none in the folder."""
+    folder = rooms.folder_store(world)
+    settings = world.model_copy(update={"s3_bucket": bucket, "s3_sse": encryption})
+    store, database = object_store(settings), Database(settings)
+    for kind in ("reports", "snapshots"):
+        for name, _ in folder.list(kind):
+            store.put(name, folder.get(name))
+            run_sql(
+                database,
+                "UPDATE report_artifacts SET url = %s WHERE url = %s",
+                (store.uri(name), folder.uri(name)),
+            )
+    shutil.rmtree(folder.root)
+    monkeypatch.setenv("S3_BUCKET", bucket)
+    if encryption:
+        monkeypatch.setenv("S3_SSE", encryption)
+    return settings
+
+
+@pytest.mark.ci
+def test_from_an_encrypted_bucket_whenever_it_is_killed_and_no_later_backup_brings_the_learner_back(
+    world: Settings,
+    s3: SeaweedFS,
+    irt: Callable[[Settings], Irt],
+    postgres: EmbeddedPostgres,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = moved_to(BUCKET, world, monkeypatch, "AES256")
+    typed = irt(settings)
+    kill_erasure(settings, "delete", 1)
+    assert {Path(name).suffix for name in named_in(settings)} >= {".parquet", ".html", ".pdf"}
+    assert "is erased: erasure 1" in erase(typed, "--yes")
+    assert_erased(settings, {})
+    store = object_store(settings)
+    assert [name for name, _ in store.list("reports")] == []
+    for name, _ in store.list("snapshots"):
+        assert s3.owner().head_object(Bucket=BUCKET, Key=name)["ServerSideEncryption"] == "AES256"
+    item = rows(Database(settings), "SELECT min(item_id) FROM item_parameter_publication WHERE rule = 'first'")[0][0]
+    assert "a learner was erased from it (erasure 1 of" in " ".join(typed("lineage", item).out.split())
+
+    made = typed("backup", "--json")
+    assert made.json["missing"] == []
+    name = f"restored_erasure_{next(numbers)}"
+    with rooms.copied(postgres.start(), "template0", name, tmp_path / "copy") as copy:
+        restored = irt(copy)("restore", made.json["address"], "--json")
+        assert (restored.code, restored.json["differences"]) == (0, []), restored.err
+        assert named_in(copy) == []
+
+
+@pytest.mark.ci
+def test_a_bucket_that_keeps_old_versions_is_told_of_with_the_rule_that_removes_them(
+    world: Settings, s3: SeaweedFS, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bucket, client = "with-versions", s3.owner()
+    for variable, value in s3.user("owner").items():
+        monkeypatch.setenv(variable, value)
+    client.create_bucket(Bucket=bucket)
+    client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    settings = moved_to(bucket, world, monkeypatch, None)
+    done = irt(settings)("learner", "erase", USER, "--by", "Kim", "--reason", "asked to", "--yes")
+    assert done.code == 0, done.err
+    assert named_in(settings) == []
+    deleted = len(MONTHS) + 3
+    assert f"keeps {counted(deleted, 'deleted file')} of the learner as old versions" in " ".join(done.err.split())
+    old = [one for one in client.list_object_versions(Bucket=bucket)["Versions"] if not one["IsLatest"]]
+    assert len(old) == deleted
+
+    rule = json.loads((ROOT / "docs" / "erasure.md").read_text("utf-8").split("```json\n")[1].partition("```")[0])
+    client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rule)
+    kept = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
+    assert [one["NoncurrentVersionExpiration"] for one in kept] == [{"NoncurrentDays": 30}]

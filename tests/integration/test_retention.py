@@ -12,6 +12,7 @@ import dagster as dg
 import psycopg
 import pytest
 
+from irt_assets.backup.cited import cited_files
 from irt_assets.calibration.green import State, month_states
 from irt_assets.invariants.history import look_at_everything
 from irt_assets.invariants.snapshots import snapshots_match_their_hash
@@ -23,6 +24,7 @@ from irt_assets.stack import dagster_instance
 from jobs.prune import prune
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from resources import tables, warehouse
+from resources.citations import cited_names
 from resources.database import Database
 from resources.object_store import PART, FolderStore, ObjectStore
 from resources.outbox import Alert, open_alert, resolve_alert
@@ -355,6 +357,26 @@ def test_an_origins_snapshot_and_draws_of_a_fit_that_stays_are_cited(database: D
     )
     assert fit
     assert prune_files(database, store, LATER, dry_run=False).names == ()
+
+
+def test_a_file_that_only_an_attempt_at_a_fit_names_is_kept_and_backed_up(
+    database: Database, store: ObjectStore
+) -> None:
+    """Of a recalibration whose fit is gone, the attempt may stay: it alone names the answers that it was made from."""
+    rooms.stage_made_up(database, store, MONTH, rooms.made_up_calibration(ITEMS))
+    files = {"snapshots/recalibration/math/abc.parquet": "", "posterior_draws/2026-06/d": "e1"}
+    for key in files:
+        store.put(key, b"x")
+    rooms.run_sql(
+        database,
+        """UPDATE fit_staging SET spec = spec || '{"snapshot": "snapshots/recalibration/math/abc.parquet",
+             "draws": {"uri": "posterior_draws/2026-06/d", "sha256": "e1"}}'""",
+    )
+    assert prune_files(database, store, LATER, dry_run=False).names == ()
+    with database.connect() as connection:
+        listed = {file.key: file.sha256 for file in cited_files(connection, store)}
+        assert listed.items() >= files.items()
+        assert cited_names(connection, "snapshots").keys() >= {"snapshots/recalibration/math/abc.parquet"}
 
 
 def test_old_files_of_rejected_rows_go(settings: Settings) -> None:

@@ -1,0 +1,16 @@
+"""What is done in a child process between its start and its program."""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+
+
+def end_with_parent() -> None:
+    """Let the kernel kill this process with the thread that started it. Linux alone can."""
+    if sys.platform == "linux":
+        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,0 +1,32 @@
+"""Which rows name a file of the object store: one table for those who back up, prune and erase.
+
+What does not belong here: what each of them does with the files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import psycopg
+
+CITATIONS = {
+    "snapshots": """
+        SELECT uri AS name, snapshot_hash AS sha256 FROM scored_snapshot
+        UNION ALL SELECT model_spec->>'snapshot', NULL FROM mirt_fit_meta WHERE model_spec ? 'snapshot'
+        UNION ALL SELECT spec->>'snapshot', NULL FROM fit_staging WHERE spec ? 'snapshot'""",
+    "posterior_draws": """
+        SELECT spec->'draws'->>'uri' AS name, spec->'draws'->>'sha256' AS sha256 FROM fit_staging
+        WHERE spec->'draws' ? 'uri'""",
+    "reports": "SELECT url AS name, sha256 FROM report_artifacts",
+}
+"""Of each folder of the store: the names that rows have for its files, and the sha256 that they were written with."""
+
+
+def cited_names(connection: psycopg.Connection, folder: str, among: Collection[str] | None = None) -> dict[str, str]:
+    """What rows name in `folder`, snapshots and draws by key, reports by address, with the recorded sha256 or "".
+
+    `among`: only these names are looked up.
+    """
+    where = "" if among is None else "WHERE name = ANY(%(among)s)"
+    query = f"SELECT name, coalesce(max(sha256), '') FROM ({CITATIONS[folder]}) c {where} GROUP BY name ORDER BY name"
+    return dict(connection.execute(query.encode(), {"among": None if among is None else [*among]}).fetchall())

@@ -1,0 +1,61 @@
+"""Backups made and restored as the tests of both do: into a folder, from a folder, into an empty database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import count
+from pathlib import Path
+
+from irt_assets.backup.make import Made, make_backup
+from irt_assets.backup.places import FolderPlace
+from irt_assets.backup.restore import restore_backup
+from resources.database import Database
+from resources.folder_claim import open_store
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.stack_harness import ROOT
+
+numbers = count(1)
+OURS = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'irt backup'"
+"""The sessions of pg_dump and pg_restore."""
+OURS_WAIT = f"{OURS} AND wait_event_type = 'Lock'"
+
+
+@contextmanager
+def empty_database(server: str, home: Path) -> Iterator[Settings]:
+    """Settings of an installation without anything in it."""
+    with rooms.copied(server, "template0", f"restored_{next(numbers)}", home) as settings:
+        yield settings
+
+
+def back_up(settings: Settings, folder: Path) -> Made:
+    database = Database(settings)
+    return make_backup(settings, database, open_store(settings, database), FolderPlace(folder))
+
+
+def restore(settings: Settings, folder: Path, *, verify: bool = False) -> list[str]:
+    """The differences."""
+    place = FolderPlace(folder.parent)
+    return restore_backup(settings, Database(settings), place, folder.name, verify=verify).differences
+
+
+def started(settings: Settings, *words: object) -> subprocess.Popen[bytes]:
+    """`irt` in a process of its own."""
+    assert settings.database_url is not None
+    environment = {
+        "PATH": os.environ["PATH"],
+        "IRT_HOME": str(settings.irt_home),
+        "DATABASE_URL": settings.database_url.get_secret_value(),
+    }
+    command = [sys.executable, "-c", "from irt_assets.cli import main; main()", *map(str, words)]
+    return subprocess.Popen(command, cwd=ROOT, env=environment)
+
+
+def is_empty(settings: Settings) -> bool:
+    query = """SELECT FROM pg_tables WHERE schemaname NOT IN ('pg_catalog', 'information_schema')
+               UNION ALL SELECT FROM pg_namespace WHERE nspname = 'dagster'"""
+    return rooms.rows(Database(settings), query) == []
