@@ -2,6 +2,8 @@
 #   make images, or: docker build -f deploy/docker/r-service.Dockerfile -t r-irt-plumber .
 # Written are only /tmp and /var/cache/irt, which keeps the models that brms compiles; so the compiler is in the image.
 ARG BASE=docker.io/library/debian:bookworm-slim
+# What mirt loads, of Debian's: where it is compiled, and where it runs.
+ARG MIRT_NEEDS="r-cran-gparotation r-cran-gridextra r-cran-pbapply r-cran-splines2 r-cran-vegan"
 
 FROM ${BASE} AS r
 # RcppParallel, without which brms does not load, calls dpkg-architecture of dpkg-dev and does not depend on it.
@@ -11,23 +13,34 @@ RUN apt-get update \
  && apt-get clean && rm -rf /var/lib/apt/lists/*
 
 FROM r AS mirt
+ARG MIRT_NEEDS
 COPY deploy/docker/mirt /sources
 RUN mkdir -p /usr/local/lib/R/site-library \
  && if ls /sources/*.tar.gz >/dev/null 2>&1; then \
       apt-get update \
    && DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends \
-        r-base-dev r-cran-gparotation r-cran-gridextra r-cran-pbapply r-cran-rcpparmadillo r-cran-vegan \
+        r-base-dev r-cran-rcpparmadillo ${MIRT_NEEDS} \
    && Rscript -e 'tools::write_PACKAGES("/sources"); install.packages("mirt", contriburl = "file:///sources")' \
               -e 'stopifnot(requireNamespace("mirt"))'; \
     fi
 
 FROM r
+ARG MIRT_NEEDS
 LABEL org.opencontainers.image.title="r-irt-plumber" \
       org.opencontainers.image.description="R engines of irt-assets over HTTP"
 RUN groupadd --gid 10001 irt \
  && useradd --uid 10001 --gid irt --home-dir /tmp --no-create-home --shell /usr/sbin/nologin irt \
  && install -d -o irt -g irt -m 777 /var/cache/irt
 COPY --from=mirt /usr/local/lib/R/site-library /usr/local/lib/R/site-library
+# Whether they load is seen here, in the image that runs.
+RUN set -e; engines=brms; \
+    if [ -d /usr/local/lib/R/site-library/mirt ]; then \
+      engines="brms mirt"; \
+      apt-get update; \
+      DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends ${MIRT_NEEDS}; \
+      apt-get clean; rm -rf /var/lib/apt/lists/*; \
+    fi; \
+    for engine in $engines; do Rscript -e "loadNamespace('$engine')"; done
 COPY services/r_irt /opt/r_irt
 COPY irt_assets/engines/irt.R /opt/r_irt/
 ENV HOME=/tmp \

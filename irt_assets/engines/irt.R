@@ -1,5 +1,5 @@
-# R's side of the engines mirt and brms: three functions from plain lists to plain lists, irt_versions, irt_calibrate
-# and irt_score. The child process of `r_child.py` and the plumber service source this one file; requests and results
+# R's side of the engines mirt and brms: four functions from plain lists to plain lists, irt_versions, irt_load,
+# irt_calibrate and irt_score. The child process of `r_child.py` and the plumber service source this one file; requests and results
 # are described in docs/r-engines.md. Nothing here reads files, but for the cache of compiled models.
 #
 # What a caller can mend stops with a condition of class `irt_request_error` (a field is wrong) or `irt_data_error`
@@ -11,6 +11,12 @@ irt_versions <- function() {
   }
   packages <- c("mirt", "brms", "rstan", "eRm")
   c(list(R = as.character(getRversion())), sapply(packages, version_of, simplify = FALSE))
+}
+
+# Stops with R's reason where the package of an engine does not load, though it be installed.
+irt_load <- function(request) {
+  loadNamespace(request$engine)
+  list(versions = irt_versions())
 }
 
 irt_calibrate <- function(request) {

@@ -12,19 +12,6 @@ error_json <- function(kind, ...) {
   as.character(jsonlite::toJSON(body, auto_unbox = TRUE))
 }
 
-health <- local({
-  sys.source(settings$irt_file, irt <- new.env())
-  versions <- irt$irt_versions()
-  engines <- Filter(function(engine) !is.na(versions[[engine]]), c("mirt", "brms"))
-  function() {
-    body <- list(
-      status = "ok", engines = I(engines), versions = versions,
-      running = jobs$running, waiting = length(jobs$line), at_once = settings$at_once
-    )
-    as.character(jsonlite::toJSON(body, auto_unbox = TRUE, na = "null"))
-  }
-})
-
 # A promise of list(status, body), kept whatever happens to the process. `task` is "calibrate" or "score".
 start_job <- function(task, request) {
   job <- new.env()
@@ -119,3 +106,41 @@ outcome <- function(exit, folder) {
     if (killed) ", as it does where memory runs out" else "", "; the log of the service has its last words"
   ))
 }
+
+# Sets loads[[engine]]: NA while it loads, then "" where it did, or why it did not.
+try_loading <- function(engine, loads) {
+  loads[[engine]] <- NA_character_
+  folder <- tempfile("load")
+  dir.create(folder, mode = "0700")
+  writeLines(as.character(jsonlite::toJSON(list(engine = engine), auto_unbox = TRUE)), file.path(folder, "request.json"))
+  process <- start_worker("load", folder)
+  look <- function() {
+    if (process$is_alive()) {
+      return(later::later(look, POLL_SECONDS))
+    }
+    done <- outcome(process$get_exit_status(), folder)
+    loads[[engine]] <- if (done$status == 200) "" else jsonlite::fromJSON(done$body)$error$message
+    if (done$status != 200) message("r-irt: ", engine, " is installed and does not load: ", loads[[engine]])
+    unlink(folder, recursive = TRUE)
+  }
+  look()
+}
+
+# Which engines are there is known once each was loaded, at the start, in a process of its own: a package may be
+# installed and not load. What is not known yet is `loading`; `not_loaded` says why not.
+health <- local({
+  sys.source(settings$irt_file, irt <- new.env())
+  versions <- irt$irt_versions()
+  loads <- new.env()
+  for (engine in Filter(function(engine) !is.na(versions[[engine]]), c("mirt", "brms"))) try_loading(engine, loads)
+  function() {
+    tried <- sapply(sort(names(loads), decreasing = TRUE), function(engine) loads[[engine]])
+    failed <- Filter(nzchar, tried[!is.na(tried)])
+    body <- list(
+      status = "ok", engines = I(names(tried)[tried %in% ""]), loading = I(names(tried)[is.na(tried)]),
+      not_loaded = if (length(failed)) as.list(failed) else structure(list(), names = character()),
+      versions = versions, running = jobs$running, waiting = length(jobs$line), at_once = settings$at_once
+    )
+    as.character(jsonlite::toJSON(body, auto_unbox = TRUE, na = "null"))
+  }
+})

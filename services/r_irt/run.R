@@ -53,5 +53,11 @@ api$settings <- list(
 )
 sys.source(file.path(here, "jobs.R"), api)
 router <- plumber::pr(file.path(here, "plumber.R"), envir = api)
+# systemd, where it started this process, hears from the loop that answers requests: READY, then that it still turns.
+tell_systemd <- function(state) {
+  processx::process$new("systemd-notify", state, cleanup = FALSE)
+  later::later(function() tell_systemd("WATCHDOG=1"), as.numeric(Sys.getenv("WATCHDOG_USEC", "60000000")) / 4e6)
+}
+if (nzchar(Sys.getenv("NOTIFY_SOCKET"))) later::later(function() tell_systemd("READY=1"))
 message("r-irt: listening on ", host, ":", port)
 router$run(host = host, port = port, docs = FALSE, quiet = TRUE)

@@ -1,5 +1,5 @@
-# One request, in a process of its own: Rscript worker.R IRT_FILE CACHE calibrate|score FOLDER
-# Reads FOLDER/request.json, calls irt_calibrate() or irt_score() of IRT_FILE, writes FOLDER/answer.json and then, as
+# One request, in a process of its own: Rscript worker.R IRT_FILE CACHE load|calibrate|score FOLDER
+# Reads FOLDER/request.json, calls irt_load(), irt_calibrate() or irt_score() of IRT_FILE, writes FOLDER/answer.json and then, as
 # the sign that it is whole, FOLDER/status with the HTTP status that goes with it. irt.R checks what is in a request.
 
 LISTS <- c("a", "d", "c", "cov", "cov_of", "warnings", "theta", "se") # lists also where they have one entry

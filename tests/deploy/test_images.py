@@ -1,7 +1,5 @@
 """The images of deploy/docker, built on a root of Debian 12 in place of one from a registry, and run as a cluster runs
 them: as uid 10001, without a capability, on a root file system that nothing writes to, with PostgreSQL elsewhere.
-
-The images stay in podman's storage, with the root, so that another build makes only the layers that changed.
 """
 
 from __future__ import annotations
@@ -12,75 +10,19 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from resources.embedded_postgres import EmbeddedPostgres
-from tests.deploy.booted import debian_root
-from tests.deploy.commands import completed
+from tests.deploy.images import PLATFORM, ROOT, Podman, podman_of
 
-ROOT = Path(__file__).parents[2]
-BASE = "localhost/irt-test-base"
-PLATFORM, R_SERVICE = "localhost/irt-test-assets", "localhost/irt-test-r"
-PACKAGES = "python3,python3-venv,ca-certificates"
-ENGINE = """[containers]
-default_ulimits = ["nofile=1024:1024", "nproc=4096:4096"]
-[engine]
-runtime = "runc"
-cgroup_manager = "cgroupfs"
-"""
-"""Of podman where it may not raise limits, as inside a container."""
-CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+R_SERVICE = "localhost/irt-test-r"
 START_S = 60.0
-KILLED_AFTER_S = 30
+LOADED_S = 300.0
+"""brms takes four seconds to load on an idle machine."""
 pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
-
-
-@dataclass(frozen=True)
-class Podman:
-    """podman, with an environment in which it works here."""
-
-    environment: dict[str, str]
-    database: str = ""
-    home: Path = field(default_factory=Path)
-
-    def must(self, *arguments: str | Path) -> str:
-        ran = completed(["podman", *arguments], self.environment, folder=ROOT)
-        assert ran.returncode == 0, ran.stdout[-3000:]
-        return ran.stdout
-
-    def build(self, file: str, tag: str) -> None:
-        secrets: list[str] = []
-        if CERTIFICATES.is_file():
-            secrets += ["--secret", f"id=certificates,src={CERTIFICATES}"]
-        if (pip := Path("/etc/pip.conf")).is_file():
-            secrets += ["--secret", f"id=pip.conf,src={pip}"]
-        began = time.monotonic()
-        options = ["--pull=never", "--network=host", f"--build-arg=BASE={BASE}", *secrets]
-        self.must("build", *options, "--file", file, "--tag", tag, ".")
-        size = int(self.must("image", "inspect", "--format", "{{.Size}}", tag)) / 1e6
-        print(
-            f"{file}: {size:.0f} MB with its base; {time.monotonic() - began:.0f} s beyond the layers that were there"
-        )
-
-    def ends(self, container: str) -> float:
-        """Seconds from TERM to its end; the limit is below that after which it is killed."""
-        began = time.monotonic()
-        self.must("stop", f"--time={KILLED_AFTER_S}", container)
-        took = time.monotonic() - began
-        assert took < KILLED_AFTER_S, "it takes no notice of TERM"
-        return took
-
-    def confined(self, image: str, *command: str, cache: str = "tmpfs", variables: tuple[str, ...] = ()) -> str:
-        """What the command says in a container like those of the cluster. `cache`: tmpfs, or a folder that lasts."""
-        limits = ["--read-only", "--read-only-tmpfs=false", "--user=10001:10001", "--cap-drop=all"]
-        limits += ["--security-opt=no-new-privileges", "--network=host", "--tmpfs=/tmp:mode=1777"]
-        limits += ["--tmpfs=/var/cache/irt:mode=1777"] if cache == "tmpfs" else [f"--volume={cache}:/var/cache/irt"]
-        given = [f"--env={variable}" for variable in (f"DATABASE_URL={self.database}", *variables)]
-        return self.must("run", "--rm", *limits, f"--volume={self.home}:/var/lib/irt", *given, image, *command)
 
 
 @pytest.fixture(scope="module")
@@ -90,21 +32,13 @@ def podman(
     require(shutil.which("podman") is not None and os.geteuid() == 0, "podman, and root to run it")
     folder = tmp_path_factory.mktemp("images")
     folder.chmod(0o755)
-    (folder / "containers.conf").write_text(ENGINE)
     home = folder / "home"
     home.mkdir()
     os.chown(home, 10001, 10001)
     with psycopg.connect(postgres.start(), autocommit=True) as connection:
         connection.execute("CREATE DATABASE of_the_container")
     database = f"{postgres.start().rpartition('/')[0]}/of_the_container"
-    podman = Podman({**os.environ, "CONTAINERS_CONF": str(folder / "containers.conf")}, database, home)
-    if subprocess.run(["podman", "image", "exists", BASE], check=False).returncode:
-        fault = debian_root(folder / "root", PACKAGES)
-        require(not fault, f"a root of Debian 12 ({fault})")
-        with (folder / "root.tar").open("wb") as tar:
-            subprocess.run(["tar", "-C", folder / "root", "-c", "."], stdout=tar, check=True)
-        podman.must("import", folder / "root.tar", BASE)
-    return podman
+    return podman_of(folder, require, database, home)
 
 
 @pytest.fixture(scope="module")
@@ -205,8 +139,8 @@ def test_the_r_service_answers_and_names_its_engines(podman: Podman) -> None:
     ask = 'cat(readLines(url("http://127.0.0.1:18017/healthz"), warn = FALSE))'
     try:
         answer = ""
-        while '"status":"ok"' not in answer:
-            assert time.monotonic() - began < START_S, podman.must("logs", container)
+        while '"loading":[]' not in answer:
+            assert time.monotonic() - began < LOADED_S, podman.must("logs", container)
             asked = subprocess.run(
                 ["podman", "exec", container, "Rscript", "-e", ask],
                 env=podman.environment,
@@ -215,8 +149,11 @@ def test_the_r_service_answers_and_names_its_engines(podman: Podman) -> None:
                 check=False,
             )
             answer = asked.stdout
-        print(f"the R service answers after {time.monotonic() - began:.1f} s: {answer}")
-        assert "brms" in json.loads(answer)["engines"]
+        print(f"the R service answers, its engines loaded, after {time.monotonic() - began:.1f} s: {answer}")
+        said = json.loads(answer)
+        there = [engine for engine in ("mirt", "brms") if said["versions"][engine]]
+        assert (said["engines"], said["not_loaded"]) == (there, {})
+        assert "brms" in there
         podman.ends(container)
     finally:
         subprocess.run(["podman", "rm", "--force", container], env=podman.environment, check=False)

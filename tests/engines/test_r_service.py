@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -12,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import requests
-from r_service import IRT_FILE, ROOT, TOKEN, Running, environment, free_port, missing_packages, running
+from r_service import IRT_FILE, ROOT, STARTED_WITHIN, TOKEN, Running, environment, free_port, missing_packages, running
 from scipy.special import expit
 
 from irt_assets.desk.files import Answers
@@ -28,6 +30,8 @@ from resources.settings import Settings
 pytestmark = pytest.mark.ci
 
 SECONDS, WAIT_SECONDS = 10, 1
+LOADED_WITHIN = 120
+"""brms takes four seconds on an idle machine."""
 
 # What R may do in a fit, by `options.fault`.
 FAULTS = f"""
@@ -98,7 +102,43 @@ def test_health_needs_no_token_and_says_what_is_installed(service, path):
     assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json; charset=utf-8")
     assert said["status"] == "ok"
     assert {name: said["versions"][name] for name in packages} == versions
-    assert said["engines"] == [name for name in ("mirt", "brms") if versions[name]]
+    assert {*said["engines"], *said["loading"], *said["not_loaded"]} == {n for n in ("mirt", "brms") if versions[n]}
+
+
+def test_an_engine_that_is_installed_and_does_not_load_is_no_engine(r, tmp_path):
+    """A package of that name, of a newer version than any, whose code stops."""
+    (tmp_path / "brms" / "R").mkdir(parents=True)
+    (tmp_path / "brms" / "DESCRIPTION").write_text("Package: brms\nVersion: 99.0\nTitle: T\nLicense: L\n", "utf-8")
+    (tmp_path / "brms" / "NAMESPACE").touch()
+    (tmp_path / "brms" / "R" / "code.R").write_text('.onLoad <- function(...) stop("libx.so is \\"not\\" there")\n')
+    library = tmp_path / "library"
+    library.mkdir()
+    built = ["R", "CMD", "INSTALL", "--no-test-load", "--no-docs", f"--library={library}", tmp_path / "brms"]
+    subprocess.run(built, capture_output=True, check=True)
+    with running(tmp_path, R_LIBS=library) as service:
+        said = loaded(service)
+        assert said["versions"]["brms"] == "99.0"
+        assert "brms" not in said["engines"]
+        assert 'libx.so is "not" there' in said["not_loaded"]["brms"]
+        assert "brms is installed and does not load" in service.log.read_text()
+        named = Settings(
+            irt_home=tmp_path,
+            r_irt_base_url=service.url,
+            r_irt_internal_token=TOKEN,
+            irt_engines="brms",
+            _env_file=None,
+        )
+        finding = next(one for one in diagnose(named) if one.subject == "engine brms")
+        assert (finding.state, "does not load" in finding.detail) == ("error", True)
+
+
+def loaded(service: Running) -> dict[str, Any]:
+    """What the service says when every engine was loaded, or was not."""
+    end = time.monotonic() + LOADED_WITHIN
+    while (said := service.health())["loading"]:
+        assert time.monotonic() < end, said
+        time.sleep(0.1)
+    return said
 
 
 @pytest.mark.parametrize(
@@ -245,9 +285,9 @@ def test_doctor_looks_at_the_service_and_at_the_token(service, tmp_path):
         named = Settings(irt_home=tmp_path, _env_file=None, **settings)
         return {one.subject: one for one in diagnose(named)}
 
+    there = loaded(service)["engines"]
     said = found(r_irt_base_url=service.url, r_irt_internal_token=TOKEN)
     assert said["R IRT service"].state == "ok"
-    there = service.health()["engines"]
     for engine in ("mirt", "brms"):
         assert said[f"engine {engine}"].state == ("ok" if engine in there else "absent")
     wrong = found(r_irt_base_url=service.url, r_irt_internal_token="wrong")["R IRT service"]
@@ -384,3 +424,15 @@ def _until(holds: Any, seconds: float = 30.0) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_systemd_hears_that_it_is_ready_and_then_that_it_turns(r, require, tmp_path):
+    require(shutil.which("systemd-notify") is not None, "systemd-notify")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(STARTED_WITHIN)
+        with running(tmp_path, NOTIFY_SOCKET=tmp_path / "notify", WATCHDOG_USEC=2_000_000):
+            heard = []
+            while heard.count("WATCHDOG=1") < 2:
+                heard += manager.recv(4096).decode().split()
+    assert heard[0] == "READY=1"
