@@ -1,8 +1,8 @@
-"""`irt job` in a pod: it has the daemon make what is missing and waits for it, and executes nothing itself.
+"""`irt job` and the commands that make a month, a night or a week, in a pod: the daemon executes, and they wait.
 
-It may be started again at any time: it waits for runs of the same job and partition that are under way, and for those
-that it asked for before under the same IRT_RUN_KEY, and asks for no partition twice. What does not belong here: which
-partitions a tick wants (see `jobs.plans`).
+They may be started again at any time: they wait for runs of the same job and partition that are under way, and for
+those that they asked for before under the same IRT_RUN_KEY, and ask for no partition twice. What does not belong here:
+which partitions a tick wants (see `jobs.plans`).
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TypeVar
@@ -18,8 +19,8 @@ import dagster as dg
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster_postgres.utils import DagsterPostgresException
 
-from irt_assets.jobs_by_hand import followed, name_of_run, queued, to_make
-from irt_assets.runs import Outcome
+from irt_assets.jobs_by_hand import followed, name_of_run, plan_of, queued, to_make
+from irt_assets.runs import Outcome, RunOutcome, job_with_partition, run_outcome
 from irt_assets.underway import PARTITION_TAG, to_be_repeated
 from jobs.daemons import daemon_alive
 from jobs.plans import Plan
@@ -52,6 +53,19 @@ def through_the_daemon(
         LOG.info("%s: nothing is missing. %s", plan.job, plan.description)
     for partition, run_id in runs.items():
         yield _through_outages(partial(followed, instance, run_id, name_of_run(plan, partition), PATIENCE_S))
+
+
+def make_partition(
+    instance: dg.DagsterInstance, settings: Settings, database: Database, job: str, partition: str
+) -> RunOutcome:
+    """Have a run of a partition of a job, though it was made already. Raises PermanentFailure as `run_month` does."""
+    plan = plan_of(job)
+    job_with_partition(settings, job, partition, plan.period)
+    (outcome,) = through_the_daemon(instance, settings, database, plan, partition)
+    entries = instance.all_logs(outcome.run_id) if outcome.run_id else []
+    events = [entry.dagster_event for entry in entries if entry.dagster_event is not None]
+    found = run_outcome(partition, outcome.run_id, outcome.success, events)
+    return found if outcome.success or found.held else replace(found, error=outcome.why)
 
 
 def wait_for_the_daemon(instance: dg.DagsterInstance) -> None:

@@ -10,14 +10,14 @@ launched are queued again, and one that is cancelled ends itself, as its worker 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import psutil
 from dagster import DagsterInstance, DagsterRun
-from dagster._core.errors import DagsterUserCodeUnreachableError
 from dagster._core.events import EngineEventData
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
@@ -38,9 +38,11 @@ from kubernetes.client.rest import ApiException
 from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
+from jobs.api_server import ApiServerAway, Outage, error_text, translate_errors
 from jobs.launcher import WORKER_TAG
 from jobs.run_sizes import KIND_TAG, RunSize, size_of
 from resources import logs
+from resources.dagster_compat import tell_in_a_sentence
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
 
@@ -51,8 +53,6 @@ TOKEN = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 TOKEN_VOLUME = "kube-api-access-"  # noqa: S105 - the name of a volume
 PATIENCE_S = (5.0, 10.0)
 """To connect, and for an answer."""
-AWAY = {401, 408, 429, 500, 502, 503, 504}
-"""Answers of an API server that starts, is overloaded, or cannot reach what it asks who somebody is."""
 NOT_FOUND, CONFLICT = 404, 409
 ENDED = ("Succeeded", "Failed")
 UNTIL_STARTED_S = 1_200
@@ -73,11 +73,8 @@ OF_ITS_POD = (
     "termination_grace_period_seconds",
     "tolerations",
     "topology_spread_constraints",
+    "volumes",
 )
-
-
-class ApiServerAway(DagsterUserCodeUnreachableError):
-    """The API server does not answer. Of this type, a run that is being launched is queued again."""
 
 
 class KubernetesRunLauncher(K8sRunLauncher):
@@ -89,6 +86,8 @@ class KubernetesRunLauncher(K8sRunLauncher):
     def __init__(self, inst_data: ConfigurableClassData | None = None) -> None:
         RunLauncher.__init__(self)  # type: ignore[arg-type]
         self._inst_data = inst_data
+        self._outage = Outage()
+        self.began = psutil.Process().create_time()
 
     @classmethod
     def config_type(cls) -> dict[str, Any]:
@@ -101,6 +100,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
     def register_instance(self, instance: DagsterInstance) -> None:
         """Where our code first comes into the daemon and the webserver: their logs become as ours are."""
         logs.configure()
+        tell_in_a_sentence(ApiServerAway)
         super().register_instance(instance)
 
     @property
@@ -119,7 +119,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
         Whether a request that was not answered made the Job shows when it is made again: by its name there is one.
         """
         run, size = context.dagster_run, size_of(context.dagster_run, self._settings)
-        with _explained("make the Job of a run"):
+        with translate_errors("make the Job of a run"):
             body = self._job(run, size)
             name = body.metadata.name
             try:
@@ -129,8 +129,10 @@ class KubernetesRunLauncher(K8sRunLauncher):
                     raise
                 self._see_that_it_is_of(run, name)
         self._instance.add_run_tags(run.run_id, {JOB_TAG: name})
+        given = body.spec.template.spec.containers[0].resources
+        cpu, memory = given.requests["cpu"], given.limits["memory"]
         self._instance.report_engine_event(
-            f"The run's Job is {name}: {size.cpu} CPU, {size.memory} of memory, {size.seconds / 3600:g} h at most.",
+            f"The run's Job is {name}: {cpu} CPU, {memory} of memory, {size.seconds / 3600:g} h at most.",
             run,
             EngineEventData({"Job": name, "namespace": self._namespace}),
             cls=type(self),
@@ -143,20 +145,14 @@ class KubernetesRunLauncher(K8sRunLauncher):
 
     def _job(self, run: DagsterRun, size: RunSize) -> client.V1Job:
         """The Job: a copy of this pod with the run's resources; those of the tag dagster-k8s/config go before."""
-        own = self._own_pod
-        container = {name: own.spec.containers[0].to_dict()[name] for name in OF_ITS_CONTAINER}
-        container["volume_mounts"] = [
-            mount for mount in container["volume_mounts"] or () if not mount["name"].startswith(TOKEN_VOLUME)
-        ]
-        pod = {name: own.spec.to_dict()[name] for name in OF_ITS_POD}
-        pod["volumes"] = [
-            volume for volume in own.spec.to_dict()["volumes"] or () if not volume["name"].startswith(TOKEN_VOLUME)
-        ]
+        own = _copied(self._own_pod.spec.to_dict())
+        container = {name: own["containers"][0][name] for name in OF_ITS_CONTAINER if name in own["containers"][0]}
+        pod = {name: own[name] for name in OF_ITS_POD if name in own}
         labels = {"app.kubernetes.io/name": PRODUCT, "app.kubernetes.io/part-of": PRODUCT, KIND_TAG: size.kind}
         like_this_pod = UserDefinedDagsterK8sConfig(
-            container_config=_without_none(container)
+            container_config=container
             | {"resources": {"requests": {"cpu": size.cpu, "memory": size.memory}, "limits": {"memory": size.memory}}},
-            pod_spec_config=_without_none(pod) | {"automount_service_account_token": False},
+            pod_spec_config=pod | {"automount_service_account_token": False},
             pod_template_spec_metadata={"labels": labels},
             job_metadata={"labels": labels},
             job_spec_config={"active_deadline_seconds": size.seconds + UNTIL_STARTED_S},
@@ -179,19 +175,24 @@ class KubernetesRunLauncher(K8sRunLauncher):
         try:
             fault = None if WORKER_TAG in run.tags else self._fault(run)
         except (ApiException, HTTPError, ConfigException) as error:
-            return CheckRunHealthResult(WorkerStatus.RUNNING, f"the API server did not say: {_said(error)}")
+            return CheckRunHealthResult(WorkerStatus.RUNNING, f"the API server did not say: {error_text(error)}")
         if fault is None:
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return CheckRunHealthResult(WorkerStatus.FAILED, fault)
 
     def check_starting_run(self, run: DagsterRun) -> CheckRunHealthResult:
-        """As `check_run_worker_health`; a run whose own Job is not made yet lives.
+        """As `check_run_worker_health`; a run lives whose own Job this process is about to make.
 
         A repeat has the tags of the run that it repeats.
         """
-        if run.tags.get(JOB_TAG) != get_job_name_from_run_id(run.run_id):
+        if run.tags.get(JOB_TAG) != get_job_name_from_run_id(run.run_id) and not self._of_a_daemon_before(run):
             return CheckRunHealthResult(WorkerStatus.RUNNING)
         return self.check_run_worker_health(run)
+
+    def _of_a_daemon_before(self, run: DagsterRun) -> bool:
+        """Whether it was launched before this process began: whoever was to make its Job is no more."""
+        launched = self._instance.get_run_stats(run.run_id).launch_time
+        return launched is not None and launched < self.began
 
     def get_run_worker_debug_info(self, run: DagsterRun, include_container_logs: bool | None = True) -> str | None:  # noqa: ARG002
         """What the run's pods wait for, in a few words; None where nothing is known."""
@@ -206,7 +207,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
             job = self._ask(self._batch.read_namespaced_job, name, self._namespace)
         except ApiException as error:
             if error.status == NOT_FOUND:
-                return f"the run's Job {name} is gone: somebody deleted it"
+                return f"the run's Job {name} is gone: somebody deleted it, or the daemon died before it was made"
             raise
         pods = self._pods(run)
         over = any(one.type in ("Complete", "Failed") and one.status == "True" for one in job.status.conditions or ())
@@ -252,7 +253,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
 
     def _left_to_the_worker(self, run: DagsterRun, error: Exception) -> None:
         self._instance.report_engine_event(
-            f"The run's Job could not be deleted ({_said(error)}); its worker ends when it sees the run's status.",
+            f"The run's Job could not be deleted ({error_text(error)}); its worker ends when it sees the run's status.",
             run,
             cls=type(self),
         )
@@ -292,28 +293,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
         return client.CoreV1Api(self._api)
 
     def _ask(self, request: Callable[..., Any], *arguments: object, **named: object) -> Any:
-        return request(*arguments, **named, _request_timeout=PATIENCE_S)
-
-
-@contextmanager
-def _explained(what: str) -> Iterator[None]:
-    """The errors of a request: that nobody answers, or why it was refused."""
-    try:
-        yield
-    except HTTPError as error:
-        raise ApiServerAway(f"the cluster's API server does not answer: {_said(error)}") from error
-    except ConfigException as error:
-        raise PermanentFailure(f"cannot {what}: {error}") from error
-    except ApiException as error:
-        if error.status in AWAY or not error.status:
-            raise ApiServerAway(f"the cluster's API server does not answer: {_said(error)}") from error
-        raise PermanentFailure(f"the cluster does not let us {what}: {_said(error)}") from error
-
-
-def _said(error: Exception) -> str:
-    if isinstance(error, ApiException):
-        return f"{error.status} {error.reason}" + (f", {error.body[:500]}" if error.status not in AWAY else "")
-    return str(error)
+        return self._outage.watch(request, *arguments, **named, _request_timeout=PATIENCE_S)
 
 
 def _ending(pod: client.V1Pod) -> str:
@@ -351,14 +331,14 @@ def _resources_asked_for(run: DagsterRun) -> UserDefinedDagsterK8sConfig:
     return UserDefinedDagsterK8sConfig(container_config={"resources": asked} if asked else {})
 
 
-def _without_none(values: dict[str, Any]) -> dict[str, Any]:
-    """Of what Kubernetes was told, without what it was not."""
-    return {name: _pruned(value) for name, value in values.items() if value is not None}
-
-
-def _pruned(value: Any) -> Any:
+def _copied(value: Any) -> Any:
+    """What Kubernetes was told, without what it was not, and without the volume of the token, which it adds."""
     if isinstance(value, dict):
-        return _without_none(value)
+        return {name: _copied(one) for name, one in value.items() if one is not None}
     if isinstance(value, list):
-        return [_pruned(one) for one in value]
+        return [_copied(one) for one in value if not _is_of_the_token(one)]
     return value
+
+
+def _is_of_the_token(value: Any) -> bool:
+    return isinstance(value, dict) and str(value.get("name", "")).startswith(TOKEN_VOLUME)

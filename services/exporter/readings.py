@@ -6,8 +6,9 @@ read, and what happens where the database is away (see `collector`).
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, LiteralString
@@ -20,7 +21,7 @@ from irt_assets.invariants.freshness import last_backup, last_evaluated, last_ni
 from irt_assets.invariants.open_violations import SEVERITY, open_violations
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.probes import DAEMONS, heartbeats
-from jobs.plans import PLANS, overdue_since, schedule_keys, switched_on_at
+from jobs.plans import PLANS, last_due, overdue_since, schedule_keys, switched_on_at
 from resources.notifier import channels
 from resources.settings import Settings
 from services.exporter import families
@@ -75,6 +76,36 @@ def late_schedules(look: Look) -> Iterator[Sample]:
             silent = overdue_since(plan, look.now, last, switched_on_at(state)) is not None
             late = state.is_running and (silent or schedule_keys(plan)[1] in (told or ()))
         yield Sample(families.LATE, late, (plan.job,))
+
+
+def overdue_jobs(look: Look) -> Iterator[Sample]:
+    """Jobs that have not made what they should have, whoever starts them; none was due before there was a scale."""
+    ticks = {plan: last_due(plan, look.now) for plan in PLANS}
+    since = {plan.job: tick for plan, tick in ticks.items() if not plan.asset}
+    wanted = []
+    for plan, tick in ticks.items():
+        if newest := plan.newest_wanted(tick, look.settings.irt_first_month):
+            partition, since[plan.job] = newest
+            wanted.append((plan.job, json.dumps([plan.asset]), partition))
+    rows = _of_dagster(
+        look.connection,
+        """SELECT wanted.job, max(made.timestamp) AT TIME ZONE 'UTC'
+           FROM unnest(%(jobs)s::text[], %(assets)s::text[], %(partitions)s::text[]) AS wanted (job, asset, partition)
+           JOIN dagster.event_logs made ON made.asset_key = wanted.asset AND made.partition = wanted.partition
+             AND made.dagster_event_type = 'ASSET_MATERIALIZATION'
+           GROUP BY 1
+           UNION ALL
+           SELECT pipeline_name, to_timestamp(max(end_time)) FROM dagster.runs
+           WHERE status = 'SUCCESS' AND pipeline_name <> ALL (%(jobs)s) GROUP BY 1
+           UNION ALL
+           SELECT NULL, min(initialised_at) FROM calibration_scale""",
+        {name: [one[n] for one in wanted] for n, name in enumerate(("jobs", "assets", "partitions"))},
+    )
+    made = {job: time for job, time in rows if time is not None}
+    begun = made.get(None, look.now)
+    for job in (plan.job for plan in PLANS):
+        was_due = job in since and begun <= since[job]
+        yield Sample(families.OVERDUE, was_due and made.get(job, begun) < since[job], (job,))
 
 
 def months(look: Look) -> Iterator[Sample]:
@@ -170,6 +201,7 @@ READINGS: tuple[Callable[[Look], Iterator[Sample]], ...] = (
     daemon,
     runs,
     late_schedules,
+    overdue_jobs,
     months,
     links,
     violations,
@@ -185,10 +217,12 @@ def _time(family: Family, time: datetime | None) -> Iterator[Sample]:
         yield Sample(family, time.timestamp())
 
 
-def _of_dagster(connection: psycopg.Connection, query: LiteralString) -> list[tuple[Any, ...]]:
+def _of_dagster(
+    connection: psycopg.Connection, query: LiteralString, values: Mapping[str, Any] | None = None
+) -> list[tuple[Any, ...]]:
     """Rows of Dagster's tables; none if it never ran."""
     try:
         with connection.transaction():
-            return connection.execute(query).fetchall()
+            return connection.execute(query, values).fetchall()
     except psycopg.errors.UndefinedTable:
         return []

@@ -13,7 +13,7 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +26,13 @@ from tests.deploy.commands import completed
 
 CLONE_NEWNET = 0x40000000
 START_S = 120.0
-NOWHERE = "192.0.2.1"
-"""It wants to be told an address, also where it tells it nobody; kept for examples by RFC 5737."""
+ADDRESS = "192.0.2.1"
+"""Of this machine in a network of its own; kept for examples by RFC 5737."""
+NODE = "this-machine"
+SERVICES = "10.96.0.0/24"
+API_SERVICE = "10.96.0.1"
+"""The first of them is the API server's."""
+NAMES = f"IP:127.0.0.1,IP:{ADDRESS},IP:{API_SERVICE},DNS:localhost,DNS:kubernetes.default.svc"
 PAUSE_S = 0.3
 WITHOUT_NODES = "*,-node-lifecycle-controller,-node-ipam-controller,-pod-garbage-collector-controller"
 """What the controllers would do to a node that no kubelet speaks for."""
@@ -39,6 +44,7 @@ class Cluster:
 
     folder: Path
     programs: Path
+    controllers: str = WITHOUT_NODES
     token: str = field(default_factory=lambda: secrets.token_hex(16))
     port: int = 0
     _etcd: str = ""
@@ -51,7 +57,7 @@ class Cluster:
         etcd, peers, self.port = _free_ports(3)
         self._etcd = f"http://127.0.0.1:{etcd}"
         peer = f"http://127.0.0.1:{peers}"
-        self._launch(
+        self.launch(
             "etcd",
             f"--data-dir={self.folder / 'data'}",
             f"--listen-client-urls={self._etcd}",
@@ -61,27 +67,28 @@ class Cluster:
             f"--initial-cluster=default={peer}",
             "--unsafe-no-fsync",
         )
-        self._write_kubeconfig()
+        self._write_kubeconfig(self.kubeconfig, self.token)
+        self._write_kubeconfig(self.kubeconfig_of_node, f"{self.token}-node")
         self.start_api_server()
-        self._launch(
+        self.launch(
             "kube-controller-manager",
             f"--kubeconfig={self.kubeconfig}",
             f"--service-account-private-key-file={self.folder / 'accounts.key'}",
             f"--root-ca-file={self.certificate}",
             "--use-service-account-credentials",
             "--leader-elect=false",
-            f"--controllers={WITHOUT_NODES}",
+            f"--controllers={self.controllers}",
             "--bind-address=127.0.0.1",
             "--secure-port=0",
         )
         self.wait(lambda: bool(self.get("/api/v1/namespaces/default/serviceaccounts")["items"]), START_S, "controllers")
 
     def start_api_server(self) -> None:
-        self._launch(
+        self.launch(
             "kube-apiserver",
             f"--etcd-servers={self._etcd}",
-            "--bind-address=127.0.0.1",
-            f"--advertise-address={NOWHERE}",
+            f"--advertise-address={ADDRESS}",
+            "--kubelet-preferred-address-types=InternalIP",
             f"--secure-port={self.port}",
             f"--tls-cert-file={self.certificate}",
             f"--tls-private-key-file={self.key}",
@@ -90,17 +97,16 @@ class Cluster:
             "--service-account-issuer=https://kubernetes.default.svc",
             f"--service-account-key-file={self.folder / 'accounts.key'}",
             f"--service-account-signing-key-file={self.folder / 'accounts.key'}",
-            "--service-cluster-ip-range=10.96.0.0/24",
-            "--endpoint-reconciler-type=none",
+            f"--service-cluster-ip-range={SERVICES}",
         )
         self.wait(self.answers, START_S, "the API server")
 
     def stop_api_server(self) -> None:
-        self._end("kube-apiserver")
+        self.end("kube-apiserver")
 
     def stop(self) -> None:
-        for name in ("kube-controller-manager", "kube-apiserver", "etcd"):
-            self._end(name)
+        for name in reversed(list(self._processes)):
+            self.end(name)
 
     # -- what it is asked ----------------------------------------------------------------------------
 
@@ -116,6 +122,10 @@ class Cluster:
     @property
     def kubeconfig(self) -> Path:
         return self.folder / "kubeconfig"
+
+    @property
+    def kubeconfig_of_node(self) -> Path:
+        return self.folder / "kubeconfig-node"
 
     def answers(self) -> bool:
         try:
@@ -165,31 +175,37 @@ class Cluster:
     def _write_keys(self) -> None:
         command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"]
         command += ["-days", "30", "-subj", "/CN=kubernetes", "-keyout", str(self.key), "-out", str(self.certificate)]
-        command += ["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost,DNS:kubernetes.default.svc"]
+        command += ["-addext", f"subjectAltName={NAMES}"]
         subprocess.run(command, check=True, capture_output=True)
         accounts = ["openssl", "genpkey", "-algorithm", "RSA", "-out", str(self.folder / "accounts.key")]
         subprocess.run(accounts, check=True, capture_output=True)
-        (self.folder / "tokens.csv").write_text(f"{self.token},admin,admin,system:masters\n")
+        users = f"{self.token},admin,admin,system:masters\n{self.token}-node,system:node:{NODE},node,system:nodes\n"
+        (self.folder / "tokens.csv").write_text(users)
 
-    def _write_kubeconfig(self) -> None:
+    def _write_kubeconfig(self, file: Path, token: str) -> None:
         cluster = {"server": f"https://127.0.0.1:{self.port}", "certificate-authority": str(self.certificate)}
         config = {
             "apiVersion": "v1",
             "kind": "Config",
             "clusters": [{"name": "test", "cluster": cluster}],
-            "users": [{"name": "admin", "user": {"token": self.token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            "users": [{"name": "user", "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "user"}}],
             "current-context": "test",
         }
-        self.kubeconfig.write_text(json.dumps(config))
+        file.write_text(json.dumps(config))
 
-    def _launch(self, name: str, *options: str) -> None:
+    def launch(self, name: str, *options: str, through: Sequence[str] = ()) -> None:
+        """A part of the cluster, whose log is NAME.log; `through` is a command that becomes it."""
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
-                [self.programs / name, *options], cwd=self.folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+                [*through, self.programs / name, *options],
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
-    def _end(self, name: str) -> None:
+    def end(self, name: str) -> None:
         process = self._processes.pop(name, None)
         if process is not None:
             process.kill()
@@ -210,6 +226,7 @@ def own_network() -> Iterator[None]:
         if libc.unshare(CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), "no network of its own: run as root")
         subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+        subprocess.run(["ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"], check=True)
         yield
     finally:
         libc.setns(before, CLONE_NEWNET)
@@ -217,10 +234,10 @@ def own_network() -> Iterator[None]:
 
 
 @contextmanager
-def kubernetes(programs: Path) -> Iterator[Cluster]:
+def kubernetes(programs: Path, controllers: str = WITHOUT_NODES) -> Iterator[Cluster]:
     folder = Path(mkdtemp(prefix="irt-kubernetes-", dir="/var/tmp"))
     folder.chmod(0o755)
-    cluster = Cluster(folder, programs)
+    cluster = Cluster(folder, programs, controllers)
     try:
         cluster.start()
         yield cluster

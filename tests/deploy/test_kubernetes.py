@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 import requests
 import yaml
@@ -52,6 +53,8 @@ UI = "http://127.0.0.1:3000/graphql"
 NIGHT_S = MONTHS_S = 1500.0
 OUTAGE_S = 120.0
 POD_S = 60.0
+FOUR_PODS_S = 900.0
+"""One after the other, with 10, 20 and 40 s between them; each starts Python, on a machine that has other work."""
 WORKERS = "app.kubernetes.io/component=run-worker"
 STARTED, SUCCESS, FAILURE = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE
 pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
@@ -99,6 +102,14 @@ class Platform:
             assert self.finished(job) == "Complete"
         finally:
             self.cluster.shell(f"kubectl -n seedtest logs job/{job}")
+
+    def server(self, name: str) -> tuple[str, int]:
+        """The pod of a Deployment that runs, and how often its container was started again."""
+        for pod in self.seen("pods", f"app={name}"):
+            for container in pod["status"].get("containerStatuses", ()):
+                if "running" in container["state"]:
+                    return pod["metadata"]["name"], container["restartCount"]
+        return "", 0
 
     def finished(self, job: str) -> str:
         """How a Job ended: Complete, Failed, or nothing yet."""
@@ -286,7 +297,9 @@ def test_a_wrong_database_is_named_and_a_missing_secret_waits(platform: Platform
     wrong = platform.url.rpartition("/")[0] + "/nowhere"
     create = "kubectl -n seedtest create secret generic seedtest-db-credentials --from-literal=DATABASE_URL="
     type_(f"{create}'{wrong}'")
-    platform.cluster.wait(lambda: platform.finished("calibrate-irt-wrong") == "Failed", 300, "the Job's failure")
+    platform.cluster.wait(
+        lambda: platform.finished("calibrate-irt-wrong") == "Failed", FOUR_PODS_S, "the Job's failure"
+    )
     assert "nowhere" in type_("kubectl -n seedtest logs job/calibrate-irt-wrong")
     type_("kubectl -n seedtest delete secret seedtest-db-credentials")
     type_(f"{create}'{platform.url}'")
@@ -320,6 +333,44 @@ def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Har
     assert {each.state.value for each in states} == {"green"}
 
 
+def test_a_backup_is_in_the_bucket_and_restores(platform: Platform) -> None:
+    """The CronJob is suspended, as it is applied: a Job is made of it by hand.
+
+    The invariants are looked at first, as in every night: what the backup knows of is no difference in the copy.
+    """
+    platform.cluster.must("kubectl -n seedtest create job --from=cronjob/invariants invariants-now")
+    platform.completes("invariants-now", NIGHT_S)
+    said = platform.type("A backup now")
+    (backup,) = re.findall(rf"^(s3://{BUCKET}/backups/irt-\w+): ", said, re.MULTILINE)
+    with psycopg.connect(platform.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE restored")
+    empty = platform.url.rpartition("/")[0] + "/restored"
+    said = platform.type("The backup in an empty database", empty_database_url=empty, backup=backup)
+    assert "it is what was backed up" in said
+    count = "SELECT count(*) FROM item_parameter_publication"
+    with psycopg.connect(empty) as copy:
+        assert copy.execute(count).fetchall() == rooms.rows(platform.database, count) != [(0,)]
+
+
+def test_a_run_lives_through_the_deaths_of_daemon_and_code_server(platform: Platform, harness: Harness) -> None:
+    """Both at once. They are back when a run that is then asked for is taken and launched."""
+    run = harness.launch("monthly_calibration", platform.months[-1], ASSETS)
+    harness.until(run, STARTED, timeout=MONTHS_S)
+    servers = {name: platform.server(name) for name in ("irt-code-server", "dagster-daemon")}
+    for pod, _ in servers.values():
+        platform.pods.kill(pod)
+    killed = time.monotonic()
+    for name, (pod, restarts) in servers.items():
+        wait_for(f"another {name}", lambda: platform.server(name) == (pod, restarts + 1), POD_S)  # noqa: B023
+        print(f"the process of {name} was there again after {time.monotonic() - killed:.0f} s")
+    another = harness.launch_when_up("aggregate_features_daily", f"{platform.months[-1]}-02", timeout=MONTHS_S)
+    print(f"a run was taken after {time.monotonic() - killed:.0f} s")
+    harness.until(another, STARTED, SUCCESS, timeout=MONTHS_S)
+    print(f"and had started after {time.monotonic() - killed:.0f} s")
+    assert harness.finished(run, timeout=MONTHS_S) == SUCCESS
+    assert harness.finished(another, timeout=MONTHS_S) == SUCCESS
+
+
 def test_an_api_server_away_for_two_minutes_fails_no_run(platform: Platform, harness: Harness) -> None:
     """One run is under way when it goes, and one is asked for while it is away."""
     failed = len(harness.instance.get_runs(RunsFilter(statuses=[FAILURE])))
@@ -335,6 +386,9 @@ def test_an_api_server_away_for_two_minutes_fails_no_run(platform: Platform, har
     assert harness.finished(first, timeout=MONTHS_S) == SUCCESS
     assert harness.finished(second, timeout=MONTHS_S) == SUCCESS
     assert len(harness.instance.get_runs(RunsFilter(statuses=[FAILURE]))) == failed
+    daemon, _ = platform.server("dagster-daemon")
+    log = platform.cluster.must(f"kubectl -n seedtest logs {daemon} --tail=-1")
+    assert log.count("The cluster's API server does not answer") == log.count("API server answers again") == 1
 
 
 def test_a_changed_secret_reaches_the_daemon(platform: Platform) -> None:

@@ -76,6 +76,7 @@ def test_a_calibrated_world(calibrated: Settings) -> None:
     # Dagster never ran here, and nobody looked at the invariants.
     assert found["irt_daemon_heartbeat_age_seconds"] == {(): float("inf")}
     assert found["irt_schedule_late"] == {(plan.job,): 0.0 for plan in PLANS}
+    assert found["irt_job_overdue"] == {(plan.job,): 0.0 for plan in PLANS}
     nothing = {name for name, samples in found.items() if not samples}
     assert nothing == {
         "irt_runs",
@@ -143,6 +144,28 @@ def test_a_schedule_that_made_nothing_is_late_once_the_daemon_has_found_it(
     with Database(world).connect() as connection:
         open_alert(connection, Alert(schedule_keys(plan)[1], "error", "nothing was made", "look"))
     assert read(world)["irt_schedule_late"][plan.job,] == 1.0
+
+
+def test_what_a_suspended_cronjob_no_longer_makes_is_overdue(world: Settings, instance: dg.DagsterInstance) -> None:
+    """No schedule is on, as where CronJobs or timers ask. A newer partition counts, not one made anew."""
+
+    def overdue() -> set[str]:
+        return {job for (job,), value in read(world)["irt_job_overdue"].items() if value}
+
+    def made(*days_ago: int) -> None:
+        for days in days_ago:
+            day = f"{NOW - timedelta(days=days):%Y-%m-%d}"
+            instance.report_runless_asset_event(dg.AssetMaterialization("inactivity", partition=day))
+
+    assert overdue() == set(), "nothing was due before the scale was there"
+    rooms.run_sql(Database(world), "UPDATE calibration_scale SET initialised_at = now() - interval '40 days'")
+    assert overdue() == {plan.job for plan in PLANS}
+    run_job(instance, world, "observe_bank")
+    assert overdue() == {plan.job for plan in PLANS} - {"observe_bank"}
+    made(5, 4, 3)
+    assert "detect_inactivity" in overdue()
+    made(2, 1)
+    assert overdue() == {plan.job for plan in PLANS} - {"observe_bank", "detect_inactivity"}
 
 
 def test_runs_and_the_end_of_the_last_that_succeeded(world: Settings, instance: dg.DagsterInstance) -> None:

@@ -16,8 +16,10 @@ from dagster._core.test_utils import create_run_for_test
 
 from irt_assets import jobs_by_hand, jobs_in_pods
 from irt_assets.environment import CODE_LOCATION, workspace
+from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.jobs_by_hand import Outcome, plan_of
-from irt_assets.jobs_in_pods import RUN_KEY_TAG, through_the_daemon
+from irt_assets.jobs_in_pods import RUN_KEY_TAG, make_partition, through_the_daemon
+from irt_assets.runs import RunOutcome
 from irt_assets.stack import dagster_instance
 from irt_assets.underway import PARTITION_TAG
 from jobs.plans import Plan
@@ -192,12 +194,44 @@ def test_without_a_daemon_it_fails_in_the_end_and_has_run_nothing(
     monkeypatch.setenv("S3_BUCKET", "bank")
     assert jobs_in_pods.PATIENCE_S == 600
     monkeypatch.setattr(jobs_in_pods, "PATIENCE_S", 0.0)
-    for words in (("job", "observe_bank"), ("job", "theta_sweep")):
+    by_hand = (
+        ("calibrate", "--month", "2026-02"),
+        ("nightly", "--day", DAY),
+        ("report", "learner", "--week", "2026-W09"),
+    )
+    for words in (("job", "observe_bank"), ("job", "theta_sweep"), *by_hand):
         ended = irt(settings)(*words)
         assert ended.code == 2
         assert "for ten minutes there was no daemon, and a pod executes no run itself" in ended.err
     with dagster_instance(settings, Database(settings)) as instance:
         assert not instance.get_runs()
+
+
+@pytest.mark.parametrize("well", [True, False])
+def test_a_month_that_is_typed_in_a_pod_is_made_by_the_daemon(
+    well: bool, instance: dg.DagsterInstance, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def follow(_: object, run_id: str, name: str, patience_s: float) -> Outcome:
+        return Outcome(name, well, "" if well else "its worker was killed", run_id)
+
+    monkeypatch.setattr(jobs_in_pods, "followed", follow)
+    made = make_partition(instance, settings, Database(settings), MONTHLY_JOB, "2026-02")
+    (run,) = instance.get_runs()
+    assert (run.job_name, run.tags[PARTITION_TAG], run.status) == (MONTHLY_JOB, "2026-02", Status.QUEUED)
+    assert made == RunOutcome("2026-02", run.run_id, well, None if well else "its worker was killed")
+    assert make_partition(instance, settings, Database(settings), MONTHLY_JOB, "2026-02") == made
+    assert len(instance.get_runs()) == 1, "one that is under way is waited for"
+    with pytest.raises(PermanentFailure, match="2199-01 is not a month that is over"):
+        make_partition(instance, settings, Database(settings), MONTHLY_JOB, "2199-01")
+
+
+def test_an_engine_of_one_s_own_is_refused_in_a_pod(
+    settings: Settings, irt: Callable[[Settings], Irt], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KUBERNETES, "10.96.0.1")
+    ended = irt(settings)("calibrate", "--month", "2026-02", "--engine", "em")
+    assert ended.code == 2
+    assert "set IRT_ENGINES for the daemon" in ended.err
 
 
 def test_a_run_that_is_repeated_between_two_looks_is_followed(

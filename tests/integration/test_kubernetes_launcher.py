@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -229,6 +230,7 @@ def test_who_launches_a_run_chooses_its_resources_and_nothing_else_of_its_pod(cl
     assert container == usual
     assert pod == plain
     assert job["activeDeadlineSeconds"] > 1
+    assert "1 CPU, 64Gi of memory" in cluster.says(run_id)
 
 
 def test_every_kind_of_run_has_a_size(cluster: Cluster) -> None:
@@ -250,6 +252,39 @@ def test_a_run_that_is_launched_during_an_outage_waits_in_the_queue(cluster: Clu
     assert cluster.status(run_id) is Status.STARTING
     assert [*cluster.api.jobs] == [cluster.job(run_id)]
     assert "API server does not answer" in cluster.says(run_id)
+
+
+def test_an_outage_is_told_once_when_it_begins_and_once_when_it_is_over(
+    cluster: Cluster, caplog: pytest.LogCaptureFixture
+) -> None:
+    """However many runs wait, and however often the daemon asks."""
+    cluster.started()
+    waiting = [cluster.queued(), cluster.queued()]
+    caplog.set_level(logging.INFO)
+    for _ in range(2):
+        caplog.clear()
+        with cluster.api.away():
+            for _ in range(OUTAGE_S // BETWEEN_POLLS_S):
+                cluster.dequeue()
+                cluster.monitor()
+        cluster.monitor()
+        cluster.monitor()
+        (begins, ends) = (record for record in caplog.records if "API server" in record.getMessage())
+        assert begins.levelno == logging.WARNING
+        assert "Connection refused" in begins.getMessage()
+        assert re.fullmatch(r"The cluster's API server answers again, after \d+ s\.", ends.getMessage())
+        assert [record.getMessage() for record in caplog.records if record.exc_info] == []
+    assert all("Traceback" not in cluster.says(run_id) and "File " not in cluster.says(run_id) for run_id in waiting)
+
+
+def test_another_error_of_the_queue_is_logged_with_its_stack(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(KubernetesRunLauncher, "_job", lambda *_: 1 / 0)
+    run_id = cluster.queued()
+    cluster.dequeue()
+    assert cluster.status(run_id) is Status.FAILURE
+    assert "ZeroDivisionError" in caplog.text
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503])
@@ -335,6 +370,17 @@ def test_a_repeat_lives_until_its_own_job_is_made(cluster: Cluster) -> None:
     assert first is not None
     repeat = create_run_for_test(cluster.instance, job_name=JOB, tags=dict(first.tags))
     assert cluster.instance.run_launcher.check_starting_run(repeat).status is WorkerStatus.RUNNING  # type: ignore[attr-defined]
+
+
+def test_a_run_whose_job_a_dead_daemon_had_not_made_fails_at_once(cluster: Cluster) -> None:
+    run_id = cluster.queued()
+    cluster.instance.report_dagster_event(DagsterEvent("PIPELINE_STARTING", JOB), run_id=run_id)
+    cluster.monitor()
+    assert cluster.status(run_id) is Status.STARTING, "this daemon is about to make it"
+    cluster.instance.run_launcher.began = time.time() + 1  # type: ignore[attr-defined]
+    cluster.monitor()
+    assert cluster.status(run_id) is Status.FAILURE
+    assert "the daemon died before it was made" in cluster.says(run_id)
 
 
 @pytest.mark.parametrize("stage", ["launched", "started"])

@@ -72,3 +72,18 @@ def selects(selector: dict[str, Any], labels: dict[str, str]) -> bool:
     return all(labels.get(name) == value for name, value in selector.get("matchLabels", {}).items()) and all(
         labels.get(one["key"]) in one["values"] for one in selector.get("matchExpressions", [])
     )
+
+
+def names(kind: str) -> set[str]:
+    return {one["metadata"]["name"] for one in objects(kind)}
+
+
+def containers() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every container of every pod, with words for where it is."""
+    for pod in PODS.values():
+        for container in pod.containers:
+            yield f"{pod.name}/{container['name']}", container
+
+
+PODS = {pod.name: pod for pod in pods()}
+CRON_JOBS = {one["metadata"]["name"]: one for one in objects("CronJob")}

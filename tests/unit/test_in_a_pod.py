@@ -52,6 +52,7 @@ def test_files_go_to_a_bucket_or_nowhere(tmp_path: Path, monkeypatch: pytest.Mon
         "serve",
         "db start",
         "db upgrade",
+        "health --config",
         "health --schema",
         "health --probe daemon",
         "invariants fresh",

@@ -1,37 +1,35 @@
-"""The files of deploy/k8s: that they agree with each other, with the code, and with the names that people know."""
+"""The files of deploy/k8s: that they agree with each other, with the code, and with the names that people know.
+
+What does not belong here: the pods that they make (see `test_k8s_pods`).
+"""
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
 import re
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
 
-from irt_assets.cli_servers import Server
-from irt_assets.job_names import NIGHTLY_JOB
-from jobs.plans import PLANS, Plan
-from resources.service_manager import service_address
-from resources.settings import Settings, names_read
+from resources.settings import names_read
 from tests.unit.kubernetes_files import (
     CONTAINERS,
     CRON,
+    CRON_JOBS,
     K8S,
-    Pod,
+    PODS,
+    containers,
     documents,
     kustomizations,
+    names,
     objects,
-    pods,
     resources,
     selects,
 )
@@ -39,11 +37,6 @@ from tests.written_commands import fault_of_irt
 
 ROOT = K8S.parents[1]
 DOCS = ROOT / "docs" / "deploy-kubernetes.md"
-USER = 10001
-CRON_JOBS = {one["metadata"]["name"]: one for one in objects("CronJob")}
-PODS = {pod.name: pod for pod in pods()}
-OF_THE_R_SERVICE = re.compile(r"R_IRT_\w+")
-ZONES = {"Etc/UTC": "UTC"}
 DOCUMENTED = {
     "CronJob": {
         "calibrate-irt-nightly",
@@ -59,16 +52,6 @@ DOCUMENTED = {
     "ExternalSecret": {"seedtest-db-credentials", "r-irt-credentials", "aws-s3-credentials"},
 }
 """Objects by the names that the documents of the platform before have for them."""
-
-
-def names(kind: str) -> set[str]:
-    return {one["metadata"]["name"] for one in objects(kind)}
-
-
-def containers() -> Iterator[tuple[str, dict[str, Any]]]:
-    for pod in PODS.values():
-        for container in pod.containers:
-            yield f"{pod.name}/{container['name']}", container
 
 
 def test_every_file_is_named_where_it_belongs_and_no_other() -> None:
@@ -95,276 +78,6 @@ def test_the_names_that_people_know() -> None:
     assert (CRON / "calibrate-irt.yaml").is_file()
     for name in DOCUMENTED["CronJob"] - {"calibrate-irt-nightly"}:
         assert (CRON / f"{name}.yaml").is_file()
-
-
-# CronJobs
-
-
-def command(pod: Pod) -> list[str]:
-    return list(pod.spec["containers"][0]["args"])
-
-
-def asks_for(job: str) -> list[str]:
-    return [name for name in CRON_JOBS if command(PODS[name])[:3] == ["irt", "job", job]]
-
-
-@pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.job)
-def test_every_schedule_has_a_cron_job_at_its_time(plan: Plan) -> None:
-    found = asks_for(plan.job)
-    (active,) = [name for name in found if not CRON_JOBS[name]["spec"]["suspend"]]
-    assert set(found) - {active} == ({"mirt-calibrate"} if plan.job == NIGHTLY_JOB else set())
-    for name in found:
-        spec = CRON_JOBS[name]["spec"]
-        assert ZONES.get(spec["timeZone"], spec["timeZone"]) == plan.zone
-        # An hour that a change of clocks leaves out has a second chance, see below.
-        assert spec["schedule"].replace(" 2,3 ", " 2 ") == plan.cron
-
-
-def test_there_is_no_cron_job_for_anything_else() -> None:
-    planned = {name for plan in PLANS for name in asks_for(plan.job)}
-    assert set(CRON_JOBS) - planned == {"irt-backup"}
-    assert CRON_JOBS["irt-backup"]["spec"]["suspend"]
-
-
-def fires(schedule: str, zone: str, begin: datetime, days: int) -> list[datetime]:
-    """When a CronJob with minutes and hours alone fires: at each time that exists and is named, as robfig/cron."""
-    minute, hours = int(schedule.split()[0]), {int(hour) for hour in schedule.split()[1].split(",")}
-    assert schedule.split()[2:] == ["*", "*", "*"]
-    every = (begin + timedelta(minutes=passed) for passed in range(days * 24 * 60))
-    local = ((time, time.astimezone(ZoneInfo(zone))) for time in every)
-    return [time for time, there in local if there.minute == minute and there.hour in hours]
-
-
-@pytest.mark.parametrize(
-    ("begin", "hours"),
-    [
-        ("2027-03-12", [7, 7, 7, 6]),  # 14 March 2027 has no 02:00 in New York, and its 03:00 is 07:00 UTC
-        ("2027-11-05", [6, 6, 7, 7]),  # 7 November 2027 has 01:00 twice
-        ("2028-03-10", [7, 7, 7, 6]),
-    ],
-)
-def test_the_invariants_are_looked_at_every_night_of_the_year(begin: str, hours: list[int]) -> None:
-    spec = CRON_JOBS["invariants"]["spec"]
-    times = fires(spec["schedule"], spec["timeZone"], datetime.fromisoformat(f"{begin}T00:00:00+00:00"), 4)
-    first = [min(group) for _, group in itertools.groupby(times, key=lambda time: time.date())]
-    assert [time.hour for time in first] == hours
-    assert all(time.date() == (first[0] + timedelta(days=day)).date() for day, time in enumerate(first))
-
-
-def test_the_other_cron_jobs_know_no_change_of_clocks() -> None:
-    assert {spec["timeZone"] for name in CRON_JOBS if name != "invariants" for spec in [CRON_JOBS[name]["spec"]]} == {
-        "Etc/UTC"
-    }
-
-
-def test_cron_jobs_differ_in_what_they_do_alone() -> None:
-    """Each file applies alone, so it repeats what all have."""
-
-    def common(cron_job: dict[str, Any]) -> str:
-        found = json.loads(json.dumps(cron_job))
-        spec = found["spec"]
-        job, pod = spec["jobTemplate"]["spec"], spec["jobTemplate"]["spec"]["template"]["spec"]
-        for owner, names in (
-            (found["metadata"], ["name"]),
-            (spec, ["schedule", "timeZone", "suspend", "startingDeadlineSeconds"]),
-        ):
-            for name in names:
-                owner.pop(name)
-        job.pop("activeDeadlineSeconds")
-        (container,) = pod["containers"]
-        container.pop("args")
-        container["env"] = [one for one in container["env"] if one["name"] != "IRT_RUN_KEY"]
-        pod["volumes"] = [{**one, "emptyDir": sorted(one["emptyDir"])} for one in pod["volumes"]]
-        return json.dumps(found, sort_keys=True).replace(cron_job["metadata"]["name"], "NAME")
-
-    assert len({common(one) for one in CRON_JOBS.values()}) == 1
-    (any_one, *_) = CRON_JOBS.values()
-    spec = any_one["spec"]
-    assert spec["concurrencyPolicy"] == "Forbid"
-    late = {name: one["spec"]["startingDeadlineSeconds"] / 3600 for name, one in CRON_JOBS.items()}
-    assert late.pop("monthly-calibration") == 240  # else a month waits for the next one's
-    assert late.pop("generate-weekly-report") == 48
-    assert set(late.values()) == {1}
-    job = spec["jobTemplate"]["spec"]
-    assert job["backoffLimit"] == 3
-    (final, disrupted) = job["podFailurePolicy"]["rules"]
-    assert (final["action"], final["onExitCodes"]["values"]) == ("FailJob", [1])  # the answer is no
-    assert final["onExitCodes"]["containerName"] == job["template"]["spec"]["containers"][0]["name"]
-    assert disrupted["action"] == "Ignore"
-    assert spec["jobTemplate"]["spec"]["template"]["spec"]["restartPolicy"] == "Never"
-
-
-@pytest.mark.parametrize("name", CRON_JOBS)
-def test_a_cron_job_is_found_by_its_label_and_submits_once(name: str) -> None:
-    template = CRON_JOBS[name]["spec"]["jobTemplate"]
-    for labels in (CRON_JOBS[name]["metadata"]["labels"], template["metadata"]["labels"], PODS[name].labels):
-        assert labels["cronjob"] == name
-    (container,) = PODS[name].containers
-    keys = [one["valueFrom"]["fieldRef"]["fieldPath"] for one in container["env"] if one["name"] == "IRT_RUN_KEY"]
-    assert keys == (["metadata.labels['batch.kubernetes.io/job-name']"] if "job" in container["args"] else [])
-
-
-# What pods run
-
-
-def test_every_command_is_one_of_irt() -> None:
-    servers = set()
-    for where, container in containers():
-        words = container.get("args", [])
-        if words[:2] == ["sh", "-c"]:
-            words = re.fullmatch(r"until (.*); do sleep \d+; done", words[2])[1].split()  # type: ignore[index]
-        if container["image"] == "irt-assets":
-            assert (words[0], fault_of_irt(words[1:])) == ("irt", ""), where
-            servers |= {words[2]} if words[1] == "run" else set()
-        probes = [container[kind]["exec"]["command"] for kind in PROBES if "exec" in container.get(kind, {})]
-        for probe in probes:
-            assert (probe[:3], fault_of_irt(probe[1:])) == (["irt", "health", "--probe"], ""), where
-    assert servers == set(Server)
-
-
-def environment(container: dict[str, Any]) -> dict[str, Any]:
-    (settings,) = [one["data"] for one in objects("ConfigMap") if one["metadata"]["name"] == "irt-settings"]
-    return {**settings, **{one["name"]: one.get("value") for one in container.get("env", [])}}
-
-
-def test_every_variable_is_a_setting() -> None:
-    known = names_read()
-    for where, container in containers():
-        given = environment(container)
-        if container["image"] == "r-irt-plumber":
-            given = {name for name in given if not OF_THE_R_SERVICE.fullmatch(name)} - {*environment({})}
-        assert set(given) <= known, where
-
-
-PROBES = ("startupProbe", "readinessProbe", "livenessProbe")
-PACKAGES = {
-    "theta-api": "theta_api",
-    "exporter": "exporter",
-    "dashboard": "dashboard",
-    "jwt-verifier": "jwt_verifier",
-}
-
-
-@pytest.mark.parametrize(
-    "pod", [pod for pod in pods() if pod.spec.get("containers")[0].get("ports")], ids=lambda p: p.name
-)
-def test_ports_and_pages_are_those_of_the_code(pod: Pod, monkeypatch: pytest.MonkeyPatch) -> None:
-    container = pod.spec["containers"][0]
-    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
-    given = environment(container)
-    asked = [container[kind]["httpGet"] for kind in PROBES if "httpGet" in container.get(kind, {})]
-    if container["name"] == "r-service":
-        assert set(ports.values()) == {8000}
-        source = (ROOT / "services" / "r_irt" / "plumber.R").read_text()
-    elif container["name"] == "code-server":
-        assert given["IRT_CODE_SERVER"] == f"irt-code-server:{ports['grpc']}"
-        assert {container[kind]["grpc"]["port"] for kind in PROBES if kind in container} == {ports["grpc"]}
-        return
-    elif container["name"] == "webserver":
-        assert ports == {"http": Settings(_env_file=None).irt_ui_port}
-        return
-    else:
-        package = PACKAGES[container["name"]]
-        for name, value in given.items():
-            if value is not None:
-                monkeypatch.setenv(name, value)
-        address = service_address(package, Settings(_env_file=None))
-        listening = int(address.rpartition(":")[2])
-        assert listening in ports.values()
-        metrics = int(given.get("PROMETHEUS_METRICS_PORT", 0))
-        assert set(ports.values()) <= {listening, metrics}
-        assert {ports.get(page["port"]) for page in asked} == {listening}
-        assert given.get("IRT_THETA_HOST", "") == "0.0.0.0" or container["args"][-2:] == ["--host", "0.0.0.0"]
-        source = "".join(path.read_text() for path in (ROOT / "services" / package).glob("*.py"))
-    assert asked
-    for page in asked:
-        assert re.search(rf'["\s]{page["path"]}["\s]', source), page
-
-
-@pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
-def test_what_serves_can_say_that_it_is_well(pod: Pod) -> None:
-    if pod.name in names("Deployment"):
-        container = pod.spec["containers"][0]
-        assert {"startupProbe", "readinessProbe"} <= set(container)
-        # A hang is certain where the process's own page is silent; a database that is away restarts nobody.
-        assert "exec" not in container.get("livenessProbe", {})
-
-
-def test_there_is_one_daemon() -> None:
-    (daemon,) = [one for one in objects("Deployment") if one["metadata"]["name"] == "dagster-daemon"]
-    assert daemon["spec"]["replicas"] == 1
-    assert daemon["spec"]["strategy"] == {"type": "Recreate"}
-    assert PODS["dagster-daemon"].spec["containers"][0]["name"] == "daemon"  # the pods of runs are copies of it
-
-
-def test_a_run_finds_room_in_the_copy_of_the_daemon_s_pod() -> None:
-    sizes = {one["name"]: one["emptyDir"]["sizeLimit"] for one in PODS["dagster-daemon"].spec["volumes"]}
-    assert sizes == {"home": "20Gi", "cache": "4Gi", "tmp": "10Gi"}
-
-
-# Security
-
-
-@pytest.mark.parametrize("pod", PODS.values(), ids=PODS)
-def test_pods_are_restricted(pod: Pod) -> None:
-    """Kubernetes' Pod Security Standard "restricted", and more: nothing is written outside the volumes."""
-    spec = pod.spec
-    assert spec["securityContext"] == {
-        "runAsNonRoot": True,
-        "runAsUser": USER,
-        "runAsGroup": USER,
-        "fsGroup": USER,
-        "seccompProfile": {"type": "RuntimeDefault"},
-    }
-    assert not {"hostNetwork", "hostPID", "hostIPC"} & set(spec)
-    assert spec["enableServiceLinks"] is False  # else the Service irt-code-server sets IRT_CODE_SERVER_…
-    assert all(set(volume) == {"name", "emptyDir"} and volume["emptyDir"]["sizeLimit"] for volume in spec["volumes"])
-    writable = {volume["name"] for volume in spec["volumes"]}
-    for container in pod.containers:
-        assert container["securityContext"] == {
-            "allowPrivilegeEscalation": False,
-            "readOnlyRootFilesystem": True,
-            "capabilities": {"drop": ["ALL"]},
-        }
-        assert {mount["name"] for mount in container["volumeMounts"]} == writable
-        assert set(container["resources"]["requests"]) == {"cpu", "memory"}
-        assert "memory" in container["resources"]["limits"]
-        assert not any("hostPort" in port for port in container.get("ports", []))
-
-
-@pytest.mark.parametrize(
-    ("image", "file"), [("irt-assets", "Dockerfile"), ("r-irt-plumber", "r-service.Dockerfile")], ids=["platform", "R"]
-)
-def test_what_an_image_writes_to_is_mounted(image: str, file: str) -> None:
-    """Its file says where home and caches are, and who it runs as."""
-    text = (ROOT / "deploy" / "docker" / file).read_text()
-    assert re.findall(r"^USER (.*)$", text, re.M) == [f"{USER}:{USER}"]
-    written = set(re.findall(r"(/(?:var|tmp)[\w/]*)", " ".join(re.findall(r"^(?:ENV +| +)\w+=(\S+)", text, re.M))))
-    assert written
-    for where, container in containers():
-        if container["image"] == image:
-            mounted = [mount["mountPath"] for mount in container["volumeMounts"]]
-            assert all(any(f"{path}/".startswith(f"{one}/") for one in mounted) for path in written), where
-
-
-def test_only_who_starts_runs_has_a_token() -> None:
-    trusted = {pod.name for pod in PODS.values() if pod.spec["automountServiceAccountToken"]}
-    assert trusted == {"dagster-daemon", "dagster-webserver"}
-    accounts = {pod.name for pod in PODS.values() if "serviceAccountName" in pod.spec}
-    assert accounts == trusted
-    (account,) = objects("ServiceAccount")
-    assert account["automountServiceAccountToken"] is False
-    assert names("ClusterRole") == set()
-    (role,) = objects("Role")
-    allowed = {
-        (group, resource, verb)
-        for rule in role["rules"]
-        for group, resource, verb in itertools.product(rule["apiGroups"], rule["resources"], rule["verbs"])
-    }
-    assert allowed == {
-        *(("batch", "jobs", verb) for verb in ("create", "get", "delete")),
-        *(("", "pods", verb) for verb in ("get", "list")),
-    }
 
 
 def made_by_hand(kind: str) -> dict[str, set[str]]:
