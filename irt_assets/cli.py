@@ -187,7 +187,10 @@ def calibrate(
     scale: ScaleId = "default",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --set changes the scale.")] = False,
 ) -> None:
-    """Materialise one month here and now: responses, fit, linking, publication, abilities."""
+    """Materialise one month here and now: responses, fit, linking, publication, abilities.
+
+    In a pod the daemon materialises it, and this waits.
+    """
     from irt_assets.partitions import last_complete_month
 
     settings = current_settings() if engine is None else _with_engine(current_settings(), engine)
@@ -204,7 +207,7 @@ def backfill(
     first: Annotated[str, typer.Option("--from", help="First month.")],
     last: Annotated[str, typer.Option("--to", help="Last month.")],
 ) -> None:
-    """Materialise every month from one to another, oldest first."""
+    """Materialise every month from one to another, oldest first, as `irt calibrate` does."""
     from irt_assets.partitions import months_between
 
     settings = current_settings()
@@ -297,14 +300,21 @@ def demo(
 
 def _run_months(settings: Settings, database: Database, months: list[str]) -> bool:
     from irt_assets.calibration.green import State, month_states
+    from irt_assets.job_names import MONTHLY_JOB
+    from irt_assets.jobs_in_pods import make_partition
     from irt_assets.runs import run_month
     from irt_assets.stack import dagster_instance
     from resources import logs
+    from resources.settings import in_a_pod
 
     current_store(database)
     with logs.prose(), dagster_instance(settings, database) as instance:
         for month in months:
-            outcome = run_month(instance, settings, month)
+            outcome = (
+                make_partition(instance, settings, database, MONTHLY_JOB, month)
+                if in_a_pod()
+                else run_month(instance, settings, month)
+            )
             if outcome.held:
                 out.print(f"[red]{escape(outcome.error or '')}[/red]")
                 continue
@@ -319,8 +329,13 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
 def _with_engine(settings: Settings, engine: str) -> Settings:
     """The settings with this as the only engine besides the scales' own; `em`, which always runs, adds none."""
     from irt_assets.engines import installed
-    from resources.settings import OPTIONAL_ENGINES
+    from resources.settings import OPTIONAL_ENGINES, in_a_pod
 
+    if in_a_pod():
+        raise PermanentFailure(
+            "--engine is for a run in this process, and a pod executes none: set IRT_ENGINES for the daemon "
+            "(in the ConfigMap irt-config), then type this without --engine"
+        )
     if engine not in ("em", *OPTIONAL_ENGINES):
         raise PermanentFailure(f"--engine wants em, {' or '.join(OPTIONAL_ENGINES)}, got {engine!r}")
     if absence := installed(engine):

@@ -137,11 +137,18 @@ def _monday(week: str | None) -> str:
 
 def _make_week(settings: Settings, database: Database, monday: str, as_json: bool) -> None:
     """By the job, so that the UI and the schedule know of it."""
+    from irt_assets.job_names import LEARNER_REPORT_JOB
+    from irt_assets.jobs_in_pods import make_partition
     from irt_assets.runs import run_learner_reports
     from irt_assets.stack import dagster_instance
+    from resources.settings import in_a_pod
 
     with dagster_instance(settings, database) as instance:
-        outcome = run_learner_reports(instance, settings, monday)
+        outcome = (
+            make_partition(instance, settings, database, LEARNER_REPORT_JOB, monday)
+            if in_a_pod()
+            else run_learner_reports(instance, settings, monday)
+        )
     if not outcome.success:
         raise PermanentFailure(outcome.error or "the run failed")
     with database.connect() as connection:

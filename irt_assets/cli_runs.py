@@ -34,15 +34,23 @@ app.add_typer(runs_app, name="runs", rich_help_panel=Panel.OPERATION)
 def nightly(
     day: Annotated[str | None, typer.Option(help="Day, e.g. 2026-09-14. Default: yesterday, UTC.")] = None,
 ) -> None:
-    """Fit and link the 30 days that end with a day, and measure everyone, here and now."""
+    """Fit and link the 30 days that end with a day, and measure everyone, here and now; in a pod by the daemon."""
+    from irt_assets.job_names import NIGHTLY_JOB
+    from irt_assets.jobs_in_pods import make_partition
     from irt_assets.partitions import DAYS
     from irt_assets.runs import run_night
     from irt_assets.stack import dagster_instance
+    from resources.settings import in_a_pod
 
+    day = day or DAYS.back(datetime.now(UTC), 1)[0]
     settings, database = current_settings(), current_database()
     current_store(database)
     with dagster_instance(settings, database) as instance:
-        outcome = run_night(instance, settings, day or DAYS.back(datetime.now(UTC), 1)[0])
+        outcome = (
+            make_partition(instance, settings, database, NIGHTLY_JOB, day)
+            if in_a_pod()
+            else run_night(instance, settings, day)
+        )
     for warning in outcome.warnings:
         out.print(f"{outcome.partition}: [yellow]look at[/yellow] {escape(warning)}")
     if not outcome.success:
@@ -62,9 +70,9 @@ def job(
 ) -> None:
     """Do what the schedule's next tick would do and wait for it: make whatever its look-back is missing.
 
-    If the daemon is running, the runs go through its queue. If not, they run here, followed by what sensors and
-    automation would have launched: drift, reports, late answers, the delivery of alerts. In a pod nothing runs here:
-    it waits ten minutes for a daemon, and for runs that are under way.
+    If the daemon is running, the runs go through its queue. If it is not, or stops before they start, they run here,
+    followed by what sensors and automation would have launched: drift, reports, late answers, the delivery of alerts.
+    In a pod nothing runs here: it waits ten minutes for a daemon, and for runs that are under way.
     """
     from irt_assets import jobs_by_hand, jobs_in_pods, without_daemon
     from irt_assets.stack import dagster_instance
@@ -99,9 +107,10 @@ def _on_this_host(
     if not partitions:
         say(f"{plan.job}: nothing is missing. {plan.description}")
     if daemon_alive(instance):
-        yield from jobs_by_hand.through_the_queue(instance, plan, partitions)
+        yield from jobs_by_hand.through_the_queue(instance, settings, plan, partitions)
     else:
         yield from jobs_by_hand.in_this_process(instance, settings, plan, partitions)
+    if not daemon_alive(instance):
         yield from without_daemon.follow_up(instance, settings)
 
 

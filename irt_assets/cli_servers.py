@@ -150,11 +150,14 @@ def health(
 def _config(settings: Settings) -> str | None:
     """The settings have been read already; what is left to check is the database's address.
 
-    Raises PermanentFailure if that is wrong.
+    Raises PermanentFailure if that is wrong, or missing where it is needed.
     """
+    from resources.database import embedded_postgres
     from resources.database_url import read_database_url
 
-    if settings.database_url is not None:
+    if settings.database_url is None:
+        embedded_postgres(settings)
+    else:
         read_database_url(settings.database_url.get_secret_value())
     return None
 

@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from irt_assets.probes import code_server
 from resources import logs, metrics
 from resources.dagster_compat import have_the_last_word_on_logs
-from resources.service_manager import keep_told, start_anew_on_hangup
+from resources.service_manager import report_to_service_manager, restart_on_hangup
 from resources.settings import get_settings
 
 WORKER = "multiprocessing.spawn"
@@ -43,9 +43,9 @@ def main() -> None:
     have_the_last_word_on_logs(logs.configure)
     port = get_settings().irt_code_server_metrics_port
     metrics.show(code_server_registry(), port, "IRT_CODE_SERVER_METRICS_PORT")
-    start_anew_on_hangup()
+    restart_on_hangup()
     tcp, socket = os.environ["IRT_CODE_SERVER_PORT"], os.environ["IRT_CODE_SERVER_SOCKET"]
-    keep_told(partial(code_server, f"127.0.0.1:{tcp}" if tcp else f"unix:{socket}"))
+    report_to_service_manager(partial(code_server, f"127.0.0.1:{tcp}" if tcp else f"unix:{socket}"))
     grpc_command()
 
 

@@ -29,7 +29,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.folder_claim import open_store
 from resources.schema_version import open_database
-from resources.service_manager import is_supervised, keep_told, start_anew, stop_on_hangup
+from resources.service_manager import is_supervised, report_to_service_manager, restart_process, stop_on_hangup
 from resources.settings import get_settings
 
 LOG = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def main(patience_s: float = PATIENCE_S) -> None:
     settings = get_settings()
     database = Database(settings)
     lock = DaemonLock(database)
-    keep_told(ended_part, ready=partial(daemon, database, time.time()))
+    report_to_service_manager(ended_part, ready=partial(daemon, database, time.time()))
     try:
         _acquire(lock, patience_s)  # first, as it waits for a database that is being started
         open_database(settings)
@@ -63,7 +63,7 @@ def main(patience_s: float = PATIENCE_S) -> None:
         dagster_daemon()
     finally:
         if again.is_set():
-            start_anew()
+            restart_process()
 
 
 class Heartbeats(Collector):
@@ -114,7 +114,7 @@ def _watch(lock: DaemonLock, again: threading.Event) -> None:
     again.set()
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(STOPS_WITHIN_S)
-    start_anew()
+    restart_process()
 
 
 if __name__ == "__main__":

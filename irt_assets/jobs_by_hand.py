@@ -15,7 +15,7 @@ import dagster as dg
 from dagster._core.utils import coerce_valid_log_level
 
 from irt_assets.environment import CODE_LOCATION, workspace
-from irt_assets.retries import why_it_failed
+from irt_assets.retries import first_cause, why_it_failed
 from irt_assets.runs import Outcome, execute, first_error
 from irt_assets.underway import PARTITION_TAG, is_to_be_repeated, repetition, under_way
 from jobs.daemons import daemon_alive
@@ -63,10 +63,28 @@ def to_make(instance: dg.DagsterInstance, settings: Settings, plan: Plan, asked:
     return [asked]
 
 
-def through_the_queue(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str | None]) -> Iterator[Outcome]:
-    """Queue a run of each partition for the daemon, then follow them one by one, repeating their logs as they come."""
+def through_the_queue(
+    instance: dg.DagsterInstance, settings: Settings, plan: Plan, partitions: Sequence[str | None]
+) -> Iterator[Outcome]:
+    """Queue a run of each partition for the daemon, then follow them one by one, repeating their logs as they come.
+
+    A run that a daemon left in the queue, as it was stopped meanwhile, is made here.
+    """
     for partition, run_id in [(partition, queued(instance, plan, partition)) for partition in partitions]:
-        yield followed(instance, run_id, name_of_run(plan, partition))
+        outcome = followed(instance, run_id, name_of_run(plan, partition))
+        if withdrawn(instance, run_id):
+            LOG.warning("The daemon is gone: %s leaves its queue and runs here.", outcome.name)
+            yield from in_this_process(instance, settings, plan, [partition])
+        else:
+            yield outcome
+
+
+def withdrawn(instance: dg.DagsterInstance, run_id: str) -> bool:
+    """Cancel a run if it still waits in the queue; whether it did."""
+    run = instance.get_run_by_id(run_id)
+    if run is None or run.status is not dg.DagsterRunStatus.QUEUED:
+        return False
+    return instance.run_coordinator.cancel_run(run_id)
 
 
 def queued(
@@ -95,7 +113,7 @@ def followed(instance: dg.DagsterInstance, run_id: str, name: str, patience_s: f
 
     patience_s: for how long the daemon may be gone while the run needs it.
     """
-    cursor, why, daemon_seen = None, "", time.monotonic()
+    cursor, why, worker_fault, daemon_seen = None, "", "", time.monotonic()
     while True:
         run = instance.get_run_by_id(run_id)
         if run is None:
@@ -107,17 +125,20 @@ def followed(instance: dg.DagsterInstance, run_id: str, name: str, patience_s: f
             event = record.event_log_entry.dagster_event
             if event is not None and event.is_step_failure:
                 why = why or why_it_failed(event.step_failure_data)
+            elif event is not None and event.is_engine_event and event.engine_event_data.error is not None:
+                worker_fault = f": {first_cause(event.engine_event_data.error)}"
         if page.has_more:
             continue
         waits_for_repetition = run.is_finished and is_to_be_repeated(instance, run_id)
         # Asked second: what is not to be repeated any more may just have been.
         if run.status is dg.DagsterRunStatus.FAILURE and (again := repetition(instance, run)) is not None:
             LOG.warning("The run %s of %s was killed; the daemon repeats it as %s.", run_id, name, again.run_id)
-            run_id, cursor, why = again.run_id, None, ""
+            run_id, cursor, why, worker_fault = again.run_id, None, "", ""
             continue
         if run.is_finished and not waits_for_repetition:
             success = run.status is dg.DagsterRunStatus.SUCCESS
-            return Outcome(name, success, "" if success else why or f"its run {run_id} ended as {run.status.value}")
+            why = "" if success else why or f"its run {run_id} ended as {run.status.value}{worker_fault}"
+            return Outcome(name, success, why, run_id)
         if not (run.is_finished or run.status in IN_THE_QUEUE) or daemon_alive(instance):
             daemon_seen = time.monotonic()
         elif time.monotonic() - daemon_seen >= patience_s:

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 import dagster as dg
 from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 from dagster_postgres.utils import DagsterPostgresException
+from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.psychometrics.errors import PsychometricsError
 from resources.failures import PermanentFailure, explain, is_transient
@@ -45,11 +46,15 @@ def classify_failures() -> Iterator[None]:
 
 def why_it_failed(step: StepFailureData) -> str:
     """What a failed step says to a person: that it was stopped, the explanation it was given, or its first cause."""
-    error = step.error
     if step.error_source is ErrorSource.INTERRUPT:
         return STOPPED
     if step.user_failure_data is not None and step.user_failure_data.description:
         return step.user_failure_data.description
-    while error is not None and error.cause is not None:
+    return first_cause(step.error) if step.error else "a step failed, and gave no reason"
+
+
+def first_cause(error: SerializableErrorInfo) -> str:
+    """The message of the error that all others followed from."""
+    while error.cause is not None:
         error = error.cause
-    return error.message.strip() if error else "a step failed, and gave no reason"
+    return error.message.strip()

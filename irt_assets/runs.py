@@ -5,8 +5,8 @@ What does not belong here: how a partition is computed, and what is printed abou
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import dagster as dg
@@ -23,6 +23,8 @@ from jobs.stuck_runs import SHOWN_OF_AN_ID, StuckRun, fail_lost_runs, stuck_runs
 from resources import logs
 from resources.failures import PermanentFailure
 from resources.settings import Settings
+
+NO_STEP = "the run failed before its first step"
 
 
 def _console(level: str | None = None) -> dict[str, Any]:
@@ -50,11 +52,12 @@ class RunOutcome:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run of any job ended; `why` it failed."""
+    """How a run of any job ended; `why` it failed, and the id of what Dagster keeps of it."""
 
     name: str
     success: bool
     why: str = ""
+    run_id: str = field(default="", compare=False)
 
 
 def run_month(instance: dg.DagsterInstance, settings: Settings, month: str, assets: Sequence[str] = ()) -> RunOutcome:
@@ -87,16 +90,7 @@ def _run_partition(
     log_level: str | None = None,
 ) -> RunOutcome:
     """Execute `assets`, or all of the job, for a partition, unless somebody else makes one of `made` for it."""
-    job = build_defs(settings).resolve_job_def(name)
-    assert job.partitions_def is not None
-    if not job.partitions_def.has_partition_key(partition):
-        keys = job.partitions_def.get_partition_keys()
-        raise PermanentFailure(
-            f"{partition} is not a {period.name} that is over: the {period.name}s run from {keys[0]} (IRT_FIRST_MONTH) "
-            f"to {keys[-1]}"
-            if keys
-            else f"no {period.name} is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
-        )
+    job = job_with_partition(settings, name, partition, period)
     fail_lost_runs(instance)
     if partition in under_way(instance, name, made):
         runs = [one for one in stuck_runs(instance) if one.may_hold(partition)]
@@ -111,10 +105,38 @@ def _run_partition(
         tags=own_worker_tags(),
         run_config=_console(log_level),
     )
-    warnings = tuple(e.description or e.check_name for e in result.get_asset_check_evaluations() if not e.passed)
-    error = None if result.success else first_error(result)
-    held = any(event.is_step_failure and says_held(event.step_failure_data) for event in result.all_events)
-    return RunOutcome(partition, result.run_id, result.success, error, warnings, held)
+    return run_outcome(partition, result.run_id, result.success, result.all_events)
+
+
+def job_with_partition(settings: Settings, name: str, partition: str, period: Period) -> dg.JobDefinition:
+    """The job of this name. Raises PermanentFailure where it has no such partition."""
+    job = build_defs(settings).resolve_job_def(name)
+    assert job.partitions_def is not None
+    if not job.partitions_def.has_partition_key(partition):
+        keys = job.partitions_def.get_partition_keys()
+        raise PermanentFailure(
+            f"{partition} is not a {period.name} that is over: the {period.name}s run from {keys[0]} (IRT_FIRST_MONTH) "
+            f"to {keys[-1]}"
+            if keys
+            else f"no {period.name} is over yet since IRT_FIRST_MONTH={settings.irt_first_month}"
+        )
+    return job
+
+
+def run_outcome(partition: str, run_id: str, success: bool, events: Iterable[dg.DagsterEvent]) -> RunOutcome:
+    """How a run of a partition ended, from its events."""
+    failed, warnings = [], []
+    for event in events:
+        if event.is_step_failure:
+            failed.append(event.step_failure_data)
+        elif event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            check = event.asset_check_evaluation_data
+            if not check.passed:
+                warnings.append(check.description or check.check_name)
+    why = why_it_failed(failed[0]) if failed else NO_STEP
+    return RunOutcome(
+        partition, run_id, success, None if success else why, tuple(warnings), held=any(map(says_held, failed))
+    )
 
 
 def _as_lines(runs: list[StuckRun]) -> str:
@@ -164,4 +186,4 @@ def first_error(result: dg.ExecuteInProcessResult) -> str:
     for event in result.all_events:
         if event.is_step_failure:
             return why_it_failed(event.step_failure_data)
-    return "the run failed before its first step"
+    return NO_STEP

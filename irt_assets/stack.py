@@ -6,7 +6,6 @@ does not: what they serve (`definitions`), and one of them by itself (`servers`)
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import json
 import logging
@@ -30,6 +29,7 @@ from dagster._grpc.client import DagsterGrpcClient
 from irt_assets import probes
 from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
 from irt_assets.servers import DEFINITIONS, Service, commands
+from resources.child_processes import end_with_parent
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
 from resources.database import Database, advisory_lock, embedded_postgres
 from resources.failures import PermanentFailure
@@ -355,7 +355,7 @@ class Stack:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=_prepare_server,
             )
         child.started = time.monotonic()
         # A dead code server's group lives on while a run worker of it does.
@@ -365,11 +365,7 @@ class Stack:
         return self.logs / f"{child.name.replace(' ', '_')}.log"
 
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_parent() -> None:
+def _prepare_server() -> None:
     """In the child, before it becomes a server: killed with its parent, and stoppable.
 
     Processes started in the background may inherit ignored INT and TERM. What it writes is its owner's alone.
@@ -377,8 +373,7 @@ def _end_with_parent() -> None:
     os.umask(0o077)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if sys.platform == "linux":
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    end_with_parent()
 
 
 def _answers(socket_path: str) -> bool:

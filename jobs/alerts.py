@@ -7,7 +7,7 @@ nothing. What does not belong here: cursors (see `alert_sensors`), the outbox, v
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import dagster as dg
 from dagster._core.definitions.run_request import InstigatorType
@@ -21,13 +21,11 @@ from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.invariants.freshness import BACKUP_AGE, LastBackup
 from irt_assets.retries import why_it_failed
 from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, asked_again, made_since
-from jobs.plans import GRACE, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
+from jobs.plans import GRACE, MADE_WITHIN, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
 from resources.dagster_schema import rows_of
 from resources.outbox import Alert, Severity
 
 LOOKS_THAT_FAIL = 3
-MADE_WITHIN = timedelta(hours=25)
-"""How long after a tick its newest partition must be there."""
 LONGEST_REASON = 300
 BACKUP = "backup"
 """Key of the one alert of backups."""
@@ -291,14 +289,12 @@ def unmade(
 
     A tick that asked for nothing is in order where the partition was there.
     """
-    if not plan.asset:
-        return None
     tick = last_tick_before(now - MADE_WITHIN, plan)
-    newest = plan.wanted(tick, first_month)[-1:]
-    if not newest or (started is not None and started > tick):
+    newest = plan.newest_wanted(tick, first_month)
+    if newest is None or (started is not None and started > tick):
         return None
-    since = min(plan.period.bounds(newest[0])[1], tick)
-    return None if made_since(instance, dg.AssetKey(plan.asset), newest[0], since) else (newest[0], tick)
+    partition, since = newest
+    return None if made_since(instance, dg.AssetKey(plan.asset), partition, since) else (partition, tick)
 
 
 def silent_schedule_alert(plan: Plan, due: datetime) -> Alert:

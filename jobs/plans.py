@@ -24,6 +24,8 @@ from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
 
 GRACE = timedelta(hours=1)
 """After its time a schedule is late: what runs daily ran within 25 hours."""
+MADE_WITHIN = timedelta(hours=25)
+"""How long after a tick its newest partition must be there."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,15 @@ class Plan:
             keys.append(self.period.key_of(tick))
         begin = month_bounds(first_month)[0]
         return [key for key in keys if self.period.bounds(key)[1] > begin]
+
+    def newest_wanted(self, tick: datetime, first_month: str) -> tuple[str, datetime] | None:
+        """The newest partition that should be there after a tick, and since when it counts as made."""
+        newest = self.wanted(tick, first_month)[-1:] if self.asset else []
+        return (newest[0], min(self.period.bounds(newest[0])[1], tick)) if newest else None
+
+    @property
+    def is_daily(self) -> bool:
+        return self.cron.endswith(" * * *")
 
 
 PLANS = (
@@ -100,6 +111,14 @@ def overdue_since(plan: Plan, now: datetime, last_tick: datetime | None, started
     if started is not None and started > due:
         return None
     return due if last_tick is None or last_tick < due else None
+
+
+def last_due(plan: Plan, now: datetime) -> datetime:
+    """The last time of a job by which it must have made something by now, whoever starts it.
+
+    So what a daily job makes is 25 hours old at most; a report or a month has 25 hours to be made.
+    """
+    return last_tick_before(now - (GRACE if plan.is_daily else MADE_WITHIN), plan)
 
 
 def last_tick_before(time: datetime, plan: Plan) -> datetime:

@@ -166,6 +166,24 @@ def watch_starting_runs() -> None:
     run_monitoring.monitor_starting_run = monitor
 
 
+def tell_in_a_sentence(kind: type[Exception]) -> None:
+    """In the daemon: an exception of `kind` is a sentence in its run's log, without a stack, and not in the daemon's.
+
+    Whoever raises it has told of it there.
+    """
+    from dagster._daemon.utils import DaemonErrorCapture
+    from dagster._utils.error import ExceptionInfo
+    from dagster_shared.error import SerializableErrorInfo
+
+    def process(exc_info: ExceptionInfo, logger: logging.Logger, log_message: str) -> SerializableErrorInfo:
+        error = exc_info[1]
+        if isinstance(error, kind):
+            return SerializableErrorInfo(f"{error}\n", [], kind.__name__)
+        return DaemonErrorCapture.default_process_exception(exc_info, logger, log_message)
+
+    DaemonErrorCapture.process_exception = process
+
+
 def execute_launched_run(run_id: str) -> int:
     """Execute a run that was launched, in this process, on the instance of DAGSTER_HOME; 0 where it succeeded."""
     from dagster import DagsterInstance

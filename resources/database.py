@@ -16,10 +16,14 @@ import psycopg
 
 from resources.database_url import read_database_url, refused_value
 from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
+from resources.service_manager import started_by_systemd
 from resources.settings import Settings, private_home, refuse_in_a_pod
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+
+WAY_OUT = "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a PostgreSQL server"
 
 
 class Database:
@@ -71,12 +75,12 @@ class Database:
 
 
 def embedded_postgres(settings: Settings) -> EmbeddedPostgres:
-    """The server that is used where DATABASE_URL is unset. Raises PermanentFailure in a pod."""
-    refuse_in_a_pod(
-        "DATABASE_URL",
-        "an embedded database",
-        "set DATABASE_URL, or PGHOST, PGUSER, PGPASSWORD and PGDATABASE, to a PostgreSQL server",
-    )
+    """The server used where DATABASE_URL is unset. Raises PermanentFailure in a pod, and in a unit of systemd."""
+    refuse_in_a_pod("DATABASE_URL", "an embedded database", WAY_OUT)
+    if started_by_systemd():
+        raise PermanentFailure(
+            f"DATABASE_URL is not set, and a unit of systemd has no embedded database: {WAY_OUT}, in its env file"
+        )
     return EmbeddedPostgres(settings.irt_home / "postgres")
 
 

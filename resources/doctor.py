@@ -10,6 +10,7 @@ import os
 import platform
 import shutil
 import socket
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -53,6 +54,10 @@ APT = "apt install"
 READ_BY = {"AWS_": "boto3", "OTEL_": "OpenTelemetry"}
 """Names that mean something to a library, which reads them itself."""
 INSTALL_PYMC = "make venv EXTRAS=bayes"
+
+
+LARGEST_SKEW_S = 30.0
+"""Between this machine's clock and the database's; as much as tokens are allowed."""
 
 
 @dataclass(frozen=True)
@@ -169,6 +174,8 @@ def _database(settings: Settings) -> Iterator[Finding]:
         shown = without_password(database.url)
         with database.connect() as connection:
             number = connection.info.server_version
+            theirs = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+            ahead_s = time.time() - theirs[0] if theirs else 0.0
     except (PermanentFailure, TransientFailure) as error:
         yield Finding(subject, "error", str(error), "Set DATABASE_URL=postgresql://user:password@host:5432/database.")
         return
@@ -182,6 +189,9 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding(subject, "error", f"{version} at {shown}", f"Use PostgreSQL {OLDEST_POSTGRES} or later.")
         return
     yield Finding(subject, "ok", f"{kind} {version} at {shown}")
+    if abs(ahead_s) > LARGEST_SKEW_S:
+        is_wrong = f"this machine's is {abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the database's"
+        yield Finding("clock", "error", is_wrong, "Set both by NTP: timedatectl says whether this one is.")
     yield from _schema(database)
 
 
@@ -363,7 +373,7 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
     try:
         health = requests.get(f"{url}/healthz", timeout=5).json()
         taken = requests.post(f"{url}/irt/score", data="{}", headers=shown, timeout=30).status_code != 401
-        engines = set(health["engines"])
+        engines, loading, not_loaded = set(health["engines"]), set(health["loading"]), dict(health["not_loaded"])
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         fix = "Check R_IRT_BASE_URL, and that the service runs (docs/r-service.md)."
         yield Finding(subject, "error", f"{url} does not answer as it does: {type(error).__name__}", fix)
@@ -374,11 +384,15 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
         yield Finding(subject, "error", f"{url} does not take R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
     for engine in R_PACKAGES:
         there = f"{engine} {health['versions'][engine]} in the R IRT service"
-        yield (
-            Finding(f"engine {engine}", "ok", there)
-            if engine in engines
-            else _in_use(settings, engine, f"not installed where the R IRT service runs, {url}")
-        )
+        if engine in engines:
+            yield Finding(f"engine {engine}", "ok", there)
+        elif engine in loading:
+            yield Finding(f"engine {engine}", "warn", f"{there}, which still loads it", "Ask again in a minute.")
+        elif engine in not_loaded:
+            why = f"it does not load where the R IRT service runs, {url}: {not_loaded[engine]}"
+            yield _in_use(settings, engine, why)
+        else:
+            yield _in_use(settings, engine, f"not installed where the R IRT service runs, {url}")
 
 
 def _typesetting() -> Iterator[Finding]:

@@ -1,5 +1,5 @@
 """The socket on which a server takes requests, which outlives the server: kept by systemd while the server is started
-again, and handed on where it starts anew under its process id.
+again, and handed on where it restarts under its process id.
 
 Connections that come meanwhile wait, and nobody is refused. The protocols are sd_pid_notify_with_fds(3), in the unit
 FileDescriptorStoreMax=, and sd_listen_fds(3). What does not belong here: what a server answers.
@@ -14,7 +14,7 @@ from functools import cache
 from typing import Any
 
 from resources.failures import PermanentFailure
-from resources.service_manager import notify, start_anew
+from resources.service_manager import notify, restart_process
 
 FIRST_PASSED = 3
 """The descriptor of the first file that a process is given by systemd."""
@@ -41,12 +41,12 @@ def listening(host: str, port: int) -> socket.socket:
     return opened
 
 
-def start_anew_with(listener: socket.socket) -> None:
+def restart_process_with(listener: socket.socket) -> None:
     """Restart this process, which goes on listening: same command and process id."""
     os.dup2(listener.fileno(), FIRST_PASSED)
     os.set_inheritable(FIRST_PASSED, True)
     os.environ |= {"LISTEN_PID": str(os.getpid()), "LISTEN_FDS": "1"}
-    start_anew()
+    restart_process()
 
 
 @cache

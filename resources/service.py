@@ -20,11 +20,11 @@ from starlette.types import ASGIApp
 
 from resources import logs
 from resources.failures import PermanentFailure
-from resources.listening import listening, start_anew_with
+from resources.listening import listening, restart_process_with
 from resources.service_manager import (
     LOOPBACK,
     http_answers,
-    keep_told,
+    report_to_service_manager,
     service_address,
     service_fault,
     stop_on_hangup,
@@ -51,7 +51,7 @@ def run_service(package: str, serve: Callable[[Settings], None], host: str | Non
     try:
         settings = get_settings()
         answers = partial(http_answers, service_address(package, settings, host))
-        keep_told(answers, ready=partial(service_fault, package, settings, host=host, ready=True))
+        report_to_service_manager(answers, ready=partial(service_fault, package, settings, host=host, ready=True))
         serve(settings)
     except PermanentFailure as failure:
         sys.exit(str(failure))
@@ -60,7 +60,7 @@ def run_service(package: str, serve: Callable[[Settings], None], host: str | Non
 def serve_http(app: ASGIApp, *, host: str, port: int, **options: Any) -> None:
     """Serve `app` until SIGTERM, with our log, and without trusting a proxy's headers about the client.
 
-    Upon SIGHUP what is under way is answered, and the process starts anew; requests that come meanwhile wait. Raises
+    Upon SIGHUP what is under way is answered, and the process restarts; requests that come meanwhile wait. Raises
     PermanentFailure where the port cannot be had.
     """
     listener = listening(host, port)
@@ -82,7 +82,7 @@ class Server(uvicorn.Server):
 
 
 def serve_until_told(server: uvicorn.Server, listener: socket.socket) -> None:
-    """Run until SIGTERM, or until SIGHUP, upon which the process starts anew and goes on listening."""
+    """Run until SIGTERM, or until SIGHUP, upon which the process restarts and goes on listening."""
 
     def stop() -> None:
         server.should_exit = True
@@ -90,6 +90,6 @@ def serve_until_told(server: uvicorn.Server, listener: socket.socket) -> None:
     again = stop_on_hangup(stop) if threading.current_thread() is threading.main_thread() else threading.Event()
     server.run(sockets=[listener.dup()])  # which it closes
     if again.is_set():
-        start_anew_with(listener)
+        restart_process_with(listener)
     if not server.started:
         sys.exit(1)

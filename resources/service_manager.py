@@ -43,6 +43,11 @@ def is_supervised() -> bool:
     return bool(os.environ.get(NOTIFY_SOCKET))
 
 
+def started_by_systemd() -> bool:
+    """Whether this process is what a unit starts, a server or a command."""
+    return os.environ.get("SYSTEMD_EXEC_PID") == str(os.getpid())
+
+
 def notify(*states: str, beside: Sequence[tuple[int, int, bytes]] = ()) -> None:
     """Send `states`, e.g. READY=1, to the service manager that started this process, if there is one.
 
@@ -59,7 +64,7 @@ def notify(*states: str, beside: Sequence[tuple[int, int, bytes]] = ()) -> None:
             LOG.warning("the service manager at %s was not reached: %s", address, error.strerror)
 
 
-def keep_told(probe: Probe, ready: Probe | None = None) -> None:
+def report_to_service_manager(probe: Probe, ready: Probe | None = None) -> None:
     """From a thread: send READY once `ready` passes, and feed the watchdog while `probe` passes.
 
     ready: `probe` unless given. A process that is not well stays silent, and systemd restarts it; so `probe` looks at
@@ -148,7 +153,7 @@ def _tell(probe: Probe, ready: Probe) -> None:
             notify(f"STATUS={fault}")
 
 
-def start_anew(*_: object) -> None:
+def restart_process(*_: object) -> None:
     """Restart this process: same command and process id, open connections closed."""
     notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
     sys.stdout.flush()
@@ -156,13 +161,13 @@ def start_anew(*_: object) -> None:
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
 
 
-def start_anew_on_hangup() -> None:
+def restart_on_hangup() -> None:
     """Let SIGHUP, systemd's `reload`, restart this process at once."""
-    signal.signal(signal.SIGHUP, start_anew)
+    signal.signal(signal.SIGHUP, restart_process)
 
 
 def stop_on_hangup(stop: Callable[[], None]) -> threading.Event:
-    """Let SIGHUP call `stop` and set the returned event, upon which the process calls `start_anew`."""
+    """Let SIGHUP call `stop` and set the returned event, upon which the process calls `restart_process`."""
     again = threading.Event()
 
     def stop_first(_signal: int, _frame: FrameType | None) -> None:

@@ -185,7 +185,7 @@ drop_older_releases() {
     done
 }
 
-# Starts the servers whose settings are there, and says why it does not start the others.
+# The servers whose settings are there, and irt-r where it was enabled. Says why the others are not started.
 wanted() {
     for server in $servers; do
         case $server in
@@ -199,6 +199,7 @@ wanted() {
             *) echo $server ;;
         esac
     done
+    if [ "$old" ] && systemctl is-enabled --quiet irt-r.service 2>/dev/null; then echo irt-r; fi
 }
 
 # Those that stand in for the daemon's schedules, and the report's. Whether backups are made is the operator's choice.

@@ -18,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 HERE = Path(__file__).resolve().parent
 CODE = ("irt_assets", "jobs", "resources", "services", "pyproject.toml", "README.md")
-PROGRAMS = ("irt-as-service", "irt-end-workers", "generate_reports.sh")
+PROGRAMS = ("irt-as-service", "irt-end-workers", "irt-r-service", "generate_reports.sh")
 TOOLS = "requirements-build.lock"
 SOURCE_DATE_EPOCH = "1577836800"
 """The same code makes the same wheel, whenever it is made."""

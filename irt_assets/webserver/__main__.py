@@ -27,7 +27,7 @@ from resources.failures import PermanentFailure
 from resources.listening import listening
 from resources.object_store import object_store
 from resources.service import Server, serve_until_told
-from resources.service_manager import host_from_here, keep_told
+from resources.service_manager import host_from_here, report_to_service_manager
 from resources.settings import Settings, get_settings
 from services.jwt_verifier.tokens import Role, build_verifier
 
@@ -66,7 +66,7 @@ def serve(settings: Settings, *, port: int, read_only: bool) -> None:
     """
     host = listening_address(settings)
     traces.start("page")
-    keep_told(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
+    report_to_service_manager(partial(webserver, f"http://{host_from_here(host)}:{port}{settings.ui_prefix}"))
     registry = metrics.server_registry()
     metrics.show(registry, settings.irt_ui_metrics_port, "IRT_UI_METRICS_PORT")
     with webserver_app(

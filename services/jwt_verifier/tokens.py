@@ -71,7 +71,7 @@ SENTENCES: dict[Reason, str] = {
     "bad_signature": "The signature is not the issuer's.",
     "expired": "The token has expired: log in again.",
     "too_old": "The token was issued too long ago: log in again.",
-    "not_yet_valid": "The token is not valid yet.",
+    "not_yet_valid": "The token is not valid yet: a clock is wrong here, or where it was issued.",
     "wrong_issuer": "The token comes from another issuer.",
     "wrong_audience": "The token is meant for another service.",
     "missing_claim": "The token lacks one of iss, aud, exp, iat, sub.",

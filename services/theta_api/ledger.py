@@ -23,6 +23,7 @@ from irt_assets.responses.scales import Scale
 from resources import traces
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure, explain, is_transient
+from resources.schema_version import schema_version
 from resources.traced_sql import TracedCursor
 
 LOG = logging.getLogger("services.theta_api")
@@ -105,7 +106,9 @@ class Ledger:
             raise self._away(error) from error
 
     def refresh(self) -> None:
-        """Read what is in force, now."""
+        """Read what is in force, now. Raises PermanentFailure where the schema is not one for this code."""
+        if self._measures is None and (fault := schema_version(self._database).fault):
+            raise PermanentFailure(fault)
         with self._database.connect() as connection:
             measures = read_measures(connection, self.clock())
         if self._measures is None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,8 @@ import psutil
 
 from tests.deploy.commands import completed
 
+ROOT = Path(__file__).parents[2]
+IRT = "/usr/local/bin/irt"
 PAUSE_S = 1.0
 BOOT_S = 420.0
 """With the servers that the machine starts by itself, each of which may take five minutes."""
@@ -20,6 +23,8 @@ POWER_OFF = "RTMIN+4"
 """What systemd, as process 1, takes for `systemctl poweroff`."""
 CONTROLLERS = ("memory", "pids")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
+HIERARCHIES = {"memory": "memory", "pids": "pids", "name=systemd": "systemd", "": "unified"}
+"""Those that a systemd manages, by their names in /proc/PID/cgroup: two machines must not share one."""
 IN_GROUPS = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
 """A shell that enters control groups, and becomes a command."""
 
@@ -66,7 +71,7 @@ class Machine:
         """A control group of its own in each hierarchy, below that of this process."""
         lines = [line.split(":", 2) for line in Path("/proc/self/cgroup").read_text().splitlines()]
         own = {names: path.lstrip("/") for _, names, path in lines}
-        groups = [CONTROL_GROUPS / name / own[name] / self.root.name for name in CONTROLLERS]
+        groups = [CONTROL_GROUPS / folder / own[name] / self.root.name for name, folder in HIERARCHIES.items()]
         for group in groups:
             group.mkdir(exist_ok=True)
         return groups
@@ -139,3 +144,22 @@ def debian_root(folder: Path, packages: str) -> str:
     command = ["debootstrap", "--variant=minbase", f"--include={packages}", "bookworm", str(folder)]
     ran = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     return ran.stdout[-500:] if ran.returncode else ""
+
+
+def fill_srv(root: Path, learners: int) -> None:
+    """Put into /srv of a root the wheelhouse of this code, and a log with so many new learners a month."""
+    wheelhouse = ROOT / "dist/wheelhouse"
+    subprocess.run([sys.executable, ROOT / "deploy/systemd/make_wheelhouse.py", wheelhouse], check=True)
+    shutil.copytree(wheelhouse, root / "srv/wheelhouse")
+    subprocess.run([ROOT / ".venv/bin/irt", "simulate", "--learners", str(learners), root / "srv/log"], check=True)
+
+
+def import_log(machine: Machine) -> None:
+    """Bring in what `fill_srv` left on it, and begin a scale; answers of months before the first one are rejected."""
+    for kind, file in (
+        ("questions", "questions.jsonl"),
+        ("learners", "learners.jsonl"),
+        ("attempts", "attempts.parquet"),
+    ):
+        machine.run(IRT, "import", kind, f"/srv/log/{file}")
+    machine.must(IRT, "scale", "init")

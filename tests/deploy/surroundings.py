@@ -16,9 +16,8 @@ from typing import Any
 
 import requests
 
-from tests.deploy.cluster import Cluster
+from tests.deploy.cluster import NODE, Cluster
 
-NODE = "this-machine"
 PAUSE_S = 0.3
 Pod = dict[str, Any]
 

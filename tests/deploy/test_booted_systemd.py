@@ -8,22 +8,17 @@ import json
 import os
 import runpy
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.deploy.booted import Machine, debian_root
+from tests.deploy.booted import IRT, ROOT, Machine, debian_root, fill_srv, import_log
 
-ROOT = Path(__file__).parents[2]
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql"
 INSTALLER = "/srv/wheelhouse/install.sh"
-IRT = "/usr/local/bin/irt"
 SERVERS = (
     "irt-code-server",
     "irt-daemon",
@@ -79,7 +74,7 @@ http.server.HTTPServer(("127.0.0.1", 9999), Hook).serve_forever()
 AT_WORK = "tail -F"
 """What copies the output of a run's steps; before, a run whose code server dies is repeated from its start."""
 MONTH_S = 1200.0
-AWAY_S = 300.0
+AWAY_S = 600.0
 ROOM = 16 << 20
 START_S, WATCHDOG_S, RESTART_S = 300.0, 60.0, 10.0
 """Of the units: TimeoutStartSec, WatchdogSec, RestartSec."""
@@ -93,10 +88,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, s
     root = folder / "irt-debian"
     fault = debian_root(root, PACKAGES)
     require(not fault, f"a root of Debian 12 ({fault})")
-    wheelhouse = ROOT / "dist/wheelhouse"
-    subprocess.run([sys.executable, ROOT / "deploy/systemd/make_wheelhouse.py", wheelhouse], check=True)
-    shutil.copytree(wheelhouse, root / "srv/wheelhouse")
-    subprocess.run([ROOT / ".venv/bin/irt", "simulate", "--learners", "400", root / "srv/log"], check=True)
+    fill_srv(root, learners=400)
     (root / "srv/hook.py").write_text(HOOK)
     (root / "srv/stream.py").write_text(STREAM)
     machine = Machine(root, folder / "console.log")
@@ -169,13 +161,7 @@ def test_it_installs_and_everything_is_well(machine: Machine) -> None:
 
 
 def test_a_month_is_calibrated_by_the_service_of_the_timer_though_the_code_server_dies(machine: Machine) -> None:
-    for kind, file in (
-        ("questions", "questions.jsonl"),
-        ("learners", "learners.jsonl"),
-        ("attempts", "attempts.parquet"),
-    ):
-        machine.run(IRT, "import", kind, f"/srv/log/{file}")  # answers of months before the first one are rejected
-    machine.must(IRT, "scale", "init")
+    import_log(machine)
     machine.must("systemctl", "start", "--no-block", "irt-calibration.service")
     machine.wait(
         lambda: AT_WORK in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server"), START_S, "a worker"

@@ -78,7 +78,7 @@ class Harness:
         assert answer["__typename"] == "LaunchRunSuccess", answer
         return answer["run"]["runId"]
 
-    def launch_when_up(self, job: str, month: str, assets: Sequence[str] = (), **tags: str) -> str:
+    def launch_when_up(self, job: str, month: str, assets: Sequence[str] = (), timeout: float = 60, **tags: str) -> str:
         """Launch as soon as the servers are there again."""
 
         def attempt() -> str | None:
@@ -90,7 +90,7 @@ class Harness:
                     self.instance.delete_run(run.run_id)
                 return None
 
-        return wait_for("the servers to come back", attempt, 60, pause=0.5)
+        return wait_for("the servers to come back", attempt, timeout, pause=0.5)
 
     def backfill(self, assets: Sequence[str], months: Sequence[str]) -> str:
         """Ask for a backfill; its id."""

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus
+from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from pydantic import SecretStr
 
 from irt_assets import jobs_by_hand, without_daemon
@@ -85,6 +86,25 @@ def test_without_a_daemon_a_run_that_failed_is_told_of_once_and_so_is_its_end(wo
 def test_every_sensor_is_the_daemons_own_or_evaluated_without_it(world: Settings) -> None:
     sensors = {sensor.name for sensor in build_defs(world).sensors or ()}
     assert sensors == {*without_daemon.SENSORS, *without_daemon.DAEMONS_OWN}
+
+
+def test_a_run_that_a_stopped_daemon_left_in_its_queue_is_made_here(
+    world: Settings, irt: Callable[[Settings], Irt], instance: DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For three minutes a daemon that was stopped, as for timers, looks alive."""
+    answers = iter([True, False, False])
+    server = GrpcServerCodeLocationOrigin(host="localhost", port=1, location_name="irt_assets")
+    origin = RemoteJobOrigin(RemoteRepositoryOrigin(server, "__repository__"), "prune")
+    prune = build_defs(world).resolve_job_def("prune")
+    waits = instance.create_run_for_job(prune, status=DagsterRunStatus.QUEUED, remote_job_origin=origin)
+    monkeypatch.setattr("irt_assets.jobs_by_hand.queue_run", lambda *_: waits.run_id)
+    monkeypatch.setattr("jobs.daemons.daemon_alive", lambda _: next(answers))
+    monkeypatch.setattr("irt_assets.jobs_by_hand.daemon_alive", lambda _: next(answers))
+    typed = irt(world)("job", "prune")
+    assert (typed.code, typed.out) == (0, "prune: done\n"), typed.err
+    assert "The daemon is gone: prune leaves its queue and runs here." in typed.err
+    statuses = [run.status for run in instance.get_runs() if run.job_name == "prune"]
+    assert sorted(status.value for status in statuses) == ["CANCELED", "SUCCESS"]
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import http.server
 import os
 import socket
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,17 @@ def test_a_migrated_database_is_ok(settings: Settings) -> None:
     assert found(settings, "database").state == "ok"
     assert found(settings, "database").detail.startswith("external PostgreSQL 16.")
     assert found(settings, "schema").state == "ok"
+    assert not [finding for finding in diagnose(settings) if finding.subject == "clock"]
+
+
+@pytest.mark.parametrize(("wrong_by_s", "words"), [(3600, "s ahead of the database"), (-3600, "s behind the database")])
+def test_a_clock_that_differs_from_the_databases_is_an_error(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, wrong_by_s: float, words: str
+) -> None:
+    true_time = time.time
+    monkeypatch.setattr(doctor.time, "time", lambda: true_time() + wrong_by_s)
+    assert found(settings, "clock").state == "error"
+    assert words in found(settings, "clock").detail
 
 
 def test_no_finding_shows_a_password(settings: Settings) -> None:

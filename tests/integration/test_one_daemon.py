@@ -86,17 +86,17 @@ def test_a_database_that_does_not_answer_is_waited_for(database: Database) -> No
         DaemonLock(Database(nobody)).acquire(0)
 
 
-def test_a_daemon_that_lost_its_lock_starts_anew_under_its_process_id(
+def test_a_daemon_that_lost_its_lock_restarts_under_its_process_id(
     monkeypatch: pytest.MonkeyPatch, first: DaemonLock
 ) -> None:
     """Whoever has the lock by then works alone; systemd sees no death."""
     did: list[object] = []
     again = threading.Event()
     monkeypatch.setattr(daemon.os, "kill", lambda pid, number: did.append((pid, number)))
-    monkeypatch.setattr(daemon, "start_anew", lambda: did.append("start anew"))
+    monkeypatch.setattr(daemon, "restart_process", lambda: did.append("restart"))
     monkeypatch.setattr(daemon.time, "sleep", lambda _: first.release())
     daemon._watch(first, again)
-    assert did == [(os.getpid(), signal.SIGTERM), "start anew"]
+    assert did == [(os.getpid(), signal.SIGTERM), "restart"]
     assert again.is_set()
 
 

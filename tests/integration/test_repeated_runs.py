@@ -7,14 +7,17 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
+from dagster._core.events import EngineEventData
 from dagster._core.storage.tags import (
     AUTO_RETRY_RUN_ID_TAG,
+    MAX_RETRIES_TAG,
     PARENT_RUN_ID_TAG,
     RETRY_NUMBER_TAG,
     ROOT_RUN_ID_TAG,
     WILL_RETRY_TAG,
 )
 from dagster._core.test_utils import freeze_time
+from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.jobs_by_hand import plan_of, through_the_queue
@@ -119,7 +122,7 @@ def test_who_follows_a_run_that_is_repeated_hears_how_the_last_attempt_ended(
     monkeypatch.setattr("irt_assets.jobs_by_hand.queue_run", lambda *_: runs[0].run_id)
     monkeypatch.setattr("irt_assets.jobs_by_hand.daemon_alive", lambda _: True)
     monkeypatch.setattr("irt_assets.jobs_by_hand.time.sleep", daemons_turn)
-    (outcome,) = through_the_queue(killed.instance, plan_of(MONTHLY_JOB), [MONTH])
+    (outcome,) = through_the_queue(killed.instance, killed.settings, plan_of(MONTHLY_JOB), [MONTH])
     assert outcome.success is succeeds
     assert outcome.why == ("" if succeeds else f"its run {runs[3].run_id} ended as FAILURE")
     assert [record.getMessage() for record in caplog.records].count("run starting") == 1
@@ -133,8 +136,21 @@ def test_who_follows_a_killed_run_does_not_wait_for_a_daemon_that_is_gone(
     run = killed.run()
     monkeypatch.setattr("irt_assets.jobs_by_hand.queue_run", lambda *_: run.run_id)
     monkeypatch.setattr("irt_assets.jobs_by_hand.daemon_alive", lambda _: False)
-    (outcome,) = through_the_queue(killed.instance, plan_of(MONTHLY_JOB), [MONTH])
+    (outcome,) = through_the_queue(killed.instance, killed.settings, plan_of(MONTHLY_JOB), [MONTH])
     assert outcome.why == f"the daemon is gone; the run {run.run_id} is to be repeated"
+
+
+def test_who_follows_a_run_whose_worker_could_not_work_reads_why(
+    killed: Killed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As at the limit of tasks, where no step could begin."""
+    run = killed.instance.create_run_for_job(JOB, tags={PARTITION_TAG: MONTH, MAX_RETRIES_TAG: "0"})
+    error = SerializableErrorInfo("RuntimeError: can't start new thread\n", [], "RuntimeError")
+    killed.instance.report_engine_event("No step began.", run, EngineEventData.engine_error(error))
+    killed.instance.report_run_failed(run)
+    monkeypatch.setattr("irt_assets.jobs_by_hand.queue_run", lambda *_: run.run_id)
+    (outcome,) = through_the_queue(killed.instance, killed.settings, plan_of(MONTHLY_JOB), [MONTH])
+    assert outcome.why == f"its run {run.run_id} ended as FAILURE: RuntimeError: can't start new thread"
 
 
 def test_a_month_that_the_daemon_gave_up_is_under_way_and_reported_to_it_again(

@@ -29,6 +29,8 @@ from irt_assets.calibration.origin import initialise
 from irt_assets.partitions import month_bounds
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
+from resources.schema_version import SchemaVersion, newest_known
 from services.theta_api.access import Access
 from services.theta_api.app import build_app
 from services.theta_api.ledger import Ledger
@@ -145,3 +147,14 @@ def test_a_page_with_something_on_it_is_as_declared(url: str, database_of_it: Da
 def test_a_method_that_is_not_there_is_told_which_is(url: str) -> None:
     answer = requests.get(url + PATH, headers=HEADERS, timeout=30)
     assert (answer.status_code, answer.headers["Allow"]) == (405, "POST")
+
+
+def test_nothing_is_read_from_a_schema_that_is_not_for_this_code(
+    database_of_it: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    older = SchemaVersion(f"{newest_known() - 1:04d}_before")
+    monkeypatch.setattr("services.theta_api.ledger.schema_version", lambda _: older)
+    ledger = Ledger(database_of_it, 1)
+    with pytest.raises(PermanentFailure, match="run `irt db upgrade`"):
+        ledger.refresh()
+    assert not ledger.ready

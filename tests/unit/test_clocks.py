@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,17 @@ def test_a_worker_that_lives_is_not_taken_for_dead(jump: timedelta, monkeypatch:
     told: Callable[[], float] = psutil._psplatform.boot_time
     monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: told() + jump.total_seconds())
     assert _alive(worker)
+
+
+@pytest.mark.parametrize("moved", list(itertools.product((0, 1), repeat=4)))
+def test_a_worker_lives_though_the_time_of_boot_moves_by_its_second(
+    moved: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clock that is kept right by small steps: the time of boot may differ from one look at it to the next."""
+    told: Callable[[], float] = psutil._psplatform.boot_time
+    boot, looks = told(), iter(moved)
+    monkeypatch.setattr(psutil._psplatform, "boot_time", lambda: boot + next(looks))
+    assert _alive(json.loads(own_worker_tags()[WORKER_TAG]))
 
 
 @pytest.mark.parametrize("plan", [plan for plan in PLANS if plan.asset], ids=lambda plan: plan.job)

@@ -159,6 +159,17 @@ def test_servers_whose_settings_are_there_are_started(machine: Machine) -> None:
         assert f"{server}.service" in restart
 
 
+def test_an_upgrade_restarts_the_r_service_where_it_was_enabled(machine: Machine) -> None:
+    machine.env()
+    machine.install()
+    machine.install("--upgrade", release=RELEASES[1])
+    (restart,) = [line for line in machine.asked if line.startswith("systemctl restart")]
+    assert "irt-r.service" in restart
+    machine.install("--upgrade", release=RELEASES[2], fails="is-enabled --quiet irt-r")
+    (restart,) = [line for line in machine.asked if line.startswith("systemctl restart")]
+    assert "irt-r.service" not in restart
+
+
 def test_repeated_it_unpacks_nothing_and_leaves_settings_and_drop_ins_alone(machine: Machine) -> None:
     file = machine.env(URL + "IRT_THREADS=7\n")
     machine.install()

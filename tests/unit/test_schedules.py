@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
 from jobs.late_sensor import build_late_sensor
-from jobs.plans import PLANS, Plan
+from jobs.plans import PLANS, Plan, last_due
 from jobs.schedules import build_schedules, to_ask
 from resources.settings import Settings
 
@@ -48,6 +48,27 @@ def ticks(plan: Plan, since: datetime, n: int) -> list[datetime]:
 )
 def test_jobs_run_at_the_documents_times(job: str, first: datetime) -> None:
     assert ticks(BY_JOB[job], utc(2026, 7, 1), 1) == [first]
+
+
+@pytest.mark.parametrize(
+    ("job", "now", "due", "newest"),
+    [
+        ("detect_inactivity", utc(2026, 8, 4, 5, 59), utc(2026, 8, 3, 5), ("2026-08-02", utc(2026, 8, 3))),
+        ("detect_inactivity", utc(2026, 8, 4, 6, 1), utc(2026, 8, 4, 5), ("2026-08-03", utc(2026, 8, 4))),
+        ("compute_daily_kpis", utc(2026, 8, 4, 4), utc(2026, 8, 4, 2, 10), ("2026-08-03", utc(2026, 8, 4, 2, 10))),
+        ("generate_weekly_report", utc(2026, 8, 4, 4, 59), utc(2026, 7, 27, 4), ("2026-07-20", utc(2026, 7, 27))),
+        ("generate_weekly_report", utc(2026, 8, 4, 5, 1), utc(2026, 8, 3, 4), ("2026-07-27", utc(2026, 8, 3))),
+        ("monthly_calibration", utc(2026, 8, 2, 2, 59), utc(2026, 7, 1, 2), ("2026-06", utc(2026, 7, 1))),
+        ("monthly_calibration", utc(2026, 8, 2, 3, 1), utc(2026, 8, 1, 2), ("2026-07", utc(2026, 8, 1))),
+        ("inventory", utc(2026, 8, 4, 7, 1), utc(2026, 8, 4, 6), None),
+    ],
+)
+def test_what_a_job_must_have_made_by_now(
+    job: str, now: datetime, due: datetime, newest: tuple[str, datetime] | None
+) -> None:
+    """Daily ones an hour after their time, others 25 hours after it."""
+    assert last_due(BY_JOB[job], now) == due
+    assert BY_JOB[job].newest_wanted(due, LONG_AGO) == newest
 
 
 @pytest.mark.parametrize(

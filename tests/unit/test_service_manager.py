@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 from collections.abc import Iterator
@@ -13,7 +14,9 @@ import pytest
 from irt_assets.daemon import ended_part
 from irt_assets.probes import DAEMONS
 from resources import service
-from resources.service_manager import Probe, http_answers, http_health, keep_told, notify, service_fault
+from resources.database import Database, embedded_postgres
+from resources.failures import PermanentFailure
+from resources.service_manager import Probe, http_answers, http_health, notify, report_to_service_manager, service_fault
 from resources.settings import Settings
 
 GIVEN_UP_S = 10.0
@@ -50,7 +53,7 @@ def test_ready_is_said_when_it_is_and_the_watchdog_is_fed_only_while_it_is_well(
         threading.Event().wait()  # the thread that asks has said all it was to say
         return None
 
-    keep_told(probe)
+    report_to_service_manager(probe)
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
     assert heard(manager) == ["WATCHDOG=1", "STATUS=well"]
     for _ in range(3):
@@ -60,7 +63,7 @@ def test_ready_is_said_when_it_is_and_the_watchdog_is_fed_only_while_it_is_well(
 def test_what_lives_and_still_warms_up_is_not_ready(manager: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "60000000")
     said = iter(["it warms up", None])
-    keep_told(lambda: None, ready=lambda: next(said))
+    report_to_service_manager(lambda: None, ready=lambda: next(said))
     assert heard(manager) == ["WATCHDOG=1"]
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
 
@@ -70,7 +73,7 @@ def test_what_hangs_before_it_is_ready_does_not_feed_the_watchdog(
 ) -> None:
     monkeypatch.setenv("WATCHDOG_USEC", "60000000")
     said = iter(["it waits", None])
-    keep_told(lambda: "it hangs", ready=lambda: next(said))
+    report_to_service_manager(lambda: "it hangs", ready=lambda: next(said))
     assert heard(manager) == ["READY=1", "WATCHDOG=1"]
 
 
@@ -115,7 +118,7 @@ def test_without_a_manager_nobody_is_told_and_nobody_looks(monkeypatch: pytest.M
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     looks = list[str]()
     notify("READY=1")
-    keep_told(lambda: looks.append("look"))
+    report_to_service_manager(lambda: looks.append("look"))
     assert not looks
 
 
@@ -158,7 +161,7 @@ def test_a_service_is_probed_where_it_was_told_to_listen(
     host, settings = elsewhere
     assert service_fault("exporter", settings, host=host) is None
     probes = list[Probe]()
-    monkeypatch.setattr(service, "keep_told", lambda probe, ready: probes.extend([probe, ready]))
+    monkeypatch.setattr(service, "report_to_service_manager", lambda probe, ready: probes.extend([probe, ready]))
     monkeypatch.setattr(service, "get_settings", lambda: settings)
     service.run_service("exporter", lambda _: None, host)
     assert [probe() for probe in probes] == [None, None]
@@ -168,3 +171,12 @@ def test_on_the_loopback_address_nobody_answers_for_a_service_that_listens_elsew
     with HTTPServer(("127.0.0.2", 0), Well) as server:
         settings = Settings(prometheus_metrics_port=server.server_address[1], _env_file=None)
         assert str(service_fault("exporter", settings)).startswith("nothing answers at http://127.0.0.1:")
+
+
+def test_what_a_unit_starts_has_no_embedded_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", "1")  # of a shell above this process
+    assert embedded_postgres(Settings(irt_home=tmp_path / "irt")).folder == tmp_path / "irt/postgres"
+    monkeypatch.setenv("SYSTEMD_EXEC_PID", str(os.getpid()))
+    with pytest.raises(PermanentFailure, match="DATABASE_URL is not set, and a unit of systemd has no embedded"):
+        _ = Database(Settings(irt_home=tmp_path / "irt")).url
+    assert not (tmp_path / "irt").exists()

@@ -32,18 +32,13 @@ def units(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str
     require(shutil.which("systemd-analyze") is not None, "systemd-analyze")
     folder = tmp_path_factory.mktemp("systemd")
     shutil.copytree(UNITS, folder / "units")
-    for name in ("bin/irt", "libexec/irt-end-workers", "libexec/generate_reports.sh", "bin/Rscript"):
+    for name in ("bin/irt", "libexec/irt-end-workers", "libexec/generate_reports.sh", "libexec/irt-r-service"):
         program = folder / name
         program.parent.mkdir(exist_ok=True)
         program.write_text("#!/bin/sh\n")
         program.chmod(0o755)
     for unit in (folder / "units").glob("*.service"):
-        text = (
-            unit.read_text()
-            .replace("/opt/irt/current", str(folder))
-            .replace("/usr/bin/Rscript", f"{folder}/bin/Rscript")
-        )
-        unit.write_text(text)
+        unit.write_text(unit.read_text().replace("/opt/irt/current", str(folder)))
     return folder / "units"
 
 
@@ -117,8 +112,8 @@ def test_what_units_start_exists() -> None:
                 known = {"run": set(Server), "job": jobs, "calibrate": {"--engine"}, "report": {"drift"}}
                 assert words == ["backup"] or words[1] in known.get(words[0], {"unit-failed"}), name
             else:
-                assert command == "/usr/bin/Rscript" or (SYSTEMD / Path(command).name).stat().st_mode & 0o111, name
-    servers = {words[2] for name in SERVICES for words in started(name) if words[1] == "run"}
+                assert (SYSTEMD / Path(command).name).stat().st_mode & 0o111, name
+    servers = {words[2] for name in SERVICES for words in started(name) if words[1:2] == ["run"]}
     assert servers == set(Server)
     engines = {words[3] for words in started("irt-calibration-all.service")}
     assert engines == set(OPTIONAL_ENGINES)
@@ -135,7 +130,9 @@ def test_what_is_watched_can_say_that_it_is_well_and_its_death_is_told() -> None
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.job)
 def test_every_schedule_has_a_timer_at_its_time(plan: Plan) -> None:
     (service,) = [
-        name for name in SERVICES if [plan.job] == [w[2] for w in started(name) if w[1] == "job" and w[2] == plan.job]
+        name
+        for name in SERVICES
+        if [plan.job] == [w[2] for w in started(name) if w[1:2] == ["job"] and w[2] == plan.job]
     ]
     minute, hour, day, _, weekday = plan.cron.split()
     date = f"*-*-{day.rjust(2, '0') if day != '*' else '*'}"
@@ -170,3 +167,12 @@ def test_the_templates_of_the_settings_name_settings() -> None:
         assert named
         unknown = [name for name in named if name not in names_read()]
         assert all(OF_THE_R_SERVICE.fullmatch(name) for name in unknown), (template, unknown)
+
+
+def test_without_r_its_service_says_what_to_install_and_is_not_tried_again(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        ["/bin/sh", SYSTEMD / "irt-r-service"], env={"PATH": str(tmp_path)}, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 2
+    assert "R is not installed: apt-get install r-cran-plumber r-cran-processx" in ran.stderr
+    assert "RestartPreventExitStatus=2\n" in (UNITS / "irt-r.service").read_text()

@@ -1,0 +1,356 @@
+"""What an operator reads when settings, schema, disk, limits, ports, clocks and databases are wrong, in a systemd that
+boots, and that nothing is lost by it; and the optional R service. One machine, in this order.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from tests.deploy.booted import IRT, Machine, debian_root, fill_srv, import_log
+
+PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql,faketime"
+R_PACKAGES = ("r-cran-plumber", "r-cran-processx")
+INSTALLER = "/srv/wheelhouse/install.sh"
+ENV_FILE = "/etc/irt/irt.env"
+PASSWORD = "p@s:s/w%rd"
+IN_URL = "p%40s%3As%2Fw%25rd"
+URL = f"postgresql://irt:{IN_URL}@127.0.0.1:5432/irt"
+SETTINGS = f"""DATABASE_URL="{URL}"
+IRT_FIRST_MONTH=2026-10
+IRT_THETA_TOKEN='0123456789abcdef0123456789abcdef'
+"""
+TOKENS = """IRT_ORG_ID=exam
+JWT_ISSUER=https://issuer.example
+JWT_AUDIENCE=irt
+JWT_PUBLIC_KEY_PATH=/etc/irt/jwt_public.pem
+"""
+FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+TRUE_PAUSES = "FAKETIME_DONT_FAKE_MONOTONIC=1"
+AHEAD = f"""systemd-run --wait --pipe --quiet --collect -p User=irt -p EnvironmentFile={ENV_FILE}
+-E IRT_HOME=/var/lib/irt -E LD_PRELOAD={FAKETIME} -E FAKETIME=+40d -E {TRUE_PAUSES}"""
+CONNECTS = 'import socket, sys; socket.create_connection(("127.0.0.1", int(sys.argv[1])))'
+ASKS_VERIFIER = """import sys, urllib.error, urllib.request
+asked = urllib.request.Request("http://127.0.0.1:9000/verify", headers={"Authorization": "Bearer " + sys.argv[1]})
+try:
+    print(urllib.request.urlopen(asked).status)
+except urllib.error.HTTPError as refused:
+    print(refused.code, refused.headers, refused.read().decode())
+"""
+R_SERVICE = "irt-r.service"
+R_TOKEN = "0123456789abcdef"
+ASKS_R = """import json, sys, urllib.request
+body = {
+    "item_ids": ["i1", "i2"], "a": [1.2, 0.8], "d": [0.5, 0.0], "c": [0, 0.2], "n_persons": 2, "person": [0, 0, 1, 1],
+    "item": [0, 1, 0, 1], "score": [1, 1, 0, 0], "method": "eap", "mean": 0, "sd": 1,
+}
+token = {"Authorization": "Bearer " + sys.argv[1]}
+asked = urllib.request.Request("http://127.0.0.1:8000/irt/score", json.dumps(body).encode(), token)
+print(urllib.request.urlopen(asked).read().decode())
+"""
+MOST_EXPOSED = 2.0
+SERVERS = ("irt-code-server", "irt-daemon", "irt-webserver", "irt-exporter", "irt-theta-api")
+CALIBRATION = "irt-calibration.service"
+AT_WORK = "tail -F"
+"""What copies the output of a run's steps."""
+BALLAST = "/var/lib/irt/ballast"
+SMALL_DISK = """set -e
+mkdir /srv/disk
+mount -t tmpfs -o size=96m tmpfs /srv/disk
+cp -a /var/lib/irt/. /srv/disk/
+chown --reference=/var/lib/irt /srv/disk
+chmod --reference=/var/lib/irt /srv/disk
+mount --bind /srv/disk /var/lib/irt
+"""
+START_S, MONTH_S = 600.0, 2400.0
+pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
+
+
+@pytest.fixture(scope="module")
+def machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Iterator[Machine]:
+    require(shutil.which("systemd-nspawn") is not None and os.geteuid() == 0, "systemd-nspawn, and root to run it")
+    root = tmp_path_factory.mktemp("booted") / "irt-faults"
+    fault = debian_root(root, PACKAGES)
+    require(not fault, f"a root of Debian 12 ({fault})")
+    download = ["apt-get", "install", "--yes", "--no-install-recommends", "--download-only", *R_PACKAGES]
+    subprocess.run(["chroot", root, *download], check=True)  # installed later, without a network
+    fill_srv(root, learners=300)
+    machine = Machine(root, root.parent / "console.log")
+    try:
+        machine.boot()
+        yield machine
+    finally:
+        machine.power_off()
+
+
+def write(machine: Machine, text: str, mode: int = 0o600, file: str = ENV_FILE) -> None:
+    path = machine.root / file.lstrip("/")
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(text.encode())
+    path.chmod(mode)
+
+
+def refusal(machine: Machine, *command: str) -> str:
+    """What is said by a command that refuses."""
+    ran = machine.run(*command)
+    assert ran.returncode != 0
+    return ran.stdout
+
+
+def test_faults_of_an_env_file_are_refused_before_anything_is_installed(machine: Machine) -> None:
+    machine.must("su", "postgres", "-c", f"psql -c \"CREATE ROLE irt LOGIN PASSWORD '{PASSWORD}'\"")
+    machine.must("su", "postgres", "-c", "createdb --owner=irt irt")
+    assert "refused: /etc/irt/irt.env names no database" in refusal(machine, INSTALLER)  # it wrote the template
+    for text, mode, words in (
+        (SETTINGS, 0o644, "can be read by others than root, and holds passwords: chmod 600 /etc/irt/irt.env"),
+        (SETTINGS.replace("\n", "\r\n"), 0o600, "line ends of Windows (CRLF)"),
+        (SETTINGS.replace(f'{IN_URL}@127.0.0.1:5432/irt"', "x"), 0o600, "line 1: a quote without its other one"),
+        (f"export {SETTINGS}", 0o600, "line 1: systemd wants NAME=value, without export"),
+    ):
+        write(machine, text, mode)
+        assert words in refusal(machine, INSTALLER)
+    assert not (machine.root / "opt/irt").exists()
+
+
+def test_a_wrong_address_of_the_database_leaves_nothing_half_installed(machine: Machine) -> None:
+    for address, words in (
+        (f"postgresql://irt:{PASSWORD}@127.0.0.1:5432/irt", "DATABASE_URL"),
+        (URL.replace("postgresql:", "mysql:"), "DATABASE_URL must start with postgresql://"),
+        (URL.replace(IN_URL, "another"), "password authentication failed"),
+        (URL.replace("5432/irt", "5432/another"), 'database "another" does not exist'),
+    ):
+        write(machine, SETTINGS.replace(URL, address))
+        said = refusal(machine, INSTALLER)
+        assert words in said
+        assert PASSWORD not in said
+        assert "Traceback" not in said
+    assert not (machine.root / "opt/irt/current").exists()
+    assert not (machine.root / "etc/systemd/system/irt-daemon.service").exists()
+
+
+def test_with_quotes_and_a_password_full_of_signs_everything_is_well(machine: Machine) -> None:
+    write(machine, SETTINGS)
+    machine.must(INSTALLER)
+    assert all_are_active(machine)
+    machine.must(IRT, "health")
+
+
+def all_are_active(machine: Machine) -> bool:
+    return machine.says("systemctl", "is-active", *SERVERS).splitlines() == ["active"] * len(SERVERS)
+
+
+def active_again(machine: Machine) -> None:
+    """Reset what was given up, start all, and wait for it."""
+    machine.run("systemctl", "reset-failed")
+    machine.must("systemctl", "start", *SERVERS)
+    assert all_are_active(machine)
+    assert machine.says("systemctl", "--failed", "--no-legend") == ""
+
+
+def said(machine: Machine, unit: str, since: str) -> str:
+    return machine.says("journalctl", "--no-pager", "--output=cat", f"--since=@{since}", "-u", unit)
+
+
+def now(machine: Machine) -> str:
+    return machine.must("date", "+%s.%N").strip()
+
+
+def test_without_its_settings_a_unit_says_so_and_makes_no_database_of_its_own(machine: Machine) -> None:
+    server, began = "irt-exporter", now(machine)
+    write(machine, SETTINGS.replace("DATABASE_URL", "#DATABASE_URL"))
+    try:
+        assert machine.run("systemctl", "restart", server).returncode != 0
+        assert "DATABASE_URL is not set, and a unit of systemd has no embedded database" in said(machine, server, began)
+        assert "DATABASE_URL is not set" in refusal(machine, IRT, "status")
+        (machine.root / ENV_FILE.lstrip("/")).unlink()
+        began = now(machine)
+        assert machine.run("systemctl", "restart", server).returncode != 0
+        assert "Failed to load environment files" in said(machine, server, began)
+    finally:
+        write(machine, SETTINGS)
+    assert not (machine.root / "var/lib/irt/postgres").exists()
+    active_again(machine)
+
+
+def sql(machine: Machine, statement: str) -> str:
+    return machine.must("su", "postgres", "-c", f'psql -tAqd irt -c "{statement}"').strip()
+
+
+def test_units_refuse_a_schema_that_is_not_theirs_and_name_the_way_out(machine: Machine) -> None:
+    table = "irt_alembic_version"
+    known, oldest_code = sql(machine, f"SELECT version_num, oldest_code FROM {table}").split("|")
+    machine.must("systemctl", "stop", *SERVERS)
+    number = int(known.partition("_")[0])
+    machine.must(IRT, "db", "downgrade", "--yes", f"{number - 1:04d}")
+    refused_by_servers(machine, f"this code needs {number:04d}: run `irt db upgrade`")
+    machine.must(IRT, "db", "upgrade")
+    sql(machine, f"UPDATE {table} SET version_num = '9999', oldest_code = '9999'")
+    refused_by_servers(machine, "install the newer irt-assets")
+    sql(machine, f"UPDATE {table} SET version_num = '{known}', oldest_code = '{oldest_code}'")
+    active_again(machine)
+
+
+def refused_by_servers(machine: Machine, words: str) -> None:
+    began = now(machine)
+    machine.must("systemctl", "reset-failed")
+    for server in ("irt-daemon", "irt-code-server"):
+        assert machine.run("systemctl", "start", server).returncode != 0
+        assert words in said(machine, server, began)
+        machine.must("systemctl", "stop", server)  # it would be tried five times
+    assert words in refusal(machine, IRT, "status")
+
+
+def lives(machine: Machine) -> dict[str, tuple[str, str]]:
+    """Of each server how often it was started again, and its process."""
+    return {name: (machine.shows(name, "NRestarts"), machine.shows(name, "MainPID")) for name in SERVERS}
+
+
+@contextmanager
+def no_server_dies(machine: Machine) -> Iterator[None]:
+    before = lives(machine)
+    yield
+    assert lives(machine) == before
+    assert all_are_active(machine)
+
+
+def test_a_full_disk_fails_the_month_in_a_sentence_and_no_server(machine: Machine) -> None:
+    import_log(machine)
+    machine.must("systemctl", "stop", *SERVERS)
+    machine.must("sh", "-c", SMALL_DISK)
+    machine.must("systemctl", "start", *SERVERS)
+    assert all_are_active(machine)
+    machine.run("sh", "-c", f"cat /dev/zero > {BALLAST}")
+    with no_server_dies(machine):
+        began = now(machine)
+        assert machine.run("systemctl", "start", CALIBRATION).returncode != 0
+        assert "The disk is full" in said(machine, CALIBRATION, began)
+        assert sql(machine, "SELECT count(*) FROM mirt_ability") == "0"
+        machine.must("rm", BALLAST)
+
+
+def test_postgresql_is_restarted_under_everything_and_the_month_is_whole(machine: Machine) -> None:
+    with no_server_dies(machine):
+        began = now(machine)
+        machine.must("systemctl", "start", "--no-block", CALIBRATION)
+        machine.wait(
+            lambda: AT_WORK in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server"), START_S, "a worker"
+        )
+        machine.must("systemctl", "restart", "postgresql@15-main")
+        machine.wait(lambda: machine.shows(CALIBRATION, "ActiveState") != "activating", MONTH_S, "its end")
+        assert "monthly_calibration 2026-10: done" in said(machine, CALIBRATION, began)
+    assert machine.shows(CALIBRATION, "Result") == "success"
+    assert '"state": "green"' in machine.says(IRT, "status", "--json")
+    assert machine.says("systemctl", "--failed", "--no-legend") == ""
+
+
+def test_a_second_daemon_waits_and_then_names_the_first(machine: Machine) -> None:
+    first = machine.shows("irt-daemon", "MainPID")
+    with no_server_dies(machine):
+        ran = machine.run(IRT, "run", "daemon")
+    assert ran.returncode == 3
+    assert f"Another daemon works on this database: process {first} on host" in ran.stdout
+
+
+def test_a_port_that_another_program_has_is_named_and_taken_when_it_is_free(machine: Machine) -> None:
+    all_active = partial(all_are_active, machine)
+    for server, port in (("irt-webserver", "3000"), ("irt-exporter", "9464"), ("irt-theta-api", "8001")):
+        machine.must("systemctl", "stop", server)
+        machine.must("systemd-run", "--unit=other", "python3", "-m", "http.server", "--bind", "127.0.0.1", port)
+        machine.must("sh", "-c", f"until python3 -c '{CONNECTS}' {port}; do sleep 1; done")
+        began = now(machine)
+        assert machine.run("systemctl", "start", server).returncode != 0
+        words = said(machine, server, began)
+        assert f"it cannot listen on 127.0.0.1, port {port} (Address already in use)" in words
+        machine.must("systemctl", "stop", "other")
+        machine.wait(all_active, START_S, "its next start")
+
+
+def test_a_clock_that_is_wrong_shows_in_what_it_refuses(machine: Machine) -> None:
+    server = "jwt-verifier"
+    key = rsa.generate_private_key(65537, 2048)
+    pem = key.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    write(machine, pem.decode(), 0o644, "/etc/irt/jwt_public.pem")
+    write(machine, TOKENS, file=f"/etc/irt/{server}.env")
+    dropin = machine.root / f"etc/systemd/system/{server}.service.d/clock.conf"
+    try:
+        for wrong, answer in (("+0", "200"), ("+1h", "has expired"), ("-1h", "not valid yet: a clock is wrong")):
+            dropin.write_text(f"[Service]\nEnvironment=LD_PRELOAD={FAKETIME} FAKETIME={wrong} {TRUE_PAUSES}\n")
+            machine.must("systemctl", "daemon-reload")
+            machine.must("systemctl", "restart", server)
+            assert answer in verified(machine, token(key))
+    finally:
+        dropin.unlink()
+        machine.must("systemctl", "daemon-reload")
+    machine.must("systemctl", "restart", server)
+    assert verified(machine, token(key)) == "200"
+    assert "not valid yet: a clock is wrong" in verified(machine, token(key, from_now_s=3600))
+
+
+def token(key: rsa.RSAPrivateKey, from_now_s: float = 0.0) -> str:
+    issued = int(time.time() + from_now_s)
+    claims: dict[str, object] = {"iss": "https://issuer.example", "aud": "irt", "org_id": "exam", "sub": "somebody"}
+    claims |= {"roles": ["viewer"], "iat": issued, "nbf": issued, "exp": issued + 600}
+    return jwt.encode(claims, key, algorithm="RS256")
+
+
+def verified(machine: Machine, shown: str) -> str:
+    """The verifier's status, and why it refuses."""
+    return machine.must("python3", "-c", ASKS_VERIFIER, shown).strip()
+
+
+def test_the_doctor_tells_a_clock_that_is_not_the_databases(machine: Machine) -> None:
+    said = refusal(machine, *AHEAD.split(), "/opt/irt/current/bin/irt", "doctor")
+    assert "ahead of the database's" in said
+
+
+def test_without_r_its_service_says_what_to_install_and_is_not_tried_again(machine: Machine) -> None:
+    began = now(machine)
+    assert machine.run("systemctl", "enable", "--now", R_SERVICE).returncode != 0
+    assert "R is not installed: apt-get install r-cran-plumber r-cran-processx" in said(machine, R_SERVICE, began)
+    machine.must("apt-get", "install", "--yes", "--no-install-recommends", "--no-download", *R_PACKAGES)
+    assert machine.run("systemctl", "restart", R_SERVICE).returncode != 0
+    assert "R_IRT_INTERNAL_TOKEN is not set" in said(machine, R_SERVICE, began)
+    assert (machine.shows(R_SERVICE, "ActiveState"), machine.shows(R_SERVICE, "NRestarts")) == ("failed", "0")
+
+
+def test_with_r_it_measures_and_is_back_when_it_is_killed_or_hangs(machine: Machine) -> None:
+    write(machine, f"R_IRT_INTERNAL_TOKEN={R_TOKEN}\nR_IRT_MEMORY_MIB=4096\n", file="/etc/irt/irt-r.env")
+    machine.must("systemctl", "restart", R_SERVICE)
+    two_abilities(machine)
+    for signal, why in (("KILL", "signal"), ("STOP", "watchdog")):
+        began = now(machine)
+        restarts = int(machine.shows(R_SERVICE, "NRestarts"))
+        machine.must("systemctl", "kill", "-s", signal, "--kill-whom=main", R_SERVICE)
+        took = machine.wait(
+            lambda restarts=restarts: (  # type: ignore[misc]
+                machine.shows(R_SERVICE, "NRestarts") == str(restarts + 1)
+                and machine.shows(R_SERVICE, "ActiveState") == "active"
+            ),
+            START_S,
+            "its next start",
+        )
+        print(f"{signal}: back after {took:.0f} s")
+        assert f"Failed with result '{why}'" in said(machine, R_SERVICE, began)
+        two_abilities(machine)
+    level = re.search(
+        r"exposure level for irt-r.service: (\d+\.\d)", machine.must("systemd-analyze", "security", R_SERVICE)
+    )
+    assert level is not None
+    assert float(level[1]) <= MOST_EXPOSED
+
+
+def two_abilities(machine: Machine) -> None:
+    answer = json.loads(machine.must("python3", "-c", ASKS_R, R_TOKEN))
+    assert len(answer["theta"]) == 2

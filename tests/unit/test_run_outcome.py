@@ -1,0 +1,35 @@
+"""How a run ended is told from its events: those of a run in this process, and those that Dagster has stored."""
+
+from __future__ import annotations
+
+import dagster as dg
+
+from irt_assets.runs import NO_STEP, RunOutcome, run_outcome
+
+
+@dg.asset(check_specs=[dg.AssetCheckSpec("looked_at", asset="fit"), dg.AssetCheckSpec("sound", asset="fit")])
+def fit() -> dg.MaterializeResult:
+    checks = [
+        dg.AssetCheckResult(check_name="looked_at", passed=False, description="Q7: an item that nobody answers"),
+        dg.AssetCheckResult(check_name="sound", passed=True, description="nothing to see"),
+    ]
+    return dg.MaterializeResult(check_results=checks)
+
+
+@dg.asset(deps=[fit])
+def published() -> None:
+    raise dg.Failure(description="2026-02 has no anchors", allow_retries=False)
+
+
+def test_what_is_stored_of_a_run_says_the_same_as_the_run() -> None:
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize([fit, published], instance=instance, raise_on_error=False)
+        stored = [entry.dagster_event for entry in instance.all_logs(result.run_id) if entry.dagster_event]
+    wanted = RunOutcome("2026-02", result.run_id, False, "2026-02 has no anchors", ("Q7: an item that nobody answers",))
+    for events in (result.all_events, stored):
+        assert run_outcome("2026-02", result.run_id, result.success, events) == wanted
+
+
+def test_a_run_that_never_began_has_no_step_to_blame() -> None:
+    assert run_outcome("2026-02", "r1", False, []) == RunOutcome("2026-02", "r1", False, NO_STEP)
+    assert run_outcome("2026-02", "r1", True, []) == RunOutcome("2026-02", "r1", True, None)
