@@ -15,7 +15,9 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.settings import Settings
 
-pytestmark = pytest.mark.ci
+DEMO_S = 1500
+"""Six times what it takes beside two other files on two cores."""
+pytestmark = [pytest.mark.ci, pytest.mark.timeout(DEMO_S + 60)]
 
 
 def run_demo(home: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -25,7 +27,7 @@ def run_demo(home: Path, *words: str | Path) -> subprocess.CompletedProcess[str]
         env=environment | {"IRT_HOME": str(home)},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=DEMO_S,
         check=False,
     )
 
@@ -116,7 +118,7 @@ def test_the_demo_refuses_to_mix_its_answers_into_other_data(world: Settings) ->
         env=environment,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=DEMO_S,
         check=False,
     )
     assert done.returncode == 2
