@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from tests.deploy.booted import IRT, Machine, debian_root, fill_srv, import_log
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql,faketime"
-R_PACKAGES = ("r-cran-plumber", "r-cran-processx")
+R_PACKAGES = ("r-cran-plumber", "r-cran-processx", "r-cran-brms")
 INSTALLER = "/srv/wheelhouse/install.sh"
 ENV_FILE = "/etc/irt/irt.env"
 PASSWORD = "p@s:s/w%rd"
@@ -84,7 +84,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, s
     root = tmp_path_factory.mktemp("booted") / "irt-faults"
     fault = debian_root(root, PACKAGES)
     require(not fault, f"a root of Debian 12 ({fault})")
-    download = ["apt-get", "install", "--yes", "--no-install-recommends", "--download-only", *R_PACKAGES]
+    download = ["apt-get", "install", "--yes", "--download-only", *R_PACKAGES]
     subprocess.run(["chroot", root, *download], check=True)  # installed later, without a network
     fill_srv(root, learners=300)
     machine = Machine(root, root.parent / "console.log")
@@ -318,8 +318,8 @@ def test_the_doctor_tells_a_clock_that_is_not_the_databases(machine: Machine) ->
 def test_without_r_its_service_says_what_to_install_and_is_not_tried_again(machine: Machine) -> None:
     began = now(machine)
     assert machine.run("systemctl", "enable", "--now", R_SERVICE).returncode != 0
-    assert "R is not installed: apt-get install r-cran-plumber r-cran-processx" in said(machine, R_SERVICE, began)
-    machine.must("apt-get", "install", "--yes", "--no-install-recommends", "--no-download", *R_PACKAGES)
+    assert f"R is not installed: apt-get install {' '.join(R_PACKAGES)}" in said(machine, R_SERVICE, began)
+    machine.must("apt-get", "install", "--yes", "--no-download", *R_PACKAGES)
     assert machine.run("systemctl", "restart", R_SERVICE).returncode != 0
     assert "R_IRT_INTERNAL_TOKEN is not set" in said(machine, R_SERVICE, began)
     assert (machine.shows(R_SERVICE, "ActiveState"), machine.shows(R_SERVICE, "NRestarts")) == ("failed", "0")
@@ -349,6 +349,26 @@ def test_with_r_it_measures_and_is_back_when_it_is_killed_or_hangs(machine: Mach
     )
     assert level is not None
     assert float(level[1]) <= MOST_EXPOSED
+
+
+def test_brms_compiles_and_fits_in_the_unit(machine: Machine) -> None:
+    """Half a posterior SD: the priors draw by less than that, see tests/engines/test_brms.py."""
+    write(machine, f"{SETTINGS}R_IRT_BASE_URL=http://127.0.0.1:8000\nR_IRT_INTERNAL_TOKEN={R_TOKEN}\n")
+    machine.must(IRT, "simulate-responses", "--persons=300", "--items=8", "/var/lib/irt/made")
+    began = time.monotonic()
+    for engine in ("brms", "em"):
+        machine.must(
+            IRT, "fit", "/var/lib/irt/made/responses.csv", f"--engine={engine}", f"--out=/var/lib/irt/{engine}"
+        )
+    print(f"a first fit by brms, and one by em: {time.monotonic() - began:.0f} s")
+    by_brms, by_em = (
+        json.loads((machine.root / f"var/lib/irt/{engine}/fit.json").read_text()) for engine in ("brms", "em")
+    )
+    assert (by_brms["engine"], by_brms["converged"]) == ("brms", True)
+    for brms, em in zip(by_brms["items"], by_em["items"], strict=True):
+        assert brms["item"] == em["item"]
+        for parameter in ("a", "b"):
+            assert abs(brms[parameter] - em[parameter]) < 0.5 * brms[f"{parameter}_se"]
 
 
 def two_abilities(machine: Machine) -> None:
