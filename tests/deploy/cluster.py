@@ -146,10 +146,12 @@ class Cluster:
         return requests.request(method, url, data=data, headers=headers, verify=str(self.certificate), timeout=30)
 
     def shell(self, command: str, *, timeout_s: float = 300) -> subprocess.CompletedProcess[str]:
-        """A line as an operator types it, in the root of the repository. What it says is shown where a test fails."""
+        """A line as an operator types it, in the root of the repository, with the kubectl of this Kubernetes. What it
+        says is shown where a test fails."""
+        path = f"{self.programs}:{os.environ['PATH']}"
         ran = completed(
             ["bash", "-c", command],
-            os.environ | {"KUBECONFIG": str(self.kubeconfig)},
+            os.environ | {"KUBECONFIG": str(self.kubeconfig), "PATH": path},
             folder=Path(__file__).parents[2],
             timeout_s=timeout_s,
         )

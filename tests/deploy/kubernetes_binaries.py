@@ -18,7 +18,7 @@ KUBERNETES = "1.34.4"
 ETCD = "3.6.4"
 GO = (1, 24)
 """The oldest that compiles this Kubernetes."""
-PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager")
+PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl")
 OF_MACHINES = ("kube-scheduler", "kubelet", "kube-proxy")
 """Where pods run in containers."""
 

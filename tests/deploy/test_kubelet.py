@@ -133,9 +133,9 @@ class Platform:
 
 @pytest.fixture(scope="module")
 def podman(tmp_path_factory: pytest.TempPathFactory, require: Callable[[bool, str], None]) -> Podman:
-    needed = ("podman", "containerd", "ctr", "runc", "iptables", "ip", "kubectl")
+    needed = ("podman", "containerd", "ctr", "runc", "iptables", "ip")
     missing = [name for name in needed if shutil.which(name) is None]
-    require(not missing, f"{', '.join(missing)} (podman, containerd, runc, iptables, iproute2, kubernetes-client)")
+    require(not missing, f"{', '.join(missing)} (podman, containerd, runc, iptables, iproute2)")
     require((PLUGINS / "ptp").exists(), "containernetworking-plugins")
     require(os.geteuid() == 0, "root")
     require((CONTROL_GROUPS / "memory/cgroup.procs").exists(), "control groups of version 1")
@@ -200,7 +200,9 @@ def platform(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
 @pytest.fixture
 def harness(platform: Platform) -> Iterator[Harness]:
     """The UI as an operator reaches it, and its instance."""
-    command = f"exec kubectl --kubeconfig {platform.cluster.kubeconfig} -n seedtest port-forward"
+    command = (
+        f"exec {platform.cluster.programs}/kubectl --kubeconfig {platform.cluster.kubeconfig} -n seedtest port-forward"
+    )
     forward = subprocess.Popen(["bash", "-c", f"{command} deployment/dagster-webserver 3000"])
     try:
         page = Page()

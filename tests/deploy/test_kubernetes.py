@@ -1,6 +1,7 @@
 """The manifests and the documents' commands on a real API server, with its controllers and pods that run as processes.
 
 In this order, on one cluster: what stands in docs/kubernetes-commands.md is typed, and what becomes of it is looked at.
+CI runs what creates every object, a night by a CronJob and the backfill with a killed pod.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ FOUR_PODS_S = 900.0
 """One after the other, with 10, 20 and 40 s between them; each starts Python, on a machine that has other work."""
 WORKERS = "app.kubernetes.io/component=run-worker"
 STARTED, SUCCESS, FAILURE = DagsterRunStatus.STARTED, DagsterRunStatus.SUCCESS, DagsterRunStatus.FAILURE
-pytestmark = [pytest.mark.long, pytest.mark.timeout(5400)]
+pytestmark = pytest.mark.timeout(5400)
 
 
 @dataclass
@@ -120,7 +121,6 @@ class Platform:
 
 @pytest.fixture(scope="module")
 def cluster(require: Callable[[bool, str], None]) -> Iterator[Cluster]:
-    require(shutil.which("kubectl") is not None, "kubectl (kubernetes-client)")
     require(os.geteuid() == 0 and shutil.which("ip") is not None, "root and ip (iproute2), for a network of its own")
     try:
         programs = kubernetes_programs()
@@ -179,6 +179,7 @@ def harness(platform: Platform) -> Iterator[Harness]:
 # -- what is applied ---------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_every_object_is_created(cluster: Cluster, tmp_path: Path) -> None:
     """Strictly: an unknown field is refused. Every pod passes the namespace's rules, as the API server judges them."""
     for group, kinds in FOREIGN.items():
@@ -208,6 +209,7 @@ def test_every_object_is_created(cluster: Cluster, tmp_path: Path) -> None:
     cluster.must("kubectl delete namespace seedtest irt-dev --timeout=120s")
 
 
+@pytest.mark.ci
 def test_every_cronjob_applies_alone(cluster: Cluster) -> None:
     cluster.must("kubectl create namespace alone")
     files = sorted((K8S / "components/cron").glob("*.yaml"))
@@ -221,6 +223,7 @@ def test_every_cronjob_applies_alone(cluster: Cluster) -> None:
 # -- what the documents type -------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_the_two_steps_of_the_documents(platform: Platform) -> None:
     keys = platform.store.user("owner")
     platform.type("Namespace")
@@ -232,12 +235,14 @@ def test_the_two_steps_of_the_documents(platform: Platform) -> None:
     assert "generate-weekly-report" in platform.type("More CronJobs")
 
 
+@pytest.mark.ci
 def test_suspending_resuming_and_rescheduling(platform: Platform) -> None:
     said = platform.type("Suspend, resume, reschedule").splitlines()
     assert [word for line in said for word in line.split() if word in ("True", "False")] == ["True", "False"]
     assert said[-1] == "0 3 * * 0"
 
 
+@pytest.mark.ci
 def test_the_platform_starts(platform: Platform) -> None:
     """θ API and exporter are left out, and no schedule ticks: their ports and their times are this machine's."""
     overlay = platform.cluster.folder / "overlay"
@@ -250,6 +255,7 @@ def test_the_platform_starts(platform: Platform) -> None:
     print(f"from the first command to a daemon that runs: {time.monotonic() - began:.0f} s")
 
 
+@pytest.mark.ci
 def test_a_cronjob_fires_and_its_night_is_calibrated(platform: Platform) -> None:
     every_minute = """kubectl -n seedtest patch cronjob calibrate-irt-nightly -p '{"spec":{"schedule":"* * * * *"}}'"""
     platform.cluster.must(every_minute)
@@ -267,6 +273,7 @@ def test_a_cronjob_fires_and_its_night_is_calibrated(platform: Platform) -> None
         platform.completes(worker, POD_S)
 
 
+@pytest.mark.long
 def test_one_off_jobs_and_logs(platform: Platform) -> None:
     before = platform.jobs()
     platform.type("One-off job")
@@ -284,6 +291,7 @@ def test_one_off_jobs_and_logs(platform: Platform) -> None:
     platform.completes(f"{job}-retry", NIGHT_S)
 
 
+@pytest.mark.long
 def test_a_wrong_database_is_named_and_a_missing_secret_waits(platform: Platform) -> None:
     """The documents' third problem, and the pod that is started before its Secret."""
     type_ = platform.cluster.must
@@ -309,6 +317,7 @@ def test_a_wrong_database_is_named_and_a_missing_secret_waits(platform: Platform
 # -- what happens to runs ----------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Harness) -> None:
     backfill = harness.backfill(ASSETS, platform.months)
 
@@ -333,6 +342,7 @@ def test_a_backfill_outlives_the_death_of_a_pod(platform: Platform, harness: Har
     assert {each.state.value for each in states} == {"green"}
 
 
+@pytest.mark.long
 def test_a_backup_is_in_the_bucket_and_restores(platform: Platform) -> None:
     """The CronJob is suspended, as it is applied: a Job is made of it by hand.
 
@@ -352,6 +362,7 @@ def test_a_backup_is_in_the_bucket_and_restores(platform: Platform) -> None:
         assert copy.execute(count).fetchall() == rooms.rows(platform.database, count) != [(0,)]
 
 
+@pytest.mark.long
 def test_a_run_lives_through_the_deaths_of_daemon_and_code_server(platform: Platform, harness: Harness) -> None:
     """Both at once. They are back when a run that is then asked for is taken and launched."""
     run = harness.launch("monthly_calibration", platform.months[-1], ASSETS)
@@ -371,6 +382,7 @@ def test_a_run_lives_through_the_deaths_of_daemon_and_code_server(platform: Plat
     assert harness.finished(another, timeout=MONTHS_S) == SUCCESS
 
 
+@pytest.mark.long
 def test_an_api_server_away_for_two_minutes_fails_no_run(platform: Platform, harness: Harness) -> None:
     """One run is under way when it goes, and one is asked for while it is away."""
     failed = len(harness.instance.get_runs(RunsFilter(statuses=[FAILURE])))
@@ -391,6 +403,7 @@ def test_an_api_server_away_for_two_minutes_fails_no_run(platform: Platform, har
     assert log.count("The cluster's API server does not answer") == log.count("API server answers again") == 1
 
 
+@pytest.mark.long
 def test_a_changed_secret_reaches_the_daemon(platform: Platform) -> None:
     platform.type("A changed Secret")
     pods = [each for each in platform.seen("pods", "app=dagster-daemon") if each["status"]["phase"] == "Running"]
