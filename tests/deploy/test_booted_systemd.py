@@ -1,5 +1,5 @@
 """The units in a systemd that boots, on Debian 12 with its PostgreSQL 15 and without a network: what
-docs/deploy-systemd.md says is done here, in this order, on one machine.
+docs/deploy-systemd.md says is done here, in this order, on one machine. CI runs it as far as the deaths of all servers.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ AWAY_S = 600.0
 ROOM = 16 << 20
 START_S, WATCHDOG_S, RESTART_S = 300.0, 60.0, 10.0
 """Of the units: TimeoutStartSec, WatchdogSec, RestartSec."""
-pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+pytestmark = pytest.mark.timeout(3600)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +136,7 @@ def none_refused(machine: Machine) -> Iterator[None]:
     assert min(of_it["answered"] for of_it in came.values()) > 1
 
 
+@pytest.mark.ci
 def test_on_a_bare_machine_the_installer_asks_for_a_database(machine: Machine) -> None:
     ran = machine.run(INSTALLER)
     assert ran.returncode == 1
@@ -145,6 +146,7 @@ def test_on_a_bare_machine_the_installer_asks_for_a_database(machine: Machine) -
         machine.must("sh", "-c", command)
 
 
+@pytest.mark.ci
 def test_it_installs_and_everything_is_well(machine: Machine) -> None:
     key = rsa.generate_private_key(65537, 2048).public_key()
     pem = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
@@ -161,6 +163,7 @@ def test_it_installs_and_everything_is_well(machine: Machine) -> None:
     assert machine.says("systemctl", "is-enabled", "irt.target") == "enabled"
 
 
+@pytest.mark.ci
 def test_a_month_is_calibrated_by_the_service_of_the_timer_though_the_code_server_dies(machine: Machine) -> None:
     import_log(machine)
     machine.must("systemctl", "start", "--no-block", "irt-calibration.service")
@@ -176,6 +179,7 @@ def test_a_month_is_calibrated_by_the_service_of_the_timer_though_the_code_serve
     assert '"state": "green"' in machine.says(IRT, "status", "--json")
 
 
+@pytest.mark.ci
 def test_what_is_killed_is_back_within_its_limits(machine: Machine) -> None:
     before = lives(machine)
     machine.must("systemctl", "kill", "-s", "KILL", *SERVERS)
@@ -186,6 +190,7 @@ def test_what_is_killed_is_back_within_its_limits(machine: Machine) -> None:
         assert process != before[name][1]
 
 
+@pytest.mark.long
 def test_what_hangs_is_started_again_by_its_watchdog(machine: Machine) -> None:
     before = lives(machine)
     machine.must("systemctl", "kill", "-s", "STOP", *SERVERS)
@@ -200,6 +205,7 @@ def test_what_hangs_is_started_again_by_its_watchdog(machine: Machine) -> None:
         assert f"{name}.service: Failed with result 'watchdog'" in said
 
 
+@pytest.mark.long
 def test_a_database_that_is_away_ends_nothing(machine: Machine) -> None:
     before = lives(machine)
     machine.must("systemctl", "stop", "postgresql@15-main")
@@ -212,6 +218,7 @@ def test_a_database_that_is_away_ends_nothing(machine: Machine) -> None:
     assert machine.says("systemctl", "--failed", "--no-legend") == ""
 
 
+@pytest.mark.long
 def test_five_deaths_are_enough_and_somebody_is_told(machine: Machine) -> None:
     machine.must("systemctl", "reset-failed", "jwt-verifier")
     machine.must("systemctl", "restart", "jwt-verifier")  # the first of five starts
@@ -226,6 +233,7 @@ def test_five_deaths_are_enough_and_somebody_is_told(machine: Machine) -> None:
     machine.must("systemctl", "start", "jwt-verifier")
 
 
+@pytest.mark.long
 def test_reload_and_restart_refuse_nobody(machine: Machine) -> None:
     for verb in ("reload", "restart"):
         before = lives(machine)
@@ -236,6 +244,7 @@ def test_reload_and_restart_refuse_nobody(machine: Machine) -> None:
             assert (lives(machine)[name] == before[name]) == (verb == "reload")
 
 
+@pytest.mark.long
 def test_settings_as_a_credential_are_not_in_the_environment(machine: Machine) -> None:
     server = "irt-exporter"
     dropin = machine.root / f"etc/systemd/system/{server}.service.d/credentials.conf"
@@ -254,6 +263,7 @@ def test_settings_as_a_credential_are_not_in_the_environment(machine: Machine) -
         machine.must("systemctl", "restart", server)
 
 
+@pytest.mark.long
 def test_a_run_at_the_limit_of_memory_ends_alone_and_is_repeated(machine: Machine) -> None:
     if not machine.enforces_limits:
         pytest.skip("no limits of memory here: the machine's control groups are of version 2, or not writable")
@@ -305,6 +315,7 @@ def set_back(machine: Machine, time: str) -> None:
     machine.must("su", "postgres", "-c", f'psql -d irt -c "{change}"')
 
 
+@pytest.mark.long
 def test_with_timers_three_monitors_tell_what_is_wrong_and_the_daemon_comes_back(machine: Machine) -> None:
     run = ("systemctl", "start", "irt-invariants.service")
     machine.must(INSTALLER, "--timers")
@@ -334,6 +345,7 @@ def release(machine: Machine, which: str) -> str:
     return (machine.root / "opt/irt" / which).readlink().name
 
 
+@pytest.mark.long
 def test_an_upgrade_refuses_nobody_and_a_rollback_leads_back(machine: Machine) -> None:
     first, following = release(machine, "current"), machine.root / "srv/next"
     shutil.copytree(machine.root / "srv/wheelhouse", following)
@@ -352,6 +364,7 @@ def test_an_upgrade_refuses_nobody_and_a_rollback_leads_back(machine: Machine) -
     assert machine.says("systemctl", "--failed", "--no-legend") == ""
 
 
+@pytest.mark.long
 def test_after_a_reboot_everything_is_back(machine: Machine) -> None:
     machine.reboot()
     print(f"reboot: all back after {all_are_back(machine):.0f} s")
@@ -359,6 +372,7 @@ def test_after_a_reboot_everything_is_back(machine: Machine) -> None:
     machine.wait(lambda: machine.run(IRT, "health").returncode == 0, START_S, "every part of the daemon")
 
 
+@pytest.mark.long
 def test_uninstalled_it_leaves_settings_and_data_and_nothing_that_runs(machine: Machine) -> None:
     machine.must("/opt/irt/current/install.sh", "--uninstall")
     assert machine.says("systemctl", "list-units", "--all", "--no-legend", "irt*", "jwt*", "shiny*") == ""
@@ -368,6 +382,7 @@ def test_uninstalled_it_leaves_settings_and_data_and_nothing_that_runs(machine: 
     assert machine.says("find", "/proc", "-maxdepth", "1", "-user", "irt") == ""
 
 
+@pytest.mark.long
 def test_installed_again_it_finds_its_data_and_purged_it_leaves_the_database_alone(machine: Machine) -> None:
     machine.must(INSTALLER)
     all_are_back(machine)

@@ -1,4 +1,7 @@
-"""`irt demo` as a newcomer runs it: a process of its own, an empty home, the embedded server."""
+"""`irt demo` as a newcomer runs it: a process of its own, an empty home, the embedded server.
+
+In CI a bare machine runs the whole demo (tests/bare); here the long tier looks at everything that it leaves.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,7 @@ from resources.settings import Settings
 
 DEMO_S = 1500
 """Six times what it takes beside two other files on two cores."""
-pytestmark = [pytest.mark.ci, pytest.mark.timeout(DEMO_S + 60)]
+pytestmark = pytest.mark.timeout(DEMO_S + 60)
 
 
 def run_demo(home: Path, *words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -42,6 +45,7 @@ def server(home: Path) -> EmbeddedPostgres:
     return EmbeddedPostgres(home / "postgres")
 
 
+@pytest.mark.long
 def test_the_demo_ends_well_only_because_every_month_is_as_planted(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -55,6 +59,7 @@ def test_the_demo_ends_well_only_because_every_month_is_as_planted(
     assert "NOT as expected" not in done.stdout
 
 
+@pytest.mark.long
 def test_the_demo_writes_the_weeks_report_of_a_learner_in_each_language(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -65,6 +70,7 @@ def test_the_demo_writes_the_weeks_report_of_a_learner_in_each_language(
     assert all(page.with_suffix(".pdf").read_bytes().startswith(b"%PDF") for page in pages)
 
 
+@pytest.mark.long
 def test_a_second_demo_computes_nothing_again(demonstrated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     home, first = demonstrated
     second = run_demo(home)
@@ -76,6 +82,7 @@ def test_a_second_demo_computes_nothing_again(demonstrated: tuple[Path, subproce
     assert [line for line in jobs if not line.endswith("already") and "://" not in line] == []
 
 
+@pytest.mark.long
 def test_the_terminal_of_the_demo_is_progress_and_prose(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -86,11 +93,13 @@ def test_the_terminal_of_the_demo_is_progress_and_prose(
         assert strange not in done.stdout
 
 
+@pytest.mark.long
 def test_the_demo_leaves_no_server_behind(demonstrated: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     home, _ = demonstrated
     assert server(home).status().state == "stopped"
 
 
+@pytest.mark.long
 def test_the_month_planted_bad_has_published_nothing(
     demonstrated: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
@@ -108,6 +117,7 @@ def test_the_month_planted_bad_has_published_nothing(
     assert len(held) == 3
 
 
+@pytest.mark.ci
 def test_the_demo_refuses_to_mix_its_answers_into_other_data(world: Settings) -> None:
     assert world.database_url is not None
     with Database(world).connect() as connection:
@@ -125,6 +135,7 @@ def test_the_demo_refuses_to_mix_its_answers_into_other_data(world: Settings) ->
     assert "holds other data" in done.stderr
 
 
+@pytest.mark.ci
 def test_a_real_log_becomes_its_own_origin(shared: Path, tmp_path: Path) -> None:
     """The cloze log has 146 first answers an item and two groups of learners who share no item."""
     done = run_demo(tmp_path, "--data", shared / "data" / "lkt_statistics_cloze.csv.gz")

@@ -13,7 +13,7 @@ from tests.integration.rooms import rows
 from tests.integration.small_world import last_months, small_world
 from tests.integration.stack_harness import running_stack
 
-pytestmark = pytest.mark.ci
+pytestmark = pytest.mark.long
 
 KILLS = 3
 RUNS_TOLD = "SELECT partition FROM alert WHERE starts_with(key, 'run ')"
