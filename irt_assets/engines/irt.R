@@ -296,12 +296,26 @@ compiled <- function(code, folder) {
   path <- file.path(folder, paste0("brms-", tools::md5sum(text), ".rds"))
   model <- if (file.exists(path)) tryCatch(readRDS(path), error = function(e) NULL)
   if (is.null(model)) {
-    model <- rstan::stan_model(model_code = code, model_name = "irt")
+    model <- tryCatch(
+      rstan::stan_model(model_code = code, model_name = "irt"),
+      error = function(e) with_the_compilers_words(code)
+    )
     unfinished <- tempfile(tmpdir = folder)
     saveRDS(model, unfinished)
     file.rename(unfinished, path)
   }
   model
+}
+
+# rstan says "invalid connection" of whatever went wrong, unless it is verbose.
+with_the_compilers_words <- function(code) {
+  tryCatch(
+    {
+      utils::capture.output(model <- rstan::stan_model(model_code = code, model_name = "irt", verbose = TRUE))
+      model
+    },
+    error = function(e) stop("the model's program cannot be compiled: ", conditionMessage(e), call. = FALSE)
+  )
 }
 
 # --- scores ----------------------------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -10,6 +12,7 @@ from irt_assets.engines.brms import BrmsEngine, Sampling
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.models import Flag, Responses
+from resources.failures import PermanentFailure
 
 pytestmark = pytest.mark.ci
 
@@ -82,3 +85,14 @@ def test_an_item_that_only_its_prior_determines_is_unidentified_and_stops_the_fi
     assert np.isnan([found.a_se[-1], found.d_se[-1]]).all()
     assert "do not determine the parameters of 1 items (i7)" in found.convergence.reason
     assert not any(Flag.UNIDENTIFIED in flags for flags in found.flags[:-1])
+
+
+def test_what_the_compiler_says_is_not_hidden(
+    responses: Responses, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rstan alone says "invalid connection"."""
+    (tmp_path / "Makevars").write_text("CXX14 = /nowhere/g++\n")
+    monkeypatch.setenv("R_MAKEVARS_USER", str(tmp_path / "Makevars"))
+    engine = BrmsEngine(Sampling(draws=10, tune=10, chains=1, cores=1, cache=tmp_path))
+    with pytest.raises(PermanentFailure, match=r"cannot be compiled: .*/nowhere/g\+\+: No such file"):
+        engine.calibrate(responses, model="2pl", data_hash="f00")
