@@ -20,6 +20,8 @@ from resources.failures import PermanentFailure
 app = typer.Typer()
 
 SHOWN = 20  # persons in a table for people; files and JSON have all
+DOUBTFUL = 0.01
+"""Of this probability and below, a test of the model is mentioned to people."""
 
 Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,item,score: CSV, TSV, Parquet; .gz too.")]
 Key = Annotated[
@@ -216,6 +218,13 @@ def _print_fit(result: dict[str, Any]) -> None:
         f"log-likelihood {_number(result['loglik'])}, AIC {_number(result['aic'])}, BIC {_number(result['bic'])};"
         f" θ ~ N({_number(latent['mean'])}, {_number(latent['sd'])}²), reliability {_number(result['reliability'])}"
     )
+    normality = result["normality"]
+    if normality is not None and normality["p"] < DOUBTFUL:
+        out.print(
+            f"θ is not normal under this model (score test: χ²(2) = {normality['statistic']:.1f}, p ="
+            f" {normality['p']:.1g}; skewed to the {'right' if normality['skewness_z'] > 0 else 'left'}): abilities are"
+            f" skewed, or items are guessed (compare --model 3pl). Parameters are biased by either"
+        )
 
 
 def _warn(what: str, names: Sequence[str] = ()) -> None:

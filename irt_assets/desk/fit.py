@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,12 @@ from irt_assets.desk import Engine
 from irt_assets.desk.files import Answers, write_whole
 from irt_assets.desk.tables import ParameterTable, anchor_set, parameter_csv
 from irt_assets.engines import build
-from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.em import ENGINE, fit_em
+from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.itemfit import ItemFit, item_fit
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Calibration, Floats, Model, Population, Responses
+from irt_assets.psychometrics.normality import Normality, normality
 from irt_assets.psychometrics.reliability import fitted_reliability
 from resources.failures import PermanentFailure
 
@@ -43,6 +45,7 @@ class Fit:
     calibration: Calibration
     item_fits: ItemFit | None
     reliability: float
+    normality: Normality | None
     seconds: float
 
     @property
@@ -66,6 +69,7 @@ class Fit:
             "n_responses": cal.n_responses,
             "items": self._items(),
             "latent": {"mean": number(cal.latent_mean), "sd": number(cal.latent_sd)},
+            "normality": None if self.normality is None else asdict(self.normality),
             "reliability": number(self.reliability),
             "seconds": round(self.seconds, 3),
         }
@@ -136,7 +140,17 @@ def fit(
     item_fits = None
     if calibration.convergence.converged:
         item_fits = item_fit(answers.responses, calibration, groups=groups)
-    return Fit(calibration, item_fits, fitted_reliability(answers.responses, calibration, groups=groups), seconds)
+    reliability = fitted_reliability(answers.responses, calibration, groups=groups)
+    return Fit(calibration, item_fits, reliability, _normality(answers.responses, calibration), seconds)
+
+
+def _normality(responses: Responses, calibration: Calibration) -> Normality | None:
+    if calibration.engine != ENGINE or not calibration.convergence.converged:
+        return None
+    try:
+        return normality(responses, calibration)
+    except PsychometricsError:
+        return None
 
 
 def _calibrate(

@@ -41,7 +41,7 @@ class Point:
         information: (J, K, K), complete-data information expected over answers, plus the priors' curvature.
         curvature: (J, K, K), the same given the answers, plus minus the Hessian of the priors.
         latent: (G, 2, 2), information of a group's mean and log SD.
-        mass: (G,), persons per group.
+        mass: (G,), persons per group; at_nodes: (G, Q), of these the expected number at each node.
         association (J,), seen and right (J, Q): as in `Expectation`.
     """
 
@@ -59,6 +59,7 @@ class Point:
     curvature: Floats
     latent: Floats
     mass: Floats
+    at_nodes: Floats
     association: Floats
     seen: Floats
     right: Floats
@@ -121,7 +122,7 @@ class Problem:
         persons = found.mass.sum(axis=1)
         scores = self._latent_scores(means, sds, log_weights)
         latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
-        spread = np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
+        spread = _spread(scores, log_weights, persons)
         roughness, root_gradient = self._root_terms(full, log_weights, found.mass)
         terms = self._prior_terms(full)
         full_gradient = np.concatenate(
@@ -142,6 +143,7 @@ class Problem:
             found.curvature + terms.hessian,
             spread,
             persons,
+            found.mass,
             found.association,
             found.seen,
             found.right,
@@ -199,11 +201,16 @@ class Problem:
         raw = np.stack([z / sds[:, None], z**2])
         return raw - (raw * np.exp(log_weights)).sum(axis=2, keepdims=True)
 
-    def observed_information(self, point: Point) -> Floats:
+    def observed_information(self, point: Point, tilts: Floats | None = None) -> Floats:
         """Minus the Hessian of the objective in all parameters but the weights of histograms, which it takes as known:
-        shape (KJ + 2G, KJ + 2G), Louis (1982)."""
+        shape (KJ + 2G, KJ + 2G), Louis (1982).
+
+        `tilts` (2, G, Q): in place of means and log SDs, two parameters that multiply a group's weights by exp(their
+        sum times these), at 0; the tilts have mean 0 under the weights.
+        """
         s, J, G = self.structure, self.structure.n_items, self.structure.n_groups
-        latent = self._latent_scores(point.means, point.sds, point.log_weights)
+        latent = self._latent_scores(point.means, point.sds, point.log_weights) if tilts is None else tilts
+        complete = point.latent if tilts is None else _spread(tilts, point.log_weights, point.mass)
         curves = self.curves(s.expand(point.x))
         information = -lost(curves, self.run, self._chunks, point.log_weights, latent)
         items = np.arange(J)
@@ -213,7 +220,7 @@ class Problem:
         groups = s.K * J + np.arange(G)
         for k in range(2):
             for m in range(2):
-                information[groups + k * G, groups + m * G] += point.latent[:, k, m]
+                information[groups + k * G, groups + m * G] += complete[:, k, m]
         return information
 
     def observed_blocks(self, point: Point) -> Floats:
@@ -273,6 +280,11 @@ class Problem:
             ]
         )
         return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
+
+
+def _spread(scores: Floats, log_weights: Floats, persons: Floats) -> Floats:
+    """Shape (G, M, M): complete-data information of what has these scores (M, G, Q) in a group's distribution."""
+    return np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
 
 
 def held(matrix: Floats, free: Mask) -> Floats:
