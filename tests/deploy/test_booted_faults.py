@@ -289,7 +289,7 @@ def test_a_clock_that_is_wrong_shows_in_what_it_refuses(machine: Machine) -> Non
             environment = f"LD_PRELOAD={FAKETIME} FAKETIME={wrong} {TRUE_PAUSES}"
             dropin.write_text(f"[Service]\nEnvironment={environment}\nTimeoutStartSec=60\n")
             machine.must("systemctl", "daemon-reload")
-            machine.must("systemctl", "reset-failed", server)
+            machine.run("systemctl", "reset-failed", server)
             machine.run("systemctl", "restart", server)
             # libfaketime sometimes refuses a sleep (EINVAL); the server is then started anew.
             machine.wait(lambda: machine.shows(server, "ActiveState") == "active", START_S, server)
@@ -297,7 +297,7 @@ def test_a_clock_that_is_wrong_shows_in_what_it_refuses(machine: Machine) -> Non
     finally:
         dropin.unlink()
         machine.must("systemctl", "daemon-reload")
-    machine.must("systemctl", "reset-failed", server)
+    machine.run("systemctl", "reset-failed", server)
     machine.must("systemctl", "restart", server)
     assert verified(machine, token(key)) == "200"
     assert "not valid yet: a clock is wrong" in verified(machine, token(key, from_now_s=3600))
