@@ -366,9 +366,7 @@ def test_brms_compiles_and_fits_in_the_unit(machine: Machine) -> None:
             IRT, "fit", "/var/lib/irt/made/responses.csv", f"--engine={engine}", f"--out=/var/lib/irt/{engine}"
         )
     print(f"a first fit by brms, and one by em: {time.monotonic() - began:.0f} s")
-    by_brms, by_em = (
-        json.loads((machine.root / f"var/lib/irt/{engine}/fit.json").read_text()) for engine in ("brms", "em")
-    )
+    by_brms, by_em = (json.loads(machine.must("cat", f"/var/lib/irt/{engine}/fit.json")) for engine in ("brms", "em"))
     assert (by_brms["engine"], by_brms["converged"]) == ("brms", True)
     for brms, em in zip(by_brms["items"], by_em["items"], strict=True):
         assert brms["item"] == em["item"]
