@@ -33,7 +33,7 @@ def test_what_is_built_is_not_built_again(monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
     folder = tmp_path / "irt-assets/kubernetes/1.34.4"
     folder.mkdir(parents=True)
-    for program in ("etcd", "kube-apiserver", "kube-controller-manager"):
+    for program in ("etcd", "kube-apiserver", "kube-controller-manager", "kubectl"):
         (folder / program).touch()
     assert kubernetes_programs() == folder
 
