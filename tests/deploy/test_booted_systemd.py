@@ -71,6 +71,10 @@ class Hook(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 http.server.HTTPServer(("127.0.0.1", 9999), Hook).serve_forever()
 """
+IRT_OF_UNITS = "/opt/irt/current/bin/irt"
+AGAIN = "irt-again"
+ENDED = "monthly_calibration 2026-10: "
+"""How the last line of a job begins."""
 AT_WORK = "tail -F"
 """What copies the output of a run's steps; before, a run whose code server dies is repeated from its start."""
 MONTH_S = 1200.0
@@ -263,34 +267,58 @@ def test_settings_as_a_credential_are_not_in_the_environment(machine: Machine) -
         machine.must("systemctl", "restart", server)
 
 
+@contextmanager
+def calibrating_again(machine: Machine) -> Iterator[None]:
+    """A job that makes the month once more, from when its worker is at work."""
+    unit = machine.root / f"etc/systemd/system/{AGAIN}.service"
+    once_more = f"{IRT_OF_UNITS} job monthly_calibration --partition 2026-10"
+    unit.write_text(f"[Service]\nType=oneshot\nExecStart={once_more}\n")
+    machine.must("systemctl", "daemon-reload")
+    before = len(runs(machine))
+    machine.must("systemctl", "start", "--no-block", AGAIN)
+    machine.wait(lambda: runs(machine)[before:] == ["STARTED"], START_S, "a worker that is at work")
+    yield
+    unit.unlink()
+    machine.must("systemctl", "daemon-reload")
+
+
+def said_again(machine: Machine, since: str) -> str:
+    return machine.says("journalctl", "--no-pager", "--output=cat", "-u", AGAIN, "--since", f"@{since}")
+
+
+def now(machine: Machine) -> str:
+    return machine.must("date", "+%s").strip()
+
+
 @pytest.mark.long
 def test_a_run_at_the_limit_of_memory_ends_alone_and_is_repeated(machine: Machine) -> None:
     if not machine.enforces_limits:
         pytest.skip("no limits of memory here: the machine's control groups are of version 2, or not writable")
-    service, server = "irt-again", "irt-code-server"
-    once_more = "ExecStart=/opt/irt/current/bin/irt job monthly_calibration --partition 2026-10"
-    unit = machine.root / f"etc/systemd/system/{service}.service"
-    unit.write_text(f"[Service]\nType=oneshot\n{once_more}\n")
-    machine.must("systemctl", "daemon-reload")
+    server, began = "irt-code-server", now(machine)
     before = machine.shows(server, "NRestarts"), machine.shows(server, "MainPID")
-    machine.must("systemctl", "start", "--no-block", service)
-    machine.wait(lambda: AT_WORK in machine.says("systemctl", "status", "-n0", "-l", server), START_S, "a worker")
-    machine.must("systemctl", "set-property", "--runtime", server, f"MemoryMax={resident(machine, server) + ROOM}")
-    said = ""
-
-    def says(words: str) -> bool:
-        nonlocal said
-        said = machine.says("journalctl", "--no-pager", "--output=cat", "-u", service)
-        return words in said
-
-    machine.wait(lambda: says("out of memory"), MONTH_S, "the end of the worker")
-    machine.must("systemctl", "set-property", "--runtime", server, "MemoryMax=80%")
-    machine.wait(lambda: says("monthly_calibration 2026-10: "), MONTH_S, "the end of the job")
+    with calibrating_again(machine):
+        limit = resident(machine, server) + ROOM
+        machine.must("systemctl", "set-property", "--runtime", server, f"MemoryMax={limit}")
+        machine.wait(lambda: "out of memory" in said_again(machine, began), MONTH_S, "the end of the worker")
+        machine.must("systemctl", "set-property", "--runtime", server, "MemoryMax=80%")
+        machine.wait(lambda: ENDED in said_again(machine, began), MONTH_S, "the end of the job")
+    said = said_again(machine, began)
     assert "the daemon repeats it as" in said
-    assert "monthly_calibration 2026-10: done" in said
+    assert f"{ENDED}done" in said
     assert (machine.shows(server, "NRestarts"), machine.shows(server, "MainPID")) == before
-    unit.unlink()
-    machine.must("systemctl", "daemon-reload")
+
+
+@pytest.mark.long
+def test_a_code_server_that_is_restarted_takes_its_worker_along_and_the_run_is_repeated(machine: Machine) -> None:
+    began = now(machine)
+    with calibrating_again(machine):
+        machine.must("systemctl", "restart", "irt-code-server")
+        assert "spawn_main" not in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server")
+        took = machine.wait(lambda: ENDED in said_again(machine, began), MONTH_S, "the end of the job")
+    print(f"restarted under a run: the job ended after {took:.0f} s")
+    said = said_again(machine, began)
+    assert "the daemon repeats it as" in said
+    assert f"{ENDED}done" in said
 
 
 def resident(machine: Machine, unit: str) -> int:
@@ -365,11 +393,23 @@ def test_an_upgrade_refuses_nobody_and_a_rollback_leads_back(machine: Machine) -
 
 
 @pytest.mark.long
-def test_after_a_reboot_everything_is_back(machine: Machine) -> None:
-    machine.reboot()
-    print(f"reboot: all back after {all_are_back(machine):.0f} s")
-    assert machine.says("systemctl", "--failed", "--no-legend") == ""
+def test_after_a_reboot_everything_is_back_and_the_run_that_it_ended_is_repeated(machine: Machine) -> None:
+    before = runs(machine)
+    with calibrating_again(machine):
+        machine.reboot()
+        print(f"reboot: all back after {all_are_back(machine):.0f} s")
     machine.wait(lambda: machine.run(IRT, "health").returncode == 0, START_S, "every part of the daemon")
+    machine.wait(lambda: len(runs(machine)) == len(before) + 2, MONTH_S, "the repetition of the run")
+    machine.wait(lambda: runs(machine)[-1] in ("SUCCESS", "FAILURE"), MONTH_S, "its end")
+    assert runs(machine)[-2:] == ["FAILURE", "SUCCESS"]
+    assert '"state": "green"' in machine.says(IRT, "status", "--json")
+    assert machine.says("systemctl", "--failed", "--no-legend") == ""
+
+
+def runs(machine: Machine) -> list[str]:
+    """How the runs of the month stand, oldest first."""
+    query = "SELECT status FROM dagster.runs WHERE pipeline_name = 'monthly_calibration' ORDER BY id"
+    return machine.must("su", "postgres", "-c", f'psql -d irt -Atc "{query}"').split()
 
 
 @pytest.mark.long
