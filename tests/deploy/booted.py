@@ -76,10 +76,10 @@ class Machine:
             group.mkdir(exist_ok=True)
         return groups
 
-    def reboot(self) -> None:
+    def reboot(self, *options: str) -> None:
         """systemd-nspawn ends, as it leaves the next boot to whoever started it."""
         assert self._nspawn is not None
-        self.run("systemctl", "reboot")
+        self.run("systemctl", "reboot", *options)
         self._nspawn.wait(BOOT_S)
         self.boot()
 
