@@ -41,7 +41,7 @@ class Point:
         information: (J, K, K), complete-data information expected over answers, plus the priors' curvature.
         curvature: (J, K, K), the same given the answers, plus minus the Hessian of the priors.
         latent: (G, 2, 2), information of a group's mean and log SD.
-        mass: (G,), persons per group; at_nodes: (G, Q), of these the expected number at each node.
+        at_nodes: (G, Q), expected number of persons of each group at each node.
         association (J,), seen and right (J, Q): as in `Expectation`.
     """
 
@@ -58,11 +58,15 @@ class Point:
     information: Floats
     curvature: Floats
     latent: Floats
-    mass: Floats
     at_nodes: Floats
     association: Floats
     seen: Floats
     right: Floats
+
+    @property
+    def mass(self) -> Floats:
+        """Shape (G,): persons per group."""
+        return self.at_nodes.sum(axis=1)
 
 
 class Problem:
@@ -122,7 +126,7 @@ class Problem:
         persons = found.mass.sum(axis=1)
         scores = self._latent_scores(means, sds, log_weights)
         latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
-        spread = _spread(scores, log_weights, persons)
+        spread = np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
         roughness, root_gradient = self._root_terms(full, log_weights, found.mass)
         terms = self._prior_terms(full)
         full_gradient = np.concatenate(
@@ -142,7 +146,6 @@ class Problem:
             found.information + terms.curvature,
             found.curvature + terms.hessian,
             spread,
-            persons,
             found.mass,
             found.association,
             found.seen,
@@ -206,11 +209,12 @@ class Problem:
         shape (KJ + 2G, KJ + 2G), Louis (1982).
 
         `tilts` (2, G, Q): in place of means and log SDs, two parameters that multiply a group's weights by exp(their
-        sum times these), at 0; the tilts have mean 0 under the weights.
+        sum times these), at 0; the tilts have mean 0 under the weights. Their own block is the sum of their squared
+        scores, which is positive also where the distribution is wrong.
         """
         s, J, G = self.structure, self.structure.n_items, self.structure.n_groups
         latent = self._latent_scores(point.means, point.sds, point.log_weights) if tilts is None else tilts
-        complete = point.latent if tilts is None else _spread(tilts, point.log_weights, point.mass)
+        complete = point.latent if tilts is None else np.einsum("mgq,ngq,gq->gmn", tilts, tilts, point.at_nodes)
         curves = self.curves(s.expand(point.x))
         information = -lost(curves, self.run, self._chunks, point.log_weights, latent)
         items = np.arange(J)
@@ -280,11 +284,6 @@ class Problem:
             ]
         )
         return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
-
-
-def _spread(scores: Floats, log_weights: Floats, persons: Floats) -> Floats:
-    """Shape (G, M, M): complete-data information of what has these scores (M, G, Q) in a group's distribution."""
-    return np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
 
 
 def held(matrix: Floats, free: Mask) -> Floats:

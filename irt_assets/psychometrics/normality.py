@@ -54,12 +54,17 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
 
     Args:
         responses: those that were calibrated.
-        calibration: of one population, without anchors, by maximum likelihood or to the posterior mode, with θ normal.
+        calibration: of one population, without anchors, by maximum likelihood or to the posterior mode, with θ normal;
+            with a joint covariance, as the test makes a matrix of the same size.
 
     Raises PsychometricsError for other calibrations, and where the answers do not determine the two.
     """
     if len(calibration.populations) > 1 or calibration.anchored or calibration.model == "rasch":
         raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
+    if calibration.joint_cov is None:
+        raise PsychometricsError(
+            "normality is tested where the fit has a joint covariance: this one has too many items"
+        )
     persons = Persons.of(responses, None, None, None)
     counts = Counts.of(responses, persons.weight)
     keep = np.isfinite(calibration.a) & counts.estimable
@@ -80,10 +85,8 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         point = problem.evaluate(x)
         tilts = _tilts(problem.grid.nodes, np.exp(point.log_weights[0]))
         information = problem.observed_information(point, tilts[:, None, :])
-    given_answers = point.at_nodes[0] - point.mass[0] * np.exp(point.log_weights[0])
     score = tilts @ point.at_nodes[0]
     items, tilted = slice(0, structure.means.start), slice(structure.means.start, structure.roots.start)
-    information[tilted, tilted] += np.einsum("mq,nq,q->mn", tilts, tilts, given_answers)
     free = np.zeros(structure.size, dtype=bool)
     used = ~np.tile(at_bound, structure.K) & (structure.index[items] >= 0)
     free[structure.index[items][used]] = True

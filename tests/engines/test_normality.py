@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -116,3 +117,5 @@ def test_other_populations_are_refused() -> None:
     for fit in fits:
         with pytest.raises(PsychometricsError, match="one population"):
             normality(responses, fit)
+    with pytest.raises(PsychometricsError, match="too many items"):
+        normality(responses, replace(fit_em(responses), joint_cov=None))
