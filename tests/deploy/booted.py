@@ -163,3 +163,13 @@ def import_log(machine: Machine) -> None:
     ):
         machine.run(IRT, "import", kind, f"/srv/log/{file}")
     machine.must(IRT, "scale", "init")
+
+
+def now(machine: Machine) -> str:
+    """The machine's time, for `said`."""
+    return machine.must("date", "+%s.%N").strip()
+
+
+def said(machine: Machine, unit: str, since: str) -> str:
+    """What a unit has logged since a time."""
+    return machine.says("journalctl", "--no-pager", "--output=cat", f"--since=@{since}", "-u", unit)

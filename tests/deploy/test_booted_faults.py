@@ -19,7 +19,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.deploy.booted import IRT, Machine, debian_root, fill_srv, import_log
+from tests.deploy.booted import IRT, Machine, debian_root, fill_srv, import_log, now, said
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql,faketime"
 R_PACKAGES = ("r-cran-plumber", "r-cran-processx", "r-cran-brms")
@@ -103,7 +103,7 @@ def write(machine: Machine, text: str, mode: int = 0o600, file: str = ENV_FILE) 
 
 
 def refusal(machine: Machine, *command: str) -> str:
-    """What is said by a command that refuses."""
+    """What a command that refuses prints."""
     ran = machine.run(*command)
     assert ran.returncode != 0
     return ran.stdout
@@ -157,14 +157,6 @@ def active_again(machine: Machine) -> None:
     machine.must("systemctl", "start", *SERVERS)
     assert all_are_active(machine)
     assert machine.says("systemctl", "--failed", "--no-legend") == ""
-
-
-def said(machine: Machine, unit: str, since: str) -> str:
-    return machine.says("journalctl", "--no-pager", "--output=cat", f"--since=@{since}", "-u", unit)
-
-
-def now(machine: Machine) -> str:
-    return machine.must("date", "+%s.%N").strip()
 
 
 def test_without_its_settings_a_unit_says_so_and_makes_no_database_of_its_own(machine: Machine) -> None:

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.deploy.booted import IRT, ROOT, Machine, debian_root, fill_srv, import_log
+from tests.deploy.booted import IRT, ROOT, Machine, debian_root, fill_srv, import_log, now, said
 
 PACKAGES = "systemd,systemd-sysv,dbus,python3,tzdata,postgresql"
 INSTALLER = "/srv/wheelhouse/install.sh"
@@ -72,7 +72,6 @@ class Hook(http.server.BaseHTTPRequestHandler):
         self.end_headers()
 http.server.HTTPServer(("127.0.0.1", 9999), Hook).serve_forever()
 """
-IRT_OF_UNITS = "/opt/irt/current/bin/irt"
 AGAIN = "irt-again"
 ENDED = "monthly_calibration 2026-10: "
 """How the last line of a job begins."""
@@ -272,23 +271,17 @@ def test_settings_as_a_credential_are_not_in_the_environment(machine: Machine) -
 def calibrating_again(machine: Machine) -> Iterator[None]:
     """A job that makes the month once more, from when its worker is at work."""
     unit = machine.root / f"etc/systemd/system/{AGAIN}.service"
-    once_more = f"{IRT_OF_UNITS} job monthly_calibration --partition 2026-10"
+    once_more = "/opt/irt/current/bin/irt job monthly_calibration --partition 2026-10"
     unit.write_text(f"[Service]\nType=oneshot\nExecStart={once_more}\n")
     machine.must("systemctl", "daemon-reload")
     before = len(runs(machine))
     machine.must("systemctl", "start", "--no-block", AGAIN)
     machine.wait(lambda: runs(machine)[before:] == ["STARTED"], START_S, "a worker that is at work")
-    yield
-    unit.unlink()
-    machine.must("systemctl", "daemon-reload")
-
-
-def said_again(machine: Machine, since: str) -> str:
-    return machine.says("journalctl", "--no-pager", "--output=cat", "-u", AGAIN, "--since", f"@{since}")
-
-
-def now(machine: Machine) -> str:
-    return machine.must("date", "+%s").strip()
+    try:
+        yield
+    finally:
+        unit.unlink()
+        machine.must("systemctl", "daemon-reload")
 
 
 @pytest.mark.long
@@ -300,12 +293,12 @@ def test_a_run_at_the_limit_of_memory_ends_alone_and_is_repeated(machine: Machin
     with calibrating_again(machine):
         limit = resident(machine, server) + ROOM
         machine.must("systemctl", "set-property", "--runtime", server, f"MemoryMax={limit}")
-        machine.wait(lambda: "out of memory" in said_again(machine, began), MONTH_S, "the end of the worker")
+        machine.wait(lambda: "out of memory" in said(machine, AGAIN, began), MONTH_S, "the end of the worker")
         machine.must("systemctl", "set-property", "--runtime", server, "MemoryMax=80%")
-        machine.wait(lambda: ENDED in said_again(machine, began), MONTH_S, "the end of the job")
-    said = said_again(machine, began)
-    assert "the daemon repeats it as" in said
-    assert f"{ENDED}done" in said
+        machine.wait(lambda: ENDED in said(machine, AGAIN, began), MONTH_S, "the end of the job")
+    words = said(machine, AGAIN, began)
+    assert "the daemon repeats it as" in words
+    assert f"{ENDED}done" in words
     assert (machine.shows(server, "NRestarts"), machine.shows(server, "MainPID")) == before
 
 
@@ -315,10 +308,9 @@ def test_a_code_server_that_is_restarted_leaves_no_worker_and_the_run_is_done(ma
     began = now(machine)
     with calibrating_again(machine):
         machine.must("systemctl", "restart", "irt-code-server")
-        workers = "spawn_main" in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server")
-        machine.wait(lambda: ENDED in said_again(machine, began), MONTH_S, "the end of the job")
-    assert f"{ENDED}done" in said_again(machine, began)
-    assert not workers
+        assert "spawn_main" not in machine.says("systemctl", "status", "-n0", "-l", "irt-code-server")
+        machine.wait(lambda: ENDED in said(machine, AGAIN, began), MONTH_S, "the end of the job")
+    assert f"{ENDED}done" in said(machine, AGAIN, began)
 
 
 def resident(machine: Machine, unit: str) -> int:
