@@ -190,7 +190,7 @@ class KubernetesRunLauncher(K8sRunLauncher):
         return self.check_run_worker_health(run)
 
     def _of_a_daemon_before(self, run: DagsterRun) -> bool:
-        """Whether it was launched before this process began: whoever was to make its Job is no more."""
+        """Whether it was launched before this process began: whoever was to make its Job is gone."""
         launched = self._instance.get_run_stats(run.run_id).launch_time
         return launched is not None and launched < self.began
 

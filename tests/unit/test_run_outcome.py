@@ -1,4 +1,4 @@
-"""How a run ended is told from its events: those of a run in this process, and those that Dagster has stored."""
+"""How a run ended, as its events show: those of a run in this process, and those that Dagster has stored."""
 
 from __future__ import annotations
 
