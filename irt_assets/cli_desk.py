@@ -21,7 +21,8 @@ app = typer.Typer()
 
 SHOWN = 20  # persons in a table for people; files and JSON have all
 DOUBTFUL = 0.01
-"""Of this probability and below, a test of the model is mentioned to people."""
+"""Below this probability a test of the model is mentioned to people."""
+GUESSED = ", or items are guessed (compare --model 3pl)"
 
 Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,item,score: CSV, TSV, Parquet; .gz too.")]
 Key = Annotated[
@@ -222,9 +223,16 @@ def _print_fit(result: dict[str, Any]) -> None:
     if normality is not None and normality["p"] < DOUBTFUL:
         out.print(
             f"θ is not normal under this model (score test: χ²(2) = {normality['statistic']:.1f}, p ="
-            f" {normality['p']:.1g}; skewed to the {'right' if normality['skewness_z'] > 0 else 'left'}): abilities are"
-            f" skewed, or items are guessed (compare --model 3pl). Parameters are biased by either"
+            f" {normality['p']:.1g}): {_shape(normality)}{'' if result['model'] == '3pl' else GUESSED}. Parameters are"
+            " biased where this is so"
         )
+
+
+def _shape(normality: dict[str, float]) -> str:
+    skewness, kurtosis = normality["skewness_z"], normality["kurtosis_z"]
+    if abs(skewness) >= abs(kurtosis):
+        return f"abilities are skewed to the {'right' if skewness > 0 else 'left'}"
+    return f"abilities have {'heavier' if kurtosis > 0 else 'lighter'} tails"
 
 
 def _warn(what: str, names: Sequence[str] = ()) -> None:

@@ -113,3 +113,11 @@ def test_tables_in_different_metrics_meet(irt, data: Path, tmp_path: Path) -> No
     assert (linked["slope"], linked["intercept"]) == pytest.approx((1, 0), abs=1e-7)
     forgotten = json.loads(irt("link", data / "items.csv", tmp_path / "bank.csv", "--json").out)
     assert abs(forgotten["slope"] - 1) > 0.1 or forgotten["rmse"] > 0.02
+
+
+def test_guessing_that_is_not_in_the_model_is_mentioned(irt, tmp_path: Path) -> None:
+    made = irt("simulate-responses", tmp_path / "sim", "--model", "3pl", "--persons", 3000, "--items", 25, "--seed", 3)
+    assert made.code == 0
+    without = irt("fit", tmp_path / "sim/responses.csv")
+    assert "skewed to the right, or items are guessed (compare --model 3pl)" in " ".join(without.out.split())
+    assert "not normal" not in irt("fit", tmp_path / "sim/responses.csv", "--model", "3pl").out
