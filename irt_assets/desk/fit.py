@@ -39,6 +39,8 @@ class Fit:
         item_fits: None where the fit did not converge.
         reliability: empirical, of EAP scores over the persons who answered an item that has parameters; NaN for fewer
             than two.
+        normality: the test of normal abilities; None where it cannot be made (another engine, groups, anchors, a Rasch
+            model, no convergence, too many items).
         seconds: that the engine took.
     """
 
