@@ -362,6 +362,11 @@ anchor_set = _table(
     _req("errors_assumed", Boolean, "true: the errors are those of a calibration with n = 500, as the bank gave none"),
     _opt("topic_id", Text, "topic of the item when the set was frozen"),
     _req("anchor_hash", Text, "hash of the whole set"),
+    _opt(
+        "cov",
+        JSONB,
+        "covariance of a and b with those of each anchor of the set, {item: [aa, ab, ba, bb]}; null: independent",
+    ),
     _opt("effective_from", UTC, "windows that begin from then on are linked to this version; null: from the origin on"),
     _req("frozen_at", UTC, "when", NOW),
 )
