@@ -97,6 +97,8 @@ def judge(
         return state(State.RUNNING, "a run of the month is queued or under way")
     if not has_snapshot:
         return state(State.MISSING, f"never materialised: `irt calibrate --month {month}`", MONTHLY_ASSETS[0])
+    if step is not None:  # the month was judged: a gate that nobody has asked since did not exist then
+        gates = {name: status for name, status in gates.items() if status.asked}
     failed = {name: status for name, status in gates.items() if status.passed is False}
     if failed:
         told = {name: status.why for name, status in failed.items() if not status.why.startswith(NOT_JUDGED)}

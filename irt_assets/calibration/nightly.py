@@ -155,10 +155,11 @@ def _fit(
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin(scale, _key(start, end)))
     try:
         with breakdowns_explained(f"scale {scale.scale_id} could not be fitted"):
-            raw, groups = calibrate(build(scale.engine), request, judged.data_hash)
+            made = calibrate(build(scale.engine), request, judged.data_hash)
+            raw = made.calibration
             if not raw.convergence.converged:
                 raise PsychometricsError(f"the fit of {_said(end)} did not converge: {raw.convergence.reason}")
-            return _Fitted(scale, loaded, raw, beside(request, raw, groups))
+            return _Fitted(scale, loaded, raw, beside(request, made))
     except (PsychometricsError, PermanentFailure, TransientFailure) as error:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=error)
 

@@ -24,8 +24,8 @@ from irt_assets.engines import Calibrator, installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import breakdowns_explained
-from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, covariance_ab
+from irt_assets.psychometrics.models import Calibration, Floats
 from irt_assets.responses.scales import ASSIGNMENT, read_scales
 from irt_assets.responses.snapshot import store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
@@ -34,6 +34,8 @@ from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 from resources.version import code_version
 
+MOST_WITH_COVARIANCES = 300
+"""Anchors of a set that is kept with all their covariances: 360,000 numbers."""
 _COLUMNS = ("a", "b", "c", "a_se", "b_se", "cov_ab")
 
 
@@ -86,8 +88,36 @@ def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
         item_ids=tuple(row["item_id"] for row in rows),
         topics=tuple(row["topic_id"] for row in rows),
         errors_assumed=np.array([row["errors_assumed"] for row in rows]),
+        cov=_joint(rows),
         **{name: np.array([row[name] for row in rows], dtype=float) for name in _COLUMNS},
     )
+
+
+def _joint(rows: list[dict[str, Any]]) -> Floats | None:
+    """Shape (2K, 2K): covariance of all anchors' (a, b), 0 between those of two fits; None where any has none."""
+    if any(row["cov"] is None for row in rows):
+        return None
+    joint = np.zeros((len(rows), 2, len(rows), 2))
+    for j, one in enumerate(rows):
+        for k, other in enumerate(rows):
+            if one["version"] == other["version"] and other["item_id"] in one["cov"]:
+                joint[j, :, k] = np.reshape(one["cov"][other["item_id"]], (2, 2))
+    return joint.reshape(2 * len(rows), 2 * len(rows))
+
+
+def covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Of each of `items` with each: the covariance of (a, b) with (a, b), row by row; as `anchor_set.cov` keeps it.
+
+    Empty where the fit has no joint covariance, and for more than MOST_WITH_COVARIANCES items: what they have in common,
+    the sample of learners, is then small against the rest, as in `transform`.
+    """
+    if fit.joint_cov is None or len(items) > MOST_WITH_COVARIANCES:
+        return {}
+    place = {item: j for j, item in enumerate(fit.item_ids)}
+    blocks = covariance_ab(fit.select([place[item] for item in items])).reshape(len(items), 2, len(items), 2)
+    return {
+        one: {other: blocks[j, :, k].ravel().tolist() for k, other in enumerate(items)} for j, one in enumerate(items)
+    }
 
 
 def hash_of_anchors(anchors: Mapping[str, Sequence[float]]) -> str:
@@ -121,8 +151,10 @@ def initialise(
     is the window's. Raises PermanentFailure where the scale has an origin already, where nothing can serve as one, or
     where the engine is not installed.
     """
-    rules = Rules.from_settings(thresholds or {})
     engine = window.engine.name if window else engine
+    given = thresholds or {}
+    shape = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
+    rules = Rules.from_settings(shape | given)
     if absence := installed(engine):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
@@ -136,10 +168,12 @@ def initialise(
         if window is None or fitted is None:
             anchors, topics, assumed, left_out = _bank_anchors(connection, scale_id)
             origin: dict[str, Any] = {"kind": "bank"}
+            together: dict[str, dict[str, list[float]]] = {}
             lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
         else:
             anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, rules, fitted)
             assumed = set()
+            together = covariances(fitted.calibration, sorted(anchors))
             origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
         digest = hash_of_anchors(anchors)
         connection.execute(
@@ -158,10 +192,11 @@ def initialise(
         with connection.cursor() as cursor:
             cursor.executemany(
                 """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed,
-                                           topic_id, anchor_hash)
-                   VALUES (%s, 1, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+                                           topic_id, anchor_hash, cov)
+                   VALUES (%s, 1, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
                 [
                     (scale_id, item, *values, item in assumed, topics[item], digest)
+                    + (json.dumps(together[item]) if item in together else None,)
                     for item, values in sorted(anchors.items())
                 ],
             )
@@ -299,11 +334,12 @@ def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: 
     data_hash, left_out = judged.data_hash, judged.left_out[scale_id]
     del judged, responses
     with breakdowns_explained(f"the origin window of scale {scale_id} could not be fitted"):
-        calibration, groups = calibrate(window.engine, request, data_hash)
+        made = calibrate(window.engine, request, data_hash)
+        calibration = made.calibration
         c = calibration.convergence
         if not c.converged:
             raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
-        kept = beside(request, calibration, groups)
+        kept = beside(request, made)
     return _FittedWindow(calibration, kept, uri, digest, data_hash, left_out)
 
 

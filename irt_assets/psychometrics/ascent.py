@@ -21,10 +21,13 @@ Pair = tuple[Floats, Floats]
 FirstMatrix = Callable[[Point, Floats, Mask], Floats]
 """A gradient (size,) to a step, with the frozen parameters held."""
 
+_NEAR = 0.1
+"""A gradient in standard errors, below which second derivatives are taken as they are at a maximum."""
 _RENEWED = 8
 """So many iterations a first matrix of observed information serves."""
-_FLATTEST = 0.1
-"""The least eigenvalue of such a matrix, scaled to a diagonal of 1, where it has downward directions."""
+_FLATTEST, _BENT = 1e-6, 0.1
+"""An eigenvalue of such a matrix, scaled to a diagonal of 1, below which a direction counts as flat or downward, and the
+least that it then gets."""
 _MEMORY = 12
 _LONGEST_STEP = 2.0
 _FAR, _CYCLES = 1.0, 10
@@ -69,12 +72,12 @@ def maximise(
     frozen = np.zeros(len(x), dtype=bool)
     outward, gradient = _steepness(problem, point)
     change, reason, iterations = np.inf, "", 0
-    first = _observed(problem, point) if bent else problem.precondition
+    first = _observed(problem, point, near=False) if bent else problem.precondition
     for iterations in range(1, max_iterations + 1):
         if np.any(outward != frozen):
             frozen, pairs = outward, []
         if bent and iterations % _RENEWED == 0:
-            first, pairs = _observed(problem, point), []
+            first, pairs = _observed(problem, point, near=gradient < _NEAR), []
         free_gradient = np.where(frozen, 0.0, point.gradient)
         if problem.structure.model == "3pl" and gradient > _FAR and iterations <= _CYCLES:
             step = em_step(problem, point, free_gradient, frozen)
@@ -117,10 +120,10 @@ def _steepness(problem: Problem, point: Point) -> tuple[Mask, float]:
     return outward, float(scaled.max())
 
 
-def _observed(problem: Problem, point: Point) -> FirstMatrix:
+def _observed(problem: Problem, point: Point, *, near: bool) -> FirstMatrix:
     """The inverse of the information at a point with histograms, downward directions turned up."""
     s = problem.structure
-    bent = s.matrix.T @ (s.matrix.T @ problem.information_with_weights(point, at_maximum=False)).T
+    bent = s.matrix.T @ (s.matrix.T @ problem.information_with_weights(point, at_maximum=near)).T
     unit = 1 / np.sqrt(np.diag(bent))
     factored: dict[bytes, tuple[npt.NDArray[np.intp], Any]] = {}
 
@@ -142,7 +145,7 @@ def _factor(matrix: Floats) -> Any:
         return cho_factor(matrix)
     except LinAlgError:
         values, vectors = eigh(matrix)
-        upward = (vectors * np.maximum(np.abs(values), _FLATTEST)) @ vectors.T
+        upward = (vectors * np.where(values > _FLATTEST, values, np.maximum(-values, _BENT))) @ vectors.T
         return cho_factor(upward)
 
 

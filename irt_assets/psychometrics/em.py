@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +47,7 @@ from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.marginal import Problem
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Population, Responses, spread
+from irt_assets.psychometrics.options import Latent
 from irt_assets.psychometrics.priors import Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.standard_errors import Errors, errors
@@ -73,7 +73,7 @@ def fit_em(
     anchors: AnchorSet | None = None,
     groups: Sequence[str] | None = None,
     reference: str | None = None,
-    latent: Literal["normal", "histogram"] = "normal",
+    latent: Latent = "normal",
     weights: npt.ArrayLike | None = None,
     nodes: int = 61,
     tolerance: float = 1e-5,

@@ -29,7 +29,7 @@ Without it the best histogram is a handful of spikes (Laird 1978) that EM approa
 density costs nothing; what others cost does not grow with the learners, who outweigh it the more the more they are.
 """
 UPTURN = 1.0
-"""Weight of ½∫ max(d² log f/dθ², 0)² dθ: where next to nobody is, roughness alone would let a tail turn up again."""
+"""Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where next to nobody is, roughness alone would let a tail turn up again."""
 _RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular where nobody guesses
 
 
@@ -90,7 +90,8 @@ class Problem:
         third = np.diff(np.eye(len(grid.nodes)), 3, axis=0)
         step = grid.nodes[1] - grid.nodes[0]
         self.roughness = ROUGHNESS / step**5 * third.T @ third
-        self._second = np.sqrt(UPTURN / step**3) * np.diff(np.eye(len(grid.nodes)), 2, axis=0)
+        self._second = np.diff(np.eye(len(grid.nodes)), 2, axis=0) / step**2
+        self._upturn = UPTURN * step
         if structure.common_slope:
             self.prior_share[:, 0] /= self.prior_share[:, 0].sum()
 
@@ -171,8 +172,8 @@ class Problem:
             return 0.0, np.zeros(0)
         weights, persons = np.exp(log_weights), mass.sum(axis=1, keepdims=True)
         bent, upward = log_weights @ self.roughness, np.maximum(log_weights @ self._second.T, 0.0)
-        gradient = mass - persons * weights - bent - upward @ self._second
-        cost = 0.5 * float((log_weights * bent).sum() + (upward**2).sum())
+        gradient = mass - persons * weights - bent - 0.5 * self._upturn * upward**2 @ self._second
+        cost = float(0.5 * (log_weights * bent).sum() + self._upturn / 6 * (upward**3).sum())
         for off, by_weights, _ in self._pins(weights[0], float(persons[0, 0])):
             cost += 0.5 * off**2
             gradient[0] -= off * by_weights
@@ -264,8 +265,8 @@ class Problem:
 
     def price_of_shape(self, log_weights: Floats) -> Floats:
         """Shape (Q, Q): second derivatives of what the roughness and the upturns of a histogram cost."""
-        upward = self._second[self._second @ log_weights > 0]
-        return self.roughness + upward.T @ upward
+        upward = np.maximum(self._second @ log_weights, 0.0)
+        return self.roughness + self._upturn * self._second.T @ (upward[:, None] * self._second)
 
     def _cost_of_weights(self, log_weights: Floats, persons: float, group: int, *, at_maximum: bool = False) -> Floats:
         """Shape (Q, Q): second derivatives of what a histogram costs; a change of all its log weights together, which

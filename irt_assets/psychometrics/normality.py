@@ -50,6 +50,9 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     observed one (Louis 1982) for the rest. The items' own is that of the fit's errors, so that nothing is fitted and
     two passes over the data suffice (with guessing, four).
 
+    Far from a normal θ these do not go together, and what is left may not be positive: the items' parameters are then
+    taken as known, which makes the statistic smaller.
+
     Guessing in a fit without it, and answers that depend on each other, look like skewness: what is rejected is the
     normal distribution together with the item model.
 
@@ -58,7 +61,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         calibration: of one population, without anchors, by maximum likelihood or to the posterior mode, with θ normal;
             with a joint covariance, as the test makes a matrix of the same size.
 
-    Raises PsychometricsError for other calibrations, and where the answers do not determine the two.
+    Raises PsychometricsError for other calibrations.
     """
     if len(calibration.populations) > 1 or calibration.anchored or calibration.model == "rasch":
         raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
@@ -90,7 +93,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     score, shared = tilts @ point.at_nodes[0], (shared - means)[:, 0]
     left = own[0] - shared.T @ covariance @ shared
     if np.linalg.eigvalsh(left).min() <= 0:
-        raise PsychometricsError("the answers do not determine skewness and kurtosis of θ beside the items' parameters")
+        left = own[0]
     estimates = np.linalg.solve(left, score)
     statistic = float(score @ estimates)
     z = estimates / np.sqrt(np.diag(np.linalg.inv(left)))

@@ -2,8 +2,8 @@
 
 A tilt is a function T of θ that multiplies the weights of a group's nodes by exp(β·T): the score of β at 0 is T less
 its mean under the weights. What a person's answers say of it is its mean under the posterior, and what they say of an
-item the mean of the item's complete-data score (Fisher's identity). By Louis (1982) minus the second derivative by a tilt
-and an item's parameter is the product of these two means less the mean of the product.
+item the mean of the item's complete-data score (Fisher's identity). By Louis (1982) minus the second derivative by a
+tilt and an item's parameter is the product of these two means less the mean of the product.
 """
 
 from __future__ import annotations
