@@ -125,8 +125,12 @@ def of_other_model(spec: Mapping[str, Any], scale: Scale) -> str | None:
     if model is None or model == scale.model:
         return None
     since = f" since {scale.model_since:%Y-%m}" if scale.model_since else ""
-    spoken = model.capitalize() if model == "rasch" else model.upper()
-    return f"the fit is a {spoken} and the scale's model is {scale.model}{since}"
+    return f"the fit is a {spoken(model)} and the scale's model is {scale.model}{since}"
+
+
+def spoken(model: str) -> str:
+    """A model's name in a sentence: Rasch, 2PL."""
+    return model.capitalize() if model == "rasch" else model.upper()
 
 
 def priors_as_text(priors: Priors | None) -> str:

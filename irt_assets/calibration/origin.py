@@ -428,7 +428,8 @@ def write_origin_fit(
         if not problems[item]
     }
     if not usable:
-        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates")
+        first = next((f": {item}: {'; '.join(found)}" for item, found in problems.items()), "")
+        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates{first}")
     left_out = {item: "; ".join(found) for item, found in problems.items() if found}
     few = fitted.snapshot.left_out.items()
     left_out |= {item: f"{n} responses are fewer than {rules.min_fitted_responses}" for item, n in few}
