@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from irt_assets.console import By, Reason, Yes, confirm, out, say
+from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_json, say
 from irt_assets.installation import current_database, current_settings, current_store, signed
 from irt_assets.psychometrics.options import Model
 from resources.failures import PermanentFailure
@@ -62,6 +63,11 @@ def init(
     if done.errors_assumed:
         out.print(
             f"  {done.errors_assumed} of them came without errors: those of a calibration with n = 500 are assumed"
+        )
+    if done.with_guessing:
+        out.print(
+            f"  {done.with_guessing} of them have c > 0, and a {model} has none: `irt scale set model=3pl` gives the "
+            "scale the model that they are of"
         )
     for item, why in list(done.left_out.items())[:10]:
         out.print(f"  left out: {item}: {escape(why)}")
@@ -164,6 +170,23 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
     say(f"decided: scale {scale} from {done.first_month} on")
     for month in done.stale:
         say(f"  to be calibrated again: irt calibrate --month {month}")
+
+
+@app.command()
+def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
+    """What was decided on a scale's model and priors and what was accepted, the newest last."""
+    from irt_assets.responses.scale_decisions import read_decisions
+
+    with current_database().connect() as connection:
+        found = read_decisions(connection, scale)
+    if as_json:
+        print_json([asdict(decision) for decision in found])
+        return
+    for d in found:
+        what = f"{d.subject} {d.value} from {d.effective_from:%Y-%m} on"
+        say(f"{d.decided_at:%Y-%m-%d} {what}: {d.decided_by}: {d.reason}")
+    if not found:
+        say(f"scale {scale}: nothing was decided since `irt scale init`")
 
 
 @accept.command("guessing")

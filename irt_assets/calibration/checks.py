@@ -213,7 +213,7 @@ def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
         with classify_failures(), database.connect() as connection:
             found = {
                 scale_id: read_agreement(connection, context.partition_key, scale)
-                for scale_id, scale in read_scales(connection).items()
+                for scale_id, scale in read_scales(connection, month_bounds(context.partition_key)[0]).items()
             }
         return dg.AssetCheckResult(
             passed=all(month.agrees for month in found.values()),

@@ -11,10 +11,9 @@ A preview is the change itself, rolled back. What does not belong here: which mo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
 from typing import Any, get_args
 
 import psycopg
@@ -145,7 +144,6 @@ def preview_model_change(
     *,
     calibrations_begin: str,
     threads: int | None = None,
-    build: Callable[[str], Calibrator] | None = None,
 ) -> ModelChange:
     """What deciding on `values` (subject → text) for months from `first_month` on would do; writes nothing.
 
@@ -161,8 +159,8 @@ def preview_model_change(
     if not change.values:
         return change
     if change.origin is not None:
-        make = build or partial(_build, threads)
-        change = replace(change, fitted=_fit_again(database, store, change, make(change.before.engine)))
+        engine = build(change.before.engine, threads=threads)
+        change = replace(change, fitted=_fit_again(database, store, change, engine))
     with database.connect() as connection, connection.transaction(force_rollback=True):
         return _applied(connection, change, by="preview", reason="preview")
 
@@ -206,10 +204,6 @@ def first_open_month(connection: psycopg.Connection, scale_id: str) -> str | Non
         "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
     ).fetchone()
     return month_of(month_bounds(row[0])[1]) if row and row[0] else None
-
-
-def _build(threads: int | None, engine: str) -> Calibrator:
-    return build(engine, threads=threads)
 
 
 def _start(month: str) -> datetime:

@@ -52,13 +52,14 @@ class OriginWindow:
 
 @dataclass(frozen=True)
 class Origin:
-    """What initialising a scale did."""
+    """What initialising a scale did. `with_guessing`: anchors of the bank with c > 0 on a scale without guessing."""
 
     scale_id: str
     anchors: int
     published: int
     errors_assumed: int
     left_out: dict[str, str]
+    with_guessing: int = 0
 
 
 def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
@@ -178,7 +179,8 @@ def initialise(
             )
         if window is not None:
             note_anchors(connection, lineage["fit_id"], digest)
-    return Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out)
+    with_guessing = sum(values[2] > 0 for values in anchors.values()) if model != "3pl" else 0
+    return Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
 
 
 def freeze_anchors(

@@ -360,6 +360,14 @@ def test_anchors_of_the_bank_with_guessing_keep_a_3pl(settings: Settings) -> Non
         preview(settings, {"model": "2pl"})
 
 
+def test_who_begins_a_2pl_with_anchors_that_are_guessed_is_told(
+    settings: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    add_items(Database(settings), {"a0": VALUES | {"c": 0.2}, "a1": VALUES})
+    said = irt(settings)("scale", "init").out
+    assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in said
+
+
 def test_a_scale_without_an_origin_has_no_model_to_change(settings: Settings) -> None:
     add_items(Database(settings), {"a0": VALUES})
     for act in (
@@ -453,6 +461,12 @@ def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(
         ("prior_b", "normal(0, 2)", start, "Ann", "equal slopes"),
     ]
     assert scale_of(database, FIRST).priors == Priors(b=Normal(0.0, 2.0))
+    assert [line.partition(" ")[2] for line in typed("scale", "decisions").out.splitlines()] == [
+        f"model 1pl from {FIRST} on: Ann: equal slopes",
+        f"prior_b normal(0, 2) from {FIRST} on: Ann: equal slopes",
+    ]
+    assert [one["subject"] for one in typed("scale", "decisions", "--json").json] == ["model", "prior_b"]
+    assert typed("scale", "decisions", "--scale", "other").out.startswith("scale other: nothing was decided")
     assert "it is so already" in typed("scale", "set", "model=1pl", *signed, "--yes").out
 
 

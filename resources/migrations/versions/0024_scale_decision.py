@@ -29,7 +29,7 @@ def upgrade() -> None:
             "effective_from",
             UTC,
             nullable=False,
-            comment="windows that begin from then on follow it, until a later decision",
+            comment="months that begin, and nights, from then on follow it, until a later decision",
         ),
         sa.Column("decided_by", sa.Text(), nullable=False, comment="who"),
         sa.Column("reason", sa.Text(), nullable=False, comment="why"),
@@ -39,8 +39,18 @@ def upgrade() -> None:
     )
     op.create_index("scale_decision_scale", "scale_decision", ["scale_id", "subject", "effective_from"])
     op.alter_column("calibration_scale", "model", comment="rasch, 1pl, 2pl or 3pl, until scale_decision changes it")
+    op.alter_column(
+        "anchor_set",
+        "effective_from",
+        comment="months that begin, and nights, from then on are linked to this version; null: all before",
+    )
 
 
 def downgrade() -> None:
     op.drop_table("scale_decision")
     op.alter_column("calibration_scale", "model", comment="rasch, 1pl, 2pl or 3pl")
+    op.alter_column(
+        "anchor_set",
+        "effective_from",
+        comment="windows that begin from then on are linked to this version; null: from the origin on",
+    )
