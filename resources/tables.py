@@ -359,7 +359,7 @@ scale_decision = _table(
     _req("scale_id", Text, "bank whose items measure one ability"),
     _req("subject", Text, "model, prior_a, prior_b, prior_c or guessing"),
     _req("value", Text, "the model; a prior, such as lognormal(0, 0.5), or none; accepted, of guessing"),
-    _req("effective_from", UTC, "months that begin, and nights, from then on follow it, until a later decision"),
+    _req("effective_from", UTC, "months that begin then or later, and nights, follow it, until a later decision"),
     _req("decided_by", Text, "who"),
     _req("reason", Text, "why"),
     _req("decided_at", UTC, "when", NOW),
@@ -379,7 +379,7 @@ anchor_set = _table(
     _opt(
         "effective_from",
         UTC,
-        "months that begin, and nights, from then on are linked to this version; null: all before",
+        "months that begin then or later, and nights, are linked to this version; null: all",
     ),
     _req("frozen_at", UTC, "when", NOW),
 )

@@ -29,7 +29,7 @@ def upgrade() -> None:
             "effective_from",
             UTC,
             nullable=False,
-            comment="months that begin, and nights, from then on follow it, until a later decision",
+            comment="months that begin then or later, and nights, follow it, until a later decision",
         ),
         sa.Column("decided_by", sa.Text(), nullable=False, comment="who"),
         sa.Column("reason", sa.Text(), nullable=False, comment="why"),
@@ -42,7 +42,7 @@ def upgrade() -> None:
     op.alter_column(
         "anchor_set",
         "effective_from",
-        comment="months that begin, and nights, from then on are linked to this version; null: all before",
+        comment="months that begin then or later, and nights, are linked to this version; null: all",
     )
 
 
