@@ -170,8 +170,8 @@ def drop_anchors(
         rows = connection.execute(
             """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,
                                        topic_id, cov, anchor_hash, effective_from)
-               SELECT n.scale_id, n.version + 1, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id, cov,
-                      '', %s
+               SELECT n.scale_id, n.version + 1, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id,
+                      cov, '', %s
                FROM anchor_set n JOIN calibration_scale s ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
                WHERE n.scale_id = %s AND NOT item_id = ANY(%s)
                RETURNING version, item_id, a, b, c, a_se, b_se, cov_ab""",

@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.calibration.coverage import Bank, read_bank
-from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit
+from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise, of_other_model
 from irt_assets.engines import installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import moved
@@ -64,7 +64,7 @@ class Evidence:
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
-    """Read the evidence on a month of a scale."""
+    """Read the evidence on a month of a scale, `scale` being as the month's window follows it."""
     snapshot = current_snapshot(connection, month)
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
     return Evidence(
@@ -258,7 +258,8 @@ def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str |
         absent = installed(engine)
         which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
         return f"{which}: {absent or f'enable it (IRT_ENGINES={engine}) and {again}'}"
-    return fit_problem(fit)
+    other = of_other_model(fit.spec, evidence.scale)
+    return f"{other}: {again}" if other else fit_problem(fit)
 
 
 def fit_problem(fit: StagedFit) -> str | None:
@@ -321,7 +322,7 @@ SET_GATES: tuple[SetGate, ...] = (
         "item_calibration",
         "Learners do not guess, or the scale's model knows that they do.",
         "Decide once: give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept it "
-        "with a reason (`irt scale accept guessing`), and materialise the month again.",
+        "with a reason (`irt scale accept guessing`). Then materialise the month again.",
         guessing_is_in_the_model,
     ),
     SetGate(
@@ -402,6 +403,8 @@ def _current_fit(evidence: Evidence) -> Calibration | Verdict:
         return Verdict(False, "the month has not been fitted: materialise item_calibration")
     if evidence.snapshot is None or staged.snapshot_hash != evidence.snapshot.snapshot_hash:
         return Verdict(False, "the fit is of an earlier snapshot of the month: materialise item_calibration")
+    if other := made_otherwise(staged.spec, evidence.scale):
+        return Verdict(False, f"{other}: materialise item_calibration")
     if evidence.calibration is None:
         return Verdict(False, staged.error or "the fit failed")
     return evidence.calibration

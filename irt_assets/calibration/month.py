@@ -133,7 +133,7 @@ def _fit(
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
             request = ask(connection, table, scale, month_bounds(month)[0], anchors)
         for name, make in engines.items():
-            spec: dict[str, Any] = {"model": scale.model, "eligibility": scale.rules.changed_for_a_fit()}
+            spec: dict[str, Any] = fits.model_spec(scale) | {"eligibility": scale.rules.changed_for_a_fit()}
             began = time.perf_counter()
             outcome: Calibrated | Exception
             try:
@@ -241,6 +241,8 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     if staged is None or raw is None:
         missing = f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
         return replace(outcome, error=staged.error if staged else missing)
+    if other := fits.made_otherwise(staged.spec, scale):
+        return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
     staged = fits.never_linked(connection, staged, run_id)
     placed = place(connection, scale, raw, month)
     outcome = replace(outcome, raw=raw, anchors=placed.anchors, linking=placed.linking)

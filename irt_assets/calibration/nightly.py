@@ -111,7 +111,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
     """
     start, end = window_of(day)
     with database.connect() as connection:
-        scales = read_scales(connection, start)
+        scales = read_scales(connection, day_bounds(day)[0])
         if not scales:
             raise PermanentFailure("the bank has no items: `irt import questions FILE`")
         judged = judged_window(connection, start, end, scales)
@@ -197,7 +197,8 @@ def _write(
         window=(start, end),
         snapshot_hash="",
         anchor_hash=digest,
-        spec={"model": scale.model, "eligibility": scale.rules.changed(), "never_published": list(provisional)}
+        spec=fits.model_spec(scale)
+        | {"eligibility": scale.rules.changed(), "never_published": list(provisional)}
         | fitted.beside,
         fitted_at=row[0],
         fit_code_version=code_version(),

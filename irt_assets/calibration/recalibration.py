@@ -109,7 +109,7 @@ def recalibrate(
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")
         spec: dict[str, Any] = {
-            "model": scale.model,
+            **fits.model_spec(scale),
             "eligibility": scale.rules.changed(),
             "snapshot": uri,
             "pooled": {one.month: one.snapshot_hash for one in snapshots},

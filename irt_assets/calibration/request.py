@@ -60,17 +60,24 @@ class FitRequest:
         return self.scale.rules.assignment == "by_level"
 
     def priors(self, model: Model | None = None) -> Priors | None:
-        """Those of provisional items under a model (None: the scale's), None where there are none to give.
+        """The scale's own and those of provisional items under a model (None: the scale's), None where there are none
+        to give.
 
-        Anchors have no prior: they are there to be compared, and never published from a month. Nor has a slope that
-        items have in common, which is not known from one item's answers.
+        A scale's own prior on a or b serves all items, anchors and provisional ones too, and nothing is added to it.
+        Where it has none, provisional items have one on their slope. Anchors have not: they are there to be compared,
+        and never published from a month. Nor has a slope that items have in common, which is not known from one item's
+        answers. On c of a 3PL there is always one, for all items: the scale's own or else `GUESSING_PRIOR`.
         """
+        model = model or self.scale.model
+        own = self.scale.priors or Priors()
+        c = (own.c or GUESSING_PRIOR.c) if model == "3pl" else None
+        if own.a is not None or own.b is not None:
+            return Priors(own.a, own.b, c)
         anchored = set(self.anchors.item_ids) if self.anchors else set()
         only = tuple(item for item in self.provisional if item not in anchored)
-        model = model or self.scale.model
-        if not only or model not in ("2pl", "3pl"):
-            return None
-        return Priors(a=PROVISIONAL_SLOPE, c=GUESSING_PRIOR.c if model == "3pl" else None, only=only)
+        if only and model in ("2pl", "3pl"):
+            return Priors(a=PROVISIONAL_SLOPE, c=c, only=only)
+        return Priors(c=c) if own.c is not None and c is not None else None
 
 
 def ask(
@@ -125,6 +132,8 @@ class Calibrated:
 def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
     """The engine's calibration of what is asked. Raises PsychometricsError where the engine cannot give it."""
     model, responses, priors = request.scale.model, request.responses, request.priors()
+    if request.by_level and priors is not None and priors.b is not None:
+        raise PsychometricsError(why_no_prior_on_b(request.scale.scale_id))
     if not isinstance(engine, EmEngine):
         require_one_population(engine.name, request)
         # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
@@ -157,6 +166,14 @@ def require_one_population(engine: str, request: FitRequest) -> None:
             f"engine {engine} fits one population, and items of scale {request.scale.scale_id} are assigned by level: "
             f"its slopes would be too small. Engine em fits such a scale"
         )
+
+
+def why_no_prior_on_b(scale_id: str) -> str:
+    """Why a scale whose items are assigned by level cannot have one, and the way out."""
+    return (
+        f"items of scale {scale_id} are assigned by level: it is fitted in the unit of its middle level, in which a "
+        f"prior on b of all learners is not known. `irt scale set prior_b=none --scale {scale_id} …`"
+    )
 
 
 def in_unit(priors: Priors, sd: float) -> Priors:

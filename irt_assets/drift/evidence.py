@@ -69,8 +69,8 @@ def _window(connection: psycopg.Connection, fit_id: str, constants: dict[str, An
 
 
 def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | None:
-    """Those of every version of the set: a later version only leaves anchors out, and earlier fits used them."""
-    anchors = read_every_anchor(connection, scale.scale_id)
+    """Those of the version of `scale`, and those that it leaves out of earlier versions, whose fits used them."""
+    anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     return None if anchors is None else Anchors.of(anchors)
 
 

@@ -26,8 +26,8 @@ _NEAR = 0.1
 _RENEWED = 8
 """So many iterations a first matrix of observed information serves."""
 _FLATTEST, _BENT = 1e-6, 0.1
-"""An eigenvalue of such a matrix, scaled to a diagonal of 1, below which a direction counts as flat or downward, and the
-least that it then gets."""
+"""An eigenvalue of such a matrix, scaled to a diagonal of 1, below which a direction counts as flat or downward, and
+the least that it then gets."""
 _MEMORY = 12
 _LONGEST_STEP = 2.0
 _FAR, _CYCLES = 1.0, 10

@@ -185,8 +185,9 @@ def link(
     """The constants that put `new` on the scale of `anchors`.
 
     Methods: Stocking & Lord 1983 and Haebara 1980 (61 nodes on [−6, 6] of the old scale, weighted by N(0, 1) or by the
-    window's own distribution where that is a histogram, one direction), mean-sigma (Marco 1977), mean-mean (Loyd & Hoover 1980). Anchors are weighted by the errors of their
-    differences where every anchor's own errors are known; where some are assumed, the classical criterion is used.
+    window's own distribution where that is a histogram, one direction), mean-sigma (Marco 1977), mean-mean (Loyd &
+    Hoover 1980). Anchors are weighted by the errors of their differences where every anchor's own errors are known;
+    where some are assumed, the classical criterion is used.
     Standard errors come from both sides' errors through the criterion (delta method on the implicit function); with
     `new.joint_cov` they include what the fit's items have in common, without it they do not.
 

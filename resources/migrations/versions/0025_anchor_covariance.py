@@ -5,7 +5,7 @@ from alembic import op
 from sqlalchemy.dialects.postgresql import JSONB
 
 revision = "0025_anchor_covariance"
-down_revision = "0023_erasure"
+down_revision = "0024_scale_decision"
 oldest_code = "0013_abilities_by_window"
 
 
