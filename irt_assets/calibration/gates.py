@@ -321,8 +321,8 @@ SET_GATES: tuple[SetGate, ...] = (
     SetGate(
         "item_calibration",
         "Learners do not guess, or the scale's model knows that they do.",
-        "Decide once: give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept it "
-        "with a reason (`irt scale accept guessing`). Then materialise the month again.",
+        "Decide once: give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept "
+        "it with a reason (`irt scale accept guessing`). Then materialise the month again.",
         guessing_is_in_the_model,
     ),
     SetGate(

@@ -23,7 +23,7 @@ FirstMatrix = Callable[[Point, Floats, Mask], Floats]
 
 _NEAR = 0.1
 """A gradient in standard errors, below which second derivatives are taken as they are at a maximum."""
-_RENEWED = 8
+_RENEWED = 12
 """So many iterations a first matrix of observed information serves."""
 _FLATTEST, _BENT = 1e-6, 0.1
 """An eigenvalue of such a matrix, scaled to a diagonal of 1, below which a direction counts as flat or downward, and

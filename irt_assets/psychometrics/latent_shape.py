@@ -106,15 +106,23 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
             f"learners do not determine its shape, {FEWEST_LEARNERS:,} are needed"
         )
         return calibration, Shape("normal", why, test)
-    shape = _compare(fit, responses, model, calibration, test, said)
-    return (fit(responses, model, "histogram") if shape.latent == "histogram" else calibration), shape
+    some = drawn(responses, MOST_LEARNERS)
+    made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration} if some is responses else {}
+    shape = _compare(fit, some, model, made, test, said)
+    if shape.latent == "normal":
+        return calibration, shape
+    return (made[model, "histogram"] if some is responses else fit(responses, model, "histogram")), shape
 
 
 def _compare(
-    fit: Fit, responses: Responses, model: Model, calibration: Calibration, test: Normality, said: str
+    fit: Fit,
+    some: Responses,
+    model: Model,
+    made: dict[tuple[Model, Latent], Calibration],
+    test: Normality,
+    said: str,
 ) -> Shape:
-    some = drawn(responses, MOST_LEARNERS)
-    made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration} if some is responses else {}
+    """`made`: fits of `some` by model and distribution; those that are missing are added."""
 
     def gain(better: tuple[Model, Latent], than: tuple[Model, Latent]) -> float:
         for key in (better, than):
