@@ -21,7 +21,7 @@ def tilt_information(first, last, people, curves, nodes, log_weights, scores, ti
     own (G, M, M): products of two tilts' scores."""
     Q, C, M = nodes.size, shared.shape[1], tilts.shape[1]
     base, post = np.empty(Q), np.empty((1, Q))
-    p, by_theta, told, item = post[0], np.empty(Q), np.empty(M), np.empty(3)
+    p, by_theta, told = post[0], np.empty(Q), np.empty(M)
     at_nodes = np.zeros((shared.shape[0], C - 1, shared.shape[2], Q))
     right = np.zeros(shared.shape[0], dtype=np.bool_)
     current = -1
@@ -32,33 +32,22 @@ def tilt_information(first, last, people, curves, nodes, log_weights, scores, ti
         for q in range(Q):
             by_theta[q] = p[q] * nodes[q]
         for m in range(M):
-            told[m] = 0.0
-            for q in range(Q):
-                told[m] += p[q] * tilts[group, m, q]
+            told[m] = _dot(p, tilts[group, m])
         for m in range(M):
-            for n in range(M):
-                own[group, m, n] += weight * told[m] * told[n]
+            _add(weight * told[m], told, own[group, m])
         for r in range(people.right_start[i], people.right_start[i + 1]):
             right[people.right_items[r]] = True
         for r in range(people.set_start[s], people.set_start[s + 1]):
             j = people.set_items[r]
             row = scores.right[j] if right[j] else scores.wrong[j]
-            item[0], item[1], item[2] = 0.0, 0.0, 0.0
-            into = at_nodes[j, 0, group]
-            for q in range(Q):
-                item[0] += row[q] * by_theta[q]
-                item[1] += row[q] * p[q]
-                into[q] += weight * row[q] * p[q]
+            _add(weight * _dot(row, by_theta), told, shared[j, 0, group])
+            _add(weight * _dot(row, p), told, shared[j, 1, group])
+            _add_product(weight, row, p, at_nodes[j, 0, group])
             if C == 3:
                 row = scores.guess_right[j] if right[j] else scores.guess_wrong[j]
-                into = at_nodes[j, 1, group]
-                for q in range(Q):
-                    item[2] += row[q] * p[q]
-                    into[q] += weight * row[q] * p[q]
+                _add(weight * _dot(row, p), told, shared[j, 2, group])
+                _add_product(weight, row, p, at_nodes[j, 1, group])
             right[j] = False
-            for c in range(C):
-                for m in range(M):
-                    shared[j, c, group, m] += weight * item[c] * told[m]
     for j in range(shared.shape[0]):
         for group in range(shared.shape[2]):
             for m in range(M):
@@ -68,3 +57,23 @@ def tilt_information(first, last, people, curves, nodes, log_weights, scores, ti
                     means[j, 1, group, m] += tilted
                     if C == 3:
                         means[j, 2, group, m] += tilts[group, m, q] * at_nodes[j, 1, group, q]
+
+
+@_compiled
+def _dot(x, y):  # type: ignore[no-untyped-def]
+    total = 0.0
+    for k in range(x.size):
+        total += x[k] * y[k]
+    return total
+
+
+@_compiled
+def _add(factor, x, into):  # type: ignore[no-untyped-def]
+    for k in range(into.size):
+        into[k] += factor * x[k]
+
+
+@_compiled
+def _add_product(factor, x, y, into):  # type: ignore[no-untyped-def]
+    for k in range(into.size):
+        into[k] += factor * x[k] * y[k]
