@@ -69,6 +69,14 @@ def init(
             f"  {done.with_guessing} of them have c > 0, and a {model} has none: `irt scale set model=3pl` gives the "
             "scale the model that they are of"
         )
+    if done.shape:
+        out.print(f"  {escape(done.shape)}")
+    if done.guessing:
+        out.print(
+            f"  the origin is a {model.upper()} all the same, and months in which learners guess will be held until "
+            f"somebody decides: `irt scale set model=3pl --scale {scale}` freezes the anchors again, or "
+            f"`irt scale accept guessing --scale {scale}`"
+        )
     for item, why in list(done.left_out.items())[:10]:
         out.print(f"  left out: {item}: {escape(why)}")
     if len(done.left_out) > 10:

@@ -98,8 +98,8 @@ def judge(
         return state(State.RUNNING, "a run of the month is queued or under way")
     if not has_snapshot:
         return state(State.MISSING, f"never materialised: `irt calibrate --month {month}`", MONTHLY_ASSETS[0])
-    if step is not None:  # the month was judged: a gate that nobody has asked since did not exist then
-        gates = {name: status for name, status in gates.items() if status.asked}
+    if step is not None:
+        gates = _of_its_time(gates)
     failed = {name: status for name, status in gates.items() if status.passed is False}
     if failed:
         told = {name: status.why for name, status in failed.items() if not status.why.startswith(NOT_JUDGED)}
@@ -120,6 +120,13 @@ def judge(
     if step.state == "held":
         return state(State.RED, step.why)
     return state(State.GREEN, step.why)
+
+
+def _of_its_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
+    """Without the gates that did not exist when a month was judged: nobody asked them, and others of their asset were
+    asked."""
+    judged = {status.asset for status in gates.values() if status.asked}
+    return {name: status for name, status in gates.items() if status.asked or status.asset not in judged}
 
 
 def _first(gates: dict[str, GateStatus]) -> str:

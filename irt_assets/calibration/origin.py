@@ -54,7 +54,13 @@ class OriginWindow:
 
 @dataclass(frozen=True)
 class Origin:
-    """What initialising a scale did. `with_guessing`: anchors of the bank with c > 0 on a scale without guessing."""
+    """What initialising a scale did.
+
+    Attributes:
+        with_guessing: anchors of the bank with c > 0 on a scale without guessing.
+        shape: of an origin window, what em took for the distribution of θ and why; None where nothing judged it.
+        guessing: whether learners of the origin window guess, on a scale without guessing.
+    """
 
     scale_id: str
     anchors: int
@@ -62,6 +68,8 @@ class Origin:
     errors_assumed: int
     left_out: dict[str, str]
     with_guessing: int = 0
+    shape: str | None = None
+    guessing: bool = False
 
 
 def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
@@ -159,8 +167,8 @@ def initialise(
     """
     engine = window.engine.name if window else engine
     given = thresholds or {}
-    shape = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
-    rules = Rules.from_settings(shape | given)
+    chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
+    rules = Rules.from_settings(chosen | given)
     if absence := installed(engine):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
@@ -212,7 +220,9 @@ def initialise(
         if window is not None:
             note_anchors(connection, lineage["fit_id"], digest)
     with_guessing = sum(values[2] > 0 for values in anchors.values()) if model != "3pl" else 0
-    return Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
+    done = Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
+    shape = fitted.beside["shape"] if fitted else None
+    return replace(done, shape=shape["why"], guessing=shape["guessing"]) if shape else done
 
 
 def freeze_anchors(

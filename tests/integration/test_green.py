@@ -37,6 +37,8 @@ from tests.integration import rooms
 MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")
 NEVER_ASKED = GateStatus(None, "not evaluated", asked=False)
+NEVER_JUDGED = GateStatus(None, "not evaluated", "scored_responses", asked=False)
+"""Of an asset none of whose gates was asked."""
 
 
 # -- the judgement -----------------------------------------------------------------------------------
@@ -56,7 +58,11 @@ def step(state: Any) -> Step:
         ({"g": PASSED, "h": FAILED}, step("done"), None, False, True, State.RED, "h: broken"),
         ({"g": PASSED, "h": UNKNOWN}, step("done"), None, False, True, State.RED, "not evaluated: h"),
         ({"g": PASSED, "h": NEVER_ASKED}, None, None, False, True, State.MISSING, "nothing was fitted"),
-        ({"g": PASSED, "h": NEVER_ASKED}, step("done"), None, False, True, State.RED, "not evaluated: h"),
+        ({"g": PASSED, "h": NEVER_ASKED}, step("done"), None, False, True, State.GREEN, "it is done"),
+        ({"g": FAILED, "h": NEVER_ASKED}, step("done"), None, False, True, State.RED, "g: broken"),
+        ({"g": UNKNOWN, "h": NEVER_ASKED}, step("done"), None, False, True, State.RED, "not evaluated: g"),
+        ({"g": PASSED, "h": NEVER_JUDGED}, step("done"), None, False, True, State.RED, "not evaluated: h"),
+        ({"h": NEVER_JUDGED}, step("done"), None, False, True, State.RED, "not evaluated: h"),
         ({"g": UNKNOWN, "h": NEVER_ASKED}, None, None, False, True, State.RED, "a run ended early"),
         ({"g": FAILED}, step("done"), Newer("new answers", "fits"), False, True, State.RED, "g: broken"),
         ({"g": PASSED}, step("done"), Newer("new answers", "fits"), False, True, State.STALE, "new answers"),
