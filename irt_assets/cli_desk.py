@@ -219,11 +219,15 @@ def _print_fit(result: dict[str, Any]) -> None:
             f"group {escape(group['group'])}: {group['n_persons']:,} persons, θ mean {_number(group['mean'])} (SE"
             f" {_number(group['mean_se'])}), SD {_number(group['sd'])} (SE {_number(group['sd_se'])})"
         )
+    normality, shape = result["normality"], result["shape"]
+    histogram = shape is not None and shape["latent"] == "histogram"
+    of_theta = ("θ with mean {}, SD {}" if histogram else "θ ~ N({}, {}²)").format(
+        _number(latent["mean"]), _number(latent["sd"])
+    )
     out.print(
         f"log-likelihood {_number(result['loglik'])}, AIC {_number(result['aic'])}, BIC {_number(result['bic'])};"
-        f" θ ~ N({_number(latent['mean'])}, {_number(latent['sd'])}²), reliability {_number(result['reliability'])}"
+        f" {of_theta}, reliability {_number(result['reliability'])}"
     )
-    normality, shape = result["normality"], result["shape"]
     if shape is not None:
         out.print(shape["why"])
         if shape["compared"]:
