@@ -3,7 +3,7 @@
     python -m benchmarks.bench_three_parameter --months 200 --seed 1
 
 A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 become its anchors. A month of N others,
-θ ~ N(0.5, 1.2²), has these 20 and 20 new items, which it publishes; a second such month is compared with the anchors
+θ ~ N(0.5, 1.2²), has these 20 (less those that the origin flags) and 20 new items, which it publishes; a second such month is compared with the anchors
 and with these. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as the row says; nothing moves. *Seen* is the share of the items
 that a learner answers. Prints the two months' linkings in one table and what becomes of items in another; ± is the
 Monte-Carlo error.
@@ -86,7 +86,6 @@ class Month:
 
     linkings: tuple[Linking, ...]
     not_linked: int
-    dropped: int = 0
     coverage: dict[str, Floats] = field(default_factory=dict)
     p: Floats = field(default_factory=lambda: np.empty(0))
     z_information: Floats = field(default_factory=lambda: np.empty(0))
@@ -130,7 +129,6 @@ def month(row: Row, seed: list[int]) -> Month:
     return Month(
         tuple(linkings),
         0,
-        sum(len(frozen.item_ids) - len(linking.anchors_used) for linking in linkings),
         covered(transform(fits[0], linkings[0]), truth),
         drift.p,
         np.log(losses.ratio) / losses.log_se,
@@ -141,9 +139,9 @@ def month(row: Row, seed: list[int]) -> Month:
 
 
 def usable(origin: Calibration, ids: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of the items that have errors, as an origin freezes them."""
-    sound = dict(zip(origin.item_ids, np.isfinite(origin.a_se + origin.b_se) & (origin.a > 0), strict=True))
-    return tuple(item for item in ids if sound[item])
+    """Those of the items that have no flag, as an origin freezes them."""
+    flags = dict(zip(origin.item_ids, origin.flags, strict=True))
+    return tuple(item for item in ids if not flags[item])
 
 
 def covered(linked: Calibration, truth: Truth) -> dict[str, Floats]:

@@ -38,6 +38,9 @@ ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with 
 ROBUST_Z = 2.7  # Huynh & Meyer 2010
 _BIG_TOPIC = 0.10
 _FEWEST = 3  # two constants fit two anchors whatever they are
+_HARMLESS = (Flag.NEGATIVE_DISCRIMINATION, Flag.GUESSING_UNIDENTIFIED)
+"""Flags that leave an anchor in: a slope is looked at by itself, and where a prior has made c the curve over the learners
+is as well known as any other's."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +268,7 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
             dropped[item] = f"It has {new.n[j]} responses in this window, {rules.min_anchor_responses} are needed."
             continue
         n_candidates += 1
-        bad_flag = next((f for f in new.flags[j] if f is not Flag.NEGATIVE_DISCRIMINATION), None)
+        bad_flag = next((f for f in new.flags[j] if f not in _HARMLESS), None)
         if bad_flag is not None:
             dropped[item] = f"This fit could not estimate it: {bad_flag.explanation}."
         elif not new.a[j] > 0:
