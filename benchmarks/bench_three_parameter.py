@@ -4,16 +4,17 @@
 
 A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 become its anchors. A month of N others,
 θ ~ N(0.5, 1.2²), has these 20 (less those that the origin flags) and 20 new items, which it publishes; a second such month is compared with the anchors
-and with these. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as the row says; nothing moves. *Seen* is the share of the items
-that a learner answers. Prints the two months' linkings in one table and what becomes of items in another; ± is the
-Monte-Carlo error.
+and with these, as it is and with two anchors and two other items moved up or down by 0.5 in b. a ~ LogNormal(0.1, 0.3),
+b ~ N(0, 1), c as the row says. *Seen* is the share of the items that a learner answers. *Across models*: what the months
+are compared with was fitted to the same answers as a 2PL, and published before the scale became a 3PL. Prints the two
+months' linkings, the items' intervals and the tests in tables; ± is the Monte-Carlo error.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
 from multiprocessing import Pool
 
 import numpy as np
@@ -21,7 +22,7 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.curves import probability
 from irt_assets.psychometrics.drift import judge
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import LinkingError
 from irt_assets.psychometrics.information import Abilities, losses_of_items
@@ -73,6 +74,11 @@ class Truth:
         c = rng.beta(5, 17, n) if guessing.startswith("Beta") else np.full(n, float(guessing))
         return cls(tuple(f"i{j:02d}" for j in range(n)), a, b, c)
 
+    def with_moved(self, items: Floats, rng: np.random.Generator) -> Truth:
+        b = self.b.copy()
+        b[items] += 0.5 * rng.choice([-1, 1], len(items))
+        return replace(self, b=b)
+
     def answers(self, items: Floats, theta: Floats, seen: float, rng: np.random.Generator) -> Responses:
         p = self.c[items] + (1 - self.c[items]) * expit(self.a[items] * (theta[:, None] - self.b[items]))
         x = (rng.random(p.shape) < p).astype(float)
@@ -81,17 +87,40 @@ class Truth:
 
 
 @dataclass(frozen=True)
+class Tested:
+    """What a month's items were told. `z` is of log information, of the items that did not move."""
+
+    p: Floats
+    z: Floats
+    drifted: float
+    lost: float
+    inflated: bool
+    found: Floats
+
+    @classmethod
+    def of(cls, comparison: Comparison, moved: Iterable[str] = ()) -> Tested:
+        drift = judge(comparison)
+        losses = losses_of_items(comparison.select(~comparison.across_models), Abilities.normal())
+        sound = ~np.isin(drift.item_ids, list(moved))
+        flagged = np.isin(drift.item_ids, drift.flagged)
+        return cls(
+            drift.p[sound],
+            np.log(losses.ratio) / losses.log_se,
+            float(flagged[sound].mean()),
+            len(losses.flagged) / len(drift.item_ids),
+            drift.inflation > 1,
+            flagged[~sound].astype(float),
+        )
+
+
+@dataclass(frozen=True)
 class Month:
-    """What came of one simulated month; without `linking` nothing else did."""
+    """What came of one simulated month; where a month was not linked, nothing else did."""
 
     linkings: tuple[Linking, ...]
     not_linked: int
     coverage: dict[str, Floats] = field(default_factory=dict)
-    p: Floats = field(default_factory=lambda: np.empty(0))
-    z_information: Floats = field(default_factory=lambda: np.empty(0))
-    drifted: float = np.nan
-    lost: float = np.nan
-    inflated: float = np.nan
+    tests: dict[str, Tested] = field(default_factory=dict)
 
 
 def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
@@ -107,35 +136,48 @@ def month(row: Row, seed: list[int]) -> Month:
     truth = Truth.draw(row.guessing, rng)
     n, origin_items = row.learners, np.arange(ITEMS)
     month_items = np.r_[:ANCHORS, ITEMS : 2 * ITEMS - ANCHORS]
-    origin = fit_em(truth.answers(origin_items, rng.normal(size=n), row.seen, rng), model=row.model, threads=1)
+
+    def one_month(of: Truth = truth) -> Responses:
+        return of.answers(month_items, rng.normal(INTERCEPT, SLOPE, n), row.seen, rng)
+
+    of_origin = truth.answers(origin_items, rng.normal(size=n), row.seen, rng)
+    origin = fit_em(of_origin, model=row.model, threads=1)
+    first, second = one_month(), one_month()
+    fits = [fit_em(responses, model=row.model, threads=1) for responses in (first, second)]
+    moved = np.r_[rng.choice(ANCHORS, 2, replace=False), ITEMS + rng.choice(ITEMS - ANCHORS, 2, replace=False)]
+    fits.append(fit_em(one_month(truth.with_moved(moved, rng)), model=row.model, threads=1))
     frozen = anchors_of(origin, usable(origin, truth.ids[:ANCHORS]))
-    fits = [
-        fit_em(truth.answers(month_items, rng.normal(INTERCEPT, SLOPE, n), row.seen, rng), model=row.model, threads=1)
-        for _ in range(2)
-    ]
     linkings = []
     for fit in fits:
         try:
             linkings.append(link(fit, frozen))
         except LinkingError:
             pass
-    if len(linkings) < 2:
-        return Month(tuple(linkings), 2 - len(linkings))
+    if len(linkings) < len(fits):
+        return Month(tuple(linkings[:2]), len(fits) - len(linkings))
     anchors = Anchors.of(frozen)
     published = Published.of_fit(fits[0], linkings[0], anchors).then(Published.of_anchors(anchors))
-    comparison = compare(fits[1], linkings[1], anchors, published)
-    drift = judge(comparison)
-    losses = losses_of_items(comparison, Abilities.normal(), inflation=drift.inflation)
-    return Month(
-        tuple(linkings),
-        0,
-        covered(transform(fits[0], linkings[0]), truth),
-        drift.p,
-        np.log(losses.ratio) / losses.log_se,
-        len(drift.flagged) / len(drift.item_ids),
-        len(losses.flagged) / len(drift.item_ids),
-        float(drift.inflation > 1),
-    )
+    moved_ids = [truth.ids[j] for j in moved]
+    tests = {
+        "sound": Tested.of(compare(fits[1], linkings[1], anchors, published)),
+        "moved": Tested.of(compare(fits[2], linkings[2], anchors, published), moved_ids),
+    }
+    if row.model == "3pl":
+        before = published_as_2pl(of_origin, first, frozen.item_ids, anchors)
+        tests["sound, across models"] = Tested.of(compare(fits[1], linkings[1], anchors, before))
+        tests["moved, across models"] = Tested.of(compare(fits[2], linkings[2], anchors, before), moved_ids)
+    return Month(tuple(linkings[:2]), 0, covered(transform(fits[0], linkings[0]), truth), tests)
+
+
+def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], anchors: Anchors) -> Published:
+    """What an origin and its first month publish under a 2PL, of the anchors and of the month's items."""
+    of_origin, of_month = (fit_em(responses, model="2pl", threads=1) for responses in (origin, first))
+    frozen = anchors_of(of_origin, ids)
+    mine = Anchors.of(frozen)
+    values = Published.of_fit(of_month, link(of_month, frozen), mine)
+    values = values.then(replace(Published.of_anchors(mine), fitted=(Fitted("2pl", 0.0, 1.0),) * len(ids)))
+    alone = Published.of_values(values.item_ids, values.a, values.b, values.c, values.cov, anchors)
+    return replace(alone, fitted=values.fitted)
 
 
 def usable(origin: Calibration, ids: tuple[str, ...]) -> tuple[str, ...]:
@@ -193,14 +235,19 @@ def of_items(months: list[Month]) -> str:
     whole = [each for each in months if each.coverage]
     cells = []
     for name in ("a", "b", "P(-1)", "P(+0)", "P(+1)"):
-        clustered = np.array([np.nanmean(each.coverage[name][1]) for each in whole])
-        cells.append(mean(clustered))
+        cells.append(mean([np.nanmean(each.coverage[name][1]) for each in whole]))
     for name in ("a", "b"):
         cells.append(f"{np.mean([np.nanmedian(each.coverage[name][0]) for each in whole]):+.3f}")
-    cells += [mean([np.mean(each.p < level) for each in whole]) for level in (0.05, 0.01)]
-    cells += [mean([each.drifted for each in whole]), mean([each.inflated for each in whole])]
-    z = np.concatenate([each.z_information for each in whole])
-    cells += [f"{np.nanmean(z):+.2f}, {np.nanstd(z):.2f}", mean([each.lost for each in whole])]
+    return " | ".join(cells)
+
+
+def of_tests(tests: list[Tested]) -> str:
+    cells = [mean([np.mean(each.p < level) for each in tests]) for level in (0.05, 0.01)]
+    cells += [mean([each.drifted for each in tests]), f"{np.mean([each.inflated for each in tests]):.0%}"]
+    found = np.concatenate([each.found for each in tests])
+    cells.append(mean(found) if found.size else "–")
+    z = np.concatenate([each.z for each in tests])
+    cells += [f"{np.nanstd(z):.2f}" if z.size else "–", mean([each.lost for each in tests]) if z.size else "–"]
     return " | ".join(cells)
 
 
@@ -208,8 +255,11 @@ LINKING = (
     "c | learners | seen | linked | slope off by | SD | SE | intercept off by | SD | SE | Q: p < .01 | anchors kept"
 )
 OF_ITEMS = (
-    "c | learners | seen | a covered | b covered | P(−1) covered | P(0) covered | P(1) covered | a off by | b off by |"
-    " drift p < .05 | p < .01 | items flagged | months inflated | z of information: mean, SD | items flagged"
+    "c | learners | seen | a covered | b covered | P(−1) covered | P(0) covered | P(1) covered | a off by | b off by"
+)
+OF_TESTS = (
+    "c | learners | seen | month | p < .05 | p < .01 | sound items flagged | inflated | moved found | SD of z of"
+    " information | items that lost it"
 )
 
 
@@ -229,12 +279,16 @@ def main() -> None:
         for k in asked.rows:
             row = ROWS[k]
             found[row] = pool.map(_month, [(row, [asked.seed, k, m]) for m in range(asked.months)], chunksize=4)
-    tables: tuple[tuple[str, Callable[[list[Month]], str]], ...] = ((LINKING, of_linking), (OF_ITEMS, of_items))
-    for head, cells in tables:
+    for head, cells in ((LINKING, of_linking), (OF_ITEMS, of_items)):
         print(f"| {head} |\n|---|" + "--:|" * head.count("|"))
         for row, months in found.items():
             print(f"| {row.name} | {cells(months)} |")
         print()
+    print(f"| {OF_TESTS} |\n|---|" + "--:|" * OF_TESTS.count("|"))
+    for row, months in found.items():
+        for name in ("sound", "moved", "sound, across models", "moved, across models"):
+            if tests := [each.tests[name] for each in months if name in each.tests]:
+                print(f"| {row.name} | {name} | {of_tests(tests)} |")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ frozen value is the published one P is its block of S and C its rows, so that th
 either side, takes from its difference what it must. For p of an earlier linked fit P is that fit's Cov y and
 C = B' β'_s S.
 
+A window's parameters and published ones of another model mean different things: they have no difference here, only their
+curves have (drift_models.py).
+
 Everything is done in (a, d), d = −a·b, in which estimates are closest to normal, each side with its own errors, and
 turned to (a, b) at the end: at N = 500 against 5000, tested in (a, b), 11 % of sound months had a flag, in (a, d) 5 %.
 """
@@ -33,9 +36,23 @@ from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet, Linking, match
 from irt_assets.psychometrics.linking_criteria import Constants, block_diagonal, solve
-from irt_assets.psychometrics.models import Calibration, Floats
+from irt_assets.psychometrics.models import Calibration, Floats, Model
 
+Bools = npt.NDArray[np.bool_]
 Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The model of an estimate, and the learners N(mean, sd²), on the bank's scale, whose answers it is from."""
+
+    model: Model
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(cls, raw: Calibration, linking: Linking) -> Fitted:
+        return cls(raw.model, linking.slope * raw.latent_mean + linking.intercept, linking.slope * raw.latent_sd)
 
 
 @dataclass(frozen=True)
@@ -75,6 +92,7 @@ class Published:
         a, b, c: shape (J,), D = 1.
         cov: shape (J, 2, 2), of (a, b).
         with_anchors: shape (J, 2, 2K), covariance of (a, b) with the anchors' frozen values.
+        fitted: of J values; None where it is not known, () where it is of none.
     """
 
     item_ids: tuple[str, ...]
@@ -83,6 +101,11 @@ class Published:
     c: Floats
     cov: Floats
     with_anchors: Floats
+    fitted: tuple[Fitted | None, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.fitted:
+            object.__setattr__(self, "fitted", (None,) * len(self.item_ids))
 
     @classmethod
     def of_anchors(cls, anchors: Anchors) -> Published:
@@ -98,7 +121,8 @@ class Published:
         y = _Linked.of(raw, linking, anchors)
         to_ab = y.to_ab
         cov = to_ab @ y.cov @ to_ab.transpose(0, 2, 1)
-        return cls(y.item_ids, y.a, y.b, y.c, cov, to_ab @ y.by_anchors @ anchors.cov)
+        fitted = (Fitted.of(raw, linking),) * len(y.item_ids)
+        return cls(y.item_ids, y.a, y.b, y.c, cov, to_ab @ y.by_anchors @ anchors.cov, fitted)
 
     @classmethod
     def of_values(
@@ -111,7 +135,8 @@ class Published:
         """These items in this order. Raises KeyError, naming it, for an item that is not published."""
         place = {item: j for j, item in enumerate(self.item_ids)}
         j = np.array([place[item] for item in item_ids], dtype=int)
-        return Published(tuple(item_ids), self.a[j], self.b[j], self.c[j], self.cov[j], self.with_anchors[j])
+        fitted = tuple(self.fitted[k] for k in j)
+        return Published(tuple(item_ids), self.a[j], self.b[j], self.c[j], self.cov[j], self.with_anchors[j], fitted)
 
     def then(self, other: Published) -> Published:
         """Both sets as one, the items of `other` in place of those here that it publishes, too."""
@@ -120,7 +145,12 @@ class Published:
             np.concatenate([getattr(kept, name), getattr(other, name)])
             for name in ("a", "b", "c", "cov", "with_anchors")
         )
-        return Published(kept.item_ids + other.item_ids, a, b, c, cov, with_anchors)
+        return Published(kept.item_ids + other.item_ids, a, b, c, cov, with_anchors, kept.fitted + other.fitted)
+
+    def models(self, window: Model) -> tuple[Model, ...]:
+        """Of J values. One that is not known is the window's, unless c says that only one of the two has guessing."""
+        unknown: dict[bool, Model] = {True: "3pl", False: "2pl" if window == "3pl" else window}
+        return tuple(of.model if of else unknown[c > 0] for of, c in zip(self.fitted, self.c.tolist(), strict=True))
 
     @property
     def to_ad(self) -> Floats:
@@ -232,6 +262,9 @@ class Comparison:
         cov: shape (J, 2, 2), covariance of the change of (a, b).
         by_anchors: shape (J, 2, 2K), derivatives of the window's (a, b) by the anchors' frozen values.
         tests_slopes: whether the model gives each item a slope of its own.
+        guessing_cov: shape (J, 3), covariances of the window's logit c with its (a, b), and its variance; 0 where c was
+            not estimated. None: it was nowhere.
+        fitted: of the window; None: published values are of its model.
     """
 
     item_ids: tuple[str, ...]
@@ -245,11 +278,34 @@ class Comparison:
     cov: Floats
     by_anchors: Floats
     tests_slopes: bool
+    guessing_cov: Floats | None = None
+    fitted: Fitted | None = None
 
     @property
     def delta(self) -> Floats:
-        """Shape (J, 2): change of (a, b)."""
-        return np.stack([self.a - self.published.a, self.b - self.published.b], axis=1)
+        """Shape (J, 2): change of (a, b); NaN where the published values are of another model."""
+        change = np.stack([self.a - self.published.a, self.b - self.published.b], axis=1)
+        return np.where(self.across_models[:, None], np.nan, change)
+
+    @property
+    def across_models(self) -> Bools:
+        """Shape (J,): whose published values are of another model than the window's."""
+        if self.fitted is None:
+            return np.zeros(len(self.item_ids), dtype=bool)
+        model = self.fitted.model
+        return np.array([published != model for published in self.published.models(model)], dtype=bool)
+
+    def select(self, keep: Bools) -> Comparison:
+        """Of some items only; keep: shape (J,)."""
+        kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
+        arrays = ("a", "b", "c", "c_se", "delta_ad", "cov_ad", "cov", "by_anchors")
+        return replace(
+            self,
+            item_ids=tuple(kept),
+            published=self.published.select(kept),
+            guessing_cov=None if self.guessing_cov is None else self.guessing_cov[keep],
+            **{name: getattr(self, name)[keep] for name in arrays},
+        )
 
 
 def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Published) -> Comparison:
@@ -272,6 +328,10 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
 
     as_it_is = np.broadcast_to(np.eye(2), to_ab.shape)
     c_se = dict(zip(raw.item_ids, raw.c_se, strict=True))
+    guessing = raw.rescaled(linking.slope, linking.intercept).guessing_cov
+    if guessing is not None:
+        guessing = np.nan_to_num(guessing[[raw.item_ids.index(item) for item in old.item_ids]])
+        guessing = np.column_stack([np.einsum("jkl,jl->jk", to_ab, guessing[:, :2]), guessing[:, 2]])
     return Comparison(
         item_ids=old.item_ids,
         a=y.a[j],
@@ -284,4 +344,6 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
         cov=covariance(to_ab, as_it_is),
         by_anchors=to_ab @ by_anchors,
         tests_slopes=raw.model in ("2pl", "3pl"),
+        guessing_cov=guessing,
+        fitted=Fitted.of(raw, linking),
     )
