@@ -22,7 +22,7 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.curves import probability
 from irt_assets.psychometrics.drift import judge
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, Published, compare, guessing_cov_ab
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import LinkingError
 from irt_assets.psychometrics.information import Abilities, losses_of_items
@@ -155,7 +155,7 @@ def month(row: Row, seed: list[int]) -> Month:
             pass
     if len(linkings) < len(fits):
         return Month(tuple(linkings[:2]), len(fits) - len(linkings))
-    anchors = Anchors.of(frozen)
+    anchors = replace(Anchors.of(frozen), guessing_cov=guessing_of(origin, frozen.item_ids))
     published = Published.of_fit(fits[0], linkings[0], anchors).then(Published.of_anchors(anchors))
     moved_ids = [truth.ids[j] for j in moved]
     tests = {
@@ -178,6 +178,10 @@ def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], 
     values = values.then(replace(Published.of_anchors(mine), fitted=(Fitted("2pl", 0.0, 1.0),) * len(ids)))
     alone = Published.of_values(values.item_ids, values.a, values.b, values.c, values.cov, anchors)
     return replace(alone, fitted=values.fitted)
+
+
+def guessing_of(origin: Calibration, ids: tuple[str, ...]) -> Floats | None:
+    return guessing_cov_ab(origin.select([origin.item_ids.index(item) for item in ids]))
 
 
 def usable(origin: Calibration, ids: tuple[str, ...]) -> tuple[str, ...]:

@@ -141,9 +141,9 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
         difference, cov, df = (comparison.b - comparison.published.b)[:, None], comparison.cov[:, 1:, 1:], 1
     wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
     degrees = np.full(wald.shape, df)
-    if (across := comparison.across_models).any():
-        by_curves = curve_differences(comparison.select(across), mean=mean, sd=sd)
-        wald[across], degrees[across] = by_curves.wald, by_curves.df
+    if (by_curves := comparison.by_curves).any():
+        found = curve_differences(comparison.select(by_curves), mean=mean, sd=sd)
+        wald[by_curves], degrees[by_curves] = found.wald, found.df
     spread = float(np.sqrt(np.median(wald / chdtri(degrees, 0.5)))) if wald.size else 1.0
     inflation = spread if spread > MOST_SPREAD else 1.0
     p = chdtrc(degrees, np.maximum(wald, 0) / inflation**2)

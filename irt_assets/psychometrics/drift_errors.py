@@ -62,10 +62,12 @@ class Anchors:
     Attributes:
         cov: shape (2K, 2K), of a₁, b₁, a₂, b₂, … Block-diagonal where nothing more is known. The joint covariance of
             the fit they come from makes errors of differences smaller: what all anchors have in common is the scale.
+        guessing_cov: shape (K, 3), as in `Published`; None where it is not known.
     """
 
     set: AnchorSet
     cov: Floats
+    guessing_cov: Floats | None = None
 
     @classmethod
     def of(cls, anchors: AnchorSet) -> Anchors:
@@ -78,10 +80,11 @@ class Anchors:
         """The anchors' values come from `origin`, a fit on the bank's scale with all of them among its items."""
         place = {item: j for j, item in enumerate(origin.item_ids)}
         fit = origin.select([place[item] for item in anchors.item_ids])
+        guessing = guessing_cov_ab(fit)
         if fit.joint_cov is None:
-            return cls.of(anchors)
+            return replace(cls.of(anchors), guessing_cov=guessing)
         to_ab = block_diagonal(_to_ab(fit.a, fit.d))
-        return cls(anchors, to_ab @ fit.joint_cov @ to_ab.T)
+        return cls(anchors, to_ab @ fit.joint_cov @ to_ab.T, guessing)
 
 
 @dataclass(frozen=True)
@@ -93,6 +96,8 @@ class Published:
         cov: shape (J, 2, 2), of (a, b).
         with_anchors: shape (J, 2, 2K), covariance of (a, b) with the anchors' frozen values.
         fitted: of J values; None where it is not known, () where it is of none.
+        guessing_cov: shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c is held, as it is where
+            these are not known. None: all of them.
     """
 
     item_ids: tuple[str, ...]
@@ -102,10 +107,16 @@ class Published:
     cov: Floats
     with_anchors: Floats
     fitted: tuple[Fitted | None, ...] = ()
+    guessing_cov: Floats | None = None
 
     def __post_init__(self) -> None:
         if not self.fitted:
             object.__setattr__(self, "fitted", (None,) * len(self.item_ids))
+
+    @property
+    def cov_with_guessing(self) -> Floats:
+        """Shape (J, 3, 3), of (a, b, logit c)."""
+        return _with_guessing(self.cov, self.guessing_cov)
 
     @classmethod
     def of_anchors(cls, anchors: Anchors) -> Published:
@@ -113,7 +124,8 @@ class Published:
         k = len(anchors.set.item_ids)
         own = anchors.cov.reshape(k, 2, k, 2)[np.arange(k), :, np.arange(k), :]
         rows = anchors.cov.reshape(k, 2, 2 * k)
-        return cls(anchors.set.item_ids, anchors.set.a, anchors.set.b, anchors.set.c, own, rows)
+        values = anchors.set.item_ids, anchors.set.a, anchors.set.b, anchors.set.c, own, rows
+        return cls(*values, guessing_cov=anchors.guessing_cov)
 
     @classmethod
     def of_fit(cls, raw: Calibration, linking: Linking, anchors: Anchors) -> Published:
@@ -122,7 +134,8 @@ class Published:
         to_ab = y.to_ab
         cov = to_ab @ y.cov @ to_ab.transpose(0, 2, 1)
         fitted = (Fitted.of(raw, linking),) * len(y.item_ids)
-        return cls(y.item_ids, y.a, y.b, y.c, cov, to_ab @ y.by_anchors @ anchors.cov, fitted)
+        with_anchors = to_ab @ y.by_anchors @ anchors.cov
+        return cls(y.item_ids, y.a, y.b, y.c, cov, with_anchors, fitted, y.guessing_cov)
 
     @classmethod
     def of_values(
@@ -135,8 +148,10 @@ class Published:
         """These items in this order. Raises KeyError, naming it, for an item that is not published."""
         place = {item: j for j, item in enumerate(self.item_ids)}
         j = np.array([place[item] for item in item_ids], dtype=int)
-        fitted = tuple(self.fitted[k] for k in j)
-        return Published(tuple(item_ids), self.a[j], self.b[j], self.c[j], self.cov[j], self.with_anchors[j], fitted)
+        return Published(
+            tuple(item_ids), self.a[j], self.b[j], self.c[j], self.cov[j], self.with_anchors[j],
+            tuple(self.fitted[k] for k in j), None if self.guessing_cov is None else self.guessing_cov[j],
+        )  # fmt: skip
 
     def then(self, other: Published) -> Published:
         """Both sets as one, the items of `other` in place of those here that it publishes, too."""
@@ -145,7 +160,9 @@ class Published:
             np.concatenate([getattr(kept, name), getattr(other, name)])
             for name in ("a", "b", "c", "cov", "with_anchors")
         )
-        return Published(kept.item_ids + other.item_ids, a, b, c, cov, with_anchors, kept.fitted + other.fitted)
+        guessing = np.concatenate([one.cov_with_guessing[:, 2] for one in (kept, other)])
+        fitted = kept.fitted + other.fitted
+        return Published(kept.item_ids + other.item_ids, a, b, c, cov, with_anchors, fitted, guessing)
 
     def models(self, window: Model) -> tuple[Model, ...]:
         """Of J values. One that is not known is the window's, unless c says that only one of the two has guessing."""
@@ -163,7 +180,7 @@ class Published:
 @dataclass(frozen=True)
 class _Linked:
     """A fit's items on the bank's scale: `cov` (J, 2, 2) of (a, d) with the linking's errors and all that these share
-    with the items', and `by_anchors` (J, 2, 2K), derivatives of (a, d) by the anchors' frozen (a, b)."""
+    with the items', `by_anchors` (J, 2, 2K), derivatives of (a, d) by the anchors' frozen (a, b), and `guessing_cov`."""
 
     item_ids: tuple[str, ...]
     a: Floats
@@ -171,6 +188,7 @@ class _Linked:
     c: Floats
     cov: Floats
     by_anchors: Floats
+    guessing_cov: Floats | None
 
     @classmethod
     def of(cls, raw: Calibration, linking: Linking, anchors: Anchors) -> _Linked:
@@ -191,7 +209,7 @@ class _Linked:
         by_anchors = np.zeros((J, 2, len(anchors.cov)))
         by_anchors[:, :, frozen] = by_constants @ constants.by_old
         moved = raw.rescaled(slope, intercept)
-        return cls(raw.item_ids, moved.a, moved.d, raw.c, cov, by_anchors)
+        return cls(raw.item_ids, moved.a, moved.d, raw.c, cov, by_anchors, guessing_cov_ab(moved))
 
     @property
     def b(self) -> Floats:
@@ -207,6 +225,23 @@ def _to_ab(a: Floats, d: Floats) -> Floats:
     to_ab = np.zeros((len(a), 2, 2))
     to_ab[:, 0, 0], to_ab[:, 1, 0], to_ab[:, 1, 1] = 1.0, d / a**2, -1 / a
     return to_ab
+
+
+def guessing_cov_ab(fit: Calibration) -> Floats | None:
+    """Shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c was not estimated."""
+    if fit.guessing_cov is None:
+        return None
+    with_ab = np.einsum("jkl,jl->jk", _to_ab(fit.a, fit.d), fit.guessing_cov[:, :2])
+    return np.nan_to_num(np.column_stack([with_ab, fit.guessing_cov[:, 2]]))
+
+
+def _with_guessing(cov: Floats, guessing: Floats | None) -> Floats:
+    """Shape (J, 3, 3): `cov` of (a, b), shape (J, 2, 2), with a row and a column for logit c."""
+    out = np.zeros((len(cov), 3, 3))
+    out[:, :2, :2] = cov
+    if guessing is not None:
+        out[:, 2] = out[:, :, 2] = guessing
+    return out
 
 
 def _compared(raw: Calibration) -> npt.NDArray[np.bool_]:
@@ -262,8 +297,7 @@ class Comparison:
         cov: shape (J, 2, 2), covariance of the change of (a, b).
         by_anchors: shape (J, 2, 2K), derivatives of the window's (a, b) by the anchors' frozen values.
         tests_slopes: whether the model gives each item a slope of its own.
-        guessing_cov: shape (J, 3), covariances of the window's logit c with its (a, b), and its variance; 0 where c was
-            not estimated. None: it was nowhere.
+        guessing_cov: of the window, as in `Published`.
         fitted: of the window; None: published values are of its model.
     """
 
@@ -294,6 +328,22 @@ class Comparison:
             return np.zeros(len(self.item_ids), dtype=bool)
         model = self.fitted.model
         return np.array([published != model for published in self.published.models(model)], dtype=bool)
+
+    @property
+    def by_curves(self) -> Bools:
+        """Shape (J,): whose curves are compared and not their parameters, across models and under a 3PL."""
+        return self.across_models | (self.fitted is not None and self.fitted.model == "3pl")
+
+    @property
+    def shared(self) -> Floats:
+        """Shape (J, 2, 2): covariance of the window's (a, b) with the published."""
+        return self.by_anchors @ self.published.with_anchors.transpose(0, 2, 1)
+
+    @property
+    def cov_window(self) -> Floats:
+        """Shape (J, 3, 3), of the window's (a, b, logit c)."""
+        of_both = self.shared + self.shared.transpose(0, 2, 1)
+        return _with_guessing(self.cov - self.published.cov + of_both, self.guessing_cov)
 
     def select(self, keep: Bools) -> Comparison:
         """Of some items only; keep: shape (J,)."""
@@ -328,10 +378,6 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
 
     as_it_is = np.broadcast_to(np.eye(2), to_ab.shape)
     c_se = dict(zip(raw.item_ids, raw.c_se, strict=True))
-    guessing = raw.rescaled(linking.slope, linking.intercept).guessing_cov
-    if guessing is not None:
-        guessing = np.nan_to_num(guessing[[raw.item_ids.index(item) for item in old.item_ids]])
-        guessing = np.column_stack([np.einsum("jkl,jl->jk", to_ab, guessing[:, :2]), guessing[:, 2]])
     return Comparison(
         item_ids=old.item_ids,
         a=y.a[j],
@@ -344,6 +390,6 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
         cov=covariance(to_ab, as_it_is),
         by_anchors=to_ab @ by_anchors,
         tests_slopes=raw.model in ("2pl", "3pl"),
-        guessing_cov=guessing,
+        guessing_cov=None if y.guessing_cov is None else y.guessing_cov[j],
         fitted=Fitted.of(raw, linking),
     )
