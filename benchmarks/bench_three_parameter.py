@@ -3,17 +3,19 @@
     python -m benchmarks.bench_three_parameter --months 200 --seed 1
 
 A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 become its anchors. A month of N others,
-θ ~ N(0.5, 1.2²), has these 20 (less those that the origin flags) and 20 new items, which it publishes; a second such month is compared with the anchors
-and with these, as it is and with two anchors and two other items moved up or down by 0.5 in b. a ~ LogNormal(0.1, 0.3),
-b ~ N(0, 1), c as the row says. *Seen* is the share of the items that a learner answers. *Across models*: what the months
-are compared with was fitted to the same answers as a 2PL, and published before the scale became a 3PL. Prints the two
-months' linkings, the items' intervals and the tests in tables; ± is the Monte-Carlo error.
+θ ~ N(0.5, 1.2²), has these 20 (less those that the origin flags) and 20 new items, which it publishes; a second such
+month is compared with the anchors and with these, as it is and with two anchors and two other items moved up or down by
+0.5 in b. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as the row says. *Seen* is the share of the items that a learner
+answers. *Across models*: what the months are compared with was fitted to the same answers as a 2PL, and published
+before the scale became a 3PL. Prints the two months' linkings, the items' intervals and the tests in tables; ± is the
+Monte-Carlo error.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing import Pool
 
@@ -149,10 +151,8 @@ def month(row: Row, seed: list[int]) -> Month:
     frozen = anchors_of(origin, usable(origin, truth.ids[:ANCHORS]))
     linkings = []
     for fit in fits:
-        try:
+        with suppress(LinkingError):
             linkings.append(link(fit, frozen))
-        except LinkingError:
-            pass
     if len(linkings) < len(fits):
         return Month(tuple(linkings[:2]), len(fits) - len(linkings))
     anchors = replace(Anchors.of(frozen), guessing_cov=guessing_of(origin, frozen.item_ids))

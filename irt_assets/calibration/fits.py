@@ -19,6 +19,7 @@ import pandas as pd
 import psycopg
 from psycopg.rows import class_row, dict_row
 
+from irt_assets.psychometrics.drift_errors import guessing_cov_ab
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
@@ -300,6 +301,7 @@ def _item_rows(
 ) -> pd.DataFrame:
     provisional, unpublished = set(spec.get("provisional", ())), set(spec.get("never_published", ()))
     cov_ab, c_se = linked.cov_ab, linked.c_se
+    with_logit_c = guessing_cov_ab(linked)
     rows = []
     for j, item_id in enumerate(raw.item_ids):
         params = {
@@ -310,6 +312,7 @@ def _item_rows(
             "b_se": finite(linked.b_se[j]),
             "c_se": finite(c_se[j]) if linked.model == "3pl" else None,
             "cov_ab": finite(cov_ab[j, 0, 1]),
+            "cov_logit_c": None if with_logit_c is None else [finite(x) for x in with_logit_c[j]],
             "raw": {
                 "a": finite(raw.a[j]),
                 "b": finite(raw.b[j]),

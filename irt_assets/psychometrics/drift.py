@@ -9,8 +9,8 @@ items of a joint Wald test of both its parameters, and when it *matters*: wABC, 
 weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high). A wABC is the mean
 difference between two probabilities: of the learners, five in a hundred are told apart otherwise.
 
-An item whose published values are of another model is tested on what its two curves say of the same learners
-(drift_models.py); its parameters are not compared, and their changes are NaN.
+Items of a 3PL, and those whose published values are of another model, are tested on what their two curves say of the
+same learners (drift_curves.py). Parameters of two models are not compared, and their changes are NaN.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import numpy as np
 from scipy.special import chdtrc, chdtri, ndtr
 
 from irt_assets.psychometrics.curves import HIGH_WABC, MEDIUM_WABC, probability
+from irt_assets.psychometrics.drift_curves import CurveDifferences, curve_differences
 from irt_assets.psychometrics.drift_errors import Comparison
-from irt_assets.psychometrics.drift_models import curve_differences
 from irt_assets.psychometrics.false_discovery import q_values
 from irt_assets.psychometrics.models import Floats, Model
 from irt_assets.psychometrics.quadrature import Grid
@@ -46,10 +46,11 @@ class Drift:
     Attributes:
         comparison: the differences, with `cov` as estimated.
         inflation: what the errors are multiplied by everywhere here; 1 unless the items' robust spread exceeds 1.3.
-        wald, p, q: shape (J,), of "neither parameter changed" (c held where there is one); across models, of "the curves
-            say the same of the learners".
+        wald, p, q: shape (J,), of "neither parameter changed"; of items compared by their curves, of "both curves say
+            the same of the learners".
         wabc: shape (J,), a probability.
         severity: J of "none", "medium", "high".
+        curves: what was tested of items that are compared by their curves; None where none is.
     """
 
     comparison: Comparison
@@ -59,6 +60,7 @@ class Drift:
     q: Floats
     wabc: Floats
     severity: tuple[Severity, ...]
+    curves: CurveDifferences | None = None
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -141,16 +143,17 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
         difference, cov, df = (comparison.b - comparison.published.b)[:, None], comparison.cov[:, 1:, 1:], 1
     wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
     degrees = np.full(wald.shape, df)
+    curves = None
     if (by_curves := comparison.by_curves).any():
-        found = curve_differences(comparison.select(by_curves), mean=mean, sd=sd)
-        wald[by_curves], degrees[by_curves] = found.wald, found.df
+        curves = curve_differences(comparison, mean=mean, sd=sd)
+        wald[by_curves], degrees[by_curves] = curves.wald[by_curves], curves.df[by_curves]
     spread = float(np.sqrt(np.median(wald / chdtri(degrees, 0.5)))) if wald.size else 1.0
     inflation = spread if spread > MOST_SPREAD else 1.0
     p = chdtrc(degrees, np.maximum(wald, 0) / inflation**2)
     q = q_values(p)
     area = wabc(comparison, comparison.published, mean, sd)
     severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
-    return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity)
+    return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity, curves)
 
 
 class Curves(Protocol):

@@ -17,8 +17,8 @@ frozen value is the published one P is its block of S and C its rows, so that th
 either side, takes from its difference what it must. For p of an earlier linked fit P is that fit's Cov y and
 C = B' β'_s S.
 
-A window's parameters and published ones of another model mean different things: they have no difference here, only their
-curves have (drift_models.py).
+A window's parameters and published ones of another model mean different things: they have no difference here, only
+their curves have (drift_curves.py).
 
 Everything is done in (a, d), d = −a·b, in which estimates are closest to normal, each side with its own errors, and
 turned to (a, b) at the end: at N = 500 against 5000, tested in (a, b), 11 % of sound months had a flag, in (a, d) 5 %.
@@ -44,11 +44,12 @@ Places = npt.NDArray[np.intp]
 
 @dataclass(frozen=True)
 class Fitted:
-    """The model of an estimate, and the learners N(mean, sd²), on the bank's scale, whose answers it is from."""
+    """The model of an estimate, and the learners N(mean, sd²), on the bank's scale, whose answers it is from; None: of
+    whom nothing is known."""
 
     model: Model
-    mean: float
-    sd: float
+    mean: float | None = None
+    sd: float | None = None
 
     @classmethod
     def of(cls, raw: Calibration, linking: Linking) -> Fitted:
@@ -96,8 +97,8 @@ class Published:
         cov: shape (J, 2, 2), of (a, b).
         with_anchors: shape (J, 2, 2K), covariance of (a, b) with the anchors' frozen values.
         fitted: of J values; None where it is not known, () where it is of none.
-        guessing_cov: shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c is held, as it is where
-            these are not known. None: all of them.
+        guessing_cov: shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c is held, as it
+            is where these are not known. None: all of them.
     """
 
     item_ids: tuple[str, ...]
@@ -180,7 +181,8 @@ class Published:
 @dataclass(frozen=True)
 class _Linked:
     """A fit's items on the bank's scale: `cov` (J, 2, 2) of (a, d) with the linking's errors and all that these share
-    with the items', `by_anchors` (J, 2, 2K), derivatives of (a, d) by the anchors' frozen (a, b), and `guessing_cov`."""
+    with the items', `by_anchors` (J, 2, 2K), derivatives of (a, d) by the anchors' frozen (a, b); `guessing_cov` as
+    in `Published`."""
 
     item_ids: tuple[str, ...]
     a: Floats

@@ -39,8 +39,8 @@ ROBUST_Z = 2.7  # Huynh & Meyer 2010
 _BIG_TOPIC = 0.10
 _FEWEST = 3  # two constants fit two anchors whatever they are
 _HARMLESS = (Flag.NEGATIVE_DISCRIMINATION, Flag.GUESSING_UNIDENTIFIED)
-"""Flags that leave an anchor in: a slope is looked at by itself, and where a prior has made c the curve over the learners
-is as well known as any other's."""
+"""Flags that leave an anchor in: its slope is looked at by itself; and where c is what its prior made it, the curve
+over the learners is as well known as any other's."""
 
 
 @dataclass(frozen=True)

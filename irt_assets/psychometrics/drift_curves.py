@@ -3,35 +3,36 @@
 Belongs here: the statistic that compares curves, under a 3PL and across models, with its covariance. Does not belong
 here: who is flagged (drift.py), errors of parameters (drift_errors.py).
 
-**Across models.** A slope of 0.9 under a 2PL and one of 1.2 under a 3PL may be of one item that has not moved. What has to
-stay is what a fit of the simpler model takes from the answers. Of an item with curve P, answered by learners with density
-g, a 2PL is estimated whose curve P₂ has the same share of right answers and the same covariance of these with ability:
-the score equations of a logistic regression, Σ(x − P₂) = 0 and Σ θ(x − P₂) = 0, whose expectations are
+**Across models.** A slope of 0.9 under a 2PL and one of 1.2 under a 3PL may be of one item that has not moved. What has
+to stay is what a fit of the simpler model takes from the answers. Of an item with curve P, answered by learners with
+density g, a 2PL is estimated whose curve P₂ has the same share of right answers and the same covariance of these with
+ability: the score equations of a logistic regression, Σ(x − P₂) = 0 and Σ θ(x − P₂) = 0, whose expectations are
 
     T = ∫ (1, z)ᵀ (P_window − P_published) g(θ) dθ = 0,    z = (θ − mean)/SD of g,
 
 g = N(mean, sd²) being the learners of the simpler of the two fits: what a misspecified model comes to depends on them
-(White 1982, Econometrica 50). With θ not known but integrated out, these hold nearly. Where the simpler model gives items
-no slope of their own, only the first component is 0.
+(White 1982, Econometrica 50). With θ not known but integrated out, these hold nearly. Where the simpler model gives
+items no slope of their own, only the first component is 0.
 
-**Under a 3PL**, a, b and c of one item are traded for each other at little cost to its curve, so that a change of b by 0.5
-is lost in the errors of (a, b), and T is where the answers speak. g is then the scale's population.
+**Under a 3PL**, a, b and c of one item are traded for each other at little cost to its curve, so that a change of b by
+0.5 is lost in the errors of (a, b), and T is where the answers speak. g is then the scale's population.
 
 With H the derivatives of T by the item's (a, b, logit c), y those of the window and p those published,
 
     Cov T = H_y Cov(y) H_yᵀ + H_p Cov(p) H_pᵀ − H_y Cov(y, p) H_pᵀ − H_p Cov(p, y) H_yᵀ,
 
-and Tᵀ (Cov T)⁻¹ T is χ² with 2 degrees of freedom (1 without slopes) where the item has not changed. A published c whose
-errors are not stored is held, with the errors of a and b as they are; then Cov T is too large. What errors of c have in
-common with the linking's constants is left out.
+and Tᵀ (Cov T)⁻¹ T is χ² with 2 degrees of freedom (1 without slopes) where the item has not changed. A published c
+whose errors are not stored is held, with the errors of a and b as they are; then Cov T is too large. What errors of c
+have in common with the linking's constants is left out.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import get_args
 
 import numpy as np
+import numpy.typing as npt
 from scipy.special import expit
 
 from irt_assets.psychometrics.drift_errors import Comparison, Fitted
@@ -54,28 +55,26 @@ class CurveDifferences:
 
     t: Floats
     cov: Floats
-    df: np.ndarray
+    df: npt.NDArray[np.int64]
 
     @property
     def wald(self) -> Floats:
         """Shape (J,), χ² with `df` degrees of freedom."""
-        both = np.einsum("jk,jk->j", self.t, np.linalg.solve(self.cov, self.t[:, :, None])[:, :, 0])
-        return np.where(self.df == 2, both, self.t[:, 0] ** 2 / self.cov[:, 0, 0])
+        wald: Floats = self.t[:, 0] ** 2 / self.cov[:, 0, 0]
+        t, cov = self.t[self.df == 2], self.cov[self.df == 2]
+        wald[self.df == 2] = np.einsum("jk,jk->j", t, np.linalg.solve(cov, t[:, :, None])[:, :, 0])
+        return wald
 
 
 def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> CurveDifferences:
-    """Of all compared items; N(mean, sd²): the learners of published values of which no more is known."""
-    old = comparison.published
-    scale = Fitted("2pl", mean, sd)
-    window = comparison.fitted or scale
-    models = old.models(window.model)
+    """Of all compared items; N(mean, sd²): the scale's population."""
+    old, window = comparison.published, comparison.fitted or Fitted("2pl")
     simpler = [
-        replace(scale, model=model)
-        if model == window.model
-        else min(window, of or replace(scale, model=model), key=_rank)
-        for of, model in zip(old.fitted, models, strict=True)
+        Fitted(model) if model == window.model else min(window, of or Fitted(model), key=_rank)
+        for of, model in zip(old.fitted, old.models(window.model), strict=True)
     ]
-    means, sds = (np.array([getattr(fit, name) for fit in simpler]) for name in ("mean", "sd"))
+    means = np.array([mean if fit.mean is None else fit.mean for fit in simpler])
+    sds = np.array([sd if fit.sd is None else fit.sd for fit in simpler])
     now, by_now = _moments(comparison.a, comparison.b, comparison.c, means, sds)
     published, by_published = _moments(old.a, old.b, old.c, means, sds)
     both = by_now[:, :, :2] @ comparison.shared @ by_published[:, :, :2].transpose(0, 2, 1)
