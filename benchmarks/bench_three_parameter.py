@@ -24,7 +24,7 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.curves import probability
 from irt_assets.psychometrics.drift import judge
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, Published, compare, guessing_cov_ab
+from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import LinkingError
 from irt_assets.psychometrics.information import Abilities, losses_of_items
@@ -181,7 +181,7 @@ def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], 
 
 
 def guessing_of(origin: Calibration, ids: tuple[str, ...]) -> Floats | None:
-    return guessing_cov_ab(origin.select([origin.item_ids.index(item) for item in ids]))
+    return origin.select([origin.item_ids.index(item) for item in ids]).guessing_cov_ab
 
 
 def usable(origin: Calibration, ids: tuple[str, ...]) -> tuple[str, ...]:

@@ -19,7 +19,6 @@ import pandas as pd
 import psycopg
 from psycopg.rows import class_row, dict_row
 
-from irt_assets.psychometrics.drift_errors import guessing_cov_ab
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
@@ -301,7 +300,7 @@ def _item_rows(
 ) -> pd.DataFrame:
     provisional, unpublished = set(spec.get("provisional", ())), set(spec.get("never_published", ()))
     cov_ab, c_se = linked.cov_ab, linked.c_se
-    with_logit_c = guessing_cov_ab(linked)
+    with_logit_c = linked.guessing_cov_ab
     rows = []
     for j, item_id in enumerate(raw.item_ids):
         params = {

@@ -69,9 +69,21 @@ def _window(connection: psycopg.Connection, fit_id: str, constants: dict[str, An
 
 
 def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | None:
-    """Those of every version of the set: a later version only leaves anchors out, and earlier fits used them."""
+    """Those of every version of the set: a later one only leaves anchors out, and earlier fits used them. The errors
+    of their c are known where they are values of an origin window."""
     anchors = read_every_anchor(connection, scale.scale_id)
-    return None if anchors is None else Anchors.of(anchors)
+    if anchors is None:
+        return None
+    rows = connection.execute(
+        """SELECT item_id, (params->>'a')::float, (params->>'b')::float, params->'cov_logit_c'
+           FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
+           WHERE scale_id = %s AND kind = 'origin' AND jsonb_typeof(params->'cov_logit_c') = 'array'""",
+        (scale.scale_id,),
+    ).fetchall()
+    known = {(item, a, b): cov for item, a, b, cov in rows if None not in cov}
+    values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
+    guessing = np.array([known.get(value, [0.0, 0.0, 0.0]) for value in values])
+    return replace(Anchors.of(anchors), guessing_cov=guessing if known else None)
 
 
 def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: Anchors) -> InForce:
@@ -118,11 +130,11 @@ def _with_origins(connection: psycopg.Connection, published: Published, rows: di
             (fits,),
         )
     }
-    guessing: dict[tuple[str, str], list[float | None] | None] = {
+    guessing: dict[tuple[str, str], list[float | None]] = {
         (fit_id, item): cov
         for fit_id, item, cov in connection.execute(
             """SELECT fit_id, item_id, params->'cov_logit_c' FROM mirt_item_params
-               WHERE fit_id = ANY(%s) AND params->'cov_logit_c' IS NOT NULL AND item_id = ANY(%s)""",
+               WHERE fit_id = ANY(%s) AND jsonb_typeof(params->'cov_logit_c') = 'array' AND item_id = ANY(%s)""",
             (fits, list(rows)),
         )
     }

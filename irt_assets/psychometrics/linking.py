@@ -288,7 +288,7 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
         tuple(anchors.item_ids[k] for k in k_rows),
         new.a[j_rows], new.b[j_rows], new.c[j_rows], _covariance_ab(new.select(j_rows)),
         anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], block_diagonal(old),
-        new.model,
+        new.model, new.select(j_rows).guessing_cov_ab,
     )  # fmt: skip
     return pairs, dropped, n_candidates
 
