@@ -27,7 +27,7 @@ IDS = tuple(f"item{j:02d}" for j in range(ITEMS))
 
 @dataclass(frozen=True)
 class World:
-    """An origin that has all items, its anchors, and a month of abler learners in which the last items moved by half."""
+    """An origin that has all items, its anchors, and a month of abler learners in which the last items moved by 0.5."""
 
     origin: Responses
     month: Responses
