@@ -57,7 +57,7 @@ ROWS = tuple(
     for model, guessing in (("2pl", "0"), ("3pl", "0.2"), ("3pl", "Beta(5, 17)"))
     for learners in (2000, 5000)
     for seen in (1.0, 0.5)
-)
+) + tuple(Row("3pl", guessing, 1000, 1.0) for guessing in ("0.2", "Beta(5, 17)"))
 
 
 @dataclass(frozen=True)

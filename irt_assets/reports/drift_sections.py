@@ -105,10 +105,10 @@ def what_moved(facts: Facts) -> Iterator[Block]:
     told = [item.drift.details.get("across_models") for item in facts.items.values() if item.drift]
     across = [said for said in told if said]
     if across:
-        was = "was" if len(across) == 1 else "were"
+        said = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
         yield Paragraph(
-            f"{sentence(f'{counted(len(across), "item")} {was} {across[0]}')} Parameters of two models are not compared: "
-            "what counts is the share of the learners who answer right, and how that goes with ability."
+            f"{sentence(said)} Parameters of two models are not compared: what counts is the share of the learners who "
+            "answer right, and how that goes with ability."
         )
     if len(across) == facts.compared:
         return
