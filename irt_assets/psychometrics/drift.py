@@ -147,7 +147,8 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     if (by_curves := comparison.by_curves).any():
         curves = curve_differences(comparison, mean=mean, sd=sd)
         wald[by_curves], degrees[by_curves] = curves.wald[by_curves], curves.df[by_curves]
-    spread = float(np.sqrt(np.median(wald / chdtri(degrees, 0.5)))) if wald.size else 1.0
+    middle = chdtri(df, 0.5)
+    spread = float(np.sqrt(np.median(wald * (middle / chdtri(degrees, 0.5))) / middle)) if wald.size else 1.0
     inflation = spread if spread > MOST_SPREAD else 1.0
     p = chdtrc(degrees, np.maximum(wald, 0) / inflation**2)
     q = q_values(p)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
 import dagster as dg
+import numpy as np
 
 from irt_assets.definitions import build_defs
+from irt_assets.drift import evidence
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.checks import WHAT_TO_DO
 from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
+from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.truth import Truth
 from irt_assets.responses.scales import read_scales
 from jobs.alerts import check_alert
@@ -148,3 +153,41 @@ def test_items_published_as_another_model_are_compared_by_their_curves_and_named
     own = next(item for item in judged.drift.item_ids if item not in across)
     assert "across_models" not in stored[own][1]
     assert stored[own][0][1] is not None
+
+
+def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
+    faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
+) -> None:
+    """Of values that a month published, of that month; of frozen anchors, of the window whose values they are."""
+    settings, _, _ = faulty
+    known, start = [0.01, -0.02, 0.3], month_bounds(MONTHS[1])[0]
+    with Database(settings).connect() as connection:
+        scale = read_scales(connection)[SCALE]
+        anchors = evidence.frozen_anchors(connection, scale)
+        assert anchors is not None
+        assert anchors.guessing_cov is None, "these are the bank's"
+        first = anchors.set.item_ids[0]
+        connection.execute(
+            """UPDATE mirt_item_params SET params = params || jsonb_build_object('cov_logit_c', %s::jsonb)
+               WHERE fit_id IN (SELECT fit_id FROM mirt_fit_meta WHERE window_start < %s)""",
+            (json.dumps(known), start),
+        )
+        in_force = evidence.in_force_with_errors(connection, scale, start, anchors).published
+        connection.execute("UPDATE mirt_fit_meta SET kind = 'origin', model = '3pl' WHERE window_start < %s", (start,))
+        connection.execute(
+            """UPDATE mirt_item_params SET params = params || jsonb_build_object('a', %s::float, 'b', %s::float)
+               WHERE item_id = %s""",
+            (float(anchors.set.a[0]), float(anchors.set.b[0]), first),
+        )
+        of_window = evidence.frozen_anchors(connection, scale)
+        connection.rollback()
+    by_month = np.array([of is not None and of.mean is not None for of in in_force.fitted])
+    assert in_force.guessing_cov is not None
+    assert by_month.any()
+    assert not by_month.all()
+    assert (in_force.guessing_cov[by_month] == known).all()
+    assert not in_force.guessing_cov[~by_month].any()
+    assert of_window is not None
+    assert of_window.guessing_cov is not None
+    assert of_window.guessing_cov[0].tolist() == known
+    assert not of_window.guessing_cov[1:].any(), "their values are not the window's"
