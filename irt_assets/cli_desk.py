@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from irt_assets.console import AsJson, Panel, err, out, print_json, print_table
 from irt_assets.desk import Engine, Scoring
-from irt_assets.psychometrics.options import Method, Model
+from irt_assets.psychometrics.options import LatentRule, Method, Model
 from resources.failures import PermanentFailure
 
 app = typer.Typer()
@@ -22,7 +22,7 @@ app = typer.Typer()
 SHOWN = 20  # persons in a table for people; files and JSON have all
 DOUBTFUL = 0.01
 """Below this probability a test of the model is mentioned to people."""
-GUESSED = ", or items are guessed (compare --model 3pl)"
+GUESSED = ", or items are guessed"
 
 Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,item,score: CSV, TSV, Parquet; .gz too.")]
 Key = Annotated[
@@ -41,6 +41,9 @@ def fit(
         Path | None, typer.Option(help="Table item,key of the right options, where cells are choices.")
     ] = None,
     groups: Annotated[Path | None, typer.Option(help="Table person,group: groups with their own mean and SD.")] = None,
+    latent: Annotated[
+        LatentRule, typer.Option(help="Distribution of θ; auto: a histogram where the answers ask for one.")
+    ] = "normal",
     folder: OutFolder = None,
     as_json: AsJson = False,
 ) -> None:
@@ -58,6 +61,7 @@ def fit(
         engine=engine,
         anchors=tables.read_parameters(anchors) if anchors is not None else None,
         groups=files.read_groups(groups, answers) if groups is not None else None,
+        latent=latent,
     )
     if folder is not None:
         done.write(folder)
@@ -219,12 +223,24 @@ def _print_fit(result: dict[str, Any]) -> None:
         f"log-likelihood {_number(result['loglik'])}, AIC {_number(result['aic'])}, BIC {_number(result['bic'])};"
         f" θ ~ N({_number(latent['mean'])}, {_number(latent['sd'])}²), reliability {_number(result['reliability'])}"
     )
-    normality = result["normality"]
-    if normality is not None and normality["p"] < DOUBTFUL:
+    normality, shape = result["normality"], result["shape"]
+    if shape is not None:
+        out.print(shape["why"])
+        if shape["compared"]:
+            print_table(
+                ("model", "θ", "log-likelihood", "parameters", "AIC", "BIC"),
+                [
+                    (one["model"], one["latent"], _number(one["loglik"]), str(one["n_parameters"]))
+                    + (_number(one["aic"]), _number(one["bic"]))
+                    for one in sorted(shape["compared"], key=lambda one: one["bic"])
+                ],
+                numeric=("log-likelihood", "parameters", "AIC", "BIC"),
+            )
+    elif normality is not None and normality["p"] < DOUBTFUL:
         out.print(
             f"θ is not normal under this model (score test: χ²(2) = {normality['statistic']:.1f}, p ="
             f" {normality['p']:.1g}): {_shape(normality)}{'' if result['model'] == '3pl' else GUESSED}. Parameters are"
-            " biased where this is so"
+            " biased where this is so: --latent auto compares models and takes a histogram of θ where one is needed"
         )
 
 

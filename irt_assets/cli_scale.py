@@ -1,22 +1,26 @@
-"""`irt scale …`: a scale's origin, its pass mark and its rules."""
+"""`irt scale …`: a scale's origin, its model, its pass mark and its rules."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
-from irt_assets.console import confirm, out, say
-from irt_assets.installation import current_database, current_settings, current_store
+from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_json, say
+from irt_assets.installation import current_database, current_settings, current_store, signed
+from irt_assets.psychometrics.options import Model
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     from resources.database import Database
 
-app = typer.Typer(no_args_is_help=True, help="Scales, their origin and their rules.")
+app = typer.Typer(no_args_is_help=True, help="Scales, their origin, their model and their rules.")
+accept = typer.Typer(no_args_is_help=True, help="What a person accepts of a scale, on record.")
+app.add_typer(accept, name="accept")
 
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 
@@ -30,6 +34,7 @@ def init(
     ] = None,
     mu: Annotated[float, typer.Option(help="Mean θ of the population that is reported against.")] = 0.0,
     sigma: Annotated[float, typer.Option(min=0.01, help="Its standard deviation.")] = 1.0,
+    model: Annotated[Model, typer.Option(help="Model of its months, and of the origin window.")] = "2pl",
     engine: Annotated[str, typer.Option(help="Engine whose fits are published.")] = "em",
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="Rule of the scale, e.g. min_responses=300.")
@@ -47,6 +52,7 @@ def init(
         first_month=settings.irt_first_month,
         mu=mu,
         sigma=sigma,
+        model=model,
         thresholds=settings_of(setting),
         engine=engine,
         window=OriginWindow(*_window_of(origin), build(engine, threads=settings.irt_threads), current_store(database))
@@ -57,6 +63,11 @@ def init(
     if done.errors_assumed:
         out.print(
             f"  {done.errors_assumed} of them came without errors: those of a calibration with n = 500 are assumed"
+        )
+    if done.with_guessing:
+        out.print(
+            f"  {done.with_guessing} of them have c > 0, and a {model} has none: `irt scale set model=3pl` gives the "
+            "scale the model that they are of"
         )
     for item, why in list(done.left_out.items())[:10]:
         out.print(f"  left out: {item}: {escape(why)}")
@@ -73,6 +84,126 @@ def pass_mark(
 
     set_pass_mark(current_database(), scale, theta)
     out.print(f"scale {scale}: passed from θ = {theta:g} on")
+
+
+@app.command("set")
+def set_values(
+    pairs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME=VALUE…",
+            help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none, or a "
+            "rule of the scale, e.g. min_responses=300.",
+        ),
+    ],
+    by: By,
+    reason: Reason,
+    scale: ScaleId = "default",
+    first_month: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="First month of the new model or prior, YYYY-MM. Default: the one after the last that is published "
+            "from. Rules hold for all months.",
+        ),
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Choose a scale's model and priors for the months to come, or change its rules for all months.
+
+    What becomes stale, and what happens to the anchors, is said before it asks. Who decided on a model or a prior, when
+    and why is kept.
+    """
+    from irt_assets.calibration.release import require_text
+    from irt_assets.responses.scale_decisions import OF_THE_MODEL
+
+    by, reason = signed(by), require_text("reason", reason)
+    texts = _texts_of(pairs)
+    rules = [name for name in texts if name not in OF_THE_MODEL]
+    if not rules:
+        _set_model(scale, texts, first_month, by, reason, yes)
+    elif len(rules) < len(texts):
+        raise PermanentFailure(
+            f"{', '.join(rules)} {'is a rule' if len(rules) == 1 else 'are rules'}, for all months, and a model or a "
+            "prior holds from a month on: set them in two commands"
+        )
+    elif first_month is not None:
+        raise PermanentFailure(
+            f"--from is for {', '.join(OF_THE_MODEL)}; a rule such as {rules[0]} holds for all months: leave it out"
+        )
+    else:
+        confirm_and_change_rules(current_database(), scale, "", settings_of(pairs), yes)
+
+
+def _texts_of(pairs: list[str]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise PermanentFailure(f"irt scale set wants NAME=VALUE, got {pair!r}")
+        if name in texts:
+            raise PermanentFailure(f"{name} is set twice: {texts[name]} and {value}")
+        texts[name] = value
+    return texts
+
+
+def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
+    from irt_assets.calibration.model_change import decide_model_change, preview_model_change
+    from irt_assets.responses.scale_decisions import OF_THE_MODEL
+
+    settings, database = current_settings(), current_database()
+    change = preview_model_change(
+        database,
+        current_store(database),
+        scale,
+        {subject: texts[subject] for subject in OF_THE_MODEL if subject in texts},
+        first_month,
+        calibrations_begin=settings.irt_first_month,
+        threads=settings.irt_threads,
+    )
+    for line in change.lines:
+        say(line)
+    if not change.values:
+        return
+    confirm(f"change scale {scale} from {change.first_month} on?", yes)
+    done = decide_model_change(database, change, by=by, reason=reason)
+    say(f"decided: scale {scale} from {done.first_month} on")
+    for month in done.stale:
+        say(f"  to be calibrated again: irt calibrate --month {month}")
+
+
+@app.command()
+def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
+    """What was decided on a scale's model and priors and what was accepted, the newest last."""
+    from irt_assets.responses.scale_decisions import read_decisions
+
+    with current_database().connect() as connection:
+        found = read_decisions(connection, scale)
+    if as_json:
+        print_json([asdict(decision) for decision in found])
+        return
+    for d in found:
+        what = f"{d.subject} {d.value} from {d.effective_from:%Y-%m} on"
+        say(f"{d.decided_at:%Y-%m-%d} {what}: {d.decided_by}: {d.reason}")
+    if not found:
+        say(f"scale {scale}: nothing was decided since `irt scale init`")
+
+
+@accept.command("guessing")
+def accept_guessing(
+    by: By,
+    reason: Reason,
+    scale: ScaleId = "default",
+    first_month: Annotated[
+        str | None, typer.Option("--from", help="First month it holds for, YYYY-MM. Default: the first of all.")
+    ] = None,
+) -> None:
+    """Accept, on record, that learners guess on a scale whose model has no guessing."""
+    from irt_assets.calibration.model_change import accept_guessing as record
+
+    month = first_month or current_settings().irt_first_month
+    record(current_database(), scale, month, by=signed(by), reason=reason)
+    say(f"scale {scale}: accepted that learners guess, for months from {month} on")
 
 
 def settings_of(pairs: list[str] | None) -> dict[str, Any]:

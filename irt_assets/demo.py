@@ -263,7 +263,6 @@ def _finding(
     planted = f"{', '.join(items[:3])}{f' and {len(items) - 3} more' if len(items) > 3 else ''}"
     active = [m for m in fault["months"] if m in months]
     planted += f" in {active[0]}" if len(active) == 1 else f" from {active[0]}"
-    scale = next(iter(read_scales(connection).values()))
     judged = [m for m in active if any(s.month == m and s.state is State.GREEN for s in states)]
     if kind == "dif":
         return _dif_finding(connection, planted, set(items), judged)
@@ -278,6 +277,7 @@ def _finding(
         found = f"flagged as {kind} in {len(rightly)} of {len(judged)} green months"
         return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
     if kind == "anchors_moved":
+        scale = next(iter(read_scales(connection, month_bounds(active[0])[0]).values()))
         constants = anchors_agree(gather(connection, store, active[0], scale)).details
         named = set(constants.get("anchors_dropped", ())) | set(constants.get("suspects", ()))
         right = len(named & set(items))
@@ -291,6 +291,7 @@ def _finding(
     wanted = Flag.NEGATIVE_DISCRIMINATION if kind == "wrong_key" else Flag.ALL_CORRECT
     flagged = []
     for month in active:
+        scale = next(iter(read_scales(connection, month_bounds(month)[0]).values()))
         calibration = gather(connection, store, month, scale).calibration
         if calibration is None:
             continue
@@ -319,8 +320,8 @@ def _false_alarms(
 ) -> Finding:
     planted = {item for fault in truth["faults"] for item in fault["item_ids"]}
     flagged: set[str] = set()
-    for scale in read_scales(connection).values():
-        for month in months:
+    for month in months:
+        for scale in read_scales(connection, month_bounds(month)[0]).values():
             calibration = gather(connection, store, month, scale).calibration
             if calibration is not None:
                 flagged |= {i for i, f in zip(calibration.item_ids, calibration.flags, strict=True) if f}

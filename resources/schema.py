@@ -27,7 +27,7 @@ from resources.tables import METADATA, VIEWS
 KEPT = (
     *("question", "learner", "response_log", "calibration_scale", "anchor_set", "mirt_fit_meta", "mirt_item_params"),
     *("item_parameter_publication", "item_parameter_proposal", "release_decision", "publication_step"),
-    *("item_status", "erasure"),
+    *("item_status", "scale_decision", "erasure"),
 )
 """What nothing can make again: the bank, the answers, the ledger, and the fits that it cites."""
 INCOMING = "response_log_incoming"  # only ever seen by the transaction that fills new months

@@ -343,13 +343,27 @@ calibration_scale = _table(
     _req("origin", JSONB, "bank, or the window that was declared the origin"),
     _req("mu", Double, "mean of the population that abilities are reported against", sa.text("0"), unit="θ"),
     _req("sigma", Double, "its standard deviation", sa.text("1"), unit="θ", ge=0),
-    _req("model", Text, "rasch, 1pl, 2pl or 3pl", sa.text("'2pl'")),
+    _req("model", Text, "rasch, 1pl, 2pl or 3pl, until scale_decision changes it", sa.text("'2pl'")),
     _req("engine", Text, "engine whose fits are published", sa.text("'em'")),
     _req("assignment", Text, "linear or adaptive: how items are chosen for learners", sa.text("'linear'")),
     _opt("pass_theta", Double, "pass mark", unit="θ"),
     _req("thresholds", JSONB, "eligibility and gate settings that differ from the defaults", sa.text("'{}'::jsonb")),
     _req("anchor_version", Integer, "newest version of the anchor set", sa.text("1"), ge=1),
     _req("initialised_at", UTC, "when the scale was initialised", NOW),
+)
+
+scale_decision = _table(
+    "scale_decision",
+    "What a person decided on a scale's model. Append-only.",
+    Column("decision_id", BigInteger, Identity(always=True), primary_key=True, comment="order of decision"),
+    _req("scale_id", Text, "bank whose items measure one ability"),
+    _req("subject", Text, "model, prior_a, prior_b, prior_c or guessing"),
+    _req("value", Text, "the model; a prior, such as lognormal(0, 0.5), or none; accepted, of guessing"),
+    _req("effective_from", UTC, "months that begin then or later, and nights, follow it, until a later decision"),
+    _req("decided_by", Text, "who"),
+    _req("reason", Text, "why"),
+    _req("decided_at", UTC, "when", NOW),
+    Index("scale_decision_scale", "scale_id", "subject", "effective_from"),
 )
 
 anchor_set = _table(
@@ -362,7 +376,16 @@ anchor_set = _table(
     _req("errors_assumed", Boolean, "true: the errors are those of a calibration with n = 500, as the bank gave none"),
     _opt("topic_id", Text, "topic of the item when the set was frozen"),
     _req("anchor_hash", Text, "hash of the whole set"),
-    _opt("effective_from", UTC, "windows that begin from then on are linked to this version; null: from the origin on"),
+    _opt(
+        "cov",
+        JSONB,
+        "covariance of a and b with those of each anchor of the set, {item: [aa, ab, ba, bb]}; null: independent",
+    ),
+    _opt(
+        "effective_from",
+        UTC,
+        "months that begin then or later, and nights, are linked to this version; null: all",
+    ),
     _req("frozen_at", UTC, "when", NOW),
 )
 

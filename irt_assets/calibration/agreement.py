@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.calibration.fits import LinkedFit, latest_staged, linked_fit
+from irt_assets.calibration.fits import LinkedFit, latest_staged, linked_fit, of_other_model
 from irt_assets.calibration.gates import item_problems
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
@@ -198,6 +198,8 @@ def read_agreement(connection: psycopg.Connection, month: str, scale: Scale) -> 
         assert staged is not None
         if snapshot is None or staged.snapshot_hash != snapshot.snapshot_hash:
             left_out[engine] = "its fit is of an earlier snapshot of the month"
+        elif other := of_other_model(staged.spec, scale):
+            left_out[engine] = other
         elif staged.error is not None:
             left_out[engine] = staged.error
         elif linked is None or linked.fit_id != staged.fit_id:

@@ -169,9 +169,9 @@ def drop_anchors(
         start = month_bounds(first_month)[0]
         rows = connection.execute(
             """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed,
-                                       topic_id, anchor_hash, effective_from)
+                                       topic_id, cov, anchor_hash, effective_from)
                SELECT n.scale_id, n.version + 1, item_id, a, b, c, a_se, b_se, c_se, cov_ab, errors_assumed, topic_id,
-                      '', %s
+                      cov, '', %s
                FROM anchor_set n JOIN calibration_scale s ON (s.scale_id, s.anchor_version) = (n.scale_id, n.version)
                WHERE n.scale_id = %s AND NOT item_id = ANY(%s)
                RETURNING version, item_id, a, b, c, a_se, b_se, cov_ab""",
@@ -203,6 +203,7 @@ def _without(anchors: AnchorSet, items: Collection[str]) -> AnchorSet:
         version=anchors.version,
         item_ids=tuple(item for item, kept in zip(anchors.item_ids, keep, strict=True) if kept),
         topics=tuple(topic for topic, kept in zip(anchors.topics, keep, strict=True) if kept),
+        cov=None if anchors.cov is None else anchors.cov[np.ix_(np.repeat(keep, 2), np.repeat(keep, 2))],
         **arrays,
     )
 

@@ -27,6 +27,7 @@ from irt_assets.calibration.release import decisions
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.engines import Calibrator
 from irt_assets.environment import CODE_LOCATION
+from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
 from resources import tables
@@ -200,7 +201,8 @@ def build_calibration_assets(
     ) -> dg.MaterializeResult:
         with classify_failures(), database.connect() as connection:
             compared = [
-                read_agreement(connection, context.partition_key, scale) for scale in read_scales(connection).values()
+                read_agreement(connection, context.partition_key, scale)
+                for scale in read_scales(connection, month_bounds(context.partition_key)[0]).values()
             ]
         return dg.MaterializeResult(metadata=shown.agreement_metadata(compared))
 

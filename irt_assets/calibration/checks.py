@@ -29,7 +29,7 @@ from irt_assets.calibration.gates import (
 )
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.dated import partition_check
-from irt_assets.partitions import last_complete_month, months_between
+from irt_assets.partitions import last_complete_month, month_bounds, months_between
 from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.psychometrics.models import Flag
 from irt_assets.responses.scales import Scale, read_scales
@@ -80,7 +80,7 @@ def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bo
         with classify_failures(), database.connect() as connection:
             verdicts = {
                 scale_id: gate.judge(gather(connection, store, month, scale))
-                for scale_id, scale in read_scales(connection).items()
+                for scale_id, scale in read_scales(connection, month_bounds(month)[0]).items()
             }
         failed = [scale for scale, verdict in verdicts.items() if not verdict.passed]
         return dg.AssetCheckResult(
@@ -152,7 +152,7 @@ def _item_check(
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.AssetCheckResult:
         with classify_failures(), database.connect() as connection:
-            scales = read_scales(connection)
+            scales = read_scales(connection, month_bounds(context.partition_key)[0])
             problems = {s: find(connection, store, context.partition_key, scale) for s, scale in scales.items()}
             known = {s: held_before(connection, s, context.partition_key) for s in scales}
         rows = [
@@ -213,7 +213,7 @@ def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
         with classify_failures(), database.connect() as connection:
             found = {
                 scale_id: read_agreement(connection, context.partition_key, scale)
-                for scale_id, scale in read_scales(connection).items()
+                for scale_id, scale in read_scales(connection, month_bounds(context.partition_key)[0]).items()
             }
         return dg.AssetCheckResult(
             passed=all(month.agrees for month in found.values()),

@@ -10,6 +10,7 @@ import io
 import json
 import math
 import uuid
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,8 @@ from psycopg.rows import class_row, dict_row
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
+from irt_assets.psychometrics.priors import Priors, prior_as_text
+from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from resources import tables, warehouse
 from resources.failures import PermanentFailure, TransientFailure
@@ -95,6 +98,45 @@ class StagedFit:
 
     def decoded(self) -> Calibration | None:
         return None if self.calibration is None else decode(self.calibration)
+
+
+def model_spec(scale: Scale) -> dict[str, Any]:
+    """For a fit's spec: the model and the scale's own priors that it is made with."""
+    return {"model": scale.model, "scale_priors": scale.priors.as_dict() if scale.priors else None}
+
+
+def made_otherwise(spec: Mapping[str, Any], scale: Scale) -> str | None:
+    """Why a fit is not of the model and priors of `scale`, as its window follows them; None where it is.
+
+    A fit that an earlier version staged says nothing of priors: it had none of the scale's.
+    """
+    if other := of_other_model(spec, scale):
+        return other
+    priors = spec.get("scale_priors")
+    if priors == model_spec(scale)["scale_priors"]:
+        return None
+    used = Priors.from_dict(priors) if priors else None
+    return f"the fit was made with priors {priors_as_text(used)} and the scale's are {priors_as_text(scale.priors)}"
+
+
+def of_other_model(spec: Mapping[str, Any], scale: Scale) -> str | None:
+    """As `made_otherwise`, of the model alone: engines other than em take no priors of a scale."""
+    model = spec.get("model")
+    if model is None or model == scale.model:
+        return None
+    since = f" since {scale.model_since:%Y-%m}" if scale.model_since else ""
+    return f"the fit is a {spoken(model)} and the scale's model is {scale.model}{since}"
+
+
+def spoken(model: str) -> str:
+    """A model's name in a sentence: Rasch, 2PL."""
+    return model.capitalize() if model == "rasch" else model.upper()
+
+
+def priors_as_text(priors: Priors | None) -> str:
+    """A scale's own priors in a line: `a lognormal(0, 0.5), c beta(5, 17)`, or `none`."""
+    named = {name: getattr(priors, name) for name in ("a", "b", "c")} if priors else {}
+    return ", ".join(f"{name} {prior_as_text(prior)}" for name, prior in named.items() if prior) or prior_as_text(None)
 
 
 @dataclass(frozen=True)

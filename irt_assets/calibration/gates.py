@@ -13,7 +13,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.calibration.coverage import Bank, read_bank
-from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit
+from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise, of_other_model
 from irt_assets.engines import installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import moved
@@ -21,7 +21,7 @@ from irt_assets.psychometrics.dependence import SMALLEST_PAIR
 from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
 from irt_assets.psychometrics.errors import DisconnectedDesignError
 from irt_assets.psychometrics.models import Calibration, Flag
-from irt_assets.responses.scales import Scale
+from irt_assets.responses.scales import Scale, accepts_guessing
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
 from resources.object_store import ObjectStore
 
@@ -46,7 +46,8 @@ class Verdict:
 class Evidence:
     """All that is known of one month of one scale when it is judged.
 
-    `in_force`: items with published parameters at the month's start; `bank`: the scale's items then.
+    `in_force`: items with published parameters at the month's start; `bank`: the scale's items then;
+    `guessing_accepted`: whether a person has decided that guessing need not be in the scale's model.
     """
 
     month: str
@@ -59,10 +60,11 @@ class Evidence:
     demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
     in_force: frozenset[str] = frozenset()
     bank: Bank = field(default_factory=Bank)
+    guessing_accepted: bool = False
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
-    """Read the evidence on a month of a scale."""
+    """Read the evidence on a month of a scale, `scale` being as the month's window follows it."""
     snapshot = current_snapshot(connection, month)
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
     return Evidence(
@@ -86,6 +88,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
             )
         ),
         read_bank(connection, scale.scale_id, month_bounds(month)[0]),
+        accepts_guessing(connection, scale.scale_id, month_bounds(month)[0]),
     )
 
 
@@ -217,6 +220,22 @@ def one_ability(parallel: Mapping[str, Any]) -> Verdict:
     return Verdict(one, why if one else f"a second dimension: {why}", dict(parallel))
 
 
+def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
+    """Learners do not guess, or the scale's model has guessing, or a person has accepted it."""
+    fit = _current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    shape = evidence.staged.spec.get("shape")
+    if shape is None:
+        return Verdict(True, "not judged then: guessing is judged where em fits one population")
+    if not shape["guessing"]:
+        return Verdict(True, shape["why"], shape)
+    if evidence.guessing_accepted:
+        return Verdict(True, f"guessing is accepted; {shape['why']}", shape)
+    return Verdict(False, shape["why"], shape)
+
+
 def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a staged fit says of the whole set; None of one that did not converge, or that an earlier version made."""
     statistics = spec.get("fit_statistics")
@@ -239,7 +258,8 @@ def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str |
         absent = installed(engine)
         which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
         return f"{which}: {absent or f'enable it (IRT_ENGINES={engine}) and {again}'}"
-    return fit_problem(fit)
+    other = of_other_model(fit.spec, evidence.scale)
+    return f"{other}: {again}" if other else fit_problem(fit)
 
 
 def fit_problem(fit: StagedFit) -> str | None:
@@ -297,6 +317,13 @@ SET_GATES: tuple[SetGate, ...] = (
         "One ability explains the answers, where the scale demands it.",
         "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
         one_dimension,
+    ),
+    SetGate(
+        "item_calibration",
+        "Learners do not guess, or the scale's model knows that they do.",
+        "Decide once: give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept "
+        "it with a reason (`irt scale accept guessing`). Then materialise the month again.",
+        guessing_is_in_the_model,
     ),
     SetGate(
         "linked_item_parameters",
@@ -376,6 +403,8 @@ def _current_fit(evidence: Evidence) -> Calibration | Verdict:
         return Verdict(False, "the month has not been fitted: materialise item_calibration")
     if evidence.snapshot is None or staged.snapshot_hash != evidence.snapshot.snapshot_hash:
         return Verdict(False, "the fit is of an earlier snapshot of the month: materialise item_calibration")
+    if other := made_otherwise(staged.spec, evidence.scale):
+        return Verdict(False, f"{other}: materialise item_calibration")
     if evidence.calibration is None:
         return Verdict(False, staged.error or "the fit failed")
     return evidence.calibration

@@ -17,6 +17,7 @@ import dagster as dg
 import psycopg
 from dagster._core.event_api import PartitionKeyFilter
 
+from irt_assets.calibration.fits import made_otherwise
 from irt_assets.calibration.gates import NOT_JUDGED, SET_GATES, SetGate
 from irt_assets.calibration.origin import anchor_hash
 from irt_assets.calibration.publication import Step, steps
@@ -97,6 +98,8 @@ def judge(
         return state(State.RUNNING, "a run of the month is queued or under way")
     if not has_snapshot:
         return state(State.MISSING, f"never materialised: `irt calibrate --month {month}`", MONTHLY_ASSETS[0])
+    if step is not None:  # the month was judged: a gate that nobody has asked since did not exist then
+        gates = {name: status for name, status in gates.items() if status.asked}
     failed = {name: status for name, status in gates.items() if status.passed is False}
     if failed:
         told = {name: status.why for name, status in failed.items() if not status.why.startswith(NOT_JUDGED)}
@@ -130,14 +133,11 @@ def month_states(
     months = list(months)
     running = unsettled_months(instance)
     with database.connect() as connection:
-        scales = read_scales(connection)
-        all_steps = {scale_id: steps(connection, scale_id) for scale_id in scales}
+        all_steps = {scale_id: steps(connection, scale_id) for scale_id in read_scales(connection)}
         found = []
         for month in months:
-            anchors = {
-                s.scale_id: anchor_hash(connection, s.scale_id, s.anchor_version)
-                for s in read_scales(connection, month_bounds(month)[0]).values()
-            }
+            scales = read_scales(connection, month_bounds(month)[0])
+            anchors = {s.scale_id: anchor_hash(connection, s.scale_id, s.anchor_version) for s in scales.values()}
             snapshot = current_snapshot(connection, month)
             changed = _changes(connection, month, snapshot, scales, all_steps, anchors, hash_of) if snapshot else {}
             gates = {gate.name: gate_status(instance, gate, month) for gate in SET_GATES} if snapshot else {}
@@ -206,6 +206,8 @@ def _changes(
             changed[scale_id] = Newer("its answers were judged again and not fitted since", fitted)
         elif staged is not None and staged[2] != rules[scale_id]:
             changed[scale_id] = Newer("the scale's settings have changed since it was fitted", fitted)
+        elif staged is not None and (other := made_otherwise(staged[3], scale)):
+            changed[scale_id] = Newer(f"the scale's model has changed since it was fitted: {other}", fitted)
         elif staged is not None and linked is not None and linked[0] != staged[0]:
             changed[scale_id] = Newer("it was fitted again and not linked since", linked_parameters)
         elif linked is not None and linked[1] != anchors[scale_id]:
@@ -223,10 +225,11 @@ def _changes(
 
 
 def _staged(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> tuple[Any, ...] | None:
-    """Id, snapshot and settings of the latest attempt at a fit."""
+    """Id, snapshot, settings and spec of the latest attempt at a fit; of the spec what the model was."""
     return _row(
         connection,
-        """SELECT fit_id, snapshot_hash, spec->'eligibility' FROM fit_staging
+        """SELECT fit_id, snapshot_hash, spec->'eligibility',
+                  jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors') FROM fit_staging
            WHERE month = %s AND scale_id = %s AND engine = %s
            ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
         (month, scale_id, engine),

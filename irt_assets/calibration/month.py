@@ -20,10 +20,11 @@ from irt_assets.calibration import fits
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.publication import Step, settle
-from irt_assets.calibration.request import ask, beside, calibrate, nothing_scored, require_one_population
+from irt_assets.calibration.request import Calibrated, ask, beside, calibrate, nothing_scored, require_one_population
 from irt_assets.engines import Calibrator, Sampler, build
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.latent_shape import Shape
 from irt_assets.psychometrics.linking import AnchorSet, Linking
 from irt_assets.psychometrics.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
@@ -44,6 +45,7 @@ class FitOutcome:
     calibration: Calibration | None
     error: str | None
     seconds: float
+    shape: Shape | None = None
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ def _fit(
     if snapshot is None:
         raise PermanentFailure(f"{month} has no snapshot: materialise scored_responses of {month} first")
     table = read_snapshot(store, snapshot)
-    results: list[tuple[Scale, str, Calibration | Exception, dict[str, Any], float]] = []
+    results: list[tuple[Scale, str, Calibrated | Exception, dict[str, Any], float]] = []
     for scale in scales.values():
         engines = engines_of(scale)
         if not engines:
@@ -131,10 +133,9 @@ def _fit(
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
             request = ask(connection, table, scale, month_bounds(month)[0], anchors)
         for name, make in engines.items():
-            spec: dict[str, Any] = {"model": scale.model, "eligibility": scale.rules.changed_for_a_fit()}
+            spec: dict[str, Any] = fits.model_spec(scale) | {"eligibility": scale.rules.changed_for_a_fit()}
             began = time.perf_counter()
-            outcome: Calibration | Exception
-            groups = None
+            outcome: Calibrated | Exception
             try:
                 if request.responses.n_responses == 0:
                     counts = snapshot.counts.get(scale.scale_id, {})
@@ -144,11 +145,11 @@ def _fit(
                     if isinstance(engine, Sampler):
                         require_one_population(name, request)
                         drawn = engine.draw(request.responses, model=scale.model, data_hash=snapshot.data_hash)
-                        outcome = drawn.calibration
+                        outcome = Calibrated(drawn.calibration)
                         spec |= {"draws": _keep(store, month, drawn.parquet), "sampling": drawn.sampling}
                     else:
-                        outcome, groups = calibrate(engine, request, snapshot.data_hash)
-                    spec |= beside(request, outcome, groups)
+                        outcome = calibrate(engine, request, snapshot.data_hash)
+                    spec |= beside(request, outcome)
             except explained as error:
                 if is_transient(error):
                     raise
@@ -158,11 +159,14 @@ def _fit(
     with database.connect() as connection:
         advisory_lock(connection, "item_calibration", month)
         for scale, name, outcome, spec, seconds in results:
-            fit_id = fits.stage(connection, snapshot, scale.scale_id, name, outcome, spec, run_id)
-            calibration = None if isinstance(outcome, Exception) else outcome
-            why = fits.explanation(outcome) if isinstance(outcome, Exception) else None
-            own = name == scale.engine
-            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds))
+            own, why, calibration, shape = name == scale.engine, None, None, None
+            if isinstance(outcome, Exception):
+                fit_id = fits.stage(connection, snapshot, scale.scale_id, name, outcome, spec, run_id)
+                why = fits.explanation(outcome)
+            else:
+                calibration, shape = outcome.calibration, outcome.shape
+                fit_id = fits.stage(connection, snapshot, scale.scale_id, name, calibration, spec, run_id)
+            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds, shape))
     return outcomes
 
 
@@ -237,6 +241,8 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     if staged is None or raw is None:
         missing = f"{month} has no fit of scale {scale.scale_id}: materialise item_calibration"
         return replace(outcome, error=staged.error if staged else missing)
+    if other := fits.made_otherwise(staged.spec, scale):
+        return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
     staged = fits.never_linked(connection, staged, run_id)
     placed = place(connection, scale, raw, month)
     outcome = replace(outcome, raw=raw, anchors=placed.anchors, linking=placed.linking)

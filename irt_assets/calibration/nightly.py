@@ -111,7 +111,7 @@ def calibrate_night(database: Database, day: str, run_id: str, build: Callable[[
     """
     start, end = window_of(day)
     with database.connect() as connection:
-        scales = read_scales(connection, start)
+        scales = read_scales(connection, day_bounds(day)[0])
         if not scales:
             raise PermanentFailure("the bank has no items: `irt import questions FILE`")
         judged = judged_window(connection, start, end, scales)
@@ -155,10 +155,11 @@ def _fit(
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=no_origin(scale, _key(start, end)))
     try:
         with breakdowns_explained(f"scale {scale.scale_id} could not be fitted"):
-            raw, groups = calibrate(build(scale.engine), request, judged.data_hash)
+            made = calibrate(build(scale.engine), request, judged.data_hash)
+            raw = made.calibration
             if not raw.convergence.converged:
                 raise PsychometricsError(f"the fit of {_said(end)} did not converge: {raw.convergence.reason}")
-            return _Fitted(scale, loaded, raw, beside(request, raw, groups))
+            return _Fitted(scale, loaded, raw, beside(request, made))
     except (PsychometricsError, PermanentFailure, TransientFailure) as error:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=error)
 
@@ -196,7 +197,8 @@ def _write(
         window=(start, end),
         snapshot_hash="",
         anchor_hash=digest,
-        spec={"model": scale.model, "eligibility": scale.rules.changed(), "never_published": list(provisional)}
+        spec=fits.model_spec(scale)
+        | {"eligibility": scale.rules.changed(), "never_published": list(provisional)}
         | fitted.beside,
         fitted_at=row[0],
         fit_code_version=code_version(),

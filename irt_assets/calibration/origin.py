@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
@@ -19,13 +19,13 @@ import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.calibration import fits, gates
-from irt_assets.calibration.request import ask, beside, calibrate
+from irt_assets.calibration.request import FitRequest, ask, beside, calibrate
 from irt_assets.engines import Calibrator, installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import breakdowns_explained
-from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, covariance_ab
+from irt_assets.psychometrics.models import Calibration, Floats, Model
 from irt_assets.responses.scales import ASSIGNMENT, read_scales
 from irt_assets.responses.snapshot import store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
@@ -34,7 +34,12 @@ from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 from resources.version import code_version
 
+MOST_WITH_COVARIANCES = 300
+"""Anchors of a set that is kept with all their covariances: 360,000 numbers."""
 _COLUMNS = ("a", "b", "c", "a_se", "b_se", "cov_ab")
+AnchorValues = tuple[float, float, float, float, float, float]
+Anchors = dict[str, AnchorValues]
+Topics = dict[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -49,13 +54,14 @@ class OriginWindow:
 
 @dataclass(frozen=True)
 class Origin:
-    """What initialising a scale did."""
+    """What initialising a scale did. `with_guessing`: anchors of the bank with c > 0 on a scale without guessing."""
 
     scale_id: str
     anchors: int
     published: int
     errors_assumed: int
     left_out: dict[str, str]
+    with_guessing: int = 0
 
 
 def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
@@ -67,12 +73,14 @@ def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) ->
     return _anchor_set(scale_id, rows)
 
 
-def read_every_anchor(connection: psycopg.Connection, scale_id: str) -> AnchorSet | None:
-    """The anchors of all versions of the set; None where the scale has not been initialised."""
+def read_every_anchor(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
+    """The anchors of all versions of the set up to `version`, each with its newest values; None where the scale has not
+    been initialised."""
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
-            "SELECT DISTINCT ON (item_id) * FROM anchor_set WHERE scale_id = %s ORDER BY item_id, version DESC",
-            (scale_id,),
+            """SELECT DISTINCT ON (item_id) * FROM anchor_set WHERE scale_id = %s AND version <= %s
+               ORDER BY item_id, version DESC""",
+            (scale_id, version),
         ).fetchall()
     return _anchor_set(scale_id, rows)
 
@@ -86,8 +94,35 @@ def _anchor_set(scale_id: str, rows: list[dict[str, Any]]) -> AnchorSet | None:
         item_ids=tuple(row["item_id"] for row in rows),
         topics=tuple(row["topic_id"] for row in rows),
         errors_assumed=np.array([row["errors_assumed"] for row in rows]),
+        cov=_joint(rows),
         **{name: np.array([row[name] for row in rows], dtype=float) for name in _COLUMNS},
     )
+
+
+def _joint(rows: list[dict[str, Any]]) -> Floats | None:
+    """Shape (2K, 2K): covariance of all anchors' (a, b), 0 between those of two fits; None where any has none."""
+    if any(row["cov"] is None for row in rows):
+        return None
+    joint = np.zeros((len(rows), 2, len(rows), 2))
+    for j, one in enumerate(rows):
+        for k, other in enumerate(rows):
+            if one["version"] == other["version"] and other["item_id"] in one["cov"]:
+                joint[j, :, k] = np.reshape(one["cov"][other["item_id"]], (2, 2))
+    return joint.reshape(2 * len(rows), 2 * len(rows))
+
+
+def covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """Of each of `items` with each: the covariance of (a, b) with (a, b), row by row; as `anchor_set.cov` keeps it.
+
+    Empty where the fit has no joint covariance, and for more than MOST_WITH_COVARIANCES items.
+    """
+    if fit.joint_cov is None or len(items) > MOST_WITH_COVARIANCES:
+        return {}
+    place = {item: j for j, item in enumerate(fit.item_ids)}
+    blocks = covariance_ab(fit.select([place[item] for item in items])).reshape(len(items), 2, len(items), 2)
+    return {
+        one: {other: blocks[j, :, k].ravel().tolist() for k, other in enumerate(items)} for j, one in enumerate(items)
+    }
 
 
 def hash_of_anchors(anchors: Mapping[str, Sequence[float]]) -> str:
@@ -110,61 +145,59 @@ def initialise(
     first_month: str,
     mu: float = 0.0,
     sigma: float = 1.0,
+    model: Model = "2pl",
     thresholds: dict[str, Any] | None = None,
     engine: str = "em",
     window: OriginWindow | None = None,
 ) -> Origin:
     """Freeze the anchors of a scale and publish their values from `first_month` on.
 
-    With `window`, the answers of that time are fitted and become the origin; without, the
+    With `window`, the answers of that time are fitted by `model` and become the origin; without, the
     bank's parameters of the items tagged `anchor` are. `engine` is the one whose fits are published; with `window` it
-    is the window's. Raises PermanentFailure where the scale has an origin already, where nothing can serve as one, or
-    where the engine is not installed.
+    is the window's. Raises PermanentFailure where the scale has an origin already, where nothing can serve as one,
+    where the engine is not installed, or where a 3PL would be linked to anchors of the bank without guessing.
     """
-    rules = Rules.from_settings(thresholds or {})
     engine = window.engine.name if window else engine
+    given = thresholds or {}
+    shape = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
+    rules = Rules.from_settings(shape | given)
     if absence := installed(engine):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
     with database.connect() as connection:
         _require_none(connection, scale_id)
-    fitted = None if window is None else _fit_window(database, scale_id, window, rules)
+    fitted = None if window is None else _fit_window(database, scale_id, window, rules, model)
     with database.connect() as connection:
         advisory_lock(connection, "scale", scale_id)
         _require_none(connection, scale_id)
         if window is None or fitted is None:
             anchors, topics, assumed, left_out = _bank_anchors(connection, scale_id)
+            if model == "3pl":
+                require_guessing(scale_id, {item: values[2] for item, values in anchors.items()})
             origin: dict[str, Any] = {"kind": "bank"}
             lineage: dict[str, Any] = {"fit_id": None, "data_hash": None, "reason": "bank parameters of an anchor"}
         else:
             anchors, topics, left_out, lineage = _window_anchors(connection, scale_id, window, rules, fitted)
             assumed = set()
             origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
-        digest = hash_of_anchors(anchors)
         connection.execute(
-            """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, engine, assignment, thresholds)
-               VALUES (%s, %s, %s, %s, %s, %s, %s)""",
+            """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, model, engine, assignment, thresholds)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
             (
                 scale_id,
                 json.dumps(origin),
                 mu,
                 sigma,
+                model,
                 engine,
                 ASSIGNMENT[rules.assignment],
                 json.dumps(rules.changed()),
             ),
         )
+        fit = fitted.calibration if fitted else None
+        digest = freeze_anchors(connection, scale_id, 1, anchors, topics, assumed, fit=fit)
         with connection.cursor() as cursor:
-            cursor.executemany(
-                """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed,
-                                           topic_id, anchor_hash)
-                   VALUES (%s, 1, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
-                [
-                    (scale_id, item, *values, item in assumed, topics[item], digest)
-                    for item, values in sorted(anchors.items())
-                ],
-            )
             cursor.executemany(
                 """INSERT INTO item_parameter_publication
                      (scale_id, item_id, a, b, c, a_se, b_se, cov_ab, effective_from, fit_id, rule, reason, data_hash,
@@ -177,10 +210,60 @@ def initialise(
                 ],
             )
         if window is not None:
-            connection.execute(
-                "UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, lineage["fit_id"])
-            )
-    return Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out)
+            note_anchors(connection, lineage["fit_id"], digest)
+    with_guessing = sum(values[2] > 0 for values in anchors.values()) if model != "3pl" else 0
+    return Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
+
+
+def freeze_anchors(
+    connection: psycopg.Connection,
+    scale_id: str,
+    version: int,
+    anchors: Anchors,
+    topics: Topics,
+    assumed: Collection[str] = (),
+    effective_from: datetime | None = None,
+    fit: Calibration | None = None,
+) -> str:
+    """Write a version of the anchor set, for windows from `effective_from` on (None: from the origin on); its hash.
+
+    `assumed`: the items whose errors are assumed. `fit`: on the bank's scale, that all values come from.
+    """
+    digest = hash_of_anchors(anchors)
+    together = {} if fit is None else covariances(fit, sorted(anchors))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO anchor_set (scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, errors_assumed,
+                                       topic_id, anchor_hash, effective_from, cov)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+            [
+                (scale_id, version, item, *values, item in assumed, topics[item], digest, effective_from)
+                + (json.dumps(together[item]) if together else None,)
+                for item, values in sorted(anchors.items())
+            ],
+        )
+    return digest
+
+
+def note_anchors(connection: psycopg.Connection, fit_id: str, digest: str) -> None:
+    """Keep beside the fit of an origin window which anchor set was frozen from it."""
+    connection.execute("UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, fit_id))
+
+
+def require_guessing(scale_id: str, guessing: Mapping[str, float]) -> None:
+    """Raises PermanentFailure where an anchor of the bank (item → c) has c = 0: a 3PL cannot be linked to it."""
+    if without := sorted(item for item, c in guessing.items() if c <= 0):
+        raise PermanentFailure(
+            f"{len(without)} of the {len(guessing)} anchors of scale {scale_id} have c = 0 in the bank "
+            f"({', '.join(without[:5])}{', …' if len(without) > 5 else ''}): a 3PL month cannot be linked to values of "
+            f"a model without guessing. {WAYS_OUT.format(scale=scale_id)}"
+        )
+
+
+WAYS_OUT = (
+    "Make a scale of its own whose origin is a window (`irt scale init --scale NEW --model 3pl --origin 2026-07`), or "
+    "keep the model and accept that learners guess (`irt scale accept guessing --scale {scale} --by NAME --reason …`)"
+)
 
 
 def _require_none(connection: psycopg.Connection, scale_id: str) -> None:
@@ -190,11 +273,6 @@ def _require_none(connection: psycopg.Connection, scale_id: str) -> None:
             f"scale {scale_id} was initialised on {row[0]:%Y-%m-%d}; an origin is declared once, "
             "as every published number refers to it"
         )
-
-
-AnchorValues = tuple[float, float, float, float, float, float]
-Anchors = dict[str, AnchorValues]
-Topics = dict[str, str | None]
 
 
 def _bank_anchors(connection: psycopg.Connection, scale_id: str) -> tuple[Anchors, Topics, set[str], dict[str, str]]:
@@ -262,18 +340,26 @@ def _anchor_problem(a: float, b: float, c: float, a_se: float, b_se: float, cov_
 
 
 @dataclass(frozen=True)
-class _FittedWindow:
-    """A window's fit and the snapshot of its answers, not written yet. `left_out`: item → its responses, too few."""
+class WindowSnapshot:
+    """The stored answers of an origin window. `digest`: sha256 of the file. `left_out`: item → its responses, too few
+    to be fitted."""
 
-    calibration: Calibration
-    beside: dict[str, Any]
     uri: str
     digest: str
     data_hash: str
     left_out: dict[str, int]
 
 
-def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: Rules) -> _FittedWindow:
+@dataclass(frozen=True)
+class FittedWindow:
+    """A window's fit and the snapshot of its answers, not written yet."""
+
+    calibration: Calibration
+    beside: dict[str, Any]
+    snapshot: WindowSnapshot
+
+
+def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: Rules, model: Model) -> FittedWindow:
     """Read the window and store its answers, then fit it: no transaction is open while the engine runs, and nothing but
     the responses is in memory. A snapshot that came to nothing is pruned as any that no fit names.
     """
@@ -283,7 +369,7 @@ def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: 
             raise PermanentFailure(
                 f"no item belongs to scale {scale_id}; the bank has: {', '.join(scales) or 'no items'}"
             )
-        scale = replace(scales[scale_id], rules=rules)
+        scale = replace(scales[scale_id], rules=rules, model=model)
         judged = judged_window(connection, window.start, window.end, {scale_id: scale})
         responses, _ = scored_responses_of(judged.table, scale_id)
         if responses.n_responses == 0:
@@ -298,50 +384,35 @@ def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: 
     uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
     data_hash, left_out = judged.data_hash, judged.left_out[scale_id]
     del judged, responses
+    return fit_origin(window.engine, request, WindowSnapshot(uri, digest, data_hash, left_out))
+
+
+def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot) -> FittedWindow:
+    """The fit of an origin window, with θ of its learners at mean 0 and SD 1 whatever the model.
+
+    Raises PermanentFailure where it does not converge, PsychometricsError where the engine cannot fit it.
+    """
+    scale_id = request.scale.scale_id
     with breakdowns_explained(f"the origin window of scale {scale_id} could not be fitted"):
-        calibration, groups = calibrate(window.engine, request, data_hash)
+        made = calibrate(engine, request, snapshot.data_hash)
+        calibration = made.calibration
         c = calibration.convergence
         if not c.converged:
             raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
-        kept = beside(request, calibration, groups)
-    return _FittedWindow(calibration, kept, uri, digest, data_hash, left_out)
+        kept = beside(request, made)
+    if (calibration.latent_mean, calibration.latent_sd) != (0.0, 1.0):  # a Rasch model's SD is free
+        slope = 1 / calibration.latent_sd
+        calibration = calibration.rescaled(slope, -slope * calibration.latent_mean)
+    return FittedWindow(calibration, kept, snapshot)
 
 
 def _window_anchors(
-    connection: psycopg.Connection, scale_id: str, window: OriginWindow, rules: Rules, fitted: _FittedWindow
+    connection: psycopg.Connection, scale_id: str, window: OriginWindow, rules: Rules, fitted: FittedWindow
 ) -> tuple[Anchors, Topics, dict[str, str], dict[str, Any]]:
     """Write the fit, and what of it may be an anchor. Raises PermanentFailure where the bank has changed since."""
-    fit_id = fits.new_fit_id("origin", scale_id, window.engine.name)
-    row = connection.execute("SELECT now()").fetchone()
-    assert row is not None
-    fits.publish_linked(
-        connection,
-        fit_id,
-        fitted.calibration,
-        fitted.calibration,
-        None,
-        kind="origin",
-        scale_id=scale_id,
-        window=(window.start, window.end),
-        snapshot_hash=fitted.digest,
-        anchor_hash="",
-        spec={"eligibility": rules.changed(), "snapshot": fitted.uri} | fitted.beside,
-        fitted_at=row[0],
-        fit_code_version=code_version(),
-        run_id=None,
+    fit_id, usable, left_out = write_origin_fit(
+        connection, scale_id, (window.start, window.end), window.engine.name, rules, fitted
     )
-    linked = fits.linked_fit(connection, scale_id, "origin", window.start, window.engine.name)
-    assert linked is not None
-    problems = {item: gates.item_problems(params, rules) for item, params in linked.items.items()}
-    usable: Anchors = {
-        item: (params["a"], params["b"], params["c"], params["a_se"], params["b_se"], params["cov_ab"])
-        for item, params in linked.items.items()
-        if not problems[item]
-    }
-    if not usable:
-        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates")
-    left_out = {item: "; ".join(found) for item, found in problems.items() if found}
-    left_out |= {i: f"{n} responses are fewer than {rules.min_fitted_responses}" for i, n in fitted.left_out.items()}
     topics: Topics = dict(
         connection.execute(
             "SELECT item_id, topic_id FROM question WHERE scale_id = %s AND item_id = ANY(%s)",
@@ -353,5 +424,51 @@ def _window_anchors(
             f"while the origin window was being fitted, these items left scale {scale_id}: {', '.join(gone[:10])}; "
             "nothing was written: run it again"
         )
-    lineage = {"fit_id": fit_id, "data_hash": fitted.data_hash, "reason": "the scale's origin window"}
+    lineage = {"fit_id": fit_id, "data_hash": fitted.snapshot.data_hash, "reason": "the scale's origin window"}
     return usable, topics, left_out, lineage
+
+
+def write_origin_fit(
+    connection: psycopg.Connection,
+    scale_id: str,
+    window: tuple[datetime, datetime],
+    engine: str,
+    rules: Rules,
+    fitted: FittedWindow,
+) -> tuple[str, Anchors, dict[str, str]]:
+    """Write the fit of an origin window in place of an earlier one; its id, the items that pass the item gates, and the
+    others with the reason. Raises PermanentFailure where no item passes."""
+    fit_id = fits.new_fit_id("origin", scale_id, engine)
+    row = connection.execute("SELECT now()").fetchone()
+    assert row is not None
+    fits.publish_linked(
+        connection,
+        fit_id,
+        fitted.calibration,
+        fitted.calibration,
+        None,
+        kind="origin",
+        scale_id=scale_id,
+        window=window,
+        snapshot_hash=fitted.snapshot.digest,
+        anchor_hash="",
+        spec={"eligibility": rules.changed(), "snapshot": fitted.snapshot.uri} | fitted.beside,
+        fitted_at=row[0],
+        fit_code_version=code_version(),
+        run_id=None,
+    )
+    linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
+    assert linked is not None
+    problems = {item: gates.item_problems(params, rules) for item, params in linked.items.items()}
+    usable: Anchors = {
+        item: (params["a"], params["b"], params["c"], params["a_se"], params["b_se"], params["cov_ab"])
+        for item, params in linked.items.items()
+        if not problems[item]
+    }
+    if not usable:
+        first = next((f": {item}: {'; '.join(found)}" for item, found in problems.items()), "")
+        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates{first}")
+    left_out = {item: "; ".join(found) for item, found in problems.items() if found}
+    few = fitted.snapshot.left_out.items()
+    left_out |= {item: f"{n} responses are fewer than {rules.min_fitted_responses}" for item, n in few}
+    return fit_id, usable, left_out

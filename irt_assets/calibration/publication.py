@@ -22,7 +22,7 @@ from irt_assets.calibration import gates
 from irt_assets.calibration.gates import Evidence, gather
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
-from irt_assets.responses.scales import Scale
+from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import counted
 from resources.database import advisory_lock
 from resources.object_store import ObjectStore
@@ -127,6 +127,7 @@ def settle(
 ) -> dict[str, Step]:
     """Take `month` to the ledger, and every month that waits and whose way is clear, in the caller's transaction.
 
+    Each month is judged by the model and the anchors of its own window, as they are once nobody else writes the ledger.
     A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
     `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
     itself left out. Returns the steps that were taken, by month.
@@ -137,7 +138,8 @@ def settle(
     waiting = {m for m, step in known.items() if step.state == "pending" and m not in unsettled}
     for candidate in sorted(waiting | {month}):
         before = known.get(candidate)
-        evidence = gather(connection, store, candidate, scale)
+        of_month = read_scales(connection, month_bounds(candidate)[0])[scale.scale_id]
+        evidence = gather(connection, store, candidate, of_month)
         fit_id = evidence.linked.fit_id if evidence.linked else None
         if candidate != month and before and before.fit_id != fit_id:
             continue  # fitted again by a run that did not come as far as here: its gates were not evaluated

@@ -27,7 +27,7 @@ from irt_assets.calibration import fits, gates
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.publication import steps
-from irt_assets.calibration.request import FitRequest, beside
+from irt_assets.calibration.request import Calibrated, FitRequest, beside
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.errors import breakdowns_explained
@@ -109,13 +109,13 @@ def recalibrate(
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")
         spec: dict[str, Any] = {
-            "model": scale.model,
+            **fits.model_spec(scale),
             "eligibility": scale.rules.changed(),
             "snapshot": uri,
             "pooled": {one.month: one.snapshot_hash for one in snapshots},
             "passed_over": basis.passed_over,
             "answers_from": {item: since.isoformat() for item, since in changed.items()},
-        } | beside(request, raw, groups)
+        } | beside(request, Calibrated(raw, groups))
     with database.connect() as connection:
         placed = place(connection, scale, raw, window)
     if placed.linking is None or placed.linked is None:

@@ -21,9 +21,11 @@ from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.fitsummary import summarise
+from irt_assets.psychometrics.latent_shape import Shape, fit_with_shape
 from irt_assets.psychometrics.levels import Earlier, assignment_correlation, fit_by_level
 from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Responses
+from irt_assets.psychometrics.models import Calibration, Model, Responses
+from irt_assets.psychometrics.options import Latent
 from irt_assets.psychometrics.priors import GUESSING_PRIOR, LogNormal, Priors
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import earlier_responses, left_out_items, scored_responses_of
@@ -57,17 +59,25 @@ class FitRequest:
     def by_level(self) -> bool:
         return self.scale.rules.assignment == "by_level"
 
-    def priors(self) -> Priors | None:
-        """Those of provisional items, None where there are none to give.
+    def priors(self, model: Model | None = None) -> Priors | None:
+        """The scale's own and those of provisional items under a model (None: the scale's), None where there are none
+        to give.
 
-        Anchors have no prior: they are there to be compared, and never published from a month. Nor has a slope that
-        items have in common, which is not known from one item's answers.
+        A scale's own prior on a or b serves all items, anchors and provisional ones too, and nothing is added to it.
+        Where it has none, provisional items have one on their slope. Anchors have not: they are there to be compared,
+        and never published from a month. Nor has a slope that items have in common, which is not known from one item's
+        answers. On c of a 3PL there is always one, for all items: the scale's own or else `GUESSING_PRIOR`.
         """
+        model = model or self.scale.model
+        own = self.scale.priors or Priors()
+        c = (own.c or GUESSING_PRIOR.c) if model == "3pl" else None
+        if own.a is not None or own.b is not None:
+            return Priors(own.a, own.b, c)
         anchored = set(self.anchors.item_ids) if self.anchors else set()
         only = tuple(item for item in self.provisional if item not in anchored)
-        if not only or self.scale.model not in ("2pl", "3pl"):
-            return None
-        return Priors(a=PROVISIONAL_SLOPE, c=GUESSING_PRIOR.c if self.scale.model == "3pl" else None, only=only)
+        if only and model in ("2pl", "3pl"):
+            return Priors(a=PROVISIONAL_SLOPE, c=c, only=only)
+        return Priors(c=c) if own.c is not None and c is not None else None
 
 
 def ask(
@@ -109,18 +119,34 @@ def _drawn(learners: npt.NDArray[np.object_]) -> npt.NDArray[np.object_]:
     return learners[np.sort(np.random.default_rng(0).choice(learners.size, LEARNERS_LOOKED_AT, replace=False))]
 
 
-def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> tuple[Calibration, list[str] | None]:
-    """The engine's calibration of what is asked, and the group of each learner where it has groups.
+@dataclass(frozen=True)
+class Calibrated:
+    """An engine's calibration. `groups`: of each learner, where the fit has groups; `shape`: what em took for the
+    distribution of θ of one population, None of other engines and of groups."""
 
-    Raises PsychometricsError where the engine cannot give it.
-    """
+    calibration: Calibration
+    groups: list[str] | None = None
+    shape: Shape | None = None
+
+
+def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
+    """The engine's calibration of what is asked. Raises PsychometricsError where the engine cannot give it."""
     model, responses, priors = request.scale.model, request.responses, request.priors()
+    if request.by_level and priors is not None and priors.b is not None:
+        raise PsychometricsError(why_no_prior_on_b(request.scale.scale_id))
     if not isinstance(engine, EmEngine):
         require_one_population(engine.name, request)
         # A scale's fits are looked for under the name of its engine, and `remote` answers as what runs behind it.
-        return replace(engine.calibrate(responses, model=model, data_hash=data_hash), engine=engine.name), None
+        found = engine.calibrate(responses, model=model, data_hash=data_hash)
+        return Calibrated(replace(found, engine=engine.name))
     if not request.by_level or request.earlier is None:
-        return engine.calibrate(responses, model=model, data_hash=data_hash, priors=priors), None
+
+        def fit_one(some: Responses, model: Model, latent: Latent) -> Calibration:
+            given = request.priors(model)
+            return engine.calibrate(some, model=model, data_hash=data_hash, priors=given, latent=latent)
+
+        one, shape = fit_with_shape(fit_one, responses, model, request.scale.rules.latent)
+        return Calibrated(one, shape=shape)
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
         asked = None if priors is None else in_unit(priors, unit)
@@ -130,7 +156,7 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> tuple[
 
     levelled = fit_by_level(fit, request.earlier, request.anchors)
     stored = levelled.calibration.priors if priors is None else priors.as_dict()
-    return replace(levelled.calibration, priors=stored), levelled.groups
+    return Calibrated(replace(levelled.calibration, priors=stored), levelled.groups)
 
 
 def require_one_population(engine: str, request: FitRequest) -> None:
@@ -142,6 +168,14 @@ def require_one_population(engine: str, request: FitRequest) -> None:
         )
 
 
+def why_no_prior_on_b(scale_id: str) -> str:
+    """Why a scale whose items are assigned by level cannot have one, and the way out."""
+    return (
+        f"items of scale {scale_id} are assigned by level: it is fitted in the unit of its middle level, in which a "
+        f"prior on b of all learners is not known. `irt scale set prior_b=none --scale {scale_id} …`"
+    )
+
+
 def in_unit(priors: Priors, sd: float) -> Priors:
     """The same prior on slopes where θ is in a unit in which all learners together have this SD."""
     if priors.a is None:
@@ -149,8 +183,9 @@ def in_unit(priors: Priors, sd: float) -> Priors:
     return replace(priors, a=LogNormal(priors.a.mean - float(np.log(sd)), priors.a.sd))
 
 
-def beside(request: FitRequest, calibration: Calibration, groups: list[str] | None) -> dict[str, Any]:
+def beside(request: FitRequest, made: Calibrated) -> dict[str, Any]:
     """What is kept in the spec of a fit beside its parameters."""
+    calibration = made.calibration
     correlation, learners = float("nan"), 0
     if request.earlier is not None and calibration.convergence.converged:
         unit = calibration.rescaled(1 / calibration.latent_sd, -calibration.latent_mean / calibration.latent_sd)
@@ -164,7 +199,8 @@ def beside(request: FitRequest, calibration: Calibration, groups: list[str] | No
         "populations": [
             {"name": p.name, "learners": p.n_persons, "mean": p.mean, "sd": p.sd} for p in calibration.populations
         ],
-    } | fit_statistics(request.responses, calibration, groups)
+        "shape": None if made.shape is None else made.shape.as_dict(),
+    } | fit_statistics(request.responses, calibration, made.groups)
 
 
 def fit_statistics(

@@ -20,6 +20,7 @@ from irt_assets.calibration.linking_history import history_plot, history_table, 
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.publication import Step
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.latent_shape import Shape
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Flag
 from irt_assets.psychometrics.reliability import empirical_reliability
@@ -64,12 +65,27 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
                 "seconds": round(o.seconds, 1),
             },
         )
+        if o.shape is not None:
+            metadata[f"distribution of θ ({where})"] = dg.MetadataValue.text(o.shape.why)
+            if o.shape.compared:
+                metadata[f"models compared ({where})"] = dg.MetadataValue.md(comparison_table(o.shape))
         shown = [i for i in list(_flagged(fit))[:9] if np.isfinite(fit.a[fit.item_ids.index(i)])]
         if shown:
             metadata[f"plot: curves of flagged items ({where})"] = plot(
                 plots.item_curves(fit, shown), "curves of flagged items"
             )
     return metadata
+
+
+def comparison_table(shape: Shape) -> str:
+    """The fits that were compared, best BIC first."""
+    lines = ["| model | θ | log L | parameters | AIC | BIC |", "|---|---|--:|--:|--:|--:|"]
+    lines += [
+        f"| {one.model.upper()} | {one.latent} | {one.loglik:,.1f} | {one.n_parameters} | {one.aic:,.1f} "
+        f"| {one.bic:,.1f}{'' if one.converged else ' (did not converge)'} |"
+        for one in sorted(shape.compared, key=lambda one: one.bic)
+    ]
+    return "\n".join(lines)
 
 
 def _estimates_table(fit: Calibration) -> str:

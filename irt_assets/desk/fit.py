@@ -19,9 +19,11 @@ from irt_assets.engines import build
 from irt_assets.psychometrics.em import ENGINE, fit_em
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.itemfit import ItemFit, item_fit
+from irt_assets.psychometrics.latent_shape import Shape, fit_with_shape
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Calibration, Floats, Model, Population, Responses
 from irt_assets.psychometrics.normality import Normality, normality
+from irt_assets.psychometrics.options import Latent, LatentRule
 from irt_assets.psychometrics.reliability import fitted_reliability
 from resources.failures import PermanentFailure
 
@@ -40,7 +42,8 @@ class Fit:
         reliability: empirical, of EAP scores over the persons who answered an item that has parameters; NaN for fewer
             than two.
         normality: the test of normal abilities; None where it cannot be made (another engine, groups, anchors, a Rasch
-            model, no convergence, too many items).
+            model, no convergence, too many items) or was not asked for.
+        shape: what was taken for the distribution of θ, where that was chosen; None where it is normal as ever.
         seconds: that the engine took.
     """
 
@@ -48,6 +51,7 @@ class Fit:
     item_fits: ItemFit | None
     reliability: float
     normality: Normality | None
+    shape: Shape | None
     seconds: float
 
     @property
@@ -72,6 +76,7 @@ class Fit:
             "items": self._items(),
             "latent": {"mean": number(cal.latent_mean), "sd": number(cal.latent_sd)},
             "normality": None if self.normality is None else asdict(self.normality),
+            "shape": None if self.shape is None else self.shape.as_dict(),
             "reliability": number(self.reliability),
             "seconds": round(self.seconds, 3),
         }
@@ -122,9 +127,11 @@ def fit(
     engine: Engine = "em",
     anchors: ParameterTable | None = None,
     groups: Sequence[str] | None = None,
+    latent: LatentRule = "normal",
 ) -> Fit:
     """Calibrates the items of a file.
 
+    `latent`: the distribution of θ; a histogram needs engine em, auto one population without anchors, too.
     `anchors`: items that keep their parameters; the latent mean and SD are then estimated. `groups`: one label per
     person; each group has its own mean and SD, but the first in sorted order stands at the scale's origin.
 
@@ -137,13 +144,18 @@ def fit(
         complete = bool(np.isfinite([anchors.a_se, anchors.b_se]).all())
         known = anchor_set(anchors, np.arange(len(anchors.item_ids)), with_errors=complete)
     began = time.perf_counter()
-    calibration = _calibrate(answers.responses, model, engine, known, groups)
+    shape = None
+    if latent == "normal":
+        calibration = _calibrate(answers.responses, model, engine, known, groups)
+    else:
+        calibration, shape = _with_shape(answers.responses, model, engine, known, groups, latent)
     seconds = time.perf_counter() - began
     item_fits = None
     if calibration.convergence.converged:
         item_fits = item_fit(answers.responses, calibration, groups=groups)
     reliability = fitted_reliability(answers.responses, calibration, groups=groups)
-    return Fit(calibration, item_fits, reliability, _normality(answers.responses, calibration), seconds)
+    tested = _normality(answers.responses, calibration) if shape is None else shape.normality
+    return Fit(calibration, item_fits, reliability, tested, shape, seconds)
 
 
 def _normality(responses: Responses, calibration: Calibration) -> Normality | None:
@@ -153,6 +165,25 @@ def _normality(responses: Responses, calibration: Calibration) -> Normality | No
         return normality(responses, calibration)
     except PsychometricsError:
         return None
+
+
+def _with_shape(
+    responses: Responses,
+    model: Model,
+    engine: Engine,
+    anchors: AnchorSet | None,
+    groups: Sequence[str] | None,
+    latent: LatentRule,
+) -> tuple[Calibration, Shape]:
+    if engine != ENGINE:
+        raise PermanentFailure(f"engine {engine} takes θ as normal; for --latent {latent} take --engine em")
+    if latent == "auto" and (anchors is not None or groups is not None):
+        raise PermanentFailure("--latent auto judges one population without anchors; name --latent histogram or normal")
+
+    def fit(some: Responses, model: Model, latent: Latent) -> Calibration:
+        return fit_em(some, model=model, anchors=anchors, groups=groups, latent=latent)
+
+    return fit_with_shape(fit, responses, model, latent)
 
 
 def _calibrate(

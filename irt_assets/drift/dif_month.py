@@ -70,7 +70,7 @@ def dif_of_month(
     The rows by scale, as they are stored in `dif_analysis`.
     """
     with database.connect() as connection:
-        scales = read_scales(connection)
+        scales = read_scales(connection, month_bounds(month)[0])
     files: dict[str, pa.Table] = {}
     found: dict[str, list[Row]] = {}
     for scale in scales.values():

@@ -69,9 +69,9 @@ def _window(connection: psycopg.Connection, fit_id: str, constants: dict[str, An
 
 
 def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | None:
-    """Those of every version of the set: a later one only leaves anchors out, and earlier fits used them. The errors
-    of their c are known where they are values of an origin window."""
-    anchors = read_every_anchor(connection, scale.scale_id)
+    """Those of the version of `scale`, and those that it leaves out of earlier versions, whose fits used them. The
+    errors of their c are known where they are values of an origin window."""
+    anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     if anchors is None:
         return None
     rows = connection.execute(

@@ -19,6 +19,7 @@ import psycopg
 from irt_assets.calibration.fits import finite
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
+from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.drift_errors import with_errors
 from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.information import (
@@ -162,7 +163,7 @@ def information_of_month(database: Database, store: ObjectStore, month: str) -> 
     """Judge the month on every scale and replace what was stored of it, in one transaction."""
     judged = []
     with database.connect() as connection:
-        for scale in read_scales(connection).values():
+        for scale in read_scales(connection, month_bounds(month)[0]).values():
             one = judge_information(connection, store, month, scale)
             owned = {"month": month, "scale_id": scale.scale_id}
             rows = [owned | row for row in (*item_rows(one.found), test_row(one.found))] if one.found else []

@@ -61,7 +61,7 @@ def drift_of_month(database: Database, store: ObjectStore, month: str) -> list[S
     """Judge the month on every scale and replace what was stored of it, in one transaction."""
     found = []
     with database.connect() as connection:
-        for scale in read_scales(connection).values():
+        for scale in read_scales(connection, month_bounds(month)[0]).values():
             judged = judge_month(connection, store, month, scale)
             owned = {"month": month, "scale_id": scale.scale_id}
             warehouse.replace(connection, tables.item_drift, owned, _rows(month, scale, judged))

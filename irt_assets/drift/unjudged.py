@@ -10,6 +10,7 @@ import psycopg
 from psycopg import sql
 
 from irt_assets.calibration.gates import Evidence, failures, gather, held_because, way_out
+from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.responses.scales import Scale, read_scales
 from resources.object_store import ObjectStore
@@ -23,7 +24,7 @@ def why_not(connection: psycopg.Connection, store: ObjectStore, scale: Scale, mo
 def unjudged(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
     """Of the scales that the month could be compared on, those of which `table` says nothing, and why."""
     found = {}
-    for scale in read_scales(connection).values():
+    for scale in read_scales(connection, month_bounds(month)[0]).values():
         evidence = gather(connection, store, month, scale)
         has_rows = connection.execute(
             sql.SQL("SELECT FROM {} WHERE (month, scale_id) = (%s, %s) LIMIT 1").format(sql.Identifier(table)),

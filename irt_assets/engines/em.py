@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from irt_assets.psychometrics.em import ENGINE, fit_em
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Calibration, Model, Responses
+from irt_assets.psychometrics.options import Latent
 from irt_assets.psychometrics.priors import Priors
 
 
@@ -28,6 +29,7 @@ class EmEngine:
         anchors: AnchorSet | None = None,
         groups: Sequence[str] | None = None,
         reference: str | None = None,
+        latent: Latent = "normal",
     ) -> Calibration:
         """See `fit_em`."""
         return fit_em(
@@ -37,6 +39,7 @@ class EmEngine:
             anchors=anchors,
             groups=groups,
             reference=reference,
+            latent=latent,
             threads=self.threads,
             data_hash=data_hash,
         )

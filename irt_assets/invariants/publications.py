@@ -112,13 +112,22 @@ def one_set_is_in_force_and_changes_are_decided(look: Look) -> Found:
 @invariant(
     kind="scales",
     protects="The scale stays where it was frozen: no anchor changes its value or leaves the set silently.",
-    fix="Find who wrote to anchor_set and restore the frozen values; drop anchors by `irt release drop-anchors`.",
+    fix="Find who wrote to anchor_set and restore the frozen values; drop anchors by `irt release drop-anchors`; "
+    "another model freezes them again: `irt scale set model=…`.",
 )
 def anchors_change_by_decision_alone(look: Look) -> Found:
     rows = look.connection.execute(
         """SELECT scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, anchor_hash FROM anchor_set
            ORDER BY scale_id, version, item_id"""
     ).fetchall()
+    frozen_again = set(
+        look.connection.execute(
+            """SELECT DISTINCT s.scale_id, s.version FROM anchor_set s
+               JOIN scale_decision d ON (d.scale_id, d.effective_from, d.decided_at)
+                                      = (s.scale_id, s.effective_from, s.frozen_at)
+               WHERE d.subject = 'model'"""
+        ).fetchall()
+    )
     if not rows:
         yield NotTested("no scale has frozen anchors yet: `irt scale init`")
     dropped = {
@@ -135,6 +144,8 @@ def anchors_change_by_decision_alone(look: Look) -> Found:
     for (scale_id, version), anchors in sets.items():
         if hashes[scale_id, version] != {hash_of_anchors(anchors)}:
             yield Violation(scale_id, f"version {version} is not what was frozen", "the hash it was frozen under")
+        if (scale_id, version) in frozen_again:
+            continue  # by the decision on the model that was made with it
         before = sets.get((scale_id, version - 1), anchors)
         silently = sorted(i for i in before.keys() - anchors.keys() if (scale_id, i) not in dropped)
         changed = sorted(i for i in anchors if before.get(i) != anchors[i])

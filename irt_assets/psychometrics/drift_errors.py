@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet, Linking, match
+from irt_assets.psychometrics.linking import AnchorSet, Linking, match, weighted_by_population
 from irt_assets.psychometrics.linking_criteria import Constants, block_diagonal, of_guessing, solve
 from irt_assets.psychometrics.models import Calibration, Floats, Model
 
@@ -72,9 +72,8 @@ class Anchors:
 
     @classmethod
     def of(cls, anchors: AnchorSet) -> Anchors:
-        """Errors of different anchors are independent."""
-        blocks = np.stack([[anchors.a_se**2, anchors.cov_ab], [anchors.cov_ab, anchors.b_se**2]])
-        return cls(anchors, block_diagonal(blocks.transpose(2, 0, 1)))
+        """With the covariance that the set was frozen with."""
+        return cls(anchors, anchors.covariance)
 
     @property
     def cov_with_guessing(self) -> Floats:
@@ -302,7 +301,8 @@ def _constants(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Co
     that were used stand among the two, both shape (2K_used,)."""
     pairs, _, _ = match(raw, anchors.set, Rules(min_anchor_responses=1))
     pairs = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
-    found = solve(pairs, linking.method, linking.weighted) if pairs.size == len(linking.anchors_used) else None
+    whole = pairs.size == len(linking.anchors_used)
+    found = solve(weighted_by_population(pairs, raw), linking.method, linking.weighted) if whole else None
     if found is None:
         raise PsychometricsError(
             f"this is not the linking of this fit: it used {len(linking.anchors_used)} anchors, of which {pairs.size}"

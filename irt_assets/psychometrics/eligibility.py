@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.models import Model
+from irt_assets.psychometrics.options import LatentRule
 
 Bools = npt.NDArray[np.bool_]
 Codes = npt.NDArray[np.integer[Any]]
@@ -83,6 +84,9 @@ class Rules:
             thousand times, holds an item back.
         assignment: by what learners' items are chosen: forms that say nothing of the learner, or what was known of the
             learner before the window. A scale by level is fitted as groups by earlier θ.
+        latent: what em takes for the distribution of θ: normal, a histogram, or (auto) a histogram where a test and a
+            comparison of fits ask for one (see `latent_shape`). A scale by level has normal distributions, level by
+            level.
         second_dimension: a second dimension is warned of, or holds the month.
         min_anchor_responses: an anchor with fewer responses in the window is not used for linking.
         min_anchors, min_anchor_share: how many, and which share, of the usable anchors purification must leave.
@@ -108,6 +112,7 @@ class Rules:
     max_b_se: float = 1.0
     max_rmsd: float = 0.05
     assignment: AssignmentRule = "linear"
+    latent: LatentRule = "normal"
     second_dimension: DimensionRule = "warn"
     min_anchor_responses: int = 200
     min_anchors: int = 5
@@ -122,6 +127,11 @@ class Rules:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             _check_setting(field.name, getattr(self, field.name), type(field.default))
+        if self.latent == "histogram" and self.assignment == "by_level":
+            raise PsychometricsError(
+                "rules latent=histogram and assignment=by_level contradict each other: a scale by level is fitted with "
+                "a normal distribution at each level; leave latent at normal or auto"
+            )
 
     @property
     def demands(self) -> tuple[str, ...]:
@@ -198,6 +208,7 @@ _RANGES: dict[str, tuple[float, float]] = {
 _CHOICES: dict[str, tuple[str, ...]] = {
     "hinted": get_args(HintRule),
     "assignment": get_args(AssignmentRule),
+    "latent": get_args(LatentRule),
     "second_dimension": get_args(DimensionRule),
 }
 

@@ -15,7 +15,7 @@ of the complete-data score given each pattern. It equals Oakes' (1999), to about
 What identifies the scale: θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive;
 Rasch slopes of 1 and a mean of 0 there; where items are anchored, their given parameters, and every group's latent
 mean and SD are estimated. An empirical histogram (Bock & Aitkin 1981, section 4; Mislevy 1984) is estimated by its
-roots √w, in which the likelihood stays smooth where a weight goes to 0, and moved to mean 0 and SD 1 at the end.
+log weights, with a price on roughness that a normal density does not pay, and moved to mean 0 and SD 1 at the end.
 
 The likelihood is in `marginal`, the optimiser in `ascent`, the covariance in `standard_errors`, loops in `kernels`.
 """
@@ -25,7 +25,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +47,7 @@ from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.marginal import Problem
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Population, Responses, spread
+from irt_assets.psychometrics.options import Latent
 from irt_assets.psychometrics.priors import Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.standard_errors import Errors, errors
@@ -73,7 +73,7 @@ def fit_em(
     anchors: AnchorSet | None = None,
     groups: Sequence[str] | None = None,
     reference: str | None = None,
-    latent: Literal["normal", "histogram"] = "normal",
+    latent: Latent = "normal",
     weights: npt.ArrayLike | None = None,
     nodes: int = 61,
     tolerance: float = 1e-5,
@@ -93,7 +93,7 @@ def fit_em(
             and SD, but the reference group's are those of the model (without anchors).
         reference: the label of the reference group; None for the first in sorted order.
         latent: "normal", or "histogram" for free weights on the nodes, group by group. The errors of the items then
-            take the weights as known.
+            hold with the weights estimated beside them.
         weights: how many persons each person stands for, n_persons numbers ≥ 0. The result is that of the data with
             persons repeated so often.
         nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid.
@@ -149,7 +149,7 @@ def fit_em(
             solution = _then(solution, maximise(problem, solution.point.x, tolerance, max_iterations))
         if latent == "histogram":
             problem, x = _with_histogram(problem, solution, held)
-            solution = _then(solution, maximise(problem, x, tolerance, max_iterations))
+            solution = _then(solution, maximise(problem, x, tolerance, max_iterations, bent=True))
         solution = solution.oriented(problem)
         found = errors(problem, solution.point, solution.at_bound)
         doubt = why_unrelated(kept, persons, problem, solution.point.loglik)
@@ -205,7 +205,7 @@ def _with_histogram(problem: Problem, solution: Solution, held: Fixed) -> tuple[
         histogram_nodes=Q,
         positive_slopes=old.positive_slopes,
     )
-    full = np.concatenate([old.expand(solution.point.x), np.exp(0.5 * solution.point.log_weights).ravel()])
+    full = np.concatenate([old.expand(solution.point.x), solution.point.log_weights.ravel()])
     x = np.empty(new.size)
     x[new.index[new.free]] = full[new.free]
     return Problem(problem.data, new, problem.grid, problem.run, problem.priors), x
@@ -260,7 +260,7 @@ def _calibration(
         )
     mean, sd = _pooled(populations)
     unused = 0
-    if structure.n_roots:  # the weights of a group sum to 1, and those of the reference group have a mean and an SD
+    if structure.n_weights:  # the weights of a group sum to 1, and those of the reference group have a mean and an SD
         unused = structure.n_groups + (0 if structure.anchored else 1 if structure.model == "rasch" else 2)
     return Calibration(
         item_ids=responses.item_ids,
@@ -295,7 +295,7 @@ def _calibration(
 
 
 def _populations(problem: Problem, solution: Solution, found: Errors, persons: Persons) -> tuple[Population, ...]:
-    point, histogram = solution.point, problem.structure.n_roots > 0
+    point, histogram = solution.point, problem.structure.n_weights > 0
     nodes = problem.grid.nodes
     out = []
     for g, name in enumerate(persons.names):
@@ -305,7 +305,6 @@ def _populations(problem: Problem, solution: Solution, found: Errors, persons: P
             weights = np.exp(point.log_weights[g])
             mean = float(weights @ nodes)
             sd = float(np.sqrt(weights @ (nodes - mean) ** 2))
-            se = np.full(2, np.nan)
             shape = (tuple(nodes.tolist()), tuple(weights.tolist()))
         n_persons = int(np.rint(point.mass[g]))
         out.append(Population(name, n_persons, mean, sd, float(se[0]), float(sd * se[1]), *shape))

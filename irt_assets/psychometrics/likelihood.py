@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics import information_kernels, kernels
+from irt_assets.psychometrics import information_kernels, kernels, tilt_kernels
 from irt_assets.psychometrics.data import Data
 from irt_assets.psychometrics.models import Floats
 
@@ -159,6 +159,29 @@ def lost_blocks(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, l
     """Shape (J, K, K): each item's own block of `lost`."""
     latent = np.zeros((2, *log_weights.shape))
     return 2 * _missing(curves, run, chunks, log_weights, latent, 1)[:, 0]
+
+
+def told_of_tilts(
+    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, tilts: Floats
+) -> tuple[Floats, Floats, Floats]:
+    """What all persons tell of `tilts` (G, M, Q): `shared`, `means` (KJ, G, M), in the order of `Structure`, and `own`
+    (G, M, M) of `tilt_kernels`."""
+    J, K, (G, M, _) = curves.data.n_items, curves.K, tilts.shape
+    raw = curves.scores(np.zeros((G, 2, len(curves.nodes))))
+    scores = information_kernels.Scores(*(_padded(table) if table.ndim > 1 else table for table in raw))
+    nodes, log_weights, tilts = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
+
+    def work(first: int, last: int) -> tuple[Floats, Floats, Floats]:
+        shared, means, own = np.zeros((J, K, G, M)), np.zeros((J, K, G, M)), np.zeros((G, M, M))
+        tilt_kernels.tilt_information(
+            first, last, curves.data.people, curves.curves, nodes, log_weights, scores, tilts, shared, means, own
+        )
+        return shared, means, own
+
+    parts = run(work, chunks)
+    shared, means, own = (sum(part[k] for part in parts) for k in range(3))
+    shared, means = (by_item.transpose(1, 0, 2, 3).reshape(K * J, G, M) for by_item in (shared, means))
+    return shared, means, own
 
 
 def _counts(

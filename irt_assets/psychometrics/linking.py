@@ -51,8 +51,8 @@ class AnchorSet:
         a, b, c, a_se, b_se, cov_ab: shape (K,), D = 1. `cov_ab` is the covariance of a and b.
         topics: topic of each anchor, None where it has none.
         errors_assumed: shape (K,); true where the bank gave no errors and `assumed_errors` stand in.
-
-    Errors of different anchors are taken as independent: what they have in common is the scale itself.
+        cov: shape (2K, 2K), covariance of a₁, b₁, a₂, b₂, …, of the fit that the values come from. None: errors of
+            different anchors are taken as independent.
     """
 
     scale_id: str
@@ -66,6 +66,7 @@ class AnchorSet:
     cov_ab: Floats
     topics: tuple[str | None, ...]
     errors_assumed: Bools
+    cov: Floats | None = None
 
     def __post_init__(self) -> None:
         k = len(self.item_ids)
@@ -76,6 +77,8 @@ class AnchorSet:
             self._refuse(~np.isfinite(column), f"{name} is not a number")
         if len(self.topics) != k or len(set(self.item_ids)) != k:
             raise PsychometricsError(f"anchors of scale {self.scale_id} need one topic each (or None) and distinct ids")
+        if self.cov is not None and self.cov.shape != (2 * k, 2 * k):
+            raise PsychometricsError(f"the anchors' covariance has shape {self.cov.shape}, there are {k} items")
         self._refuse((self.c < 0) | (self.c >= 1), "c is outside [0, 1)")
         self._refuse((self.a_se < 0) | (self.b_se <= 0), "a standard error is not above 0 (a_se is 0 where a is fixed)")
         impossible = np.abs(self.cov_ab) >= self.a_se * self.b_se
@@ -90,9 +93,17 @@ class AnchorSet:
             )
 
     @property
+    def covariance(self) -> Floats:
+        """Shape (2K, 2K): of a₁, b₁, a₂, b₂, …, between anchors only where `cov` says it."""
+        if self.cov is not None:
+            return self.cov
+        blocks = np.stack([[self.a_se**2, self.cov_ab], [self.cov_ab, self.b_se**2]])
+        return block_diagonal(blocks.transpose(2, 0, 1))
+
+    @property
     def hash(self) -> str:
-        """sha256 over every field, anchors in the order of their ids; equal for equal sets on every machine."""
-        columns = [getattr(self, f.name) for f in fields(self)[2:]]
+        """sha256 over what each anchor is, in the order of their ids; equal for equal sets on every machine."""
+        columns = [getattr(self, f.name) for f in fields(self)[2:] if f.name != "cov"]
         rows = sorted(zip(*(c.tolist() if isinstance(c, np.ndarray) else c for c in columns), strict=True))
         return hashlib.sha256(json.dumps([self.scale_id, self.version, rows]).encode()).hexdigest()
 
@@ -176,9 +187,10 @@ def link(
 ) -> Linking:
     """The constants that put `new` on the scale of `anchors`.
 
-    Methods: Stocking & Lord 1983 and Haebara 1980 (61 nodes on [−6, 6] of the old scale, N(0, 1) weights, one
-    direction), mean-sigma (Marco 1977), mean-mean (Loyd & Hoover 1980). Anchors are weighted by the errors of their
-    differences where every anchor's own errors are known; where some are assumed, the classical criterion is used.
+    Methods: Stocking & Lord 1983 and Haebara 1980 (61 nodes on [−6, 6] of the old scale, weighted by N(0, 1) or by the
+    window's own distribution where that is a histogram, one direction), mean-sigma (Marco 1977), mean-mean (Loyd &
+    Hoover 1980). Anchors are weighted by the errors of their differences where every anchor's own errors are known;
+    where some are assumed, the classical criterion is used.
     Standard errors come from both sides' errors through the criterion (delta method on the implicit function); with
     `new.joint_cov` they include what the fit's items have in common, without it they do not.
 
@@ -207,6 +219,8 @@ def link(
         warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review those dropped")
 
     linking = None
+    if pairs.size >= _FEWEST:
+        pairs = weighted_by_population(pairs, new)
     constants = solve(pairs, method, weighted=n_assumed == 0) if pairs.size >= _FEWEST else None
     if constants is not None:
         cov = constants.covariance(pairs)
@@ -281,19 +295,27 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
             rows.append((k, j))
     k_rows = np.array([k for k, _ in rows], dtype=int)
     j_rows = np.array([j for _, j in rows], dtype=int)
-    old = np.zeros((len(rows), 2, 2))
-    old[:, 0, 0], old[:, 1, 1] = anchors.a_se[k_rows] ** 2, anchors.b_se[k_rows] ** 2
-    old[:, 0, 1] = old[:, 1, 0] = anchors.cov_ab[k_rows]
+    both = (2 * k_rows[:, None] + np.arange(2)).ravel()
     pairs = Pairs(
         tuple(anchors.item_ids[k] for k in k_rows),
-        new.a[j_rows], new.b[j_rows], new.c[j_rows], _covariance_ab(new.select(j_rows)),
-        anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], block_diagonal(old),
-        new.model, new.select(j_rows).guessing_cov_ab,
+        new.a[j_rows], new.b[j_rows], new.c[j_rows], covariance_ab(new.select(j_rows)),
+        anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], anchors.covariance[np.ix_(both, both)],
+        new.model, guessing_new=new.select(j_rows).guessing_cov_ab,
     )  # fmt: skip
     return pairs, dropped, n_candidates
 
 
-def _covariance_ab(new: Calibration) -> Floats:
+def weighted_by_population(pairs: Pairs, new: Calibration) -> Pairs:
+    """The same pairs with the window's own distribution for the criterion's weights, where it was estimated as a
+    histogram: its nodes stand on the old scale where the anchors' medians put them."""
+    if len(new.populations) != 1 or not new.populations[0].nodes:
+        return pairs
+    slope, intercept = medians(pairs)
+    population = new.populations[0].rescaled(slope, intercept)
+    return replace(pairs, nodes=np.array(population.nodes), weights=np.array(population.weights))
+
+
+def covariance_ab(new: Calibration) -> Floats:
     """Shape (2J, 2J): covariance of a₁, b₁, a₂, b₂, …; between items only where the fit kept its joint covariance."""
     if new.joint_cov is None or not np.isfinite(new.joint_cov).all():
         return block_diagonal(new.cov_ab)

@@ -12,7 +12,7 @@ slope but says nothing about a single anchor, so there, too, only D₂ is tested
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -46,8 +46,11 @@ def block_diagonal(blocks: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class Pairs:
-    """K anchors seen from both sides. Covariances are (2K, 2K) in the order a₁, b₁, a₂, b₂, …; `guessing_new`, (K, 3),
-    has those of logit c with a and b, and its variance, None where the model has no c."""
+    """K anchors seen from both sides. Covariances are (2K, 2K) in the order a₁, b₁, a₂, b₂, …
+
+    `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `guessing_new`,
+    shape (K, 3): covariances of logit c with a and b, and its variance; None where the model has no c.
+    """
 
     ids: tuple[str, ...]
     a_new: Floats
@@ -59,6 +62,8 @@ class Pairs:
     c_old: Floats
     cov_old: Floats
     model: Model
+    nodes: Floats = field(default_factory=lambda: NODES)
+    weights: Floats = field(default_factory=lambda: WEIGHTS)
     guessing_new: Floats | None = None
 
     def keep(self, mask: Bools) -> Pairs:
@@ -67,7 +72,8 @@ class Pairs:
             tuple(i for i, kept in zip(self.ids, mask, strict=True) if kept),
             self.a_new[mask], self.b_new[mask], self.c_new[mask], self.cov_new[both],
             self.a_old[mask], self.b_old[mask], self.c_old[mask], self.cov_old[both],
-            self.model, None if self.guessing_new is None else self.guessing_new[mask],
+            self.model, self.nodes, self.weights,
+            None if self.guessing_new is None else self.guessing_new[mask],
         )  # fmt: skip
 
     @property
@@ -196,8 +202,8 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
     def collapse(by_node: Floats) -> Floats:
         """(K, nodes, m) to the residuals' rows: every anchor and node (Haebara) or the sum over anchors."""
         if method == "haebara":
-            return (np.sqrt(omega[:, None, None] * WEIGHTS[:, None]) * by_node).reshape(-1, by_node.shape[2])
-        return np.sqrt(WEIGHTS)[:, None] * np.tensordot(omega, by_node, 1)
+            return (np.sqrt(omega[:, None, None] * pairs.weights[:, None]) * by_node).reshape(-1, by_node.shape[2])
+        return np.sqrt(pairs.weights)[:, None] * np.tensordot(omega, by_node, 1)
 
     def beta_of(free: Floats) -> Floats:
         return free if pairs.free_slope else np.array([0.0, free[0]])
@@ -224,7 +230,7 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
         by_beta = np.broadcast_to(np.tensordot(omega, by_beta, 1), by_beta.shape)
 
     def influence(by_x: Floats) -> Floats:
-        cross = np.einsum("k,q,kqb,kqx->bkx", omega, WEIGHTS, by_beta, by_x).reshape(n_free, -1)
+        cross = np.einsum("k,q,kqb,kqx->bkx", omega, pairs.weights, by_beta, by_x).reshape(n_free, -1)
         by_constant = np.zeros((2, cross.shape[1]))
         by_constant[-n_free:] = -np.linalg.solve(curvature, cross)
         by_constant[0] *= slope
@@ -234,26 +240,26 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
     constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old))
     if pairs.model != "3pl":
         return constants
-    by_c_new = -_curve_by_logit_c(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(beta))
-    by_c_old = _curve_by_logit_c(pairs.a_old, pairs.b_old, pairs.c_old, NODES)
+    by_c_new = -_curve_by_logit_c(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(pairs, beta))
+    by_c_old = _curve_by_logit_c(pairs.a_old, pairs.b_old, pairs.c_old, pairs.nodes)
     return replace(constants, by_c_new=influence(by_c_new), by_c_old=influence(by_c_old))
 
 
-def _linked_theta(beta: Floats) -> Floats:
+def _linked_theta(pairs: Pairs, beta: Floats) -> Floats:
     """The nodes of the old scale, on the new one."""
-    return (NODES - beta[1]) / np.exp(beta[0])
+    return (pairs.nodes - beta[1]) / np.exp(beta[0])
 
 
 def _delta(pairs: Pairs, beta: Floats) -> Floats:
     """δ, shape (K, nodes)."""
-    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, NODES)
-    p_new, _ = curve(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(beta))
+    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, pairs.nodes)
+    p_new, _ = curve(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(pairs, beta))
     return p_old - p_new
 
 
 def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
     """∂δ/∂(ln slope, intercept), shape (K, nodes, 2)."""
-    theta = _linked_theta(beta)
+    theta = _linked_theta(pairs, beta)
     _, by_z = curve(pairs.a_new, pairs.b_new, pairs.c_new, theta)
     by_theta = by_z * pairs.a_new[:, None]
     return np.stack([by_theta * theta, by_theta * np.exp(-beta[0])], axis=2)
@@ -261,8 +267,8 @@ def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
 
 def _delta_by_parameters(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
     """∂δ/∂(a, b) of the new and of the old side, each of shape (K, nodes, 2)."""
-    by_new = _curve_by_parameters(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(beta))
-    return -by_new, _curve_by_parameters(pairs.a_old, pairs.b_old, pairs.c_old, NODES)
+    by_new = _curve_by_parameters(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(pairs, beta))
+    return -by_new, _curve_by_parameters(pairs.a_old, pairs.b_old, pairs.c_old, pairs.nodes)
 
 
 def _curve_by_parameters(a: Floats, b: Floats, c: Floats, theta: Floats) -> Floats:
@@ -286,12 +292,12 @@ def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float)
     """
     a = np.sqrt(pairs.a_old * pairs.a_new / slope)
     b = (pairs.b_old + slope * pairs.b_new + intercept) / 2
-    by_x = _curve_by_parameters(a, b, (pairs.c_old + pairs.c_new) / 2, NODES)
+    by_x = _curve_by_parameters(a, b, (pairs.c_old + pairs.c_new) / 2, pairs.nodes)
     by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
     k = np.arange(pairs.size)
     cov = pairs.covariance_of_differences(slope).reshape(pairs.size, 2, pairs.size, 2)[k, :, k]
-    v = np.einsum("q,kqx,kxy,kqy->k", WEIGHTS, by_d, cov, by_d)
-    omega: Floats = 1 / v if method == "haebara" else np.sqrt(by_d[:, :, 1] ** 2 @ WEIGHTS) / v
+    v = np.einsum("q,kqx,kxy,kqy->k", pairs.weights, by_d, cov, by_d)
+    omega: Floats = 1 / v if method == "haebara" else np.sqrt(by_d[:, :, 1] ** 2 @ pairs.weights) / v
     return omega / omega.mean()
 
 

@@ -8,11 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import logit
+from scipy.linalg import block_diag
+from scipy.special import logit, logsumexp
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks
+from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks, told_of_tilts
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.quadrature import Grid
@@ -21,13 +22,14 @@ from irt_assets.psychometrics.structure import Mask, Structure
 _RESPONSES_PER_CHUNK = 100_000
 _MAX_CHUNKS = 16
 _START_GUESSING = 0.15
-ROUGHNESS = 1.0
-"""Weight of ∫ (d²√f/dθ²)² dθ of a histogram f (Good & Gaskins 1971) against the log-likelihood.
+ROUGHNESS = 0.03
+"""Weight of ½∫ (d³ log f/dθ³)² dθ of a histogram's density f (Silverman 1982) against the log-likelihood.
 
-Without it the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles. A wave of
-√f as long as the posterior of one learner is wide costs as much as the data could gain from it, a second hump nothing
-that 200 learners would not outweigh; its share vanishes as learners grow.
+Without it the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles. A normal
+density costs nothing; what others cost does not grow with the learners, who outweigh it the more the more they are.
 """
+UPTURN = 1.0
+"""Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where next to nobody is, roughness alone would let a tail turn up again."""
 _RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular where nobody guesses
 
 
@@ -85,9 +87,11 @@ class Problem:
         self.prior_share[:, 1] = self.prior_share[:, 1] > 0
         if self.priors.only is not None:
             self.prior_share[:, :2] *= self.priors.slopes_held(data.item_ids)[:, None]
-        bend = np.diff(np.eye(len(grid.nodes)), 2, axis=0, prepend=0.0, append=0.0)
+        third = np.diff(np.eye(len(grid.nodes)), 3, axis=0)
         step = grid.nodes[1] - grid.nodes[0]
-        self._rough = ROUGHNESS / step**4 * bend.T @ bend
+        self.roughness = ROUGHNESS / step**5 * third.T @ third
+        self._second = np.diff(np.eye(len(grid.nodes)), 2, axis=0) / step**2
+        self._upturn = UPTURN * step
         if structure.common_slope:
             self.prior_share[:, 0] /= self.prior_share[:, 0].sum()
 
@@ -105,7 +109,7 @@ class Problem:
             c = np.where(s.index[s.block(2)] >= 0, 1 / (1 + np.exp(-mode)), 0.0)
             p = np.clip((p - c) / (1 - c), 0.05, 1 - 1e-6) if s.model == "3pl" else p
         full[s.block(1)] = spread * logit(p)
-        full[s.roots] = np.exp(0.5 * np.tile(self.grid.log_weights(), s.n_groups))[: s.n_groups * s.n_roots]
+        full[s.weights] = np.tile(self.grid.log_weights(), s.n_groups)[: s.n_groups * s.n_weights]
         x = np.empty(s.size)
         x[s.index[s.free]] = full[s.free]
         return x
@@ -127,10 +131,10 @@ class Problem:
         scores = self._latent_scores(means, sds, log_weights)
         latent_gradient = np.einsum("mgq,gq->mg", scores, found.mass)
         spread = np.einsum("mgq,ngq,gq->gmn", scores, scores, np.exp(log_weights)) * persons[:, None, None]
-        roughness, root_gradient = self._root_terms(full, log_weights, found.mass)
+        roughness, weight_gradient = self._weight_terms(log_weights, found.mass)
         terms = self._prior_terms(full)
         full_gradient = np.concatenate(
-            [(found.gradient + terms.gradient).ravel(), latent_gradient.ravel(), root_gradient.ravel()]
+            [(found.gradient + terms.gradient).ravel(), latent_gradient.ravel(), weight_gradient.ravel()]
         )
         return Point(
             x,
@@ -157,40 +161,49 @@ class Problem:
         logit_c = full[s.block(2)] if s.K == 3 else np.zeros(s.n_items)
         return item_terms(self.priors, full[s.block(0)], full[s.block(1)], logit_c, self.prior_share, s.K)
 
-    def _root_terms(self, full: Floats, log_weights: Floats, mass: Floats) -> tuple[float, Floats]:
-        """What histograms cost, and the gradient (G, Q) of the log-likelihood less this in their roots.
+    def _weight_terms(self, log_weights: Floats, mass: Floats) -> tuple[float, Floats]:
+        """What histograms cost, and the gradient (G, Q) of the log-likelihood less this in their log weights.
 
-        The cost is their roughness and, as nothing else tells apart a wider histogram and flatter slopes, the distance
-        of the reference group's mean and variance from 0 and 1; not under anchors, and under Rasch that of the mean.
+        The cost is their roughness and, as nothing else distinguishes a wider histogram from flatter slopes, the
+        distance of the reference group's mean and variance from 0 and 1; not under anchors, and under Rasch that of the
+        mean.
         """
-        s = self.structure
-        if not s.n_roots:
+        if not self.structure.n_weights:
             return 0.0, np.zeros(0)
-        roots = full[s.roots].reshape(s.n_groups, -1)
-        size = (roots**2).sum(axis=1, keepdims=True)
-        bent = roots @ self._rough
-        rough = (roots * bent).sum(axis=1, keepdims=True) / size
-        kept = np.where(roots == 0, 1.0, roots)
-        gradient = 2 * (mass - mass.sum(axis=1, keepdims=True) * np.exp(log_weights)) / kept
-        gradient -= 2 * (bent - rough * roots) / size
-        cost = float(rough.sum())
-        if not s.anchored:
-            persons, off = mass[0].sum(), self.grid.nodes
-            mean = float(roots[0] ** 2 @ off / size[0, 0])
-            variance = float(roots[0] ** 2 @ (off - mean) ** 2 / size[0, 0])
-            cost += 0.5 * persons * mean**2
-            gradient[0] -= 2 * persons * mean * roots[0] * (off - mean) / size[0]
-            if s.model != "rasch":
-                cost += 0.25 * persons * (variance - 1) ** 2
-                gradient[0] -= persons * (variance - 1) * roots[0] * ((off - mean) ** 2 - variance) / size[0]
+        weights, persons = np.exp(log_weights), mass.sum(axis=1, keepdims=True)
+        bent, upward = log_weights @ self.roughness, np.maximum(log_weights @ self._second.T, 0.0)
+        gradient = mass - persons * weights - bent - 0.5 * self._upturn * upward**2 @ self._second
+        cost = float(0.5 * (log_weights * bent).sum() + self._upturn / 6 * (upward**3).sum())
+        for off, by_weights, _ in self._pins(weights[0], float(persons[0, 0])):
+            cost += 0.5 * off**2
+            gradient[0] -= off * by_weights
         return cost, gradient
+
+    def _pins(self, weights: Floats, persons: float) -> list[tuple[float, Floats, Floats]]:
+        """What keeps the reference group's mean and variance at 0 and 1: terms whose squares cost half of themselves,
+        with their first (Q,) and second (Q, Q) derivatives by its log weights."""
+        s, nodes = self.structure, self.grid.nodes
+        if s.anchored:
+            return []
+        mean = float(weights @ nodes)
+        by_mean = weights * (nodes - mean)
+        second = np.diag(by_mean) - np.outer(by_mean, weights) - np.outer(weights, by_mean)
+        unit = np.sqrt(persons)
+        pins = [(unit * mean, unit * by_mean, unit * second)]
+        if s.model != "rasch":
+            variance = float(weights @ (nodes - mean) ** 2)
+            by = weights * ((nodes - mean) ** 2 - variance)
+            second = np.diag(by) - np.outer(by, weights) - np.outer(weights, by) - 2 * np.outer(by_mean, by_mean)
+            unit = np.sqrt(0.5 * persons)
+            pins.append((unit * (variance - 1), unit * by, unit * second))
+        return pins
 
     def _log_weights(self, full: Floats) -> Floats:
         """Shape (G, Q): log weights of the nodes in each group."""
         s = self.structure
-        if s.n_roots:
-            roots = np.maximum(np.abs(full[s.roots].reshape(s.n_groups, -1)), 1e-150)
-            return 2 * np.log(roots) - np.log((roots**2).sum(axis=1, keepdims=True))
+        if s.n_weights:
+            raw = full[s.weights].reshape(s.n_groups, -1)
+            return raw - logsumexp(raw, axis=1, keepdims=True)
         return np.stack(
             [
                 self.grid.log_weights(mean, np.exp(log_sd))
@@ -204,17 +217,11 @@ class Problem:
         raw = np.stack([z / sds[:, None], z**2])
         return raw - (raw * np.exp(log_weights)).sum(axis=2, keepdims=True)
 
-    def observed_information(self, point: Point, tilts: Floats | None = None) -> Floats:
+    def observed_information(self, point: Point) -> Floats:
         """Minus the Hessian of the objective in all parameters but the weights of histograms, which it takes as known:
-        shape (KJ + 2G, KJ + 2G), Louis (1982).
-
-        `tilts` (2, G, Q): in place of means and log SDs, two parameters that multiply a group's weights by exp(their
-        sum times these), at 0; the tilts have mean 0 under the weights. Their own block is the sum of their squared
-        scores, which is positive also where the distribution is wrong.
-        """
+        shape (KJ + 2G, KJ + 2G), Louis (1982)."""
         s, J, G = self.structure, self.structure.n_items, self.structure.n_groups
-        latent = self._latent_scores(point.means, point.sds, point.log_weights) if tilts is None else tilts
-        complete = point.latent if tilts is None else np.einsum("mgq,ngq,gq->gmn", tilts, tilts, point.at_nodes)
+        latent = self._latent_scores(point.means, point.sds, point.log_weights)
         curves = self.curves(s.expand(point.x))
         information = -lost(curves, self.run, self._chunks, point.log_weights, latent)
         items = np.arange(J)
@@ -224,8 +231,51 @@ class Problem:
         groups = s.K * J + np.arange(G)
         for k in range(2):
             for m in range(2):
-                information[groups + k * G, groups + m * G] += complete[:, k, m]
+                information[groups + k * G, groups + m * G] += point.latent[:, k, m]
         return information
+
+    def told_of_tilts(self, point: Point, tilts: Floats) -> tuple[Floats, Floats, Floats]:
+        """As `likelihood.told_of_tilts`, of `tilts` (G, M, Q)."""
+        curves = self.curves(self.structure.expand(point.x))
+        return told_of_tilts(curves, self.run, self._chunks, point.log_weights, tilts)
+
+    def information_with_weights(self, point: Point, *, at_maximum: bool) -> Floats:
+        """Minus the Hessian of the objective in all parameters, shape (F, F), where there are histograms.
+
+        Not `at_maximum`: with products of scores for what log weights share with items and with each other, which keep
+        it (nearly) positive where the weights are still far from theirs.
+        """
+        s, items = self.structure, slice(0, self.structure.means.start)
+        weights = np.exp(point.log_weights)
+        shared, means, own = self.told_of_tilts(point, np.eye(s.n_weights) - weights[:, :, None])
+        if at_maximum:
+            shared = shared - means
+            own = own + np.stack([_beyond(w, at) for w, at in zip(weights, point.at_nodes, strict=True)])
+        full = np.zeros((len(s.index), len(s.index)))
+        full[: s.weights.start, : s.weights.start] = self.observed_information(point)
+        full[items, s.weights] = shared.reshape(len(shared), -1)
+        full[s.weights, items] = full[items, s.weights].T
+        full[s.weights, s.weights] = block_diag(
+            *(
+                own[g] + self._cost_of_weights(point.log_weights[g], point.mass[g], g, at_maximum=at_maximum)
+                for g in range(s.n_groups)
+            )
+        )
+        return full
+
+    def price_of_shape(self, log_weights: Floats) -> Floats:
+        """Shape (Q, Q): second derivatives of what the roughness and the upturns of a histogram cost."""
+        upward = np.maximum(self._second @ log_weights, 0.0)
+        return self.roughness + self._upturn * self._second.T @ (upward[:, None] * self._second)
+
+    def _cost_of_weights(self, log_weights: Floats, persons: float, group: int, *, at_maximum: bool = False) -> Floats:
+        """Shape (Q, Q): second derivatives of what a histogram costs; a change of all its log weights together, which
+        changes nothing, is held."""
+        weights = np.exp(log_weights)
+        cost = self.price_of_shape(log_weights) + persons * np.outer(weights, weights)
+        for off, by, second in self._pins(weights, persons) if group == 0 else []:
+            cost += np.outer(by, by) + (off * second if at_maximum else 0.0)
+        return cost
 
     def observed_blocks(self, point: Point) -> Floats:
         """Shape (J, K, K): each item's own block of `observed_information`."""
@@ -260,15 +310,12 @@ class Problem:
         if latent.any():
             solved = np.linalg.solve(held(point.latent, latent), np.where(latent, side, 0.0)[:, :, None])
             step[K * J : s.log_sds.stop] = solved[:, :, 0].T.ravel()
-        if s.n_roots:
-            sides = full[s.roots].reshape(G, -1)
-            eye = np.eye(s.n_roots)
-            step[s.roots] = np.concatenate(
-                [
-                    np.linalg.solve(4 * n * eye + 2 * self._rough, side)
-                    for n, side in zip(point.mass, sides, strict=True)
-                ]
-            )
+        if s.n_weights:
+            for g, (persons, log_weights) in enumerate(zip(point.mass, point.log_weights, strict=True)):
+                at = slice(s.weights.start + g * s.n_weights, s.weights.start + (g + 1) * s.n_weights)
+                w = np.exp(log_weights)
+                matrix = persons * (np.diag(w) - np.outer(w, w)) + self._cost_of_weights(log_weights, persons, g)
+                step[at] = np.linalg.solve(matrix, full[at])
         x = np.zeros_like(gradient)
         x[s.index[s.free]] = step[s.free]
         return x
@@ -280,10 +327,16 @@ class Problem:
             [
                 np.einsum("jkk->kj", point.information).ravel(),
                 np.einsum("gkk->kg", point.latent).ravel(),
-                (4 * point.mass[:, None] + 2 * np.diag(self._rough)[: s.n_roots]).ravel(),
+                (point.mass[:, None] * np.exp(point.log_weights) + np.diag(self.roughness))[:, : s.n_weights].ravel(),
             ]
         )
         return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
+
+
+def _beyond(weights: Floats, at_nodes: Floats) -> Floats:
+    """Minus the second derivatives of the log-likelihood by a group's log weights, less the products of scores."""
+    off = at_nodes - at_nodes.sum() * weights
+    return np.outer(off, weights) + np.outer(weights, off) - np.diag(off)
 
 
 def held(matrix: Floats, free: Mask) -> Floats:

@@ -15,12 +15,12 @@ from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.data import Counts, Data
 from irt_assets.psychometrics.em_request import Persons, usable
 from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.marginal import Problem
+from irt_assets.psychometrics.marginal import Point, Problem
 from irt_assets.psychometrics.models import Calibration, Flag, Floats, Responses
 from irt_assets.psychometrics.priors import Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.standard_errors import inverse
-from irt_assets.psychometrics.structure import Fixed, Structure
+from irt_assets.psychometrics.structure import Fixed, Mask, Structure
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,11 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     6.17), whose log has the derivatives He₃/6 and He₄/24 at 0. The score is what the answers say of these on average
     (Fisher's identity); its variance is their information less what the items' parameters can explain (Rao 1948). That
     information is the sum of squared scores for the two, which stays positive where θ is far from normal, and the
-    observed one (Louis 1982) for the rest; so two passes over the data suffice, and nothing is fitted.
+    observed one (Louis 1982) for the rest. The items' own is that of the fit's errors, so that nothing is fitted and
+    two passes over the data suffice (with guessing, four).
+
+    Far from a normal θ these do not go together, and what is left may not be positive: the items' parameters are then
+    taken as known, which makes the statistic smaller.
 
     Guessing in a fit without it, and answers that depend on each other, look like skewness: what is rejected is the
     normal distribution together with the item model.
@@ -57,7 +61,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         calibration: of one population, without anchors, by maximum likelihood or to the posterior mode, with θ normal;
             with a joint covariance, as the test makes a matrix of the same size.
 
-    Raises PsychometricsError for other calibrations, and where the answers do not determine the two.
+    Raises PsychometricsError for other calibrations.
     """
     if len(calibration.populations) > 1 or calibration.anchored or calibration.model == "rasch":
         raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
@@ -84,24 +88,37 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
         point = problem.evaluate(x)
         tilts = _tilts(problem.grid.nodes, np.exp(point.log_weights[0]))
-        information = problem.observed_information(point, tilts[:, None, :])
-    score = tilts @ point.at_nodes[0]
-    items, tilted = slice(0, structure.means.start), slice(structure.means.start, structure.roots.start)
-    free = np.zeros(structure.size, dtype=bool)
-    used = ~np.tile(at_bound, structure.K) & (structure.index[items] >= 0)
-    free[structure.index[items][used]] = True
-    to_full = structure.matrix[items, np.flatnonzero(free)]
-    nuisance = to_full.T @ (to_full.T @ information[items, items]).T
-    scale = np.sqrt(np.diag(nuisance))
-    shared = (to_full.T @ information[items, tilted]) / scale[:, None]
-    covariance, _ = inverse(nuisance / np.outer(scale, scale))
-    left = information[tilted, tilted] - shared.T @ covariance @ shared
+        shared, means, own = problem.told_of_tilts(point, tilts[None])
+        covariance = _covariance_of_items(calibration, problem, point, keep, np.array(at_bound))
+    score, shared = tilts @ point.at_nodes[0], (shared - means)[:, 0]
+    left = own[0] - shared.T @ covariance @ shared
     if np.linalg.eigvalsh(left).min() <= 0:
-        raise PsychometricsError("the answers do not determine skewness and kurtosis of θ beside the items' parameters")
+        left = own[0]
     estimates = np.linalg.solve(left, score)
     statistic = float(score @ estimates)
     z = estimates / np.sqrt(np.diag(np.linalg.inv(left)))
     return Normality(statistic, float(chi2.sf(statistic, len(score))), float(z[0]), float(z[1]))
+
+
+def _covariance_of_items(
+    calibration: Calibration, problem: Problem, point: Point, keep: Mask, at_bound: Mask
+) -> Floats:
+    """Shape (KJ, KJ), in the order of `Structure`; 0 for items at a bound. A fit without guessing keeps it, and with
+    guessing it is made again."""
+    s, J = problem.structure, problem.structure.n_items
+    if s.K == 2:
+        assert calibration.joint_cov is not None
+        at = 2 * np.flatnonzero(keep) + np.arange(2)[:, None]
+        return np.nan_to_num(calibration.joint_cov[np.ix_(at.ravel(), at.ravel())])
+    items, free = slice(0, s.K * J), np.zeros(s.size, dtype=bool)
+    used = ~np.tile(at_bound, s.K) & (s.index[items] >= 0)
+    free[s.index[items][used]] = True
+    to_full = s.matrix[items, np.flatnonzero(free)]
+    information = to_full.T @ (to_full.T @ problem.observed_information(point)[items, items]).T
+    scale = np.sqrt(np.diag(information))
+    covariance, _ = inverse(information / np.outer(scale, scale))
+    found: Floats = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
+    return found
 
 
 def _tilts(z: Floats, weights: Floats) -> Floats:

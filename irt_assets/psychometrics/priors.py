@@ -7,8 +7,9 @@ Every density is the one of the quantity it is named after, with no Jacobian for
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -166,6 +167,48 @@ _FAMILIES: dict[str, dict[str, type]] = {
     "b": {"Normal": Normal},
     "c": {"LogitNormal": LogitNormal, "Beta": Beta},
 }
+
+Prior = Normal | LogNormal | LogitNormal | Beta
+
+NO_PRIOR = "none"
+_EXAMPLES = {"a": "lognormal(0, 0.5)", "b": "normal(0, 2)", "c": "beta(5, 17)"}
+
+
+def prior_from_text(parameter: str, text: str) -> Prior | None:
+    """The prior on `parameter` (a, b or c) that `text` names; None of `none`. Capitals and spaces do not matter.
+
+    a: lognormal(mean, sd) of ln a; b: normal(mean, sd); c: beta(alpha, beta), or logitnormal(mean, sd) of logit c.
+    Raises PsychometricsError for anything else, naming the forms of the parameter, and for numbers out of range.
+    """
+    if parameter not in _FAMILIES:
+        raise PsychometricsError(f"there are priors on {', '.join(_FAMILIES)}, not on {parameter!r}")
+    written = re.sub(r"\s", "", text).lower()
+    if written == NO_PRIOR:
+        return None
+    families = {name.lower(): family for name, family in _FAMILIES[parameter].items()}
+    found = re.fullmatch(r"([a-z]+)\(([^(),]+),([^(),]+)\)", written)
+    if found is None or found[1] not in families:
+        forms = [f"{name}({', '.join(field.name for field in fields(family))})" for name, family in families.items()]
+        raise PsychometricsError(
+            f"prior {text!r} on {parameter} is not one of {', '.join([*forms, NO_PRIOR])}; "
+            f"for example {_EXAMPLES[parameter]}"
+        )
+    try:
+        values = [float(number) for number in found.groups()[1:]]
+    except ValueError:
+        values = [float("nan")]
+    if not np.isfinite(values).all():
+        raise PsychometricsError(f"prior {text!r} on {parameter} wants two numbers, such as {_EXAMPLES[parameter]}")
+    prior: Prior = families[found[1]](*values)
+    return prior
+
+
+def prior_as_text(prior: Prior | None) -> str:
+    """The text that `prior_from_text` reads as this prior."""
+    if prior is None:
+        return NO_PRIOR
+    return f"{type(prior).__name__.lower()}({', '.join(f'{float(x)!r}'.removesuffix('.0') for x in astuple(prior))})"
+
 
 GUESSING_PRIOR = Priors(c=LogitNormal(float(np.log(0.25)), 0.5))
 """What a 3PL takes unless told otherwise: c around 0.2, 95 % of it between 0.09 and 0.40. Without any prior most items

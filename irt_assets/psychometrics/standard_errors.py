@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, eigh
+from scipy.linalg import LinAlgError, block_diag, cho_factor, cho_solve, eigh
 
 from irt_assets.psychometrics.marginal import Point, Problem, held
 from irt_assets.psychometrics.models import Floats
@@ -54,12 +54,16 @@ def errors(problem: Problem, point: Point, at_bound: Mask) -> Errors:
 def _joint(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     s, J = problem.structure, problem.data.n_items
     free = ~at_bound
-    free[s.index[s.roots]] = False
-    to_full = s.matrix[: s.roots.start, np.flatnonzero(free)]
+    free[s.index[s.weights]] = False
+    to_full = s.matrix[: s.weights.start, np.flatnonzero(free)]
     scale = problem.information_scale(point)[free]
-    information = to_full.T @ (to_full.T @ problem.observed_information(point)).T / np.outer(scale, scale)
+    profile = _Profile.of(problem, point) if s.n_weights else None
+    observed = problem.observed_information(point) if profile is None else profile.information
+    information = to_full.T @ (to_full.T @ observed).T / np.outer(scale, scale)
     covariance, lost = inverse(information)
     full = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
+    if profile is not None:
+        full = profile.sampling(full)
     share = to_full @ lost
     unidentified = share[: 2 * J].reshape(2, J).max(axis=0) > _SHARE
     interleaved = np.arange(2 * J).reshape(2, J).T.ravel()
@@ -75,9 +79,70 @@ def _joint(problem: Problem, point: Point, at_bound: Mask) -> Errors:
         vague = _vague_guessing(problem, point, guessing[:, 2], at_bound) | (share[s.block(2)] > _SHARE)
         guessing[missing | (share[s.block(2)] > _SHARE) | s.marked(at_bound, s.block(2))] = np.nan
     latent = np.where(share[s.means.start :] > _SHARE, np.nan, np.diag(full)[s.means.start :])
-    latent[s.marked(at_bound, slice(s.means.start, s.roots.start))] = np.nan
+    latent[s.marked(at_bound, slice(s.means.start, s.weights.start))] = np.nan
+    if profile is not None:
+        latent = profile.of_latent(full)
     blocks = joint[own[:, :, None], own[:, None, :]]
     return Errors(blocks, joint, guessing, latent.reshape(2, -1).T, unidentified, vague)
+
+
+@dataclass(frozen=True)
+class _Profile:
+    """What is known of all other parameters where the log weights of histograms are estimated beside them.
+
+    information: (F, F), of the F others, with the weights free as far as they leave origin and unit in place.
+    reply: (W, F), how the weights' W free directions answer to the others.
+    own: (W, W), covariance of these directions with the others known; price: (W, W), what of its inverse is a price.
+    by_moment: (2G, W), derivatives of each group's mean and log SD.
+    """
+
+    information: Floats
+    reply: Floats
+    own: Floats
+    price: Floats
+    by_moment: Floats
+
+    @classmethod
+    def of(cls, problem: Problem, point: Point) -> _Profile:
+        s, nodes = problem.structure, problem.grid.nodes
+        whole = problem.information_with_weights(point, at_maximum=True)
+        directions, moments = [], []
+        for g, log_weights in enumerate(point.log_weights):
+            weights = np.exp(log_weights)
+            off = nodes - weights @ nodes
+            variance = weights @ off**2
+            by_mean, by_log_sd = weights * off, weights * (off**2 - variance) / (2 * variance)
+            pinned = [] if g or s.anchored else [by_mean] if s.model == "rasch" else [by_mean, by_log_sd]
+            held = np.stack([weights, *pinned], axis=1)
+            directions.append(np.linalg.qr(held, mode="complete")[0][:, held.shape[1] :])
+            moments.append(np.stack([by_mean, by_log_sd]))
+        free = block_diag(*directions)
+        shared, own = whole[: s.weights.start, s.weights] @ free, free.T @ whole[s.weights, s.weights] @ free
+        unit = 1 / np.sqrt(np.diag(own))
+        covariance, _ = inverse(own * np.outer(unit, unit))
+        covariance *= np.outer(unit, unit)
+        reply = covariance @ shared.T
+        price = free.T @ block_diag(*(problem.price_of_shape(each) for each in point.log_weights)) @ free
+        return cls(
+            whole[: s.weights.start, : s.weights.start] - shared @ reply,
+            reply,
+            covariance,
+            price,
+            block_diag(*moments) @ free,
+        )
+
+    def sampling(self, covariance: Floats) -> Floats:
+        """From the inverse of `information` to the variance over samples: what prices, which are no evidence,
+        seem to say is taken out (Gray 1992)."""
+        moved = self.reply @ covariance
+        return covariance - moved.T @ self.price @ moved
+
+    def of_latent(self, covariance: Floats) -> Floats:
+        """Shape (2G,): variances of means and log SDs, 0 where they are pinned."""
+        moved = self.by_moment @ self.reply
+        found = np.diag(self.by_moment @ self.own @ self.by_moment.T + moved @ np.nan_to_num(covariance) @ moved.T)
+        order = found.reshape(-1, 2).T.ravel()
+        return np.where(order < 1e-12, 0.0, order)
 
 
 def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
@@ -90,7 +155,7 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     """
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
     free = (s.index >= 0) & ~at_bound[s.index]
-    shared = np.unique(s.index[s.means.start : s.roots.start][free[s.means.start : s.roots.start]])
+    shared = np.unique(s.index[s.means.start : s.weights.start][free[s.means.start : s.weights.start]])
     own = free[: K * J].reshape(K, J).T.copy()
     if s.common_slope:
         own[:, 0] = False
@@ -105,7 +170,7 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
         if s.common_slope and shared[0] == 0:
             moved[s.index[s.block(0)] == 0, 0, 0] = 1.0
         cov = cov + moved @ covariance @ moved.transpose(0, 2, 1)
-        places = s.index[s.means.start : s.roots.start]
+        places = s.index[s.means.start : s.weights.start]
         position = np.searchsorted(shared, places)
         known = np.isin(places, shared)
         latent[known] = np.diag(covariance)[position[known]]

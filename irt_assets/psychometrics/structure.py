@@ -43,7 +43,7 @@ class Fixed:
 @dataclass(frozen=True)
 class Structure:
     """How the free parameters x make up all F: a_1 … a_J, d_1 … d_J, (logit c_1 … logit c_J,) then for each of G
-    groups the latent means, the latent log SDs, and the roots of a histogram's weights, group by group.
+    groups the latent means, the latent log SDs, and the log weights of a histogram, group by group.
 
     `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
     have one place. `K` is 3 where any item can be guessed, else 2.
@@ -53,7 +53,7 @@ class Structure:
     n_items: int
     n_groups: int
     K: int
-    n_roots: int
+    n_weights: int
     index: npt.NDArray[np.int64]
     fixed: Floats
     positive_slopes: Mask
@@ -136,8 +136,13 @@ class Structure:
         return slice(self.means.stop, self.means.stop + self.n_groups)
 
     @property
-    def roots(self) -> slice:
+    def weights(self) -> slice:
         return slice(self.log_sds.stop, len(self.index))
+
+    @property
+    def n_before_weights(self) -> int:
+        """Free parameters but a histogram's weights: they are the first of x."""
+        return int(self.index[: self.weights.start].max()) + 1
 
     @cached_property
     def matrix(self) -> csr_array:
@@ -181,7 +186,7 @@ class Structure:
         full = self.expand(x)
         full[self.block(0)] *= -1
         full[self.means] *= -1
-        full[self.roots] = full[self.roots].reshape(self.n_groups, -1)[:, ::-1].ravel()
+        full[self.weights] = full[self.weights].reshape(self.n_groups, -1)[:, ::-1].ravel()
         out = np.empty_like(x)
         out[self.index[self.free]] = full[self.free]
         return out

@@ -18,6 +18,14 @@ from psycopg.rows import dict_row
 
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.models import Model
+from irt_assets.psychometrics.priors import Priors
+from irt_assets.responses.scale_decisions import (
+    ACCEPTED,
+    ScaleDecision,
+    decision_in_force,
+    priors_in_force,
+    read_decisions,
+)
 from resources.database import Database
 from resources.failures import PermanentFailure
 
@@ -30,7 +38,8 @@ class Scale:
     """A bank whose items measure one ability, and how it is calibrated.
 
     `mu` and `sigma` describe the population that abilities are reported against, `pass_theta` is its pass mark, in θ of
-    this scale.
+    this scale. `model` and `priors` are those of the window that the scale was read for: `model_since` is from when on
+    a decision has set the model (None: it is that of the origin), `priors` are the scale's own (None: it has none).
     A scale that occurs in the bank but has no origin yet has `initialised` false and the default rules.
     """
 
@@ -43,11 +52,16 @@ class Scale:
     anchor_version: int = 1
     initialised: bool = False
     pass_theta: float | None = None
+    model_since: datetime | None = None
+    priors: Priors | None = None
 
 
 def read_scales(connection: psycopg.Connection, window_start: datetime | None = None) -> dict[str, Scale]:
-    """Every scale that the bank or `irt scale init` knows, by id, with the anchors that a window from `window_start` on
-    is linked to (None: the newest)."""
+    """Every scale that the bank or `irt scale init` knows, by id, with the model, the priors and the anchors of a
+    window from `window_start` on (None: the newest)."""
+    decisions: dict[str, list[ScaleDecision]] = {}
+    for decision in read_decisions(connection):
+        decisions.setdefault(decision.scale_id, []).append(decision)
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             """
@@ -63,21 +77,35 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
             {"start": window_start},
         ).fetchall()
     return {
-        row["scale_id"]: Scale(
-            row["scale_id"],
-            mu=row["mu"],
-            sigma=row["sigma"],
-            model=row["model"],
-            engine=row["engine"],
-            rules=Rules.from_settings(row["thresholds"]),
-            anchor_version=row["anchor_version"],
-            initialised=True,
-            pass_theta=row["pass_theta"],
-        )
+        row["scale_id"]: _scale(row, decisions.get(row["scale_id"], []), window_start)
         if row["initialised"]
         else Scale(row["scale_id"])
         for row in rows
     }
+
+
+def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start: datetime | None) -> Scale:
+    decided = decision_in_force(decisions, "model", window_start)
+    return Scale(
+        row["scale_id"],
+        mu=row["mu"],
+        sigma=row["sigma"],
+        model=decided.value if decided else row["model"],  # type: ignore[arg-type]
+        engine=row["engine"],
+        rules=Rules.from_settings(row["thresholds"]),
+        anchor_version=row["anchor_version"],
+        initialised=True,
+        pass_theta=row["pass_theta"],
+        model_since=decided.effective_from if decided else None,
+        priors=priors_in_force(decisions, window_start),
+    )
+
+
+def accepts_guessing(connection: psycopg.Connection, scale_id: str, month_start: datetime) -> bool:
+    """Whether somebody has accepted, for a month that begins at `month_start`, that learners guess on the scale while
+    its model has no guessing."""
+    decided = decision_in_force(read_decisions(connection, scale_id), "guessing", month_start)
+    return decided is not None and decided.value == ACCEPTED
 
 
 def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:

@@ -20,7 +20,7 @@ from resources.failures import PermanentFailure
 
 FIT_KEYS = (
     *("model", "engine", "engine_version", "converged", "iterations", "loglik", "aic", "bic", "n_persons", "n_items"),
-    *("n_responses", "items", "latent", "normality", "reliability", "seconds"),
+    *("n_responses", "items", "latent", "normality", "shape", "reliability", "seconds"),
 )
 ITEM_KEYS = ("item", "a", "b", "c", "a_se", "b_se", "c_se", "n", "p_value", "infit", "outfit", "rmsd", "flags")
 

@@ -21,6 +21,7 @@ from dagster._core.remote_origin import (
 from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.green import GateStatus, MonthState, Newer, State, judge, month_states, unsettled_months
+from irt_assets.calibration.model_change import decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.publication import Step
@@ -149,6 +150,27 @@ def test_a_changed_rule_makes_a_month_stale(graph: Graph) -> None:
     change_rules(graph.database, rooms.SCALE, {"max_b_se": 1.0})
     assert found.state is State.STALE
     assert "settings have changed" in found.why
+    assert graph.state(MONTH).state is State.GREEN
+
+
+def test_a_decision_on_the_model_makes_its_months_stale_and_no_month_before(graph: Graph) -> None:
+    """What an earlier version staged says nothing of a scale's own priors, and stays green."""
+    rooms.run_sql(graph.database, "UPDATE fit_staging SET spec = spec - 'scale_priors'")
+    assert graph.state(MONTH).state is State.GREEN
+    found = []
+    for values, since in (({"model": "1pl"}, LATER), ({"model": "1pl"}, MONTH), ({"prior_a": "lognormal(0,1)"}, MONTH)):
+        change = preview_model_change(
+            graph.database, graph.store, rooms.SCALE, values, since, calibrations_begin=MONTH, threads=1
+        )
+        decide_model_change(graph.database, change, by="Ann", reason="to see")
+        found.append(graph.state(MONTH))
+        rooms.run_sql(graph.database, "DELETE FROM scale_decision")
+    assert [one.state for one in found] == [State.GREEN, State.STALE, State.STALE]
+    assert found[1].why == (
+        "the scale's model has changed since it was fitted: the fit is a 2PL and the scale's model is 1pl since "
+        "2026-06: materialise the month again"
+    )
+    assert "the fit was made with priors none and the scale's are a lognormal(0, 1)" in found[2].why
     assert graph.state(MONTH).state is State.GREEN
 
 

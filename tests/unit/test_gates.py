@@ -81,12 +81,12 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
     ),
     "not fitted": (
         {"staged": None, "calibration": None, "linked": None},
-        {"converged", "connected", "one_dimension", "linked", "anchors_agree"},
+        {"converged", "connected", "one_dimension", "guessing_is_in_the_model", "linked", "anchors_agree"},
         "materialise item_calibration",
     ),
     "fitted on an earlier snapshot": (
         {"staged": staged(snapshot_hash="older")},
-        {"converged", "connected", "one_dimension", "linked"},
+        {"converged", "connected", "one_dimension", "guessing_is_in_the_model", "linked"},
         "earlier snapshot",
     ),
     "not converged": ({"calibration": calibration(False)}, {"converged"}, "500 iterations"),
@@ -96,7 +96,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             "calibration": None,
             "linked": None,
         },
-        {"converged", "connected", "one_dimension", "linked", "anchors_agree"},
+        {"converged", "connected", "one_dimension", "guessing_is_in_the_model", "linked", "anchors_agree"},
         "2 groups",
     ),
     "fitted and not linked": (

@@ -15,7 +15,7 @@ OVER_MANY = {
     *("question", "partition_source", "item_response_time", "scored_snapshot", "calibration_scale", "anchor_set"),
     *("fit_staging", "mirt_fit_meta", "mirt_item_params", "item_parameter_publication", "item_parameter_proposal"),
     *("release_decision", "item_status", "publication_step", "item_drift", "dif_analysis", "test_information"),
-    *("drift_alerts", "alert_delivery", "object_folder", "backup", "erasure"),
+    *("drift_alerts", "alert_delivery", "object_folder", "backup", "erasure", "scale_decision"),
 }
 """Tables of items, months and decisions. A new table goes here only if no column of it can hold a learner's id."""
 
@@ -27,7 +27,8 @@ def test_every_table_belongs_to_learners_or_mentions_them_or_is_about_many() -> 
 
 @pytest.mark.parametrize("table", sorted(OVER_MANY))
 def test_a_table_about_many_has_no_column_of_a_learner(table: str) -> None:
-    names = {column.name for column in METADATA.tables[table].columns}
+    about_the_scale = {"scale_decision.subject"}
+    names = {column.name for column in METADATA.tables[table].columns if str(column) not in about_the_scale}
     assert not {name for name in names if name.startswith(("user", "learner", "person", "subject"))} - {"learner_hash"}
 
 

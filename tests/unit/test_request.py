@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.request import FitRequest, calibrate, in_unit
+from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.priors import LogitNormal, LogNormal, Priors
+from irt_assets.psychometrics.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
 from irt_assets.responses.scales import Scale
 
 
@@ -41,6 +42,39 @@ def test_a_3pl_keeps_its_prior_on_guessing_for_all_items() -> None:
 )
 def test_no_prior_where_no_item_needs_one_or_slopes_are_shared(without: FitRequest) -> None:
     assert without.priors() is None
+
+
+OWN_SLOPE, OWN_DIFFICULTY, OWN_GUESSING = LogNormal(0.2, 0.3), Normal(0.0, 2.0), Beta(5.0, 17.0)
+
+
+@pytest.mark.parametrize(
+    ("model", "own", "expected"),
+    [
+        ("2pl", Priors(a=OWN_SLOPE), Priors(a=OWN_SLOPE)),
+        ("2pl", Priors(b=OWN_DIFFICULTY), Priors(b=OWN_DIFFICULTY)),
+        ("rasch", Priors(b=OWN_DIFFICULTY), Priors(b=OWN_DIFFICULTY)),
+        ("3pl", Priors(a=OWN_SLOPE, c=OWN_GUESSING), Priors(a=OWN_SLOPE, c=OWN_GUESSING)),
+        ("3pl", Priors(a=OWN_SLOPE), Priors(a=OWN_SLOPE, c=GUESSING_PRIOR.c)),
+        ("3pl", Priors(c=OWN_GUESSING), Priors(a=LogNormal(0.0, 0.5), c=OWN_GUESSING, only=("i1",))),
+    ],
+)
+def test_the_scales_own_priors_serve_all_items_and_provisional_ones_keep_theirs_where_it_has_none(
+    model: str, own: Priors, expected: Priors
+) -> None:
+    asked = request(model)
+    assert replace(asked, scale=replace(asked.scale, priors=own)).priors() == expected
+
+
+def test_a_prior_on_guessing_alone_is_asked_for_where_no_item_is_provisional() -> None:
+    asked = request("3pl", provisional=())
+    assert replace(asked, scale=replace(asked.scale, priors=Priors(c=OWN_GUESSING))).priors() == Priors(c=OWN_GUESSING)
+
+
+def test_a_scale_by_level_takes_no_prior_on_difficulty() -> None:
+    asked = request(assignment="by_level")
+    asked = replace(asked, scale=replace(asked.scale, priors=Priors(b=OWN_DIFFICULTY)))
+    with pytest.raises(PsychometricsError, match="irt scale set prior_b=none --scale s"):
+        calibrate(EmEngine(1), asked, "hash")
 
 
 def test_a_prior_holds_in_the_unit_of_all_learners_whatever_the_unit_of_the_fit() -> None:

@@ -38,6 +38,7 @@ REQUIRED = [
     "item_parameter_proposal",
     "release_decision",
     "item_status",
+    "scale_decision",
 ]
 LONGEST_NAME = 63  # PostgreSQL cuts longer identifiers
 

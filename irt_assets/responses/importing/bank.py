@@ -13,10 +13,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from psycopg.types.json import Jsonb
 
+from irt_assets.psychometrics.options import Model
 from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.responses.importing.jsonlines import NotKept, parse
@@ -29,7 +30,7 @@ from resources.database import Database, advisory_lock
 
 Cells = dict[str, str | None]
 DEEPEST = 100  # levels of lists and objects within each other
-MODELS = ("rasch", "1pl", "2pl", "3pl")
+MODELS: tuple[str, ...] = get_args(Model)
 PARAMETERS = {  # smallest and largest value
     "a": (-math.inf, math.inf),
     "b": (-math.inf, math.inf),

@@ -1,0 +1,440 @@
+"""A scale's model and priors for the months to come: what a change does, and the change itself.
+
+Months before the first one keep their model, and published values stay. Later months that were fitted otherwise are
+stale. A scale whose origin is a window has that window fitted again by the new model, and its anchors frozen again from
+it: a month of one model cannot be linked to anchors of another. Anchors of the bank are numbers that nothing here can
+make again, so a change from or to a 3PL is refused where they do not go with it.
+
+A preview is the change itself, rolled back. What does not belong here: which model holds for a window (see
+`responses.scale_decisions`) and what makes a month stale (see `green`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, get_args
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.calibration import fits
+from irt_assets.calibration.origin import (
+    FittedWindow,
+    WindowSnapshot,
+    anchor_hash,
+    fit_origin,
+    freeze_anchors,
+    note_anchors,
+    read_anchors,
+    require_guessing,
+    write_origin_fit,
+)
+from irt_assets.calibration.release import require_text
+from irt_assets.calibration.request import ask, why_no_prior_on_b
+from irt_assets.engines import Calibrator, build
+from irt_assets.partitions import month_bounds, month_of
+from irt_assets.psychometrics.models import Model
+from irt_assets.psychometrics.priors import Priors, prior_as_text, prior_from_text
+from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, Subject, read_decisions, record_decisions
+from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem
+from irt_assets.wording import listed
+from resources.database import Database, advisory_lock
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+
+MODELS: tuple[Model, ...] = get_args(Model)
+MOST_NAMED = 10
+
+
+@dataclass(frozen=True)
+class RefrozenAnchors:
+    """The version of an anchor set that a new fit of the origin window gives.
+
+    Attributes:
+        window: the origin window in words.
+        kept: anchors in it; left_out: those of the version before that are not, each with the reason.
+        mean_shift, largest_shift: of b of those that are kept, in θ; `largest_item` moves most.
+    """
+
+    version: int
+    window: str
+    kept: int
+    left_out: Mapping[str, str]
+    mean_shift: float
+    largest_shift: float
+    largest_item: str
+
+
+@dataclass(frozen=True)
+class ModelChange:
+    """What deciding on a scale's model and priors from `first_month` on does.
+
+    Attributes:
+        values: what is decided, by subject; empty where everything is so already.
+        before, after: the scale in that month.
+        stale: months that have to be calibrated again.
+        anchors: the new version of the anchor set; None where the anchors stay.
+        bank_anchors: the model changes, and the anchors are the bank's.
+    """
+
+    scale_id: str
+    first_month: str
+    values: Mapping[Subject, str]
+    before: Scale
+    after: Scale
+    stale: tuple[str, ...] = ()
+    anchors: RefrozenAnchors | None = None
+    bank_anchors: bool = False
+    by_default: bool = field(default=False, repr=False)
+    newest_decision: int = field(default=0, repr=False)
+    origin: _Origin | None = field(default=None, repr=False)
+    fitted: FittedWindow | None = field(default=None, repr=False)
+
+    @property
+    def lines(self) -> list[str]:
+        """What a person reads before deciding."""
+        changes = [
+            f"{name} {old} → {new}"
+            for name, old, new in (
+                ("model", self.before.model, self.after.model),
+                *((subject, *_both(self.before, self.after, name)) for subject, name in PRIORS.items()),
+            )
+            if old != new
+        ]
+        what = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
+        if not self.values:
+            return [f"scale {self.scale_id}: it is so already from {self.first_month} on"]
+        said = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
+        if self.anchors is not None:
+            said += _told(self.anchors, self.after.model, self.first_month)
+        elif self.bank_anchors:
+            said.append("the anchors are the bank's and keep their values")
+        stale = f"stale until calibrated again: {', '.join(self.stale)}" if self.stale else "no month becomes stale"
+        return [*said, f"{stale}; published values stay"]
+
+
+def _both(before: Scale, after: Scale, parameter: str) -> tuple[str, str]:
+    old, new = (prior_as_text(getattr(scale.priors or Priors(), parameter)) for scale in (before, after))
+    return old, new
+
+
+def _told(anchors: RefrozenAnchors, model: Model, first_month: str) -> list[str]:
+    told = [
+        (
+            f"the origin window, {anchors.window}, is fitted again as a {fits.spoken(model)}: {anchors.kept} of "
+            f"{anchors.kept + len(anchors.left_out)} anchors are frozen again, as version {anchors.version}, for "
+            f"months from {first_month} on; their b changes by {anchors.mean_shift:+.3f} on average and by "
+            f"{anchors.largest_shift:+.3f} at most ({anchors.largest_item})"
+        )
+    ]
+    told += [f"  no anchor any more: {item}: {why}" for item, why in list(anchors.left_out.items())[:MOST_NAMED]]
+    more = len(anchors.left_out) - MOST_NAMED
+    return [*told, f"  … and {more} more"] if more > 0 else told
+
+
+def preview_model_change(
+    database: Database,
+    store: ObjectStore,
+    scale_id: str,
+    values: Mapping[Subject, str],
+    first_month: str | None,
+    *,
+    calibrations_begin: str,
+    threads: int | None = None,
+) -> ModelChange:
+    """What deciding on `values` (subject → text) for months from `first_month` on would do; writes nothing.
+
+    first_month: None for the one after the last month that is done, and where none is done `calibrations_begin`.
+    An origin window is fitted here, with no transaction open. Raises PermanentFailure where the scale has no origin,
+    for what a fit or the anchors of a scale cannot have, and where its anchors change in a later month already;
+    PsychometricsError for a prior that cannot be read.
+    """
+    with database.connect() as connection:
+        change = _asked(connection, scale_id, values, first_month, calibrations_begin)
+        if change.values and change.after.model != change.before.model:
+            change = _with_origin(connection, change)
+    if not change.values:
+        return change
+    if change.origin is not None:
+        engine = build(change.before.engine, threads=threads)
+        change = replace(change, fitted=_fit_again(database, store, change, engine))
+    with database.connect() as connection, connection.transaction(force_rollback=True):
+        return _applied(connection, change, by="preview", reason="preview")
+
+
+def decide_model_change(database: Database, change: ModelChange, *, by: str, reason: str) -> ModelChange:
+    """Record that `by` decides on what was previewed, and freeze the anchors that go with it, in one transaction.
+
+    Raises PermanentFailure where what the preview rests on has changed since.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    start = month_bounds(change.first_month)[0]
+    with database.connect() as connection:
+        advisory_lock(connection, "ledger", change.scale_id)
+        same = read_scales(connection, start)[change.scale_id] == change.before
+        same = same and _newest_decision(connection, change.scale_id) == change.newest_decision
+        if change.by_default:
+            open_month = first_open_month(connection, change.scale_id)
+            same = same and open_month in (None, change.first_month)
+        if not same:
+            raise PermanentFailure(
+                f"scale {change.scale_id} or its months changed since this was previewed: nothing was decided, run it "
+                "again"
+            )
+        return _applied(connection, change, by=by, reason=reason)
+
+
+def accept_guessing(database: Database, scale_id: str, first_month: str, *, by: str, reason: str) -> None:
+    """Record that `by` accepts, for months from `first_month` on, that learners guess while the model has no guessing.
+
+    Raises PermanentFailure for a scale without an origin.
+    """
+    by, reason, start = require_text("name", by), require_text("reason", reason), _start(first_month)
+    with database.connect() as connection:
+        _scale(connection, scale_id, start)
+        record_decisions(connection, scale_id, {"guessing": ACCEPTED}, start, by=by, reason=reason)
+
+
+def first_open_month(connection: psycopg.Connection, scale_id: str) -> str | None:
+    """The month after the last one that was taken to the ledger; None where none was."""
+    row = connection.execute(
+        "SELECT max(month) FROM publication_step WHERE scale_id = %s AND state = 'done'", (scale_id,)
+    ).fetchone()
+    return month_of(month_bounds(row[0])[1]) if row and row[0] else None
+
+
+def _start(month: str) -> datetime:
+    try:
+        return month_bounds(month)[0]
+    except ValueError as error:
+        raise PermanentFailure(f"a decision on a scale holds from a month on: {error}") from None
+
+
+def _scale(connection: psycopg.Connection, scale_id: str, start: datetime) -> Scale:
+    scale = read_scales(connection, start).get(scale_id)
+    if scale is None or not scale.initialised:
+        raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+    return scale
+
+
+def _newest_decision(connection: psycopg.Connection, scale_id: str) -> int:
+    return max((decision.decision_id for decision in read_decisions(connection, scale_id)), default=0)
+
+
+def _asked(
+    connection: psycopg.Connection,
+    scale_id: str,
+    values: Mapping[Subject, str],
+    first_month: str | None,
+    calibrations_begin: str,
+) -> ModelChange:
+    """The change without its effects; `values` only has what differs from what holds already."""
+    month = first_month or first_open_month(connection, scale_id) or calibrations_begin
+    start = _start(month)
+    before = _scale(connection, scale_id, start)
+    wanted = {subject: _read(subject, value) for subject, value in values.items()}
+    later = {d.subject for d in read_decisions(connection, scale_id) if d.effective_from > start}
+    after = _laid_over(before, wanted)
+    _require_parameters(after, month)
+    now: dict[Subject, str] = {"model": before.model}
+    now |= {subject: prior_as_text(getattr(before.priors or Priors(), name)) for subject, name in PRIORS.items()}
+    new = {subject: value for subject, value in wanted.items() if subject in later or value != now[subject]}
+    newest = _newest_decision(connection, scale_id)
+    return ModelChange(scale_id, month, new, before, after, by_default=first_month is None, newest_decision=newest)
+
+
+def _read(subject: Subject, text: str) -> str:
+    """A value as it is stored."""
+    if subject == "model":
+        if text not in MODELS:
+            raise PermanentFailure(f"there is no model {text!r}; there are {', '.join(MODELS)}")
+        return text
+    return prior_as_text(prior_from_text(PRIORS[subject], text))
+
+
+def _laid_over(scale: Scale, values: Mapping[Subject, str]) -> Scale:
+    chosen: dict[str, Any] = {
+        parameter: prior_from_text(parameter, values[subject])
+        for subject, parameter in PRIORS.items()
+        if subject in values
+    }
+    priors = replace(scale.priors or Priors(), **chosen)
+    model: Any = values.get("model", scale.model)
+    return replace(scale, model=model, priors=None if priors == Priors() else priors)
+
+
+def _require_parameters(scale: Scale, month: str) -> None:
+    """Raises PermanentFailure where a prior is on what the model, the engine or the assignment does not have."""
+    priors, model = scale.priors or Priors(), fits.spoken(scale.model)
+    if priors.a is not None and scale.model not in ("2pl", "3pl"):
+        raise PermanentFailure(
+            f"a prior on a wants slopes that are free, and the {model} of scale {scale.scale_id} in {month} has none: "
+            "set model=2pl or model=3pl, or prior_a=none, in the same command"
+        )
+    if priors.c is not None and scale.model != "3pl":
+        raise PermanentFailure(
+            f"a prior on c wants guessing, and the {model} of scale {scale.scale_id} in {month} has none: set "
+            "model=3pl, or prior_c=none, in the same command"
+        )
+    if scale.priors is not None and scale.engine != "em":
+        raise PermanentFailure(
+            f"scale {scale.scale_id} is published from {scale.engine}, which takes no priors of a scale: only em does"
+        )
+    if priors.b is not None and scale.rules.assignment == "by_level":
+        raise PermanentFailure(why_no_prior_on_b(scale.scale_id))
+
+
+@dataclass(frozen=True)
+class _Origin:
+    """The fit of an origin window, as it is stored."""
+
+    window_start: datetime
+    window_end: datetime
+    data_hash: str
+    snapshot_hash: str
+    uri: str
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return Snapshot("the origin", self.snapshot_hash, self.uri, self.data_hash, 0, {}, {})
+
+
+def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelChange:
+    """With the origin window that has to be fitted again; of a bank's anchors, whether they go with the new model."""
+    scale_id, before, after = change.scale_id, change.before, change.after
+    start = month_bounds(change.first_month)[0]
+    row = connection.execute(
+        "SELECT origin->>'kind' FROM calibration_scale WHERE scale_id = %s", (scale_id,)
+    ).fetchone()
+    anchors = read_anchors(connection, scale_id, before.anchor_version)
+    assert row is not None
+    assert anchors is not None
+    if row[0] == "bank":
+        guessing = dict(zip(anchors.item_ids, anchors.c.tolist(), strict=True))
+        if after.model == "3pl":
+            require_guessing(scale_id, guessing)
+        elif before.model == "3pl" and any(guessing.values()):
+            raise PermanentFailure(
+                f"anchors of scale {scale_id} have c > 0 in the bank ("
+                f"{listed(sorted(item for item, c in guessing.items() if c > 0), 5)}): a {fits.spoken(after.model)} "
+                "month cannot be linked to them. Make a scale of its own whose origin is a window "
+                f"(`irt scale init --scale NEW --model {after.model} --origin 2026-07`)"
+            )
+        return replace(change, bank_anchors=True)
+    if later := connection.execute(
+        "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
+        (scale_id, start),
+    ).fetchone():
+        raise PermanentFailure(
+            f"the anchors of {scale_id} change from {later[0]:%Y-%m} on: name that month or a later one (--from)"
+        )
+    with connection.cursor(row_factory=class_row(_Origin)) as cursor:
+        origin = cursor.execute(
+            """SELECT window_start, window_end, data_hash, snapshot_hash, model_spec->>'snapshot' AS uri
+               FROM mirt_fit_meta WHERE scale_id = %s AND kind = 'origin' AND superseded_at IS NULL
+               ORDER BY fitted_at DESC LIMIT 1""",
+            (scale_id,),
+        ).fetchone()
+    if origin is None:
+        raise PermanentFailure(
+            f"the fit of the origin window of scale {scale_id} is not in the database, so its anchors cannot be frozen "
+            "again: restore it from a backup"
+        )
+    return replace(change, origin=origin)
+
+
+def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engine: Calibrator) -> FittedWindow:
+    origin = change.origin
+    assert origin is not None
+    if problem := snapshot_problem(store, origin.snapshot):
+        raise PermanentFailure(
+            f"the origin window of scale {change.scale_id} cannot be fitted again: {problem}. Restore the object store "
+            "from a backup"
+        )
+    table = read_snapshot(store, origin.snapshot)
+    with database.connect() as connection:
+        request = ask(connection, table, change.after, origin.window_start, None)
+    snapshot = WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash, request.left_out)
+    return fit_origin(engine, request, snapshot)
+
+
+def _applied(connection: psycopg.Connection, change: ModelChange, *, by: str, reason: str) -> ModelChange:
+    """Write the change, in the caller's transaction; the change with what it did."""
+    start = month_bounds(change.first_month)[0]
+    record_decisions(connection, change.scale_id, change.values, start, by=by, reason=reason)
+    for since in sorted({d.effective_from for d in read_decisions(connection, change.scale_id)}):
+        if since > start:
+            _require_parameters(read_scales(connection, since)[change.scale_id], f"{since:%Y-%m}")
+    anchors = _refrozen(connection, change, start) if change.fitted else None
+    return replace(change, anchors=anchors, stale=_stale(connection, change))
+
+
+def _refrozen(connection: psycopg.Connection, change: ModelChange, start: datetime) -> RefrozenAnchors:
+    """Write the fit of the origin window, and freeze from it the anchors of the version in force."""
+    scale, origin, fitted = change.before, change.origin, change.fitted
+    assert origin is not None
+    assert fitted is not None
+    old = read_anchors(connection, scale.scale_id, scale.anchor_version)
+    assert old is not None
+    window = (origin.window_start, origin.window_end)
+    fit_id, usable, problems = write_origin_fit(connection, scale.scale_id, window, scale.engine, scale.rules, fitted)
+    kept = {item: usable[item] for item in old.item_ids if item in usable}
+    if len(kept) < scale.rules.min_anchors:
+        raise PermanentFailure(
+            f"as a {fits.spoken(change.after.model)} the origin window of scale {scale.scale_id} leaves {len(kept)} of "
+            f"{len(old.item_ids)} anchors, and linking needs {scale.rules.min_anchors} (min_anchors): "
+            + "; ".join(f"{item}: {problems.get(item, _UNSEEN)}" for item in old.item_ids if item not in kept)[:1000]
+        )
+    row = connection.execute(
+        "SELECT max(version) + 1 FROM anchor_set WHERE scale_id = %s", (scale.scale_id,)
+    ).fetchone()
+    assert row is not None
+    version = int(row[0])
+    topics = dict(zip(old.item_ids, old.topics, strict=True))
+    digest = freeze_anchors(
+        connection, scale.scale_id, version, kept, topics, effective_from=start, fit=fitted.calibration
+    )
+    note_anchors(connection, fit_id, digest)
+    connection.execute(
+        "UPDATE calibration_scale SET anchor_version = %s WHERE scale_id = %s", (version, scale.scale_id)
+    )
+    shifts = {item: kept[item][1] - float(b) for item, b in zip(old.item_ids, old.b, strict=True) if item in kept}
+    largest = max(shifts, key=lambda item: abs(shifts[item]))
+    return RefrozenAnchors(
+        version,
+        f"{window[0]:%Y-%m-%d} to {window[1]:%Y-%m-%d}",
+        len(kept),
+        {item: problems.get(item, _UNSEEN) for item in old.item_ids if item not in kept},
+        sum(shifts.values()) / len(shifts),
+        shifts[largest],
+        largest,
+    )
+
+
+_UNSEEN = "it has no answers in the origin window"
+
+
+def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ...]:
+    """Months from the first one on whose fit is of another model than theirs now, or linked to other anchors."""
+    rows = connection.execute(
+        """SELECT s.month, s.spec, m.anchor_hash FROM (
+             SELECT DISTINCT ON (month) month,
+                    jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors') AS spec
+             FROM fit_staging
+             WHERE (scale_id, engine) = (%(scale)s, %(engine)s) AND month >= %(first)s AND month NOT LIKE '%%:%%'
+             ORDER BY month, fitted_at DESC, fit_id DESC) s
+           LEFT JOIN mirt_fit_meta m ON (m.scale_id, m.engine, m.kind) = (%(scale)s, %(engine)s, 'monthly')
+             AND m.superseded_at IS NULL AND to_char(m.window_start AT TIME ZONE 'UTC', 'YYYY-MM') = s.month
+           ORDER BY 1""",
+        {"scale": change.scale_id, "engine": change.before.engine, "first": change.first_month},
+    ).fetchall()
+    stale = []
+    for month, spec, linked_to in rows:
+        scale = read_scales(connection, month_bounds(month)[0])[change.scale_id]
+        frozen = anchor_hash(connection, scale.scale_id, scale.anchor_version)
+        if fits.made_otherwise(spec, scale) or (linked_to is not None and linked_to != frozen):
+            stale.append(month)
+    return tuple(stale)

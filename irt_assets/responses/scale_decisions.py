@@ -1,0 +1,95 @@
+"""What people decided on a scale's model and priors, and what of it holds for a window.
+
+A decision holds for windows that begin at its `effective_from` or later, until a later decision on the same subject.
+Where none holds, the model is the one that `irt scale init` stored, and there is no prior. Rows are never changed.
+What does not belong here: what a new model does to months and anchors (see `calibration.model_change`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal, get_args
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.psychometrics.priors import NO_PRIOR, Priors, prior_from_text
+
+Subject = Literal["model", "prior_a", "prior_b", "prior_c", "guessing"]
+SUBJECTS: tuple[Subject, ...] = get_args(Subject)
+OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c")
+"""Subjects that a fit depends on."""
+PRIORS: Mapping[Subject, str] = {"prior_a": "a", "prior_b": "b", "prior_c": "c"}
+"""Subject → the parameter that the prior is on."""
+ACCEPTED = "accepted"
+
+
+@dataclass(frozen=True)
+class ScaleDecision:
+    """A row of `scale_decision`."""
+
+    decision_id: int
+    scale_id: str
+    subject: Subject
+    value: str
+    effective_from: datetime
+    decided_by: str
+    reason: str
+    decided_at: datetime
+
+
+def read_decisions(connection: psycopg.Connection, scale_id: str | None = None) -> list[ScaleDecision]:
+    """The decisions on a scale (None: on every one), in the order in which they were made."""
+    with connection.cursor(row_factory=class_row(ScaleDecision)) as cursor:
+        return cursor.execute(
+            """SELECT decision_id, scale_id, subject, value, effective_from, decided_by, reason, decided_at
+               FROM scale_decision WHERE %(scale)s::text IS NULL OR scale_id = %(scale)s ORDER BY decision_id""",
+            {"scale": scale_id},
+        ).fetchall()
+
+
+def record_decisions(
+    connection: psycopg.Connection,
+    scale_id: str,
+    values: Mapping[Subject, str],
+    effective_from: datetime,
+    *,
+    by: str,
+    reason: str,
+) -> None:
+    """Append a decision on each subject, in the caller's transaction."""
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            """INSERT INTO scale_decision (scale_id, subject, value, effective_from, decided_by, reason)
+               VALUES (%s, %s, %s, %s, %s, %s)""",
+            [(scale_id, subject, value, effective_from, by, reason) for subject, value in values.items()],
+        )
+
+
+def decision_in_force(
+    decisions: Iterable[ScaleDecision], subject: Subject, window_start: datetime | None
+) -> ScaleDecision | None:
+    """Of `decisions` of one scale, the newest on `subject` that a window from `window_start` on follows (None: the
+    newest of all)."""
+    return max(
+        (
+            decision
+            for decision in decisions
+            if decision.subject == subject and (window_start is None or decision.effective_from <= window_start)
+        ),
+        key=lambda decision: decision.decision_id,
+        default=None,
+    )
+
+
+def priors_in_force(decisions: Iterable[ScaleDecision], window_start: datetime | None) -> Priors | None:
+    """The scale's own priors; None where it has none. Raises PsychometricsError for a prior that cannot be read."""
+    decisions = list(decisions)
+    chosen: dict[str, Any] = {}
+    for subject, parameter in PRIORS.items():
+        decided = decision_in_force(decisions, subject, window_start)
+        chosen[parameter] = prior_from_text(parameter, decided.value if decided else NO_PRIOR)
+    priors = Priors(**chosen)
+    return None if priors == Priors() else priors

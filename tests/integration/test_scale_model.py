@@ -1,0 +1,507 @@
+"""The model of a scale is chosen: at its origin, and for the months to come, with the anchors that go with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
+from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_month, publish_month
+from irt_assets.calibration.nightly import calibrate_night
+from irt_assets.calibration.origin import OriginWindow, initialise, read_anchors
+from irt_assets.engines.em import EmEngine
+from irt_assets.invariants.invariant import Look, evaluate
+from irt_assets.invariants.publications import anchors_change_by_decision_alone
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.priors import Beta, LogNormal, Normal, Priors
+from irt_assets.responses.scales import Scale, accepts_guessing, change_rules, read_scales
+from irt_assets.responses.snapshot import take_snapshot
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import SCALE, add_attempts, add_items, answer_matrix, folder_store, rows, run_sql
+from tests.integration.typed import Irt
+
+FIRST, NEXT = rooms.MONTHS
+AFTER = "2026-08"
+ENGINE = EmEngine(1)
+N, SHIFT, GUESSING = 1500, 0.4, 0.2
+ITEMS = [f"i{j:02d}" for j in range(14)]
+A, B = np.repeat([1.4, 2.0], 7), np.tile(np.linspace(0.2, 1.6, 7), 2)
+LOWERED = {"min_responses": 200, "min_responses_3pl": 500, "min_anchor_responses": 200}
+
+
+def guessed_scores(mean: float, rng: np.random.Generator) -> np.ndarray:
+    """0 and 1 of a 3PL, persons × items; the last item, as easy as the first, is seen by 300 learners only."""
+    theta = rng.normal(mean, 1.0, N)
+    a, b = np.r_[A, 1.2], np.r_[B, 0.0]
+    p = GUESSING + (1 - GUESSING) / (1 + np.exp(-a * (theta[:, None] - b)))
+    scores = (rng.random(p.shape) < p).astype(float)
+    scores[300:, -1] = np.nan
+    return scores
+
+
+def calibrate(database: Database, store: ObjectStore, month: str) -> Any:
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, ENGINE, "run")
+    link_month(database, month, "run")
+    return publish_month(database, store, month, (), "run")[SCALE][month]
+
+
+def scale_of(database: Database, month: str | None) -> Scale:
+    with database.connect() as connection:
+        return read_scales(connection, month_bounds(month)[0] if month else None)[SCALE]
+
+
+def preview(settings: Settings, values: dict[Any, str], first_month: str | None = None) -> Any:
+    database = Database(settings)
+    return preview_model_change(
+        database, folder_store(settings), SCALE, values, first_month, calibrations_begin=FIRST, threads=1
+    )
+
+
+def decide(settings: Settings, values: dict[Any, str], first_month: str | None = None) -> Any:
+    change = preview(settings, values, first_month)
+    return decide_model_change(Database(settings), change, by="Ann", reason="learners guess")
+
+
+# -- the origin --------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def guessers(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Any]]:
+    """Name of a database in which learners guess in two months, and the folder of its files; no scale has an origin."""
+    home, rng = tmp_path_factory.mktemp("guessers"), np.random.default_rng(11)
+    name = migrated_template.rpartition("/")[2]
+    with rooms.copied(postgres.start(), name, "template_guessers", home) as settings:
+        database = Database(settings)
+        add_items(database, dict.fromkeys([*ITEMS, "few"]))
+        for month, mean in ((FIRST, 0.0), (NEXT, SHIFT)):
+            users = [f"{month}-{i}" for i in range(N)]
+            add_attempts(database, answer_matrix(month, guessed_scores(mean, rng), [*ITEMS, "few"], users))
+        yield "template_guessers", home
+
+
+@pytest.fixture(scope="module")
+def template(postgres: EmbeddedPostgres, guessers: tuple[str, Any]) -> Iterator[tuple[str, Any]]:
+    """As `guessers`, with the first month as the origin of a 2PL, and published."""
+    name, home = guessers
+    with rooms.copied(postgres.start(), name, "template_window", home) as settings:
+        database, store = Database(settings), folder_store(settings)
+        from_window(settings, "2pl")
+        assert calibrate(database, store, FIRST).state == "done"
+        yield "template_window", home
+
+
+@pytest.fixture
+def fresh(postgres: EmbeddedPostgres, guessers: tuple[str, Any]) -> Iterator[Settings]:
+    with rooms.copied(postgres.start(), guessers[0], "fresh_guessers", guessers[1]) as settings:
+        yield settings
+
+
+@pytest.fixture
+def window(postgres: EmbeddedPostgres, template: tuple[str, Any]) -> Iterator[Settings]:
+    with rooms.copied(postgres.start(), template[0], "window_copy", template[1]) as settings:
+        yield settings
+
+
+def from_window(settings: Settings, model: Any) -> Any:
+    return initialise(
+        Database(settings),
+        SCALE,
+        first_month=FIRST,
+        model=model,
+        thresholds=LOWERED,
+        window=OriginWindow(*month_bounds(FIRST), ENGINE, folder_store(settings)),
+    )
+
+
+def test_the_model_at_init_is_stored_and_fits_the_origin_window(fresh: Settings) -> None:
+    done = from_window(fresh, "3pl")
+    database = Database(fresh)
+    assert rows(database, "SELECT model FROM calibration_scale") == [("3pl",)]
+    assert rows(database, "SELECT model FROM mirt_fit_meta WHERE kind = 'origin'") == [("3pl",)]
+    assert scale_of(database, FIRST).model == "3pl"
+    assert "few" in done.left_out, "a 3PL wants 500 responses"
+    assert all(c > 0 for (c,) in rows(database, "SELECT c FROM anchor_set"))
+    assert calibrate(database, folder_store(fresh), NEXT).state == "done"
+
+
+def test_a_rasch_origin_stands_at_mean_0_and_sd_1_of_its_learners(fresh: Settings) -> None:
+    """Its slopes are equal, and the SD of θ, which a Rasch model leaves free, is in them."""
+    from_window(fresh, "rasch")
+    database = Database(fresh)
+    (latent,) = rows(database, "SELECT model_spec->'latent' FROM mirt_fit_meta WHERE kind = 'origin'")[0]
+    slopes = {round(a, 12) for (a,) in rows(database, "SELECT a FROM anchor_set")}
+    assert (latent["mean"], latent["sd"]) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9))
+    assert len(slopes) == 1
+    assert slopes != {1.0}
+
+
+# -- another model on an origin that is a window -----------------------------------------------------
+
+
+def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: Settings) -> None:
+    database, store = Database(window), folder_store(window)
+    old_set = rows(database, "SELECT item_id, a, b, anchor_hash FROM anchor_set ORDER BY 1")
+    published = rows(database, "SELECT * FROM item_parameter_publication ORDER BY publication_id")
+    done = decide(window, {"model": "3pl"})
+    assert (done.first_month, done.stale) == (NEXT, ()), "the first month after the last that is done"
+    assert done.anchors.version == 2
+    assert list(done.anchors.left_out) == ["few"]
+    assert "provisional" in done.anchors.left_out["few"]
+    assert rows(database, "SELECT item_id, a, b, anchor_hash FROM anchor_set WHERE version = 1 ORDER BY 1") == old_set
+    assert rows(database, "SELECT * FROM item_parameter_publication ORDER BY publication_id") == published
+    assert [(s.model, s.anchor_version) for s in (scale_of(database, m) for m in (FIRST, NEXT, None))] == [
+        ("2pl", 1),
+        ("3pl", 2),
+        ("3pl", 2),
+    ]
+    with database.connect() as connection:
+        anchors = read_anchors(connection, SCALE, 2)
+    assert anchors is not None
+    # The origin's learners were drawn with mean 0 and SD 1. 1500 of them give b with a standard error below 0.2 where
+    # c is estimated, and their own mean and SD differ from 0 and 1 by about 0.03: four of both together.
+    assert np.abs(anchors.b - B).max() < 0.8
+    assert np.abs(anchors.b - B).mean() < 0.2
+    assert done.anchors.kept == 14
+    (since,) = rows(database, "SELECT DISTINCT effective_from FROM anchor_set WHERE version = 2")
+    assert since == (month_bounds(NEXT)[0],)
+    assert violations(window) == []
+    # A month of the new model then stands on the scale: its learners were drawn with mean 0.4 and SD 1, and slope and
+    # intercept of 1500 learners and 14 anchors have standard errors of about 0.05.
+    assert calibrate(database, store, NEXT).state == "done"
+    (constants,) = rows(
+        database,
+        "SELECT model_spec->'linking_constants' FROM mirt_fit_meta WHERE kind = 'monthly' AND model = '3pl'",
+    )[0]
+    assert constants["slope"] == pytest.approx(1.0, abs=0.2)
+    assert constants["intercept"] == pytest.approx(SHIFT, abs=0.2)
+
+
+def violations(settings: Settings) -> list[str]:
+    with Database(settings).connect() as connection:
+        look = Look(connection, folder_store(settings), month_bounds(AFTER)[0], ())
+        (verdict,) = evaluate(look, [anchors_change_by_decision_alone])
+        return [violation.observed for violation in verdict.violations]
+
+
+def test_a_preview_says_what_will_happen_and_writes_nothing(window: Settings) -> None:
+    database = Database(window)
+    tables = ("scale_decision", "anchor_set", "mirt_fit_meta", "mirt_item_params", "calibration_scale")
+    before = [rows(database, f"SELECT count(*), max(t::text) FROM {table} t") for table in tables]
+    change = preview(window, {"model": "3pl", "prior_c": "Beta(5,17)"}, FIRST)
+    assert [rows(database, f"SELECT count(*), max(t::text) FROM {table} t") for table in tables] == before
+    assert change.lines[0] == (
+        f"scale {SCALE}: model 2pl → 3pl, prior_c none → beta(5, 17) from {FIRST} on; months before stay as they are"
+    )
+    assert "the origin window, 2026-06-01 to 2026-07-01, is fitted again as a 3PL: 14 of 15 anchors" in change.lines[1]
+    assert change.lines[2].startswith("  no anchor any more: few: provisional")
+    assert change.lines[3] == f"stale until calibrated again: {FIRST}; published values stay"
+
+
+def test_anchors_that_somebody_changes_after_the_decision_are_noticed(window: Settings) -> None:
+    decide(window, {"model": "1pl"})
+    assert violations(window) == []
+    run_sql(Database(window), "UPDATE anchor_set SET b = b + 1 WHERE version = 2 AND item_id = 'i03'")
+    assert violations(window) == ["version 2 is not what was frozen"]
+
+
+def test_values_of_a_version_that_nobody_decided_on_are_noticed(window: Settings) -> None:
+    decide(window, {"model": "1pl"})
+    run_sql(Database(window), "DELETE FROM scale_decision")
+    (observed,) = violations(window)
+    assert observed.startswith("version 2: ")
+
+
+def test_a_change_that_the_preview_did_not_know_of_is_refused(window: Settings) -> None:
+    database = Database(window)
+    change = preview(window, {"model": "1pl"})
+    decide(window, {"prior_a": "lognormal(0, 0.5)"}, AFTER)
+    with pytest.raises(PermanentFailure, match="changed since this was previewed: nothing was decided"):
+        decide_model_change(database, change, by="Ann", reason="once more")
+    change = preview(window, {"prior_b": "normal(0, 2)"})
+    assert change.first_month == NEXT
+    assert calibrate(database, folder_store(window), NEXT).state == "done"
+    with pytest.raises(PermanentFailure, match="changed since"):
+        decide_model_change(database, change, by="Ann", reason="once more")
+
+
+def test_a_model_that_leaves_too_few_anchors_is_refused(window: Settings) -> None:
+    change_rules(Database(window), SCALE, {"min_responses_3pl": 5000})
+    with pytest.raises(PermanentFailure, match=r"passes the item gates: few: provisional"):
+        preview(window, {"model": "3pl"})
+    change_rules(Database(window), SCALE, {"min_responses_3pl": 500, "min_anchors": 15})
+    with pytest.raises(PermanentFailure, match=r"leaves 14 of 15 anchors, .* 15 \(min_anchors\): few: provisional"):
+        preview(window, {"model": "3pl"})
+    assert rows(Database(window), "SELECT * FROM scale_decision") == []
+
+
+def test_a_model_cannot_change_before_a_month_from_which_anchors_change_already(window: Settings) -> None:
+    decide(window, {"model": "1pl"}, AFTER)
+    with pytest.raises(PermanentFailure, match=rf"the anchors of {SCALE} change from {AFTER} on: name that month"):
+        preview(window, {"model": "3pl"}, NEXT)
+    back = decide(window, {"model": "2pl"}, AFTER)
+    assert (back.anchors.version, scale_of(Database(window), AFTER).anchor_version) == (3, 3)
+    # The same answers, fitted by the same model: the values of the origin, to the bit up to the order of sums.
+    values = "SELECT a, b FROM anchor_set WHERE version = {} AND item_id LIKE 'i%%' ORDER BY item_id"
+    first, again = (np.array(rows(Database(window), values.format(version))) for version in (1, 3))
+    assert np.allclose(first, again, rtol=1e-9)
+
+
+# -- priors ------------------------------------------------------------------------------------------
+
+
+def test_a_prior_holds_from_its_month_on_and_serves_every_item(window: Settings) -> None:
+    database, store = Database(window), folder_store(window)
+    done = decide(window, {"prior_a": "lognormal(0, 0.1)"})
+    assert (done.first_month, done.anchors) == (NEXT, None)
+    assert scale_of(database, FIRST).priors is None
+    assert scale_of(database, NEXT).priors == Priors(a=LogNormal(0.0, 0.1))
+    calibrate(database, store, NEXT)
+    spec, slopes = rows(
+        database,
+        """SELECT model_spec, (SELECT array_agg((params->'raw'->>'a')::float) FROM mirt_item_params i
+                               WHERE i.fit_id = m.fit_id)
+           FROM mirt_fit_meta m WHERE kind = 'monthly' ORDER BY window_start DESC LIMIT 1""",
+    )[0]
+    assert spec["priors"] == spec["scale_priors"] == {"a": {"family": "LogNormal", "mean": 0.0, "sd": 0.1}}
+    # True slopes lie between 1 and 2; a prior of 10 % around 1 holds the estimates of 1500 learners below 1.5.
+    assert max(slopes) < 1.5
+
+
+@pytest.mark.parametrize(
+    ("values", "why"),
+    [
+        ({"model": "4pl"}, "there is no model '4pl'; there are rasch, 1pl, 2pl, 3pl"),
+        ({"prior_c": "beta(5,17)"}, "a prior on c wants guessing, and the 2PL of scale default in 2026-07 has none"),
+        ({"model": "1pl", "prior_a": "lognormal(0,1)"}, "a prior on a wants slopes that are free, and the 1PL"),
+        ({"model": "rasch", "prior_a": "lognormal(0,1)"}, "slopes that are free, and the Rasch"),
+    ],
+)
+def test_what_the_model_does_not_have_cannot_have_a_prior(window: Settings, values: dict[str, str], why: str) -> None:
+    with pytest.raises(PermanentFailure, match=why):
+        preview(window, values)
+
+
+def test_a_prior_goes_with_the_model_that_has_its_parameter(window: Settings) -> None:
+    database = Database(window)
+    decide(window, {"model": "3pl", "prior_c": "beta(5,17)"}, NEXT)
+    with pytest.raises(PermanentFailure, match="prior_c=none, in the same command"):
+        preview(window, {"model": "2pl"}, AFTER)
+    decide(window, {"model": "2pl", "prior_c": "none"}, AFTER)
+    assert [scale_of(database, m).priors for m in (NEXT, AFTER)] == [Priors(c=Beta(5.0, 17.0)), None]
+
+
+def test_a_prior_is_refused_for_a_later_month_whose_model_does_not_have_its_parameter(window: Settings) -> None:
+    decide(window, {"model": "rasch"}, AFTER)
+    with pytest.raises(PermanentFailure, match=f"Rasch of scale default in {AFTER} has none"):
+        preview(window, {"prior_a": "lognormal(0,1)"}, NEXT)
+
+
+def test_what_is_so_already_is_not_decided_again(window: Settings) -> None:
+    change = preview(window, {"model": "2pl", "prior_a": "none"})
+    assert change.values == {}
+    assert change.lines == [f"scale {SCALE}: it is so already from {NEXT} on"]
+
+
+def test_only_em_takes_priors_of_a_scale_and_by_level_none_on_difficulty(window: Settings) -> None:
+    database = Database(window)
+    change_rules(database, SCALE, {"assignment": "by_level"})
+    with pytest.raises(PermanentFailure, match="assigned by level"):
+        preview(window, {"prior_b": "normal(0,2)"})
+    assert preview(window, {"prior_a": "lognormal(0,1)"}).values
+    run_sql(database, "UPDATE calibration_scale SET engine = 'mirt'")
+    with pytest.raises(PermanentFailure, match="published from mirt, which takes no priors of a scale"):
+        preview(window, {"prior_a": "lognormal(0,1)"})
+
+
+# -- anchors of the bank -----------------------------------------------------------------------------
+
+VALUES = {"a": 1.2, "b": 0.5, "c": 0.0, "a_se": 0.1, "b_se": 0.08, "cov_ab": -0.001}
+
+
+def bank_scale(database: Database, c: float, model: Any) -> None:
+    add_items(database, {f"a{j}": VALUES | {"c": c, "b": j / 5} for j in range(6)})
+    initialise(database, SCALE, first_month=FIRST, model=model)
+
+
+def test_a_3pl_is_not_linked_to_anchors_of_the_bank_without_guessing(settings: Settings) -> None:
+    database = Database(settings)
+    bank_scale(database, 0.0, "2pl")
+    ways_out = r"6 of the 6 anchors .* c = 0 .*irt scale init --scale NEW --model 3pl.*irt scale accept guessing"
+    with pytest.raises(PermanentFailure, match=ways_out):
+        preview(settings, {"model": "3pl"})
+    done = decide(settings, {"model": "rasch"})
+    assert (done.anchors, done.bank_anchors, scale_of(database, FIRST).anchor_version) == (None, True, 1)
+    assert "the anchors are the bank's and keep their values" in done.lines
+
+
+def test_a_scale_does_not_begin_with_a_3pl_on_such_anchors(settings: Settings) -> None:
+    with pytest.raises(PermanentFailure, match="c = 0 in the bank"):
+        bank_scale(Database(settings), 0.0, "3pl")
+    assert rows(Database(settings), "SELECT * FROM calibration_scale") == []
+
+
+def test_anchors_of_the_bank_with_guessing_keep_a_3pl(settings: Settings) -> None:
+    bank_scale(Database(settings), 0.2, "2pl")
+    assert decide(settings, {"model": "3pl"}).after.model == "3pl"
+    with pytest.raises(
+        PermanentFailure, match=r"have c > 0 in the bank \(a0, a1, a2, a3, a4 and 1 more\).* --model 2pl"
+    ):
+        preview(settings, {"model": "2pl"})
+
+
+def test_who_begins_a_2pl_with_anchors_that_are_guessed_is_told(
+    settings: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    add_items(Database(settings), {"a0": VALUES | {"c": 0.2}, "a1": VALUES})
+    said = irt(settings)("scale", "init").out
+    assert "1 of them have c > 0, and a 2pl has none: `irt scale set model=3pl`" in said
+
+
+def test_a_scale_without_an_origin_has_no_model_to_change(settings: Settings) -> None:
+    add_items(Database(settings), {"a0": VALUES})
+    for act in (
+        lambda: preview(settings, {"model": "3pl"}),
+        lambda: accept_guessing(Database(settings), SCALE, FIRST, by="Ann", reason="so be it"),
+    ):
+        with pytest.raises(PermanentFailure, match="has no origin yet: `irt scale init --scale default`"):
+            act()
+
+
+# -- months under way --------------------------------------------------------------------------------
+
+
+def test_a_model_that_changes_while_months_are_under_way_leaves_none_published_under_the_wrong_one(
+    world: Settings,
+) -> None:
+    """Both months are fitted and linked as 2PL when the model changes; the first waits in the ledger by then."""
+    database, store = Database(world), folder_store(world)
+    for month in (FIRST, NEXT):
+        take_snapshot(database, store, month, "run")
+        fit_month(database, store, month, ENGINE, "run")
+        link_month(database, month, "run")
+    waiting = publish_month(database, store, NEXT, {FIRST}, "run")[SCALE]
+    assert {month: step.state for month, step in waiting.items()} == {NEXT: "pending"}
+    done = decide(world, {"model": "1pl"})
+    assert (done.first_month, done.stale) == (FIRST, (FIRST, NEXT))
+    steps = publish_month(database, store, FIRST, (), "run")[SCALE]
+    wrong = "the fit is a 2PL and the scale's model is 1pl since 2026-06: materialise item_calibration"
+    assert {month: step.state for month, step in steps.items()} == {FIRST: "held", NEXT: "held"}
+    assert all(step.why.startswith(wrong) for step in steps.values())
+    first = "SELECT count(*) FROM item_parameter_publication WHERE rule = 'first'"
+    assert rows(database, first) == [(0,)]
+    with pytest.raises(UnlinkedMonthError, match=wrong):
+        link_month(database, FIRST, "run again")
+    assert [calibrate(database, store, month).state for month in (FIRST, NEXT)] == ["done", "done"]
+    models = rows(
+        database,
+        """SELECT DISTINCT m.model FROM item_parameter_publication p JOIN mirt_fit_meta m USING (fit_id)
+           WHERE p.rule = 'first'""",
+    )
+    assert models == [("1pl",)]
+
+
+def test_a_night_follows_the_model_of_its_day(world: Settings) -> None:
+    """Its 30 days reach into the month before, which has another model."""
+    database = Database(world)
+    decide(world, {"model": "1pl"}, NEXT)
+    for day in ("2026-06-30", "2026-07-01"):
+        calibrate_night(database, day, f"run of {day}", lambda _: ENGINE)
+    assert rows(database, "SELECT model FROM mirt_fit_meta WHERE kind = 'nightly' ORDER BY window_end") == [
+        ("2pl",),
+        ("1pl",),
+    ]
+
+
+# -- what is accepted, and the command line ----------------------------------------------------------
+
+
+def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+    database, typed = Database(world), irt(world)
+    said = typed("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
+    assert said.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
+    with database.connect() as connection:
+        accepted = [accepts_guessing(connection, SCALE, month_bounds(m)[0]) for m in (FIRST, NEXT, AFTER)]
+        assert not accepts_guessing(connection, "other", month_bounds(NEXT)[0])
+    assert accepted == [False, True, True]
+    assert scale_of(database, NEXT).model == "2pl"
+    assert typed("scale", "accept", "guessing", "--by", "Ann", "--reason", "all of them").code == 0
+    with database.connect() as connection:
+        assert accepts_guessing(connection, SCALE, month_bounds(FIRST)[0])
+
+
+def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(
+    world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    database, typed = Database(world), irt(world)
+    signed = ("--by", "Ann", "--reason", "equal slopes")
+    asked = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed)
+    assert asked.code == 2
+    assert "with --yes" in asked.err
+    assert f"scale {SCALE}: model 2pl → 1pl, prior_b none → normal(0, 2) from {FIRST} on" in asked.out
+    assert "no month becomes stale; published values stay" in asked.out
+    assert rows(database, "SELECT * FROM scale_decision") == []
+    done = typed("scale", "set", "model=1pl", "prior_b=normal(0, 2)", *signed, "--yes")
+    assert done.code == 0, done.err
+    start = month_bounds(FIRST)[0]
+    assert rows(
+        database, "SELECT subject, value, effective_from, decided_by, reason FROM scale_decision ORDER BY 1"
+    ) == [
+        ("model", "1pl", start, "Ann", "equal slopes"),
+        ("prior_b", "normal(0, 2)", start, "Ann", "equal slopes"),
+    ]
+    assert scale_of(database, FIRST).priors == Priors(b=Normal(0.0, 2.0))
+    assert [line.partition(" ")[2] for line in typed("scale", "decisions").out.splitlines()] == [
+        f"model 1pl from {FIRST} on: Ann: equal slopes",
+        f"prior_b normal(0, 2) from {FIRST} on: Ann: equal slopes",
+    ]
+    assert [one["subject"] for one in typed("scale", "decisions", "--json").json] == ["model", "prior_b"]
+    assert typed("scale", "decisions", "--scale", "other").out.startswith("scale other: nothing was decided")
+    assert "it is so already" in typed("scale", "set", "model=1pl", *signed, "--yes").out
+
+
+def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: Callable[[Settings], Irt]) -> None:
+    database, typed = Database(world), irt(world)
+    signed = ("--by", "Ann", "--reason", "fewer learners")
+    said = typed("scale", "set", "min_responses=110", *signed, "--yes")
+    assert "scale default: min_responses 120 → 110" in said.out
+    assert scale_of(database, FIRST).rules.min_responses == 110
+    assert rows(database, "SELECT * FROM scale_decision") == []
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("min_responses=110", "--from", NEXT), "a rule such as min_responses holds for all months: leave it out"),
+        (("min_responses=110", "model=1pl"), "min_responses is a rule, for all months, and a model or a prior holds"),
+        (("model",), "wants NAME=VALUE, got 'model'"),
+        (("model=1pl", "model=2pl"), "model is set twice: 1pl and 2pl"),
+        (("modell=1pl",), "no such rule: modell"),
+        (("model=1pl", "--from", "June"), "a decision on a scale holds from a month on"),
+        (("prior_b=beta(5,17)",), "on b is not one of normal(mean, sd), none"),
+    ],
+)
+def test_what_cannot_be_set_is_refused_by_name(
+    world: Settings, irt: Callable[[Settings], Irt], words: tuple[str, ...], why: str
+) -> None:
+    refused = irt(world)("scale", "set", *words, "--by", "Ann", "--reason", "to see", "--yes")
+    assert refused.code == 2
+    assert why in " ".join(refused.err.split())
+    assert rows(Database(world), "SELECT * FROM scale_decision") == []
+
+
+def test_a_scale_begins_with_the_model_that_is_named(settings: Settings, irt: Callable[[Settings], Irt]) -> None:
+    add_items(Database(settings), {f"a{j}": VALUES | {"b": j / 5} for j in range(6)})
+    assert irt(settings)("scale", "init", "--model", "rasch").code == 0
+    assert rows(Database(settings), "SELECT model FROM calibration_scale") == [("rasch",)]
+    assert irt(settings)("scale", "init", "--model", "4pl").code == 2

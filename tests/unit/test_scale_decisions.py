@@ -1,0 +1,137 @@
+"""What people decide on a scale: priors read from text, and which decision holds for a window."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from irt_assets.calibration.fits import made_otherwise, model_spec
+from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.priors import (
+    Beta,
+    LogitNormal,
+    LogNormal,
+    Normal,
+    Priors,
+    prior_as_text,
+    prior_from_text,
+)
+from irt_assets.responses.scale_decisions import ScaleDecision, decision_in_force, priors_in_force
+from irt_assets.responses.scales import Scale
+
+READ = [
+    ("a", "lognormal(0,0.5)", LogNormal(0.0, 0.5)),
+    ("a", " LogNormal( 0.25 , 1e-1 ) ", LogNormal(0.25, 0.1)),
+    ("b", "normal(0, 2)", Normal(0.0, 2.0)),
+    ("b", "normal(-0.5,2)", Normal(-0.5, 2.0)),
+    ("c", "beta(5,17)", Beta(5.0, 17.0)),
+    ("c", "logitnormal(-1.4,0.5)", LogitNormal(-1.4, 0.5)),
+    ("a", "none", None),
+    ("b", "None", None),
+    ("c", "none", None),
+]
+
+
+@pytest.mark.parametrize(("parameter", "text", "prior"), READ, ids=[text for _, text, _ in READ])
+def test_a_prior_is_read_from_text_and_written_as_text_that_is_read_alike(
+    parameter: str, text: str, prior: Any
+) -> None:
+    assert prior_from_text(parameter, text) == prior
+    assert prior_from_text(parameter, prior_as_text(prior)) == prior
+
+
+def test_the_text_of_a_prior_is_short() -> None:
+    assert [prior_as_text(prior) for _, _, prior in READ[:5]] == [
+        "lognormal(0, 0.5)",
+        "lognormal(0.25, 0.1)",
+        "normal(0, 2)",
+        "normal(-0.5, 2)",
+        "beta(5, 17)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "text", "why"),
+    [
+        ("a", "beta(5,17)", r"'beta\(5,17\)' on a is not one of lognormal\(mean, sd\), none; for example lognormal"),
+        ("b", "beta(5,17)", r"on b is not one of normal\(mean, sd\), none"),
+        ("c", "normal(0,1)", r"on c is not one of logitnormal\(mean, sd\), beta\(alpha, beta\), none"),
+        ("a", "", "is not one of"),
+        ("a", "lognormal", "is not one of"),
+        ("a", "lognormal(0)", "is not one of"),
+        ("a", "lognormal(0,1,2)", "is not one of"),
+        ("a", "lognormal(0,0.5", "is not one of"),
+        ("a", "lognormal(0,x)", "wants two numbers"),
+        ("a", "lognormal(nan,1)", "wants two numbers"),
+        ("a", "lognormal(0,inf)", "wants two numbers"),
+        ("a", "lognormal(0,0)", "LogNormal prior: sd must be above 0, got 0.0"),
+        ("b", "normal(0,-2)", "Normal prior: sd must be above 0"),
+        ("c", "beta(1,17)", "Beta prior: alpha must be above 1, got 1.0"),
+        ("d", "normal(0,1)", "priors on a, b, c, not on 'd'"),
+    ],
+)
+def test_text_that_is_no_prior_is_refused_with_the_forms_that_are(parameter: str, text: str, why: str) -> None:
+    with pytest.raises(PsychometricsError, match=why):
+        prior_from_text(parameter, text)
+
+
+def month(number: int) -> datetime:
+    return datetime(2026, number, 1, tzinfo=UTC)
+
+
+def decided(number: int, subject: Any, value: str, since: int) -> ScaleDecision:
+    return ScaleDecision(number, "s", subject, value, month(since), "Ann", "because", month(since))
+
+
+HISTORY = [
+    decided(1, "model", "3pl", 6),
+    decided(2, "prior_c", "beta(5, 17)", 6),
+    decided(3, "model", "rasch", 8),
+    decided(4, "prior_c", "none", 8),
+    decided(5, "guessing", "accepted", 9),
+]
+
+
+@pytest.mark.parametrize(("window", "value"), [(5, None), (6, "3pl"), (7, "3pl"), (8, "rasch"), (12, "rasch")])
+def test_a_window_follows_the_newest_decision_that_holds_for_it(window: int, value: str | None) -> None:
+    found = decision_in_force(HISTORY, "model", month(window))
+    assert (found.value if found else None) == value
+
+
+def test_without_a_window_the_newest_decision_of_all_holds() -> None:
+    assert decision_in_force(HISTORY, "model", None) == HISTORY[2]
+    assert decision_in_force([], "model", None) is None
+
+
+def test_a_later_decision_for_an_earlier_month_holds_for_all_months_from_it_on() -> None:
+    back = [*HISTORY, decided(6, "model", "2pl", 7)]
+    assert [found.value for m in (6, 7, 8) if (found := decision_in_force(back, "model", month(m)))] == [
+        "3pl",
+        "2pl",
+        "2pl",
+    ]
+
+
+def test_priors_are_those_of_the_window_and_none_is_no_prior() -> None:
+    assert priors_in_force(HISTORY, month(5)) is None
+    assert priors_in_force(HISTORY, month(7)) == Priors(c=Beta(5.0, 17.0))
+    assert priors_in_force(HISTORY, month(8)) is None
+    assert priors_in_force([*HISTORY, decided(6, "prior_b", "normal(0, 2)", 8)], None) == Priors(b=Normal(0.0, 2.0))
+
+
+def test_a_fit_is_made_otherwise_where_its_model_or_priors_are_not_those_in_force() -> None:
+    scale = Scale("s", model="3pl", model_since=month(8), priors=Priors(c=Beta(5.0, 17.0)))
+    assert made_otherwise(model_spec(scale), scale) is None
+    other = made_otherwise({"model": "2pl"}, scale)
+    assert other == "the fit is a 2PL and the scale's model is 3pl since 2026-08"
+    assert made_otherwise({"model": "rasch"}, Scale("s")) == "the fit is a Rasch and the scale's model is 2pl"
+    assert made_otherwise({"model": "3pl"}, scale) == (
+        "the fit was made with priors none and the scale's are c beta(5, 17)"
+    )
+
+
+@pytest.mark.parametrize("spec", [{"model": "2pl"}, {"model": "2pl", "scale_priors": None, "priors": {}}, {}])
+def test_a_fit_of_an_earlier_version_is_not_made_otherwise(spec: dict[str, Any]) -> None:
+    assert made_otherwise(spec, Scale("s")) is None
