@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.calibration.fits import finite
+from irt_assets.calibration.fits import finite, spoken
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.partitions import month_bounds
@@ -315,7 +315,7 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
 
 def not_judged(published: Model, fitted: Model) -> str:
     """Of an item whose published values are of another model."""
-    return f"published as {published.upper()}, fitted as {fitted.upper()}: one item has another information under each"
+    return f"published as {spoken(published)}, fitted as {spoken(fitted)}: one item has another information under each"
 
 
 def _why_no_test(across: Mapping[str, tuple[Model, Model]]) -> str:

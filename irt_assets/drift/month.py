@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.calibration.fits import finite
+from irt_assets.calibration.fits import finite, spoken
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
@@ -216,7 +216,7 @@ def _tested_rows(judged: ScaleDrift) -> list[dict[str, Any]]:
 
 
 def across_models_in_words(published: Model, fitted: Model) -> str:
-    return f"compared by curves: published as {published.upper()}, fitted as {fitted.upper()}"
+    return f"compared by curves: published as {spoken(published)}, fitted as {spoken(fitted)}"
 
 
 def curves_described(curves: CurveDifferences, j: int, inflation: float) -> dict[str, Any]:
