@@ -223,8 +223,8 @@ mirt_item_params = _table(
     _req(
         "params",
         JSONB,
-        "a, b, c, a_se, b_se, c_se, cov_ab on the bank's scale; the unlinked ones under raw; of a night "
-        "provisional: true where nothing is published for the item",
+        "a, b, c, a_se, b_se, c_se, cov_ab on the bank's scale, of a 3PL cov_logit_c (of logit c with a, b, itself); "
+        "the unlinked ones under raw; of a night provisional: true where nothing is published for the item",
     ),
     _req("n_responses", Integer, "responses", None, ge=0),
     _opt("p_value", Double, "proportion correct", ge=0, le=1),
@@ -414,7 +414,9 @@ item_drift = _table(
         JSONB,
         "published {a, b, c}, delta_a_se, delta_b_se, delta_b_95, wald, inflation, limits {a, b, c}, chance_a_large, "
         "chance_b_large, log_bayes_factor, trend {b_a_month, se, q, months}, change {kind, size, gains, time_z, onset, "
-        "distractor_above_the_key}; of an item without an estimate published, change and proportion_correct {n, "
+        "distractor_above_the_key}; curves {right, right_se, with_ability, with_ability_se, df} of what is compared by "
+        "its curves, across_models where it was published as another model (no changes of parameters then); of an item "
+        "without an estimate published, change and proportion_correct {n, "
         "observed, expected, difference, se, z, why}",
         sa.text("'{}'::jsonb"),
     ),

@@ -342,6 +342,7 @@ def _item_rows(
 ) -> pd.DataFrame:
     provisional, unpublished = set(spec.get("provisional", ())), set(spec.get("never_published", ()))
     cov_ab, c_se = linked.cov_ab, linked.c_se
+    with_logit_c = linked.guessing_cov_ab
     rows = []
     for j, item_id in enumerate(raw.item_ids):
         params = {
@@ -352,6 +353,7 @@ def _item_rows(
             "b_se": finite(linked.b_se[j]),
             "c_se": finite(c_se[j]) if linked.model == "3pl" else None,
             "cov_ab": finite(cov_ab[j, 0, 1]),
+            "cov_logit_c": None if with_logit_c is None else [finite(x) for x in with_logit_c[j]],
             "raw": {
                 "a": finite(raw.a[j]),
                 "b": finite(raw.b[j]),

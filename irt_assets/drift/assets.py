@@ -10,7 +10,7 @@ import psycopg
 
 from irt_assets.calibration.shown import plot
 from irt_assets.drift import plots
-from irt_assets.drift.month import ScaleDrift, drift_of_month
+from irt_assets.drift.month import ScaleDrift, across_models_in_words, drift_of_month
 from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
@@ -79,6 +79,8 @@ def sentence(judged: ScaleDrift) -> str:
     said += f": {', '.join(named)}" if named else ""
     if missing.untested:
         said += f"; {len(missing.untested)} published items could be neither compared nor tested"
+    if across := judged.drift.across_models:
+        said += f"; {len(across)} of them {across_models_in_words(*next(iter(across.values())))}"
     if judged.drift.inflation > 1:
         said += (
             f"; all items spread more than their errors explain, which were multiplied by {judged.drift.inflation:.2f}"
@@ -96,9 +98,11 @@ def _table(found: list[ScaleDrift]) -> str:
         for item in estimated[:ITEMS_SHOWN]:
             j = drift.item_ids.index(item)
             change = judged.changes.get(item)
+            changes = f"{drift.delta_b[j]:+.2f} ± {drift.se[j, 1]:.2f} | {drift.delta_a[j]:+.2f} ± {drift.se[j, 0]:.2f}"
+            if item in drift.across_models:
+                changes = f"{across_models_in_words(*drift.across_models[item])} |"
             lines.append(
-                f"| {judged.scale_id} | {item} | {drift.severity[j]} | {drift.wabc[j]:.3f} "
-                f"| {drift.delta_b[j]:+.2f} ± {drift.se[j, 1]:.2f} | {drift.delta_a[j]:+.2f} ± {drift.se[j, 0]:.2f} "
+                f"| {judged.scale_id} | {item} | {drift.severity[j]} | {drift.wabc[j]:.3f} | {changes} "
                 f"| {drift.q[j]:.1e} | {change.kind if change else ''} |"
             )
     return "\n".join(lines) if len(lines) > 2 else "none"

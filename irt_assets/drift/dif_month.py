@@ -23,6 +23,7 @@ from irt_assets.psychometrics.dif import ENOUGH, TESTABLE, Dif, Group, analyse_d
 from irt_assets.psychometrics.dif_wald import Wald, severity_of
 from irt_assets.psychometrics.errors import BreakdownError, breakdowns_explained
 from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.options import Latent
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
@@ -45,11 +46,13 @@ Z95 = 1.959964
 
 @dataclass(frozen=True)
 class Answers:
-    """The responses that a month's fit of a scale was made from, with their forms and learners."""
+    """The responses that a month's fit of a scale was made from, with their forms and learners, and what it took for
+    the distribution of θ."""
 
     responses: Responses
     learners: npt.NDArray[np.object_]
     forms: npt.NDArray[np.object_]
+    latent: Latent
 
 
 @dataclass(frozen=True)
@@ -102,7 +105,13 @@ def _compared(
         # its many small matrices gain nothing from BLAS threads, which on a busy machine take 8 times the CPU
         with breakdowns_explained("the groups could not be compared"), threadpool_limits(1, user_api="blas"):
             return analyse_dif(
-                attribute, answers.responses, groups, forms=answers.forms.tolist(), model=scale.model, threads=threads
+                attribute,
+                answers.responses,
+                groups,
+                forms=answers.forms.tolist(),
+                model=scale.model,
+                latent=answers.latent,
+                threads=threads,
             )
     except BreakdownError as error:
         return Dif(attribute, (), (), 0, None, None, str(error))
@@ -123,7 +132,8 @@ def answers_of(
         if snapshot is None:
             return f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
         files[fit.snapshot_hash] = read_snapshot(store, snapshot)
-    return Answers(*scored_sittings_of(files[fit.snapshot_hash], scale.scale_id))
+    latent = (fit.model_spec.get("shape") or {}).get("latent", "normal")
+    return Answers(*scored_sittings_of(files[fit.snapshot_hash], scale.scale_id), latent)
 
 
 def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[str]) -> tuple[list[str | None], int]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,11 +20,11 @@ from irt_assets.calibration.fits import decode, linked_fit
 from irt_assets.calibration.origin import read_every_anchor
 from irt_assets.calibration.publication import publications_in_force
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, Published, compare
 from irt_assets.psychometrics.drift_kinds import Answers
 from irt_assets.psychometrics.eligibility import Reason
 from irt_assets.psychometrics.linking import Linking, assumed_errors
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.models import Calibration, Model
 from irt_assets.responses.eligible import codes, numbers
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
@@ -69,9 +69,21 @@ def _window(connection: psycopg.Connection, fit_id: str, constants: dict[str, An
 
 
 def frozen_anchors(connection: psycopg.Connection, scale: Scale) -> Anchors | None:
-    """Those of the version of `scale`, and those that it leaves out of earlier versions, whose fits used them."""
+    """Those of the version of `scale`, and those that it leaves out of earlier versions, whose fits used them. The
+    errors of their c are known where they are values of an origin window."""
     anchors = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
-    return None if anchors is None else Anchors.of(anchors)
+    if anchors is None:
+        return None
+    rows = connection.execute(
+        """SELECT item_id, (params->>'a')::float, (params->>'b')::float, params->'cov_logit_c'
+           FROM mirt_item_params JOIN mirt_fit_meta USING (fit_id)
+           WHERE scale_id = %s AND kind = 'origin' AND jsonb_typeof(params->'cov_logit_c') = 'array'""",
+        (scale.scale_id,),
+    ).fetchall()
+    known = {(item, a, b): cov for item, a, b, cov in rows if None not in cov}
+    values = zip(anchors.item_ids, anchors.a.tolist(), anchors.b.tolist(), strict=True)
+    guessing = np.array([known.get(value, [0.0, 0.0, 0.0]) for value in values])
+    return replace(Anchors.of(anchors), guessing_cov=guessing if known else None)
 
 
 def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datetime, anchors: Anchors) -> InForce:
@@ -102,8 +114,51 @@ def in_force_with_errors(connection: psycopg.Connection, scale: Scale, at: datet
         better.append(_of_fit(connection, fit_id, {i: r for i, r in by_item.items() if r["fit_id"] == fit_id}, anchors))
     for part in better:
         published = published.then(part)
-    published = published.select(sorted(by_item))
+    published = _with_origins(connection, published.select(sorted(by_item)), by_item)
     return InForce(published, tuple(by_item[item]["effective_from"] for item in published.item_ids))
+
+
+def _with_origins(connection: psycopg.Connection, published: Published, rows: dict[str, dict[str, Any]]) -> Published:
+    """With the model that each value was fitted under and, of a 3PL, what its c errs with; of values from the bank with
+    the model that the bank names."""
+    fits = sorted({row["fit_id"] for row in rows.values() if row["fit_id"]})
+    of_fits = {
+        fit_id: Fitted(model, mean, sd)
+        for fit_id, model, mean, sd in connection.execute(
+            """SELECT fit_id, model, (model_spec->'latent'->>'mean')::float, (model_spec->'latent'->>'sd')::float
+               FROM mirt_fit_meta WHERE fit_id = ANY(%s)""",
+            (fits,),
+        )
+    }
+    guessing: dict[tuple[str, str], list[float | None]] = {
+        (fit_id, item): cov
+        for fit_id, item, cov in connection.execute(
+            """SELECT fit_id, item_id, params->'cov_logit_c' FROM mirt_item_params
+               WHERE fit_id = ANY(%s) AND jsonb_typeof(params->'cov_logit_c') = 'array' AND item_id = ANY(%s)""",
+            (fits, list(rows)),
+        )
+    }
+    of_bank: dict[str, str] = dict(
+        connection.execute(
+            "SELECT item_id, meta->'irt'->>'model' FROM question WHERE item_id = ANY(%s) AND meta->'irt' ? 'model'",
+            ([item for item, row in rows.items() if not row["fit_id"]],),
+        ).fetchall()
+    )
+    fitted: list[Fitted | None] = []
+    cov = published.cov_with_guessing[:, 2].copy()
+    for j, item in enumerate(published.item_ids):
+        fit_id = rows[item]["fit_id"]
+        fitted.append(of_fits.get(fit_id) or _of_bank(of_bank.get(item)))
+        known = guessing.get((fit_id, item))
+        if known is not None and None not in known:
+            cov[j] = known
+    return replace(published, fitted=tuple(fitted), guessing_cov=cov)
+
+
+def _of_bank(model: str | None) -> Fitted | None:
+    """Of whose learners nothing is known: they are taken for the scale's."""
+    known = {name: name for name in get_args(Model)}.get((model or "").lower())
+    return None if known is None else Fitted(known)
 
 
 def _of_fit(

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.calibration.fits import finite
+from irt_assets.calibration.fits import finite, spoken
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.partitions import month_bounds
@@ -34,7 +34,7 @@ from irt_assets.psychometrics.information import (
     losses_of_items,
     retire,
 )
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.models import Floats, Model
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
 from resources.database import Database
@@ -45,7 +45,7 @@ THE_TEST = ""
 SE_LIMIT = 0.4
 """Of the population's SD: a reliability of 0.84."""
 LEARNERS_OF_A_3PL = 2000
-"""With fewer, the flag of a whole 3PL test says nothing: 23 % of sound months of 1000 have it (docs/information.md)."""
+"""With fewer, the flag of a whole 3PL test says nothing: 16 % of sound months of 1000 have it (docs/information.md)."""
 REACH, POINTS = 4.0, 81
 """θ of the curves: so many SDs of the population on both sides of its mean."""
 
@@ -193,9 +193,10 @@ def population(scale: Scale) -> Abilities:
 def inform(scale: Scale, compared: Compared, unestimated: Unestimated) -> MonthInformation:
     """Raises PsychometricsError, naming them, for published items that give no information."""
     people, drift = population(scale), compared.drift
+    comparison = drift.comparison.select(~drift.comparison.across_models)
     linking = with_errors(compared.window.linking, compared.window.raw, compared.anchors)
-    losses = losses_of_items(drift.comparison, people, inflation=drift.inflation)
-    test = loss_of_test(drift.comparison, linking, people, inflation=drift.inflation) if drift.item_ids else None
+    losses = losses_of_items(comparison, people, inflation=drift.inflation)
+    test = loss_of_test(comparison, linking, people, inflation=drift.inflation) if comparison.item_ids else None
     severity: dict[str, str] = dict(zip(drift.item_ids, drift.severity, strict=True))
     if unestimated.tested is not None:
         severity |= zip(unestimated.tested.item_ids, unestimated.tested.severity, strict=True)
@@ -222,12 +223,14 @@ def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
     average = people.weights @ item_information(people.theta, *items.latest.T)
     greatest = greatest_information(items.latest[:, 0], items.latest[:, 2])
     of_published = people.weights @ item_information(people.theta, *items.published.T)
+    across = found.compared.drift.across_models
     rows = []
     for j, item in enumerate(items.item_ids):
         in_force, estimated = bool(items.in_force[j]), bool(items.estimated[j])
+        both = "of another model" if item in across else "compared"
         details: dict[str, Any] = {
-            "status": "compared" if in_force and estimated else "not estimated" if in_force else "new",
-            "why": found.unestimated.why.get(item),
+            "status": both if in_force and estimated else "not estimated" if in_force else "new",
+            "why": not_judged(*across[item]) if item in across else found.unestimated.why.get(item),
             "published": rounded(of_published[j]) if in_force else None,
             "now": rounded(average[j]) if estimated else None,
             "share_of_test": rounded(of_published[j] / of_published.sum()) if in_force else None,
@@ -263,7 +266,8 @@ def item_rows(found: MonthInformation) -> list[dict[str, Any]]:
 def test_row(found: MonthInformation) -> dict[str, Any]:
     """The row of the whole test."""
     items, people, test = found.items, population(found.scale), found.test
-    both = items.in_force & items.estimated
+    across = found.compared.drift.across_models
+    both = items.in_force & items.estimated & ~np.isin(items.item_ids, list(across))
     curves = {
         "published": item_information(found.theta, *items.published[both].T).sum(axis=1),
         "now": item_information(found.theta, *items.now[both].T).sum(axis=1),
@@ -292,6 +296,7 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
         "items": {
             "in_force": int(items.in_force.sum()),
             "compared": int(both.sum()),
+            "of_another_model": len(across),
             "new": int((~items.in_force).sum()),
             "not_estimated": found.unestimated.why,
         },
@@ -301,11 +306,22 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
         "middle": [rounded(x) for x in people.middle()],
         "learners": found.compared.window.raw.n_persons,
         "fit_id": found.compared.window.fit_id,
-        "why": None if test else "no item in force was estimated by the month",
+        "why": None if test else _why_no_test(across),
     }
     curve = {"theta": listed(found.theta)} | {name: listed(x) for name, x in curves.items()}
     curve |= {f"se_{name}": listed(conditional_se(x)) for name, x in curves.items()}
     return {"item_id": THE_TEST, "curve": curve, "flagged": bool(test and test.flagged), "details": details}
+
+
+def not_judged(published: Model, fitted: Model) -> str:
+    """Of an item whose published values are of another model."""
+    return f"published as {spoken(published)}, fitted as {spoken(fitted)}: one item has another information under each"
+
+
+def _why_no_test(across: Mapping[str, tuple[Model, Model]]) -> str:
+    if not across:
+        return "no item in force was estimated by the month"
+    return f"every item that the month estimated was {not_judged(*next(iter(across.values())))}"
 
 
 test_row.__test__ = False  # type: ignore[attr-defined]  # pytest would take it for a test

@@ -9,7 +9,7 @@ import dagster as dg
 from irt_assets.calibration.shown import plot
 from irt_assets.drift import information_plots
 from irt_assets.drift.assets import GROUP
-from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows
+from irt_assets.drift.information import MonthInformation, ScaleInformation, information_of_month, item_rows, not_judged
 from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
@@ -73,6 +73,8 @@ def sentence(judged: ScaleInformation) -> str:
     lost = sorted(found.losses.flagged)
     said = f"{judged.scale_id}: {len(lost)} of {len(found.losses.item_ids)} items lost information"
     said += f" ({', '.join(lost[:ITEMS_SHOWN])})" if lost else ""
+    if across := found.compared.drift.across_models:
+        said += f"; {len(across)} are not judged: {not_judged(*next(iter(across.values())))}"
     if found.test is not None:
         theta, ratio, low, high = found.test.worst
         said += f"; the test keeps at least {ratio:.0%} of its own (θ = {theta:+.1f}, 95 % {low:.0%} to {high:.0%})"
@@ -98,7 +100,8 @@ def flagged_table(found: dict[str, MonthInformation]) -> str:
             d = row["details"]
             head = f"| {scale} | {row['item_id']} | {'yes' if row['flagged'] else 'no'} | {d['severity'] or ''} "
             if "ratio" not in d:
-                lines.append(f"{head}| {d['published']:.3f} | no estimate | | | | | {d['share_of_test']:.1%} |")
+                now = "no estimate" if d["now"] is None else f"{d['now']:.3f}, of another model"
+                lines.append(f"{head}| {d['published']:.3f} | {now} | | | | | {d['share_of_test']:.1%} |")
                 continue
             bound = "" if d["upper"] is None else f"{d['upper']:.2f}"
             lines.append(

@@ -13,16 +13,18 @@ import numpy as np
 import pandas as pd
 import psycopg
 
-from irt_assets.calibration.fits import finite
+from irt_assets.calibration.fits import finite, spoken
 from irt_assets.drift import evidence
 from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.drift import Drift
+from irt_assets.psychometrics.drift_curves import CurveDifferences
 from irt_assets.psychometrics.drift_kinds import Change, tell_kinds
 from irt_assets.psychometrics.drift_trend import Trends, trends
 from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.models import Model
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
 from resources.database import Database
@@ -94,6 +96,7 @@ def _trends(connection: psycopg.Connection, month: str, scale: Scale, compared: 
     for earlier, linked in [*before.items(), (month, compared.window)]:
         begins, ends = month_bounds(earlier)
         found = evidence.against_published(linked, anchors, at, begins)
+        found = found.select(~found.across_models)
         if found.item_ids:
             middle = begins + (ends - begins) / 2
             comparisons.append(found)
@@ -132,6 +135,7 @@ def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:
 def _compared_rows(judged: ScaleDrift, drift: Drift) -> list[dict[str, Any]]:
     place = {item: k for k, item in enumerate(judged.trends.item_ids)} if judged.trends else {}
     limits = {name: drift.beyond_limits(name) for name in ("a", "b", "c")}
+    across = drift.across_models
     rows = []
     for j, item in enumerate(drift.item_ids):
         details: dict[str, Any] = {
@@ -146,7 +150,11 @@ def _compared_rows(judged: ScaleDrift, drift: Drift) -> list[dict[str, Any]]:
             "chance_a_large": finite(drift.chance_a_large[j]),
             "log_bayes_factor": finite(drift.log_bayes_factor[j]),
         }
-        if judged.trends and item in place:
+        if drift.curves is not None and drift.comparison.by_curves[j]:
+            details["curves"] = curves_described(drift.curves, j, drift.inflation)
+        if item in across:
+            details |= {"across_models": across_models_in_words(*across[item]), "delta_b_95": None, "limits": None}
+        elif judged.trends and item in place:
             k = place[item]
             details["trend"] = {
                 "b_a_month": finite(judged.trends.slope[k]),
@@ -159,9 +167,9 @@ def _compared_rows(judged: ScaleDrift, drift: Drift) -> list[dict[str, Any]]:
         rows.append(
             {
                 "item_id": item,
-                "delta_a": drift.delta_a[j],
-                "delta_b": drift.delta_b[j],
-                "delta_c": drift.delta_c[j],
+                "delta_a": finite(drift.delta_a[j]),
+                "delta_b": finite(drift.delta_b[j]),
+                "delta_c": finite(drift.delta_c[j]),
                 "p_value": drift.p[j],
                 "q_value": drift.q[j],
                 "wabc": drift.wabc[j],
@@ -205,6 +213,23 @@ def _tested_rows(judged: ScaleDrift) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def across_models_in_words(published: Model, fitted: Model) -> str:
+    return f"compared by curves: published as {spoken(published)}, fitted as {spoken(fitted)}"
+
+
+def curves_described(curves: CurveDifferences, j: int, inflation: float) -> dict[str, Any]:
+    """What was tested of the j-th item: by how much more of the learners answer it right, and how much more their
+    answers go with ability, both as differences of the window from what was published."""
+    se = inflation * np.sqrt(np.diag(curves.cov[j]))
+    return {
+        "right": finite(curves.t[j, 0]),
+        "right_se": finite(se[0]),
+        "with_ability": finite(curves.t[j, 1]),
+        "with_ability_se": finite(se[1]),
+        "df": int(curves.df[j]),
+    }
 
 
 def described(change: Change) -> dict[str, Any]:

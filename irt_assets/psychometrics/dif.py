@@ -21,7 +21,9 @@ from irt_assets.psychometrics.dif_mantel_haenszel import MantelHaenszel, mantel_
 from irt_assets.psychometrics.dif_wald import FEWEST_ITEMS, Wald, compare_groups
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.latent_shape import FEWEST_LEARNERS
 from irt_assets.psychometrics.models import Calibration, Model, Responses
+from irt_assets.psychometrics.options import Latent
 
 TESTABLE = 200
 """Learners of a group, its answers to an item, and its sittings with the item: with fewer a slope's error is as large
@@ -136,6 +138,7 @@ def analyse_dif(
     *,
     forms: Sequence[str | None] | None = None,
     model: Model = "2pl",
+    latent: Latent = "normal",
     anchor_items: Collection[str] | None = None,
     threads: int | None = None,
 ) -> Dif:
@@ -147,6 +150,7 @@ def analyse_dif(
         values: the attribute of each person, n_persons of them; None where unknown.
         forms: the form of each response, R of them; None outside forms.
         model: under a 3PL there is no Wald test, and what is compared within forms stands alone.
+        latent: of the groups' θ; a histogram only of groups with learners enough for one.
         anchor_items: items known to be free of DIF; None to find them.
         threads: of the fits; None for all processors.
 
@@ -168,7 +172,7 @@ def analyse_dif(
         if group.n_learners < TESTABLE:
             group = replace(group, reason=f"{group.n_learners} learners, {TESTABLE} are needed")
         elif model != "3pl":
-            group, fit = _fitted(group, responses, member == g, model, threads)
+            group, fit = _fitted(group, responses, member == g, model, latent, threads)
             fits |= {} if fit is None else {name: fit}
         groups.append(group)
     large = [group.name for group in groups if group.n_learners >= TESTABLE]
@@ -203,7 +207,12 @@ def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, 
 
 
 def _fitted(
-    group: Group, responses: Responses, members: npt.NDArray[np.bool_], model: Model, threads: int | None
+    group: Group,
+    responses: Responses,
+    members: npt.NDArray[np.bool_],
+    model: Model,
+    latent: Latent,
+    threads: int | None,
 ) -> tuple[Group, Calibration | None]:
     """Fit the group on the items that it answered often enough."""
     enough = group.answers >= TESTABLE
@@ -216,7 +225,8 @@ def _fitted(
         place.astype(np.int32), responses.item[rows], responses.score[rows], persons.size, responses.item_ids
     )
     try:
-        fit = fit_em(own, model=model, threads=threads)
+        shape = latent if own.n_persons >= FEWEST_LEARNERS else "normal"
+        fit = fit_em(own, model=model, latent=shape, threads=threads)
     except PsychometricsError as error:
         return replace(group, reason=f"it could not be fitted: {error}"), None
     if not fit.convergence.converged:

@@ -8,6 +8,9 @@ An item is flagged when its change is *certain*, that is q < 0.05 after Benjamin
 items of a joint Wald test of both its parameters, and when it *matters*: wABC, the area between the two response curves
 weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high). A wABC is the mean
 difference between two probabilities: of the learners, five in a hundred are told apart otherwise.
+
+Items of a 3PL, and those whose published values are of another model, are tested on what their two curves say of the
+same learners (drift_curves.py). Parameters of two models are not compared, and their changes are NaN.
 """
 
 from __future__ import annotations
@@ -19,9 +22,10 @@ import numpy as np
 from scipy.special import chdtrc, chdtri, ndtr
 
 from irt_assets.psychometrics.curves import HIGH_WABC, MEDIUM_WABC, probability
+from irt_assets.psychometrics.drift_curves import CurveDifferences, curve_differences
 from irt_assets.psychometrics.drift_errors import Comparison
 from irt_assets.psychometrics.false_discovery import q_values
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.models import Floats, Model
 from irt_assets.psychometrics.quadrature import Grid
 
 Severity = Literal["none", "medium", "high"]
@@ -42,9 +46,11 @@ class Drift:
     Attributes:
         comparison: the differences, with `cov` as estimated.
         inflation: what the errors are multiplied by everywhere here; 1 unless the items' robust spread exceeds 1.3.
-        wald, p, q: shape (J,), of "neither parameter changed" (c held where there is one).
+        wald, p, q: shape (J,), of "neither parameter changed"; of items compared by their curves, of "both curves say
+            the same of the learners".
         wabc: shape (J,), a probability.
         severity: J of "none", "medium", "high".
+        curves: what was tested of items that are compared by their curves; None where none is.
     """
 
     comparison: Comparison
@@ -54,6 +60,7 @@ class Drift:
     q: Floats
     wabc: Floats
     severity: tuple[Severity, ...]
+    curves: CurveDifferences | None = None
 
     @property
     def item_ids(self) -> tuple[str, ...]:
@@ -74,15 +81,30 @@ class Drift:
     @property
     def delta_c(self) -> Floats:
         """Shape (J,); its standard error is that of the window's c, as a published c has none."""
-        return self.comparison.c - self.comparison.published.c
+        comparison = self.comparison
+        return np.where(comparison.across_models, np.nan, comparison.c - comparison.published.c)
 
     @property
     def se(self) -> Floats:
-        """Shape (J, 2): standard errors of Δa and Δb."""
-        return self.inflation * np.sqrt(np.einsum("jkk->jk", self.comparison.cov))
+        """Shape (J, 2): standard errors of Δa and Δb; NaN across models."""
+        se = self.inflation * np.sqrt(np.einsum("jkk->jk", self.comparison.cov))
+        return np.where(self.comparison.across_models[:, None], np.nan, se)
+
+    @property
+    def across_models(self) -> dict[str, tuple[Model, Model]]:
+        """Item → the model it was published as, and the one it was fitted as, where these differ."""
+        of = self.comparison
+        if of.fitted is None:
+            return {}
+        models = of.published.models(of.fitted.model)
+        return {
+            item: (published, of.fitted.model)
+            for item, published in zip(of.item_ids, models, strict=True)
+            if published != of.fitted.model
+        }
 
     def beyond_limits(self, parameter: Literal["a", "b", "c"]) -> tuple[Severity, ...]:
-        """Where |Δ| lies among the documents' limits, whatever its error."""
+        """Where |Δ| lies among the documents' limits, whatever its error; "none" across models."""
         change = {"a": self.delta_a, "b": self.delta_b, "c": self.delta_c}[parameter]
         return graded(np.abs(change), *LIMITS[parameter])
 
@@ -118,15 +140,21 @@ def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drif
     if comparison.tests_slopes:
         difference, cov, df = comparison.delta_ad, comparison.cov_ad, 2
     else:
-        difference, cov, df = comparison.delta[:, 1:], comparison.cov[:, 1:, 1:], 1
+        difference, cov, df = (comparison.b - comparison.published.b)[:, None], comparison.cov[:, 1:, 1:], 1
     wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
-    spread = float(np.sqrt(np.median(wald) / chdtri(df, 0.5))) if wald.size else 1.0
+    degrees = np.full(wald.shape, df)
+    curves = None
+    if (by_curves := comparison.by_curves).any():
+        curves = curve_differences(comparison, mean=mean, sd=sd)
+        wald[by_curves], degrees[by_curves] = curves.wald[by_curves], curves.df[by_curves]
+    middle = chdtri(df, 0.5)
+    spread = float(np.sqrt(np.median(wald * (middle / chdtri(degrees, 0.5))) / middle)) if wald.size else 1.0
     inflation = spread if spread > MOST_SPREAD else 1.0
-    p = chdtrc(df, np.maximum(wald, 0) / inflation**2)
+    p = chdtrc(degrees, np.maximum(wald, 0) / inflation**2)
     q = q_values(p)
     area = wabc(comparison, comparison.published, mean, sd)
     severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
-    return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity)
+    return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity, curves)
 
 
 class Curves(Protocol):

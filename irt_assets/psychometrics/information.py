@@ -325,7 +325,7 @@ def _require_published(published: Published, information: Floats) -> None:
 def _variance(comparison: Comparison, by_now: Floats, by_published: Floats) -> Floats:
     """Variance of what has these gradients by the window's and the published (a, b), shape (…, J, 2); shape (…, J)."""
     old = comparison.published
-    both = comparison.by_anchors @ old.with_anchors.transpose(0, 2, 1)  # Cov(y, p)
+    both = comparison.shared_ab  # Cov(y, p)
     now = comparison.cov - old.cov + both + both.transpose(0, 2, 1)  # Cov(y)
     variance: Floats = (
         np.einsum("...jk,jkl,...jl->...j", by_now, now, by_now)

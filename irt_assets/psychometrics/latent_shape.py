@@ -24,7 +24,7 @@ LEVEL = 0.01
 """Of the score test: below, other fits are made and compared."""
 FEWEST_LEARNERS = 1000
 """Fewer do not determine the shape of their distribution: a histogram's slopes vary more than a normal's are biased."""
-MOST_LEARNERS = 20_000
+MOST_LEARNERS = 10_000
 """So many of a larger month are compared on, drawn at random: they show any skewness or guessing that matters."""
 HISTOGRAM_GAIN = 20.0
 """A histogram is taken where it raises 2 log L by more."""

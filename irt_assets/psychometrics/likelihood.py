@@ -184,6 +184,21 @@ def told_of_tilts(
     return shared, means, own
 
 
+def products_of_tilts(
+    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, tilts: Floats
+) -> Floats:
+    """`own` of `told_of_tilts`, at the price of an E-step."""
+    nodes, log_weights, padded = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
+    G, M, _ = tilts.shape
+
+    def work(first: int, last: int) -> Floats:
+        own = np.zeros((G, M, M))
+        tilt_kernels.tilt_products(first, last, curves.data.people, curves.curves, nodes, log_weights, padded, own)
+        return own
+
+    return np.sum(run(work, chunks), axis=0)
+
+
 def _counts(
     curves: Logistic | Guessing, guessing: bool, run: kernels.Run, chunks: Chunks, log_weights: Floats
 ) -> tuple[float, Floats, Floats, Floats]:

@@ -38,6 +38,9 @@ ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with 
 ROBUST_Z = 2.7  # Huynh & Meyer 2010
 _BIG_TOPIC = 0.10
 _FEWEST = 3  # two constants fit two anchors whatever they are
+_HARMLESS = (Flag.NEGATIVE_DISCRIMINATION, Flag.GUESSING_UNIDENTIFIED)
+"""Flags that leave an anchor in: its slope is looked at by itself; and where c is what its prior made it, the curve
+over the learners is as well known as any other's."""
 
 
 @dataclass(frozen=True)
@@ -279,7 +282,7 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
             dropped[item] = f"It has {new.n[j]} responses in this window, {rules.min_anchor_responses} are needed."
             continue
         n_candidates += 1
-        bad_flag = next((f for f in new.flags[j] if f is not Flag.NEGATIVE_DISCRIMINATION), None)
+        bad_flag = next((f for f in new.flags[j] if f not in _HARMLESS), None)
         if bad_flag is not None:
             dropped[item] = f"This fit could not estimate it: {bad_flag.explanation}."
         elif not new.a[j] > 0:
@@ -297,7 +300,7 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
         tuple(anchors.item_ids[k] for k in k_rows),
         new.a[j_rows], new.b[j_rows], new.c[j_rows], covariance_ab(new.select(j_rows)),
         anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], anchors.covariance[np.ix_(both, both)],
-        new.model,
+        new.model, guessing_new=new.select(j_rows).guessing_cov_ab,
     )  # fmt: skip
     return pairs, dropped, n_candidates
 

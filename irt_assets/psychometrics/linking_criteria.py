@@ -12,7 +12,7 @@ slope but says nothing about a single anchor, so there, too, only D₂ is tested
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -48,7 +48,8 @@ def block_diagonal(blocks: Floats) -> Floats:
 class Pairs:
     """K anchors seen from both sides. Covariances are (2K, 2K) in the order a₁, b₁, a₂, b₂, …
 
-    `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared.
+    `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `guessing_new`,
+    shape (K, 3): covariances of logit c with a and b, and its variance; None where the model has no c.
     """
 
     ids: tuple[str, ...]
@@ -63,6 +64,7 @@ class Pairs:
     model: Model
     nodes: Floats = field(default_factory=lambda: NODES)
     weights: Floats = field(default_factory=lambda: WEIGHTS)
+    guessing_new: Floats | None = None
 
     def keep(self, mask: Bools) -> Pairs:
         both = np.ix_(np.repeat(mask, 2), np.repeat(mask, 2))
@@ -71,6 +73,7 @@ class Pairs:
             self.a_new[mask], self.b_new[mask], self.c_new[mask], self.cov_new[both],
             self.a_old[mask], self.b_old[mask], self.c_old[mask], self.cov_old[both],
             self.model, self.nodes, self.weights,
+            None if self.guessing_new is None else self.guessing_new[mask],
         )  # fmt: skip
 
     @property
@@ -116,16 +119,32 @@ def medians(pairs: Pairs) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Constants:
-    """slope and intercept; `by_new`, `by_old`, shape (2, 2K): their derivatives by (a₁, b₁, a₂, b₂, …) of each side."""
+    """slope and intercept; `by_new`, `by_old`, shape (2, 2K): their derivatives by (a₁, b₁, a₂, b₂, …) of each side;
+    `by_c_new`, `by_c_old`, shape (2, K), by logit c: None where the criterion has none, or the model."""
 
     slope: float
     intercept: float
     by_new: Floats
     by_old: Floats
+    by_c_new: Floats | None = None
+    by_c_old: Floats | None = None
 
     def covariance(self, pairs: Pairs) -> Floats:
-        """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors."""
-        return self.by_new @ pairs.cov_new @ self.by_new.T + self.by_old @ pairs.cov_old @ self.by_old.T
+        """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors; the old c is held."""
+        cov = self.by_new @ pairs.cov_new @ self.by_new.T + self.by_old @ pairs.cov_old @ self.by_old.T
+        if self.by_c_new is None or pairs.guessing_new is None:
+            return cov
+        return cov + of_guessing(self.by_new, self.by_c_new, pairs.guessing_new)
+
+
+def of_guessing(by_ab: Floats, by_c: Floats, guessing: Floats) -> Floats:
+    """Shape (2, 2): what the errors of logit c add to those of two constants.
+
+    by_ab, by_c: shape (2, 2K) and (2, K), the constants' derivatives. guessing: shape (K, 3), covariances of logit c
+    with the item's own two parameters, and its variance.
+    """
+    together = np.einsum("ikx,kx->ik", by_ab.reshape(2, -1, 2), guessing[:, :2]) @ by_c.T
+    return together + together.T + (by_c * guessing[:, 2]) @ by_c.T
 
 
 def solve(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
@@ -212,13 +231,18 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
 
     def influence(by_x: Floats) -> Floats:
         cross = np.einsum("k,q,kqb,kqx->bkx", omega, pairs.weights, by_beta, by_x).reshape(n_free, -1)
-        by_constant = np.zeros((2, 2 * pairs.size))
+        by_constant = np.zeros((2, cross.shape[1]))
         by_constant[-n_free:] = -np.linalg.solve(curvature, cross)
         by_constant[0] *= slope
         return by_constant
 
     by_new, by_old = _delta_by_parameters(pairs, beta)
-    return Constants(slope, float(beta[1]), influence(by_new), influence(by_old))
+    constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old))
+    if pairs.model != "3pl":
+        return constants
+    by_c_new = -_curve_by_logit_c(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(pairs, beta))
+    by_c_old = _curve_by_logit_c(pairs.a_old, pairs.b_old, pairs.c_old, pairs.nodes)
+    return replace(constants, by_c_new=influence(by_c_new), by_c_old=influence(by_c_old))
 
 
 def _linked_theta(pairs: Pairs, beta: Floats) -> Floats:
@@ -251,6 +275,12 @@ def _curve_by_parameters(a: Floats, b: Floats, c: Floats, theta: Floats) -> Floa
     """∂P/∂(a, b), shape (K, nodes, 2)."""
     _, by_z = curve(a, b, c, theta)
     return np.stack([by_z * (theta - b[:, None]), -by_z * a[:, None]], axis=2)
+
+
+def _curve_by_logit_c(a: Floats, b: Floats, c: Floats, theta: Floats) -> Floats:
+    """∂P/∂logit c, shape (K, nodes, 1)."""
+    p, _ = curve(a, b, c, theta)
+    return ((1 - p) * c[:, None])[:, :, None]  # 1 − P = (1 − c)(1 − σ)
 
 
 def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float) -> Floats:

@@ -13,7 +13,7 @@ from scipy.special import logit, logsumexp
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks, told_of_tilts
+from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks, products_of_tilts, told_of_tilts
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.quadrature import Grid
@@ -30,6 +30,8 @@ density costs nothing; what others cost does not grow with the learners, who out
 """
 UPTURN = 1.0
 """Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where next to nobody is, roughness alone would let a tail turn up again."""
+TILT = 1e-3
+"""A step of differences: it leaves a millionth of a second derivative."""
 _RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular where nobody guesses
 
 
@@ -238,6 +240,21 @@ class Problem:
         """As `likelihood.told_of_tilts`, of `tilts` (G, M, Q)."""
         curves = self.curves(self.structure.expand(point.x))
         return told_of_tilts(curves, self.run, self._chunks, point.log_weights, tilts)
+
+    def information_of_tilts(self, point: Point, tilts: Floats) -> tuple[Floats, Floats]:
+        """Information of few `tilts` (G, M, Q): shared with a, d (and logit c) of the items, (KJ, G, M), by differences
+        of gradients, and the sum of products of their own scores, (G, M, M)."""
+        curves = self.curves(self.structure.expand(point.x))
+
+        def gradient(tilted: Floats) -> Floats:
+            return curves.expect(self.run, self._chunks, point.log_weights + tilted).gradient.ravel()
+
+        shared = np.zeros((self.structure.means.start, *tilts.shape[:2]))
+        for g, m in np.ndindex(*tilts.shape[:2]):
+            step = np.zeros_like(point.log_weights)
+            step[g] = TILT * tilts[g, m]
+            shared[:, g, m] = (gradient(-step) - gradient(step)) / (2 * TILT)
+        return shared, products_of_tilts(curves, self.run, self._chunks, point.log_weights, tilts)
 
     def information_with_weights(self, point: Point, *, at_maximum: bool) -> Floats:
         """Minus the Hessian of the objective in all parameters, shape (F, F), where there are histograms.

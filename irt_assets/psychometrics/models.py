@@ -280,6 +280,17 @@ class Calibration:
             return g @ self.cov @ g.transpose(0, 2, 1)
 
     @property
+    def guessing_cov_ab(self) -> Floats | None:
+        """Shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c was not estimated, None for
+        models without guessing."""
+        if self.guessing_cov is None:
+            return None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            with_a, with_d, variance = self.guessing_cov.T
+            with_b = self.d / self.a**2 * with_a - with_d / self.a
+        return np.nan_to_num(np.stack([with_a, with_b, variance], axis=1))
+
+    @property
     def b_se(self) -> Floats:
         return _root(self.cov_ab[:, 1, 1])
 

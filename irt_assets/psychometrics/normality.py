@@ -48,7 +48,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     (Fisher's identity); its variance is their information less what the items' parameters can explain (Rao 1948). That
     information is the sum of squared scores for the two, which stays positive where θ is far from normal, and the
     observed one (Louis 1982) for the rest. The items' own is that of the fit's errors, so that nothing is fitted and
-    two passes over the data suffice (with guessing, four).
+    six E-steps suffice (with guessing, the items' information is made again).
 
     Far from a normal θ these do not go together, and what is left may not be positive: the items' parameters are then
     taken as known, which makes the statistic smaller.
@@ -88,9 +88,9 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
         point = problem.evaluate(x)
         tilts = _tilts(problem.grid.nodes, np.exp(point.log_weights[0]))
-        shared, means, own = problem.told_of_tilts(point, tilts[None])
+        shared, own = problem.information_of_tilts(point, tilts[None])
         covariance = _covariance_of_items(calibration, problem, point, keep, np.array(at_bound))
-    score, shared = tilts @ point.at_nodes[0], (shared - means)[:, 0]
+    score, shared = tilts @ point.at_nodes[0], shared[:, 0]
     left = own[0] - shared.T @ covariance @ shared
     if np.linalg.eigvalsh(left).min() <= 0:
         left = own[0]

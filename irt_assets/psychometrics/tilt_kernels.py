@@ -60,6 +60,21 @@ def tilt_information(first, last, people, curves, nodes, log_weights, scores, ti
 
 
 @_compiled
+def tilt_products(first, last, people, curves, nodes, log_weights, tilts, own):  # type: ignore[no-untyped-def]
+    """As `tilt_information`, of `own` alone."""
+    Q, M = nodes.size, tilts.shape[1]
+    base, post, told = np.empty(Q), np.empty((1, Q)), np.empty(M)
+    current = -1
+    for i in range(first, last):
+        _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+        group = people.set_group[people.set_of[i]]
+        for m in range(M):
+            told[m] = _dot(post[0], tilts[group, m])
+        for m in range(M):
+            _add(people.weight[i] * told[m], told, own[group, m])
+
+
+@_compiled
 def _dot(x, y):  # type: ignore[no-untyped-def]
     total = 0.0
     for k in range(x.size):

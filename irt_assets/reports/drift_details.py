@@ -79,9 +79,18 @@ def details(item: Item, facts: Facts) -> tuple[tuple[str, str], ...]:
                     f"{signed(trend['b_a_month'], 3)} a month, {trend['months']} months, q {chance(trend['q'])}",
                 )
             )
+    elif drift is not None and (said := drift.details.get("across_models")):
+        rows += [
+            ("models", said),
+            ("test", f"wABC {number(drift.wabc, 3)}, q {chance(drift.q_value)}"),
+        ]
     elif drift is not None and (share := drift.details.get("proportion_correct")):
         tested = f"{number(share['observed'], 3)} of {share['n']} correct, expected {number(share['expected'], 3)}"
         rows.append(("not estimated", f"{share['why']}; {tested} (z {signed(share['z'], 1)})"))
+    if drift is not None and (curves := drift.details.get("curves")):
+        rows.append(
+            ("right answers", f"{signed(curves['right'], 3)} ± {number(curves['right_se'], 3)} of the learners")
+        )
     if lost is not None and lost.details.get("ratio") is not None:
         bound = f", at most {lost.details['upper']:.0%}" if lost.details.get("upper") is not None else ""
         rows.append(("information", f"{lost.details['ratio']:.0%} of the published{bound}"))

@@ -33,7 +33,7 @@ from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_details import details
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_words import chance, number, signed
-from irt_assets.wording import listed, sentence
+from irt_assets.wording import counted, listed, sentence
 
 
 def proposals(items: Sequence[Item]) -> Table:
@@ -99,9 +99,19 @@ def what_moved(facts: Facts) -> Iterator[Block]:
         return
     yield Paragraph(
         f"{facts.compared} items were compared with what was in force when the month began. An item is flagged where a "
-        "joint test of a and b says that it changed (q < 0.05 over the items) and the change matters to answers: the "
-        "weighted area between its two curves (wABC) is above 0.05 (medium) or 0.10 (high)."
+        f"joint test of {_tested(facts)} says that it changed (q < 0.05 over the items) and the change matters to "
+        "answers: the weighted area between its two curves (wABC) is above 0.05 (medium) or 0.10 (high)."
     )
+    told = [item.drift.details.get("across_models") for item in facts.items.values() if item.drift]
+    across = [said for said in told if said]
+    if across:
+        said = f"{counted(len(across), 'item')} {'was' if len(across) == 1 else 'were'} {across[0]}"
+        yield Paragraph(
+            f"{sentence(said)} Parameters of two models are not compared: what counts is the share of the learners who "
+            "answer right, and how that goes with ability."
+        )
+    if len(across) == facts.compared:
+        return
     yield Figures(
         (
             Figure(
@@ -111,6 +121,11 @@ def what_moved(facts: Facts) -> Iterator[Block]:
             ),
         )
     )
+
+
+def _tested(facts: Facts) -> str:
+    by_curves = any(item.drift and item.drift.details.get("curves") for item in facts.items.values())
+    return "its curves (of the share of right answers, and of how it goes with ability)" if by_curves else "a and b"
 
 
 def alerts(facts: Facts) -> Iterator[Block]:

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import json
+
 import dagster as dg
+import numpy as np
 
 from irt_assets.definitions import build_defs
+from irt_assets.drift import evidence
 from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.checks import WHAT_TO_DO
+from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
+from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.truth import Truth
+from irt_assets.responses.scales import read_scales
 from jobs.alerts import check_alert
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration.rooms import MONTHS, folder_store, rows, run_sql
+from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
 
 
 def planted(truth: Truth) -> dict[str, str]:
@@ -98,3 +105,89 @@ def test_an_alert_lasts_from_the_first_flagged_month_to_the_first_sound_one() ->
     ]
     found = [(e.item_id, e.opened_month, e.closed_month, e.severity, e.kind) for e in episodes(judged)]
     assert found == [("a", "2026-01", "2026-04", "high", "leak"), ("a", "2026-05", None, "medium", "drift")]
+
+
+def test_items_published_as_another_model_are_compared_by_their_curves_and_named(
+    faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
+) -> None:
+    """The bank says that two anchors were a 3PL's; what an item was published as by a month is that month's model."""
+    settings, _, _ = faulty
+    database, store = Database(settings), folder_store(settings)
+    named = sorted(item for (item,) in rows(database, "SELECT item_id FROM anchor_set ORDER BY item_id LIMIT 2"))
+    bank = rows(database, "SELECT meta::text, item_id FROM question WHERE item_id = ANY(%s)", (named,))
+    run_sql(
+        database,
+        """UPDATE question SET meta = jsonb_set(meta, '{irt,model}', '"3pl"') WHERE item_id = ANY(%s)""",
+        (named,),
+    )
+    run_sql(database, "UPDATE mirt_fit_meta SET model = 'rasch' WHERE window_start < '2026-06-15'")
+    try:
+        (judged,) = drift_of_month(database, store, MONTHS[1])
+        with database.connect() as connection:
+            information = judge_information(connection, store, MONTHS[1], read_scales(connection)[SCALE])
+        stored = {
+            item: (changes, details)
+            for item, *changes, details in rows(
+                database,
+                "SELECT item_id, delta_a, delta_b, delta_c, p_value, details FROM item_drift WHERE month = %s",
+                MONTHS[1:],
+            )
+        }
+    finally:
+        for meta, item in bank:
+            run_sql(database, "UPDATE question SET meta = %s::jsonb WHERE item_id = %s", (meta, item))
+        run_sql(database, "UPDATE mirt_fit_meta SET model = '2pl'")
+        drift_of_month(database, store, MONTHS[1])
+    assert judged.drift is not None
+    across = judged.drift.across_models
+    assert sorted(item for item, models in across.items() if models == ("3pl", "2pl")) == named
+    assert ("rasch", "2pl") in across.values(), "first published by the first month"
+    (delta_a, delta_b, delta_c, p), details = stored[named[0]]
+    assert details["across_models"] == "compared by curves: published as 3PL, fitted as 2PL"
+    assert (delta_a, delta_b, delta_c, details["limits"]) == (None, None, None, None)
+    assert details["curves"]["df"] == 2
+    assert 0 <= p <= 1
+    assert "trend" not in details
+    assert information.found is not None
+    assert set(across).isdisjoint(information.found.losses.item_ids)
+    own = next(item for item in judged.drift.item_ids if item not in across)
+    assert "across_models" not in stored[own][1]
+    assert stored[own][0][1] is not None
+
+
+def test_what_a_published_c_errs_with_is_read_from_the_fit_that_it_came_from(
+    faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
+) -> None:
+    """Of values that a month published, of that month; of frozen anchors, of the window whose values they are."""
+    settings, _, _ = faulty
+    known, start = [0.01, -0.02, 0.3], month_bounds(MONTHS[1])[0]
+    with Database(settings).connect() as connection:
+        scale = read_scales(connection)[SCALE]
+        anchors = evidence.frozen_anchors(connection, scale)
+        assert anchors is not None
+        assert anchors.guessing_cov is None, "these are the bank's"
+        first = anchors.set.item_ids[0]
+        connection.execute(
+            """UPDATE mirt_item_params SET params = params || jsonb_build_object('cov_logit_c', %s::jsonb)
+               WHERE fit_id IN (SELECT fit_id FROM mirt_fit_meta WHERE window_start < %s)""",
+            (json.dumps(known), start),
+        )
+        in_force = evidence.in_force_with_errors(connection, scale, start, anchors).published
+        connection.execute("UPDATE mirt_fit_meta SET kind = 'origin', model = '3pl' WHERE window_start < %s", (start,))
+        connection.execute(
+            """UPDATE mirt_item_params SET params = params || jsonb_build_object('a', %s::float, 'b', %s::float)
+               WHERE item_id = %s""",
+            (float(anchors.set.a[0]), float(anchors.set.b[0]), first),
+        )
+        of_window = evidence.frozen_anchors(connection, scale)
+        connection.rollback()
+    by_month = np.array([of is not None and of.mean is not None for of in in_force.fitted])
+    assert in_force.guessing_cov is not None
+    assert by_month.any()
+    assert not by_month.all()
+    assert (in_force.guessing_cov[by_month] == known).all()
+    assert not in_force.guessing_cov[~by_month].any()
+    assert of_window is not None
+    assert of_window.guessing_cov is not None
+    assert of_window.guessing_cov[0].tolist() == known
+    assert not of_window.guessing_cov[1:].any(), "their values are not the window's"

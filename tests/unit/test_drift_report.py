@@ -402,3 +402,18 @@ def test_the_pdf_says_what_the_page_says_and_where_its_numbers_come_from() -> No
     for known in ("fit-1", "data-hash", "anchor-hash", "0.1.0+gabc", "run-1", "em 0.1.0, model 2pl"):
         assert known in pages[-1], known
     assert f"{len(pages)} / {len(pages)}" in pages[-1]
+
+
+def test_an_item_that_was_published_as_another_model_says_so_and_has_no_change_of_parameters() -> None:
+    said = "compared by curves: published as 2PL, fitted as 3PL"
+    curves = {"right": -0.081, "right_se": 0.012, "with_ability": 0.002, "with_ability_se": 0.01, "df": 2}
+    across = drift_row("K1", "2026-10", 0.0, "high", across_models=said, curves=curves, limits=None, delta_b_95=None)
+    row = replace(across, delta_a=None, delta_b=None, delta_c=None, wabc=0.09)
+    facts = made_up_facts(made_up_item("K1", row))
+    told = dict(details(facts.items["K1"], facts))
+    assert told["models"] == said
+    assert told["right answers"] == "−0.081 ± 0.012 of the learners"
+    assert "Δb" not in told
+    text = Page(html(facts, NOW)).text
+    assert f"One item was {said}." in text
+    assert "joint test of its curves" in text

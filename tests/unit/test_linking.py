@@ -555,3 +555,42 @@ def test_items_without_parameters_stay_without_after_linking() -> None:
     moved = transform(fit, link(fit, anchors))
     assert moved.estimated.tolist() == [False] + [True] * 11
     assert np.isfinite(moved.cov[1:]).all()
+
+
+def test_the_constants_change_with_c_as_their_derivatives_say() -> None:
+    """Against central differences with steps of 1e-4 in logit c; anchors that agree but for errors, of whose order
+    are the terms that the derivatives leave out: 5 % of them."""
+    rng = np.random.default_rng(4)
+    k = 8
+    a, b, c = rng.lognormal(0, 0.3, k), rng.normal(0, 1, k), rng.uniform(0.1, 0.3, k)
+    cov = errors(a, b, 1000)
+    a_new, b_new = a * SLOPE * np.exp(rng.normal(0, 0.01, k)), (b - INTERCEPT) / SLOPE + rng.normal(0, 0.01, k)
+    block = np.zeros((2 * k, 2 * k))
+    for j in range(k):
+        block[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = cov[j]
+    pairs = Pairs(ids(k), a_new, b_new, c, block, a, b, c, block, "3pl")
+    found = solve(pairs, "stocking-lord", weighted=False)
+    assert found is not None
+    for side, derivatives in (("c_new", found.by_c_new), ("c_old", found.by_c_old)):
+        assert derivatives is not None
+        largest = np.abs(derivatives).max()
+        for j in range(k):
+            ends = []
+            for step in (1e-4, -1e-4):
+                moved = c.copy()
+                moved[j] = 1 / (1 + (1 - c[j]) / c[j] * np.exp(-step))
+                ends.append(solve(replace(pairs, **{side: moved}), "stocking-lord", weighted=False))
+            up, down = ends
+            assert up is not None
+            assert down is not None
+            by_differences = np.array([up.slope - down.slope, up.intercept - down.intercept]) / 2e-4
+            assert derivatives[:, j] == pytest.approx(by_differences, abs=0.05 * largest)
+
+
+def test_a_model_without_c_has_no_part_for_it() -> None:
+    rng = np.random.default_rng(4)
+    a, b = rng.lognormal(0, 0.3, 8), rng.normal(0, 1, 8)
+    pairs, _, _ = match(calibration(a, b, errors(a, b, 1000)), anchor_set(a, b, errors(a, b, 1000)), Rules())
+    found = solve(pairs, "stocking-lord", weighted=True)
+    assert found is not None
+    assert (found.by_c_new, found.by_c_old, pairs.guessing_new) == (None, None, None)

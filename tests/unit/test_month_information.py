@@ -16,7 +16,7 @@ from irt_assets.drift.information_assets import ScaleInformation, flagged_table,
 from irt_assets.drift.information_plots import item_curves, test_curves
 from irt_assets.drift.unestimated import Unestimated
 from irt_assets.psychometrics.drift import judge
-from irt_assets.psychometrics.drift_errors import Anchors, Published, compare
+from irt_assets.psychometrics.drift_errors import Anchors, Fitted, Published, compare
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import link
 from irt_assets.psychometrics.models import Calibration
@@ -95,3 +95,30 @@ def test_a_published_value_that_gives_no_information_is_named() -> None:
     broken = replace(broken, a=np.where(np.arange(ANCHORS) == 2, -1.0, broken.a))
     with pytest.raises(PsychometricsError, match=f"1 published items have no information .*{IDS[2]}"):
         informed(month(published=broken))
+
+
+def test_items_published_as_another_model_are_named_and_not_judged() -> None:
+    """Two models tell different information of one item; those of the window's model are judged among themselves."""
+    published = Published.of_anchors(ANCHORS_IN_FORCE)
+    fitted = tuple(Fitted("3pl" if j < 4 else "2pl", 0.0, 1.0) for j in range(ANCHORS))
+    compared = month(published=replace(published, fitted=fitted))
+    found = informed(compared)
+    assert set(found.losses.item_ids) == set(IDS[4:ANCHORS])
+    rows = {row["item_id"]: row["details"] for row in item_rows(found)}
+    assert rows[IDS[0]]["status"] == "of another model"
+    assert rows[IDS[0]]["why"].startswith("published as 3PL, fitted as 2PL")
+    assert rows[IDS[0]]["now"] is not None
+    assert "ratio" not in rows[IDS[0]]
+    assert rows[IDS[4]]["status"] == "compared"
+    details = test_row(found)["details"]
+    assert (details["items"]["compared"], details["items"]["of_another_model"]) == (ANCHORS - 4, 4)
+    assert "4 are not judged: published as 3PL, fitted as 2PL" in sentence(ScaleInformation("math", found))
+
+
+def test_where_all_is_published_as_another_model_there_is_no_test() -> None:
+    published = replace(Published.of_anchors(ANCHORS_IN_FORCE), fitted=(Fitted("3pl"),) * ANCHORS)
+    found = informed(month(published=published))
+    assert found.test is None
+    assert "published as 3PL, fitted as 2PL" in test_row(found)["details"]["why"]
+    assert test_curves(found).startswith(PNG)
+    assert flagged_table({"math": found}) == "none"

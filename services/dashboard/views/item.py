@@ -241,7 +241,7 @@ def _drift(facts: ItemFacts) -> Tag:
                 signed(row.delta_a),
                 number(row.wabc, 3),
                 chance(row.q_value),
-                row.kind or (f"not estimated: {share['why']}" if share else DASH),
+                row.kind or row.details.get("across_models") or (f"not estimated: {share['why']}" if share else DASH),
             )
         )
     return section(

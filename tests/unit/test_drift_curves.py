@@ -1,0 +1,154 @@
+"""Curves of two models compared: what the statistic is for an item that did not change, and with what error."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from scipy.optimize import root
+from scipy.special import expit
+
+from irt_assets.drift.month import across_models_in_words, curves_described
+from irt_assets.psychometrics.drift import judge
+from irt_assets.psychometrics.drift_curves import FEWEST, CurveDifferences, curve_differences
+from irt_assets.psychometrics.drift_errors import Comparison, Fitted, Published
+
+THETA = np.linspace(-8, 8, 2001)
+A = np.array([0.8, 1.0, 1.2, 1.5, 1.8, 1.2])
+B = np.array([-1.5, -0.5, 0.0, 0.5, 1.0, 1.5])
+C = np.array([0.2, 0.3, 0.2, 0.1, 0.2, 0.25])
+IDS = tuple(f"item{j}" for j in range(A.size))
+LEARNERS = Fitted("2pl", 0.5, 1.2)
+
+
+def weights(mean: float, sd: float) -> np.ndarray:
+    density = np.exp(-(((THETA - mean) / sd) ** 2) / 2)
+    return density / density.sum()
+
+
+def nearest_2pl(a: float, b: float, c: float, mean: float, sd: float) -> tuple[float, float]:
+    """(a, b) of the logistic regression of an item's right answers on θ among N(mean, sd²): Kullback and Leibler's
+    nearest."""
+    p, w = c + (1 - c) * expit(a * (THETA - b)), weights(mean, sd)
+
+    def scores(x: np.ndarray) -> list[float]:
+        off = w * (p - expit(x[0] * THETA + x[1]))
+        return [off.sum(), (off * THETA).sum()]
+
+    slope, intercept = root(scores, [0.7 * a, 0.5 - 0.7 * a * b]).x
+    return slope, -intercept / slope
+
+
+def compared(
+    now: np.ndarray, old: np.ndarray, window: Fitted, published: Fitted | None, se: float = 0.05
+) -> Comparison:
+    """(a, b, c) now and published, (J, 3), with independent errors of a and b on either side; c errs in the window."""
+    k = len(now)
+    ids, cov = tuple(f"item{j}" for j in range(k)), np.tile(se**2 * np.eye(2), (k, 1, 1))
+    none = np.zeros((k, 2, 0))
+    values = Published(ids, *old.T, cov, none, (published,) * k)
+    change = now[:, :2] - old[:, :2]
+    c_errs = np.column_stack([np.zeros((k, 2)), np.full(k, 0.1**2)]) if window.model == "3pl" else None
+    return Comparison(
+        ids, *now.T, np.zeros(k), values, change, 2 * cov, 2 * cov, none, True, guessing_cov=c_errs, fitted=window
+    )
+
+
+def sound_items() -> tuple[np.ndarray, np.ndarray]:
+    of_2pl = np.array([(*nearest_2pl(*abc, 0.5, 1.2), 0.0) for abc in zip(A, B, C, strict=True)])
+    return np.column_stack([A, B, C]), of_2pl
+
+
+def test_an_item_and_the_2pl_nearest_to_it_say_the_same_of_the_2pls_learners() -> None:
+    """Of both directions; 61 nodes against 2001, and the root, leave 1e-6."""
+    of_3pl, of_2pl = sound_items()
+    window = Fitted("3pl", 0.1, 0.9)
+    upward = curve_differences(compared(of_3pl, of_2pl, window, LEARNERS), mean=0.0, sd=1.0)
+    downward = curve_differences(compared(of_2pl, of_3pl, LEARNERS, window), mean=0.0, sd=1.0)
+    for found in (upward, downward):
+        assert found.t == pytest.approx(0.0, abs=1e-6)
+        assert found.df.tolist() == [2] * A.size
+
+
+def test_parameters_of_two_models_have_no_difference_and_the_curves_of_a_sound_item_are_not_flagged() -> None:
+    of_3pl, of_2pl = sound_items()
+    drift = judge(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
+    assert drift.flagged == ()
+    assert np.isnan([drift.delta_a, drift.delta_b, drift.delta_c]).all()
+    assert np.isnan(drift.se).all()
+    assert drift.across_models == dict.fromkeys(IDS, ("2pl", "3pl"))
+    assert across_models_in_words("2pl", "3pl") == "compared by curves: published as 2PL, fitted as 3PL"
+    assert drift.wabc.min() > 0.003, "the area between curves of two models is what the models differ by"
+
+
+def test_an_item_that_moved_is_flagged_whatever_its_published_model() -> None:
+    of_3pl, of_2pl = sound_items()
+    of_3pl[2, 1] += 0.8
+    drift = judge(compared(of_3pl, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS))
+    assert drift.flagged == ("item2",)
+    assert drift.curves is not None
+    said = curves_described(drift.curves, 2, drift.inflation)
+    assert said["right"] < -3 * said["right_se"], "harder: fewer are right"
+
+
+def test_where_the_other_model_puts_the_learners_is_told_by_the_items_of_a_fit() -> None:
+    """The whole scale of the published fit lies elsewhere: θ = 1.1θ' + 0.2. Without enough items it is not told."""
+    of_3pl, of_2pl = sound_items()
+    moved = np.column_stack([of_3pl[:, 0] / 1.1, 1.1 * of_3pl[:, 1] + 0.2, of_3pl[:, 2]])
+    found = curve_differences(compared(moved, of_2pl, Fitted("3pl", 0.1, 0.9), LEARNERS), mean=0.0, sd=1.0)
+    assert found.t == pytest.approx(0.0, abs=1e-5), "Gauss-Newton has converged"
+    few = slice(0, FEWEST - 1)
+    alone = curve_differences(compared(moved[few], of_2pl[few], Fitted("3pl", 0.1, 0.9), LEARNERS), mean=0.0, sd=1.0)
+    assert np.abs(alone.t[:, 0]).min() > 0.005
+
+
+def test_a_model_without_slopes_is_compared_by_the_share_of_right_answers_alone() -> None:
+    of_3pl, of_2pl = sound_items()
+    published = np.column_stack([np.ones(A.size), of_2pl[:, 1:]])
+    found = curve_differences(
+        compared(of_3pl, published, Fitted("3pl", 0.1, 0.9), Fitted("rasch", 0.5, 1.2)), mean=0.0, sd=1.0
+    )
+    assert found.df.tolist() == [1] * A.size
+    assert found.wald == pytest.approx(found.t[:, 0] ** 2 / found.cov[:, 0, 0], rel=1e-12)
+
+
+def test_the_model_of_a_value_of_which_none_is_named_is_told_by_its_c() -> None:
+    of_3pl, of_2pl = sound_items()
+    for old, window, models in (
+        (of_2pl, Fitted("3pl", 0.0, 1.0), {("2pl", "3pl")}),
+        (of_3pl, Fitted("2pl", 0.0, 1.0), {("3pl", "2pl")}),
+        (of_3pl, Fitted("3pl", 0.0, 1.0), set()),
+        (of_2pl, Fitted("rasch", 0.0, 1.0), set()),
+    ):
+        drift = judge(compared(of_3pl, old, window, None))
+        assert set(drift.across_models.values()) == models
+
+
+def test_its_covariance_is_that_of_curves_drawn_with_the_items_errors() -> None:
+    """Errors so small that the first order is all there is. 20,000 draws leave 1 % of an SD and of a correlation."""
+    of_3pl, _ = sound_items()
+    comparison = compared(of_3pl, of_3pl, Fitted("3pl", 0.0, 1.0), Fitted("3pl", 0.0, 1.0), se=0.01)
+    comparison = replace(comparison, guessing_cov=np.tile([0.4e-4, -0.3e-4, 4e-4], (A.size, 1)))
+    found = curve_differences(comparison, mean=0.0, sd=1.0)
+    rng, w = np.random.default_rng(3), weights(0.0, 1.0)
+    j, nodes = 2, slice(0, None, 10)
+    own = np.array([[1e-4, 0, 0.4e-4], [0, 1e-4, -0.3e-4], [0.4e-4, -0.3e-4, 4e-4]])
+    now = (
+        np.array([A[j], B[j], np.log(C[j] / (1 - C[j]))]) + rng.standard_normal((20_000, 3)) @ np.linalg.cholesky(own).T
+    )
+    old = np.array([A[j], B[j]]) + 0.01 * rng.standard_normal((20_000, 2))
+    theta, w = THETA[nodes], w[nodes] / w[nodes].sum()
+    c = expit(now[:, 2:])
+    off = c + (1 - c) * expit(now[:, :1] * (theta - now[:, 1:2])) - C[j]
+    off -= (1 - C[j]) * expit(old[:, :1] * (theta - old[:, 1:2]))
+    drawn = np.cov(off @ np.stack([w, w * theta]).T, rowvar=False)
+    assert np.sqrt(np.diag(found.cov[j])) == pytest.approx(np.sqrt(np.diag(drawn)), rel=0.03)
+    scale = np.sqrt(np.outer(np.diag(drawn), np.diag(drawn)))
+    assert found.cov[j] / scale == pytest.approx(drawn / scale, abs=0.05)
+
+
+def test_the_statistic_of_one_component_needs_no_second() -> None:
+    singular = np.array([[[1.0, 1.0], [1.0, 1.0]], [[1.0, 0.0], [0.0, 1.0]]])
+    found = CurveDifferences(np.array([[2.0, 2.0], [1.0, 2.0]]), singular, np.array([1, 2]))
+    assert found.wald.tolist() == [4.0, 5.0]
