@@ -23,6 +23,7 @@ from psycopg.rows import class_row, dict_row
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
+from irt_assets.psychometrics.options import Latent
 from irt_assets.psychometrics.priors import Priors, prior_as_text
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
@@ -155,6 +156,12 @@ class LinkedFit:
     @property
     def constants(self) -> dict[str, Any]:
         return self.model_spec["linking_constants"]
+
+    @property
+    def latent(self) -> Latent:
+        """What the fit took for the distribution of θ."""
+        shape = self.model_spec.get("shape")
+        return shape["latent"] if shape else "normal"
 
 
 def new_fit_id(window: str, scale_id: str, engine: str) -> str:

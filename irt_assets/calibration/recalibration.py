@@ -31,6 +31,7 @@ from irt_assets.calibration.request import Calibrated, FitRequest, beside
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.errors import breakdowns_explained
+from irt_assets.psychometrics.latent_shape import Shape
 from irt_assets.psychometrics.models import Responses
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, store_attempts
@@ -104,7 +105,12 @@ def recalibrate(
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
     with breakdowns_explained(f"{window} could not be fitted"):
         raw = EmEngine(threads).calibrate(
-            responses, model=scale.model, data_hash=data_hash, priors=request.priors(), groups=groups
+            responses,
+            model=scale.model,
+            data_hash=data_hash,
+            priors=request.priors(),
+            groups=groups,
+            latent=basis.shape.latent,
         )
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")
@@ -115,7 +121,7 @@ def recalibrate(
             "pooled": {one.month: one.snapshot_hash for one in snapshots},
             "passed_over": basis.passed_over,
             "answers_from": {item: since.isoformat() for item, since in changed.items()},
-        } | beside(request, Calibrated(raw, groups))
+        } | beside(request, Calibrated(raw, groups, basis.shape))
     with database.connect() as connection:
         placed = place(connection, scale, raw, window)
     if placed.linking is None or placed.linked is None:
@@ -168,6 +174,7 @@ class _Basis:
     snapshots: list[Snapshot]
     passed_over: dict[str, str]
     changed: dict[str, datetime]
+    shape: Shape
 
     def require_same(self, now: _Basis, window: str) -> None:
         """Raises PermanentFailure, saying what it was, where anything but the reasons has changed since."""
@@ -176,6 +183,7 @@ class _Basis:
             "the anchors": now.anchor_hash != self.anchor_hash,
             "which answers its months are published from": now.snapshots != self.snapshots,
             "which items drift saw change": now.changed != self.changed,
+            "what its months take for the distribution of ability": now.shape != self.shape,
         }
         if found := [what for what, has_changed in changes.items() if has_changed]:
             raise PermanentFailure(
@@ -186,12 +194,27 @@ class _Basis:
 def _read_basis(connection: psycopg.Connection, scale_id: str, months: Sequence[str]) -> _Basis:
     first, last = months[0], months[-1]
     scale = _scale(connection, scale_id, month_bounds(last)[0])
+    snapshots, passed_over = _snapshots(connection, scale_id, months)
     return _Basis(
         scale,
         anchor_hash(connection, scale_id, scale.anchor_version) or "",
-        *_snapshots(connection, scale_id, months),
+        snapshots,
+        passed_over,
         answers_from(connection, scale_id, first, last),
+        _shape(connection, scale, [one.month for one in snapshots]),
     )
+
+
+def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) -> Shape:
+    """A histogram for each month where any of them is fitted with one."""
+    linked = {
+        month: fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine)
+        for month in months
+    }
+    having = [month for month, fit in linked.items() if fit is not None and fit.latent == "histogram"]
+    if having:
+        return Shape("histogram", f"θ is taken as a histogram in each month, as in the fit of {', '.join(having)}")
+    return Shape("normal", "θ is taken as normal in each month, as in their own fits")
 
 
 def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:

@@ -132,8 +132,7 @@ def answers_of(
         if snapshot is None:
             return f"the answers that the fit of {month} was made from are no longer kept: materialise it again"
         files[fit.snapshot_hash] = read_snapshot(store, snapshot)
-    latent = (fit.model_spec.get("shape") or {}).get("latent", "normal")
-    return Answers(*scored_sittings_of(files[fit.snapshot_hash], scale.scale_id), latent)
+    return Answers(*scored_sittings_of(files[fit.snapshot_hash], scale.scale_id), fit.latent)
 
 
 def groups_of(connection: psycopg.Connection, attribute: str, learners: Sequence[str]) -> tuple[list[str | None], int]:
