@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -119,5 +120,21 @@ def test_guessing_that_is_not_in_the_model_is_mentioned(irt, tmp_path: Path) -> 
     made = irt("simulate-responses", tmp_path / "sim", "--model", "3pl", "--persons", 3000, "--items", 25, "--seed", 3)
     assert made.code == 0
     without = irt("fit", tmp_path / "sim/responses.csv")
-    assert "skewed to the right, or items are guessed (compare --model 3pl)" in " ".join(without.out.split())
+    assert "skewed to the right, or items are guessed. Parameters are biased" in " ".join(without.out.split())
     assert "not normal" not in irt("fit", tmp_path / "sim/responses.csv", "--model", "3pl").out
+    judged = " ".join(irt("fit", tmp_path / "sim/responses.csv", "--latent", "auto").out.split())
+    assert "learners guess: a 3PL raises 2 log L by" in judged
+    assert {"2pl normal", "3pl normal", "2pl histogram", "3pl histogram"} <= set(re.findall(r"\dpl [a-z]+", judged))
+
+
+def test_a_histogram_is_not_called_normal(irt, data: Path) -> None:
+    said = " ".join(irt("fit", data / "responses.csv", "--latent", "histogram").out.split())
+    assert "θ with mean 0.000, SD 1.000" in said
+    assert "θ is taken as a histogram, as asked" in said
+    assert "θ ~ N(" not in said
+
+
+def test_auto_judges_one_population_without_anchors(irt, data: Path) -> None:
+    anchored = irt("fit", data / "responses.csv", "--latent", "auto", "--anchors", data / "items.csv")
+    assert anchored.code == 2
+    assert "--latent auto judges one population without anchors" in " ".join(anchored.err.split())
