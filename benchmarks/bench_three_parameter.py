@@ -28,7 +28,7 @@ from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, P
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import LinkingError
 from irt_assets.psychometrics.information import Abilities, losses_of_items
-from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
+from irt_assets.psychometrics.linking import AnchorSet, Linking, covariance_ab, link, transform
 from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
 
 SLOPE, INTERCEPT = 1.2, 0.5
@@ -129,7 +129,7 @@ def anchors_of(origin: Calibration, ids: tuple[str, ...]) -> AnchorSet:
     fit = origin.select([origin.item_ids.index(item) for item in ids])
     return AnchorSet(
         "bench", "1", ids, fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], (None,) * len(ids),
-        np.zeros(len(ids), dtype=bool),
+        np.zeros(len(ids), dtype=bool), covariance_ab(fit),
     )  # fmt: skip
 
 

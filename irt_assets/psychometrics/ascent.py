@@ -124,7 +124,7 @@ def _observed(problem: Problem, point: Point, *, near: bool) -> FirstMatrix:
     """The inverse of the information at a point with histograms, downward directions turned up."""
     s = problem.structure
     bent = s.matrix.T @ (s.matrix.T @ problem.information_with_weights(point, at_maximum=near)).T
-    unit = 1 / np.sqrt(np.diag(bent))
+    unit = 1 / problem.information_scale(point)
     factored: dict[bytes, tuple[npt.NDArray[np.intp], Any]] = {}
 
     def solve(_: Point, gradient: Floats, frozen: Mask) -> Floats:

@@ -118,7 +118,7 @@ class _Profile:
             moments.append(np.stack([by_mean, by_log_sd]))
         free = block_diag(*directions)
         shared, own = whole[: s.weights.start, s.weights] @ free, free.T @ whole[s.weights, s.weights] @ free
-        unit = 1 / np.sqrt(np.diag(own))
+        unit = 1 / np.sqrt(np.abs(np.diag(own)))
         covariance, _ = inverse(own * np.outer(unit, unit))
         covariance *= np.outer(unit, unit)
         reply = covariance @ shared.T

@@ -18,6 +18,7 @@ from irt_assets.calibration.gates import (
     Verdict,
     demanded_engines_fitted,
     failures,
+    guessing_is_in_the_model,
     item_problems,
 )
 from irt_assets.psychometrics.eligibility import Rules
@@ -239,6 +240,32 @@ def test_a_published_item_with_too_few_responses_is_named_and_an_unpublished_one
 def test_a_scale_that_demands_one_dimension_does_not_publish_a_fit_without_statistics() -> None:
     scale = Scale("default", rules=Rules(second_dimension="hold"))
     assert "materialise item_calibration" in failures(evidence(scale=scale))["one_dimension"]
+
+
+# -- guessing ----------------------------------------------------------------------------------------
+
+
+def of_shape(shape: dict[str, Any] | None, **changes: Any) -> Verdict:
+    return guessing_is_in_the_model(evidence(staged=staged(spec={} if shape is None else {"shape": shape}), **changes))
+
+
+GUESSED = {"latent": "normal", "guessing": True, "why": "learners guess: a 3PL raises 2 log L by 44"}
+
+
+@pytest.mark.parametrize(
+    ("shape", "accepted", "passed", "why"),
+    [
+        (None, False, True, "not judged then: guessing is judged where em fits one population"),
+        ({"latent": "histogram", "guessing": False, "why": "θ is skewed"}, False, True, "θ is skewed"),
+        (GUESSED, False, False, "learners guess: a 3PL raises 2 log L by 44"),
+        (GUESSED, True, True, "guessing is accepted; learners guess: a 3PL raises 2 log L by 44"),
+    ],
+)
+def test_guessing_holds_a_month_unless_somebody_accepts_it(
+    shape: dict[str, Any] | None, accepted: bool, passed: bool, why: str
+) -> None:
+    verdict = of_shape(shape, guessing_accepted=accepted)
+    assert (verdict.passed, verdict.why) == (passed, why)
 
 
 # -- engines that a scale demands --------------------------------------------------------------------
