@@ -45,7 +45,7 @@ def errors(problem: Problem, point: Point, at_bound: Mask) -> Errors:
 
     `at_bound` has the shape of the free parameters. Items with a slope at a bound and unidentified items have NaN
     everywhere; the others' covariance is that of the directions the data determine. The weights of a histogram are
-    taken as known.
+    estimated beside the items.
     """
     limit = FULL_COVARIANCE_ITEMS if problem.structure.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
     return _joint(problem, point, at_bound) if problem.data.n_items <= limit else _blocks(problem, point, at_bound)
