@@ -50,7 +50,7 @@ from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floa
 from irt_assets.psychometrics.options import Latent
 from irt_assets.psychometrics.priors import Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.standard_errors import Errors, errors
+from irt_assets.psychometrics.standard_errors import Errors, affords_whole_matrix, errors
 from irt_assets.psychometrics.structure import Fixed, Structure
 from irt_assets.psychometrics.unrelated import why_unrelated
 
@@ -93,7 +93,7 @@ def fit_em(
             and SD, but the reference group's are those of the model (without anchors).
         reference: the label of the reference group; None for the first in sorted order.
         latent: "normal", or "histogram" for free weights on the nodes, group by group. The errors of the items then
-            hold with the weights estimated beside them.
+            hold with the weights estimated beside them; above the items of `joint_cov` with the weights as known.
         weights: how many persons each person stands for, n_persons numbers ≥ 0. The result is that of the data with
             persons repeated so often.
         nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid.
@@ -149,7 +149,8 @@ def fit_em(
             solution = _then(solution, maximise(problem, solution.point.x, tolerance, max_iterations))
         if latent == "histogram":
             problem, x = _with_histogram(problem, solution, held)
-            solution = _then(solution, maximise(problem, x, tolerance, max_iterations, bent=True))
+            bent = affords_whole_matrix(problem)
+            solution = _then(solution, maximise(problem, x, tolerance, max_iterations, bent=bent))
         solution = solution.oriented(problem)
         found = errors(problem, solution.point, solution.at_bound)
         doubt = why_unrelated(kept, persons, problem, solution.point.loglik)

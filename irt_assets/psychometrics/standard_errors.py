@@ -45,10 +45,15 @@ def errors(problem: Problem, point: Point, at_bound: Mask) -> Errors:
 
     `at_bound` has the shape of the free parameters. Items with a slope at a bound and unidentified items have NaN
     everywhere; the others' covariance is that of the directions the data determine. The weights of a histogram are
-    estimated beside the items.
+    estimated beside the items, and taken as known where only blocks are inverted.
     """
+    return (_joint if affords_whole_matrix(problem) else _blocks)(problem, point, at_bound)
+
+
+def affords_whole_matrix(problem: Problem) -> bool:
+    """Whether the information of all items together is made."""
     limit = FULL_COVARIANCE_ITEMS if problem.structure.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
-    return _joint(problem, point, at_bound) if problem.data.n_items <= limit else _blocks(problem, point, at_bound)
+    return problem.data.n_items <= limit
 
 
 def _joint(problem: Problem, point: Point, at_bound: Mask) -> Errors:

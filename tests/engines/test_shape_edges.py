@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
+from irt_assets.psychometrics import standard_errors
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.latent_shape import fit_with_shape
@@ -64,3 +65,16 @@ def test_few_learners_have_the_histogram_that_is_asked_for_and_a_warning() -> No
     assert min(population.weights) >= 0
     assert sum(population.weights) == pytest.approx(1.0)
     assert (population.mean, population.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9))
+
+
+def test_a_bank_too_large_for_one_matrix_gets_the_same_histogram(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The two ways up end at one maximum, each within 1e-5 of a parameter's step and so within 1e-3 of it."""
+    responses = Responses.from_wide(skewed_answers(1500))
+    whole = fit_em(responses, latent="histogram")
+    monkeypatch.setattr(standard_errors, "FULL_COVARIANCE_ITEMS", 5)
+    apart = fit_em(responses, latent="histogram")
+    assert apart.convergence.converged, apart.convergence.reason
+    assert apart.joint_cov is None
+    np.testing.assert_allclose(apart.a, whole.a, atol=1e-3)
+    np.testing.assert_allclose(apart.d, whole.d, atol=1e-3)
+    assert np.all(apart.a_se < whole.a_se)  # the blocks take the weights as known
