@@ -260,9 +260,6 @@ def _calibration(
             f"they are not independent pieces of evidence. Leave one of each out"
         )
     mean, sd = _pooled(populations)
-    unused = 0
-    if structure.n_weights:  # the weights of a group sum to 1, and those of the reference group have a mean and an SD
-        unused = structure.n_groups + (0 if structure.anchored else 1 if structure.model == "rasch" else 2)
     return Calibration(
         item_ids=responses.item_ids,
         model=structure.model,
@@ -285,7 +282,7 @@ def _calibration(
             max_change=solution.max_change,
             max_gradient=solution.max_gradient,
             loglik=point.loglik,
-            n_parameters=structure.size - unused,
+            n_parameters=structure.size - structure.n_groups * structure.n_weights + round(found.weights),
             reason="; ".join(reasons),
         ),
         data_hash=data_hash,

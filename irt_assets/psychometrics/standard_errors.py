@@ -30,6 +30,7 @@ class Errors:
     guessing: shape (J, 3), covariance of logit c with a, d and itself; None without guessing.
     latent: shape (G, 2), variance of each group's mean and log SD, 0 where fixed, NaN where not determined.
     unidentified, guessing_unidentified: shape (J,), items whose a or d, and whose c, the answers do not determine.
+    weights: how many parameters the weights of histograms are worth, which their price leaves less free.
     """
 
     cov: Floats
@@ -38,6 +39,7 @@ class Errors:
     latent: Floats
     unidentified: Mask
     guessing_unidentified: Mask
+    weights: float = 0.0
 
 
 def errors(problem: Problem, point: Point, at_bound: Mask) -> Errors:
@@ -88,7 +90,8 @@ def _joint(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     if profile is not None:
         latent = profile.of_latent(full)
     blocks = joint[own[:, :, None], own[:, None, :]]
-    return Errors(blocks, joint, guessing, latent.reshape(2, -1).T, unidentified, vague)
+    worth = 0.0 if profile is None else profile.worth
+    return Errors(blocks, joint, guessing, latent.reshape(2, -1).T, unidentified, vague, worth)
 
 
 @dataclass(frozen=True)
@@ -142,6 +145,11 @@ class _Profile:
         moved = self.reply @ covariance
         return covariance - moved.T @ self.price @ moved
 
+    @property
+    def worth(self) -> float:
+        """Degrees of freedom of the weights: the trace of what the answers say over that and the price (Gray 1992)."""
+        return float(len(self.own) - np.sum(self.own * self.price))
+
     def of_latent(self, covariance: Floats) -> Floats:
         """Shape (2G,): variances of means and log SDs, 0 where they are pinned."""
         moved = self.by_moment @ self.reply
@@ -189,7 +197,9 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
         guessing = cov[:, :, 2].copy()
         vague = _vague_guessing(problem, point, guessing[:, 2], at_bound) | ~sound[:, 2]
         guessing[~sound[:, 2] | s.marked(at_bound, s.block(2))] = np.nan
-    return Errors(cov[:, :2, :2].copy(), None, guessing, latent.reshape(2, -1).T, unidentified & ~stopped, vague)
+    free_weights = s.n_groups * s.n_weights - s.n_groups if s.n_weights else 0  # those of a group sum to 1
+    shape = latent.reshape(2, -1).T
+    return Errors(cov[:, :2, :2].copy(), None, guessing, shape, unidentified & ~stopped, vague, free_weights)
 
 
 def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tuple[Floats, Floats]:

@@ -118,6 +118,20 @@ def test_fits_of_a_large_month_are_compared_on_a_sample_that_is_always_the_same(
     assert drawn(responses, 500) is responses
 
 
+def test_a_histogram_is_worth_the_parameters_that_it_gains_by_where_theta_is_normal() -> None:
+    """20 data sets of 1500 learners: 2Δ log L has the mean of χ² with so many degrees of freedom, with a standard error
+    of about √(2·6/20) = .8."""
+    gains, worth = [], []
+    for seed in range(20):
+        rng = np.random.default_rng([11, seed])
+        responses = answers(rng.normal(size=1500), *bank(20, rng), rng)
+        normal, histogram = (fit_em(responses, latent=latent).convergence for latent in ("normal", "histogram"))
+        gains.append(2 * (histogram.loglik - normal.loglik))
+        worth.append(histogram.n_parameters - normal.n_parameters)
+    assert set(worth) <= {4, 5, 6, 7, 8}
+    assert abs(np.mean(gains) - np.mean(worth)) < 3 * 0.8
+
+
 def test_errors_of_a_histogram_count_its_weights_as_estimated() -> None:
     """Means of 20 items' ln a over 60 samples: SD and reported error agree within 25 %, which is 2.7 standard errors of
     an SD of 60. With the weights taken as known the error was two thirds of the SD."""
