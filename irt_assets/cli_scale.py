@@ -231,12 +231,14 @@ def confirm_and_change_rules(
     database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool
 ) -> None:
     """Say what the change makes stale, ask, and change the scale."""
+    from irt_assets.calibration.fits import months_of_other_latent
     from irt_assets.responses.scales import change_rules, consider_rules
     from irt_assets.responses.snapshot import months_of_other_rules
 
     with database.connect() as connection:
         change = consider_rules(connection, scale_id, settings)
-        stale = [other for other in months_of_other_rules(connection, change.after) if other != month]
+        others = {*months_of_other_rules(connection, change.after), *months_of_other_latent(connection, change.after)}
+        stale = sorted(others - {month})
     say(change.sentence)
     if change.before == change.after:
         return

@@ -102,22 +102,41 @@ class StagedFit:
 
 
 def model_spec(scale: Scale) -> dict[str, Any]:
-    """For a fit's spec: the model and the scale's own priors that it is made with."""
-    return {"model": scale.model, "scale_priors": scale.priors.as_dict() if scale.priors else None}
+    """For a fit's spec: the model, the scale's own priors and the rule of θ's distribution that it is made with."""
+    priors = scale.priors.as_dict() if scale.priors else None
+    return {"model": scale.model, "scale_priors": priors, "latent": scale.rules.latent}
 
 
 def made_otherwise(spec: Mapping[str, Any], scale: Scale) -> str | None:
-    """Why a fit is not of the model and priors of `scale`, as its window follows them; None where it is.
+    """Why a fit is not of the model, priors and distribution of θ of `scale`, as its window follows them; None where it
+    is.
 
-    A fit that an earlier version staged says nothing of priors: it had none of the scale's.
+    A fit that an earlier version staged says nothing of priors: it had none of the scale's. Where it says nothing of
+    θ's distribution it stands as it is.
     """
     if other := of_other_model(spec, scale):
         return other
+    latent = spec.get("latent")
+    if latent is not None and latent != scale.rules.latent:
+        return f"the fit was made with latent={latent} and the scale's rule is {scale.rules.latent}"
     priors = spec.get("scale_priors")
     if priors == model_spec(scale)["scale_priors"]:
         return None
     used = Priors.from_dict(priors) if priors else None
     return f"the fit was made with priors {priors_as_text(used)} and the scale's are {priors_as_text(scale.priors)}"
+
+
+def months_of_other_latent(connection: psycopg.Connection, scale: Scale) -> list[str]:
+    """The months whose latest fit by the scale's engine was made by another rule of θ's distribution."""
+    rows = connection.execute(
+        """SELECT month, latent FROM (
+             SELECT DISTINCT ON (month) month, spec->>'latent' AS latent FROM fit_staging
+             WHERE (scale_id, engine) = (%s, %s) AND month NOT LIKE '%%:%%'
+             ORDER BY month, fitted_at DESC, fit_id DESC) latest
+           WHERE latent <> %s ORDER BY 1""",
+        (scale.scale_id, scale.engine, scale.rules.latent),
+    ).fetchall()
+    return [month for (month, _) in rows]
 
 
 def of_other_model(spec: Mapping[str, Any], scale: Scale) -> str | None:

@@ -236,7 +236,8 @@ def _staged(connection: psycopg.Connection, month: str, scale_id: str, engine: s
     return _row(
         connection,
         """SELECT fit_id, snapshot_hash, spec->'eligibility',
-                  jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors') FROM fit_staging
+                  jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
+                                     'latent', spec->'latent') FROM fit_staging
            WHERE month = %s AND scale_id = %s AND engine = %s
            ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
         (month, scale_id, engine),

@@ -422,7 +422,8 @@ def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ..
     rows = connection.execute(
         """SELECT s.month, s.spec, m.anchor_hash FROM (
              SELECT DISTINCT ON (month) month,
-                    jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors') AS spec
+                    jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors', 'latent',
+                                      spec->'latent') AS spec
              FROM fit_staging
              WHERE (scale_id, engine) = (%(scale)s, %(engine)s) AND month >= %(first)s AND month NOT LIKE '%%:%%'
              ORDER BY month, fitted_at DESC, fit_id DESC) s

@@ -26,7 +26,7 @@ from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import breakdowns_explained
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, covariance_ab
 from irt_assets.psychometrics.models import Calibration, Floats, Model
-from irt_assets.responses.scales import ASSIGNMENT, read_scales
+from irt_assets.responses.scales import ASSIGNMENT, kept_in_thresholds, read_scales
 from irt_assets.responses.snapshot import store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
 from resources.database import Database, advisory_lock
@@ -190,8 +190,9 @@ def initialise(
             assumed = set()
             origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
         connection.execute(
-            """INSERT INTO calibration_scale (scale_id, origin, mu, sigma, model, engine, assignment, thresholds)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s)""",
+            """INSERT INTO calibration_scale
+                 (scale_id, origin, mu, sigma, model, engine, assignment, thresholds, latent)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
             (
                 scale_id,
                 json.dumps(origin),
@@ -200,7 +201,8 @@ def initialise(
                 model,
                 engine,
                 ASSIGNMENT[rules.assignment],
-                json.dumps(rules.changed()),
+                json.dumps(kept_in_thresholds(rules)),
+                rules.latent,
             ),
         )
         fit = fitted.calibration if fitted else None

@@ -174,8 +174,9 @@ class Rules:
         }
 
     def changed_for_a_fit(self) -> dict[str, Any]:
-        """Of `changed`, what a month's fit may depend on: to change another setting makes no month stale."""
-        return {name: value for name, value in self.changed().items() if name != "dif_attributes"}
+        """Of `changed`, how a month's answers are judged: to change another setting makes no snapshot stale. What is
+        taken for the distribution of θ concerns the fit alone, which says it by itself."""
+        return {name: value for name, value in self.changed().items() if name not in ("dif_attributes", "latent")}
 
 
 def _names(setting: str) -> tuple[str, ...]:

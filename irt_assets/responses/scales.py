@@ -65,7 +65,7 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             """
-            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds,
+            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds, c.latent,
                    coalesce(v.version, c.anchor_version) AS anchor_version,
                    c.pass_theta, c.scale_id IS NOT NULL AS initialised
             FROM (SELECT scale_id FROM question UNION SELECT scale_id FROM calibration_scale) s
@@ -92,7 +92,7 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
         sigma=row["sigma"],
         model=decided.value if decided else row["model"],  # type: ignore[arg-type]
         engine=row["engine"],
-        rules=Rules.from_settings(row["thresholds"]),
+        rules=Rules.from_settings(row["thresholds"] | {"latent": row["latent"]}),
         anchor_version=row["anchor_version"],
         initialised=True,
         pass_theta=row["pass_theta"],
@@ -118,6 +118,12 @@ def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
         ).rowcount
     if not found:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id}`")
+
+
+def kept_in_thresholds(rules: Rules) -> dict[str, Any]:
+    """The rules as the column `thresholds` keeps them: all but `latent`, which has a column of its own, so that a
+    release that does not know it can read the scale."""
+    return {name: value for name, value in rules.changed().items() if name != "latent"}
 
 
 @dataclass(frozen=True)
@@ -152,7 +158,7 @@ def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any])
     with database.connect() as connection:
         rules = consider_rules(connection, scale_id, settings).after.rules
         connection.execute(
-            "UPDATE calibration_scale SET thresholds = %s, assignment = %s WHERE scale_id = %s",
-            (json.dumps(rules.changed()), ASSIGNMENT[rules.assignment], scale_id),
+            "UPDATE calibration_scale SET thresholds = %s, latent = %s, assignment = %s WHERE scale_id = %s",
+            (json.dumps(kept_in_thresholds(rules)), rules.latent, ASSIGNMENT[rules.assignment], scale_id),
         )
     return rules.changed()

@@ -163,7 +163,7 @@ def test_a_red_month_leads_to_its_page_and_its_long_reason_is_there_alone(world:
         month = red.page(view="month", month=JULY)
         assert "<strong>No. </strong>" in month
         assert why in month
-        assert f"7 of {len(gates.SET_GATES)} gates passed" in month
+        assert f"{len(gates.SET_GATES) - 1} of {len(gates.SET_GATES)} gates passed" in month
         assert "leave the month red" in month  # what to do, as the gate says it
 
 
