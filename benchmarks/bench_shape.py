@@ -18,11 +18,12 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.calibration.origin import covariances
+from benchmarks.bench_normality import abilities
+from benchmarks.bench_three_parameter import anchors_of
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.latent_shape import fit_with_shape
-from irt_assets.psychometrics.linking import AnchorSet, link, transform
+from irt_assets.psychometrics.linking import link, transform
 from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
 from irt_assets.psychometrics.options import Latent, LatentRule
 
@@ -49,24 +50,16 @@ class Row:
 
 ROWS = (
     *(Row("normal", "normal", rule=rule) for rule in ("normal", "auto")),
-    *(Row("χ²4", "χ²4", rule=rule) for rule in ("normal", "auto")),
-    *(Row("normal", "χ²4", rule=rule) for rule in ("normal", "auto")),
-    Row("−χ²4", "−χ²4"),
-    Row("normal", "χ²20"),
+    *(Row("χ²₄", "χ²₄", rule=rule) for rule in ("normal", "auto")),
+    *(Row("normal", "χ²₄", rule=rule) for rule in ("normal", "auto")),
+    Row("−χ²₄", "−χ²₄"),
+    Row("normal", "χ²₂₀"),
     Row("normal", "normal", 0.2),
-    Row("χ²4", "χ²4", 0.2),
-    Row("−χ²4", "−χ²4", 0.2),
-    Row("χ²4", "χ²4", learners=5000, seen=0.5),
-    Row("normal", "χ²4", learners=1000),
+    Row("χ²₄", "χ²₄", 0.2),
+    Row("−χ²₄", "−χ²₄", 0.2),
+    Row("χ²₄", "χ²₄", learners=5000, seen=0.5),
+    Row("normal", "χ²₄", learners=1000),
 )
-
-
-def abilities(shape: str, persons: int, rng: np.random.Generator) -> Floats:
-    """Of mean 0 and SD 1."""
-    if shape == "normal":
-        return rng.normal(size=persons)
-    k = int(shape.lstrip("−χ²"))
-    return (-1 if shape.startswith("−") else 1) * (rng.chisquare(k, persons) - k) / np.sqrt(2 * k)
 
 
 def answers(theta: Floats, a: Floats, b: Floats, row: Row, ids: list[str], rng: np.random.Generator) -> Responses:
@@ -74,17 +67,6 @@ def answers(theta: Floats, a: Floats, b: Floats, row: Row, ids: list[str], rng: 
     x = (rng.random(p.shape) < p).astype(float)
     x[rng.random(p.shape) >= row.seen] = np.nan
     return Responses.from_wide(x, ids)
-
-
-def frozen(fit: Calibration, ids: list[str]) -> AnchorSet:
-    """The anchors as `irt scale init` freezes them."""
-    one = fit.select([fit.item_ids.index(item) for item in ids])
-    together = covariances(one, ids)
-    cov = np.array([[together[j][k] for k in ids] for j in ids]).reshape(len(ids), len(ids), 2, 2)
-    joint = cov.transpose(0, 2, 1, 3).reshape(2 * len(ids), -1)
-    none = np.zeros(len(ids), dtype=bool)
-    values = (one.a, one.b, one.c, one.a_se, one.b_se, one.cov_ab[:, 0, 1])
-    return AnchorSet("s", "1", tuple(ids), *values, (None,) * len(ids), none, joint)
 
 
 @dataclass(frozen=True)
@@ -120,7 +102,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
     origin, _, _ = fit(abilities(row.origin, row.learners, rng), list(range(ITEMS)))
     items = [*range(ANCHORS), *range(ITEMS, n)]
     month, histogram, guessing = fit(SLOPE * abilities(row.month, row.learners, rng) + INTERCEPT, items)
-    linking = link(month, frozen(origin, ids[:ANCHORS]), rules=Rules(min_anchor_responses=1))
+    linking = link(month, anchors_of(origin, tuple(ids[:ANCHORS])), rules=Rules(min_anchor_responses=1))
     linked = transform(month, linking)
     within = (
         np.mean(np.abs(found - truth[items]) < 1.96 * se) if row.guessing == 0 else np.nan
