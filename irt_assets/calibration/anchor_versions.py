@@ -17,7 +17,7 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration import fits
-from irt_assets.calibration.origin import hash_of_anchors, read_anchors
+from irt_assets.calibration.origin import anchors_change_after, hash_of_anchors, read_anchors
 from irt_assets.calibration.release import require_text
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
@@ -112,12 +112,9 @@ def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[
     anchors = read_anchors(connection, scale_id, scale.anchor_version) if scale else None
     if scale is None or anchors is None:
         raise PermanentFailure(f"scale {scale_id} has no anchors: `irt scale init --scale {scale_id}`")
-    if later := connection.execute(
-        "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
-        (scale_id, start),
-    ).fetchone():
+    if later := anchors_change_after(connection, scale_id, start):
         raise PermanentFailure(
-            f"the anchors of {scale_id} change from {later[0]:%Y-%m} on: name that month or a later one"
+            f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one"
         )
     strange = sorted(set(items) - set(anchors.item_ids))
     if strange or not items:

@@ -13,7 +13,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, LiteralString
 
 import numpy as np
 import pandas as pd
@@ -99,6 +99,11 @@ class StagedFit:
 
     def decoded(self) -> Calibration | None:
         return None if self.calibration is None else decode(self.calibration)
+
+
+MADE_WITH: LiteralString = """jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
+                                            'latent', spec->'latent')"""
+"""Of a staged fit's spec what `made_otherwise` judges by: the keys of `model_spec`."""
 
 
 def model_spec(scale: Scale) -> dict[str, Any]:

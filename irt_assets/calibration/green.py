@@ -17,7 +17,7 @@ import dagster as dg
 import psycopg
 from dagster._core.event_api import PartitionKeyFilter
 
-from irt_assets.calibration.fits import made_otherwise
+from irt_assets.calibration.fits import MADE_WITH, made_otherwise
 from irt_assets.calibration.gates import NOT_JUDGED, SET_GATES, SetGate
 from irt_assets.calibration.origin import anchor_hash
 from irt_assets.calibration.publication import Step, steps
@@ -235,9 +235,7 @@ def _staged(connection: psycopg.Connection, month: str, scale_id: str, engine: s
     """Id, snapshot, settings and spec of the latest attempt at a fit; of the spec what the model was."""
     return _row(
         connection,
-        """SELECT fit_id, snapshot_hash, spec->'eligibility',
-                  jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
-                                     'latent', spec->'latent') FROM fit_staging
+        f"""SELECT fit_id, snapshot_hash, spec->'eligibility', {MADE_WITH} FROM fit_staging
            WHERE month = %s AND scale_id = %s AND engine = %s
            ORDER BY fitted_at DESC, fit_id DESC LIMIT 1""",
         (month, scale_id, engine),

@@ -24,6 +24,7 @@ from irt_assets.calibration.origin import (
     FittedWindow,
     WindowSnapshot,
     anchor_hash,
+    anchors_change_after,
     fit_origin,
     freeze_anchors,
     note_anchors,
@@ -324,12 +325,9 @@ def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelCh
                 f"(`irt scale init --scale NEW --model {after.model} --origin 2026-07`)"
             )
         return replace(change, bank_anchors=True)
-    if later := connection.execute(
-        "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
-        (scale_id, start),
-    ).fetchone():
+    if later := anchors_change_after(connection, scale_id, start):
         raise PermanentFailure(
-            f"the anchors of {scale_id} change from {later[0]:%Y-%m} on: name that month or a later one (--from)"
+            f"the anchors of {scale_id} change from {later:%Y-%m} on: name that month or a later one (--from)"
         )
     with connection.cursor(row_factory=class_row(_Origin)) as cursor:
         origin = cursor.execute(
@@ -420,10 +418,8 @@ _UNSEEN = "it has no answers in the origin window"
 def _stale(connection: psycopg.Connection, change: ModelChange) -> tuple[str, ...]:
     """Months from the first one on whose fit is of another model than theirs now, or linked to other anchors."""
     rows = connection.execute(
-        """SELECT s.month, s.spec, m.anchor_hash FROM (
-             SELECT DISTINCT ON (month) month,
-                    jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors', 'latent',
-                                      spec->'latent') AS spec
+        f"""SELECT s.month, s.spec, m.anchor_hash FROM (
+             SELECT DISTINCT ON (month) month, {fits.MADE_WITH} AS spec
              FROM fit_staging
              WHERE (scale_id, engine) = (%(scale)s, %(engine)s) AND month >= %(first)s AND month NOT LIKE '%%:%%'
              ORDER BY month, fitted_at DESC, fit_id DESC) s

@@ -146,6 +146,15 @@ def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> 
     return row[0] if row else None
 
 
+def anchors_change_after(connection: psycopg.Connection, scale_id: str, start: datetime) -> datetime | None:
+    """From when on the newest version of the anchor set holds, where that is later than `start`; else None."""
+    row = connection.execute(
+        "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
+        (scale_id, start),
+    ).fetchone()
+    return row[0] if row else None
+
+
 def initialise(
     database: Database,
     scale_id: str,

@@ -124,18 +124,18 @@ def _compare(
 ) -> Shape:
     """`made`: fits of `some` by model and distribution; those that are missing are added."""
 
-    def gain(better: tuple[Model, Latent], than: tuple[Model, Latent]) -> float:
-        for key in (better, than):
-            if key not in made:
-                made[key] = fit(some, *key)
-        return 2 * (made[better].convergence.loglik - made[than].convergence.loglik)
+    def loglik(model: Model, latent: Latent) -> float:
+        if (model, latent) not in made:
+            made[model, latent] = fit(some, model, latent)
+        return made[model, latent].convergence.loglik
 
-    guessing_gain = gain(("3pl", "histogram"), ("2pl", "histogram"))
+    guessing_gain = 2 * (loglik("3pl", "histogram") - loglik("2pl", "histogram"))
     found = guessing_gain > GUESSING_GAIN
     chosen: Model = "3pl" if found else model
-    histogram_gain = gain((chosen, "histogram"), (chosen, "normal"))
-    gain(("2pl", "normal"), ("1pl", "normal"))
-    gain(("3pl", "normal"), (model, "histogram"))
+    histogram_gain = 2 * (loglik(chosen, "histogram") - loglik(chosen, "normal"))
+    loglik(model, "histogram")
+    for shown in ("1pl", "2pl", "3pl"):
+        loglik(shown, "normal")
     taken: Latent = "histogram" if histogram_gain > HISTOGRAM_GAIN else "normal"
     usable = made[(model, "histogram")].convergence.converged
     reasons = [f"a normal θ is rejected under the {model.upper()} ({said})"]
