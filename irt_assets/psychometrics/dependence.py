@@ -5,7 +5,7 @@ Fit of single items is in `itemfit` and `sumscorefit`, of whole forms by low-ord
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,6 +71,20 @@ class ParallelAnalysis:
         return float(stdtr(R - 1, -(self.eigenvalue - self.under_model.mean()) / (spread * np.sqrt(1 + 1 / R))))
 
 
+@dataclass(frozen=True)
+class NewDependence:
+    """The largest eigenvalue of the difference of two windows' Q3 matrices (0 on the diagonal).
+
+    Attributes:
+        eigenvalue: of the data. se: its standard error, the fits' parameters given.
+        under_model: shape (replications,), where both windows follow their models.
+    """
+
+    eigenvalue: float
+    under_model: Floats
+    se: float
+
+
 def local_dependence(
     responses: Responses,
     calibration: Calibration,
@@ -84,7 +98,7 @@ def local_dependence(
     (`groups`: n_persons labels). Costs learners × items² multiplications.
     """
     whole = Fitted.of(responses, calibration, groups)
-    q3, n = _residual_correlations(whole, threads)
+    q3, n = _residual_correlations(whole, _eap(whole, threads))
     countable = np.triu(n >= SMALLEST_PAIR, 1) & np.isfinite(q3)
     mean = float(q3[countable].mean()) if countable.any() else float("nan")
     excess = np.where(countable, q3 - mean, -np.inf)
@@ -118,33 +132,92 @@ def parallel_analysis(
     """
     rng = np.random.default_rng(seed)
     whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)
-    observed = _largest_eigenvalue(whole, threads)
-    under_model = np.array([_largest_eigenvalue(whole.new_answers(rng), threads) for _ in range(replications)])
+    observed = _Dependence.of(whole, threads).eigenvalue
+    under_model = np.array(
+        [_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)]
+    )
     return ParallelAnalysis(observed, under_model, (1 + int((under_model >= observed).sum())) / (1 + replications))
 
 
-def _largest_eigenvalue(whole: Fitted, threads: int | None) -> float:
-    q3, n = _residual_correlations(whole, threads)
-    known = np.where((n >= SMALLEST_PAIR) & np.isfinite(q3), q3, 0.0)
-    np.fill_diagonal(known, 1.0)
-    return float(np.linalg.eigvalsh(known)[-1]) if known.size else float("nan")
+def new_dependence(
+    now: Fitted, before: Fitted, *, replications: int, seed: int = 0, threads: int | None = None
+) -> NewDependence | None:
+    """Do items go together now that did not before? None where no pair of items was seen together in both windows.
+
+    What is the same in both cancels: a second ability that was there already does not hide a third one. Both are of the
+    same items in the same order. As many persons are drawn of each (at most `MOST_PERSONS`), because the Q3 of few is
+    the noisier, and pairs count that `SMALLEST_PAIR` or more persons saw in both.
+    """
+    rng = np.random.default_rng(seed)
+    most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
+    windows = [window.some_persons(most, rng) for window in (now, before)]
+    found, known = (_Dependence.of(window, threads) for window in windows)
+    counted = found.counted & known.counted
+    if not counted.any():
+        return None
+
+    def largest(one: _Dependence, other: _Dependence) -> float:
+        return float(np.linalg.eigvalsh(np.where(counted, one.q3 - other.q3, 0.0))[-1])
+
+    under_model = [
+        largest(*(_Dependence.of(window.new_answers(rng), threads) for window in windows)) for _ in range(replications)
+    ]
+    values, vectors = np.linalg.eigh(np.where(counted, found.q3 - known.q3, 0.0))
+    errors = [
+        _error_of_eigenvalue(window, of, vectors[:, -1], counted)
+        for window, of in zip(windows, (found, known), strict=True)
+    ]
+    return NewDependence(float(values[-1]), np.array(under_model), float(np.hypot(*errors)))
 
 
-def _residual_correlations(whole: Fitted, threads: int | None) -> tuple[Floats, npt.NDArray[np.int64]]:
+@dataclass(frozen=True)
+class _Dependence:
+    """θ̂ of each person, shape (n_persons,); Q3, 0 where it is not known, and n, shape (J, J); which pairs count."""
+
+    theta: Floats
+    q3: Floats
+    n: npt.NDArray[np.int64]
+    counted: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, whole: Fitted, threads: int | None) -> _Dependence:
+        theta = _eap(whole, threads)
+        q3, n = _residual_correlations(whole, theta)
+        counted = (n >= SMALLEST_PAIR) & np.isfinite(q3)
+        return cls(theta, np.where(counted, q3, 0.0), n, counted)
+
+    @property
+    def eigenvalue(self) -> float:
+        return float(np.linalg.eigvalsh(self.q3 + np.eye(len(self.q3)))[-1]) if self.q3.size else float("nan")
+
+
+def _error_of_eigenvalue(
+    whole: Fitted, found: _Dependence, vector: Floats, counted: npt.NDArray[np.bool_]
+) -> float:
+    """Of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
+
+    With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that he saw is
+    (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975); v stays as it is to first order.
+    """
+    weights = np.divide(np.multiply.outer(vector, vector), found.n, out=np.zeros_like(found.q3), where=counted)
+    pieces = list(_residuals(whole, found.theta))
+    seen = np.maximum(found.n.diagonal(), 1)
+    mean = sum(residual.sum(axis=0) for residual, _ in pieces) / seen
+    variance = sum((residual**2).sum(axis=0) for residual, _ in pieces) / seen - mean**2
+    inverse = np.divide(1.0, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
+    squares = 0.0
+    for residual, saw in pieces:
+        z = (residual - mean) * inverse * saw
+        influence = np.sum((z @ weights) * z, axis=1) - np.sum(((z**2) @ (weights * found.q3)) * saw, axis=1)
+        squares += float(influence @ influence)
+    return float(np.sqrt(squares))
+
+
+def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
     """Q3 (NaN on the diagonal) and the number of learners of each pair, (J, J)."""
-    r, fit = whole.responses, whole.calibration
-    theta = _eap(whole, threads)
-    start, J = row_starts(r), fit.n_items
+    J = whole.calibration.n_items
     n, first, second, product = (np.zeros((J, J)) for _ in range(4))
-    at_once = max(1, _CELLS // max(J, 1))
-    for low in range(0, r.n_persons, at_once):
-        rows = slice(start[low], start[min(low + at_once, r.n_persons)])
-        person, item = r.person[rows], r.item[rows]
-        saw = np.zeros((min(at_once, r.n_persons - low), J))
-        residual = np.zeros_like(saw)
-        saw[person - low, item] = 1.0
-        p = fit.c[item] + (1.0 - fit.c[item]) * expit(fit.a[item] * theta[person] + fit.d[item])
-        residual[person - low, item] = r.score[rows] - p
+    for residual, saw in _residuals(whole, theta):
         n += saw.T @ saw
         first += residual.T @ saw
         second += (residual**2).T @ saw
@@ -154,6 +227,22 @@ def _residual_correlations(whole: Fitted, threads: int | None) -> tuple[Floats, 
         q3 = (product - first * first.T / n) / np.sqrt(variance * variance.T)
     q3[(n < 2) | np.eye(J, dtype=bool)] = np.nan
     return q3, np.rint(n).astype(np.int64)
+
+
+def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """x − P(θ̂), 0 where an item was not seen, and whether it was: (learners, J) each, some learners at a time."""
+    r, fit = whole.responses, whole.calibration
+    start, J = row_starts(r), fit.n_items
+    at_once = max(1, _CELLS // max(J, 1))
+    for low in range(0, r.n_persons, at_once):
+        rows = slice(start[low], start[min(low + at_once, r.n_persons)])
+        person, item = r.person[rows], r.item[rows]
+        saw = np.zeros((min(at_once, r.n_persons - low), J))
+        residual = np.zeros_like(saw)
+        saw[person - low, item] = 1.0
+        p = fit.c[item] + (1.0 - fit.c[item]) * expit(fit.a[item] * theta[person] + fit.d[item])
+        residual[person - low, item] = r.score[rows] - p
+        yield residual, saw
 
 
 def _eap(whole: Fitted, threads: int | None) -> Floats:
