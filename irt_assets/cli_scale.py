@@ -214,6 +214,31 @@ def accept_guessing(
     say(f"scale {scale}: accepted that learners guess, for months from {month} on")
 
 
+@accept.command("misfit")
+def accept_misfit(
+    by: By,
+    reason: Reason,
+    scale: ScaleId = "default",
+    first_month: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Month, YYYY-MM, that this one and later ones are compared with from now on. Default: the origin "
+            "stays what they are compared with.",
+        ),
+    ] = None,
+) -> None:
+    """Accept, on record, that a scale's items do not measure one ability, as they are in its origin or in a month."""
+    from irt_assets.calibration.model_change import accept_misfit as record
+
+    record(current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason)
+    if first_month is None:
+        say(f"scale {scale}: accepted that its origin does not follow the model")
+    else:
+        say(f"scale {scale}: {first_month} is accepted as it is, and later months are compared with it")
+        say(f"  to be calibrated again: {first_month} and any later month that is held for misfit")
+
+
 def settings_of(pairs: list[str] | None) -> dict[str, Any]:
     settings = {}
     for pair in pairs or []:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from irt_assets.calibration.coverage import gaps
-from irt_assets.calibration.gates import FEW_TOGETHER, Evidence, SetGate, Verdict, second_dimension, set_statistics
+from irt_assets.calibration.gates import (
+    FEW_TOGETHER,
+    Evidence,
+    SetGate,
+    Verdict,
+    new_misfit,
+    second_dimension,
+    set_statistics,
+)
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
 """Difficulty and earlier θ on a linear scale; below so many learners chance alone reaches 0.2."""
@@ -16,6 +24,13 @@ def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
     if evidence.scale.rules.second_dimension != "warn":
         return Verdict(True, "the scale demands one dimension: see the gate `one_dimension`")
     return second_dimension(evidence)
+
+
+def misfit_is_as_before(evidence: Evidence) -> Verdict:
+    """Where the scale holds months for new misfit the gates tell, and this does not repeat them."""
+    if evidence.scale.rules.new_misfit != "warn":
+        return Verdict(True, "the scale holds months for new misfit: see the gate `misfit_has_not_grown`")
+    return new_misfit(evidence)
 
 
 def items_are_independent(evidence: Evidence) -> Verdict:
@@ -109,6 +124,12 @@ CAUTIONS: tuple[SetGate, ...] = (
         "One ability explains the answers.",
         "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
         one_ability_explains_the_answers,
+    ),
+    SetGate(
+        "item_calibration",
+        "The answers follow the model as well as they did when the scale was made.",
+        "See what is new in the month. `irt scale set new_misfit=hold` has such months held from now on.",
+        misfit_is_as_before,
     ),
     SetGate(
         "item_calibration",

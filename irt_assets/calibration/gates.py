@@ -14,14 +14,17 @@ import psycopg
 
 from irt_assets.calibration.coverage import Bank, read_bank
 from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise, of_other_model
+from irt_assets.calibration.misfit import eigenvalue_ratio
 from irt_assets.engines import installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.psychometrics.dependence import SMALLEST_PAIR
 from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
 from irt_assets.psychometrics.errors import DisconnectedDesignError
+from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.psychometrics.models import Calibration, Flag
-from irt_assets.responses.scales import Scale, accepts_guessing
+from irt_assets.responses.scale_decisions import Subject
+from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
 from resources.object_store import ObjectStore
 
@@ -47,7 +50,7 @@ class Evidence:
     """All that is known of one month of one scale when it is judged.
 
     `in_force`: items with published parameters at the month's start; `bank`: the scale's items then;
-    `guessing_accepted`: whether a person has decided that guessing need not be in the scale's model.
+    `accepted`: what a person has accepted of the scale.
     """
 
     month: str
@@ -60,7 +63,7 @@ class Evidence:
     demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
     in_force: frozenset[str] = frozenset()
     bank: Bank = field(default_factory=Bank)
-    guessing_accepted: bool = False
+    accepted: frozenset[Subject] = frozenset()
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
@@ -88,7 +91,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
             )
         ),
         read_bank(connection, scale.scale_id, month_bounds(month)[0]),
-        accepts_guessing(connection, scale.scale_id, month_bounds(month)[0]),
+        accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]),
     )
 
 
@@ -231,9 +234,94 @@ def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
         return Verdict(True, "not judged then: guessing is judged where em fits one population")
     if not shape["guessing"]:
         return Verdict(True, shape["why"], shape)
-    if evidence.guessing_accepted:
+    if "guessing" in evidence.accepted:
         return Verdict(True, f"guessing is accepted; {shape['why']}", shape)
     return Verdict(False, shape["why"], shape)
+
+
+def misfit_was_accepted(evidence: Evidence) -> Verdict:
+    """Items of the window that months are compared with measure one ability, or a person has accepted that they do
+    not."""
+    found = _compared(evidence)
+    return found if isinstance(found, Verdict) else _as_demanded(evidence, accepted_misfit(evidence, found))
+
+
+def misfit_has_not_grown(evidence: Evidence) -> Verdict:
+    """What of the month does not follow the model was so before."""
+    found = _compared(evidence)
+    return found if isinstance(found, Verdict) else _as_demanded(evidence, growth_of_misfit(evidence, found))
+
+
+def new_misfit(evidence: Evidence) -> Verdict:
+    """Both of the above, whatever the scale demands."""
+    found = _compared(evidence)
+    if isinstance(found, Verdict):
+        return Verdict(True, found.why)
+    verdicts = [accepted_misfit(evidence, found), growth_of_misfit(evidence, found)]
+    return next((verdict for verdict in verdicts if not verdict.passed), verdicts[1])
+
+
+def _compared(evidence: Evidence) -> dict[str, Any] | Verdict:
+    """What the month's fit says of its misfit beside its reference's, or the verdict where it says nothing."""
+    fit = _current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    found = evidence.staged.spec.get("misfit")
+    if found is None:
+        return Verdict(True, "not judged then: misfit is compared where the scale's engine fits the month")
+    return found
+
+
+def _as_demanded(evidence: Evidence, verdict: Verdict) -> Verdict:
+    if verdict.passed or evidence.scale.rules.new_misfit == "hold":
+        return verdict
+    return Verdict(True, f"the scale holds no month for it; {verdict.why}", verdict.details)
+
+
+def accepted_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
+    assert evidence.staged is not None
+    reference = found["reference"]
+    ratio = found["ratio"] if reference else eigenvalue_ratio(set_statistics(evidence.staged.spec))
+    name = reference or f"{evidence.month}, which later months are compared with,"
+    if ratio is None:
+        return Verdict(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
+    why = (
+        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.2f} times what one ability gives, "
+        f"limit {LARGEST_RATIO:g}"
+    )
+    if ratio <= LARGEST_RATIO or "misfit" not in evidence.accepted:
+        return Verdict(ratio <= LARGEST_RATIO, why, {"ratio": ratio})
+    return Verdict(True, f"misfit is accepted; {why}", {"ratio": ratio})
+
+
+def growth_of_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
+    reference = found["reference"]
+    if reference is None:
+        return Verdict(True, f"{evidence.month} is the month that later ones are compared with")
+    if "why" in found:
+        return Verdict(not found.get("lost", False), f"not compared with {reference}: {found['why']}")
+    growth = {name: measure for name, measure in found["growth"].items() if measure}
+    beyond = {name: measure for name, measure in growth.items() if measure["low"] > LIMITS[name]}
+    details = {f"growth of {MEASURES[name]}": measure["value"] for name, measure in growth.items()}
+    if not growth:
+        return Verdict(True, f"could not be compared with {reference}: they have {found['items']} items in common")
+    told = "; ".join(
+        f"{MEASURES[name]} {measure['value']:+.3f} (at least {measure['low']:+.3f}, limit {LIMITS[name]:g})"
+        for name, measure in (beyond or growth).items()
+    )
+    if beyond:
+        return Verdict(False, f"misfit that {reference} did not have: {told}", details)
+    return Verdict(True, f"no more misfit than {reference}: {told}", details)
+
+
+MEASURES = {
+    "dependence": "dependence between items",
+    "rmsea": "RMSEA₂",
+    "unlikely": "share of unlikely patterns",
+    "random": "share answering at random",
+}
+"""Measures of growth in a sentence."""
 
 
 def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -324,6 +412,21 @@ SET_GATES: tuple[SetGate, ...] = (
         "Decide once: give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept "
         "it with a reason (`irt scale accept guessing`). Then materialise the month again.",
         guessing_is_in_the_model,
+    ),
+    SetGate(
+        "item_calibration",
+        "The misfit of the window that months are compared with is small, or accepted.",
+        "Look at its clusters of items and decide once: take items off the scale, give a second ability a scale of its "
+        "own, or accept it with a reason (`irt scale accept misfit`).",
+        misfit_was_accepted,
+    ),
+    SetGate(
+        "item_calibration",
+        "The answers follow the model as well as they did when the scale was made.",
+        "Find out what is new in the month: who answered at random, which items were not reached, which go together. "
+        "Mark these answers as sandbox, or take the items off, and materialise the month again; or accept it for this "
+        "month and later ones (`irt scale accept misfit --from MONTH`).",
+        misfit_has_not_grown,
     ),
     SetGate(
         "linked_item_parameters",

@@ -38,7 +38,7 @@ from irt_assets.engines import Calibrator, build
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.models import Model
 from irt_assets.psychometrics.priors import Priors, prior_as_text, prior_from_text
-from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, Subject, read_decisions, record_decisions
+from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem
 from irt_assets.wording import listed
@@ -197,6 +197,22 @@ def accept_guessing(database: Database, scale_id: str, first_month: str, *, by: 
     with database.connect() as connection:
         _scale(connection, scale_id, start)
         record_decisions(connection, scale_id, {"guessing": ACCEPTED}, start, by=by, reason=reason)
+
+
+def accept_misfit(
+    database: Database, scale_id: str, first_month: str | None, calibrations_begin: str, *, by: str, reason: str
+) -> None:
+    """Record that `by` accepts the misfit of the scale's origin, or from `first_month` on that of this month, which
+    later ones are then compared with.
+
+    Raises PermanentFailure for a scale without an origin.
+    """
+    by, reason = require_text("name", by), require_text("reason", reason)
+    start = _start(first_month or calibrations_begin)
+    with database.connect() as connection:
+        _scale(connection, scale_id, start)
+        value = ACCEPTED if first_month is None else REFERENCE
+        record_decisions(connection, scale_id, {"misfit": value}, start, by=by, reason=reason)
 
 
 def first_open_month(connection: psycopg.Connection, scale_id: str) -> str | None:

@@ -16,7 +16,7 @@ from typing import Any
 
 import psycopg
 
-from irt_assets.calibration import fits
+from irt_assets.calibration import fits, misfit
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.publication import Step, settle
@@ -132,6 +132,7 @@ def _fit(
         with database.connect() as connection:
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
             request = ask(connection, table, scale, month_bounds(month)[0], anchors)
+            reference = misfit.find_reference(connection, scale, month)
         for name, make in engines.items():
             spec: dict[str, Any] = fits.model_spec(scale) | {"eligibility": scale.rules.changed_for_a_fit()}
             began = time.perf_counter()
@@ -150,6 +151,8 @@ def _fit(
                     else:
                         outcome = calibrate(engine, request, snapshot.data_hash)
                     spec |= beside(request, outcome)
+                    if name == scale.engine and outcome.calibration.convergence.converged:
+                        spec["misfit"] = misfit.compared(store, request, outcome, reference)
             except explained as error:
                 if is_transient(error):
                     raise

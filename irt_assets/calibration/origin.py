@@ -177,7 +177,7 @@ def initialise(
     engine = window.engine.name if window else engine
     given = thresholds or {}
     chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
-    rules = Rules.from_settings(chosen | given)
+    rules = Rules.from_settings(chosen | {"new_misfit": "hold"} | given)
     if absence := installed(engine):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
@@ -200,8 +200,8 @@ def initialise(
             origin = {"kind": "window", "start": window.start.isoformat(), "end": window.end.isoformat()}
         connection.execute(
             """INSERT INTO calibration_scale
-                 (scale_id, origin, mu, sigma, model, engine, assignment, thresholds, latent)
-               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s)""",
+                 (scale_id, origin, mu, sigma, model, engine, assignment, thresholds, latent, new_misfit)
+               VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s)""",
             (
                 scale_id,
                 json.dumps(origin),
@@ -212,6 +212,7 @@ def initialise(
                 ASSIGNMENT[rules.assignment],
                 json.dumps(kept_in_thresholds(rules)),
                 rules.latent,
+                rules.new_misfit,
             ),
         )
         fit = fitted.calibration if fitted else None
@@ -477,6 +478,9 @@ def write_origin_fit(
         fitted_at=row[0],
         fit_code_version=code_version(),
         run_id=None,
+    )
+    connection.execute(
+        "UPDATE mirt_fit_meta SET calibration = %s WHERE fit_id = %s", (fits.encode(fitted.calibration), fit_id)
     )
     linked = fits.linked_fit(connection, scale_id, "origin", window[0], engine)
     assert linked is not None

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
 from scipy.special import expit, stdtr
 
 from irt_assets.psychometrics import fit_kernels, kernels
@@ -24,6 +26,7 @@ SMALLEST_PAIR = 200
 """Learners; with 200 a sound pair's Q3 has a standard error of 0.07 and passes 0.20 once in 500 pairs."""
 MOST_PERSONS = 5_000
 """That parallel analysis draws from a larger set: the noise of an eigenvalue is small with fewer."""
+_HALVINGS = 5
 _CELLS = 4_000_000
 """Learners × items of a dense piece of the residuals."""
 
@@ -44,6 +47,17 @@ class LocalDependence:
     n: npt.NDArray[np.int64]
     mean: float
     flagged: tuple[tuple[int, int], ...]
+
+    @property
+    def clusters(self) -> list[list[int]]:
+        """Items that flagged pairs hold together, the largest cluster first."""
+        if not self.flagged:
+            return []
+        pairs = np.array(self.flagged)
+        graph = csr_array((np.ones(len(pairs)), pairs.T), shape=self.q3.shape)
+        _, cluster = connected_components(graph, directed=False)
+        together = (np.flatnonzero(cluster == c).tolist() for c in np.unique(cluster[pairs]))
+        return sorted(together, key=lambda items: (-len(items), items))
 
 
 @dataclass(frozen=True)
@@ -69,6 +83,15 @@ class ParallelAnalysis:
         if spread == 0:
             return float("nan")
         return float(stdtr(R - 1, -(self.eigenvalue - self.under_model.mean()) / (spread * np.sqrt(1 + 1 / R))))
+
+
+@dataclass(frozen=True)
+class Halves:
+    """`apart`: root mean square difference of learners' EAPs from two halves of the items; `expected`: where one
+    ability explains the answers."""
+
+    apart: float
+    expected: float
 
 
 @dataclass(frozen=True)
@@ -133,10 +156,37 @@ def parallel_analysis(
     rng = np.random.default_rng(seed)
     whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)
     observed = _Dependence.of(whole, threads).eigenvalue
-    under_model = np.array(
-        [_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)]
-    )
+    under_model = np.array([_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)])
     return ParallelAnalysis(observed, under_model, (1 + int((under_model >= observed).sum())) / (1 + replications))
+
+
+def disagreement_of_halves(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Halves | None:
+    """How far apart two halves of the items place a learner, split where they disagree most; None for fewer than 4
+    items.
+
+    The halves are by the sign of the first eigenvector of Q3, found anew in answers of the fitted model.
+    """
+    rng = np.random.default_rng(seed)
+    whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)
+    if whole.calibration.n_items < 4:
+        return None
+    apart = _apart(whole, threads)
+    expected = [_apart(whole.new_answers(rng), threads) for _ in range(_HALVINGS)]
+    return Halves(float(np.sqrt(apart)), float(np.sqrt(np.mean(expected))))
+
+
+def _apart(whole: Fitted, threads: int | None) -> float:
+    """Mean square difference of the two EAPs."""
+    vector = np.linalg.eigh(_Dependence.of(whole, threads).q3)[1][:, -1]
+    one, other = (_eap(whole.on(half), threads) for half in (vector > 0, vector <= 0))
+    return float(np.mean((one - other) ** 2))
 
 
 def new_dependence(
@@ -167,7 +217,7 @@ def new_dependence(
         _error_of_eigenvalue(window, of, vectors[:, -1], counted)
         for window, of in zip(windows, (found, known), strict=True)
     ]
-    return NewDependence(float(values[-1]), np.array(under_model), float(np.hypot(*errors)))
+    return NewDependence(float(values[-1]), np.array(under_model), float(np.linalg.norm(errors)))
 
 
 @dataclass(frozen=True)
@@ -191,9 +241,7 @@ class _Dependence:
         return float(np.linalg.eigvalsh(self.q3 + np.eye(len(self.q3)))[-1]) if self.q3.size else float("nan")
 
 
-def _error_of_eigenvalue(
-    whole: Fitted, found: _Dependence, vector: Floats, counted: npt.NDArray[np.bool_]
-) -> float:
+def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: npt.NDArray[np.bool_]) -> float:
     """Of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
 
     With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that he saw is

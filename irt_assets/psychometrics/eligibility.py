@@ -25,7 +25,7 @@ Codes = npt.NDArray[np.integer[Any]]
 Floats = npt.NDArray[np.float64]
 HintRule = Literal["wrong", "exclude"]
 AssignmentRule = Literal["linear", "by_level"]
-DimensionRule = Literal["warn", "hold"]
+HoldRule = Literal["warn", "hold"]
 
 
 class Reason(StrEnum):
@@ -88,6 +88,8 @@ class Rules:
             comparison of fits ask for one (see `latent_shape`). A scale by level has normal distributions, level by
             level.
         second_dimension: a second dimension is warned of, or holds the month.
+        new_misfit: misfit that the scale's origin did not have, constants that jump and large effects on learners are
+            warned of, or hold the month.
         min_anchor_responses: an anchor with fewer responses in the window is not used for linking.
         min_anchors, min_anchor_share: how many, and which share, of the usable anchors purification must leave.
         warn_anchor_share: below this share left, warn.
@@ -113,7 +115,8 @@ class Rules:
     max_rmsd: float = 0.05
     assignment: AssignmentRule = "linear"
     latent: LatentRule = "normal"
-    second_dimension: DimensionRule = "warn"
+    second_dimension: HoldRule = "warn"
+    new_misfit: HoldRule = "warn"
     min_anchor_responses: int = 200
     min_anchors: int = 5
     min_anchor_share: float = 0.70
@@ -176,7 +179,8 @@ class Rules:
     def changed_for_a_fit(self) -> dict[str, Any]:
         """Of `changed`, how a month's answers are judged: to change another setting makes no snapshot stale. What is
         taken for the distribution of θ concerns the fit alone, which says it by itself."""
-        return {name: value for name, value in self.changed().items() if name not in ("dif_attributes", "latent")}
+        of_others = ("dif_attributes", "latent", "new_misfit")
+        return {name: value for name, value in self.changed().items() if name not in of_others}
 
 
 def _names(setting: str) -> tuple[str, ...]:
@@ -210,7 +214,8 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "hinted": get_args(HintRule),
     "assignment": get_args(AssignmentRule),
     "latent": get_args(LatentRule),
-    "second_dimension": get_args(DimensionRule),
+    "second_dimension": get_args(HoldRule),
+    "new_misfit": get_args(HoldRule),
 }
 
 

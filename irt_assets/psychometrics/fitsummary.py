@@ -19,7 +19,12 @@ import numpy as np
 from scipy.linalg import LinAlgError
 
 from irt_assets.psychometrics.classical import item_rest_correlation
-from irt_assets.psychometrics.dependence import SMALLEST_PAIR, local_dependence, parallel_analysis
+from irt_assets.psychometrics.dependence import (
+    SMALLEST_PAIR,
+    disagreement_of_halves,
+    local_dependence,
+    parallel_analysis,
+)
 from irt_assets.psychometrics.itemfit import item_fit
 from irt_assets.psychometrics.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.personfit import person_fit
@@ -32,9 +37,9 @@ ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_0
 PARALLEL_ROUNDS = 11
 FORM_ITEMS, FORMS = 24, 4
 """M₂ is of the largest so many forms, by so many items of each: its work grows with the sixth power of the items."""
-PATTERN_LEVEL = 0.05
-"""Learners whose lz* is in this lower tail are counted; of sound ones it is this share."""
-NAMED_PAIRS = 20
+PATTERN_LEVEL, RARE_LEVEL = 0.05, 0.02
+"""Learners whose lz* is in these lower tails are counted; of sound ones it is these shares."""
+NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,7 @@ def summarise(
     pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
     persons = person_fit(some, calibration, threads=threads)
     few, of_few = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
+    halves = disagreement_of_halves(few, calibration, groups=of_few, seed=seed, threads=threads)
     n_pairs = int(np.triu(pairs.n >= SMALLEST_PAIR, 1).sum())
     tested = np.isfinite(persons.p)
     names = calibration.item_ids
@@ -95,11 +101,13 @@ def summarise(
             "learners": int(tested.sum()),
             "unlikely": _number(np.mean(persons.p[tested] < PATTERN_LEVEL)) if tested.any() else None,
             "level": PATTERN_LEVEL,
+            "rare": _number(np.mean(persons.p[tested] < RARE_LEVEL)) if tested.any() else None,
         },
         "q3": {
             "pairs": n_pairs,
             "mean": _number(pairs.mean),
             "flagged": len(pairs.flagged),
+            "clusters": [[names[j] for j in cluster] for cluster in pairs.clusters[:NAMED_CLUSTERS]],
             "largest": [
                 {"items": [names[i], names[j]], "q3": _number(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
                 for i, j in pairs.flagged[:NAMED_PAIRS]
@@ -107,6 +115,7 @@ def summarise(
         },
         "parallel": _parallel(few, calibration, of_few, seed, threads),
         "m2": _forms(some, calibration, of_some),
+        "halves": None if halves is None else {"apart": halves.apart, "expected": halves.expected},
     }
     return FitSummary(items, whole)
 

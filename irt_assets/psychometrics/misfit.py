@@ -11,10 +11,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from scipy.linalg import LinAlgError
 from scipy.optimize import brentq
 from scipy.sparse import csr_array
@@ -31,6 +29,10 @@ CONFIDENCE = 0.99
 """Of each limit, by itself."""
 UNLIKELY = 0.02
 """Learners whose lz* is in this lower tail are counted."""
+LARGEST_RATIO = 1.15
+"""Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
+LIMITS = {"dependence": 0.05, "rmsea": 0.005, "unlikely": 0.01, "random": 0.01}
+"""How much a measure may grow from a reference to a month, by its lower limit (docs/misfit.md has the simulation)."""
 ROUNDS = 21
 """Replications of parallel analysis: they add a fifth of its own error to an eigenvalue's ratio."""
 LEARNERS = 20_000
@@ -93,19 +95,20 @@ class Change:
     @property
     def growth(self) -> dict[str, Measure | None]:
         """By measure: dependence, rmsea, unlikely, random."""
-        pairs = {name: (getattr(self.now, name), getattr(self.before, name)) for name in ("rmsea", "unlikely", "random")}
-        return {"dependence": self.dependence} | {
-            name: None if one is None or other is None else one.minus(other) for name, (one, other) in pairs.items()
-        }
+        now, before = vars(self.now), vars(self.before)
+        return {"dependence": self.dependence} | {name: _growth(now[name], before[name]) for name in now}
+
+
+def _growth(now: Measure | None, before: Measure | None) -> Measure | None:
+    return None if now is None or before is None else now.minus(before)
 
 
 @dataclass(frozen=True)
 class Window:
-    """Answers and the fit that was made of them, with the group of each learner where the fit has groups."""
+    """Answers of one population and the fit that was made of them, of the same items in the same order."""
 
     responses: Responses
     calibration: Calibration
-    groups: Sequence[str] | None = None
 
     def on(self, items: Sequence[str]) -> Window:
         """The same for these items, in this order, without the learners who saw none of them."""
@@ -116,15 +119,12 @@ class Window:
         new[places] = np.arange(len(places), dtype=np.int32)
         rows = new[r.item] >= 0
         here, person = np.unique(r.person[rows], return_inverse=True)
-        some = Responses(
-            person.astype(np.int32), new[r.item[rows]], r.score[rows], len(here), tuple(items)
-        )
-        groups = None if self.groups is None else [self.groups[i] for i in here.tolist()]
-        return Window(some, self.calibration.select(places), groups)
+        some = Responses(person.astype(np.int32), new[r.item[rows]], r.score[rows], len(here), tuple(items))
+        return Window(some, self.calibration.select(places))
 
     def fitted(self) -> Fitted:
-        """As the statistics take it."""
-        return Fitted.of(self.responses, self.calibration, self.groups)
+        """The items that have parameters, and at most `LEARNERS` learners, drawn at random."""
+        return Fitted.of(self.responses, self.calibration).some_persons(LEARNERS, np.random.default_rng(0))
 
 
 def common_items(one: Window, other: Window) -> list[str]:
@@ -139,20 +139,25 @@ def common_items(one: Window, other: Window) -> list[str]:
 def change_of_misfit(now: Window, before: Window, *, threads: int | None = None) -> Change:
     """What of a window does not follow the model, beside its reference.
 
-    On the items that both have, but for those who answer at random, whom all items of a window show. lz* is of the
-    reference's parameters in both: those of a window in which many answer at random are made to fit them.
+    On the items that both have, of which there must be `SMALLEST_TEST`; all items of a window show who answers at
+    random. lz* is of the reference's parameters in both: those of a window in which many answer at random are made to
+    fit them.
     """
     items = common_items(now, before)
-    here, there = now.on(items), before.on(items)
-    of_now, of_before = (
-        Misfit(_rmsea(some), _unlikely(some.responses, there.calibration, threads), _random(whole))
-        for some, whole in ((here, now), (there, before))
+    random_now, random_before = _random(now.fitted()), _random(before.fitted())
+    if len(items) < SMALLEST_TEST:
+        return Change(len(items), None, Misfit(None, None, random_now), Misfit(None, None, random_before))
+    here, there = now.on(items).fitted(), before.on(items).fitted()
+    return Change(
+        len(items),
+        _new_dependence(here, there, threads),
+        Misfit(_rmsea(here), _unlikely(here, there.calibration, threads), random_now),
+        Misfit(_rmsea(there), _unlikely(there, there.calibration, threads), random_before),
     )
-    return Change(len(items), _new_dependence(here, there, threads), of_now, of_before)
 
 
-def _new_dependence(now: Window, before: Window, threads: int | None) -> Measure | None:
-    found = new_dependence(now.fitted(), before.fitted(), replications=ROUNDS, threads=threads)
+def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> Measure | None:
+    found = new_dependence(now, before, replications=ROUNDS, threads=threads)
     if found is None:
         return None
     excess = found.eigenvalue - float(found.under_model.mean())
@@ -160,11 +165,9 @@ def _new_dependence(now: Window, before: Window, threads: int | None) -> Measure
     return Measure(excess, excess - half, excess + half)
 
 
-def _rmsea(window: Window) -> Measure | None:
+def _rmsea(whole: Fitted) -> Measure | None:
     try:
-        forms = form_fit(
-            window.responses, window.calibration, groups=window.groups, most_items=FORM_ITEMS, most_forms=FORMS
-        )
+        forms = form_fit(whole.responses, whole.calibration, most_items=FORM_ITEMS, most_forms=FORMS)
     except LinAlgError:
         return None
     return rmsea_of(forms) if forms else None
@@ -190,8 +193,8 @@ def rmsea_of(forms: Sequence[FormFit]) -> Measure:
     return Measure(value, low, high)
 
 
-def _unlikely(responses: Responses, calibration: Calibration, threads: int | None) -> Measure | None:
-    p = person_fit(responses, calibration, threads=threads).p
+def _unlikely(whole: Fitted, calibration: Calibration, threads: int | None) -> Measure | None:
+    p = person_fit(whole.responses, calibration, threads=threads).p
     tested = p[np.isfinite(p)]
     return None if not tested.size else share(int((tested < UNLIKELY).sum()), tested.size)
 
@@ -203,17 +206,16 @@ def share(count: int, n: int) -> Measure:
     return Measure(p, (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
 
 
-def _random(window: Window) -> Measure | None:
+def _random(whole: Fitted) -> Measure | None:
     """The share of a class of learners whose answers are correct with one probability, whatever the item: Yamamoto's
     (1989) HYBRID model, with the items' parameters given and that probability anything up to `MOST_LUCK`."""
-    whole = window.fitted().some_persons(LEARNERS, np.random.default_rng(0))
-    r, fit, abilities = whole.responses, whole.calibration, whole.abilities
+    r = whole.responses
     n = np.bincount(r.person, minlength=r.n_persons)
     correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
-    by_model = _marginal_loglik(whole)
-    by_luck = betaln(correct + 1, n - correct + 1) + np.log(betainc(correct + 1, n - correct + 1, MOST_LUCK) / MOST_LUCK)
+    right, wrong = correct + 1, n - correct + 1
+    by_luck = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_LUCK) / MOST_LUCK)
     tested = n >= SMALLEST_TEST
-    return None if not tested.any() else share_of_class((by_luck - by_model)[tested])
+    return share_of_class((by_luck - _marginal_loglik(whole))[tested]) if tested.any() else None
 
 
 def share_of_class(log_ratio: Floats) -> Measure:

@@ -155,6 +155,14 @@ class Fitted:
             abilities=replace(self.abilities, group=self.abilities.group[chosen]),
         )
 
+    def on(self, keep: npt.NDArray[np.bool_]) -> Fitted:
+        """The same with some of the items only, `keep` of shape (J,)."""
+        index = (np.cumsum(keep) - 1).astype(np.int32)
+        r, rows = self.responses, keep[self.responses.item]
+        ids = tuple(item for item, kept in zip(r.item_ids, keep, strict=True) if kept)
+        some = Responses(r.person[rows], index[r.item[rows]], r.score[rows], r.n_persons, ids)
+        return replace(self, responses=some, calibration=self.calibration.select(keep), place=self.place[keep])
+
     def new_answers(self, rng: np.random.Generator) -> Fitted:
         """Other persons of the same groups, who see what these saw and answer by the model."""
         r, fit = self.responses, self.calibration

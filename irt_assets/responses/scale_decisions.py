@@ -17,13 +17,17 @@ from psycopg.rows import class_row
 
 from irt_assets.psychometrics.priors import NO_PRIOR, Priors, prior_from_text
 
-Subject = Literal["model", "prior_a", "prior_b", "prior_c", "guessing"]
+Subject = Literal["model", "prior_a", "prior_b", "prior_c", "guessing", "misfit"]
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)
 OF_THE_MODEL: tuple[Subject, ...] = ("model", "prior_a", "prior_b", "prior_c")
 """Subjects that a fit depends on."""
+ACCEPTABLE: tuple[Subject, ...] = ("guessing", "misfit")
+"""Subjects that are accepted, with a reason, where they hold a month."""
 PRIORS: Mapping[Subject, str] = {"prior_a": "a", "prior_b": "b", "prior_c": "c"}
 """Subject → the parameter that the prior is on."""
 ACCEPTED = "accepted"
+REFERENCE = "reference"
+"""Of misfit: it is accepted, and the first month of the decision is what later ones are compared with."""
 
 
 @dataclass(frozen=True)

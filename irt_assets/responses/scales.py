@@ -20,8 +20,9 @@ from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.models import Model
 from irt_assets.psychometrics.priors import Priors
 from irt_assets.responses.scale_decisions import (
-    ACCEPTED,
+    ACCEPTABLE,
     ScaleDecision,
+    Subject,
     decision_in_force,
     priors_in_force,
     read_decisions,
@@ -29,6 +30,9 @@ from irt_assets.responses.scale_decisions import (
 from resources.database import Database
 from resources.failures import PermanentFailure
 
+OWN_COLUMNS = ("latent", "new_misfit")
+"""Rules that have a column of their own in `calibration_scale`, so that a release that does not know them can read the
+scale."""
 ASSIGNMENT = {"linear": "linear", "by_level": "adaptive"}
 """The column `assignment` as the rule of that name decides; nothing is read from it."""
 
@@ -65,7 +69,7 @@ def read_scales(connection: psycopg.Connection, window_start: datetime | None = 
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
             """
-            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds, c.latent,
+            SELECT s.scale_id, c.mu, c.sigma, c.model, c.engine, c.thresholds, c.latent, c.new_misfit,
                    coalesce(v.version, c.anchor_version) AS anchor_version,
                    c.pass_theta, c.scale_id IS NOT NULL AS initialised
             FROM (SELECT scale_id FROM question UNION SELECT scale_id FROM calibration_scale) s
@@ -92,7 +96,7 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
         sigma=row["sigma"],
         model=decided.value if decided else row["model"],  # type: ignore[arg-type]
         engine=row["engine"],
-        rules=Rules.from_settings(row["thresholds"] | {"latent": row["latent"]}),
+        rules=Rules.from_settings(row["thresholds"] | {name: row[name] for name in OWN_COLUMNS}),
         anchor_version=row["anchor_version"],
         initialised=True,
         pass_theta=row["pass_theta"],
@@ -101,11 +105,12 @@ def _scale(row: Mapping[str, Any], decisions: list[ScaleDecision], window_start:
     )
 
 
-def accepts_guessing(connection: psycopg.Connection, scale_id: str, month_start: datetime) -> bool:
-    """Whether somebody has accepted, for a month that begins at `month_start`, that learners guess on the scale while
-    its model has no guessing."""
-    decided = decision_in_force(read_decisions(connection, scale_id), "guessing", month_start)
-    return decided is not None and decided.value == ACCEPTED
+def accepted_subjects(connection: psycopg.Connection, scale_id: str, month_start: datetime) -> frozenset[Subject]:
+    """What somebody has accepted of the scale for a month that begins at `month_start`: guessing that its model does
+    not have, misfit."""
+    decisions = read_decisions(connection, scale_id)
+    in_force = (decision_in_force(decisions, subject, month_start) for subject in ACCEPTABLE)
+    return frozenset(decided.subject for decided in in_force if decided is not None)
 
 
 def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
@@ -121,9 +126,8 @@ def set_pass_mark(database: Database, scale_id: str, theta: float) -> None:
 
 
 def kept_in_thresholds(rules: Rules) -> dict[str, Any]:
-    """The rules as the column `thresholds` keeps them: all but `latent`, which has a column of its own, so that a
-    release that does not know it can read the scale."""
-    return {name: value for name, value in rules.changed().items() if name != "latent"}
+    """The rules as the column `thresholds` keeps them."""
+    return {name: value for name, value in rules.changed().items() if name not in OWN_COLUMNS}
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,9 @@ def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any])
     with database.connect() as connection:
         rules = consider_rules(connection, scale_id, settings).after.rules
         connection.execute(
-            "UPDATE calibration_scale SET thresholds = %s, latent = %s, assignment = %s WHERE scale_id = %s",
-            (json.dumps(kept_in_thresholds(rules)), rules.latent, ASSIGNMENT[rules.assignment], scale_id),
+            """UPDATE calibration_scale SET thresholds = %s, latent = %s, new_misfit = %s, assignment = %s
+               WHERE scale_id = %s""",
+            (json.dumps(kept_in_thresholds(rules)), rules.latent, rules.new_misfit)
+            + (ASSIGNMENT[rules.assignment], scale_id),
         )
     return rules.changed()

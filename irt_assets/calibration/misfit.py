@@ -1,0 +1,124 @@
+"""A month's misfit beside that of its reference: which window that is, the comparison, and what a fit keeps of it.
+
+The reference is the window that was looked at once: the origin window; where the anchors are the bank's, the scale's
+first month; and from a month on that somebody accepted as it is, that month. Belongs here: finding and reading it. Does
+not belong here: the measures (see `psychometrics.misfit`) and what holds a month (see `gates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import psycopg
+from psycopg.rows import class_row
+
+from irt_assets.calibration.fits import decode
+from irt_assets.calibration.request import Calibrated, FitRequest
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.misfit import Change, Measure, Window, change_of_misfit
+from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.snapshot import Snapshot, read_snapshot
+from irt_assets.responses.window import scored_responses_of
+from resources.failures import PermanentFailure
+from resources.object_store import ObjectStore
+
+BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The window that a month is compared with: a fit, what its spec says of the whole set, and where its answers are.
+
+    `month`: None of an origin window.
+    """
+
+    fit_id: str
+    month: str | None
+    name: str
+    calibration: bytes
+    statistics: dict[str, Any] | None
+    snapshot_hash: str
+    uri: str
+
+    @property
+    def snapshot(self) -> Snapshot:
+        return Snapshot(self.month or "the origin", self.snapshot_hash, self.uri, "", 0, {}, {})
+
+    def window(self, store: ObjectStore, scale_id: str) -> Window:
+        """Raises PermanentFailure where its answers are not in the store, or are not those that were fitted."""
+        responses, _ = scored_responses_of(read_snapshot(store, self.snapshot), scale_id)
+        return Window(responses, decode(self.calibration))
+
+
+def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
+    """The reference of a month of a scale, `scale` being as the month's window follows it; None for the month that is
+    one itself."""
+    start = month_bounds(month)[0]
+    accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", start)
+    since = accepted.effective_from if accepted and accepted.value == REFERENCE else None
+    values = {"scale": scale.scale_id, "engine": scale.engine, "model": scale.model, "month": month}
+    with connection.cursor(row_factory=class_row(Reference)) as cursor:
+        origin = cursor.execute(
+            """SELECT fit_id, NULL AS month, calibration, model_spec->'fit_statistics' AS statistics, snapshot_hash,
+                      model_spec->>'snapshot' AS uri,
+                      format('the origin window %%s to %%s', window_start::date, window_end::date) AS name
+               FROM mirt_fit_meta
+               WHERE kind = 'origin' AND calibration IS NOT NULL
+                 AND (scale_id, engine, model) = (%(scale)s, %(engine)s, %(model)s)
+               ORDER BY fitted_at DESC LIMIT 1""",
+            values,
+        ).fetchone()
+        if origin is not None and since is None:
+            return origin
+        return cursor.execute(
+            """SELECT * FROM (
+                 SELECT DISTINCT ON (f.month) f.fit_id, f.month, f.calibration,
+                        f.spec->'fit_statistics'->'set' AS statistics, f.snapshot_hash, s.uri, f.month AS name
+                 FROM fit_staging f JOIN scored_snapshot s ON (s.month, s.snapshot_hash) = (f.month, f.snapshot_hash)
+                 LEFT JOIN publication_step p ON (p.month, p.scale_id) = (f.month, f.scale_id)
+                 WHERE (f.scale_id, f.engine, f.spec->>'model') = (%(scale)s, %(engine)s, %(model)s)
+                   AND f.month < %(month)s AND f.month >= %(since)s AND p.state IS DISTINCT FROM 'held'
+                 ORDER BY f.month, f.fitted_at DESC, f.fit_id DESC) latest
+               WHERE calibration IS NOT NULL AND jsonb_typeof(statistics) = 'object' ORDER BY month LIMIT 1""",
+            values | {"since": f"{since:%Y-%m}" if since else ""},
+        ).fetchone()
+
+
+def compared(store: ObjectStore, request: FitRequest, made: Calibrated, reference: Reference | None) -> dict[str, Any]:
+    """For a month's spec: what it was compared with and what came of it, or `why` it could not be compared.
+
+    `ratio` is the reference's own, None where its dimensions could not be tested.
+    """
+    if reference is None:
+        return {"reference": None}
+    about = {"reference": reference.name, "fit_id": reference.fit_id, "ratio": eigenvalue_ratio(reference.statistics)}
+    if request.by_level:
+        return about | {"why": BY_LEVEL}
+    try:
+        before = reference.window(store, request.scale.scale_id)
+    except PermanentFailure as error:
+        return about | {"why": f"the answers of {reference.name} cannot be read: {error}", "lost": True}
+    return about | as_plain_data(change_of_misfit(Window(request.responses, made.calibration), before))
+
+
+def as_plain_data(change: Change) -> dict[str, Any]:
+    """For JSON; None for what could not be measured."""
+
+    def plain(measure: Measure | None) -> dict[str, float] | None:
+        return None if measure is None else asdict(measure)
+
+    return {
+        "items": change.items,
+        "growth": {name: plain(measure) for name, measure in change.growth.items()},
+        "now": {name: plain(measure) for name, measure in vars(change.now).items()},
+        "before": {name: plain(measure) for name, measure in vars(change.before).items()},
+    }
+
+
+def eigenvalue_ratio(statistics: Mapping[str, Any] | None) -> float | None:
+    """Of what a fit says of the whole set: its largest residual eigenvalue to the one that the model gives."""
+    parallel = statistics.get("parallel") if statistics else None
+    return parallel["eigenvalue"] / parallel["expected"] if parallel else None
