@@ -77,6 +77,13 @@ def init(
             f"somebody decides: `irt scale set model=3pl --scale {scale}` freezes the anchors again, or "
             f"`irt scale accept guessing --scale {scale}`"
         )
+    for line in done.misfit:
+        out.print(f"  {escape(line)}")
+    if done.misfit_holds:
+        out.print(
+            "  this is more than one ability gives, and months will be held until somebody decides: take the items off "
+            f"the scale before it is made, or `irt scale accept misfit --scale {scale}`"
+        )
     for item, why in list(done.left_out.items())[:10]:
         out.print(f"  left out: {item}: {escape(why)}")
     if len(done.left_out) > 10:

@@ -317,6 +317,7 @@ def growth_of_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
 
 MEASURES = {
     "dependence": "dependence between items",
+    "ratio": "eigenvalue ratio of all items",
     "rmsea": "RMSEA₂",
     "unlikely": "share of unlikely patterns",
     "random": "share answering at random",

@@ -17,14 +17,17 @@ from psycopg.rows import class_row
 from irt_assets.calibration.fits import decode
 from irt_assets.calibration.request import Calibrated, FitRequest
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.misfit import Change, Measure, Window, change_of_misfit
+from irt_assets.psychometrics.misfit import Change, Measure, Window, change_of_misfit, rmsea_of
+from irt_assets.psychometrics.setfit import FormFit
 from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot
 from irt_assets.responses.window import scored_responses_of
+from irt_assets.wording import counted, listed
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 
+MOST_NAMED = 10
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
 
 
@@ -116,6 +119,31 @@ def as_plain_data(change: Change) -> dict[str, Any]:
         "now": {name: plain(measure) for name, measure in vars(change.now).items()},
         "before": {name: plain(measure) for name, measure in vars(change.before).items()},
     }
+
+
+def misfit_in_words(statistics: Mapping[str, Any]) -> list[str]:
+    """What a fit says of the whole set, for whoever decides whether it will do: a sentence on each statistic."""
+    ratio, lz, halves = eigenvalue_ratio(statistics), statistics["lz"], statistics["halves"]
+    told = [
+        "dimensions could not be tested"
+        if ratio is None
+        else f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
+    ]
+    if statistics["m2"]:
+        forms = [FormFit((), one["learners"], one["m2"], one["df"], one["p"], one["rmsea"]) for one in statistics["m2"]]
+        rmsea = rmsea_of(forms)
+        interval = f"98 % interval {rmsea.low:.3f} to {rmsea.high:.3f}"
+        told.append(f"RMSEA₂ of M₂ is {rmsea.value:.3f} ({interval}, {counted(len(forms), 'form')})")
+    clusters = "; ".join(listed(cluster, MOST_NAMED) for cluster in statistics["q3"]["clusters"])
+    told.append(f"items that share more than the ability (Q3): {clusters or 'none'}")
+    if lz["rare"] is not None:
+        told.append(f"{lz['rare']:.1%} of {lz['learners']:,} learners have a pattern (lz*) that 2 % of sound ones have")
+    if halves is not None:
+        told.append(
+            f"the two halves of the items that disagree most place a learner {halves['apart']:.2f} apart in θ, and "
+            f"their standard errors explain {halves['expected']:.2f}"
+        )
+    return told
 
 
 def eigenvalue_ratio(statistics: Mapping[str, Any] | None) -> float | None:

@@ -36,7 +36,10 @@ from resources.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """An engine's fit of a scale, or the reason why there is none. `own`: the scale is published from this engine."""
+    """An engine's fit of a scale, or the reason why there is none.
+
+    `own`: the scale is published from this engine. `misfit`: of its own engine, as `misfit.compared` gives it.
+    """
 
     scale_id: str
     engine: str
@@ -46,6 +49,7 @@ class FitOutcome:
     error: str | None
     seconds: float
     shape: Shape | None = None
+    misfit: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -169,7 +173,9 @@ def _fit(
             else:
                 calibration, shape = outcome.calibration, outcome.shape
                 fit_id = fits.stage(connection, snapshot, scale.scale_id, name, calibration, spec, run_id)
-            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds, shape))
+            outcomes.append(
+                FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds, shape, spec.get("misfit"))
+            )
     return outcomes
 
 

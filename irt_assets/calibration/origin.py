@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -19,15 +19,17 @@ import psycopg
 from psycopg.rows import dict_row
 
 from irt_assets.calibration import fits, gates
+from irt_assets.calibration.misfit import eigenvalue_ratio, misfit_in_words
 from irt_assets.calibration.request import FitRequest, ask, beside, calibrate
 from irt_assets.engines import Calibrator, installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import breakdowns_explained
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, covariance_ab
+from irt_assets.psychometrics.misfit import LARGEST_RATIO
 from irt_assets.psychometrics.models import Calibration, Floats, Model
-from irt_assets.responses.scales import ASSIGNMENT, kept_in_thresholds, read_scales
-from irt_assets.responses.snapshot import store_attempts
+from irt_assets.responses.scales import ASSIGNMENT, Scale, kept_in_thresholds, read_scales
+from irt_assets.responses.snapshot import Snapshot, store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
@@ -60,6 +62,8 @@ class Origin:
         with_guessing: anchors of the bank with c > 0 on a scale without guessing.
         shape: of an origin window, what em took for the distribution of θ and why; None where nothing judged it.
         guessing: whether learners of the origin window guess, on a scale without guessing.
+        misfit: of an origin window, what of its answers does not follow the model, a sentence on each statistic.
+        misfit_holds: whether that has to be accepted before a month is green.
     """
 
     scale_id: str
@@ -70,6 +74,8 @@ class Origin:
     with_guessing: int = 0
     shape: str | None = None
     guessing: bool = False
+    misfit: tuple[str, ...] = ()
+    misfit_holds: bool = False
 
 
 def read_anchors(connection: psycopg.Connection, scale_id: str, version: int) -> AnchorSet | None:
@@ -233,8 +239,14 @@ def initialise(
             note_anchors(connection, lineage["fit_id"], digest)
     with_guessing = sum(values[2] > 0 for values in anchors.values()) if model != "3pl" else 0
     done = Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
-    shape = fitted.beside["shape"] if fitted else None
-    return replace(done, shape=shape["why"], guessing=shape["guessing"]) if shape else done
+    if fitted is None:
+        return done
+    shape, statistics = fitted.beside["shape"], fitted.beside["fit_statistics"]["set"]
+    if shape:
+        done = replace(done, shape=shape["why"], guessing=shape["guessing"])
+    ratio = eigenvalue_ratio(statistics)
+    holds = rules.new_misfit == "hold" and ratio is not None and ratio > LARGEST_RATIO
+    return replace(done, misfit=tuple(misfit_in_words(statistics)), misfit_holds=holds)
 
 
 def freeze_anchors(
@@ -403,10 +415,34 @@ def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: 
                 "(--set min_responses=…)"
             )
         request = ask(connection, judged.table, scale, window.start, None)
+    counts = {str(reason): n for reason, n in judged.judgements[scale_id].counts.items()}
     uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
     data_hash, left_out = judged.data_hash, judged.left_out[scale_id]
     del judged, responses
-    return fit_origin(window.engine, request, WindowSnapshot(uri, digest, data_hash, left_out))
+    fitted = fit_origin(window.engine, request, WindowSnapshot(uri, digest, data_hash, left_out))
+    _require_gates(window, scale, fitted, counts)
+    return fitted
+
+
+def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, counts: Mapping[str, int]) -> None:
+    """Raises PermanentFailure where a set gate would hold a month with such answers. Guessing and misfit do not stop an
+    origin: they hold its months until somebody decides."""
+    name = f"{window.start:%Y-%m-%d} to {window.end:%Y-%m-%d}"
+    kept, n = fitted.snapshot, sum(counts.values())
+    snapshot = Snapshot(name, kept.digest, kept.uri, kept.data_hash, n, {scale.scale_id: dict(counts)}, {})
+    calibration, now = fitted.calibration, datetime.now(UTC)
+    spec = fits.model_spec(scale) | fitted.beside
+    staged = fits.StagedFit(
+        "", name, scale.scale_id, calibration.engine, kept.digest, None, None, None, spec, code_version(), now
+    )
+    evidence = gates.Evidence(name, scale, snapshot, None, staged, calibration, None)
+    for judge in (gates.few_answers_are_rejected, gates.converged, gates.one_dimension):
+        verdict = judge(evidence)
+        if not verdict.passed:
+            raise PermanentFailure(
+                f"the window {name} cannot be the origin of scale {scale.scale_id}, whose months would be held for as "
+                f"much ({judge.__name__}): {verdict.why}. Name another window (--origin), or another rule (--set …)"
+            )
 
 
 def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot) -> FittedWindow:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import dagster as dg
 import numpy as np
@@ -16,12 +17,14 @@ import psycopg
 from irt_assets.calibration import plots
 from irt_assets.calibration.abilities import ScaleAbilities
 from irt_assets.calibration.agreement import MonthAgreement
+from irt_assets.calibration.gates import MEASURES
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.publication import Step
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.latent_shape import Shape
 from irt_assets.psychometrics.linking import Linking
+from irt_assets.psychometrics.misfit import LIMITS
 from irt_assets.psychometrics.models import Calibration, Flag
 from irt_assets.psychometrics.reliability import empirical_reliability
 from irt_assets.psychometrics.scoring import Scores
@@ -69,12 +72,30 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
             metadata[f"distribution of θ ({where})"] = dg.MetadataValue.text(o.shape.why)
             if o.shape.compared:
                 metadata[f"models compared ({where})"] = dg.MetadataValue.md(comparison_table(o.shape))
+        if o.misfit is not None and o.misfit.get("growth"):
+            metadata[f"misfit beside {o.misfit['reference']} ({where})"] = dg.MetadataValue.md(misfit_table(o.misfit))
         shown = [i for i in list(_flagged(fit))[:9] if np.isfinite(fit.a[fit.item_ids.index(i)])]
         if shown:
             metadata[f"plot: curves of flagged items ({where})"] = plot(
                 plots.item_curves(fit, shown), "curves of flagged items"
             )
     return metadata
+
+
+def misfit_table(compared: Mapping[str, Any]) -> str:
+    """Each measure in the reference and in the month, and what holds the month."""
+
+    def cell(measure: Mapping[str, float] | None) -> str:
+        return "" if measure is None else f"{measure['value']:.3f}"
+
+    lines = [f"| measure | {compared['reference']} | month | growth | at least | limit |", "|---|--:|--:|--:|--:|--:|"]
+    lines += [
+        f"| {MEASURES[name]} | {cell(compared['before'].get(name))} | {cell(compared['now'].get(name))} "
+        f"| {growth['value']:+.3f} | {growth['low']:+.3f} | {LIMITS[name]:g} |"
+        for name, growth in compared["growth"].items()
+        if growth is not None
+    ]
+    return "\n".join([*lines, f"\non {compared['items']} items that both have"])
 
 
 def comparison_table(shape: Shape) -> str:

@@ -25,7 +25,7 @@ FLAG_ABOVE_MEAN = 0.20
 SMALLEST_PAIR = 200
 """Learners; with 200 a sound pair's Q3 has a standard error of 0.07 and passes 0.20 once in 500 pairs."""
 MOST_PERSONS = 5_000
-"""That parallel analysis draws from a larger set: the noise of an eigenvalue is small with fewer."""
+"""That are drawn from a larger set for eigenvalues: their noise is small with fewer."""
 _HALVINGS = 5
 _CELLS = 4_000_000
 """Learners × items of a dense piece of the residuals."""
@@ -70,11 +70,24 @@ class ParallelAnalysis:
         p: (1 + how many of these are at least as large) / (1 + replications).
         tail: p of the same question from the mean and SD of `under_model`, by Student's t for one more such value: not
             bounded by the number of replications. NaN for fewer than 3 of them.
+        se: standard error of `eigenvalue`, the fit's parameters given.
+        ratio: of the eigenvalue to its mean under the model, 1 where one ability explains the answers; ratio_se: its
+            standard error, with that of the mean.
     """
 
     eigenvalue: float
     under_model: Floats
     p: float
+    se: float
+
+    @property
+    def ratio(self) -> float:
+        return float(self.eigenvalue / self.under_model.mean())
+
+    @property
+    def ratio_se(self) -> float:
+        mean, spread = self.under_model.mean(), self.under_model.std(ddof=1)
+        return float(np.hypot(self.se, self.ratio * spread / np.sqrt(self.under_model.size)) / mean)
 
     @property
     def tail(self) -> float:
@@ -140,6 +153,7 @@ def parallel_analysis(
     groups: Sequence[str] | None = None,
     replications: int = 39,
     seed: int = 0,
+    most_persons: int = MOST_PERSONS,
     threads: int | None = None,
 ) -> ParallelAnalysis:
     """Is there a second dimension? The largest eigenvalue of the Q3 matrix against its law under the model.
@@ -151,13 +165,17 @@ def parallel_analysis(
     Args:
         groups: the group of each person, n_persons labels, where the fit has groups.
         replications: p cannot fall below 1/(1 + replications).
-        seed: of the drawn persons (at most `MOST_PERSONS`) and their simulated answers.
+        seed: of the drawn persons and their simulated answers.
+        most_persons: that are drawn of a larger set.
     """
     rng = np.random.default_rng(seed)
-    whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)
-    observed = _Dependence.of(whole, threads).eigenvalue
+    whole = Fitted.of(responses, calibration, groups).some_persons(most_persons, rng)
+    found = _Dependence.of(whole, threads)
+    observed = found.eigenvalue
     under_model = np.array([_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)])
-    return ParallelAnalysis(observed, under_model, (1 + int((under_model >= observed).sum())) / (1 + replications))
+    p = (1 + int((under_model >= observed).sum())) / (1 + replications)
+    vector = np.linalg.eigh(found.q3)[1][:, -1]
+    return ParallelAnalysis(observed, under_model, p, _error_of_eigenvalue(whole, found, vector, found.counted))
 
 
 def disagreement_of_halves(

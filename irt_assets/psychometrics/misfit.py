@@ -18,7 +18,7 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array
 from scipy.special import betainc, betaln, chndtr, logsumexp, ndtri
 
-from irt_assets.psychometrics.dependence import new_dependence
+from irt_assets.psychometrics.dependence import MOST_PERSONS, new_dependence, parallel_analysis
 from irt_assets.psychometrics.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.personfit import SMALLEST_TEST, person_fit
 from irt_assets.psychometrics.replicate import Fitted
@@ -31,7 +31,7 @@ UNLIKELY = 0.02
 """Learners whose lz* is in this lower tail are counted."""
 LARGEST_RATIO = 1.15
 """Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
-LIMITS = {"dependence": 0.05, "rmsea": 0.005, "unlikely": 0.01, "random": 0.01}
+LIMITS = {"dependence": 0.05, "ratio": 0.5, "rmsea": 0.012, "unlikely": 0.005, "random": 0.005}
 """How much a measure may grow from a reference to a month, by its lower limit (docs/misfit.md has the simulation)."""
 ROUNDS = 21
 """Replications of parallel analysis: they add a fifth of its own error to an eigenvalue's ratio."""
@@ -66,11 +66,13 @@ class Misfit:
     """What of a window does not follow the model; None for what could not be measured.
 
     Attributes:
+        ratio: the largest eigenvalue of the residual correlations to the one that the model gives.
         rmsea: RMSEA₂ over the forms.
         unlikely: share of learners with p < `UNLIKELY` by lz*; so much under the model.
         random: share of learners who answer at random, whatever the item.
     """
 
+    ratio: Measure | None
     rmsea: Measure | None
     unlikely: Measure | None
     random: Measure | None
@@ -94,7 +96,7 @@ class Change:
 
     @property
     def growth(self) -> dict[str, Measure | None]:
-        """By measure: dependence, rmsea, unlikely, random."""
+        """By measure: dependence, ratio, rmsea, unlikely, random."""
         now, before = vars(self.now), vars(self.before)
         return {"dependence": self.dependence} | {name: _growth(now[name], before[name]) for name in now}
 
@@ -139,30 +141,49 @@ def common_items(one: Window, other: Window) -> list[str]:
 def change_of_misfit(now: Window, before: Window, *, threads: int | None = None) -> Change:
     """What of a window does not follow the model, beside its reference.
 
-    On the items that both have, of which there must be `SMALLEST_TEST`; all items of a window show who answers at
-    random. lz* is of the reference's parameters in both: those of a window in which many answer at random are made to
-    fit them.
+    On the items that both have, of which there must be `SMALLEST_TEST`; but the eigenvalues' ratios, and who answers at
+    random, are of all items of each. lz* is of the reference's parameters in both: those of a window in which many
+    answer at random are made to fit them.
     """
     items = common_items(now, before)
-    random_now, random_before = _random(now.fitted()), _random(before.fitted())
+    most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
     if len(items) < SMALLEST_TEST:
-        return Change(len(items), None, Misfit(None, None, random_now), Misfit(None, None, random_before))
-    here, there = now.on(items).fitted(), before.on(items).fitted()
-    return Change(
-        len(items),
-        _new_dependence(here, there, threads),
-        Misfit(_rmsea(here), _unlikely(here, there.calibration, threads), random_now),
-        Misfit(_rmsea(there), _unlikely(there, there.calibration, threads), random_before),
+        here = there = None
+    else:
+        here, there = now.on(items).fitted(), before.on(items).fitted()
+
+    def of(window: Window, some: Fitted | None) -> Misfit:
+        return Misfit(
+            _ratio(window, most, threads),
+            None if some is None else _rmsea(some),
+            None if some is None or there is None else _unlikely(some, there.calibration, threads),
+            _random(window.fitted()),
+        )
+
+    dependence = None if here is None or there is None else _new_dependence(here, there, threads)
+    return Change(len(items), dependence, of(now, here), of(before, there))
+
+
+def _ratio(window: Window, most_persons: int, threads: int | None) -> Measure | None:
+    """Of `most_persons`: an eigenvalue that stands out does so more, the more learners there are."""
+    found = parallel_analysis(
+        window.responses, window.calibration, replications=ROUNDS, most_persons=most_persons, threads=threads
     )
+    return _with_limits(found.ratio, found.ratio_se) if found.se > 0 else None
+
+
+def _with_limits(value: float, se: float) -> Measure:
+    half = float(ndtri(CONFIDENCE)) * se
+    return Measure(value, value - half, value + half)
 
 
 def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> Measure | None:
     found = new_dependence(now, before, replications=ROUNDS, threads=threads)
     if found is None:
         return None
-    excess = found.eigenvalue - float(found.under_model.mean())
-    half = float(ndtri(CONFIDENCE) * np.hypot(found.se, found.under_model.std(ddof=1) / np.sqrt(ROUNDS)))
-    return Measure(excess, excess - half, excess + half)
+    spread = found.under_model.std(ddof=1)
+    se = float(np.hypot(found.se, spread / np.sqrt(ROUNDS)))
+    return _with_limits(found.eigenvalue - float(found.under_model.mean()), se)
 
 
 def _rmsea(whole: Fitted) -> Measure | None:

@@ -83,10 +83,8 @@ def test_a_seed_gives_the_same_analysis_again():
     assert not np.array_equal(first.under_model, other.under_model)
 
 
-def test_a_large_set_is_drawn_from(monkeypatch):
-    monkeypatch.setattr("irt_assets.psychometrics.dependence.MOST_PERSONS", 400)
+def test_a_large_set_is_drawn_from():
     responses = Responses.from_wide(planned(np.random.default_rng(7), persons=1200, length=6))
     fit = fit_em(responses)
-    whole = parallel_analysis(responses, fit, replications=1, seed=1)
-    monkeypatch.setattr("irt_assets.psychometrics.dependence.MOST_PERSONS", 1200)
-    assert whole.eigenvalue != parallel_analysis(responses, fit, replications=1, seed=1).eigenvalue
+    some, whole = (parallel_analysis(responses, fit, replications=1, seed=1, most_persons=n) for n in (400, 1200))
+    assert some.eigenvalue != whole.eigenvalue

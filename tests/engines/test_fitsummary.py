@@ -30,7 +30,13 @@ def test_a_sound_set_has_no_misfit_and_its_numbers_are_those_of_the_single_stati
     fit = fit_em(responses)
     found = summarise(responses, fit)
     assert found.whole["parallel"]["p"] > 0.001
-    assert found.whole["q3"] == {"pairs": 276, "mean": found.whole["q3"]["mean"], "flagged": 0, "clusters": [], "largest": []}
+    assert found.whole["q3"] == {
+        "pairs": 276,
+        "mean": found.whole["q3"]["mean"],
+        "flagged": 0,
+        "clusters": [],
+        "largest": [],
+    }
     assert found.whole["lz"]["learners"] == 1500
     assert 0.03 < found.whole["lz"]["unlikely"] < 0.07  # 5 % of 1500: 0.006 is one standard error
     assert found.whole["m2"][0]["items"] == 24

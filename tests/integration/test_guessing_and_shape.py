@@ -425,7 +425,7 @@ def test_a_rule_that_cannot_be_is_refused_with_a_sentence(
     assert refused.code == 2
     assert why in " ".join(refused.err.split())
     with Database(settings).connect() as connection:
-        assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto"}
+        assert read_scales(connection)[SCALE].rules.changed() == {"latent": "auto", "new_misfit": "hold"}
 
 
 def test_a_changed_rule_makes_months_stale(guessers: Settings, irt: Callable[[Settings], Irt]) -> None:

@@ -17,7 +17,7 @@ from irt_assets.invariants.invariant import Look, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.priors import Beta, LogNormal, Normal, Priors
-from irt_assets.responses.scales import Scale, accepts_guessing, change_rules, read_scales
+from irt_assets.responses.scales import Scale, accepted_subjects, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
@@ -431,13 +431,15 @@ def test_guessing_is_accepted_from_a_month_on(world: Settings, irt: Callable[[Se
     said = typed("scale", "accept", "guessing", "--by", "Ann", "--reason", "short tests", "--from", NEXT)
     assert said.out.strip() == f"scale {SCALE}: accepted that learners guess, for months from {NEXT} on"
     with database.connect() as connection:
-        accepted = [accepts_guessing(connection, SCALE, month_bounds(m)[0]) for m in (FIRST, NEXT, AFTER)]
-        assert not accepts_guessing(connection, "other", month_bounds(NEXT)[0])
+        accepted = [
+            "guessing" in accepted_subjects(connection, SCALE, month_bounds(m)[0]) for m in (FIRST, NEXT, AFTER)
+        ]
+        assert not accepted_subjects(connection, "other", month_bounds(NEXT)[0])
     assert accepted == [False, True, True]
     assert scale_of(database, NEXT).model == "2pl"
     assert typed("scale", "accept", "guessing", "--by", "Ann", "--reason", "all of them").code == 0
     with database.connect() as connection:
-        assert accepts_guessing(connection, SCALE, month_bounds(FIRST)[0])
+        assert accepted_subjects(connection, SCALE, month_bounds(FIRST)[0]) == {"guessing"}
 
 
 def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(

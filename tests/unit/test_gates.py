@@ -82,12 +82,29 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
     ),
     "not fitted": (
         {"staged": None, "calibration": None, "linked": None},
-        {"converged", "connected", "one_dimension", "guessing_is_in_the_model", "linked", "anchors_agree"},
+        {
+            "converged",
+            "connected",
+            "one_dimension",
+            "guessing_is_in_the_model",
+            "misfit_was_accepted",
+            "misfit_has_not_grown",
+            "linked",
+            "anchors_agree",
+        },
         "materialise item_calibration",
     ),
     "fitted on an earlier snapshot": (
         {"staged": staged(snapshot_hash="older")},
-        {"converged", "connected", "one_dimension", "guessing_is_in_the_model", "linked"},
+        {
+            "converged",
+            "connected",
+            "one_dimension",
+            "guessing_is_in_the_model",
+            "misfit_was_accepted",
+            "misfit_has_not_grown",
+            "linked",
+        },
         "earlier snapshot",
     ),
     "not converged": ({"calibration": calibration(False)}, {"converged"}, "500 iterations"),
@@ -97,7 +114,16 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             "calibration": None,
             "linked": None,
         },
-        {"converged", "connected", "one_dimension", "guessing_is_in_the_model", "linked", "anchors_agree"},
+        {
+            "converged",
+            "connected",
+            "one_dimension",
+            "guessing_is_in_the_model",
+            "misfit_was_accepted",
+            "misfit_has_not_grown",
+            "linked",
+            "anchors_agree",
+        },
         "2 groups",
     ),
     "fitted and not linked": (
@@ -264,7 +290,7 @@ GUESSED = {"latent": "normal", "guessing": True, "why": "learners guess: a 3PL r
 def test_guessing_holds_a_month_unless_somebody_accepts_it(
     shape: dict[str, Any] | None, accepted: bool, passed: bool, why: str
 ) -> None:
-    verdict = of_shape(shape, guessing_accepted=accepted)
+    verdict = of_shape(shape, accepted=frozenset({"guessing"} if accepted else ()))
     assert (verdict.passed, verdict.why) == (passed, why)
 
 
