@@ -121,6 +121,7 @@ class Linking:
         share_kept: kept anchors among those with enough responses in the window.
         anchor_set: version of the anchor set.
         weighted: whether anchors were weighted by their errors.
+        symmetric: whether curves were compared on both scales.
         suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
             and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
     """
@@ -141,6 +142,7 @@ class Linking:
     warnings: tuple[str, ...]
     anchor_set: str
     weighted: bool = True
+    symmetric: bool = False
     suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
     diagnosis: str = ""
 
@@ -182,14 +184,16 @@ def link(
     anchors: AnchorSet,
     *,
     method: Method = "stocking-lord",
+    symmetric: bool = False,
     purify: bool = True,
     rules: Rules | None = None,
 ) -> Linking:
     """The constants that put `new` on the scale of `anchors`.
 
     Methods: Stocking & Lord 1983 and Haebara 1980 (61 nodes on [−6, 6] of the old scale, weighted by N(0, 1) or by the
-    window's own distribution where that is a histogram, one direction), mean-sigma (Marco 1977), mean-mean (Loyd &
-    Hoover 1980). Anchors are weighted by the errors of their differences where every anchor's own errors are known;
+    window's own distribution where that is a histogram), mean-sigma (Marco 1977), mean-mean (Loyd & Hoover 1980).
+    `symmetric`: Stocking-Lord and Haebara compare curves on both scales, on the old one over N(0, 1) and on the fit's
+    over the window's own distribution (Haebara 1980; Kim & Kolen 2007). Anchors are weighted by the errors of their differences where every anchor's own errors are known;
     where some are assumed, the classical criterion is used.
     Standard errors come from both sides' errors through the criterion (delta method on the implicit function); with
     `new.joint_cov` they include what the fit's items have in common, without it they do not.
@@ -220,7 +224,7 @@ def link(
 
     linking = None
     if pairs.size >= _FEWEST:
-        pairs = weighted_by_population(pairs, new)
+        pairs = weighted_by_populations(pairs, new, symmetric)
     constants = solve(pairs, method, weighted=n_assumed == 0) if pairs.size >= _FEWEST else None
     if constants is not None:
         cov = constants.covariance(pairs)
@@ -247,6 +251,7 @@ def link(
             warnings=tuple(warnings),
             anchor_set=anchors.version,
             weighted=n_assumed == 0,
+            symmetric=symmetric,
         )
     if enough and linking is not None:
         return linking
@@ -305,14 +310,22 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
     return pairs, dropped, n_candidates
 
 
-def weighted_by_population(pairs: Pairs, new: Calibration) -> Pairs:
-    """The same pairs with the window's own distribution for the criterion's weights, where it was estimated as a
-    histogram: its nodes stand on the old scale where the anchors' medians put them."""
-    if len(new.populations) != 1 or not new.populations[0].nodes:
+def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> Pairs:
+    """The same pairs with the distributions over which the criterion compares curves, as `link` describes them.
+
+    In one direction the window's histogram stands on the old scale where the anchors' medians put it.
+    """
+    only = new.populations[0] if len(new.populations) == 1 else None
+    histogram = only if only and only.nodes else None
+    if symmetric:
+        nodes, weights = new.latent_mean + new.latent_sd * NODES, WEIGHTS
+        if histogram:
+            nodes, weights = np.array(histogram.nodes), np.array(histogram.weights)
+        return replace(pairs, nodes_new=nodes, weights_new=weights)
+    if not histogram:
         return pairs
-    slope, intercept = medians(pairs)
-    population = new.populations[0].rescaled(slope, intercept)
-    return replace(pairs, nodes=np.array(population.nodes), weights=np.array(population.weights))
+    placed = histogram.rescaled(*medians(pairs))
+    return replace(pairs, nodes=np.array(placed.nodes), weights=np.array(placed.weights))
 
 
 def covariance_ab(new: Calibration) -> Floats:
