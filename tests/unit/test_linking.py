@@ -16,6 +16,7 @@ from irt_assets.psychometrics.linking import (
     AnchorSet,
     Linking,
     assumed_errors,
+    error_of_linking,
     gaps_in_coverage,
     link,
     match,
@@ -274,6 +275,10 @@ def test_standard_errors_are_the_spread_over_simulated_months(
         assert values.std() == pytest.approx(stated, rel=0.17)
         # bias below a third of a standard error, tested with 3 standard errors of the mean on top
         assert abs(values.mean() - truth) < stated * (0.33 + 3 / np.sqrt(n))
+    ends = np.array([-1.3, 1.3])
+    placed = np.array([f.slope * (ends - INTERCEPT) / SLOPE + f.intercept for f in found])
+    errors_of_ends = [error_of_linking(f.slope, f.intercept, f.cov, ends) for f in found]
+    assert placed.std(axis=0) == pytest.approx(np.mean(errors_of_ends, axis=0), rel=0.17)  # as above
 
 
 def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error() -> None:
@@ -443,19 +448,52 @@ def test_assumed_errors_of_the_bank_are_said() -> None:
     assert link(*exact()).warnings == ()
 
 
-def test_what_the_anchors_do_not_cover_of_the_bank_is_said() -> None:
-    b = np.linspace(-1.5, 1.5, 12)
-    inside = np.linspace(-1.5, 1.5, 50)
-    assert gaps_in_coverage(b, {"algebra"}, inside, ["algebra"] * 5 + [None]) == []
+COV = np.array([[0.05**2, 0.0005], [0.0005, 0.04**2]])
+"""Of slope and intercept; the error of slope·b + intercept is least at b = −0.2, and 0.10 at b = −2.05 and 1.65."""
+
+
+def published(low: float, high: float) -> dict[str, float]:
+    """Items whose 10th and 90th percentile these are."""
+    return {f"i{k}": b for k, b in enumerate(np.linspace(low - (high - low) / 8, high + (high - low) / 8, 21))}
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (1.2, 0.5)])
+def test_the_bank_is_covered_where_the_constants_are_good_enough(slope: float, intercept: float) -> None:
+    """Places of the bank are those of the fit, b_fit = (b − intercept)/slope, moved to the bank's scale."""
+    low, high = (slope * b + intercept for b in (-2.05, 1.65))
+
+    def gaps(b: dict[str, float]) -> list[str]:
+        return gaps_in_coverage(slope, intercept, COV, ["algebra"] * 2, b, ["algebra"])
+
+    assert error_of_linking(slope, intercept, COV, [low, high]) == pytest.approx([0.1, 0.1], abs=1e-3)
+    assert gaps(published(low + 0.01, high - 0.01)) == []
+    error = error_of_linking(slope, intercept, COV, [low - 0.5])[0]
+    (gap,) = gaps(published(low - 0.5, high - 0.01))
+    assert gap.startswith(f"the anchors used place b = {low - 0.5:.2f}, the 10th percentile of the published b, with")
+    assert gap.endswith(f"standard error of {error:.2f}, limit 0.10")
+    assert [gap.partition(", the ")[2][:15] for gap in gaps(published(low - 1, high + 1))] == [
+        "10th percentile",
+        "90th percentile",
+    ]
+
+
+def test_topics_with_fewer_than_two_anchors_are_named() -> None:
+    def gaps(kept: list[str | None], bank: list[str | None]) -> list[str]:
+        return gaps_in_coverage(1.0, 0.0, COV, kept, published(-1, 1), bank)
+
     # sets are 2 of 21 items, logic 1 of 21: both below a tenth
-    wide = gaps_in_coverage(b, {"algebra"}, np.linspace(-5, 5, 50), ["algebra"] * 18 + ["sets", "sets", "logic"])
-    assert [gap.partition(", the")[2] for gap in wide] == [
-        " middle 80 % of the bank lie from -4.00 to 4.00: outside, linking extrapolates"
+    assert gaps(["algebra", "algebra"], ["algebra"] * 18 + ["sets", "sets", "logic"]) == []
+    assert gaps(["algebra", "algebra", "sets", None], ["algebra"] * 5 + ["sets", "logic", None]) == [
+        "fewer than 2 anchors used from these topics, each a tenth of the bank or more: logic (0), sets (1)"
     ]
-    assert gaps_in_coverage(b, {"algebra"}, inside, ["algebra"] * 8 + ["sets"]) == [
-        "no anchor used from these topics, each a tenth of the bank or more: sets"
-    ]
-    assert gaps_in_coverage(b, {None}, [], []) == []
+
+
+def test_published_difficulties_that_are_not_numbers_are_named_and_the_others_judged() -> None:
+    b = published(-1, 1) | {"lost": np.nan, "far": np.inf}
+    named = "2 items are published with a b that is not a number: far, lost"
+    assert gaps_in_coverage(1.0, 0.0, COV, [], b, []) == [named]
+    assert len(gaps_in_coverage(1.0, 0.0, 9 * COV, [], b, [])) == 3
+    assert gaps_in_coverage(1.0, 0.0, COV, [], {}, []) == []
 
 
 def test_errors_that_are_no_covariance_break_the_linking_down_with_an_explanation() -> None:
@@ -485,6 +523,7 @@ def test_constants_are_stored_as_plain_json_under_the_documents_names() -> None:
     assert set(stored) == {
         "slope", "intercept", "slope_se", "intercept_se", "method", "rmse", "anchors_used", "anchors_dropped",
         "anchor_set", "weighted", "symmetric", "q", "q_df", "q_p", "share_kept", "warnings", "suspects", "diagnosis",
+        "slope_intercept_cov",
     }  # fmt: skip
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
 

@@ -71,7 +71,7 @@ def test_constants_are_the_published_ones(
 
 
 def criterion(constants, new, old, method, over_old, over_new) -> float:
-    """As Kim & Kolen (2007) define it. new, old: a, b, c of each item; over_old, over_new: θ and weight of each node."""
+    """As Kim & Kolen (2007) define it. new, old: a, b, c of items; over_old, over_new: θ and weight of nodes."""
 
     def probability(theta: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
         return c + (1 - c) / (1 + np.exp(-a * (theta - b)))
