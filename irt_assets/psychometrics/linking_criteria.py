@@ -290,7 +290,7 @@ def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
     theta_old, theta_new = _compared_at(pairs, beta)
     _, by_z = curve(pairs.a_new, pairs.b_new, pairs.c_new, theta_new[:q])
     by_theta = by_z * pairs.a_new[:, None]
-    at_old_nodes = np.stack([by_theta * theta_new[:q], by_theta / slope], axis=2)
+    at_old_nodes = np.stack([by_theta * theta_new[:q], by_theta * np.exp(-beta[0])], axis=2)
     if not pairs.nodes_new.size:
         return at_old_nodes
     _, by_z = curve(pairs.a_old, pairs.b_old, pairs.c_old, theta_old[q:])
