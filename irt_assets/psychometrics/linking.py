@@ -37,7 +37,7 @@ from irt_assets.psychometrics.models import Calibration, Flag, Floats
 ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with so many learners
 ROBUST_Z = 2.7  # Huynh & Meyer 2010
 MAX_LINKING_SE = 0.10
-"""Of b at both ends of the bank, in SDs of the scale's population; a drift in b is reported from 0.25 on."""
+"""Largest standard error that linking may give b at either end of the bank; drift in b is reported from 0.25 on."""
 _ENDS = (0.1, 0.9)
 _BIG_TOPIC = 0.10
 _ANCHORS_A_TOPIC = 2
