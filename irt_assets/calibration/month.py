@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.calibration import fits
+from irt_assets.calibration.month_impact import measure_impact
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.publication import Step, settle
@@ -256,6 +257,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     assert linked is not None
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
     assert digest is not None
+    impact = {"impact": measure_impact(connection, scale, month, linked, linking).as_dict()} if outcome.own else {}
     fits.publish_linked(
         connection,
         staged.fit_id,
@@ -267,7 +269,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         window=month_bounds(month),
         snapshot_hash=staged.snapshot_hash,
         anchor_hash=digest,
-        spec=staged.spec,
+        spec=staged.spec | impact,
         fitted_at=staged.fitted_at,
         fit_code_version=staged.code_version,
         run_id=run_id,

@@ -88,6 +88,7 @@ class Rules:
             comparison of fits ask for one (see `latent_shape`). A scale by level has normal distributions, level by
             level.
         second_dimension: a second dimension is warned of, or holds the month.
+        new_misfit: what newer set gates find is told, or holds the month.
         min_anchor_responses: an anchor with fewer responses in the window is not used for linking.
         min_anchors, min_anchor_share: how many, and which share, of the usable anchors purification must leave.
         warn_anchor_share: below this share left, warn.
@@ -114,6 +115,7 @@ class Rules:
     assignment: AssignmentRule = "linear"
     latent: LatentRule = "normal"
     second_dimension: DimensionRule = "warn"
+    new_misfit: Literal["warn", "hold"] = "warn"
     min_anchor_responses: int = 200
     min_anchors: int = 5
     min_anchor_share: float = 0.70
@@ -211,6 +213,7 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "assignment": get_args(AssignmentRule),
     "latent": get_args(LatentRule),
     "second_dimension": get_args(DimensionRule),
+    "new_misfit": ("warn", "hold"),
 }
 
 
