@@ -232,7 +232,7 @@ def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:
     if isinstance(constants, Verdict):
         return constants
     assert evidence.linked is not None
-    impact = MonthImpact(**evidence.linked.model_spec["impact"])
+    impact = MonthImpact.from_dict(evidence.linked.model_spec["impact"])
     return _as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.as_dict()))
 
 

@@ -15,7 +15,7 @@ What does not belong here: single items that moved (`drift`), and a person's dec
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
@@ -122,17 +122,13 @@ def compare(
     with_new = with_old | {item: (value.a, value.b, value.c) for item, value in after.items()}
     theta, theta_new = (estimate(responses, items, scale).theta for items in (with_old, with_new))
     n, near = theta.size, 0.25 * scale.sigma
-    newly_passed, newly_failed = (
-        int(((theta < mark) & (theta_new >= mark)).sum()),
-        int(((theta >= mark) & (theta_new < mark)).sum()),
-    )
+    newly_passed = int(((theta < mark) & (theta_new >= mark)).sum())
+    newly_failed = int(((theta >= mark) & (theta_new < mark)).sum())
     density = float((np.abs(theta - mark) < near).mean()) / (2 * near)
     by_chance = (newly_passed + newly_failed) / n**2
     flip_se = float(np.sqrt((density * shift.se(mark, new, placed, of)) ** 2 + by_chance))
-    return MonthImpact(
-        **asdict(found)
-        | {"pass_theta": mark, "scored": n, "newly_passed": newly_passed, "newly_failed": newly_failed}
-        | {"flip_se": flip_se}
+    return replace(
+        found, pass_theta=mark, scored=n, newly_passed=newly_passed, newly_failed=newly_failed, flip_se=flip_se
     )
 
 

@@ -6,8 +6,8 @@ which items and learners are compared.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -140,8 +140,13 @@ class MonthImpact:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For the fit's spec; `MonthImpact(**…)` gives it back."""
+        """For the fit's spec; `from_dict` gives it back."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, stored: Mapping[str, Any]) -> MonthImpact:
+        """Without what only a later version knows."""
+        return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
 
 
 def scale_shift(responses: Responses, old: Values, new: Values, *, mean: float, sd: float) -> Shift | None:

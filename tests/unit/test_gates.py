@@ -274,7 +274,7 @@ def compared(
     **constants: Any,
 ) -> Verdict:
     of_month = linked(**{"slope_se": 0.03, "intercept_se": 0.04} | constants)
-    judged = {} if impact is None else {"impact": impact.as_dict()}
+    judged = {} if impact is None else {"impact": impact.as_dict() | {"of a later version": 1}}
     fit = replace(of_month, model_spec=of_month.model_spec | judged)
     rules = Rules.from_settings({"new_misfit": rule})
     return gate(evidence(linked=fit, scale=Scale("default", rules=rules), earlier=earlier))
