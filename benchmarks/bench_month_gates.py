@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +26,9 @@ from benchmarks.bench_three_parameter import Truth, anchors_of, usable
 from irt_assets.calibration.month_impact import ItemValue, compare, proposed_values
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.linking import link, transform
+from irt_assets.psychometrics.linking import Linking, link, transform
 from irt_assets.psychometrics.linking_jump import Constants, jumps
-from irt_assets.psychometrics.models import Floats, Model
+from irt_assets.psychometrics.models import Calibration, Floats, Model
 from irt_assets.psychometrics.scale_shift import MonthImpact, Placement
 from irt_assets.responses.scales import Scale
 
@@ -166,9 +167,9 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
         item: ItemValue(frozen.a[k], frozen.b[k], frozen.c[k], frozen.covariance[2 * k : 2 * k + 2, 2 * k : 2 * k + 2])
         for k, item in enumerate(frozen.item_ids)
     }
-    for item, value in proposed_values(published, scale, truth.ids[row.anchors :]).items():
+    for item, value in proposed_values(_rows(published), scale, truth.ids[row.anchors :]).items():
         before[item] = replace(value, fit_id="first")
-    old = {"first": Placement(linking.slope, linking.intercept, np.diag(np.diag(linking.cov)))}
+    old = {"first": _placement(linking)}
 
     def judge(of: Truth) -> Judged:
         responses = of.answers(items, rng.normal(MEAN, SD, row.learners), row.seen, rng)
@@ -178,16 +179,29 @@ def world(row: Row, seed: list[int]) -> tuple[Judged, Judged]:
         impact = compare(
             responses,
             before,
-            proposed_values(linked, scale, before),
+            proposed_values(_rows(linked), scale, before),
             set(frozen.item_ids),
             old,
-            Placement(linking.slope, linking.intercept, linking.cov),
+            _placement(linking),
             scale,
         )
         return Judged(impact, not linking.agrees(0.01))
 
     easier = truth.b - np.where(items < row.anchors, EASIER, 0.0)
     return judge(truth), judge(replace(truth, b=easier))
+
+
+def _rows(fit: Calibration) -> dict[str, dict[str, Any]]:
+    """As `LinkedFit.items` has them."""
+    names = ("a", "b", "c", "a_se", "b_se", "cov_ab", "n", "flags")
+    columns = (fit.a, fit.b, fit.c, fit.a_se, fit.b_se, fit.cov_ab[:, 0, 1], fit.n, fit.flags)
+    rows = (dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True))
+    return dict(zip(fit.item_ids, rows, strict=True))
+
+
+def _placement(linking: Linking) -> Placement:
+    """As it is stored: without the covariance of slope and intercept."""
+    return Placement(linking.slope, linking.intercept, np.diag(np.diag(linking.cov)))
 
 
 def report_impacts(rows: tuple[Row, ...], months: int, seed: int) -> None:

@@ -14,6 +14,8 @@ What does not belong here: single items that moved (`drift`), and a person's dec
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -23,11 +25,11 @@ import numpy as np
 import psycopg
 
 from irt_assets.calibration.abilities import estimate
+from irt_assets.calibration.fits import LinkedFit
 from irt_assets.calibration.origin import read_every_anchor
 from irt_assets.calibration.publication import publications_in_force
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.linking import Linking
-from irt_assets.psychometrics.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.models import Floats, Responses
 from irt_assets.psychometrics.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, Values, scale_shift
 from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale
@@ -50,36 +52,40 @@ class ItemValue:
     fit_id: str | None = None
 
 
-def measure_impact(
-    connection: psycopg.Connection, scale: Scale, month: str, linked: Calibration, linking: Linking
-) -> MonthImpact:
-    """The impact of a month that has just been linked, on up to 20,000 of its learners.
+def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> LinkedFit:
+    """A month's linked fit with its impact, measured and stored where it was not, or where the values in force have
+    changed since: months that are run together are linked before those before them are published."""
+    published = publications_in_force(connection, scale.scale_id, month_bounds(month)[1] - timedelta(microseconds=1))
+    content = json.dumps([[row[name] for name in ("item_id", "a", "b", "c")] for row in published])
+    digest = hashlib.sha256(f"{scale.anchor_version} {scale.pass_theta} {content}".encode()).hexdigest()
+    if fit.model_spec.get("impact", {}).get("compared_with") == digest:
+        return fit
+    impact = _measured(connection, scale, month, fit, published).as_dict() | {"compared_with": digest}
+    connection.execute(
+        "UPDATE mirt_fit_meta SET model_spec = model_spec || %s WHERE fit_id = %s",
+        (json.dumps({"impact": impact}), fit.fit_id),
+    )
+    return replace(fit, model_spec=fit.model_spec | {"impact": impact})
 
-    The set in force is that of the month's last instant, so that what the month itself published, if it is run again,
-    is not compared with itself.
-    """
+
+def _measured(
+    connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit, published: list[dict[str, Any]]
+) -> MonthImpact:
+    """On up to 20,000 of the month's learners; `published` is in force in the month's last instant, so that what the
+    month itself has published, if it is run again, is not compared with itself."""
     start, end = month_bounds(month)
-    before = {
-        row["item_id"]: ItemValue(row["a"], row["b"], row["c"], _cov(row), row["fit_id"])
-        for row in publications_in_force(connection, scale.scale_id, end - timedelta(microseconds=1))
-    }
-    after = proposed_values(linked, scale, before)
+    before = {row["item_id"]: ItemValue(row["a"], row["b"], row["c"], _cov(row), row["fit_id"]) for row in published}
+    after = proposed_values(fit.items, scale, before)
     every = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
     anchors = set(every.item_ids) if every else set()
     if why := _nothing_to_compare(before, after, anchors):
         return MonthImpact(why)
-    responses, _ = scoring_responses(
-        connection,
-        start,
-        end,
-        scale,
-        sorted(before),
-        _some_learners(connection, month, sorted(before)),
-        read_withdrawals(connection),
-    )
+    items = sorted(before)
+    learners = _some_learners(connection, month, items)
+    withdrawn = read_withdrawals(connection)
+    responses, _ = scoring_responses(connection, start, end, scale, items, learners, withdrawn)
     old = _placements(connection, {value.fit_id for value in before.values() if value.fit_id})
-    new = Placement(linking.slope, linking.intercept, linking.cov)
-    return compare(responses, before, after, anchors, old, new, scale)
+    return compare(responses, before, after, anchors, old, _placement(fit.constants), scale)
 
 
 def compare(
@@ -132,18 +138,20 @@ def compare(
     )
 
 
-def proposed_values(linked: Calibration, scale: Scale, before: Collection[str]) -> dict[str, ItemValue]:
-    """The month's values of items in force that it has estimated from enough answers to propose them."""
-    fewest = scale.rules.min_published_responses(linked.model)
-    a_se, b_se, cov = linked.a_se, linked.b_se, linked.cov_ab
+def proposed_values(
+    items: Mapping[str, Mapping[str, Any]], scale: Scale, before: Collection[str]
+) -> dict[str, ItemValue]:
+    """The month's values of items in force that it has estimated from enough answers to propose them; `items` as in
+    `LinkedFit`."""
+    fewest = scale.rules.min_published_responses(scale.model)
     return {
-        item: ItemValue(float(linked.a[j]), float(linked.b[j]), float(linked.c[j]), cov[j])
-        for j, item in enumerate(linked.item_ids)
+        item: ItemValue(of["a"], of["b"], of["c"], _cov(of))
+        for item, of in items.items()
         if item in before
-        and not linked.flags[j]
-        and linked.a[j] > 0
-        and linked.n[j] >= fewest
-        and np.isfinite([linked.b[j], a_se[j], b_se[j]]).all()
+        and not of["flags"]
+        and of["n"] >= fewest
+        and all(of[name] is not None for name in ("a", "b", "c", "a_se", "b_se"))
+        and of["a"] > 0
     }
 
 
@@ -176,7 +184,7 @@ def _columns(values: list[ItemValue]) -> tuple[Floats, Floats, Floats, Floats]:
 
 
 def _cov(row: Mapping[str, Any]) -> Floats:
-    """Shape (2, 2): of a published (a, b); what is not known counts as 0, as the items' spread tells of it, too."""
+    """Shape (2, 2): of an item's (a, b); what is not known counts as 0, as the items' spread tells of it, too."""
     a_se, b_se, cov_ab = (row[name] or 0.0 for name in ("a_se", "b_se", "cov_ab"))
     return np.array([[a_se**2, cov_ab], [cov_ab, b_se**2]])
 
@@ -199,12 +207,9 @@ def _placements(connection: psycopg.Connection, fits: Collection[str]) -> dict[s
     rows = connection.execute(
         "SELECT fit_id, model_spec->'linking_constants' FROM mirt_fit_meta WHERE fit_id = ANY(%s)", (list(fits),)
     ).fetchall()
-    return {
-        fit_id: Placement(
-            constants["slope"],
-            constants["intercept"],
-            np.diag([constants["slope_se"] ** 2, constants["intercept_se"] ** 2]),
-        )
-        for fit_id, constants in rows
-        if constants
-    }
+    return {fit_id: _placement(constants) for fit_id, constants in rows if constants}
+
+
+def _placement(constants: Mapping[str, Any]) -> Placement:
+    errors = np.array([constants["slope_se"], constants["intercept_se"]])
+    return Placement(constants["slope"], constants["intercept"], np.diag(errors**2))
