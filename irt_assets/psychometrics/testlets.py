@@ -1,0 +1,261 @@
+"""Testlets, items that share a stimulus: how far their answers depend on each other beyond θ, and what that costs.
+
+Answers follow logit P(x_j = 1 | θ, γ) = a_j(θ + γ_t − b_j) with an effect γ_t ~ N(0, σ²) of each learner in each testlet
+(Bradlow, Wainer & Wang 1999; Wang, Bradlow & Wainer 2002, with one σ for all testlets). Item parameters stay those of
+the curve of θ alone, averaged over γ. Belongs here: σ, and the variance that it adds to θ. Robust errors of the items
+are in `standard_errors`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import minimize
+from scipy.special import expit
+
+from irt_assets.psychometrics import kernels, testlet_kernels
+from irt_assets.psychometrics.design import row_starts
+from irt_assets.psychometrics.models import Calibration, Flag, Floats, Responses
+
+Ints = npt.NDArray[np.int64]
+
+FEWEST_TESTLETS = 3
+"""One σ stands for all testlets of a scale: fewer of them say too little of the others."""
+FEWEST_LEARNERS = 300
+"""Below, σ comes out as 0 or twice as large by chance alone."""
+MOST_LEARNERS = 5_000
+"""So many of a larger window are drawn at random: σ of .5 then has a standard error of about .01."""
+LARGEST = 3.0
+"""A σ stops here: nine tenths of what a testlet measures is then not θ."""
+FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
+"""A logistic curve of slope a averaged over N(0, σ²) is nearly one of slope a/√(1 + k²a²σ²), with this k² (Johnson &
+Kotz 1970, chapter 22; used by Zeger, Liang & Albert 1988)."""
+_THETA_NODES, _REACH = 31, 4.5
+_EFFECT_NODES = 11
+
+
+@dataclass(frozen=True)
+class TestletSd:
+    """The SD σ of testlet effects, in units of the calibration's θ.
+
+    Attributes:
+        sd, se: NaN where they could not be estimated; `why` then says why, and else is empty.
+        n_testlets: those with at least 2 items of the fit.
+        n_items: their items.
+        learners: whose answers were used.
+    """
+
+    __test__ = False  # pytest takes a name that begins with Test for a class of tests
+
+    sd: float
+    se: float
+    n_testlets: int
+    n_items: int
+    learners: int
+    why: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def share_testlets(item_ids: Sequence[str], testlets: Mapping[str, str]) -> bool:
+    """Whether two of the items stand in one testlet (item → testlet)."""
+    return bool((testlet_places(item_ids, testlets) >= 0).any())
+
+
+def testlet_places(item_ids: Sequence[str], testlets: Mapping[str, str]) -> Ints:
+    """Shape (J,): the number of each item's testlet, from 0; −1 for items of none, or alone in theirs."""
+    named = [testlets.get(item) for item in item_ids]
+    sizes = Counter(name for name in named if name is not None)
+    number = {name: k for k, name in enumerate(sorted(name for name, size in sizes.items() if size > 1))}
+    return np.array([-1 if name is None else number.get(name, -1) for name in named], dtype=np.int64)
+
+
+def testlet_sd(
+    responses: Responses,
+    calibration: Calibration,
+    testlets: Mapping[str, str],
+    *,
+    groups: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> TestletSd:
+    """Maximum likelihood of one σ for all testlets, given the marginal curves of a calibration of these responses.
+
+    Given γ, a curve has the slope that makes its average over γ the calibration's curve flatter by a factor κ, one for
+    the items of testlets and one for the others: dependent answers make estimated slopes too steep. The κ are estimated
+    beside σ; difficulties are the calibration's. θ and, within a testlet, γ are integrated out, so that the price grows
+    with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
+
+    Args:
+        testlets: item → testlet; items without one, or alone in theirs, depend on nothing but θ.
+        groups: a label per learner where the calibration has several populations.
+        threads: None for all processors.
+
+    The standard error is from the curvature, with item parameters as known; where σ² is smaller than its own error, that
+    of σ is half the root of that error, the SD of a σ whose truth is 0.
+    """
+    known = calibration.estimated & (calibration.a > 0) & (calibration.n > 0)
+    known &= np.array([Flag.AT_BOUND not in flags for flags in calibration.flags])
+    places = testlet_places([i if ok else "" for i, ok in zip(calibration.item_ids, known, strict=True)], testlets)
+    n_testlets, n_items = int(places.max(initial=-1)) + 1, int((places >= 0).sum())
+
+    def unknown(why: str) -> TestletSd:
+        return TestletSd(float("nan"), float("nan"), n_testlets, n_items, 0, why)
+
+    if n_testlets < FEWEST_TESTLETS:
+        return unknown(
+            f"{n_testlets} testlets with at least 2 fitted items are too few to know how testlets of the scale differ: "
+            f"{FEWEST_TESTLETS} are needed"
+        )
+    place = {item: j for j, item in enumerate(calibration.item_ids)}
+    of = np.array([place.get(item, -1) for item in responses.item_ids])
+    fitted = (of >= 0) & known[of]
+    some, weights = _drawn(responses.of_items(fitted), calibration, groups)
+    if some.n_persons < FEWEST_LEARNERS:
+        return unknown(f"{some.n_persons} learners are too few: {FEWEST_LEARNERS} are needed")
+    at = of[fitted]
+    likelihood = _Likelihood.of(some, calibration, at, places[at], weights)
+    with kernels.runner(threads) as run:
+        return _maximum(likelihood, run, n_testlets, n_items, unknown)
+
+
+def _maximum(likelihood: _Likelihood, run: kernels.Run, n_testlets: int, n_items: int, unknown: Any) -> TestletSd:
+    """In (σ², κ of testlets' items, κ of the others)."""
+    alone = bool((likelihood.testlet < 0).any())
+    size = 3 if alone else 2
+
+    def cost(x: Floats) -> float:
+        return -likelihood.value(run, float(np.sqrt(max(x[0], 0.0))), float(x[1]), float(x[-1] if alone else 1.0))
+
+    n = likelihood.responses.n_persons
+    bounds = [(0.0, LARGEST**2)] + [(0.3, 1.5)] * (size - 1)
+    start = np.array([0.2] + [0.97] * (size - 1))
+    found = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10})
+    x = found.x
+    if x[0] >= 0.99 * LARGEST**2:
+        return unknown(f"σ came to its bound of {LARGEST:g}: answers within a testlet follow from each other")
+    steps = np.array([max(0.05 * x[0], 0.01)] + [0.01] * (size - 1))
+    centre = np.maximum(x, [2 * steps[0]] + [0.0] * (size - 1))
+    hessian = np.empty((size, size))
+    for k in range(size):
+        for m in range(k + 1):
+            own, other = np.eye(size)[k] * steps[k], np.eye(size)[m] * steps[m]
+            second = cost(centre + own + other) - cost(centre + own - other) - cost(centre - own + other)
+            hessian[k, m] = hessian[m, k] = (second + cost(centre - own - other)) / (4 * steps[k] * steps[m])
+    try:
+        variance = float(np.linalg.inv(hessian)[0, 0])
+    except np.linalg.LinAlgError:
+        variance = float("nan")
+    if not variance > 0 or np.linalg.eigvalsh(hessian).min() <= 0:
+        return unknown("the answers do not determine σ beside the slopes: too few learners answered items of a testlet")
+    sd, error = float(np.sqrt(x[0])), float(np.sqrt(variance))
+    return TestletSd(sd, error / (2 * max(sd, np.sqrt(error))), n_testlets, n_items, n)
+
+
+@dataclass(frozen=True)
+class _Likelihood:
+    """Answers of the fitted items, testlet by testlet; a, b, c and `testlet` of the items, shape (J,)."""
+
+    responses: Responses
+    start: Ints
+    a: Floats
+    b: Floats
+    c: Floats
+    testlet: Ints
+    group: Ints
+    nodes: Floats
+    log_weights: Floats
+    mean: float
+    sd: float
+
+    @classmethod
+    def of(
+        cls, responses: Responses, calibration: Calibration, at: Ints, testlet: Ints, weights: _Weights
+    ) -> _Likelihood:
+        order = np.lexsort((testlet[responses.item], responses.person))
+        sorted_ = Responses(
+            responses.person, responses.item[order], responses.score[order], responses.n_persons, responses.item_ids
+        )
+        a, b, c = calibration.a[at], calibration.b[at], calibration.c[at]
+        start = row_starts(sorted_)
+        theta = (weights.group, weights.nodes, weights.log_weights, calibration.latent_mean, calibration.latent_sd)
+        return cls(sorted_, start, a, b, c, testlet, *theta)
+
+    def value(self, run: kernels.Run, sd: float, slopes: float, slopes_alone: float) -> float:
+        within = self.testlet >= 0
+        flatter = np.where(within, slopes, slopes_alone) * self.a
+        effect = np.where(within, sd, 0.0)
+        a = flatter / np.sqrt(np.maximum(1 - FLATTENED * (effect * flatter) ** 2, 0.1))
+        now, before = 1 + FLATTENED * a**2 * (self.sd**2 + effect**2), 1 + FLATTENED * (self.a * self.sd) ** 2
+        b = self.mean + (self.b - self.mean) * self.a / a * np.sqrt(now / before)
+        z, weights = np.polynomial.hermite_e.hermegauss(_EFFECT_NODES)
+        off = self.nodes[None, :] + sd * z[:, None]
+        shown = np.where(within[:, None, None], off, self.nodes)
+        eta = a[:, None, None] * (shown - b[:, None, None])
+        right = self.c[:, None, None] + (1 - self.c[:, None, None]) * expit(eta)
+        out = np.empty(self.responses.n_persons)
+
+        def work(first: int, last: int) -> None:
+            testlet_kernels.testlet_loglik(
+                first,
+                last,
+                self.start,
+                self.responses.item,
+                self.responses.score,
+                self.testlet,
+                right,
+                weights / weights.sum(),
+                self.group,
+                self.log_weights,
+                out,
+            )
+
+        run(work, kernels.cut(np.diff(self.start) + 1, 16))
+        return float(out.sum())
+
+
+@dataclass(frozen=True)
+class _Weights:
+    """θ of the learners of each group on common nodes: `group` (N,), `nodes` (Q,), `log_weights` (G, Q)."""
+
+    group: Ints
+    nodes: Floats
+    log_weights: Floats
+
+
+def _drawn(
+    responses: Responses, calibration: Calibration, groups: Sequence[str] | None
+) -> tuple[Responses, _Weights]:
+    """Learners with an answer, at most MOST_LEARNERS of them, and the populations they are from."""
+    answered = np.unique(responses.person)
+    if len(answered) > MOST_LEARNERS:
+        answered = np.sort(np.random.default_rng(0).choice(answered, MOST_LEARNERS, replace=False))
+    place = np.full(responses.n_persons, -1)
+    place[answered] = np.arange(len(answered))
+    rows = place[responses.person] >= 0
+    some = Responses(
+        place[responses.person[rows]], responses.item[rows], responses.score[rows], len(answered), responses.item_ids
+    )
+    populations = calibration.populations
+    middles = [p.mean for p in populations] or [calibration.latent_mean]
+    sds = [p.sd for p in populations] or [calibration.latent_sd]
+    low = min(mean - _REACH * sd for mean, sd in zip(middles, sds, strict=True))
+    high = max(mean + _REACH * sd for mean, sd in zip(middles, sds, strict=True))
+    nodes = np.linspace(low, high, max(_THETA_NODES, int(np.ceil((high - low) / (0.3 * min(sds)))) + 1))
+    log_weights = -0.5 * ((nodes - np.array(middles)[:, None]) / np.array(sds)[:, None]) ** 2
+    for g, population in enumerate(populations):
+        if population.nodes:
+            logs = np.log(np.maximum(population.weights, 1e-300))
+            log_weights[g] = np.interp(nodes, population.nodes, logs, left=-700.0, right=-700.0)
+    log_weights -= log_weights.max(axis=1, keepdims=True)
+    log_weights -= np.log(np.exp(log_weights).sum(axis=1, keepdims=True))
+    group = np.zeros(len(answered), dtype=np.int64)
+    if groups is not None and len(populations) > 1:
+        number = {p.name: g for g, p in enumerate(populations)}
+        group = np.array([number[groups[i]] for i in answered], dtype=np.int64)
+    return some, _Weights(group, nodes, log_weights)
