@@ -36,7 +36,8 @@ from resources.object_store import ObjectStore
 
 @dataclass(frozen=True)
 class FitOutcome:
-    """An engine's fit of a scale, or the reason why there is none. `own`: the scale is published from this engine."""
+    """An engine's fit of a scale, or the reason why there is none. `own`: the scale is published from this engine;
+    `testlets`: what it says of them (see `testlets.effects_spec`)."""
 
     scale_id: str
     engine: str
@@ -46,6 +47,7 @@ class FitOutcome:
     error: str | None
     seconds: float
     shape: Shape | None = None
+    testlets: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,8 @@ def _fit(
             else:
                 calibration, shape = outcome.calibration, outcome.shape
                 fit_id = fits.stage(connection, snapshot, scale.scale_id, name, calibration, spec, run_id)
-            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds, shape))
+            found = spec.get("testlets")
+            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds, shape, found))
     return outcomes
 
 

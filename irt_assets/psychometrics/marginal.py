@@ -13,7 +13,15 @@ from scipy.special import logit, logsumexp
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks, products_of_tilts, score_products, told_of_tilts
+from irt_assets.psychometrics.likelihood import (
+    Guessing,
+    Logistic,
+    lost,
+    lost_blocks,
+    products_of_tilts,
+    score_products,
+    told_of_tilts,
+)
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.quadrature import Grid

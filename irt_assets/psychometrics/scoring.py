@@ -133,11 +133,9 @@ def eap(
 
 
 @dataclass(frozen=True)
-class TestletEffects:
-    """Effects of learners in testlets: `testlet` (n_items,) numbers each item's from 0, −1 for items of none, and `sd` is
-    their SD in units of θ."""
-
-    __test__ = False  # pytest takes a name that begins with Test for a class of tests
+class Effects:
+    """Effects of learners in testlets: `testlet` (n_items,) numbers each item's from 0, −1 for items of none, and `sd`
+    is their SD in units of θ."""
 
     testlet: npt.NDArray[np.int64]
     sd: float
@@ -157,7 +155,7 @@ class Curves:
     log_right: Floats
     log_wrong: Floats
     usable: npt.NDArray[np.bool_]
-    effects: TestletEffects | None = None
+    effects: Effects | None = None
     information: Floats | None = None
 
     @classmethod
@@ -170,7 +168,7 @@ class Curves:
         mean: float = 0.0,
         sd: float = 1.0,
         nodes: int = 61,
-        effects: TestletEffects | None = None,
+        effects: Effects | None = None,
     ) -> Curves:
         unit = Grid.spanning(nodes)
         usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
@@ -221,7 +219,7 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
 def _with_effects(
     responses: Responses,
     start: npt.NDArray[np.int64],
-    effects: TestletEffects,
+    effects: Effects,
     told: Floats,
     curves: Curves,
     theta: Floats,

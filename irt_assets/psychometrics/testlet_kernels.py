@@ -1,5 +1,4 @@
-"""Compiled loops of testlets: the likelihood with an effect of each learner in each testlet, and what it adds to SE(θ).
-"""
+"""Compiled loops of testlets: the likelihood with effects of learners in testlets, and what they add to SE(θ)."""
 
 from __future__ import annotations
 
@@ -13,7 +12,7 @@ LEAST_PROBABILITY = 1e-15
 
 
 @_compiled
-def testlet_loglik(first, last, start, item, score, testlet, right, gamma_weights, group, log_weights, out):  # type: ignore[no-untyped-def]
+def loglik_with_effects(first, last, start, item, score, testlet, right, gamma_weights, group, log_weights, out):  # type: ignore[no-untyped-def]
     """out[i] = log P(answers of person i) for persons first … last − 1, whose answers stand testlet by testlet.
 
     `testlet` (J,): −1 for an item of none. `right` (J, R, Q): P at effect r and ability q, without effect for items of

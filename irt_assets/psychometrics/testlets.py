@@ -1,9 +1,9 @@
 """Testlets, items that share a stimulus: how far their answers depend on each other beyond θ, and what that costs.
 
-Answers follow logit P(x_j = 1 | θ, γ) = a_j(θ + γ_t − b_j) with an effect γ_t ~ N(0, σ²) of each learner in each testlet
-(Bradlow, Wainer & Wang 1999; Wang, Bradlow & Wainer 2002, with one σ for all testlets). Item parameters stay those of
-the curve of θ alone, averaged over γ. Belongs here: σ, and the variance that it adds to θ. Robust errors of the items
-are in `standard_errors`.
+Answers follow logit P(x_j = 1 | θ, γ) = a_j(θ + γ_t − b_j) with an effect γ_t ~ N(0, σ²) of each learner in each
+testlet (Bradlow, Wainer & Wang 1999; Wang, Bradlow & Wainer 2002, with one σ for all testlets). Item parameters stay
+those of the curve of θ alone, averaged over γ. Belongs here: which items share a testlet, and σ. Robust errors of the
+items are in `standard_errors`, the standard error of θ in `scoring`.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _EFFECT_NODES = 11
 
 
 @dataclass(frozen=True)
-class TestletSd:
+class EffectSd:
     """The SD σ of testlet effects, in units of the calibration's θ.
 
     Attributes:
@@ -50,8 +50,6 @@ class TestletSd:
         learners: whose answers were used.
     """
 
-    __test__ = False  # pytest takes a name that begins with Test for a class of tests
-
     sd: float
     se: float
     n_testlets: int
@@ -60,15 +58,16 @@ class TestletSd:
     why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """With None for NaN."""
+        return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
 def share_testlets(item_ids: Sequence[str], testlets: Mapping[str, str]) -> bool:
     """Whether two of the items stand in one testlet (item → testlet)."""
-    return bool((testlet_places(item_ids, testlets) >= 0).any())
+    return bool((number_testlets(item_ids, testlets) >= 0).any())
 
 
-def testlet_places(item_ids: Sequence[str], testlets: Mapping[str, str]) -> Ints:
+def number_testlets(item_ids: Sequence[str], testlets: Mapping[str, str]) -> Ints:
     """Shape (J,): the number of each item's testlet, from 0; −1 for items of none, or alone in theirs."""
     named = [testlets.get(item) for item in item_ids]
     sizes = Counter(name for name in named if name is not None)
@@ -76,14 +75,14 @@ def testlet_places(item_ids: Sequence[str], testlets: Mapping[str, str]) -> Ints
     return np.array([-1 if name is None else number.get(name, -1) for name in named], dtype=np.int64)
 
 
-def testlet_sd(
+def estimate_effect_sd(
     responses: Responses,
     calibration: Calibration,
     testlets: Mapping[str, str],
     *,
     groups: Sequence[str] | None = None,
     threads: int | None = None,
-) -> TestletSd:
+) -> EffectSd:
     """Maximum likelihood of one σ for all testlets, given the marginal curves of a calibration of these responses.
 
     Given γ, a curve has the slope that makes its average over γ the calibration's curve flatter by a factor κ, one for
@@ -96,16 +95,16 @@ def testlet_sd(
         groups: a label per learner where the calibration has several populations.
         threads: None for all processors.
 
-    The standard error is from the curvature, with item parameters as known; where σ² is smaller than its own error, that
-    of σ is half the root of that error, the SD of a σ whose truth is 0.
+    The standard error is from the curvature, with item parameters as known; where σ² is smaller than its own error,
+    that of σ is half the root of that error, the SD of a σ whose truth is 0.
     """
     known = calibration.estimated & (calibration.a > 0) & (calibration.n > 0)
     known &= np.array([Flag.AT_BOUND not in flags for flags in calibration.flags])
-    places = testlet_places([i if ok else "" for i, ok in zip(calibration.item_ids, known, strict=True)], testlets)
+    places = number_testlets([i if ok else "" for i, ok in zip(calibration.item_ids, known, strict=True)], testlets)
     n_testlets, n_items = int(places.max(initial=-1)) + 1, int((places >= 0).sum())
 
-    def unknown(why: str) -> TestletSd:
-        return TestletSd(float("nan"), float("nan"), n_testlets, n_items, 0, why)
+    def unknown(why: str) -> EffectSd:
+        return EffectSd(float("nan"), float("nan"), n_testlets, n_items, 0, why)
 
     if n_testlets < FEWEST_TESTLETS:
         return unknown(
@@ -124,7 +123,7 @@ def testlet_sd(
         return _maximum(likelihood, run, n_testlets, n_items, unknown)
 
 
-def _maximum(likelihood: _Likelihood, run: kernels.Run, n_testlets: int, n_items: int, unknown: Any) -> TestletSd:
+def _maximum(likelihood: _Likelihood, run: kernels.Run, n_testlets: int, n_items: int, unknown: Any) -> EffectSd:
     """In (σ², κ of testlets' items, κ of the others)."""
     alone = bool((likelihood.testlet < 0).any())
     size = 3 if alone else 2
@@ -154,7 +153,7 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, n_testlets: int, n_items
     if not variance > 0 or np.linalg.eigvalsh(hessian).min() <= 0:
         return unknown("the answers do not determine σ beside the slopes: too few learners answered items of a testlet")
     sd, error = float(np.sqrt(x[0])), float(np.sqrt(variance))
-    return TestletSd(sd, error / (2 * max(sd, np.sqrt(error))), n_testlets, n_items, n)
+    return EffectSd(sd, error / (2 * max(sd, np.sqrt(error))), n_testlets, n_items, n)
 
 
 @dataclass(frozen=True)
@@ -201,7 +200,7 @@ class _Likelihood:
         out = np.empty(self.responses.n_persons)
 
         def work(first: int, last: int) -> None:
-            testlet_kernels.testlet_loglik(
+            testlet_kernels.loglik_with_effects(
                 first,
                 last,
                 self.start,
@@ -228,9 +227,7 @@ class _Weights:
     log_weights: Floats
 
 
-def _drawn(
-    responses: Responses, calibration: Calibration, groups: Sequence[str] | None
-) -> tuple[Responses, _Weights]:
+def _drawn(responses: Responses, calibration: Calibration, groups: Sequence[str] | None) -> tuple[Responses, _Weights]:
     """Learners with an answer, at most MOST_LEARNERS of them, and the populations they are from."""
     answered = np.unique(responses.person)
     if len(answered) > MOST_LEARNERS:
