@@ -265,10 +265,8 @@ class Problem:
         return shared, products_of_tilts(curves, self.run, self._chunks, point.log_weights, tilts)
 
     def score_products(self, point: Point) -> Floats:
-        """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F); 0 for means and SDs of histograms.
-
-        Priors, which are no answers, have no part in it.
-        """
+        """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus what priors of the items say of them, as
+        if these were answers, too; 0 for means and SDs of histograms."""
         s, items = self.structure, self.structure.means.start
         if s.n_weights:
             tilts = np.eye(s.n_weights) - np.exp(point.log_weights)[:, :, None]
@@ -277,11 +275,12 @@ class Problem:
             tilts = self._latent_scores(point.means, point.sds, point.log_weights).transpose(1, 0, 2)
             places = items + np.arange(2) * s.n_groups + np.arange(s.n_groups)[:, None]
         places = np.concatenate([np.arange(items), places.ravel()])
-        found = np.zeros((len(s.index), len(s.index)))
-        curves = self.curves(s.expand(point.x))
+        found, full = np.zeros((len(s.index), len(s.index))), s.expand(point.x)
         found[np.ix_(places, places)] = score_products(
-            curves, self.run, self._chunks, point.log_weights, np.ascontiguousarray(tilts)
+            self.curves(full), self.run, self._chunks, point.log_weights, np.ascontiguousarray(tilts)
         )
+        own, prior = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items), self._prior_terms(full).hessian
+        found[own[:, None], own] += prior.transpose(1, 2, 0)
         return found
 
     def information_with_weights(self, point: Point, *, at_maximum: bool) -> Floats:

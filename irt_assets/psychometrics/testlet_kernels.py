@@ -12,56 +12,60 @@ LEAST_PROBABILITY = 1e-15
 
 
 @_compiled
-def loglik_with_effects(first, last, start, item, score, testlet, right, gamma_weights, group, log_weights, out):  # type: ignore[no-untyped-def]
-    """out[i] = log P(answers of person i) for persons first … last − 1, whose answers stand testlet by testlet.
+def add_up_patterns(first, last, start, item, score, effects, right, wrong, weights, out):  # type: ignore[no-untyped-def]
+    """out[u] (Q,) = log P(pattern u | θ) for patterns first … last − 1, sets of answers that share an effect γ.
 
-    `testlet` (J,): −1 for an item of none. `right` (J, R, Q): P at effect r and ability q, without effect for items of
-    no testlet; `gamma_weights` (R,), `log_weights` (G, Q).
+    Answers of pattern u stand from start[u] on. `effects` (J,): over how many nodes of γ an item's pattern is averaged
+    with `weights` (R,), 1 for items of no testlet. `right`, `wrong` (J, R, Q): P and 1 − P at γ and θ, none of them
+    below `LEAST_PROBABILITY`.
     """
     R, Q = right.shape[1], right.shape[2]
-    total, within = np.empty(Q), np.empty((R, Q))
+    within = np.empty((R, Q))
+    for u in range(first, last):
+        count = effects[item[start[u]]]
+        within[:count] = 1.0
+        out[u] = 0.0
+        for k in range(start[u], start[u + 1]):
+            table = right[item[k]] if score[k] == 1 else wrong[item[k]]
+            for g in range(count):
+                for q in range(Q):
+                    within[g, q] *= table[g, q]
+            if (k - start[u]) % RESCALED_AFTER == RESCALED_AFTER - 1:
+                for q in range(Q):
+                    top = 0.0
+                    for g in range(count):
+                        top = max(top, within[g, q])
+                    for g in range(count):
+                        within[g, q] /= top
+                    out[u, q] += np.log(top)
+        for q in range(Q):
+            mean = within[0, q]
+            if count > 1:
+                mean = 0.0
+                for g in range(count):
+                    mean += weights[g] * within[g, q]
+            out[u, q] += np.log(mean)
+
+
+@_compiled
+def add_up_persons(first, last, start, pattern, table, group, log_weights):  # type: ignore[no-untyped-def]
+    """Σ log P(answers) of persons first … last − 1: `pattern` from start[i] on are those of person i, `table` (U, Q)
+    their log P given θ, `log_weights` (G, Q) of θ in the person's group."""
+    Q = table.shape[1]
+    total, loglik = np.empty(Q), 0.0
     for i in range(first, last):
         for q in range(Q):
             total[q] = log_weights[group[i], q]
-        r = start[i]
-        while r < start[i + 1]:
-            t = testlet[item[r]]
-            end = r + 1
-            while end < start[i + 1] and testlet[item[end]] == t:
-                end += 1
-            effects = R if t >= 0 else 1
-            within[:effects] = 1.0
-            for k in range(r, end):
-                j = item[k]
-                for g in range(effects):
-                    if score[k] == 1:
-                        for q in range(Q):
-                            within[g, q] *= max(right[j, g, q], LEAST_PROBABILITY)
-                    else:
-                        for q in range(Q):
-                            within[g, q] *= max(1.0 - right[j, g, q], LEAST_PROBABILITY)
-                if (k - r) % RESCALED_AFTER == RESCALED_AFTER - 1:
-                    for q in range(Q):
-                        top = 0.0
-                        for g in range(effects):
-                            top = max(top, within[g, q])
-                        for g in range(effects):
-                            within[g, q] /= top
-                        total[q] += np.log(top)
+        for r in range(start[i], start[i + 1]):
+            row = table[pattern[r]]
             for q in range(Q):
-                if t >= 0:
-                    mean = 0.0
-                    for g in range(R):
-                        mean += gamma_weights[g] * within[g, q]
-                    total[q] += np.log(mean)
-                else:
-                    total[q] += np.log(within[0, q])
-            r = end
+                total[q] += row[q]
         top = total.max()
         summed = 0.0
         for q in range(Q):
             summed += np.exp(total[q] - top)
-        out[i] = top + np.log(summed)
+        loglik += top + np.log(summed)
+    return loglik
 
 
 @_compiled

@@ -9,7 +9,7 @@ items are in `standard_errors`, the standard error of θ in `scoring`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 
 from irt_assets.psychometrics import kernels, testlet_kernels
-from irt_assets.psychometrics.design import row_starts
+from irt_assets.psychometrics.curves import information
 from irt_assets.psychometrics.models import Calibration, Flag, Floats, Responses
 
 Ints = npt.NDArray[np.int64]
@@ -28,15 +28,18 @@ FEWEST_TESTLETS = 3
 """One σ stands for all testlets of a scale: fewer of them say too little of the others."""
 FEWEST_LEARNERS = 300
 """Below, σ comes out as 0 or twice as large by chance alone."""
-MOST_LEARNERS = 5_000
-"""So many of a larger window are drawn at random: σ of .5 then has a standard error of about .01."""
+MOST_LEARNERS = 10_000
+"""So many of a larger window are drawn at random: σ of .5 then has a standard error below .01."""
 LARGEST = 3.0
 """A σ stops here: nine tenths of what a testlet measures is then not θ."""
 FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
 """A logistic curve of slope a averaged over N(0, σ²) is nearly one of slope a/√(1 + k²a²σ²), with this k² (Johnson &
 Kotz 1970, chapter 22; used by Zeger, Liang & Albert 1988)."""
-_THETA_NODES, _REACH = 31, 4.5
-_EFFECT_NODES = 11
+_REACH = 4.5
+"""SDs of each population on both sides of its mean that abilities range over."""
+_STEP = 1.2
+"""Between nodes, in standard errors of θ: a rectangle rule then leaves about e^(−2π²/1.44) ≈ 1e-6."""
+_EFFECT_NODES = 9
 
 
 @dataclass(frozen=True)
@@ -114,11 +117,11 @@ def estimate_effect_sd(
     place = {item: j for j, item in enumerate(calibration.item_ids)}
     of = np.array([place.get(item, -1) for item in responses.item_ids])
     fitted = (of >= 0) & known[of]
-    some, weights = _drawn(responses.of_items(fitted), calibration, groups)
+    at = of[fitted]
+    some, abilities = _drawn(responses.of_items(fitted), calibration, at, groups)
     if some.n_persons < FEWEST_LEARNERS:
         return unknown(f"{some.n_persons} learners are too few: {FEWEST_LEARNERS} are needed")
-    at = of[fitted]
-    likelihood = _Likelihood.of(some, calibration, at, places[at], weights)
+    likelihood = _Likelihood.of(some, calibration, at, places[at], abilities)
     with kernels.runner(threads) as run:
         return _maximum(likelihood, run, n_testlets, n_items, unknown)
 
@@ -131,21 +134,16 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, n_testlets: int, n_items
     def cost(x: Floats) -> float:
         return -likelihood.value(run, float(np.sqrt(max(x[0], 0.0))), float(x[1]), float(x[-1] if alone else 1.0))
 
-    n = likelihood.responses.n_persons
+    n = len(likelihood.start) - 1
     bounds = [(0.0, LARGEST**2)] + [(0.3, 1.5)] * (size - 1)
     start = np.array([0.2] + [0.97] * (size - 1))
     found = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10})
     x = found.x
     if x[0] >= 0.99 * LARGEST**2:
         return unknown(f"σ came to its bound of {LARGEST:g}: answers within a testlet follow from each other")
-    steps = np.array([max(0.05 * x[0], 0.01)] + [0.01] * (size - 1))
-    centre = np.maximum(x, [2 * steps[0]] + [0.0] * (size - 1))
-    hessian = np.empty((size, size))
-    for k in range(size):
-        for m in range(k + 1):
-            own, other = np.eye(size)[k] * steps[k], np.eye(size)[m] * steps[m]
-            second = cost(centre + own + other) - cost(centre + own - other) - cost(centre - own + other)
-            hessian[k, m] = hessian[m, k] = (second + cost(centre - own - other)) / (4 * steps[k] * steps[m])
+    steps = np.diag([max(0.1 * x[0], 0.02)] + [0.02] * (size - 1))
+    centre = np.maximum(x, [steps[0, 0]] + [0.0] * (size - 1))
+    hessian = _second_differences(cost, centre, steps)
     try:
         variance = float(np.linalg.inv(hessian)[0, 0])
     except np.linalg.LinAlgError:
@@ -156,36 +154,70 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, n_testlets: int, n_items
     return EffectSd(sd, error / (2 * max(sd, np.sqrt(error))), n_testlets, n_items, n)
 
 
+def _second_differences(f: Callable[[Floats], float], x: Floats, steps: Floats) -> Floats:
+    """Second derivatives at x (P,), by the diagonal `steps` (P, P), two values for each pair of parameters."""
+    P = len(x)
+    bent = np.empty((P, P))
+    middle = 2 * f(x)
+    for k in range(P):
+        bent[k, k] = f(x + steps[k]) + f(x - steps[k]) - middle
+    for k in range(P):
+        for m in range(k):
+            both = f(x + steps[k] + steps[m]) + f(x - steps[k] - steps[m]) - middle
+            bent[k, m] = bent[m, k] = (both - bent[k, k] - bent[m, m]) / 2
+    unit = np.diag(steps)
+    found: Floats = bent / np.outer(unit, unit)
+    return found
+
+
 @dataclass(frozen=True)
 class _Likelihood:
-    """Answers of the fitted items, testlet by testlet; a, b, c and `testlet` of the items, shape (J,)."""
+    """Answers of N learners as patterns: what a learner answered in one testlet, or to one item of none.
 
-    responses: Responses
-    start: Ints
+    Attributes:
+        a, b, c, testlet: shape (J,), of the fitted items.
+        pattern_start, item, score: the answers of U patterns, each as often as it differs.
+        start, pattern: each learner's patterns.
+    """
+
     a: Floats
     b: Floats
     c: Floats
     testlet: Ints
-    group: Ints
-    nodes: Floats
-    log_weights: Floats
+    pattern_start: Ints
+    item: npt.NDArray[np.int32]
+    score: npt.NDArray[np.int8]
+    start: Ints
+    pattern: Ints
     mean: float
     sd: float
+    abilities: _Abilities
 
     @classmethod
     def of(
-        cls, responses: Responses, calibration: Calibration, at: Ints, testlet: Ints, weights: _Weights
+        cls, responses: Responses, calibration: Calibration, at: Ints, testlet: Ints, abilities: _Abilities
     ) -> _Likelihood:
-        order = np.lexsort((testlet[responses.item], responses.person))
-        sorted_ = Responses(
-            responses.person, responses.item[order], responses.score[order], responses.n_persons, responses.item_ids
-        )
+        """`at`: places of the items in the calibration; `testlet` (J,) as `number_testlets` gives it."""
+        alone = testlet.max(initial=-1) + 1 + np.arange(len(testlet))
+        shared = np.where(testlet >= 0, testlet, alone)[responses.item]
+        order = np.lexsort((responses.item, shared, responses.person))
+        person, item, score = responses.person[order], responses.item[order], responses.score[order]
+        of_person = np.flatnonzero(np.diff(person, prepend=-1) != 0)
+        begins = np.flatnonzero((np.diff(person, prepend=-1) != 0) | (np.diff(shared[order], prepend=-1) != 0))
+        # A pattern is known by the sum of random numbers of its answers: 10⁶ patterns collide once in 10⁷ times.
+        marks = np.random.default_rng(0).integers(0, 2**63, (len(testlet), 2), dtype=np.uint64)
+        known = np.add.reduceat(marks[item, score], begins)
+        _, first, pattern = np.unique(known, return_index=True, return_inverse=True)
+        length = np.diff(np.append(begins, len(item)))[first]
+        pattern_start = np.concatenate(([0], np.cumsum(length)))
+        rows = np.repeat(begins[first] - pattern_start[:-1], length) + np.arange(pattern_start[-1])
         a, b, c = calibration.a[at], calibration.b[at], calibration.c[at]
-        start = row_starts(sorted_)
-        theta = (weights.group, weights.nodes, weights.log_weights, calibration.latent_mean, calibration.latent_sd)
-        return cls(sorted_, start, a, b, c, testlet, *theta)
+        start = np.searchsorted(begins, np.append(of_person, len(item)))
+        unit = calibration.latent_mean, calibration.latent_sd
+        return cls(a, b, c, testlet, pattern_start, item[rows], score[rows], start, pattern, *unit, abilities)
 
     def value(self, run: kernels.Run, sd: float, slopes: float, slopes_alone: float) -> float:
+        """The log-likelihood, with the estimated slopes of items in testlets, and of the others, times κ."""
         within = self.testlet >= 0
         flatter = np.where(within, slopes, slopes_alone) * self.a
         effect = np.where(within, sd, 0.0)
@@ -193,33 +225,34 @@ class _Likelihood:
         now, before = 1 + FLATTENED * a**2 * (self.sd**2 + effect**2), 1 + FLATTENED * (self.a * self.sd) ** 2
         b = self.mean + (self.b - self.mean) * self.a / a * np.sqrt(now / before)
         z, weights = np.polynomial.hermite_e.hermegauss(_EFFECT_NODES)
-        off = self.nodes[None, :] + sd * z[:, None]
-        shown = np.where(within[:, None, None], off, self.nodes)
+        nodes = self.abilities.nodes
+        shown = np.where(within[:, None, None], nodes + sd * z[:, None], nodes)
         eta = a[:, None, None] * (shown - b[:, None, None])
-        right = self.c[:, None, None] + (1 - self.c[:, None, None]) * expit(eta)
-        out = np.empty(self.responses.n_persons)
+        free = 1 - self.c[:, None, None]
+        right, wrong = (
+            np.maximum(x, testlet_kernels.LEAST_PROBABILITY) for x in (1 - free * expit(-eta), free * expit(-eta))
+        )
+        effects = np.where(within, _EFFECT_NODES, 1)
+        table = np.empty((len(self.pattern_start) - 1, len(nodes)))
+        gamma = weights / weights.sum()
 
-        def work(first: int, last: int) -> None:
-            testlet_kernels.loglik_with_effects(
-                first,
-                last,
-                self.start,
-                self.responses.item,
-                self.responses.score,
-                self.testlet,
-                right,
-                weights / weights.sum(),
-                self.group,
-                self.log_weights,
-                out,
+        def of_patterns(first: int, last: int) -> None:
+            testlet_kernels.add_up_patterns(
+                first, last, self.pattern_start, self.item, self.score, effects, right, wrong, gamma, table
             )
 
-        run(work, kernels.cut(np.diff(self.start) + 1, 16))
-        return float(out.sum())
+        def of_persons(first: int, last: int) -> float:
+            found: float = testlet_kernels.add_up_persons(
+                first, last, self.start, self.pattern, table, self.abilities.group, self.abilities.log_weights
+            )
+            return found
+
+        run(of_patterns, kernels.cut(np.diff(self.pattern_start), 16))
+        return float(sum(run(of_persons, kernels.cut(np.diff(self.start) + 1, 16))))
 
 
 @dataclass(frozen=True)
-class _Weights:
+class _Abilities:
     """θ of the learners of each group on common nodes: `group` (N,), `nodes` (Q,), `log_weights` (G, Q)."""
 
     group: Ints
@@ -227,8 +260,11 @@ class _Weights:
     log_weights: Floats
 
 
-def _drawn(responses: Responses, calibration: Calibration, groups: Sequence[str] | None) -> tuple[Responses, _Weights]:
-    """Learners with an answer, at most MOST_LEARNERS of them, and the populations they are from."""
+def _drawn(
+    responses: Responses, calibration: Calibration, at: Ints, groups: Sequence[str] | None
+) -> tuple[Responses, _Abilities]:
+    """Learners with an answer, at most MOST_LEARNERS of them, and the populations they are from. `at`: places of the
+    items of `responses` in the calibration."""
     answered = np.unique(responses.person)
     if len(answered) > MOST_LEARNERS:
         answered = np.sort(np.random.default_rng(0).choice(answered, MOST_LEARNERS, replace=False))
@@ -243,7 +279,10 @@ def _drawn(responses: Responses, calibration: Calibration, groups: Sequence[str]
     sds = [p.sd for p in populations] or [calibration.latent_sd]
     low = min(mean - _REACH * sd for mean, sd in zip(middles, sds, strict=True))
     high = max(mean + _REACH * sd for mean, sd in zip(middles, sds, strict=True))
-    nodes = np.linspace(low, high, max(_THETA_NODES, int(np.ceil((high - low) / (0.3 * min(sds)))) + 1))
+    told = information(np.array(middles), calibration.a[at], calibration.d[at], calibration.c[at])
+    seen = np.bincount(some.item, minlength=some.n_items) / some.n_persons
+    errors = 1 / np.sqrt(1 / np.array(sds) ** 2 + told @ seen)
+    nodes = np.linspace(low, high, int(np.ceil((high - low) / (_STEP * errors.min()))) + 1)
     log_weights = -0.5 * ((nodes - np.array(middles)[:, None]) / np.array(sds)[:, None]) ** 2
     for g, population in enumerate(populations):
         if population.nodes:
@@ -255,4 +294,4 @@ def _drawn(responses: Responses, calibration: Calibration, groups: Sequence[str]
     if groups is not None and len(populations) > 1:
         number = {p.name: g for g, p in enumerate(populations)}
         group = np.array([number[groups[i]] for i in answered], dtype=np.int64)
-    return some, _Weights(group, nodes, log_weights)
+    return some, _Abilities(group, nodes, log_weights)
