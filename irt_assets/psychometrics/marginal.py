@@ -265,7 +265,7 @@ class Problem:
         return shared, products_of_tilts(curves, self.run, self._chunks, point.log_weights, tilts)
 
     def score_products(self, point: Point) -> Floats:
-        """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus what priors of the items say of them, as
+        """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus what priors say of the items, as
         if these were answers, too; 0 for means and SDs of histograms."""
         s, items = self.structure, self.structure.means.start
         if s.n_weights:
