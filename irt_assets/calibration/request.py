@@ -6,7 +6,7 @@ Belongs here: the parts of a fit that the scale's rules decide. Does not belong 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
@@ -224,13 +224,12 @@ def beside(request: FitRequest, made: Calibrated) -> dict[str, Any]:
         ],
         "shape": None if made.shape is None else made.shape.as_dict(),
         **effects_spec(request.responses, calibration, request.testlets, made.groups),
-    } | fit_statistics(request.responses, calibration, made.groups)
+    } | fit_statistics(request, made)
 
 
-def fit_statistics(
-    responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None
-) -> dict[str, Any]:
+def fit_statistics(request: FitRequest, made: Calibrated) -> dict[str, Any]:
     """For a fit's spec: its statistics, None for one that did not converge, which is not a result."""
-    if not calibration.convergence.converged:
+    if not made.calibration.convergence.converged:
         return {"fit_statistics": None}
-    return {"fit_statistics": statistics_spec(summarise(responses, calibration, groups=groups))}
+    found = summarise(request.responses, made.calibration, groups=made.groups, testlets=request.testlets)
+    return {"fit_statistics": statistics_spec(found)}

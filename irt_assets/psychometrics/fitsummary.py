@@ -11,7 +11,7 @@ all: how many is in the summary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from irt_assets.psychometrics.personfit import person_fit
 from irt_assets.psychometrics.reliability import fitted_reliability
 from irt_assets.psychometrics.setfit import form_fit
 from irt_assets.psychometrics.sumscorefit import sum_score_fit
+from irt_assets.psychometrics.testlets import number_testlets
 
 ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_000
 """Answers behind the statistics of items, of the set, and of one round of parallel analysis."""
@@ -56,13 +57,15 @@ def summarise(
     calibration: Calibration,
     *,
     groups: Sequence[str] | None = None,
+    testlets: Mapping[str, str] | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> FitSummary:
     """The statistics of a converged fit to `responses`, those it was estimated from.
 
-    `groups`: the label of each person, where the fit has groups. `seed`: of the drawn learners and simulated answers;
-    the same seed gives the same numbers.
+    `groups`: the label of each person, where the fit has groups. `testlets` (item → testlet): pairs of items of one
+    share more than θ, and errors count it, so that Q3 names only other pairs. `seed`: of the drawn learners and
+    simulated answers; the same seed gives the same numbers.
     """
     rng = np.random.default_rng(seed)
     many, of_many = _some_learners(responses, groups, ITEM_RESPONSES, rng)
@@ -72,6 +75,8 @@ def summarise(
     pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
     persons = person_fit(some, calibration, threads=threads)
     few, of_few = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
+    places = number_testlets(calibration.item_ids, testlets or {})
+    flagged = [(i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j]]
     n_pairs = int(np.triu(pairs.n >= SMALLEST_PAIR, 1).sum())
     tested = np.isfinite(persons.p)
     names = calibration.item_ids
@@ -99,10 +104,10 @@ def summarise(
         "q3": {
             "pairs": n_pairs,
             "mean": _number(pairs.mean),
-            "flagged": len(pairs.flagged),
+            "flagged": len(flagged),
             "largest": [
                 {"items": [names[i], names[j]], "q3": _number(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
-                for i, j in pairs.flagged[:NAMED_PAIRS]
+                for i, j in flagged[:NAMED_PAIRS]
             ],
         },
         "parallel": _parallel(few, calibration, of_few, seed, threads),

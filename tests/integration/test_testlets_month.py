@@ -22,12 +22,14 @@ from irt_assets.calibration.online import read_past_measure, read_score
 from irt_assets.calibration.origin import OriginWindow, initialise
 from irt_assets.calibration.publication import PublishedSet, in_force, publications_in_force
 from irt_assets.calibration.shown import ability_metadata, fit_metadata
+from irt_assets.drift.information import information_of_month
 from irt_assets.engines import build
 from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import Look, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.kpis import ability as kpis
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.information import item_information
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
@@ -268,3 +270,14 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
     wider = np.array([found["monthly"][user] for user in learners]) / plain.se
     assert wider.min() > 1.0
     assert 1.05 < np.median(wider) < 1.25
+
+
+def test_the_information_of_the_set_in_force_counts_testlets_too(world: Settings) -> None:
+    (of_scale,) = information_of_month(Database(world), folder_store(world), NEXT)
+    found = of_scale.found
+    assert found is not None
+    assert found.testlets is not None
+    force = found.items.in_force
+    alone = item_information(found.theta, *found.items.latest[force].T).sum(axis=1)
+    assert (found.retirement.before < alone).all()
+    assert found.retirement.before.max() > 0.4 * alone.max()
