@@ -286,8 +286,8 @@ def test_pairs_of_one_testlet_are_not_called_dependent() -> None:
 
 
 def test_test_information_is_one_over_the_variance_that_simulated_estimates_have() -> None:
-    """Estimates at θ = 0 of 4000 learners who answered 20 items in testlets of 5: their variance has a relative error of
-    2 %, and 1/information, which holds for long tests, one of the order of 5 % with 20 items."""
+    """Estimates at θ = 0 of 4000 learners who answered 20 items in testlets of 5: their variance has a relative error
+    of 2 %, and 1/information, which holds for long tests, one of the order of 5 % with 20 items."""
     rng = np.random.default_rng(13)
     a, b, sd = np.full(20, 1.0), np.tile([-0.5, -0.2, 0.0, 0.2, 0.5], 4), 0.7
     effects = Effects(np.repeat(np.arange(4), 5), sd)
