@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import nan
 from typing import Any
 
 import numpy as np
@@ -31,7 +32,9 @@ FEWEST_LEARNERS = 300
 MOST_LEARNERS = 10_000
 """So many of a larger window are drawn at random: σ of .5 then has a standard error below .01."""
 LARGEST = 3.0
-"""A σ stops here: nine tenths of what a testlet measures is then not θ."""
+"""In SDs of θ, a σ stops here: nine tenths of what a testlet measures is then not θ."""
+LEAST_KNOWN = 0.2
+"""In SDs of θ: a σ with a larger error is none."""
 FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
 """A logistic curve of slope a averaged over N(0, σ²) is nearly one of slope a/√(1 + k²a²σ²), with this k² (Johnson &
 Kotz 1970, chapter 22; used by Zeger, Liang & Albert 1988)."""
@@ -90,8 +93,8 @@ def estimate_effect_sd(
 
     Given γ, a curve has the slope that makes its average over γ the calibration's curve flatter by a factor κ, one for
     the items of testlets and one for the others: dependent answers make estimated slopes too steep. The κ are estimated
-    beside σ; difficulties are the calibration's. θ and, within a testlet, γ are integrated out, so that the price grows
-    with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
+    beside σ; proportions correct are the calibration's. θ and, within a testlet, γ are integrated out, so that the
+    price grows with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
 
     Args:
         testlets: item → testlet; items without one, or alone in theirs, depend on nothing but θ.
@@ -107,7 +110,7 @@ def estimate_effect_sd(
     n_testlets, n_items = int(places.max(initial=-1)) + 1, int((places >= 0).sum())
 
     def unknown(why: str) -> EffectSd:
-        return EffectSd(float("nan"), float("nan"), n_testlets, n_items, 0, why)
+        return EffectSd(nan, nan, n_testlets, n_items, 0, why)
 
     if n_testlets < FEWEST_TESTLETS:
         return unknown(
@@ -123,16 +126,21 @@ def estimate_effect_sd(
         return unknown(f"{some.n_persons} learners are too few: {FEWEST_LEARNERS} are needed")
     likelihood = _Likelihood.of(some, calibration, at, places[at], abilities)
     with kernels.runner(threads) as run:
-        return _maximum(likelihood, run, n_testlets, n_items, unknown)
+        sd, se, why = _maximum(likelihood, run)
+    return EffectSd(sd, se, n_testlets, n_items, some.n_persons, why)
 
 
-def _maximum(likelihood: _Likelihood, run: kernels.Run, n_testlets: int, n_items: int, unknown: Any) -> EffectSd:
-    """In (σ², κ of testlets' items, κ of the others)."""
+def _maximum(likelihood: _Likelihood, run: kernels.Run) -> tuple[float, float, str]:
+    """σ and its error, or why there is none. Sought in (σ² in units of θ's variance, κ of items in testlets, κ of the
+    others)."""
+    unit = likelihood.sd
     alone = bool((likelihood.testlet < 0).any())
     size = 3 if alone else 2
 
     def cost(x: Floats) -> float:
-        return -likelihood.value(run, float(np.sqrt(max(x[0], 0.0))), float(x[1]), float(x[-1] if alone else 1.0))
+        return -likelihood.value(
+            run, unit * float(np.sqrt(max(x[0], 0.0))), float(x[1]), float(x[-1] if alone else 1.0)
+        )
 
     n = len(likelihood.start) - 1
     bounds = [(0.0, LARGEST**2)] + [(0.3, 1.5)] * (size - 1)
@@ -140,18 +148,17 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run, n_testlets: int, n_items
     found = minimize(lambda x: cost(x) / n, start, method="L-BFGS-B", bounds=bounds, options={"ftol": 1e-10})
     x = found.x
     if x[0] >= 0.99 * LARGEST**2:
-        return unknown(f"σ came to its bound of {LARGEST:g}: answers within a testlet follow from each other")
+        return nan, nan, f"σ came to its bound of {LARGEST:g} SDs of θ: answers in a testlet follow from each other"
     steps = np.diag([max(0.1 * x[0], 0.02)] + [0.02] * (size - 1))
     centre = np.maximum(x, [steps[0, 0]] + [0.0] * (size - 1))
     hessian = _second_differences(cost, centre, steps)
-    try:
-        variance = float(np.linalg.inv(hessian)[0, 0])
-    except np.linalg.LinAlgError:
-        variance = float("nan")
-    if not variance > 0 or np.linalg.eigvalsh(hessian).min() <= 0:
-        return unknown("the answers do not determine σ beside the slopes: too few learners answered items of a testlet")
-    sd, error = float(np.sqrt(x[0])), float(np.sqrt(variance))
-    return EffectSd(sd, error / (2 * max(sd, np.sqrt(error))), n_testlets, n_items, n)
+    if np.linalg.eigvalsh(hessian).min() <= 0:
+        return nan, nan, "answers do not determine σ: too few learners answered several items of a testlet"
+    sd, error = float(np.sqrt(x[0])), float(np.sqrt(np.linalg.inv(hessian)[0, 0]))
+    se = error / (2 * max(sd, float(np.sqrt(error))))
+    if se > LEAST_KNOWN:
+        return nan, nan, f"σ came to {sd:.2f} ± {se:.2f} SDs of θ: too few learners answered several items of a testlet"
+    return unit * sd, unit * se, ""
 
 
 def _second_differences(f: Callable[[Floats], float], x: Floats, steps: Floats) -> Floats:

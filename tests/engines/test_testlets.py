@@ -155,6 +155,21 @@ def test_what_cannot_be_estimated_says_why(row: Row, of: dict[str, str], why: st
     assert found.as_dict()["sd"] is None
 
 
+def test_learners_who_see_one_item_of_a_testlet_tell_nothing_of_it() -> None:
+    """Of every testlet each of them sees one item, and ten of them two."""
+    rng = np.random.default_rng(14)
+    a, b = bank(SEED)
+    x = (rng.random((1000, 40)) < expit(a * (rng.normal(size=(1000, 1)) - b))).astype(float)
+    seen = np.zeros((1000, 8, 5), dtype=bool)
+    np.put_along_axis(seen, rng.integers(0, 5, (1000, 8, 1)), True, axis=2)
+    seen[:10, :, :2] = True
+    x[~seen.reshape(1000, 40)] = np.nan
+    responses = Responses.from_wide(x, IDS)
+    found = estimate_effect_sd(responses, fit_em(responses, threads=1), Row(0.7).testlets, threads=1)
+    assert np.isnan(found.sd)
+    assert "too few learners answered several items of a testlet" in found.why
+
+
 def test_answers_that_follow_from_each_other_are_no_effect() -> None:
     """Every testlet is one answer four times: σ would be infinite."""
     rng = np.random.default_rng(9)
