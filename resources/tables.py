@@ -279,6 +279,22 @@ item_parameter_publication = _table(
     Index("item_parameter_publication_item", "scale_id", "item_id", "effective_from"),
 )
 
+testlet_sd_publication = _table(
+    "testlet_sd_publication",
+    "How far answers in one testlet depend on each other, from when on. Append-only.",
+    Column("publication_id", BigInteger, Identity(always=True), primary_key=True, comment="order of publication"),
+    _req("scale_id", Text, "scale"),
+    _req("sd", Double, "SD of a learner's effects in testlets", unit="θ", ge=0),
+    _opt("se", Double, "its standard error", unit="θ", ge=0),
+    _req("n_testlets", Integer, "testlets that it was estimated from"),
+    _req("testlets", JSONB, "testlet of each item, as the month found them"),
+    _req("effective_from", UTC, "in force from this time on"),
+    _req("month", Text, "month whose fit it comes from"),
+    _req("fit_id", Text, "fit it comes from"),
+    _req("published_at", UTC, "when it was published", NOW),
+    Index("testlet_sd_publication_scale", "scale_id", "effective_from"),
+)
+
 item_parameter_proposal = _table(
     "item_parameter_proposal",
     "What a month, or a recalibration, would publish but only a person may.",

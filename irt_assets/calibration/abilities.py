@@ -15,6 +15,7 @@ import pandas as pd
 import psycopg
 
 from irt_assets.calibration.publication import in_force
+from irt_assets.calibration.testlets import InTestlets
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.models import Responses
 from irt_assets.psychometrics.scoring import Curves, Scores, eap_by
@@ -27,7 +28,8 @@ from resources.database import Database, advisory_lock
 
 @dataclass(frozen=True)
 class ScaleAbilities:
-    """What was measured on one scale: shapes (learners,). `why` says why there is nothing to score, if so."""
+    """What was measured on one scale: shapes (learners,). `why` says why there is nothing to score, if so;
+    `testlet_sd`: for what effects of testlets `se` was corrected, None where none are in force."""
 
     scale_id: str
     theta: np.ndarray
@@ -35,6 +37,7 @@ class ScaleAbilities:
     n_published: int
     set_hash: str
     why: str = ""
+    testlet_sd: float | None = None
 
 
 def measure(database: Database, month: str, update_id: str) -> list[ScaleAbilities]:
@@ -64,7 +67,7 @@ def measure_at(
         responses, learners = scoring_responses(
             connection, end - LOOKBACK, end, scale, list(published.items), withdrawn=published.withdrawn
         )
-        scores = estimate(responses, published.items, scale)
+        scores = estimate(responses, published.items, scale, published.testlets)
         warehouse.append(
             connection,
             tables.mirt_ability,
@@ -86,25 +89,39 @@ def measure_at(
                 }
             ),
         )
+        sd = published.testlets.sd if published.testlets else None
         measured.append(
-            ScaleAbilities(scale.scale_id, scores.theta, scores.se, len(published.items), published.set_hash)
+            ScaleAbilities(
+                scale.scale_id, scores.theta, scores.se, len(published.items), published.set_hash, testlet_sd=sd
+            )
         )
     return measured
 
 
-def estimate(responses: Responses, items: Mapping[str, tuple[float, float, float]], scale: Scale) -> Scores:
+def estimate(
+    responses: Responses,
+    items: Mapping[str, tuple[float, float, float]],
+    scale: Scale,
+    testlets: InTestlets | None = None,
+) -> Scores:
     """θ as it is reported, with `items` (id → a, b, c) as the set in force: EAP against the scale's population.
 
-    An answer to an item that has no parameters there says nothing.
+    An answer to an item that has no parameters there says nothing. `testlets` widen the standard error.
     """
-    return eap_by(responses, curves_of(responses.item_ids, items, scale))
+    return eap_by(responses, curves_of(responses.item_ids, items, scale, testlets))
 
 
-def curves_of(item_ids: Sequence[str], items: Mapping[str, tuple[float, float, float]], scale: Scale) -> Curves:
+def curves_of(
+    item_ids: Sequence[str],
+    items: Mapping[str, tuple[float, float, float]],
+    scale: Scale,
+    testlets: InTestlets | None = None,
+) -> Curves:
     """The curves of `item_ids` with `items` (id → a, b, c) against a scale's population; none for others."""
     unknown = (np.nan, np.nan, np.nan)
     a, b, c = np.array([items.get(item, unknown) for item in item_ids]).reshape(-1, 3).T
-    return Curves.of(a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+    effects = testlets.effects(item_ids) if testlets else None
+    return Curves.of(a, -a * b, c, mean=scale.mu, sd=scale.sigma, effects=effects)
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ import pandas as pd
 import psycopg
 from psycopg.rows import class_row, dict_row
 
+from irt_assets.calibration.testlets import on_the_scale
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.linking_jump import Constants
@@ -316,6 +317,7 @@ def publish_linked(
         "max_rhat": spec.get("sampling", {}).get("max_rhat"),
         "min_ess": spec.get("sampling", {}).get("min_ess"),
         "model_spec": spec
+        | ({"testlets": on_the_scale(spec["testlets"], linking)} if "testlets" in spec else {})
         | {"linking_constants": constants, "latent": {"mean": linked.latent_mean, "sd": linked.latent_sd}}
         | ({"software": raw.software} if raw.software else {}),
         "data_hash": raw.data_hash,

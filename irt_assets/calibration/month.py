@@ -39,7 +39,8 @@ from resources.object_store import ObjectStore
 class FitOutcome:
     """An engine's fit of a scale, or the reason why there is none.
 
-    `own`: the scale is published from this engine. `misfit`: of its own engine, as `misfit.compared` gives it.
+    `own`: the scale is published from this engine. `misfit`: of its own engine, as `misfit.compared` gives it;
+    `testlets`: what it says of them (see `testlets.effects_spec`).
     """
 
     scale_id: str
@@ -51,6 +52,7 @@ class FitOutcome:
     seconds: float
     shape: Shape | None = None
     misfit: dict[str, Any] | None = None
+    testlets: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -174,9 +176,8 @@ def _fit(
             else:
                 calibration, shape = outcome.calibration, outcome.shape
                 fit_id = fits.stage(connection, snapshot, scale.scale_id, name, calibration, spec, run_id)
-            outcomes.append(
-                FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds, shape, spec.get("misfit"))
-            )
+            found = spec.get("misfit"), spec.get("testlets")
+            outcomes.append(FitOutcome(scale.scale_id, name, own, fit_id, calibration, why, seconds, shape, *found))
     return outcomes
 
 

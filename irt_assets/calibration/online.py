@@ -48,7 +48,8 @@ class Measure:
     @classmethod
     def of(cls, scale: Scale, published: PublishedSet, times: ItemTimes) -> Measure:
         items = ScoredItems.of(published.items, times, published.withdrawn)
-        return cls(scale, published, items, curves_of(items.item_ids, published.items, scale), learner_query(scale))
+        curves = curves_of(items.item_ids, published.items, scale, published.testlets)
+        return cls(scale, published, items, curves, learner_query(scale))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from psycopg.rows import class_row, dict_row
 from irt_assets.calibration import gates
 from irt_assets.calibration.fits import LinkedFit
 from irt_assets.calibration.gates import Evidence, gather
+from irt_assets.calibration.testlets import InTestlets, effects_in_force, publish
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from irt_assets.responses.scales import Scale, read_scales
@@ -53,23 +54,28 @@ class Step:
 
 @dataclass(frozen=True)
 class PublishedSet:
-    """The parameters in force on a scale at a time: item id → (a, b, c); and which answers to them do not count."""
+    """The parameters in force on a scale at a time: item id → (a, b, c); which answers to them do not count; and what
+    answers in one testlet have in common, None where that is not known."""
 
     items: dict[str, tuple[float, float, float]]
     set_hash: str
     withdrawn: Withdrawals = field(default_factory=Withdrawals)
+    testlets: InTestlets | None = None
 
 
 def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> PublishedSet:
-    """The published set in force at `at`: of each item the last publication with effective_from ≤ at."""
+    """The published set in force at `at`: of each item the last publication with effective_from ≤ at.
+
+    Where no SD of testlet effects is in force the hash is of the parameters alone.
+    """
     content = [
         (row["item_id"], row["a"], row["b"], row["c"]) for row in publications_in_force(connection, scale_id, at)
     ]
-    return PublishedSet(
-        {item: (a, b, c) for item, a, b, c in content},
-        hashlib.sha256(json.dumps(content).encode()).hexdigest(),
-        read_withdrawals(connection),
-    )
+    items = {item: (a, b, c) for item, a, b, c in content}
+    testlets = effects_in_force(connection, scale_id, at, items)
+    hashed: Any = content if testlets is None else [content, testlets.sd, testlets.of]
+    digest = hashlib.sha256(json.dumps(hashed).encode()).hexdigest()
+    return PublishedSet(items, digest, read_withdrawals(connection), testlets)
 
 
 def publications_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[dict[str, Any]]:
@@ -235,6 +241,8 @@ def _publish(
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s) ON CONFLICT DO NOTHING""",
             [(*row, month, linked.fit_id) for row in proposed],
         )
+    if not later and (before is None or before.settled_at is None):
+        publish(connection, scale.scale_id, linked.model_spec.get("testlets"), end, month, linked.fit_id)
     why = f"{counted(len(published), 'item')} first published, {len(proposed)} proposed, {len(held)} held back"
     settled_at = before.settled_at if before and before.settled_at else _now(connection)
     return Step(

@@ -28,6 +28,7 @@ from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.publication import steps
 from irt_assets.calibration.request import Calibrated, FitRequest, beside
+from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of, months_between
 from irt_assets.psychometrics.errors import breakdowns_explained
@@ -88,6 +89,7 @@ def recalibrate(
     with database.connect() as connection:
         basis = _read_basis(connection, scale_id, months)
         anchors = read_anchors(connection, scale_id, basis.scale.anchor_version)
+        testlets = bank_testlets(connection, scale_id)
     scale, snapshots, changed = basis.scale, basis.snapshots, basis.changed
     if not snapshots:
         raise PermanentFailure(
@@ -101,7 +103,7 @@ def recalibrate(
     data_hash = hashlib.sha256("\n".join(one.data_hash for one in snapshots).encode()).hexdigest()
     n = np.bincount(responses.item, minlength=responses.n_items)
     few = np.array(responses.item_ids)[n < scale.rules.min_published_responses(scale.model)]
-    request = FitRequest(scale, responses, tuple(few.tolist()), left_out, None, anchors)
+    request = FitRequest(scale, responses, tuple(few.tolist()), left_out, None, anchors, testlets)
     groups = [str(person).partition("/")[0] for person in persons] if len(snapshots) > 1 else None
     with breakdowns_explained(f"{window} could not be fitted"):
         raw = EmEngine(threads).calibrate(
@@ -111,6 +113,7 @@ def recalibrate(
             priors=request.priors(),
             groups=groups,
             latent=basis.shape.latent,
+            testlets=testlets,
         )
         if not raw.convergence.converged:
             raise PermanentFailure(f"the fit of {window} did not converge: {raw.convergence.reason}")

@@ -6,9 +6,10 @@ Belongs here: the parts of a fit that the scale's rules decide. Does not belong 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.calibration.fits import finite, statistics_spec
+from irt_assets.calibration.testlets import bank_testlets, effects_spec
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.psychometrics.errors import PsychometricsError
@@ -27,6 +29,7 @@ from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Calibration, Model, Responses
 from irt_assets.psychometrics.options import Latent
 from irt_assets.psychometrics.priors import GUESSING_PRIOR, LogNormal, Priors
+from irt_assets.psychometrics.testlets import share_testlets
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import earlier_responses, left_out_items, scored_responses_of
 
@@ -46,6 +49,7 @@ class FitRequest:
         earlier: answers of the learners in the look-back, one person for each learner of `responses`; on a linear scale
             of some of them only.
         anchors: the scale's frozen anchors, None where it has no origin.
+        testlets: item → testlet, of the bank's items that stand in one.
     """
 
     scale: Scale
@@ -54,6 +58,7 @@ class FitRequest:
     left_out: dict[str, int]
     earlier: Responses | None = None
     anchors: AnchorSet | None = None
+    testlets: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def by_level(self) -> bool:
@@ -100,6 +105,7 @@ def ask(
         left_out_items(table, scale.scale_id),
         earlier,
         anchors,
+        bank_testlets(connection, scale.scale_id),
     )
 
 
@@ -141,17 +147,34 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         return Calibrated(replace(found, engine=engine.name))
     if not request.by_level or request.earlier is None:
 
-        def fit_one(some: Responses, model: Model, latent: Latent) -> Calibration:
+        def fit_one(
+            some: Responses, model: Model, latent: Latent, testlets: Mapping[str, str] | None = None
+        ) -> Calibration:
             given = request.priors(model)
-            return engine.calibrate(some, model=model, data_hash=data_hash, priors=given, latent=latent)
+            return engine.calibrate(
+                some, model=model, data_hash=data_hash, priors=given, latent=latent, testlets=testlets
+            )
 
-        one, shape = fit_with_shape(fit_one, responses, model, request.scale.rules.latent)
+        rule, testlets = request.scale.rules.latent, request.testlets
+        if rule != "auto":
+            one, shape = fit_with_shape(partial(fit_one, testlets=testlets), responses, model, rule)
+            return Calibrated(one, shape=shape)
+        one, shape = fit_with_shape(fit_one, responses, model, rule)
+        if share_testlets(responses.item_ids, testlets):
+            # Not before: the test of θ's distribution needs the inverse information for the covariance of the items.
+            one = fit_one(responses, model, shape.latent, testlets)
         return Calibrated(one, shape=shape)
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
         asked = None if priors is None else in_unit(priors, unit)
         return engine.calibrate(
-            responses, model=model, data_hash=data_hash, priors=asked, groups=groups, reference=reference
+            responses,
+            model=model,
+            data_hash=data_hash,
+            priors=asked,
+            groups=groups,
+            reference=reference,
+            testlets=request.testlets,
         )
 
     levelled = fit_by_level(fit, request.earlier, request.anchors)
@@ -200,13 +223,13 @@ def beside(request: FitRequest, made: Calibrated) -> dict[str, Any]:
             {"name": p.name, "learners": p.n_persons, "mean": p.mean, "sd": p.sd} for p in calibration.populations
         ],
         "shape": None if made.shape is None else made.shape.as_dict(),
-    } | fit_statistics(request.responses, calibration, made.groups)
+        **effects_spec(request.responses, calibration, request.testlets, made.groups),
+    } | fit_statistics(request, made)
 
 
-def fit_statistics(
-    responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None
-) -> dict[str, Any]:
+def fit_statistics(request: FitRequest, made: Calibrated) -> dict[str, Any]:
     """For a fit's spec: its statistics, None for one that did not converge, which is not a result."""
-    if not calibration.convergence.converged:
+    if not made.calibration.convergence.converged:
         return {"fit_statistics": None}
-    return {"fit_statistics": statistics_spec(summarise(responses, calibration, groups=groups))}
+    found = summarise(request.responses, made.calibration, groups=made.groups, testlets=request.testlets)
+    return {"fit_statistics": statistics_spec(found)}

@@ -21,6 +21,7 @@ from irt_assets.calibration.gates import MEASURES
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.publication import Step
+from irt_assets.calibration.testlets import sentence
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.latent_shape import Shape
 from irt_assets.psychometrics.linking import Linking
@@ -74,6 +75,8 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
                 metadata[f"models compared ({where})"] = dg.MetadataValue.md(comparison_table(o.shape))
         if o.misfit is not None and o.misfit.get("growth"):
             metadata[f"misfit beside {o.misfit['reference']} ({where})"] = dg.MetadataValue.md(misfit_table(o.misfit))
+        if o.testlets is not None:
+            metadata[f"testlets ({where})"] = dg.MetadataValue.text(sentence(o.testlets))
         shown = [i for i in list(_flagged(fit))[:9] if np.isfinite(fit.a[fit.item_ids.index(i)])]
         if shown:
             metadata[f"plot: curves of flagged items ({where})"] = plot(
@@ -317,6 +320,8 @@ def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
                 "reliability": empirical_reliability(Scores(m.theta, m.se)),
             },
         )
+        if m.testlet_sd is not None:
+            metadata |= numbers(m.scale_id, {"SD of testlet effects": m.testlet_sd})
         metadata[f"plot: θ ({m.scale_id})"] = plot(plots.ability_histogram(m.theta, m.se), "distribution of θ")
     return metadata
 

@@ -17,6 +17,7 @@ import pandas as pd
 import psycopg
 
 from irt_assets.calibration.fits import finite, spoken
+from irt_assets.calibration.testlets import InTestlets, effects_in_force
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.partitions import month_bounds
@@ -29,6 +30,7 @@ from irt_assets.psychometrics.information import (
     Retirement,
     conditional_se,
     greatest_information,
+    information_of_test,
     item_information,
     loss_of_test,
     losses_of_items,
@@ -102,6 +104,7 @@ class MonthInformation:
         severity: of drift, by item.
         retiring: the items that lost information or drifted with high severity: what if they were retired?
         retirement: the set in force with and without them, as it is now known.
+        testlets: whose effects are in force at the month's end, None where none are.
     """
 
     scale: Scale
@@ -114,6 +117,13 @@ class MonthInformation:
     severity: dict[str, str]
     retiring: tuple[str, ...]
     retirement: Retirement
+    testlets: InTestlets | None = None
+
+    def of_test(self, parameters: Floats, which: np.ndarray) -> Floats:
+        """Shape (T,): test information of the items `which` (J,) by `parameters` (J, 3)."""
+        ids = [item for item, is_in in zip(self.items.item_ids, which, strict=True) if is_in]
+        effects = self.testlets.effects(ids) if self.testlets else None
+        return information_of_test(item_information(self.theta, *parameters[which].T), effects)
 
     @property
     def drifted(self) -> list[str]:
@@ -180,7 +190,9 @@ def judge_information(connection: psycopg.Connection, store: ObjectStore, month:
             if isinstance(compared, str):
                 return ScaleInformation(scale.scale_id, why=compared)
             unestimated = look_at_unestimated(connection, store, month, scale, compared)
-            return ScaleInformation(scale.scale_id, inform(scale, compared, unestimated))
+            items = Items.of(compared).item_ids
+            testlets = effects_in_force(connection, scale.scale_id, month_bounds(month)[1], items)
+            return ScaleInformation(scale.scale_id, inform(scale, compared, unestimated, testlets))
     except PsychometricsError as error:
         return ScaleInformation(scale.scale_id, why=str(error))
 
@@ -190,7 +202,9 @@ def population(scale: Scale) -> Abilities:
     return Abilities.normal(scale.mu, scale.sigma)
 
 
-def inform(scale: Scale, compared: Compared, unestimated: Unestimated) -> MonthInformation:
+def inform(
+    scale: Scale, compared: Compared, unestimated: Unestimated, testlets: InTestlets | None = None
+) -> MonthInformation:
     """Raises PsychometricsError, naming them, for published items that give no information."""
     people, drift = population(scale), compared.drift
     comparison = drift.comparison.select(~drift.comparison.across_models)
@@ -206,8 +220,11 @@ def inform(scale: Scale, compared: Compared, unestimated: Unestimated) -> MonthI
     force = items.in_force
     a, b, c = items.latest[force].T
     ids = [item for item, is_in in zip(items.item_ids, force, strict=True) if is_in]
-    retirement = retire(theta, ids, a, b, c, retiring, se_limit=SE_LIMIT * scale.sigma)
-    return MonthInformation(scale, compared, unestimated, items, theta, losses, test, severity, retiring, retirement)
+    effects = testlets.effects(ids) if testlets else None
+    retirement = retire(theta, ids, a, b, c, retiring, se_limit=SE_LIMIT * scale.sigma, effects=effects)
+    return MonthInformation(
+        scale, compared, unestimated, items, theta, losses, test, severity, retiring, retirement, testlets
+    )
 
 
 def high(severity: Mapping[str, str]) -> list[str]:
@@ -269,8 +286,8 @@ def test_row(found: MonthInformation) -> dict[str, Any]:
     across = found.compared.drift.across_models
     both = items.in_force & items.estimated & ~np.isin(items.item_ids, list(across))
     curves = {
-        "published": item_information(found.theta, *items.published[both].T).sum(axis=1),
-        "now": item_information(found.theta, *items.now[both].T).sum(axis=1),
+        "published": found.of_test(items.published, both),
+        "now": found.of_test(items.now, both),
         "in_force": found.retirement.before,
         "without_flagged": found.retirement.after,
     }

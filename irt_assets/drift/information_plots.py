@@ -18,8 +18,8 @@ def test_curves(found: MonthInformation) -> bytes:
     items, theta = found.items, found.theta
     both = items.in_force & items.estimated
     curves = [
-        (item_information(theta, *items.published[both].T).sum(axis=1), BLUE, "-", f"{both.sum()} items, as published"),
-        (item_information(theta, *items.now[both].T).sum(axis=1), ORANGE, "--", "the same items in this month"),
+        (found.of_test(items.published, both), BLUE, "-", f"{both.sum()} items, as published"),
+        (found.of_test(items.now, both), ORANGE, "--", "the same items in this month"),
     ]
     if found.retiring:
         curves += [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from irt_assets.psychometrics.em import ENGINE, fit_em
@@ -30,6 +30,7 @@ class EmEngine:
         groups: Sequence[str] | None = None,
         reference: str | None = None,
         latent: Latent = "normal",
+        testlets: Mapping[str, str] | None = None,
     ) -> Calibration:
         """See `fit_em`."""
         return fit_em(
@@ -40,6 +41,7 @@ class EmEngine:
             groups=groups,
             reference=reference,
             latent=latent,
+            testlets=testlets,
             threads=self.threads,
             data_hash=data_hash,
         )

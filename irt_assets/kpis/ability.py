@@ -13,12 +13,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from irt_assets.calibration.abilities import estimate
 from irt_assets.calibration.publication import PublishedSet
 from irt_assets.kpis.behaviour import YEAR, microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS
 from irt_assets.psychometrics.models import Floats, Responses
 from irt_assets.psychometrics.progress import improvement
-from irt_assets.psychometrics.scoring import eap
 from irt_assets.responses.eligible import Eligible, EligibleAnswers
 from irt_assets.responses.scales import Scale
 from resources.relational import Run
@@ -69,7 +69,7 @@ def _of_scale(eligible: EligibleAnswers, answers: Eligible, scale: Scale, publis
     recent = age <= microseconds(FORTNIGHT)
     previous = ~recent & (age <= microseconds(2 * FORTNIGHT))
     counts = [np.bincount(responses.person[rows], minlength=user_ids.size) for rows in (recent, previous)]
-    scores = eap(responses, a, -a * b, c, mean=scale.mu, sd=scale.sigma)
+    scores = estimate(responses, published.items, scale, published.testlets)
     enough = np.minimum(*counts) >= LEAST_ANSWERS
     return pd.DataFrame(
         {

@@ -22,7 +22,7 @@ The likelihood is in `marginal`, the optimiser in `ascent`, the covariance in `s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 
@@ -52,6 +52,7 @@ from irt_assets.psychometrics.priors import Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
 from irt_assets.psychometrics.standard_errors import Errors, affords_whole_matrix, errors
 from irt_assets.psychometrics.structure import Fixed, Structure
+from irt_assets.psychometrics.testlets import share_testlets
 from irt_assets.psychometrics.unrelated import why_unrelated
 
 ENGINE = "em"
@@ -75,6 +76,7 @@ def fit_em(
     reference: str | None = None,
     latent: Latent = "normal",
     weights: npt.ArrayLike | None = None,
+    testlets: Mapping[str, str] | None = None,
     nodes: int = 61,
     tolerance: float = 1e-5,
     max_iterations: int = 500,
@@ -96,6 +98,8 @@ def fit_em(
             hold with the weights estimated beside them; above the items of `joint_cov` with the weights as known.
         weights: how many persons each person stands for, n_persons numbers ≥ 0. The result is that of the data with
             persons repeated so often.
+        testlets: item → testlet. Where two items of the fit share one, the errors are robust (see
+            `standard_errors.errors`), as answers in a testlet depend on each other beyond θ; estimates are the same.
         nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid.
         tolerance: the fit has converged when the last step changed no parameter by more than this *and* no gradient,
             divided by the root of its complete-data information (so in standard errors), exceeds it.
@@ -152,7 +156,8 @@ def fit_em(
             bent = affords_whole_matrix(problem)
             solution = _then(solution, maximise(problem, x, tolerance, max_iterations, bent=bent))
         solution = solution.oriented(problem)
-        found = errors(problem, solution.point, solution.at_bound)
+        shared = share_testlets(kept.item_ids, testlets or {})
+        found = errors(problem, solution.point, solution.at_bound, robust=shared)
         doubt = why_unrelated(kept, persons, problem, solution.point.loglik)
     calibration = _calibration(
         responses, counts, problem, solution, found, keep, twins(kept, data.n, data.correct), persons, doubt, data_hash

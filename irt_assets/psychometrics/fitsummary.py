@@ -11,8 +11,8 @@ all: how many is in the summary.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,7 @@ from irt_assets.psychometrics.personfit import person_fit
 from irt_assets.psychometrics.reliability import fitted_reliability
 from irt_assets.psychometrics.setfit import form_fit
 from irt_assets.psychometrics.sumscorefit import sum_score_fit
+from irt_assets.psychometrics.testlets import number_testlets
 
 ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_000
 """Answers behind the statistics of items, of the set, and of one round of parallel analysis."""
@@ -61,13 +62,15 @@ def summarise(
     calibration: Calibration,
     *,
     groups: Sequence[str] | None = None,
+    testlets: Mapping[str, str] | None = None,
     seed: int = 0,
     threads: int | None = None,
 ) -> FitSummary:
     """The statistics of a converged fit to `responses`, those it was estimated from.
 
-    `groups`: the label of each person, where the fit has groups. `seed`: of the drawn learners and simulated answers;
-    the same seed gives the same numbers.
+    `groups`: the label of each person, where the fit has groups. `testlets` (item → testlet): pairs of items of one
+    share more than θ, and errors count it, so that Q3 names only other pairs. `seed`: of the drawn learners and
+    simulated answers; the same seed gives the same numbers.
     """
     rng = np.random.default_rng(seed)
     many, of_many = _some_learners(responses, groups, ITEM_RESPONSES, rng)
@@ -78,6 +81,9 @@ def summarise(
     persons = person_fit(some, calibration, threads=threads)
     few, of_few = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
     halves = disagreement_of_halves(few, calibration, groups=of_few, seed=seed, threads=threads)
+    places = number_testlets(calibration.item_ids, testlets or {})
+    apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
+    pairs = replace(pairs, flagged=apart)
     n_pairs = int(np.triu(pairs.n >= SMALLEST_PAIR, 1).sum())
     tested = np.isfinite(persons.p)
     names = calibration.item_ids

@@ -31,6 +31,7 @@ from irt_assets.psychometrics.false_discovery import q_values
 from irt_assets.psychometrics.linking import Linking
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.quadrature import Grid
+from irt_assets.psychometrics.scoring import Effects
 
 FALSE_DISCOVERIES = 0.05
 KEPT = 0.8
@@ -86,6 +87,22 @@ def item_information(theta: npt.ArrayLike, a: Floats, b: Floats, c: Floats) -> F
     usable = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & (np.nan_to_num(a) > 0)
     a, b, c = (np.where(usable, x, 0.0) for x in (a, b, c))
     return curves.information(np.asarray(theta, dtype=float), a, -a * b, c)
+
+
+def information_of_test(of_items: Floats, effects: Effects | None = None) -> Floats:
+    """Shape (T,): what J items of information `of_items` (T, J) tell of θ together, 1/SE² of a maximum likelihood θ.
+
+    It is their sum S; where testlets have effects the sandwich information S²/(S + σ² Σ_t Σ_{j≠k ∈ t} I_j I_k) (Godambe
+    1960), with the covariances of answers that `scoring.eap_by` takes.
+    """
+    total: Floats = of_items.sum(axis=1)
+    if effects is None:
+        return total
+    pairs = np.zeros_like(total)
+    for t in range(effects.testlet.max() + 1):
+        own = of_items[:, effects.testlet == t]
+        pairs += own.sum(axis=1) ** 2 - (own**2).sum(axis=1)
+    return np.where(total > 0, total / (1 + effects.sd**2 * pairs / np.maximum(total, 1e-300)), 0.0)
 
 
 def greatest_information(a: Floats, c: Floats) -> Floats:
@@ -251,6 +268,7 @@ def retire(
     retired: Collection[str],
     *,
     se_limit: float,
+    effects: Effects | None = None,
 ) -> Retirement:
     """What the test of J items is without the retired ones.
 
@@ -258,6 +276,7 @@ def retire(
         theta: shape (T,), increasing.
         a, b, c: shape (J,), D = 1.
         se_limit: > 0, on the θ scale.
+        effects: of testlets, as `information_of_test` takes them.
 
     Raises PsychometricsError for a retired item that is not in the test, or a limit that is not positive.
     """
@@ -271,7 +290,8 @@ def retire(
         raise PsychometricsError(f"the limit on the standard error must be positive, got {se_limit}")
     information = item_information(theta, a, b, c)
     stays = ~np.isin(np.array(item_ids, dtype=object), list(retired))
-    before, after = information.sum(axis=1), information[:, stays].sum(axis=1)
+    left = None if effects is None else Effects(effects.testlet[stays], effects.sd)
+    before, after = information_of_test(information, effects), information_of_test(information[:, stays], left)
     least = 1 / se_limit**2
     return Retirement(theta, before, after, _below(theta, before, least), _below(theta, after, least))
 

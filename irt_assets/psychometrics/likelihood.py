@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics import information_kernels, kernels, tilt_kernels
+from irt_assets.psychometrics import information_kernels, kernels, robust_kernels, tilt_kernels
 from irt_assets.psychometrics.data import Data
 from irt_assets.psychometrics.models import Floats
 
@@ -197,6 +197,27 @@ def products_of_tilts(
         return own
 
     return np.sum(run(work, chunks), axis=0)
+
+
+def score_products(
+    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, tilts: Floats
+) -> Floats:
+    """Σ_i s_i s_iᵀ over persons, shape (KJ + GM, KJ + GM): scores of the items' parameters in the order of `Structure`,
+    then those of the M `tilts` (G, M, Q) of each group."""
+    J, (G, M, _) = curves.data.n_items, tilts.shape
+    raw = curves.scores(np.zeros((G, 2, len(curves.nodes))))
+    scores = information_kernels.Scores(*(_padded(table) if table.ndim > 1 else table for table in raw))
+    nodes, log_weights, tilts = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
+    size = curves.K * J + G * M
+
+    def work(first: int, last: int) -> Floats:
+        out = np.zeros((size, size))
+        people = curves.data.people
+        robust_kernels.score_products(first, last, people, curves.curves, nodes, log_weights, scores, tilts, out)
+        return out
+
+    once: Floats = np.sum(run(work, _affordable(curves.data, chunks, size**2)), axis=0)
+    return once + once.T - np.diag(np.diag(once))
 
 
 def _counts(

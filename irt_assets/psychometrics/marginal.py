@@ -13,7 +13,15 @@ from scipy.special import logit, logsumexp
 
 from irt_assets.psychometrics import kernels
 from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks, products_of_tilts, told_of_tilts
+from irt_assets.psychometrics.likelihood import (
+    Guessing,
+    Logistic,
+    lost,
+    lost_blocks,
+    products_of_tilts,
+    score_products,
+    told_of_tilts,
+)
 from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.quadrature import Grid
@@ -255,6 +263,25 @@ class Problem:
             step[g] = TILT * tilts[g, m]
             shared[:, g, m] = (gradient(-step) - gradient(step)) / (2 * TILT)
         return shared, products_of_tilts(curves, self.run, self._chunks, point.log_weights, tilts)
+
+    def score_products(self, point: Point) -> Floats:
+        """Σ s sᵀ of the learners' scores in all F parameters, shape (F, F), plus what priors say of the items, as
+        if these were answers, too; 0 for means and SDs of histograms."""
+        s, items = self.structure, self.structure.means.start
+        if s.n_weights:
+            tilts = np.eye(s.n_weights) - np.exp(point.log_weights)[:, :, None]
+            places = np.arange(s.weights.start, s.weights.stop)
+        else:
+            tilts = self._latent_scores(point.means, point.sds, point.log_weights).transpose(1, 0, 2)
+            places = items + np.arange(2) * s.n_groups + np.arange(s.n_groups)[:, None]
+        places = np.concatenate([np.arange(items), places.ravel()])
+        found, full = np.zeros((len(s.index), len(s.index))), s.expand(point.x)
+        found[np.ix_(places, places)] = score_products(
+            self.curves(full), self.run, self._chunks, point.log_weights, np.ascontiguousarray(tilts)
+        )
+        own, prior = np.arange(s.K)[:, None] * s.n_items + np.arange(s.n_items), self._prior_terms(full).hessian
+        found[own[:, None], own] += prior.transpose(1, 2, 0)
+        return found
 
     def information_with_weights(self, point: Point, *, at_maximum: bool) -> Floats:
         """Minus the Hessian of the objective in all parameters, shape (F, F), where there are histograms.

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import log_expit
 
-from irt_assets.psychometrics import kernels, score_kernels
+from irt_assets.psychometrics import kernels, score_kernels, testlet_kernels
 from irt_assets.psychometrics.curves import information
 from irt_assets.psychometrics.design import row_starts
 from irt_assets.psychometrics.models import Floats, Responses
@@ -133,10 +133,20 @@ def eap(
 
 
 @dataclass(frozen=True)
+class Effects:
+    """Effects of learners in testlets: `testlet` (n_items,) numbers each item's from 0, −1 for items of none, and `sd`
+    is their SD in units of θ."""
+
+    testlet: npt.NDArray[np.int64]
+    sd: float
+
+
+@dataclass(frozen=True)
 class Curves:
     """What items say about θ at the nodes of the prior N(mean, sd²): log P and log(1 − P), shape (n_items, nodes).
 
-    Made once, they score any number of learners. `usable`: which items have a curve.
+    Made once, they score any number of learners. `usable`: which items have a curve. `effects`: of testlets, and
+    `information` (nodes, n_items) where there are any.
     """
 
     mean: float
@@ -145,16 +155,37 @@ class Curves:
     log_right: Floats
     log_wrong: Floats
     usable: npt.NDArray[np.bool_]
+    effects: Effects | None = None
+    information: Floats | None = None
 
     @classmethod
-    def of(cls, a: Floats, d: Floats, c: Floats, *, mean: float = 0.0, sd: float = 1.0, nodes: int = 61) -> Curves:
+    def of(
+        cls,
+        a: Floats,
+        d: Floats,
+        c: Floats,
+        *,
+        mean: float = 0.0,
+        sd: float = 1.0,
+        nodes: int = 61,
+        effects: Effects | None = None,
+    ) -> Curves:
         unit = Grid.spanning(nodes)
         usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
-        return cls(mean, sd, unit, *log_tables(a, d, c, mean + sd * unit.nodes), usable)
+        theta = mean + sd * unit.nodes
+        told = None
+        if effects is not None:
+            told = information(theta, *(np.where(usable, x, 0.0) for x in (a, d, c)))
+        return cls(mean, sd, unit, *log_tables(a, d, c, theta), usable, effects, told)
 
 
 def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
-    """`eap` with curves in the order of `responses.item_ids`."""
+    """`eap` with curves in the order of `responses.item_ids`.
+
+    Where testlets have effects, θ is the same and SE² = se² + se⁴ σ² Σ_t Σ_{j≠k ∈ t} I_j I_k, with the items'
+    information I at θ: answers in a testlet have covariances σ² P'_j P'_k at θ, to first order in σ², and θ moves with
+    the score Σ (x_j − P_j) P'_j/(P_j Q_j) by se².
+    """
     mean, sd = curves.mean, curves.sd
     start = row_starts(responses)
     theta = np.full(responses.n_persons, float(mean))
@@ -180,7 +211,34 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
             run(moments, _chunks(responses, start))
         informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
         theta[~informed], se[~informed] = mean, sd
+        if curves.effects is not None and curves.information is not None:
+            se = _with_effects(responses, start, curves.effects, curves.information, curves, theta, se, threads)
     return Scores(theta, se)
+
+
+def _with_effects(
+    responses: Responses,
+    start: npt.NDArray[np.int64],
+    effects: Effects,
+    told: Floats,
+    curves: Curves,
+    theta: Floats,
+    se: Floats,
+    threads: int | None,
+) -> Floats:
+    """Standard errors (n_persons,) with what answers in a testlet have in common; `told`: the items' information."""
+    nodes = curves.mean + curves.sd * curves.unit.nodes
+    pairs = np.empty(responses.n_persons)
+
+    def add_up(first: int, last: int) -> None:
+        testlet_kernels.information_in_pairs(
+            first, last, start, responses.item, effects.testlet, told, nodes[0], nodes[1] - nodes[0], theta, pairs
+        )
+
+    with kernels.runner(threads) as run:
+        run(add_up, _chunks(responses, start))
+    corrected: Floats = se * np.sqrt(1 + se**2 * effects.sd**2 * pairs)
+    return corrected
 
 
 def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> npt.NDArray[np.bool_]:

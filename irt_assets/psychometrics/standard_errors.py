@@ -42,14 +42,21 @@ class Errors:
     weights: float = 0.0
 
 
-def errors(problem: Problem, point: Point, at_bound: Mask) -> Errors:
+def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = False) -> Errors:
     """Inverse observed information at a maximum, with the parameters that stopped at a bound held.
 
     `at_bound` has the shape of the free parameters. Items with a slope at a bound and unidentified items have NaN
     everywhere; the others' covariance is that of the directions the data determine. The weights of a histogram are
     estimated beside the items, and taken as known where only blocks are inverted.
+
+    `robust`: the sandwich H⁻¹ (Σ s sᵀ) H⁻¹ of that inverse and the learners' scores in place of the inverse (White
+    1982; for item response models Yuan, Cheng & Patton 2014), which holds where answers of a learner depend on each
+    other beyond θ: errors are then those of the parameters that a sample of any size would come to. Where only blocks
+    are inverted there is none.
     """
-    return (_joint if affords_whole_matrix(problem) else _blocks)(problem, point, at_bound)
+    if not affords_whole_matrix(problem):
+        return _blocks(problem, point, at_bound)
+    return _joint(problem, point, at_bound, robust)
 
 
 def affords_whole_matrix(problem: Problem) -> bool:
@@ -58,18 +65,22 @@ def affords_whole_matrix(problem: Problem) -> bool:
     return problem.data.n_items <= limit
 
 
-def _joint(problem: Problem, point: Point, at_bound: Mask) -> Errors:
+def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Errors:
     s, J = problem.structure, problem.data.n_items
     free = ~at_bound
     free[s.index[s.weights]] = False
-    to_full = s.matrix[: s.weights.start, np.flatnonzero(free)]
+    w = s.weights.start
+    to_full = s.matrix[:w, np.flatnonzero(free)]
     scale = problem.information_scale(point)[free]
     profile = _Profile.of(problem, point) if s.n_weights else None
     observed = problem.observed_information(point) if profile is None else profile.information
     information = to_full.T @ (to_full.T @ observed).T / np.outer(scale, scale)
     covariance, lost = inverse(information)
     full = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
-    if profile is not None:
+    if robust:
+        products = problem.score_products(point)
+        full = full @ (products[:w, :w] if profile is None else profile.effective(products)) @ full
+    elif profile is not None:
         full = profile.sampling(full)
     share = to_full @ lost
     unidentified = share[: 2 * J].reshape(2, J).max(axis=0) > _SHARE
@@ -102,6 +113,7 @@ class _Profile:
     reply: (W, F), how the weights' W free directions answer to the others.
     own: (W, W), covariance of these directions with the others known; price: (W, W), what of its inverse is a price.
     by_moment: (2G, W), derivatives of each group's mean and log SD.
+    free: (GQ, W), these directions among the log weights.
     """
 
     information: Floats
@@ -109,6 +121,7 @@ class _Profile:
     own: Floats
     price: Floats
     by_moment: Floats
+    free: Floats
 
     @classmethod
     def of(cls, problem: Problem, point: Point) -> _Profile:
@@ -137,6 +150,7 @@ class _Profile:
             covariance,
             price,
             block_diag(*moments) @ free,
+            free,
         )
 
     def sampling(self, covariance: Floats) -> Floats:
@@ -144,6 +158,16 @@ class _Profile:
         seem to say is taken out (Gray 1992)."""
         moved = self.reply @ covariance
         return covariance - moved.T @ self.price @ moved
+
+    def effective(self, products: Floats) -> Floats:
+        """Shape (F, F): sum of products of the others' scores less what the weights' directions explain of them, from
+        that of all scores."""
+        by_weights = self.free @ self.reply
+        others = len(products) - len(by_weights)
+        shared = products[:others, others:] @ by_weights
+        own = by_weights.T @ products[others:, others:] @ by_weights
+        found: Floats = products[:others, :others] - shared - shared.T + own
+        return found
 
     @property
     def worth(self) -> float:

@@ -1,0 +1,317 @@
+"""Testlets: σ against simulations, its likelihood and SE(θ) against brute force, robust errors against theirs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+from scipy.special import expit
+
+from benchmarks.bench_testlets import IDS, Row, answers, bank, pseudo_true, simulate
+from irt_assets.psychometrics import testlets
+from irt_assets.psychometrics.curves import information
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.fitsummary import summarise
+from irt_assets.psychometrics.information import information_of_test, item_information
+from irt_assets.psychometrics.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.scoring import Curves, Effects, eap, eap_by, score
+from irt_assets.psychometrics.testlets import EffectSd, estimate_effect_sd, number_testlets, share_testlets
+
+SEED = 1
+
+
+def fitted(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
+    _, responses = answers(row, row.learners, *bank(SEED), np.random.default_rng(seed))
+    fit = fit_em(responses, threads=1)
+    return responses, fit, estimate_effect_sd(responses, fit, row.testlets, threads=1)
+
+
+# -- σ -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", [Row(0.4), Row(0.7), Row(1.0), Row(0.7, inside=20), Row(0.7, design="testlets")])
+def test_the_sd_of_effects_is_recovered(row: Row) -> None:
+    """Within four of its errors, and 5 % for the logistic curve that an average of logistic curves nearly is (see
+    docs/testlets.md for 200 months)."""
+    _, _, found = fitted(row)
+    assert found.why == ""
+    assert (found.n_testlets, found.n_items, found.learners) == (row.inside // 5, row.inside, 2000)
+    assert 0.01 < found.se < 0.06
+    assert abs(found.sd - row.sd) < 4 * found.se + 0.05 * row.sd
+
+
+def test_independent_answers_have_no_effects() -> None:
+    """σ of .15 would widen errors of θ by 1 %; an estimate so large has a chance of a few per thousand."""
+    _, _, found = fitted(Row(0.0))
+    assert found.sd < 0.15
+    assert 0.02 < found.se < 0.12
+
+
+def test_items_that_are_guessed_are_no_hindrance() -> None:
+    """A 3PL month; the tolerance is four errors and 10 %, as c is hardly known."""
+    a, b = bank(SEED)
+    rng = np.random.default_rng(5)
+    row = Row(0.7, learners=3000)
+    _, responses = answers(row, row.learners, a, b, rng)
+    lucky = (rng.random(responses.n_responses) < 0.2).astype(np.int8)
+    guessed = replace(responses, score=np.maximum(responses.score, lucky))
+    fit = fit_em(guessed, model="3pl", threads=1)
+    found = estimate_effect_sd(guessed, fit, row.testlets, threads=1)
+    assert abs(found.sd - 0.7) < 4 * found.se + 0.07
+
+
+def test_groups_have_their_own_abilities() -> None:
+    """Two groups a whole SD apart, who saw the same items; the tolerance is that of one group."""
+    a, b = bank(SEED)
+    rng = np.random.default_rng(6)
+    row = Row(0.7, learners=1500)
+    _, low = answers(row, row.learners, a, b, rng)
+    _, high = answers(row, row.learners, a, b - 1, rng)
+    both = Responses(
+        np.concatenate([low.person, high.person + row.learners]),
+        np.concatenate([low.item, high.item]),
+        np.concatenate([low.score, high.score]),
+        2 * row.learners,
+        low.item_ids,
+    )
+    groups = ["low"] * row.learners + ["other"] * row.learners
+    fit = fit_em(both, groups=groups, reference="low", testlets=row.testlets, threads=1)
+    found = estimate_effect_sd(both, fit, row.testlets, groups=groups, threads=1)
+    assert abs(found.sd - 0.7) < 4 * found.se + 0.035
+    histogram = fit_em(both, groups=groups, latent="histogram", testlets=row.testlets, threads=1)
+    again = estimate_effect_sd(both, histogram, row.testlets, groups=groups, threads=1)
+    assert abs(again.sd - found.sd) < 0.03  # the same answers, and a histogram that comes out nearly normal
+
+
+def test_effects_are_in_units_of_theta() -> None:
+    """On a scale with twice the unit everything doubles, to the precision of the optimiser."""
+    row = Row(0.7)
+    responses, fit, found = fitted(row)
+    doubled = estimate_effect_sd(responses, fit.rescaled(2.0, 1.0), row.testlets, threads=1)
+    assert doubled.sd == pytest.approx(2 * found.sd, rel=1e-2)
+
+
+def test_the_likelihood_is_that_of_brute_force() -> None:
+    """Four learners, two testlets of two items and one item alone; γ by 9 nodes, which leave 1e-5 for each learner,
+    against 201, and θ by the same ones."""
+    rng = np.random.default_rng(7)
+    a, b = np.array([0.8, 1.5, 1.0, 2.0, 1.2]), np.array([-1.0, 0.0, 0.5, 1.0, -0.5])
+    x = np.array([[1, 0, 1, 0, 1], [0, 0, 1, 1, np.nan], [1, 1, np.nan, 0, 0], [1, 1, 1, 1, 1]])
+    items = [f"i{j}" for j in range(5)]
+    fit = replace(fit_em(Responses.from_wide(rng.integers(0, 2, (300, 5)), items), threads=1), a=a, d=-a * b)
+    of = {"i0": "x", "i1": "y", "i2": "x", "i3": "y"}
+    some, abilities = testlets._drawn(Responses.from_wide(x, items), fit, np.arange(5), None)
+    likelihood = testlets._Likelihood.of(some, fit, np.arange(5), number_testlets(items, of), abilities)
+    sd = 0.6
+    with testlets.kernels.runner(1) as run:
+        found = likelihood.value(run, sd, 1.0, 1.0)
+    k2 = testlets.FLATTENED
+    within = np.array([True, True, True, True, False])
+    slope = np.where(within, a / np.sqrt(1 - k2 * (sd * a) ** 2), a)
+    place = b * a / slope * np.sqrt((1 + k2 * slope**2 * (1 + within * sd**2)) / (1 + k2 * a**2))
+    nodes, weight = abilities.nodes, np.exp(abilities.log_weights[0])
+    gamma = np.linspace(-6, 6, 201)
+    chance = np.exp(-(gamma**2) / 2) / np.exp(-(gamma**2) / 2).sum()
+    expected = 0.0
+    for answered in x:
+        total = np.zeros(len(nodes))
+        for q, theta in enumerate(nodes):
+            given = 1.0
+            for group in ([0, 2], [1, 3], [4]):
+                p = expit(slope[group] * (theta + sd * within[group] * gamma[:, None] - place[group]))
+                right = answered[group]
+                given *= chance @ np.where(np.isnan(right), 1.0, np.where(right == 1, p, 1 - p)).prod(axis=1)
+            total[q] = weight[q] * given
+        expected += np.log(total.sum())
+    assert found == pytest.approx(expected, abs=1e-4)
+
+
+# -- what cannot be estimated --------------------------------------------------------------------------
+
+
+def test_items_alone_in_their_testlet_depend_on_nothing() -> None:
+    assert not share_testlets(["a", "b", "c"], {"a": "one", "b": "two"})
+    assert share_testlets(["a", "b", "c"], {"a": "one", "c": "one", "d": "two"})
+    odd = {"a": "T'1; --", "b": 'T"1 \\ π', "c": "T'1; --", "d": " "}
+    np.testing.assert_array_equal(number_testlets(["a", "b", "c", "d"], odd), [0, -1, 0, -1])
+
+
+@pytest.mark.parametrize(
+    ("row", "of", "why"),
+    [
+        (Row(0.7), dict.fromkeys(IDS, "all"), "1 testlets with at least 2 fitted items are too few"),
+        (Row(0.7), {i: i for i in IDS}, "0 testlets"),
+        (Row(0.7, size=20), Row(0.7, size=20).testlets, "2 testlets"),
+        (Row(0.7, learners=200), Row(0.7).testlets, "200 learners are too few: 300 are needed"),
+    ],
+)
+def test_what_cannot_be_estimated_says_why(row: Row, of: dict[str, str], why: str) -> None:
+    _, responses = answers(row, row.learners, *bank(SEED), np.random.default_rng(8))
+    found = estimate_effect_sd(responses, fit_em(responses, threads=1), of, threads=1)
+    assert np.isnan(found.sd)
+    assert why in found.why
+    assert found.as_dict()["sd"] is None
+
+
+def test_learners_who_see_one_item_of_a_testlet_tell_nothing_of_it() -> None:
+    """Of every testlet each of them sees one item, and ten of them two."""
+    rng = np.random.default_rng(14)
+    a, b = bank(SEED)
+    x = (rng.random((1000, 40)) < expit(a * (rng.normal(size=(1000, 1)) - b))).astype(float)
+    seen = np.zeros((1000, 8, 5), dtype=bool)
+    np.put_along_axis(seen, rng.integers(0, 5, (1000, 8, 1)), True, axis=2)
+    seen[:10, :, :2] = True
+    x[~seen.reshape(1000, 40)] = np.nan
+    responses = Responses.from_wide(x, IDS)
+    found = estimate_effect_sd(responses, fit_em(responses, threads=1), Row(0.7).testlets, threads=1)
+    assert np.isnan(found.sd)
+    assert "too few learners answered several items of a testlet" in found.why
+
+
+def test_answers_that_follow_from_each_other_are_no_effect() -> None:
+    """Every testlet is one answer four times: σ would be infinite."""
+    rng = np.random.default_rng(9)
+    theta = rng.normal(size=1000)
+    once = (rng.random((1000, 10)) < expit(theta[:, None] - rng.normal(size=10))).astype(float)
+    noise = rng.random((1000, 40)) < 0.001
+    responses = Responses.from_wide(np.abs(np.repeat(once, 4, axis=1) - noise), IDS)
+    found = estimate_effect_sd(responses, fit_em(responses, threads=1), Row(0, size=4).testlets, threads=1)
+    assert np.isnan(found.sd)
+    assert "follow from each other" in found.why
+
+
+# -- robust errors -------------------------------------------------------------------------------------
+
+
+def dense_scores(fit: Calibration, x: Floats) -> Floats:
+    """Each learner's score in a_1, d_1, a_2, … by their definition, shape (N, 2J)."""
+    nodes = np.linspace(-6, 6, 61)
+    p = expit(nodes[:, None] * fit.a + fit.d)
+    loglik = np.where(x[:, None] == 1, np.log(p), np.log1p(-p)).sum(axis=2) - nodes**2 / 2
+    post = np.exp(loglik - loglik.max(axis=1, keepdims=True))
+    post /= post.sum(axis=1, keepdims=True)
+    by_d = x - post @ p
+    by_a = x * (post @ nodes)[:, None] - post @ (nodes[:, None] * p)
+    return np.stack([by_a, by_d], axis=2).reshape(len(x), -1)
+
+
+def test_robust_errors_are_the_sandwich() -> None:
+    """Against scores made one learner at a time, for as many numbers as rounding in sums of 1000 leaves."""
+    rng = np.random.default_rng(10)
+    a, b = np.exp(rng.normal(0.1, 0.3, 12)), rng.normal(size=12)
+    x = (rng.random((1000, 12)) < expit(a * (rng.normal(size=(1000, 1)) - b))).astype(float)
+    responses = Responses.from_wide(x)
+    plain = fit_em(responses, threads=1)
+    robust = fit_em(responses, threads=1, testlets={"i1": "t", "i2": "t"})
+    assert plain.joint_cov is not None
+    scores = dense_scores(plain, x)
+    np.testing.assert_allclose(robust.joint_cov, plain.joint_cov @ scores.T @ scores @ plain.joint_cov, rtol=1e-6)
+    np.testing.assert_array_equal(robust.a, plain.a)
+    alone = fit_em(responses, threads=1, testlets={"i1": "t", "i2": "u", "elsewhere": "t"})
+    np.testing.assert_array_equal(alone.joint_cov, plain.joint_cov)
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
+@pytest.mark.parametrize("latent", ["normal", "histogram"])
+def test_robust_errors_are_the_usual_ones_where_the_model_is_right(model: str, latent: str) -> None:
+    """Both estimate one variance; they differ by the noise of 4000 learners' squares, some per cent of an error, and
+    for items of a 3PL that hardly anyone misses by a third. On average over items there is no difference."""
+    rng = np.random.default_rng(11)
+    a = np.exp(rng.normal(0.1, 0.3, 16)) if model in ("2pl", "3pl") else np.ones(16)
+    b = rng.normal(size=16)
+    c = 0.2 if model == "3pl" else 0.0
+    x = (rng.random((4000, 16)) < c + (1 - c) * expit(a * (rng.normal(size=(4000, 1)) - b))).astype(float)
+    responses = Responses.from_wide(x)
+    groups = ["x", "y"] * 2000
+    plain = fit_em(responses, model=model, latent=latent, groups=groups, threads=1)  # type: ignore[arg-type]
+    robust = fit_em(
+        responses,
+        model=model,  # type: ignore[arg-type]
+        latent=latent,  # type: ignore[arg-type]
+        groups=groups,
+        threads=1,
+        testlets={"i1": "t", "i2": "t"},
+    )
+    apart = 0.35 if model == "3pl" else 0.1
+    for found, usual in ((robust.d_se, plain.d_se), (robust.a_se, plain.a_se), (robust.c_se, plain.c_se)):
+        ratio = found[usual > 0] / usual[usual > 0]
+        if ratio.size:
+            assert np.abs(ratio - 1).max() < apart
+            assert abs(np.median(ratio) - 1) < 0.05
+
+
+# -- the standard error of θ ---------------------------------------------------------------------------
+
+
+def test_the_error_of_theta_is_that_of_the_formula() -> None:
+    """By loops over pairs at θ̂. Between nodes 0.26 apart information is taken as linear: that leaves 1 % of the pairs,
+    and a third of that of the error."""
+    row = Row(0.8, inside=20, design="items", learners=300)
+    a, b = bank(SEED)
+    _, responses = answers(row, row.learners, a, b, np.random.default_rng(12))
+    places = number_testlets(IDS, row.testlets)
+    plain = eap(responses, a, -a * b, 0 * a, mean=0.2, sd=1.3)
+    curves = Curves.of(a, -a * b, 0 * a, mean=0.2, sd=1.3, effects=Effects(places, 0.8))
+    found = eap_by(responses, curves)
+    np.testing.assert_array_equal(found.theta, plain.theta)
+    for i in range(responses.n_persons):
+        items = responses.item[responses.person == i]
+        told = information(plain.theta[i : i + 1], a, -a * b, 0 * a)[0]
+        pairs = sum(
+            told[j] * told[k] for j, k in product(items, items) if j != k and places[j] == places[k] and places[j] >= 0
+        )
+        expected = np.sqrt(plain.se[i] ** 2 + plain.se[i] ** 4 * 0.8**2 * pairs)
+        assert found.se[i] == pytest.approx(expected, rel=5e-3)
+
+
+def test_one_answer_in_a_testlet_and_no_answer_change_no_error() -> None:
+    a, b = bank(SEED)
+    x = np.full((2, 40), np.nan)
+    x[0, ::5] = 1
+    responses = Responses.from_wide(x, IDS)
+    effects = Effects(number_testlets(IDS, Row(0.7).testlets), 0.7)
+    plain = eap(responses, a, -a * b, 0 * a)
+    found = eap_by(responses, Curves.of(a, -a * b, 0 * a, effects=effects))
+    np.testing.assert_array_equal(found.se, plain.se)
+    assert found.se[1] == 1.0
+
+
+@pytest.mark.parametrize("row", [Row(0.7), Row(0.7, inside=20, design="testlets")])
+def test_intervals_of_theta_and_of_items_hold_what_they_promise(row: Row) -> None:
+    """Eight months of 2000 learners, after benchmarks/bench_testlets.py, which has 200. The share of θ in its interval
+    has a Monte-Carlo error of .25 %, that of a and b (320 each, items of a month alike) about 1.5 %: three of these
+    below the aims of 93 % is allowed for items, none for θ. Before, θ came to 91 % and 93 %."""
+    truth = pseudo_true(row, SEED, 100_000)
+    months = [simulate(row, truth, SEED, month) for month in range(8)]
+    before, after = np.mean([month.theta for month in months], axis=0)
+    assert after > 0.93
+    assert after > before + 0.01
+    for name in ("a", "b"):
+        assert np.mean([getattr(month, name)[1] for month in months]) > 0.93 - 0.045
+
+
+def test_pairs_of_one_testlet_are_not_called_dependent() -> None:
+    responses, fit, _ = fitted(Row(1.0))
+    without, found = summarise(responses, fit), summarise(responses, fit, testlets=Row(1.0).testlets)
+    assert without.whole["q3"]["flagged"] > 0
+    assert found.whole["q3"]["flagged"] == 0
+    assert found.whole["q3"]["mean"] == without.whole["q3"]["mean"]
+
+
+def test_test_information_is_one_over_the_variance_that_simulated_estimates_have() -> None:
+    """Estimates at θ = 0 of 4000 learners who answered 20 items in testlets of 5: their variance has a relative error
+    of 2 %, and 1/information, which holds for long tests, one of the order of 5 % with 20 items."""
+    rng = np.random.default_rng(13)
+    a, b, sd = np.full(20, 1.0), np.tile([-0.5, -0.2, 0.0, 0.2, 0.5], 4), 0.7
+    effects = Effects(np.repeat(np.arange(4), 5), sd)
+    shared = np.repeat(sd * rng.normal(size=(4000, 4)), 5, axis=1)
+    slope = 1 / np.sqrt(1 - testlets.FLATTENED * sd**2)
+    x = (rng.random((4000, 20)) < expit(slope * (shared - b))).astype(float)
+    found = score(Responses.from_wide(x), a, -a * b, 0 * a, method="wle").theta
+    expected = 1 / information_of_test(item_information(0.0, a, b, 0 * a)[None], effects)[0]
+    alone = 1 / information_of_test(item_information(0.0, a, b, 0 * a)[None])[0]
+    assert alone == pytest.approx(1 / item_information(0.0, a, b, 0 * a).sum())
+    assert found.var() == pytest.approx(expected, rel=0.08)
+    assert expected > 1.3 * alone
