@@ -306,7 +306,8 @@ def growth_of_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
     beyond = {name: measure for name, measure in growth.items() if measure["low"] > LIMITS[name]}
     details = {f"growth of {MEASURES[name]}": measure["value"] for name, measure in growth.items()}
     if not growth:
-        return Verdict(True, f"could not be compared with {reference}: they have {found['items']} items in common")
+        why = FEW_TOGETHER if found["items"] >= SMALLEST_TEST else f"they have {found['items']} items in common"
+        return Verdict(True, f"could not be compared with {reference}: {why}")
     told = "; ".join(
         f"{MEASURES[name]} {measure['value']:+.3f} (at least {measure['low']:+.3f}, limit {LIMITS[name]:g})"
         for name, measure in (beyond or growth).items()

@@ -17,6 +17,7 @@ from psycopg.rows import class_row
 from irt_assets.calibration.fits import decode
 from irt_assets.calibration.request import Calibrated, FitRequest
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.misfit import Change, Measure, Window, change_of_misfit, rmsea_of
 from irt_assets.psychometrics.setfit import FormFit
 from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
@@ -101,7 +102,7 @@ def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> 
 def compared(store: ObjectStore, request: FitRequest, made: Calibrated, reference: Reference | None) -> dict[str, Any]:
     """For a month's spec: what it was compared with and what came of it, or `why` it could not be compared.
 
-    `ratio` is the reference's own, None where its dimensions could not be tested.
+    `ratio` is the reference's own, None where its dimensions could not be tested. `lost`: it should have been compared.
     """
     if reference is None:
         return {"reference": None}
@@ -114,7 +115,12 @@ def compared(store: ObjectStore, request: FitRequest, made: Calibrated, referenc
         return about | {"why": str(error), "lost": True}
     if len(before.calibration.populations) > 1:
         return about | {"why": FITTED_BY_LEVEL}
-    return about | as_plain_data(change_of_misfit(Window(request.responses, made.calibration), before))
+    try:
+        with breakdowns_explained("the comparison failed"):
+            change = change_of_misfit(Window(request.responses, made.calibration), before)
+    except PsychometricsError as error:
+        return about | {"why": str(error), "lost": True}
+    return about | as_plain_data(change)
 
 
 def as_plain_data(change: Change) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration import checks, fits, gates
+from irt_assets.calibration import checks, fits, gates, misfit
 from irt_assets.calibration.cautions import misfit_is_as_before
 from irt_assets.calibration.green import State, month_states
 from irt_assets.calibration.misfit import BY_LEVEL, find_reference
@@ -259,6 +259,9 @@ def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(
 ) -> None:
     assert calibrate(world, RANDOM).state == "held"
     typed = irt(world)
+    refused = typed("scale", "accept", "misfit", "--from", SOUND, *SIGNED)
+    assert refused.code == 2
+    assert f"{SOUND} of scale {SCALE} has not been fitted" in " ".join(refused.err.split())
     said = typed("scale", "accept", "misfit", "--from", RANDOM, *SIGNED)
     assert f"{RANDOM} is accepted as it is, and later months are compared with it" in said.out
     assert f"to be calibrated again: {RANDOM}" in said.out
@@ -371,6 +374,14 @@ def test_a_month_judged_before_the_gates_existed_stays_green(
                 instance=instance,
                 run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             )
+        materialised = {
+            e.asset_key.to_user_string(): e.step_materialization_data.materialization.metadata
+            for e in result.get_asset_materialization_events()
+            if e.asset_key
+        }
+        shown = str(materialised["item_calibration"][f"misfit beside {ORIGIN_IN_WORDS} ({SCALE}, em)"].value)
+        assert "| share answering at random | 0.0" in shown
+        assert f"on {len(ITEMS)} items that both have" in shown
         assert not {ACCEPTED, GROWN} & {e.check_name for e in result.get_asset_check_evaluations()}
         run_sql(database, "UPDATE fit_staging SET spec = spec - 'misfit'")
         run_sql(database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'misfit'")
@@ -384,6 +395,20 @@ def test_an_origin_from_before_whose_fit_was_not_kept_leaves_the_first_month_as_
     later = calibrate(world, TWO)
     assert later.misfit["reference"] == SOUND
     assert GROWN in later.held_by
+
+
+def test_a_comparison_that_breaks_down_holds_the_month_and_keeps_its_fit(
+    world: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(misfit, "change_of_misfit", broken)
+    month = calibrate(world, SOUND)
+    assert (month.state, list(month.held_by)) == ("held", [GROWN])
+    why = f"not compared with {ORIGIN_IN_WORDS}: the comparison failed: the arithmetic broke down on its data"
+    assert month.held_by[GROWN].startswith(why)
+    assert month.evidence.calibration is not None
 
 
 # -- scales and months of other kinds ----------------------------------------------------------------
