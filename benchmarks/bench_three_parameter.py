@@ -7,8 +7,8 @@ A scale begins with a fit of N learners θ ~ N(0, 1) on 40 items, of which 20 be
 month is compared with the anchors and with these, as it is and with two anchors and two other items moved up or down by
 0.5 in b. a ~ LogNormal(0.1, 0.3), b ~ N(0, 1), c as the row says. *Seen* is the share of the items that a learner
 answers. *Across models*: what the months are compared with was fitted to the same answers as a 2PL, and published
-before the scale became a 3PL. Prints the two months' linkings, the items' intervals and the tests in tables; ± is the
-Monte-Carlo error.
+before the scale became a 3PL. Prints the two months' linkings, the first one's by every criterion, the items' intervals
+and the tests in tables; ± is the Monte-Carlo error.
 """
 
 from __future__ import annotations
@@ -28,14 +28,30 @@ from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, P
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import LinkingError
 from irt_assets.psychometrics.information import Abilities, losses_of_items
-from irt_assets.psychometrics.linking import AnchorSet, Linking, covariance_ab, link, transform
+from irt_assets.psychometrics.linking import (
+    MAX_LINKING_SE,
+    AnchorSet,
+    Linking,
+    covariance_ab,
+    error_of_linking,
+    link,
+    transform,
+)
 from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
+from irt_assets.psychometrics.options import Method
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20
 LOOKED_AT = np.array([-1.0, 0.0, 1.0])
 """θ at which the error of the curves is looked at."""
 Z95 = 1.959964
+CRITERIA: tuple[tuple[Method, bool], ...] = (
+    ("stocking-lord", False), ("stocking-lord", True), ("haebara", False), ("haebara", True), ("mean-sigma", False),
+    ("mean-mean", False),
+)  # fmt: skip
+"""Method, and whether it is symmetric."""
+ENDS = np.array([-1.281552, 1.281552])
+"""The 10th and the 90th percentile of b."""
 
 
 @dataclass(frozen=True)
@@ -117,10 +133,11 @@ class Tested:
 
 @dataclass(frozen=True)
 class Month:
-    """What came of one simulated month; where a month was not linked, nothing else did."""
+    """What came of one simulated month; where one was not linked, nothing else did. `by_criterion`: of the first."""
 
     linkings: tuple[Linking, ...]
     not_linked: int
+    by_criterion: dict[tuple[Method, bool], Linking]
     coverage: dict[str, Floats] = field(default_factory=dict)
     tests: dict[str, Tested] = field(default_factory=dict)
 
@@ -153,8 +170,12 @@ def month(row: Row, seed: list[int]) -> Month:
     for fit in fits:
         with suppress(LinkingError):
             linkings.append(link(fit, frozen))
+    by_criterion = {}
+    for method, symmetric in CRITERIA:
+        with suppress(LinkingError):
+            by_criterion[method, symmetric] = link(fits[0], frozen, method=method, symmetric=symmetric)
     if len(linkings) < len(fits):
-        return Month(tuple(linkings[:2]), len(fits) - len(linkings))
+        return Month(tuple(linkings[:2]), len(fits) - len(linkings), by_criterion)
     anchors = replace(Anchors.of(frozen), guessing_cov=guessing_of(origin, frozen.item_ids))
     published = Published.of_fit(fits[0], linkings[0], anchors).then(Published.of_anchors(anchors))
     moved_ids = [truth.ids[j] for j in moved]
@@ -166,7 +187,7 @@ def month(row: Row, seed: list[int]) -> Month:
         before = published_as_2pl(of_origin, first, frozen.item_ids, anchors)
         tests["sound, across models"] = Tested.of(compare(fits[1], linkings[1], anchors, before))
         tests["moved, across models"] = Tested.of(compare(fits[2], linkings[2], anchors, before), moved_ids)
-    return Month(tuple(linkings[:2]), 0, covered(transform(fits[0], linkings[0]), truth), tests)
+    return Month(tuple(linkings[:2]), 0, by_criterion, covered(transform(fits[0], linkings[0]), truth), tests)
 
 
 def published_as_2pl(origin: Responses, first: Responses, ids: tuple[str, ...], anchors: Anchors) -> Published:
@@ -235,6 +256,20 @@ def of_linking(months: list[Month]) -> str:
     return " | ".join(cells)
 
 
+def of_criterion(linkings: list[Linking]) -> str:
+    cells = []
+    for value, truth in (("slope", SLOPE), ("intercept", INTERCEPT)):
+        found = np.array([getattr(linking, value) for linking in linkings])
+        errors = np.array([getattr(linking, f"{value}_se") for linking in linkings])
+        cells += [mean(found - truth, percent=False), f"{found.std():.4f}", f"{np.sqrt(np.mean(errors**2)):.4f}"]
+    placed = np.array([linking.slope * (ENDS - INTERCEPT) / SLOPE + linking.intercept for linking in linkings])
+    said = np.array([error_of_linking(x.slope, x.intercept, x.cov, ENDS) for x in linkings])
+    for sd, se in zip(placed.std(axis=0), np.sqrt(np.mean(said**2, axis=0)), strict=True):
+        cells += [f"{sd:.4f}", f"{se:.4f}"]
+    cells.append(mean((said > MAX_LINKING_SE).any(axis=1)))
+    return " | ".join(cells)
+
+
 def of_items(months: list[Month]) -> str:
     whole = [each for each in months if each.coverage]
     cells = []
@@ -257,6 +292,10 @@ def of_tests(tests: list[Tested]) -> str:
 
 LINKING = (
     "c | learners | seen | linked | slope off by | SD | SE | intercept off by | SD | SE | Q: p < .01 | anchors kept"
+)
+BY_CRITERION = (
+    "c | learners | seen | criterion | slope off by | SD | SE | intercept off by | SD | SE | b = −1.28: SD | SE |"
+    " b = 1.28: SD | SE | one SE > 0.10"
 )
 OF_ITEMS = (
     "c | learners | seen | a covered | b covered | P(−1) covered | P(0) covered | P(1) covered | a off by | b off by"
@@ -283,6 +322,13 @@ def main() -> None:
         for k in asked.rows:
             row = ROWS[k]
             found[row] = pool.map(_month, [(row, [asked.seed, k, m]) for m in range(asked.months)], chunksize=4)
+    print(f"| {BY_CRITERION} |\n|---|" + "--:|" * BY_CRITERION.count("|"))
+    for row, months in found.items():
+        for criterion in CRITERIA:
+            name = f"{criterion[0]}, symmetric" if criterion[1] else criterion[0]
+            linkings = [each.by_criterion[criterion] for each in months if criterion in each.by_criterion]
+            print(f"| {row.name} | {name} | {of_criterion(linkings)} |")
+    print()
     for head, cells in ((LINKING, of_linking), (OF_ITEMS, of_items)):
         print(f"| {head} |\n|---|" + "--:|" * head.count("|"))
         for row, months in found.items():

@@ -116,6 +116,9 @@ def link(
     new: Annotated[Path, typer.Argument(help="Table item,a,b,c[,a_se,b_se], or a fit.json: what is put …")],
     old: Annotated[Path, typer.Argument(help="… on the scale of this one.")],
     method: Annotated[Method, typer.Option(help="Criterion of the constants.")] = "stocking-lord",
+    symmetric: Annotated[
+        bool, typer.Option("--symmetric", help="Compare curves on both scales (stocking-lord, haebara).")
+    ] = False,
     metric_d: Annotated[
         str, typer.Option(help="D of the tables, 1 or 1.7; NEW,OLD where they differ, e.g. 1,1.7.")
     ] = "1",
@@ -128,7 +131,11 @@ def link(
 
     d_new, d_old = _metrics(metric_d)
     done = desk.link(
-        tables.read_parameters(new, d_new), tables.read_parameters(old, d_old), method=method, purify=purify
+        tables.read_parameters(new, d_new),
+        tables.read_parameters(old, d_old),
+        method=method,
+        symmetric=symmetric,
+        purify=purify,
     )
     for warning in done.warnings:
         _warn(warning)
@@ -136,7 +143,8 @@ def link(
     if as_json:
         print_json(result)
         return
-    out.print(f"θ_old = {result['slope']:.5f}·θ_new + {result['intercept']:.5f}   ({result['method']})")
+    criterion = f"{result['method']}, symmetric" if result["symmetric"] else result["method"]
+    out.print(f"θ_old = {result['slope']:.5f}·θ_new + {result['intercept']:.5f}   ({criterion})")
     out.print(f"  {len(result['anchors_used'])} common items used; their curves differ by {result['rmse']:.4f} (RMSE)")
     for item, why in result["anchors_dropped"].items():
         out.print(f"  dropped: {escape(item)}: {escape(why)}")

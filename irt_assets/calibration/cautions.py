@@ -100,7 +100,7 @@ def published_items_are_fitted(evidence: Evidence) -> Verdict:
 
 
 def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
-    """Enough of the anchors were used, and they lie where the bank's items do, in b and in topics.
+    """Enough of the anchors were used, and they place the bank well at both ends of its b and in each topic.
 
     Errors that the bank did not give are reported without a warning: the anchors are frozen as they are.
     """
@@ -111,9 +111,12 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
     said = "; ".join(dict.fromkeys([*constants["warnings"], *uncovered]))
     enough = constants["share_kept"] >= evidence.scale.rules.warn_anchor_share
     n = len(constants["anchors_used"])
+    sound = f"{n} anchors cover the difficulties and topics of the bank"
+    if not evidence.bank.has_more_than_anchors:
+        sound = f"{n} anchors used; how they cover the bank is judged once it has published more than its anchors"
     return Verdict(
         enough and not uncovered,
-        said or f"{n} anchors cover the difficulties and topics of the bank",
+        said or sound,
         {"anchors": n, "items": len(evidence.bank.topics), "warnings": constants["warnings"], "gaps": uncovered},
     )
 
@@ -159,9 +162,10 @@ CAUTIONS: tuple[SetGate, ...] = (
     ),
     SetGate(
         "linked_item_parameters",
-        "The anchors used cover the bank: its middle 80 % in b, and every topic with a tenth of its items.",
+        "The anchors used cover the bank: they place the 10th and the 90th percentile of its published b with a "
+        "standard error of at most 0.10, and every topic with a tenth of its items has two of them.",
         "See under `linking` which were dropped and why. New anchors want a scale of their own; until "
-        "then read the b of items beyond the anchors, and of topics without one, with that in mind.",
+        "then read the b of items out there, and of topics with fewer than two, with that in mind.",
         anchors_cover_the_bank,
     ),
 )

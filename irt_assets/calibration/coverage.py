@@ -1,4 +1,4 @@
-"""How far the anchors of a month's linking cover the bank, as things stand when somebody asks.
+"""How far the anchors of a month's linking cover the bank, as it was published when the month began.
 
 The linking itself depends on the month's answers and the frozen anchors alone; what the bank is made of changes with
 every publication, which is why this is not among its constants.
@@ -11,52 +11,58 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+import numpy as np
 import psycopg
 
 from irt_assets.psychometrics.linking import gaps_in_coverage
 
-FARTHEST_B = 1000.0
-"""A bank's own difficulties lie within; what lies beyond is not a difficulty."""
-
 
 @dataclass(frozen=True)
 class Bank:
-    """A scale's items at a time. `topics`: of each item; `b`: as published, else as the bank has it, where either is;
-    `anchor_b`: as frozen."""
+    """A scale's items at a time. `topics`: of each item; `b`: of those that were published then; `anchors`: of every
+    version of the set."""
 
     topics: Mapping[str, str | None] = field(default_factory=dict)
     b: Mapping[str, float] = field(default_factory=dict)
-    anchor_b: Mapping[str, float] = field(default_factory=dict)
+    anchors: frozenset[str] = frozenset()
+
+    @property
+    def has_more_than_anchors(self) -> bool:
+        """Whether anything else was published, so that there is something for the anchors to cover."""
+        return not self.b.keys() <= self.anchors
 
 
 def read_bank(connection: psycopg.Connection, scale_id: str, at: datetime) -> Bank:
     rows = connection.execute(
-        """SELECT q.item_id, q.topic_id, coalesce(p.b, q.b), n.b
-           FROM (SELECT item_id, topic_id, scale_id,
-                        CASE WHEN jsonb_typeof(meta#>'{irt,b}') = 'number'
-                                  AND abs((meta#>>'{irt,b}')::numeric) < %(farthest)s
-                             THEN (meta#>>'{irt,b}')::float END AS b
-                 FROM question WHERE scale_id = %(scale)s) q
+        """SELECT q.item_id, q.topic_id, p.b, n.item_id IS NOT NULL
+           FROM question q
            LEFT JOIN (SELECT DISTINCT ON (item_id) item_id, b FROM item_parameter_publication
                       WHERE scale_id = %(scale)s AND effective_from <= %(at)s
                       ORDER BY item_id, effective_from DESC, publication_id DESC) p USING (item_id)
-           LEFT JOIN (SELECT item_id, max(b) AS b FROM anchor_set WHERE scale_id = %(scale)s GROUP BY 1) n
-             USING (item_id)""",
-        {"scale": scale_id, "at": at, "farthest": FARTHEST_B},
+           LEFT JOIN (SELECT DISTINCT item_id FROM anchor_set WHERE scale_id = %(scale)s) n USING (item_id)
+           WHERE q.scale_id = %(scale)s""",
+        {"scale": scale_id, "at": at},
     ).fetchall()
     return Bank(
         {item: topic for item, topic, _, _ in rows},
         {item: b for item, _, b, _ in rows if b is not None},
-        {item: b for item, _, _, b in rows if b is not None},
+        frozenset(item for item, _, _, is_anchor in rows if is_anchor),
     )
 
 
 def gaps(constants: Mapping[str, Any], bank: Bank) -> list[str]:
-    """What the anchors used by a linking do not cover of the bank, a sentence each."""
-    used = [item for item in constants["anchors_used"] if item in bank.anchor_b]
+    """What the anchors used by a linking do not cover of the bank, a sentence each.
+
+    Linkings that were stored without the covariance of slope and intercept are judged as if it were 0.
+    """
+    if not bank.has_more_than_anchors:
+        return []
+    together = constants.get("slope_intercept_cov", 0.0)
     return gaps_in_coverage(
-        [bank.anchor_b[item] for item in used],
-        {bank.topics[item] for item in used},
-        list(bank.b.values()),
+        constants["slope"],
+        constants["intercept"],
+        np.array([[constants["slope_se"] ** 2, together], [together, constants["intercept_se"] ** 2]]),
+        [bank.topics[item] for item in constants["anchors_used"] if item in bank.topics],
+        bank.b,
         list(bank.topics.values()),
     )

@@ -22,6 +22,7 @@ from psycopg.rows import class_row, dict_row
 
 from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.linking import Linking
+from irt_assets.psychometrics.linking_jump import Constants
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
 from irt_assets.psychometrics.options import Latent
 from irt_assets.psychometrics.priors import Priors, prior_as_text
@@ -444,6 +445,31 @@ def latest_constants(connection: psycopg.Connection, month: str, scale_id: str, 
         (month, scale_id, engine),
     ).fetchone()
     return (row and row[0]) or {}
+
+
+MONTHS_COMPARED = 24
+
+
+def month_number(month: str) -> int:
+    """Months since the year 0."""
+    year, of_year = map(int, month.split("-"))
+    return year * 12 + of_year
+
+
+def released_constants(connection: psycopg.Connection, month: str, scale_id: str, engine: str) -> tuple[Constants, ...]:
+    """Linking constants of the last 24 months before `month` that were taken to the ledger, newest first; without those
+    of an engine that anchored itself."""
+    rows = connection.execute(
+        """SELECT s.month, (c->>'slope')::float8, (c->>'slope_se')::float8, (c->>'intercept')::float8,
+                  (c->>'intercept_se')::float8
+           FROM publication_step s
+           JOIN mirt_fit_meta m ON m.fit_id = s.fit_id AND m.kind = 'monthly' AND m.superseded_at IS NULL
+           CROSS JOIN LATERAL (SELECT m.model_spec->'linking_constants') AS l (c)
+           WHERE s.scale_id = %s AND s.state = 'done' AND s.month < %s AND m.engine = %s AND c->>'method' <> 'fixed'
+           ORDER BY s.month DESC LIMIT %s""",
+        (scale_id, month, engine, MONTHS_COMPARED),
+    ).fetchall()
+    return tuple(Constants(month_number(at), *values) for at, *values in rows)
 
 
 def explanation(error: Exception) -> str:

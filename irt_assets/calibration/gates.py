@@ -13,7 +13,16 @@ from typing import Any
 import psycopg
 
 from irt_assets.calibration.coverage import Bank, read_bank
-from irt_assets.calibration.fits import LinkedFit, StagedFit, latest_staged, linked_fit, made_otherwise, of_other_model
+from irt_assets.calibration.fits import (
+    LinkedFit,
+    StagedFit,
+    latest_staged,
+    linked_fit,
+    made_otherwise,
+    month_number,
+    of_other_model,
+    released_constants,
+)
 from irt_assets.calibration.misfit import eigenvalue_ratio
 from irt_assets.engines import installed
 from irt_assets.partitions import month_bounds
@@ -21,9 +30,11 @@ from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.psychometrics.dependence import SMALLEST_PAIR
 from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
 from irt_assets.psychometrics.errors import DisconnectedDesignError
+from irt_assets.psychometrics.linking_jump import FEWEST_MONTHS, Constants, Jump, jumps
 from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.psychometrics.models import Calibration, Flag
 from irt_assets.psychometrics.personfit import SMALLEST_TEST
+from irt_assets.psychometrics.scale_shift import MonthImpact
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
@@ -51,7 +62,8 @@ class Evidence:
     """All that is known of one month of one scale when it is judged.
 
     `in_force`: items with published parameters at the month's start; `bank`: the scale's items then;
-    `accepted`: what a person has accepted of the scale.
+    `accepted`: what a person has accepted of the scale; `earlier`: the linking constants of the months before it that
+    were taken to the ledger.
     """
 
     month: str
@@ -65,6 +77,7 @@ class Evidence:
     in_force: frozenset[str] = frozenset()
     bank: Bank = field(default_factory=Bank)
     accepted: frozenset[Subject] = frozenset()
+    earlier: tuple[Constants, ...] = ()
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
@@ -93,6 +106,7 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         ),
         read_bank(connection, scale.scale_id, month_bounds(month)[0]),
         accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]),
+        released_constants(connection, month, scale.scale_id, scale.engine),
     )
 
 
@@ -190,6 +204,58 @@ def anchors_agree(evidence: Evidence) -> Verdict:
     return Verdict(agree, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), constants)
 
 
+def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
+    """Neither slope nor intercept lies farther from earlier months than these lie from each other."""
+    constants = _judged_by_history(evidence)
+    if isinstance(constants, Verdict):
+        return constants
+    n = len(evidence.earlier)
+    if n < FEWEST_MONTHS:
+        return Verdict(True, f"{n} earlier months were taken to the ledger, and {FEWEST_MONTHS} are needed to compare")
+    values = (constants[name] for name in ("slope", "slope_se", "intercept", "intercept_se"))
+    found = jumps(Constants(month_number(evidence.month), *values), evidence.earlier)
+    seen = [one for one in found if one.seen]
+    said = "; ".join(_told(one) for one in seen or found)
+    why = f"against {n} earlier months {said or 'nothing varies that could be compared'}"
+    return _as_the_scale_says(evidence, Verdict(not seen, why, _numbers(found)))
+
+
+def _told(jump: Jump) -> str:
+    name = "the logarithm of the slope" if jump.constant == "slope" else "the intercept"
+    p = f", p = {jump.p:.1g}" if jump.seen else ""
+    return f"{name} {'jumps' if jump.seen else 'differs'} by {jump.change:+.2f} (limit {jump.limit:.2f}{p})"
+
+
+def _numbers(found: tuple[Jump, ...]) -> dict[str, Any]:
+    return {f"{one.constant}_{name}": getattr(one, name) for one in found for name in ("change", "limit", "p")}
+
+
+def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:
+    """The month's values of items in force leave learners' θ where the published values have it (see month_impact)."""
+    constants = _judged_by_history(evidence)
+    if isinstance(constants, Verdict):
+        return constants
+    assert evidence.linked is not None
+    impact = MonthImpact.from_dict(evidence.linked.model_spec["impact"])
+    return _as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.as_dict()))
+
+
+def _judged_by_history(evidence: Evidence) -> dict[str, Any] | Verdict:
+    """The linking constants of the month's fit, or why it is not compared with what was published before it."""
+    if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
+        return Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
+    if "impact" not in evidence.linked.model_spec:
+        return Verdict(True, "not judged then: the month was linked before there was this gate")
+    return evidence.linked.constants
+
+
+def _as_the_scale_says(evidence: Evidence, found: Verdict) -> Verdict:
+    """What a newer gate finds, passed where the scale's rule new_misfit is to warn."""
+    if found.passed or evidence.scale.rules.new_misfit == "hold":
+        return found
+    return Verdict(True, f"the scale does not hold a month for it (new_misfit=warn); {found.why}", found.details)
+
+
 def one_dimension(evidence: Evidence) -> Verdict:
     """Where the scale demands it: the largest eigenvalue of the residual correlations is one that the model gives."""
     fit = _current_fit(evidence)
@@ -244,13 +310,13 @@ def misfit_was_accepted(evidence: Evidence) -> Verdict:
     """Items of the window that months are compared with measure one ability, or a person has accepted that they do
     not."""
     found = _compared(evidence)
-    return found if isinstance(found, Verdict) else _as_demanded(evidence, accepted_misfit(evidence, found))
+    return found if isinstance(found, Verdict) else _as_the_scale_says(evidence, accepted_misfit(evidence, found))
 
 
 def misfit_has_not_grown(evidence: Evidence) -> Verdict:
     """What of the month does not follow the model was so before."""
     found = _compared(evidence)
-    return found if isinstance(found, Verdict) else _as_demanded(evidence, growth_of_misfit(evidence, found))
+    return found if isinstance(found, Verdict) else _as_the_scale_says(evidence, growth_of_misfit(evidence, found))
 
 
 def new_misfit(evidence: Evidence) -> Verdict:
@@ -272,12 +338,6 @@ def _compared(evidence: Evidence) -> dict[str, Any] | Verdict:
     if found is None:
         return Verdict(True, "not judged then: misfit is compared where the scale's engine fits the month")
     return found
-
-
-def _as_demanded(evidence: Evidence, verdict: Verdict) -> Verdict:
-    if verdict.passed or evidence.scale.rules.new_misfit == "hold":
-        return verdict
-    return Verdict(True, f"the scale holds no month for it; {verdict.why}", verdict.details)
 
 
 def accepted_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
@@ -446,6 +506,22 @@ SET_GATES: tuple[SetGate, ...] = (
         "release_decision or `irt release drop-anchors`, or leave the month red. Those off the line in `plot: linking` "
         "have changed; where half of them moved together, compare the month's forms with those before.",
         anchors_agree,
+    ),
+    SetGate(
+        "linked_item_parameters",
+        "Slope and intercept are like those of the months before.",
+        "Compare the month's learners and forms with those before: other learners, or all anchors known to them (look "
+        "at response times, exposure and the proportion correct of anchors). Where the learners did change, let the "
+        "month pass: `irt scale set new_misfit=warn`, materialise the month again, and set it back to hold.",
+        linking_stays_near_its_history,
+    ),
+    SetGate(
+        "linked_item_parameters",
+        "The month's values leave θ on the same answers where it was.",
+        "Find out which group moved, the anchors or the other published items: by their proportions correct, response "
+        "times and exposure. Anchors that leaked are taken out by `irt release drop-anchors`; where the others did "
+        "change, calibrate them again with `irt release recalibrate` and decide on what it proposes.",
+        theta_stays_on_the_same_answers,
     ),
     SetGate(
         "linked_item_parameters",

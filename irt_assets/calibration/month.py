@@ -17,6 +17,7 @@ from typing import Any
 import psycopg
 
 from irt_assets.calibration import fits, misfit
+from irt_assets.calibration.month_impact import with_impact
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.publication import Step, settle
@@ -222,7 +223,7 @@ def publish_month(
     """Take the month to the ledger of every scale; the steps taken, by scale and month."""
     with database.connect() as connection:
         return {
-            scale.scale_id: settle(connection, store, scale, month, unsettled, run_id)
+            scale.scale_id: settle(connection, store, scale, month, unsettled, run_id, with_impact)
             for scale in read_scales(connection).values()
         }
 
@@ -281,6 +282,10 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
         fit_code_version=staged.code_version,
         run_id=run_id,
     )
+    if outcome.own:
+        fit = fits.linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], engine)
+        assert fit is not None
+        with_impact(connection, scale, month, fit)
     return replace(outcome, linked=linked, linking=linking)
 
 

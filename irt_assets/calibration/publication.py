@@ -10,8 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Collection
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, LiteralString
 
@@ -19,6 +19,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from irt_assets.calibration import gates
+from irt_assets.calibration.fits import LinkedFit
 from irt_assets.calibration.gates import Evidence, gather
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals
@@ -29,6 +30,8 @@ from resources.object_store import ObjectStore
 from resources.version import code_version
 
 StepState = Literal["done", "pending", "held"]
+Measure = Callable[[psycopg.Connection, Scale, str, LinkedFit], LinkedFit]
+"""A function like `month_impact.with_impact`, which reads what this module writes."""
 
 
 @dataclass(frozen=True)
@@ -124,13 +127,15 @@ def settle(
     month: str,
     unsettled: Collection[str],
     run_id: str | None,
+    measure: Measure | None = None,
 ) -> dict[str, Step]:
     """Take `month` to the ledger, and every month that waits and whose way is clear, in the caller's transaction.
 
     Each month is judged by the model and the anchors of its own window, as they are once nobody else writes the ledger.
     A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
     `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
-    itself left out. Returns the steps that were taken, by month.
+    itself left out. `measure` says anew what a month does to θ, where the months before it were published since it was
+    linked. Returns the steps that were taken, by month.
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
@@ -144,10 +149,13 @@ def settle(
         if candidate != month and before and before.fit_id != fit_id:
             continue  # fitted again by a run that did not come as far as here: its gates were not evaluated
         blocking = sorted(m for m in unsettled if m < candidate)
+        settled = before is not None and before.state == "done" and before.fit_id == fit_id
+        if measure and evidence.linked and "impact" in evidence.linked.model_spec and not settled:
+            evidence = replace(evidence, linked=measure(connection, of_month, candidate, evidence.linked))
         problems = gates.failures(evidence)
         if problems:
             step = _held(evidence, problems, before)
-        elif before and before.state == "done" and before.fit_id == fit_id:
+        elif before and settled:
             step = before
         elif blocking:
             why = f"waits for {', '.join(blocking[:3])}{' and more' if len(blocking) > 3 else ''}, not settled yet"

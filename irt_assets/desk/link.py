@@ -11,7 +11,7 @@ from irt_assets.desk.tables import ParameterTable, anchor_set, errors_of
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import LinkingError, breakdowns_explained
 from irt_assets.psychometrics.linking import link as link_fit
-from irt_assets.psychometrics.linking import match
+from irt_assets.psychometrics.linking import match, weighted_by_populations
 from irt_assets.psychometrics.linking_criteria import NODES, WEIGHTS, Method, Pairs, curve, solve
 from irt_assets.psychometrics.models import Calibration, Convergence
 from resources.failures import PermanentFailure
@@ -26,6 +26,7 @@ class TableLink:
     """θ_old = slope·θ_new + intercept, so a_old = a_new/slope and b_old = slope·b_new + intercept.
 
     Attributes:
+        symmetric: whether curves were compared on both scales.
         rmse: root mean squared difference of the used items' curves after linking, over θ ~ N(0, 1): a probability.
         anchors_dropped: item in both tables → why it was not used, a sentence.
     """
@@ -33,6 +34,7 @@ class TableLink:
     slope: float
     intercept: float
     method: Method
+    symmetric: bool
     rmse: float
     anchors_used: tuple[str, ...]
     anchors_dropped: dict[str, str]
@@ -43,6 +45,7 @@ class TableLink:
             "slope": self.slope,
             "intercept": self.intercept,
             "method": self.method,
+            "symmetric": self.symmetric,
             "rmse": self.rmse,
             "anchors_used": list(self.anchors_used),
             "anchors_dropped": self.anchors_dropped,
@@ -50,16 +53,22 @@ class TableLink:
 
 
 def link(
-    new: ParameterTable, old: ParameterTable, *, method: Method = "stocking-lord", purify: bool = True
+    new: ParameterTable,
+    old: ParameterTable,
+    *,
+    method: Method = "stocking-lord",
+    symmetric: bool = False,
+    purify: bool = True,
 ) -> TableLink:
     """Puts `new` on the scale of `old` through the items that both have.
 
     Where both tables have errors, items are weighted by them, and those without are left out; else the criteria are
     the classical, unweighted ones, and purification takes the errors of a calibration with 500 persons. Fewer than
     five common items are linked as they are, with a warning. The slope is fixed at 1 where the errors of all a of
-    `new` are 0, as in a Rasch fit.
+    `new` are 0, as in a Rasch fit. `symmetric`: as in `psychometrics.linking.link`.
 
-    Raises PermanentFailure where no item is common or the items determine no constants.
+    Raises PermanentFailure where no item is common or the items determine no constants; PsychometricsError for a
+    symmetric criterion of moments.
     """
     common = [item for item in old.item_ids if item in set(new.item_ids)]
     if not common:
@@ -83,12 +92,12 @@ def link(
             " none of them can be told to have moved"
         )
     if pairs.size < FEW:
-        slope, intercept, rmse = _constants(pairs, method, weighted)
+        slope, intercept, rmse = _constants(weighted_by_populations(pairs, fit, symmetric), method, weighted)
         used = pairs.ids
     else:
         try:
             with breakdowns_explained(f"{new.path} could not be linked"):
-                found = link_fit(fit, anchors, method=method, purify=purify, rules=_RULES)
+                found = link_fit(fit, anchors, method=method, symmetric=symmetric, purify=purify, rules=_RULES)
         except LinkingError as error:
             raise _undetermined(method, pairs) from error
         slope, intercept, rmse, used, dropped = (
@@ -103,7 +112,7 @@ def link(
     if new.has_errors != old.has_errors:
         lacking = old.path if new.has_errors else new.path
         warnings.append(f"{lacking} has no errors (a_se, b_se), so items are not weighted")
-    return TableLink(slope, intercept, method, rmse, used, unusable | dropped, tuple(warnings))
+    return TableLink(slope, intercept, method, symmetric, rmse, used, unusable | dropped, tuple(warnings))
 
 
 def _constants(pairs: Pairs, method: Method, weighted: bool) -> tuple[float, float, float]:

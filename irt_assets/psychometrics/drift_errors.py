@@ -34,7 +34,7 @@ import numpy.typing as npt
 
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet, Linking, match, weighted_by_population
+from irt_assets.psychometrics.linking import AnchorSet, Linking, match, weighted_by_populations
 from irt_assets.psychometrics.linking_criteria import Constants, block_diagonal, of_guessing, solve
 from irt_assets.psychometrics.models import Calibration, Floats, Model
 
@@ -302,7 +302,8 @@ def _constants(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Co
     pairs, _, _ = match(raw, anchors.set, Rules(min_anchor_responses=1))
     pairs = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
     whole = pairs.size == len(linking.anchors_used)
-    found = solve(weighted_by_population(pairs, raw), linking.method, linking.weighted) if whole else None
+    compared = weighted_by_populations(pairs, raw, linking.symmetric)
+    found = solve(compared, linking.method, linking.weighted) if whole else None
     if found is None:
         raise PsychometricsError(
             f"this is not the linking of this fit: it used {len(linking.anchors_used)} anchors, of which {pairs.size}"

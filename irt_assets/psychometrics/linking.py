@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, get_args
 
@@ -36,7 +36,11 @@ from irt_assets.psychometrics.models import Calibration, Flag, Floats
 
 ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with so many learners
 ROBUST_Z = 2.7  # Huynh & Meyer 2010
+MAX_LINKING_SE = 0.10
+"""Largest standard error that linking may give b at either end of the bank; drift in b is reported from 0.25 on."""
+_ENDS = (0.1, 0.9)
 _BIG_TOPIC = 0.10
+_ANCHORS_A_TOPIC = 2
 _FEWEST = 3  # two constants fit two anchors whatever they are
 _HARMLESS = (Flag.NEGATIVE_DISCRIMINATION, Flag.GUESSING_UNIDENTIFIED)
 """Flags that leave an anchor in: its slope is looked at by itself; and where c is what its prior made it, the curve
@@ -121,6 +125,7 @@ class Linking:
         share_kept: kept anchors among those with enough responses in the window.
         anchor_set: version of the anchor set.
         weighted: whether anchors were weighted by their errors.
+        symmetric: whether curves were compared on both scales.
         suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
             and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
     """
@@ -141,6 +146,7 @@ class Linking:
     warnings: tuple[str, ...]
     anchor_set: str
     weighted: bool = True
+    symmetric: bool = False
     suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
     diagnosis: str = ""
 
@@ -150,11 +156,12 @@ class Linking:
 
     def as_constants(self) -> dict[str, Any]:
         """What `linking_constants` stores: plain numbers, lists and text."""
-        return {
+        constants = {
             f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
             for f in fields(self)
             if f.name != "cov"
         }
+        return constants | {"slope_intercept_cov": float(self.cov[0, 1])}
 
 
 def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
@@ -182,21 +189,23 @@ def link(
     anchors: AnchorSet,
     *,
     method: Method = "stocking-lord",
+    symmetric: bool = False,
     purify: bool = True,
     rules: Rules | None = None,
 ) -> Linking:
     """The constants that put `new` on the scale of `anchors`.
 
     Methods: Stocking & Lord 1983 and Haebara 1980 (61 nodes on [−6, 6] of the old scale, weighted by N(0, 1) or by the
-    window's own distribution where that is a histogram, one direction), mean-sigma (Marco 1977), mean-mean (Loyd &
-    Hoover 1980). Anchors are weighted by the errors of their differences where every anchor's own errors are known;
-    where some are assumed, the classical criterion is used.
+    window's own distribution where that is a histogram), mean-sigma (Marco 1977), mean-mean (Loyd & Hoover 1980).
+    `symmetric`: Stocking-Lord and Haebara compare curves on both scales, on the old one over N(0, 1) and on the fit's
+    over the window's own distribution (Haebara 1980; Kim & Kolen 2007). Anchors are weighted by the errors of their
+    differences where every anchor's own errors are known; where some are assumed, the classical criterion is used.
     Standard errors come from both sides' errors through the criterion (delta method on the implicit function); with
     `new.joint_cov` they include what the fit's items have in common, without it they do not.
 
     Raises LinkingError, with what could be computed in its attribute `linking`, where fewer than `rules.min_anchors`
     or less than `rules.min_anchor_share` of the anchors with enough responses are left; BreakdownError where the errors
-    of either side are not a covariance matrix.
+    of either side are not a covariance matrix; PsychometricsError for an unknown method or a symmetric one of moments.
     """
     if method not in get_args(Method):
         raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")
@@ -220,7 +229,7 @@ def link(
 
     linking = None
     if pairs.size >= _FEWEST:
-        pairs = weighted_by_population(pairs, new)
+        pairs = weighted_by_populations(pairs, new, symmetric)
     constants = solve(pairs, method, weighted=n_assumed == 0) if pairs.size >= _FEWEST else None
     if constants is not None:
         cov = constants.covariance(pairs)
@@ -247,6 +256,7 @@ def link(
             warnings=tuple(warnings),
             anchor_set=anchors.version,
             weighted=n_assumed == 0,
+            symmetric=symmetric,
         )
     if enough and linking is not None:
         return linking
@@ -305,14 +315,22 @@ def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, di
     return pairs, dropped, n_candidates
 
 
-def weighted_by_population(pairs: Pairs, new: Calibration) -> Pairs:
-    """The same pairs with the window's own distribution for the criterion's weights, where it was estimated as a
-    histogram: its nodes stand on the old scale where the anchors' medians put them."""
-    if len(new.populations) != 1 or not new.populations[0].nodes:
+def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> Pairs:
+    """The same pairs with the distributions over which the criterion compares curves, as `link` describes them.
+
+    In one direction the window's histogram stands on the old scale where the anchors' medians put it.
+    """
+    only = new.populations[0] if len(new.populations) == 1 else None
+    histogram = only if only and only.nodes else None
+    if symmetric:
+        nodes, weights = new.latent_mean + new.latent_sd * NODES, WEIGHTS
+        if histogram:
+            nodes, weights = np.array(histogram.nodes), np.array(histogram.weights)
+        return replace(pairs, nodes_new=nodes, weights_new=weights)
+    if not histogram:
         return pairs
-    slope, intercept = medians(pairs)
-    population = new.populations[0].rescaled(slope, intercept)
-    return replace(pairs, nodes=np.array(population.nodes), weights=np.array(population.weights))
+    placed = histogram.rescaled(*medians(pairs))
+    return replace(pairs, nodes=np.array(placed.nodes), weights=np.array(placed.weights))
 
 
 def covariance_ab(new: Calibration) -> Floats:
@@ -367,29 +385,49 @@ def _rmse(pairs: Pairs, slope: float, intercept: float) -> float:
     return float(np.sqrt(np.mean((p_old - p_new) ** 2 @ WEIGHTS)))
 
 
-def gaps_in_coverage(
-    kept_b: npt.ArrayLike,
-    kept_topics: Collection[str | None],
-    bank_b: npt.ArrayLike,
-    bank_topics: Sequence[str | None],
-) -> list[str]:
-    """Where the kept anchors say little of the bank, a sentence each: beyond their b, and in topics without any.
+def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLike) -> Floats:
+    """Standard error, shape (K,), of slope·b_fit + intercept where that is `b`, shape (K,), on the bank's scale.
 
-    `bank_b`: of the bank's items with known difficulty; `bank_topics`: of all its items.
+    cov: shape (2, 2), of (slope, intercept); b_fit is held.
+    """
+    b_fit = (np.asarray(b, dtype=float) - intercept) / slope
+    by_constants = np.stack([b_fit, np.ones_like(b_fit)], axis=-1)
+    error: Floats = np.sqrt(np.einsum("ki,ij,kj->k", by_constants, cov, by_constants))
+    return error
+
+
+def gaps_in_coverage(
+    slope: float,
+    intercept: float,
+    cov: Floats,
+    kept_topics: Collection[str | None],
+    published_b: Mapping[str, float],
+    bank_topics: Collection[str | None],
+) -> list[str]:
+    """Where the kept anchors say little of the bank, a sentence each: at the ends of its published b, and in topics.
+
+    cov: shape (2, 2), of (slope, intercept). `kept_topics`: of each kept anchor; `published_b`: by item;
+    `bank_topics`: of all items of the bank.
     """
     gaps = []
-    kept, bank = np.asarray(kept_b, dtype=float), np.asarray(bank_b, dtype=float)
-    if kept.size and bank.size:
-        low, high = np.quantile(bank, [0.1, 0.9])
-        if kept.min() > low or kept.max() < high:
-            gaps.append(
-                f"the anchors used cover b from {kept.min():.2f} to {kept.max():.2f}, the middle 80 % of the bank"
-                f" lie from {low:.2f} to {high:.2f}: outside, linking extrapolates"
-            )
-    n = Counter(topic for topic in bank_topics if topic is not None)
-    large = sorted(topic for topic, k in n.items() if k >= _BIG_TOPIC * len(bank_topics))
-    if without := [topic for topic in large if topic not in kept_topics]:
-        gaps.append(f"no anchor used from these topics, each a tenth of the bank or more: {', '.join(without)}")
+    known = {item: b for item, b in published_b.items() if np.isfinite(b)}
+    if lost := sorted(published_b.keys() - known.keys()):
+        gaps.append(f"{len(lost)} items are published with a b that is not a number: {', '.join(lost[:5])}")
+    if known:
+        ends = np.quantile(list(known.values()), _ENDS)
+        for share, b, error in zip(_ENDS, ends, error_of_linking(slope, intercept, cov, ends), strict=True):
+            if not error <= MAX_LINKING_SE:
+                gaps.append(
+                    f"the anchors used place b = {b:.2f}, the {100 * share:.0f}th percentile of the published b, with a"
+                    f" standard error of {error:.2f}, limit {MAX_LINKING_SE:.2f}"
+                )
+    items, kept = Counter(bank_topics), Counter(kept_topics)
+    large = sorted(topic for topic, n in items.items() if topic is not None and n >= _BIG_TOPIC * len(bank_topics))
+    if few := [f"{topic} ({kept[topic]})" for topic in large if kept[topic] < _ANCHORS_A_TOPIC]:
+        gaps.append(
+            f"fewer than {_ANCHORS_A_TOPIC} anchors used from these topics, each a tenth of the bank or more:"
+            f" {', '.join(few)}"
+        )
     return gaps
 
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 from scipy.optimize import least_squares
 from scipy.special import expit
 
+from irt_assets.psychometrics.errors import PsychometricsError
 from irt_assets.psychometrics.models import Floats, Model
 from irt_assets.psychometrics.options import Method as Method
 
@@ -27,6 +28,8 @@ Bools = npt.NDArray[np.bool_]
 NODES = np.linspace(-6.0, 6.0, 61)
 _DENSITIES = np.exp(-(NODES**2) / 2.0) / np.sqrt(2.0 * np.pi)
 WEIGHTS = _DENSITIES / _DENSITIES.sum()
+NOWHERE = np.empty(0)
+_OF_CURVES = ("stocking-lord", "haebara")
 _MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold share no useful anchors
 
 
@@ -48,8 +51,10 @@ def block_diagonal(blocks: Floats) -> Floats:
 class Pairs:
     """K anchors seen from both sides. Covariances are (2K, 2K) in the order a₁, b₁, a₂, b₂, …
 
-    `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `guessing_new`,
-    shape (K, 3): covariances of logit c with a and b, and its variance; None where the model has no c.
+    `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `nodes_new` and
+    `weights_new`, shape (R,): the one on the new scale, where a symmetric criterion compares them as well; empty for a
+    criterion of one direction. `guessing_new`, shape (K, 3): covariances of logit c with a and b, and its variance;
+    None where the model has no c.
     """
 
     ids: tuple[str, ...]
@@ -65,6 +70,8 @@ class Pairs:
     nodes: Floats = field(default_factory=lambda: NODES)
     weights: Floats = field(default_factory=lambda: WEIGHTS)
     guessing_new: Floats | None = None
+    nodes_new: Floats = field(default_factory=lambda: NOWHERE)
+    weights_new: Floats = field(default_factory=lambda: NOWHERE)
 
     def keep(self, mask: Bools) -> Pairs:
         both = np.ix_(np.repeat(mask, 2), np.repeat(mask, 2))
@@ -73,7 +80,7 @@ class Pairs:
             self.a_new[mask], self.b_new[mask], self.c_new[mask], self.cov_new[both],
             self.a_old[mask], self.b_old[mask], self.c_old[mask], self.cov_old[both],
             self.model, self.nodes, self.weights,
-            None if self.guessing_new is None else self.guessing_new[mask],
+            None if self.guessing_new is None else self.guessing_new[mask], self.nodes_new, self.weights_new,
         )  # fmt: skip
 
     @property
@@ -148,9 +155,18 @@ def of_guessing(by_ab: Floats, by_c: Floats, guessing: Floats) -> Floats:
 
 
 def solve(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
-    """The constants by one of the four methods; None where the anchors determine none."""
-    by = _by_curves if method in ("stocking-lord", "haebara") else _by_moments
-    return by(pairs, method, weighted)
+    """The constants by one of the four methods; None where the anchors determine none.
+
+    Raises PsychometricsError for a symmetric criterion of moments.
+    """
+    if method in _OF_CURVES:
+        return _by_curves(pairs, method, weighted)
+    if pairs.nodes_new.size:
+        raise PsychometricsError(
+            f"{method} compares no curves, so it has one form only: leave out `symmetric`, or choose one of "
+            + ", ".join(_OF_CURVES)
+        )
+    return _by_moments(pairs, method, weighted)
 
 
 def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
@@ -192,18 +208,22 @@ def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | Non
 def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
     """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q.
 
+    A symmetric criterion (Haebara 1980; Kim & Kolen 2007) adds the same sum over the nodes of the new scale, to which
+    the old curves are put by the inverse constants.
+
     The minimum β = (ln slope, intercept) solves g(β, x) = 0 in the anchors' parameters x, so ∂β/∂x = −(∂g/∂β)⁻¹ ∂g/∂x.
     Terms with a factor δ are left out of both: δ is of the order of the errors, and the delta method is a first order.
     """
     n_free = 2 if pairs.free_slope else 1
     start = medians(pairs)
+    weights = np.concatenate([pairs.weights, pairs.weights_new])
     omega = _curve_weights(pairs, method, *start) if weighted else np.ones(pairs.size)
 
     def collapse(by_node: Floats) -> Floats:
         """(K, nodes, m) to the residuals' rows: every anchor and node (Haebara) or the sum over anchors."""
         if method == "haebara":
-            return (np.sqrt(omega[:, None, None] * pairs.weights[:, None]) * by_node).reshape(-1, by_node.shape[2])
-        return np.sqrt(pairs.weights)[:, None] * np.tensordot(omega, by_node, 1)
+            return (np.sqrt(omega[:, None, None] * weights[:, None]) * by_node).reshape(-1, by_node.shape[2])
+        return np.sqrt(weights)[:, None] * np.tensordot(omega, by_node, 1)
 
     def beta_of(free: Floats) -> Floats:
         return free if pairs.free_slope else np.array([0.0, free[0]])
@@ -230,7 +250,7 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
         by_beta = np.broadcast_to(np.tensordot(omega, by_beta, 1), by_beta.shape)
 
     def influence(by_x: Floats) -> Floats:
-        cross = np.einsum("k,q,kqb,kqx->bkx", omega, pairs.weights, by_beta, by_x).reshape(n_free, -1)
+        cross = np.einsum("k,q,kqb,kqx->bkx", omega, weights, by_beta, by_x).reshape(n_free, -1)
         by_constant = np.zeros((2, cross.shape[1]))
         by_constant[-n_free:] = -np.linalg.solve(curvature, cross)
         by_constant[0] *= slope
@@ -240,35 +260,49 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
     constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old))
     if pairs.model != "3pl":
         return constants
-    by_c_new = -_curve_by_logit_c(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(pairs, beta))
-    by_c_old = _curve_by_logit_c(pairs.a_old, pairs.b_old, pairs.c_old, pairs.nodes)
+    theta_old, theta_new = _compared_at(pairs, beta)
+    by_c_new = -_curve_by_logit_c(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)
+    by_c_old = _curve_by_logit_c(pairs.a_old, pairs.b_old, pairs.c_old, theta_old)
     return replace(constants, by_c_new=influence(by_c_new), by_c_old=influence(by_c_old))
 
 
-def _linked_theta(pairs: Pairs, beta: Floats) -> Floats:
-    """The nodes of the old scale, on the new one."""
-    return (pairs.nodes - beta[1]) / np.exp(beta[0])
+def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
+    """Where curves are compared, in θ of the old and of the new scale, shape (nodes,) each: the old scale's nodes, then
+    the new one's."""
+    slope, intercept = np.exp(beta[0]), beta[1]
+    return (
+        np.concatenate([pairs.nodes, slope * pairs.nodes_new + intercept]),
+        np.concatenate([(pairs.nodes - intercept) / slope, pairs.nodes_new]),
+    )
 
 
 def _delta(pairs: Pairs, beta: Floats) -> Floats:
     """δ, shape (K, nodes)."""
-    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, pairs.nodes)
-    p_new, _ = curve(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(pairs, beta))
+    theta_old, theta_new = _compared_at(pairs, beta)
+    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, theta_old)
+    p_new, _ = curve(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)
     return p_old - p_new
 
 
 def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
-    """∂δ/∂(ln slope, intercept), shape (K, nodes, 2)."""
-    theta = _linked_theta(pairs, beta)
-    _, by_z = curve(pairs.a_new, pairs.b_new, pairs.c_new, theta)
+    """∂δ/∂(ln slope, intercept), shape (K, nodes, 2): a node of one scale is moved on the other."""
+    slope, q = np.exp(beta[0]), pairs.nodes.size
+    theta_old, theta_new = _compared_at(pairs, beta)
+    _, by_z = curve(pairs.a_new, pairs.b_new, pairs.c_new, theta_new[:q])
     by_theta = by_z * pairs.a_new[:, None]
-    return np.stack([by_theta * theta, by_theta * np.exp(-beta[0])], axis=2)
+    at_old_nodes = np.stack([by_theta * theta_new[:q], by_theta * np.exp(-beta[0])], axis=2)
+    if not pairs.nodes_new.size:
+        return at_old_nodes
+    _, by_z = curve(pairs.a_old, pairs.b_old, pairs.c_old, theta_old[q:])
+    by_theta = by_z * pairs.a_old[:, None]
+    return np.concatenate([at_old_nodes, np.stack([by_theta * slope * pairs.nodes_new, by_theta], axis=2)], axis=1)
 
 
 def _delta_by_parameters(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
     """∂δ/∂(a, b) of the new and of the old side, each of shape (K, nodes, 2)."""
-    by_new = _curve_by_parameters(pairs.a_new, pairs.b_new, pairs.c_new, _linked_theta(pairs, beta))
-    return -by_new, _curve_by_parameters(pairs.a_old, pairs.b_old, pairs.c_old, pairs.nodes)
+    theta_old, theta_new = _compared_at(pairs, beta)
+    by_new = _curve_by_parameters(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)
+    return -by_new, _curve_by_parameters(pairs.a_old, pairs.b_old, pairs.c_old, theta_old)
 
 
 def _curve_by_parameters(a: Floats, b: Floats, c: Floats, theta: Floats) -> Floats:
@@ -292,12 +326,14 @@ def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float)
     """
     a = np.sqrt(pairs.a_old * pairs.a_new / slope)
     b = (pairs.b_old + slope * pairs.b_new + intercept) / 2
-    by_x = _curve_by_parameters(a, b, (pairs.c_old + pairs.c_new) / 2, pairs.nodes)
+    theta, _ = _compared_at(pairs, np.array([np.log(slope), intercept]))
+    weights = np.concatenate([pairs.weights, pairs.weights_new])
+    by_x = _curve_by_parameters(a, b, (pairs.c_old + pairs.c_new) / 2, theta)
     by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
     k = np.arange(pairs.size)
     cov = pairs.covariance_of_differences(slope).reshape(pairs.size, 2, pairs.size, 2)[k, :, k]
-    v = np.einsum("q,kqx,kxy,kqy->k", pairs.weights, by_d, cov, by_d)
-    omega: Floats = 1 / v if method == "haebara" else np.sqrt(by_d[:, :, 1] ** 2 @ pairs.weights) / v
+    v = np.einsum("q,kqx,kxy,kqy->k", weights, by_d, cov, by_d)
+    omega: Floats = 1 / v if method == "haebara" else np.sqrt(by_d[:, :, 1] ** 2 @ weights) / v
     return omega / omega.mean()
 
 

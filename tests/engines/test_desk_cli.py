@@ -38,9 +38,14 @@ def test_a_fit_its_scores_and_its_link_to_the_truth(irt, data: Path, tmp_path: P
     linked = irt("link", out / "params.csv", data / "items.csv", "--method", "haebara", "--no-purify", "--json")
     assert linked.code == 0
     result = json.loads(linked.out)
-    assert list(result) == ["slope", "intercept", "method", "rmse", "anchors_used", "anchors_dropped"]
+    assert list(result) == ["slope", "intercept", "method", "symmetric", "rmse", "anchors_used", "anchors_dropped"]
     # the truth is on the scale θ ~ N(0, 1) of 400 persons: the constants' errors are about 0.1 and 0.05
     assert (result["slope"], result["intercept"]) == pytest.approx((1, 0), abs=0.4)
+    both_ways = irt("link", out / "params.csv", data / "items.csv", "--symmetric")
+    assert "(stocking-lord, symmetric)" in both_ways.out
+    refused = irt("link", out / "params.csv", data / "items.csv", "--method", "mean-mean", "--symmetric")
+    assert refused.code == 2
+    assert "mean-mean compares no curves" in refused.err
 
 
 def test_people_get_a_table_and_machines_nothing_but_json(irt, data: Path, tmp_path: Path) -> None:

@@ -78,10 +78,15 @@ def test_known_constants_come_back_from_any_number_of_common_items(
     assert any("are in both tables" in w for w in found.warnings) == (k < 5)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_linking_back_undoes_linking_there(old: ParameterTable, method: Method) -> None:
-    there = link(moved(old, 0.8, 0.3), old, method=method)
-    back = link(old, moved(old, 0.8, 0.3), method=method)
+@pytest.mark.parametrize(
+    ("method", "symmetric"), [*((m, False) for m in METHODS), ("stocking-lord", True), ("haebara", True)]
+)
+@pytest.mark.parametrize("k", [3, 12])
+def test_linking_back_undoes_linking_there(old: ParameterTable, method: Method, symmetric: bool, k: int) -> None:
+    old = table(old.item_ids[:k], old.a[:k], old.b[:k], old.c[:k])
+    there = link(moved(old, 0.8, 0.3), old, method=method, symmetric=symmetric)
+    back = link(old, moved(old, 0.8, 0.3), method=method, symmetric=symmetric)
+    assert there.symmetric == symmetric
     assert there.slope * back.slope == pytest.approx(1, abs=1e-7)
     assert there.slope * back.intercept + there.intercept == pytest.approx(0, abs=1e-7)
 

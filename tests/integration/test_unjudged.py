@@ -104,37 +104,66 @@ def covered(bank: Database, store: FolderStore) -> Verdict:
         return anchors_cover_the_bank(gather(connection, store, MONTH, read_scales(connection)[SCALE]))
 
 
-def test_anchors_that_do_not_cover_the_bank_are_warned_of(bank: Database, store: FolderStore) -> None:
-    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
-    assert covered(bank, store).passed
+def publish(bank: Database, b: dict[str, float], topic: str, effective_from: str = "2026-01-01Z") -> None:
+    """Items of one topic, with what the bank says of them in another unit."""
     with bank.connect() as connection:
-        for k, b in enumerate(np.linspace(-4, 4, 17)):
+        for item, value in b.items():
             connection.execute(
-                "INSERT INTO question (item_id, scale_id, topic_id, meta) VALUES (%s, %s, 'sets', %s)",
-                (f"N{k:02d}", SCALE, json.dumps({"irt": {"a": 1.0, "b": float(b)}})),
-            )
-    narrow = covered(bank, store)
-    assert not narrow.passed
-    assert "cover b from -1.00 to 1.00, the middle 80 % of the bank lie from -3" in narrow.why
-    assert "no anchor used from these topics, each a tenth of the bank or more: sets" in narrow.why
-
-
-def test_what_is_published_counts_before_what_the_bank_says(bank: Database, store: FolderStore) -> None:
-    """A bank with b in another unit, say 500 ± 100, whose items have long been published on the scale."""
-    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
-    with bank.connect() as connection:
-        for k, b in enumerate(np.linspace(-0.9, 0.9, 9)):
-            connection.execute(
-                "INSERT INTO question (item_id, scale_id, topic_id, meta) VALUES (%s, %s, 'topic', %s)",
-                (f"N{k}", SCALE, json.dumps({"irt": {"a": 1.0, "b": 500.0 + b, "note": "b" * k}})),
+                "INSERT INTO question (item_id, scale_id, topic_id, meta) VALUES (%s, %s, %s, %s)",
+                (item, SCALE, topic, json.dumps({"irt": {"a": 1.0, "b": 500 + 100 * value}})),
             )
             connection.execute(
                 """INSERT INTO item_parameter_publication
                      (scale_id, item_id, a, b, c, effective_from, rule, reason, anchor_hash, code_version)
-                   VALUES (%s, %s, 1, %s, 0, '2026-01-01Z', 'first', 'r', 'h', 'v')""",
-                (SCALE, f"N{k}", float(b)),
+                   VALUES (%s, %s, 1, %s, 0, %s, 'first', 'r', 'h', 'v')""",
+                (SCALE, item, value, effective_from),
             )
-    assert covered(bank, store).passed
+
+
+def change_constants(bank: Database, **values: object) -> None:
+    run_sql(
+        bank,
+        "UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants}',"
+        " (model_spec->'linking_constants') || %s)",
+        (json.dumps(values),),
+    )
+
+
+def test_the_bank_is_covered_where_the_linkings_error_is_small_at_both_ends(bank: Database, store: FolderStore) -> None:
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    publish(bank, {f"N{k:02d}": float(b) for k, b in enumerate(np.linspace(-4, 4, 17))}, "topic")
+    change_constants(bank, slope_se=0.03, intercept_se=0.03, slope_intercept_cov=0.0)
+    assert covered(bank, store).passed  # with the anchors the ends are b = ±3.05: √(0.03²·3.05² + 0.03²) = 0.096
+    change_constants(bank, slope_intercept_cov=0.0003)
+    assert covered(bank, store).why == (
+        "the anchors used place b = 3.05, the 90th percentile of the published b, with a standard error of 0.11, "
+        "limit 0.10"
+    )
+    run_sql(
+        bank,
+        "UPDATE mirt_fit_meta SET model_spec = model_spec #- '{linking_constants,slope_intercept_cov}'",
+    )
+    assert covered(bank, store).passed  # stored by an earlier release: as if the covariance were 0
+
+
+def test_a_topic_of_the_bank_needs_two_anchors(bank: Database, store: FolderStore) -> None:
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    publish(bank, {f"N{k}": 0.0 for k in range(9)}, "sets")
+    assert covered(bank, store).why == (
+        "fewer than 2 anchors used from these topics, each a tenth of the bank or more: sets (0)"
+    )
+
+
+def test_coverage_is_judged_once_more_is_published_than_the_anchors(bank: Database, store: FolderStore) -> None:
+    """Of the ledger in force at the month's start, whatever the bank holds besides."""
+    link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
+    change_constants(bank, slope_se=0.5, intercept_se=0.5)
+    publish(bank, {"N1": 0.0}, "sets", effective_from="2026-03-01Z")
+    early = covered(bank, store)
+    assert early.passed
+    assert early.why == "3 anchors used; how they cover the bank is judged once it has published more than its anchors"
+    publish(bank, {"N2": 0.0}, "sets")
+    assert not covered(bank, store).passed
 
 
 def test_few_of_the_anchors_are_warned_of_and_errors_that_the_bank_never_gave_are_only_told(
@@ -142,13 +171,7 @@ def test_few_of_the_anchors_are_warned_of_and_errors_that_the_bank_never_gave_ar
 ) -> None:
     link_made_up(bank, store, MONTH, made_up_calibration(ANCHORS))
     assumed = "3 anchors have no errors in the bank"
-    run_sql(
-        bank,
-        "UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,warnings}', %s)",
-        (json.dumps([assumed]),),
-    )
+    change_constants(bank, warnings=[assumed])
     assert (covered(bank, store).passed, covered(bank, store).why) == (True, assumed)
-    run_sql(
-        bank, "UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants,share_kept}', '0.8')"
-    )
+    change_constants(bank, share_kept=0.8)
     assert not covered(bank, store).passed

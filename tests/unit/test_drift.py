@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import pytest
@@ -162,7 +163,7 @@ def test_constants_that_were_stored_get_back_the_errors_of_their_linking() -> No
     """`link` computes them from the same estimates by the same first order: equal to rounding."""
     frozen = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)
     whole = estimated(np.random.default_rng(21))
-    for raw in (whole, replace(whole, joint_cov=None)):
-        linking = link(raw, frozen, purify=False)
+    for raw, symmetric in product((whole, replace(whole, joint_cov=None)), (False, True)):
+        linking = link(raw, frozen, symmetric=symmetric, purify=False)
         stored = replace(linking, cov=np.full((2, 2), np.nan))
         np.testing.assert_allclose(with_errors(stored, raw, Anchors.of(frozen)).cov, linking.cov, rtol=1e-9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from irt_assets.calibration import gates
 from irt_assets.calibration.cautions import one_ability_explains_the_answers, published_items_are_fitted
-from irt_assets.calibration.fits import LinkedFit, StagedFit
+from irt_assets.calibration.fits import LinkedFit, StagedFit, month_number
 from irt_assets.calibration.gates import (
     SET_GATES,
     Evidence,
@@ -20,9 +21,13 @@ from irt_assets.calibration.gates import (
     failures,
     guessing_is_in_the_model,
     item_problems,
+    linking_stays_near_its_history,
+    theta_stays_on_the_same_answers,
 )
 from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.linking_jump import Constants
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.scale_shift import MonthImpact
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 
@@ -69,6 +74,20 @@ def test_a_sound_month_fails_no_gate() -> None:
     assert failures(evidence()) == {}
 
 
+OF_A_FIT = {
+    "converged",
+    "connected",
+    "one_dimension",
+    "guessing_is_in_the_model",
+    "misfit_was_accepted",
+    "misfit_has_not_grown",
+}
+OF_A_LINKED_MONTH = {
+    "linked",
+    "anchors_agree",
+    "linking_stays_near_its_history",
+    "theta_stays_on_the_same_answers",
+}
 CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
     "nothing was done": (
         {"snapshot": None, "snapshot_problem": "none", "staged": None, "calibration": None, "linked": None},
@@ -82,29 +101,12 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
     ),
     "not fitted": (
         {"staged": None, "calibration": None, "linked": None},
-        {
-            "converged",
-            "connected",
-            "one_dimension",
-            "guessing_is_in_the_model",
-            "misfit_was_accepted",
-            "misfit_has_not_grown",
-            "linked",
-            "anchors_agree",
-        },
+        OF_A_FIT | OF_A_LINKED_MONTH,
         "materialise item_calibration",
     ),
     "fitted on an earlier snapshot": (
         {"staged": staged(snapshot_hash="older")},
-        {
-            "converged",
-            "connected",
-            "one_dimension",
-            "guessing_is_in_the_model",
-            "misfit_was_accepted",
-            "misfit_has_not_grown",
-            "linked",
-        },
+        OF_A_FIT | {"linked"},
         "earlier snapshot",
     ),
     "not converged": ({"calibration": calibration(False)}, {"converged"}, "500 iterations"),
@@ -114,26 +116,17 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
             "calibration": None,
             "linked": None,
         },
-        {
-            "converged",
-            "connected",
-            "one_dimension",
-            "guessing_is_in_the_model",
-            "misfit_was_accepted",
-            "misfit_has_not_grown",
-            "linked",
-            "anchors_agree",
-        },
+        OF_A_FIT | OF_A_LINKED_MONTH,
         "2 groups",
     ),
     "fitted and not linked": (
         {"linked": None},
-        {"linked", "anchors_agree"},
+        OF_A_LINKED_MONTH,
         "materialise linked_item_parameters",
     ),
     "the linked fit is an earlier one": (
         {"staged": staged(fit_id="newer")},
-        {"linked", "anchors_agree"},
+        OF_A_LINKED_MONTH,
         "fit newer is not on the scale",
     ),
     "too few anchors agree": (
@@ -144,7 +137,7 @@ CASES: dict[str, tuple[dict[str, Any], set[str], str]] = {
                 spec={"linking_constants": {"anchors_used": ["k1"], "anchors_dropped": {"k2": "", "k3": ""}}},
             ),
         },
-        {"linked", "anchors_agree"},
+        OF_A_LINKED_MONTH,
         "only 1 of 3 anchors agree; left out of the linking: k2, k3",
     ),
     "the anchors disagree": ({"linked": linked(q_p=0.0099)}, {"anchors_agree"}, "3 anchors disagree (Q = 3.0 on 4 df"),
@@ -266,6 +259,78 @@ def test_a_published_item_with_too_few_responses_is_named_and_an_unpublished_one
 def test_a_scale_that_demands_one_dimension_does_not_publish_a_fit_without_statistics() -> None:
     scale = Scale("default", rules=Rules(second_dimension="hold"))
     assert "materialise item_calibration" in failures(evidence(scale=scale))["one_dimension"]
+
+
+# -- the months before, and the values in force ------------------------------------------------------
+
+HISTORY = tuple(
+    Constants(month_number("2026-05") - k, 1.1, 0.03, x, 0.04)
+    for k, x in enumerate((-0.25, -0.15, -0.2, -0.22, -0.18, -0.2, -0.24, -0.16))
+)
+SHIFTED = MonthImpact(learners=2000, items=20, shift=0.30, shift_se=0.057)
+FLIPPED = MonthImpact(
+    learners=1000, items=20, shift_se=0.04, pass_theta=0.5, scored=1000, newly_passed=50, newly_failed=4, flip_se=0.01
+)
+SOUND_IMPACT = MonthImpact(learners=2000, items=20, shift=0.02, shift_se=0.057)
+
+
+def compared(
+    gate: Callable[[Evidence], Verdict],
+    impact: MonthImpact | None = SOUND_IMPACT,
+    rule: str = "hold",
+    earlier: tuple[Constants, ...] = HISTORY,
+    **constants: Any,
+) -> Verdict:
+    of_month = linked(**{"slope_se": 0.03, "intercept_se": 0.04} | constants)
+    judged = {} if impact is None else {"impact": impact.as_dict() | {"of a later version": 1}}
+    fit = replace(of_month, model_spec=of_month.model_spec | judged)
+    rules = Rules.from_settings({"new_misfit": rule})
+    return gate(evidence(linked=fit, scale=Scale("default", rules=rules), earlier=earlier))
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed", "why"),
+    [
+        ({}, True, "against 8 earlier months the logarithm of the slope differs by +0.00 (limit 0.16); the intercept"),
+        ({"intercept": 0.1}, False, "against 8 earlier months the intercept jumps by +0.30 (limit 0.23, p = 0.0002)"),
+        ({"slope": 1.4}, False, "the logarithm of the slope jumps by +0.24 (limit 0.16, p = 7e-05)"),
+        ({"intercept": 0.1, "intercept_se": 0.2}, True, "differs by +0.30"),
+        (
+            {"intercept": 5.0, "earlier": HISTORY[:2]},
+            True,
+            "2 earlier months were taken to the ledger, and 3 are needed",
+        ),
+        ({"intercept": 0.1, "rule": "warn"}, True, "(new_misfit=warn); against 8 earlier months the intercept jumps"),
+        ({"intercept": 0.1, "impact": None}, True, "not judged then: the month was linked before there was this gate"),
+    ],
+)
+def test_a_linking_that_jumps_holds_a_month(changes: dict[str, Any], passed: bool, why: str) -> None:
+    verdict = compared(linking_stays_near_its_history, **changes)
+    assert verdict.passed is passed
+    assert why in verdict.why
+
+
+@pytest.mark.parametrize(
+    ("changes", "passed", "why"),
+    [
+        ({}, True, "the month's values move θ by +0.02 on average (SE 0.06, limit 0.13)"),
+        ({"impact": SHIFTED}, False, "the anchors and the others moved against each other, each group together"),
+        ({"impact": replace(SHIFTED, shift=-0.30)}, False, "move θ by -0.30"),
+        ({"impact": replace(SHIFTED, sd=10.0)}, True, "(SE 0.06, limit 1.00)"),
+        ({"impact": replace(SHIFTED, shift_se=0.13)}, True, "move θ by +0.30 on average (SE 0.13, limit 0.30)"),
+        ({"impact": SHIFTED, "rule": "warn"}, True, "(new_misfit=warn); on the same answers of 2,000 learners"),
+        ({"impact": None}, True, "not judged then"),
+        ({"impact": MonthImpact("nothing in force to compare: no item")}, True, "nothing in force to compare: no item"),
+        ({"impact": FLIPPED}, False, "50 of 1,000 newly pass and 4 newly fail: +4.6% (SE 1.0%, limit 2.3%)"),
+        ({"impact": replace(FLIPPED, newly_failed=40)}, True, "+1.0%"),
+    ],
+)
+def test_values_that_move_theta_on_the_same_answers_hold_a_month(
+    changes: dict[str, Any], passed: bool, why: str
+) -> None:
+    verdict = compared(theta_stays_on_the_same_answers, **changes)
+    assert verdict.passed is passed
+    assert why in verdict.why
 
 
 # -- guessing ----------------------------------------------------------------------------------------

@@ -16,15 +16,18 @@ from irt_assets.psychometrics.linking import (
     AnchorSet,
     Linking,
     assumed_errors,
+    error_of_linking,
     gaps_in_coverage,
     link,
     match,
     transform,
 )
-from irt_assets.psychometrics.linking_criteria import Method, Pairs, solve
+from irt_assets.psychometrics.linking_criteria import NODES, WEIGHTS, Method, Pairs, solve
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag
 
 METHODS = get_args(Method)
+CRITERIA = [*((method, False) for method in METHODS), ("stocking-lord", True), ("haebara", True)]
+"""Each method, and whether it is symmetric."""
 SLOPE, INTERCEPT = 1.2, 0.5
 ALPHA = Rules().anchor_q_alpha
 
@@ -115,11 +118,13 @@ def months(n: int, seed: int, **options: object) -> list[tuple[bool, Linking]]:
 
 
 @pytest.mark.parametrize("assumed", [False, True], ids=["weighted", "classical"])
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
 @pytest.mark.parametrize("c", [0.0, 0.2])
-def test_known_constants_come_back_when_anchors_are_exact(method: Method, assumed: bool, c: float) -> None:
+def test_known_constants_come_back_when_anchors_are_exact(
+    method: Method, symmetric: bool, assumed: bool, c: float
+) -> None:
     new, anchors = exact(c=c, assumed=assumed)
-    found = link(new, anchors, method=method)
+    found = link(new, anchors, method=method, symmetric=symmetric)
     # the curves agree to rounding at the solution, so only the optimiser's own precision is left
     assert found.slope == pytest.approx(SLOPE, abs=1e-6)
     assert found.intercept == pytest.approx(INTERCEPT, abs=1e-6)
@@ -130,15 +135,35 @@ def test_known_constants_come_back_when_anchors_are_exact(method: Method, assume
     assert found.anchors_dropped == {}
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_linking_back_undoes_linking_there(method: Method) -> None:
-    new, anchors = exact()
-    there = link(new, anchors, method=method)
+def there_and_back(new: Calibration, anchors: AnchorSet, assumed: bool = False, **options: object) -> list[Linking]:
+    """A linking, and the one with both sides exchanged."""
     old_as_fit = calibration(anchors.a, anchors.b, covariance(anchors.a_se, anchors.b_se, anchors.cov_ab))
-    new_as_anchors = anchor_set(new.a, new.b, new.cov_ab)
-    back = link(old_as_fit, new_as_anchors, method=method)
+    anchors = replace(anchors, errors_assumed=np.full(new.n_items, assumed))
+    new_as_anchors = anchor_set(new.a, new.b, new.cov_ab, assumed=assumed)
+    return [link(new, anchors, **options), link(old_as_fit, new_as_anchors, **options)]
+
+
+@pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
+def test_linking_back_undoes_linking_there(method: Method, symmetric: bool) -> None:
+    there, back = there_and_back(*exact(), method=method, symmetric=symmetric)
     assert back.slope * there.slope == pytest.approx(1, abs=1e-6)
     assert back.intercept + back.slope * there.intercept == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("assumed", [False, True], ids=["weighted", "classical"])
+@pytest.mark.parametrize("method", ["stocking-lord", "haebara"])
+def test_a_symmetric_criterion_leads_back_also_where_anchors_err(method: Method, assumed: bool) -> None:
+    """In one direction the two linkings are off by what the anchors err: a per mille or more here."""
+    new, anchors = month(np.random.default_rng(1), k=12)
+    for symmetric in (True, False):
+        there, back = there_and_back(new, anchors, assumed, method=method, symmetric=symmetric, purify=False)
+        off = max(abs(back.slope * there.slope - 1), abs(back.intercept + back.slope * there.intercept))
+        assert (off < 1e-7) == symmetric, (symmetric, off)  # the minimum is found to the root of machine precision
+
+
+def test_a_criterion_of_moments_has_no_symmetric_form() -> None:
+    with pytest.raises(PsychometricsError, match=r"mean-sigma compares no curves.* leave out `symmetric`"):
+        link(*exact(), method="mean-sigma", symmetric=True)
 
 
 def test_mean_sigma_and_mean_mean_are_as_by_hand() -> None:
@@ -173,11 +198,12 @@ def test_classical_constants_are_those_of_the_reference(shared: Path, method: Me
     assert found.intercept == pytest.approx(expected["B"], abs=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_a_rasch_fit_keeps_its_unit(method: Method) -> None:
+@pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
+def test_a_rasch_fit_keeps_its_unit(method: Method, symmetric: bool) -> None:
     b = np.linspace(-2, 2, 10)
     cov = covariance(np.zeros(10), np.full(10, 0.1), np.zeros(10))
-    found = link(calibration(np.ones(10), b - 0.7, cov, model="rasch"), anchor_set(np.ones(10), b, cov), method=method)
+    new, anchors = calibration(np.ones(10), b - 0.7, cov, model="rasch"), anchor_set(np.ones(10), b, cov)
+    found = link(new, anchors, method=method, symmetric=symmetric)
     assert (found.slope, found.slope_se) == (1.0, 0.0)
     assert found.intercept == pytest.approx(0.7, abs=1e-6)
     # ten anchors with variance 0.01 on each side: 0.02/10 (a weighted curve's weights are not quite equal: 2 %)
@@ -204,15 +230,20 @@ def test_the_order_of_items_is_irrelevant() -> None:
 # --- errors of the constants and the test of agreement -----------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", METHODS)
+def on_both_scales(pairs: Pairs, symmetric: bool) -> Pairs:
+    return replace(pairs, nodes_new=NODES, weights_new=WEIGHTS) if symmetric else pairs
+
+
+@pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
 @pytest.mark.parametrize("side", ["new", "old"])
-def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Method, side: str) -> None:
+def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Method, symmetric: bool, side: str) -> None:
     rng = np.random.default_rng(0)
     a, b = rng.lognormal(0, 0.3, 6), rng.normal(0, 1, 6)
     cov = np.eye(12) * 0.01
     pairs = Pairs(
         ids(6), a * SLOPE, (b - INTERCEPT) / SLOPE, np.zeros(6), cov, a, b, np.zeros(6), cov, "2pl"
     )  # fmt: skip
+    pairs = on_both_scales(pairs, symmetric)
     stated = getattr(solve(pairs, method, weighted=False), f"by_{side}")
     step = 1e-5
     for k in range(6):
@@ -229,15 +260,14 @@ def test_the_constants_follow_each_anchor_as_their_derivatives_say(method: Metho
             assert (slope, intercept) == pytest.approx(tuple(stated[:, 2 * k + column]), abs=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(("method", "symmetric"), CRITERIA)
 @pytest.mark.parametrize(("n_new", "n_old"), [(1000, 1000), (3000, 400)])
-def test_standard_errors_are_the_spread_over_simulated_months(method: Method, n_new: int, n_old: int) -> None:
+def test_standard_errors_are_the_spread_over_simulated_months(
+    method: Method, symmetric: bool, n_new: int, n_old: int
+) -> None:
     rng = np.random.default_rng(11)
-    n = 150
-    found = [
-        link(*month(rng, k=20, n_new=n_new, n_old=n_old), method=method, rules=Rules(min_anchor_share=0), purify=False)
-        for _ in range(n)
-    ]
+    n, options = 150, {"method": method, "symmetric": symmetric, "rules": Rules(min_anchor_share=0), "purify": False}
+    found = [link(*month(rng, k=20, n_new=n_new, n_old=n_old), **options) for _ in range(n)]
     for name, truth in (("slope", SLOPE), ("intercept", INTERCEPT)):
         values = np.array([getattr(f, name) for f in found])
         stated = np.mean([getattr(f, f"{name}_se") for f in found])
@@ -245,6 +275,10 @@ def test_standard_errors_are_the_spread_over_simulated_months(method: Method, n_
         assert values.std() == pytest.approx(stated, rel=0.17)
         # bias below a third of a standard error, tested with 3 standard errors of the mean on top
         assert abs(values.mean() - truth) < stated * (0.33 + 3 / np.sqrt(n))
+    ends = np.array([-1.3, 1.3])
+    placed = np.array([f.slope * (ends - INTERCEPT) / SLOPE + f.intercept for f in found])
+    errors_of_ends = [error_of_linking(f.slope, f.intercept, f.cov, ends) for f in found]
+    assert placed.std(axis=0) == pytest.approx(np.mean(errors_of_ends, axis=0), rel=0.17)  # as above
 
 
 def test_what_all_items_of_a_fit_have_in_common_is_part_of_the_intercepts_error() -> None:
@@ -288,9 +322,9 @@ def test_q_is_chi_square_when_only_errors_move_the_anchors() -> None:
 
 def test_q_is_the_same_whatever_the_method() -> None:
     new, anchors = month(np.random.default_rng(2))
-    q = [link(new, anchors, method=method, purify=False).q for method in METHODS]
+    q = [link(new, anchors, method=method, symmetric=symmetric, purify=False).q for method, symmetric in CRITERIA]
     # equal up to the second order in the difference of the constants
-    assert q == pytest.approx([q[0]] * 4, rel=0.02)
+    assert q == pytest.approx([q[0]] * len(q), rel=0.02)
 
 
 @pytest.mark.parametrize("k", [7, 10, 30])
@@ -414,19 +448,52 @@ def test_assumed_errors_of_the_bank_are_said() -> None:
     assert link(*exact()).warnings == ()
 
 
-def test_what_the_anchors_do_not_cover_of_the_bank_is_said() -> None:
-    b = np.linspace(-1.5, 1.5, 12)
-    inside = np.linspace(-1.5, 1.5, 50)
-    assert gaps_in_coverage(b, {"algebra"}, inside, ["algebra"] * 5 + [None]) == []
+COV = np.array([[0.05**2, 0.0005], [0.0005, 0.04**2]])
+"""Of slope and intercept; the error of slope·b + intercept is least at b = −0.2, and 0.10 at b = −2.05 and 1.65."""
+
+
+def published(low: float, high: float) -> dict[str, float]:
+    """Items whose 10th and 90th percentile these are."""
+    return {f"i{k}": b for k, b in enumerate(np.linspace(low - (high - low) / 8, high + (high - low) / 8, 21))}
+
+
+@pytest.mark.parametrize(("slope", "intercept"), [(1.0, 0.0), (1.2, 0.5)])
+def test_the_bank_is_covered_where_the_constants_are_good_enough(slope: float, intercept: float) -> None:
+    """Places of the bank are those of the fit, b_fit = (b − intercept)/slope, moved to the bank's scale."""
+    low, high = (slope * b + intercept for b in (-2.05, 1.65))
+
+    def gaps(b: dict[str, float]) -> list[str]:
+        return gaps_in_coverage(slope, intercept, COV, ["algebra"] * 2, b, ["algebra"])
+
+    assert error_of_linking(slope, intercept, COV, [low, high]) == pytest.approx([0.1, 0.1], abs=1e-3)
+    assert gaps(published(low + 0.01, high - 0.01)) == []
+    error = error_of_linking(slope, intercept, COV, [low - 0.5])[0]
+    (gap,) = gaps(published(low - 0.5, high - 0.01))
+    assert gap.startswith(f"the anchors used place b = {low - 0.5:.2f}, the 10th percentile of the published b, with")
+    assert gap.endswith(f"standard error of {error:.2f}, limit 0.10")
+    assert [gap.partition(", the ")[2][:15] for gap in gaps(published(low - 1, high + 1))] == [
+        "10th percentile",
+        "90th percentile",
+    ]
+
+
+def test_topics_with_fewer_than_two_anchors_are_named() -> None:
+    def gaps(kept: list[str | None], bank: list[str | None]) -> list[str]:
+        return gaps_in_coverage(1.0, 0.0, COV, kept, published(-1, 1), bank)
+
     # sets are 2 of 21 items, logic 1 of 21: both below a tenth
-    wide = gaps_in_coverage(b, {"algebra"}, np.linspace(-5, 5, 50), ["algebra"] * 18 + ["sets", "sets", "logic"])
-    assert [gap.partition(", the")[2] for gap in wide] == [
-        " middle 80 % of the bank lie from -4.00 to 4.00: outside, linking extrapolates"
+    assert gaps(["algebra", "algebra"], ["algebra"] * 18 + ["sets", "sets", "logic"]) == []
+    assert gaps(["algebra", "algebra", "sets", None], ["algebra"] * 5 + ["sets", "logic", None]) == [
+        "fewer than 2 anchors used from these topics, each a tenth of the bank or more: logic (0), sets (1)"
     ]
-    assert gaps_in_coverage(b, {"algebra"}, inside, ["algebra"] * 8 + ["sets"]) == [
-        "no anchor used from these topics, each a tenth of the bank or more: sets"
-    ]
-    assert gaps_in_coverage(b, {None}, [], []) == []
+
+
+def test_published_difficulties_that_are_not_numbers_are_named_and_the_others_judged() -> None:
+    b = published(-1, 1) | {"lost": np.nan, "far": np.inf}
+    named = "2 items are published with a b that is not a number: far, lost"
+    assert gaps_in_coverage(1.0, 0.0, COV, [], b, []) == [named]
+    assert len(gaps_in_coverage(1.0, 0.0, 9 * COV, [], b, [])) == 3
+    assert gaps_in_coverage(1.0, 0.0, COV, [], {}, []) == []
 
 
 def test_errors_that_are_no_covariance_break_the_linking_down_with_an_explanation() -> None:
@@ -455,7 +522,8 @@ def test_constants_are_stored_as_plain_json_under_the_documents_names() -> None:
     stored = link(*month(np.random.default_rng(1))).as_constants()
     assert set(stored) == {
         "slope", "intercept", "slope_se", "intercept_se", "method", "rmse", "anchors_used", "anchors_dropped",
-        "anchor_set", "weighted", "q", "q_df", "q_p", "share_kept", "warnings", "suspects", "diagnosis",
+        "anchor_set", "weighted", "symmetric", "q", "q_df", "q_p", "share_kept", "warnings", "suspects", "diagnosis",
+        "slope_intercept_cov",
     }  # fmt: skip
     assert json.loads(json.dumps(stored, allow_nan=False)) == stored
 
@@ -557,7 +625,8 @@ def test_items_without_parameters_stay_without_after_linking() -> None:
     assert np.isfinite(moved.cov[1:]).all()
 
 
-def test_the_constants_change_with_c_as_their_derivatives_say() -> None:
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_the_constants_change_with_c_as_their_derivatives_say(symmetric: bool) -> None:
     """Against central differences with steps of 1e-4 in logit c; anchors that agree but for errors, of whose order
     are the terms that the derivatives leave out: 5 % of them."""
     rng = np.random.default_rng(4)
@@ -568,7 +637,7 @@ def test_the_constants_change_with_c_as_their_derivatives_say() -> None:
     block = np.zeros((2 * k, 2 * k))
     for j in range(k):
         block[2 * j : 2 * j + 2, 2 * j : 2 * j + 2] = cov[j]
-    pairs = Pairs(ids(k), a_new, b_new, c, block, a, b, c, block, "3pl")
+    pairs = on_both_scales(Pairs(ids(k), a_new, b_new, c, block, a, b, c, block, "3pl"), symmetric)
     found = solve(pairs, "stocking-lord", weighted=False)
     assert found is not None
     for side, derivatives in (("c_new", found.by_c_new), ("c_old", found.by_c_old)):

@@ -1,0 +1,215 @@
+"""What a month would do to learners: its answers scored with the values in force and with the month's own.
+
+Compared are answers to items that are in force already, each item once with its published value and once with the
+month's, as proposed. Items that the month publishes for the first time are not among them: they only add answers, so
+that an EAP is drawn less to the mean, which is no change of scale; and what their values would move θ by, the
+proposals, of the same fit and linking, move it by, too.
+
+Two numbers come of it. The *shift*: the mean change of θ over the items that are no anchors. The linking puts the
+anchors where they were, so their values cannot tell that all of them moved; the other published items can. The *flips*:
+learners whose reported θ, by all items in force, crosses the scale's pass mark, one way net of the other.
+
+What does not belong here: single items that moved (`drift`), and a person's decision on a proposal (`release_impact`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from datetime import timedelta
+from typing import Any
+
+import numpy as np
+import psycopg
+
+from irt_assets.calibration.abilities import estimate
+from irt_assets.calibration.fits import LinkedFit
+from irt_assets.calibration.origin import read_every_anchor
+from irt_assets.calibration.publication import publications_in_force
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.models import Floats, Responses
+from irt_assets.psychometrics.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, Values, scale_shift
+from irt_assets.responses.item_status import read_withdrawals
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.window import scoring_responses
+from irt_assets.wording import counted
+
+MOST_LEARNERS = 20_000
+FEWEST_ITEMS = 3
+"""Of fewer items that are no anchors nobody can say whether the items moved or the scale."""
+
+
+@dataclass(frozen=True)
+class ItemValue:
+    """An item's a, b, c on the bank's scale, the covariance of (a, b), and the fit that it comes from, if any."""
+
+    a: float
+    b: float
+    c: float
+    cov: Floats
+    fit_id: str | None = None
+
+
+def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit) -> LinkedFit:
+    """A month's linked fit with its impact, measured and stored where it was not, or where the values in force have
+    changed since: months that are run together are linked before those before them are published."""
+    published = publications_in_force(connection, scale.scale_id, month_bounds(month)[1] - timedelta(microseconds=1))
+    content = json.dumps([[row[name] for name in ("item_id", "a", "b", "c")] for row in published])
+    digest = hashlib.sha256(f"{scale.anchor_version} {scale.pass_theta} {content}".encode()).hexdigest()
+    if fit.model_spec.get("impact", {}).get("compared_with") == digest:
+        return fit
+    impact = _measured(connection, scale, month, fit, published).as_dict() | {"compared_with": digest}
+    connection.execute(
+        "UPDATE mirt_fit_meta SET model_spec = model_spec || %s WHERE fit_id = %s",
+        (json.dumps({"impact": impact}), fit.fit_id),
+    )
+    return replace(fit, model_spec=fit.model_spec | {"impact": impact})
+
+
+def _measured(
+    connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit, published: list[dict[str, Any]]
+) -> MonthImpact:
+    """On up to 20,000 of the month's learners; `published` is in force in the month's last instant, so that what the
+    month itself has published, if it is run again, is not compared with itself."""
+    start, end = month_bounds(month)
+    before = {row["item_id"]: ItemValue(row["a"], row["b"], row["c"], _cov(row), row["fit_id"]) for row in published}
+    after = proposed_values(fit.items, scale, before)
+    every = read_every_anchor(connection, scale.scale_id, scale.anchor_version)
+    anchors = set(every.item_ids) if every else set()
+    if why := _nothing_to_compare(before, after, anchors):
+        return MonthImpact(why)
+    items = sorted(before)
+    learners = _some_learners(connection, month, items)
+    withdrawn = read_withdrawals(connection)
+    responses, _ = scoring_responses(connection, start, end, scale, items, learners, withdrawn)
+    old = _placements(connection, {value.fit_id for value in before.values() if value.fit_id})
+    return compare(responses, before, after, anchors, old, _placement(fit.constants), scale)
+
+
+def compare(
+    responses: Responses,
+    before: Mapping[str, ItemValue],
+    after: Mapping[str, ItemValue],
+    anchors: Collection[str],
+    old: Mapping[str, Placement],
+    new: Placement,
+    scale: Scale,
+) -> MonthImpact:
+    """Score `responses` with the values in force, `before`, and with those of the month, `after`, laid over them.
+
+    anchors: items that tell nothing of the scale. old: the linking of each fit that values in force come from, where it
+    is known; new: the month's.
+    """
+    compared = np.array([item in after and item not in anchors for item in responses.item_ids], dtype=bool)
+    some = _answers_to(responses, compared)
+    values = [Values(*_columns([of[item] for item in some.item_ids])) for of in (before, after)]
+    shift = scale_shift(some, *values, mean=scale.mu, sd=scale.sigma) if some.n_items >= FEWEST_ITEMS else None
+    if shift is None or shift.items < FEWEST_ITEMS:
+        return MonthImpact(
+            f"nothing in force to compare: no learner of the month has {FEWEST_ANSWERS} answers to items that are "
+            "published, fitted again and no anchors"
+        )
+    fits = sorted(old)
+    placed = [old[fit] for fit in fits]
+    of = np.array([fits.index(fit) if (fit := before[item].fit_id) and fit in old else -1 for item in some.item_ids])
+    found = MonthImpact(
+        learners=shift.learners,
+        items=shift.items,
+        shift=shift.mean,
+        shift_se=shift.se(shift.theta, new, placed, of),
+        sd=scale.sigma,
+    )
+    if scale.pass_theta is None:
+        return found
+    mark = scale.pass_theta
+    with_old = {item: (value.a, value.b, value.c) for item, value in before.items()}
+    with_new = with_old | {item: (value.a, value.b, value.c) for item, value in after.items()}
+    theta, theta_new = (estimate(responses, items, scale).theta for items in (with_old, with_new))
+    n, near = theta.size, 0.25 * scale.sigma
+    newly_passed = int(((theta < mark) & (theta_new >= mark)).sum())
+    newly_failed = int(((theta >= mark) & (theta_new < mark)).sum())
+    density = float((np.abs(theta - mark) < near).mean()) / (2 * near)
+    by_chance = (newly_passed + newly_failed) / n**2
+    flip_se = float(np.sqrt((density * shift.se(mark, new, placed, of)) ** 2 + by_chance))
+    return replace(
+        found, pass_theta=mark, scored=n, newly_passed=newly_passed, newly_failed=newly_failed, flip_se=flip_se
+    )
+
+
+def proposed_values(
+    items: Mapping[str, Mapping[str, Any]], scale: Scale, before: Collection[str]
+) -> dict[str, ItemValue]:
+    """The month's values of items in force that it has estimated from enough answers to propose them; `items` as in
+    `LinkedFit`."""
+    fewest = scale.rules.min_published_responses(scale.model)
+    return {
+        item: ItemValue(of["a"], of["b"], of["c"], _cov(of))
+        for item, of in items.items()
+        if item in before
+        and not of["flags"]
+        and of["n"] >= fewest
+        and all(of[name] is not None for name in ("a", "b", "c", "a_se", "b_se"))
+        and of["a"] > 0
+    }
+
+
+def _nothing_to_compare(before: Collection[str], after: Collection[str], anchors: Collection[str]) -> str:
+    others = [item for item in before if item not in anchors]
+    if not others:
+        return f"nothing in force to compare: {'only anchors are' if before else 'no item is'} published so far"
+    again = [item for item in others if item in after]
+    if len(again) < FEWEST_ITEMS:
+        return (
+            f"nothing in force to compare: of {counted(len(others), 'published item')} that "
+            f"{'is' if len(others) == 1 else 'are'} no anchor, the month has estimated {len(again)} well enough, and "
+            f"{FEWEST_ITEMS} are needed"
+        )
+    return ""
+
+
+def _answers_to(responses: Responses, wanted: np.ndarray) -> Responses:
+    """Those to the wanted items alone, which are numbered anew; the learners stay."""
+    number = np.cumsum(wanted) - 1
+    kept = wanted[responses.item]
+    ids = tuple(item for item, of in zip(responses.item_ids, wanted, strict=True) if of)
+    item = number[responses.item[kept]].astype(np.int32)
+    return Responses(responses.person[kept], item, responses.score[kept], responses.n_persons, ids)
+
+
+def _columns(values: list[ItemValue]) -> tuple[Floats, Floats, Floats, Floats]:
+    a, b, c = (np.array([getattr(value, name) for value in values]) for name in ("a", "b", "c"))
+    return a, b, c, np.array([value.cov for value in values]).reshape(-1, 2, 2)
+
+
+def _cov(row: Mapping[str, Any]) -> Floats:
+    """Shape (2, 2): of an item's (a, b); what is not known counts as 0, as the items' spread tells of it, too."""
+    a_se, b_se, cov_ab = (row[name] or 0.0 for name in ("a_se", "b_se", "cov_ab"))
+    return np.array([[a_se**2, cov_ab], [cov_ab, b_se**2]])
+
+
+def _some_learners(connection: psycopg.Connection, month: str, items: list[str]) -> list[str] | None:
+    """20,000 of the month's learners, the same ones whenever it is asked; None where it has no more than these."""
+    start, end = month_bounds(month)
+    rows = connection.execute(
+        """SELECT user_id FROM (
+             SELECT DISTINCT user_id FROM attempt
+             WHERE completed_at >= %s AND completed_at < %s AND item_id = ANY(%s)) learners
+           ORDER BY md5(user_id) LIMIT %s""",
+        (start, end, items, MOST_LEARNERS + 1),
+    ).fetchall()
+    return [user for (user,) in rows[:MOST_LEARNERS]] if len(rows) > MOST_LEARNERS else None
+
+
+def _placements(connection: psycopg.Connection, fits: Collection[str]) -> dict[str, Placement]:
+    """How each fit was linked; slope and intercept are stored without their covariance, which is taken as 0."""
+    rows = connection.execute(
+        "SELECT fit_id, model_spec->'linking_constants' FROM mirt_fit_meta WHERE fit_id = ANY(%s)", (list(fits),)
+    ).fetchall()
+    return {fit_id: _placement(constants) for fit_id, constants in rows if constants}
+
+
+def _placement(constants: Mapping[str, Any]) -> Placement:
+    errors = np.array([constants["slope_se"], constants["intercept_se"]])
+    return Placement(constants["slope"], constants["intercept"], np.diag(errors**2))

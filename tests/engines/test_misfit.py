@@ -1,0 +1,153 @@
+"""Misfit of a window beside another: limits against published ones, errors against simulated ones, what is found."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import ncx2
+
+from benchmarks.bench_misfit import CHOOSING, Row, simulate
+from irt_assets.psychometrics import misfit
+from irt_assets.psychometrics.dependence import new_dependence, parallel_analysis
+from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.misfit import (
+    LIMITS,
+    Measure,
+    Window,
+    change_of_misfit,
+    rmsea_of,
+    share,
+    share_of_class,
+)
+from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.replicate import Fitted
+from irt_assets.psychometrics.setfit import FormFit
+
+ROWS = {row.name: row for row in CHOOSING}
+
+
+def answers(rng: np.random.Generator, persons: int, items: int = 12, *, second: float = 0.0) -> Responses:
+    """2PL answers; `second`: loading of the last half of the items on an ability of its own."""
+    a, b = np.linspace(0.8, 1.5, items), np.linspace(-1.5, 1.5, items)[::-1]
+    theta, other = rng.normal(size=(2, persons, 1))
+    z = a * (theta - b) + second * other * (np.arange(items) >= items // 2)
+    return Responses.from_wide((rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float))
+
+
+def test_limits_of_shares_and_of_their_difference_are_those_of_newcombe(monkeypatch) -> None:
+    """56 of 70 less 48 of 80: Newcombe (1998), Statistics in Medicine 17, 873–890, Table II (a), method 10."""
+    monkeypatch.setattr(misfit, "CONFIDENCE", 0.975)
+    found = share(56, 70).minus(share(48, 80))
+    assert found.value == pytest.approx(0.2)
+    assert (found.low, found.high) == pytest.approx((0.0524, 0.3339), abs=5e-5)  # four published decimals
+
+
+def test_limits_of_rmsea_leave_their_tail_of_the_noncentral_chi_square() -> None:
+    forms = [FormFit((), 1000, 180.0, 120, 0.0, 0.0), FormFit((), 500, 90.0, 80, 0.0, 0.0)]
+    found = rmsea_of(forms)
+    scale = 120 * 999 + 80 * 499
+    assert found.value == pytest.approx(np.sqrt(70 / scale))
+    assert ncx2.cdf(270, 200, found.low**2 * scale) == pytest.approx(0.99, abs=1e-6)
+    assert ncx2.cdf(270, 200, found.high**2 * scale) == pytest.approx(0.01, abs=1e-6)
+    sound = rmsea_of([FormFit((), 1000, 100.0, 120, 0.0, 0.0)])
+    assert (sound.value, sound.low) == (0.0, 0.0)
+    assert sound.high > 0
+
+
+def test_the_share_of_a_class_is_the_maximum_of_its_likelihood() -> None:
+    rng = np.random.default_rng(1)
+    member = rng.random(2000) < 0.1
+    log_ratio = rng.normal(np.where(member, 2.0, -2.0), 2.0)  # normal, SD 2, 4 apart: the log ratio is the value itself
+    found = share_of_class(log_ratio)
+    grid = np.linspace(0, 1, 10_001)
+    loglik = np.array([np.log1p(p * np.expm1(log_ratio)).sum() for p in grid])
+    assert found.value == pytest.approx(grid[loglik.argmax()], abs=1e-4)
+    within = grid[loglik >= loglik.max() - 2.326348**2 / 2]
+    assert (found.low, found.high) == pytest.approx((within[0], within[-1]), abs=2e-4)
+    assert found.low < 0.1 < found.high
+
+
+@pytest.mark.parametrize(("log_ratio", "value"), [(np.full(50, -3.0), 0.0), (np.full(50, 3.0), 1.0)])
+def test_a_class_of_nobody_and_of_everybody_has_limits_too(log_ratio: np.ndarray, value: float) -> None:
+    found = share_of_class(log_ratio)
+    assert found.value == pytest.approx(value, abs=1e-6)
+    assert 0 <= found.low <= found.value <= found.high <= 1
+    assert found.high - found.low > 0.01
+
+
+def test_the_error_of_an_eigenvalue_that_stands_out_is_the_sd_that_samples_have() -> None:
+    """With items' parameters known, as the error takes them. 100 samples give an SD its error of 7 %."""
+    truth = fit_em(answers(np.random.default_rng(2), 50_000, second=2.0), threads=1)
+    found = [
+        parallel_analysis(answers(np.random.default_rng([3, k]), 3000, second=2.0), truth, replications=3)
+        for k in range(100)
+    ]
+    spread = np.std([one.eigenvalue for one in found], ddof=1)
+    assert np.mean([one.se for one in found]) == pytest.approx(spread, rel=0.2)
+
+
+def fitted(responses: Responses) -> Fitted:
+    return Fitted.of(responses, fit_em(responses, threads=1))
+
+
+def test_dependence_that_was_there_before_is_not_new() -> None:
+    rng = np.random.default_rng(4)
+    sound, again = fitted(answers(rng, 1500)), fitted(answers(rng, 1500))
+    two, both = fitted(answers(rng, 1500, second=2.0)), fitted(answers(rng, 1500, second=2.0))
+    for now, before in ((again, sound), (both, two)):
+        found = new_dependence(now, before, replications=11)
+        assert found is not None
+        assert found.eigenvalue < found.under_model.mean() + 3 * found.se
+    new = new_dependence(two, sound, replications=11)
+    assert new is not None
+    assert new.eigenvalue > new.under_model.max() + 3 * new.se
+
+
+def held(row: Row, seed: int) -> set[str]:
+    growth = simulate(row, [seed, 0]).change.growth
+    return {name for name, measure in growth.items() if measure is not None and measure.low > LIMITS[name]}
+
+
+@pytest.mark.parametrize("row", [name for name in ROWS if name.endswith("as before")])
+def test_what_the_origin_had_holds_no_month(row: str) -> None:
+    """Of 200 such months under 1 % are held: none of four is with probability 0.96, and seeds are fixed."""
+    assert [held(ROWS[row], seed) for seed in range(4)] == [set()] * 4
+
+
+@pytest.mark.parametrize(
+    ("row", "measure"),
+    [
+        ("sound: 10 % at random", "random"),
+        ("testlets, SD .7: 10 % at random", "random"),
+        ("sound: 20 % not reached", "ratio"),
+        ("χ²₄: 20 % not reached", "ratio"),
+    ],
+)
+def test_what_is_new_holds_the_month(row: str, measure: str) -> None:
+    found = [held(ROWS[row], seed) for seed in range(4)]
+    assert sum(measure in names for names in found) >= 3
+
+
+def test_windows_without_common_items_are_compared_by_what_needs_none() -> None:
+    rng = np.random.default_rng(5)
+    one, other = answers(rng, 600), answers(rng, 600)
+    renamed = Responses(other.person, other.item, other.score, other.n_persons, tuple(f"new{j}" for j in range(12)))
+    change = change_of_misfit(Window(one, fit_em(one)), Window(renamed, fit_em(renamed)))
+    assert change.items == 0
+    assert {name for name, measure in change.growth.items() if measure is None} == {"dependence", "rmsea", "unlikely"}
+    assert isinstance(change.growth["random"], Measure)
+
+
+def test_items_of_two_windows_are_matched_by_name_whatever_their_order() -> None:
+    rng = np.random.default_rng(6)
+    one = answers(rng, 600)
+    back = 11 - one.item
+    reversed_items = Responses(one.person, back.astype(np.int32), one.score, one.n_persons, one.item_ids[::-1])
+    order = np.lexsort((reversed_items.item, reversed_items.person))
+    other = Responses(
+        reversed_items.person[order], reversed_items.item[order], reversed_items.score[order], 600, one.item_ids[::-1]
+    )
+    change = change_of_misfit(Window(one, fit_em(one)), Window(other, fit_em(other)))
+    assert change.items == 12
+    assert change.now.unlikely == change.before.unlikely
+    assert change.growth["rmsea"].value == pytest.approx(0, abs=1e-6)  # the same answers: the fits agree to 1e-8

@@ -1,0 +1,237 @@
+"""Months that are held by what was published before them: constants that jump, and values that move θ."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from irt_assets.calibration.gates import (
+    Verdict,
+    failures,
+    gather,
+    linking_stays_near_its_history,
+    theta_stays_on_the_same_answers,
+)
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.origin import initialise
+from irt_assets.calibration.publication import Step
+from irt_assets.engines.em import EmEngine
+from irt_assets.partitions import months_between
+from irt_assets.responses.scales import read_scales
+from irt_assets.responses.snapshot import take_snapshot
+from resources import tables, warehouse
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.schema import ensure_month_partitions
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import SCALE, answer_matrix, folder_store, rows, run_sql
+
+FIRST, NEXT, OTHERS_LEARN = "2026-06", "2026-07", "2026-08"
+EARLIER = list(months_between("2025-10", "2026-05"))
+LEARNERS, ANCHORS, OTHERS = 1200, 12, 12
+ITEMS = [f"k{j:02d}" for j in range(ANCHORS)] + [f"o{j:02d}" for j in range(OTHERS)]
+RULES = {"min_responses": 200, "min_anchor_responses": 200, "latent": "normal"}
+EASIER = 0.5
+"""By so much all anchors are easier in the second month: seven standard errors of the shift that the gate sees."""
+
+
+@pytest.fixture(scope="module")
+def template(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """Three months in the database `template_month_gates`: a sound one, one whose anchors are all easier, and one of
+    learners who are 1 SD better."""
+    home, rng = tmp_path_factory.mktemp("month_gates"), np.random.default_rng(11)
+    a, b = np.exp(rng.normal(0.2, 0.2, ANCHORS + OTHERS)), rng.normal(0.2, 0.9, ANCHORS + OTHERS)
+    easier = b - np.where(np.arange(b.size) < ANCHORS, EASIER, 0.0)
+    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "template_month_gates", home) as settings:
+        database = Database(settings)
+        of_bank = [{"a": a[j], "b": b[j], "a_se": 0.05, "b_se": 0.04} if j < ANCHORS else None for j in range(b.size)]
+        rooms.add_items(database, dict(zip(ITEMS, of_bank, strict=True)))
+        for month, mean, of_month in ((FIRST, 0.0, b), (NEXT, 0.1, easier), (OTHERS_LEARN, 1.0, b)):
+            p = expit(a * (rng.normal(mean, 1.0, LEARNERS)[:, None] - of_month))
+            scores = (rng.random(p.shape) < p).astype(float)
+            attempts = answer_matrix(month, scores, ITEMS, [f"{month}-{i}" for i in range(LEARNERS)])
+            with database.connect() as connection:
+                ensure_month_partitions(connection, month, month)
+                warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
+        yield home
+
+
+@pytest.fixture
+def bank(postgres: EmbeddedPostgres, template: Path) -> Iterator[Settings]:
+    with rooms.copied(postgres.start(), "template_month_gates", "month_gates_copy", template) as settings:
+        yield settings
+
+
+def begin(settings: Settings, rule: str = "hold", **thresholds: Any) -> Database:
+    database = Database(settings)
+    initialise(database, SCALE, first_month=EARLIER[0], thresholds=RULES | {"new_misfit": rule} | thresholds)
+    return database
+
+
+def link(settings: Settings, month: str) -> None:
+    database, store = Database(settings), folder_store(settings)
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, EmEngine(1), "run")
+    link_month(database, month, "run")
+
+
+def publish(settings: Settings, month: str, unsettled: tuple[str, ...] = ()) -> dict[str, Step]:
+    return publish_month(Database(settings), folder_store(settings), month, unsettled, "run")[SCALE]
+
+
+def calibrate(settings: Settings, month: str) -> Step:
+    link(settings, month)
+    return publish(settings, month)[month]
+
+
+def judged(settings: Settings, month: str, gate: Any) -> tuple[Verdict, set[str]]:
+    """What a gate says, and every gate that fails."""
+    with Database(settings).connect() as connection:
+        evidence = gather(connection, folder_store(settings), month, read_scales(connection)[SCALE])
+    return gate(evidence), set(failures(evidence))
+
+
+def with_history(settings: Settings, intercepts: tuple[float, ...]) -> None:
+    """Earlier months that were taken to the ledger, with linking constants of their own."""
+    database = Database(settings)
+    made_up = rooms.made_up_calibration(dict.fromkeys(ITEMS[:ANCHORS], (1.0, 0.0)))
+    for month, intercept in zip(EARLIER, intercepts, strict=True):
+        fit_id = rooms.link_made_up(database, folder_store(settings), month, made_up)
+        constants = f'{{"intercept": {intercept}, "intercept_se": 0.04, "slope_se": 0.04}}'
+        run_sql(
+            database,
+            """UPDATE mirt_fit_meta SET model_spec = jsonb_set(model_spec, '{linking_constants}',
+                 model_spec->'linking_constants' || %s::jsonb) WHERE fit_id = %s""",
+            (constants, fit_id),
+        )
+        run_sql(
+            database,
+            """INSERT INTO publication_step (month, scale_id, fit_id, state, n_published, n_proposed, n_held, held, why)
+               VALUES (%s, %s, %s, 'done', 0, 0, 0, '{}', 'made up')""",
+            (month, SCALE, fit_id),
+        )
+
+
+NEAR_ZERO = (0.05, -0.06, 0.02, 0.08, -0.04, 0.0, -0.05, 0.03)
+
+
+# -- values that move θ ------------------------------------------------------------------------------
+
+
+def test_a_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> None:
+    """Q sees nothing: the anchors agree with each other. The published items that are no anchors tell."""
+    begin(bank)
+    first = calibrate(bank, FIRST)
+    said, _ = judged(bank, FIRST, theta_stays_on_the_same_answers)
+    assert (first.state, first.n_published) == ("done", OTHERS)
+    assert said.why == "nothing in force to compare: only anchors are published so far"
+
+    step = calibrate(bank, NEXT)
+    verdict, failed = judged(bank, NEXT, theta_stays_on_the_same_answers)
+    assert step.state == "held"
+    assert failed == {"theta_stays_on_the_same_answers"}
+    assert "the anchors and the others moved against each other" in step.why
+    assert "decide: find out which group moved" in step.why
+    assert verdict.details["shift"] == pytest.approx(EASIER, abs=4 * 0.03)  # SD of the shift, from the benchmark
+    assert (verdict.details["items"], verdict.details["learners"]) == (OTHERS, LEARNERS)
+
+
+def test_months_that_run_together_are_judged_as_if_one_after_the_other(bank: Settings) -> None:
+    """The second is linked, and waits, before anything is published; it is compared again when its way is clear."""
+    begin(bank)
+    link(bank, NEXT)
+    assert publish(bank, NEXT, (FIRST,))[NEXT].state == "pending"
+    link(bank, FIRST)
+    assert {month: step.state for month, step in publish(bank, FIRST).items()} == {FIRST: "done", NEXT: "held"}
+    assert judged(bank, NEXT, theta_stays_on_the_same_answers)[1] == {"theta_stays_on_the_same_answers"}
+
+
+def test_under_warn_the_month_passes_and_is_told(bank: Settings) -> None:
+    begin(bank, "warn")
+    calibrate(bank, FIRST)
+    assert calibrate(bank, NEXT).state == "done"
+    verdict, failed = judged(bank, NEXT, theta_stays_on_the_same_answers)
+    assert not failed
+    assert verdict.why.startswith("the scale does not hold a month for it (new_misfit=warn); on the same answers of")
+
+
+def test_a_month_that_was_linked_before_there_was_the_gate_is_not_judged(bank: Settings) -> None:
+    database = begin(bank)
+    calibrate(bank, FIRST)
+    assert calibrate(bank, NEXT).state == "held"
+    run_sql(database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'impact'")
+    assert publish(bank, NEXT)[NEXT].state == "done"
+    for gate in (theta_stays_on_the_same_answers, linking_stays_near_its_history):
+        assert judged(bank, NEXT, gate)[0].why.startswith("not judged then")
+
+
+def test_with_a_pass_mark_flips_are_counted_and_a_month_is_not_compared_with_itself(bank: Settings) -> None:
+    """The third month is sound, and run twice: what the first run published is not in force in the month itself."""
+    database = begin(bank, min_responses=LEARNERS)
+    run_sql(database, "UPDATE calibration_scale SET pass_theta = 0.5")
+    run_sql(database, "DELETE FROM response_log WHERE item_id = 'o00' AND completed_at < '2026-08-01'")
+    calibrate(bank, FIRST)
+    found = []
+    for _ in range(2):
+        assert calibrate(bank, OTHERS_LEARN).state == "done"
+        found.append(judged(bank, OTHERS_LEARN, theta_stays_on_the_same_answers)[0].details)
+    assert found[0] == pytest.approx(found[1])
+    assert found[0]["items"] == OTHERS - 1
+    assert found[0]["scored"] == LEARNERS
+    assert abs(found[0]["shift"]) < 4 * 0.03  # SD of the shift, from the benchmark
+    assert ("o00",) in rows(
+        database, "SELECT item_id FROM item_parameter_publication WHERE month = %s", (OTHERS_LEARN,)
+    )
+
+
+def test_items_that_nobody_may_use_and_months_out_of_order_are_no_obstacle(bank: Settings) -> None:
+    """All published items withdrawn: nobody is left to compare. An earlier month that is run later: nothing was in
+    force then."""
+    database = begin(bank)
+    calibrate(bank, NEXT)
+    run_sql(
+        database,
+        """INSERT INTO item_status (item_id, state, effective_from, decided_by, reason)
+           SELECT item_id, 'withdrawn', '2026-08-01', 'Ann', 'to see' FROM question WHERE item_id ~ '^o'""",
+    )
+    calibrate(bank, OTHERS_LEARN)
+    said = judged(bank, OTHERS_LEARN, theta_stays_on_the_same_answers)[0]
+    assert said.passed
+    assert said.why.startswith("nothing in force to compare")
+    calibrate(bank, FIRST)
+    assert judged(bank, FIRST, theta_stays_on_the_same_answers)[0].why.startswith("nothing in force to compare")
+
+
+# -- constants that jump -----------------------------------------------------------------------------
+
+
+def test_a_month_far_from_the_months_before_it_is_held(bank: Settings) -> None:
+    begin(bank)
+    with_history(bank, NEAR_ZERO)
+    assert calibrate(bank, FIRST).state == "done"
+    step = calibrate(bank, OTHERS_LEARN)
+    assert step.state == "held"
+    assert "against 9 earlier months the intercept jumps by +1.0" in step.why
+    assert judged(bank, OTHERS_LEARN, linking_stays_near_its_history)[1] == {"linking_stays_near_its_history"}
+
+
+def test_months_that_differ_as_much_hold_nothing(bank: Settings) -> None:
+    begin(bank)
+    with_history(bank, (0.9, -0.4, 0.1, 1.1, -0.2, 0.3, 0.8, 0.0))
+    assert calibrate(bank, OTHERS_LEARN).state == "done"
+
+
+def test_under_warn_a_jump_is_told(bank: Settings) -> None:
+    begin(bank, "warn")
+    with_history(bank, NEAR_ZERO)
+    assert calibrate(bank, OTHERS_LEARN).state == "done"
+    assert "the intercept jumps by" in judged(bank, OTHERS_LEARN, linking_stays_near_its_history)[0].why
