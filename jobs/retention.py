@@ -127,7 +127,9 @@ RULES = (
     _Rule(
         "superseded fits",
         SUPERSEDED,
-        f"SELECT fit_id FROM mirt_fit_meta f WHERE superseded_at < %(before)s AND {_NOT_CITED}",
+        # Months of the model that an origin was fitted by are compared with it, whenever they are calibrated again.
+        f"""SELECT fit_id FROM mirt_fit_meta f WHERE superseded_at < %(before)s AND kind <> 'origin'
+              AND {_NOT_CITED}""",
         (
             "DELETE FROM mirt_item_params WHERE fit_id = ANY(%(names)s)",
             "DELETE FROM mirt_fit_meta WHERE fit_id = ANY(%(names)s)",

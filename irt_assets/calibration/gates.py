@@ -33,6 +33,7 @@ from irt_assets.psychometrics.errors import DisconnectedDesignError
 from irt_assets.psychometrics.linking_jump import FEWEST_MONTHS, Constants, Jump, jumps
 from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.psychometrics.models import Calibration, Flag
+from irt_assets.psychometrics.personfit import SMALLEST_TEST
 from irt_assets.psychometrics.scale_shift import MonthImpact
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
@@ -361,15 +362,18 @@ def growth_of_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
         return Verdict(True, f"{evidence.month} is the month that later ones are compared with")
     if "why" in found:
         return Verdict(not found.get("lost", False), f"not compared with {reference}: {found['why']}")
-    growth = {name: measure for name, measure in found["growth"].items() if measure}
+    growth = {name: found["growth"][name] for name in MEASURES if found["growth"].get(name)}
     beyond = {name: measure for name, measure in growth.items() if measure["low"] > LIMITS[name]}
     details = {f"growth of {MEASURES[name]}": measure["value"] for name, measure in growth.items()}
     if not growth:
-        return Verdict(True, f"could not be compared with {reference}: they have {found['items']} items in common")
+        why = FEW_TOGETHER if found["items"] >= SMALLEST_TEST else f"they have {found['items']} items in common"
+        return Verdict(True, f"could not be compared with {reference}: {why}")
     told = "; ".join(
         f"{MEASURES[name]} {measure['value']:+.3f} (at least {measure['low']:+.3f}, limit {LIMITS[name]:g})"
         for name, measure in (beyond or growth).items()
     )
+    if found["items"] < SMALLEST_TEST:
+        told += f"; the rest could not be compared: they have {found['items']} items in common"
     if beyond:
         return Verdict(False, f"misfit that {reference} did not have: {told}", details)
     return Verdict(True, f"no more misfit than {reference}: {told}", details)

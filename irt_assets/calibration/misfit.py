@@ -17,11 +17,12 @@ from psycopg.rows import class_row
 from irt_assets.calibration.fits import decode
 from irt_assets.calibration.request import Calibrated, FitRequest
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.misfit import Change, Measure, Window, change_of_misfit, rmsea_of
 from irt_assets.psychometrics.setfit import FormFit
 from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
-from irt_assets.responses.snapshot import Snapshot, read_snapshot
+from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem
 from irt_assets.responses.window import scored_responses_of
 from irt_assets.wording import counted, listed
 from resources.failures import PermanentFailure
@@ -29,6 +30,8 @@ from resources.object_store import ObjectStore
 
 MOST_NAMED = 10
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
+
+FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are no longer assigned by level"
 
 
 @dataclass(frozen=True)
@@ -52,13 +55,18 @@ class Reference:
 
     def window(self, store: ObjectStore, scale_id: str) -> Window:
         """Raises PermanentFailure where its answers are not in the store, or are not those that were fitted."""
+        if problem := snapshot_problem(store, self.snapshot):
+            raise PermanentFailure(
+                f"{problem}. Restore the object store from a backup, or accept a month as what later ones are compared "
+                f"with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
+            )
         responses, _ = scored_responses_of(read_snapshot(store, self.snapshot), scale_id)
         return Window(responses, decode(self.calibration))
 
 
 def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
     """The reference of a month of a scale, `scale` being as the month's window follows it; None for the month that is
-    one itself."""
+    one itself. A month that is held is none, unless somebody accepted it."""
     start = month_bounds(month)[0]
     accepted = decision_in_force(read_decisions(connection, scale.scale_id), "misfit", start)
     since = accepted.effective_from if accepted and accepted.value == REFERENCE else None
@@ -83,7 +91,8 @@ def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> 
                  FROM fit_staging f JOIN scored_snapshot s ON (s.month, s.snapshot_hash) = (f.month, f.snapshot_hash)
                  LEFT JOIN publication_step p ON (p.month, p.scale_id) = (f.month, f.scale_id)
                  WHERE (f.scale_id, f.engine, f.spec->>'model') = (%(scale)s, %(engine)s, %(model)s)
-                   AND f.month < %(month)s AND f.month >= %(since)s AND p.state IS DISTINCT FROM 'held'
+                   AND f.month < %(month)s AND f.month >= %(since)s
+                   AND (p.state IS DISTINCT FROM 'held' OR f.month = %(since)s)
                  ORDER BY f.month, f.fitted_at DESC, f.fit_id DESC) latest
                WHERE calibration IS NOT NULL AND jsonb_typeof(statistics) = 'object' ORDER BY month LIMIT 1""",
             values | {"since": f"{since:%Y-%m}" if since else ""},
@@ -93,7 +102,7 @@ def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> 
 def compared(store: ObjectStore, request: FitRequest, made: Calibrated, reference: Reference | None) -> dict[str, Any]:
     """For a month's spec: what it was compared with and what came of it, or `why` it could not be compared.
 
-    `ratio` is the reference's own, None where its dimensions could not be tested.
+    `ratio` is the reference's own, None where its dimensions could not be tested. `lost`: it should have been compared.
     """
     if reference is None:
         return {"reference": None}
@@ -103,8 +112,15 @@ def compared(store: ObjectStore, request: FitRequest, made: Calibrated, referenc
     try:
         before = reference.window(store, request.scale.scale_id)
     except PermanentFailure as error:
-        return about | {"why": f"the answers of {reference.name} cannot be read: {error}", "lost": True}
-    return about | as_plain_data(change_of_misfit(Window(request.responses, made.calibration), before))
+        return about | {"why": str(error), "lost": True}
+    if len(before.calibration.populations) > 1:
+        return about | {"why": FITTED_BY_LEVEL}
+    try:
+        with breakdowns_explained("the comparison failed"):
+            change = change_of_misfit(Window(request.responses, made.calibration), before)
+    except PsychometricsError as error:
+        return about | {"why": str(error), "lost": True}
+    return about | as_plain_data(change)
 
 
 def as_plain_data(change: Change) -> dict[str, Any]:

@@ -205,12 +205,17 @@ def accept_misfit(
     """Record that `by` accepts the misfit of the scale's origin, or from `first_month` on that of this month, which
     later ones are then compared with.
 
-    Raises PermanentFailure for a scale without an origin.
+    Raises PermanentFailure for a scale without an origin, and for a month that has not been fitted.
     """
     by, reason = require_text("name", by), require_text("reason", reason)
     start = _start(first_month or calibrations_begin)
     with database.connect() as connection:
-        _scale(connection, scale_id, start)
+        scale = _scale(connection, scale_id, start)
+        if first_month and fits.latest_staged(connection, first_month, scale_id, scale.engine) is None:
+            raise PermanentFailure(
+                f"{first_month} of scale {scale_id} has not been fitted, so later months cannot be compared with it: "
+                f"`irt calibrate --month {first_month}`"
+            )
         value = ACCEPTED if first_month is None else REFERENCE
         record_decisions(connection, scale_id, {"misfit": value}, start, by=by, reason=reason)
 

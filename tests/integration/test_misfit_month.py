@@ -1,0 +1,537 @@
+"""A month is compared with the window its scale was made from: what it is told, what is held, and what lets it pass."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+
+from irt_assets.calibration import checks, fits, gates, misfit
+from irt_assets.calibration.cautions import misfit_is_as_before
+from irt_assets.calibration.green import State, month_states
+from irt_assets.calibration.misfit import BY_LEVEL, find_reference
+from irt_assets.calibration.model_change import decide_model_change, preview_model_change
+from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.origin import Origin, OriginWindow, initialise
+from irt_assets.definitions import build_defs
+from irt_assets.engines.em import EmEngine
+from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
+from irt_assets.psychometrics.models import Population
+from irt_assets.responses.scales import change_rules, read_scales
+from irt_assets.responses.snapshot import take_snapshot
+from jobs.erasure import erase, holdings
+from jobs.retention import prune_files, prune_rows
+from resources import tables, warehouse
+from resources.database import Database
+from resources.embedded_postgres import EmbeddedPostgres
+from resources.schema import ensure_month_partitions
+from resources.settings import Settings
+from tests.integration import rooms
+from tests.integration.rooms import SCALE, answer_matrix, folder_store, rows, run_sql
+from tests.integration.typed import Irt
+
+FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO, OTHER_ITEMS = (f"2026-{m:02d}" for m in range(6, 13))
+"""Sound answers in the first and the fourth; 15 % of the learners answer at random in the second and third; a second
+ability in half of the items in the next two; in the last, most items are others."""
+LEARNERS, AT_RANDOM = 1000, 0.15
+ITEMS = [f"i{j:02d}" for j in range(20)]
+NEW = [f"n{j:02d}" for j in range(12)]
+KEPT = ITEMS[:4]
+RULES = {
+    "latent": "normal",
+    "min_responses": 200,
+    "min_responses_3pl": 500,
+    "min_anchors": 3,
+    "anchor_q_alpha": 0,
+}
+"""The gate `anchors_agree`, which sees what random answers do to slopes, holds nothing here."""
+ACCEPTED, GROWN = "misfit_was_accepted", "misfit_has_not_grown"
+ORIGIN_IN_WORDS = "the origin window 2026-06-01 to 2026-07-01"
+SIGNED = ("--by", "Ann", "--reason", "short tests")
+
+
+# -- databases ---------------------------------------------------------------------------------------
+
+
+def made_scores(theta: np.ndarray, a: np.ndarray, b: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """`theta`: shape (learners, items)."""
+    return (rng.random(theta.shape) < expit(a * (theta - b))).astype(float)
+
+
+def add_answers(database: Database, month: str, scores: np.ndarray, items: Sequence[str]) -> None:
+    attempts = answer_matrix(month, scores, items, [f"{month}-{i}" for i in range(len(scores))])
+    with database.connect() as connection:
+        ensure_month_partitions(connection, month, month)
+        warehouse.append(connection, tables.response_log, pd.DataFrame(attempts))
+
+
+@pytest.fixture(scope="module")
+def answered(
+    postgres: EmbeddedPostgres, migrated_template: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, Path]]:
+    """The answers of all months; no scale has an origin."""
+    home, rng, n, J = tmp_path_factory.mktemp("misfit"), np.random.default_rng(3), LEARNERS, len(ITEMS)
+    a, b = np.exp(rng.normal(0.3, 0.2, J + len(NEW))), rng.normal(0.0, 0.8, J + len(NEW))
+    with rooms.copied(postgres.start(), migrated_template.rpartition("/")[2], "template_misfit", home) as settings:
+        database = Database(settings)
+        rooms.add_items(database, dict.fromkeys([*ITEMS, *NEW]))
+
+        def one_ability(items: int) -> np.ndarray:
+            return np.repeat(rng.normal(0.0, 1.0, (n, 1)), items, axis=1)
+
+        for month in (FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO):
+            theta = one_ability(J)
+            if month in (TWO, TWO_TOO):
+                theta[:, J // 2 :] = 0.6 * theta[:, J // 2 :] + 0.8 * rng.normal(0.0, 1.0, (n, 1))
+            scores = made_scores(theta, a[:J], b[:J], rng)
+            if month in (RANDOM, RANDOM_TOO):
+                share = round(AT_RANDOM * n)
+                scores[:share] = rng.random((share, J)) < 0.25
+            add_answers(database, month, scores, ITEMS)
+        places = np.r_[: len(KEPT), J : J + len(NEW)]
+        scores = made_scores(one_ability(len(places)), a[places], b[places], rng)
+        add_answers(database, OTHER_ITEMS, scores, [*KEPT, *NEW])
+        yield "template_misfit", home
+
+
+@pytest.fixture(scope="module")
+def made(postgres: EmbeddedPostgres, answered: tuple[str, Path]) -> Iterator[tuple[str, Path]]:
+    """As `answered`, with the first month as the origin."""
+    with rooms.copied(postgres.start(), answered[0], "template_misfit_origin", answered[1]) as settings:
+        done = from_window(settings, FIRST)
+        assert (done.misfit_holds, done.anchors) == (False, len(ITEMS))
+        yield "template_misfit_origin", answered[1]
+
+
+@pytest.fixture
+def log(postgres: EmbeddedPostgres, answered: tuple[str, Path], tmp_path: Path) -> Iterator[Settings]:
+    with rooms.copied(postgres.start(), answered[0], "misfit_log", tmp_path) as settings:
+        yield settings
+
+
+@pytest.fixture
+def world(postgres: EmbeddedPostgres, made: tuple[str, Path], tmp_path: Path) -> Iterator[Settings]:
+    shutil.copytree(made[1] / "objects", tmp_path / "objects")
+    with rooms.copied(postgres.start(), made[0], "misfit_world", tmp_path) as settings:
+        yield settings
+
+
+def from_window(settings: Settings, month: str, model: Any = "2pl", **rules: Any) -> Origin:
+    return initialise(
+        Database(settings),
+        SCALE,
+        first_month=FIRST,
+        model=model,
+        thresholds=RULES | rules,
+        window=OriginWindow(*month_bounds(month), EmEngine(1), folder_store(settings)),
+    )
+
+
+@dataclass(frozen=True)
+class Month:
+    """A month that was calibrated: its step, what its fit says of misfit, and its failed gates."""
+
+    state: str
+    misfit: dict[str, Any]
+    held_by: dict[str, str]
+    evidence: gates.Evidence
+
+
+def calibrate(settings: Settings, month: str) -> Month:
+    database, store = Database(settings), folder_store(settings)
+    take_snapshot(database, store, month, "run")
+    fit_month(database, store, month, EmEngine(1), "run")
+    link_month(database, month, "run")
+    step = publish_month(database, store, month, (), "run")[SCALE][month]
+    evidence = judged(settings, month)
+    assert evidence.staged is not None
+    return Month(step.state, evidence.staged.spec["misfit"], gates.failures(evidence), evidence)
+
+
+def judged(settings: Settings, month: str) -> gates.Evidence:
+    with Database(settings).connect() as connection:
+        scale = read_scales(connection, month_bounds(month)[0])[SCALE]
+        return gates.gather(connection, folder_store(settings), month, scale)
+
+
+def reference_of(settings: Settings, month: str) -> Any:
+    with Database(settings).connect() as connection:
+        return find_reference(connection, read_scales(connection, month_bounds(month)[0])[SCALE], month)
+
+
+def typed_init(irt: Callable[[Settings], Irt], settings: Settings, *words: str) -> Any:
+    given = [word for name, value in RULES.items() for word in ("--set", f"{name}={value}")]
+    return irt(settings)("scale", "init", *given, *words)
+
+
+# -- the origin --------------------------------------------------------------------------------------
+
+
+def test_who_makes_a_scale_is_told_the_misfit_of_its_origin(log: Settings, irt: Callable[[Settings], Irt]) -> None:
+    typed = typed_init(irt, log, "--origin", FIRST)
+    assert typed.code == 0, typed.err
+    said = " ".join(typed.out.split())
+    assert "the largest eigenvalue of the residual correlations is " in said
+    assert " times what one ability gives" in said
+    assert "RMSEA₂ of M₂ is 0.0" in said
+    assert "items that share more than the ability (Q3): none" in said
+    assert f"of {LEARNERS:,} learners have a pattern (lz*) that 2 % of sound ones have" in said
+    assert "the two halves of the items that disagree most place a learner " in said
+    assert "irt scale accept misfit" not in said
+    month = calibrate(log, SOUND)
+    assert (month.state, month.held_by) == ("done", {})
+    assert month.misfit["reference"] == ORIGIN_IN_WORDS
+    assert month.misfit["ratio"] < LARGEST_RATIO
+    why = gates.misfit_has_not_grown(month.evidence).why
+    assert why.startswith(f"no more misfit than {ORIGIN_IN_WORDS}: dependence between items ")
+
+
+def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accepts_it(
+    log: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    said = " ".join(typed_init(irt, log, "--origin", TWO).out.split())
+    assert f"`irt scale accept misfit --scale {SCALE}`" in said
+    month = calibrate(log, TWO_TOO)
+    assert (month.state, list(month.held_by)) == ("held", [ACCEPTED])
+    assert month.misfit["ratio"] > LARGEST_RATIO
+    assert f"is {month.misfit['ratio']:.2f} times what one ability gives, limit 1.15" in month.held_by[ACCEPTED]
+    assert "the origin window 2026-10-01 to 2026-11-01" in month.held_by[ACCEPTED]
+    (gate,) = [gate for gate in gates.SET_GATES if gate.name == ACCEPTED]
+    assert "irt scale accept misfit" in gate.fix
+    assert gates.misfit_has_not_grown(month.evidence).passed, "it was so in the origin"
+
+    typed = irt(log)
+    accepted = typed("scale", "accept", "misfit", *SIGNED)
+    assert accepted.code == 0, accepted.err
+    again = calibrate(log, TWO_TOO)
+    assert (again.state, again.held_by) == ("done", {})
+    assert gates.misfit_was_accepted(again.evidence).why.startswith("misfit is accepted; ")
+    assert f"misfit accepted from {FIRST} on: Ann: short tests" in typed("scale", "decisions").out
+
+
+# -- misfit that is new ------------------------------------------------------------------------------
+
+
+def test_a_month_of_learners_who_answer_at_random_is_held_and_says_why(world: Settings) -> None:
+    month = calibrate(world, RANDOM)
+    assert month.state == "held"
+    why = month.held_by[GROWN]
+    assert why.startswith(f"misfit that {ORIGIN_IN_WORDS} did not have: ")
+    assert "share answering at random +0." in why
+    found = month.misfit["growth"]["random"]
+    assert found["low"] > LIMITS["random"]
+    # Of so few answers each, some who answer at random look as if they had not: 20 items tell most of them.
+    assert 0.07 < found["value"] < AT_RANDOM + 0.06
+    assert month.misfit["items"] == len(ITEMS)
+    assert set(month.held_by) == {GROWN}
+
+
+def test_where_the_scale_only_warns_the_month_passes_and_the_caution_fails(world: Settings) -> None:
+    change_rules(Database(world), SCALE, {"new_misfit": "warn"})
+    month = calibrate(world, RANDOM)
+    assert (month.state, month.held_by) == ("done", {})
+    said = gates.misfit_has_not_grown(month.evidence).why
+    assert said.startswith(f"the scale holds no month for it; misfit that {ORIGIN_IN_WORDS} did not have: ")
+    caution = misfit_is_as_before(month.evidence)
+    assert not caution.passed
+    assert caution.why.startswith(f"misfit that {ORIGIN_IN_WORDS} did not have: ")
+    change_rules(Database(world), SCALE, {"new_misfit": "hold"})
+    held = judged(world, RANDOM)
+    assert misfit_is_as_before(held).passed, "the gate says it"
+    assert GROWN in gates.failures(held), "the rule makes no month stale, and the gate judges by it"
+
+
+def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(
+    world: Settings, irt: Callable[[Settings], Irt]
+) -> None:
+    assert calibrate(world, RANDOM).state == "held"
+    typed = irt(world)
+    refused = typed("scale", "accept", "misfit", "--from", SOUND, *SIGNED)
+    assert refused.code == 2
+    assert f"{SOUND} of scale {SCALE} has not been fitted" in " ".join(refused.err.split())
+    said = typed("scale", "accept", "misfit", "--from", RANDOM, *SIGNED)
+    assert f"{RANDOM} is accepted as it is, and later months are compared with it" in said.out
+    assert f"to be calibrated again: {RANDOM}" in said.out
+    assert f"misfit reference from {RANDOM} on: Ann: short tests" in typed("scale", "decisions").out
+    assert reference_of(world, RANDOM_TOO).month == RANDOM, "accepted, though it is held until it is calibrated again"
+
+    again = calibrate(world, RANDOM)
+    assert (again.state, again.held_by, again.misfit) == ("done", {}, {"reference": None})
+    assert gates.misfit_has_not_grown(again.evidence).why == f"{RANDOM} is the month that later ones are compared with"
+    later = calibrate(world, RANDOM_TOO)
+    assert (later.state, later.held_by, later.misfit["reference"]) == ("done", {}, RANDOM)
+    assert reference_of(world, FIRST).name == ORIGIN_IN_WORDS, "months before stay as they are"
+    assert typed("scale", "accept", "misfit", *SIGNED).code == 0
+    assert reference_of(world, RANDOM_TOO).name == ORIGIN_IN_WORDS, "the newest decision holds"
+
+
+# -- anchors of the bank -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def values_of_anchors(postgres: EmbeddedPostgres, made: tuple[str, Path]) -> dict[str, dict[str, float]]:
+    names = ("a", "b", "a_se", "b_se", "cov_ab")
+    with rooms.copied(postgres.start(), made[0], "misfit_values", made[1]) as settings:
+        found = rows(Database(settings), f"SELECT item_id, {', '.join(names)} FROM anchor_set")
+    return {item: dict(zip(names, values, strict=True)) for item, *values in found}
+
+
+def test_where_the_anchors_are_the_banks_the_first_month_that_is_not_held_is_the_reference(
+    log: Settings, values_of_anchors: dict[str, dict[str, float]]
+) -> None:
+    for item, values in values_of_anchors.items():
+        meta = json.dumps({"tags": ["anchor"], "irt": values})
+        run_sql(Database(log), "UPDATE question SET meta = %s WHERE item_id = %s", (meta, item))
+    # A second ability from the first month on, as its answers are those of another one here.
+    run_sql(Database(log), "DELETE FROM response_log WHERE completed_at < '2026-07-01'")
+    move_answers(Database(log), TWO, FIRST)
+    initialise(Database(log), SCALE, first_month=FIRST, thresholds=RULES)
+    first = calibrate(log, FIRST)
+    assert first.misfit == {"reference": None}
+    assert ACCEPTED in first.held_by
+    assert f"of {FIRST}, which later months are compared with, is " in first.held_by[ACCEPTED]
+    assert GROWN not in first.held_by
+    own = calibrate(log, SOUND)
+    assert (own.state, own.held_by, own.misfit) == ("done", {}, {"reference": None}), "a held month is no reference"
+    later = calibrate(log, TWO_TOO)
+    assert later.misfit["reference"] == SOUND
+    assert GROWN in later.held_by, "its second ability is new"
+    assert "dependence between items" in later.held_by[GROWN]
+    assert reference_of(log, RANDOM) is None, "before the first one that is not held"
+
+
+def move_answers(database: Database, month: str, other: str) -> None:
+    """Of a month to the same days of another one."""
+    start, end = month_bounds(month)
+    apart = start - month_bounds(other)[0]
+    run_sql(
+        database,
+        "UPDATE response_log SET completed_at = completed_at - %s WHERE completed_at >= %s AND completed_at < %s",
+        (apart, start, end),
+    )
+
+
+# -- what is lost, and what was before ---------------------------------------------------------------
+
+
+def test_a_month_whose_reference_has_lost_its_answers_is_held_and_says_what_is_missing(world: Settings) -> None:
+    lost = reference_of(world, SOUND).uri
+    folder_store(world).delete(lost)
+    month = calibrate(world, SOUND)
+    assert (month.state, list(month.held_by)) == ("held", [GROWN])
+    why = month.held_by[GROWN]
+    assert why.startswith(f"not compared with {ORIGIN_IN_WORDS}: ")
+    assert f"{lost} is missing from the object store" in why
+    assert "from a backup" in why
+    assert "materialise scored_responses of the origin" not in why, "nothing materialises an origin"
+    change_rules(Database(world), SCALE, {"new_misfit": "warn"})
+    evidence = judged(world, SOUND)
+    assert gates.failures(evidence) == {}
+    assert not misfit_is_as_before(evidence).passed
+
+
+def test_a_fit_from_before_says_nothing_of_misfit_and_passes(world: Settings) -> None:
+    assert calibrate(world, SOUND).state == "done"
+    run_sql(Database(world), "UPDATE fit_staging SET spec = spec - 'misfit'")
+    evidence = judged(world, SOUND)
+    assert gates.failures(evidence) == {}
+    for judge in (gates.misfit_was_accepted, gates.misfit_has_not_grown):
+        assert judge(evidence).why.startswith("not judged then: ")
+    assert misfit_is_as_before(replace(evidence, scale=warned(evidence.scale))).passed
+
+
+def warned(scale: Any) -> Any:
+    return replace(scale, rules=replace(scale.rules, new_misfit="warn"))
+
+
+def test_a_month_judged_before_the_gates_existed_stays_green(
+    world: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    database = Database(world)
+    run_sql(database, "UPDATE calibration_scale SET new_misfit = DEFAULT")
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        with monkeypatch.context() as before:
+            before.setattr(
+                checks, "SET_GATES", tuple(gate for gate in gates.SET_GATES if gate.name not in (ACCEPTED, GROWN))
+            )
+            job = build_defs(world, resources={"database": database, "store": folder_store(world)})
+            result = job.resolve_job_def(MONTHLY_JOB).execute_in_process(
+                partition_key=SOUND,
+                instance=instance,
+                run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            )
+        materialised = {
+            e.asset_key.to_user_string(): e.step_materialization_data.materialization.metadata
+            for e in result.get_asset_materialization_events()
+            if e.asset_key
+        }
+        shown = str(materialised["item_calibration"][f"misfit beside {ORIGIN_IN_WORDS} ({SCALE}, em)"].value)
+        assert "| share answering at random | 0.0" in shown
+        assert f"on {len(ITEMS)} items that both have" in shown
+        assert not {ACCEPTED, GROWN} & {e.check_name for e in result.get_asset_check_evaluations()}
+        run_sql(database, "UPDATE fit_staging SET spec = spec - 'misfit'")
+        run_sql(database, "UPDATE mirt_fit_meta SET model_spec = model_spec - 'misfit'")
+        (found,) = month_states(database, instance, [SOUND])
+    assert found.state is State.GREEN, found.why
+
+
+def test_an_origin_from_before_whose_fit_was_not_kept_leaves_the_first_month_as_the_reference(world: Settings) -> None:
+    run_sql(Database(world), "UPDATE mirt_fit_meta SET calibration = NULL")
+    assert calibrate(world, SOUND).misfit == {"reference": None}
+    later = calibrate(world, TWO)
+    assert later.misfit["reference"] == SOUND
+    assert GROWN in later.held_by
+
+
+def test_a_comparison_that_breaks_down_holds_the_month_and_keeps_its_fit(
+    world: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise np.linalg.LinAlgError("singular")
+
+    monkeypatch.setattr(misfit, "change_of_misfit", broken)
+    month = calibrate(world, SOUND)
+    assert (month.state, list(month.held_by)) == ("held", [GROWN])
+    why = f"not compared with {ORIGIN_IN_WORDS}: the comparison failed: the arithmetic broke down on its data"
+    assert month.held_by[GROWN].startswith(why)
+    assert month.evidence.calibration is not None
+
+
+# -- scales and months of other kinds ----------------------------------------------------------------
+
+
+def test_a_scale_by_level_says_why_its_months_are_not_compared(log: Settings) -> None:
+    from_window(log, FIRST, assignment="by_level")
+    month = calibrate(log, RANDOM)
+    assert month.misfit["why"] == BY_LEVEL
+    assert GROWN not in month.held_by
+    verdict = gates.misfit_has_not_grown(month.evidence)
+    assert verdict.why == f"not compared with {ORIGIN_IN_WORDS}: {BY_LEVEL}"
+
+
+def test_a_month_is_not_compared_with_an_origin_that_was_fitted_by_level(world: Settings) -> None:
+    """Its scale became linear later; the month is fitted all the same."""
+    (content,) = rows(Database(world), "SELECT calibration FROM mirt_fit_meta WHERE kind = 'origin'")[0]
+    levels = tuple(
+        Population(name, LEARNERS // 2, mean, 1.0, 0.0, 0.0) for name, mean in (("low", -1.0), ("high", 1.0))
+    )
+    by_level = fits.encode(replace(fits.decode(content), populations=levels))
+    run_sql(Database(world), "UPDATE mirt_fit_meta SET calibration = %s WHERE kind = 'origin'", (by_level,))
+    month = calibrate(world, SOUND)
+    assert (month.state, month.held_by) == ("done", {})
+    assert "by level" in gates.misfit_has_not_grown(month.evidence).why
+
+
+def test_a_month_with_hardly_an_item_of_the_origin_says_what_could_not_be_compared(world: Settings) -> None:
+    month = calibrate(world, OTHER_ITEMS)
+    assert month.misfit["items"] == len(KEPT)
+    of_items = {name: month.misfit["growth"][name] for name in ("dependence", "rmsea", "unlikely")}
+    assert of_items == dict.fromkeys(of_items)
+    verdict = gates.misfit_has_not_grown(month.evidence)
+    assert verdict.passed
+    assert f"{len(KEPT)} items in common" in verdict.why
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl", "3pl"])
+def test_months_of_every_model_are_compared(log: Settings, model: Any) -> None:
+    """Slopes differ by a fifth, which a Rasch model does not have: neither in the origin nor in the month."""
+    from_window(log, FIRST, model)
+    month = calibrate(log, SOUND)
+    assert (month.state, month.held_by) == ("done", {})
+    assert all(month.misfit["growth"].values())
+    with Database(log).connect() as connection:
+        scale = read_scales(connection, month_bounds(RANDOM)[0])[SCALE]
+    assert scale.model == model
+    assert GROWN in calibrate(log, RANDOM).held_by
+
+
+def test_a_scale_of_another_model_is_compared_with_its_origin_by_that_model(world: Settings) -> None:
+    database, store = Database(world), folder_store(world)
+    change = preview_model_change(database, store, SCALE, {"model": "3pl"}, SOUND, calibrations_begin=FIRST, threads=1)
+    decide_model_change(database, change, by="Ann", reason="multiple choice")
+    of_model = dict(rows(database, "SELECT model, fit_id FROM mirt_fit_meta WHERE kind = 'origin'"))
+    assert of_model.keys() == {"2pl", "3pl"}
+    for month, model in ((RANDOM, "2pl"), (SOUND, "3pl")):
+        found = calibrate(world, month).misfit
+        assert (found["reference"], found["fit_id"]) == (ORIGIN_IN_WORDS, of_model[model])
+
+
+# -- windows that cannot be an origin ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("month", "rules", "why"),
+    [
+        (FIRST, (), r"\(few_answers_are_rejected\): 2\d\.\d% of .* were rapid guesses"),
+        (TWO, ("--set", "second_dimension=hold"), r"\(one_dimension\): a second dimension: the largest eigenvalue"),
+    ],
+)
+def test_a_window_that_would_be_held_as_a_month_is_no_origin(
+    log: Settings, irt: Callable[[Settings], Irt], month: str, rules: tuple[str, ...], why: str
+) -> None:
+    database = Database(log)
+    if not rules:
+        run_sql(
+            database,
+            """UPDATE response_log SET response_time_ms = CASE WHEN abs(hashtext(attempt_id)) %% 4 = 0 THEN 100
+                 ELSE 20000 END""",
+        )
+    refused = typed_init(irt, log, "--origin", month, *rules)
+    said = " ".join(refused.err.split())
+    assert refused.code == 2, said
+    start, end = (f"{at:%Y-%m-%d}" for at in month_bounds(month))
+    assert f"the window {start} to {end} cannot be the origin of scale {SCALE}" in said
+    assert re.search(why, said), said
+    for table in ("calibration_scale", "anchor_set", "mirt_fit_meta", "item_parameter_publication"):
+        assert rows(database, f"SELECT count(*) FROM {table}") == [(0,)], table
+
+
+# -- what is kept ------------------------------------------------------------------------------------
+
+
+def test_months_are_compared_with_an_origin_from_which_a_learner_was_erased(world: Settings, tmp_path: Path) -> None:
+    database, store, learner = Database(world), folder_store(world), f"{FIRST}-7"
+    before = reference_of(world, SOUND)
+    (tmp_path / "dagster").mkdir()
+    with dg.DagsterInstance.local_temp(str(tmp_path / "dagster")) as instance:
+        held = holdings(database, store, learner)
+        assert held.snapshots == {before.uri: len(ITEMS)}
+        erase(database, store, instance, held, by="Ann", reason="asked for", rejects=tmp_path / "rejected")
+    after = reference_of(world, SOUND)
+    assert after.uri != before.uri
+    assert after.window(store, SCALE).responses.n_persons == LEARNERS - 1
+    month = calibrate(world, SOUND)
+    assert (month.state, month.held_by) == ("done", {})
+    assert all(month.misfit["growth"].values())
+
+
+def test_the_fits_that_months_are_compared_with_are_never_pruned(world: Settings) -> None:
+    """The origin by a model that the scale has had for some months only, and the file of its answers."""
+    database, store = Database(world), folder_store(world)
+    for model, month in (("3pl", RANDOM), ("2pl", SOUND)):
+        change = preview_model_change(
+            database, store, SCALE, {"model": model}, month, calibrations_begin=FIRST, threads=1
+        )
+        decide_model_change(database, change, by="Ann", reason="multiple choice")
+    before = {month: reference_of(world, month) for month in (FIRST, RANDOM, SOUND)}
+    assert all(one is not None for one in before.values())
+    later = datetime.now(UTC) + timedelta(days=3650)
+    list(prune_rows(database, later, dry_run=False))
+    prune_files(database, store, later, dry_run=False)
+    for month, one in before.items():
+        assert reference_of(world, month) == one
+        assert one.window(store, SCALE).responses.n_persons == LEARNERS
