@@ -21,8 +21,9 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFil
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.gates import anchors_agree, gather
+from irt_assets.calibration.evidence import gather
 from irt_assets.calibration.green import MonthState, State, month_states
+from irt_assets.calibration.linking_gates import anchors_agree
 from irt_assets.calibration.origin import OriginWindow, initialise
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine

@@ -3,15 +3,9 @@
 from __future__ import annotations
 
 from irt_assets.calibration.coverage import gaps
-from irt_assets.calibration.gates import (
-    FEW_TOGETHER,
-    Evidence,
-    SetGate,
-    Verdict,
-    new_misfit,
-    second_dimension,
-    set_statistics,
-)
+from irt_assets.calibration.evidence import Evidence, Verdict, set_statistics
+from irt_assets.calibration.gates import SetGate
+from irt_assets.calibration.model_gates import FEW_TOGETHER, new_misfit, second_dimension
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
 """Difficulty and earlier θ on a linear scale; below so many learners chance alone reaches 0.2."""

@@ -17,17 +17,11 @@ import psycopg
 from irt_assets.calibration.agreement import read_agreement
 from irt_assets.calibration.assets import DECIDE_IN, RELEASE_LAUNCHPAD
 from irt_assets.calibration.cautions import CAUTIONS
+from irt_assets.calibration.evidence import Verdict, gather
 from irt_assets.calibration.fits import latest_staged
-from irt_assets.calibration.gates import (
-    SET_GATES,
-    SetGate,
-    Verdict,
-    anchors_agree,
-    fit_problem,
-    gather,
-    item_problems,
-)
+from irt_assets.calibration.gates import SET_GATES, SetGate, fit_problem, item_problems
 from irt_assets.calibration.green import MonthState, State, month_states
+from irt_assets.calibration.linking_gates import anchors_agree
 from irt_assets.dated import partition_check
 from irt_assets.partitions import last_complete_month, month_bounds, months_between
 from irt_assets.psychometrics.anchor_diagnosis import moved

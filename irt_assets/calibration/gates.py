@@ -7,107 +7,31 @@ the publication step and the command line all judge by these and nothing else.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
-import psycopg
-
-from irt_assets.calibration.coverage import Bank, read_bank
+from irt_assets.calibration.evidence import NOT_JUDGED, Evidence, Verdict, current_fit
 from irt_assets.calibration.fits import (
-    LinkedFit,
     StagedFit,
-    latest_staged,
-    linked_fit,
-    made_otherwise,
-    month_number,
     of_other_model,
-    released_constants,
 )
-from irt_assets.calibration.misfit import eigenvalue_ratio
+from irt_assets.calibration.linking_gates import (
+    anchors_agree,
+    linked,
+    linking_stays_near_its_history,
+    theta_stays_on_the_same_answers,
+)
+from irt_assets.calibration.model_gates import (
+    MISFIT_LEVEL,
+    guessing_is_in_the_model,
+    misfit_has_not_grown,
+    misfit_was_accepted,
+    one_dimension,
+)
 from irt_assets.engines import installed
-from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import moved
-from irt_assets.psychometrics.dependence import SMALLEST_PAIR
 from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
 from irt_assets.psychometrics.errors import DisconnectedDesignError
-from irt_assets.psychometrics.linking_jump import FEWEST_MONTHS, Constants, Jump, jumps
-from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
-from irt_assets.psychometrics.models import Calibration, Flag
-from irt_assets.psychometrics.personfit import SMALLEST_TEST
-from irt_assets.psychometrics.scale_shift import MonthImpact
-from irt_assets.responses.scale_decisions import Subject
-from irt_assets.responses.scales import Scale, accepted_subjects
-from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
-from resources.object_store import ObjectStore
-
-MISFIT_LEVEL = 0.001
-"""An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""
-
-NOT_JUDGED = "not judged"
-"""So begins the reason of a gate that fails because another one does."""
-FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What a gate says: passed or not, and why in a sentence."""
-
-    passed: bool
-    why: str
-    details: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """All that is known of one month of one scale when it is judged.
-
-    `in_force`: items with published parameters at the month's start; `bank`: the scale's items then;
-    `accepted`: what a person has accepted of the scale; `earlier`: the linking constants of the months before it that
-    were taken to the ledger.
-    """
-
-    month: str
-    scale: Scale
-    snapshot: Snapshot | None
-    snapshot_problem: str | None
-    staged: StagedFit | None
-    calibration: Calibration | None
-    linked: LinkedFit | None
-    demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
-    in_force: frozenset[str] = frozenset()
-    bank: Bank = field(default_factory=Bank)
-    accepted: frozenset[Subject] = frozenset()
-    earlier: tuple[Constants, ...] = ()
-
-
-def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
-    """Read the evidence on a month of a scale, `scale` being as the month's window follows it."""
-    snapshot = current_snapshot(connection, month)
-    staged = latest_staged(connection, month, scale.scale_id, scale.engine)
-    return Evidence(
-        month,
-        scale,
-        snapshot,
-        snapshot_problem(store, snapshot) if snapshot else "no snapshot of the month has been taken",
-        staged,
-        staged.decoded() if staged else None,
-        linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine),
-        {
-            engine: latest_staged(connection, month, scale.scale_id, engine)
-            for engine in scale.rules.demands
-            if engine != scale.engine
-        },
-        frozenset(
-            item
-            for (item,) in connection.execute(
-                "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
-                (scale.scale_id, month_bounds(month)[0]),
-            )
-        ),
-        read_bank(connection, scale.scale_id, month_bounds(month)[0]),
-        accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]),
-        released_constants(connection, month, scale.scale_id, scale.engine),
-    )
+from irt_assets.psychometrics.models import Flag
 
 
 def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:
@@ -141,7 +65,7 @@ def few_answers_are_rejected(evidence: Evidence) -> Verdict:
 
 
 def converged(evidence: Evidence) -> Verdict:
-    fit = _current_fit(evidence)
+    fit = current_fit(evidence)
     if isinstance(fit, Verdict):
         return fit
     c = fit.convergence
@@ -158,241 +82,10 @@ def connected(evidence: Evidence) -> Verdict:
     staged = evidence.staged
     if staged is not None and staged.error_kind == DisconnectedDesignError.__name__:
         return Verdict(False, staged.error or "")
-    fit = _current_fit(evidence)
+    fit = current_fit(evidence)
     if isinstance(fit, Verdict):
         return fit
     return Verdict(True, "every item is connected with every other through learners who answered both or items shared")
-
-
-def linked(evidence: Evidence) -> Verdict:
-    fit = _current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
-    assert evidence.staged is not None
-    if evidence.linked is None or evidence.linked.fit_id != evidence.staged.fit_id:
-        why = evidence.staged.error or "it has not been linked yet: materialise linked_item_parameters"
-        return Verdict(False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _constants(evidence))
-    constants = evidence.linked.constants
-    return Verdict(
-        True,
-        f"θ* = {constants['slope']:.3f}·θ {constants['intercept']:+.3f} from {len(constants['anchors_used'])} anchors",
-        constants,
-    )
-
-
-def anchors_agree(evidence: Evidence) -> Verdict:
-    """Where they do not, every anchor that moved is named, the largest change first."""
-    constants = _constants(evidence)
-    if not constants:
-        return Verdict(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
-    dropped, suspects = constants["anchors_dropped"], moved(constants)
-    n_used = len(constants["anchors_used"])
-    n = n_used + len(dropped)
-    if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
-        agree, why = False, f"only {n_used} of {n} anchors agree"
-    else:
-        alpha = evidence.scale.rules.anchor_q_alpha
-        agree = constants["q_p"] >= alpha
-        test = f"Q = {constants['q']:.1f} on {constants['q_df']} df, p = {constants['q_p']:.3g}, limit {alpha:g}"
-        why = f"{n_used} anchors {'agree' if agree else 'disagree'} ({test})"
-    if suspects:
-        named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
-        why = f"{len(suspects)} of {n} anchors moved against the others: {named}; {why}"
-    elif constants.get("diagnosis"):
-        why += f"; {constants['diagnosis']}"
-    others = [item for item in dropped if item not in suspects]
-    return Verdict(agree, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), constants)
-
-
-def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
-    """Neither slope nor intercept lies farther from earlier months than these lie from each other."""
-    constants = _judged_by_history(evidence)
-    if isinstance(constants, Verdict):
-        return constants
-    n = len(evidence.earlier)
-    if n < FEWEST_MONTHS:
-        return Verdict(True, f"{n} earlier months were taken to the ledger, and {FEWEST_MONTHS} are needed to compare")
-    values = (constants[name] for name in ("slope", "slope_se", "intercept", "intercept_se"))
-    found = jumps(Constants(month_number(evidence.month), *values), evidence.earlier)
-    seen = [one for one in found if one.seen]
-    said = "; ".join(_told(one) for one in seen or found)
-    why = f"against {n} earlier months {said or 'nothing varies that could be compared'}"
-    return _as_the_scale_says(evidence, Verdict(not seen, why, _numbers(found)))
-
-
-def _told(jump: Jump) -> str:
-    name = "the logarithm of the slope" if jump.constant == "slope" else "the intercept"
-    p = f", p = {jump.p:.1g}" if jump.seen else ""
-    return f"{name} {'jumps' if jump.seen else 'differs'} by {jump.change:+.2f} (limit {jump.limit:.2f}{p})"
-
-
-def _numbers(found: tuple[Jump, ...]) -> dict[str, Any]:
-    return {f"{one.constant}_{name}": getattr(one, name) for one in found for name in ("change", "limit", "p")}
-
-
-def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:
-    """The month's values of items in force leave learners' θ where the published values have it (see month_impact)."""
-    constants = _judged_by_history(evidence)
-    if isinstance(constants, Verdict):
-        return constants
-    assert evidence.linked is not None
-    impact = MonthImpact.from_dict(evidence.linked.model_spec["impact"])
-    return _as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.as_dict()))
-
-
-def _judged_by_history(evidence: Evidence) -> dict[str, Any] | Verdict:
-    """The linking constants of the month's fit, or why it is not compared with what was published before it."""
-    if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
-        return Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
-    if "impact" not in evidence.linked.model_spec:
-        return Verdict(True, "not judged then: the month was linked before there was this gate")
-    return evidence.linked.constants
-
-
-def _as_the_scale_says(evidence: Evidence, found: Verdict) -> Verdict:
-    """What a newer gate finds, passed where the scale's rule new_misfit is to warn."""
-    if found.passed or evidence.scale.rules.new_misfit == "hold":
-        return found
-    return Verdict(True, f"the scale does not hold a month for it (new_misfit=warn); {found.why}", found.details)
-
-
-def one_dimension(evidence: Evidence) -> Verdict:
-    """Where the scale demands it: the largest eigenvalue of the residual correlations is one that the model gives."""
-    fit = _current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
-    found = second_dimension(evidence)
-    if evidence.scale.rules.second_dimension == "warn":
-        return Verdict(True, f"the scale does not demand one dimension; {found.why}", found.details)
-    return found
-
-
-def second_dimension(evidence: Evidence) -> Verdict:
-    """Parallel analysis of the month's fit, whatever the scale demands."""
-    fit = _current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
-    assert evidence.staged is not None
-    statistics = set_statistics(evidence.staged.spec)
-    if statistics is None:
-        return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
-    parallel = statistics["parallel"]
-    return one_ability(parallel) if parallel else Verdict(True, f"dimensions could not be tested: {FEW_TOGETHER}")
-
-
-def one_ability(parallel: Mapping[str, Any]) -> Verdict:
-    """What the parallel analysis says that a fit is stored with; the one place that judges it."""
-    one = parallel["p"] >= MISFIT_LEVEL
-    why = (
-        f"the largest eigenvalue of the residual correlations is {parallel['eigenvalue']:.2f}, and "
-        f"{parallel['expected']:.2f} is expected where one ability explains the answers (p = {parallel['p']:.2g})"
-    )
-    return Verdict(one, why if one else f"a second dimension: {why}", dict(parallel))
-
-
-def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
-    """Learners do not guess, or the scale's model has guessing, or a person has accepted it."""
-    fit = _current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
-    assert evidence.staged is not None
-    shape = evidence.staged.spec.get("shape")
-    if shape is None:
-        return Verdict(True, "not judged then: guessing is judged where em fits one population")
-    if not shape["guessing"]:
-        return Verdict(True, shape["why"], shape)
-    if "guessing" in evidence.accepted:
-        return Verdict(True, f"guessing is accepted; {shape['why']}", shape)
-    return Verdict(False, shape["why"], shape)
-
-
-def misfit_was_accepted(evidence: Evidence) -> Verdict:
-    """Items of the window that months are compared with measure one ability, or a person has accepted that they do
-    not."""
-    found = _compared(evidence)
-    return found if isinstance(found, Verdict) else _as_the_scale_says(evidence, accepted_misfit(evidence, found))
-
-
-def misfit_has_not_grown(evidence: Evidence) -> Verdict:
-    """What of the month does not follow the model was so before."""
-    found = _compared(evidence)
-    return found if isinstance(found, Verdict) else _as_the_scale_says(evidence, growth_of_misfit(evidence, found))
-
-
-def new_misfit(evidence: Evidence) -> Verdict:
-    """Both of the above, whatever the scale demands."""
-    found = _compared(evidence)
-    if isinstance(found, Verdict):
-        return Verdict(True, found.why)
-    verdicts = [accepted_misfit(evidence, found), growth_of_misfit(evidence, found)]
-    return next((verdict for verdict in verdicts if not verdict.passed), verdicts[1])
-
-
-def _compared(evidence: Evidence) -> dict[str, Any] | Verdict:
-    """What the month's fit says of its misfit beside its reference's, or the verdict where it says nothing."""
-    fit = _current_fit(evidence)
-    if isinstance(fit, Verdict):
-        return fit
-    assert evidence.staged is not None
-    found = evidence.staged.spec.get("misfit")
-    if found is None:
-        return Verdict(True, "not judged then: misfit is compared where the scale's engine fits the month")
-    return found
-
-
-def accepted_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
-    assert evidence.staged is not None
-    reference = found["reference"]
-    ratio = found["ratio"] if reference else eigenvalue_ratio(set_statistics(evidence.staged.spec))
-    name = reference or f"{evidence.month}, which later months are compared with,"
-    if ratio is None:
-        return Verdict(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
-    why = (
-        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.2f} times what one ability gives, "
-        f"limit {LARGEST_RATIO:g}"
-    )
-    if ratio <= LARGEST_RATIO or "misfit" not in evidence.accepted:
-        return Verdict(ratio <= LARGEST_RATIO, why, {"ratio": ratio})
-    return Verdict(True, f"misfit is accepted; {why}", {"ratio": ratio})
-
-
-def growth_of_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
-    reference = found["reference"]
-    if reference is None:
-        return Verdict(True, f"{evidence.month} is the month that later ones are compared with")
-    if "why" in found:
-        return Verdict(not found.get("lost", False), f"not compared with {reference}: {found['why']}")
-    growth = {name: found["growth"][name] for name in MEASURES if found["growth"].get(name)}
-    beyond = {name: measure for name, measure in growth.items() if measure["low"] > LIMITS[name]}
-    details = {f"growth of {MEASURES[name]}": measure["value"] for name, measure in growth.items()}
-    if not growth:
-        why = FEW_TOGETHER if found["items"] >= SMALLEST_TEST else f"they have {found['items']} items in common"
-        return Verdict(True, f"could not be compared with {reference}: {why}")
-    told = "; ".join(
-        f"{MEASURES[name]} {measure['value']:+.3f} (at least {measure['low']:+.3f}, limit {LIMITS[name]:g})"
-        for name, measure in (beyond or growth).items()
-    )
-    if found["items"] < SMALLEST_TEST:
-        told += f"; the rest could not be compared: they have {found['items']} items in common"
-    if beyond:
-        return Verdict(False, f"misfit that {reference} did not have: {told}", details)
-    return Verdict(True, f"no more misfit than {reference}: {told}", details)
-
-
-MEASURES = {
-    "dependence": "dependence between items",
-    "ratio": "eigenvalue ratio of all items",
-    "rmsea": "RMSEA₂",
-    "unlikely": "share of unlikely patterns",
-    "random": "share answering at random",
-}
-"""Measures of growth in a sentence."""
-
-
-def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What a staged fit says of the whole set; None of one that did not converge, or that an earlier version made."""
-    statistics = spec.get("fit_statistics")
-    return statistics["set"] if statistics else None
 
 
 def demanded_engines_fitted(evidence: Evidence) -> Verdict:
@@ -578,25 +271,3 @@ def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
             f"with as many answers fewer than one in a thousand have one so large"
         )
     return problems
-
-
-def _current_fit(evidence: Evidence) -> Calibration | Verdict:
-    """The fit of the month's present snapshot, or why there is none."""
-    staged = evidence.staged
-    if staged is None:
-        return Verdict(False, "the month has not been fitted: materialise item_calibration")
-    if evidence.snapshot is None or staged.snapshot_hash != evidence.snapshot.snapshot_hash:
-        return Verdict(False, "the fit is of an earlier snapshot of the month: materialise item_calibration")
-    if other := made_otherwise(staged.spec, evidence.scale):
-        return Verdict(False, f"{other}: materialise item_calibration")
-    if evidence.calibration is None:
-        return Verdict(False, staged.error or "the fit failed")
-    return evidence.calibration
-
-
-def _constants(evidence: Evidence) -> dict[str, Any]:
-    if evidence.staged is None:
-        return {}
-    if evidence.linked is not None and evidence.linked.fit_id == evidence.staged.fit_id:
-        return evidence.linked.constants
-    return evidence.staged.spec.get("linking_constants") or {}

@@ -17,8 +17,9 @@ import dagster as dg
 import psycopg
 from dagster._core.event_api import PartitionKeyFilter
 
+from irt_assets.calibration.evidence import NOT_JUDGED
 from irt_assets.calibration.fits import MADE_WITH, made_otherwise
-from irt_assets.calibration.gates import NOT_JUDGED, SET_GATES, SetGate
+from irt_assets.calibration.gates import SET_GATES, SetGate
 from irt_assets.calibration.origin import anchor_hash
 from irt_assets.calibration.publication import Step, steps
 from irt_assets.job_names import MONTHLY_JOB

@@ -18,7 +18,8 @@ import numpy as np
 import psycopg
 from psycopg.rows import dict_row
 
-from irt_assets.calibration import fits, gates
+from irt_assets.calibration import fits, gates, model_gates
+from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.misfit import eigenvalue_ratio, misfit_in_words
 from irt_assets.calibration.request import FitRequest, ask, beside, calibrate
 from irt_assets.engines import Calibrator, installed
@@ -435,8 +436,8 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
     staged = fits.StagedFit(
         "", name, scale.scale_id, calibration.engine, kept.digest, None, None, None, spec, code_version(), now
     )
-    evidence = gates.Evidence(name, scale, snapshot, None, staged, calibration, None)
-    for judge in (gates.few_answers_are_rejected, gates.converged, gates.one_dimension):
+    evidence = Evidence(name, scale, snapshot, None, staged, calibration, None)
+    for judge in (gates.few_answers_are_rejected, gates.converged, model_gates.one_dimension):
         verdict = judge(evidence)
         if not verdict.passed:
             raise PermanentFailure(

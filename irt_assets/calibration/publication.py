@@ -19,8 +19,8 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from irt_assets.calibration import gates
+from irt_assets.calibration.evidence import Evidence, gather
 from irt_assets.calibration.fits import LinkedFit
-from irt_assets.calibration.gates import Evidence, gather
 from irt_assets.calibration.testlets import InTestlets, effects_in_force, publish
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.item_status import Withdrawals, read_withdrawals

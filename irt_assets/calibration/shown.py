@@ -17,8 +17,8 @@ import psycopg
 from irt_assets.calibration import plots
 from irt_assets.calibration.abilities import ScaleAbilities
 from irt_assets.calibration.agreement import MonthAgreement
-from irt_assets.calibration.gates import MEASURES
 from irt_assets.calibration.linking_history import history_plot, history_table, read_history
+from irt_assets.calibration.model_gates import MEASURES
 from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.publication import Step
 from irt_assets.calibration.testlets import sentence

@@ -9,7 +9,8 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from irt_assets.calibration.gates import Evidence, failures, gather, held_because, way_out
+from irt_assets.calibration.evidence import Evidence, gather
+from irt_assets.calibration.gates import failures, held_because, way_out
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.responses.scales import Scale, read_scales

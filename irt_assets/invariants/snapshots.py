@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from irt_assets.calibration.fits import linked_fit
-from irt_assets.calibration.gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
+from irt_assets.calibration.model_gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant, no_month_yet
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.dependence import FLAG_ABOVE_MEAN

@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import numpy as np
 import pytest
 
+from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.fits import LinkedFit, StagedFit, encode
-from irt_assets.calibration.gates import Evidence, anchors_agree
+from irt_assets.calibration.linking_gates import anchors_agree
 from irt_assets.psychometrics.anchor_diagnosis import Diagnosis, diagnose
 from irt_assets.psychometrics.linking import link
 from irt_assets.responses.scales import Scale

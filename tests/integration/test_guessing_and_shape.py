@@ -13,8 +13,9 @@ import pytest
 from scipy.special import expit
 from typer.testing import CliRunner
 
-from irt_assets.calibration import checks, fits, gates
+from irt_assets.calibration import checks, fits, gates, model_gates
 from irt_assets.calibration.anchor_versions import drop_anchors
+from irt_assets.calibration.evidence import gather
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month, publish_month
@@ -363,8 +364,8 @@ def test_a_month_judged_before_the_gate_existed_stays_green(
     assert found.state is State.GREEN, found.why
     with graph.database.connect() as connection:
         scale = read_scales(connection)[SCALE]
-        evidence = gates.gather(connection, folder_store(settings), FIRST, scale)
-    verdict = gates.guessing_is_in_the_model(evidence)
+        evidence = gather(connection, folder_store(settings), FIRST, scale)
+    verdict = model_gates.guessing_is_in_the_model(evidence)
     assert (verdict.passed, verdict.why) == (
         True,
         "not judged then: guessing is judged where em fits one population",

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration import checks, fits, gates, misfit
+from irt_assets.calibration import checks, fits, gates, misfit, model_gates
 from irt_assets.calibration.cautions import misfit_is_as_before
+from irt_assets.calibration.evidence import Evidence, gather
 from irt_assets.calibration.green import State, month_states
 from irt_assets.calibration.misfit import BY_LEVEL, find_reference
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
@@ -147,7 +148,7 @@ class Month:
     state: str
     misfit: dict[str, Any]
     held_by: dict[str, str]
-    evidence: gates.Evidence
+    evidence: Evidence
 
 
 def calibrate(settings: Settings, month: str) -> Month:
@@ -161,10 +162,10 @@ def calibrate(settings: Settings, month: str) -> Month:
     return Month(step.state, evidence.staged.spec["misfit"], gates.failures(evidence), evidence)
 
 
-def judged(settings: Settings, month: str) -> gates.Evidence:
+def judged(settings: Settings, month: str) -> Evidence:
     with Database(settings).connect() as connection:
         scale = read_scales(connection, month_bounds(month)[0])[SCALE]
-        return gates.gather(connection, folder_store(settings), month, scale)
+        return gather(connection, folder_store(settings), month, scale)
 
 
 def reference_of(settings: Settings, month: str) -> Any:
@@ -195,7 +196,7 @@ def test_who_makes_a_scale_is_told_the_misfit_of_its_origin(log: Settings, irt: 
     assert (month.state, month.held_by) == ("done", {})
     assert month.misfit["reference"] == ORIGIN_IN_WORDS
     assert month.misfit["ratio"] < LARGEST_RATIO
-    why = gates.misfit_has_not_grown(month.evidence).why
+    why = model_gates.misfit_has_not_grown(month.evidence).why
     assert why.startswith(f"no more misfit than {ORIGIN_IN_WORDS}: dependence between items ")
 
 
@@ -211,14 +212,14 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
     assert "the origin window 2026-10-01 to 2026-11-01" in month.held_by[ACCEPTED]
     (gate,) = [gate for gate in gates.SET_GATES if gate.name == ACCEPTED]
     assert "irt scale accept misfit" in gate.fix
-    assert gates.misfit_has_not_grown(month.evidence).passed, "it was so in the origin"
+    assert model_gates.misfit_has_not_grown(month.evidence).passed, "it was so in the origin"
 
     typed = irt(log)
     accepted = typed("scale", "accept", "misfit", *SIGNED)
     assert accepted.code == 0, accepted.err
     again = calibrate(log, TWO_TOO)
     assert (again.state, again.held_by) == ("done", {})
-    assert gates.misfit_was_accepted(again.evidence).why.startswith("misfit is accepted; ")
+    assert model_gates.misfit_was_accepted(again.evidence).why.startswith("misfit is accepted; ")
     assert f"misfit accepted from {FIRST} on: Ann: short tests" in typed("scale", "decisions").out
 
 
@@ -243,7 +244,7 @@ def test_where_the_scale_only_warns_the_month_passes_and_the_caution_fails(world
     change_rules(Database(world), SCALE, {"new_misfit": "warn"})
     month = calibrate(world, RANDOM)
     assert (month.state, month.held_by) == ("done", {})
-    said = gates.misfit_has_not_grown(month.evidence).why
+    said = model_gates.misfit_has_not_grown(month.evidence).why
     assert said.startswith(f"the scale holds no month for it; misfit that {ORIGIN_IN_WORDS} did not have: ")
     caution = misfit_is_as_before(month.evidence)
     assert not caution.passed
@@ -270,7 +271,10 @@ def test_a_month_that_is_accepted_as_it_is_is_what_later_ones_are_compared_with(
 
     again = calibrate(world, RANDOM)
     assert (again.state, again.held_by, again.misfit) == ("done", {}, {"reference": None})
-    assert gates.misfit_has_not_grown(again.evidence).why == f"{RANDOM} is the month that later ones are compared with"
+    assert (
+        model_gates.misfit_has_not_grown(again.evidence).why
+        == f"{RANDOM} is the month that later ones are compared with"
+    )
     later = calibrate(world, RANDOM_TOO)
     assert (later.state, later.held_by, later.misfit["reference"]) == ("done", {}, RANDOM)
     assert reference_of(world, FIRST).name == ORIGIN_IN_WORDS, "months before stay as they are"
@@ -348,7 +352,7 @@ def test_a_fit_from_before_says_nothing_of_misfit_and_passes(world: Settings) ->
     run_sql(Database(world), "UPDATE fit_staging SET spec = spec - 'misfit'")
     evidence = judged(world, SOUND)
     assert gates.failures(evidence) == {}
-    for judge in (gates.misfit_was_accepted, gates.misfit_has_not_grown):
+    for judge in (model_gates.misfit_was_accepted, model_gates.misfit_has_not_grown):
         assert judge(evidence).why.startswith("not judged then: ")
     assert misfit_is_as_before(replace(evidence, scale=warned(evidence.scale))).passed
 
@@ -419,7 +423,7 @@ def test_a_scale_by_level_says_why_its_months_are_not_compared(log: Settings) ->
     month = calibrate(log, RANDOM)
     assert month.misfit["why"] == BY_LEVEL
     assert GROWN not in month.held_by
-    verdict = gates.misfit_has_not_grown(month.evidence)
+    verdict = model_gates.misfit_has_not_grown(month.evidence)
     assert verdict.why == f"not compared with {ORIGIN_IN_WORDS}: {BY_LEVEL}"
 
 
@@ -433,7 +437,7 @@ def test_a_month_is_not_compared_with_an_origin_that_was_fitted_by_level(world: 
     run_sql(Database(world), "UPDATE mirt_fit_meta SET calibration = %s WHERE kind = 'origin'", (by_level,))
     month = calibrate(world, SOUND)
     assert (month.state, month.held_by) == ("done", {})
-    assert "by level" in gates.misfit_has_not_grown(month.evidence).why
+    assert "by level" in model_gates.misfit_has_not_grown(month.evidence).why
 
 
 def test_a_month_with_hardly_an_item_of_the_origin_says_what_could_not_be_compared(world: Settings) -> None:
@@ -441,7 +445,7 @@ def test_a_month_with_hardly_an_item_of_the_origin_says_what_could_not_be_compar
     assert month.misfit["items"] == len(KEPT)
     of_items = {name: month.misfit["growth"][name] for name in ("dependence", "rmsea", "unlikely")}
     assert of_items == dict.fromkeys(of_items)
-    verdict = gates.misfit_has_not_grown(month.evidence)
+    verdict = model_gates.misfit_has_not_grown(month.evidence)
     assert verdict.passed
     assert f"{len(KEPT)} items in common" in verdict.why
 

@@ -11,13 +11,9 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration.gates import (
-    Verdict,
-    failures,
-    gather,
-    linking_stays_near_its_history,
-    theta_stays_on_the_same_answers,
-)
+from irt_assets.calibration.evidence import Verdict, gather
+from irt_assets.calibration.gates import failures
+from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.publication import Step

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.cautions import anchors_cover_the_bank
-from irt_assets.calibration.gates import Verdict, gather
+from irt_assets.calibration.evidence import Verdict, gather
 from irt_assets.calibration.green import MonthState, State
 from irt_assets.calibration.origin import initialise
 from irt_assets.drift.assets import sentence

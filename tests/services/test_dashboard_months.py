@@ -18,6 +18,7 @@ from htmltools import TagList
 
 from irt_assets.calibration import gates
 from irt_assets.calibration.abilities import measure
+from irt_assets.calibration.evidence import Verdict, gather
 from irt_assets.calibration.fits import linked_fit
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_history import read_history
@@ -105,11 +106,11 @@ class World:
     def evaluate(self, month: str, failing: dict[str, str]) -> None:
         with self.database.connect() as connection:
             (scale,) = read_scales(connection).values()
-            evidence = gates.gather(connection, self.reader.store, month, scale)
+            evidence = gather(connection, self.reader.store, month, scale)
         for gate in gates.SET_GATES:
             found = gate.judge(evidence)
             if gate.name in failing:
-                found = gates.Verdict(False, failing[gate.name])
+                found = Verdict(False, failing[gate.name])
             self.instance.report_runless_asset_event(
                 dg.AssetCheckEvaluation(
                     asset_key=dg.AssetKey(gate.asset),

@@ -12,18 +12,11 @@ import pytest
 
 from irt_assets.calibration import gates
 from irt_assets.calibration.cautions import one_ability_explains_the_answers, published_items_are_fitted
+from irt_assets.calibration.evidence import Evidence, Verdict
 from irt_assets.calibration.fits import LinkedFit, StagedFit, month_number
-from irt_assets.calibration.gates import (
-    SET_GATES,
-    Evidence,
-    Verdict,
-    demanded_engines_fitted,
-    failures,
-    guessing_is_in_the_model,
-    item_problems,
-    linking_stays_near_its_history,
-    theta_stays_on_the_same_answers,
-)
+from irt_assets.calibration.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
+from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
+from irt_assets.calibration.model_gates import guessing_is_in_the_model
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.linking_jump import Constants
 from irt_assets.psychometrics.models import Calibration, Convergence, Flag

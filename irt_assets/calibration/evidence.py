@@ -1,0 +1,122 @@
+"""What is known of a month of a scale when it is judged, and what a gate says of it.
+
+Belongs here: `Evidence` and reading it, `Verdict`, and what several gates ask of the evidence. Does not belong here:
+the gates themselves (see `gates`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+
+from irt_assets.calibration.coverage import Bank, read_bank
+from irt_assets.calibration.fits import (
+    LinkedFit,
+    StagedFit,
+    latest_staged,
+    linked_fit,
+    made_otherwise,
+    released_constants,
+)
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.linking_jump import Constants
+from irt_assets.psychometrics.models import Calibration
+from irt_assets.responses.scale_decisions import Subject
+from irt_assets.responses.scales import Scale, accepted_subjects
+from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
+from resources.object_store import ObjectStore
+
+NOT_JUDGED = "not judged"
+"""So begins the reason of a gate that fails because another one does."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a gate says: passed or not, and why in a sentence."""
+
+    passed: bool
+    why: str
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All that is known of one month of one scale when it is judged.
+
+    `in_force`: items with published parameters at the month's start; `bank`: the scale's items then;
+    `accepted`: what a person has accepted of the scale; `earlier`: the linking constants of the months before it that
+    were taken to the ledger.
+    """
+
+    month: str
+    scale: Scale
+    snapshot: Snapshot | None
+    snapshot_problem: str | None
+    staged: StagedFit | None
+    calibration: Calibration | None
+    linked: LinkedFit | None
+    demanded: Mapping[str, StagedFit | None] = field(default_factory=dict)
+    in_force: frozenset[str] = frozenset()
+    bank: Bank = field(default_factory=Bank)
+    accepted: frozenset[Subject] = frozenset()
+    earlier: tuple[Constants, ...] = ()
+
+
+def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
+    """Read the evidence on a month of a scale, `scale` being as the month's window follows it."""
+    snapshot = current_snapshot(connection, month)
+    staged = latest_staged(connection, month, scale.scale_id, scale.engine)
+    return Evidence(
+        month,
+        scale,
+        snapshot,
+        snapshot_problem(store, snapshot) if snapshot else "no snapshot of the month has been taken",
+        staged,
+        staged.decoded() if staged else None,
+        linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine),
+        {
+            engine: latest_staged(connection, month, scale.scale_id, engine)
+            for engine in scale.rules.demands
+            if engine != scale.engine
+        },
+        frozenset(
+            item
+            for (item,) in connection.execute(
+                "SELECT DISTINCT item_id FROM item_parameter_publication WHERE scale_id = %s AND effective_from <= %s",
+                (scale.scale_id, month_bounds(month)[0]),
+            )
+        ),
+        read_bank(connection, scale.scale_id, month_bounds(month)[0]),
+        accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]),
+        released_constants(connection, month, scale.scale_id, scale.engine),
+    )
+
+
+def as_the_scale_says(evidence: Evidence, found: Verdict) -> Verdict:
+    """What a newer gate finds, passed where the scale's rule new_misfit is to warn."""
+    if found.passed or evidence.scale.rules.new_misfit == "hold":
+        return found
+    return Verdict(True, f"the scale does not hold a month for it (new_misfit=warn); {found.why}", found.details)
+
+
+def set_statistics(spec: Mapping[str, Any]) -> dict[str, Any] | None:
+    """What a staged fit says of the whole set; None of one that did not converge, or that an earlier version made."""
+    statistics = spec.get("fit_statistics")
+    return statistics["set"] if statistics else None
+
+
+def current_fit(evidence: Evidence) -> Calibration | Verdict:
+    """The fit of the month's present snapshot, or why there is none."""
+    staged = evidence.staged
+    if staged is None:
+        return Verdict(False, "the month has not been fitted: materialise item_calibration")
+    if evidence.snapshot is None or staged.snapshot_hash != evidence.snapshot.snapshot_hash:
+        return Verdict(False, "the fit is of an earlier snapshot of the month: materialise item_calibration")
+    if other := made_otherwise(staged.spec, evidence.scale):
+        return Verdict(False, f"{other}: materialise item_calibration")
+    if evidence.calibration is None:
+        return Verdict(False, staged.error or "the fit failed")
+    return evidence.calibration

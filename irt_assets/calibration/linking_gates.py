@@ -1,0 +1,109 @@
+"""The set gates on a month's place on the scale: linked, anchors that agree, and nothing that jumps.
+
+Does not belong here: linking (see `placing`), nor what a month does to θ (see `month_impact`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from irt_assets.calibration.evidence import NOT_JUDGED, Evidence, Verdict, as_the_scale_says, current_fit
+from irt_assets.calibration.fits import (
+    month_number,
+)
+from irt_assets.psychometrics.anchor_diagnosis import moved
+from irt_assets.psychometrics.linking_jump import FEWEST_MONTHS, Constants, Jump, jumps
+from irt_assets.psychometrics.scale_shift import MonthImpact
+
+
+def linked(evidence: Evidence) -> Verdict:
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    if evidence.linked is None or evidence.linked.fit_id != evidence.staged.fit_id:
+        why = evidence.staged.error or "it has not been linked yet: materialise linked_item_parameters"
+        return Verdict(False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _constants(evidence))
+    constants = evidence.linked.constants
+    return Verdict(
+        True,
+        f"θ* = {constants['slope']:.3f}·θ {constants['intercept']:+.3f} from {len(constants['anchors_used'])} anchors",
+        constants,
+    )
+
+
+def anchors_agree(evidence: Evidence) -> Verdict:
+    """Where they do not, every anchor that moved is named, the largest change first."""
+    constants = _constants(evidence)
+    if not constants:
+        return Verdict(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
+    dropped, suspects = constants["anchors_dropped"], moved(constants)
+    n_used = len(constants["anchors_used"])
+    n = n_used + len(dropped)
+    if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
+        agree, why = False, f"only {n_used} of {n} anchors agree"
+    else:
+        alpha = evidence.scale.rules.anchor_q_alpha
+        agree = constants["q_p"] >= alpha
+        test = f"Q = {constants['q']:.1f} on {constants['q_df']} df, p = {constants['q_p']:.3g}, limit {alpha:g}"
+        why = f"{n_used} anchors {'agree' if agree else 'disagree'} ({test})"
+    if suspects:
+        named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
+        why = f"{len(suspects)} of {n} anchors moved against the others: {named}; {why}"
+    elif constants.get("diagnosis"):
+        why += f"; {constants['diagnosis']}"
+    others = [item for item in dropped if item not in suspects]
+    return Verdict(agree, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), constants)
+
+
+def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
+    """Neither slope nor intercept lies farther from earlier months than these lie from each other."""
+    constants = _judged_by_history(evidence)
+    if isinstance(constants, Verdict):
+        return constants
+    n = len(evidence.earlier)
+    if n < FEWEST_MONTHS:
+        return Verdict(True, f"{n} earlier months were taken to the ledger, and {FEWEST_MONTHS} are needed to compare")
+    values = (constants[name] for name in ("slope", "slope_se", "intercept", "intercept_se"))
+    found = jumps(Constants(month_number(evidence.month), *values), evidence.earlier)
+    seen = [one for one in found if one.seen]
+    said = "; ".join(_told(one) for one in seen or found)
+    why = f"against {n} earlier months {said or 'nothing varies that could be compared'}"
+    return as_the_scale_says(evidence, Verdict(not seen, why, _numbers(found)))
+
+
+def _told(jump: Jump) -> str:
+    name = "the logarithm of the slope" if jump.constant == "slope" else "the intercept"
+    p = f", p = {jump.p:.1g}" if jump.seen else ""
+    return f"{name} {'jumps' if jump.seen else 'differs'} by {jump.change:+.2f} (limit {jump.limit:.2f}{p})"
+
+
+def _numbers(found: tuple[Jump, ...]) -> dict[str, Any]:
+    return {f"{one.constant}_{name}": getattr(one, name) for one in found for name in ("change", "limit", "p")}
+
+
+def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:
+    """The month's values of items in force leave learners' θ where the published values have it (see month_impact)."""
+    constants = _judged_by_history(evidence)
+    if isinstance(constants, Verdict):
+        return constants
+    assert evidence.linked is not None
+    impact = MonthImpact.from_dict(evidence.linked.model_spec["impact"])
+    return as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.as_dict()))
+
+
+def _judged_by_history(evidence: Evidence) -> dict[str, Any] | Verdict:
+    """The linking constants of the month's fit, or why it is not compared with what was published before it."""
+    if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
+        return Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
+    if "impact" not in evidence.linked.model_spec:
+        return Verdict(True, "not judged then: the month was linked before there was this gate")
+    return evidence.linked.constants
+
+
+def _constants(evidence: Evidence) -> dict[str, Any]:
+    if evidence.staged is None:
+        return {}
+    if evidence.linked is not None and evidence.linked.fit_id == evidence.staged.fit_id:
+        return evidence.linked.constants
+    return evidence.staged.spec.get("linking_constants") or {}

@@ -1,0 +1,153 @@
+"""The set gates on whether the answers follow the model: dimensions, guessing, and misfit that is new.
+
+What is measured with a fit is in its spec; here it is judged. Does not belong here: what misfit is compared with (see
+`misfit`) and single items (see `gates.item_problems`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from irt_assets.calibration.evidence import Evidence, Verdict, as_the_scale_says, current_fit, set_statistics
+from irt_assets.calibration.misfit import eigenvalue_ratio
+from irt_assets.psychometrics.dependence import SMALLEST_PAIR
+from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
+from irt_assets.psychometrics.personfit import SMALLEST_TEST
+
+MISFIT_LEVEL = 0.001
+"""An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""
+FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
+
+
+def one_dimension(evidence: Evidence) -> Verdict:
+    """Where the scale demands it: the largest eigenvalue of the residual correlations is one that the model gives."""
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    found = second_dimension(evidence)
+    if evidence.scale.rules.second_dimension == "warn":
+        return Verdict(True, f"the scale does not demand one dimension; {found.why}", found.details)
+    return found
+
+
+def second_dimension(evidence: Evidence) -> Verdict:
+    """Parallel analysis of the month's fit, whatever the scale demands."""
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    statistics = set_statistics(evidence.staged.spec)
+    if statistics is None:
+        return Verdict(False, "the fit has no fit statistics: materialise item_calibration")
+    parallel = statistics["parallel"]
+    return one_ability(parallel) if parallel else Verdict(True, f"dimensions could not be tested: {FEW_TOGETHER}")
+
+
+def one_ability(parallel: Mapping[str, Any]) -> Verdict:
+    """What the parallel analysis says that a fit is stored with; the one place that judges it."""
+    one = parallel["p"] >= MISFIT_LEVEL
+    why = (
+        f"the largest eigenvalue of the residual correlations is {parallel['eigenvalue']:.2f}, and "
+        f"{parallel['expected']:.2f} is expected where one ability explains the answers (p = {parallel['p']:.2g})"
+    )
+    return Verdict(one, why if one else f"a second dimension: {why}", dict(parallel))
+
+
+def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
+    """Learners do not guess, or the scale's model has guessing, or a person has accepted it."""
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    shape = evidence.staged.spec.get("shape")
+    if shape is None:
+        return Verdict(True, "not judged then: guessing is judged where em fits one population")
+    if not shape["guessing"]:
+        return Verdict(True, shape["why"], shape)
+    if "guessing" in evidence.accepted:
+        return Verdict(True, f"guessing is accepted; {shape['why']}", shape)
+    return Verdict(False, shape["why"], shape)
+
+
+def misfit_was_accepted(evidence: Evidence) -> Verdict:
+    """Items of the window that months are compared with measure one ability, or a person has accepted that they do
+    not."""
+    found = _compared(evidence)
+    return found if isinstance(found, Verdict) else as_the_scale_says(evidence, accepted_misfit(evidence, found))
+
+
+def misfit_has_not_grown(evidence: Evidence) -> Verdict:
+    """What of the month does not follow the model was so before."""
+    found = _compared(evidence)
+    return found if isinstance(found, Verdict) else as_the_scale_says(evidence, growth_of_misfit(evidence, found))
+
+
+def new_misfit(evidence: Evidence) -> Verdict:
+    """Both of the above, whatever the scale demands."""
+    found = _compared(evidence)
+    if isinstance(found, Verdict):
+        return Verdict(True, found.why)
+    verdicts = [accepted_misfit(evidence, found), growth_of_misfit(evidence, found)]
+    return next((verdict for verdict in verdicts if not verdict.passed), verdicts[1])
+
+
+def _compared(evidence: Evidence) -> dict[str, Any] | Verdict:
+    """What the month's fit says of its misfit beside its reference's, or the verdict where it says nothing."""
+    fit = current_fit(evidence)
+    if isinstance(fit, Verdict):
+        return fit
+    assert evidence.staged is not None
+    found = evidence.staged.spec.get("misfit")
+    if found is None:
+        return Verdict(True, "not judged then: misfit is compared where the scale's engine fits the month")
+    return found
+
+
+def accepted_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
+    assert evidence.staged is not None
+    reference = found["reference"]
+    ratio = found["ratio"] if reference else eigenvalue_ratio(set_statistics(evidence.staged.spec))
+    name = reference or f"{evidence.month}, which later months are compared with,"
+    if ratio is None:
+        return Verdict(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
+    why = (
+        f"the largest eigenvalue of the residual correlations of {name} is {ratio:.2f} times what one ability gives, "
+        f"limit {LARGEST_RATIO:g}"
+    )
+    if ratio <= LARGEST_RATIO or "misfit" not in evidence.accepted:
+        return Verdict(ratio <= LARGEST_RATIO, why, {"ratio": ratio})
+    return Verdict(True, f"misfit is accepted; {why}", {"ratio": ratio})
+
+
+def growth_of_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
+    reference = found["reference"]
+    if reference is None:
+        return Verdict(True, f"{evidence.month} is the month that later ones are compared with")
+    if "why" in found:
+        return Verdict(not found.get("lost", False), f"not compared with {reference}: {found['why']}")
+    growth = {name: found["growth"][name] for name in MEASURES if found["growth"].get(name)}
+    beyond = {name: measure for name, measure in growth.items() if measure["low"] > LIMITS[name]}
+    details = {f"growth of {MEASURES[name]}": measure["value"] for name, measure in growth.items()}
+    if not growth:
+        why = FEW_TOGETHER if found["items"] >= SMALLEST_TEST else f"they have {found['items']} items in common"
+        return Verdict(True, f"could not be compared with {reference}: {why}")
+    told = "; ".join(
+        f"{MEASURES[name]} {measure['value']:+.3f} (at least {measure['low']:+.3f}, limit {LIMITS[name]:g})"
+        for name, measure in (beyond or growth).items()
+    )
+    if found["items"] < SMALLEST_TEST:
+        told += f"; the rest could not be compared: they have {found['items']} items in common"
+    if beyond:
+        return Verdict(False, f"misfit that {reference} did not have: {told}", details)
+    return Verdict(True, f"no more misfit than {reference}: {told}", details)
+
+
+MEASURES = {
+    "dependence": "dependence between items",
+    "ratio": "eigenvalue ratio of all items",
+    "rmsea": "RMSEA₂",
+    "unlikely": "share of unlikely patterns",
+    "random": "share answering at random",
+}
+"""Measures of growth in a sentence."""
