@@ -245,7 +245,9 @@ def test_where_the_scale_only_warns_the_month_passes_and_the_caution_fails(world
     month = calibrate(world, RANDOM)
     assert (month.state, month.held_by) == ("done", {})
     said = model_gates.misfit_has_not_grown(month.evidence).why
-    assert said.startswith(f"the scale holds no month for it; misfit that {ORIGIN_IN_WORDS} did not have: ")
+    assert said.startswith(
+        f"the scale does not hold a month for it (new_misfit=warn); misfit that {ORIGIN_IN_WORDS} did not have: "
+    )
     caution = misfit_is_as_before(month.evidence)
     assert not caution.passed
     assert caution.why.startswith(f"misfit that {ORIGIN_IN_WORDS} did not have: ")
