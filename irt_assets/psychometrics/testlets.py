@@ -31,8 +31,8 @@ FEWEST_LEARNERS = 300
 """Below, σ comes out as 0 or twice as large by chance alone."""
 MOST_LEARNERS = 10_000
 """So many of a larger window are drawn at random: σ of .5 then has a standard error below .01."""
-LARGEST = 3.0
-"""In SDs of θ, a σ stops here: nine tenths of what a testlet measures is then not θ."""
+LARGEST = 2.0
+"""In SDs of θ, a σ stops here: four fifths of what a testlet measures is then not θ."""
 LEAST_KNOWN = 0.2
 """In SDs of θ: a σ with a larger error is none."""
 FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
