@@ -211,34 +211,28 @@ def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) 
             run(moments, _chunks(responses, start))
         informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
         theta[~informed], se[~informed] = mean, sd
-        if curves.effects is not None and curves.information is not None:
-            se = _with_effects(responses, start, curves.effects, curves.information, curves, theta, se, threads)
+        if curves.effects is not None:
+            se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * _shared(responses, start, curves, theta, threads))
     return Scores(theta, se)
 
 
-def _with_effects(
-    responses: Responses,
-    start: npt.NDArray[np.int64],
-    effects: Effects,
-    told: Floats,
-    curves: Curves,
-    theta: Floats,
-    se: Floats,
-    threads: int | None,
+def _shared(
+    responses: Responses, start: npt.NDArray[np.int64], curves: Curves, theta: Floats, threads: int | None
 ) -> Floats:
-    """Standard errors (n_persons,) with what answers in a testlet have in common; `told`: the items' information."""
+    """Shape (n_persons,): Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets, at theta."""
+    assert curves.effects is not None
+    testlet, told = curves.effects.testlet, curves.information
     nodes = curves.mean + curves.sd * curves.unit.nodes
     pairs = np.empty(responses.n_persons)
 
     def add_up(first: int, last: int) -> None:
         testlet_kernels.information_in_pairs(
-            first, last, start, responses.item, effects.testlet, told, nodes[0], nodes[1] - nodes[0], theta, pairs
+            first, last, start, responses.item, testlet, told, nodes[0], nodes[1] - nodes[0], theta, pairs
         )
 
     with kernels.runner(threads) as run:
         run(add_up, _chunks(responses, start))
-    corrected: Floats = se * np.sqrt(1 + se**2 * effects.sd**2 * pairs)
-    return corrected
+    return pairs
 
 
 def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> npt.NDArray[np.bool_]:

@@ -31,13 +31,15 @@ FEWEST_LEARNERS = 300
 """Below, σ comes out as 0 or twice as large by chance alone."""
 MOST_LEARNERS = 10_000
 """So many of a larger window are drawn at random: σ of .5 then has a standard error below .01."""
-LARGEST = 3.0
-"""In SDs of θ, a σ stops here: nine tenths of what a testlet measures is then not θ."""
+LARGEST = 2.0
+"""In SDs of θ, a σ stops here: four fifths of what a testlet measures is then not θ."""
 LEAST_KNOWN = 0.2
 """In SDs of θ: a σ with a larger error is none."""
 FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
 """A logistic curve of slope a averaged over N(0, σ²) is nearly one of slope a/√(1 + k²a²σ²), with this k² (Johnson &
 Kotz 1970, chapter 22; used by Zeger, Liang & Albert 1988)."""
+BENT = 0.6
+"""An item for which k²a²σ² is larger would be more than half again as steep given γ."""
 _REACH = 4.5
 """SDs of each population on both sides of its mean that abilities range over."""
 _STEP = 1.2
@@ -161,6 +163,13 @@ def _maximum(likelihood: _Likelihood, run: kernels.Run) -> tuple[float, float, s
     return unit * sd, unit * se, ""
 
 
+def _steeper(x: Floats) -> Floats:
+    """1/√(1 − x), and beyond x = `BENT` its tangent there: slopes given γ of items that no γ could make so steep, as by
+    chance estimates may be, neither jump nor end."""
+    low = np.minimum(x, BENT)
+    return (1 - low) ** -0.5 * (1 + 0.5 * (x - low) / (1 - low))
+
+
 def _second_differences(f: Callable[[Floats], float], x: Floats, steps: Floats) -> Floats:
     """Second derivatives at x (P,), by the diagonal `steps` (P, P), two values for each pair of parameters."""
     P = len(x)
@@ -228,7 +237,7 @@ class _Likelihood:
         within = self.testlet >= 0
         flatter = np.where(within, slopes, slopes_alone) * self.a
         effect = np.where(within, sd, 0.0)
-        a = flatter / np.sqrt(np.maximum(1 - FLATTENED * (effect * flatter) ** 2, 0.1))
+        a = flatter * _steeper(FLATTENED * (effect * flatter) ** 2)
         now, before = 1 + FLATTENED * a**2 * (self.sd**2 + effect**2), 1 + FLATTENED * (self.a * self.sd) ** 2
         b = self.mean + (self.b - self.mean) * self.a / a * np.sqrt(now / before)
         z, weights = np.polynomial.hermite_e.hermegauss(_EFFECT_NODES)
