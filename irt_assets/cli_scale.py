@@ -81,8 +81,9 @@ def init(
         out.print(f"  {escape(line)}")
     if done.misfit_holds:
         out.print(
-            "  this is more than one ability gives, and months will be held until somebody decides: take the items off "
-            f"the scale before it is made, or `irt scale accept misfit --scale {scale}`"
+            "  this is more than one ability gives, and months will be held until somebody decides: "
+            f"`irt scale accept misfit --scale {scale}` keeps the items together; a second ability wants a scale of "
+            "its own (`irt scale init --scale NEW`)"
         )
     for item, why in list(done.left_out.items())[:10]:
         out.print(f"  left out: {item}: {escape(why)}")
@@ -240,7 +241,9 @@ def accept_misfit(
 
     record(current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason)
     if first_month is None:
-        say(f"scale {scale}: accepted that its origin does not follow the model")
+        say(
+            f"scale {scale}: accepted that its items do not measure one ability; calibrate again the months held for it"
+        )
     else:
         say(f"scale {scale}: {first_month} is accepted as it is, and later months are compared with it")
         say(f"  to be calibrated again: {first_month} and any later month that is held for misfit")

@@ -377,7 +377,11 @@ scale_decision = _table(
     Column("decision_id", BigInteger, Identity(always=True), primary_key=True, comment="order of decision"),
     _req("scale_id", Text, "bank whose items measure one ability"),
     _req("subject", Text, "model, prior_a, prior_b, prior_c, guessing or misfit"),
-    _req("value", Text, "the model; a prior, such as lognormal(0, 0.5), or none; accepted, of guessing and misfit; reference, of misfit"),
+    _req(
+        "value",
+        Text,
+        "the model; a prior, such as lognormal(0, 0.5), or none; accepted, of guessing and misfit; reference, of misfit",
+    ),
     _req("effective_from", UTC, "months that begin then or later, and nights, follow it, until a later decision"),
     _req("decided_by", Text, "who"),
     _req("reason", Text, "why"),

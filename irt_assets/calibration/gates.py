@@ -174,8 +174,8 @@ SET_GATES: tuple[SetGate, ...] = (
     SetGate(
         "item_calibration",
         "The misfit of the window that months are compared with is small, or accepted.",
-        "Look at its clusters of items and decide once: take items off the scale, give a second ability a scale of its "
-        "own, or accept it with a reason (`irt scale accept misfit`).",
+        "Look at its clusters of items and decide once: accept it with a reason (`irt scale accept misfit`), or give a "
+        "second ability a scale of its own.",
         misfit_was_accepted,
     ),
     SetGate(

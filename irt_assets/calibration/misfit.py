@@ -13,6 +13,7 @@ from typing import Any
 
 import psycopg
 from psycopg.rows import class_row
+from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.fits import decode
 from irt_assets.calibration.request import Calibrated, FitRequest
@@ -116,7 +117,7 @@ def compared(store: ObjectStore, request: FitRequest, made: Calibrated, referenc
     if len(before.calibration.populations) > 1:
         return about | {"why": FITTED_BY_LEVEL}
     try:
-        with breakdowns_explained("the comparison failed"):
+        with breakdowns_explained("the comparison failed"), threadpool_limits(1, user_api="blas"):
             change = change_of_misfit(Window(request.responses, made.calibration), before)
     except PsychometricsError as error:
         return about | {"why": str(error), "lost": True}

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import psycopg
 import pyarrow as pa
+from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.fits import finite, statistics_spec
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
@@ -231,5 +232,6 @@ def fit_statistics(request: FitRequest, made: Calibrated) -> dict[str, Any]:
     """For a fit's spec: its statistics, None for one that did not converge, which is not a result."""
     if not made.calibration.convergence.converged:
         return {"fit_statistics": None}
-    found = summarise(request.responses, made.calibration, groups=made.groups, testlets=request.testlets)
+    with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait
+        found = summarise(request.responses, made.calibration, groups=made.groups, testlets=request.testlets)
     return {"fit_statistics": statistics_spec(found)}

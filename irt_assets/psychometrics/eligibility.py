@@ -88,8 +88,8 @@ class Rules:
             comparison of fits ask for one (see `latent_shape`). A scale by level has normal distributions, level by
             level.
         second_dimension: a second dimension is warned of, or holds the month.
-        new_misfit: misfit that the scale's origin did not have, constants that jump and large effects on learners are
-            warned of, or hold the month.
+        new_misfit: a month that follows the model worse than the scale's origin, whose linking jumps or whose values
+            move θ on the same answers is warned of, or held.
         min_anchor_responses: an anchor with fewer responses in the window is not used for linking.
         min_anchors, min_anchor_share: how many, and which share, of the usable anchors purification must leave.
         warn_anchor_share: below this share left, warn.
