@@ -241,9 +241,8 @@ def accept_misfit(
 
     record(current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason)
     if first_month is None:
-        say(
-            f"scale {scale}: accepted that its items do not measure one ability; calibrate again the months held for it"
-        )
+        say(f"scale {scale}: accepted that its items do not measure one ability")
+        say("  to be calibrated again: the months that are held for it")
     else:
         say(f"scale {scale}: {first_month} is accepted as it is, and later months are compared with it")
         say(f"  to be calibrated again: {first_month} and any later month that is held for misfit")

@@ -380,7 +380,8 @@ scale_decision = _table(
     _req(
         "value",
         Text,
-        "the model; a prior, such as lognormal(0, 0.5), or none; accepted, of guessing and misfit; reference, of misfit",
+        "the model; a prior, such as lognormal(0, 0.5), or none; accepted, of guessing and misfit; "
+        "reference, of misfit",
     ),
     _req("effective_from", UTC, "months that begin then or later, and nights, follow it, until a later decision"),
     _req("decided_by", Text, "who"),

@@ -1,4 +1,4 @@
-"""Months are compared with the scale's origin, and misfit that is new holds them; scales that exist are warned of it."""
+"""Months are compared with the scale's origin, and new misfit holds them; scales that exist are warned of it."""
 
 import sqlalchemy as sa
 from alembic import op
