@@ -31,7 +31,7 @@ UNLIKELY = 0.02
 """Learners whose lz* is in this lower tail are counted."""
 LARGEST_RATIO = 1.15
 """Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
-LIMITS = {"dependence": 0.05, "ratio": 0.5, "rmsea": 0.012, "unlikely": 0.005, "random": 0.005}
+LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002}
 """How much a measure may grow from a reference to a month, by its lower limit (docs/misfit.md has the simulation)."""
 ROUNDS = 21
 """Replications of parallel analysis: they add a fifth of its own error to an eigenvalue's ratio."""
