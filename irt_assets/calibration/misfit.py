@@ -141,7 +141,7 @@ def as_plain_data(change: Change) -> dict[str, Any]:
 def misfit_in_words(statistics: Mapping[str, Any]) -> list[str]:
     """What a fit says of the whole set, for whoever decides whether it will do: a sentence on each statistic."""
     ratio, lz, halves = eigenvalue_ratio(statistics), statistics["lz"], statistics["halves"]
-    told = [
+    sentences = [
         "dimensions could not be tested"
         if ratio is None
         else f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
@@ -150,17 +150,19 @@ def misfit_in_words(statistics: Mapping[str, Any]) -> list[str]:
         forms = [FormFit((), one["learners"], one["m2"], one["df"], one["p"], one["rmsea"]) for one in statistics["m2"]]
         rmsea = rmsea_of(forms)
         interval = f"98 % interval {rmsea.low:.3f} to {rmsea.high:.3f}"
-        told.append(f"RMSEA₂ of M₂ is {rmsea.value:.3f} ({interval}, {counted(len(forms), 'form')})")
+        sentences.append(f"RMSEA₂ of M₂ is {rmsea.value:.3f} ({interval}, {counted(len(forms), 'form')})")
     clusters = "; ".join(listed(cluster, MOST_NAMED) for cluster in statistics["q3"]["clusters"])
-    told.append(f"items that share more than the ability (Q3): {clusters or 'none'}")
+    sentences.append(f"items that share more than the ability (Q3): {clusters or 'none'}")
     if lz["rare"] is not None:
-        told.append(f"{lz['rare']:.1%} of {lz['learners']:,} learners have a pattern (lz*) that 2 % of sound ones have")
+        sentences.append(
+            f"{lz['rare']:.1%} of {lz['learners']:,} learners have a pattern (lz*) that 2 % of sound ones have"
+        )
     if halves is not None:
-        told.append(
+        sentences.append(
             f"the two halves of the items that disagree most place a learner {halves['apart']:.2f} apart in θ, and "
             f"their standard errors explain {halves['expected']:.2f}"
         )
-    return told
+    return sentences
 
 
 def eigenvalue_ratio(statistics: Mapping[str, Any] | None) -> float | None:

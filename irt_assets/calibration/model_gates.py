@@ -132,15 +132,15 @@ def growth_of_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
     if not growth:
         why = FEW_TOGETHER if found["items"] >= SMALLEST_TEST else f"they have {found['items']} items in common"
         return Verdict(True, f"could not be compared with {reference}: {why}")
-    told = "; ".join(
+    grown = "; ".join(
         f"{MEASURES[name]} {measure['value']:+.3f} (at least {measure['low']:+.3f}, limit {LIMITS[name]:g})"
         for name, measure in (beyond or growth).items()
     )
     if found["items"] < SMALLEST_TEST:
-        told += f"; the rest could not be compared: they have {found['items']} items in common"
+        grown += f"; the rest could not be compared: they have {found['items']} items in common"
     if beyond:
-        return Verdict(False, f"misfit that {reference} did not have: {told}", details)
-    return Verdict(True, f"no more misfit than {reference}: {told}", details)
+        return Verdict(False, f"misfit that {reference} did not have: {grown}", details)
+    return Verdict(True, f"no more misfit than {reference}: {grown}", details)
 
 
 MEASURES = {

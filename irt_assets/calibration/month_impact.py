@@ -1,11 +1,11 @@
 """What a month would do to learners: its answers scored with the values in force and with the month's own.
 
 Compared are answers to items that are in force already, each item once with its published value and once with the
-month's, as proposed. Items that the month publishes for the first time are not among them: they only add answers, so
-that an EAP is drawn less to the mean, which is no change of scale; and what their values would move θ by, the
-proposals, of the same fit and linking, move it by, too.
+month's, as proposed. Items that the month publishes for the first time are left out: they only add answers, so that an
+EAP is drawn less to the mean, which leaves the scale where it is. An error of the fit or the linking that moved their
+values has moved the proposals as well.
 
-Two numbers come of it. The *shift*: the mean change of θ over the items that are no anchors. The linking puts the
+Two numbers come of it. The *shift*: the mean change of θ over the items other than anchors. The linking puts the
 anchors where they were, so their values cannot tell that all of them moved; the other published items can. The *flips*:
 learners whose reported θ, by all items in force, crosses the scale's pass mark, one way net of the other.
 
@@ -38,7 +38,7 @@ from irt_assets.wording import counted
 
 MOST_LEARNERS = 20_000
 FEWEST_ITEMS = 3
-"""Of fewer items that are no anchors nobody can say whether the items moved or the scale."""
+"""With fewer items besides the anchors nobody can say whether the items moved or the scale."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def compare(
     if shift is None or shift.items < FEWEST_ITEMS:
         return MonthImpact(
             f"nothing in force to compare: no learner of the month has {FEWEST_ANSWERS} answers to items that are "
-            "published, fitted again and no anchors"
+            "published, fitted again and not anchors"
         )
     fits = sorted(old)
     placed = [old[fit] for fit in fits]
@@ -162,9 +162,8 @@ def _nothing_to_compare(before: Collection[str], after: Collection[str], anchors
     again = [item for item in others if item in after]
     if len(again) < FEWEST_ITEMS:
         return (
-            f"nothing in force to compare: of {counted(len(others), 'published item')} that "
-            f"{'is' if len(others) == 1 else 'are'} no anchor, the month has estimated {len(again)} well enough, and "
-            f"{FEWEST_ITEMS} are needed"
+            f"nothing in force to compare: of {counted(len(others), 'published item')} besides the anchors the month "
+            f"has estimated {len(again)} well enough, and {FEWEST_ITEMS} are needed"
         )
     return ""
 

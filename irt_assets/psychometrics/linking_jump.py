@@ -90,7 +90,7 @@ def jump(
     above: values that agree better than their errors do so by chance. With a trend, μ is a line in time, 1/n the
     line's own variance over s² and the degrees of freedom are n − 2.
 
-    A rise that is steady is no jump where no trend is taken out: |t| is √3 whatever n.
+    A steady rise is not a jump, even where no trend is taken out: |t| is √3 whatever n.
     """
     n = earlier.size
     usual_error = float(np.mean(earlier_se**2))

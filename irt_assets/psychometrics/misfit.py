@@ -234,7 +234,7 @@ def _random(whole: Fitted) -> Measure | None:
     n = np.bincount(r.person, minlength=r.n_persons)
     correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
     right, wrong = correct + 1, n - correct + 1
-    with np.errstate(divide="ignore"):  # a thousand answers without a wrong one are no luck
+    with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not luck
         by_luck = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_LUCK) / MOST_LUCK)
     tested = n >= SMALLEST_TEST
     return share_of_class((by_luck - _marginal_loglik(whole))[tested]) if tested.any() else None

@@ -126,7 +126,7 @@ class MonthImpact:
             return self.why
         limit = max(LARGEST_SHIFT * self.sd, Z * self.shift_se)
         said = (
-            f"on the same answers of {self.learners:,} learners to {self.items} published items that are no anchors, "
+            f"on the same answers of {self.learners:,} learners to {self.items} published items other than anchors, "
             f"the month's values move θ by {self.shift:+.2f} on average (SE {self.shift_se:.2f}, limit {limit:.2f})"
         )
         if self.shifts:

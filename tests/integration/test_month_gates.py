@@ -124,7 +124,7 @@ NEAR_ZERO = (0.05, -0.06, 0.02, 0.08, -0.04, 0.0, -0.05, 0.03)
 
 
 def test_a_month_whose_anchors_all_moved_together_is_held(bank: Settings) -> None:
-    """Q sees nothing: the anchors agree with each other. The published items that are no anchors tell."""
+    """Q sees nothing: the anchors agree with each other. The other published items show it."""
     begin(bank)
     first = calibrate(bank, FIRST)
     said, _ = judged(bank, FIRST, theta_stays_on_the_same_answers)
