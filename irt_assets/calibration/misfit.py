@@ -31,7 +31,6 @@ from resources.object_store import ObjectStore
 
 MOST_NAMED = 10
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
-
 FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are no longer assigned by level"
 
 
