@@ -142,21 +142,18 @@ def change_of_misfit(now: Window, before: Window, *, threads: int | None = None)
     """What of a window does not follow the model, beside its reference.
 
     On the items that both have, of which there must be `SMALLEST_TEST`; but the eigenvalues' ratios, and who answers at
-    random, are of all items of each. lz* is of the reference's parameters in both: those of a window in which many
-    answer at random are made to fit them.
+    random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not misfit.
     """
     items = common_items(now, before)
     most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
-    if len(items) < SMALLEST_TEST:
-        here = there = None
-    else:
-        here, there = now.on(items).fitted(), before.on(items).fitted()
+    enough = len(items) >= SMALLEST_TEST
+    here, there = (window.on(items).fitted() if enough else None for window in (now, before))
 
     def of(window: Window, some: Fitted | None) -> Misfit:
         return Misfit(
             _ratio(window, most, threads),
             None if some is None else _rmsea(some),
-            None if some is None or there is None else _unlikely(some, there.calibration, threads),
+            None if some is None else _unlikely(some, threads),
             _random(window.fitted()),
         )
 
@@ -214,8 +211,8 @@ def rmsea_of(forms: Sequence[FormFit]) -> Measure:
     return Measure(value, low, high)
 
 
-def _unlikely(whole: Fitted, calibration: Calibration, threads: int | None) -> Measure | None:
-    p = person_fit(whole.responses, calibration, threads=threads).p
+def _unlikely(whole: Fitted, threads: int | None) -> Measure | None:
+    p = person_fit(whole.responses, whole.calibration, threads=threads).p
     tested = p[np.isfinite(p)]
     return None if not tested.size else share(int((tested < UNLIKELY).sum()), tested.size)
 
