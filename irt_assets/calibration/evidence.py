@@ -64,6 +64,13 @@ class Evidence:
     accepted: frozenset[Subject] = frozenset()
     earlier: tuple[Constants, ...] = ()
 
+    @property
+    def on_the_scale(self) -> LinkedFit | None:
+        """The linked fit where it is the month's latest fit."""
+        if self.linked is None or self.staged is None or self.linked.fit_id != self.staged.fit_id:
+            return None
+        return self.linked
+
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
     """Read the evidence on a month of a scale, `scale` being as the month's window follows it."""

@@ -11,10 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from irt_assets.calibration.evidence import NOT_JUDGED, Evidence, Verdict, current_fit
-from irt_assets.calibration.fits import (
-    StagedFit,
-    of_other_model,
-)
+from irt_assets.calibration.fits import StagedFit, of_other_model
 from irt_assets.calibration.linking_gates import (
     anchors_agree,
     linked,

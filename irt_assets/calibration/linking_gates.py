@@ -8,9 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from irt_assets.calibration.evidence import NOT_JUDGED, Evidence, Verdict, as_the_scale_says, current_fit
-from irt_assets.calibration.fits import (
-    month_number,
-)
+from irt_assets.calibration.fits import month_number
 from irt_assets.psychometrics.anchor_diagnosis import moved
 from irt_assets.psychometrics.linking_jump import FEWEST_MONTHS, Constants, Jump, jumps
 from irt_assets.psychometrics.scale_shift import MonthImpact
@@ -21,10 +19,10 @@ def linked(evidence: Evidence) -> Verdict:
     if isinstance(fit, Verdict):
         return fit
     assert evidence.staged is not None
-    if evidence.linked is None or evidence.linked.fit_id != evidence.staged.fit_id:
+    if evidence.on_the_scale is None:
         why = evidence.staged.error or "it has not been linked yet: materialise linked_item_parameters"
         return Verdict(False, f"fit {evidence.staged.fit_id} is not on the scale: {why}", _constants(evidence))
-    constants = evidence.linked.constants
+    constants = evidence.on_the_scale.constants
     return Verdict(
         True,
         f"θ* = {constants['slope']:.3f}·θ {constants['intercept']:+.3f} from {len(constants['anchors_used'])} anchors",
@@ -40,7 +38,7 @@ def anchors_agree(evidence: Evidence) -> Verdict:
     dropped, suspects = constants["anchors_dropped"], moved(constants)
     n_used = len(constants["anchors_used"])
     n = n_used + len(dropped)
-    if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
+    if evidence.on_the_scale is None:
         agree, why = False, f"only {n_used} of {n} anchors agree"
     else:
         alpha = evidence.scale.rules.anchor_q_alpha
@@ -87,23 +85,23 @@ def theta_stays_on_the_same_answers(evidence: Evidence) -> Verdict:
     constants = _judged_by_history(evidence)
     if isinstance(constants, Verdict):
         return constants
-    assert evidence.linked is not None
-    impact = MonthImpact.from_dict(evidence.linked.model_spec["impact"])
+    assert evidence.on_the_scale is not None
+    impact = MonthImpact.from_dict(evidence.on_the_scale.model_spec["impact"])
     return as_the_scale_says(evidence, Verdict(not (impact.shifts or impact.flips), impact.sentence, impact.as_dict()))
 
 
 def _judged_by_history(evidence: Evidence) -> dict[str, Any] | Verdict:
     """The linking constants of the month's fit, or why it is not compared with what was published before it."""
-    if evidence.linked is None or evidence.staged is None or evidence.linked.fit_id != evidence.staged.fit_id:
+    if evidence.on_the_scale is None:
         return Verdict(False, f"{NOT_JUDGED}: the month's fit is not on the scale, see the check `linked`")
-    if "impact" not in evidence.linked.model_spec:
+    if "impact" not in evidence.on_the_scale.model_spec:
         return Verdict(True, "not judged then: the month was linked before there was this gate")
-    return evidence.linked.constants
+    return evidence.on_the_scale.constants
 
 
 def _constants(evidence: Evidence) -> dict[str, Any]:
     if evidence.staged is None:
         return {}
-    if evidence.linked is not None and evidence.linked.fit_id == evidence.staged.fit_id:
-        return evidence.linked.constants
+    if evidence.on_the_scale is not None:
+        return evidence.on_the_scale.constants
     return evidence.staged.spec.get("linking_constants") or {}

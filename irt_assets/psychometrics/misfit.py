@@ -19,6 +19,7 @@ from scipy.sparse import csr_array
 from scipy.special import betainc, betaln, chndtr, logsumexp, ndtri
 
 from irt_assets.psychometrics.dependence import MOST_PERSONS, new_dependence, parallel_analysis
+from irt_assets.psychometrics.fitsummary import FORM_ITEMS, FORMS, RARE_LEVEL
 from irt_assets.psychometrics.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.personfit import SMALLEST_TEST, person_fit
 from irt_assets.psychometrics.replicate import Fitted
@@ -27,8 +28,6 @@ from irt_assets.psychometrics.setfit import FormFit, form_fit
 
 CONFIDENCE = 0.99
 """Of each limit, by itself."""
-UNLIKELY = 0.02
-"""Learners whose lz* is in this lower tail are counted."""
 LARGEST_RATIO = 1.15
 """Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
 LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002}
@@ -39,8 +38,6 @@ LEARNERS = 20_000
 """Drawn of a larger window to see how many answer at random."""
 MOST_LUCK = 0.5
 """The largest probability of a correct answer of those who answer at random; any below is as likely."""
-FORM_ITEMS, FORMS = 24, 4
-"""M₂ is of the largest so many forms, by so many items of each: its work grows with the sixth power of the items."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ class Misfit:
     Attributes:
         ratio: the largest eigenvalue of the residual correlations to the one that the model gives.
         rmsea: RMSEA₂ over the forms.
-        unlikely: share of learners with p < `UNLIKELY` by lz*; so much under the model.
+        unlikely: share of learners with p < `RARE_LEVEL` by lz*; so much under the model.
         random: share of learners who answer at random, whatever the item.
     """
 
@@ -214,7 +211,7 @@ def rmsea_of(forms: Sequence[FormFit]) -> Measure:
 def _unlikely(whole: Fitted, threads: int | None) -> Measure | None:
     p = person_fit(whole.responses, whole.calibration, threads=threads).p
     tested = p[np.isfinite(p)]
-    return None if not tested.size else share(int((tested < UNLIKELY).sum()), tested.size)
+    return None if not tested.size else share(int((tested < RARE_LEVEL).sum()), tested.size)
 
 
 def share(count: int, n: int) -> Measure:
