@@ -20,12 +20,12 @@ from scipy.special import expit
 
 from benchmarks.bench_normality import abilities
 from benchmarks.bench_three_parameter import anchors_of
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.latent_shape import fit_with_shape
-from irt_assets.psychometrics.linking import link, transform
-from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
-from irt_assets.psychometrics.options import Latent, LatentRule
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
+from irt_assets.psychometrics.linking.linking import link, transform
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20

@@ -99,7 +99,7 @@ def main() -> None:
         with stdout_reserved_for_json() if "--json" in sys.argv else nullcontext():
             app()
     except Exception as error:  # noqa: BLE001 - the last place where a secret can be kept from the screen
-        from irt_assets.psychometrics.errors import PsychometricsError
+        from irt_assets.psychometrics.core.errors import PsychometricsError
 
         told = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
         explanation = str(error) if told else explain(error)
@@ -155,8 +155,8 @@ def simulate(
     """Simulate a log with planted faults: import files, and truth.json beside them."""
     from dataclasses import replace
 
-    from irt_assets.psychometrics import simulate as simulation
-    from irt_assets.psychometrics.scenario import demo_scenario
+    from irt_assets.psychometrics.simulation import simulate as simulation
+    from irt_assets.psychometrics.simulation.scenario import demo_scenario
     from irt_assets.responses.simulated import write
 
     scenario = replace(

@@ -14,7 +14,7 @@ from rich.markup import escape
 
 from irt_assets.console import AsJson, Panel, err, out, print_json, print_table
 from irt_assets.desk import Engine, Scoring
-from irt_assets.psychometrics.options import LatentRule, Method, Model
+from irt_assets.psychometrics.core.options import LatentRule, Method, Model
 from resources.failures import PermanentFailure
 
 app = typer.Typer()
@@ -197,7 +197,7 @@ def _metrics(text: str) -> tuple[float, float]:
 
 
 def _print_fit(result: dict[str, Any]) -> None:
-    from irt_assets.psychometrics.models import Flag
+    from irt_assets.psychometrics.core.models import Flag
 
     columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
     if any(row["c"] for row in result["items"]):

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_json, say
 from irt_assets.installation import current_database, current_settings, current_store, signed
-from irt_assets.psychometrics.options import Model
+from irt_assets.psychometrics.core.options import Model
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:

@@ -29,11 +29,11 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
-from irt_assets.psychometrics.design import Component, components
-from irt_assets.psychometrics.eligibility import Rules, propose_minimum, recommend
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.scenario import demo_scenario
-from irt_assets.psychometrics.simulate import simulate
+from irt_assets.psychometrics.core.design import Component, components
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.eligibility.rules import Rules, propose_minimum, recommend
+from irt_assets.psychometrics.simulation.scenario import demo_scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.importing import import_attempts, import_learners, import_questions

@@ -7,9 +7,10 @@ from __future__ import annotations
 from irt_assets.desk.simulate import simulate_responses
 from irt_assets.engines import Calibrator, build
 from irt_assets.engines.pymc import PymcEngine
-from irt_assets.psychometrics.fitsummary import summarise
-from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.scoring import score
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.fit.fit_summary import summarise
+from irt_assets.psychometrics.scoring.abilities import score
 
 MODELS: tuple[Model, ...] = ("2pl", "3pl")
 MANY, FEW = 5000, 500

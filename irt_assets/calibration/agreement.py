@@ -19,8 +19,8 @@ import psycopg
 from irt_assets.calibration.fits import LinkedFit, latest_staged, linked_fit, of_other_model
 from irt_assets.calibration.gates import item_problems
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
 

@@ -20,10 +20,11 @@ from irt_assets.calibration import fits
 from irt_assets.calibration.origin import anchors_change_after, hash_of_anchors, read_anchors
 from irt_assets.calibration.release import require_text
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
-from irt_assets.psychometrics.errors import BreakdownError, LinkingError, breakdowns_explained
-from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect, moved
+from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
 from irt_assets.responses.scales import Scale, read_scales
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure

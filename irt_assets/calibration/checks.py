@@ -24,8 +24,8 @@ from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_gates import anchors_agree
 from irt_assets.dated import partition_check
 from irt_assets.partitions import last_complete_month, month_bounds, months_between
-from irt_assets.psychometrics.anchor_diagnosis import moved
-from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.linking.anchor_diagnosis import moved
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.retries import classify_failures
 from irt_assets.wording import counted

@@ -17,8 +17,8 @@ from scipy.special import ndtr
 
 from irt_assets.calibration.fits import LinkedFit, linked_fit
 from irt_assets.partitions import month_of
-from irt_assets.psychometrics.false_discovery import q_values
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.responses.scales import Scale
 from irt_assets.wording import counted
 

@@ -22,8 +22,8 @@ from irt_assets.calibration.fits import (
     released_constants,
 )
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.linking_jump import Constants
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem

@@ -26,9 +26,9 @@ from irt_assets.calibration.model_gates import (
     one_dimension,
 )
 from irt_assets.engines import installed
-from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
-from irt_assets.psychometrics.errors import DisconnectedDesignError
-from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError
+from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.eligibility.rules import Reason, Rules, rejected
 
 
 def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:

@@ -9,9 +9,9 @@ from typing import Any
 
 from irt_assets.calibration.evidence import NOT_JUDGED, Evidence, Verdict, as_the_scale_says, current_fit
 from irt_assets.calibration.fits import month_number
-from irt_assets.psychometrics.anchor_diagnosis import moved
-from irt_assets.psychometrics.linking_jump import FEWEST_MONTHS, Constants, Jump, jumps
-from irt_assets.psychometrics.scale_shift import MonthImpact
+from irt_assets.psychometrics.linking.anchor_diagnosis import moved
+from irt_assets.psychometrics.linking.jump import FEWEST_MONTHS, Constants, Jump, jumps
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 
 
 def linked(evidence: Evidence) -> Verdict:

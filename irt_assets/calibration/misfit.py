@@ -18,9 +18,9 @@ from threadpoolctl import threadpool_limits
 from irt_assets.calibration.fits import decode
 from irt_assets.calibration.request import Calibrated, FitRequest
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.misfit import Change, Measure, Window, change_of_misfit, rmsea_of
-from irt_assets.psychometrics.setfit import FormFit
+from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.fit.m2 import FormFit
+from irt_assets.psychometrics.fit.misfit import Change, Measure, Window, change_of_misfit, rmsea_of
 from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem

@@ -36,8 +36,8 @@ from irt_assets.calibration.release import require_text
 from irt_assets.calibration.request import ask, why_no_prior_on_b
 from irt_assets.engines import Calibrator, build
 from irt_assets.partitions import month_bounds, month_of
-from irt_assets.psychometrics.models import Model
-from irt_assets.psychometrics.priors import Priors, prior_as_text, prior_from_text
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem

@@ -11,9 +11,9 @@ from typing import Any
 
 from irt_assets.calibration.evidence import Evidence, Verdict, as_the_scale_says, current_fit, set_statistics
 from irt_assets.calibration.misfit import eigenvalue_ratio
-from irt_assets.psychometrics.dependence import SMALLEST_PAIR
-from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
-from irt_assets.psychometrics.personfit import SMALLEST_TEST
+from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
+from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST
 
 MISFIT_LEVEL = 0.001
 """An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""

@@ -24,10 +24,11 @@ from irt_assets.calibration.publication import Step, settle
 from irt_assets.calibration.request import Calibrated, ask, beside, calibrate, nothing_scored, require_one_population
 from irt_assets.engines import Calibrator, Sampler, build
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.latent_shape import Shape
-from irt_assets.psychometrics.linking import AnchorSet, Linking
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.estimation.latent_shape import Shape
+from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.database import Database, advisory_lock

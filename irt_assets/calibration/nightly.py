@@ -27,8 +27,8 @@ from irt_assets.calibration.publication import in_force
 from irt_assets.calibration.request import ask, beside, calibrate, nothing_scored
 from irt_assets.engines import Calibrator
 from irt_assets.partitions import day_bounds, day_of
-from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, judged_window
 from resources.database import Database, advisory_lock

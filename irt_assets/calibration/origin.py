@@ -24,11 +24,13 @@ from irt_assets.calibration.misfit import eigenvalue_ratio, misfit_in_words
 from irt_assets.calibration.request import FitRequest, ask, beside, calibrate
 from irt_assets.engines import Calibrator, installed
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.errors import breakdowns_explained
-from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, covariance_ab
-from irt_assets.psychometrics.misfit import LARGEST_RATIO
-from irt_assets.psychometrics.models import Calibration, Floats, Model
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
+from irt_assets.psychometrics.linking.linking import assumed_errors, covariance_ab
 from irt_assets.responses.scales import ASSIGNMENT, Scale, kept_in_thresholds, read_scales
 from irt_assets.responses.snapshot import Snapshot, store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of

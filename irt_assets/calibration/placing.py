@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 import psycopg
 
 from irt_assets.calibration.origin import read_anchors
-from irt_assets.psychometrics.anchor_diagnosis import diagnose
-from irt_assets.psychometrics.errors import BreakdownError, LinkingError, PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.anchor_diagnosis import diagnose
+from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
 from irt_assets.responses.scales import Scale
 
 

@@ -22,11 +22,12 @@ import numpy.typing as npt
 
 from irt_assets.calibration.agreement import Agreement
 from irt_assets.calibration.early_warning import Difficulties
-from irt_assets.psychometrics.curves import information, probability
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.linking import AnchorSet, Linking, transform
-from irt_assets.psychometrics.models import Calibration, Floats
-from irt_assets.psychometrics.observed import Observed
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.curves import information, probability
+from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.fit.observed import Observed
+from irt_assets.psychometrics.linking.linking import Linking, transform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -31,9 +31,9 @@ from irt_assets.calibration.request import Calibrated, FitRequest, beside
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of, months_between
-from irt_assets.psychometrics.errors import breakdowns_explained
-from irt_assets.psychometrics.latent_shape import Shape
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, store_attempts
 from irt_assets.responses.window import scored_responses_of

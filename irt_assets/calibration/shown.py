@@ -23,12 +23,12 @@ from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.publication import Step
 from irt_assets.calibration.testlets import sentence
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.latent_shape import Shape
-from irt_assets.psychometrics.linking import Linking
-from irt_assets.psychometrics.misfit import LIMITS
-from irt_assets.psychometrics.models import Calibration, Flag
-from irt_assets.psychometrics.reliability import empirical_reliability
-from irt_assets.psychometrics.scoring import Scores
+from irt_assets.psychometrics.core.models import Calibration, Flag
+from irt_assets.psychometrics.estimation.latent_shape import Shape
+from irt_assets.psychometrics.fit.misfit import LIMITS
+from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.scoring.abilities import Scores
+from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import rows_shown
 from resources.database import Database

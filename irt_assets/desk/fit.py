@@ -16,15 +16,15 @@ from irt_assets.desk import Engine
 from irt_assets.desk.files import Answers, write_whole
 from irt_assets.desk.tables import ParameterTable, anchor_set, parameter_csv
 from irt_assets.engines import build
-from irt_assets.psychometrics.em import ENGINE, fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.itemfit import ItemFit, item_fit
-from irt_assets.psychometrics.latent_shape import Shape, fit_with_shape
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Floats, Model, Population, Responses
-from irt_assets.psychometrics.normality import Normality, normality
-from irt_assets.psychometrics.options import Latent, LatentRule
-from irt_assets.psychometrics.reliability import fitted_reliability
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
+from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
+from irt_assets.psychometrics.estimation.em import ENGINE, fit_em
+from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_shape
+from irt_assets.psychometrics.estimation.normality import Normality, normality
+from irt_assets.psychometrics.fit.item_fit import ItemFit, item_fit
+from irt_assets.psychometrics.scoring.reliability import fitted_reliability
 from resources.failures import PermanentFailure
 
 ITEM_COLUMNS = (

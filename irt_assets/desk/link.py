@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from irt_assets.desk.tables import ParameterTable, anchor_set, errors_of
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.errors import LinkingError, breakdowns_explained
-from irt_assets.psychometrics.linking import link as link_fit
-from irt_assets.psychometrics.linking import match, weighted_by_populations
-from irt_assets.psychometrics.linking_criteria import NODES, WEIGHTS, Method, Pairs, curve, solve
-from irt_assets.psychometrics.models import Calibration, Convergence
+from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration, Convergence
+from irt_assets.psychometrics.core.options import Method
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, curve, solve
+from irt_assets.psychometrics.linking.linking import LinkingError, match, weighted_by_populations
+from irt_assets.psychometrics.linking.linking import link as link_fit
 from resources.failures import PermanentFailure
 
 FEW = 5
@@ -65,7 +66,7 @@ def link(
     Where both tables have errors, items are weighted by them, and those without are left out; else the criteria are
     the classical, unweighted ones, and purification takes the errors of a calibration with 500 persons. Fewer than
     five common items are linked as they are, with a warning. The slope is fixed at 1 where the errors of all a of
-    `new` are 0, as in a Rasch fit. `symmetric`: as in `psychometrics.linking.link`.
+    `new` are 0, as in a Rasch fit. `symmetric`: as in `psychometrics.linking.linking`.
 
     Raises PermanentFailure where no item is common or the items determine no constants; PsychometricsError for a
     symmetric criterion of moments.

@@ -13,9 +13,9 @@ from irt_assets.desk import Scoring
 from irt_assets.desk.files import Answers, write_whole
 from irt_assets.desk.fit import number
 from irt_assets.desk.tables import ParameterTable, parameter_csv
-from irt_assets.psychometrics.models import Floats
-from irt_assets.psychometrics.scoring import Scores
-from irt_assets.psychometrics.scoring import score as score_by
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.scoring.abilities import Scores
+from irt_assets.psychometrics.scoring.abilities import score as score_by
 from resources.failures import PermanentFailure
 
 COLUMNS = ("person", "theta", "se")

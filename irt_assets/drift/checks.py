@@ -16,7 +16,7 @@ from irt_assets.dated import partition_check
 from irt_assets.drift.unestimated import items_gone
 from irt_assets.drift.unjudged import unjudged
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.curves import MEDIUM_WABC
+from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
 from irt_assets.wording import counted

@@ -12,7 +12,7 @@ from psycopg import sql
 from irt_assets.calibration.evidence import Evidence, gather
 from irt_assets.calibration.gates import failures, held_because, way_out
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import moved
+from irt_assets.psychometrics.linking.anchor_diagnosis import moved
 from irt_assets.responses.scales import Scale, read_scales
 from resources.object_store import ObjectStore
 

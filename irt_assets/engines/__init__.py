@@ -15,8 +15,9 @@ from resources.r_runtime import R_PACKAGES, why_absent
 from resources.settings import get_settings
 
 if TYPE_CHECKING:
-    from irt_assets.psychometrics.linking import AnchorSet
-    from irt_assets.psychometrics.models import Calibration, Model, Responses
+    from irt_assets.psychometrics.core.anchors import AnchorSet
+    from irt_assets.psychometrics.core.models import Calibration, Responses
+    from irt_assets.psychometrics.core.options import Model
 
 NAMES = ("em", "pymc", "mirt", "brms", "remote")
 """`remote` is mirt in the R IRT service; where that is set, mirt and brms run there, too, and not on this machine."""

@@ -16,9 +16,11 @@ from irt_assets.engines.child import Limits
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.engines.r_process import call_r
 from irt_assets.engines.screening import ITEM_PRIORS, screened
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet, link
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Model, Responses, spread
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Responses, spread
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.linking.linking import link
 
 ENGINE = "brms"
 MODELS: tuple[Model, ...] = ("rasch", "1pl", "2pl")

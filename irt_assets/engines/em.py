@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from irt_assets.psychometrics.em import ENGINE, fit_em
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.options import Latent
-from irt_assets.psychometrics.priors import Priors
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.core.priors import Priors
+from irt_assets.psychometrics.estimation.em import ENGINE, fit_em
 
 
 @dataclass

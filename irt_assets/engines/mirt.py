@@ -14,11 +14,14 @@ import numpy as np
 from irt_assets.engines.child import Limits
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.engines.r_process import call_r
-from irt_assets.psychometrics.classical import item_rest_correlation
-from irt_assets.psychometrics.data import Counts, Mask
-from irt_assets.psychometrics.design import require_connected, seen_sets, twins
-from irt_assets.psychometrics.em import RULING_SHARE
-from irt_assets.psychometrics.em_request import (
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.design import require_connected, seen_sets, twins
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import LogitNormal, Priors
+from irt_assets.psychometrics.estimation.em import RULING_SHARE
+from irt_assets.psychometrics.estimation.em_request import (
     Persons,
     checked_priors,
     given_parameters,
@@ -26,13 +29,17 @@ from irt_assets.psychometrics.em_request import (
     some,
     usable,
 )
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Responses
-from irt_assets.psychometrics.priors import LogitNormal, Priors
-from irt_assets.psychometrics.standard_errors import VARIANCE_INFLATION_LIMIT, barely_determined
-from irt_assets.psychometrics.stationary import steepest
-from irt_assets.psychometrics.structure import COMMON_SLOPE_FLOOR, GUESSING_BOUNDS, LATENT_SD_BOUNDS, SLOPE_BOUND, Fixed
+from irt_assets.psychometrics.estimation.marginal import largest_scaled_gradient
+from irt_assets.psychometrics.estimation.parameter_layout import (
+    COMMON_SLOPE_FLOOR,
+    GUESSING_BOUNDS,
+    LATENT_SD_BOUNDS,
+    SLOPE_BOUND,
+    Fixed,
+)
+from irt_assets.psychometrics.estimation.response_layout import Counts, Mask
+from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, barely_determined
+from irt_assets.psychometrics.fit.classical import item_rest_correlation
 
 ENGINE = "mirt"
 STEEPEST = 0.1
@@ -103,7 +110,7 @@ def fit_mirt(
         guessing_prior=None if priors.c is None else {"mean_logit": priors.c.mean, "sd_logit": priors.c.sd},
     )
     found = _oriented(Answer.of(call("irt_calibrate", asked), kept.n_items), model, anchored=bool(held.any()))
-    slope, whose = steepest(
+    slope, whose = largest_scaled_gradient(
         kept,
         model,
         a=found.a,

@@ -18,11 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from irt_assets.engines.screening import ITEM_PRIORS, screened
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
-from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.priors import GUESSING_PRIOR, Priors
-from irt_assets.psychometrics.quadrature import Grid
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.linking.linking import Linking, link, transform
 
 if TYPE_CHECKING:
     import pymc as pm

@@ -17,9 +17,10 @@ from typing import Any
 from irt_assets.engines import TIMEOUT_S, Drawn
 from irt_assets.engines.child import Limits, die_with_parent, run
 from irt_assets.engines.pymc import ENGINE, PymcEngine
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Model, Responses
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
 from resources.failures import PermanentFailure
 
 

@@ -25,9 +25,10 @@ from tenacity import (
 
 from irt_assets.engines.brms import Sampling, fit_brms
 from irt_assets.engines.mirt import fit_mirt
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Model, Responses
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
 from resources.failures import PermanentFailure, TransientFailure
 
 ENGINE = "remote"

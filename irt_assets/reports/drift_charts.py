@@ -7,8 +7,8 @@ from typing import TypeAlias
 import numpy as np
 from markupsafe import Markup
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Floats
 from irt_assets.reports.charts import BLACK, BLUE, GREY, ORANGE, Chart, ends_of
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_rows import DifRow, InformationRow, Linked

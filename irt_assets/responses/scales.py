@@ -16,9 +16,9 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.models import Model
-from irt_assets.psychometrics.priors import Priors
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import Priors
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scale_decisions import (
     ACCEPTABLE,
     ScaleDecision,

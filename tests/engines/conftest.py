@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.models import Responses
 from resources.r_runtime import r_runtime, rpy2_version, why_absent
 
 

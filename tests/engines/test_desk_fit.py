@@ -15,7 +15,7 @@ from irt_assets.desk.fit import Fit, fit
 from irt_assets.desk.score import score
 from irt_assets.desk.simulate import simulate_responses
 from irt_assets.desk.tables import read_parameters
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.models import Responses
 from resources.failures import PermanentFailure
 
 FIT_KEYS = (

@@ -17,8 +17,8 @@ from irt_assets.engines.brms import BrmsEngine, Sampling
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.mirt import MirtEngine
 from irt_assets.engines.remote import RemoteEngine
-from irt_assets.psychometrics.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.models import Flag, Responses
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.core.models import Flag, Responses
 
 ENGINES = ("em", *(pytest.param(name, marks=pytest.mark.ci) for name in ("pymc", "mirt", "brms", "remote")))
 BAYESIAN = ("pymc", "brms")

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.dif import analyse_dif
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
-from irt_assets.psychometrics.linking import AnchorSet, covariance_ab, link
-from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
-from irt_assets.psychometrics.options import Latent
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.dif.analysis import analyse_dif
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
+from irt_assets.psychometrics.linking.linking import covariance_ab, link
 
 
 def skewed(degrees: int, persons: int, rng: np.random.Generator) -> Floats:

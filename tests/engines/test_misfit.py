@@ -7,10 +7,12 @@ import pytest
 from scipy.stats import ncx2
 
 from benchmarks.bench_misfit import CHOOSING, Row, simulate
-from irt_assets.psychometrics import misfit
-from irt_assets.psychometrics.dependence import new_dependence, parallel_analysis
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.misfit import (
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit import misfit
+from irt_assets.psychometrics.fit.dependence import new_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.m2 import FormFit
+from irt_assets.psychometrics.fit.misfit import (
     LIMITS,
     Measure,
     Window,
@@ -19,9 +21,7 @@ from irt_assets.psychometrics.misfit import (
     share,
     share_of_class,
 )
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.replicate import Fitted
-from irt_assets.psychometrics.setfit import FormFit
+from irt_assets.psychometrics.fit.model_replicates import Fitted
 
 ROWS = {row.name: row for row in CHOOSING}
 

@@ -20,8 +20,8 @@ from irt_assets.engines import Sampler, build, installed
 from irt_assets.engines.child import EngineCrashedError, EngineTimeoutError
 from irt_assets.engines.pymc import PymcEngine
 from irt_assets.engines.pymc_child import PymcInChild
-from irt_assets.psychometrics.errors import DisconnectedDesignError
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError
+from irt_assets.psychometrics.core.models import Responses
 
 pytestmark = pytest.mark.ci
 

@@ -21,8 +21,8 @@ from irt_assets.desk.files import Answers
 from irt_assets.desk.fit import fit
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.remote import RemoteEngine
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import score
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import score
 from resources.doctor import diagnose
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings

@@ -25,11 +25,11 @@ from pydantic import SecretStr
 
 from irt_assets.calibration import fits
 from irt_assets.partitions import month_bounds, month_of
-from irt_assets.psychometrics.linking import Linking
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.scenario import Scenario
-from irt_assets.psychometrics.simulate import simulate
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.simulation.scenario import Scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses import simulated
 from irt_assets.responses.snapshot import Snapshot
 from resources import tables, warehouse

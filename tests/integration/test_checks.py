@@ -16,7 +16,7 @@ from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_ch
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.shown import parameters_metadata
 from irt_assets.partitions import last_complete_month, month_bounds, monthly, months_between
-from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.wording import counted

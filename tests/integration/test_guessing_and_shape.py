@@ -28,9 +28,9 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN
-from irt_assets.psychometrics.linking import covariance_ab
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN
+from irt_assets.psychometrics.linking.linking import covariance_ab
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot

@@ -25,7 +25,7 @@ from irt_assets.features.daily import write_features
 from irt_assets.invariants.history import take_report
 from irt_assets.kpis.weekly import write_quiet, write_week
 from irt_assets.partitions import month_bounds, week_of
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

@@ -15,7 +15,7 @@ from irt_assets.drift.checks import WHAT_TO_DO
 from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from jobs.alerts import check_alert
 from resources.database import Database

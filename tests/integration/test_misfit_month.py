@@ -29,8 +29,8 @@ from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
-from irt_assets.psychometrics.models import Population
+from irt_assets.psychometrics.core.models import Population
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from jobs.erasure import erase, holdings

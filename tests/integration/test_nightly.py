@@ -30,9 +30,9 @@ from irt_assets.engines.remote import RemoteEngine, Service
 from irt_assets.invariants.coverage import the_nightly_calibration_is_fresh
 from irt_assets.invariants.invariant import Look, NotTested, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.item_times import ability_times_of_last_night
 from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import rows_of

@@ -14,9 +14,9 @@ from irt_assets.calibration.origin import OriginWindow, anchor_hash, initialise,
 from irt_assets.calibration.publication import in_force
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import assumed_errors
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.failures import PermanentFailure

@@ -29,7 +29,7 @@ from irt_assets.invariants.invariant import Look, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.kpis import ability as kpis
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.information import item_information
+from irt_assets.psychometrics.information.functions import item_information
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot

@@ -28,7 +28,7 @@ from irt_assets.calibration.release import reject
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
 from jobs.launched_by import LAUNCHED_BY

@@ -10,11 +10,11 @@ import pytest
 from drift_worlds import ANCHOR_BLOCKS, ANCHORS, FIT_COVARIANCE, IDS, A, B, anchor_set, compared, estimated, fit
 from scipy.stats import norm
 
-from irt_assets.psychometrics.drift import Drift, judge
-from irt_assets.psychometrics.drift_errors import Anchors, Published, compare, with_errors
-from irt_assets.psychometrics.drift_trend import trends
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import link
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.drift.errors import Anchors, Published, compare, with_errors
+from irt_assets.psychometrics.drift.items import Drift, judge
+from irt_assets.psychometrics.drift.trends import trends
+from irt_assets.psychometrics.linking.linking import link
 
 # --- what is compared ----------------------------------------------------------------------------------------------
 

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irt_assets.psychometrics.eligibility import (
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.eligibility.rules import (
     Attempts,
     Reason,
     Rules,
@@ -22,7 +23,6 @@ from irt_assets.psychometrics.eligibility import (
     recommend,
     rejected,
 )
-from irt_assets.psychometrics.errors import PsychometricsError
 
 LENIENT = {"min_responses": 1, "min_learner_responses": 1}
 

@@ -17,10 +17,10 @@ from irt_assets.calibration.fits import LinkedFit, StagedFit, month_number
 from irt_assets.calibration.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
 from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.calibration.model_gates import guessing_is_in_the_model
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.linking_jump import Constants
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.scale_shift import MonthImpact
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.linking.jump import Constants
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 

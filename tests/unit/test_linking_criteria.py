@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from irt_assets.psychometrics.linking import AnchorSet, link
-from irt_assets.psychometrics.linking_criteria import Method, Pairs, solve
-from irt_assets.psychometrics.models import Calibration, Convergence, Model, Population
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Population
+from irt_assets.psychometrics.core.options import Method, Model
+from irt_assets.psychometrics.linking.criteria import Pairs, solve
+from irt_assets.psychometrics.linking.linking import link
 
 METHODS = ("stocking-lord", "haebara")
 

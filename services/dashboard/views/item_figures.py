@@ -13,9 +13,9 @@ import numpy as np
 import plotly.graph_objects as go
 from htmltools import TagList
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.models import Floats
-from irt_assets.psychometrics.observed import Observed
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_rows import Curve
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts
 from services.dashboard.elements import number, shortened, table

@@ -1,0 +1,266 @@
+"""How far the answers of a window are from the model, and how much farther than those of another window.
+
+Real tests never follow the model to the letter, and how far they are from it says little of a month: a stable second
+ability was there when the scale was made. What is new in a month is what parameters and abilities must be kept from.
+Belongs here: three measures of misfit with their limits, and the growth from one window to another on the items that
+both have. Does not belong here: the statistics themselves (see `dependence`, `m2`, `person_fit`), which window is
+compared with which, and what is held back for it (see the gates).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.linalg import LinAlgError
+from scipy.optimize import brentq
+from scipy.sparse import csr_array
+from scipy.special import betainc, betaln, chndtr, logsumexp, ndtri
+
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.fit.dependence import MOST_PERSONS, new_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.fit_summary import FORM_ITEMS, FORMS, RARE_LEVEL
+from irt_assets.psychometrics.fit.m2 import FormFit, form_fit
+from irt_assets.psychometrics.fit.model_replicates import Fitted
+from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST, person_fit
+from irt_assets.psychometrics.scoring.abilities import log_tables
+
+CONFIDENCE = 0.99
+"""Of each limit, by itself."""
+LARGEST_RATIO = 1.15
+"""Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
+LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002}
+"""How much a measure may grow from a reference to a month, by its lower limit (docs/misfit.md has the simulation)."""
+ROUNDS = 21
+"""Replications of parallel analysis: they add a fifth of its own error to an eigenvalue's ratio."""
+LEARNERS = 20_000
+"""Drawn of a larger window to see how many answer at random."""
+MOST_LUCK = 0.5
+"""The largest probability of a correct answer of those who answer at random; any below is as likely."""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """An estimate with its lower and upper limit, each with a confidence of `CONFIDENCE`."""
+
+    value: float
+    low: float
+    high: float
+
+    def minus(self, other: Measure) -> Measure:
+        """The difference of two independent estimates, with limits from theirs (Zou & Donner 2008, eq. 8)."""
+        difference = self.value - other.value
+        return Measure(
+            difference,
+            difference - float(np.hypot(self.value - self.low, other.high - other.value)),
+            difference + float(np.hypot(self.high - self.value, other.value - other.low)),
+        )
+
+
+@dataclass(frozen=True)
+class Misfit:
+    """What of a window does not follow the model; None for what could not be measured.
+
+    Attributes:
+        ratio: the largest eigenvalue of the residual correlations to the one that the model gives.
+        rmsea: RMSEA₂ over the forms.
+        unlikely: share of learners with p < `RARE_LEVEL` by lz*; so much under the model.
+        random: share of learners who answer at random, whatever the item.
+    """
+
+    ratio: Measure | None
+    rmsea: Measure | None
+    unlikely: Measure | None
+    random: Measure | None
+
+
+@dataclass(frozen=True)
+class Change:
+    """The misfit of a window beside that of another one, its reference.
+
+    Attributes:
+        items: how many of both were compared.
+        dependence: how far the largest eigenvalue of what changed in the residual correlations is above the one that
+            chance gives; 0 where items go together as they did.
+        now, before: of the window and its reference.
+    """
+
+    items: int
+    dependence: Measure | None
+    now: Misfit
+    before: Misfit
+
+    @property
+    def growth(self) -> dict[str, Measure | None]:
+        """By measure: dependence, ratio, rmsea, unlikely, random."""
+        now, before = vars(self.now), vars(self.before)
+        return {"dependence": self.dependence} | {name: _growth(now[name], before[name]) for name in now}
+
+
+def _growth(now: Measure | None, before: Measure | None) -> Measure | None:
+    return None if now is None or before is None else now.minus(before)
+
+
+@dataclass(frozen=True)
+class Window:
+    """Answers of one population and the fit that was made of them, of the same items in the same order."""
+
+    responses: Responses
+    calibration: Calibration
+
+    def on(self, items: Sequence[str]) -> Window:
+        """The same for these items, in this order, without the learners who saw none of them."""
+        at = {item: j for j, item in enumerate(self.responses.item_ids)}
+        places = np.array([at[item] for item in items], dtype=np.int64)
+        r = self.responses
+        new = np.full(r.n_items, -1, dtype=np.int32)
+        new[places] = np.arange(len(places), dtype=np.int32)
+        rows = new[r.item] >= 0
+        here, person = np.unique(r.person[rows], return_inverse=True)
+        some = Responses(person.astype(np.int32), new[r.item[rows]], r.score[rows], len(here), tuple(items))
+        return Window(some, self.calibration.select(places))
+
+    def fitted(self) -> Fitted:
+        """The items that have parameters, and at most `LEARNERS` learners, drawn at random."""
+        return Fitted.of(self.responses, self.calibration).some_persons(LEARNERS, np.random.default_rng(0))
+
+
+def common_items(one: Window, other: Window) -> list[str]:
+    """Items that both fits have parameters of."""
+    of_one, of_other = (
+        {item for item, known in zip(w.calibration.item_ids, w.calibration.estimated, strict=True) if known}
+        for w in (one, other)
+    )
+    return sorted(of_one & of_other)
+
+
+def change_of_misfit(now: Window, before: Window, *, threads: int | None = None) -> Change:
+    """What of a window does not follow the model, beside its reference.
+
+    On the items that both have, of which there must be `SMALLEST_TEST`; but the eigenvalues' ratios, and who answers at
+    random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not misfit.
+    """
+    items = common_items(now, before)
+    most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
+    enough = len(items) >= SMALLEST_TEST
+    here, there = (window.on(items).fitted() if enough else None for window in (now, before))
+
+    def of(window: Window, some: Fitted | None) -> Misfit:
+        return Misfit(
+            _ratio(window, most, threads),
+            None if some is None else _rmsea(some),
+            None if some is None else _unlikely(some, threads),
+            _random(window.fitted()),
+        )
+
+    dependence = None if here is None or there is None else _new_dependence(here, there, threads)
+    return Change(len(items), dependence, of(now, here), of(before, there))
+
+
+def _ratio(window: Window, most_persons: int, threads: int | None) -> Measure | None:
+    """Of `most_persons`: an eigenvalue that stands out does so more, the more learners there are."""
+    found = parallel_analysis(
+        window.responses, window.calibration, replications=ROUNDS, most_persons=most_persons, threads=threads
+    )
+    return _with_limits(found.ratio, found.ratio_se) if found.se > 0 else None
+
+
+def _with_limits(value: float, se: float) -> Measure:
+    half = float(ndtri(CONFIDENCE)) * se
+    return Measure(value, value - half, value + half)
+
+
+def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> Measure | None:
+    found = new_dependence(now, before, replications=ROUNDS, threads=threads)
+    if found is None:
+        return None
+    spread = found.under_model.std(ddof=1)
+    se = float(np.hypot(found.se, spread / np.sqrt(ROUNDS)))
+    return _with_limits(found.eigenvalue - float(found.under_model.mean()), se)
+
+
+def _rmsea(whole: Fitted) -> Measure | None:
+    try:
+        forms = form_fit(whole.responses, whole.calibration, most_items=FORM_ITEMS, most_forms=FORMS)
+    except LinAlgError:
+        return None
+    return rmsea_of(forms) if forms else None
+
+
+def rmsea_of(forms: Sequence[FormFit]) -> Measure:
+    """RMSEA₂ over forms of different learners, with limits from the noncentral χ² of their M₂ together (Maydeu-Olivares
+    & Joe 2014)."""
+    m2, df = sum(form.m2 for form in forms), sum(form.df for form in forms)
+    scale = sum(form.df * (form.n - 1) for form in forms)
+
+    def noncentrality(tail: float) -> float:
+        """The one under which so large an M₂ has this lower tail."""
+        if chndtr(m2, df, 0.0) <= tail:
+            return 0.0
+        top = max(m2, 1.0)
+        while chndtr(m2, df, top) > tail:
+            top *= 2
+        return float(brentq(lambda nc: chndtr(m2, df, nc) - tail, 0.0, top))
+
+    low, high = noncentrality(CONFIDENCE), noncentrality(1 - CONFIDENCE)
+    value, low, high = (float(np.sqrt(max(0.0, nc) / scale)) for nc in (m2 - df, low, high))
+    return Measure(value, low, high)
+
+
+def _unlikely(whole: Fitted, threads: int | None) -> Measure | None:
+    p = person_fit(whole.responses, whole.calibration, threads=threads).p
+    tested = p[np.isfinite(p)]
+    return None if not tested.size else share(int((tested < RARE_LEVEL).sum()), tested.size)
+
+
+def share(count: int, n: int) -> Measure:
+    """A proportion with limits by Wilson (1927)."""
+    z, p = float(ndtri(CONFIDENCE)), count / n
+    centre, half = p + z**2 / (2 * n), z * float(np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2)))
+    return Measure(p, (centre - half) / (1 + z**2 / n), (centre + half) / (1 + z**2 / n))
+
+
+def _random(whole: Fitted) -> Measure | None:
+    """The share of a class of learners whose answers are correct with one probability, whatever the item: Yamamoto's
+    (1989) HYBRID model, with the items' parameters given and that probability anything up to `MOST_LUCK`."""
+    r = whole.responses
+    n = np.bincount(r.person, minlength=r.n_persons)
+    correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
+    right, wrong = correct + 1, n - correct + 1
+    with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not luck
+        by_luck = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_LUCK) / MOST_LUCK)
+    tested = n >= SMALLEST_TEST
+    return share_of_class((by_luck - _marginal_loglik(whole))[tested]) if tested.any() else None
+
+
+def share_of_class(log_ratio: Floats) -> Measure:
+    """How many belong to a class, from log(likelihood in the class / otherwise) of each, shape (n,): the maximum and
+    limits of the likelihood of their share, which is concave."""
+    excess = np.expm1(np.clip(log_ratio, -700.0, 700.0))
+
+    def loglik(p: float) -> float:
+        return float(np.log1p(p * excess).sum())
+
+    def slope(p: float) -> float:
+        return float(np.sum(excess / (1.0 + p * excess)))
+
+    top = 1.0 - 1e-9
+    best = 0.0 if slope(0.0) <= 0 else top if slope(top) >= 0 else float(brentq(slope, 0.0, top))
+    least = loglik(best) - ndtri(CONFIDENCE) ** 2 / 2
+
+    def limit(end: float) -> float:
+        return end if loglik(end) >= least else float(brentq(lambda p: loglik(p) - least, *sorted((best, end))))
+
+    return Measure(best, limit(0.0), limit(top))
+
+
+def _marginal_loglik(whole: Fitted) -> Floats:
+    """Shape (n_persons,): log-likelihood of each learner's answers over the distribution of θ of his group."""
+    r, fit, abilities = whole.responses, whole.calibration, whole.abilities
+    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, abilities.nodes)
+    right, wrong = (
+        csr_array((kind.astype(float), (r.person, r.item)), shape=(r.n_persons, fit.n_items))
+        for kind in (r.score == 1, r.score == 0)
+    )
+    return logsumexp(right @ log_right + wrong @ log_wrong + abilities.log_weights[abilities.group], axis=1)
