@@ -21,7 +21,7 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFil
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.evidence import gather
+from irt_assets.calibration.evidence import MonthFile, load_evidence
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_gates import anchors_agree
 from irt_assets.calibration.origin import OriginWindow, initialise
@@ -44,7 +44,7 @@ from irt_assets.runs import run_job, run_month
 from irt_assets.underway import RANGE_TAGS
 from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore, object_store
+from resources.object_store import object_store
 from resources.schema import upgrade
 from resources.settings import Settings, get_settings, write_env_file
 
@@ -94,7 +94,7 @@ def simulated(
         run_daily_life(jobs, settings, datetime.now(UTC))
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
-        findings = compare(database, object_store(settings), truth, months, states)
+        findings = compare(database, truth, months, states)
     return settings, states, findings
 
 
@@ -232,13 +232,11 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
         say(f"  {user}: {why}")
 
 
-def compare(
-    database: Database, store: ObjectStore, truth: dict[str, Any], months: list[str], states: list[MonthState]
-) -> list[Finding]:
+def compare(database: Database, truth: dict[str, Any], months: list[str], states: list[MonthState]) -> list[Finding]:
     """Planted against found."""
     with database.connect() as connection:
-        findings = [_finding(connection, store, fault, states, months) for fault in truth["faults"]]
-        findings.append(_false_alarms(connection, store, truth, months))
+        findings = [_finding(connection, fault, states, months) for fault in truth["faults"]]
+        findings.append(_false_alarms(connection, truth, months))
     bad = {m for f in truth["faults"] if f["kind"] == "anchors_moved" for m in f["months"]}
     for state in states:
         expected = State.RED if state.month in bad else State.GREEN
@@ -255,7 +253,6 @@ def compare(
 
 def _finding(
     connection: psycopg.Connection,
-    store: ObjectStore,
     fault: dict[str, Any],
     states: list[MonthState],
     months: list[str],
@@ -279,7 +276,9 @@ def _finding(
         return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
     if kind == "anchors_moved":
         scale = next(iter(read_scales(connection, month_bounds(active[0])[0]).values()))
-        constants = anchors_agree(gather(connection, store, active[0], scale)).details
+        constants = anchors_agree(
+            load_evidence(connection, MonthFile.unread(connection, active[0]), active[0], scale)
+        ).details
         named = set(constants.get("anchors_dropped", ())) | set(constants.get("suspects", ()))
         right = len(named & set(items))
         state = next(s.state for s in states if s.month == active[0])
@@ -293,7 +292,7 @@ def _finding(
     flagged = []
     for month in active:
         scale = next(iter(read_scales(connection, month_bounds(month)[0]).values()))
-        calibration = gather(connection, store, month, scale).calibration
+        calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
         if calibration is None:
             continue
         flags = dict(zip(calibration.item_ids, calibration.flags, strict=True))
@@ -316,14 +315,12 @@ def _dif_finding(connection: psycopg.Connection, planted: str, items: set[str], 
     return Finding("dif", planted, found, rightly == judged and not others)
 
 
-def _false_alarms(
-    connection: psycopg.Connection, store: ObjectStore, truth: dict[str, Any], months: list[str]
-) -> Finding:
+def _false_alarms(connection: psycopg.Connection, truth: dict[str, Any], months: list[str]) -> Finding:
     planted = {item for fault in truth["faults"] for item in fault["item_ids"]}
     flagged: set[str] = set()
     for month in months:
         for scale in read_scales(connection, month_bounds(month)[0]).values():
-            calibration = gather(connection, store, month, scale).calibration
+            calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
             if calibration is not None:
                 flagged |= {i for i, f in zip(calibration.item_ids, calibration.flags, strict=True) if f}
     wrong = sorted(flagged - planted)

@@ -117,24 +117,28 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
 
 CAUTIONS: tuple[SetGate, ...] = (
     SetGate(
+        "one_ability_explains_the_answers",
         "item_calibration",
         "One ability explains the answers.",
         "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
         one_ability_explains_the_answers,
     ),
     SetGate(
+        "misfit_is_as_before",
         "item_calibration",
         "The answers follow the model as well as they did when the scale was made.",
         "See what is new in the month. `irt scale set new_misfit=hold` has such months held from now on.",
         misfit_is_as_before,
     ),
     SetGate(
+        "items_are_independent",
         "item_calibration",
         "No two items share more than the ability.",
         "Read the pairs: where one gives the other away, keep one of them, or make them one testlet.",
         items_are_independent,
     ),
     SetGate(
+        "items_are_assigned_as_the_scale_says",
         "item_calibration",
         "Items are assigned as the scale's rules say.",
         "Where learners get items by their level, declare it: `irt calibrate --set assignment=by_level` says which "
@@ -142,6 +146,7 @@ CAUTIONS: tuple[SetGate, ...] = (
         items_are_assigned_as_the_scale_says,
     ),
     SetGate(
+        "published_items_are_fitted",
         "item_calibration",
         "Every published item that was answered was fitted.",
         "Give the items more answers, or calibrate several months as one: `irt release recalibrate`. Until then drift "
@@ -149,12 +154,14 @@ CAUTIONS: tuple[SetGate, ...] = (
         published_items_are_fitted,
     ),
     SetGate(
+        "patterns_are_likely",
         "item_calibration",
         "Few learners answered unlike anybody of their ability.",
         "Look for copied or random answer sheets, or a form whose key is shifted.",
         patterns_are_likely,
     ),
     SetGate(
+        "anchors_cover_the_bank",
         "linked_item_parameters",
         "The anchors used cover the bank: they place the 10th and the 90th percentile of its published b with a "
         "standard error of at most 0.10, and every topic with a tenth of its items has two of them.",

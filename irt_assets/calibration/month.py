@@ -7,16 +7,17 @@ What does not belong here: Dagster (see `assets`) and the gates (see `gates`).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import psycopg
 
 from irt_assets.calibration import fits, misfit
+from irt_assets.calibration.evidence import MonthFile
 from irt_assets.calibration.month_impact import with_impact
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import place
@@ -88,7 +89,7 @@ def fit_month(
     """
 
     def engines_of(scale: Scale) -> Engines:
-        return {scale.engine: partial(build, scale.engine)} | {engine.name: lambda: engine}
+        return {scale.engine: functools.partial(build, scale.engine)} | {engine.name: lambda: engine}
 
     outcomes = _fit(database, store, month, engines_of, (PsychometricsError, PermanentFailure), run_id)
     own = [o for o in outcomes if o.own]
@@ -112,7 +113,7 @@ def fit_month_beside(
 
     def engines_of(scale: Scale) -> Engines:
         wanted = scale.engine != engine and (scales is None or scale.scale_id in scales)
-        return {engine: partial(build, engine)} if wanted else {}
+        return {engine: functools.partial(build, engine)} if wanted else {}
 
     return _fit(database, store, month, engines_of, (Exception,), run_id)
 
@@ -224,8 +225,9 @@ def publish_month(
 ) -> dict[str, dict[str, Step]]:
     """Take the month to the ledger of every scale; the steps taken, by scale and month."""
     with database.connect() as connection:
+        stored_file = functools.cache(functools.partial(MonthFile.verified, connection, store))
         return {
-            scale.scale_id: settle(connection, store, scale, month, unsettled, run_id, with_impact)
+            scale.scale_id: settle(connection, stored_file, scale, month, unsettled, run_id, with_impact)
             for scale in read_scales(connection).values()
         }
 

@@ -15,7 +15,6 @@ from typer.testing import CliRunner
 
 from irt_assets.calibration import checks, fits, gates, model_gates
 from irt_assets.calibration.anchor_versions import drop_anchors
-from irt_assets.calibration.evidence import gather
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month, publish_month
@@ -40,7 +39,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings, get_settings
 from tests.integration import rooms
-from tests.integration.rooms import SCALE, answer_matrix, folder_store, rows, run_sql
+from tests.integration.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.integration.typed import Irt
 
 FIRST, NEXT = rooms.MONTHS
@@ -364,7 +363,7 @@ def test_a_month_judged_before_the_gate_existed_stays_green(
     assert found.state is State.GREEN, found.why
     with graph.database.connect() as connection:
         scale = read_scales(connection)[SCALE]
-        evidence = gather(connection, folder_store(settings), FIRST, scale)
+        evidence = evidence_of(connection, folder_store(settings), FIRST, scale)
     verdict = model_gates.guessing_is_in_the_model(evidence)
     assert (verdict.passed, verdict.why) == (
         True,

@@ -19,7 +19,7 @@ from scipy.special import expit
 
 from irt_assets.calibration import checks, fits, gates, misfit, model_gates
 from irt_assets.calibration.cautions import misfit_is_as_before
-from irt_assets.calibration.evidence import Evidence, gather
+from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.green import State, month_states
 from irt_assets.calibration.misfit import BY_LEVEL, find_reference
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
@@ -41,7 +41,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.integration import rooms
-from tests.integration.rooms import SCALE, answer_matrix, folder_store, rows, run_sql
+from tests.integration.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.integration.typed import Irt
 
 FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO, OTHER_ITEMS = (f"2026-{m:02d}" for m in range(6, 13))
@@ -165,7 +165,7 @@ def calibrate(settings: Settings, month: str) -> Month:
 def judged(settings: Settings, month: str) -> Evidence:
     with Database(settings).connect() as connection:
         scale = read_scales(connection, month_bounds(month)[0])[SCALE]
-        return gather(connection, folder_store(settings), month, scale)
+        return evidence_of(connection, folder_store(settings), month, scale)
 
 
 def reference_of(settings: Settings, month: str) -> Any:

@@ -18,7 +18,7 @@ from htmltools import TagList
 
 from irt_assets.calibration import gates
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.evidence import Verdict, gather
+from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.fits import linked_fit
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_history import read_history
@@ -106,7 +106,7 @@ class World:
     def evaluate(self, month: str, failing: dict[str, str]) -> None:
         with self.database.connect() as connection:
             (scale,) = read_scales(connection).values()
-            evidence = gather(connection, self.reader.store, month, scale)
+            evidence = rooms.evidence_of(connection, self.reader.store, month, scale)
         for gate in gates.SET_GATES:
             found = gate.judge(evidence)
             if gate.name in failing:
