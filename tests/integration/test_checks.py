@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from irt_assets.calibration import checks
 from irt_assets.calibration.cautions import CAUTIONS
 from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_checks
+from irt_assets.calibration.evidence import Evidence, Verdict
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.shown import parameters_metadata
 from irt_assets.partitions import last_complete_month, month_bounds, monthly, months_between
@@ -109,6 +112,40 @@ def test_a_gate_that_no_scale_passes_is_an_error(calibrated: Settings) -> None:
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.ERROR
     assert "anchors disagree" in (found.description or "")
+
+
+def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_judged(
+    calibrated: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(evidence: Evidence) -> Verdict:
+        raise ZeroDivisionError("division by zero")
+
+    gates = [replace(gate, judge=broken) if gate.name == "connected" else gate for gate in SET_GATES]
+    monkeypatch.setattr(checks, "SET_GATES", gates)
+    monthly_checks, _ = build_calibration_checks(monthly(MONTH), MONTH)
+    (of_fit,) = (check for check in monthly_checks if check.node_def.name == "item_calibration_checks")
+    context = check_context(MONTH, instance, *of_fit.check_keys)
+    found = {r.check_name: r for r in of_fit.op.compute_fn.decorated_fn(context, Database(calibrated), None)}
+    assert [name for name, result in found.items() if not result.passed] == ["connected"]
+    assert found["connected"].severity is dg.AssetCheckSeverity.ERROR
+    assert found["connected"].description == f"{MONTH}: could not be judged: ZeroDivisionError: division by zero"
+
+
+def test_a_fit_that_cannot_be_read_fails_its_checks_with_the_reason(world: Settings) -> None:
+    stage_made_up(Database(world), folder_store(world), MONTH, made_up_calibration({"A01": (1.0, 0.0)}))
+    run_sql(Database(world), "UPDATE fit_staging SET calibration = 'not a fit'")
+    for name in ("converged", "items_are_independent"):
+        found = evaluate(world, name)
+        assert not found.passed
+        assert (found.description or "").startswith(f"{MONTH}: could not be judged: ")
+
+
+def test_only_the_checks_of_the_snapshot_read_its_file(calibrated: Settings, instance: dg.DagsterInstance) -> None:
+    for check in MONTHLY[1:4]:
+        context = check_context(MONTH, instance, *check.check_keys)
+        results = list(check.op.compute_fn.decorated_fn(context, Database(calibrated), store=None))
+        assert {result.check_name for result in results} == {key.name for key in check.check_keys}
+        assert not [result for result in results if "could not be judged" in (result.description or "")]
 
 
 @pytest.mark.parametrize("gate", [gate.name for gate in SET_GATES])
