@@ -29,6 +29,7 @@ from irt_assets.psychometrics.itemfit import item_fit
 from irt_assets.psychometrics.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.personfit import person_fit
 from irt_assets.psychometrics.reliability import fitted_reliability
+from irt_assets.psychometrics.second_ability import loadings
 from irt_assets.psychometrics.setfit import form_fit
 from irt_assets.psychometrics.sumscorefit import sum_score_fit
 from irt_assets.psychometrics.testlets import number_testlets
@@ -119,6 +120,7 @@ def summarise(
                 for i, j in pairs.flagged[:NAMED_PAIRS]
             ],
         },
+        "loadings": dict(zip(names, loadings(pairs, calibration).round(4).tolist(), strict=True)),
         "parallel": _parallel(few, calibration, of_few, seed, threads),
         "m2": _forms(some, calibration, of_some),
         "halves": None if halves is None else {"apart": halves.apart, "expected": halves.expected},
