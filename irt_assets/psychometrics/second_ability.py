@@ -16,25 +16,43 @@ from irt_assets.psychometrics.dependence import SMALLEST_PAIR, LocalDependence
 from irt_assets.psychometrics.models import Calibration, Floats
 from irt_assets.psychometrics.quadrature import Grid
 
+ROUNDS = 100
+
 
 def loadings(pairs: LocalDependence, calibration: Calibration) -> Floats:
     """Shape (J,), of the logit of each item; their sign and unit mean nothing. 0 for items without a slope above 0.
 
-    Where the logit of item j gains λ_j f by a learner's f, residuals of two items correlate to first order by
-    λ_j λ_k var(f) √(w_j w_k), with w the mean information of an answer about its logit, P(1 − P) where c = 0. So λ is
-    the first eigenvector of Q3, with 0 on its diagonal, over √w. Pairs that fewer than `SMALLEST_PAIR` learners saw
-    count as 0.
+    Where the logit of item j gains λ_j f by a learner's f, residuals of two items correlate to first order by l_j l_k
+    with l = λ √(w var f) and w the mean information of an answer about its logit, P(1 − P) where c = 0. l is the one
+    factor that leaves least of Q3, Σ n_jk (Q3_jk − l_j l_k)² over the pairs that at least `SMALLEST_PAIR` learners saw
+    (minres, Harman & Jones 1966).
     """
     known = calibration.estimated & (calibration.a > 0)
-    out = np.zeros(calibration.n_items)
-    if known.sum() < 2:
-        return out
     counted = (pairs.n >= SMALLEST_PAIR) & np.isfinite(pairs.q3) & np.outer(known, known)
-    q3 = np.where(counted, pairs.q3, 0.0)
-    last = len(q3) - 1
-    vector = eigh(q3, subset_by_index=[last, last])[1][:, 0]
+    known &= counted.any(axis=1)
+    out = np.zeros(calibration.n_items)
+    if not known.any():
+        return out
+    both = np.ix_(known, known)
+    weight = np.where(counted, pairs.n, 0)[both].astype(float)
     some, grid = calibration.select(known), Grid.spanning()
     theta = calibration.latent_mean + calibration.latent_sd * grid.nodes
     told = np.exp(grid.log_weights()) @ information(theta, some.a, some.d, some.c) / some.a**2
-    out[known] = vector[known] / np.sqrt(told)
+    out[known] = _factor(np.where(counted, pairs.q3, 0.0)[both], weight) / np.sqrt(told)
     return out
+
+
+def _factor(q3: Floats, weight: Floats) -> Floats:
+    """The factor (J,) that leaves least of Q3 by its weighted squares; both are (J, J), 0 where a pair does not count.
+
+    Halfway, round by round, to the factor that is best for each item with the others' as they are.
+    """
+    last = len(q3) - 1
+    (value,), vectors = eigh(q3, subset_by_index=[last, last])
+    factor: Floats = vectors[:, 0] * np.sqrt(max(value, 0.0))
+    product = weight * q3
+    for _ in range(ROUNDS):
+        told = weight @ factor**2
+        best = np.divide(product @ factor, told, out=np.zeros_like(factor), where=told > 0)
+        factor = np.clip((factor + best) / 2, -1.0, 1.0)
+    return factor
