@@ -258,7 +258,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     if other := fits.made_otherwise(staged.spec, scale):
         return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
     staged = fits.never_linked(connection, staged, run_id)
-    placed = place(connection, scale, raw, month)
+    placed = place(connection, scale, raw, month, month)
     outcome = replace(outcome, raw=raw, anchors=placed.anchors, linking=placed.linking)
     if placed.error is not None:
         constants = placed.linking.as_constants() if placed.linking else None

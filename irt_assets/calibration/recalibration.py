@@ -126,7 +126,7 @@ def recalibrate(
             "answers_from": {item: since.isoformat() for item, since in changed.items()},
         } | beside(request, Calibrated(raw, groups, basis.shape))
     with database.connect() as connection:
-        placed = place(connection, scale, raw, window)
+        placed = place(connection, scale, raw, window, first)
     if placed.linking is None or placed.linked is None:
         raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
     if not placed.linking.agrees(scale.rules.anchor_q_alpha):

@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration import checks, fits, gates, misfit, model_gates
+from irt_assets.calibration import checks, fits, gates, linking_gates, misfit, model_gates
 from irt_assets.calibration.cautions import misfit_is_as_before
 from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.green import State, month_states
@@ -221,6 +221,19 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
     assert (again.state, again.held_by) == ("done", {})
     assert model_gates.misfit_was_accepted(again.evidence).why.startswith("misfit is accepted; ")
     assert f"misfit accepted from {FIRST} on: Ann: short tests" in typed("scale", "decisions").out
+    assert of_q(month.evidence) == (2, set(), "")
+    df, shifts, said = of_q(again.evidence)
+    assert (df, shifts) == (3, set(ITEMS))
+    assert "; misfit is accepted, so Q allows for items that lean on a second ability, " in said
+
+
+def of_q(evidence: Evidence) -> tuple[int, set[str], str]:
+    """How many constants Q is the least over, which anchors may lean on a second ability, and what is said of it."""
+    constants = linking_gates.linked(evidence).details
+    why = linking_gates.anchors_agree(evidence).why
+    at = why.find("; misfit is accepted")
+    said = why[at:] if at >= 0 else ""
+    return 2 * len(constants["anchors_used"]) - constants["q_df"], set(constants["q_shifts"]), said
 
 
 # -- misfit that is new ------------------------------------------------------------------------------

@@ -359,6 +359,9 @@ class Comparison:
         fitted: of the window; None: published values are of its model.
         shared: shape (J, 2, 3), covariance of the window's (a, b) with the published (a, b, logit c); None: it follows
             from `by_anchors`.
+        shift: shape (J, 2), by how much d moved with a second ability that the scale lives with, and the standard
+            error of that (`Linking.q_shifts`); 0 for items that are not published as the anchor they are. Part of
+            `delta_ad`. None: 0 for all.
     """
 
     item_ids: tuple[str, ...]
@@ -375,6 +378,7 @@ class Comparison:
     guessing_cov: Floats | None = None
     fitted: Fitted | None = None
     shared: Floats | None = None
+    shift: Floats | None = None
 
     @property
     def delta(self) -> Floats:
@@ -418,6 +422,7 @@ class Comparison:
             published=self.published.select(kept),
             guessing_cov=None if self.guessing_cov is None else self.guessing_cov[keep],
             shared=None if self.shared is None else self.shared[keep],
+            shift=None if self.shift is None else self.shift[keep],
             **{name: getattr(self, name)[keep] for name in arrays},
         )
 
@@ -463,4 +468,16 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
         guessing_cov=None if y.guessing_cov is None else y.guessing_cov[j],
         fitted=Fitted.of(raw, linking),
         shared=None if shared is None else to_ab @ shared,
+        shift=_shift(old, linking, anchors) if linking.q_shifts else None,
     )
+
+
+def _shift(published: Published, linking: Linking, anchors: Anchors) -> Floats:
+    """As `Comparison.shift`. Where an anchor was published anew, its value is from other learners."""
+    frozen = {i: (a, b) for i, a, b in zip(anchors.set.item_ids, anchors.set.a, anchors.set.b, strict=True)}
+    nothing = {"shift": 0.0, "se": 0.0}
+    moved = [
+        linking.q_shifts.get(item, nothing) if item in frozen and np.allclose(frozen[item], (a, b)) else nothing
+        for item, a, b in zip(published.item_ids, published.a, published.b, strict=True)
+    ]
+    return np.array([[one["shift"], one["se"]] for one in moved]).reshape(-1, 2)

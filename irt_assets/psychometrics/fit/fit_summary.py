@@ -30,6 +30,7 @@ from irt_assets.psychometrics.fit.dependence import (
 from irt_assets.psychometrics.fit.item_fit import item_fit
 from irt_assets.psychometrics.fit.m2 import form_fit
 from irt_assets.psychometrics.fit.person_fit import person_fit
+from irt_assets.psychometrics.fit.second_ability import loadings
 from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 from irt_assets.psychometrics.scoring.reliability import fitted_reliability
 
@@ -119,6 +120,7 @@ def summarise(
                 for i, j in pairs.flagged[:NAMED_PAIRS]
             ],
         },
+        "loadings": dict(zip(names, loadings(pairs, calibration).round(4).tolist(), strict=True)),
         "parallel": _parallel(few, calibration, of_few, seed, threads),
         "m2": _forms(some, calibration, of_some),
         "halves": None if halves is None else {"apart": halves.apart, "expected": halves.expected},

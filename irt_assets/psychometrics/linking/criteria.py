@@ -327,17 +327,45 @@ def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float)
     return omega / omega.mean()
 
 
-def q_test(pairs: Pairs, slope: float, intercept: float) -> tuple[float, int]:
+@dataclass(frozen=True)
+class Agreement:
+    """Q and its degrees of freedom; `shift`, `shift_se`: what `q_test` calls t, 0 without loadings."""
+
+    q: float
+    df: int
+    shift: float = 0.0
+    shift_se: float = 0.0
+
+
+def q_test(pairs: Pairs, slope: float, intercept: float, loadings: Floats | None = None) -> Agreement:
     """Q = min over the two constants of Dᵀ V⁻¹ D, and its degrees of freedom (2K − 2 for 2PL and 3PL).
 
     D and V are the differences and their covariance, so that D₁ and D₂ of an anchor, which are correlated, are not
     counted as two witnesses. The minimum (a step of Gauss-Newton away) makes Q the same for every method: what no
     slope and intercept can explain. χ² where the anchors moved by error only.
+
+    With `loadings` λ, shape (K,), on a second ability, Q is minimised over one constant more, t: learners whose mean on
+    that ability is not where their θ predicts it have logits that are higher by λt, that is b lower by λt/a.
     """
     use = pairs.tested
     x = pairs.differences_by_constants(slope)[use]
     factor = np.linalg.cholesky(pairs.covariance_of_differences(slope)[np.ix_(use, use)])
     white_d = np.linalg.solve(factor, pairs.differences(slope, intercept).ravel()[use])
     white_x = np.linalg.solve(factor, x)
-    rest = white_d - white_x @ np.linalg.lstsq(white_x, white_d, rcond=None)[0]
-    return float(rest @ rest), int(use.sum()) - x.shape[1]
+    rest = _unexplained(white_d, white_x)
+    agreement = Agreement(float(rest @ rest), int(use.sum()) - x.shape[1])
+    if loadings is None:
+        return agreement
+    by_shift = np.column_stack([np.zeros(pairs.size), -loadings / pairs.a_old]).ravel()[use]
+    white_shift = np.linalg.solve(factor, by_shift)
+    own = _unexplained(white_shift, white_x)
+    told = float(own @ own)
+    if told <= 1e-8 * float(white_shift @ white_shift):  # two constants do already what the shift would
+        return agreement
+    shift = float(own @ rest) / told
+    return Agreement(max(agreement.q - told * shift**2, 0.0), agreement.df - 1, shift, told**-0.5)
+
+
+def _unexplained(y: Floats, x: Floats) -> Floats:
+    """What of y (n,) no combination of the columns of x (n, m) explains."""
+    return y - x @ np.linalg.lstsq(x, y, rcond=None)[0]

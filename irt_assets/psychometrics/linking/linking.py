@@ -21,7 +21,7 @@ from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsEr
 from irt_assets.psychometrics.core.models import Calibration, Flag, Floats
 from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, curve, medians, q_test, solve
+from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Agreement, Pairs, curve, medians, q_test, solve
 
 ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with so many learners
 ROBUST_Z = 2.7  # Huynh & Meyer 2010
@@ -50,6 +50,8 @@ class Linking:
         anchor_set: version of the anchor set.
         weighted: whether anchors were weighted by their errors.
         symmetric: whether curves were compared on both scales.
+        q_shifts: where Q allows for a second ability: item id → how far its d moved with that (`shift`), and the
+            standard error of it (`se`), of every anchor that leans on it.
         suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
             and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
     """
@@ -73,6 +75,7 @@ class Linking:
     symmetric: bool = False
     suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
     diagnosis: str = ""
+    q_shifts: dict[str, dict[str, float]] = field(default_factory=dict)
 
     def agrees(self, alpha: float) -> bool:
         """Whether Q leaves it open that one slope and one intercept explain all kept anchors."""
@@ -127,6 +130,7 @@ def link(
     symmetric: bool = False,
     purify: bool = True,
     rules: Rules | None = None,
+    loadings: Mapping[str, float] | None = None,
 ) -> Linking:
     """The constants that put `new` on the scale of `anchors`.
 
@@ -137,6 +141,8 @@ def link(
     differences where every anchor's own errors are known; where some are assumed, the classical criterion is used.
     Standard errors come from both sides' errors through the criterion (delta method on the implicit function); with
     `new.joint_cov` they include what the fit's items have in common, without it they do not.
+    `loadings`, item → λ (second_ability.py), of a second ability that the scale lives with: Q allows for learners whose
+    mean on it is not where their θ predicts it (`q_test`). Nothing else changes by it.
 
     Raises LinkingError, with what could be computed in its attribute `linking`, where fewer than `rules.min_anchors`
     or less than `rules.min_anchor_share` of the anchors with enough responses are left; BreakdownError where the errors
@@ -168,8 +174,9 @@ def link(
     constants = solve(pairs, method, weighted=n_assumed == 0) if pairs.size >= _FEWEST else None
     if constants is not None:
         cov = constants.covariance(pairs)
-        q, q_df = q_test(pairs, constants.slope, constants.intercept)
-        if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(q)):
+        leaning = np.array([loadings.get(item, 0.0) for item in pairs.ids]) if loadings else None
+        agreement = q_test(pairs, constants.slope, constants.intercept, leaning)
+        if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(agreement.q)):
             raise BreakdownError(
                 f"the linking of scale {anchors.scale_id} has no standard errors: those of the fit or of its anchors"
                 " are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
@@ -184,14 +191,15 @@ def link(
             rmse=_rmse(pairs, constants.slope, constants.intercept),
             anchors_used=pairs.ids,
             anchors_dropped=dropped,
-            q=q,
-            q_df=q_df,
-            q_p=float(chdtrc(q_df, q)),
+            q=agreement.q,
+            q_df=agreement.df,
+            q_p=float(chdtrc(agreement.df, agreement.q)),
             share_kept=share,
             warnings=tuple(warnings),
             anchor_set=anchors.version,
             weighted=n_assumed == 0,
             symmetric=symmetric,
+            q_shifts=_shifts(anchors, loadings or {}, agreement),
         )
     if enough and linking is not None:
         return linking
@@ -208,6 +216,17 @@ def link(
         " moved and freeze a new anchor set, or declare a window the new origin of the scale (irt scale init).",
         linking,
     )
+
+
+def _shifts(anchors: AnchorSet, loadings: Mapping[str, float], agreement: Agreement) -> dict[str, dict[str, float]]:
+    """As `Linking.q_shifts`."""
+    if agreement.shift_se == 0:
+        return {}
+    leaning = {item: loadings[item] for item in anchors.item_ids if loadings.get(item)}
+    return {
+        item: {"shift": loading * agreement.shift, "se": abs(loading) * agreement.shift_se}
+        for item, loading in leaning.items()
+    }
 
 
 def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str], int]:
