@@ -7,7 +7,7 @@ not belong here: the measures (see `psychometrics.misfit`) and what holds a mont
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from irt_assets.calibration.fits import decode
 from irt_assets.calibration.request import Calibrated, FitRequest
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.misfit import Change, Measure, Window, change_of_misfit, rmsea_of
+from irt_assets.psychometrics.misfit import LARGEST_RATIO, Change, Measure, Window, change_of_misfit, rmsea_of
 from irt_assets.psychometrics.setfit import FormFit
 from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
@@ -30,6 +30,8 @@ from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 
 MOST_NAMED = 10
+MOST_ALIKE = 5
+"""Items that a sentence on dependence names."""
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
 FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are no longer assigned by level"
 
@@ -102,11 +104,17 @@ def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> 
 def compared(store: ObjectStore, request: FitRequest, made: Calibrated, reference: Reference | None) -> dict[str, Any]:
     """For a month's spec: what it was compared with and what came of it, or `why` it could not be compared.
 
-    `ratio` is the reference's own, None where its dimensions could not be tested. `lost`: it should have been compared.
+    `ratio` is the reference's own, None where its dimensions could not be tested, and `ratio_together` the items that
+    make it so large. `lost`: it should have been compared.
     """
     if reference is None:
         return {"reference": None}
-    about = {"reference": reference.name, "fit_id": reference.fit_id, "ratio": eigenvalue_ratio(reference.statistics)}
+    about = {
+        "reference": reference.name,
+        "fit_id": reference.fit_id,
+        "ratio": eigenvalue_ratio(reference.statistics),
+        "ratio_together": items_together(reference.statistics),
+    }
     if request.by_level:
         return about | {"why": BY_LEVEL}
     try:
@@ -134,17 +142,19 @@ def as_plain_data(change: Change) -> dict[str, Any]:
         "growth": {name: plain(measure) for name, measure in change.growth.items()},
         "now": {name: plain(measure) for name, measure in vars(change.now).items()},
         "before": {name: plain(measure) for name, measure in vars(change.before).items()},
+        "together": {name: list(items) for name, items in change.together.items()},
     }
 
 
 def misfit_in_words(statistics: Mapping[str, Any]) -> list[str]:
     """What a fit says of the whole set, for whoever decides whether it will do: a sentence on each statistic."""
     ratio, lz, halves = eigenvalue_ratio(statistics), statistics["lz"], statistics["halves"]
-    sentences = [
-        "dimensions could not be tested"
-        if ratio is None
-        else f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
-    ]
+    if ratio is None:
+        sentences = ["dimensions could not be tested"]
+    else:
+        together = items_together(statistics) if ratio > LARGEST_RATIO else []
+        largest = f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
+        sentences = [largest + alike(together)]
     if statistics["m2"]:
         forms = [FormFit((), one["learners"], one["m2"], one["df"], one["p"], one["rmsea"]) for one in statistics["m2"]]
         rmsea = rmsea_of(forms)
@@ -168,3 +178,15 @@ def eigenvalue_ratio(statistics: Mapping[str, Any] | None) -> float | None:
     """Of what a fit says of the whole set: its largest residual eigenvalue to the one that the model gives."""
     parallel = statistics.get("parallel") if statistics else None
     return parallel["eigenvalue"] / parallel["expected"] if parallel else None
+
+
+def items_together(statistics: Mapping[str, Any] | None) -> list[str]:
+    """Of what a fit says of the whole set: the items that make that eigenvalue so large; empty of an earlier version's
+    fit."""
+    parallel = statistics.get("parallel") if statistics else None
+    return parallel.get("together", []) if parallel else []
+
+
+def alike(items: Sequence[str]) -> str:
+    """The end of a sentence on dependence, which names the items; empty where there are none."""
+    return f": {listed(items, MOST_ALIKE)} answer alike beyond ability" if items else ""

@@ -143,6 +143,7 @@ def _parallel(
         "expected": _number(found.under_model.mean()),
         "rounds": PARALLEL_ROUNDS,
         "p": _number(found.tail),
+        "together": [responses.item_ids[j] for j in found.together],
     }
 
 

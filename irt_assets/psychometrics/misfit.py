@@ -84,12 +84,15 @@ class Change:
         dependence: how far the largest eigenvalue of what changed in the residual correlations is above the one that
             chance gives; 0 where items go together as they did.
         now, before: of the window and its reference.
+        together: by measure (dependence, ratio) the items that make it so large, the largest part first: those that go
+            together more than they did, and those of the window that share most beyond the ability.
     """
 
     items: int
     dependence: Measure | None
     now: Misfit
     before: Misfit
+    together: dict[str, tuple[str, ...]]
 
     @property
     def growth(self) -> dict[str, Measure | None]:
@@ -146,24 +149,31 @@ def change_of_misfit(now: Window, before: Window, *, threads: int | None = None)
     enough = len(items) >= SMALLEST_TEST
     here, there = (window.on(items).fitted() if enough else None for window in (now, before))
 
-    def of(window: Window, some: Fitted | None) -> Misfit:
+    def of(window: Window, some: Fitted | None, ratio: Measure | None) -> Misfit:
         return Misfit(
-            _ratio(window, most, threads),
+            ratio,
             None if some is None else _rmsea(some),
             None if some is None else _unlikely(some, threads),
             _random(window.fitted()),
         )
 
-    dependence = None if here is None or there is None else _new_dependence(here, there, threads)
-    return Change(len(items), dependence, of(now, here), of(before, there))
+    together: dict[str, tuple[str, ...]] = {}
+    dependence = None
+    if here is not None and there is not None:
+        dependence, together["dependence"] = _new_dependence(here, there, threads)
+    ratio, together["ratio"] = _ratio(now, most, threads)
+    reference_ratio, _ = _ratio(before, most, threads)
+    return Change(len(items), dependence, of(now, here, ratio), of(before, there, reference_ratio), together)
 
 
-def _ratio(window: Window, most_persons: int, threads: int | None) -> Measure | None:
-    """Of `most_persons`: an eigenvalue that stands out does so more, the more learners there are."""
+def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
+    """Of `most_persons`: an eigenvalue that stands out does so more, the more learners there are; and its items."""
     found = parallel_analysis(
         window.responses, window.calibration, replications=ROUNDS, most_persons=most_persons, threads=threads
     )
-    return _with_limits(found.ratio, found.ratio_se) if found.se > 0 else None
+    if found.se == 0:
+        return None, ()
+    return _with_limits(found.ratio, found.ratio_se), tuple(window.responses.item_ids[j] for j in found.together)
 
 
 def _with_limits(value: float, se: float) -> Measure:
@@ -171,13 +181,14 @@ def _with_limits(value: float, se: float) -> Measure:
     return Measure(value, value - half, value + half)
 
 
-def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> Measure | None:
+def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
     found = new_dependence(now, before, replications=ROUNDS, threads=threads)
     if found is None:
-        return None
+        return None, ()
     spread = found.under_model.std(ddof=1)
     se = float(np.hypot(found.se, spread / np.sqrt(ROUNDS)))
-    return _with_limits(found.eigenvalue - float(found.under_model.mean()), se)
+    growth = _with_limits(found.eigenvalue - float(found.under_model.mean()), se)
+    return growth, tuple(now.responses.item_ids[j] for j in found.together)
 
 
 def _rmsea(whole: Fitted) -> Measure | None:

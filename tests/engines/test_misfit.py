@@ -103,6 +103,31 @@ def test_dependence_that_was_there_before_is_not_new() -> None:
     assert new.eigenvalue > new.under_model.max() + 3 * new.se
 
 
+PLANTED = {"a testlet": 5, "a second ability": 8, "items not reached": 12}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_the_items_that_are_named_are_those_that_go_together(kind: str) -> None:
+    """In 12 other months of each kind all of the five were, and 92 % where items are not reached."""
+    J, n, share = 30, 2000, []
+    for seed in range(4):
+        rng = np.random.default_rng([7, seed])
+        a, b, order = np.exp(rng.normal(0.1, 0.3, J)), rng.normal(0, 1, J), rng.permutation(J)
+        planted = order[-PLANTED[kind] :]
+        before, z = (a * (rng.normal(size=(n, 1)) - b) for _ in range(2))
+        if kind != "items not reached":
+            z[:, planted] += a[planted] * (1.0 if kind == "a testlet" else 1.2) * rng.normal(size=(n, 1))
+        now = (rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float)
+        if kind == "items not reached":
+            last = (np.arange(J) >= J - rng.integers(2, 13, (n, 1))) & (rng.random((n, 1)) < 0.2)
+            now[:, order] = np.where(last, 0.0, now[:, order])
+        then = (rng.random(z.shape) < 1 / (1 + np.exp(-before))).astype(float)
+        found = new_dependence(*(fitted(Responses.from_wide(x)) for x in (now, then)), replications=2)
+        assert found is not None
+        share.append(np.isin(found.together[:5], planted).mean())
+    assert np.mean(share) >= 0.8
+
+
 def held(row: Row, seed: int) -> set[str]:
     growth = simulate(row, [seed, 0]).change.growth
     return {name for name, measure in growth.items() if measure is not None and measure.low > LIMITS[name]}
