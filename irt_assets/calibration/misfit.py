@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import psycopg
 from psycopg.rows import class_row
 from threadpoolctl import threadpool_limits
@@ -18,6 +19,7 @@ from threadpoolctl import threadpool_limits
 from irt_assets.calibration.fits import decode
 from irt_assets.calibration.request import Calibrated, FitRequest
 from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.dependence import ParallelAnalysis
 from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
 from irt_assets.psychometrics.misfit import LARGEST_RATIO, Change, Measure, Window, change_of_misfit, rmsea_of
 from irt_assets.psychometrics.setfit import FormFit
@@ -63,7 +65,7 @@ class Reference:
                 f"with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
             )
         responses, _ = scored_responses_of(read_snapshot(store, self.snapshot), scale_id)
-        return Window(responses, decode(self.calibration))
+        return Window(responses, decode(self.calibration), kept_dimensions(self.statistics, responses.item_ids))
 
 
 def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
@@ -101,11 +103,17 @@ def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> 
         ).fetchone()
 
 
-def compared(store: ObjectStore, request: FitRequest, made: Calibrated, reference: Reference | None) -> dict[str, Any]:
+def compared(
+    store: ObjectStore,
+    request: FitRequest,
+    made: Calibrated,
+    statistics: Mapping[str, Any],
+    reference: Reference | None,
+) -> dict[str, Any]:
     """For a month's spec: what it was compared with and what came of it, or `why` it could not be compared.
 
-    `ratio` is the reference's own, None where its dimensions could not be tested, and `ratio_together` the items that
-    make it so large. `lost`: it should have been compared.
+    `statistics`: what the month's fit says of the whole set. `ratio` is the reference's own, None where its dimensions
+    could not be tested, and `ratio_together` the items that make it so large. `lost`: it should have been compared.
     """
     if reference is None:
         return {"reference": None}
@@ -125,7 +133,8 @@ def compared(store: ObjectStore, request: FitRequest, made: Calibrated, referenc
         return about | {"why": FITTED_BY_LEVEL}
     try:
         with breakdowns_explained("the comparison failed"), threadpool_limits(1, user_api="blas"):
-            change = change_of_misfit(Window(request.responses, made.calibration), before)
+            dimensions = kept_dimensions(statistics, request.responses.item_ids)
+            change = change_of_misfit(Window(request.responses, made.calibration, dimensions), before)
     except PsychometricsError as error:
         return about | {"why": str(error), "lost": True}
     return about | as_plain_data(change)
@@ -178,6 +187,19 @@ def eigenvalue_ratio(statistics: Mapping[str, Any] | None) -> float | None:
     """Of what a fit says of the whole set: its largest residual eigenvalue to the one that the model gives."""
     parallel = statistics.get("parallel") if statistics else None
     return parallel["eigenvalue"] / parallel["expected"] if parallel else None
+
+
+def kept_dimensions(statistics: Mapping[str, Any] | None, item_ids: Sequence[str]) -> ParallelAnalysis | None:
+    """The parallel analysis that a fit's statistics were stored with; None of an earlier version's fit, or where an
+    item has left the scale since."""
+    kept = statistics.get("parallel") if statistics else None
+    places = {item: j for j, item in enumerate(item_ids)}
+    if not kept or kept.get("se") is None or not places.keys() >= set(kept["together"]):
+        return None
+    under_model = np.array(kept["under_model"])
+    p = (1 + int((under_model >= kept["eigenvalue"]).sum())) / (1 + under_model.size)
+    together = tuple(places[item] for item in kept["together"])
+    return ParallelAnalysis(kept["eigenvalue"], under_model, p, kept["se"], together, kept["learners"])
 
 
 def items_together(statistics: Mapping[str, Any] | None) -> list[str]:

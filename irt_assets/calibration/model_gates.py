@@ -51,7 +51,8 @@ def one_ability(parallel: Mapping[str, Any]) -> Verdict:
         f"the largest eigenvalue of the residual correlations is {parallel['eigenvalue']:.2f}, and "
         f"{parallel['expected']:.2f} is expected where one ability explains the answers (p = {parallel['p']:.2g})"
     )
-    return Verdict(one, why if one else f"a second dimension: {why}", dict(parallel))
+    details = {name: parallel[name] for name in ("eigenvalue", "expected", "rounds", "p")}
+    return Verdict(one, why if one else f"a second dimension: {why}", details)
 
 
 def guessing_is_in_the_model(evidence: Evidence) -> Verdict:

@@ -74,6 +74,7 @@ class ParallelAnalysis:
         ratio: of the eigenvalue to its mean under the model, 1 where one ability explains the answers; ratio_se: its
             standard error, with that of the mean.
         together: places in `item_ids` of the items that make the eigenvalue so large, the largest part first.
+        learners: that it rests on.
     """
 
     eigenvalue: float
@@ -81,6 +82,7 @@ class ParallelAnalysis:
     p: float
     se: float
     together: tuple[int, ...]
+    learners: int
 
     @property
     def ratio(self) -> float:
@@ -115,7 +117,9 @@ class NewDependence:
 
     Attributes:
         eigenvalue: of the data. se: its standard error, the fits' parameters given.
-        under_model: shape (replications,), where both windows follow their models.
+        under_model: shape (replications, replications), where both windows follow their models: each replication of the
+            one with each of the other. The error of their mean, `under_model_se`, is that of the means of rows and
+            columns.
         together: places of the items that go together more than they did, the largest part of the eigenvalue first.
     """
 
@@ -123,6 +127,11 @@ class NewDependence:
     under_model: Floats
     se: float
     together: tuple[int, ...]
+
+    @property
+    def under_model_se(self) -> float:
+        R = len(self.under_model)
+        return float(np.sqrt(sum(self.under_model.mean(axis=axis).var(ddof=1) / R for axis in (0, 1))))
 
 
 def local_dependence(
@@ -180,9 +189,8 @@ def parallel_analysis(
     p = (1 + int((under_model >= observed).sum())) / (1 + replications)
     vector = np.linalg.eigh(found.q3)[1][:, -1]
     together = tuple(whole.place[_together(found.q3, vector)].tolist())
-    return ParallelAnalysis(
-        observed, under_model, p, _error_of_eigenvalue(whole, found, vector, found.counted), together
-    )
+    se = _error_of_eigenvalue(whole, found, vector, found.counted)
+    return ParallelAnalysis(observed, under_model, p, se, together, whole.responses.n_persons)
 
 
 def disagreement_of_halves(
@@ -230,13 +238,10 @@ def new_dependence(
     counted = found.counted & known.counted
     if not counted.any():
         return None
-
-    def largest(one: _Dependence, other: _Dependence) -> float:
-        return float(np.linalg.eigvalsh(np.where(counted, one.q3 - other.q3, 0.0))[-1])
-
-    under_model = [
-        largest(*(_Dependence.of(window.new_answers(rng), threads) for window in windows)) for _ in range(replications)
-    ]
+    new, old = (
+        [_Dependence.of(window.new_answers(rng), threads).q3 for _ in range(replications)] for window in windows
+    )
+    under_model = [[float(np.linalg.eigvalsh(np.where(counted, one - other, 0.0))[-1]) for other in old] for one in new]
     growth = np.where(counted, found.q3 - known.q3, 0.0)
     values, vectors = np.linalg.eigh(growth)
     vector = vectors[:, -1]

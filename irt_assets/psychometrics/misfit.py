@@ -18,8 +18,8 @@ from scipy.optimize import brentq
 from scipy.sparse import csr_array
 from scipy.special import betainc, betaln, chndtr, logsumexp, ndtri
 
-from irt_assets.psychometrics.dependence import MOST_PERSONS, new_dependence, parallel_analysis
-from irt_assets.psychometrics.fitsummary import FORM_ITEMS, FORMS, RARE_LEVEL
+from irt_assets.psychometrics.dependence import MOST_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
+from irt_assets.psychometrics.fitsummary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
 from irt_assets.psychometrics.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.personfit import SMALLEST_TEST, person_fit
 from irt_assets.psychometrics.replicate import Fitted
@@ -32,8 +32,11 @@ LARGEST_RATIO = 1.15
 """Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
 LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002}
 """How much a measure may grow from a reference to a month, by its lower limit (docs/misfit.md has the simulation)."""
-ROUNDS = 21
-"""Replications of parallel analysis: they add a fifth of its own error to an eigenvalue's ratio."""
+ROUNDS = 7
+"""Replications of each window behind what chance gives to a difference of eigenvalues; each of the one is compared with
+each of the other."""
+MOST_UNLIKE = 1.25
+"""An eigenvalue's ratio rises with the learners: it is compared with that of at most so many times as many."""
 LEARNERS = 20_000
 """Drawn of a larger window to see how many answer at random."""
 MOST_LUCK = 0.5
@@ -107,10 +110,19 @@ def _growth(now: Measure | None, before: Measure | None) -> Measure | None:
 
 @dataclass(frozen=True)
 class Window:
-    """Answers of one population and the fit that was made of them, of the same items in the same order."""
+    """Answers of one population and the fit that was made of them, of the same items in the same order.
+
+    `dimensions`: the parallel analysis that was kept with the fit; None where none was.
+    """
 
     responses: Responses
     calibration: Calibration
+    dimensions: ParallelAnalysis | None = None
+
+    @property
+    def learners(self) -> int:
+        """Behind its eigenvalues."""
+        return self.dimensions.learners if self.dimensions else min(MOST_PERSONS, self.responses.n_persons)
 
     def on(self, items: Sequence[str]) -> Window:
         """The same for these items, in this order, without the learners who saw none of them."""
@@ -145,7 +157,7 @@ def change_of_misfit(now: Window, before: Window, *, threads: int | None = None)
     random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not misfit.
     """
     items = common_items(now, before)
-    most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
+    most = min(now.learners, before.learners)
     enough = len(items) >= SMALLEST_TEST
     here, there = (window.on(items).fitted() if enough else None for window in (now, before))
 
@@ -167,10 +179,16 @@ def change_of_misfit(now: Window, before: Window, *, threads: int | None = None)
 
 
 def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
-    """Of `most_persons`: an eigenvalue that stands out does so more, the more learners there are; and its items."""
-    found = parallel_analysis(
-        window.responses, window.calibration, replications=ROUNDS, most_persons=most_persons, threads=threads
-    )
+    """Of about `most_persons`, because an eigenvalue that stands out does so more with more learners; and its items."""
+    found = window.dimensions
+    if found is None or found.learners > MOST_UNLIKE * most_persons:
+        found = parallel_analysis(
+            window.responses,
+            window.calibration,
+            replications=PARALLEL_ROUNDS,
+            most_persons=most_persons,
+            threads=threads,
+        )
     if found.se == 0:
         return None, ()
     return _with_limits(found.ratio, found.ratio_se), tuple(window.responses.item_ids[j] for j in found.together)
@@ -185,8 +203,7 @@ def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> tuple[M
     found = new_dependence(now, before, replications=ROUNDS, threads=threads)
     if found is None:
         return None, ()
-    spread = found.under_model.std(ddof=1)
-    se = float(np.hypot(found.se, spread / np.sqrt(ROUNDS)))
+    se = float(np.hypot(found.se, found.under_model_se))
     growth = _with_limits(found.eigenvalue - float(found.under_model.mean()), se)
     return growth, tuple(now.responses.item_ids[j] for j in found.together)
 

@@ -128,6 +128,44 @@ def test_the_items_that_are_named_are_those_that_go_together(kind: str) -> None:
     assert np.mean(share) >= 0.8
 
 
+def test_a_kept_parallel_analysis_is_used_where_as_many_learners_stand_behind_it(monkeypatch) -> None:
+    made: list[int] = []
+
+    def counted(*args, **options):
+        made.append(options["most_persons"])
+        return parallel_analysis(*args, **options)
+
+    rng = np.random.default_rng(8)
+    windows = [answers(rng, n) for n in (600, 700, 1000)]
+    few, more, many = (Window(one, fit_em(one, threads=1)) for one in windows)
+    kept = [
+        Window(one.responses, one.calibration, parallel_analysis(one.responses, one.calibration, replications=11))
+        for one in (few, more, many)
+    ]
+    plain = change_of_misfit(few, few).growth["ratio"]
+    monkeypatch.setattr(misfit, "parallel_analysis", counted)
+    assert change_of_misfit(kept[0], kept[0]).growth["ratio"] == plain
+    assert change_of_misfit(kept[1], kept[0]).growth["ratio"] is not None
+    assert made == []
+    change_of_misfit(kept[2], kept[0])
+    assert made == [600], "the larger one again, with as many learners as the smaller one has"
+    change_of_misfit(kept[2], few)
+    assert made == [600, 600, 600], "none was kept with an earlier version's fit"
+
+
+def test_the_law_of_new_dependence_is_that_of_independent_replications() -> None:
+    """7 × 7 pairs of replications have the mean of 60 independent ones, within the errors of both."""
+    rng = np.random.default_rng(9)
+    sound, again = fitted(answers(rng, 600)), fitted(answers(rng, 600))
+    crossed = new_dependence(sound, again, replications=7)
+    assert crossed is not None
+    single = [new_dependence(sound, again, replications=1, seed=seed) for seed in range(60)]
+    means = np.array([one.under_model.item() for one in single if one])
+    error = np.hypot(crossed.under_model_se, means.std(ddof=1) / np.sqrt(60))
+    assert abs(crossed.under_model.mean() - means.mean()) < 3 * error
+    assert crossed.under_model_se < means.std(ddof=1) / 2
+
+
 def held(row: Row, seed: int) -> set[str]:
     growth = simulate(row, [seed, 0]).change.growth
     return {name for name, measure in growth.items() if measure is not None and measure.low > LIMITS[name]}
