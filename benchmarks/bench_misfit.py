@@ -180,7 +180,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
         linking = link(month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), rules=Rules(min_anchor_responses=1))
     except LinkingError:  # too few anchors agree: held
         linking = None
-    change = change_of_misfit(Window(now, month), Window(before, origin), threads=1)
+    change = change_of_misfit(Window(now, month), Window(before, origin), guessing=guessing, threads=1)
     if linking is None:
         return Month(change, guessing, np.nan, np.nan, 0.0)
     return Month(change, guessing, linking.slope, linking.intercept, linking.q_p)
@@ -190,10 +190,11 @@ def report(row: Row, months: list[Month]) -> str:
     n = len(months)
     by_measure, cells = [], []
     for name, limit in LIMITS.items():
-        growth = [month.change.growth[name] for month in months]
+        growth = [month.change.growth.get(name) for month in months]
         held = np.array([one is not None and one.low > limit for one in growth])
         by_measure.append(held)
-        cells.append(f"{np.mean([one.value for one in growth if one is not None]):+.3f} | {held.mean():.1%}")
+        values = [one.value for one in growth if one is not None]
+        cells.append(f"{np.mean(values) if values else np.nan:+.3f} | {held.mean():.1%}")
     held = float(np.any(by_measure, axis=0).mean())
     slope, intercept = (np.nanmean([getattr(month, name) for month in months]) for name in ("slope", "intercept"))
     disagree, guessing = np.mean([month.q_p < 0.01 for month in months]), np.mean([month.guessing for month in months])

@@ -134,7 +134,9 @@ def compared(
     try:
         with breakdowns_explained("the comparison failed"), threadpool_limits(1, user_api="blas"):
             dimensions = kept_dimensions(statistics, request.responses.item_ids)
-            change = change_of_misfit(Window(request.responses, made.calibration, dimensions), before)
+            guessing = made.calibration.model == "3pl" or (made.shape is not None and made.shape.guessing)
+            now = Window(request.responses, made.calibration, dimensions)
+            change = change_of_misfit(now, before, guessing=guessing)
     except PsychometricsError as error:
         return about | {"why": str(error), "lost": True}
     return about | as_plain_data(change)

@@ -160,5 +160,6 @@ MEASURES = {
     "rmsea": "RMSEA₂",
     "unlikely": "share of unlikely patterns",
     "random": "share answering at random",
+    "chance": "share at chance level",
 }
 """Measures of growth in a sentence."""

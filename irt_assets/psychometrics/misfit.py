@@ -9,12 +9,13 @@ compared with which, and what is held back for it (see the gates).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import LinAlgError
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.sparse import csr_array
 from scipy.special import betainc, betaln, chndtr, logsumexp, ndtri
 
@@ -30,7 +31,7 @@ CONFIDENCE = 0.99
 """Of each limit, by itself."""
 LARGEST_RATIO = 1.15
 """Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
-LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002}
+LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
 """How much a measure may grow from a reference to a month, by its lower limit (docs/misfit.md has the simulation)."""
 ROUNDS = 7
 """Replications of each window behind what chance gives to a difference of eigenvalues; each of the one is compared with
@@ -41,6 +42,8 @@ LEARNERS = 20_000
 """Drawn of a larger window to see how many answer at random."""
 MOST_LUCK = 0.5
 """The largest probability of a correct answer of those who answer at random; any below is as likely."""
+GRID = np.linspace(-8.0, 8.0, 81)
+"""Nodes, in SDs of the reference's θ around its mean, of the distribution that a month's learners may have."""
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,8 @@ class Change:
         dependence: how far the largest eigenvalue of what changed in the residual correlations is above the one that
             chance gives; 0 where items go together as they did.
         now, before: of the window and its reference.
+        chance: where learners guess, how many more than in the reference answer at random, by the reference's
+            parameters and the shape of its distribution of θ; None where they do not.
         together: by measure (dependence, ratio) the items that make it so large, the largest part first: those that go
             together more than they did, and those of the window that share most beyond the ability.
     """
@@ -95,13 +100,15 @@ class Change:
     dependence: Measure | None
     now: Misfit
     before: Misfit
+    chance: Measure | None
     together: dict[str, tuple[str, ...]]
 
     @property
     def growth(self) -> dict[str, Measure | None]:
-        """By measure: dependence, ratio, rmsea, unlikely, random."""
+        """By measure: dependence, ratio, rmsea, unlikely, random, and chance where it was asked for."""
         now, before = vars(self.now), vars(self.before)
-        return {"dependence": self.dependence} | {name: _growth(now[name], before[name]) for name in now}
+        of_each = {name: _growth(now[name], before[name]) for name in now}
+        return {"dependence": self.dependence} | of_each | ({"chance": self.chance} if self.chance else {})
 
 
 def _growth(now: Measure | None, before: Measure | None) -> Measure | None:
@@ -150,11 +157,13 @@ def common_items(one: Window, other: Window) -> list[str]:
     return sorted(of_one & of_other)
 
 
-def change_of_misfit(now: Window, before: Window, *, threads: int | None = None) -> Change:
+def change_of_misfit(now: Window, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
     """What of a window does not follow the model, beside its reference.
 
     On the items that both have, of which there must be `SMALLEST_TEST`; but the eigenvalues' ratios, and who answers at
     random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not misfit.
+    `guessing`: learners of the month guess. Then its own fit takes those who answer at random for learners of low
+    ability, and it is judged by its reference's fit too.
     """
     items = common_items(now, before)
     most = min(now.learners, before.learners)
@@ -175,7 +184,8 @@ def change_of_misfit(now: Window, before: Window, *, threads: int | None = None)
         dependence, together["dependence"] = _new_dependence(here, there, threads)
     ratio, together["ratio"] = _ratio(now, most, threads)
     reference_ratio, _ = _ratio(before, most, threads)
-    return Change(len(items), dependence, of(now, here, ratio), of(before, there, reference_ratio), together)
+    chance = _growth(*(_at_chance(some, there) for some in (here, there))) if guessing and here and there else None
+    return Change(len(items), dependence, of(now, here, ratio), of(before, there, reference_ratio), chance, together)
 
 
 def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
@@ -252,14 +262,10 @@ def share(count: int, n: int) -> Measure:
 def _random(whole: Fitted) -> Measure | None:
     """The share of a class of learners whose answers are correct with one probability, whatever the item: Yamamoto's
     (1989) HYBRID model, with the items' parameters given and that probability anything up to `MOST_LUCK`."""
-    r = whole.responses
-    n = np.bincount(r.person, minlength=r.n_persons)
-    correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
-    right, wrong = correct + 1, n - correct + 1
-    with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not luck
-        by_luck = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_LUCK) / MOST_LUCK)
-    tested = n >= SMALLEST_TEST
-    return share_of_class((by_luck - _marginal_loglik(whole))[tested]) if tested.any() else None
+    by_luck, tested = _loglik_of_luck(whole.responses)
+    abilities = whole.abilities
+    otherwise = logsumexp(_loglik_at(whole, abilities.nodes) + abilities.log_weights[abilities.group], axis=1)
+    return share_of_class((by_luck - otherwise)[tested]) if tested.any() else None
 
 
 def share_of_class(log_ratio: Floats) -> Measure:
@@ -267,14 +273,16 @@ def share_of_class(log_ratio: Floats) -> Measure:
     limits of the likelihood of their share, which is concave."""
     excess = np.expm1(np.clip(log_ratio, -700.0, 700.0))
 
-    def loglik(p: float) -> float:
-        return float(np.log1p(p * excess).sum())
-
     def slope(p: float) -> float:
         return float(np.sum(excess / (1.0 + p * excess)))
 
     top = 1.0 - 1e-9
     best = 0.0 if slope(0.0) <= 0 else top if slope(top) >= 0 else float(brentq(slope, 0.0, top))
+    return _with_limits_of_likelihood(best, top, lambda p: float(np.log1p(p * excess).sum()))
+
+
+def _with_limits_of_likelihood(best: float, top: float, loglik: Callable[[float], float]) -> Measure:
+    """A share between 0 and `top`, the best one by its (profile) likelihood."""
     least = loglik(best) - ndtri(CONFIDENCE) ** 2 / 2
 
     def limit(end: float) -> float:
@@ -283,12 +291,56 @@ def share_of_class(log_ratio: Floats) -> Measure:
     return Measure(best, limit(0.0), limit(top))
 
 
-def _marginal_loglik(whole: Fitted) -> Floats:
-    """Shape (n_persons,): log-likelihood of each learner's answers over the distribution of θ of his group."""
-    r, fit, abilities = whole.responses, whole.calibration, whole.abilities
-    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, abilities.nodes)
+def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
+    """The share of that class in a window, by the parameters of its reference on the same items. The others' θ has
+    the shape that the reference's has, with whatever mean and SD fit best: a shape of the window's own would have a
+    place for the class, as answers of a very low ability are no better than chance where learners guess."""
+    some = replace(some, calibration=reference.calibration).some_persons(MOST_PERSONS, np.random.default_rng(0))
+    by_luck, tested = _loglik_of_luck(some.responses)
+    if not tested.any():
+        return None
+    nodes, weights = reference.abilities.nodes, reference.abilities.weights[0]
+    mean = weights @ nodes
+    sd = np.sqrt(weights @ (nodes - mean) ** 2)
+    by_ability = _loglik_at(some, mean + sd * GRID)[tested]
+    most = np.maximum(by_ability.max(axis=1), by_luck[tested])
+    in_class, at_theta = np.exp(by_luck[tested] - most), np.exp(by_ability - most[:, None])
+    standard = (nodes - mean) / sd
+
+    def loss(shift: float, log_stretch: float, p: float) -> float:
+        share = np.interp((GRID - shift) / np.exp(log_stretch), standard, weights, left=0.0, right=0.0) + 1e-12
+        return -float(np.log((1 - p) * (at_theta @ (share / share.sum())) + p * in_class).sum())
+
+    top = 0.9
+    found = minimize(
+        lambda x: loss(x[0], x[1], x[2]),
+        (0.0, 0.0, 0.03),
+        method="L-BFGS-B",
+        bounds=((-4.0, 4.0), (-1.5, 1.5), (0.0, top)),
+    )
+
+    def profile(p: float) -> float:
+        return -float(minimize(lambda x: loss(x[0], x[1], p), found.x[:2], method="BFGS", options={"gtol": 1e-2}).fun)
+
+    return _with_limits_of_likelihood(float(found.x[2]), top, profile)
+
+
+def _loglik_of_luck(r: Responses) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Shape (n_persons,): log-likelihood of answers that are right with one probability, and who has enough of them."""
+    n = np.bincount(r.person, minlength=r.n_persons)
+    correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
+    right, wrong = correct + 1, n - correct + 1
+    with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not luck
+        by_luck = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_LUCK) / MOST_LUCK)
+    return by_luck, n >= SMALLEST_TEST
+
+
+def _loglik_at(whole: Fitted, nodes: Floats) -> Floats:
+    """Shape (n_persons, len(nodes)): log-likelihood of each learner's answers at each θ."""
+    r, fit = whole.responses, whole.calibration
+    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, nodes)
     right, wrong = (
         csr_array((kind.astype(float), (r.person, r.item)), shape=(r.n_persons, fit.n_items))
         for kind in (r.score == 1, r.score == 0)
     )
-    return logsumexp(right @ log_right + wrong @ log_wrong + abilities.log_weights[abilities.group], axis=1)
+    return right @ log_right + wrong @ log_wrong

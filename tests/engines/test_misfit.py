@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import ncx2
 
-from benchmarks.bench_misfit import CHOOSING, Row, simulate
+from benchmarks.bench_misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
 from irt_assets.psychometrics import misfit
 from irt_assets.psychometrics.dependence import new_dependence, parallel_analysis
 from irt_assets.psychometrics.em import fit_em
@@ -189,6 +191,32 @@ def test_what_the_origin_had_holds_no_month(row: str) -> None:
 def test_what_is_new_holds_the_month(row: str, measure: str) -> None:
     found = [held(ROWS[row], seed) for seed in range(4)]
     assert sum(measure in names for names in found) >= 3
+
+
+@pytest.mark.parametrize("forms", [False, True])
+def test_who_answers_at_random_is_found_where_everybody_guesses(forms: bool) -> None:
+    """Of months in benchmarks.bench_misfit all lower limits are above .02 with such learners, and below 0 without."""
+    bank, growth = Bank.draw(rng := np.random.default_rng(10)), {}
+    items = np.arange(ITEMS)
+    before = GUESS.answers(bank, items, 2000, 1.0, 0.0, forms, rng)
+    reference = Window(before, fit_em(before, threads=1))
+    for random in (0.0, 0.1):
+        now = World(guessing=0.2, random=random).answers(bank, items, 2000, SLOPE, INTERCEPT, forms, rng)
+        change = change_of_misfit(Window(now, fit_em(now, threads=1)), reference, guessing=True)
+        growth[random] = change.growth["chance"]
+    assert growth[0.0].low < 0 < LIMITS["chance"] < growth[0.1].low
+    assert growth[0.1].low < 0.1 < growth[0.1].high
+
+
+def test_learners_are_compared_by_the_references_fit_only_where_they_guess() -> None:
+    rng = np.random.default_rng(11)
+    one, other = (Window(x, fit_em(x, threads=1)) for x in (answers(rng, 600), answers(rng, 600)))
+    assert "chance" not in change_of_misfit(one, other).growth
+    renamed = Window(
+        replace(other.responses, item_ids=tuple(f"new{j}" for j in range(12))),
+        replace(other.calibration, item_ids=tuple(f"new{j}" for j in range(12))),
+    )
+    assert "chance" not in change_of_misfit(one, renamed, guessing=True).growth, "no item in common"
 
 
 def test_windows_without_common_items_are_compared_by_what_needs_none() -> None:
