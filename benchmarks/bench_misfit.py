@@ -4,10 +4,10 @@
 
 An origin window of 40 items and a month (20 of its items and 20 new ones, θ with mean .5 and SD 1.2 of the origin's)
 are fitted as a scale made today fits them, and compared. Columns: mean growth of each measure and how often it holds
-the month, and all together with the Monte-Carlo error; how often guessing is found, and anchors disagree by Q at 1 %
-(as they do in a month that cannot be linked); the mean slope and intercept of the linking, 1.2 and .5 where nothing is
-wrong. The limits were chosen on the rows `choosing`, with complete answers; `reporting` has other numbers of learners,
-and forms of half of the items.
+the month (`chance` only where guessing was found), and all together with the Monte-Carlo error; how often guessing is
+found, and anchors disagree by Q at 1 % (as they do in a month that cannot be linked); the mean slope and intercept of
+the linking, 1.2 and .5 where nothing is wrong. The limits were chosen on the rows `choosing`, with complete answers;
+`reporting` has other numbers of learners, and forms of half of the items.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Real tests never follow the model to the letter, and how far they are from it says little of a month: a stable second
 ability was there when the scale was made. What is new in a month is what parameters and abilities must be kept from.
-Belongs here: three measures of misfit with their limits, and the growth from one window to another on the items that
+Belongs here: measures of misfit with their limits, and the growth from one window to another on the items that
 both have. Does not belong here: the statistics themselves (see `dependence`, `setfit`, `personfit`), which window is
 compared with which, and what is held back for it (see the gates).
 """
