@@ -161,7 +161,9 @@ def _fit(
                         outcome = calibrate(engine, request, snapshot.data_hash)
                     spec |= beside(request, outcome)
                     if name == scale.engine and outcome.calibration.convergence.converged:
-                        spec["misfit"] = misfit.compared(store, request, outcome, reference)
+                        spec["misfit"] = misfit.compared(
+                            store, request, outcome, spec["fit_statistics"]["set"], reference
+                        )
             except explained as error:
                 if is_transient(error):
                     raise

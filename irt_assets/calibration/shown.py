@@ -30,6 +30,7 @@ from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 from irt_assets.responses.scales import read_scales
+from irt_assets.wording import listed
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 
@@ -86,7 +87,7 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
 
 
 def misfit_table(compared: Mapping[str, Any]) -> str:
-    """Each measure in the reference and in the month, and what holds the month."""
+    """Each measure in the reference and in the month, what holds the month, and the items that go together for it."""
 
     def cell(measure: Mapping[str, float] | None) -> str:
         return "" if measure is None else f"{measure['value']:.3f}"
@@ -98,7 +99,13 @@ def misfit_table(compared: Mapping[str, Any]) -> str:
         for name, growth in compared["growth"].items()
         if growth is not None
     ]
-    return "\n".join([*lines, f"\non {compared['items']} items that both have"])
+    lines.append(f"\non {compared['items']} items that both have")
+    lines += [
+        f"\n{MEASURES[name]}: {listed(items)} answer alike beyond ability"
+        for name, items in compared.get("together", {}).items()
+        if items and (growth := compared["growth"][name]) and growth["low"] > LIMITS[name]
+    ]
+    return "\n".join(lines)
 
 
 def comparison_table(shape: Shape) -> str:

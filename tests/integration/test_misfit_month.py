@@ -210,6 +210,8 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
     assert month.misfit["ratio"] > LARGEST_RATIO
     assert f"is {month.misfit['ratio']:.2f} times what one ability gives, limit 1.15" in month.held_by[ACCEPTED]
     assert "the origin window 2026-10-01 to 2026-11-01" in month.held_by[ACCEPTED]
+    for where in (said, month.held_by[ACCEPTED]):
+        assert are_of_one_ability(where), where
     (gate,) = [gate for gate in gates.SET_GATES if gate.name == ACCEPTED]
     assert "irt scale accept misfit" in gate.fix
     assert model_gates.misfit_has_not_grown(month.evidence).passed, "it was so in the origin"
@@ -329,7 +331,15 @@ def test_where_the_anchors_are_the_banks_the_first_month_that_is_not_held_is_the
     assert later.misfit["reference"] == SOUND
     assert GROWN in later.held_by, "its second ability is new"
     assert "dependence between items" in later.held_by[GROWN]
+    assert are_of_one_ability(later.held_by[GROWN])
     assert reference_of(log, RANDOM) is None, "before the first one that is not held"
+
+
+def are_of_one_ability(said: str) -> bool:
+    """The items that are named, five at most: of one half of the items."""
+    (named,) = re.findall(r": ([^:;]*) answer alike beyond ability", said)
+    items = re.findall(r"i\d\d", named)
+    return 3 <= len(items) <= 5 and len({int(item[1:]) // 10 for item in items}) == 1
 
 
 def move_answers(database: Database, month: str, other: str) -> None:

@@ -74,12 +74,16 @@ class ParallelAnalysis:
         se: standard error of `eigenvalue`, the fit's parameters given.
         ratio: of the eigenvalue to its mean under the model, 1 where one ability explains the answers; ratio_se: its
             standard error, with that of the mean.
+        together: places in `item_ids` of the items that make the eigenvalue so large, the largest part first.
+        learners: that it rests on.
     """
 
     eigenvalue: float
     under_model: Floats
     p: float
     se: float
+    together: tuple[int, ...]
+    learners: int
 
     @property
     def ratio(self) -> float:
@@ -114,12 +118,21 @@ class NewDependence:
 
     Attributes:
         eigenvalue: of the data. se: its standard error, the fits' parameters given.
-        under_model: shape (replications,), where both windows follow their models.
+        under_model: shape (replications, replications), where both windows follow their models: each replication of the
+            one with each of the other. The error of their mean, `under_model_se`, is that of the means of rows and
+            columns.
+        together: places of the items that go together more than they did, the largest part of the eigenvalue first.
     """
 
     eigenvalue: float
     under_model: Floats
     se: float
+    together: tuple[int, ...]
+
+    @property
+    def under_model_se(self) -> float:
+        R = len(self.under_model)
+        return float(np.sqrt(sum(self.under_model.mean(axis=axis).var(ddof=1) / R for axis in (0, 1))))
 
 
 def local_dependence(
@@ -176,7 +189,9 @@ def parallel_analysis(
     under_model = np.array([_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)])
     p = (1 + int((under_model >= observed).sum())) / (1 + replications)
     vector = np.linalg.eigh(found.q3)[1][:, -1]
-    return ParallelAnalysis(observed, under_model, p, _error_of_eigenvalue(whole, found, vector, found.counted))
+    together = tuple(whole.place[_together(found.q3, vector)].tolist())
+    se = _error_of_eigenvalue(whole, found, vector, found.counted)
+    return ParallelAnalysis(observed, under_model, p, se, together, whole.responses.n_persons)
 
 
 def disagreement_of_halves(
@@ -224,19 +239,27 @@ def new_dependence(
     counted = found.counted & known.counted
     if not counted.any():
         return None
-
-    def largest(one: _Dependence, other: _Dependence) -> float:
-        return float(np.linalg.eigvalsh(np.where(counted, one.q3 - other.q3, 0.0))[-1])
-
-    under_model = [
-        largest(*(_Dependence.of(window.new_answers(rng), threads) for window in windows)) for _ in range(replications)
-    ]
-    values, vectors = np.linalg.eigh(np.where(counted, found.q3 - known.q3, 0.0))
+    new, old = (
+        [_Dependence.of(window.new_answers(rng), threads).q3 for _ in range(replications)] for window in windows
+    )
+    under_model = [[float(np.linalg.eigvalsh(np.where(counted, one - other, 0.0))[-1]) for other in old] for one in new]
+    growth = np.where(counted, found.q3 - known.q3, 0.0)
+    values, vectors = np.linalg.eigh(growth)
+    vector = vectors[:, -1]
     errors = [
-        _error_of_eigenvalue(window, of, vectors[:, -1], counted)
-        for window, of in zip(windows, (found, known), strict=True)
+        _error_of_eigenvalue(window, of, vector, counted) for window, of in zip(windows, (found, known), strict=True)
     ]
-    return NewDependence(float(values[-1]), np.array(under_model), float(np.linalg.norm(errors)))
+    together = tuple(_together(growth, vector).tolist())
+    return NewDependence(float(values[-1]), np.array(under_model), float(np.linalg.norm(errors)), together)
+
+
+def _together(matrix: Floats, vector: Floats) -> npt.NDArray[np.int64]:
+    """Places of the items that make `matrix`, shape (J, J), have the eigenvector `vector`: of its two signs the one
+    within which more is shared, and there the loadings above 1/√J, what an item has that is like all others. The
+    largest loading first."""
+    sides = [np.where(sign * vector > 0, np.abs(vector), 0.0) for sign in (1, -1)]
+    one = max(sides, key=lambda side: float(side @ matrix @ side))
+    return np.array([j for j in np.argsort(-one, kind="stable") if one[j] > 1 / np.sqrt(len(one))], dtype=np.int64)
 
 
 @dataclass(frozen=True)

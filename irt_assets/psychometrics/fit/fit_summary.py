@@ -145,6 +145,10 @@ def _parallel(
         "expected": _number(found.under_model.mean()),
         "rounds": PARALLEL_ROUNDS,
         "p": _number(found.tail),
+        "under_model": found.under_model.tolist(),
+        "se": _number(found.se),
+        "learners": found.learners,
+        "together": [responses.item_ids[j] for j in found.together],
     }
 
 

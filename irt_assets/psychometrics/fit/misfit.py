@@ -2,25 +2,26 @@
 
 Real tests never follow the model to the letter, and how far they are from it says little of a month: a stable second
 ability was there when the scale was made. What is new in a month is what parameters and abilities must be kept from.
-Belongs here: three measures of misfit with their limits, and the growth from one window to another on the items that
+Belongs here: measures of misfit with their limits, and the growth from one window to another on the items that
 both have. Does not belong here: the statistics themselves (see `dependence`, `m2`, `person_fit`), which window is
 compared with which, and what is held back for it (see the gates).
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
+import numpy.typing as npt
 from scipy.linalg import LinAlgError
-from scipy.optimize import brentq
+from scipy.optimize import brentq, minimize
 from scipy.sparse import csr_array
 from scipy.special import betainc, betaln, chndtr, logsumexp, ndtri
 
 from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.fit.dependence import MOST_PERSONS, new_dependence, parallel_analysis
-from irt_assets.psychometrics.fit.fit_summary import FORM_ITEMS, FORMS, RARE_LEVEL
+from irt_assets.psychometrics.fit.dependence import MOST_PERSONS, ParallelAnalysis, new_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.fit_summary import FORM_ITEMS, FORMS, PARALLEL_ROUNDS, RARE_LEVEL
 from irt_assets.psychometrics.fit.m2 import FormFit, form_fit
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST, person_fit
@@ -30,14 +31,19 @@ CONFIDENCE = 0.99
 """Of each limit, by itself."""
 LARGEST_RATIO = 1.15
 """Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
-LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002}
+LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
 """How much a measure may grow from a reference to a month, by its lower limit (docs/misfit.md has the simulation)."""
-ROUNDS = 21
-"""Replications of parallel analysis: they add a fifth of its own error to an eigenvalue's ratio."""
+ROUNDS = 7
+"""Replications of each window behind what chance gives to a difference of eigenvalues; each of the one is compared with
+each of the other."""
+MOST_UNLIKE = 1.25
+"""An eigenvalue's ratio rises with the learners: it is compared with that of at most so many times as many."""
 LEARNERS = 20_000
 """Drawn of a larger window to see how many answer at random."""
 MOST_LUCK = 0.5
 """The largest probability of a correct answer of those who answer at random; any below is as likely."""
+GRID = np.linspace(-8.0, 8.0, 81)
+"""Nodes, in SDs of the reference's θ around its mean, of the distribution that a month's learners may have."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +90,25 @@ class Change:
         dependence: how far the largest eigenvalue of what changed in the residual correlations is above the one that
             chance gives; 0 where items go together as they did.
         now, before: of the window and its reference.
+        chance: where learners guess, how many more than in the reference answer at random, by the reference's
+            parameters and the shape of its distribution of θ; None where they do not.
+        together: by measure (dependence, ratio) the items that make it so large, the largest part first: those that go
+            together more than they did, and those of the window that share most beyond the ability.
     """
 
     items: int
     dependence: Measure | None
     now: Misfit
     before: Misfit
+    chance: Measure | None
+    together: dict[str, tuple[str, ...]]
 
     @property
     def growth(self) -> dict[str, Measure | None]:
-        """By measure: dependence, ratio, rmsea, unlikely, random."""
+        """By measure: dependence, ratio, rmsea, unlikely, random, and chance where it was asked for."""
         now, before = vars(self.now), vars(self.before)
-        return {"dependence": self.dependence} | {name: _growth(now[name], before[name]) for name in now}
+        of_each = {name: _growth(now[name], before[name]) for name in now}
+        return {"dependence": self.dependence} | of_each | ({"chance": self.chance} if self.chance else {})
 
 
 def _growth(now: Measure | None, before: Measure | None) -> Measure | None:
@@ -104,10 +117,19 @@ def _growth(now: Measure | None, before: Measure | None) -> Measure | None:
 
 @dataclass(frozen=True)
 class Window:
-    """Answers of one population and the fit that was made of them, of the same items in the same order."""
+    """Answers of one population and the fit that was made of them, of the same items in the same order.
+
+    `dimensions`: the parallel analysis that was kept with the fit; None where none was.
+    """
 
     responses: Responses
     calibration: Calibration
+    dimensions: ParallelAnalysis | None = None
+
+    @property
+    def learners(self) -> int:
+        """Behind its eigenvalues."""
+        return self.dimensions.learners if self.dimensions else min(MOST_PERSONS, self.responses.n_persons)
 
     def on(self, items: Sequence[str]) -> Window:
         """The same for these items, in this order, without the learners who saw none of them."""
@@ -135,35 +157,51 @@ def common_items(one: Window, other: Window) -> list[str]:
     return sorted(of_one & of_other)
 
 
-def change_of_misfit(now: Window, before: Window, *, threads: int | None = None) -> Change:
+def change_of_misfit(now: Window, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
     """What of a window does not follow the model, beside its reference.
 
     On the items that both have, of which there must be `SMALLEST_TEST`; but the eigenvalues' ratios, and who answers at
     random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not misfit.
+    `guessing`: learners of the month guess. Then its own fit takes those who answer at random for learners of low
+    ability, and it is judged by its reference's fit too.
     """
     items = common_items(now, before)
-    most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
+    most = min(now.learners, before.learners)
     enough = len(items) >= SMALLEST_TEST
     here, there = (window.on(items).fitted() if enough else None for window in (now, before))
 
-    def of(window: Window, some: Fitted | None) -> Misfit:
+    def of(window: Window, some: Fitted | None, ratio: Measure | None) -> Misfit:
         return Misfit(
-            _ratio(window, most, threads),
+            ratio,
             None if some is None else _rmsea(some),
             None if some is None else _unlikely(some, threads),
             _random(window.fitted()),
         )
 
-    dependence = None if here is None or there is None else _new_dependence(here, there, threads)
-    return Change(len(items), dependence, of(now, here), of(before, there))
+    together: dict[str, tuple[str, ...]] = {}
+    dependence = None
+    if here is not None and there is not None:
+        dependence, together["dependence"] = _new_dependence(here, there, threads)
+    ratio, together["ratio"] = _ratio(now, most, threads)
+    reference_ratio, _ = _ratio(before, most, threads)
+    chance = _growth(*(_at_chance(some, there) for some in (here, there))) if guessing and here and there else None
+    return Change(len(items), dependence, of(now, here, ratio), of(before, there, reference_ratio), chance, together)
 
 
-def _ratio(window: Window, most_persons: int, threads: int | None) -> Measure | None:
-    """Of `most_persons`: an eigenvalue that stands out does so more, the more learners there are."""
-    found = parallel_analysis(
-        window.responses, window.calibration, replications=ROUNDS, most_persons=most_persons, threads=threads
-    )
-    return _with_limits(found.ratio, found.ratio_se) if found.se > 0 else None
+def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
+    """Of about `most_persons`, because an eigenvalue that stands out does so more with more learners; and its items."""
+    found = window.dimensions
+    if found is None or found.learners > MOST_UNLIKE * most_persons:
+        found = parallel_analysis(
+            window.responses,
+            window.calibration,
+            replications=PARALLEL_ROUNDS,
+            most_persons=most_persons,
+            threads=threads,
+        )
+    if found.se == 0:
+        return None, ()
+    return _with_limits(found.ratio, found.ratio_se), tuple(window.responses.item_ids[j] for j in found.together)
 
 
 def _with_limits(value: float, se: float) -> Measure:
@@ -171,13 +209,13 @@ def _with_limits(value: float, se: float) -> Measure:
     return Measure(value, value - half, value + half)
 
 
-def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> Measure | None:
+def _new_dependence(now: Fitted, before: Fitted, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
     found = new_dependence(now, before, replications=ROUNDS, threads=threads)
     if found is None:
-        return None
-    spread = found.under_model.std(ddof=1)
-    se = float(np.hypot(found.se, spread / np.sqrt(ROUNDS)))
-    return _with_limits(found.eigenvalue - float(found.under_model.mean()), se)
+        return None, ()
+    se = float(np.hypot(found.se, found.under_model_se))
+    growth = _with_limits(found.eigenvalue - float(found.under_model.mean()), se)
+    return growth, tuple(now.responses.item_ids[j] for j in found.together)
 
 
 def _rmsea(whole: Fitted) -> Measure | None:
@@ -224,14 +262,10 @@ def share(count: int, n: int) -> Measure:
 def _random(whole: Fitted) -> Measure | None:
     """The share of a class of learners whose answers are correct with one probability, whatever the item: Yamamoto's
     (1989) HYBRID model, with the items' parameters given and that probability anything up to `MOST_LUCK`."""
-    r = whole.responses
-    n = np.bincount(r.person, minlength=r.n_persons)
-    correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
-    right, wrong = correct + 1, n - correct + 1
-    with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not luck
-        by_luck = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_LUCK) / MOST_LUCK)
-    tested = n >= SMALLEST_TEST
-    return share_of_class((by_luck - _marginal_loglik(whole))[tested]) if tested.any() else None
+    by_luck, tested = _loglik_of_luck(whole.responses)
+    abilities = whole.abilities
+    otherwise = logsumexp(_loglik_at(whole, abilities.nodes) + abilities.log_weights[abilities.group], axis=1)
+    return share_of_class((by_luck - otherwise)[tested]) if tested.any() else None
 
 
 def share_of_class(log_ratio: Floats) -> Measure:
@@ -239,14 +273,16 @@ def share_of_class(log_ratio: Floats) -> Measure:
     limits of the likelihood of their share, which is concave."""
     excess = np.expm1(np.clip(log_ratio, -700.0, 700.0))
 
-    def loglik(p: float) -> float:
-        return float(np.log1p(p * excess).sum())
-
     def slope(p: float) -> float:
         return float(np.sum(excess / (1.0 + p * excess)))
 
     top = 1.0 - 1e-9
     best = 0.0 if slope(0.0) <= 0 else top if slope(top) >= 0 else float(brentq(slope, 0.0, top))
+    return _with_limits_of_likelihood(best, top, lambda p: float(np.log1p(p * excess).sum()))
+
+
+def _with_limits_of_likelihood(best: float, top: float, loglik: Callable[[float], float]) -> Measure:
+    """A share between 0 and `top`, the best one by its (profile) likelihood."""
     least = loglik(best) - ndtri(CONFIDENCE) ** 2 / 2
 
     def limit(end: float) -> float:
@@ -255,12 +291,56 @@ def share_of_class(log_ratio: Floats) -> Measure:
     return Measure(best, limit(0.0), limit(top))
 
 
-def _marginal_loglik(whole: Fitted) -> Floats:
-    """Shape (n_persons,): log-likelihood of each learner's answers over the distribution of θ of his group."""
-    r, fit, abilities = whole.responses, whole.calibration, whole.abilities
-    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, abilities.nodes)
+def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
+    """The share of that class in a window, by the parameters of its reference on the same items. The others' θ has
+    the shape that the reference's has, with whatever mean and SD fit best: a shape of the window's own would have a
+    place for the class, as answers of a very low ability are no better than chance where learners guess."""
+    some = replace(some, calibration=reference.calibration).some_persons(MOST_PERSONS, np.random.default_rng(0))
+    by_luck, tested = _loglik_of_luck(some.responses)
+    if not tested.any():
+        return None
+    nodes, weights = reference.abilities.nodes, reference.abilities.weights[0]
+    mean = weights @ nodes
+    sd = np.sqrt(weights @ (nodes - mean) ** 2)
+    by_ability = _loglik_at(some, mean + sd * GRID)[tested]
+    most = np.maximum(by_ability.max(axis=1), by_luck[tested])
+    in_class, at_theta = np.exp(by_luck[tested] - most), np.exp(by_ability - most[:, None])
+    standard = (nodes - mean) / sd
+
+    def loss(shift: float, log_stretch: float, p: float) -> float:
+        share = np.interp((GRID - shift) / np.exp(log_stretch), standard, weights, left=0.0, right=0.0) + 1e-12
+        return -float(np.log((1 - p) * (at_theta @ (share / share.sum())) + p * in_class).sum())
+
+    top = 0.9
+    found = minimize(
+        lambda x: loss(x[0], x[1], x[2]),
+        (0.0, 0.0, 0.03),
+        method="L-BFGS-B",
+        bounds=((-4.0, 4.0), (-1.5, 1.5), (0.0, top)),
+    )
+
+    def profile(p: float) -> float:
+        return -float(minimize(lambda x: loss(x[0], x[1], p), found.x[:2], method="BFGS", options={"gtol": 1e-2}).fun)
+
+    return _with_limits_of_likelihood(float(found.x[2]), top, profile)
+
+
+def _loglik_of_luck(r: Responses) -> tuple[Floats, npt.NDArray[np.bool_]]:
+    """Shape (n_persons,): log-likelihood of answers that are right with one probability, and who has enough of them."""
+    n = np.bincount(r.person, minlength=r.n_persons)
+    correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
+    right, wrong = correct + 1, n - correct + 1
+    with np.errstate(divide="ignore"):  # log 0: a thousand right answers are not luck
+        by_luck = betaln(right, wrong) + np.log(betainc(right, wrong, MOST_LUCK) / MOST_LUCK)
+    return by_luck, n >= SMALLEST_TEST
+
+
+def _loglik_at(whole: Fitted, nodes: Floats) -> Floats:
+    """Shape (n_persons, len(nodes)): log-likelihood of each learner's answers at each θ."""
+    r, fit = whole.responses, whole.calibration
+    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, nodes)
     right, wrong = (
         csr_array((kind.astype(float), (r.person, r.item)), shape=(r.n_persons, fit.n_items))
         for kind in (r.score == 1, r.score == 0)
     )
-    return logsumexp(right @ log_right + wrong @ log_wrong + abilities.log_weights[abilities.group], axis=1)
+    return right @ log_right + wrong @ log_wrong
