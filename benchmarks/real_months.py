@@ -5,8 +5,8 @@
 Learners of a data set are cut at random into months, the cloze log into its own. Each set has an installation of its
 own in a temporary folder: it is imported, its first month is declared the origin, every later one is calibrated. What
 holds a month is then accepted (misfit, guessing), and the month is calibrated again. Prints one Markdown table; with
---say also every command and its answer, and what each gate and caution says of the last month. Takes a quarter of an
-hour on two idle cores.
+--say also every command and its answer, and what each gate and caution says of the last month. Takes half an hour on
+two busy cores.
 """
 
 from __future__ import annotations
@@ -172,9 +172,8 @@ def take(data: Set, folder: Path, seed: int, say: bool) -> str:
             _import_testlets(here, folder, data.testlets)
         rules = [word for name, value in data.rules.items() for word in ("--set", f"{name}={value}")]
         here.irt("scale", "init", "--origin", months[0], *rules)
-        for month in months[1:]:
-            held = _calibrate(here, month)
-        return _row(data, here, months[-1], n_items, held)
+        held = [name for month in months[1:] for name in _calibrate(here, month)]
+        return _row(data, here, months[-1], n_items, list(dict.fromkeys(held)))
     finally:
         EmbeddedPostgres(folder / "home" / "postgres").stop()
 
@@ -253,7 +252,7 @@ def _words(names: Sequence[str]) -> str:
 
 COLUMNS = (
     "data", "learners of a month × items", "anchors", "origin: eigenvalue ratio", *MEASURES.values(), "slope",
-    "intercept", "p of Q", "held first for", "then first published / proposed / held back", "warned of",
+    "intercept", "p of Q", "held for", "then: first published / proposed / held back", "warned of",
 )  # fmt: skip
 
 
