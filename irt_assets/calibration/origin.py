@@ -187,6 +187,7 @@ def initialise(
     given = thresholds or {}
     chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
     rules = Rules.from_settings(chosen | {"new_misfit": "hold"} | given)
+    rules.require_effect()
     if absence := installed(engine):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
@@ -412,10 +413,12 @@ def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: 
         if responses.n_responses == 0:
             counts = judged.judgements[scale_id].counts
             said = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
+            most = max(judged.left_out[scale_id].values(), default=0)
+            few = f" Items have at most {most} responses each, and are fitted from {rules.min_fitted_responses} on."
             raise PermanentFailure(
                 f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale "
-                f"{scale_id} ({said}), so it cannot be its origin: name another window, or a smaller minimum "
-                "(--set min_responses=…)"
+                f"{scale_id} ({said}), so it cannot be its origin.{few if most else ''} Name another window "
+                "(--origin), or a smaller minimum (--set min_responses=…)"
             )
         request = ask(connection, judged.table, scale, window.start, None)
     counts = {str(reason): n for reason, n in judged.judgements[scale_id].counts.items()}
@@ -470,10 +473,17 @@ def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot
 def _window_anchors(
     connection: psycopg.Connection, scale_id: str, window: OriginWindow, rules: Rules, fitted: FittedWindow
 ) -> tuple[Anchors, Topics, dict[str, str], dict[str, Any]]:
-    """Write the fit, and what of it may be an anchor. Raises PermanentFailure where the bank has changed since."""
+    """Write the fit, and what of it may be an anchor. Raises PermanentFailure where these are too few to link to, and
+    where the bank has changed since."""
     fit_id, usable, left_out = write_origin_fit(
         connection, scale_id, (window.start, window.end), window.engine.name, rules, fitted
     )
+    if len(usable) < rules.min_anchors:
+        raise PermanentFailure(
+            f"the origin window of scale {scale_id} leaves {len(usable)} anchors, and no month could be linked to "
+            f"fewer than {rules.min_anchors} (min_anchors): name a window with more answers (--origin), or another "
+            "rule (--set …); left out are " + "; ".join(f"{item}: {why}" for item, why in left_out.items())[:1000]
+        )
     topics: Topics = dict(
         connection.execute(
             "SELECT item_id, topic_id FROM question WHERE scale_id = %s AND item_id = ANY(%s)",
@@ -531,7 +541,11 @@ def write_origin_fit(
     }
     if not usable:
         first = next((f": {item}: {'; '.join(found)}" for item, found in problems.items()), "")
-        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates{first}")
+        most = max((params["n"] for params in linked.items.values()), default=0)
+        needed = rules.min_published_responses(fitted.calibration.model)
+        rule = "min_responses" if needed == rules.min_responses else "min_responses_3pl"
+        said = f". They have at most {most} responses each, and {needed} are needed ({rule})" if most < needed else ""
+        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates{first}{said}")
     left_out = {item: "; ".join(found) for item, found in problems.items() if found}
     few = fitted.snapshot.left_out.items()
     left_out |= {item: f"{n} responses are fewer than {rules.min_fitted_responses}" for item, n in few}

@@ -134,8 +134,10 @@ def unestimated_table(found: list[ScaleDrift]) -> str:
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> bytes | None:
     """The items that moved most in any of the last months, flagged ones first; None where no month judged any."""
     rows = connection.execute(
-        """SELECT item_id, month, coalesce(delta_b, -(details->'proportion_correct'->>'difference')::float), severity,
-                  wabc
+        """SELECT item_id, month,
+                  coalesce(delta_b, -(details->'curves'->>'right')::float,
+                           -(details->'proportion_correct'->>'difference')::float),
+                  severity, wabc
            FROM item_drift WHERE scale_id = %s AND month <= %s
              AND month IN (SELECT DISTINCT month FROM item_drift WHERE scale_id = %s AND month <= %s
                            ORDER BY month DESC LIMIT %s)""",

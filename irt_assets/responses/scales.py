@@ -148,13 +148,15 @@ class RuleChange:
 def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapping[str, Any]) -> RuleChange:
     """What laying `settings` over a scale's rules would change.
 
-    Raises PsychometricsError for a rule that does not exist or is out of range, PermanentFailure for a
-    scale without an origin.
+    Raises PsychometricsError for a rule that does not exist, is out of range or contradicts another one,
+    PermanentFailure for a scale without an origin.
     """
     scale = read_scales(connection).get(scale_id)
     if scale is None or not scale.initialised:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id} --set …`")
-    return RuleChange(scale, replace(scale, rules=Rules.from_settings(scale.rules.changed() | dict(settings))))
+    rules = Rules.from_settings(scale.rules.changed() | dict(settings))
+    rules.require_effect()
+    return RuleChange(scale, replace(scale, rules=rules))
 
 
 def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,13 @@ def planted(truth: Truth) -> dict[str, str]:
     return {item: fault.kind.replace("_", " ") for fault in truth.bank.faults for item in fault.item_ids}
 
 
+def run_drift(settings: Settings, month: str) -> dg.ExecuteInProcessResult:
+    resources: dict[str, object] = {"database": Database(settings), "store": folder_store(settings)}
+    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
+    with dg.DagsterInstance.ephemeral() as instance:
+        return job.execute_in_process(partition_key=month, instance=instance)
+
+
 def test_planted_changes_are_flagged_and_told_apart(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
@@ -48,10 +55,7 @@ def test_its_check_names_the_items_and_so_does_its_alert(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
     settings, truth, _ = faulty
-    resources: dict[str, object] = {"database": Database(settings), "store": folder_store(settings)}
-    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    result = run_drift(settings, MONTHS[1])
     (far,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "no_item_drifted_far"]
     assert not far.passed
     alert = check_alert(far)
@@ -123,6 +127,7 @@ def test_items_published_as_another_model_are_compared_by_their_curves_and_named
     run_sql(database, "UPDATE mirt_fit_meta SET model = 'rasch' WHERE window_start < '2026-06-15'")
     try:
         (judged,) = drift_of_month(database, store, MONTHS[1])
+        assert run_drift(settings, MONTHS[1]).success, "the page shows items that have no change of b"
         with database.connect() as connection:
             information = judge_information(connection, store, MONTHS[1], read_scales(connection)[SCALE])
         stored = {

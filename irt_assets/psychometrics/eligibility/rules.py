@@ -167,6 +167,24 @@ class Rules:
             raise PsychometricsError(f"no such rule: {', '.join(unknown)}; the rules are {', '.join(valid)}")
         return cls(**settings)
 
+    def require_effect(self) -> None:
+        """Raises PsychometricsError where a rule can have no effect beside the others, or leaves nothing to publish.
+
+        For rules that somebody sets: a scale that has had them for long is still read.
+        """
+        if self.warn_anchor_share < self.min_anchor_share:
+            raise PsychometricsError(
+                f"rules warn_anchor_share={self.warn_anchor_share:g} and min_anchor_share={self.min_anchor_share:g} "
+                "contradict each other: a month would be held before it is warned of; set warn_anchor_share to "
+                f"{self.min_anchor_share:g} or more, or min_anchor_share to {self.warn_anchor_share:g} or less"
+            )
+        for name in ("max_abs_b", "max_b_se"):
+            if getattr(self, name) == 0:
+                default = getattr(type(self), name)
+                raise PsychometricsError(
+                    f"rule {name}=0 would hold back every item: set it above 0 (it is {default:g} by default)"
+                )
+
     def changed(self) -> dict[str, Any]:
         """The settings that differ from the defaults; `Rules.from_settings(rules.changed()) == rules`."""
         return {
