@@ -50,7 +50,7 @@ from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floa
 from irt_assets.psychometrics.options import Latent
 from irt_assets.psychometrics.priors import Normal, Priors
 from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.standard_errors import Errors, affords_whole_matrix, errors
+from irt_assets.psychometrics.standard_errors import Errors, errors
 from irt_assets.psychometrics.structure import Fixed, Structure
 from irt_assets.psychometrics.testlets import share_testlets
 from irt_assets.psychometrics.unrelated import why_unrelated
@@ -153,8 +153,7 @@ def fit_em(
             solution = _then(solution, maximise(problem, solution.point.x, tolerance, max_iterations))
         if latent == "histogram":
             problem, x = _with_histogram(problem, solution, held)
-            bent = affords_whole_matrix(problem)
-            solution = _then(solution, maximise(problem, x, tolerance, max_iterations, bent=bent))
+            solution = _then(solution, maximise(problem, x, tolerance, max_iterations))
         solution = solution.oriented(problem)
         shared = share_testlets(kept.item_ids, testlets or {})
         found = errors(problem, solution.point, solution.at_bound, robust=shared)

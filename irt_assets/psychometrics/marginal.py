@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag
+from scipy.linalg import block_diag, cho_factor, cho_solve
 from scipy.special import logit, logsumexp
 
 from irt_assets.psychometrics import kernels
@@ -180,40 +180,62 @@ class Problem:
         """
         if not self.structure.n_weights:
             return 0.0, np.zeros(0)
-        weights, persons = np.exp(log_weights), mass.sum(axis=1, keepdims=True)
-        bent, upward = log_weights @ self.roughness, np.maximum(log_weights @ self._second.T, 0.0)
-        gradient = mass - persons * weights - bent - 0.5 * self._upturn * upward**2 @ self._second
-        cost = float(0.5 * (log_weights * bent).sum() + self._upturn / 6 * (upward**3).sum())
-        for off, by_weights, _ in self._pins(weights[0], float(persons[0, 0])):
-            cost += 0.5 * off**2
-            gradient[0] -= off * by_weights
-        return cost, gradient
+        persons = mass.sum(axis=1)
+        costs = [self._cost_of_weights(log_weights[g], persons[g], g) for g in range(len(mass))]
+        slopes = np.stack([slope for _, slope in costs])
+        return sum(cost for cost, _ in costs), mass - persons[:, None] * np.exp(log_weights) - slopes
 
-    def _pins(self, weights: Floats, persons: float) -> list[tuple[float, Floats, Floats]]:
+    def _cost_of_weights(self, log_weights: Floats, persons: float, group: int) -> tuple[float, Floats]:
+        """What the histogram of a group costs, and its derivatives (Q,) by the log weights (Q,)."""
+        bent, upward = self.roughness @ log_weights, np.maximum(self._second @ log_weights, 0.0)
+        cost = float(0.5 * (log_weights @ bent) + self._upturn / 6 * (upward**3).sum())
+        slope = bent + 0.5 * self._upturn * upward**2 @ self._second
+        for off, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
+            cost += 0.5 * off**2
+            slope = slope + off * by_weights
+        return cost, slope
+
+    def look_at_weights(self, log_weights: Floats, at_nodes: Floats, group: int) -> tuple[float, Floats]:
+        """What the expected persons at the nodes (Q,) say of a group's log weights (Q,), whose weights sum to 1, less
+        what these cost; and its derivatives (Q,)."""
+        cost, slope = self._cost_of_weights(log_weights, at_nodes.sum(), group)
+        return float(at_nodes @ log_weights) - cost, at_nodes - at_nodes.sum() * np.exp(log_weights) - slope
+
+    def complete_information_of_weights(self, log_weights: Floats, persons: float, group: int) -> Floats:
+        """Shape (Q, Q): of a group's log weights where abilities are known; a change of all of them together, which
+        changes nothing, is held."""
+        return np.diag(persons * np.exp(log_weights)) + self._bent_cost(log_weights, persons, group)
+
+    def _pins(self, weights: Floats, persons: float) -> list[tuple[float, Floats]]:
         """What keeps the reference group's mean and variance at 0 and 1: terms whose squares cost half of themselves,
-        with their first (Q,) and second (Q, Q) derivatives by its log weights."""
+        with their derivatives (Q,) by its log weights."""
         s, nodes = self.structure, self.grid.nodes
         if s.anchored:
             return []
         mean = float(weights @ nodes)
-        by_mean = weights * (nodes - mean)
-        second = np.diag(by_mean) - np.outer(by_mean, weights) - np.outer(weights, by_mean)
         unit = np.sqrt(persons)
-        pins = [(unit * mean, unit * by_mean, unit * second)]
+        pins = [(unit * mean, unit * weights * (nodes - mean))]
         if s.model != "rasch":
             variance = float(weights @ (nodes - mean) ** 2)
-            by = weights * ((nodes - mean) ** 2 - variance)
-            second = np.diag(by) - np.outer(by, weights) - np.outer(weights, by) - 2 * np.outer(by_mean, by_mean)
             unit = np.sqrt(0.5 * persons)
-            pins.append((unit * (variance - 1), unit * by, unit * second))
+            pins.append((unit * (variance - 1), unit * weights * ((nodes - mean) ** 2 - variance)))
         return pins
+
+    def _bends_of_pins(self, weights: Floats, persons: float) -> Floats:
+        """Shape (Q, Q): the pins' second derivatives by the log weights, each times its pin."""
+        out, pins = np.zeros((len(weights), len(weights))), self._pins(weights, persons)
+        for off, by in pins:
+            out += off * (np.diag(by) - np.outer(by, weights) - np.outer(weights, by))
+        if len(pins) == 2:
+            by_mean, (off, _) = weights * (self.grid.nodes - weights @ self.grid.nodes), pins[1]
+            out -= off * np.sqrt(2 * persons) * np.outer(by_mean, by_mean)
+        return out
 
     def _log_weights(self, full: Floats) -> Floats:
         """Shape (G, Q): log weights of the nodes in each group."""
         s = self.structure
         if s.n_weights:
-            raw = full[s.weights].reshape(s.n_groups, -1)
-            return raw - logsumexp(raw, axis=1, keepdims=True)
+            return normalised(full[s.weights].reshape(s.n_groups, -1))
         return np.stack(
             [
                 self.grid.log_weights(mean, np.exp(log_sd))
@@ -283,28 +305,21 @@ class Problem:
         found[own[:, None], own] += prior.transpose(1, 2, 0)
         return found
 
-    def information_with_weights(self, point: Point, *, at_maximum: bool) -> Floats:
-        """Minus the Hessian of the objective in all parameters, shape (F, F), where there are histograms.
-
-        Not `at_maximum`: with products of scores for what log weights share with items and with each other, which keep
-        it (nearly) positive where the weights are still far from theirs.
-        """
+    def information_with_weights(self, point: Point) -> Floats:
+        """Minus the Hessian of the objective in all parameters, shape (F, F), where there are histograms."""
         s, items = self.structure, slice(0, self.structure.means.start)
         weights = np.exp(point.log_weights)
         shared, means, own = self.told_of_tilts(point, np.eye(s.n_weights) - weights[:, :, None])
-        if at_maximum:
-            shared = shared - means
-            own = own + np.stack([_beyond(w, at) for w, at in zip(weights, point.at_nodes, strict=True)])
+        shared = shared - means
+        own = own + np.stack([_beyond(w, at) for w, at in zip(weights, point.at_nodes, strict=True)])
+        for g, (w, persons) in enumerate(zip(weights, point.mass, strict=True)):
+            own[g] += self._bent_cost(point.log_weights[g], persons, g) + persons * np.outer(w, w)
+        own[0] += self._bends_of_pins(weights[0], point.mass[0])
         full = np.zeros((len(s.index), len(s.index)))
         full[: s.weights.start, : s.weights.start] = self.observed_information(point)
         full[items, s.weights] = shared.reshape(len(shared), -1)
         full[s.weights, items] = full[items, s.weights].T
-        full[s.weights, s.weights] = block_diag(
-            *(
-                own[g] + self._cost_of_weights(point.log_weights[g], point.mass[g], g, at_maximum=at_maximum)
-                for g in range(s.n_groups)
-            )
-        )
+        full[s.weights, s.weights] = block_diag(*own)
         return full
 
     def price_of_shape(self, log_weights: Floats) -> Floats:
@@ -312,13 +327,11 @@ class Problem:
         upward = np.maximum(self._second @ log_weights, 0.0)
         return self.roughness + self._upturn * self._second.T @ (upward[:, None] * self._second)
 
-    def _cost_of_weights(self, log_weights: Floats, persons: float, group: int, *, at_maximum: bool = False) -> Floats:
-        """Shape (Q, Q): second derivatives of what a histogram costs; a change of all its log weights together, which
-        changes nothing, is held."""
-        weights = np.exp(log_weights)
-        cost = self.price_of_shape(log_weights) + persons * np.outer(weights, weights)
-        for off, by, second in self._pins(weights, persons) if group == 0 else []:
-            cost += np.outer(by, by) + (off * second if at_maximum else 0.0)
+    def _bent_cost(self, log_weights: Floats, persons: float, group: int) -> Floats:
+        """Shape (Q, Q): second derivatives of what a histogram costs, less those of its pins."""
+        cost = self.price_of_shape(log_weights)
+        for _, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
+            cost += np.outer(by_weights, by_weights)
         return cost
 
     def observed_blocks(self, point: Point) -> Floats:
@@ -357,9 +370,8 @@ class Problem:
         if s.n_weights:
             for g, (persons, log_weights) in enumerate(zip(point.mass, point.log_weights, strict=True)):
                 at = slice(s.weights.start + g * s.n_weights, s.weights.start + (g + 1) * s.n_weights)
-                w = np.exp(log_weights)
-                matrix = persons * (np.diag(w) - np.outer(w, w)) + self._cost_of_weights(log_weights, persons, g)
-                step[at] = np.linalg.solve(matrix, full[at])
+                matrix = self.complete_information_of_weights(log_weights, persons, g)
+                step[at] = cho_solve(cho_factor(matrix), full[at])
         x = np.zeros_like(gradient)
         x[s.index[s.free]] = step[s.free]
         return x
@@ -375,6 +387,12 @@ class Problem:
             ]
         )
         return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
+
+
+def normalised(log_weights: Floats) -> Floats:
+    """With weights that sum to 1 over the last axis."""
+    found: Floats = log_weights - logsumexp(log_weights, axis=-1, keepdims=True)
+    return found
 
 
 def _beyond(weights: Floats, at_nodes: Floats) -> Floats:

@@ -126,7 +126,7 @@ class _Profile:
     @classmethod
     def of(cls, problem: Problem, point: Point) -> _Profile:
         s, nodes = problem.structure, problem.grid.nodes
-        whole = problem.information_with_weights(point, at_maximum=True)
+        whole = problem.information_with_weights(point)
         directions, moments = [], []
         for g, log_weights in enumerate(point.log_weights):
             weights = np.exp(log_weights)
