@@ -11,8 +11,9 @@ from irt_assets.psychometrics.models import Floats
 from irt_assets.psychometrics.mstep import em_step
 from irt_assets.psychometrics.structure import Mask
 
-Pair = tuple[Floats, Floats]
-"""A step and the change of the gradient along it, with the sign of curvature: what a quasi-Newton matrix is made of."""
+Pair = tuple[Floats, Floats, float]
+"""A step, the change of the gradient along it with the sign of curvature, and their product: what a quasi-Newton matrix
+is made of."""
 
 _MEMORY, _MEMORY_WITH_WEIGHTS = 12, 30
 _LONGEST_STEP = 2.0
@@ -74,7 +75,9 @@ def maximise(
         if step @ free_gradient <= 0:
             pairs = []
             step = problem.precondition(point, free_gradient, frozen)
-        step *= min(1.0, _LONGEST_STEP / max(np.abs(step[: problem.structure.n_before_weights]).max(), 1e-300))
+        step *= min(
+            1.0, _LONGEST_STEP / max(np.abs(step[: problem.structure.n_before_weights]).max(initial=0.0), 1e-300)
+        )
         ahead = _uphill(problem, point, step)
         if ahead is None and pairs:
             pairs = []
@@ -84,11 +87,12 @@ def maximise(
             break
         moved = ahead.x - point.x
         bend = np.where(frozen, 0.0, point.gradient - ahead.gradient)
-        if moved @ bend > 1e-12 * np.linalg.norm(moved) * np.linalg.norm(bend):
-            pairs = [*pairs[-(memory - 1) :], (moved, bend)]
+        along = float(moved @ bend)
+        if along > 1e-12 * np.linalg.norm(moved) * np.linalg.norm(bend):
+            pairs = [*pairs[-(memory - 1) :], (moved, bend, along)]
         point = ahead
         outward, gradient = _steepness(problem, point)
-        change = float(np.abs(moved).max())
+        change = float(np.abs(moved[: problem.structure.n_before_weights]).max(initial=0.0))
         if (change < tolerance and gradient < tolerance) or step @ free_gradient < 2 * least_gain:
             return Solution(point, True, iterations, change, gradient, outward, "", tuple(pairs))
     if not reason:
@@ -112,13 +116,13 @@ def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, p
     """Two-loop recursion (Nocedal 1980); without pairs the EM gradient step."""
     q = gradient.copy()
     weights = []
-    for moved, bend in reversed(pairs):
-        alpha = (moved @ q) / (moved @ bend)
+    for moved, bend, along in reversed(pairs):
+        alpha = (moved @ q) / along
         q -= alpha * bend
         weights.append(alpha)
     step = problem.precondition(point, q, frozen)
-    for (moved, bend), alpha in zip(pairs, reversed(weights), strict=True):
-        step += (alpha - (bend @ step) / (moved @ bend)) * moved
+    for (moved, bend, along), alpha in zip(pairs, reversed(weights), strict=True):
+        step += (alpha - (bend @ step) / along) * moved
     return np.where(frozen, 0.0, step)
 
 
