@@ -7,7 +7,8 @@ identity) and the complete-data information, a small block per item. One M-step 
 information⁻¹ · gradient (the EM gradient algorithm, Lange 1995a), and this is the starting matrix of a limited-memory
 quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM algorithm";
 two-loop recursion of Nocedal 1980). It begins as EM and ends superlinearly; each iteration costs one E-step. A 3PL
-makes whole M-steps (`mstep`) as long as it is far from its maximum.
+makes whole M-steps (`mstep`) as long as it is far from its maximum, and a histogram at first. Fits start on half of the
+nodes and, of many learners, on a sample.
 
 Standard errors come from the observed information by Louis (1982): complete-data information minus the covariance
 of the complete-data score given each pattern. It equals Oakes' (1999), to about 1e-5 of itself.
