@@ -117,7 +117,7 @@ def fit_em(
         threads: None for all processors. The result is the same, bit for bit, for any number.
         start: a fit of these or like responses with one normal distribution, by any of the models: the ascent begins
             there, and comes to the same maximum sooner.
-        likelihood_only: for a comparison with other fits. The log-likelihood is within .01 of its value at the maximum,
+        likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
             there are no errors, and `convergence` judges the ascent alone, not what the answers determine.
 
     Returns a `Calibration` for all items of `responses`. `joint_cov` is the inverse observed information in the order
