@@ -67,7 +67,7 @@ COARSE_TOLERANCE = 1e-2
 """Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
 COARSE_GAIN = 1e-2
 """A histogram is near its maximum on half of the nodes where a step promises less log-likelihood."""
-COMPARED_GAIN = 1e-4
+COMPARED_GAIN = 1e-5
 """A fit made for its log-likelihood ends where a step promises less of what it maximises. With priors or a histogram's
 price beside it, the log-likelihood itself still moves by about the root of that."""
 SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50

@@ -101,8 +101,8 @@ def test_a_rasch_scale_is_judged_too() -> None:
 
 @pytest.mark.parametrize(("shape_of_theta", "guessing"), [("skewed", 0.0), ("normal", 0.2)])
 def test_compared_fits_are_the_maxima_that_fits_by_themselves_come_to(shape_of_theta: str, guessing: float) -> None:
-    """Compared fits begin at others and end where a step promises 1e-4: with priors and the price of roughness beside
-    it, the log-likelihood itself then is within a few times the root of this, .05, of its value at the maximum. At
+    """Compared fits begin at others and end where a step promises 1e-5: with priors and the price of roughness beside
+    it, the log-likelihood itself then is within .05, many times the root of this, of its value at the maximum. At
     another maximum it would be whole units away."""
     rng = np.random.default_rng(12)
     theta = rng.normal(size=1500) if shape_of_theta == "normal" else skewed(4, 1500, rng)
