@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
@@ -160,8 +161,8 @@ class Month:
 
 
 def fitted(responses: Responses) -> tuple[Calibration, bool]:
-    def one(some: Responses, model: Model, latent: Latent) -> Calibration:
-        return fit_em(some, model=model, latent=latent, threads=1)
+    def one(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+        return fit_em(some, model=model, latent=latent, threads=1, **how)
 
     calibration, shape = fit_with_shape(one, responses, "2pl", "auto")
     return calibration, shape.guessing

@@ -31,7 +31,7 @@ from irt_assets.calibration.misfit import eigenvalue_ratio
 from irt_assets.calibration.model_gates import MEASURES
 from irt_assets.calibration.publication import Step, step_of
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.misfit import LIMITS
+from irt_assets.psychometrics.fit.misfit import LIMITS
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

@@ -149,11 +149,11 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
     if not request.by_level or request.earlier is None:
 
         def fit_one(
-            some: Responses, model: Model, latent: Latent, testlets: Mapping[str, str] | None = None
+            some: Responses, model: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **how: Any
         ) -> Calibration:
             given = request.priors(model)
             return engine.calibrate(
-                some, model=model, data_hash=data_hash, priors=given, latent=latent, testlets=testlets
+                some, model=model, data_hash=data_hash, priors=given, latent=latent, testlets=testlets, **how
             )
 
         rule, testlets = request.scale.rules.latent, request.testlets

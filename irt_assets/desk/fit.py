@@ -180,8 +180,8 @@ def _with_shape(
     if latent == "auto" and (anchors is not None or groups is not None):
         raise PermanentFailure("--latent auto judges one population without anchors; name --latent histogram or normal")
 
-    def fit(some: Responses, model: Model, latent: Latent) -> Calibration:
-        return fit_em(some, model=model, anchors=anchors, groups=groups, latent=latent)
+    def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+        return fit_em(some, model=model, anchors=anchors, groups=groups, latent=latent, **how)
 
     return fit_with_shape(fit, responses, model, latent)
 

@@ -31,6 +31,8 @@ class EmEngine:
         reference: str | None = None,
         latent: Latent = "normal",
         testlets: Mapping[str, str] | None = None,
+        start: Calibration | None = None,
+        likelihood_only: bool = False,
     ) -> Calibration:
         """See `fit_em`."""
         return fit_em(
@@ -44,4 +46,6 @@ class EmEngine:
             testlets=testlets,
             threads=self.threads,
             data_hash=data_hash,
+            start=start,
+            likelihood_only=likelihood_only,
         )

@@ -103,7 +103,7 @@ def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model)
         problem = Problem(data, structure, Grid.spanning(), run)
         start = problem.start() + rng.normal(0, 0.05, structure.size)
         point = problem.evaluate(start)
-        found = problem.information_with_weights(point, at_maximum=True)
+        found = problem.information_with_weights(point)
         found = structure.matrix.T @ (structure.matrix.T @ found).T
         steps = 1e-6 * np.eye(structure.size)
         plain = np.stack([problem.evaluate(start - s).gradient - problem.evaluate(start + s).gradient for s in steps])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import expit
@@ -24,8 +26,8 @@ def skewed_answers(persons: int) -> Floats:
     return (rng.random((persons, 20)) < expit(a * (theta[:, None] - b))).astype(float)
 
 
-def fit(some: Responses, model: Model, latent: Latent) -> Calibration:
-    return fit_em(some, model=model, latent=latent)
+def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+    return fit_em(some, model=model, latent=latent, **how)
 
 
 def test_who_counts_for_nothing_does_not_shape_a_histogram() -> None:

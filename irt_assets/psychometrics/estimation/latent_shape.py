@@ -9,9 +9,8 @@ judged with the other free, on fits with and without both.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -31,12 +30,26 @@ HISTOGRAM_GAIN = 20.0
 GUESSING_GAIN = 20.0
 """Guessing is found where a 3PL raises 2 log L by more, both with histograms."""
 
-Fit = Callable[[Responses, Model, Latent], Calibration]
+
+class Fit(Protocol):
+    """Fits responses by `em.fit_em`, whose `start` and `likelihood_only` it takes."""
+
+    def __call__(
+        self,
+        responses: Responses,
+        model: Model,
+        latent: Latent,
+        /,
+        *,
+        start: Calibration | None = None,
+        likelihood_only: bool = False,
+    ) -> Calibration: ...
 
 
 @dataclass(frozen=True)
 class Compared:
-    """One of the fits that were compared. `loglik` is the marginal one, without the density of priors."""
+    """One of the fits that were compared. `loglik` is the marginal one, without the density of priors. `converged` says
+    of fits that were made for their likelihood alone that the ascent came to its end."""
 
     model: Model
     latent: Latent
@@ -93,8 +106,11 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
     calibration = fit(responses, model, "normal")
     if not calibration.convergence.converged:
         return calibration, Shape("normal", "θ is taken as normal: the fit did not converge, so nothing was tested")
+    made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration}
     try:
-        test = normality(responses, calibration if model != "rasch" else fit(responses, "1pl", "normal"))
+        if model == "rasch":
+            made["1pl", "normal"] = fit(responses, "1pl", "normal")
+        test = normality(responses, made["1pl" if model == "rasch" else model, "normal"])
     except PsychometricsError as error:
         return calibration, Shape("normal", f"θ is taken as normal and was not tested: {error}")
     said = f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
@@ -107,11 +123,16 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
         )
         return calibration, Shape("normal", why, test)
     some = drawn(responses, MOST_LEARNERS)
-    made: dict[tuple[Model, Latent], Calibration] = {(model, "normal"): calibration} if some is responses else {}
+    if some is responses:
+        made[model, "histogram"] = fit(responses, model, "histogram", start=calibration)
+    else:
+        made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
     shape = _compare(fit, some, model, made, test, said)
     if shape.latent == "normal":
         return calibration, shape
-    return (made[model, "histogram"] if some is responses else fit(responses, model, "histogram")), shape
+    if some is responses:
+        return made[model, "histogram"], shape
+    return fit(responses, model, "histogram", start=calibration), shape
 
 
 def _compare(
@@ -122,12 +143,17 @@ def _compare(
     test: Normality,
     said: str,
 ) -> Shape:
-    """`made`: fits of `some` by model and distribution; those that are missing are added."""
+    """`made`: fits of `some` by model and distribution, with one of `model` and a normal distribution. Those that are
+    missing are added: each begins at the normal one of its model, and that at this one."""
 
-    def loglik(model: Model, latent: Latent) -> float:
-        if (model, latent) not in made:
-            made[model, latent] = fit(some, model, latent)
-        return made[model, latent].convergence.loglik
+    def made_or_added(of: Model, latent: Latent) -> Calibration:
+        if (of, latent) not in made:
+            start = made[model, "normal"] if latent == "normal" else made_or_added(of, "normal")
+            made[of, latent] = fit(some, of, latent, start=start, likelihood_only=True)
+        return made[of, latent]
+
+    def loglik(of: Model, latent: Latent) -> float:
+        return made_or_added(of, latent).convergence.loglik
 
     guessing_gain = 2 * (loglik("3pl", "histogram") - loglik("2pl", "histogram"))
     found = guessing_gain > GUESSING_GAIN

@@ -35,7 +35,7 @@ class Expectation:
     Attributes:
         gradient: shape (K, J), of the marginal log-likelihood in each item's parameters (Fisher's identity).
         information: shape (J, K, K), complete-data information expected over answers: never negative definite.
-        curvature: shape (J, K, K), complete-data information given the answers (Louis 1982, first term).
+        residual: shape (J, Q), expected correct answers at each node less those of the curve; without guessing (0, 0).
         mass: shape (G, Q), expected number of persons of each group at each node.
         association: shape (J,), Σ over those who saw an item of θ(x − x̄), with θ expected: negative where abler persons
             answer it worse, whatever slope the model gives it.
@@ -46,7 +46,7 @@ class Expectation:
     loglik: float
     gradient: Floats
     information: Floats
-    curvature: Floats
+    residual: Floats
     mass: Floats
     association: Floats
     seen: Floats
@@ -73,7 +73,11 @@ class Logistic:
         blocks = np.stack([weight @ self.nodes**2, off, off, weight.sum(axis=1)], axis=1).reshape(-1, 2, 2)
         association = theta_right - self.data.correct / self.data.n * (seen @ self.nodes)
         value += float(self.d @ self.data.correct)
-        return Expectation(value, gradient, blocks, blocks, mass, association, seen, right)
+        return Expectation(value, gradient, blocks, np.empty((0, 0)), mass, association, seen, right)
+
+    def curvature(self, expected: Expectation) -> Floats:
+        """Shape (J, K, K), complete-data information given the answers (Louis 1982, first term)."""
+        return expected.information
 
     def scores(self, latent: Floats) -> information_kernels.Scores:
         none = np.empty((0, len(self.nodes)))
@@ -115,10 +119,14 @@ class Guessing:
         spread = seen * self.p * self.q
         gradient = np.einsum("kjq,jq->kj", self.derivatives, residual)
         information = np.einsum("kjq,mjq,jq->jkm", self.derivatives, self.derivatives, spread)
-        curvature = information - np.einsum("kmjq,jq->jkm", self._bends(), residual)
         right = residual + seen * self.p
         association = right @ self.nodes - self.data.correct / self.data.n * (seen @ self.nodes)
-        return Expectation(loglik, gradient, information, curvature, mass, association, seen, right)
+        return Expectation(loglik, gradient, information, residual, mass, association, seen, right)
+
+    def curvature(self, expected: Expectation) -> Floats:
+        """As that of `Logistic`."""
+        bent: Floats = np.einsum("kmjq,jq->jkm", self._bends(), expected.residual)
+        return expected.information - bent
 
     def scores(self, latent: Floats) -> information_kernels.Scores:
         flip = self.data.flipped[:, None]
@@ -162,33 +170,44 @@ def lost_blocks(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, l
     return 2 * _missing(curves, run, chunks, log_weights, latent, 1)[:, 0]
 
 
-def told_of_tilts(
-    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, tilts: Floats
-) -> tuple[Floats, Floats, Floats]:
-    """What all persons tell of `tilts` (G, M, Q): `shared`, `means` (KJ, G, M), in the order of `Structure`, and `own`
-    (G, M, M) of `tilt_kernels`."""
-    J, K, (G, M, _) = curves.data.n_items, curves.K, tilts.shape
-    raw = curves.scores(np.zeros((G, 2, len(curves.nodes))))
+def shared_with_nodes(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Floats:
+    """Minus the second derivatives of the log-likelihood by the items' parameters and the groups' log weights, which
+    are free and not tied to a sum: shape (KJ, GQ), in the order of `Structure` (Louis 1982)."""
+    J, K, (G, Q) = curves.data.n_items, curves.K, log_weights.shape
+    raw = curves.scores(np.zeros((G, 2, Q)))
     scores = information_kernels.Scores(*(_padded(table) if table.ndim > 1 else table for table in raw))
-    nodes, log_weights, tilts = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
+    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
+    shape = (K, J, G, len(nodes))
 
-    def work(first: int, last: int) -> tuple[Floats, Floats, Floats]:
-        shared, means, own = np.zeros((J, K, G, M)), np.zeros((J, K, G, M)), np.zeros((G, M, M))
-        tilt_kernels.tilt_information(
-            first, last, curves.data.people, curves.curves, nodes, log_weights, scores, tilts, shared, means, own
-        )
-        return shared, means, own
+    def work(first: int, last: int) -> Floats:
+        out = np.zeros(shape)
+        tilt_kernels.shared_with_nodes(first, last, curves.data.people, curves.curves, nodes, log_weights, scores, out)
+        return out
 
-    parts = run(work, chunks)
-    shared, means, own = (sum(part[k] for part in parts) for k in range(3))
-    shared, means = (by_item.transpose(1, 0, 2, 3).reshape(K * J, G, M) for by_item in (shared, means))
-    return shared, means, own
+    found: Floats = np.sum(run(work, _affordable(curves.data, chunks, int(np.prod(shape)))), axis=0)
+    return found[..., :Q].reshape(K * J, G * Q)
+
+
+def products_of_posteriors(
+    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats
+) -> Floats:
+    """Σ p pᵀ over the persons of each group with posterior weights p at the nodes, shape (G, Q, Q)."""
+    Q = len(curves.nodes)
+    nodes, log_weights = _padded(curves.nodes), _padded(log_weights, NOTHING)
+
+    def work(first: int, last: int) -> Floats:
+        out = np.zeros((*log_weights.shape, len(nodes)))
+        tilt_kernels.products_of_posteriors(first, last, curves.data.people, curves.curves, nodes, log_weights, out)
+        return out
+
+    found: Floats = np.sum(run(work, chunks), axis=0)[:, :Q, :Q].copy()
+    return found
 
 
 def products_of_tilts(
     curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, tilts: Floats
 ) -> Floats:
-    """`own` of `told_of_tilts`, at the price of an E-step."""
+    """Sum of products of persons' scores of two `tilts` (G, M, Q), shape (G, M, M)."""
     nodes, log_weights, padded = _padded(curves.nodes), _padded(log_weights, NOTHING), _padded(tilts)
     G, M, _ = tilts.shape
 

@@ -8,22 +8,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import block_diag
-from scipy.special import logit, logsumexp
+from scipy.linalg import block_diag, cho_factor, cho_solve
+from scipy.special import expit, logit
 
 from irt_assets.psychometrics.core import kernels
-from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.core.priors import ItemTerms, Priors, item_terms
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.likelihood import (
+    Expectation,
     Guessing,
     Logistic,
     lost,
     lost_blocks,
+    products_of_posteriors,
     products_of_tilts,
     score_products,
-    told_of_tilts,
+    shared_with_nodes,
 )
 from irt_assets.psychometrics.estimation.parameter_layout import GUESSING_BOUNDS, Fixed, Mask, Structure
 from irt_assets.psychometrics.estimation.response_layout import Data
@@ -31,6 +33,8 @@ from irt_assets.psychometrics.estimation.response_layout import Data
 _RESPONSES_PER_CHUNK = 100_000
 _MAX_CHUNKS = 16
 _START_GUESSING = 0.15
+_MIDDLE = 0.4
+"""A c above it leaves nothing to match around a proportion of one half."""
 ROUGHNESS = 0.03
 """Weight of ½∫ (d³ log f/dθ³)² dθ of a histogram's density f (Silverman 1982) against the log-likelihood.
 
@@ -52,7 +56,7 @@ class Point:
         x: the free parameters; a, d, logit_c (J,), means, sds (G,), log_weights (G, Q) of the latent distributions.
         objective: the marginal log-likelihood plus the log density of the priors; `gradient` is its gradient in x.
         information: (J, K, K), complete-data information expected over answers, plus the priors' curvature.
-        curvature: (J, K, K), the same given the answers, plus minus the Hessian of the priors.
+        expected: what the E-step says of the items.
         latent: (G, 2, 2), information of a group's mean and log SD.
         at_nodes: (G, Q), expected number of persons of each group at each node.
         association (J,), seen and right (J, Q): as in `Expectation`.
@@ -69,7 +73,7 @@ class Point:
     objective: float
     gradient: Floats
     information: Floats
-    curvature: Floats
+    expected: Expectation
     latent: Floats
     at_nodes: Floats
     association: Floats
@@ -106,9 +110,10 @@ class Problem:
         if structure.common_slope:
             self.prior_share[:, 0] /= self.prior_share[:, 0].sum()
 
-    def start(self) -> Floats:
+    def start(self, begun: Calibration | None = None) -> Floats:
         """Slopes of 1, latent distributions N(0, 1), c at its prior's mode, and intercepts that give each item its
-        proportion correct in the population."""
+        proportion correct in the population; or the curves of a fit `begun` of the same items with one normal
+        distribution, as near as the model comes where an item is answered half the time."""
         spread = 1.16  # a logistic curve with a = 1 over θ ~ N(0, 1) is flatter by about √(1 + 1/1.7²)
         s = self.structure
         full = np.zeros(len(s.index))
@@ -121,9 +126,32 @@ class Problem:
             p = np.clip((p - c) / (1 - c), 0.05, 1 - 1e-6) if s.model == "3pl" else p
         full[s.block(1)] = spread * logit(p)
         full[s.weights] = np.tile(self.grid.log_weights(), s.n_groups)[: s.n_groups * s.n_weights]
+        if begun is not None:
+            self._begin_at(begun, full)
         x = np.empty(s.size)
         x[s.index[s.free]] = full[s.free]
         return x
+
+    def _begin_at(self, begun: Calibration, full: Floats) -> None:
+        s, J = self.structure, self.structure.n_items
+        if s.model == "rasch":
+            full[s.log_sds] = np.log(begun.latent_sd)
+            unit = begun
+        else:
+            unit = begun.rescaled(1 / begun.latent_sd, -begun.latent_mean / begun.latent_sd)
+        known = unit.estimated
+        before = np.minimum(unit.c, _MIDDLE)
+        c = np.zeros(J)
+        if s.model == "3pl":
+            full[s.block(2)][known] = logit(before[known]) if unit.model == "3pl" else full[s.block(2)][known]
+            c = np.minimum(expit(full[s.block(2)]), _MIDDLE)
+        steeper = (0.5 - before) / (1 - before) * (1 - c) / (0.5 - c)
+        a, d = steeper * unit.a, steeper * (unit.d - logit((0.5 - before) / (1 - before))) + logit((0.5 - c) / (1 - c))
+        if s.model in ("rasch", "1pl"):
+            common = a[known].mean() if s.common_slope else 1.0
+            d *= np.sqrt((1 + (common / 1.7) ** 2) / (1 + (a / 1.7) ** 2))
+            a = np.full(J, common)
+        full[s.block(0)][known], full[s.block(1)][known] = a[known], d[known]
 
     def curves(self, point_or_full: Floats) -> Logistic | Guessing:
         """The items' curves at all F parameters."""
@@ -159,7 +187,7 @@ class Problem:
             found.loglik + float(terms.value.sum()) - roughness,
             s.gather(full_gradient),
             found.information + terms.curvature,
-            found.curvature + terms.hessian,
+            found,
             spread,
             found.mass,
             found.association,
@@ -181,40 +209,62 @@ class Problem:
         """
         if not self.structure.n_weights:
             return 0.0, np.zeros(0)
-        weights, persons = np.exp(log_weights), mass.sum(axis=1, keepdims=True)
-        bent, upward = log_weights @ self.roughness, np.maximum(log_weights @ self._second.T, 0.0)
-        gradient = mass - persons * weights - bent - 0.5 * self._upturn * upward**2 @ self._second
-        cost = float(0.5 * (log_weights * bent).sum() + self._upturn / 6 * (upward**3).sum())
-        for off, by_weights, _ in self._pins(weights[0], float(persons[0, 0])):
-            cost += 0.5 * off**2
-            gradient[0] -= off * by_weights
-        return cost, gradient
+        persons = mass.sum(axis=1)
+        costs = [self._cost_of_weights(log_weights[g], persons[g], g) for g in range(len(mass))]
+        slopes = np.stack([slope for _, slope in costs])
+        return sum(cost for cost, _ in costs), mass - persons[:, None] * np.exp(log_weights) - slopes
 
-    def _pins(self, weights: Floats, persons: float) -> list[tuple[float, Floats, Floats]]:
+    def _cost_of_weights(self, log_weights: Floats, persons: float, group: int) -> tuple[float, Floats]:
+        """What the histogram of a group costs, and its derivatives (Q,) by the log weights (Q,)."""
+        bent, upward = self.roughness @ log_weights, np.maximum(self._second @ log_weights, 0.0)
+        cost = float(0.5 * (log_weights @ bent) + self._upturn / 6 * (upward**3).sum())
+        slope = bent + 0.5 * self._upturn * upward**2 @ self._second
+        for off, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
+            cost += 0.5 * off**2
+            slope = slope + off * by_weights
+        return cost, slope
+
+    def look_at_weights(self, log_weights: Floats, at_nodes: Floats, group: int) -> tuple[float, Floats]:
+        """What the expected persons at the nodes (Q,) say of a group's log weights (Q,), whose weights sum to 1, less
+        what these cost; and its derivatives (Q,)."""
+        cost, slope = self._cost_of_weights(log_weights, at_nodes.sum(), group)
+        return float(at_nodes @ log_weights) - cost, at_nodes - at_nodes.sum() * np.exp(log_weights) - slope
+
+    def complete_information_of_weights(self, log_weights: Floats, persons: float, group: int) -> Floats:
+        """Shape (Q, Q): of a group's log weights where abilities are known; a change of all of them together, which
+        changes nothing, is held."""
+        return np.diag(persons * np.exp(log_weights)) + self._bent_cost(log_weights, persons, group)
+
+    def _pins(self, weights: Floats, persons: float) -> list[tuple[float, Floats]]:
         """What keeps the reference group's mean and variance at 0 and 1: terms whose squares cost half of themselves,
-        with their first (Q,) and second (Q, Q) derivatives by its log weights."""
+        with their derivatives (Q,) by its log weights."""
         s, nodes = self.structure, self.grid.nodes
         if s.anchored:
             return []
         mean = float(weights @ nodes)
-        by_mean = weights * (nodes - mean)
-        second = np.diag(by_mean) - np.outer(by_mean, weights) - np.outer(weights, by_mean)
         unit = np.sqrt(persons)
-        pins = [(unit * mean, unit * by_mean, unit * second)]
+        pins = [(unit * mean, unit * weights * (nodes - mean))]
         if s.model != "rasch":
             variance = float(weights @ (nodes - mean) ** 2)
-            by = weights * ((nodes - mean) ** 2 - variance)
-            second = np.diag(by) - np.outer(by, weights) - np.outer(weights, by) - 2 * np.outer(by_mean, by_mean)
             unit = np.sqrt(0.5 * persons)
-            pins.append((unit * (variance - 1), unit * by, unit * second))
+            pins.append((unit * (variance - 1), unit * weights * ((nodes - mean) ** 2 - variance)))
         return pins
+
+    def _bends_of_pins(self, weights: Floats, persons: float) -> Floats:
+        """Shape (Q, Q): the pins' second derivatives by the log weights, each times its pin."""
+        out, pins = np.zeros((len(weights), len(weights))), self._pins(weights, persons)
+        for off, by in pins:
+            out += off * (np.diag(by) - np.outer(by, weights) - np.outer(weights, by))
+        if len(pins) == 2:
+            by_mean, (off, _) = weights * (self.grid.nodes - weights @ self.grid.nodes), pins[1]
+            out -= off * np.sqrt(2 * persons) * np.outer(by_mean, by_mean)
+        return out
 
     def _log_weights(self, full: Floats) -> Floats:
         """Shape (G, Q): log weights of the nodes in each group."""
         s = self.structure
         if s.n_weights:
-            raw = full[s.weights].reshape(s.n_groups, -1)
-            return raw - logsumexp(raw, axis=1, keepdims=True)
+            return normalised(full[s.weights].reshape(s.n_groups, -1))
         return np.stack(
             [
                 self.grid.log_weights(mean, np.exp(log_sd))
@@ -235,20 +285,20 @@ class Problem:
         latent = self._latent_scores(point.means, point.sds, point.log_weights)
         curves = self.curves(s.expand(point.x))
         information = -lost(curves, self.run, self._chunks, point.log_weights, latent)
-        items = np.arange(J)
+        items, curvature = np.arange(J), self._curvature(point)
         for k in range(s.K):
             for m in range(s.K):
-                information[k * J + items, m * J + items] += point.curvature[:, k, m]
+                information[k * J + items, m * J + items] += curvature[:, k, m]
         groups = s.K * J + np.arange(G)
         for k in range(2):
             for m in range(2):
                 information[groups + k * G, groups + m * G] += point.latent[:, k, m]
         return information
 
-    def told_of_tilts(self, point: Point, tilts: Floats) -> tuple[Floats, Floats, Floats]:
-        """As `likelihood.told_of_tilts`, of `tilts` (G, M, Q)."""
-        curves = self.curves(self.structure.expand(point.x))
-        return told_of_tilts(curves, self.run, self._chunks, point.log_weights, tilts)
+    def _curvature(self, point: Point) -> Floats:
+        """Shape (J, K, K): complete-data information given the answers, plus minus the Hessian of the priors."""
+        full = self.structure.expand(point.x)
+        return self.curves(full).curvature(point.expected) + self._prior_terms(full).hessian
 
     def information_of_tilts(self, point: Point, tilts: Floats) -> tuple[Floats, Floats]:
         """Information of few `tilts` (G, M, Q): shared with a, d (and logit c) of the items, (KJ, G, M), by differences
@@ -284,48 +334,43 @@ class Problem:
         found[own[:, None], own] += prior.transpose(1, 2, 0)
         return found
 
-    def information_with_weights(self, point: Point, *, at_maximum: bool) -> Floats:
-        """Minus the Hessian of the objective in all parameters, shape (F, F), where there are histograms.
-
-        Not `at_maximum`: with products of scores for what log weights share with items and with each other, which keep
-        it (nearly) positive where the weights are still far from theirs.
-        """
+    def information_with_weights(self, point: Point) -> Floats:
+        """Minus the Hessian of the objective in all parameters, shape (F, F), where there are histograms."""
         s, items = self.structure, slice(0, self.structure.means.start)
-        weights = np.exp(point.log_weights)
-        shared, means, own = self.told_of_tilts(point, np.eye(s.n_weights) - weights[:, :, None])
-        if at_maximum:
-            shared = shared - means
-            own = own + np.stack([_beyond(w, at) for w, at in zip(weights, point.at_nodes, strict=True)])
+        shared = shared_with_nodes(self.curves(s.expand(point.x)), self.run, self._chunks, point.log_weights)
         full = np.zeros((len(s.index), len(s.index)))
         full[: s.weights.start, : s.weights.start] = self.observed_information(point)
         full[items, s.weights] = shared.reshape(len(shared), -1)
         full[s.weights, items] = full[items, s.weights].T
-        full[s.weights, s.weights] = block_diag(
-            *(
-                own[g] + self._cost_of_weights(point.log_weights[g], point.mass[g], g, at_maximum=at_maximum)
-                for g in range(s.n_groups)
-            )
-        )
+        full[s.weights, s.weights] = block_diag(*self.information_of_weights(point))
         return full
+
+    def information_of_weights(self, point: Point) -> Floats:
+        """Minus the Hessian of the objective in the log weights of each group's histogram, shape (G, Q, Q), with the
+        items known."""
+        curves, weights = self.curves(self.structure.expand(point.x)), np.exp(point.log_weights)
+        found = products_of_posteriors(curves, self.run, self._chunks, point.log_weights)
+        for g, (w, persons) in enumerate(zip(weights, point.mass, strict=True)):
+            found[g] += self._bent_cost(point.log_weights[g], persons, g) + np.diag(persons * w - point.at_nodes[g])
+        found[0] += self._bends_of_pins(weights[0], point.mass[0])
+        return found
 
     def price_of_shape(self, log_weights: Floats) -> Floats:
         """Shape (Q, Q): second derivatives of what the roughness and the upturns of a histogram cost."""
         upward = np.maximum(self._second @ log_weights, 0.0)
         return self.roughness + self._upturn * self._second.T @ (upward[:, None] * self._second)
 
-    def _cost_of_weights(self, log_weights: Floats, persons: float, group: int, *, at_maximum: bool = False) -> Floats:
-        """Shape (Q, Q): second derivatives of what a histogram costs; a change of all its log weights together, which
-        changes nothing, is held."""
-        weights = np.exp(log_weights)
-        cost = self.price_of_shape(log_weights) + persons * np.outer(weights, weights)
-        for off, by, second in self._pins(weights, persons) if group == 0 else []:
-            cost += np.outer(by, by) + (off * second if at_maximum else 0.0)
+    def _bent_cost(self, log_weights: Floats, persons: float, group: int) -> Floats:
+        """Shape (Q, Q): second derivatives of what a histogram costs, less those of its pins."""
+        cost = self.price_of_shape(log_weights)
+        for _, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
+            cost += np.outer(by_weights, by_weights)
         return cost
 
     def observed_blocks(self, point: Point) -> Floats:
         """Shape (J, K, K): each item's own block of `observed_information`."""
         curves = self.curves(self.structure.expand(point.x))
-        return point.curvature - lost_blocks(curves, self.run, self._chunks, point.log_weights)
+        return self._curvature(point) - lost_blocks(curves, self.run, self._chunks, point.log_weights)
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
         """complete-data information⁻¹ · gradient with the frozen parameters held: the EM gradient step."""
@@ -358,9 +403,8 @@ class Problem:
         if s.n_weights:
             for g, (persons, log_weights) in enumerate(zip(point.mass, point.log_weights, strict=True)):
                 at = slice(s.weights.start + g * s.n_weights, s.weights.start + (g + 1) * s.n_weights)
-                w = np.exp(log_weights)
-                matrix = persons * (np.diag(w) - np.outer(w, w)) + self._cost_of_weights(log_weights, persons, g)
-                step[at] = np.linalg.solve(matrix, full[at])
+                matrix = self.complete_information_of_weights(log_weights, persons, g)
+                step[at] = cho_solve(cho_factor(matrix, check_finite=False), full[at], check_finite=False)
         x = np.zeros_like(gradient)
         x[s.index[s.free]] = step[s.free]
         return x
@@ -378,10 +422,10 @@ class Problem:
         return np.sqrt(np.maximum(s.gather(diagonal), 1e-300))
 
 
-def _beyond(weights: Floats, at_nodes: Floats) -> Floats:
-    """Minus the second derivatives of the log-likelihood by a group's log weights, less the products of scores."""
-    off = at_nodes - at_nodes.sum() * weights
-    return np.outer(off, weights) + np.outer(weights, off) - np.diag(off)
+def normalised(log_weights: Floats) -> Floats:
+    """With weights that sum to 1 over the last axis."""
+    off: Floats = log_weights - log_weights.max(axis=-1, keepdims=True)
+    return off - np.log(np.exp(off).sum(axis=-1, keepdims=True))
 
 
 def held(matrix: Floats, free: Mask) -> Floats:

@@ -59,6 +59,21 @@ def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = Fal
     return _joint(problem, point, at_bound, robust)
 
 
+def no_errors(problem: Problem, point: Point) -> Errors:
+    """Of a fit that is made for its likelihood: NaN, and nothing is called unidentified. What the weights of histograms
+    are worth is known."""
+    s, J = problem.structure, problem.data.n_items
+    guessing, none = np.full((J, 3), np.nan) if s.K == 3 else None, np.zeros(J, dtype=bool)
+    worth = 0.0
+    if s.n_weights:
+        free, _ = _free_directions(problem, point)
+        own = free.T @ block_diag(*problem.information_of_weights(point)) @ free
+        worth = _worth(_scaled_inverse(own), _price(problem, point, free))
+    return Errors(
+        np.full((J, 2, 2), np.nan), None, guessing, np.full((s.n_groups, 2), np.nan), none, none.copy(), worth
+    )
+
+
 def affords_whole_matrix(problem: Problem) -> bool:
     """Whether the information of all items together is made."""
     limit = FULL_COVARIANCE_ITEMS if problem.structure.K == 2 else FULL_COVARIANCE_ITEMS_WITH_GUESSING
@@ -101,7 +116,7 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
     if profile is not None:
         latent = profile.of_latent(full)
     blocks = joint[own[:, :, None], own[:, None, :]]
-    worth = 0.0 if profile is None else profile.worth
+    worth = 0.0 if profile is None else _worth(profile.own, profile.price)
     return Errors(blocks, joint, guessing, latent.reshape(2, -1).T, unidentified, vague, worth)
 
 
@@ -125,31 +140,18 @@ class _Profile:
 
     @classmethod
     def of(cls, problem: Problem, point: Point) -> _Profile:
-        s, nodes = problem.structure, problem.grid.nodes
-        whole = problem.information_with_weights(point, at_maximum=True)
-        directions, moments = [], []
-        for g, log_weights in enumerate(point.log_weights):
-            weights = np.exp(log_weights)
-            off = nodes - weights @ nodes
-            variance = weights @ off**2
-            by_mean, by_log_sd = weights * off, weights * (off**2 - variance) / (2 * variance)
-            pinned = [] if g or s.anchored else [by_mean] if s.model == "rasch" else [by_mean, by_log_sd]
-            held = np.stack([weights, *pinned], axis=1)
-            directions.append(np.linalg.qr(held, mode="complete")[0][:, held.shape[1] :])
-            moments.append(np.stack([by_mean, by_log_sd]))
-        free = block_diag(*directions)
+        s = problem.structure
+        whole = problem.information_with_weights(point)
+        free, moments = _free_directions(problem, point)
         shared, own = whole[: s.weights.start, s.weights] @ free, free.T @ whole[s.weights, s.weights] @ free
-        unit = 1 / np.sqrt(np.abs(np.diag(own)))
-        covariance, _ = inverse(own * np.outer(unit, unit))
-        covariance *= np.outer(unit, unit)
+        covariance = _scaled_inverse(own)
         reply = covariance @ shared.T
-        price = free.T @ block_diag(*(problem.price_of_shape(each) for each in point.log_weights)) @ free
         return cls(
             whole[: s.weights.start, : s.weights.start] - shared @ reply,
             reply,
             covariance,
-            price,
-            block_diag(*moments) @ free,
+            _price(problem, point, free),
+            moments @ free,
             free,
         )
 
@@ -169,17 +171,47 @@ class _Profile:
         found: Floats = products[:others, :others] - shared - shared.T + own
         return found
 
-    @property
-    def worth(self) -> float:
-        """Degrees of freedom of the weights: the trace of what the answers say over that and the price (Gray 1992)."""
-        return float(len(self.own) - np.sum(self.own * self.price))
-
     def of_latent(self, covariance: Floats) -> Floats:
         """Shape (2G,): variances of means and log SDs, 0 where they are pinned."""
         moved = self.by_moment @ self.reply
         found = np.diag(self.by_moment @ self.own @ self.by_moment.T + moved @ np.nan_to_num(covariance) @ moved.T)
         order = found.reshape(-1, 2).T.ravel()
         return np.where(order < 1e-12, 0.0, order)
+
+
+def _free_directions(problem: Problem, point: Point) -> tuple[Floats, Floats]:
+    """Directions (GQ, W) of the log weights that keep their sum, and origin and unit in place; and the derivatives
+    (2G, GQ) of each group's mean and log SD."""
+    s, nodes = problem.structure, problem.grid.nodes
+    directions, moments = [], []
+    for g, log_weights in enumerate(point.log_weights):
+        weights = np.exp(log_weights)
+        off = nodes - weights @ nodes
+        variance = weights @ off**2
+        by_mean, by_log_sd = weights * off, weights * (off**2 - variance) / (2 * variance)
+        pinned = [] if g or s.anchored else [by_mean] if s.model == "rasch" else [by_mean, by_log_sd]
+        held = np.stack([weights, *pinned], axis=1)
+        directions.append(np.linalg.qr(held, mode="complete")[0][:, held.shape[1] :])
+        moments.append(np.stack([by_mean, by_log_sd]))
+    return block_diag(*directions), block_diag(*moments)
+
+
+def _price(problem: Problem, point: Point, free: Floats) -> Floats:
+    """Shape (W, W): what of the information of the free directions is a price."""
+    found: Floats = free.T @ block_diag(*(problem.price_of_shape(each) for each in point.log_weights)) @ free
+    return found
+
+
+def _worth(own: Floats, price: Floats) -> float:
+    """Degrees of freedom of weights with this covariance, both (W, W): the trace of what the answers say over that and
+    the price (Gray 1992)."""
+    return float(len(own) - np.sum(own * price))
+
+
+def _scaled_inverse(information: Floats) -> Floats:
+    unit = 1 / np.sqrt(np.abs(np.diag(information)))
+    covariance, _ = inverse(information * np.outer(unit, unit))
+    return covariance * np.outer(unit, unit)
 
 
 def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:

@@ -11,57 +11,79 @@ from __future__ import annotations
 import numpy as np
 
 from irt_assets.psychometrics.core.kernels import _compiled, _posteriors
+from irt_assets.psychometrics.estimation.expansion_kernels import UNSEEN
 
 
 @_compiled
-def tilt_information(first, last, people, curves, nodes, log_weights, scores, tilts, shared, means, own):  # type: ignore[no-untyped-def]
-    """Adds over persons first … last − 1, with `tilts` (G, M, Q) of mean 0 under the weights of their group,
-    shared (J, C, G, M): products of the scores of an item's C parameters and of a tilt,
-    means (J, C, G, M): means of the products of their complete-data scores,
-    own (G, M, M): products of two tilts' scores."""
-    Q, C, M = nodes.size, shared.shape[1], tilts.shape[1]
-    base, post = np.empty(Q), np.empty((1, Q))
-    p, by_theta, told = post[0], np.empty(Q), np.empty(M)
-    at_nodes = np.zeros((shared.shape[0], C - 1, shared.shape[2], Q))
-    right = np.zeros(shared.shape[0], dtype=np.bool_)
+def shared_with_nodes(first, last, people, curves, nodes, log_weights, scores, out):  # type: ignore[no-untyped-def]
+    """Adds over persons first … last − 1 to out (C, J, G, Q): p_q·(E s − s_q) with the person's weights p at the nodes
+    and the complete-data score s of each of an item's C parameters, which is minus the second derivative by it and the
+    log weight of a node."""
+    Q, C = nodes.size, out.shape[0]
+    base, post, counts = np.empty(Q), np.empty((1, Q)), np.empty(Q)
+    right = np.zeros(out.shape[1], dtype=np.bool_)
     current = -1
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
-        s, weight = people.set_of[i], people.weight[i]
+        s = people.set_of[i]
         group = people.set_group[s]
-        for q in range(Q):
-            by_theta[q] = p[q] * nodes[q]
-        for m in range(M):
-            told[m] = _dot(p, tilts[group, m])
-        for m in range(M):
-            _add(weight * told[m], told, own[group, m])
+        low, high = _counting(post[0])
+        p, theta, counted = post[0, low:high], nodes[low:high], counts[: high - low]
+        for q in range(p.size):
+            counted[q] = people.weight[i] * p[q]
         for r in range(people.right_start[i], people.right_start[i + 1]):
             right[people.right_items[r]] = True
         for r in range(people.set_start[s], people.set_start[s + 1]):
             j = people.set_items[r]
-            row = scores.right[j] if right[j] else scores.wrong[j]
-            _add(weight * _dot(row, by_theta), told, shared[j, 0, group])
-            _add(weight * _dot(row, p), told, shared[j, 1, group])
-            _add_product(weight, row, p, at_nodes[j, 0, group])
+            row = (scores.right if right[j] else scores.wrong)[j, low:high]
+            by_theta, alone = 0.0, 0.0
+            for q in range(p.size):
+                alone += p[q] * row[q]
+                by_theta += p[q] * row[q] * theta[q]
+            first_score, second_score = out[0, j, group, low:high], out[1, j, group, low:high]
+            for q in range(p.size):
+                first_score[q] += counted[q] * (by_theta - theta[q] * row[q])
+                second_score[q] += counted[q] * (alone - row[q])
             if C == 3:
-                row = scores.guess_right[j] if right[j] else scores.guess_wrong[j]
-                _add(weight * _dot(row, p), told, shared[j, 2, group])
-                _add_product(weight, row, p, at_nodes[j, 1, group])
+                row = (scores.guess_right if right[j] else scores.guess_wrong)[j, low:high]
+                alone = 0.0
+                for q in range(p.size):
+                    alone += p[q] * row[q]
+                third_score = out[2, j, group, low:high]
+                for q in range(p.size):
+                    third_score[q] += counted[q] * (alone - row[q])
             right[j] = False
-    for j in range(shared.shape[0]):
-        for group in range(shared.shape[2]):
-            for m in range(M):
-                for q in range(Q):
-                    tilted = tilts[group, m, q] * at_nodes[j, 0, group, q]
-                    means[j, 0, group, m] += nodes[q] * tilted
-                    means[j, 1, group, m] += tilted
-                    if C == 3:
-                        means[j, 2, group, m] += tilts[group, m, q] * at_nodes[j, 1, group, q]
+
+
+@_compiled
+def products_of_posteriors(first, last, people, curves, nodes, log_weights, out):  # type: ignore[no-untyped-def]
+    """Adds p pᵀ over persons first … last − 1 to out (G, Q, Q), with a person's weights p at the nodes."""
+    Q = nodes.size
+    base, post = np.empty(Q), np.empty((1, Q))
+    current = -1
+    for i in range(first, last):
+        _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+        low, high = _counting(post[0])
+        p = post[0, low:high]
+        for k in range(low, high):
+            _add(people.weight[i] * post[0, k], p, out[people.set_group[people.set_of[i]], k, low:high])
+
+
+@_compiled
+def _counting(post):  # type: ignore[no-untyped-def]
+    """From which node on, and up to which, a posterior is more than nothing; as many as a loop does at once."""
+    low, high = 0, post.size
+    while post[low] < UNSEEN:
+        low += 1
+    while post[high - 1] < UNSEEN:
+        high -= 1
+    return low - low % 8, high + -high % 8
 
 
 @_compiled
 def tilt_products(first, last, people, curves, nodes, log_weights, tilts, own):  # type: ignore[no-untyped-def]
-    """As `tilt_information`, of `own` alone."""
+    """Adds products of two tilts' scores over persons first … last − 1 to own (G, M, M), with `tilts` (G, M, Q) of mean
+    0 under the weights of their group."""
     Q, M = nodes.size, tilts.shape[1]
     base, post, told = np.empty(Q), np.empty((1, Q)), np.empty(M)
     current = -1
@@ -86,9 +108,3 @@ def _dot(x, y):  # type: ignore[no-untyped-def]
 def _add(factor, x, into):  # type: ignore[no-untyped-def]
     for k in range(into.size):
         into[k] += factor * x[k]
-
-
-@_compiled
-def _add_product(factor, x, y, into):  # type: ignore[no-untyped-def]
-    for k in range(into.size):
-        into[k] += factor * x[k] * y[k]
