@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, Panel, err, out, print_json, print_table
+from irt_assets.cli.console import AsJson, Panel, err, out, print_json, print_table
 from irt_assets.desk import Engine, Scoring
 from irt_assets.psychometrics.core.options import LatentRule, Method, Model
 from resources.failures import PermanentFailure

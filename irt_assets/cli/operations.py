@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, Panel, colour, out, print_json, print_table
-from irt_assets.installation import current_database, current_settings, current_store
+from irt_assets.cli.console import AsJson, Panel, colour, out, print_json, print_table
+from irt_assets.cli.installation import current_database, current_settings, current_store
 
 if TYPE_CHECKING:
     from irt_assets.calibration.green import MonthState
