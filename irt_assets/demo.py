@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import psycopg
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.evidence import MonthFile, load_evidence
@@ -42,6 +41,7 @@ from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
 from irt_assets.runs import run_job, run_month
 from irt_assets.underway import RANGE_TAGS
+from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import object_store
