@@ -15,11 +15,11 @@ import psycopg
 
 from irt_assets.calibration.plots import BLUE, GREY, ORANGE, as_png, message, new_figure, short, tidy, title
 from irt_assets.partitions import months_between
+from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.responses.scales import Scale
 
 MONTHS_SHOWN = 24
 ANCHORS_SHOWN = 12
-Z95 = 1.959964
 
 
 @dataclass(frozen=True)
