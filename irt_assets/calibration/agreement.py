@@ -24,6 +24,7 @@ from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
+from irt_assets.wording import some_of
 
 _MOST_NAMED = 10
 
@@ -128,9 +129,8 @@ class Agreement:
                 )
         apart = self.disagreeing(rules)
         if apart:
-            named = ", ".join(f"{d.item_id} ({d.parameter} {d.first:.2f} and {d.second:.2f})" for d in apart[:5])
-            more = f" and {len(apart) - 5} more" if len(apart) > 5 else ""
-            found.append(f"more than {rules.agreement_max_se:g} standard errors lie between them on {named}{more}")
+            named = some_of([f"{d.item_id} ({d.parameter} {d.first:.2f} and {d.second:.2f})" for d in apart], 5)
+            found.append(f"more than {rules.agreement_max_se:g} standard errors lie between them on {named}")
         return found
 
 

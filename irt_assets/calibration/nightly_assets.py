@@ -17,6 +17,7 @@ from irt_assets.calibration.shown import Metadata, ability_metadata, link_number
 from irt_assets.engines import Calibrator
 from irt_assets.job_names import NIGHTLY
 from irt_assets.retries import classify_failures
+from irt_assets.wording import some_of
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
@@ -179,8 +180,7 @@ def _provisional(linked: list[NightOutcome]) -> str:
     said = []
     for o in linked:
         if o.provisional:
-            more = f" and {len(o.provisional) - _MOST_SHOWN} more" if len(o.provisional) > _MOST_SHOWN else ""
-            said.append(f"{o.scale_id}: {len(o.provisional)}: {', '.join(o.provisional[:_MOST_SHOWN])}{more}")
+            said.append(f"{o.scale_id}: {len(o.provisional)}: {some_of(o.provisional, _MOST_SHOWN)}")
     return "; ".join(said) or "none: every fitted item is published"
 
 
