@@ -10,9 +10,9 @@ from functools import wraps
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from irt_assets.underway import RANGE_TAGS
+from resources.dagster_compat import AssetCheckExecutionRecordStatus
 
 MOST_NAMED = 6
 Check = Callable[..., dg.AssetCheckResult]

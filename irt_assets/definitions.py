@@ -1,7 +1,7 @@
 """The composition root: `build_defs` is the only place that knows everything.
 
 What does not belong here: implementations of anything. Importing this module builds the graph from the
-process's settings, sets up its logs and connects nowhere.
+process's settings, and connects nowhere.
 """
 
 from __future__ import annotations
@@ -39,16 +39,14 @@ from resources.database import Database
 from resources.object_store import object_store
 from resources.settings import Settings, get_settings
 
-# What is preview or beta in Dagster is used knowingly; its version is pinned.
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-
 
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
     """A fresh graph. `resources` (database, store) replace the real ones, for tests.
 
-    An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two.
+    An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two. Whoever has the
+    graph may execute its runs, so the process is set up for them.
     """
+    _set_up_process()
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
     weeks = weekly(settings.irt_first_month, running=True)
     weeks_over = weekly(settings.irt_first_month, running=False)
@@ -96,6 +94,15 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     )
 
 
-run_logs.install()
-give_way_when_memory_runs_out()
+def _set_up_process() -> None:
+    """Logs as ours are, a worker that goes first when memory runs out, no warning of what is used knowingly.
+
+    Dagster starts the worker of a run itself: this is the first code of ours in it. Safe to repeat.
+    """
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    run_logs.install()
+    give_way_when_memory_runs_out()
+
+
 defs = build_defs(get_settings())

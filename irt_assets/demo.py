@@ -18,7 +18,6 @@ from typing import Any
 import numpy as np
 import psycopg
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.evidence import MonthFile, load_evidence
@@ -42,6 +41,8 @@ from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
 from irt_assets.runs import run_job, run_month
 from irt_assets.underway import RANGE_TAGS
+from irt_assets.wording import some_of
+from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import object_store
@@ -258,8 +259,8 @@ def _finding(
     months: list[str],
 ) -> Finding:
     kind, items = fault["kind"], fault["item_ids"]
-    planted = f"{', '.join(items[:3])}{f' and {len(items) - 3} more' if len(items) > 3 else ''}"
     active = [m for m in fault["months"] if m in months]
+    planted = some_of(items, 3)
     planted += f" in {active[0]}" if len(active) == 1 else f" from {active[0]}"
     judged = [m for m in active if any(s.month == m and s.state is State.GREEN for s in states)]
     if kind == "dif":

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
 import dagster as dg
-from dagster._core.execution.plan.objects import StepFailureData
 
 from irt_assets.calibration import shown
 from irt_assets.calibration.abilities import measure
@@ -31,6 +30,7 @@ from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
 from resources import tables
+from resources.dagster_compat import StepFailureData
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore

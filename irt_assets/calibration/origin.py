@@ -34,6 +34,7 @@ from irt_assets.psychometrics.linking.linking import assumed_errors, covariance_
 from irt_assets.responses.scales import ASSIGNMENT, Scale, kept_in_thresholds, read_scales
 from irt_assets.responses.snapshot import Snapshot, store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
+from irt_assets.wording import some_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
@@ -293,7 +294,7 @@ def require_guessing(scale_id: str, guessing: Mapping[str, float]) -> None:
     if without := sorted(item for item, c in guessing.items() if c <= 0):
         raise PermanentFailure(
             f"{len(without)} of the {len(guessing)} anchors of scale {scale_id} have c = 0 in the bank "
-            f"({', '.join(without[:5])}{', …' if len(without) > 5 else ''}): a 3PL month cannot be linked to values of "
+            f"({some_of(without, 5)}): a 3PL month cannot be linked to values of "
             f"a model without guessing. {WAYS_OUT.format(scale=scale_id)}"
         )
 

@@ -16,7 +16,7 @@ import pytest
 from typer.testing import CliRunner
 
 from irt_assets.calibration.green import MonthState, State
-from irt_assets.cli_reports import app
+from irt_assets.cli.report import app
 from irt_assets.definitions import build_defs
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.psychometrics.simulation.truth import Truth

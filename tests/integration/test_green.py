@@ -10,13 +10,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemotePartitionSetOrigin,
-    RemoteRepositoryOrigin,
-)
 
 from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
 from irt_assets.calibration.gates import SET_GATES
@@ -30,8 +23,15 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
+from resources.dagster_compat import BulkActionStatus, PartitionBackfill
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
+from tests.dagster_private import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemotePartitionSetOrigin,
+    RemoteRepositoryOrigin,
+)
 from tests.integration import rooms
 
 MONTH, LATER = rooms.MONTHS

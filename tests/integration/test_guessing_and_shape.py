@@ -21,7 +21,7 @@ from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import OriginWindow, initialise, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.recalibration import recalibrate
-from irt_assets.cli_scale import app as cli_scale
+from irt_assets.cli.scale import app as cli_scale
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine

@@ -13,7 +13,6 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
-from dagster._core.test_utils import create_run_for_test
 from htmltools import TagList
 
 from irt_assets.calibration import gates
@@ -43,6 +42,7 @@ from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.safety import in_short, verdict
 from services.dashboard.server import made
+from tests.dagster_private import create_run_for_test
 from tests.integration import conftest, rooms
 
 JUNE, JULY = rooms.MONTHS

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.cli_servers import Server
+from irt_assets.cli.servers import Server
 from irt_assets.without_daemon import SENSORS
 from jobs.plans import PLANS, Plan
 from resources.settings import OPTIONAL_ENGINES, names_read

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
+from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
 
 MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
@@ -22,7 +23,7 @@ def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats |
 
 
 def probability_interval(
-    theta: Floats, a: float, b: float, c: float, cov: Floats, z: float = 1.959964
+    theta: Floats, a: float, b: float, c: float, cov: Floats, z: float = Z95
 ) -> tuple[Floats, Floats]:
     """Pointwise 95 % interval of one item's curve, two arrays of shape (T,).
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
-
-_Z95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Observed:
 
     def interval(self) -> tuple[Floats, Floats]:
         """95 % interval of each proportion (Wilson 1927), within 0 … 1 also where all or none are right."""
-        n, p, z = np.maximum(self.n, 1), self.proportion, _Z95
+        n, p, z = np.maximum(self.n, 1), self.proportion, Z95
         middle = (p + z**2 / (2 * n)) / (1 + z**2 / n)
         half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
         return np.minimum(np.maximum(middle - half, 0.0), p), np.maximum(np.minimum(middle + half, 1.0), p)

@@ -12,9 +12,10 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, Panel, err, out, print_json, print_table
+from irt_assets.cli.console import AsJson, Panel, err, out, print_json, print_table
 from irt_assets.desk import Engine, Scoring
 from irt_assets.psychometrics.core.options import LatentRule, Method, Model
+from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
 
 app = typer.Typer()
@@ -264,7 +265,7 @@ def _shape(normality: dict[str, float]) -> str:
 
 
 def _warn(what: str, names: Sequence[str] = ()) -> None:
-    named = f": {', '.join(names[:5])}{' …' if len(names) > 5 else ''}" if names else ""
+    named = f": {some_of(names, 5)}" if names else ""
     err.print(f"[yellow]warning:[/yellow] {escape(what + named)}")
 
 

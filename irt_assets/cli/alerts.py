@@ -11,10 +11,10 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.console import AsJson, print_json, say
-from irt_assets.installation import current_settings
+from irt_assets.cli.console import AsJson, Panel, print_json, say
+from irt_assets.cli.installation import current_settings
 
-app = typer.Typer(no_args_is_help=True, help="How people are alerted.")
+app = typer.Typer(name="alerts", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="How people are alerted.")
 
 
 @app.command("test")

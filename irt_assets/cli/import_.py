@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from irt_assets.console import AsJson, print_import, progress_bar
-from irt_assets.installation import current_database, current_settings
+from irt_assets.cli.console import AsJson, Panel, err, print_json, say
+from irt_assets.cli.installation import current_database, current_settings
 
 if TYPE_CHECKING:
     from irt_assets.responses.importing import ImportReport
 
-app = typer.Typer(no_args_is_help=True, help="Bring in answers, questions and learners from files.")
+app = typer.Typer(
+    name="import",
+    rich_help_panel=Panel.MONTH,
+    no_args_is_help=True,
+    help="Bring in answers, questions and learners from files.",
+)
 
 Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
@@ -42,7 +50,7 @@ def attempts(
     from irt_assets.responses.importing import import_attempts
 
     settings = current_settings()
-    with progress_bar(as_json) as progress:
+    with _progress_bar(as_json) as progress:
         report = import_attempts(
             current_database(),
             files,
@@ -57,7 +65,7 @@ def attempts(
             reject_dir=settings.irt_home / "rejects",
             progress=progress,
         )
-    print_import(report, as_json)
+    _print_import(report, as_json)
 
 
 @app.command()
@@ -80,4 +88,34 @@ def _import_rows(importer: Callable[..., ImportReport], file: Path, mapping: str
     settings = current_settings()
     rejects = settings.irt_home / "rejects"
     report = importer(current_database(), file, mapping=mapping, dry_run=dry_run, reject_dir=rejects)
-    print_import(report, as_json)
+    _print_import(report, as_json)
+
+
+@contextmanager
+def _progress_bar(quiet: bool) -> Iterator[Any]:
+    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task("importing", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_import(report: ImportReport, as_json: bool) -> None:
+    """Exits with 1 after an import that took nothing or lost more than half for one reason."""
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        for note in report.notes:
+            say(note)
+        say(
+            f"{report.read:,} rows read, {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
+            f"{sum(report.rejected.values()):,} rejected"
+        )
+        if report.new_items or report.new_learners:
+            say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
+        for reason, n in sorted(report.rejected.items()):
+            say(f"  {n:,} × {reason}")
+        if report.reject_file:
+            say(f"  the rejected rows, with line and reason: {report.reject_file}")
+    if report.complaint:
+        err.print(f"[yellow]{escape(report.complaint)}[/yellow]")
+        raise typer.Exit(1)

@@ -14,8 +14,9 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, Panel, colour, out, print_json, print_table
-from irt_assets.installation import current_database, current_settings, current_store
+from irt_assets.cli.console import AsJson, Panel, colour, out, print_json, print_table
+from irt_assets.cli.installation import current_database, current_settings, current_store
+from irt_assets.wording import some_of
 
 if TYPE_CHECKING:
     from irt_assets.calibration.green import MonthState
@@ -71,7 +72,7 @@ def prune(
         (
             f"{len(one.names):,}",
             one.kind,
-            escape(", ".join(one.names[:NAMES_SHOWN]) + " …" * (len(one.names) > NAMES_SHOWN)),
+            escape(some_of(one.names, NAMES_SHOWN)),
         )
         for one in gone
         if one.names
@@ -116,8 +117,7 @@ def _print(overview: Overview, zone: ZoneInfo) -> None:
 def waiting_line(references: Sequence[str]) -> str:
     """How many proposals wait for a person, and the first of them."""
     many = "1 proposal waits" if len(references) == 1 else f"{len(references)} proposals wait"
-    more = f" and {len(references) - NAMES_SHOWN} more" if len(references) > NAMES_SHOWN else ""
-    return f"{many}: {', '.join(references[:NAMES_SHOWN])}{more}"
+    return f"{many}: {some_of(references, NAMES_SHOWN)}"
 
 
 def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, str, str, str]]:

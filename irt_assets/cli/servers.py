@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.console import AsJson, Panel, print_json, say
-from irt_assets.installation import current_database, current_settings
+from irt_assets.cli.console import AsJson, Panel, print_json, say
+from irt_assets.cli.installation import current_database, current_settings
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -23,8 +23,8 @@ Host = Annotated[
     str | None, typer.Option(help="Address on which it listens. Default: 127.0.0.1, so this machine alone.")
 ]
 app = typer.Typer()
-run_app = typer.Typer(no_args_is_help=True, help="Run one server of the installation until it is stopped.")
-app.add_typer(run_app, name="run", rich_help_panel=Panel.OPERATION)
+run_app = typer.Typer(name="run", no_args_is_help=True, help="Run one server of the installation until it is stopped.")
+app.add_typer(run_app, rich_help_panel=Panel.OPERATION)
 
 
 class Server(StrEnum):
@@ -110,7 +110,7 @@ def dashboard(
 @run_app.command()
 def worker(run_id: Annotated[str, typer.Argument(help="Id of a run that was launched.")]) -> None:
     """Execute a run, and end with it: what the pod of a run does."""
-    from irt_assets.installation import database_as_it_is
+    from irt_assets.cli.installation import database_as_it_is
     from irt_assets.run_worker import supervise
 
     raise typer.Exit(supervise(current_settings(), database_as_it_is(), run_id))

@@ -10,15 +10,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_error, print_json, print_table, say
-from irt_assets.installation import current_database, current_settings, current_store, signed
+from irt_assets.cli.console import (
+    AsJson,
+    By,
+    Panel,
+    Reason,
+    Yes,
+    confirm,
+    out,
+    print_error,
+    print_json,
+    print_table,
+    say,
+)
+from irt_assets.cli.installation import current_database, current_settings, current_store, signed
 from irt_assets.wording import counted
 
 if TYPE_CHECKING:
     from irt_assets.responses.erased import Erasure
     from jobs.erasure import Holdings
 
-app = typer.Typer(no_args_is_help=True, help="What is kept of a learner.")
+app = typer.Typer(
+    name="learner", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="What is kept of a learner."
+)
 
 
 @app.command()

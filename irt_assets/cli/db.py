@@ -6,14 +6,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.console import confirm, out, say
-from irt_assets.installation import current_database, current_settings, database_as_it_is
+from irt_assets.cli.console import Panel, confirm, out, say
+from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     from resources.embedded_postgres import EmbeddedPostgres
 
-app = typer.Typer(no_args_is_help=True, help="The database in use: the embedded one, or DATABASE_URL.")
+app = typer.Typer(
+    name="db",
+    rich_help_panel=Panel.OPERATION,
+    no_args_is_help=True,
+    help="The database in use: the embedded one, or DATABASE_URL.",
+)
 
 
 @app.command()

@@ -10,17 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_json, say
-from irt_assets.installation import current_database, current_settings, current_store, signed
+from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, say
+from irt_assets.cli.installation import current_database, current_settings, current_store, signed
 from irt_assets.psychometrics.core.options import Model
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     from resources.database import Database
 
-app = typer.Typer(no_args_is_help=True, help="Scales, their origin, their model and their rules.")
-accept = typer.Typer(no_args_is_help=True, help="What a person accepts of a scale, on record.")
-app.add_typer(accept, name="accept")
+app = typer.Typer(
+    name="scale",
+    rich_help_panel=Panel.START,
+    no_args_is_help=True,
+    help="Scales, their origin, their model and their rules.",
+)
+accept = typer.Typer(name="accept", no_args_is_help=True, help="What a person accepts of a scale, on record.")
+app.add_typer(accept)
 
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 

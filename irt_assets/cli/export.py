@@ -11,8 +11,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from irt_assets.console import Panel, say
-from irt_assets.installation import current_database
+from irt_assets.cli.console import Panel, say
+from irt_assets.cli.installation import current_database
 
 app = typer.Typer()
 

@@ -12,15 +12,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from irt_assets.console import AsJson, print_json, say
-from irt_assets.installation import current_database, current_settings, current_store
+from irt_assets.cli.console import AsJson, Panel, print_json, say
+from irt_assets.cli.installation import current_database, current_settings, current_store
 from resources.failures import PermanentFailure
 
 if TYPE_CHECKING:
     from resources.database import Database
     from resources.settings import Settings
 
-app = typer.Typer(no_args_is_help=True, help="Reports that people read: drift of a month, a learner's week.")
+app = typer.Typer(
+    name="report",
+    rich_help_panel=Panel.MONTH,
+    no_args_is_help=True,
+    help="Reports that people read: drift of a month, a learner's week.",
+)
 
 
 @app.command()

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, Panel, out, print_json, print_table, say, shown
-from irt_assets.installation import current_database, current_settings, current_store
+from irt_assets.cli.console import AsJson, Panel, out, print_json, print_table, say, shown
+from irt_assets.cli.installation import current_database, current_settings, current_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 app = typer.Typer()
-runs_app = typer.Typer(no_args_is_help=True, help="Runs that wait or go on, and ending them.")
-app.add_typer(runs_app, name="runs", rich_help_panel=Panel.OPERATION)
+runs_app = typer.Typer(name="runs", no_args_is_help=True, help="Runs that wait or go on, and ending them.")
+app.add_typer(runs_app, rich_help_panel=Panel.OPERATION)
 
 
 @app.command(rich_help_panel=Panel.MONTH)

@@ -14,13 +14,18 @@ from uuid import uuid4
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, MaxAge, duration, out, print_json, print_table, say
-from irt_assets.installation import current_database, current_settings, current_store
+from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, out, print_json, print_table, say
+from irt_assets.cli.installation import current_database, current_settings, current_store
 
 if TYPE_CHECKING:
     from irt_assets.invariants.history import Report
 
-app = typer.Typer(no_args_is_help=True, help="What must be true of everything stored, and whether it is.")
+app = typer.Typer(
+    name="invariants",
+    rich_help_panel=Panel.PROOF,
+    no_args_is_help=True,
+    help="What must be true of everything stored, and whether it is.",
+)
 MOST_ROWS = 10
 
 

@@ -1,6 +1,6 @@
-"""How `irt` speaks to people and machines: lines, tables, colours, progress, JSON.
+"""How `irt` speaks to people and machines: lines, tables, colours, JSON.
 
-What does not belong here: what is said (see `cli`).
+What does not belong here: what is said (see the nouns).
 """
 
 from __future__ import annotations
@@ -20,12 +20,10 @@ from zoneinfo import ZoneInfo
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 if TYPE_CHECKING:
     from irt_assets.calibration.green import MonthState
-    from irt_assets.responses.importing import ImportReport
     from resources.settings import Settings
 
 out = Console(highlight=False, soft_wrap=True)
@@ -35,10 +33,6 @@ MaxAge = Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 2
 By = Annotated[str, typer.Option("--by", help="Who decides.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for those who ask later.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
-
-
-HASH_SHOWN = 12
-"""Digits of a hash for people; `--json` has all."""
 
 
 class Panel(StrEnum):
@@ -93,102 +87,11 @@ def _attended() -> bool:
     return sys.stdin.isatty()
 
 
-@contextmanager
-def progress_bar(quiet: bool) -> Iterator[Any]:
-    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
-        task = bar.add_task("importing", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
-
-
-def print_import(report: ImportReport, as_json: bool) -> None:
-    """Exits with 1 after an import that took nothing or lost more than half for one reason."""
-    if as_json:
-        print_json(report.as_dict())
-    else:
-        for note in report.notes:
-            say(note)
-        say(
-            f"{report.read:,} rows read, {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
-            f"{sum(report.rejected.values()):,} rejected"
-        )
-        if report.new_items or report.new_learners:
-            say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
-        for reason, n in sorted(report.rejected.items()):
-            say(f"  {n:,} × {reason}")
-        if report.reject_file:
-            say(f"  the rejected rows, with line and reason: {report.reject_file}")
-    if report.complaint:
-        err.print(f"[yellow]{escape(report.complaint)}[/yellow]")
-        raise typer.Exit(1)
-
-
 def shown(value: Any, settings: Settings) -> str:
     """For people: times in the bank's time zone."""
     if isinstance(value, datetime):
         return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
     return escape(str(value))
-
-
-def print_lineage(
-    item: str, publications: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]], settings: Settings
-) -> None:
-    """A column a publication, the latest first, and a row a decision."""
-    for scale_id in dict.fromkeys(row["scale_id"] for row in publications):
-        rows = [row for row in publications if row["scale_id"] == scale_id]
-        out.print(f"[bold]{escape(item)}[/bold] on scale {escape(scale_id)}")
-        described = [_publication(row, settings) for row in rows]
-        marks = ["in force" if row["in_force"] else "not in force" for row in rows]
-        print_table(("", *marks), [(name, *(one[name] for one in described)) for name in described[0]])
-    if decisions:
-        print_table(
-            ("month", "decision", "by", "on", "in force from", "reason"),
-            [
-                tuple(
-                    shown(row[name], settings) if row[name] is not None else "–"
-                    for name in ("month", "decision", "decided_by", "decided_at", "effective_from", "reason")
-                )
-                for row in decisions
-            ],
-        )
-    else:
-        out.print("nobody has decided anything on it")
-
-
-def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
-    """What a column of the lineage says."""
-
-    def estimate(name: str) -> str:
-        error = row.get(f"{name}_se")
-        return f"{row[name]:.3f}" + (f" ± {error:.3f}" if error is not None else "")
-
-    linking = row["linking_constants"] or {}
-    linked = (
-        f"{linking['method']}, slope {linking['slope']:.3f}, intercept {linking['intercept']:+.3f}, "
-        f"{len(linking['anchors_used'])} anchors"
-        if linking
-        else "–"
-    )
-    texts = {
-        "a": estimate("a"),
-        "b": estimate("b"),
-        "c": estimate("c"),
-        "in force from": row["effective_from"],
-        "published": row["published_at"],
-        "by": (row["decided_by"] or f"rule {row['rule']}") + (", an undo" if row["rule"] == "undo" else ""),
-        "why": row["reason"],
-        "month": row["month"],
-        "answers": None if row["n_responses"] is None else f"{row['n_responses']:,}",
-        "fit": row["fit_id"],
-        "engine": row["engine"] and f"{row['engine']} {row['engine_version']}, {row['model']}",
-        "linked": linked,
-        "snapshot": row["snapshot"] and "; ".join(filter(None, (row["snapshot"], row["rewritten"]))),
-        "anchor set": row["anchor_hash"][:HASH_SHOWN],
-        "answers' hash": (row["data_hash"] or "")[:HASH_SHOWN],
-        "code": row["code_version"],
-        "run": row["run_id"],
-    }
-    return {name: shown(value, settings) if value else "–" for name, value in texts.items()}
 
 
 def colour(state: str) -> str:

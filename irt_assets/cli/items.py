@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_json, print_table, say
-from irt_assets.installation import current_database, signed
+from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, print_table, say
+from irt_assets.cli.installation import current_database, signed
 from irt_assets.wording import counted, listed
 
 if TYPE_CHECKING:
     from irt_assets.responses.item_status import Status
 
-app = typer.Typer(no_args_is_help=True, help="Which items are in use.")
+app = typer.Typer(name="items", rich_help_panel=Panel.MONTH, no_args_is_help=True, help="Which items are in use.")
 
 MOST_NAMED = 5
 Items = Annotated[list[str], typer.Argument(metavar="ITEM…", help="Item ids.")]

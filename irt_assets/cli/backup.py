@@ -11,13 +11,13 @@ from typing import Annotated
 
 import typer
 
-from irt_assets.console import AsJson, MaxAge, Panel, duration, print_error, print_json, say
-from irt_assets.installation import current_database, current_settings, current_store, database_as_it_is
+from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, print_error, print_json, say
+from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
 from irt_assets.wording import counted, listed
 
 app = typer.Typer()
-backup_app = typer.Typer(help="Back up the database, with a listing of the files that it cites.")
-app.add_typer(backup_app, name="backup", rich_help_panel=Panel.OPERATION)
+backup_app = typer.Typer(name="backup", help="Back up the database, with a listing of the files that it cites.")
+app.add_typer(backup_app, rich_help_panel=Panel.OPERATION)
 MOST_NAMED = 3
 MOST_DIFFERENCES = 10
 

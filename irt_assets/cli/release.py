@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from irt_assets.console import AsJson, By, Reason, Yes, confirm, out, print_json, print_table, say
-from irt_assets.installation import current_database, current_settings, current_store, signed
+from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, print_table, say
+from irt_assets.cli.installation import current_database, current_settings, current_store, signed
 from irt_assets.wording import counted
 
 if TYPE_CHECKING:
     from irt_assets.calibration.proposals import Proposal
 
-app = typer.Typer(no_args_is_help=True, help="What months propose, and what a person decides about it.")
+app = typer.Typer(
+    name="release",
+    rich_help_panel=Panel.MONTH,
+    no_args_is_help=True,
+    help="What months propose, and what a person decides about it.",
+)
 
 MOST_LISTED, MOST_NAMED = 30, 10
 LONGEST = 100
