@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from irt_assets.calibration.agreement import Agreement, compare
-from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.psychometrics.eligibility import Rules
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.errors import LinkingError

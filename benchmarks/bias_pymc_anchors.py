@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.psychometrics.em import fit_em
 from irt_assets.psychometrics.linking import AnchorSet
 from irt_assets.psychometrics.models import Calibration, Responses

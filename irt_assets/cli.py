@@ -130,9 +130,11 @@ def options(
 @app.command(rich_help_panel=Panel.START)
 def doctor(as_json: AsJson = False) -> None:
     """What is installed, reachable and misconfigured."""
+    from irt_assets.engines.diagnosis import engine_findings
     from resources.doctor import diagnose
 
-    findings = diagnose(current_settings())
+    settings = current_settings()
+    findings = diagnose(settings, engine_findings(settings))
     if as_json:
         print_json([{"subject": f.subject, "state": f.state, "detail": f.detail, "fix": f.fix} for f in findings])
     else:
@@ -328,19 +330,19 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
 
 def _with_engine(settings: Settings, engine: str) -> Settings:
     """The settings with this as the only engine besides the scales' own; `em`, which always runs, adds none."""
-    from irt_assets.engines import installed
-    from resources.settings import OPTIONAL_ENGINES, in_a_pod
+    from irt_assets.engines.registry import DEFAULT, beside_names, installed
+    from resources.settings import in_a_pod
 
     if in_a_pod():
         raise PermanentFailure(
             "--engine is for a run in this process, and a pod executes none: set IRT_ENGINES for the daemon "
             "(in the ConfigMap irt-config), then type this without --engine"
         )
-    if engine not in ("em", *OPTIONAL_ENGINES):
-        raise PermanentFailure(f"--engine wants em, {' or '.join(OPTIONAL_ENGINES)}, got {engine!r}")
-    if absence := installed(engine):
+    if engine not in (DEFAULT, *beside_names()):
+        raise PermanentFailure(f"--engine wants {DEFAULT}, {' or '.join(beside_names())}, got {engine!r}")
+    if absence := installed(engine, settings):
         raise PermanentFailure(absence)
-    return settings.model_copy(update={"irt_engines": "" if engine == "em" else engine})
+    return settings.model_copy(update={"irt_engines": "" if engine == DEFAULT else engine})
 
 
 def _serve(stack: Stack) -> None:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from irt_assets.psychometrics.em import ENGINE, fit_em
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.options import Latent
-from irt_assets.psychometrics.priors import Priors
+from irt_assets.engines.spec import LIGHT_POOL, EngineSpec
+
+if TYPE_CHECKING:
+    from irt_assets.psychometrics.linking import AnchorSet
+    from irt_assets.psychometrics.models import Calibration, Model, Responses
+    from irt_assets.psychometrics.options import Latent
+    from irt_assets.psychometrics.priors import Priors
+
+ENGINE = "em"
 
 
 @dataclass
@@ -33,6 +38,8 @@ class EmEngine:
         testlets: Mapping[str, str] | None = None,
     ) -> Calibration:
         """See `fit_em`."""
+        from irt_assets.psychometrics.em import fit_em
+
         return fit_em(
             responses,
             model=model,
@@ -45,3 +52,15 @@ class EmEngine:
             threads=self.threads,
             data_hash=data_hash,
         )
+
+
+SPEC = EngineSpec(
+    name=ENGINE,
+    method="marginal maximum likelihood, errors from the information matrix",
+    models=("rasch", "1pl", "2pl", "3pl"),
+    build=lambda settings: EmEngine(settings.irt_threads),
+    runs_in="this process",
+    kind="numba",
+    pool=LIGHT_POOL,
+    beside=False,
+)

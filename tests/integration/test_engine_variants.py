@@ -92,9 +92,9 @@ def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
 
 @pytest.fixture
 def pymc(require: Callable[[bool, str], None]) -> None:
-    from irt_assets.engines import installed
+    from irt_assets.engines.registry import installed
 
-    require(installed("pymc") is None, "engine pymc")
+    require(installed("pymc", Settings(_env_file=None)) is None, "engine pymc")
 
 
 @pytest.mark.usefixtures("pymc")
@@ -208,7 +208,7 @@ def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph
     result = graph.run()
     assert not result.success
     assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
-        ("there is no engine 'stan'; there are em, pymc, mirt, brms, remote",)
+        ("there is no engine 'stan'; there are em, mirt, pymc, brms, remote",)
     ]
     assert "there is no engine 'stan'" in graph.state().why
     assert graph.state().state is State.RED
