@@ -30,7 +30,7 @@ from irt_assets.psychometrics.errors import breakdowns_explained
 from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, covariance_ab
 from irt_assets.psychometrics.misfit import LARGEST_RATIO
 from irt_assets.psychometrics.models import Calibration, Floats, Model
-from irt_assets.responses.scales import ASSIGNMENT, Scale, kept_in_thresholds, read_scales
+from irt_assets.responses.scales import ASSIGNMENT, Scale, kept_in_thresholds, read_scales, rules_from_settings
 from irt_assets.responses.snapshot import Snapshot, store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
 from resources.database import Database, advisory_lock
@@ -186,7 +186,7 @@ def initialise(
     engine = window.engine.name if window else engine
     given = thresholds or {}
     chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
-    rules = Rules.from_settings(chosen | {"new_misfit": "hold"} | given)
+    rules = rules_from_settings(chosen | {"new_misfit": "hold"} | given)
     if absence := installed(engine, get_settings()):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import requests
 from pydantic import SecretStr
 
-from irt_assets.engines.registry import DEFAULT, ENGINES, enabled, installed, r_packages
+from irt_assets.engines import registry
+from irt_assets.engines.registry import DEFAULT, enabled, installed, r_packages
 from resources.doctor import Finding
 from resources.r_runtime import INSTALL_R, INSTALL_RPY2, RPY2, r_runtime, rpy2_version
 from resources.settings import Settings
@@ -17,20 +18,20 @@ def engine_findings(settings: Settings) -> Iterator[Finding]:
     """The engines, and what the optional ones need."""
     yield Finding(f"engine {DEFAULT}", "ok", "built in")
     yield from _r()
-    for spec in ENGINES:
+    for spec in registry.ENGINES:
         for package in spec.python_packages:
             need = f"only the engine {spec.name} needs it"
             yield _package(package.name, package.version, need, package.install)
     if settings.r_irt_base_url is not None:
         yield from _r_service(settings, settings.r_irt_base_url, settings.r_irt_internal_token)
-    for spec in ENGINES:
+    for spec in registry.ENGINES:
         if spec.beside and not spec.in_r_service(settings):
             yield _in_use(settings, spec.name, installed(spec.name, settings))
 
 
 def _r() -> Iterator[Finding]:
     needed = r_packages()
-    users = " and ".join(spec.name for spec in ENGINES if spec.r_packages)
+    users = " and ".join(spec.name for spec in registry.ENGINES if spec.r_packages)
     need = f"only the engines {users} need it"
     runtime = r_runtime(tuple(package.name for package in needed))
     if runtime is None:
@@ -80,7 +81,7 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
         yield Finding(subject, "ok", f"{url}, R {health['versions']['R']}")
     else:
         yield Finding(subject, "error", f"{url} does not take R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
-    for engine in (spec.name for spec in ENGINES if spec.beside and spec.in_r_service(settings)):
+    for engine in (spec.name for spec in registry.ENGINES if spec.beside and spec.in_r_service(settings)):
         there = f"{engine} {health['versions'].get(engine)} in the R IRT service"
         if engine in engines:
             yield Finding(f"engine {engine}", "ok", there)

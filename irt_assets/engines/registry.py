@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from irt_assets.engines import brms, em, mirt, pymc, remote
@@ -63,6 +64,18 @@ def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
             )
         wanted.setdefault(engine, set()).add(scale)
     return {name: None if "" in wanted[name] else frozenset(wanted[name]) for name in known if name in wanted}
+
+
+def require_demandable(engines: Iterable[str]) -> None:
+    """Raise PsychometricsError for an engine whose fit of a month a scale cannot demand, as no asset ever makes it."""
+    from irt_assets.psychometrics.errors import PsychometricsError
+
+    known = (DEFAULT, *beside_names())
+    for name in engines:
+        if name not in known:
+            raise PsychometricsError(
+                f"rule demanded_engines must name engines of {', '.join(known)}, with commas; got {name!r}"
+            )
 
 
 def r_packages() -> dict[RPackage, list[str]]:
