@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
 from irt_assets.engines import registry
@@ -24,6 +27,13 @@ def test_the_default_engine_is_always_there_and_takes_the_threads() -> None:
 def test_a_name_that_is_no_engines_is_refused_with_those_that_are() -> None:
     with pytest.raises(PermanentFailure, match=r"no engine 'girth'; there are em, mirt, pymc, brms, remote"):
         registry.installed("girth", PLAIN)
+
+
+def test_reading_every_spec_imports_nothing_slow() -> None:
+    program = "import sys, irt_assets.engines.registry; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    imported = {name.partition(".")[0] for name in ran.stdout.split()}
+    assert not {"numpy", "pyarrow", "pydantic", "pymc", "requests", "rpy2"} & imported
 
 
 @pytest.mark.parametrize("name", registry.names())
