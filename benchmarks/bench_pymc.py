@@ -23,7 +23,7 @@ import arviz as az
 import numpy as np
 import pymc as pm
 
-from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.engines.pymc_model import Density, build, find_mode
 from irt_assets.engines.pymc_sampling import Plan, sample

@@ -18,7 +18,7 @@ from functools import partial
 
 import numpy as np
 
-from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.estimation.em import fit_em

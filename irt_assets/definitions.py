@@ -11,7 +11,7 @@ from functools import partial
 
 import dagster as dg
 
-from irt_assets.calibration.assets import asset_of, build_calibration_assets
+from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
 from irt_assets.drift.assets import build_drift_assets
@@ -20,7 +20,7 @@ from irt_assets.drift.dif_assets import build_dif_asset
 from irt_assets.drift.dif_checks import build_dif_check
 from irt_assets.drift.information_assets import build_information_asset
 from irt_assets.drift.information_checks import build_information_checks
-from irt_assets.engines import build, installed
+from irt_assets.engines.registry import asset_of, build, enabled, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
 from irt_assets.invariants.assets import build_invariant_assets
@@ -50,8 +50,8 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
     weeks = weekly(settings.irt_first_month, running=True)
     weeks_over = weekly(settings.irt_first_month, running=False)
-    make = partial(build, threads=settings.irt_threads, timeout_s=60 * settings.irt_engine_timeout_minutes)
-    beside = {name: scales for name, scales in settings.enabled_engines.items() if installed(name) is None}
+    make = partial(build, settings=settings)
+    beside = {name: scales for name, scales in enabled(settings).items() if installed(name, settings) is None}
     monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, beside)
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in beside], settings)
     return dg.Definitions(

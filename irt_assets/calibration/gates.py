@@ -25,10 +25,11 @@ from irt_assets.calibration.model_gates import (
     misfit_was_accepted,
     one_dimension,
 )
-from irt_assets.engines import installed
+from irt_assets.engines.registry import asset_of, installed
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Flag
 from irt_assets.psychometrics.eligibility.rules import Reason, Rules, rejected
+from resources.settings import get_settings
 
 
 def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:
@@ -96,9 +97,9 @@ def demanded_engines_fitted(evidence: Evidence) -> Verdict:
 
 
 def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str | None:
-    again = f"materialise item_calibration_{engine}" if engine != "em" else "materialise item_calibration"
+    again = f"materialise {asset_of(engine)}"
     if fit is None or evidence.snapshot is None or fit.snapshot_hash != evidence.snapshot.snapshot_hash:
-        absent = installed(engine)
+        absent = installed(engine, get_settings())
         which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
         return f"{which}: {absent or f'enable it (IRT_ENGINES={engine}) and {again}'}"
     other = of_other_model(fit.spec, evidence.scale)

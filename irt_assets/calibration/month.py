@@ -23,7 +23,8 @@ from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.publication import Step, settle
 from irt_assets.calibration.request import Calibrated, ask, beside, calibrate, nothing_scored, require_one_population
-from irt_assets.engines import Calibrator, Sampler, build
+from irt_assets.engines import Calibrator, Sampler
+from irt_assets.engines.registry import build
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
@@ -35,6 +36,7 @@ from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, is_transient
 from resources.object_store import ObjectStore
+from resources.settings import get_settings
 
 
 @dataclass(frozen=True)
@@ -75,13 +77,17 @@ Engines = dict[str, Callable[[], Calibrator]]
 """By name; made when it is their turn, because one may turn out to be absent."""
 
 
+def _as_set(name: str) -> Calibrator:
+    return build(name, get_settings())
+
+
 def fit_month(
     database: Database,
     store: ObjectStore,
     month: str,
     engine: Calibrator,
     run_id: str | None,
-    build: Callable[[str], Calibrator] = build,
+    build: Callable[[str], Calibrator] = _as_set,
 ) -> list[FitOutcome]:
     """Fit every scale's scored responses of the month, with `engine` and with the scale's own, and stage the fits.
 
@@ -104,7 +110,7 @@ def fit_month_beside(
     engine: str,
     scales: Collection[str] | None,
     run_id: str | None,
-    build: Callable[[str], Calibrator] = build,
+    build: Callable[[str], Calibrator],
 ) -> list[FitOutcome]:
     """Fit those of `scales` (None: all) with an engine that are published from another, and stage the fits.
 

@@ -22,7 +22,8 @@ from irt_assets.calibration import fits, gates, model_gates
 from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.misfit import eigenvalue_ratio, misfit_in_words
 from irt_assets.calibration.request import FitRequest, ask, beside, calibrate
-from irt_assets.engines import Calibrator, installed
+from irt_assets.engines import Calibrator
+from irt_assets.engines.registry import installed
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import breakdowns_explained
@@ -31,13 +32,14 @@ from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
 from irt_assets.psychometrics.linking.linking import assumed_errors, covariance_ab
-from irt_assets.responses.scales import ASSIGNMENT, Scale, kept_in_thresholds, read_scales
+from irt_assets.responses.scales import ASSIGNMENT, Scale, kept_in_thresholds, read_scales, rules_from_settings
 from irt_assets.responses.snapshot import Snapshot, store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
 from irt_assets.wording import some_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
+from resources.settings import get_settings
 from resources.version import code_version
 
 MOST_WITH_COVARIANCES = 300
@@ -187,9 +189,9 @@ def initialise(
     engine = window.engine.name if window else engine
     given = thresholds or {}
     chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
-    rules = Rules.from_settings(chosen | {"new_misfit": "hold"} | given)
+    rules = rules_from_settings(chosen | {"new_misfit": "hold"} | given)
     rules.require_effect()
-    if absence := installed(engine):
+    if absence := installed(engine, get_settings()):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")

@@ -7,16 +7,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.markup import escape
 
 from irt_assets.cli.console import AsJson, Panel, err, out, print_json, print_table
-from irt_assets.desk import Engine, Scoring
+from irt_assets.desk import Scoring
+from irt_assets.engines import registry
 from irt_assets.psychometrics.core.options import LatentRule, Method, Model
 from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    Engine = str
+else:
+    Engine = Literal[registry.names()]
+    """The engines there are, for typer to choose from."""
 
 app = typer.Typer()
 
@@ -36,7 +43,7 @@ OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the re
 def fit(
     file: Responses,
     model: Annotated[Model, typer.Option(help="Item response model.")] = "2pl",
-    engine: Annotated[Engine, typer.Option(help="What estimates it.")] = "em",
+    engine: Annotated[Engine, typer.Option(help="What estimates it.")] = registry.DEFAULT,
     anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
     key: Annotated[
         Path | None, typer.Option(help="Table item,key of the right options, where cells are choices.")

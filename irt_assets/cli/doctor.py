@@ -17,9 +17,11 @@ app = typer.Typer()
 @app.command(rich_help_panel=Panel.START)
 def doctor(as_json: AsJson = False) -> None:
     """What is installed, reachable and misconfigured."""
+    from irt_assets.engines.diagnosis import engine_findings
     from resources.doctor import diagnose
 
-    findings = diagnose(current_settings())
+    settings = current_settings()
+    findings = diagnose(settings, engine_findings(settings))
     if as_json:
         print_json([{"subject": f.subject, "state": f.state, "detail": f.detail, "fix": f.fix} for f in findings])
     else:

@@ -21,9 +21,13 @@ NO_LOGIN = 2**32 - 1
 
 
 def current_settings() -> Settings:
+    """Raises PermanentFailure that names what is wrong in them."""
+    from irt_assets.engines.registry import enabled
     from resources.settings import get_settings
 
-    return get_settings()
+    settings = get_settings()
+    enabled(settings)  # refuses an engine that there is not
+    return settings
 
 
 def current_database() -> Database:

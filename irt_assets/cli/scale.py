@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -47,7 +48,7 @@ def init(
 ) -> None:
     """Freeze a scale's anchors and publish their values. Done once."""
     from irt_assets.calibration.origin import OriginWindow, initialise
-    from irt_assets.engines import build
+    from irt_assets.engines.registry import build
 
     settings = current_settings()
     database = current_database()
@@ -60,9 +61,7 @@ def init(
         model=model,
         thresholds=settings_of(setting),
         engine=engine,
-        window=OriginWindow(*_window_of(origin), build(engine, threads=settings.irt_threads), current_store(database))
-        if origin
-        else None,
+        window=OriginWindow(*_window_of(origin), build(engine, settings), current_store(database)) if origin else None,
     )
     out.print(f"scale {scale}: {done.anchors} anchors frozen and published from {settings.irt_first_month} on")
     if done.errors_assumed:
@@ -170,6 +169,7 @@ def _texts_of(pairs: list[str]) -> dict[str, str]:
 
 def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
     from irt_assets.calibration.model_change import decide_model_change, preview_model_change
+    from irt_assets.engines.registry import build
     from irt_assets.responses.scale_decisions import OF_THE_MODEL
 
     settings, database = current_settings(), current_database()
@@ -180,7 +180,7 @@ def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: s
         {subject: texts[subject] for subject in OF_THE_MODEL if subject in texts},
         first_month,
         calibrations_begin=settings.irt_first_month,
-        threads=settings.irt_threads,
+        build=partial(build, settings=settings),
     )
     for line in change.lines:
         say(line)

@@ -6,5 +6,4 @@ functions that return dataclasses. What does not: numerics (psychometrics, engin
 
 from typing import Literal
 
-Engine = Literal["em", "pymc", "mirt", "brms", "remote"]
 Scoring = Literal["eap", "map", "wle", "ml"]

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.engines.mirt import MirtEngine, fit_mirt
+from irt_assets.engines.mirt import MirtEngine
+from irt_assets.engines.mirt_fit import fit_mirt
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses

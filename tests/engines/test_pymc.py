@@ -12,7 +12,7 @@ import pytest
 from scipy.special import expit
 from scipy.stats import kstest, lognorm, norm
 
-from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet

@@ -13,7 +13,7 @@ from scipy.special import expit, logit
 from scipy.stats import beta, kstest, lognorm, norm
 
 from irt_assets import cli
-from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet

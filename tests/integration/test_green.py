@@ -166,7 +166,13 @@ def test_a_decision_on_the_model_makes_its_months_stale_and_no_month_before(grap
     found = []
     for values, since in (({"model": "1pl"}, LATER), ({"model": "1pl"}, MONTH), ({"prior_a": "lognormal(0,1)"}, MONTH)):
         change = preview_model_change(
-            graph.database, graph.store, rooms.SCALE, values, since, calibrations_begin=MONTH, threads=1
+            graph.database,
+            graph.store,
+            rooms.SCALE,
+            values,
+            since,
+            calibrations_begin=MONTH,
+            build=lambda _: EmEngine(1),
         )
         decide_model_change(graph.database, change, by="Ann", reason="to see")
         found.append(graph.state(MONTH))

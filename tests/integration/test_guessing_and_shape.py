@@ -224,7 +224,13 @@ def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
 def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
     database = Database(guessers)
     change = preview_model_change(
-        database, folder_store(guessers), SCALE, {"model": "3pl"}, NEXT, calibrations_begin=FIRST, threads=1
+        database,
+        folder_store(guessers),
+        SCALE,
+        {"model": "3pl"},
+        NEXT,
+        calibrations_begin=FIRST,
+        build=lambda _: EmEngine(1),
     )
     decide_model_change(database, change, by="Ann", reason="multiple choice")
     step = calibrate(guessers, NEXT)

@@ -490,7 +490,9 @@ def test_months_of_every_model_are_compared(log: Settings, model: Any) -> None:
 
 def test_a_scale_of_another_model_is_compared_with_its_origin_by_that_model(world: Settings) -> None:
     database, store = Database(world), folder_store(world)
-    change = preview_model_change(database, store, SCALE, {"model": "3pl"}, SOUND, calibrations_begin=FIRST, threads=1)
+    change = preview_model_change(
+        database, store, SCALE, {"model": "3pl"}, SOUND, calibrations_begin=FIRST, build=lambda _: EmEngine(1)
+    )
     decide_model_change(database, change, by="Ann", reason="multiple choice")
     of_model = dict(rows(database, "SELECT model, fit_id FROM mirt_fit_meta WHERE kind = 'origin'"))
     assert of_model.keys() == {"2pl", "3pl"}
@@ -553,7 +555,7 @@ def test_the_fits_that_months_are_compared_with_are_never_pruned(world: Settings
     database, store = Database(world), folder_store(world)
     for model, month in (("3pl", RANDOM), ("2pl", SOUND)):
         change = preview_model_change(
-            database, store, SCALE, {"model": model}, month, calibrations_begin=FIRST, threads=1
+            database, store, SCALE, {"model": model}, month, calibrations_begin=FIRST, build=lambda _: EmEngine(1)
         )
         decide_model_change(database, change, by="Ann", reason="multiple choice")
     before = {month: reference_of(world, month) for month in (FIRST, RANDOM, SOUND)}

@@ -62,7 +62,13 @@ def scale_of(database: Database, month: str | None) -> Scale:
 def preview(settings: Settings, values: dict[Any, str], first_month: str | None = None) -> Any:
     database = Database(settings)
     return preview_model_change(
-        database, folder_store(settings), SCALE, values, first_month, calibrations_begin=FIRST, threads=1
+        database,
+        folder_store(settings),
+        SCALE,
+        values,
+        first_month,
+        calibrations_begin=FIRST,
+        build=lambda _: EmEngine(1),
     )
 
 

@@ -60,10 +60,6 @@ _REASONS = tuple(Reason)
 _CODE = {reason: code for code, reason in enumerate(_REASONS)}
 
 
-DEMANDABLE = ("em", "mirt", "pymc", "brms")
-"""Engines that `demanded_engines` may name."""
-
-
 @dataclass(frozen=True)
 class Rules:
     """Settings of a scale. Counts are whole numbers, shares and levels lie in [0, 1].
@@ -235,23 +231,17 @@ _CHOICES: dict[str, tuple[str, ...]] = {
     "new_misfit": get_args(HoldRule),
 }
 
+_LISTS = {"dif_attributes": "attributes", "demanded_engines": "engines"}
+
 
 def _check_setting(name: str, value: object, kind: type) -> None:
-    if name == "dif_attributes":
+    if name in _LISTS:
         if not isinstance(value, str):
-            raise PsychometricsError(f"rule dif_attributes must name attributes, with commas; got {value!r}")
+            raise PsychometricsError(f"rule {name} must name {_LISTS[name]}, with commas; got {value!r}")
         return
     if name in _CHOICES:
         if value not in _CHOICES[name]:
             raise PsychometricsError(f"rule {name} must be one of {', '.join(_CHOICES[name])}, got {value!r}")
-        return
-    if name == "demanded_engines":
-        named = [part.strip() for part in str(value).split(",")]
-        wrong = [engine for engine in named if engine not in ("", *DEMANDABLE)]
-        if wrong:
-            raise PsychometricsError(
-                f"rule demanded_engines must name engines of {', '.join(DEMANDABLE)}, with commas; got {wrong[0]!r}"
-            )
         return
     accepted = (int, float) if kind is float else (int,)
     if isinstance(value, bool) or not isinstance(value, accepted):
