@@ -30,7 +30,8 @@ from irt_assets.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
 from irt_assets.psychometrics.core.design import Component, components
 from irt_assets.psychometrics.core.models import Flag, Responses
-from irt_assets.psychometrics.eligibility.rules import Rules, propose_minimum, recommend
+from irt_assets.psychometrics.eligibility.minimum import propose_minimum, recommend
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.simulation.scenario import demo_scenario
 from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports import drift_month, learner_copies

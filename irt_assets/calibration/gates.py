@@ -28,7 +28,8 @@ from irt_assets.calibration.model_gates import (
 from irt_assets.engines.registry import asset_of, installed
 from irt_assets.psychometrics.core.errors import DisconnectedDesignError
 from irt_assets.psychometrics.core.models import Flag
-from irt_assets.psychometrics.eligibility.rules import Reason, Rules, rejected
+from irt_assets.psychometrics.eligibility.attempts import rejected
+from irt_assets.psychometrics.eligibility.rules import Reason, Rules
 from resources.settings import get_settings
 
 

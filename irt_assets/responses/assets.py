@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.partitions import day_bounds
-from irt_assets.psychometrics.eligibility.rules import Reason, rejected
+from irt_assets.psychometrics.eligibility.attempts import rejected
+from irt_assets.psychometrics.eligibility.rules import Reason
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import take_snapshot

@@ -18,7 +18,7 @@ import psycopg
 from psycopg.rows import tuple_row
 
 from irt_assets.psychometrics.core.models import Floats, Responses
-from irt_assets.psychometrics.eligibility.rules import Attempts, judge
+from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
 from irt_assets.responses.facts import COLUMNS, LATER, facts, first_look
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes

@@ -13,7 +13,8 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Flag, Responses
-from irt_assets.psychometrics.eligibility.rules import Attempts, Rules, judge
+from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.simulation.scenario import (
     Fault,

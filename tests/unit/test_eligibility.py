@@ -14,16 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irt_assets.psychometrics.core.errors import PsychometricsError
-from irt_assets.psychometrics.eligibility.rules import (
-    Attempts,
-    Reason,
-    Rules,
-    expected_b_se,
-    judge,
-    propose_minimum,
-    recommend,
-    rejected,
-)
+from irt_assets.psychometrics.eligibility.attempts import Attempts, judge, rejected
+from irt_assets.psychometrics.eligibility.minimum import expected_b_se, propose_minimum, recommend
+from irt_assets.psychometrics.eligibility.rules import Reason, Rules
 
 LENIENT = {"min_responses": 1, "min_learner_responses": 1}
 
