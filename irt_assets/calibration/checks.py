@@ -89,35 +89,38 @@ def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsD
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
     ) -> Iterator[dg.AssetCheckResult]:
-        evidence = _load(asset, context.partition_key, database, store)
+        evidence: Mapping[str, Evidence] | str
+        try:
+            with classify_failures():
+                evidence = _load(asset, context.partition_key, database, store)
+        except dg.RetryRequested:
+            raise
+        except dg.Failure as failure:
+            evidence = failure.description or str(failure)
+        except Exception as error:  # noqa: BLE001 – whatever it is, the month must not look as if nobody had judged it
+            _log.exception("what is known of %s cannot be read", context.partition_key)
+            evidence = explanation(error)
         for key in sorted(context.selected_asset_check_keys):
             yield dated_result(_result(by_name[key.name], evidence), context, key)
 
     return judge
 
 
-def _load(asset: str, month: str, database: Database, store: ObjectStore) -> dict[str, Evidence] | str:
-    """What is known of the month, by scale, or why it cannot be read. Raises what is to be tried again."""
-    try:
-        with classify_failures(), database.connect() as connection:
-            if asset == "scored_responses":
-                file = MonthFile.verified(connection, store, month)
-            else:
-                file = MonthFile.unread(connection, month)
-            return {
-                scale_id: load_evidence(connection, file, month, scale)
-                for scale_id, scale in read_scales(connection, month_bounds(month)[0]).items()
-            }
-    except dg.RetryRequested:
-        raise
-    except dg.Failure as failure:
-        return failure.description or str(failure)
-    except Exception as error:  # noqa: BLE001 – whatever it is, the month must not look as if nobody had judged it
-        _log.exception("what is known of %s cannot be read", month)
-        return explanation(error)
+def _load(asset: str, month: str, database: Database, store: ObjectStore) -> dict[str, Evidence]:
+    """What is known of the month, by scale; only for the checks of the snapshot its file is read."""
+    with database.connect() as connection:
+        if asset == "scored_responses":
+            file = MonthFile.verified(connection, store, month)
+        else:
+            file = MonthFile.unread(connection, month)
+        return {
+            scale_id: load_evidence(connection, file, month, scale)
+            for scale_id, scale in read_scales(connection, month_bounds(month)[0]).items()
+        }
 
 
 def _result(check: _MonthCheck, evidence: Mapping[str, Evidence] | str) -> dg.AssetCheckResult:
+    """`evidence`: by scale, or why it cannot be read."""
     if isinstance(evidence, str):
         why = evidence
     else:
