@@ -27,7 +27,7 @@ from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Published, compare
 from irt_assets.psychometrics.drift.items import Drift, judge
-from irt_assets.psychometrics.drift.kinds import Answers, Kind, tell_kinds
+from irt_assets.psychometrics.drift.kinds import Answers, Kind, classify_changes
 from irt_assets.psychometrics.drift.trends import trends
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -271,7 +271,7 @@ def kinds(options: argparse.Namespace) -> None:
             for variant in told:
                 given = window.answers(old.item_ids, times=variant != "no times", options=variant != "no options")
                 mean, sd = linking.slope * new.latent_mean + linking.intercept, linking.slope * new.latent_sd
-                found = tell_kinds(given, drift.flagged, old.a, old.b, old.c, mean=mean, sd=sd)
+                found = classify_changes(given, drift.flagged, old.a, old.b, old.c, mean=mean, sd=sd)
                 for item, change in found.items():
                     if changed[old.item_ids.index(item)]:
                         easier = kind is Kind.LEAK or (kind is Kind.DRIFT and size < 0)

@@ -230,15 +230,15 @@ def likelihood(design: tuple[int, int, int]) -> Any:
     from irt_assets.psychometrics.core.models import Responses
     from irt_assets.psychometrics.core.quadrature import Grid
     from irt_assets.psychometrics.estimation.marginal import Problem
-    from irt_assets.psychometrics.estimation.parameter_layout import Structure
-    from irt_assets.psychometrics.estimation.response_layout import Data
+    from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+    from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
     answers = Responses(*simulate(*design), design[0], tuple(f"i{j}" for j in range(design[1])))
-    data = Data.of(answers)
+    data = ResponseLayout.of(answers)
 
     def at(a: np.ndarray, d: np.ndarray) -> float:
         with kernels.runner(None) as run:
-            problem = Problem(data, Structure.of("2pl", design[1]), Grid.spanning(NODES), run)
+            problem = Problem(data, ParameterLayout.of("2pl", design[1]), Grid.spanning(NODES), run)
             return problem.evaluate(np.concatenate([a, d])).loglik
 
     return at

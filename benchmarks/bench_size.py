@@ -31,7 +31,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 ITEMS, PER_LEARNER = 500, 50
 ORIGIN_S, ORIGIN_GB, SCORED_S = 150.0, 2.0, 60.0
 RUN_SCORED = """
-from irt_assets.runs import run_month
+from irt_assets.in_process_runs import run_month
 from irt_assets.stack import dagster_instance
 from resources.database import Database
 from resources.settings import get_settings

@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from irt_assets.calibration.cautions import CAUTIONS
+from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
 from irt_assets.calibration.evidence import Evidence, gather
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.misfit import eigenvalue_ratio
@@ -203,9 +203,9 @@ def _row(data: Set, here: Installation, month: str, n_items: int, held: Sequence
     assert evidence.staged is not None
     origin, step = here.origin(), here.step(month)
     failed = [gate.name for gate in SET_GATES if not gate.judge(evidence).passed]
-    cautions = [gate.name for gate in CAUTIONS if not gate.judge(evidence).passed]
+    cautions = [gate.name for gate in ADVISORY_CHECKS if not gate.judge(evidence).passed]
     if here.say:
-        for gate in (*SET_GATES, *CAUTIONS):
+        for gate in (*SET_GATES, *ADVISORY_CHECKS):
             print(f"  {gate.name}: {gate.judge(evidence).why}", file=sys.stderr)
     found = evidence.staged.spec.get("misfit") or {}
     growth = found.get("growth") or {}

@@ -15,8 +15,8 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.desk.link import link
-from irt_assets.desk.tables import ParameterTable
+from irt_assets.file_commands.link import link
+from irt_assets.file_commands.tables import ParameterTable
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Method, Model
 from irt_assets.psychometrics.core.priors import LogitNormal, Priors

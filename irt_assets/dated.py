@@ -11,7 +11,7 @@ from typing import Any
 
 import dagster as dg
 
-from irt_assets.underway import RANGE_TAGS
+from irt_assets.run_progress import RANGE_TAGS
 from resources.dagster_compat import AssetCheckExecutionRecordStatus
 
 MOST_NAMED = 6

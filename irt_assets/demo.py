@@ -21,11 +21,12 @@ from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFil
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.evidence import MonthFile, load_evidence
-from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_gates import anchors_agree
+from irt_assets.calibration.month_status import MonthState, State, month_states
 from irt_assets.calibration.origin import OriginWindow, initialise
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
+from irt_assets.in_process_runs import run_job, run_month
 from irt_assets.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
 from irt_assets.psychometrics.core.design import Component, components
@@ -40,8 +41,7 @@ from irt_assets.responses.importing import import_attempts, import_learners, imp
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
-from irt_assets.runs import run_job, run_month
-from irt_assets.underway import RANGE_TAGS
+from irt_assets.run_progress import RANGE_TAGS
 from irt_assets.wording import some_of
 from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.database import Database

@@ -14,9 +14,9 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.environment import CODE_LOCATION, workspace
+from irt_assets.in_process_runs import Outcome, execute, first_error
 from irt_assets.retries import first_cause, why_it_failed
-from irt_assets.runs import Outcome, execute, first_error
-from irt_assets.underway import PARTITION_TAG, is_to_be_repeated, repetition, under_way
+from irt_assets.run_progress import PARTITION_TAG, is_to_be_repeated, repetition, under_way
 from jobs.daemons import daemon_alive
 from jobs.plans import PLANS, Plan
 from jobs.schedules import missing

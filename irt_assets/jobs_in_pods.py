@@ -18,9 +18,9 @@ from typing import TypeVar
 import dagster as dg
 from dagster_postgres.utils import DagsterPostgresException
 
+from irt_assets.in_process_runs import Outcome, RunOutcome, job_with_partition, run_outcome
 from irt_assets.jobs_by_hand import followed, name_of_run, plan_of, queued, to_make
-from irt_assets.runs import Outcome, RunOutcome, job_with_partition, run_outcome
-from irt_assets.underway import PARTITION_TAG, to_be_repeated
+from irt_assets.run_progress import PARTITION_TAG, to_be_repeated
 from jobs.daemons import daemon_alive
 from jobs.plans import Plan
 from jobs.schedules import missing

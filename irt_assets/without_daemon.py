@@ -15,8 +15,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.definitions import build_defs
-from irt_assets.runs import Outcome, execute, first_error
-from irt_assets.underway import last_made
+from irt_assets.in_process_runs import Outcome, execute, first_error
+from irt_assets.run_progress import last_made
 from resources.dagster_compat import RUN_KEY_TAG, SENSOR_NAME_TAG
 from resources.settings import Settings
 

@@ -17,7 +17,7 @@ from irt_assets.calibration.gates import SET_GATES, held_because
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.invariants.freshness import BACKUP_AGE, LastBackup
 from irt_assets.retries import why_it_failed
-from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, asked_again, made_since
+from irt_assets.run_progress import PARTITION_TAG, RANGE_TAGS, asked_again, materialized_since
 from jobs.plans import GRACE, MADE_WITHIN, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
 from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
 from resources.dagster_schema import rows_of
@@ -127,7 +127,7 @@ def _events(instance: dg.DagsterInstance, run: dg.DagsterRun, kind: dg.DagsterEv
 
 def _made(instance: dg.DagsterInstance, planned: dg.DagsterEvent, since: float) -> bool:
     assert planned.asset_key is not None
-    return made_since(instance, planned.asset_key, planned.partition, datetime.fromtimestamp(since, UTC))
+    return materialized_since(instance, planned.asset_key, planned.partition, datetime.fromtimestamp(since, UTC))
 
 
 def _evaluated_since(instance: dg.DagsterInstance, planned: dg.DagsterEvent, partition: str, since: float) -> bool:
@@ -292,7 +292,7 @@ def unmade(
     if newest is None or (started is not None and started > tick):
         return None
     partition, since = newest
-    return None if made_since(instance, dg.AssetKey(plan.asset), partition, since) else (partition, tick)
+    return None if materialized_since(instance, dg.AssetKey(plan.asset), partition, since) else (partition, tick)
 
 
 def silent_schedule_alert(plan: Plan, due: datetime) -> Alert:

@@ -34,7 +34,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import store_attempts
 from irt_assets.responses.window import data_hash
 from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
-from jobs.late import spans
+from jobs.late_answers_cursor import spans
 from jobs.retention import WEEK
 from jobs.stuck_runs import fail_lost_runs
 from resources.citations import cited_names

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import dagster as dg
 from dagster import MAX_RUNTIME_SECONDS_TAG
 
-from irt_assets.calibration.green import MONTHLY_ASSETS
+from irt_assets.calibration.month_status import MONTHLY_ASSETS
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.drift.assets import GROUP as DRIFT_GROUP
 from irt_assets.job_names import INVARIANT_REPORT, LEARNER_REPORT, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY, NIGHTLY_JOB
@@ -23,7 +23,7 @@ from jobs.plans import PLANS
 from jobs.prune import build_prune_job
 from jobs.ready_months import build_ready_months_sensor
 from jobs.release import build_release_job
-from jobs.repeats import build_repeat_sensor
+from jobs.requeue_lost_retries import build_repeat_sensor
 from jobs.schedules import Job
 from jobs.sensors import build_ledger_sensor
 from jobs.theta_sensor import build_theta_sensor

@@ -15,7 +15,7 @@ from typing import Any
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.green import HashOf, MonthState, month_states
+from irt_assets.calibration.month_status import HashOf, MonthState, month_states
 from irt_assets.calibration.proposals import waiting_proposals
 from irt_assets.invariants.freshness import LastBackup, last_backup
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
@@ -101,7 +101,9 @@ class Overview:
     last_backup: LastBackup | None = None
 
 
-def look(database: Database, instance: dg.DagsterInstance, settings: Settings, hash_of: HashOf = data_hash) -> Overview:
+def collect_overview(
+    database: Database, instance: dg.DagsterInstance, settings: Settings, hash_of: HashOf = data_hash
+) -> Overview:
     """Everything as it is now."""
     now = datetime.now(UTC)
     alive, seen = daemon_state(instance)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.green import HashOf, State, month_states
+from irt_assets.calibration.month_status import HashOf, State, month_states
 from irt_assets.calibration.proposals import latest_waiting, proposals
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.remembered_hashes import RememberedHashes

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
-from irt_assets.underway import made_since, under_way
+from irt_assets.run_progress import materialized_since, under_way
 from jobs.plans import PLANS, Plan
 from resources.dagster_compat import UnresolvedAssetJobDefinition
 from resources.settings import Settings
@@ -30,7 +30,7 @@ def to_ask(wanted: Sequence[str], made: Collection[str], under_way: Collection[s
 def made(instance: dg.DagsterInstance, plan: Plan, partitions: Sequence[str]) -> set[str]:
     """Which of the partitions were made after their end; none that is not over."""
     asset = dg.AssetKey(plan.asset)
-    return {key for key in partitions if made_since(instance, asset, key, plan.period.bounds(key)[1])}
+    return {key for key in partitions if materialized_since(instance, asset, key, plan.period.bounds(key)[1])}
 
 
 def missing(instance: dg.DagsterInstance, plan: Plan, tick: datetime, first_month: str) -> tuple[list[str], list[str]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import dagster as dg
 
 from irt_assets.calibration.abilities import stale_months
-from irt_assets.calibration.green import unsettled_months
+from irt_assets.calibration.month_status import unsettled_months
 from irt_assets.calibration.publication import Step, pending_steps
 from resources.database import Database
 

@@ -267,10 +267,10 @@ def _of_webhook(name: str, url: SecretStr) -> Channel:
                 setattr(made, adornment, False)  # pictures from somebody else's site
         return made
 
-    return Channel(name, plugin, _secrets(value), _calling_nobody)
+    return Channel(name, plugin, _secrets(value), neutralise_mentions)
 
 
-def _calling_nobody(text: str) -> str:
+def neutralise_mentions(text: str) -> str:
     """With a space of no width behind what begins a command (`<!channel>`, `@everyone`); apprise lets these pass."""
     return re.sub("([<!@])", "\\1\u200b", text)
 

@@ -4,10 +4,10 @@ without by `em` and by PyMC, statistics of fit, and scores. A kernel that this m
 
 from __future__ import annotations
 
-from irt_assets.desk.simulate import simulate_responses
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.pymc_engine import PymcEngine
+from irt_assets.file_commands.simulate import simulate_responses
 from irt_assets.psychometrics.core.models import Calibration, Responses
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.fit.fit_summary import summarise

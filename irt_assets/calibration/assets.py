@@ -12,15 +12,15 @@ import dagster as dg
 from irt_assets.calibration import shown
 from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.agreement import read_agreement
-from irt_assets.calibration.green import unsettled_months
 from irt_assets.calibration.month import (
     FitOutcome,
     UnlinkedMonthError,
     fit_month,
-    fit_month_beside,
+    fit_month_for_comparison,
     link_month,
     publish_month,
 )
+from irt_assets.calibration.month_status import unsettled_months
 from irt_assets.calibration.publication import Step
 from irt_assets.calibration.release import decisions
 from irt_assets.calibration.release_job import RELEASE_JOB
@@ -221,7 +221,7 @@ def build_calibration_assets(
 
 def _beside(build: Callable[[str], Calibrator], engine: str, scales: Collection[str] | None) -> Fit:
     def fit(database: Database, store: ObjectStore, month: str, run_id: str) -> list[FitOutcome]:
-        return fit_month_beside(database, store, month, engine, scales, run_id, build)
+        return fit_month_for_comparison(database, store, month, engine, scales, run_id, build)
 
     return fit
 

@@ -15,14 +15,14 @@ from datetime import UTC, datetime
 
 import dagster as dg
 
+from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
 from irt_assets.calibration.agreement import read_agreement
 from irt_assets.calibration.assets import DECIDE_IN, RELEASE_LAUNCHPAD
-from irt_assets.calibration.cautions import CAUTIONS
 from irt_assets.calibration.evidence import Evidence, MonthFile, Verdict, load_evidence
 from irt_assets.calibration.fits import explanation, latest_staged
 from irt_assets.calibration.gates import SET_GATES, SetGate, fit_problem, item_problems
-from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_gates import anchors_agree
+from irt_assets.calibration.month_status import MonthState, State, month_states
 from irt_assets.dated import dated_result, partition_check
 from irt_assets.partitions import last_complete_month, month_bounds, months_between
 from irt_assets.psychometrics.core.models import Flag
@@ -58,7 +58,7 @@ def build_calibration_checks(
 ) -> tuple[list[dg.AssetChecksDefinition], dg.AssetChecksDefinition]:
     """The checks of a month, and the inventory checks over all months. `beside`: engines that have an asset."""
     gates = [(gate.asset, _gate_check(gate)) for gate in SET_GATES]
-    gates += [(caution.asset, _gate_check(caution, holds=False)) for caution in CAUTIONS]
+    gates += [(caution.asset, _gate_check(caution, holds=False)) for caution in ADVISORY_CHECKS]
     gates += [
         ("item_calibration", _item_check("items_were_estimated", _unestimated)),
         ("published_item_parameters", _item_check("items_pass_their_gates", _held_back)),

@@ -266,7 +266,7 @@ def record_failed_linking(
     )
 
 
-def publish_linked(
+def save_linked_fit(
     connection: psycopg.Connection,
     fit_id: str,
     raw: Calibration,

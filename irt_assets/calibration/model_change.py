@@ -33,7 +33,7 @@ from irt_assets.calibration.origin import (
     write_origin_fit,
 )
 from irt_assets.calibration.release import require_text
-from irt_assets.calibration.request import ask, why_no_prior_on_b
+from irt_assets.calibration.request import build_fit_request, why_no_prior_on_b
 from irt_assets.engines import Calibrator
 from irt_assets.partitions import month_bounds, month_of
 from irt_assets.psychometrics.core.options import Model
@@ -376,7 +376,7 @@ def _fit_again(database: Database, store: ObjectStore, change: ModelChange, engi
         )
     table = read_snapshot(store, origin.snapshot)
     with database.connect() as connection:
-        request = ask(connection, table, change.after, origin.window_start, None)
+        request = build_fit_request(connection, table, change.after, origin.window_start, None)
     snapshot = WindowSnapshot(origin.uri, origin.snapshot_hash, origin.data_hash, request.left_out)
     return fit_origin(engine, request, snapshot)
 

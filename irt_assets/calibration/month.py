@@ -20,9 +20,16 @@ from irt_assets.calibration import fits, misfit
 from irt_assets.calibration.evidence import MonthFile
 from irt_assets.calibration.month_impact import with_impact
 from irt_assets.calibration.origin import anchor_hash, read_anchors
-from irt_assets.calibration.placing import place
-from irt_assets.calibration.publication import Step, settle
-from irt_assets.calibration.request import Calibrated, ask, beside, calibrate, nothing_scored, require_one_population
+from irt_assets.calibration.placing import link_to_scale
+from irt_assets.calibration.publication import Step, publish_ready_months
+from irt_assets.calibration.request import (
+    Calibrated,
+    build_fit_request,
+    calibrate,
+    fit_spec_extras,
+    nothing_scored,
+    require_one_population,
+)
 from irt_assets.engines import Calibrator, Sampler
 from irt_assets.engines.registry import build
 from irt_assets.partitions import month_bounds
@@ -103,7 +110,7 @@ def fit_month(
     return outcomes
 
 
-def fit_month_beside(
+def fit_month_for_comparison(
     database: Database,
     store: ObjectStore,
     month: str,
@@ -146,7 +153,7 @@ def _fit(
             continue
         with database.connect() as connection:
             anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
-            request = ask(connection, table, scale, month_bounds(month)[0], anchors)
+            request = build_fit_request(connection, table, scale, month_bounds(month)[0], anchors)
             reference = misfit.find_reference(connection, scale, month)
         for name, make in engines.items():
             spec: dict[str, Any] = fits.model_spec(scale) | {"eligibility": scale.rules.changed_for_a_fit()}
@@ -165,7 +172,7 @@ def _fit(
                         spec |= {"draws": _keep(store, month, drawn.parquet), "sampling": drawn.sampling}
                     else:
                         outcome = calibrate(engine, request, snapshot.data_hash)
-                    spec |= beside(request, outcome)
+                    spec |= fit_spec_extras(request, outcome)
                     if name == scale.engine and outcome.calibration.convergence.converged:
                         spec["misfit"] = misfit.compared(
                             store, request, outcome, spec["fit_statistics"]["set"], reference
@@ -213,7 +220,7 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
             outcomes.append(_link_fit(connection, scale, scale.engine, month, run_id))
             others = fits.engines_staged(connection, snapshot, scale.scale_id) if snapshot else []
             outcomes += [
-                _link_beside(connection, scale, name, month, run_id) for name in others if name != scale.engine
+                _link_comparison(connection, scale, name, month, run_id) for name in others if name != scale.engine
             ]
     own = [o for o in outcomes if o.own]
     _require_one([o.error for o in own], [o.scale_id for o in own], month, "linked", outcomes)
@@ -235,12 +242,12 @@ def publish_month(
     with database.connect() as connection:
         stored_file = functools.cache(functools.partial(MonthFile.verified, connection, store))
         return {
-            scale.scale_id: settle(connection, stored_file, scale, month, unsettled, run_id, with_impact)
+            scale.scale_id: publish_ready_months(connection, stored_file, scale, month, unsettled, run_id, with_impact)
             for scale in read_scales(connection).values()
         }
 
 
-def _link_beside(
+def _link_comparison(
     connection: psycopg.Connection, scale: Scale, engine: str, month: str, run_id: str | None
 ) -> LinkOutcome:
     """As `_link_fit`; only a failing database is an error, and nothing is written by halves."""
@@ -266,7 +273,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     if other := fits.made_otherwise(staged.spec, scale):
         return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
     staged = fits.never_linked(connection, staged, run_id)
-    placed = place(connection, scale, raw, month, month)
+    placed = link_to_scale(connection, scale, raw, month, month)
     outcome = replace(outcome, raw=raw, anchors=placed.anchors, linking=placed.linking)
     if placed.error is not None:
         constants = placed.linking.as_constants() if placed.linking else None
@@ -278,7 +285,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     assert linked is not None
     digest = anchor_hash(connection, scale.scale_id, scale.anchor_version)
     assert digest is not None
-    fits.publish_linked(
+    fits.save_linked_fit(
         connection,
         staged.fit_id,
         raw,

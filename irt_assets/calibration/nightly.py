@@ -22,9 +22,9 @@ from irt_assets.calibration import fits
 from irt_assets.calibration.abilities import ScaleAbilities, measure_at
 from irt_assets.calibration.early_warning import EarlyWarning, read_warning
 from irt_assets.calibration.origin import anchor_hash, read_anchors
-from irt_assets.calibration.placing import Placed, no_origin, place
+from irt_assets.calibration.placing import LinkResult, link_to_scale, no_origin
 from irt_assets.calibration.publication import in_force
-from irt_assets.calibration.request import ask, beside, calibrate, nothing_scored
+from irt_assets.calibration.request import build_fit_request, calibrate, fit_spec_extras, nothing_scored
 from irt_assets.engines import Calibrator
 from irt_assets.partitions import day_bounds, day_of, month_of
 from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
@@ -57,7 +57,7 @@ class NightOutcome:
     quiet: str = ""
     error: Exception | None = None
     raw: Calibration | None = None
-    placed: Placed | None = None
+    placed: LinkResult | None = None
     provisional: tuple[str, ...] = ()
     warning: EarlyWarning | None = None
 
@@ -144,7 +144,7 @@ def _fit(
     _log.info("Loaded %d observations from attempt VIEW", loaded, extra=about)
     with database.connect() as connection:
         anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
-        request = ask(connection, judged.table, scale, start, anchors)
+        request = build_fit_request(connection, judged.table, scale, start, anchors)
     _log.info("Loaded %d anchors/seeds from question.meta", len(anchors.item_ids) if anchors else 0, extra=about)
     if request.responses.n_responses == 0:
         counts = {str(reason): n for reason, n in judged.judgements[scale.scale_id].counts.items()}
@@ -159,7 +159,7 @@ def _fit(
             raw = made.calibration
             if not raw.convergence.converged:
                 raise PsychometricsError(f"the fit of {_said(end)} did not converge: {raw.convergence.reason}")
-            return _Fitted(scale, loaded, raw, beside(request, made))
+            return _Fitted(scale, loaded, raw, fit_spec_extras(request, made))
     except (PsychometricsError, PermanentFailure, TransientFailure) as error:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=error)
 
@@ -169,7 +169,7 @@ def _write(
 ) -> NightOutcome:
     """Link a fit and put it in place of the day's earlier one."""
     scale, raw = fitted.scale, fitted.raw
-    placed = place(connection, scale, raw, _key(start, end), month_of(start))
+    placed = link_to_scale(connection, scale, raw, _key(start, end), month_of(start))
     if placed.error is not None:
         return NightOutcome(scale.scale_id, scale.engine, fitted.loaded, error=placed.error, raw=raw, placed=placed)
     linking, linked = placed.linking, placed.linked
@@ -186,7 +186,7 @@ def _write(
     assert digest is not None
     assert row is not None
     fits.forget(connection, scale.scale_id, "nightly", start)
-    fits.publish_linked(
+    fits.save_linked_fit(
         connection,
         fits.new_fit_id(f"night-{day_of(end - timedelta(days=1))}", scale.scale_id, scale.engine),
         raw,

@@ -21,7 +21,7 @@ from psycopg.rows import dict_row
 from irt_assets.calibration import fits, gates, model_gates
 from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.misfit import eigenvalue_ratio, misfit_in_words
-from irt_assets.calibration.request import FitRequest, ask, beside, calibrate
+from irt_assets.calibration.request import FitRequest, build_fit_request, calibrate, fit_spec_extras
 from irt_assets.engines import Calibrator
 from irt_assets.engines.registry import installed
 from irt_assets.partitions import month_bounds
@@ -423,7 +423,7 @@ def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: 
                 f"{scale_id} ({said}), so it cannot be its origin.{few if most else ''} Name another window "
                 "(--origin), or a smaller minimum (--set min_responses=…)"
             )
-        request = ask(connection, judged.table, scale, window.start, None)
+        request = build_fit_request(connection, judged.table, scale, window.start, None)
     counts = {str(reason): n for reason, n in judged.judgements[scale_id].counts.items()}
     uri, digest = store_attempts(window.store, f"origin/{quote(scale_id, safe='')}", judged.table)
     data_hash, left_out = judged.data_hash, judged.left_out[scale_id]
@@ -466,7 +466,7 @@ def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot
         c = calibration.convergence
         if not c.converged:
             raise PermanentFailure(f"the origin window of scale {scale_id} did not converge: {c.reason}")
-        kept = beside(request, made)
+        kept = fit_spec_extras(request, made)
     if (calibration.latent_mean, calibration.latent_sd) != (0.0, 1.0):  # a Rasch model's SD is free
         slope = 1 / calibration.latent_sd
         calibration = calibration.rescaled(slope, -slope * calibration.latent_mean)
@@ -515,7 +515,7 @@ def write_origin_fit(
     fit_id = fits.new_fit_id("origin", scale_id, engine)
     row = connection.execute("SELECT now()").fetchone()
     assert row is not None
-    fits.publish_linked(
+    fits.save_linked_fit(
         connection,
         fit_id,
         fitted.calibration,

@@ -22,7 +22,7 @@ from irt_assets.responses.scales import Scale, accepted_subjects
 
 
 @dataclass(frozen=True)
-class Placed:
+class LinkResult:
     """A fit on the bank's scale, or the reason why it is not there; the linking as far as it came."""
 
     anchors: AnchorSet | None
@@ -31,20 +31,22 @@ class Placed:
     error: PsychometricsError | None = None
 
 
-def place(connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str, month: str) -> Placed:
+def link_to_scale(
+    connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str, month: str
+) -> LinkResult:
     """Link `raw` to the scale's frozen anchors. `window`: as `irt scale init --origin` would name it; `month`: in which
     it begins."""
     try:
         anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     except PsychometricsError as error:
-        return Placed(None, error=error)
+        return LinkResult(None, error=error)
     if anchors is None:
-        return Placed(None, error=no_origin(scale, window))
+        return LinkResult(None, error=no_origin(scale, window))
     try:
         with breakdowns_explained("it could not be linked to the anchors"):
-            return _placed(scale, raw, anchors, accepted_loadings(connection, scale, month))
+            return _link_result(scale, raw, anchors, accepted_loadings(connection, scale, month))
     except BreakdownError as error:
-        return Placed(anchors, error=error)
+        return LinkResult(anchors, error=error)
 
 
 def accepted_loadings(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, float]:
@@ -56,15 +58,15 @@ def accepted_loadings(connection: psycopg.Connection, scale: Scale, month: str) 
     return (reference.statistics or {}).get("loadings", {}) if reference else {}
 
 
-def _placed(scale: Scale, raw: Calibration, anchors: AnchorSet, loadings: Mapping[str, float]) -> Placed:
+def _link_result(scale: Scale, raw: Calibration, anchors: AnchorSet, loadings: Mapping[str, float]) -> LinkResult:
     try:
         linking = link(raw, anchors, rules=scale.rules, loadings=loadings)
     except LinkingError as error:
         partial = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
-        return Placed(anchors, partial, error=error)
+        return LinkResult(anchors, partial, error=error)
     if not linking.agrees(scale.rules.anchor_q_alpha):
         linking = _diagnosed(linking, raw, anchors, scale)
-    return Placed(anchors, linking, transform(raw, linking))
+    return LinkResult(anchors, linking, transform(raw, linking))
 
 
 def no_origin(scale: Scale, window: str) -> LinkingError:

@@ -1,6 +1,6 @@
 """The ledger of published parameters, written in month order.
 
-`settle` walks a scale's months in order and publishes every one that passes its set gates and before
+`publish_ready_months` walks a scale's months in order and publishes every one that passes its set gates and before
 which no month is running, queued or still to come. So the first backfill of a year leaves the same
 ledger in whatever order its runs finish. What does not belong here: a person's decisions.
 """
@@ -125,7 +125,7 @@ def _read_steps(connection: psycopg.Connection, condition: LiteralString, values
         ).fetchall()
 
 
-def settle(
+def publish_ready_months(
     connection: psycopg.Connection,
     stored_file: Callable[[str], MonthFile],
     scale: Scale,

@@ -25,9 +25,9 @@ from psycopg.rows import class_row
 
 from irt_assets.calibration import fits, gates
 from irt_assets.calibration.origin import anchor_hash, read_anchors
-from irt_assets.calibration.placing import place
+from irt_assets.calibration.placing import link_to_scale
 from irt_assets.calibration.publication import steps
-from irt_assets.calibration.request import Calibrated, FitRequest, beside
+from irt_assets.calibration.request import Calibrated, FitRequest, fit_spec_extras
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of, months_between
@@ -124,9 +124,9 @@ def recalibrate(
             "pooled": {one.month: one.snapshot_hash for one in snapshots},
             "passed_over": basis.passed_over,
             "answers_from": {item: since.isoformat() for item, since in changed.items()},
-        } | beside(request, Calibrated(raw, groups, basis.shape))
+        } | fit_spec_extras(request, Calibrated(raw, groups, basis.shape))
     with database.connect() as connection:
-        placed = place(connection, scale, raw, window, first)
+        placed = link_to_scale(connection, scale, raw, window, first)
     if placed.linking is None or placed.linked is None:
         raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
     if not placed.linking.agrees(scale.rules.anchor_q_alpha):
@@ -136,7 +136,7 @@ def recalibrate(
         basis.require_same(_read_basis(connection, scale_id, months), window)
         snapshot = Snapshot(window, digest, uri, data_hash, table.num_rows, {}, {})
         fit_id = fits.stage(connection, snapshot, scale_id, scale.engine, raw, spec, None)
-        fits.publish_linked(
+        fits.save_linked_fit(
             connection,
             fit_id,
             raw,

@@ -86,7 +86,7 @@ class FitRequest:
         return Priors(c=c) if own.c is not None and c is not None else None
 
 
-def ask(
+def build_fit_request(
     connection: psycopg.Connection, table: pa.Table, scale: Scale, start: datetime, anchors: AnchorSet | None
 ) -> FitRequest:
     """The request for a window that begins at `start`, whose attempts are `table`."""
@@ -207,7 +207,7 @@ def in_unit(priors: Priors, sd: float) -> Priors:
     return replace(priors, a=LogNormal(priors.a.mean - float(np.log(sd)), priors.a.sd))
 
 
-def beside(request: FitRequest, made: Calibrated) -> dict[str, Any]:
+def fit_spec_extras(request: FitRequest, made: Calibrated) -> dict[str, Any]:
     """What is kept in the spec of a fit beside its parameters."""
     calibration = made.calibration
     correlation, learners = float("nan"), 0

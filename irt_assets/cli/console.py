@@ -23,7 +23,7 @@ from rich.markup import escape
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from irt_assets.calibration.green import MonthState
+    from irt_assets.calibration.month_status import MonthState
     from resources.settings import Settings
 
 out = Console(highlight=False, soft_wrap=True)

@@ -13,8 +13,8 @@ import typer
 from rich.markup import escape
 
 from irt_assets.cli.console import AsJson, Panel, err, out, print_json, print_table
-from irt_assets.desk import Scoring
 from irt_assets.engines import registry
+from irt_assets.file_commands import Scoring
 from irt_assets.psychometrics.core.options import LatentRule, Method, Model
 from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
@@ -56,8 +56,8 @@ def fit(
     as_json: AsJson = False,
 ) -> None:
     """Estimate item parameters from answers. No thresholds: what is given is fitted, what cannot be is flagged."""
-    from irt_assets.desk import files, tables
-    from irt_assets.desk import fit as desk
+    from irt_assets.file_commands import files, tables
+    from irt_assets.file_commands import fit as desk
     from irt_assets.responses.importing.scoring import read_key
 
     if folder is not None:
@@ -93,8 +93,8 @@ def score(
     as_json: AsJson = False,
 ) -> None:
     """Abilities of persons from their answers and known item parameters."""
-    from irt_assets.desk import files, tables
-    from irt_assets.desk import score as desk
+    from irt_assets.file_commands import files, tables
+    from irt_assets.file_commands import score as desk
     from irt_assets.responses.importing.scoring import read_key
 
     if folder is not None:
@@ -134,8 +134,8 @@ def link(
     as_json: AsJson = False,
 ) -> None:
     """Put one table of item parameters on another's scale through their common items."""
-    from irt_assets.desk import link as desk
-    from irt_assets.desk import tables
+    from irt_assets.file_commands import link as desk
+    from irt_assets.file_commands import tables
 
     d_new, d_old = _metrics(metric_d)
     done = desk.link(
@@ -173,8 +173,8 @@ def simulate_responses(
     as_json: AsJson = False,
 ) -> None:
     """Answers that follow the model exactly, with the truth beside them."""
-    from irt_assets.desk import files, tables
-    from irt_assets.desk import simulate as desk
+    from irt_assets.file_commands import files, tables
+    from irt_assets.file_commands import simulate as desk
 
     files.check_folder(folder)
     table = tables.read_parameters(params) if params is not None else None

@@ -19,7 +19,7 @@ from irt_assets.cli.installation import current_database, current_settings, curr
 from irt_assets.wording import some_of
 
 if TYPE_CHECKING:
-    from irt_assets.calibration.green import MonthState
+    from irt_assets.calibration.month_status import MonthState
     from jobs.overview import Overview
 
 app = typer.Typer()
@@ -36,14 +36,14 @@ GREEN_IN_A_LINE = 3
 def status(as_json: AsJson = False) -> None:
     """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
     from irt_assets.stack import dagster_instance
-    from jobs.overview import as_dict, look
+    from jobs.overview import as_dict, collect_overview
     from jobs.stuck_runs import fail_lost_runs
 
     settings = current_settings()
     database = current_database()
     with dagster_instance(settings, database) as instance:
         fail_lost_runs(instance)
-        overview = look(database, instance, settings)
+        overview = collect_overview(database, instance, settings)
     if as_json:
         print_json(as_dict(overview))
     else:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from dagster import DagsterInstance
 
-    from irt_assets.runs import Outcome
+    from irt_assets.in_process_runs import Outcome
     from jobs.plans import Plan
     from resources.database import Database
     from resources.settings import Settings
@@ -35,10 +35,10 @@ def nightly(
     day: Annotated[str | None, typer.Option(help="Day, e.g. 2026-09-14. Default: yesterday, UTC.")] = None,
 ) -> None:
     """Fit and link the 30 days that end with a day, and measure everyone, here and now; in a pod by the daemon."""
+    from irt_assets.in_process_runs import run_night
     from irt_assets.job_names import NIGHTLY_JOB
     from irt_assets.jobs_in_pods import make_partition
     from irt_assets.partitions import DAYS
-    from irt_assets.runs import run_night
     from irt_assets.stack import dagster_instance
     from resources.settings import in_a_pod
 

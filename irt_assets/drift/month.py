@@ -24,7 +24,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_
 from irt_assets.psychometrics.core.options import Model
 from irt_assets.psychometrics.drift.curves import CurveDifferences
 from irt_assets.psychometrics.drift.items import Drift
-from irt_assets.psychometrics.drift.kinds import Change, tell_kinds
+from irt_assets.psychometrics.drift.kinds import Change, classify_changes
 from irt_assets.psychometrics.drift.trends import Trends, trends
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
@@ -123,7 +123,7 @@ def _changes(
         for values in (published.a, published.b, published.c)
     )
     mean, sd = evidence.population_of(compared.window)
-    return tell_kinds(answers, flagged, a, b, c, mean=mean, sd=sd)
+    return classify_changes(answers, flagged, a, b, c, mean=mean, sd=sd)
 
 
 def _rows(month: str, scale: Scale, judged: ScaleDrift) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 from irt_assets.engines.mirt import ENGINE
 from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.design import require_connected, seen_sets, twins
+from irt_assets.psychometrics.core.design import duplicate_items, require_connected, seen_sets
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Responses
 from irt_assets.psychometrics.core.options import Model
@@ -36,7 +36,7 @@ from irt_assets.psychometrics.estimation.parameter_layout import (
     Fixed,
 )
 from irt_assets.psychometrics.estimation.response_layout import Counts, Mask
-from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, barely_determined
+from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATION_LIMIT, weakly_identified
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 
 STEEPEST = 0.1
@@ -178,7 +178,7 @@ class _Judged:
         inflation = variance.max(axis=0) * correct * (n - correct) / n
         unidentified = ~held & ~at_bound & ~(inflation < VARIANCE_INFLATION_LIMIT)
         reversed_ = np.where(own_slope, found.a < 0, ~held & (item_rest_correlation(kept) < 0))
-        alike = twins(kept, n, correct)
+        alike = duplicate_items(kept, n, correct)
         vague = ~held & _vague_guessing(found, priors) if model == "3pl" else np.zeros(len(n), dtype=bool)
         cov = found.cov.copy()
         cov[at_bound | unidentified] = np.nan
@@ -227,7 +227,7 @@ def _without_unit(found: Answer, model: Model) -> list[str]:
 
 
 def _vague_guessing(found: Answer, prior: Priors) -> Mask:
-    """Items whose c is `barely_determined`, or at a bound."""
+    """Items whose c is `weakly_identified`, or at a bound."""
     known = 0.0 if not isinstance(prior.c, LogitNormal) else prior.c.sd**-2.0
     low, high = GUESSING_BOUNDS
-    return barely_determined(found.cov[:, 2, 2], known) | (found.c <= low) | (found.c >= high)
+    return weakly_identified(found.cov[:, 2, 2], known) | (found.c <= low) | (found.c >= high)

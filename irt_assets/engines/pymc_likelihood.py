@@ -24,7 +24,7 @@ from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache
 from irt_assets.engines import pymc_kernels
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Likelihood:
 
     @classmethod
     def of(cls, responses: Responses, grid: Grid, *, guessing: bool) -> Likelihood:
-        data = Data.of(responses, rarer=guessing)
+        data = ResponseLayout.of(responses, rarer=guessing)
         named: dict[str, Any] = {"theta_nodes": grid.nodes, "theta_log_weights": grid.log_weights()}
         named |= {"flipped": data.flipped} if guessing else {"n_correct": data.correct}
         named |= {
@@ -64,7 +64,7 @@ class Likelihood:
         return float(self.op.kernel(*(np.ascontiguousarray(x) for x in parameters), *arrays)[0])
 
 
-def _codes(data: Data) -> np.ndarray:
+def _codes(data: ResponseLayout) -> np.ndarray:
     """Shape (bytes of the longest set, N): bit k of byte b of a learner is the answer to item 8b + k of the set."""
     length = np.diff(data.set_start)
     set_of_entry = np.repeat(np.arange(len(length)), length)

@@ -16,7 +16,7 @@ from irt_assets.engines.pymc_sampling import Diagnostics, Draws, diagnose
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, spread
 from irt_assets.psychometrics.estimation.em import engine_version
 from irt_assets.psychometrics.estimation.em_request import some
-from irt_assets.psychometrics.estimation.standard_errors import barely_determined
+from irt_assets.psychometrics.estimation.standard_errors import weakly_identified
 
 Mask = npt.NDArray[np.bool_]
 
@@ -104,7 +104,7 @@ def calibration_of(
     if free.any():
         guessing[free] = _guessing(found.a[..., free], found.d[..., free], found.c[..., free])
         assert priors.c is not None
-        vague[free] = barely_determined(guessing[free, 2], priors.c.terms(logit(found.c[..., free]).mean((0, 1)))[2])
+        vague[free] = weakly_identified(guessing[free, 2], priors.c.terms(logit(found.c[..., free]).mean((0, 1)))[2])
         guessing[unidentified] = np.nan
     flags = [[flag for flag in flags if flag is not Flag.GUESSING_UNIDENTIFIED] for flags in em.flags]
     for k, j in enumerate(kept):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, time, timedelta
 
 from irt_assets.features.checks import unconserved
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.kpis.meaning import RANGES
 
 SETTLED_AFTER = timedelta(hours=6)
@@ -18,7 +18,7 @@ SETTLED_AFTER = timedelta(hours=6)
     fix="Materialise `features_topic_daily` of the day again.",
     told_by_checks=True,
 )
-def features_conserve_attempts(look: Look) -> Found:
+def features_conserve_attempts(look: InvariantContext) -> Found:
     row = look.connection.execute("SELECT min(date) FROM features_topic_daily").fetchone()
     if row is None or row[0] is None:
         yield NotTested("no daily features have been computed yet")
@@ -36,7 +36,7 @@ def features_conserve_attempts(look: Look) -> Found:
     fix="Materialise `weekly_kpi` of the week again; if it stays so, report it as a bug.",
     told_by_checks=True,
 )
-def kpis_are_whole(look: Look) -> Found:
+def kpis_are_whole(look: InvariantContext) -> Found:
     row = look.connection.execute("SELECT EXISTS (SELECT 1 FROM weekly_kpi)").fetchone()
     if row is None or not row[0]:
         yield NotTested("no weekly KPIs have been computed yet")

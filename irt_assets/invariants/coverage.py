@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from irt_assets.invariants.freshness import last_night
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 
 LONGEST_PAUSE = timedelta(hours=25)
 
@@ -15,7 +15,7 @@ LONGEST_PAUSE = timedelta(hours=25)
     protects="Every scale and every topic that is practised has published items, so that it is measured.",
     fix="Initialise the scale with `irt scale init`; add items to the topic, or wait until theirs have enough answers.",
 )
-def every_scale_and_topic_is_covered(look: Look) -> Found:
+def every_scale_and_topic_is_covered(look: InvariantContext) -> Found:
     if not look.scales:
         yield NotTested("the bank has no items: `irt import questions FILE`")
     for scale_id, scale in look.scales.items():
@@ -36,7 +36,7 @@ def every_scale_and_topic_is_covered(look: Look) -> Found:
     protects="Abilities and new items are no older than a night.",
     fix="See in the UI whether the daemon runs and why the last nightly run failed, then start it again.",
 )
-def the_nightly_calibration_is_fresh(look: Look) -> Found:
+def the_nightly_calibration_is_fresh(look: InvariantContext) -> Found:
     last = last_night(look.connection)
     if last is None:
         yield NotTested("no nightly calibration has run yet")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from irt_assets.calibration.green import State
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.calibration.month_status import State
+from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.reports.assets import DRIFT_REPORT, TOLD_BY
 
 FOLLOWING = (*TOLD_BY, DRIFT_REPORT)
@@ -20,7 +20,7 @@ LONGEST_UNDECIDED = timedelta(days=31)
     protects="A month that is green was searched for drift, DIF and lost information, with the numbers it has now.",
     fix="Materialise the asset for the month in the UI; see that the sensor `automation` is switched on.",
 )
-def every_green_month_was_judged(look: Look) -> Found:
+def every_green_month_was_judged(look: InvariantContext) -> Found:
     green = sorted({(state.month, state.scale_id) for state in look.states if state.state is State.GREEN})
     if not green:
         yield NotTested("no month is green yet")
@@ -50,7 +50,7 @@ def every_green_month_was_judged(look: Look) -> Found:
     protects="Whoever reads that an item drifted can look up the fit that says so and the value it moved from.",
     fix="Materialise `item_drift`, `dif_analysis` and `test_information` of the month again.",
 )
-def judgements_rest_on_fits_and_publications(look: Look) -> Found:
+def judgements_rest_on_fits_and_publications(look: InvariantContext) -> Found:
     judged = look.connection.execute(
         """SELECT EXISTS (SELECT FROM item_drift) OR EXISTS (SELECT FROM dif_analysis)
              OR EXISTS (SELECT FROM test_information)"""
@@ -99,7 +99,7 @@ def judgements_rest_on_fits_and_publications(look: Look) -> Found:
     protects="An item that changed much does not go on being scored with its old value because nobody looked.",
     fix="Read the item's page of the drift report, then `irt release accept` or `reject`, or `irt items withdraw`.",
 )
-def large_drift_is_decided_on(look: Look) -> Found:
+def large_drift_is_decided_on(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT scale_id, item_id, opened_month, kind, opened_at < %s,
                   EXISTS (SELECT FROM release_decision d LEFT JOIN standing_decision s USING (decision_id)

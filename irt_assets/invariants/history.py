@@ -14,13 +14,13 @@ from datetime import UTC, datetime
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.green import MonthState, month_states
+from irt_assets.calibration.month_status import MonthState, month_states
 from irt_assets.invariants.drift import FOLLOWING
-from irt_assets.invariants.invariant import Invariant, Look, Verdict, evaluate
+from irt_assets.invariants.invariant import Invariant, InvariantContext, Verdict, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.job_names import INVARIANT_REPORT
 from irt_assets.partitions import last_complete_month, months_between
-from irt_assets.underway import last_made
+from irt_assets.run_progress import last_made
 from resources.database import Database, advisory_lock
 from resources.object_store import ObjectStore
 from resources.outbox import Alert, open_alert, open_keys, resolve_alert
@@ -84,12 +84,12 @@ def look_at_everything(
     with database.connect() as connection:
         connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
         connection.read_only = True
-        look = Look(connection, store, now, states, made)
+        look = InvariantContext(connection, store, now, states, made)
         verdicts = evaluate(look, [one for one in wanted if not one.reads_files])
     with database.connect() as connection:
         connection.autocommit = True
         connection.read_only = True
-        look = Look(connection, store, now, states, made)
+        look = InvariantContext(connection, store, now, states, made)
         verdicts += evaluate(look, [one for one in wanted if one.reads_files])
     places = {one.name: place for place, one in enumerate(wanted)}
     return Report(now, tuple(sorted(verdicts, key=lambda verdict: places[verdict.invariant.name])))

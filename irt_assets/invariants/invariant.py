@@ -1,6 +1,6 @@
 """What an invariant is, what it looks at, and what it may find.
 
-An invariant is a function of a `Look` that yields every violation, and what it could not test. Its name is
+An invariant is a function of a `InvariantContext` that yields every violation, and what it could not test. Its name is
 the truth that it holds. What does not belong here: the invariants themselves, and what becomes of a violation.
 """
 
@@ -14,7 +14,7 @@ from functools import cached_property
 
 import psycopg
 
-from irt_assets.calibration.green import MonthState
+from irt_assets.calibration.month_status import MonthState
 from irt_assets.calibration.publication import steps
 from irt_assets.invariants.open_violations import SEVERITY
 from irt_assets.partitions import month_bounds
@@ -51,7 +51,7 @@ def no_month_yet(scale_id: str, subject: str) -> NotTested:
 
 
 @dataclass(frozen=True)
-class Look:
+class InvariantContext:
     """What invariants may read: the database, the store, the months' states. Those that read no files see one state of
     the database, through one read-only transaction; to the others each query is a transaction of its own.
 
@@ -95,7 +95,7 @@ class Invariant:
     `reads_files`: it reads the object store, which may take hours: no transaction is open meanwhile.
     """
 
-    find: Callable[[Look], Found]
+    find: Callable[[InvariantContext], Found]
     severity: Severity
     kind: str
     protects: str
@@ -135,12 +135,12 @@ def invariant(
     told_by_checks: bool = False,
     note: str = "",
     reads_files: bool = False,
-) -> Callable[[Callable[[Look], Found]], Invariant]:
+) -> Callable[[Callable[[InvariantContext], Found]], Invariant]:
     """Make an invariant of the function that finds its violations; `SEVERITY` has its name."""
     return lambda find: Invariant(find, SEVERITY[find.__name__], kind, protects, fix, told_by_checks, note, reads_files)
 
 
-def evaluate(look: Look, invariants: Iterable[Invariant]) -> list[Verdict]:
+def evaluate(look: InvariantContext, invariants: Iterable[Invariant]) -> list[Verdict]:
     """Every invariant's verdict. One that crashes does not hold the others; transient errors are raised."""
     verdicts = []
     for one in invariants:

@@ -10,7 +10,7 @@ import psycopg
 
 from irt_assets.calibration.online import Measure, read_past_measure, read_score
 from irt_assets.calibration.publication import in_force
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant, no_month_yet
+from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
@@ -34,7 +34,7 @@ FEWEST_ANSWERS = 1_000
     protects="Whoever answered a published item has an ability.",
     fix="Materialise `abilities` of the scale's last month.",
 )
-def every_learner_with_answers_has_an_ability(look: Look) -> Found:
+def every_learner_with_answers_has_an_ability(look: InvariantContext) -> Found:
     for scale_id, scale in look.scales.items():
         if not look.settled[scale_id]:
             yield no_month_yet(scale_id, f"{scale_id}: ")
@@ -63,7 +63,7 @@ def every_learner_with_answers_has_an_ability(look: Look) -> Found:
     note="The API's function measures 10 learners of each scale again, as of the end of the last month and of the last "
     "night; learners whose answers changed since are not compared.",
 )
-def runs_agree_on_abilities(look: Look) -> Found:
+def runs_agree_on_abilities(look: InvariantContext) -> Found:
     told = set()
     for found in chain(
         _compare_nights_with_months(look), *(_compare_runs_with_api(look, scale_id) for scale_id in look.scales)
@@ -75,7 +75,7 @@ def runs_agree_on_abilities(look: Look) -> Found:
         yield found
 
 
-def _compare_runs_with_api(look: Look, scale_id: str) -> Found:
+def _compare_runs_with_api(look: InvariantContext, scale_id: str) -> Found:
     """The last month and the last night, if the item times that they used are still stored."""
     ends = {}
     for kind in ("monthly", "nightly"):
@@ -112,7 +112,7 @@ def _compare_run_with_api(connection: psycopg.Connection, measure: Measure, kind
             yield Violation(f"{scale_id}: {user}", f"θ = {theta:.6f} {kind}", expected, f"{end:%Y-%m-%d}")
 
 
-def _compare_nights_with_months(look: Look) -> Found:
+def _compare_nights_with_months(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT n.scale_id, n.user_id, n.theta, m.theta, n.se, m.se,
                   to_char(n.window_end AT TIME ZONE 'UTC', 'YYYY-MM-DD')
@@ -137,7 +137,7 @@ def _compare_nights_with_months(look: Look) -> Found:
     "anchors. Where learners see more than 15 % of the scale's items on average it is not tested: so small a bank "
     "keeps nothing unknown.",
 )
-def items_are_not_overexposed(look: Look) -> Found:
+def items_are_not_overexposed(look: InvariantContext) -> Found:
     for scale_id, scale in look.scales.items():
         subject = f"{scale_id}: "
         if not look.settled[scale_id]:
@@ -178,7 +178,7 @@ def items_are_not_overexposed(look: Look) -> Found:
     protects="An item is as hard at the end of a session as at its beginning: tiredness and haste are not difficulty.",
     fix="Compare answers by position; shorten sessions, or let positions vary and leave late answers out.",
 )
-def positions_do_not_change_difficulty(look: Look) -> Found:
+def positions_do_not_change_difficulty(look: InvariantContext) -> Found:
     for scale_id in look.scales:
         settled = look.settled[scale_id]
         residual, place = _residuals(look.connection, look, scale_id, settled[-1]) if settled else (np.array([]),) * 2
@@ -195,7 +195,9 @@ def positions_do_not_change_difficulty(look: Look) -> Found:
             yield Violation(scale_id, observed, f"within ±{LARGEST_POSITION_EFFECT:g}")
 
 
-def _residuals(connection: psycopg.Connection, look: Look, scale_id: str, month: str) -> tuple[np.ndarray, np.ndarray]:
+def _residuals(
+    connection: psycopg.Connection, look: InvariantContext, scale_id: str, month: str
+) -> tuple[np.ndarray, np.ndarray]:
     """Score − P(θ̂) of every exam answer to a published item, and its place in its session from 0 to 1."""
     end = month_bounds(month)[1]
     published = in_force(connection, scale_id, end).items

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from statistics import fmean, stdev
 
-from irt_assets.calibration.green import State
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.calibration.month_status import State
+from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from irt_assets.psychometrics.eligibility.attempts import rejected
 
 EARLIER_MONTHS = 6
@@ -24,7 +24,7 @@ SDS = 3.0
     fix="Open the month in the UI, read why, and materialise it: `irt calibrate --month MONTH`.",
     told_by_checks=True,
 )
-def every_month_is_green(look: Look) -> Found:
+def every_month_is_green(look: InvariantContext) -> Found:
     if not look.states:
         yield NotTested("no month is over yet since IRT_FIRST_MONTH, or the bank has no items")
     for state in look.states:
@@ -37,7 +37,7 @@ def every_month_is_green(look: Look) -> Found:
     protects="The learners' distribution and the share of rejected answers stay what they were in the last six months.",
     fix="Ask what changed in who answers or how answers are recorded, before reading changes of θ as learning.",
 )
-def samples_stay_as_they_were(look: Look) -> Found:
+def samples_stay_as_they_were(look: InvariantContext) -> Found:
     latent: dict[str, dict[str, tuple[float, float]]] = {}
     for scale_id, month, engine, mean, sd in look.connection.execute(
         """SELECT scale_id, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM'), engine,
@@ -70,7 +70,7 @@ def samples_stay_as_they_were(look: Look) -> Found:
     protects="Forms, countries and tiers keep their shares, so that months are comparable.",
     fix="Ask whether a form, a country or a tier was added or lost, or whether the export of answers has changed.",
 )
-def shares_of_the_sample_stay_as_they_were(look: Look) -> Found:
+def shares_of_the_sample_stay_as_they_were(look: InvariantContext) -> Found:
     months = sorted({state.month for state in look.states})[-(EARLIER_MONTHS + 1) :]
     if len(months) <= FEWEST_EARLIER:
         yield NotTested(f"{len(months)} months, and {FEWEST_EARLIER + 1} are needed to compare one with others")
@@ -107,7 +107,7 @@ def shares_of_the_sample_stay_as_they_were(look: Look) -> Found:
     protects="A jump of the linking intercept shows a changed population, or anchors that drift together.",
     fix="Compare the month's learners with those before; look at the anchors' plot on linked_item_parameters.",
 )
-def the_linking_intercept_stays_near_its_history(look: Look) -> Found:
+def the_linking_intercept_stays_near_its_history(look: InvariantContext) -> Found:
     intercepts: dict[str, dict[str, float]] = {scale_id: {} for scale_id in look.scales}
     for scale_id, month, engine, method, intercept in look.connection.execute(
         """SELECT scale_id, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM'), engine,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from irt_assets.calibration.origin import hash_of_anchors
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 
 
 @invariant(
@@ -11,7 +11,7 @@ from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, i
     protects="Every published number can be traced to a converged fit on the scale, its answers and its code.",
     fix="Run `irt lineage ITEM`; materialise the month again, and propose the item again from the fit that converged.",
 )
-def published_parameters_come_from_sound_fits(look: Look) -> Found:
+def published_parameters_come_from_sound_fits(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT p.item_id, coalesce(p.month, ''), p.fit_id, p.rule, p.data_hash, p.code_version,
                   m.fit_id IS NOT NULL, m.converged, m.model_spec->'linking_constants'->>'slope', m.data_hash
@@ -42,7 +42,7 @@ def published_parameters_come_from_sound_fits(look: Look) -> Found:
     protects="Scores are computed with parameters that can score: a > 0, b in reach, errors finite and small.",
     fix="Look at the item's fits with `irt lineage ITEM`, check its key, and decide on another value for it.",
 )
-def published_items_can_be_scored_with(look: Look) -> Found:
+def published_items_can_be_scored_with(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT scale_id, item_id, a, b, a_se, b_se FROM item_parameter_current ORDER BY scale_id, item_id"""
     ).fetchall()
@@ -69,7 +69,7 @@ def published_items_can_be_scored_with(look: Look) -> Found:
     protects="At every time one set of parameters is in force, and no value changes without a person's decision.",
     fix="Find who wrote to item_parameter_publication; append a publication with the decision that justifies it.",
 )
-def one_set_is_in_force_and_changes_are_decided(look: Look) -> Found:
+def one_set_is_in_force_and_changes_are_decided(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT p.item_id, coalesce(p.month, ''), p.rule, p.effective_from, p.replaces,
                   lag(p.publication_id) OVER mine, lag(p.effective_from) OVER mine,
@@ -115,7 +115,7 @@ def one_set_is_in_force_and_changes_are_decided(look: Look) -> Found:
     fix="Find who wrote to anchor_set and restore the frozen values; drop anchors by `irt release drop-anchors`; "
     "another model freezes them again: `irt scale set model=…`.",
 )
-def anchors_change_by_decision_alone(look: Look) -> Found:
+def anchors_change_by_decision_alone(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT scale_id, version, item_id, a, b, c, a_se, b_se, cov_ab, anchor_hash FROM anchor_set
            ORDER BY scale_id, version, item_id"""
@@ -159,7 +159,7 @@ def anchors_change_by_decision_alone(look: Look) -> Found:
     protects="Items at a bound, unidentified, of negative discrimination or zero variance are named, never published.",
     fix="Materialise the month again; an item published from such an estimate needs a decision on another value.",
 )
-def items_without_a_sound_estimate_are_held_back(look: Look) -> Found:
+def items_without_a_sound_estimate_are_held_back(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT i.item_id, to_char(m.window_start AT TIME ZONE 'UTC', 'YYYY-MM'), i.flags::text,
                   coalesce(s.held ? i.item_id, false),
@@ -185,7 +185,7 @@ def items_without_a_sound_estimate_are_held_back(look: Look) -> Found:
     fix="Look at the plot of the anchors on linked_item_parameters; a drifted anchor needs a person's decision.",
     told_by_checks=True,
 )
-def anchors_agree(look: Look) -> Found:
+def anchors_agree(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT scale_id, to_char(window_start AT TIME ZONE 'UTC', 'YYYY-MM'), engine,
                   model_spec->'linking_constants'
@@ -212,7 +212,7 @@ def anchors_agree(look: Look) -> Found:
     protects="The frozen anchors are still in the bank, on the scale that they hold.",
     fix="Bring the item back with `irt import questions`, or freeze a new version of the anchor set.",
 )
-def anchors_are_still_in_the_bank(look: Look) -> Found:
+def anchors_are_still_in_the_bank(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT s.scale_id, s.item_id, q.scale_id
            FROM anchor_set s JOIN calibration_scale c ON c.scale_id = s.scale_id AND c.anchor_version = s.version

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from math import ceil
 
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
+from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant
 from resources.s3_failures import NothingThere
 
 AT_ONCE = 16
@@ -38,7 +38,7 @@ class _File:
     "560,000 files, 20,000 a day).",
     reads_files=True,
 )
-def report_files_are_as_they_were_written(look: Look) -> Found:
+def report_files_are_as_they_were_written(look: InvariantContext) -> Found:
     row = look.connection.execute("SELECT count(*) FROM report_artifacts").fetchone()
     assert row is not None
     (n,) = row
@@ -73,7 +73,7 @@ def report_files_are_as_they_were_written(look: Look) -> Found:
         yield NotTested(why, subject=OTHERS)
 
 
-def _by_week(look: Look) -> Iterator[tuple[list[_File], list[tuple[str, str]]]]:
+def _by_week(look: InvariantContext) -> Iterator[tuple[list[_File], list[tuple[str, str]]]]:
     """The files of each week of learners, then those of the bank; and the URLs that are none of this store."""
     weeks = [week for (week,) in look.connection.execute("SELECT DISTINCT week_start FROM report_artifacts")]
     newest_week = max((week for week in weeks if week is not None), default=None)
@@ -97,21 +97,21 @@ def _by_week(look: Look) -> Iterator[tuple[list[_File], list[tuple[str, str]]]]:
         yield files, elsewhere
 
 
-def _listed(look: Look, files: Collection[_File]) -> set[str]:
+def _listed(look: InvariantContext, files: Collection[_File]) -> set[str]:
     """The keys that are there, asked for by folder: a thousand at a time, and not one by one."""
     folders = {file.key.rpartition("/")[0] for file in files}
     highest = {folder for folder in folders if not any(folder.startswith(f"{other}/") for other in folders)}
     return {key for folder in highest for key, _ in look.store.list(folder)}
 
 
-def _digest(look: Look, file: _File) -> str:
+def _digest(look: InvariantContext, file: _File) -> str:
     try:
         return look.store.sha256(file.key)
     except NothingThere:
         return ""
 
 
-def _open_violations(look: Look) -> set[str]:
+def _open_violations(look: InvariantContext) -> set[str]:
     rows = look.connection.execute(
         """SELECT subject FROM invariant_result
            WHERE invariant = 'report_files_are_as_they_were_written' AND NOT passed AND resolved_at IS NULL"""

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from irt_assets.calibration.fits import linked_fit
 from irt_assets.calibration.model_gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
-from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant, no_month_yet
+from irt_assets.invariants.invariant import Found, InvariantContext, NotTested, Violation, invariant, no_month_yet
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.fit.dependence import FLAG_ABOVE_MEAN
 from irt_assets.responses.erased import rewrites_behind
@@ -25,7 +25,7 @@ from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_p
     fix="Bring the file back from the object store's backup; else materialise scored_responses of the month again.",
     reads_files=True,
 )
-def snapshots_match_their_hash(look: Look) -> Found:
+def snapshots_match_their_hash(look: InvariantContext) -> Found:
     rows = look.connection.execute(
         """SELECT month, snapshot_hash, uri, data_hash, n_attempts, counts, rules FROM scored_snapshot s
            WHERE superseded_at IS NULL OR EXISTS (
@@ -43,7 +43,7 @@ def snapshots_match_their_hash(look: Look) -> Found:
     yield from _changed_without_an_erasure(look)
 
 
-def _changed_without_an_erasure(look: Look) -> Found:
+def _changed_without_an_erasure(look: InvariantContext) -> Found:
     """A fit keeps the hash of the answers that it saw. The snapshot's is another only where a learner was erased, and
     then the tombstones lead from the one to the other."""
     rows = look.connection.execute(
@@ -65,7 +65,7 @@ def _changed_without_an_erasure(look: Look) -> Found:
     fix="Mark the accounts with `irt import learners` and materialise the month again.",
     reads_files=True,
 )
-def no_test_answer_was_scored(look: Look) -> Found:
+def no_test_answer_was_scored(look: InvariantContext) -> Found:
     tests = {user for (user,) in look.connection.execute("SELECT user_id FROM learner WHERE is_test")}
     months = [
         month for (month,) in look.connection.execute("SELECT month FROM scored_snapshot WHERE superseded_at IS NULL")
@@ -94,7 +94,7 @@ def no_test_answer_was_scored(look: Look) -> Found:
     protects="Answers to one item tell nothing about another beyond ability: standard errors are honest.",
     fix="Look at both items: a shared stimulus needs a testlet, one that gives the other's answer away must go.",
 )
-def items_are_locally_independent(look: Look) -> Found:
+def items_are_locally_independent(look: InvariantContext) -> Found:
     for scale_id in look.scales:
         statistics = _statistics(look, scale_id)
         if isinstance(statistics, NotTested):
@@ -116,7 +116,7 @@ def items_are_locally_independent(look: Look) -> Found:
     protects="One ability explains the answers of a scale, which is what its θ claims.",
     fix="Look at which topics go together in the residuals; a second ability wants a scale of its own.",
 )
-def one_ability_explains_a_scale(look: Look) -> Found:
+def one_ability_explains_a_scale(look: InvariantContext) -> Found:
     for scale_id in look.scales:
         statistics = _statistics(look, scale_id)
         if isinstance(statistics, NotTested):
@@ -131,7 +131,7 @@ def _too_few_pairs(scale_id: str) -> NotTested:
     return NotTested(f"{FEW_TOGETHER} of scale {scale_id}", subject=scale_id)
 
 
-def _statistics(look: Look, scale_id: str) -> Mapping[str, Any] | NotTested:
+def _statistics(look: InvariantContext, scale_id: str) -> Mapping[str, Any] | NotTested:
     """What the last month of a scale that was taken to the ledger is stored with, of the whole set."""
     if not look.settled[scale_id]:
         return no_month_yet(scale_id, scale_id)

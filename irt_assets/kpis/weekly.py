@@ -28,8 +28,8 @@ from irt_assets.kpis.behaviour import (
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.kpis.record import Record, churn, engagement, goal, progress, records
 from irt_assets.partitions import week_bounds
-from irt_assets.responses.answers import between
-from irt_assets.responses.facts import COLUMNS, LATER, first_look
+from irt_assets.responses.answers import attempts_between
+from irt_assets.responses.facts import COLUMNS, LATER, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
 from resources.relational import LEARNER, QUESTION, Run, in_memory, on_postgres
@@ -134,7 +134,7 @@ def _at_hand(connection: psycopg.Connection, end: datetime) -> tuple[Run, dateti
     grouping it in memory takes a fraction of the server's time.
     """
     scales = read_scales(connection)
-    log = between(first_look(end - YEAR, scales), end + LATER)
+    log = attempts_between(lookback_start(end - YEAR, scales), end + LATER)
     run = in_memory(
         on_postgres(connection),
         {

@@ -17,7 +17,7 @@ from psycopg.rows import dict_row
 
 from irt_assets.calibration.coverage import gaps, read_bank
 from irt_assets.calibration.fits import latest_staged
-from irt_assets.calibration.green import MonthState
+from irt_assets.calibration.month_status import MonthState
 from irt_assets.calibration.proposals import Proposal as Change
 from irt_assets.calibration.proposals import latest_waiting, open_changes, proposals
 from irt_assets.calibration.publication import Step, anchor_items, publications_in_force, step_of

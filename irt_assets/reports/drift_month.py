@@ -13,7 +13,7 @@ from urllib.parse import quote
 
 import dagster as dg
 
-from irt_assets.calibration.green import month_states
+from irt_assets.calibration.month_status import month_states
 from irt_assets.partitions import month_bounds
 from irt_assets.reports import drift_report, render
 from irt_assets.reports.artifacts import Artifact, Format, store_report

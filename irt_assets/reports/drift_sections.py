@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from irt_assets.calibration.green import State
+from irt_assets.calibration.month_status import State
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.environment import CODE_LOCATION
 from irt_assets.psychometrics.drift.kinds import Kind

@@ -26,9 +26,9 @@ from irt_assets.reports.learner_curve import Level
 from irt_assets.reports.learner_page import Facts
 from irt_assets.reports.learner_verdicts import Topic
 from irt_assets.reports.learner_words import language_of
-from irt_assets.responses.answers import between
+from irt_assets.responses.answers import attempts_between
 from irt_assets.responses.eligible import EligibleAnswers
-from irt_assets.responses.facts import COLUMNS, LATER, first_look
+from irt_assets.responses.facts import COLUMNS, LATER, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure
 from resources.relational import LEARNER, QUESTION, Run, in_memory, on_postgres
@@ -192,7 +192,7 @@ def _at_hand(
     connection: psycopg.Connection, end: datetime, scales: Scales, only_of: Collection[str] | None = None
 ) -> Run:
     """A copy of the log as far as abilities of the year before `end` read it."""
-    attempts = between(first_look(end - YEAR, scales), end + LATER).select(*COLUMNS)
+    attempts = attempts_between(lookback_start(end - YEAR, scales), end + LATER).select(*COLUMNS)
     if only_of is not None:
         attempts = attempts.filter(attempts.user_id.isin([*only_of]))
     return in_memory(

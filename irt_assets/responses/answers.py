@@ -24,7 +24,7 @@ def microseconds_before(end: datetime, time: ir.TimestampColumn) -> ir.IntegerCo
     return instant(end).delta(time, unit="microsecond")
 
 
-def between(start: datetime, end: datetime) -> ir.Table:
+def attempts_between(start: datetime, end: datetime) -> ir.Table:
     """Attempts with completed_at in [start, end)."""
     return ATTEMPT.filter(ATTEMPT.completed_at >= instant(start), ATTEMPT.completed_at < instant(end))
 
@@ -35,7 +35,7 @@ def live_answers(start: datetime, end: datetime, *also: str) -> ir.Table:
     Beside columns of `attempt` (`also`: more of them): `day` (UTC), and `time`, the response time in ms where one above
     zero is known (a time of zero is none).
     """
-    attempts = between(start, end)
+    attempts = attempts_between(start, end)
     answers = _of_real_learners(attempts.filter(attempts.mode == "live", attempts.correct.notnull()))
     return answers.select(
         "user_id",

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
-from irt_assets.responses.facts import candidates, first_look
+from irt_assets.responses.facts import candidates, lookback_start
 from irt_assets.responses.item_status import Withdrawals, microseconds
 from irt_assets.responses.item_times import compute_item_times
 from irt_assets.responses.scales import Scale
@@ -58,7 +58,7 @@ class EligibleAnswers:
         self._time = numbers(rows["response_time_ms"].cast(pa.float64()), np.nan)
         completed = rows["completed_at"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
         self._completed, self._end = completed.to_numpy(), microseconds(end)
-        times = compute_item_times(everybody or run, end, first_look(start, scales))
+        times = compute_item_times(everybody or run, end, lookback_start(start, scales))
         self._median, self._n_timed = times.of(self.item_ids)
 
     def of(self, scale: Scale, items: Collection[str], withdrawn: Withdrawals) -> Eligible:

@@ -13,7 +13,7 @@ import ibis
 import ibis.expr.types as ir
 
 from irt_assets.psychometrics.eligibility.rules import Rules
-from irt_assets.responses.answers import between, instant
+from irt_assets.responses.answers import attempts_between, instant
 from irt_assets.responses.scales import Scale
 from resources.relational import LEARNER, QUESTION
 
@@ -38,14 +38,14 @@ COLUMNS = (
 """Of `attempt`, what eligibility reads."""
 
 
-def first_look(start: datetime, scales: Mapping[str, Scale]) -> datetime:
+def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
     """From when on attempts decide which of those after `start` are eligible: the longest look-back of the scales."""
     months = max((scale.rules.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
     years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))
 
 
-def facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
+def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
     """Every attempt of [start, end), with what eligibility asks of it.
 
     Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item);
@@ -53,14 +53,14 @@ def facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: st
     scale; answered_later: whether it was left out in an exam (see `_omitted`). An item is met where it is answered or
     left out so.
     """
-    lookback, pair = first_look(start, scales), ["user_id", "item_id"]
+    lookback, pair = lookback_start(start, scales), ["user_id", "item_id"]
     omitted = _omitted(lookback, end)
-    answered = between(lookback, start).filter(lambda t: t.correct.notnull())
+    answered = attempts_between(lookback, start).filter(lambda t: t.correct.notnull())
     met = answered.select(*pair, "completed_at").union(
         omitted.filter(omitted.completed_at < instant(start)).select(*pair, "completed_at")
     )
     earlier = met.group_by(pair).agg(seen_at=met.completed_at.max())
-    attempts, left_out = between(start, end).select(*COLUMNS, *also), omitted.select(omitted_id="id")
+    attempts, left_out = attempts_between(start, end).select(*COLUMNS, *also), omitted.select(omitted_id="id")
     attempts = attempts.left_join(left_out, attempts.id == left_out.omitted_id)
     attempts = attempts.mutate(answered_later=attempts.omitted_id.notnull())
     before = ibis.window(group_by=pair, order_by=["completed_at", "id"], preceding=(None, 1))
@@ -95,11 +95,11 @@ def _since(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.TimestampColumn:
 
 
 def candidates(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
-    """What of [start, end) may be eligible by its `facts`; hints and times are still to be judged.
+    """What of [start, end) may be eligible by its `eligibility_facts`; hints and times are still to be judged.
 
     Columns: user_id, item_id, completed_at, correct (null: omitted in an exam), hints_used, response_time_ms.
     """
-    rows = facts(start, end, scales)
+    rows = eligibility_facts(start, end, scales)
     rows = rows.filter(
         rows.mode == "live",
         ~rows.is_test,
@@ -116,9 +116,9 @@ def _omitted(start: datetime, end: datetime) -> ir.Table:
     Later is by position, or by time where one of the two has none.
     """
     session = ["user_id", "session_id"]
-    left = between(start, end).filter(lambda t: t.correct.isnull(), lambda t: t.form_id.notnull())
+    left = attempts_between(start, end).filter(lambda t: t.correct.isnull(), lambda t: t.form_id.notnull())
     left = left.select("id", "item_id", *session, "position", "completed_at")
-    others = between(start, end + LATER).filter(lambda t: t.correct.notnull())
+    others = attempts_between(start, end + LATER).filter(lambda t: t.correct.notnull())
     others = others.select(*session, "position", "completed_at").semi_join(left, session)
     last = others.group_by(session).agg(
         last_position=others.position.max(),

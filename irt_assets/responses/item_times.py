@@ -25,8 +25,8 @@ import psycopg
 import pyarrow as pa
 
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.responses.answers import between
-from irt_assets.responses.facts import LOOKBACK, first_look
+from irt_assets.responses.answers import attempts_between
+from irt_assets.responses.facts import LOOKBACK, lookback_start
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
 from resources.database import lock_key
@@ -91,7 +91,7 @@ def current_item_times(connection: psycopg.Connection, as_of: datetime, since: d
 
 def ability_times_since(as_of: datetime, scale: Scale) -> datetime:
     """From when on times count for abilities on a scale as of a time."""
-    return first_look(as_of - LOOKBACK, {scale.scale_id: scale})
+    return lookback_start(as_of - LOOKBACK, {scale.scale_id: scale})
 
 
 def current_ability_times(connection: psycopg.Connection, as_of: datetime) -> dict[datetime, ItemTimes]:
@@ -122,7 +122,7 @@ def ability_times_of_last_night(
 
 
 def _timed(as_of: datetime, since: datetime) -> ir.Table:
-    attempts = between(since, as_of)
+    attempts = attempts_between(since, as_of)
     return attempts.filter(attempts.mode == "live", attempts.correct.notnull(), attempts.response_time_ms.notnull())
 
 

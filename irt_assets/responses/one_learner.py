@@ -1,7 +1,8 @@
 """One learner's eligible responses, by everybody's query and rules, without a scan of the log.
 
-The facts are those of `facts`, read from that learner's attempts in the place of all; the SQL is made once for a scale
-and prepared by the server. What does not belong here: which parameters score them (see `calibration.online`).
+The facts are those of `eligibility_facts`, read from that learner's attempts in the place of all; the SQL is made once
+for a scale and prepared by the server. What does not belong here: which parameters score them (see
+`calibration.online`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from psycopg.rows import tuple_row
 
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.eligibility.attempts import Attempts, judge
-from irt_assets.responses.facts import COLUMNS, LATER, facts, first_look
+from irt_assets.responses.facts import COLUMNS, LATER, eligibility_facts, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes
 from irt_assets.responses.scales import Scale
@@ -40,8 +41,8 @@ def learner_query(scale: Scale) -> str:
     relation of its name.
     """
     scales = {scale.scale_id: scale}
-    text = ibis.to_sql(facts(_START, _END, scales), dialect="postgres").replace("%", "%%")
-    places = {first_look(_START, scales): "begin", _START: "start", _END: "end", _END + LATER: "after"}
+    text = ibis.to_sql(eligibility_facts(_START, _END, scales), dialect="postgres").replace("%", "%%")
+    places = {lookback_start(_START, scales): "begin", _START: "start", _END: "end", _END + LATER: "after"}
     for time, name in places.items():
         literal = f"CAST('{time.isoformat()}' AS TIMESTAMPTZ)"
         if literal not in text:
@@ -88,7 +89,7 @@ def learner_responses(
     """One learner's eligible responses to `items` in [start, end), in order of items; `query`: the `learner_query`."""
     wanted = {
         "user": user_id,
-        "begin": first_look(start, {scale.scale_id: scale}),
+        "begin": lookback_start(start, {scale.scale_id: scale}),
         "start": start,
         "end": end,
         "after": end + LATER,

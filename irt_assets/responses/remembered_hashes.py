@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 
 import psycopg
 
-from irt_assets.responses.facts import LATER, first_look
+from irt_assets.responses.facts import LATER, lookback_start
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import data_hash
 
@@ -41,7 +41,7 @@ class RememberedHashes:
     def __call__(
         self, connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]
     ) -> str:
-        since = first_look(start, scales)
+        since = lookback_start(start, scales)
         window = (start, end, since, *((s.scale_id, s.rules.lookback_months) for s in scales.values()))
         counters = _counters(connection)
         written = _of_months(counters, since, end)

@@ -1,7 +1,7 @@
 """The attempts of a window as eligibility sees them: one query, then the pure rules of `psychometrics.eligibility`.
 
-The facts (is it a test account, was the item seen before, was a later item answered) are those of `facts`; the rules
-decide what they mean. What does not belong here: storing the outcome (see `snapshot`).
+The facts (is it a test account, was the item seen before, was a later item answered) are those of
+`eligibility_facts`; the rules decide what they mean. What does not belong here: storing the outcome (see `snapshot`).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.eligibility.attempts import Attempts, Judgement, judge
 from irt_assets.psychometrics.eligibility.rules import Reason, Rules
 from irt_assets.responses.eligible import codes, numbers
-from irt_assets.responses.facts import facts, first_look
+from irt_assets.responses.facts import eligibility_facts, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
 from irt_assets.responses.scales import Scale
@@ -36,7 +36,7 @@ FACTS = """id AS attempt_id, user_id, item_id, scale_id, topic_id, session_id, f
 
 def _with_facts(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
     """The opening of a query that reads `f`, the facts of the window."""
-    found = ibis.to_sql(facts(start, end, scales, "topic_id", "started_at", "response"), dialect="postgres")
+    found = ibis.to_sql(eligibility_facts(start, end, scales, "topic_id", "started_at", "response"), dialect="postgres")
     return f"WITH f AS (SELECT {FACTS} FROM ({found}) r)"
 
 
@@ -110,7 +110,9 @@ def judged_window(
 ) -> JudgedWindow:
     """Every attempt of [start, end) and what the rules of its scale say of it."""
     found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SNAPSHOT)
-    times = current_item_times(connection, end, first_look(start, scales))  # after the answers: of no fewer than these
+    times = current_item_times(
+        connection, end, lookback_start(start, scales)
+    )  # after the answers: of no fewer than these
     digest = _digest(found.num_rows, *_sums(found["h"]))
     found = found.drop_columns(["h"])
     reason = np.full(found.num_rows, -1, dtype=np.int8)
@@ -190,7 +192,7 @@ def scoring_responses(
         found = found.filter(pa.array(~withdrawn.mask(item, item_ids, at)))
     person, users = codes(found["user_id"])
     item, item_ids = codes(found["item_id"])
-    times = current_item_times(connection, end, first_look(start, scales))
+    times = current_item_times(connection, end, lookback_start(start, scales))
     judgement = judge(_attempts(found, person, item, item_ids, times), scale.rules, min_learner=False, min_item=False)
     responses, present, _ = _responses(person, users, item, item_ids, judgement.score)
     return responses, present
@@ -208,7 +210,7 @@ def earlier_responses(
 
     One person for each of `learners`, in their order, whether they answered or not. Both are sorted.
     """
-    begin = first_look(start, {scale.scale_id: scale})
+    begin = lookback_start(start, {scale.scale_id: scale})
     responses, users = scoring_responses(connection, begin, start, scale, items, wanted.tolist())
     person = np.searchsorted(learners, users).astype(np.int32)[responses.person]
     return Responses(person, responses.item, responses.score, learners.size, responses.item_ids)

@@ -19,7 +19,7 @@ import dagster as dg
 import psycopg
 
 from irt_assets.responses.remembered_hashes import RememberedHashes
-from jobs.overview import Overview, look
+from jobs.overview import Overview, collect_overview
 from resources.database import Database
 from resources.failures import explain
 from resources.object_store import ObjectStore, object_store
@@ -116,7 +116,7 @@ class Reader:
 
     def _read(self, reading: Future[Overview]) -> None:
         try:
-            found = look(self.database, self.instance, self.settings, self._hash_of)
+            found = collect_overview(self.database, self.instance, self.settings, self._hash_of)
         except Exception as error:  # noqa: BLE001 - for whoever waits
             LOG.warning("the overview was not read: %s", explain(error) or error)
             reading.set_exception(error)

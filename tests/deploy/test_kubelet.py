@@ -22,7 +22,7 @@ import pytest
 from dagster import DagsterRunStatus, RunsFilter
 from pydantic import SecretStr
 
-from irt_assets.calibration.green import month_states
+from irt_assets.calibration.month_status import month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.partitions import month_of
 from irt_assets.stack import dagster_instance

@@ -24,7 +24,7 @@ import yaml
 from dagster import DagsterRunStatus, RunsFilter
 from pydantic import SecretStr
 
-from irt_assets.calibration.green import month_states
+from irt_assets.calibration.month_status import month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.partitions import month_of
 from irt_assets.stack import dagster_instance

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from irt_assets.desk import files
-from irt_assets.desk.files import Answers, check_folder, read_answers, read_groups, write_whole
-from irt_assets.desk.tables import read_parameters
+from irt_assets.file_commands import files
+from irt_assets.file_commands.files import Answers, check_folder, read_answers, read_groups, write_whole
+from irt_assets.file_commands.tables import read_parameters
 from irt_assets.responses.importing.scoring import read_key
 from resources.failures import PermanentFailure
 
@@ -300,7 +300,7 @@ def test_a_kill_in_the_middle_leaves_the_old_results(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys\n"
         "from pathlib import Path\n"
-        "from irt_assets.desk import files\n"
+        "from irt_assets.file_commands import files\n"
         "files.os.fsync = lambda handle: os.kill(os.getpid(), signal.SIGKILL)\n"
         "files.write_whole(Path(sys.argv[1]), {'a.csv': 'new', 'b.json': 'new'})\n"
     )

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irt_assets.desk.files import Answers, read_answers, read_groups
-from irt_assets.desk.fit import Fit, fit
-from irt_assets.desk.score import score
-from irt_assets.desk.simulate import simulate_responses
-from irt_assets.desk.tables import read_parameters
 from irt_assets.engines.spec import PythonPackage
+from irt_assets.file_commands.files import Answers, read_answers, read_groups
+from irt_assets.file_commands.fit import Fit, fit
+from irt_assets.file_commands.score import score
+from irt_assets.file_commands.simulate import simulate_responses
+from irt_assets.file_commands.tables import read_parameters
 from irt_assets.psychometrics.core.models import Responses
 from resources.failures import PermanentFailure
 
@@ -193,7 +193,7 @@ def test_lsat7_scores_are_mirts(shared: Path, lsat7: tuple[Answers, Fit], method
 
 
 def _table_of(fitted):
-    from irt_assets.desk.tables import ParameterTable
+    from irt_assets.file_commands.tables import ParameterTable
 
     cal = fitted.calibration
     return ParameterTable(Path("p.csv"), cal.item_ids, cal.a, cal.b, cal.c, cal.a_se, cal.b_se)

@@ -11,8 +11,8 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from irt_assets.desk.link import link
-from irt_assets.desk.tables import ParameterTable
+from irt_assets.file_commands.link import link
+from irt_assets.file_commands.tables import ParameterTable
 from irt_assets.psychometrics.core.options import Method
 from resources.failures import PermanentFailure
 

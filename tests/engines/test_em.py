@@ -16,8 +16,8 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation import standard_errors
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Structure
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
 MODELS = ("rasch", "1pl", "2pl")
 
@@ -43,7 +43,7 @@ def plain_loglik(x, a, d, sd=1.0):
 
 
 def plain_objective(model, x, n_items):
-    """The log-likelihood as a function of the free parameters of a model, in the order of `Structure`."""
+    """The log-likelihood as a function of the free parameters of a model, in the order of `ParameterLayout`."""
 
     def value(free):
         if model == "2pl":
@@ -64,8 +64,8 @@ def differences(f, x, h=1e-5):
 def test_value_and_gradient_are_those_of_a_plain_likelihood_away_from_the_maximum(model):
     rng = np.random.default_rng(11)
     x, _, _ = simulated(rng, 60, 6, seen=0.7)
-    data = Data.of(Responses.from_wide(x))
-    structure = Structure.of(model, 6)
+    data = ResponseLayout.of(Responses.from_wide(x))
+    structure = ParameterLayout.of(model, 6)
     free = rng.normal(0.3, 0.4, structure.size)
     with kernels.runner(2) as run:
         point = Problem(data, structure, Grid.spanning(), run).evaluate(free)

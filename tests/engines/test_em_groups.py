@@ -15,8 +15,8 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.em_request import EVERYONE
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Structure
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
 
 def answers(rng, theta, a, b, c=0.0, seen=1.0):
@@ -50,8 +50,8 @@ def test_gradient_of_groups_anchors_and_weights_is_that_of_a_plain_likelihood(mo
     group, weights = rng.integers(0, 3, 60), rng.integers(0, 4, 60).astype(float)
     held = np.isin(np.arange(6), [1, 4])
     given = Fixed(*(np.where(held, value, np.nan) for value in (a, -a * b, np.zeros(6))))
-    structure = Structure.of(model, 6, given=given, n_groups=3)
-    data = Data.of(Responses.from_wide(x), group=group, weights=weights, anchored=held)
+    structure = ParameterLayout.of(model, 6, given=given, n_groups=3)
+    data = ResponseLayout.of(Responses.from_wide(x), group=group, weights=weights, anchored=held)
     free = rng.normal(0.4, 0.2, structure.size)
 
     def plain(at):
@@ -74,8 +74,8 @@ def test_gradient_of_a_histogram_is_that_of_what_is_maximised():
     rng = np.random.default_rng(2)
     a, b = bank(rng, 5)
     x = answers(rng, rng.normal(size=80), a, b)
-    structure = Structure.of("2pl", 5, n_groups=2, histogram_nodes=61)
-    data = Data.of(Responses.from_wide(x), group=np.arange(80) % 2)
+    structure = ParameterLayout.of("2pl", 5, n_groups=2, histogram_nodes=61)
+    data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(80) % 2)
     normal = Grid.spanning().log_weights()
     free = np.concatenate([a, -a * b, normal, normal]) * rng.uniform(0.9, 1.1, 10 + 122)
     with kernels.runner(1) as run:
@@ -97,8 +97,8 @@ def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model)
     rng = np.random.default_rng(4)
     a, b = bank(rng, 5)
     x = answers(rng, (rng.chisquare(4, 600) - 4) / np.sqrt(8), a, b)
-    structure = Structure.of(model, 5, n_groups=2, histogram_nodes=61)
-    data = Data.of(Responses.from_wide(x), group=np.arange(600) % 2, rarer=structure.K == 3)
+    structure = ParameterLayout.of(model, 5, n_groups=2, histogram_nodes=61)
+    data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(600) % 2, rarer=structure.K == 3)
     with kernels.runner(1) as run:
         problem = Problem(data, structure, Grid.spanning(), run)
         start = problem.start() + rng.normal(0, 0.05, structure.size)

@@ -16,8 +16,8 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation import standard_errors
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Structure
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
 EVERY_PRIOR = Priors(a=LogNormal(0.1, 0.4), b=Normal(0.2, 1.1), c=Beta(5, 17))
 
@@ -67,9 +67,9 @@ def test_value_and_gradient_are_those_of_a_plain_posterior_away_from_its_mode(pr
     rng = np.random.default_rng(11)
     x, a, d = simulated(rng, 80, 6, seen=0.8)
     free = np.concatenate([a, d, rng.normal(-1.4, 0.3, 6)]) + rng.normal(0, 0.1, 18)
-    data = Data.of(Responses.from_wide(x), rarer=rarer)
+    data = ResponseLayout.of(Responses.from_wide(x), rarer=rarer)
     with kernels.runner(2) as run:
-        point = Problem(data, Structure.of("3pl", 6), Grid.spanning(), run, priors).evaluate(free)
+        point = Problem(data, ParameterLayout.of("3pl", 6), Grid.spanning(), run, priors).evaluate(free)
     plain = plain_objective(x, priors)
     assert (point.loglik, point.objective) == pytest.approx(plain(free), abs=1e-9)  # sums of 80 logs
     # central differences of step 1e-5 are good to about 1e-7 here

@@ -9,8 +9,13 @@ from scipy.special import expit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.core.quadrature import Grid
-from irt_assets.psychometrics.estimation.likelihood import Guessing, Logistic, lost, lost_blocks
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.likelihood import (
+    Guessing,
+    Logistic,
+    missing_information,
+    missing_information_blocks,
+)
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
 ITEMS = 12
 
@@ -46,7 +51,7 @@ def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, g
     half = (np.arange(80)[:, None] % 2 == 0) == (np.arange(ITEMS) < ITEMS // 2)
     x[half if design == "forms" else rng.random(x.shape) < 0.4] = np.nan
     x[0] = 1.0
-    data = Data.of(Responses.from_wide(x), group=np.arange(80) % 2, rarer=guessing)
+    data = ResponseLayout.of(Responses.from_wide(x), group=np.arange(80) % 2, rarer=guessing)
     grid = Grid.spanning()
     log_weights = np.stack([grid.log_weights(), grid.log_weights(0.5, 1.2)])
     latent = rng.normal(size=(2, 2, 1)) * np.stack([grid.nodes, grid.nodes**2])[:, None]
@@ -59,8 +64,8 @@ def test_loss_is_that_of_louis_formula_for_every_kind_of_person(slope, design, g
     plain = plain_loss(x, curves, log_weights, latent, factors)
     with kernels.runner(2) as run:
         chunks = kernels.cut(data.cost, 3)
-        found = lost(curves, run, chunks, log_weights, latent)
-        blocks = lost_blocks(curves, run, chunks, log_weights)
+        found = missing_information(curves, run, chunks, log_weights, latent)
+        blocks = missing_information_blocks(curves, run, chunks, log_weights)
     scale = np.sqrt(np.diag(plain))
     # a sum of 6 or 12 terms is cut off where about 1e-5 of a score's variance is left, somewhat more with guessing
     tolerance = 5e-5 if guessing else 2e-5

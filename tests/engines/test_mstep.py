@@ -12,8 +12,8 @@ from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.mstep import em_step
-from irt_assets.psychometrics.estimation.parameter_layout import Structure
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
 ITEMS = 8
 
@@ -23,9 +23,9 @@ def test_every_item_goes_to_the_maximum_of_its_expected_posterior():
     a, b = np.exp(rng.normal(0, 0.4, ITEMS)), rng.normal(0, 1, ITEMS)
     b[0] = -3.0  # an easy item, whose c the answers leave open
     p = 0.2 + 0.8 * expit(a * (rng.normal(size=(1500, 1)) - b))
-    data = Data.of(Responses.from_wide((rng.random(p.shape) < p).astype(float)), rarer=True)
+    data = ResponseLayout.of(Responses.from_wide((rng.random(p.shape) < p).astype(float)), rarer=True)
     with kernels.runner(1) as run:
-        problem = Problem(data, Structure.of("3pl", ITEMS), Grid.spanning(), run, GUESSING_PRIOR)
+        problem = Problem(data, ParameterLayout.of("3pl", ITEMS), Grid.spanning(), run, GUESSING_PRIOR)
         point = problem.evaluate(problem.start())
         moved = (point.x + em_step(problem, point, point.gradient, np.zeros(len(point.x), bool))).reshape(3, ITEMS)
     theta = problem.grid.nodes

@@ -21,8 +21,8 @@ from irt_assets.psychometrics.core.models import Flag, Responses
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Structure
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.linking import LinkingError
 
 pytestmark = pytest.mark.ci
@@ -80,7 +80,7 @@ def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradien
     log_a, b = rng.normal(0, 0.3, J), rng.normal(size=J)
     value, gradient = density(np.concatenate([log_a, b]))
     with kernels.runner(1) as run:
-        point = Problem(Data.of(responses), Structure.of("2pl", J), Grid.spanning(61), run).evaluate(
+        point = Problem(ResponseLayout.of(responses), ParameterLayout.of("2pl", J), Grid.spanning(61), run).evaluate(
             np.concatenate([np.exp(log_a), -np.exp(log_a) * b])
         )
     # the density of log a is that of a times the Jacobian a

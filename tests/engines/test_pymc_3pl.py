@@ -23,8 +23,8 @@ from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNorm
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.marginal import Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Structure
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 from irt_assets.psychometrics.linking.linking import Linking
 
 pytestmark = pytest.mark.ci
@@ -69,7 +69,7 @@ def test_the_density_is_the_marginal_likelihood_times_the_priors_and_its_gradien
     value, gradient = density(x)
     a, c = np.exp(log_a), expit(logit_c)
     with kernels.runner(1) as run:
-        problem = Problem(Data.of(responses), Structure.of("3pl", J), Grid.spanning(61), run)
+        problem = Problem(ResponseLayout.of(responses), ParameterLayout.of("3pl", J), Grid.spanning(61), run)
         point = problem.evaluate(np.concatenate([a, -a * b, logit_c]))
     # the density of log a is that of a times the Jacobian a, that of logit c the one of c times c(1 − c)
     expected = lognorm.logpdf(a, 0.5).sum() + log_a.sum() + norm.logpdf(b).sum()

@@ -17,11 +17,11 @@ import requests
 from r_service import IRT_FILE, ROOT, STARTED_WITHIN, TOKEN, Running, environment, free_port, missing_packages, running
 from scipy.special import expit
 
-from irt_assets.desk.files import Answers
-from irt_assets.desk.fit import fit
 from irt_assets.engines.diagnosis import engine_findings
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.remote import RemoteEngine
+from irt_assets.file_commands.files import Answers
+from irt_assets.file_commands.fit import fit
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.scoring.abilities import score
 from resources.failures import PermanentFailure, TransientFailure

@@ -23,12 +23,12 @@ import psutil
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterRunStatus, RunsFilter
 
 from irt_assets.calibration.abilities import stale_months
-from irt_assets.calibration.green import month_states
+from irt_assets.calibration.month_status import month_states
 from irt_assets.definitions import defs
 from irt_assets.environment import instance_environment
-from irt_assets.runs import run_month
+from irt_assets.in_process_runs import run_month
+from irt_assets.run_progress import PARTITION_TAG
 from irt_assets.stack import StackError, dagster_instance
-from irt_assets.underway import PARTITION_TAG
 from resources.dagster_compat import NOT_FINISHED_STATUSES, PARENT_RUN_ID_TAG
 from resources.database import Database
 from tests.integration.small_world import small_world

@@ -260,7 +260,7 @@ def link_made_up(
     with database.connect() as connection:
         snapshot = made_up_snapshot(connection, store, month)
         fit_id = fits.stage(connection, snapshot, SCALE, "em", calibration, {"model": "2pl"}, None)
-        fits.publish_linked(
+        fits.save_linked_fit(
             connection,
             fit_id,
             calibration,

@@ -13,7 +13,7 @@ from irt_assets.calibration.origin import anchor_hash, initialise
 from irt_assets.calibration.publication import in_force
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.invariants.invariant import Look, evaluate
+from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.simulation.truth import Truth
@@ -125,7 +125,7 @@ def folder_store_of(bank: Database) -> rooms.FolderStore:
 
 def violations(bank: Database) -> list[str]:
     with bank.connect() as connection:
-        look = Look(connection, folder_store_of(bank), LATER, ())
+        look = InvariantContext(connection, folder_store_of(bank), LATER, ())
         (verdict,) = evaluate(look, [anchors_change_by_decision_alone])
         return [violation.observed for violation in verdict.violations]
 

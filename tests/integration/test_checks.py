@@ -13,7 +13,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.calibration import checks
-from irt_assets.calibration.cautions import CAUTIONS
+from irt_assets.calibration.advisory_checks import ADVISORY_CHECKS
 from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_checks
 from irt_assets.calibration.evidence import Evidence, Verdict
 from irt_assets.calibration.gates import SET_GATES
@@ -79,7 +79,7 @@ def test_every_set_gate_is_partitioned_by_month_and_leaves_it_to_publication_to_
 def test_no_check_blocks() -> None:
     specs = [spec for check in [*MONTHLY, INVENTORY_CHECKS] for spec in check.check_specs]
     of_items, of_engines, inventory = 2, 1, 4
-    assert len(specs) == len(SET_GATES) + len(CAUTIONS) + of_items + of_engines + inventory
+    assert len(specs) == len(SET_GATES) + len(ADVISORY_CHECKS) + of_items + of_engines + inventory
     assert not any(spec.blocking for spec in specs)
 
 

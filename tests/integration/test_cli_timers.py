@@ -16,8 +16,8 @@ from irt_assets.drift.assets import GROUP
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import DAYS
 from irt_assets.reports.assets import DRIFT_REPORT
+from irt_assets.run_progress import last_made
 from irt_assets.stack import dagster_instance
-from irt_assets.underway import last_made
 from jobs.plans import PLANS
 from resources.database import Database
 from resources.settings import Settings

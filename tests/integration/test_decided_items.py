@@ -13,7 +13,7 @@ from irt_assets.cli.operations import waiting_line
 from irt_assets.drift.checks import build_drift_checks, decided
 from irt_assets.drift.information_checks import build_information_checks
 from irt_assets.partitions import monthly
-from jobs.overview import look
+from jobs.overview import collect_overview
 from resources.dagster_schema import rows_of
 from resources.database import Database
 from resources.object_store import FolderStore
@@ -44,11 +44,11 @@ def drifted(bank: Database, store: FolderStore) -> Database:
 def test_what_waits_is_in_the_status(bank: Database, settings: Settings, tmp_path: Path) -> None:
     """A month's proposals that confirm what is published do not wait."""
     with dg.DagsterInstance.local_temp(str(tmp_path)) as instance:
-        assert look(bank, instance, settings).waiting == ["2026-02/moved"]
+        assert collect_overview(bank, instance, settings).waiting == ["2026-02/moved"]
         assert waiting_line(["2026-02/moved"]) == "1 proposal waits: 2026-02/moved"
         assert waiting_line(list("abcde")) == "5 proposals wait: a, b, c and 2 more"
         release.reject(bank, [MOVED], by="Ann", reason="it is being replaced")
-        assert look(bank, instance, settings).waiting == []
+        assert collect_overview(bank, instance, settings).waiting == []
 
 
 def known(database: Database, month: str = MAR) -> dict[tuple[str, str], str]:

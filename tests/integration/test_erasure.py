@@ -19,20 +19,20 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.green import MonthState, State
 from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.calibration.online import read_measures, update
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.sweep import Mark
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
-from irt_assets.invariants.invariant import Look, evaluate
+from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.kpis.weekly import write_week
 from irt_assets.partitions import month_bounds
 from irt_assets.reports.artifacts import store_report
 from irt_assets.reports.learner_week import key
-from irt_assets.responses.late import changed_hash
+from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.stack import dagster_instance
@@ -189,7 +189,7 @@ def files_of(settings: Settings) -> Iterator[tuple[str, bytes]]:
 def violations(settings: Settings) -> dict[str, list[str]]:
     states = [MonthState(month, SCALE, State.GREEN, "") for month in MONTHS]
     with Database(settings).connect() as connection:
-        look = Look(connection, object_store(settings), NOW, states)
+        look = InvariantContext(connection, object_store(settings), NOW, states)
         verdicts = list(evaluate(look, INVARIANTS))
         connection.rollback()
     assert not [one.crashed for one in verdicts if one.crashed]

@@ -11,12 +11,12 @@ import psycopg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.calibration.green import month_states
+from irt_assets.calibration.month_status import month_states
+from irt_assets.in_process_runs import run_job
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.probes import DAEMONS
-from irt_assets.runs import run_job
 from irt_assets.stack import dagster_instance
-from jobs.overview import look
+from jobs.overview import collect_overview
 from jobs.plans import PLANS, schedule_keys
 from resources.dagster_compat import TickStatus
 from resources.database import Database
@@ -116,7 +116,7 @@ def test_months_that_are_held_wait_or_could_not_be_linked(world: Settings, insta
 def test_late_schedules_are_those_of_the_status(world: Settings, instance: dg.DagsterInstance) -> None:
     def late() -> set[str]:
         found = {job for (job,), value in read(world)["irt_schedule_late"].items() if value}
-        assert found == {s.job for s in look(Database(world), instance, world).schedules if s.late}
+        assert found == {s.job for s in collect_overview(Database(world), instance, world).schedules if s.late}
         return found
 
     plans = {plan.job: plan for plan in PLANS if not plan.asset}

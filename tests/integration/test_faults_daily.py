@@ -19,10 +19,10 @@ import psycopg
 import pytest
 
 from irt_assets.definitions import build_defs
+from irt_assets.in_process_runs import run_month
 from irt_assets.partitions import month_bounds, week_of
-from irt_assets.runs import run_month
+from irt_assets.run_progress import PARTITION_TAG
 from irt_assets.stack import dagster_instance
-from irt_assets.underway import PARTITION_TAG
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
 from jobs.plans import PLANS

@@ -13,9 +13,17 @@ import pytest
 
 from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
 from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.green import GateStatus, MonthState, Newer, State, judge, month_states, unsettled_months
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month
+from irt_assets.calibration.month_status import (
+    GateStatus,
+    MonthState,
+    Newer,
+    State,
+    classify_month,
+    month_states,
+    unsettled_months,
+)
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.publication import Step
 from irt_assets.definitions import build_defs
@@ -80,7 +88,7 @@ def test_the_state_of_a_month_follows_from_its_evidence(
     expected: State,
     why: str,
 ) -> None:
-    found = judge(MONTH, rooms.SCALE, gates, its_step, changed, running, has_snapshot)
+    found = classify_month(MONTH, rooms.SCALE, gates, its_step, changed, running, has_snapshot)
     assert found.state is expected
     assert why in found.why
 

@@ -15,11 +15,11 @@ from typer.testing import CliRunner
 
 from irt_assets.calibration import checks, fits, gates, model_gates
 from irt_assets.calibration.anchor_versions import drop_anchors
-from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.month_status import MonthState, State, month_states
 from irt_assets.calibration.origin import OriginWindow, initialise, read_anchors
-from irt_assets.calibration.placing import place
+from irt_assets.calibration.placing import link_to_scale
 from irt_assets.calibration.recalibration import recalibrate
 from irt_assets.cli.scale import app as cli_scale
 from irt_assets.definitions import build_defs
@@ -293,7 +293,7 @@ def test_its_linked_fit_has_the_histogram_on_the_scale(skewed_month: Skewed) -> 
         assert staged is not None
         raw = staged.decoded()
         assert raw is not None
-        linked = place(connection, scale, raw, NEXT, NEXT).linked
+        linked = link_to_scale(connection, scale, raw, NEXT, NEXT).linked
     assert linked is not None
     (of_raw,), (population,) = raw.populations, linked.populations
     assert (of_raw.mean, of_raw.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9)), "unit and origin"
@@ -463,14 +463,14 @@ def test_a_month_of_few_learners_is_fitted_with_the_histogram_that_is_asked_for_
 
 def origin_fit(database: Database) -> Calibration:
     """The fit of the origin window, made again from its stored answers."""
-    from irt_assets.calibration.request import ask
+    from irt_assets.calibration.request import build_fit_request
     from irt_assets.calibration.request import calibrate as fit
     from irt_assets.responses.window import judged_window
 
     with database.connect() as connection:
         scale = read_scales(connection)[SCALE]
         judged = judged_window(connection, *month_bounds(FIRST), {SCALE: scale})
-        request = ask(connection, judged.table, scale, month_bounds(FIRST)[0], None)
+        request = build_fit_request(connection, judged.table, scale, month_bounds(FIRST)[0], None)
     return fit(EmEngine(1), request, judged.data_hash).calibration
 
 

@@ -15,7 +15,7 @@ from irt_assets.cli import app
 from irt_assets.definitions import build_defs
 from irt_assets.invariants import history
 from irt_assets.invariants.history import Report, record
-from irt_assets.invariants.invariant import Found, Invariant, Look, NotTested, Verdict, Violation
+from irt_assets.invariants.invariant import Found, Invariant, InvariantContext, NotTested, Verdict, Violation
 from irt_assets.invariants.registry import INVARIANTS
 from resources.database import Database
 from resources.outbox import Alert, open_alert
@@ -25,7 +25,7 @@ from tests.integration.rooms import folder_store, rows
 NOW = datetime(2026, 8, 20, tzinfo=UTC)
 
 
-def items_are_fine(_look: Look) -> Found:
+def items_are_fine(_look: InvariantContext) -> Found:
     return []
 
 
@@ -177,7 +177,7 @@ def test_the_report_has_a_check_for_every_invariant(settings: Settings) -> None:
 def test_an_invariant_that_crashes_fails_the_run_and_the_others_are_stored(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def crashes(_look: Look) -> Iterator[Violation | NotTested]:
+    def crashes(_look: InvariantContext) -> Iterator[Violation | NotTested]:
         raise ZeroDivisionError("so")
 
     broken = Invariant(crashes, "error", "items", "", "")

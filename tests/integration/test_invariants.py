@@ -18,10 +18,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.features.daily import write_features
 from irt_assets.invariants.drift import FOLLOWING
-from irt_assets.invariants.invariant import Invariant, Look, NotTested, Verdict, Violation, evaluate
+from irt_assets.invariants.invariant import Invariant, InvariantContext, NotTested, Verdict, Violation, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.invariants.reports import OTHERS
 from irt_assets.kpis.weekly import write_week
@@ -65,9 +65,9 @@ class World:
         assert row is not None
         return row[0]
 
-    def look(self) -> Look:
+    def look(self) -> InvariantContext:
         states = self.states or tuple(MonthState(month, SCALE, State.GREEN, "") for month in self.months)
-        return Look(self.connection, self.store, NOW, states, self.made)
+        return InvariantContext(self.connection, self.store, NOW, states, self.made)
 
     def verdict(self, one: Invariant) -> Verdict:
         (verdict,) = evaluate(self.look(), [one])
@@ -776,7 +776,7 @@ def test_a_week_as_it_is_computed_is_whole(world: World) -> None:
 
 def test_an_empty_database_violates_nothing_and_says_what_it_could_not_test(database: Database) -> None:
     with database.connect() as connection:
-        verdicts = evaluate(Look(connection, rooms.FolderStore(rooms.Path("nowhere")), NOW, ()), INVARIANTS)
+        verdicts = evaluate(InvariantContext(connection, rooms.FolderStore(rooms.Path("nowhere")), NOW, ()), INVARIANTS)
     assert [verdict.invariant.name for verdict in verdicts if not verdict.passed] == []
     assert not [verdict for verdict in verdicts if verdict.crashed]
 
@@ -789,7 +789,7 @@ def test_the_real_queries_write_nothing(measured: Settings) -> None:
 
 
 def test_an_invariant_that_crashes_is_no_violation_and_does_not_hold_the_others(world: World) -> None:
-    def divides_by_zero(look: Look) -> Iterator[Violation | NotTested]:
+    def divides_by_zero(look: InvariantContext) -> Iterator[Violation | NotTested]:
         look.connection.execute("SELECT 1/0")
         yield Violation("never", "reached", "")
 

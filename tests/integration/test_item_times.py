@@ -16,7 +16,7 @@ from irt_assets.calibration.nightly import window_of
 from irt_assets.partitions import day_bounds, month_bounds
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import item_times as module
-from irt_assets.responses.facts import LOOKBACK, first_look
+from irt_assets.responses.facts import LOOKBACK, lookback_start
 from irt_assets.responses.item_times import (
     ItemTimes,
     ability_times_of_last_night,
@@ -25,7 +25,7 @@ from irt_assets.responses.item_times import (
     current_item_times,
     item_times,
 )
-from irt_assets.responses.late import changed_hash
+from irt_assets.responses.late_months import changed_hash
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import current_snapshot, take_snapshot
 from irt_assets.responses.window import judged_window, scoring_responses
@@ -54,9 +54,9 @@ def random_answers(seed: int, n: int = 300) -> Answers:
     edges = [
         END,
         END - TINY,
-        first_look(START, SCALES),
-        first_look(START, SCALES) - TINY,
-        first_look(END - LOOKBACK, {}),
+        lookback_start(START, SCALES),
+        lookback_start(START, SCALES) - TINY,
+        lookback_start(END - LOOKBACK, {}),
     ]
     return [
         attempt(
@@ -125,9 +125,9 @@ def measure_month(database: Database) -> int:
 
 NIGHT_END = day_bounds(NIGHT)[1]
 SPANS = {
-    "the month": (END, first_look(START, SCALES)),
-    "the night": (NIGHT_END, first_look(window_of(NIGHT)[0], SCALES)),
-    "abilities of the month": (END, first_look(END - LOOKBACK, SCALES)),
+    "the month": (END, lookback_start(START, SCALES)),
+    "the night": (NIGHT_END, lookback_start(window_of(NIGHT)[0], SCALES)),
+    "abilities of the month": (END, lookback_start(END - LOOKBACK, SCALES)),
 }
 READERS: dict[str, Callable[[Database], object]] = {
     "the month": judge_month,
@@ -171,7 +171,7 @@ def test_what_is_missing_is_computed_first_and_a_month_without_it_is_not_stale(
     add_attempts(bank, random_answers(20))
     first, _ = take_snapshot(bank, store, MONTH, None)
     before = stored(bank)
-    assert set(before) == {(END, first_look(START, {}))}
+    assert set(before) == {(END, lookback_start(START, {}))}
     run_sql(bank, "TRUNCATE item_response_time, partition_source")  # as of a month made before there was the table
     with bank.connect() as connection:
         assert changed_hash(connection, MONTH) is None
@@ -190,7 +190,7 @@ def test_late_answers_that_move_a_median_are_in_it_when_the_month_is_made_again(
     first, window = take_snapshot(bank, store, MONTH, None)
     assert window.judgements[SCALE].counts["rapid"] == 0
     add_attempts(bank, [attempt(f"late{k}", "i0", at, response_time_ms=20_000) for k in range(200)])
-    span = END, first_look(START, {})
+    span = END, lookback_start(START, {})
     with bank.connect() as connection:
         assert changed_hash(connection, MONTH) is not None, "the month is asked for again"
         until_then = item_times(connection, *span)

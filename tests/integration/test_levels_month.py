@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.calibration.cautions import items_are_assigned_as_the_scale_says
+from irt_assets.calibration.advisory_checks import items_are_assigned_as_the_scale_says
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.engines.em import EmEngine

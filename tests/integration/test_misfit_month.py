@@ -18,12 +18,12 @@ import pytest
 from scipy.special import expit
 
 from irt_assets.calibration import checks, fits, gates, linking_gates, misfit, model_gates
-from irt_assets.calibration.cautions import misfit_is_as_before
+from irt_assets.calibration.advisory_checks import misfit_is_as_before
 from irt_assets.calibration.evidence import Evidence
-from irt_assets.calibration.green import State, month_states
 from irt_assets.calibration.misfit import BY_LEVEL, find_reference
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month, publish_month
+from irt_assets.calibration.month_status import State, month_states
 from irt_assets.calibration.origin import Origin, OriginWindow, initialise
 from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine

@@ -28,7 +28,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.engines.r_service import Service
 from irt_assets.engines.remote import RemoteEngine
 from irt_assets.invariants.coverage import the_nightly_calibration_is_fresh
-from irt_assets.invariants.invariant import Look, NotTested, Violation
+from irt_assets.invariants.invariant import InvariantContext, NotTested, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.psychometrics.core.models import Responses
 from irt_assets.psychometrics.estimation.em import fit_em
@@ -93,7 +93,7 @@ def test_the_night_that_ends_a_month_gives_everyone_the_months_ability(calibrate
     pd.testing.assert_frame_equal(of_night, monthly, check_exact=True)
 
     with database.connect() as connection:
-        look = Look(connection, rooms.folder_store(calibrated), END, [])
+        look = InvariantContext(connection, rooms.folder_store(calibrated), END, [])
         assert list(runs_agree_on_abilities.find(look)) == []
         connection.execute("UPDATE mirt_ability SET theta = theta + 0.001 WHERE kind = 'nightly' AND user_id = %s",
                            (of_night.index[3],))  # fmt: skip
@@ -540,11 +540,13 @@ def test_a_quiet_night_is_fresh_and_an_old_one_is_not(calibrated: Settings) -> N
     with database.connect() as connection:
         now = datetime.now(UTC)
         store = rooms.folder_store(calibrated)
-        assert list(the_nightly_calibration_is_fresh.find(Look(connection, store, now, []))) == []
-        (late,) = the_nightly_calibration_is_fresh.find(Look(connection, store, now + timedelta(hours=26), []))
+        assert list(the_nightly_calibration_is_fresh.find(InvariantContext(connection, store, now, []))) == []
+        (late,) = the_nightly_calibration_is_fresh.find(
+            InvariantContext(connection, store, now + timedelta(hours=26), [])
+        )
         assert isinstance(late, Violation)
         connection.execute("DELETE FROM mirt_ability WHERE kind = 'nightly'")
         connection.execute("DELETE FROM mirt_fit_meta WHERE kind = 'nightly'")
-        (never,) = the_nightly_calibration_is_fresh.find(Look(connection, store, now, []))
+        (never,) = the_nightly_calibration_is_fresh.find(InvariantContext(connection, store, now, []))
         assert isinstance(never, NotTested)
         connection.rollback()

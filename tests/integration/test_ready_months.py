@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from pydantic import SecretStr
 
-from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.responses.window import data_hash
 from jobs import ready_months
 from jobs.ready_months import build_ready_months_sensor, tell_of_ready_months

@@ -32,7 +32,7 @@ from irt_assets.calibration.proposals import (
 from irt_assets.calibration.publication import in_force, steps
 from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.calibration.release_undo import undo
-from irt_assets.invariants.invariant import Look, evaluate
+from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales, set_pass_mark
@@ -119,7 +119,7 @@ def published(database: Database, item: str = "moved") -> list[tuple[Any, ...]]:
 
 def violations(database: Database, store: FolderStore) -> list[str]:
     with database.connect() as connection:
-        look = Look(connection, store, NOW, ())
+        look = InvariantContext(connection, store, NOW, ())
         names = ("one_set_is_in_force_and_changes_are_decided", "published_parameters_come_from_sound_fits")
         judged = [one for one in INVARIANTS if one.name in names]
         return [

@@ -13,7 +13,7 @@ from irt_assets.calibration.month import UnlinkedMonthError, fit_month, link_mon
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.calibration.origin import OriginWindow, initialise, read_anchors
 from irt_assets.engines.em import EmEngine
-from irt_assets.invariants.invariant import Look, evaluate
+from irt_assets.invariants.invariant import InvariantContext, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.priors import Beta, LogNormal, Normal, Priors
@@ -195,7 +195,7 @@ def test_another_model_freezes_the_anchors_again_from_the_origin_window(window: 
 
 def violations(settings: Settings) -> list[str]:
     with Database(settings).connect() as connection:
-        look = Look(connection, folder_store(settings), month_bounds(AFTER)[0], ())
+        look = InvariantContext(connection, folder_store(settings), month_bounds(AFTER)[0], ())
         (verdict,) = evaluate(look, [anchors_change_by_decision_alone])
         return [violation.observed for violation in verdict.violations]
 

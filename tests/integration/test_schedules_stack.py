@@ -11,8 +11,8 @@ import pytest
 from dagster import DagsterRunStatus, RunsFilter
 
 from irt_assets.partitions import DAYS, WEEKS, day_bounds, month_of, week_of
+from irt_assets.run_progress import PARTITION_TAG
 from irt_assets.stack import dagster_instance
-from irt_assets.underway import PARTITION_TAG
 from jobs.late_sensor import FEATURES, KPIS
 from resources.database import Database
 from resources.schema import upgrade

@@ -12,9 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 from irt_assets.cli import app
-from irt_assets.runs import run_job, run_month
+from irt_assets.in_process_runs import run_job, run_month
 from irt_assets.stack import dagster_instance
-from jobs.overview import Overview, look
+from jobs.overview import Overview, collect_overview
 from jobs.plans import PLANS
 from resources.dagster_compat import TickStatus
 from resources.database import Database
@@ -34,7 +34,7 @@ class Seen:
         self.settings, self.instance, self.database = settings, instance, Database(settings)
 
     def look(self) -> Overview:
-        return look(self.database, self.instance, self.settings)
+        return collect_overview(self.database, self.instance, self.settings)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from irt_assets.calibration.publication import PublishedSet, in_force, publicati
 from irt_assets.calibration.shown import ability_metadata, fit_metadata
 from irt_assets.drift.information import information_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.invariants.invariant import Look, Violation
+from irt_assets.invariants.invariant import InvariantContext, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.kpis import ability as kpis
 from irt_assets.partitions import month_bounds
@@ -252,7 +252,7 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
         assert measured is not None
         api = read_score(connection, measured, f"{NEXT}-7", END - LOOKBACK, END)
         kpi = kpis.abilities(on_postgres(connection), END, {SCALE: scale}, {SCALE: published}).set_index("user_id")
-        look = Look(connection, folder_store(world), END, [])
+        look = InvariantContext(connection, folder_store(world), END, [])
         assert list(runs_agree_on_abilities.find(look)) == []
         connection.execute("UPDATE mirt_ability SET se = se - 0.01 WHERE kind = 'monthly'")
         assert any(isinstance(one, Violation) for one in runs_agree_on_abilities.find(look))

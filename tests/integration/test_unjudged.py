@@ -8,9 +8,9 @@ import dagster as dg
 import numpy as np
 import pytest
 
-from irt_assets.calibration.cautions import anchors_cover_the_bank
+from irt_assets.calibration.advisory_checks import anchors_cover_the_bank
 from irt_assets.calibration.evidence import Verdict
-from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.calibration.origin import initialise
 from irt_assets.drift.assets import sentence
 from irt_assets.drift.checks import items_result

@@ -19,8 +19,8 @@ from irt_assets.calibration import gates
 from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.fits import linked_fit
-from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_history import read_history
+from irt_assets.calibration.month_status import MonthState, State, month_states
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals
 from irt_assets.calibration.publication import steps
 from irt_assets.calibration.release import reject

@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.green import State, month_states
+from irt_assets.calibration.month_status import State, month_states
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
 from resources.database import Database

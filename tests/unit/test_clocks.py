@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import psutil
 import pytest
 
-from irt_assets.responses.late import Arrival
-from jobs.late import LONGEST_WAIT, QUIET, Memory, waits
+from irt_assets.responses.late_months import Arrival
+from jobs.late_answers_cursor import LONGEST_WAIT, QUIET, Memory, waits
 from jobs.launcher import WORKER_TAG, _alive, own_worker_tags
 from jobs.plans import PLANS, Plan
 from jobs.schedules import to_ask

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.drift.kinds import Answers, Change, Kind, tell_kinds
+from irt_assets.psychometrics.drift.kinds import Answers, Change, Kind, classify_changes
 
 ITEMS, LEARNERS, MEAN, SD = 25, 1500, 0.3, 1.1
 IDS = tuple(f"item{j:02d}" for j in range(ITEMS))
@@ -39,7 +39,7 @@ def window(
 
 
 def told(answers: Answers, *, b: np.ndarray = B, items: tuple[str, ...] = ("item00",)) -> Change:
-    return tell_kinds(answers, items, A, b, C, mean=MEAN, sd=SD)["item00"]
+    return classify_changes(answers, items, A, b, C, mean=MEAN, sd=SD)["item00"]
 
 
 def without_times(answers: Answers) -> Answers:
@@ -130,4 +130,4 @@ def test_a_usual_time_that_is_hardly_known_makes_no_leak() -> None:
 
 def test_an_item_that_was_never_published_cannot_be_told() -> None:
     b = np.where(np.arange(ITEMS) == 0, np.nan, B)
-    assert tell_kinds(window(), ["item00"], A, b, C, mean=MEAN, sd=SD) == {}
+    assert classify_changes(window(), ["item00"], A, b, C, mean=MEAN, sd=SD) == {}

@@ -11,7 +11,7 @@ import numpy as np
 import pypdfium2
 import pytest
 
-from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.calibration.proposals import Parameters
 from irt_assets.calibration.proposals import Proposal as Change
 from irt_assets.calibration.proposals import State as State_

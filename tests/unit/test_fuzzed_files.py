@@ -14,8 +14,8 @@ from fuzzed_files import KINDS, ODD, File, damage, damaged, odd, tables, typed_p
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from irt_assets.desk import files, fit, link, score
-from irt_assets.desk import tables as parameters
+from irt_assets.file_commands import files, fit, link, score
+from irt_assets.file_commands import tables as parameters
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, read_rows
 from irt_assets.responses.importing.clean import Limits

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration import gates
-from irt_assets.calibration.cautions import one_ability_explains_the_answers, published_items_are_fitted
+from irt_assets.calibration.advisory_checks import one_ability_explains_the_answers, published_items_are_fitted
 from irt_assets.calibration.evidence import Evidence, Verdict
 from irt_assets.calibration.fits import LinkedFit, StagedFit, month_number
 from irt_assets.calibration.gates import SET_GATES, demanded_engines_fitted, failures, item_problems

@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 import dagster as dg
 import pytest
 
-from irt_assets import underway
-from irt_assets.underway import last_made
+from irt_assets import run_progress
+from irt_assets.run_progress import last_made
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m")
 
 
 def test_a_partition_was_last_made_when_it_was_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """However many are read at once."""
-    monkeypatch.setattr(underway, "RECORDS_TOGETHER", 1)
+    monkeypatch.setattr(run_progress, "RECORDS_TOGETHER", 1)
 
     @dg.asset(partitions_def=MONTHS)
     def judged() -> None:

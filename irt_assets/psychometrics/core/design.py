@@ -61,7 +61,7 @@ def duplicates(responses: Responses) -> Ints:
     return first[inverse]
 
 
-def twins(responses: Responses, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
+def duplicate_items(responses: Responses, n: npt.ArrayLike, correct: npt.ArrayLike) -> Mask:
     """Shape (J,): items with the same answers as another, where these are too many to be alike by chance.
 
     `n`, `correct`: shape (J,), the answers and correct answers of each item, as the fit counts them.

@@ -108,7 +108,7 @@ def logistic_table(a, d, nodes, log_wrong, p):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def _gather(table, items, first, last, into):  # type: ignore[no-untyped-def]
+def _take(table, items, first, last, into):  # type: ignore[no-untyped-def]
     """Adds the rows items[first:last] of a table to `into` (Q,), four at a time: each visit to `into` costs a store."""
     r = first
     while r + 4 <= last:
@@ -183,7 +183,7 @@ def _posteriors(first, last, people, curves, nodes, log_weights, current, base, 
         if s != current:
             for q in range(base.size):
                 base[q] = log_weights[people.set_group[s], q]
-            _gather(curves.log_wrong, people.set_items, people.set_start[s], people.set_start[s + 1], base)
+            _take(curves.log_wrong, people.set_items, people.set_start[s], people.set_start[s + 1], base)
             current = s
         row = post[i - first]
         begin, end = people.right_start[i], people.right_start[i + 1]
@@ -194,7 +194,7 @@ def _posteriors(first, last, people, curves, nodes, log_weights, current, base, 
         for q in range(row.size):
             row[q] = base[q] + slope * nodes[q]
         if curves.log_odds.shape[0] > 0:
-            _gather(curves.log_odds, people.right_items, begin, end, row)
+            _take(curves.log_odds, people.right_items, begin, end, row)
         loglik += people.weight[i] * _normalise(row)
     return loglik, current
 

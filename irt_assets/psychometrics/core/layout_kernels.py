@@ -66,7 +66,7 @@ def root(parent, j):  # type: ignore[no-untyped-def]
 
 
 @_compiled
-def gather_rows(person, start, item, into):  # type: ignore[no-untyped-def]
+def take_rows(person, start, item, into):  # type: ignore[no-untyped-def]
     """Writes the items of these persons one after the other into `into`."""
     w = 0
     for i in person:
@@ -86,7 +86,7 @@ def count_marked(person, start, item, score, flipped, out):  # type: ignore[no-u
 
 
 @_compiled
-def gather_marked(person, start, item, score, flipped, into):  # type: ignore[no-untyped-def]
+def take_marked(person, start, item, score, flipped, into):  # type: ignore[no-untyped-def]
     """Writes the items counted by `count_marked` one person after the other into `into`."""
     w = 0
     for i in person:

@@ -25,7 +25,7 @@ from scipy.optimize import minimize_scalar
 
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Floats
-from irt_assets.psychometrics.scoring.rest_posterior import Others
+from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
 
 ACCEPTED = 10.8
 """2ΔLL that one parameter gains by chance once in a thousand sound items."""
@@ -91,7 +91,7 @@ class Change:
     distractor: int | None
 
 
-def tell_kinds(
+def classify_changes(
     answers: Answers, items: Collection[str], a: Floats, b: Floats, c: Floats, *, mean: float, sd: float
 ) -> dict[str, Change]:
     """The kind of change of each of `items`.
@@ -103,18 +103,18 @@ def tell_kinds(
     """
     asked = np.isin(answers.item_ids, list(items))
     others = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & ~asked
-    measured = Others.of(answers.person, answers.item, answers.correct, others, a, b, c, mean=mean, sd=sd)
+    measured = RestPosterior.of(answers.person, answers.item, answers.correct, others, a, b, c, mean=mean, sd=sd)
     residual = _time_residuals(answers, others)
     found = {}
     for j in np.flatnonzero(asked & np.isfinite(a) & np.isfinite(b) & np.isfinite(c)).tolist():
         rows = np.flatnonzero(answers.item == j)
         posterior = measured.posterior(answers.person[rows])
         curve = a[j], b[j], c[j]
-        found[answers.item_ids[j]] = _tell(answers, j, rows, posterior, measured.nodes, curve, residual[rows])
+        found[answers.item_ids[j]] = _classified(answers, j, rows, posterior, measured.nodes, curve, residual[rows])
     return found
 
 
-def _tell(
+def _classified(
     answers: Answers,
     j: int,
     rows: Ints,

@@ -27,7 +27,7 @@ from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC, probabi
 from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.psychometrics.drift.items import FALSE_DISCOVERIES, Severity, graded
-from irt_assets.psychometrics.scoring.rest_posterior import Others
+from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
 
 FEWEST = 30
 """Answers below which an item is not tested."""
@@ -88,7 +88,7 @@ def proportions_correct(
     known = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
     asked = np.isin(responses.item_ids, list(tested))
     telling = known & ~asked
-    others = Others.of(responses.person, responses.item, responses.score, telling, a, b, c, mean=mean, sd=sd)
+    others = RestPosterior.of(responses.person, responses.item, responses.score, telling, a, b, c, mean=mean, sd=sd)
     right, wrong = others.right[:, telling], others.wrong[:, telling]
     of_right, of_wrong = _scores(others.nodes, a[telling], b[telling], c[telling])
     by_item = np.argsort(responses.item, kind="stable")

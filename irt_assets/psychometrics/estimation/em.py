@@ -35,7 +35,7 @@ from scipy.special import expit
 
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.anchors import AnchorSet
-from irt_assets.psychometrics.core.design import twins
+from irt_assets.psychometrics.core.design import duplicate_items
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Population, Responses, spread
 from irt_assets.psychometrics.core.options import Latent, Model
@@ -52,8 +52,8 @@ from irt_assets.psychometrics.estimation.em_request import (
 )
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.optimizer import Pair, Solution, maximise
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Structure
-from irt_assets.psychometrics.estimation.response_layout import Counts, Data, Mask
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import Counts, Mask, ResponseLayout
 from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors
 from irt_assets.psychometrics.estimation.testlets import share_testlets
 from irt_assets.psychometrics.estimation.unrelated import why_unrelated
@@ -153,10 +153,12 @@ def fit_em(
     held = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
     if priors.b is not None:
         priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
-    structure = Structure.of(
+    structure = ParameterLayout.of(
         model, kept.n_items, given=held, n_groups=len(persons.names), positive_slopes=priors.slopes_held(kept.item_ids)
     )
-    data = Data.of(kept, group=persons.group, weights=persons.weight, anchored=held.items, rarer=structure.K == 3)
+    data = ResponseLayout.of(
+        kept, group=persons.group, weights=persons.weight, anchored=held.items, rarer=structure.K == 3
+    )
     with kernels.runner(threads) as run:
 
         def ascended(problem: Problem, near: Solution) -> Solution:
@@ -189,7 +191,16 @@ def fit_em(
             found = errors(problem, solution.point, solution.at_bound, robust=shared)
         doubt = why_unrelated(kept, persons, problem, solution.point.loglik)
     calibration = _calibration(
-        responses, counts, problem, solution, found, keep, twins(kept, data.n, data.correct), persons, doubt, data_hash
+        responses,
+        counts,
+        problem,
+        solution,
+        found,
+        keep,
+        duplicate_items(kept, data.n, data.correct),
+        persons,
+        doubt,
+        data_hash,
     )
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
     calibration = replace(calibration, priors=asked.as_dict())
@@ -199,8 +210,8 @@ def fit_em(
 
 
 def _near(
-    data: Data,
-    structure: Structure,
+    data: ResponseLayout,
+    structure: ParameterLayout,
     run: kernels.Run,
     priors: Priors,
     nodes: int,
@@ -269,8 +280,8 @@ def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
     return replace(near, point=all_nodes.evaluate(spread_out(near.point.x)), pairs=kept)
 
 
-def _with_free_weights(structure: Structure, nodes: int, held: Fixed) -> Structure:
-    return Structure.of(
+def _with_free_weights(structure: ParameterLayout, nodes: int, held: Fixed) -> ParameterLayout:
+    return ParameterLayout.of(
         structure.model,
         structure.n_items,
         given=held,

@@ -16,7 +16,7 @@ from scipy.special import expit
 from irt_assets.psychometrics.core import kernels
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.estimation import information_kernels, robust_kernels, tilt_kernels
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
 Chunks = Sequence[tuple[int, int]]
 
@@ -58,7 +58,7 @@ class Logistic:
 
     K = 2
 
-    def __init__(self, data: Data, nodes: Floats, a: Floats, d: Floats) -> None:
+    def __init__(self, data: ResponseLayout, nodes: Floats, a: Floats, d: Floats) -> None:
         self.data, self.nodes, self.d = data, nodes, d
         log_wrong, self.p = _logistic(a, d, nodes)
         self.curves = kernels.Curves(a, _padded(log_wrong), _padded(np.empty((0, len(nodes)))))
@@ -89,7 +89,7 @@ class Guessing:
 
     K = 3
 
-    def __init__(self, data: Data, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
+    def __init__(self, data: ResponseLayout, nodes: Floats, a: Floats, d: Floats, logit_c: Floats) -> None:
         self.data, self.nodes = data, nodes
         log_rest, logistic = _logistic(a, d, nodes)
         c, rest = expit(logit_c)[:, None], expit(-logit_c)[:, None]
@@ -151,7 +151,9 @@ class Guessing:
         )
 
 
-def lost(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, latent: Floats) -> Floats:
+def missing_information(
+    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats, latent: Floats
+) -> Floats:
     """Σ_i Cov(complete-data score | pattern i), shape (KJ + 2G, KJ + 2G), in the order of `Structure`; `latent`
     (2, G, Q) are the scores of the groups' means and log SDs."""
     J, G, K = curves.data.n_items, len(log_weights), curves.K
@@ -164,8 +166,10 @@ def lost(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weig
     return whole[np.ix_(order, order)]
 
 
-def lost_blocks(curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats) -> Floats:
-    """Shape (J, K, K): each item's own block of `lost`."""
+def missing_information_blocks(
+    curves: Logistic | Guessing, run: kernels.Run, chunks: Chunks, log_weights: Floats
+) -> Floats:
+    """Shape (J, K, K): each item's own block of `missing_information`."""
     latent = np.zeros((2, *log_weights.shape))
     return 2 * _missing(curves, run, chunks, log_weights, latent, 1)[:, 0]
 
@@ -298,7 +302,7 @@ def _missing(
     return total
 
 
-def _affordable(data: Data, chunks: Chunks, numbers: int) -> Chunks:
+def _affordable(data: ResponseLayout, chunks: Chunks, numbers: int) -> Chunks:
     """So many chunks that their accumulators of so many numbers each stay within INFORMATION_BYTES."""
     return kernels.cut(data.cost, min(len(chunks), max(1, INFORMATION_BYTES // (8 * numbers))))
 

@@ -20,15 +20,15 @@ from irt_assets.psychometrics.estimation.likelihood import (
     Expectation,
     Guessing,
     Logistic,
-    lost,
-    lost_blocks,
+    missing_information,
+    missing_information_blocks,
     products_of_posteriors,
     products_of_tilts,
     score_products,
     shared_with_nodes,
 )
-from irt_assets.psychometrics.estimation.parameter_layout import GUESSING_BOUNDS, Fixed, Mask, Structure
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.parameter_layout import GUESSING_BOUNDS, Fixed, Mask, ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
 _RESPONSES_PER_CHUNK = 100_000
 _MAX_CHUNKS = 16
@@ -90,7 +90,12 @@ class Problem:
     """The marginal likelihood of one data set under one structure, grid and set of priors."""
 
     def __init__(
-        self, data: Data, structure: Structure, grid: Grid, run: kernels.Run, priors: Priors | None = None
+        self,
+        data: ResponseLayout,
+        structure: ParameterLayout,
+        grid: Grid,
+        run: kernels.Run,
+        priors: Priors | None = None,
     ) -> None:
         self.data, self.structure, self.grid, self.priors = data, structure, grid, priors or Priors()
         self.run = run
@@ -284,7 +289,7 @@ class Problem:
         s, J, G = self.structure, self.structure.n_items, self.structure.n_groups
         latent = self._latent_scores(point.means, point.sds, point.log_weights)
         curves = self.curves(s.expand(point.x))
-        information = -lost(curves, self.run, self._chunks, point.log_weights, latent)
+        information = -missing_information(curves, self.run, self._chunks, point.log_weights, latent)
         items, curvature = np.arange(J), self._curvature(point)
         for k in range(s.K):
             for m in range(s.K):
@@ -370,7 +375,7 @@ class Problem:
     def observed_blocks(self, point: Point) -> Floats:
         """Shape (J, K, K): each item's own block of `observed_information`."""
         curves = self.curves(self.structure.expand(point.x))
-        return self._curvature(point) - lost_blocks(curves, self.run, self._chunks, point.log_weights)
+        return self._curvature(point) - missing_information_blocks(curves, self.run, self._chunks, point.log_weights)
 
     def precondition(self, point: Point, gradient: Floats, frozen: Mask) -> Floats:
         """complete-data information⁻¹ · gradient with the frozen parameters held: the EM gradient step."""
@@ -456,8 +461,8 @@ def largest_scaled_gradient(
     those that were held.
     """
     J = responses.n_items
-    structure = Structure.of(model, J, given=given)
-    data = Data.of(responses, anchored=given.items)
+    structure = ParameterLayout.of(model, J, given=given)
+    data = ResponseLayout.of(responses, anchored=given.items)
     reach = max(6.0, float(np.ceil(abs(latent_mean) + 5 * latent_sd)))
     full = np.concatenate([a, d, logit(np.clip(c, *GUESSING_BOUNDS))[: J * (structure.K - 2)]])
     full = np.concatenate([full, [latent_mean, np.log(latent_sd)]])

@@ -18,8 +18,8 @@ from irt_assets.psychometrics.core.priors import Priors
 from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em_request import Persons, usable
 from irt_assets.psychometrics.estimation.marginal import Point, Problem
-from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Mask, Structure
-from irt_assets.psychometrics.estimation.response_layout import Counts, Data
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Mask, ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import Counts, ResponseLayout
 from irt_assets.psychometrics.estimation.standard_errors import inverse
 
 
@@ -74,7 +74,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
     keep = np.isfinite(calibration.a) & counts.estimable
     unknown = np.full(responses.n_items, np.nan)
     kept = usable(responses, counts, persons, keep, Fixed(unknown, unknown, unknown), calibration.model)
-    structure = Structure.of(calibration.model, kept.n_items)
+    structure = ParameterLayout.of(calibration.model, kept.n_items)
     full = np.zeros(len(structure.index))
     with np.errstate(divide="ignore"):
         values = (calibration.a, calibration.d, logit(calibration.c))
@@ -82,7 +82,7 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
         full[structure.block(k)] = values[k][keep]
     x = np.empty(structure.size)
     x[structure.index[structure.free]] = full[structure.free]
-    data = Data.of(kept, rarer=structure.K == 3)
+    data = ResponseLayout.of(kept, rarer=structure.K == 3)
     at_bound = [Flag.AT_BOUND in flags for flags, part in zip(calibration.flags, keep, strict=True) if part]
     with kernels.runner(threads) as run:
         problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
@@ -103,8 +103,8 @@ def normality(responses: Responses, calibration: Calibration, *, threads: int | 
 def _covariance_of_items(
     calibration: Calibration, problem: Problem, point: Point, keep: Mask, at_bound: Mask
 ) -> Floats:
-    """Shape (KJ, KJ), in the order of `Structure`; 0 for items at a bound. A fit without guessing keeps it, and with
-    guessing it is made again."""
+    """Shape (KJ, KJ), in the order of `ParameterLayout`; 0 for items at a bound. A fit without guessing keeps it, and
+    with guessing it is made again."""
     s, J = problem.structure, problem.structure.n_items
     if s.K == 2:
         assert calibration.joint_cov is not None

@@ -59,7 +59,7 @@ def maximise(
     point = problem.evaluate(np.clip(x, lower, upper))
     pairs: list[Pair] = list(known)
     frozen = np.zeros(len(x), dtype=bool)
-    outward, gradient = _steepness(problem, point)
+    outward, gradient = _scaled_gradient(problem, point)
     change, reason, iterations = np.inf, "", 0
     cycles = _CYCLES_OF_WEIGHTS if problem.structure.n_weights else 0
     memory = _MEMORY_WITH_WEIGHTS if problem.structure.n_weights else _MEMORY
@@ -78,10 +78,10 @@ def maximise(
         step *= min(
             1.0, _LONGEST_STEP / max(np.abs(step[: problem.structure.n_before_weights]).max(initial=0.0), 1e-300)
         )
-        ahead = _uphill(problem, point, step)
+        ahead = _line_search(problem, point, step)
         if ahead is None and pairs:
             pairs = []
-            ahead = _uphill(problem, point, problem.precondition(point, free_gradient, frozen))
+            ahead = _line_search(problem, point, problem.precondition(point, free_gradient, frozen))
         if ahead is None:
             reason = f"no step from here raises the log-likelihood, with a largest scaled gradient of {gradient:.2g}"
             break
@@ -91,7 +91,7 @@ def maximise(
         if along > 1e-12 * np.linalg.norm(moved) * np.linalg.norm(bend):
             pairs = [*pairs[-(memory - 1) :], (moved, bend, along)]
         point = ahead
-        outward, gradient = _steepness(problem, point)
+        outward, gradient = _scaled_gradient(problem, point)
         change = float(np.abs(moved[: problem.structure.n_before_weights]).max(initial=0.0))
         if (change < tolerance and gradient < tolerance) or step @ free_gradient < 2 * least_gain:
             return Solution(point, True, iterations, change, gradient, outward, "", tuple(pairs))
@@ -104,7 +104,7 @@ def maximise(
     return Solution(point, False, iterations, change, gradient, outward, reason, tuple(pairs))
 
 
-def _steepness(problem: Problem, point: Point) -> tuple[Mask, float]:
+def _scaled_gradient(problem: Problem, point: Point) -> tuple[Mask, float]:
     """Which parameters stand at a bound and would go beyond, and the largest scaled gradient of the others."""
     lower, upper = problem.structure.bounds
     outward = ((point.x >= upper) & (point.gradient > 0)) | ((point.x <= lower) & (point.gradient < 0))
@@ -126,7 +126,7 @@ def _direction(problem: Problem, point: Point, gradient: Floats, frozen: Mask, p
     return np.where(frozen, 0.0, step)
 
 
-def _uphill(problem: Problem, point: Point, step: Floats) -> Point | None:
+def _line_search(problem: Problem, point: Point, step: Floats) -> Point | None:
     """The first of x + step, x + step/2, … inside the bounds that raises the objective enough (Armijo)."""
     lower, upper = problem.structure.bounds
     rounding = 1e-12 * abs(point.objective)

@@ -42,7 +42,7 @@ class Fixed:
 
 
 @dataclass(frozen=True)
-class Structure:
+class ParameterLayout:
     """How the free parameters x make up all F: a_1 … a_J, d_1 … d_J, (logit c_1 … logit c_J,) then for each of G
     groups the latent means, the latent log SDs, and the log weights of a histogram, group by group.
 
@@ -69,7 +69,7 @@ class Structure:
         n_groups: int = 1,
         histogram_nodes: int = 0,
         positive_slopes: Mask | None = None,
-    ) -> Structure:
+    ) -> ParameterLayout:
         """`given`: items to hold; all groups then have a free mean and SD, else all but the first (its SD is free in a
         Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD.
         `positive_slopes`: (J,), items whose slopes stay above 0."""

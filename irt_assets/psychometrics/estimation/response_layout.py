@@ -49,7 +49,7 @@ class Counts:
 
 
 @dataclass(frozen=True)
-class Data:
+class ResponseLayout:
     """N persons with a response, sorted by the set of items they saw and by group; correct items only.
 
     `set_group` (S,) is the group of a set: the same items seen in two groups are two sets. `weight` (N,) says how many
@@ -78,7 +78,7 @@ class Data:
         weights: Floats | None = None,
         anchored: Mask | None = None,
         rarer: bool = False,
-    ) -> Data:
+    ) -> ResponseLayout:
         """Raises DisconnectedDesignError where the responses do not hang together.
 
         `group`, `weights`: shape (n_persons,), groups numbered from 0, weights ≥ 0 (those of 0 are left out).
@@ -100,14 +100,14 @@ class Data:
         index = np.uint16 if responses.n_items <= 2**16 else np.int32
         set_start = _ends(np.diff(sets.row_start)[shown])
         set_items = np.empty(set_start[-1], dtype=index)
-        layout_kernels.gather_rows(shown, sets.row_start, responses.item, set_items)
+        layout_kernels.take_rows(shown, sets.row_start, responses.item, set_items)
         right = np.empty(len(persons), dtype=np.int64)
         flipped = (2 * counts.correct > counts.n) & rarer
         rows = (persons, sets.row_start, responses.item, responses.score, flipped)
         layout_kernels.count_marked(*rows, right)
         right_start = _ends(right)
         right_items = np.empty(right_start[-1], dtype=index)
-        layout_kernels.gather_marked(*rows, right_items)
+        layout_kernels.take_marked(*rows, right_items)
         return cls(
             responses.item_ids,
             counts.n,
@@ -123,7 +123,7 @@ class Data:
             flipped,
         )
 
-    def thinned(self, step: int) -> Data:
+    def thinned(self, step: int) -> ResponseLayout:
         """A sample that stands for all: every step-th person with `step` times the weight, and with his own weight
         everybody who gave an answer of a kind that would otherwise be too rare to tell of its item."""
         listed = np.where(self.flipped, self.n - self.correct, self.correct)
@@ -135,7 +135,7 @@ class Data:
         persons = np.flatnonzero(kept)
         right_start = _ends(np.diff(self.right_start)[persons])
         right_items = np.empty(right_start[-1], dtype=self.right_items.dtype)
-        layout_kernels.gather_rows(persons, self.right_start, self.right_items, right_items)
+        layout_kernels.take_rows(persons, self.right_start, self.right_items, right_items)
         thin = replace(
             self, set_of=self.set_of[persons], right_start=right_start, right_items=right_items, weight=weight[persons]
         )

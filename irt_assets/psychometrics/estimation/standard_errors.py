@@ -109,7 +109,7 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
     if s.K == 3:
         items = np.arange(J)
         guessing = np.stack([full[k * J + items, 2 * J + items] for k in range(3)], axis=1)
-        vague = _vague_guessing(problem, point, guessing[:, 2], at_bound) | (share[s.block(2)] > _SHARE)
+        vague = _guessing_weakly_identified(problem, point, guessing[:, 2], at_bound) | (share[s.block(2)] > _SHARE)
         guessing[missing | (share[s.block(2)] > _SHARE) | s.marked(at_bound, s.block(2))] = np.nan
     latent = np.where(share[s.means.start :] > _SHARE, np.nan, np.diag(full)[s.means.start :])
     latent[s.marked(at_bound, slice(s.means.start, s.weights.start))] = np.nan
@@ -251,7 +251,7 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     guessing, vague = None, np.zeros(J, dtype=bool)
     if K == 3:
         guessing = cov[:, :, 2].copy()
-        vague = _vague_guessing(problem, point, guessing[:, 2], at_bound) | ~sound[:, 2]
+        vague = _guessing_weakly_identified(problem, point, guessing[:, 2], at_bound) | ~sound[:, 2]
         guessing[~sound[:, 2] | s.marked(at_bound, s.block(2))] = np.nan
     free_weights = s.n_groups * s.n_weights - s.n_groups if s.n_weights else 0  # those of a group sum to 1
     shape = latent.reshape(2, -1).T
@@ -272,15 +272,15 @@ def _shared(problem: Problem, point: Point, shared: np.ndarray, own: Mask) -> tu
     return table[shared], np.where(own[:, :, None], coupling, 0.0)
 
 
-def _vague_guessing(problem: Problem, point: Point, variance: Floats, at_bound: Mask) -> Mask:
-    """Items with a free c that is `barely_determined`, or at a bound."""
+def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats, at_bound: Mask) -> Mask:
+    """Items with a free c that is `weakly_identified`, or at a bound."""
     s, prior = problem.structure, problem.priors.c
     known = np.zeros(s.n_items) if prior is None else prior.terms(point.logit_c)[2]
     free = s.index[s.block(2)] >= 0
-    return free & (barely_determined(variance, known) | s.marked(at_bound, s.block(2)))
+    return free & (weakly_identified(variance, known) | s.marked(at_bound, s.block(2)))
 
 
-def barely_determined(variance: Floats, known: Floats | float) -> Mask:
+def weakly_identified(variance: Floats, known: Floats | float) -> Mask:
     """Where a logit c of this variance (J,) owes too little to the answers: less than a tenth of what the prior says
     of it (`known`, its information), or less than that c is uniform on (0, 1), whose logit has variance π²/3."""
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -22,8 +22,8 @@ from irt_assets.psychometrics.core.quadrature import Grid
 from irt_assets.psychometrics.estimation.em_request import Persons
 from irt_assets.psychometrics.estimation.marginal import Problem
 from irt_assets.psychometrics.estimation.optimizer import maximise
-from irt_assets.psychometrics.estimation.parameter_layout import Structure
-from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.estimation.parameter_layout import ParameterLayout
+from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 
 NOISE_PER_ITEM, NOISE = 3.0, 8.0
 """Twice the log-likelihood that one factor gains on independent answers is 1.3 to 1.8 per item on average and never was
@@ -85,15 +85,15 @@ def _shuffles(responses: Responses, persons: Persons) -> Iterator[Responses]:
 
 
 def _gain(responses: Responses, persons: Persons, model: Model, run: kernels.Run) -> float:
-    data = Data.of(responses, group=persons.group, weights=persons.weight)
+    data = ResponseLayout.of(responses, group=persons.group, weights=persons.weight)
     problem = Problem(
-        data, Structure.of(model, responses.n_items, n_groups=len(persons.names)), Grid.spanning(_NODES), run
+        data, ParameterLayout.of(model, responses.n_items, n_groups=len(persons.names)), Grid.spanning(_NODES), run
     )
     found = maximise(problem, problem.start(), _TOLERANCE, _ITERATIONS)
     return 2 * (found.point.loglik - _apart(data))
 
 
-def _apart(data: Data) -> float:
+def _apart(data: ResponseLayout) -> float:
     """The log-likelihood of answers that have nothing in common."""
     n, right = data.n, data.correct
     return float((xlogy(right, right / n) + xlogy(n - right, 1 - right / n)).sum())

@@ -21,7 +21,7 @@ Indices = npt.NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
-class Others:
+class RestPosterior:
     """The answers of N learners, and which of the J items tell of θ.
 
     Attributes:
@@ -51,7 +51,7 @@ class Others:
         *,
         mean: float,
         sd: float,
-    ) -> Others:
+    ) -> RestPosterior:
         """person, item, correct: shape (R,), indices and 0 or 1. telling, a, b, c: shape (J,); N(mean, sd²): prior."""
         grid = Grid.spanning()
         nodes = mean + sd * grid.nodes

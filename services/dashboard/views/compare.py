@@ -16,7 +16,7 @@ from irt_assets.calibration.abilities import Measured, measured_in
 from irt_assets.calibration.exports import flags_of
 from irt_assets.calibration.fits import LinkedFit, linked_fit
 from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.green import GateStatus, MonthState, gate_status
+from irt_assets.calibration.month_status import GateStatus, MonthState, gate_status
 from irt_assets.calibration.publication import Step, publications_in_force, step_of
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Floats

@@ -16,7 +16,7 @@ from irt_assets.calibration.abilities import Measured, measured_in
 from irt_assets.calibration.evidence import NOT_JUDGED
 from irt_assets.calibration.fits import latest_constants
 from irt_assets.calibration.gates import SET_GATES, SetGate
-from irt_assets.calibration.green import GateStatus, MonthState, State, gate_status
+from irt_assets.calibration.month_status import GateStatus, MonthState, State, gate_status
 from irt_assets.calibration.publication import Step, step_of
 from irt_assets.calibration.release import decisions
 from irt_assets.partitions import month_bounds

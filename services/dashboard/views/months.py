@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from htmltools import Tag, TagChild, TagList, tags
 
-from irt_assets.calibration.green import MonthState, State
+from irt_assets.calibration.month_status import MonthState, State
 from irt_assets.calibration.publication import step_of
 from irt_assets.wording import counted, is_or_are, listed
 from jobs.overview import Overview

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.desk.tables import ParameterTable, anchor_set, errors_of
+from irt_assets.file_commands.tables import ParameterTable, anchor_set, errors_of
 from irt_assets.psychometrics.core.errors import breakdowns_explained
 from irt_assets.psychometrics.core.models import Calibration, Convergence
 from irt_assets.psychometrics.core.options import Method

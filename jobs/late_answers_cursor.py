@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from irt_assets.partitions import day_bounds, day_of, week_bounds, week_of
-from irt_assets.responses.late import Arrival
+from irt_assets.responses.late_months import Arrival
 
 OVERLAP = timedelta(hours=24)
 """A transaction that lasts longer is found out only when other answers of its days arrive."""

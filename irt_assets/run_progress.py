@@ -34,7 +34,7 @@ REPEATED_WITHIN = timedelta(hours=6)
 RECORDS_TOGETHER = 1000
 RUNS_LOOKED_BACK = 100
 MOST_REPORTS = 5
-"""Of one run's failure, see `jobs.repeats`. What is not repeated then never will be."""
+"""Of one run's failure, see `jobs.requeue_lost_retries`. What is not repeated then never will be."""
 
 
 def under_way(
@@ -132,7 +132,9 @@ def partitions_of(run: dg.DagsterRun) -> set[str]:
     return set(keys_between(first, last)) if first and last else set()
 
 
-def made_since(instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str | None, since: datetime) -> bool:
+def materialized_since(
+    instance: dg.DagsterInstance, asset: dg.AssetKey, partition: str | None, since: datetime
+) -> bool:
     """Whether the asset, or a partition of it, was materialised at or after a time."""
     found = instance.fetch_materializations(
         dg.AssetRecordsFilter(

@@ -12,12 +12,12 @@ from typing import Any
 import dagster as dg
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.green import MONTHLY_ASSETS
+from irt_assets.calibration.month_status import MONTHLY_ASSETS
 from irt_assets.definitions import build_defs
 from irt_assets.job_names import LEARNER_REPORT, LEARNER_REPORT_JOB, MONTHLY_JOB, NIGHTLY, NIGHTLY_JOB
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
 from irt_assets.retries import why_it_failed
-from irt_assets.underway import RANGE_TAGS, under_way
+from irt_assets.run_progress import RANGE_TAGS, under_way
 from jobs.launcher import own_worker_tags
 from jobs.stuck_runs import SHOWN_OF_AN_ID, StuckRun, fail_lost_runs, stuck_runs
 from resources import logs

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.desk.files import write_whole
-from irt_assets.desk.tables import ParameterTable, parameter_csv
+from irt_assets.file_commands.files import write_whole
+from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.curves import probability
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.core.options import Model

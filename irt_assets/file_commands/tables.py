@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.desk.files import faults, is_blank, rows_of
+from irt_assets.file_commands.files import faults, is_blank, rows_of
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.linking.linking import assumed_errors

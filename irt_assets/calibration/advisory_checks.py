@@ -115,7 +115,7 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
     )
 
 
-CAUTIONS: tuple[SetGate, ...] = (
+ADVISORY_CHECKS: tuple[SetGate, ...] = (
     SetGate(
         "one_ability_explains_the_answers",
         "item_calibration",

@@ -26,7 +26,7 @@ from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, rules_of
 from irt_assets.responses.window import data_hash
-from irt_assets.underway import under_way
+from irt_assets.run_progress import under_way
 from resources.dagster_compat import PartitionKeyFilter
 from resources.dagster_schema import rows_of
 from resources.database import Database
@@ -77,7 +77,7 @@ class Newer:
     asset: str
 
 
-def judge(
+def classify_month(
     month: str,
     scale_id: str,
     gates: dict[str, GateStatus],
@@ -151,7 +151,7 @@ def month_states(
             gates = {gate.name: gate_status(instance, gate, month) for gate in SET_GATES} if snapshot else {}
             for scale_id in scales:
                 found.append(
-                    judge(
+                    classify_month(
                         month,
                         scale_id,
                         {name: by_scale.get(scale_id, by_scale[""]) for name, by_scale in gates.items()},

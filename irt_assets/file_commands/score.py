@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.desk import Scoring
-from irt_assets.desk.files import Answers, write_whole
-from irt_assets.desk.fit import number
-from irt_assets.desk.tables import ParameterTable, parameter_csv
+from irt_assets.file_commands import Scoring
+from irt_assets.file_commands.files import Answers, write_whole
+from irt_assets.file_commands.fit import number
+from irt_assets.file_commands.tables import ParameterTable, parameter_csv
 from irt_assets.psychometrics.core.models import Floats
 from irt_assets.psychometrics.scoring.abilities import Scores
 from irt_assets.psychometrics.scoring.abilities import score as score_by

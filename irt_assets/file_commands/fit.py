@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.desk.files import Answers, write_whole
-from irt_assets.desk.tables import ParameterTable, anchor_set, parameter_csv
 from irt_assets.engines.registry import DEFAULT, build
+from irt_assets.file_commands.files import Answers, write_whole
+from irt_assets.file_commands.tables import ParameterTable, anchor_set, parameter_csv
 from irt_assets.psychometrics.core.anchors import AnchorSet
 from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
