@@ -4,8 +4,8 @@
 #   make demo DATA=log.csv    your own log, as one window; MAPPING=…, ZONE=Asia/Seoul, AT=2026-09-01 where it needs them
 #   make test                 lint, types, layers, then the tests; CI=1 what CI runs, ALL=1 everything, which takes hours
 #   make venv                 only the environment; the command line is then .venv/bin/irt
-#   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/deploy-systemd.md)
-#   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/deploy-images.md)
+#   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/how-to/deploy-systemd.md)
+#   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/how-to/deploy-images.md)
 #   make venv EXTRAS=bayes    with an extra beside what running needs: bayes (PyMC), r (rpy2), otel (traces), k8s, dev (what tests need)
 
 PYTHON ?= python3

@@ -108,7 +108,7 @@ def _why_no_service(name: str) -> str | None:
     settings = get_settings()
     needed = {"R_IRT_BASE_URL": settings.r_irt_base_url, "R_IRT_INTERNAL_TOKEN": settings.r_irt_internal_token}
     missing = " and ".join(setting for setting, value in needed.items() if value is None)
-    return f"engine {name} calls the R IRT service: set {missing} (docs/r-service.md)" if missing else None
+    return f"engine {name} calls the R IRT service: set {missing} (docs/how-to/r-service.md)" if missing else None
 
 
 def _remote(name: str, threads: int | None, timeout_s: float) -> Calibrator:

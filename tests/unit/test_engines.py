@@ -58,4 +58,7 @@ def test_the_remote_engine_names_the_settings_it_wants(
 ) -> None:
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    assert engines.installed("remote") == f"engine remote calls the R IRT service: set {missing} (docs/r-service.md)"
+    assert (
+        engines.installed("remote")
+        == f"engine remote calls the R IRT service: set {missing} (docs/how-to/r-service.md)"
+    )

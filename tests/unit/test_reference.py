@@ -6,5 +6,5 @@ from resources.reference import markdown
 
 
 def test_the_page_of_the_tables_is_the_one_the_registry_makes() -> None:
-    page = Path(__file__).parents[2] / "docs" / "tables.md"
-    assert page.read_text("utf-8") == markdown(), "run: python -m resources.reference > docs/tables.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "tables.md"
+    assert page.read_text("utf-8") == markdown(), "run: python -m resources.reference > docs/reference/tables.md"
