@@ -40,8 +40,8 @@ HEAD = """\
 
 `python docs/reference/agreement.py` makes this page from the data and the results of R mirt 1.46.1 (R 4.2.2,
 `TOL = 1e-7`, 61 nodes) that the tests compare with. Data: LSAT6 and LSAT7 (Bock & Lieberman 1970; Bock & Aitkin
-1981), SAT12 (Wood et al. 2003), de Ayala (2009), and two simulated sets, one with three planned forms. mirt's numbers are
-rounded to six digits, which is the larger part of most differences.
+1981), SAT12 (Wood et al. 2003), de Ayala (2009), and two simulated sets, one with three planned forms. mirt's numbers
+are rounded to six digits, which is the larger part of most differences.
 """
 
 LINKING = """\
