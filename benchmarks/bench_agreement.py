@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 
 from irt_assets.calibration.agreement import Agreement, compare
-from irt_assets.engines.pymc import PymcEngine
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.linking import AnchorSet, link, transform
-from irt_assets.psychometrics.models import Calibration, Responses
+from irt_assets.engines.pymc_engine import PymcEngine
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.linking.linking import LinkingError, link, transform
 
 ANCHOR_SE = 0.1
 

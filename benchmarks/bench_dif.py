@@ -15,10 +15,10 @@ import argparse
 
 import numpy as np
 
-from irt_assets.psychometrics.dif import Dif, analyse_dif
-from irt_assets.psychometrics.dif_wald import Wald, compare_groups
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Calibration, Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.dif.analysis import Dif, analyse_dif
+from irt_assets.psychometrics.dif.wald import Wald, compare_groups
+from irt_assets.psychometrics.estimation.em import fit_em
 
 ITEMS = 30
 IDS = tuple(f"i{j:02d}" for j in range(ITEMS))

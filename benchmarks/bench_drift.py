@@ -23,15 +23,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from irt_assets.psychometrics.drift import Drift, judge
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
-from irt_assets.psychometrics.drift_kinds import Answers, Kind, tell_kinds
-from irt_assets.psychometrics.drift_trend import trends
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.linking import AnchorSet, link
-from irt_assets.psychometrics.models import Calibration, Responses
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.drift.items import Drift, judge
+from irt_assets.psychometrics.drift.kinds import Answers, Kind, tell_kinds
+from irt_assets.psychometrics.drift.trends import trends
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.linking.linking import LinkingError, link
 
 MEAN, SD = 0.5, 1.2
 

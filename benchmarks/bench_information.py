@@ -15,13 +15,12 @@ import argparse
 import numpy as np
 from bench_drift import MEAN, SD, anchors_of
 
-from irt_assets.psychometrics.drift import judge
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.information import Abilities, loss_of_test, losses_of_items
-from irt_assets.psychometrics.linking import Linking, link
-from irt_assets.psychometrics.models import Calibration, Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.drift.items import judge
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.information.functions import Abilities, loss_of_test, losses_of_items
+from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link
 
 ITEMS = 30
 

@@ -17,15 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics import levels
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.levels import LevelledFit, fit_by_level
-from irt_assets.psychometrics.linking import AnchorSet, link, transform
-from irt_assets.psychometrics.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.scenario import calibration_covariance
-from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation import levels
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.levels import LevelledFit, fit_by_level
+from irt_assets.psychometrics.linking.linking import LinkingError, link, transform
+from irt_assets.psychometrics.scoring.abilities import eap
+from irt_assets.psychometrics.simulation.scenario import calibration_covariance
 
 ANCHOR_N = 1000
 SEEN_OFTEN = 200

@@ -4,30 +4,30 @@
 
 An origin window of 40 items and a month (20 of its items and 20 new ones, θ with mean .5 and SD 1.2 of the origin's)
 are fitted as a scale made today fits them, and compared. Columns: mean growth of each measure and how often it holds
-the month, and all together with the Monte-Carlo error; how often guessing is found, and anchors disagree by Q at 1 %
-(as they do in a month that cannot be linked); the mean slope and intercept of the linking, 1.2 and .5 where nothing is
-wrong. The limits were chosen on the rows `choosing`, with complete answers; `reporting` has other numbers of learners,
-and forms of half of the items.
+the month (`chance` only where guessing was found), and all together with the Monte-Carlo error; how often guessing is
+found, and anchors disagree by Q at 1 % (as they do in a month that cannot be linked); the mean slope and intercept of
+the linking, 1.2 and .5 where nothing is wrong. The limits were chosen on the rows `choosing`, with complete answers;
+`reporting` has other numbers of learners, and forms of half of the items.
 """
 
 from __future__ import annotations
 
 import argparse
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
 from benchmarks.bench_normality import abilities
 from benchmarks.bench_three_parameter import anchors_of
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.latent_shape import fit_with_shape
-from irt_assets.psychometrics.linking import link
-from irt_assets.psychometrics.misfit import LIMITS, Change, Window, change_of_misfit
-from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
-from irt_assets.psychometrics.options import Latent
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
+from irt_assets.psychometrics.fit.misfit import LIMITS, Change, Window, change_of_misfit
+from irt_assets.psychometrics.linking.linking import LinkingError, link
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20
@@ -161,8 +161,8 @@ class Month:
 
 
 def fitted(responses: Responses) -> tuple[Calibration, bool]:
-    def one(some: Responses, model: Model, latent: Latent) -> Calibration:
-        return fit_em(some, model=model, latent=latent, threads=1)
+    def one(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+        return fit_em(some, model=model, latent=latent, threads=1, **how)
 
     calibration, shape = fit_with_shape(one, responses, "2pl", "auto")
     return calibration, shape.guessing
@@ -180,7 +180,7 @@ def simulate(row: Row, seed: list[int]) -> Month:
         linking = link(month, anchors_of(origin, tuple(bank.ids[:ANCHORS])), rules=Rules(min_anchor_responses=1))
     except LinkingError:  # too few anchors agree: held
         linking = None
-    change = change_of_misfit(Window(now, month), Window(before, origin), threads=1)
+    change = change_of_misfit(Window(now, month), Window(before, origin), guessing=guessing, threads=1)
     if linking is None:
         return Month(change, guessing, np.nan, np.nan, 0.0)
     return Month(change, guessing, linking.slope, linking.intercept, linking.q_p)
@@ -190,10 +190,11 @@ def report(row: Row, months: list[Month]) -> str:
     n = len(months)
     by_measure, cells = [], []
     for name, limit in LIMITS.items():
-        growth = [month.change.growth[name] for month in months]
+        growth = [month.change.growth.get(name) for month in months]
         held = np.array([one is not None and one.low > limit for one in growth])
         by_measure.append(held)
-        cells.append(f"{np.mean([one.value for one in growth if one is not None]):+.3f} | {held.mean():.1%}")
+        values = [one.value for one in growth if one is not None]
+        cells.append(f"{np.mean(values) if values else np.nan:+.3f} | {held.mean():.1%}")
     held = float(np.any(by_measure, axis=0).mean())
     slope, intercept = (np.nanmean([getattr(month, name) for month in months]) for name in ("slope", "intercept"))
     disagree, guessing = np.mean([month.q_p < 0.01 for month in months]), np.mean([month.guessing for month in months])

@@ -24,12 +24,12 @@ import numpy as np
 
 from benchmarks.bench_three_parameter import Truth, anchors_of, usable
 from irt_assets.calibration.month_impact import ItemValue, compare, proposed_values
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.linking import Linking, link, transform
-from irt_assets.psychometrics.linking_jump import Constants, jumps
-from irt_assets.psychometrics.models import Calibration, Floats, Model
-from irt_assets.psychometrics.scale_shift import MonthImpact, Placement
+from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.linking.jump import Constants, jumps
+from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact, Placement
 from irt_assets.responses.scales import Scale
 
 # -- jump --------------------------------------------------------------------------------------------

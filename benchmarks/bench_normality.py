@@ -16,9 +16,9 @@ import time
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Floats, Responses
-from irt_assets.psychometrics.normality import normality
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.normality import normality
 
 SIZES = ((500, 20), (2000, 20), (2000, 40), (10_000, 40))
 SHAPES = ("normal", "χ²₂₀", "χ²₄", "−χ²₄", "normal, c = .2")

@@ -23,13 +23,13 @@ import arviz as az
 import numpy as np
 import pymc as pm
 
-from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.engines.pymc_model import Density, build, find_mode
 from irt_assets.engines.pymc_sampling import Plan, sample
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.quadrature import Grid
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation.em import fit_em
 
 
 @dataclass

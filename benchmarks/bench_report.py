@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from irt_assets.calibration.green import MonthState, State
-from irt_assets.psychometrics.curves import information, probability
-from irt_assets.psychometrics.observed import observed
+from irt_assets.psychometrics.core.curves import information, probability
+from irt_assets.psychometrics.fit.observed import observed
 from irt_assets.reports import drift_report, render
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_facts import Facts, Item

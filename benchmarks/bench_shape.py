@@ -13,19 +13,21 @@ often anchors disagree by Q at 1 %. ± is the Monte-Carlo error.
 from __future__ import annotations
 
 import argparse
+import time
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
-from benchmarks.bench_normality import abilities
+from benchmarks.bench_normality import abilities, month
 from benchmarks.bench_three_parameter import anchors_of
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.latent_shape import fit_with_shape
-from irt_assets.psychometrics.linking import link, transform
-from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
-from irt_assets.psychometrics.options import Latent, LatentRule
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
+from irt_assets.psychometrics.linking.linking import link, transform
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20
@@ -93,8 +95,8 @@ def simulate(row: Row, seed: list[int]) -> Month:
     def fit(theta: Floats, items: list[int]) -> tuple[Calibration, bool, bool]:
         responses = answers(theta, a[items], b[items], row, [ids[j] for j in items], rng)
 
-        def one(some: Responses, model: Model, latent: Latent) -> Calibration:
-            return fit_em(some, model=model, latent=latent, threads=1)
+        def one(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+            return fit_em(some, model=model, latent=latent, threads=1, **how)
 
         calibration, shape = fit_with_shape(one, responses, "2pl", row.rule)
         return calibration, shape.latent == "histogram", shape.guessing
@@ -110,6 +112,32 @@ def simulate(row: Row, seed: list[int]) -> Month:
     )
     errors = linking.slope_se, linking.intercept_se
     return Month(histogram, guessing, linking.slope, linking.intercept, *errors, *within, not linking.agrees(0.01))
+
+
+COSTS: tuple[tuple[int, int, float, Model], ...] = (
+    (2000, 40, 1.0, "2pl"),
+    (2000, 40, 0.5, "2pl"),
+    (10_000, 100, 1.0, "2pl"),
+    (2000, 40, 1.0, "3pl"),
+)
+
+
+def cost(learners: int, items: int, seen: float, model: Model) -> str:
+    def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+        return fit_em(some, model=model, latent=latent, threads=1, **how)
+
+    normal, whole = [], []
+    for k in range(6):
+        responses = month("χ²₄", learners, items, seen, [1, k])
+        began = time.process_time()
+        fit(responses, model, "normal")
+        fitted = time.process_time()
+        _, shape = fit_with_shape(fit, responses, model, "auto")
+        ended = time.process_time()
+        if k and shape.compared:  # the first loads compiled loops
+            normal.append(fitted - began)
+            whole.append((ended - fitted) / (fitted - began))
+    return f"| {learners:,} × {items} | {seen:.0%} | {model} | {np.median(normal):.3f} s | {np.median(whole):.1f} |"
 
 
 def report(row: Row, months: list[Month]) -> str:
@@ -136,8 +164,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--months", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--rows", help="numbers of rows, with commas; all by default")
+    parser.add_argument("--rows", help="numbers of rows, with commas, or none; all by default")
     asked = parser.parse_args()
+    print("| learners × items | seen | model | normal fit | month : normal fit |\n|---|--:|---|--:|--:|")
+    for design in COSTS:
+        print(cost(*design), flush=True)
+    if asked.rows == "none":
+        return
+    print()
     rows = [ROWS[int(k)] for k in asked.rows.split(",")] if asked.rows else ROWS
     print(
         "| θ of origin / month | c | rule | learners | design | histogram | guessing | slope − 1.2 | SD | SE : SD | "

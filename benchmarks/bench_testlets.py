@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.scoring import Curves, Effects, Scores, eap, eap_by
-from irt_assets.psychometrics.testlets import estimate_effect_sd, number_testlets
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.testlets import estimate_effect_sd, number_testlets
+from irt_assets.psychometrics.scoring.abilities import Curves, Effects, Scores, eap, eap_by
 
 ITEMS = 40
 IDS = [f"i{j:02d}" for j in range(ITEMS)]

@@ -22,23 +22,23 @@ from multiprocessing import Pool
 import numpy as np
 from scipy.special import expit
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.drift import judge
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, Published, compare
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.information import Abilities, losses_of_items
-from irt_assets.psychometrics.linking import (
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Method, Model
+from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.drift.items import judge
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.information.functions import Abilities, losses_of_items
+from irt_assets.psychometrics.linking.linking import (
     MAX_LINKING_SE,
-    AnchorSet,
     Linking,
+    LinkingError,
     covariance_ab,
     error_of_linking,
     link,
     transform,
 )
-from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
-from irt_assets.psychometrics.options import Method
 
 SLOPE, INTERCEPT = 1.2, 0.5
 ITEMS, ANCHORS = 40, 20

@@ -16,14 +16,15 @@ import time
 
 import numpy as np
 
-from irt_assets.psychometrics import itemfit
-from irt_assets.psychometrics.dependence import SMALLEST_PAIR, local_dependence, parallel_analysis
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Model, Responses
-from irt_assets.psychometrics.personfit import person_fit
-from irt_assets.psychometrics.setfit import form_fit
-from irt_assets.psychometrics.skewness import two_sided
-from irt_assets.psychometrics.sumscorefit import sum_score_fit
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.significance import two_sided
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit import item_fit
+from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR, local_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_assets.psychometrics.fit.person_fit import person_fit
+from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 
 LEVELS = (0.05, 0.01, 0.001)
 REPLICATIONS = 39
@@ -52,10 +53,10 @@ def main() -> None:
     parser.add_argument("--model", choices=["rasch", "1pl", "2pl", "3pl"], default="2pl")
     parser.add_argument("--parallel", type=int, default=20, help="sets that parallel analysis is run on")
     parser.add_argument("--only", nargs="*", choices=["items", "s-x2", "persons", "sets", "pairs"])
-    parser.add_argument("--simulated", type=int, default=itemfit.SIMULATED_RESPONSES, help="answers behind item_fit")
+    parser.add_argument("--simulated", type=int, default=item_fit.SIMULATED_RESPONSES, help="answers behind item_fit")
     parser.add_argument("--seed", type=int, default=2026)
     options = parser.parse_args()
-    itemfit.SIMULATED_RESPONSES = options.simulated
+    item_fit.SIMULATED_RESPONSES = options.simulated
     wanted = set(options.only or ["items", "s-x2", "persons", "sets", "pairs"])
     p: dict[str, list[np.ndarray]] = {}
     pairs = flagged = unconverged = 0
@@ -69,7 +70,7 @@ def main() -> None:
             continue
         found: dict[str, np.ndarray] = {}
         if "items" in wanted:
-            item = itemfit.item_fit(responses, fit, seed=number)
+            item = item_fit.item_fit(responses, fit, seed=number)
             found |= {"infit": two_sided(item.infit_z), "outfit": two_sided(item.outfit_z), "RMSD": item.rmsd_p}
         if "s-x2" in wanted:
             found["S-X²"] = sum_score_fit(responses, fit).p

@@ -18,10 +18,10 @@ from functools import partial
 
 import numpy as np
 
-from irt_assets.engines.pymc import PymcEngine
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Responses
+from irt_assets.engines.pymc_engine import PymcEngine
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.estimation.em import fit_em
 
 MEAN, SD = 0.5, 1.2
 BANK_LEARNERS, LEARNERS, ANCHORS, NEW = 3000, 2500, 20, 20

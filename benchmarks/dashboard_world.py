@@ -29,8 +29,8 @@ from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of
-from irt_assets.psychometrics.scenario import Scenario
-from irt_assets.psychometrics.simulate import simulate
+from irt_assets.psychometrics.simulation.scenario import Scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot

@@ -10,12 +10,11 @@ import os
 from functools import partial
 
 import psutil
-from dagster._cli.api import grpc_command
 from prometheus_client import CollectorRegistry, Gauge
 
 from irt_assets.probes import code_server
 from resources import logs, metrics
-from resources.dagster_compat import have_the_last_word_on_logs
+from resources.dagster_compat import have_the_last_word_on_logs, run_code_server
 from resources.service_manager import report_to_service_manager, restart_on_hangup
 from resources.settings import get_settings
 
@@ -46,7 +45,7 @@ def main() -> None:
     restart_on_hangup()
     tcp, socket = os.environ["IRT_CODE_SERVER_PORT"], os.environ["IRT_CODE_SERVER_SOCKET"]
     report_to_service_manager(partial(code_server, f"127.0.0.1:{tcp}" if tcp else f"unix:{socket}"))
-    grpc_command()
+    run_code_server()
 
 
 if __name__ == "__main__":

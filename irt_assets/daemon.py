@@ -17,14 +17,13 @@ from collections.abc import Iterator
 from functools import partial
 
 import psycopg
-from dagster._daemon.cli import main as dagster_daemon
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from irt_assets.probes import DAEMONS, daemon, heartbeats
 from resources import logs, metrics
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
-from resources.dagster_compat import have_the_last_word_on_logs, watch_starting_runs
+from resources.dagster_compat import have_the_last_word_on_logs, run_daemon, watch_starting_runs
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.folder_claim import open_store
@@ -60,7 +59,7 @@ def main(patience_s: float = PATIENCE_S) -> None:
     again = stop_on_hangup(lambda: os.kill(os.getpid(), signal.SIGTERM))
     threading.Thread(target=_watch, args=(lock, again), daemon=True).start()
     try:
-        dagster_daemon()
+        run_daemon()
     finally:
         if again.is_set():
             restart_process()

@@ -10,38 +10,44 @@ from functools import wraps
 from typing import Any
 
 import dagster as dg
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
 
 from irt_assets.underway import RANGE_TAGS
+from resources.dagster_compat import AssetCheckExecutionRecordStatus
 
 MOST_NAMED = 6
 Check = Callable[..., dg.AssetCheckResult]
 
 
 def partition_check(
-    *, asset: str, name: str, description: str, partitions_def: dg.PartitionsDefinition, first: bool = False
+    *, asset: str, name: str, description: str, partitions_def: dg.PartitionsDefinition
 ) -> Callable[[Check], dg.AssetChecksDefinition]:
-    """A check of each partition. `first`: it is evaluated before the next asset is made."""
+    """A check of each partition."""
     key = dg.AssetCheckKey(dg.AssetKey(asset), name)
 
     def decorate(check: Check) -> dg.AssetChecksDefinition:
         @wraps(check)
-        def dated(context: dg.AssetCheckExecutionContext, *args: Any, **resources: Any) -> dg.AssetCheckResult:
-            found = check(context, *args, **resources)
-            partition = _partition(context)
-            earlier = failing_before(context.instance, key, partition)
-            said = f"{partition}: {found.description}{_still(earlier)}"
-            return found._replace(description=said)
+        def with_date(context: dg.AssetCheckExecutionContext, *args: Any, **resources: Any) -> dg.AssetCheckResult:
+            return dated_result(check(context, *args, **resources), context, key)
 
         return dg.asset_check(
             asset=asset,
             name=name,
             description=description,
             partitions_def=partitions_def,
-            op_tags={"dagster/priority": "100"} if first else None,
-        )(dated)
+        )(with_date)
 
     return decorate
+
+
+def dated_result(
+    found: dg.AssetCheckResult, context: dg.AssetCheckExecutionContext, key: dg.AssetCheckKey
+) -> dg.AssetCheckResult:
+    """The result of the check `key`, its description with the partition before it and those that still fail after."""
+    partition = _partition(context)
+    still = _still(failing_before(context.instance, key, partition))
+    return found._replace(
+        asset_key=key.asset_key, check_name=key.name, description=f"{partition}: {found.description}{still}"
+    )
 
 
 def failing_before(instance: dg.DagsterInstance, key: dg.AssetCheckKey, partition: str) -> list[str]:

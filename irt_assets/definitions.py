@@ -1,7 +1,7 @@
 """The composition root: `build_defs` is the only place that knows everything.
 
 What does not belong here: implementations of anything. Importing this module builds the graph from the
-process's settings, sets up its logs and connects nowhere.
+process's settings, and connects nowhere.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from functools import partial
 
 import dagster as dg
 
-from irt_assets.calibration.assets import asset_of, build_calibration_assets
+from irt_assets.calibration.assets import build_calibration_assets
 from irt_assets.calibration.checks import build_calibration_checks
 from irt_assets.calibration.nightly_assets import build_nightly_asset
 from irt_assets.drift.assets import build_drift_assets
@@ -20,7 +20,7 @@ from irt_assets.drift.dif_assets import build_dif_asset
 from irt_assets.drift.dif_checks import build_dif_check
 from irt_assets.drift.information_assets import build_information_asset
 from irt_assets.drift.information_checks import build_information_checks
-from irt_assets.engines import build, installed
+from irt_assets.engines.registry import asset_of, build, enabled, installed
 from irt_assets.features.assets import build_feature_assets
 from irt_assets.features.checks import build_feature_checks
 from irt_assets.invariants.assets import build_invariant_assets
@@ -39,21 +39,19 @@ from resources.database import Database
 from resources.object_store import object_store
 from resources.settings import Settings, get_settings
 
-# What is preview or beta in Dagster is used knowingly; its version is pinned.
-warnings.filterwarnings("ignore", category=dg.PreviewWarning)
-warnings.filterwarnings("ignore", category=dg.BetaWarning)
-
 
 def build_defs(settings: Settings, *, resources: dict[str, object] | None = None) -> dg.Definitions:
     """A fresh graph. `resources` (database, store) replace the real ones, for tests.
 
-    An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two.
+    An engine that is not enabled, or not installed, has no asset; `irt doctor` says which of the two. Whoever has the
+    graph may execute its runs, so the process is set up for them.
     """
+    _set_up_process()
     months, days = monthly(settings.irt_first_month), daily(settings.irt_first_month)
     weeks = weekly(settings.irt_first_month, running=True)
     weeks_over = weekly(settings.irt_first_month, running=False)
-    make = partial(build, threads=settings.irt_threads, timeout_s=60 * settings.irt_engine_timeout_minutes)
-    beside = {name: scales for name, scales in settings.enabled_engines.items() if installed(name) is None}
+    make = partial(build, settings=settings)
+    beside = {name: scales for name, scales in enabled(settings).items() if installed(name, settings) is None}
     monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, beside)
     jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in beside], settings)
     return dg.Definitions(
@@ -96,6 +94,15 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     )
 
 
-run_logs.install()
-give_way_when_memory_runs_out()
+def _set_up_process() -> None:
+    """Logs as ours are, a worker that goes first when memory runs out, no warning of what is used knowingly.
+
+    Dagster starts the worker of a run itself: this is the first code of ours in it. Safe to repeat.
+    """
+    warnings.filterwarnings("ignore", category=dg.PreviewWarning)
+    warnings.filterwarnings("ignore", category=dg.BetaWarning)
+    run_logs.install()
+    give_way_when_memory_runs_out()
+
+
 defs = build_defs(get_settings())

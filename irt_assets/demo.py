@@ -18,10 +18,9 @@ from typing import Any
 import numpy as np
 import psycopg
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import PARTITION_NAME_TAG
 
 from irt_assets.calibration.assets import says_held
-from irt_assets.calibration.evidence import gather
+from irt_assets.calibration.evidence import MonthFile, load_evidence
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_gates import anchors_agree
 from irt_assets.calibration.origin import OriginWindow, initialise
@@ -29,11 +28,11 @@ from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB, NIGHTLY_JOB
 from irt_assets.partitions import DAYS, WEEKS, month_bounds, month_of
-from irt_assets.psychometrics.design import Component, components
-from irt_assets.psychometrics.eligibility import Rules, propose_minimum, recommend
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.scenario import demo_scenario
-from irt_assets.psychometrics.simulate import simulate
+from irt_assets.psychometrics.core.design import Component, components
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.eligibility.rules import Rules, propose_minimum, recommend
+from irt_assets.psychometrics.simulation.scenario import demo_scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.reports import drift_month, learner_copies
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.importing import import_attempts, import_learners, import_questions
@@ -42,9 +41,11 @@ from irt_assets.responses.simulated import SimulatedFiles, write
 from irt_assets.responses.window import judged_window, scored_responses_of
 from irt_assets.runs import run_job, run_month
 from irt_assets.underway import RANGE_TAGS
+from irt_assets.wording import some_of
+from resources.dagster_compat import PARTITION_NAME_TAG
 from resources.database import Database
 from resources.failures import PermanentFailure
-from resources.object_store import ObjectStore, object_store
+from resources.object_store import object_store
 from resources.schema import upgrade
 from resources.settings import Settings, get_settings, write_env_file
 
@@ -94,7 +95,7 @@ def simulated(
         run_daily_life(jobs, settings, datetime.now(UTC))
         write_learner_reports(database, settings, datetime.now(UTC), say)
         jobs.run("inventory")
-        findings = compare(database, object_store(settings), truth, months, states)
+        findings = compare(database, truth, months, states)
     return settings, states, findings
 
 
@@ -232,13 +233,11 @@ def write_learner_reports(database: Database, settings: Settings, now: datetime,
         say(f"  {user}: {why}")
 
 
-def compare(
-    database: Database, store: ObjectStore, truth: dict[str, Any], months: list[str], states: list[MonthState]
-) -> list[Finding]:
+def compare(database: Database, truth: dict[str, Any], months: list[str], states: list[MonthState]) -> list[Finding]:
     """Planted against found."""
     with database.connect() as connection:
-        findings = [_finding(connection, store, fault, states, months) for fault in truth["faults"]]
-        findings.append(_false_alarms(connection, store, truth, months))
+        findings = [_finding(connection, fault, states, months) for fault in truth["faults"]]
+        findings.append(_false_alarms(connection, truth, months))
     bad = {m for f in truth["faults"] if f["kind"] == "anchors_moved" for m in f["months"]}
     for state in states:
         expected = State.RED if state.month in bad else State.GREEN
@@ -255,14 +254,13 @@ def compare(
 
 def _finding(
     connection: psycopg.Connection,
-    store: ObjectStore,
     fault: dict[str, Any],
     states: list[MonthState],
     months: list[str],
 ) -> Finding:
     kind, items = fault["kind"], fault["item_ids"]
-    planted = f"{', '.join(items[:3])}{f' and {len(items) - 3} more' if len(items) > 3 else ''}"
     active = [m for m in fault["months"] if m in months]
+    planted = some_of(items, 3)
     planted += f" in {active[0]}" if len(active) == 1 else f" from {active[0]}"
     judged = [m for m in active if any(s.month == m and s.state is State.GREEN for s in states)]
     if kind == "dif":
@@ -279,7 +277,9 @@ def _finding(
         return Finding(kind, planted, found + (f", as {', '.join(others)} too" if others else ""), rightly == judged)
     if kind == "anchors_moved":
         scale = next(iter(read_scales(connection, month_bounds(active[0])[0]).values()))
-        constants = anchors_agree(gather(connection, store, active[0], scale)).details
+        constants = anchors_agree(
+            load_evidence(connection, MonthFile.unread(connection, active[0]), active[0], scale)
+        ).details
         named = set(constants.get("anchors_dropped", ())) | set(constants.get("suspects", ()))
         right = len(named & set(items))
         state = next(s.state for s in states if s.month == active[0])
@@ -293,7 +293,7 @@ def _finding(
     flagged = []
     for month in active:
         scale = next(iter(read_scales(connection, month_bounds(month)[0]).values()))
-        calibration = gather(connection, store, month, scale).calibration
+        calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
         if calibration is None:
             continue
         flags = dict(zip(calibration.item_ids, calibration.flags, strict=True))
@@ -316,14 +316,12 @@ def _dif_finding(connection: psycopg.Connection, planted: str, items: set[str], 
     return Finding("dif", planted, found, rightly == judged and not others)
 
 
-def _false_alarms(
-    connection: psycopg.Connection, store: ObjectStore, truth: dict[str, Any], months: list[str]
-) -> Finding:
+def _false_alarms(connection: psycopg.Connection, truth: dict[str, Any], months: list[str]) -> Finding:
     planted = {item for fault in truth["faults"] for item in fault["item_ids"]}
     flagged: set[str] = set()
     for month in months:
         for scale in read_scales(connection, month_bounds(month)[0]).values():
-            calibration = gather(connection, store, month, scale).calibration
+            calibration = load_evidence(connection, MonthFile.unread(connection, month), month, scale).calibration
             if calibration is not None:
                 flagged |= {i for i, f in zip(calibration.item_ids, calibration.flags, strict=True) if f}
     wrong = sorted(flagged - planted)

@@ -12,7 +12,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.utils import coerce_valid_log_level
 
 from irt_assets.environment import CODE_LOCATION, workspace
 from irt_assets.retries import first_cause, why_it_failed
@@ -22,7 +21,7 @@ from jobs.daemons import daemon_alive
 from jobs.plans import PLANS, Plan
 from jobs.schedules import missing
 from jobs.stuck_runs import IN_THE_QUEUE
-from resources.dagster_compat import queue_run
+from resources.dagster_compat import coerce_valid_log_level, queue_run
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
 

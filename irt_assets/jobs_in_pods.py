@@ -16,7 +16,6 @@ from functools import partial
 from typing import TypeVar
 
 import dagster as dg
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 from dagster_postgres.utils import DagsterPostgresException
 
 from irt_assets.jobs_by_hand import followed, name_of_run, plan_of, queued, to_make
@@ -25,6 +24,7 @@ from irt_assets.underway import PARTITION_TAG, to_be_repeated
 from jobs.daemons import daemon_alive
 from jobs.plans import Plan
 from jobs.schedules import missing
+from resources.dagster_compat import NOT_FINISHED_STATUSES
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, TransientFailure, is_transient
 from resources.settings import Settings

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import dagster as dg
-from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 from dagster_postgres.utils import DagsterPostgresException
 from dagster_shared.error import SerializableErrorInfo
 
-from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from resources.dagster_compat import ErrorSource, StepFailureData
 from resources.failures import PermanentFailure, explain, is_transient
 
 # A PostgreSQL restart takes seconds, a failover about a minute.

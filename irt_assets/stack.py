@@ -24,13 +24,13 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from dagster import DagsterInstance
-from dagster._grpc.client import DagsterGrpcClient
 
 from irt_assets import probes
 from irt_assets.environment import SCHEMA, STACK_LOCK, dagster_environment, instance_environment
 from irt_assets.servers import DEFINITIONS, Service, commands
 from resources.child_processes import end_with_parent
 from resources.daemon_lock import PATIENCE_S, REFUSED, DaemonLock
+from resources.dagster_compat import code_server_answers
 from resources.database import Database, advisory_lock, embedded_postgres
 from resources.failures import PermanentFailure
 from resources.folder_claim import open_store
@@ -298,7 +298,7 @@ class Stack:
             self._children[name] = _Child(name, arguments)
             self._spawn(self._children[name])
             if name == "code server":  # else the others load the location when it does not answer yet
-                self._until(deadline, lambda: _answers(socket_path))
+                self._until(deadline, lambda: code_server_answers(socket_path))
         for service in self.services:
             self._children[service.package] = _Child(service.package, service.command)
             self._spawn(self._children[service.package])
@@ -374,14 +374,6 @@ def _prepare_server() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     end_with_parent()
-
-
-def _answers(socket_path: str) -> bool:
-    try:
-        DagsterGrpcClient(socket=socket_path, host="localhost").ping("")
-    except Exception:  # noqa: BLE001 - any failure means: not yet
-        return False
-    return True
 
 
 def _is_free(port: int) -> bool:

@@ -9,20 +9,22 @@ from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.events import RunFailureReason
-from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
-from dagster._core.execution.retries import auto_reexecution_should_retry_run
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import (
+
+from irt_assets.partitions import keys_between
+from resources.dagster_compat import (
     ASSET_PARTITION_RANGE_END_TAG,
     ASSET_PARTITION_RANGE_START_TAG,
     AUTO_RETRY_RUN_ID_TAG,
+    BULK_ACTION_TERMINAL_STATUSES,
+    NOT_FINISHED_STATUSES,
     PARENT_RUN_ID_TAG,
     RETRY_NUMBER_TAG,
     RUN_FAILURE_REASON_TAG,
+    BulkActionStatus,
+    PartitionBackfill,
+    RunFailureReason,
+    auto_reexecution_should_retry_run,
 )
-
-from irt_assets.partitions import keys_between
 
 PARTITION_TAG = "dagster/partition"
 BACKFILL_TAG = "dagster/backfill"

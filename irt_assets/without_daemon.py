@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.storage.tags import RUN_KEY_TAG, SENSOR_NAME_TAG
 
 from irt_assets.definitions import build_defs
 from irt_assets.runs import Outcome, execute, first_error
 from irt_assets.underway import last_made
+from resources.dagster_compat import RUN_KEY_TAG, SENSOR_NAME_TAG
 from resources.settings import Settings
 
 LOG = logging.getLogger("irt.run")

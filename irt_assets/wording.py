@@ -5,7 +5,7 @@ What does not belong here: the sentences on a month or an item, and how a report
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 _IN_WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
 
@@ -30,6 +30,12 @@ def listed(names: Iterable[str], most: int = 0) -> str:
     if most and len(shown) > most:
         shown = [*shown[:most], f"{len(shown) - most} more"]
     return " and ".join([", ".join(shown[:-1]), shown[-1]] if len(shown) > 1 else shown)
+
+
+def some_of(names: Sequence[str], most: int, n: int | None = None, between: str = ", ") -> str:
+    """a, b, c; beyond `most` the rest is counted: a, b, c and 12 more. Of `n` in all, where not all are in `names`."""
+    rest = (len(names) if n is None else n) - most
+    return between.join(names[:most]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
 def with_capital(text: str) -> str:

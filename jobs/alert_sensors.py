@@ -10,8 +10,6 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from irt_assets.calibration.checks import INVENTORY
 from irt_assets.invariants.freshness import last_backup
@@ -19,6 +17,7 @@ from irt_assets.job_names import INVARIANT_REPORT
 from irt_assets.underway import to_be_repeated, was_repeated
 from jobs import alerts
 from jobs.plans import Plan, schedule_keys
+from resources.dagster_compat import FINISHED_STATUSES, InstigatorType
 from resources.database import Database
 from resources.notifier import deliver
 from resources.outbox import Alert, open_alert, open_keys, resolve_alert

@@ -10,9 +10,6 @@ from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.scheduler.instigation import InstigatorState, TickStatus
 
 from irt_assets.calibration.assets import says_held
 from irt_assets.calibration.checks import HOW_TO_FIX, ITEMS, KNOWN_FROM
@@ -22,6 +19,7 @@ from irt_assets.invariants.freshness import BACKUP_AGE, LastBackup
 from irt_assets.retries import why_it_failed
 from irt_assets.underway import PARTITION_TAG, RANGE_TAGS, asked_again, made_since
 from jobs.plans import GRACE, MADE_WITHIN, Plan, last_tick_before, overdue_since, schedule_keys, switched_on_at
+from resources.dagster_compat import InstigatorState, InstigatorType, PartitionKeyFilter, TickStatus
 from resources.dagster_schema import rows_of
 from resources.outbox import Alert, Severity
 

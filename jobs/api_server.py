@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from dagster._core.errors import DagsterUserCodeUnreachableError
 from kubernetes.client.rest import ApiException
 from kubernetes.config import ConfigException
 from urllib3.exceptions import HTTPError
 
+from resources.dagster_compat import DagsterUserCodeUnreachableError
 from resources.failures import PermanentFailure
 
 LOG = logging.getLogger(__name__)

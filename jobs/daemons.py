@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dagster as dg
-from dagster._daemon.controller import get_daemon_statuses
 
 from irt_assets.probes import SILENT_S
+from resources.dagster_compat import daemon_statuses
 
 
 def daemon_alive(instance: dg.DagsterInstance) -> bool:
@@ -14,12 +14,7 @@ def daemon_alive(instance: dg.DagsterInstance) -> bool:
 
 def daemon_state(instance: dg.DagsterInstance) -> tuple[bool, float | None]:
     """Whether the daemon is there, and its oldest heartbeat that counts; None where it never ran."""
-    statuses = get_daemon_statuses(
-        instance,
-        instance.get_required_daemon_types(),
-        ignore_errors=True,
-        heartbeat_tolerance_seconds=SILENT_S,
-    ).values()
+    statuses = daemon_statuses(instance, SILENT_S)
     beats = [status.last_heartbeat.timestamp if status.last_heartbeat else None for status in statuses]
     seen = min((beat for beat in beats if beat is not None), default=None)
     return all(status.healthy for status in statuses), seen

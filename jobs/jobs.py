@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import dagster as dg
-from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG, PRIORITY_TAG
+from dagster import MAX_RUNTIME_SECONDS_TAG
 
 from irt_assets.calibration.green import MONTHLY_ASSETS
 from irt_assets.drift.assets import DRIFT_JOB
@@ -27,6 +27,7 @@ from jobs.repeats import build_repeat_sensor
 from jobs.schedules import Job
 from jobs.sensors import build_ledger_sensor
 from jobs.theta_sensor import build_theta_sensor
+from resources.dagster_compat import PRIORITY_TAG
 from resources.settings import Settings
 
 

@@ -18,10 +18,6 @@ from typing import Any
 
 import psutil
 from dagster import DagsterInstance, DagsterRun
-from dagster._core.events import EngineEventData
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
-from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
-from dagster._serdes import ConfigurableClassData
 from dagster_k8s.client import PatchedApiClient
 from dagster_k8s.container_context import K8sContainerContext
 from dagster_k8s.job import (
@@ -42,7 +38,16 @@ from jobs.api_server import ApiServerAway, Outage, error_text, translate_errors
 from jobs.launcher import WORKER_TAG
 from jobs.run_sizes import KIND_TAG, RunSize, size_of
 from resources import logs
-from resources.dagster_compat import tell_in_a_sentence
+from resources.dagster_compat import (
+    HIDDEN_TAG_PREFIX,
+    CheckRunHealthResult,
+    ConfigurableClassData,
+    EngineEventData,
+    LaunchRunContext,
+    RunLauncher,
+    WorkerStatus,
+    tell_in_a_sentence,
+)
 from resources.failures import PermanentFailure
 from resources.settings import Settings, get_settings
 

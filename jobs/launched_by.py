@@ -10,11 +10,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from dagster import DagsterRun, QueuedRunCoordinator
-from dagster._core.run_coordinator import SubmitRunContext
-from dagster._core.storage.tags import PARENT_BACKFILL_ID_TAG
+from dagster import DagsterRun, QueuedRunCoordinator, SubmitRunContext
 
 from irt_assets.calibration.release_job import RELEASE_JOB
+from resources.dagster_compat import PARENT_BACKFILL_ID_TAG
 from resources.failures import PermanentFailure
 
 LAUNCHED_BY = "irt/launched_by"

@@ -21,12 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from dagster import DagsterEventType, DagsterInstance, DagsterRun
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.launcher import CheckRunHealthResult, DefaultRunLauncher, LaunchRunContext, WorkerStatus
-from dagster._core.storage.tags import HIDDEN_TAG_PREFIX, MAX_RETRIES_TAG
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DefaultRunLauncher
 
 from resources import logs
+from resources.dagster_compat import (
+    HIDDEN_TAG_PREFIX,
+    MAX_RETRIES_TAG,
+    CheckRunHealthResult,
+    DagsterUserCodeUnreachableError,
+    LaunchRunContext,
+    WorkerStatus,
+)
 
 WORKER_TAG = f"{HIDDEN_TAG_PREFIX}irt_run_worker"
 """Run tag, hidden in the UI: JSON with `host` and `boot` and, once it was seen alive, `pid` and `started`."""

@@ -1,7 +1,7 @@
 """What state everything is in, at a moment: the daemon, every schedule, month, open violation, alert and run.
 
 It reads and decides nothing that is not decided elsewhere: months in `calibration.green`, what is late in `alerts`.
-What does not belong here: how it is shown (see `irt_assets.cli_operations`).
+What does not belong here: how it is shown (see `irt_assets.cli.operations`).
 """
 
 from __future__ import annotations
@@ -14,10 +14,6 @@ from typing import Any
 
 import dagster as dg
 import psycopg
-from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import SCHEDULE_NAME_TAG, SENSOR_NAME_TAG
-from dagster._utils.schedules import schedule_execution_time_iterator
 
 from irt_assets.calibration.green import HashOf, MonthState, month_states
 from irt_assets.calibration.proposals import waiting_proposals
@@ -29,6 +25,14 @@ from jobs import alerts
 from jobs.daemons import daemon_state
 from jobs.launched_by import LAUNCHED_BY
 from jobs.plans import PLANS, Plan
+from resources.dagster_compat import (
+    NOT_FINISHED_STATUSES,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+    InstigatorTick,
+    TickStatus,
+    schedule_execution_time_iterator,
+)
 from resources.database import Database
 from resources.settings import Settings
 

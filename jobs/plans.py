@@ -8,9 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from dagster._core.scheduler.instigation import InstigatorState, ScheduleInstigatorData
-from dagster._utils.schedules import schedule_execution_time_iterator
-
 from irt_assets.job_names import (
     INVARIANT_REPORT,
     LEARNER_REPORT,
@@ -21,6 +18,7 @@ from irt_assets.job_names import (
     PRUNE_JOB,
 )
 from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period, month_bounds
+from resources.dagster_compat import InstigatorState, ScheduleInstigatorData, schedule_execution_time_iterator
 
 GRACE = timedelta(hours=1)
 """After its time a schedule is late: what runs daily ran within 25 hours."""

@@ -14,7 +14,6 @@ from typing import Any
 
 import dagster as dg
 import psycopg
-from dagster._core.storage.tags import BACKFILL_ID_TAG
 from pydantic import Field
 
 from irt_assets.calibration import release, release_undo
@@ -28,6 +27,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
 from irt_assets.wording import counted
 from jobs.launched_by import LAUNCHED_BY
+from resources.dagster_compat import BACKFILL_ID_TAG
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.failures import PermanentFailure

@@ -1,19 +1,18 @@
 """The logger of runs: what a run says, in its worker's output too, as `resources.logs` writes it.
 
 Dagster takes a run's loggers from its run config, and where that names none, as for whatever the UI, a sensor or
-a backfill puts together, it makes its coloured one. There is no setting for that, so `install` replaces the
-function which chooses it; Dagster's version is pinned, and a test sees both ways of a run.
+a backfill puts together, it makes its coloured one. `install` replaces
+the function which chooses it, and a test sees both ways of a run.
 """
 
 import logging
 import sys
 
 import dagster as dg
-from dagster._core.execution import context_creation_job
-from dagster._core.utils import coerce_valid_log_level
 
 from jobs.run_spans import RunSpans
 from resources import logs, traces
+from resources.dagster_compat import coerce_valid_log_level, give_runs_these_loggers
 
 DEFAULTS = {"log_level": "INFO", "name": "run"}
 
@@ -42,4 +41,4 @@ def console(context: dg.InitLoggerContext) -> logging.Logger:
 def install() -> None:
     """Set up the logs of a process that may execute runs."""
     logs.configure()
-    context_creation_job.default_system_loggers = lambda instance: [(console, DEFAULTS)]  # type: ignore[attr-defined]  # noqa: ARG005
+    give_runs_these_loggers([(console, DEFAULTS)])

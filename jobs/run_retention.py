@@ -12,13 +12,10 @@ from datetime import datetime, timedelta
 
 import dagster as dg
 import psycopg
-from dagster._core.event_api import PartitionKeyFilter
-from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.storage.compute_log_manager import ComputeIOType
-from dagster._core.storage.dagster_run import FINISHED_STATUSES
 
 from irt_assets.underway import BACKFILL_TAG, PARTITION_TAG
 from jobs.retention import Gone
+from resources.dagster_compat import FINISHED_STATUSES, BulkActionStatus, ComputeIOType, PartitionKeyFilter
 from resources.database import Database
 from resources.outbox import open_keys
 from resources.tables import METADATA

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from dagster import DagsterRun
-from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
+from dagster import MAX_RUNTIME_SECONDS_TAG, DagsterRun
 
 from resources.settings import Settings
 

@@ -13,10 +13,10 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from irt_assets.underway import made_since, under_way
 from jobs.plans import PLANS, Plan
+from resources.dagster_compat import UnresolvedAssetJobDefinition
 from resources.settings import Settings
 
 Job = UnresolvedAssetJobDefinition | dg.JobDefinition

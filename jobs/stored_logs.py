@@ -14,15 +14,18 @@ from pathlib import Path
 from typing import Any
 
 from dagster import StringSource
-from dagster._core.storage.cloud_storage_compute_log_manager import (
-    CloudStorageComputeLogManager,
-    PollingComputeLogSubscriptionManager,
-)
-from dagster._core.storage.compute_log_manager import CapturedLogSubscription, ComputeIOType
-from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
-from dagster._serdes import ConfigurableClass, ConfigurableClassData
-from dagster._utils import ensure_file
 
+from resources.dagster_compat import (
+    IO_TYPE_EXTENSION,
+    CapturedLogSubscription,
+    CloudStorageComputeLogManager,
+    ComputeIOType,
+    ConfigurableClass,
+    ConfigurableClassData,
+    LocalComputeLogManager,
+    PollingComputeLogSubscriptionManager,
+    ensure_file,
+)
 from resources.failures import PermanentFailure, TransientFailure
 from resources.object_store import ObjectStore, object_store
 from resources.settings import get_settings

@@ -9,14 +9,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import dagster as dg
-from dagster._core.execution.backfill import BulkActionStatus
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from irt_assets.underway import BACKFILL_TAG, to_be_repeated
 from jobs.alerts import name_of, partition_of
 from jobs.daemons import daemon_alive
 from jobs.launcher import HealthCheckedRunLauncher
+from resources.dagster_compat import MAX_RETRIES_TAG, NOT_FINISHED_STATUSES, BulkActionStatus
 from resources.failures import PermanentFailure
 
 LAUNCHED_WITHIN = timedelta(minutes=2)

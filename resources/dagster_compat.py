@@ -1,18 +1,59 @@
-"""Private parts of Dagster, for one version of it: its page as an application, its queue, monitor and run worker.
+"""Private parts of Dagster, for one version of it: no other module imports or replaces any.
 
-What does not belong here: the layer of our own around the page (see `irt_assets.webserver`).
+First the names that others take from here, then its servers, the logs of runs, its page as an application, its queue,
+its monitor and its run worker. Other modules hold only what a subclass inherits (`INHERITED_IN`). What does not belong
+here: what `dagster` itself exports, and the layer of our own around the page (see `irt_assets.webserver`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.errors import DagsterUserCodeUnreachableError
+from dagster._core.event_api import PartitionKeyFilter
+from dagster._core.events import EngineEventData, RunFailureReason
+from dagster._core.execution.backfill import BULK_ACTION_TERMINAL_STATUSES, BulkActionStatus, PartitionBackfill
+from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, ScheduleInstigatorData, TickStatus
+from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.cloud_storage_compute_log_manager import (
+    CloudStorageComputeLogManager,
+    PollingComputeLogSubscriptionManager,
+)
+from dagster._core.storage.compute_log_manager import CapturedLogSubscription, ComputeIOType
+from dagster._core.storage.dagster_run import FINISHED_STATUSES, NOT_FINISHED_STATUSES
+from dagster._core.storage.local_compute_log_manager import IO_TYPE_EXTENSION, LocalComputeLogManager
+from dagster._core.storage.tags import (
+    ASSET_PARTITION_RANGE_END_TAG,
+    ASSET_PARTITION_RANGE_START_TAG,
+    AUTO_RETRY_RUN_ID_TAG,
+    BACKFILL_ID_TAG,
+    HIDDEN_TAG_PREFIX,
+    MAX_RETRIES_TAG,
+    PARENT_BACKFILL_ID_TAG,
+    PARENT_RUN_ID_TAG,
+    PARTITION_NAME_TAG,
+    PRIORITY_TAG,
+    RETRY_NUMBER_TAG,
+    RUN_FAILURE_REASON_TAG,
+    RUN_KEY_TAG,
+    SCHEDULE_NAME_TAG,
+    SENSOR_NAME_TAG,
+)
+from dagster._core.utils import coerce_valid_log_level
+from dagster._serdes import ConfigurableClass, ConfigurableClassData
+from dagster._utils import ensure_file
+from dagster._utils.schedules import schedule_execution_time_iterator
 from starlette.types import ASGIApp
 
 from resources.failures import PermanentFailure, TransientFailure
@@ -20,10 +61,66 @@ from resources.failures import PermanentFailure, TransientFailure
 if TYPE_CHECKING:
     import logging
 
-    from dagster import DagsterInstance, RunRecord
+    from dagster import DagsterInstance, LoggerDefinition, RunRecord
+    from dagster._daemon.types import DaemonStatus
+
+__all__ = [
+    "ASSET_PARTITION_RANGE_END_TAG",
+    "ASSET_PARTITION_RANGE_START_TAG",
+    "AUTO_RETRY_RUN_ID_TAG",
+    "BACKFILL_ID_TAG",
+    "BULK_ACTION_TERMINAL_STATUSES",
+    "FINISHED_STATUSES",
+    "HIDDEN_TAG_PREFIX",
+    "IO_TYPE_EXTENSION",
+    "MAX_RETRIES_TAG",
+    "NOT_FINISHED_STATUSES",
+    "PARENT_BACKFILL_ID_TAG",
+    "PARENT_RUN_ID_TAG",
+    "PARTITION_NAME_TAG",
+    "PRIORITY_TAG",
+    "RETRY_NUMBER_TAG",
+    "RUN_FAILURE_REASON_TAG",
+    "RUN_KEY_TAG",
+    "SCHEDULE_NAME_TAG",
+    "SENSOR_NAME_TAG",
+    "AssetCheckExecutionRecordStatus",
+    "BulkActionStatus",
+    "CapturedLogSubscription",
+    "CheckRunHealthResult",
+    "CloudStorageComputeLogManager",
+    "ComputeIOType",
+    "ConfigurableClass",
+    "ConfigurableClassData",
+    "DagsterUserCodeUnreachableError",
+    "EngineEventData",
+    "ErrorSource",
+    "InstigatorState",
+    "InstigatorTick",
+    "InstigatorType",
+    "LaunchRunContext",
+    "LocalComputeLogManager",
+    "PartitionBackfill",
+    "PartitionKeyFilter",
+    "PollingComputeLogSubscriptionManager",
+    "RunFailureReason",
+    "RunLauncher",
+    "ScheduleInstigatorData",
+    "StepFailureData",
+    "TickStatus",
+    "UnresolvedAssetJobDefinition",
+    "WorkerStatus",
+    "auto_reexecution_should_retry_run",
+    "coerce_valid_log_level",
+    "ensure_file",
+    "schedule_execution_time_iterator",
+]
+"""What others take from here unchanged."""
 
 DAGSTER = "1.13.27"
 """The version whose private parts are known; `pyproject.toml` pins the same."""
+INHERITED_IN = ("jobs/launcher.py", "jobs/kubernetes_launcher.py", "jobs/launched_by.py", "jobs/stored_logs.py")
+"""Modules with a subclass of one of Dagster's classes, which may use and override what is private to that."""
 STATEMENT_TIMEOUT_MS = 15_000
 POOL_RECYCLE_S = 3_600
 MAX_OVERFLOW = 20
@@ -44,6 +141,49 @@ def keep_connections(instance: DagsterInstance) -> None:
     Else each query opens one, which takes longer than the query.
     """
     instance.optimize_for_webserver(STATEMENT_TIMEOUT_MS, POOL_RECYCLE_S, MAX_OVERFLOW)
+
+
+def code_server_answers(socket: str) -> bool:
+    """Whether a code server answers on a socket."""
+    from dagster._grpc.client import DagsterGrpcClient
+
+    try:
+        DagsterGrpcClient(socket=socket, host="localhost").ping("")
+    except Exception:  # noqa: BLE001 - any failure means: not yet
+        return False
+    return True
+
+
+def daemon_statuses(instance: DagsterInstance, silent_s: float) -> Collection[DaemonStatus]:
+    """Of each part of the daemon that this instance needs; healthy is one that was heard of within `silent_s`."""
+    from dagster._daemon.controller import get_daemon_statuses
+
+    parts = instance.get_required_daemon_types()
+    return get_daemon_statuses(instance, parts, ignore_errors=True, heartbeat_tolerance_seconds=silent_s).values()
+
+
+def run_daemon() -> None:
+    """`dagster-daemon` with this process's arguments; returns when it has ended."""
+    from dagster._daemon.cli import main
+
+    main()
+
+
+def run_code_server() -> None:
+    """`dagster api grpc` with this process's arguments; returns when it has ended."""
+    from dagster._cli.api import grpc_command
+
+    grpc_command()
+
+
+def give_runs_these_loggers(loggers: Sequence[tuple[LoggerDefinition, dict[str, str]]]) -> None:
+    """The loggers, with their configuration, of every run in this process whose run config names none.
+
+    There is no setting for that.
+    """
+    from dagster._core.execution import context_creation_job
+
+    vars(context_creation_job)["default_system_loggers"] = lambda _instance: list(loggers)
 
 
 def have_the_last_word_on_logs(configure: Callable[[], None]) -> None:
@@ -146,7 +286,6 @@ def watch_starting_runs() -> None:
 
     Dagster looks at the clock alone until a run has started.
     """
-    from dagster._core.launcher import WorkerStatus
     from dagster._daemon.monitoring import run_monitoring
 
     by_the_clock = run_monitoring.monitor_starting_run

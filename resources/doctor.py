@@ -14,7 +14,7 @@ import time
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
@@ -24,25 +24,13 @@ from typing import Literal
 
 import psutil
 import psycopg
-import requests
 from packaging.requirements import Requirement
-from pydantic import SecretStr
 
 from resources import notifier, traces
 from resources.database import Database, embedded_postgres
 from resources.failures import PermanentFailure, TransientFailure
 from resources.logs import without_password
 from resources.object_store import BucketStore, FolderStore, object_store
-from resources.r_runtime import (
-    INSTALL_R_FOR_ALL,
-    INSTALL_RPY2,
-    R_PACKAGES,
-    RPY2,
-    install_hint,
-    r_runtime,
-    rpy2_version,
-    why_absent,
-)
 from resources.schema import drift
 from resources.schema_version import schema_version
 from resources.settings import Settings, names_read, names_set
@@ -53,9 +41,6 @@ GIB = 2**30
 APT = "apt install"
 READ_BY = {"AWS_": "boto3", "OTEL_": "OpenTelemetry"}
 """Names that mean something to a library, which reads them itself."""
-INSTALL_PYMC = "make venv EXTRAS=bayes"
-
-
 LARGEST_SKEW_S = 30.0
 """Between this machine's clock and the database's; as much as tokens are allowed."""
 
@@ -70,8 +55,8 @@ class Finding:
     fix: str = ""
 
 
-def diagnose(settings: Settings) -> list[Finding]:
-    """Everything that was looked at, in the order in which it would be repaired."""
+def diagnose(settings: Settings, engines: Iterable[Finding] = ()) -> list[Finding]:
+    """Everything that was looked at, in the order in which it would be repaired. `engines`: what was found of them."""
     found = [
         *_python(),
         *_names(settings),
@@ -82,7 +67,7 @@ def diagnose(settings: Settings) -> list[Finding]:
         *_ports(settings),
         *_alerts(settings),
         *_traces(settings),
-        *_engines(settings),
+        *engines,
         *_typesetting(),
     ]
     return [*found, *_debian_packages(found)]
@@ -324,77 +309,6 @@ def _is_dagster(port: int, prefix: str) -> bool:
         return False
 
 
-def _engines(settings: Settings) -> Iterator[Finding]:
-    """The engines, and what the optional ones need."""
-    yield Finding("engine em", "ok", "built in")
-    runtime = r_runtime()
-    if runtime is None:
-        yield Finding("R", "absent", "only the engines mirt and brms need it", INSTALL_R_FOR_ALL)
-    else:
-        yield Finding("R", "ok", runtime.version)
-    for package, version in runtime.packages.items() if runtime else ():
-        users = " and ".join(engine for engine, needed in R_PACKAGES.items() if package in needed)
-        yield _package(f"R package {package}", version, f"only the engine {users} needs it", install_hint(package))
-    yield _package(RPY2, rpy2_version(), "only the engines mirt and brms need it", INSTALL_RPY2)
-    yield _package("pymc", _version("pymc"), "only the engine pymc needs it", INSTALL_PYMC)
-    absences = {"pymc": None if _version("pymc") else f"engine pymc needs the package pymc: {INSTALL_PYMC}"}
-    if settings.r_irt_base_url is None:
-        absences |= {engine: why_absent(engine) for engine in R_PACKAGES}
-    else:
-        yield from _r_service(settings, settings.r_irt_base_url, settings.r_irt_internal_token)
-    for engine, absence in absences.items():
-        yield _in_use(settings, engine, absence)
-
-
-def _in_use(settings: Settings, engine: str, absence: str | None) -> Finding:
-    """Whether an optional engine fits months, and why not."""
-    subject = f"engine {engine}"
-    if engine in settings.enabled_engines:
-        scales = settings.enabled_engines[engine]
-        where = "all scales" if scales is None else f"scale {', '.join(sorted(scales))}"
-        if absence:
-            return Finding(subject, "error", f"IRT_ENGINES enables it for {where}, but it cannot run: {absence}")
-        return Finding(subject, "ok", f"fits every month of {where}, besides em")
-    if absence:
-        return Finding(subject, "absent", absence)
-    enabled = ",".join(filter(None, [settings.irt_engines, engine]))
-    return Finding(
-        subject, "ok", "installed, not enabled", f"To fit each month with it too, besides em: IRT_ENGINES={enabled}."
-    )
-
-
-def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterator[Finding]:
-    """The service where mirt and brms run in place of this machine, and whether it takes the token."""
-    subject = "R IRT service"
-    if token is None:
-        yield Finding(subject, "error", f"{url}, without R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
-        return
-    shown = {"Authorization": f"Bearer {token.get_secret_value()}"}
-    try:
-        health = requests.get(f"{url}/healthz", timeout=5).json()
-        taken = requests.post(f"{url}/irt/score", data="{}", headers=shown, timeout=30).status_code != 401
-        engines, loading, not_loaded = set(health["engines"]), set(health["loading"]), dict(health["not_loaded"])
-    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-        fix = "Check R_IRT_BASE_URL, and that the service runs (docs/how-to/r-service.md)."
-        yield Finding(subject, "error", f"{url} does not answer as it does: {type(error).__name__}", fix)
-        return
-    if taken:
-        yield Finding(subject, "ok", f"{url}, R {health['versions']['R']}")
-    else:
-        yield Finding(subject, "error", f"{url} does not take R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
-    for engine in R_PACKAGES:
-        there = f"{engine} {health['versions'][engine]} in the R IRT service"
-        if engine in engines:
-            yield Finding(f"engine {engine}", "ok", there)
-        elif engine in loading:
-            yield Finding(f"engine {engine}", "warn", f"{there}, which still loads it", "Ask again in a minute.")
-        elif engine in not_loaded:
-            why = f"it does not load where the R IRT service runs, {url}: {not_loaded[engine]}"
-            yield _in_use(settings, engine, why)
-        else:
-            yield _in_use(settings, engine, f"not installed where the R IRT service runs, {url}")
-
-
 def _typesetting() -> Iterator[Finding]:
     """What makes PDFs of reports, and their fonts; HTML needs neither."""
     if problem := pdf_problem():
@@ -403,10 +317,6 @@ def _typesetting() -> Iterator[Finding]:
         yield Finding("PDF reports", "warn", "letters may be missing", f"pip install {' '.join(missing)}")
     else:
         yield Finding("PDF reports", "ok", f"Typst {typst_version()}, with fonts for English and Korean")
-
-
-def _package(subject: str, version: str | None, need: str, install: str) -> Finding:
-    return Finding(subject, "ok", version) if version else Finding(subject, "absent", need, install)
 
 
 def _version(package: str) -> str | None:

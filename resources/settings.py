@@ -32,8 +32,6 @@ KUBERNETES = "KUBERNETES_SERVICE_HOST"
 """Set in every container of every pod."""
 INFO_CHANNELS = ("slack", "discord", "email", "webhook")
 """Channels that can take info alerts; PagerDuty would make an incident of each."""
-OPTIONAL_ENGINES = ("mirt", "pymc", "brms")
-"""Engines that may fit a month besides `em`, in the order in which a month runs them."""
 
 
 class Settings(BaseSettings):
@@ -86,7 +84,7 @@ class Settings(BaseSettings):
         "", description="engines that fit each month besides em: ENGINE, or SCALE:ENGINE for one scale, with commas"
     )
     irt_engine_timeout_minutes: float = Field(
-        120, gt=0, description="minutes after which a fit in a child process (pymc, mirt, brms) is given up"
+        120, gt=0, description="minutes after which a fit in a child process (every engine but em) is given up"
     )
     report_output_dir: Path | None = Field(
         None, description="folder into which `irt report` writes; unset: reports under IRT_HOME"
@@ -180,18 +178,6 @@ class Settings(BaseSettings):
             raise ValueError("not a time zone: wanted a name such as Europe/Berlin")
         return value
 
-    @field_validator("irt_engines")
-    @classmethod
-    def _known_engines(cls, value: str) -> str:
-        for entry in _entries(value):
-            scale, colon, engine = entry.rpartition(":")
-            if engine not in OPTIONAL_ENGINES or (colon and not scale):
-                raise ValueError(
-                    f"every entry must be ENGINE or SCALE:ENGINE with one of {', '.join(OPTIONAL_ENGINES)} "
-                    "(em always runs)"
-                )
-        return value
-
     @field_validator("alert_info_to")
     @classmethod
     def _known_channels(cls, value: str) -> str:
@@ -261,13 +247,9 @@ class Settings(BaseSettings):
         return self
 
     @property
-    def enabled_engines(self) -> dict[str, frozenset[str] | None]:
-        """Of each enabled engine the scales it fits, None for all; in the order in which a month runs them."""
-        named = [entry.rpartition(":")[::2] for entry in _entries(self.irt_engines)]
-        wanted = {engine: frozenset(scale for scale, name in named if name == engine) for _, engine in named}
-        return {
-            engine: None if "" in wanted[engine] else wanted[engine] for engine in OPTIONAL_ENGINES if engine in wanted
-        }
+    def engine_timeout_s(self) -> float:
+        """Seconds after which a fit in a child process is given up."""
+        return 60 * self.irt_engine_timeout_minutes
 
     @property
     def run_sizes(self) -> dict[str, tuple[str, str]]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Published, compare
-from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, link
-from irt_assets.psychometrics.linking_criteria import block_diagonal
-from irt_assets.psychometrics.models import Calibration, Convergence, Model
+from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
+from irt_assets.psychometrics.core.models import Calibration, Convergence
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Published, compare
+from irt_assets.psychometrics.linking.linking import assumed_errors, link
 
 ITEMS, ANCHORS = 14, 9
 SLOPE, INTERCEPT = 1.2, 0.5

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from irt_assets.calibration.publication import PublishedSet
-from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from resources.database import Database
 from resources.relational import Run, on_duckdb

@@ -5,11 +5,13 @@ without by `em` and by PyMC, statistics of fit, and scores. A kernel that this m
 from __future__ import annotations
 
 from irt_assets.desk.simulate import simulate_responses
-from irt_assets.engines import Calibrator, build
-from irt_assets.engines.pymc import PymcEngine
-from irt_assets.psychometrics.fitsummary import summarise
-from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.scoring import score
+from irt_assets.engines import Calibrator
+from irt_assets.engines.em import EmEngine
+from irt_assets.engines.pymc_engine import PymcEngine
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.fit.fit_summary import summarise
+from irt_assets.psychometrics.scoring.abilities import score
 
 MODELS: tuple[Model, ...] = ("2pl", "3pl")
 MANY, FEW = 5000, 500
@@ -19,7 +21,7 @@ MANY, FEW = 5000, 500
 def main() -> None:
     for model in MODELS:
         answers = _answers(model, MANY)
-        fit = _fit(build("em"), answers, model)
+        fit = _fit(EmEngine(), answers, model)
         summarise(answers, fit)
         for method in ("eap", "map"):
             score(answers, fit.a, fit.d, fit.c, method=method)

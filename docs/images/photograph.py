@@ -18,7 +18,7 @@ import dagster as dg
 import pypdfium2
 from playwright.sync_api import Browser
 
-from irt_assets.installation import current_database, current_settings
+from irt_assets.cli.installation import current_database, current_settings
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.reports import drift_month
 from irt_assets.stack import dagster_instance

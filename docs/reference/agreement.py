@@ -17,13 +17,13 @@ import numpy.typing as npt
 
 from irt_assets.desk.link import link
 from irt_assets.desk.tables import ParameterTable
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.linking_criteria import Method
-from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.priors import LogitNormal, Priors
-from irt_assets.psychometrics.reliability import empirical_reliability
-from irt_assets.psychometrics.scoring import eap
-from irt_assets.psychometrics.setfit import form_fit
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Method, Model
+from irt_assets.psychometrics.core.priors import LogitNormal, Priors
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_assets.psychometrics.scoring.abilities import eap
+from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 
 SHARED = Path(os.environ.get("IRT_SHARED", Path(__file__).parents[3] / "shared"))
 PAGE = Path(__file__).with_name("agreement.md")

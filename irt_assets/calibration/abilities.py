@@ -17,8 +17,8 @@ import psycopg
 from irt_assets.calibration.publication import in_force
 from irt_assets.calibration.testlets import InTestlets
 from irt_assets.partitions import month_bounds, month_of
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import Curves, Scores, eap_by
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import Curves, Scores, eap_by
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses

@@ -19,12 +19,13 @@ import psycopg
 from irt_assets.calibration.fits import LinkedFit, latest_staged, linked_fit, of_other_model
 from irt_assets.calibration.gates import item_problems
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot
+from irt_assets.wording import some_of
 
-_Z95 = 1.96
 _MOST_NAMED = 10
 
 
@@ -72,7 +73,7 @@ class Estimates:
         """Share of items whose 95 % intervals have a value in common; NaN without items."""
         if not self.value.shape[1]:
             return float("nan")
-        return float(np.mean(np.abs(self.difference) <= _Z95 * self.se.sum(axis=0)))
+        return float(np.mean(np.abs(self.difference) <= Z95 * self.se.sum(axis=0)))
 
 
 @dataclass(frozen=True)
@@ -128,9 +129,8 @@ class Agreement:
                 )
         apart = self.disagreeing(rules)
         if apart:
-            named = ", ".join(f"{d.item_id} ({d.parameter} {d.first:.2f} and {d.second:.2f})" for d in apart[:5])
-            more = f" and {len(apart) - 5} more" if len(apart) > 5 else ""
-            found.append(f"more than {rules.agreement_max_se:g} standard errors lie between them on {named}{more}")
+            named = some_of([f"{d.item_id} ({d.parameter} {d.first:.2f} and {d.second:.2f})" for d in apart], 5)
+            found.append(f"more than {rules.agreement_max_se:g} standard errors lie between them on {named}")
         return found
 
 

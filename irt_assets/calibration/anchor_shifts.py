@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
-from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect, moved
 
 
 @dataclass(frozen=True)

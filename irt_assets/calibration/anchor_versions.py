@@ -20,11 +20,13 @@ from irt_assets.calibration import fits
 from irt_assets.calibration.origin import anchors_change_after, hash_of_anchors, read_anchors
 from irt_assets.calibration.release import require_text
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
-from irt_assets.psychometrics.errors import BreakdownError, LinkingError, breakdowns_explained
-from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect, moved
+from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
 from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.wording import some_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 
@@ -120,7 +122,7 @@ def preview_drop(connection: psycopg.Connection, scale_id: str, items: Sequence[
     if strange or not items:
         raise PermanentFailure(
             f"no anchors of scale {scale_id} in {first_month}: {', '.join(strange) or 'none was named'}; it has "
-            f"{', '.join(anchors.item_ids[:10])}" + (" …" if len(anchors.item_ids) > 10 else "")
+            f"{some_of(anchors.item_ids, 10)}"
         )
     kept = _without(anchors, items)
     if len(kept.item_ids) < scale.rules.min_anchors:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NoReturn
 
 import dagster as dg
-from dagster._core.execution.plan.objects import StepFailureData
 
 from irt_assets.calibration import shown
 from irt_assets.calibration.abilities import measure
@@ -26,20 +25,21 @@ from irt_assets.calibration.publication import Step
 from irt_assets.calibration.release import decisions
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.engines import Calibrator
+from irt_assets.engines.registry import DEFAULT, asset_of, spec_of
+from irt_assets.engines.spec import LIGHT_POOL
 from irt_assets.environment import CODE_LOCATION
 from irt_assets.partitions import month_bounds
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
 from resources import tables
+from resources.dagster_compat import StepFailureData
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
 
 GROUP = "calibration"
 OWNERS = ["team:psychometrics"]
-POOL = "calibration"
-HEAVY_POOL = "heavy_engines"
-"""Engines that take gigabytes or hours: two runs of any of them never go on at once (the limit is in dagster.yaml)."""
+POOL = LIGHT_POOL
 HELD = "held"
 """Metadata of a publication that failed because every scale of the month is held: the sentence that says why."""
 DECIDE_IN = "decide in"
@@ -49,23 +49,25 @@ Fit = Callable[[Database, ObjectStore, str, str], list[FitOutcome]]
 
 
 def build_calibration_asset(
-    *, engine: str, name: str, months: dg.PartitionsDefinition, fit: Fit, kind: str, pool: str, priority: int
+    *, engine: str, months: dg.PartitionsDefinition, fit: Fit, priority: int
 ) -> dg.AssetsDefinition:
-    """The asset that fits a month with an engine.
+    """The asset that fits a month with a registered engine, under the kind and in the pool of its spec.
 
     `fit` is handed database, store, month and run. Of the engines' assets in one run the highest `priority` goes
     first: they wait for the same answers and not for each other.
     """
 
+    spec = spec_of(engine)
+
     @dg.asset(
-        name=name,
+        name=asset_of(engine),
         group_name=GROUP,
         partitions_def=months,
         deps=["scored_responses", "question_bank"],
         description=f"Item parameters of the month as the engine `{engine}` estimates them, not linked yet.",
-        kinds={kind, "postgres"},
+        kinds={spec.kind, "postgres"},
         owners=OWNERS,
-        pool=pool,
+        pool=spec.pool,
         op_tags={"dagster/priority": str(priority)},
         metadata={"dagster/column_schema": column_schema(tables.fit_staging)},
     )
@@ -206,34 +208,15 @@ def build_calibration_assets(
             ]
         return dg.MaterializeResult(metadata=shown.agreement_metadata(compared))
 
-    em = build("em")
-    own = build_calibration_asset(
-        engine="em",
-        name="item_calibration",
-        months=months,
-        fit=lambda database, store, month, run_id: fit_month(database, store, month, em, run_id, build),
-        kind="numba",
-        pool=POOL,
-        priority=len(beside) + 1,
-    )
-    optional = [
-        build_calibration_asset(
-            engine=name,
-            name=asset_of(name),
-            months=months,
-            fit=_beside(build, name, scales),
-            kind="pymc" if name == "pymc" else "r",
-            pool=HEAVY_POOL,
-            priority=len(beside) - place,
-        )
-        for place, (name, scales) in enumerate(beside.items())
+    default = build(DEFAULT)
+    fits: dict[str, Fit] = {
+        DEFAULT: lambda database, store, month, run_id: fit_month(database, store, month, default, run_id, build)
+    } | {engine: _beside(build, engine, scales) for engine, scales in beside.items()}
+    fitted = [
+        build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - place)
+        for place, (engine, fit) in enumerate(fits.items())
     ]
-    return [own, *optional, linked_item_parameters, published_item_parameters, abilities, engine_agreement]
-
-
-def asset_of(engine: str) -> str:
-    """The name of the asset that fits a month with an engine besides the scales' own."""
-    return f"item_calibration_{engine}"
+    return [*fitted, linked_item_parameters, published_item_parameters, abilities, engine_agreement]
 
 
 def _beside(build: Callable[[str], Calibrator], engine: str, scales: Collection[str] | None) -> Fit:

@@ -6,6 +6,7 @@ from irt_assets.calibration.coverage import gaps
 from irt_assets.calibration.evidence import Evidence, Verdict, set_statistics
 from irt_assets.calibration.gates import SetGate
 from irt_assets.calibration.model_gates import FEW_TOGETHER, new_misfit, second_dimension
+from irt_assets.wording import some_of
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
 """Difficulty and earlier θ on a linear scale; below so many learners chance alone reaches 0.2."""
@@ -37,9 +38,9 @@ def items_are_independent(evidence: Evidence) -> Verdict:
         return Verdict(True, f"pairs could not be tested: {FEW_TOGETHER}", q3)
     if not q3["flagged"]:
         return Verdict(True, f"none of {q3['pairs']:,} pairs of items shares more than the ability", q3)
-    named = ", ".join(f"{'/'.join(pair['items'])} (Q3 {pair['q3']:.2f})" for pair in q3["largest"][:5])
-    more = f" and {q3['flagged'] - 5} more" if q3["flagged"] > 5 else ""
-    return Verdict(False, f"{q3['flagged']} pairs of items share more than the ability: {named}{more}", q3)
+    largest = [f"{'/'.join(pair['items'])} (Q3 {pair['q3']:.2f})" for pair in q3["largest"]]
+    named = some_of(largest, 5, q3["flagged"])
+    return Verdict(False, f"{q3['flagged']} pairs of items share more than the ability: {named}", q3)
 
 
 def patterns_are_likely(evidence: Evidence) -> Verdict:
@@ -83,12 +84,11 @@ def published_items_are_fitted(evidence: Evidence) -> Verdict:
     missing = {item: n for item, n in sorted(left_out.items()) if item in evidence.in_force}
     if not missing:
         return Verdict(True, "every published item that was answered has been fitted")
-    named = ", ".join(f"{item} ({n})" for item, n in list(missing.items())[:5])
-    more = f" and {len(missing) - 5} more" if len(missing) > 5 else ""
+    named = some_of([f"{item} ({n})" for item, n in missing.items()], 5)
     return Verdict(
         False,
         f"{len(missing)} published items have too few responses to be fitted, so that nothing says whether they still "
-        f"hold: {named}{more}. Several months have more of them together: `irt release recalibrate`",
+        f"hold: {named}. Several months have more of them together: `irt release recalibrate`",
         {"left_out": missing},
     )
 
@@ -117,24 +117,28 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
 
 CAUTIONS: tuple[SetGate, ...] = (
     SetGate(
+        "one_ability_explains_the_answers",
         "item_calibration",
         "One ability explains the answers.",
         "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
         one_ability_explains_the_answers,
     ),
     SetGate(
+        "misfit_is_as_before",
         "item_calibration",
         "The answers follow the model as well as they did when the scale was made.",
         "See what is new in the month. `irt scale set new_misfit=hold` has such months held from now on.",
         misfit_is_as_before,
     ),
     SetGate(
+        "items_are_independent",
         "item_calibration",
         "No two items share more than the ability.",
         "Read the pairs: where one gives the other away, keep one of them, or make them one testlet.",
         items_are_independent,
     ),
     SetGate(
+        "items_are_assigned_as_the_scale_says",
         "item_calibration",
         "Items are assigned as the scale's rules say.",
         "Where learners get items by their level, declare it: `irt calibrate --set assignment=by_level` says which "
@@ -142,6 +146,7 @@ CAUTIONS: tuple[SetGate, ...] = (
         items_are_assigned_as_the_scale_says,
     ),
     SetGate(
+        "published_items_are_fitted",
         "item_calibration",
         "Every published item that was answered was fitted.",
         "Give the items more answers, or calibrate several months as one: `irt release recalibrate`. Until then drift "
@@ -149,12 +154,14 @@ CAUTIONS: tuple[SetGate, ...] = (
         published_items_are_fitted,
     ),
     SetGate(
+        "patterns_are_likely",
         "item_calibration",
         "Few learners answered unlike anybody of their ability.",
         "Look for copied or random answer sheets, or a form whose key is shifted.",
         patterns_are_likely,
     ),
     SetGate(
+        "anchors_cover_the_bank",
         "linked_item_parameters",
         "The anchors used cover the bank: they place the 10th and the 90th percentile of its published b with a "
         "standard error of at most 0.10, and every topic with a tenth of its items has two of them.",

@@ -7,32 +7,35 @@ scale.
 Dagster reads the annotations of the decorated functions, so this module does not postpone them.
 """
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import dagster as dg
-import psycopg
 
 from irt_assets.calibration.agreement import read_agreement
 from irt_assets.calibration.assets import DECIDE_IN, RELEASE_LAUNCHPAD
 from irt_assets.calibration.cautions import CAUTIONS
-from irt_assets.calibration.evidence import Verdict, gather
-from irt_assets.calibration.fits import latest_staged
+from irt_assets.calibration.evidence import Evidence, MonthFile, Verdict, load_evidence
+from irt_assets.calibration.fits import explanation, latest_staged
 from irt_assets.calibration.gates import SET_GATES, SetGate, fit_problem, item_problems
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_gates import anchors_agree
-from irt_assets.dated import partition_check
+from irt_assets.dated import dated_result, partition_check
 from irt_assets.partitions import last_complete_month, month_bounds, months_between
-from irt_assets.psychometrics.anchor_diagnosis import moved
-from irt_assets.psychometrics.models import Flag
-from irt_assets.responses.scales import Scale, read_scales
+from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.linking.anchor_diagnosis import moved
+from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
 from irt_assets.wording import counted
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
 
+_log = logging.getLogger(__name__)
+ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 INVENTORY = "inventory"
 HOW_TO_FIX = "how to fix it"
 """Metadata of a failed check: what a person does about it. Alerts hand it on."""
@@ -40,46 +43,101 @@ ITEMS, KNOWN_FROM = "items", "known from"
 """Metadata of a check that names items: a row for each, and the column of the month that has told of it before."""
 
 
+@dataclass(frozen=True)
+class _MonthCheck:
+    """A check by what is known of a month, by scale."""
+
+    name: str
+    description: str
+    severity: dg.AssetCheckSeverity
+    judge: Callable[[Mapping[str, Evidence]], dg.AssetCheckResult]
+
+
 def build_calibration_checks(
     months: dg.PartitionsDefinition, first_month: str, beside: Iterable[str] = ()
 ) -> tuple[list[dg.AssetChecksDefinition], dg.AssetChecksDefinition]:
     """The checks of a month, and the inventory checks over all months. `beside`: engines that have an asset."""
-    monthly = [_set_gate_check(gate, months) for gate in SET_GATES]
-    monthly += [_set_gate_check(caution, months, holds=False) for caution in CAUTIONS]
-    monthly += [
-        _item_check("item_calibration", "items_were_estimated", _unestimated, months),
-        _item_check("published_item_parameters", "items_pass_their_gates", _held_back, months),
-        *(_engine_check(engine, months) for engine in beside),
-        _agreement_check(months),
+    gates = [(gate.asset, _gate_check(gate)) for gate in SET_GATES]
+    gates += [(caution.asset, _gate_check(caution, holds=False)) for caution in CAUTIONS]
+    gates += [
+        ("item_calibration", _item_check("items_were_estimated", _unestimated)),
+        ("published_item_parameters", _item_check("items_pass_their_gates", _held_back)),
     ]
-    assets = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
-    return monthly, _inventory_checks(assets, first_month)
+    monthly = [_checks_of(asset, [check for of, check in gates if of == asset], months) for asset in ASSETS]
+    monthly += [*(_engine_check(engine, months) for engine in beside), _agreement_check(months)]
+    return monthly, _inventory_checks(first_month)
 
 
-def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bool = True) -> dg.AssetChecksDefinition:
-    @partition_check(
-        asset=gate.asset,
-        name=gate.name,
-        description=f"{'Set gate: holds the whole month. ' if holds else ''}{gate.explanation} "
-        f"Where it fails: {gate.fix}",
-        partitions_def=months,
-        first=holds,
+def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
+    """One step that loads what is known of the month once, and judges the selected checks of the asset by it.
+
+    Where the evidence cannot be read, or a check breaks down on it, the check fails and says why.
+    """
+    by_name = {check.name: check for check in checks}
+
+    @dg.multi_asset_check(
+        name=f"{asset}_checks",
+        specs=[
+            dg.AssetCheckSpec(check.name, asset=asset, description=check.description, partitions_def=months)
+            for check in checks
+        ],
+        can_subset=True,
+        op_tags={"dagster/priority": "100"},  # before the next asset is made
     )
-    def check(
+    def judge(
         context: dg.AssetCheckExecutionContext,
         database: dg.ResourceParam[Database],
         store: dg.ResourceParam[ObjectStore],
-    ) -> dg.AssetCheckResult:
-        month = context.partition_key
+    ) -> Iterator[dg.AssetCheckResult]:
+        evidence = _load(asset, context.partition_key, database, store)
+        for key in sorted(context.selected_asset_check_keys):
+            yield dated_result(_result(by_name[key.name], evidence), context, key)
+
+    return judge
+
+
+def _load(asset: str, month: str, database: Database, store: ObjectStore) -> dict[str, Evidence] | str:
+    """What is known of the month, by scale, or why it cannot be read. Raises what is to be tried again."""
+    try:
         with classify_failures(), database.connect() as connection:
-            verdicts = {
-                scale_id: gate.judge(gather(connection, store, month, scale))
+            if asset == "scored_responses":
+                file = MonthFile.verified(connection, store, month)
+            else:
+                file = MonthFile.unread(connection, month)
+            return {
+                scale_id: load_evidence(connection, file, month, scale)
                 for scale_id, scale in read_scales(connection, month_bounds(month)[0]).items()
             }
+    except dg.RetryRequested:
+        raise
+    except dg.Failure as failure:
+        return failure.description or str(failure)
+    except Exception as error:  # noqa: BLE001 – whatever it is, the month must not look as if nobody had judged it
+        _log.exception("what is known of %s cannot be read", month)
+        return explanation(error)
+
+
+def _result(check: _MonthCheck, evidence: Mapping[str, Evidence] | str) -> dg.AssetCheckResult:
+    if isinstance(evidence, str):
+        why = evidence
+    else:
+        try:
+            return check.judge(evidence)
+        except Exception as error:  # noqa: BLE001 – a pure function: the other checks are still judged
+            _log.exception("the check %s could not be judged", check.name)
+            why = explanation(error)
+    return dg.AssetCheckResult(passed=False, severity=check.severity, description=f"could not be judged: {why}")
+
+
+def _gate_check(gate: SetGate, *, holds: bool = True) -> _MonthCheck:
+    severity = dg.AssetCheckSeverity.ERROR if holds else dg.AssetCheckSeverity.WARN
+
+    def judge(evidence: Mapping[str, Evidence]) -> dg.AssetCheckResult:
+        verdicts = {scale_id: gate.judge(of_scale) for scale_id, of_scale in evidence.items()}
         failed = [scale for scale, verdict in verdicts.items() if not verdict.passed]
         return dg.AssetCheckResult(
             passed=not failed,
-            severity=dg.AssetCheckSeverity.ERROR if holds else dg.AssetCheckSeverity.WARN,
+            severity=severity,
             description=_sentence({scale: verdict.why for scale, verdict in verdicts.items()}),
             metadata={
                 "scales": rows_shown(("scale", "passed", "why"), [(s, v.passed, v.why) for s, v in verdicts.items()]),
@@ -90,7 +148,8 @@ def _set_gate_check(gate: SetGate, months: dg.PartitionsDefinition, *, holds: bo
             },
         )
 
-    return check
+    kind = "Set gate: holds the whole month. " if holds else ""
+    return _MonthCheck(gate.name, f"{kind}{gate.explanation} Where it fails: {gate.fix}", severity, judge)
 
 
 def _moved_anchors(verdicts: Mapping[str, Verdict]) -> dict[str, dg.MetadataValue]:
@@ -127,32 +186,12 @@ def _cell(value: object) -> str | float:
 Problems = dict[str, list[str]]
 
 
-def _item_check(
-    asset: str,
-    name: str,
-    find: Callable[[psycopg.Connection, ObjectStore, str, Scale], Problems],
-    months: dg.PartitionsDefinition,
-) -> dg.AssetChecksDefinition:
-    @partition_check(
-        asset=asset,
-        name=name,
-        description="Item gate: holds back single items and names them; it never makes a month red, and passes where "
-        "the month before held back the same items.",
-        partitions_def=months,
-    )
-    def check(
-        context: dg.AssetCheckExecutionContext,
-        database: dg.ResourceParam[Database],
-        store: dg.ResourceParam[ObjectStore],
-    ) -> dg.AssetCheckResult:
-        with classify_failures(), database.connect() as connection:
-            scales = read_scales(connection, month_bounds(context.partition_key)[0])
-            problems = {s: find(connection, store, context.partition_key, scale) for s, scale in scales.items()}
-            known = {s: held_before(connection, s, context.partition_key) for s in scales}
+def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
+    def judge(evidence: Mapping[str, Evidence]) -> dg.AssetCheckResult:
         rows = [
-            (scale, item, known[scale].get(item, ""), "; ".join(why))
-            for scale, items in problems.items()
-            for item, why in sorted(items.items(), key=lambda of: (of[0] in known[scale], of[0]))
+            (scale, item, of_scale.held_before.get(item, ""), "; ".join(why))
+            for scale, of_scale in evidence.items()
+            for item, why in sorted(find(of_scale).items(), key=lambda of: (of[0] in of_scale.held_before, of[0]))
         ]
         new = [item for _, item, since, _ in rows if not since]
         before = [item for _, item, since, _ in rows if since]
@@ -165,7 +204,13 @@ def _item_check(
             metadata={ITEMS: rows_shown(("scale", "item", KNOWN_FROM, "why"), rows)},
         )
 
-    return check
+    return _MonthCheck(
+        name,
+        "Item gate: holds back single items and names them; it never makes a month red, and passes where the month "
+        "before held back the same items.",
+        dg.AssetCheckSeverity.WARN,
+        judge,
+    )
 
 
 def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetChecksDefinition:
@@ -218,8 +263,8 @@ def _agreement_check(months: dg.PartitionsDefinition) -> dg.AssetChecksDefinitio
     return check
 
 
-def _unestimated(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Problems:
-    calibration = gather(connection, store, month, scale).calibration
+def _unestimated(evidence: Evidence) -> Problems:
+    calibration = evidence.calibration
     if calibration is None:
         return {}
     return {
@@ -229,29 +274,19 @@ def _unestimated(connection: psycopg.Connection, store: ObjectStore, month: str,
     }
 
 
-def _held_back(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Problems:
-    """Estimated items that are held back; of those that were not, `items_were_estimated` tells."""
-    linked = gather(connection, store, month, scale).linked
+def _held_back(evidence: Evidence) -> Problems:
+    """Estimated items that are held back; `items_were_estimated` names those that were not estimated."""
+    linked = evidence.linked
     if linked is None:
         return {}
     return {
         item: found
         for item, params in linked.items.items()
-        if not params["flags"] and (found := item_problems(params, scale.rules))
+        if not params["flags"] and (found := item_problems(params, evidence.scale.rules))
     }
 
 
-def held_before(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, str]:
-    """Items that the last month before `month` that was taken to the ledger held back, and that month."""
-    row = connection.execute(
-        """SELECT month, held FROM publication_step
-           WHERE scale_id = %s AND month < %s AND state = 'done' ORDER BY month DESC LIMIT 1""",
-        (scale_id, month),
-    ).fetchone()
-    return {item: str(row[0]) for item in row[1]} if row else {}
-
-
-def _inventory_checks(assets: Sequence[str], first_month: str) -> dg.AssetChecksDefinition:
+def _inventory_checks(first_month: str) -> dg.AssetChecksDefinition:
     """One look at all months; each asset names those that stopped at it, so that each month is named once."""
     specs = [
         dg.AssetCheckSpec(
@@ -259,7 +294,7 @@ def _inventory_checks(assets: Sequence[str], first_month: str) -> dg.AssetChecks
             asset=asset,
             description="Which of the months that are over stand here: missing, stale, running, waiting or red.",
         )
-        for asset in assets
+        for asset in ASSETS
     ]
 
     @dg.multi_asset_check(name="all_months", specs=specs, can_subset=True)  # a job has the name of the check

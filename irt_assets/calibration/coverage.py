@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import psycopg
 
-from irt_assets.psychometrics.linking import gaps_in_coverage
+from irt_assets.psychometrics.linking.linking import gaps_in_coverage
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from scipy.special import ndtr
 
 from irt_assets.calibration.fits import LinkedFit, linked_fit
 from irt_assets.partitions import month_of
-from irt_assets.psychometrics.false_discovery import q_values
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.significance import q_values
 from irt_assets.responses.scales import Scale
-from irt_assets.wording import counted
+from irt_assets.wording import counted, some_of
 
 LARGEST_SHIFT = {"slope": 0.20, "intercept": 0.30}
 """As far as SD and mean of the learners, in θ, may go from one month to the next without a word."""
@@ -112,11 +112,9 @@ class EarlyWarning:
             found.append(f"the anchors disagree: {self.disagreement}")
         d = self.difficulties
         if n := int(d.moved.sum()):
-            named = ", ".join(
-                f"{d.item_ids[j]} ({d.published[j]:+.2f} to {d.night[j]:+.2f})" for j in d.furthest(min(n, MOST_NAMED))
-            )
-            more = f" and {n - MOST_NAMED} more" if n > MOST_NAMED else ""
-            found.append(f"b is not what is published of {counted(n, 'item')}: {named}{more}")
+            furthest = d.furthest(min(n, MOST_NAMED))
+            named = [f"{d.item_ids[j]} ({d.published[j]:+.2f} to {d.night[j]:+.2f})" for j in furthest]
+            found.append(f"b is not what is published of {counted(n, 'item')}: {some_of(named, MOST_NAMED, n)}")
         return found
 
 

@@ -22,13 +22,14 @@ from irt_assets.calibration.fits import (
     released_constants,
 )
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.linking_jump import Constants
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.jump import Constants
 from irt_assets.responses.scale_decisions import Subject
 from irt_assets.responses.scales import Scale, accepted_subjects
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
 from resources.object_store import ObjectStore
 
+NO_SNAPSHOT = "no snapshot of the month has been taken"
 NOT_JUDGED = "not judged"
 """So begins the reason of a gate that fails because another one does."""
 
@@ -48,7 +49,7 @@ class Evidence:
 
     `in_force`: items with published parameters at the month's start; `bank`: the scale's items then;
     `accepted`: what a person has accepted of the scale; `earlier`: the linking constants of the months before it that
-    were taken to the ledger.
+    were taken to the ledger; `held_before`: items that the last of these months held back, and that month.
     """
 
     month: str
@@ -63,6 +64,7 @@ class Evidence:
     bank: Bank = field(default_factory=Bank)
     accepted: frozenset[Subject] = frozenset()
     earlier: tuple[Constants, ...] = ()
+    held_before: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def on_the_scale(self) -> LinkedFit | None:
@@ -72,15 +74,34 @@ class Evidence:
         return self.linked
 
 
-def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
-    """Read the evidence on a month of a scale, `scale` being as the month's window follows it."""
-    snapshot = current_snapshot(connection, month)
+@dataclass(frozen=True)
+class MonthFile:
+    """A month's current snapshot, and why its stored file is not the one that was taken; None where it is."""
+
+    snapshot: Snapshot | None
+    problem: str | None
+
+    @classmethod
+    def verified(cls, connection: psycopg.Connection, store: ObjectStore, month: str) -> MonthFile:
+        """Reads the whole file to compare its hash."""
+        snapshot = current_snapshot(connection, month)
+        return cls(snapshot, snapshot_problem(store, snapshot) if snapshot else NO_SNAPSHOT)
+
+    @classmethod
+    def unread(cls, connection: psycopg.Connection, month: str) -> MonthFile:
+        """For whoever does not judge the file."""
+        snapshot = current_snapshot(connection, month)
+        return cls(snapshot, "the stored file has not been read" if snapshot else NO_SNAPSHOT)
+
+
+def load_evidence(connection: psycopg.Connection, file: MonthFile, month: str, scale: Scale) -> Evidence:
+    """What is known of a month of `scale`, as the month's window follows it."""
     staged = latest_staged(connection, month, scale.scale_id, scale.engine)
     return Evidence(
         month,
         scale,
-        snapshot,
-        snapshot_problem(store, snapshot) if snapshot else "no snapshot of the month has been taken",
+        file.snapshot,
+        file.problem,
         staged,
         staged.decoded() if staged else None,
         linked_fit(connection, scale.scale_id, "monthly", month_bounds(month)[0], scale.engine),
@@ -99,7 +120,17 @@ def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale
         read_bank(connection, scale.scale_id, month_bounds(month)[0]),
         accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]),
         released_constants(connection, month, scale.scale_id, scale.engine),
+        _held_before(connection, scale.scale_id, month),
     )
+
+
+def _held_before(connection: psycopg.Connection, scale_id: str, month: str) -> dict[str, str]:
+    row = connection.execute(
+        """SELECT month, held FROM publication_step
+           WHERE scale_id = %s AND month < %s AND state = 'done' ORDER BY month DESC LIMIT 1""",
+        (scale_id, month),
+    ).fetchone()
+    return {item: str(row[0]) for item in row[1]} if row else {}
 
 
 def as_the_scale_says(evidence: Evidence, found: Verdict) -> Verdict:

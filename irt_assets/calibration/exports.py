@@ -1,6 +1,6 @@
 """What a scale has for those who work elsewhere: its parameters, abilities and flagged items as they stood on a day.
 
-Belongs here: the three queries and the three kinds of file. What does not: the command (`cli_export`).
+Belongs here: the three queries and the three kinds of file. What does not: the command (cli/export.py).
 """
 
 from __future__ import annotations

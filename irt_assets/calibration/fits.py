@@ -21,12 +21,12 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from irt_assets.calibration.testlets import on_the_scale
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import Linking
-from irt_assets.psychometrics.linking_jump import Constants
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
-from irt_assets.psychometrics.options import Latent
-from irt_assets.psychometrics.priors import Priors, prior_as_text
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
+from irt_assets.psychometrics.core.options import Latent
+from irt_assets.psychometrics.core.priors import Priors, prior_as_text
+from irt_assets.psychometrics.linking.jump import Constants
+from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from resources import tables, warehouse
@@ -34,7 +34,7 @@ from resources.failures import PermanentFailure, TransientFailure
 from resources.version import code_version
 
 if TYPE_CHECKING:
-    from irt_assets.psychometrics.fitsummary import FitSummary
+    from irt_assets.psychometrics.fit.fit_summary import FitSummary
 
 _ARRAYS = ("a", "d", "c", "cov", "n", "n_correct")
 

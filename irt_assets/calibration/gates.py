@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from irt_assets.calibration.evidence import NOT_JUDGED, Evidence, Verdict, current_fit
+from irt_assets.calibration.evidence import NO_SNAPSHOT, NOT_JUDGED, Evidence, Verdict, current_fit
 from irt_assets.calibration.fits import StagedFit, of_other_model
 from irt_assets.calibration.linking_gates import (
     anchors_agree,
@@ -25,10 +25,11 @@ from irt_assets.calibration.model_gates import (
     misfit_was_accepted,
     one_dimension,
 )
-from irt_assets.engines import installed
-from irt_assets.psychometrics.eligibility import Reason, Rules, rejected
-from irt_assets.psychometrics.errors import DisconnectedDesignError
-from irt_assets.psychometrics.models import Flag
+from irt_assets.engines.registry import asset_of, installed
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError
+from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.eligibility.rules import Reason, Rules, rejected
+from resources.settings import get_settings
 
 
 def snapshot_matches_its_hash(evidence: Evidence) -> Verdict:
@@ -44,7 +45,7 @@ def few_answers_are_rejected(evidence: Evidence) -> Verdict:
     """
     snapshot, scale_id = evidence.snapshot, evidence.scale.scale_id
     if snapshot is None:
-        return Verdict(False, "no snapshot of the month has been taken")
+        return Verdict(False, NO_SNAPSHOT)
     counts = snapshot.counts.get(scale_id, {})
     strays = sum(
         of_none.get(Reason.UNUSABLE, 0)
@@ -96,9 +97,9 @@ def demanded_engines_fitted(evidence: Evidence) -> Verdict:
 
 
 def _not_usable(evidence: Evidence, engine: str, fit: StagedFit | None) -> str | None:
-    again = f"materialise item_calibration_{engine}" if engine != "em" else "materialise item_calibration"
+    again = f"materialise {asset_of(engine)}"
     if fit is None or evidence.snapshot is None or fit.snapshot_hash != evidence.snapshot.snapshot_hash:
-        absent = installed(engine)
+        absent = installed(engine, get_settings())
         which = "has no fit of the month" if fit is None else "has only a fit of an earlier snapshot of the month"
         return f"{which}: {absent or f'enable it (IRT_ENGINES={engine}) and {again}'}"
     other = of_other_model(fit.spec, evidence.scale)
@@ -117,26 +118,28 @@ def fit_problem(fit: StagedFit) -> str | None:
 
 @dataclass(frozen=True)
 class SetGate:
-    """A set gate, the asset whose materialisation it judges, and what a person does when it fails."""
+    """A set gate, the asset whose materialisation it judges, and what a person does when it fails.
 
+    `name` is the check's in Dagster, which keeps its history under it.
+    """
+
+    name: str
     asset: str
     explanation: str
     fix: str
     judge: Callable[[Evidence], Verdict]
 
-    @property
-    def name(self) -> str:
-        return self.judge.__name__
-
 
 SET_GATES: tuple[SetGate, ...] = (
     SetGate(
+        "snapshot_matches_its_hash",
         "scored_responses",
         "The stored snapshot is the file that was taken.",
         "Materialise the month again; where the file changed by itself, look at who can write to the object store.",
         snapshot_matches_its_hash,
     ),
     SetGate(
+        "few_answers_are_rejected",
         "scored_responses",
         "Few answers are rapid guesses or unusable.",
         "See in the counts by reason what was left out, and import the items that the bank lacks, or mark the answers "
@@ -144,24 +147,28 @@ SET_GATES: tuple[SetGate, ...] = (
         few_answers_are_rejected,
     ),
     SetGate(
+        "converged",
         "item_calibration",
         "The engine reached a maximum, by parameters and gradient.",
         "Mend the keys of the items that the reason names, or take these items off the scale; then materialise again.",
         converged,
     ),
     SetGate(
+        "connected",
         "item_calibration",
         "Learners and items form one connected design.",
         "Give the groups common items or learners (an anchor block in each form), or put them on scales of their own.",
         connected,
     ),
     SetGate(
+        "one_dimension",
         "item_calibration",
         "One ability explains the answers, where the scale demands it.",
         "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
         one_dimension,
     ),
     SetGate(
+        "guessing_is_in_the_model",
         "item_calibration",
         "Learners do not guess, or the scale's model knows that they do.",
         "Decide once: give the scale a model with guessing from this month on (`irt scale set model=3pl`), or accept "
@@ -169,6 +176,7 @@ SET_GATES: tuple[SetGate, ...] = (
         guessing_is_in_the_model,
     ),
     SetGate(
+        "misfit_was_accepted",
         "item_calibration",
         "The misfit of the window that months are compared with is small, or accepted.",
         "Look at its clusters of items and decide once: accept it with a reason (`irt scale accept misfit`), or give a "
@@ -176,6 +184,7 @@ SET_GATES: tuple[SetGate, ...] = (
         misfit_was_accepted,
     ),
     SetGate(
+        "misfit_has_not_grown",
         "item_calibration",
         "The answers follow the model as well as they did when the scale was made.",
         "Find out what is new in the month: who answered at random, which items were not reached, which go together. "
@@ -184,12 +193,14 @@ SET_GATES: tuple[SetGate, ...] = (
         misfit_has_not_grown,
     ),
     SetGate(
+        "linked",
         "linked_item_parameters",
         "The month's fit stands on the scale.",
         "Follow the reason: answers to more anchors are needed, or `irt scale init` has not been run.",
         linked,
     ),
     SetGate(
+        "anchors_agree",
         "linked_item_parameters",
         "The anchors kept their relation to each other.",
         "Take the anchors that changed (a leak, a wrong key, an edited text) out of the linking with the job "
@@ -198,6 +209,7 @@ SET_GATES: tuple[SetGate, ...] = (
         anchors_agree,
     ),
     SetGate(
+        "linking_stays_near_its_history",
         "linked_item_parameters",
         "Slope and intercept are like those of the months before.",
         "Compare the month's learners and forms with those before: other learners, or all anchors known to them (look "
@@ -206,6 +218,7 @@ SET_GATES: tuple[SetGate, ...] = (
         linking_stays_near_its_history,
     ),
     SetGate(
+        "theta_stays_on_the_same_answers",
         "linked_item_parameters",
         "The month's values leave θ on the same answers where it was.",
         "Find out which group moved, the anchors or the other published items: by their proportions correct, response "
@@ -214,6 +227,7 @@ SET_GATES: tuple[SetGate, ...] = (
         theta_stays_on_the_same_answers,
     ),
     SetGate(
+        "demanded_engines_fitted",
         "linked_item_parameters",
         "Every engine that the scale demands has fitted the month.",
         "Read the engine's own check, fix what it names, and materialise the month again; or no longer demand it.",

@@ -15,7 +15,6 @@ from typing import Any, LiteralString
 
 import dagster as dg
 import psycopg
-from dagster._core.event_api import PartitionKeyFilter
 
 from irt_assets.calibration.evidence import NOT_JUDGED
 from irt_assets.calibration.fits import MADE_WITH, made_otherwise
@@ -28,6 +27,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, rules_of
 from irt_assets.responses.window import data_hash
 from irt_assets.underway import under_way
+from resources.dagster_compat import PartitionKeyFilter
 from resources.dagster_schema import rows_of
 from resources.database import Database
 

@@ -5,13 +5,14 @@ Does not belong here: linking (see `placing`), nor what a month does to θ (see 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from irt_assets.calibration.evidence import NOT_JUDGED, Evidence, Verdict, as_the_scale_says, current_fit
 from irt_assets.calibration.fits import month_number
-from irt_assets.psychometrics.anchor_diagnosis import moved
-from irt_assets.psychometrics.linking_jump import FEWEST_MONTHS, Constants, Jump, jumps
-from irt_assets.psychometrics.scale_shift import MonthImpact
+from irt_assets.psychometrics.linking.anchor_diagnosis import moved
+from irt_assets.psychometrics.linking.jump import FEWEST_MONTHS, Constants, Jump, jumps
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 
 
 def linked(evidence: Evidence) -> Verdict:
@@ -44,7 +45,7 @@ def anchors_agree(evidence: Evidence) -> Verdict:
         alpha = evidence.scale.rules.anchor_q_alpha
         agree = constants["q_p"] >= alpha
         test = f"Q = {constants['q']:.1f} on {constants['q_df']} df, p = {constants['q_p']:.3g}, limit {alpha:g}"
-        why = f"{n_used} anchors {'agree' if agree else 'disagree'} ({test})"
+        why = f"{n_used} anchors {'agree' if agree else 'disagree'} ({test}{_second_ability(constants)})"
     if suspects:
         named = ", ".join(f"{item} ({suspect.shown})" for item, suspect in suspects.items())
         why = f"{len(suspects)} of {n} anchors moved against the others: {named}; {why}"
@@ -52,6 +53,18 @@ def anchors_agree(evidence: Evidence) -> Verdict:
         why += f"; {constants['diagnosis']}"
     others = [item for item in dropped if item not in suspects]
     return Verdict(agree, why + (f"; left out of the linking: {', '.join(others)}" if others else ""), constants)
+
+
+def _second_ability(constants: Mapping[str, Any]) -> str:
+    """What Q allows for where the misfit of the reference was accepted, with the item that moved most by it."""
+    shifts = constants.get("q_shifts")
+    if not shifts:
+        return ""
+    item, most = max(shifts.items(), key=lambda one: abs(one[1]["shift"]))
+    return (
+        "; misfit is accepted, so Q allows for items that lean on a second ability, "
+        f"{item} most: d {most['shift']:+.2f}, SE {most['se']:.2f}"
+    )
 
 
 def linking_stays_near_its_history(evidence: Evidence) -> Verdict:

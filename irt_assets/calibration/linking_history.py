@@ -15,11 +15,12 @@ import psycopg
 
 from irt_assets.calibration.plots import BLUE, GREY, ORANGE, as_png, message, new_figure, short, tidy, title
 from irt_assets.partitions import months_between
+from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.responses.scales import Scale
+from resources.markdown import markdown_table
 
 MONTHS_SHOWN = 24
 ANCHORS_SHOWN = 12
-Z95 = 1.959964
 
 
 @dataclass(frozen=True)
@@ -80,19 +81,15 @@ def read_history(connection: psycopg.Connection, scale: Scale, month: str) -> li
 
 def history_table(history: Sequence[LinkedMonth]) -> str:
     """Newest month first."""
-    lines = [
-        "| month | slope | intercept | anchors used | dropped | too few answers |",
-        "|---|--:|--:|--:|---|--:|",
-    ]
+    rows = []
     for one in reversed(history):
         if one.error:
-            lines.append(f"| {one.month} | not linked: {one.error} | | | | |")
+            rows.append((one.month, f"not linked: {one.error}", *[""] * 4))
             continue
-        lines.append(
-            f"| {one.month} | {one.slope:.3f} ± {one.slope_se:.3f} | {one.intercept:+.3f} ± {one.intercept_se:.3f} "
-            f"| {one.used} | {', '.join(one.dropped) or 'none'} | {one.unseen} |"
-        )
-    return "\n".join(lines)
+        constants = f"{one.slope:.3f} ± {one.slope_se:.3f}", f"{one.intercept:+.3f} ± {one.intercept_se:.3f}"
+        rows.append((one.month, *constants, f"{one.used}", ", ".join(one.dropped) or "none", f"{one.unseen}"))
+    columns = ("month", "slope", "intercept", "anchors used", "dropped", "too few answers")
+    return markdown_table(columns, rows, numeric={*columns} - {"month", "dropped"})
 
 
 def history_plot(history: Sequence[LinkedMonth]) -> bytes:

@@ -7,10 +7,11 @@ not belong here: the measures (see `psychometrics.misfit`) and what holds a mont
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import numpy as np
 import psycopg
 from psycopg.rows import class_row
 from threadpoolctl import threadpool_limits
@@ -18,9 +19,10 @@ from threadpoolctl import threadpool_limits
 from irt_assets.calibration.fits import decode
 from irt_assets.calibration.request import Calibrated, FitRequest
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.misfit import Change, Measure, Window, change_of_misfit, rmsea_of
-from irt_assets.psychometrics.setfit import FormFit
+from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.fit.dependence import ParallelAnalysis
+from irt_assets.psychometrics.fit.m2 import FormFit
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, Change, Measure, Window, change_of_misfit, rmsea_of
 from irt_assets.responses.scale_decisions import REFERENCE, decision_in_force, read_decisions
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem
@@ -30,6 +32,8 @@ from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
 
 MOST_NAMED = 10
+MOST_ALIKE = 5
+"""Items that a sentence on dependence names."""
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
 FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are no longer assigned by level"
 
@@ -61,7 +65,7 @@ class Reference:
                 f"with (`irt scale accept misfit --scale {scale_id} --from MONTH`)"
             )
         responses, _ = scored_responses_of(read_snapshot(store, self.snapshot), scale_id)
-        return Window(responses, decode(self.calibration))
+        return Window(responses, decode(self.calibration), kept_dimensions(self.statistics, responses.item_ids))
 
 
 def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> Reference | None:
@@ -99,14 +103,26 @@ def find_reference(connection: psycopg.Connection, scale: Scale, month: str) -> 
         ).fetchone()
 
 
-def compared(store: ObjectStore, request: FitRequest, made: Calibrated, reference: Reference | None) -> dict[str, Any]:
+def compared(
+    store: ObjectStore,
+    request: FitRequest,
+    made: Calibrated,
+    statistics: Mapping[str, Any],
+    reference: Reference | None,
+) -> dict[str, Any]:
     """For a month's spec: what it was compared with and what came of it, or `why` it could not be compared.
 
-    `ratio` is the reference's own, None where its dimensions could not be tested. `lost`: it should have been compared.
+    `statistics`: what the month's fit says of the whole set. `ratio` is the reference's own, None where its dimensions
+    could not be tested, and `ratio_together` the items that make it so large. `lost`: it should have been compared.
     """
     if reference is None:
         return {"reference": None}
-    about = {"reference": reference.name, "fit_id": reference.fit_id, "ratio": eigenvalue_ratio(reference.statistics)}
+    about = {
+        "reference": reference.name,
+        "fit_id": reference.fit_id,
+        "ratio": eigenvalue_ratio(reference.statistics),
+        "ratio_together": items_together(reference.statistics),
+    }
     if request.by_level:
         return about | {"why": BY_LEVEL}
     try:
@@ -117,7 +133,10 @@ def compared(store: ObjectStore, request: FitRequest, made: Calibrated, referenc
         return about | {"why": FITTED_BY_LEVEL}
     try:
         with breakdowns_explained("the comparison failed"), threadpool_limits(1, user_api="blas"):
-            change = change_of_misfit(Window(request.responses, made.calibration), before)
+            dimensions = kept_dimensions(statistics, request.responses.item_ids)
+            guessing = made.calibration.model == "3pl" or (made.shape is not None and made.shape.guessing)
+            now = Window(request.responses, made.calibration, dimensions)
+            change = change_of_misfit(now, before, guessing=guessing)
     except PsychometricsError as error:
         return about | {"why": str(error), "lost": True}
     return about | as_plain_data(change)
@@ -134,17 +153,19 @@ def as_plain_data(change: Change) -> dict[str, Any]:
         "growth": {name: plain(measure) for name, measure in change.growth.items()},
         "now": {name: plain(measure) for name, measure in vars(change.now).items()},
         "before": {name: plain(measure) for name, measure in vars(change.before).items()},
+        "together": {name: list(items) for name, items in change.together.items()},
     }
 
 
 def misfit_in_words(statistics: Mapping[str, Any]) -> list[str]:
     """What a fit says of the whole set, for whoever decides whether it will do: a sentence on each statistic."""
     ratio, lz, halves = eigenvalue_ratio(statistics), statistics["lz"], statistics["halves"]
-    sentences = [
-        "dimensions could not be tested"
-        if ratio is None
-        else f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
-    ]
+    if ratio is None:
+        sentences = ["dimensions could not be tested"]
+    else:
+        together = items_together(statistics) if ratio > LARGEST_RATIO else []
+        largest = f"the largest eigenvalue of the residual correlations is {ratio:.2f} times what one ability gives"
+        sentences = [largest + alike(together)]
     if statistics["m2"]:
         forms = [FormFit((), one["learners"], one["m2"], one["df"], one["p"], one["rmsea"]) for one in statistics["m2"]]
         rmsea = rmsea_of(forms)
@@ -168,3 +189,28 @@ def eigenvalue_ratio(statistics: Mapping[str, Any] | None) -> float | None:
     """Of what a fit says of the whole set: its largest residual eigenvalue to the one that the model gives."""
     parallel = statistics.get("parallel") if statistics else None
     return parallel["eigenvalue"] / parallel["expected"] if parallel else None
+
+
+def kept_dimensions(statistics: Mapping[str, Any] | None, item_ids: Sequence[str]) -> ParallelAnalysis | None:
+    """The parallel analysis that a fit's statistics were stored with; None of an earlier version's fit, or where an
+    item has left the scale since."""
+    kept = statistics.get("parallel") if statistics else None
+    places = {item: j for j, item in enumerate(item_ids)}
+    if not kept or kept.get("se") is None or not places.keys() >= set(kept["together"]):
+        return None
+    under_model = np.array(kept["under_model"])
+    p = (1 + int((under_model >= kept["eigenvalue"]).sum())) / (1 + under_model.size)
+    together = tuple(places[item] for item in kept["together"])
+    return ParallelAnalysis(kept["eigenvalue"], under_model, p, kept["se"], together, kept["learners"])
+
+
+def items_together(statistics: Mapping[str, Any] | None) -> list[str]:
+    """Of what a fit says of the whole set: the items that make that eigenvalue so large; empty of an earlier version's
+    fit."""
+    parallel = statistics.get("parallel") if statistics else None
+    return parallel.get("together", []) if parallel else []
+
+
+def alike(items: Sequence[str]) -> str:
+    """The end of a sentence on dependence, which names the items; empty where there are none."""
+    return f": {listed(items, MOST_ALIKE)} answer alike beyond ability" if items else ""

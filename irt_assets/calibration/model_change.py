@@ -11,7 +11,7 @@ A preview is the change itself, rolled back. What does not belong here: which mo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, get_args
@@ -34,10 +34,10 @@ from irt_assets.calibration.origin import (
 )
 from irt_assets.calibration.release import require_text
 from irt_assets.calibration.request import ask, why_no_prior_on_b
-from irt_assets.engines import Calibrator, build
+from irt_assets.engines import Calibrator
 from irt_assets.partitions import month_bounds, month_of
-from irt_assets.psychometrics.models import Model
-from irt_assets.psychometrics.priors import Priors, prior_as_text, prior_from_text
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import Priors, prior_as_text, prior_from_text
 from irt_assets.responses.scale_decisions import ACCEPTED, PRIORS, REFERENCE, Subject, read_decisions, record_decisions
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, snapshot_problem
@@ -144,12 +144,13 @@ def preview_model_change(
     first_month: str | None,
     *,
     calibrations_begin: str,
-    threads: int | None = None,
+    build: Callable[[str], Calibrator],
 ) -> ModelChange:
     """What deciding on `values` (subject → text) for months from `first_month` on would do; writes nothing.
 
     first_month: None for the one after the last month that is done, and where none is done `calibrations_begin`.
-    An origin window is fitted here, with no transaction open. Raises PermanentFailure where the scale has no origin,
+    `build` makes an engine by its name. An origin window is fitted here, with no transaction open. Raises
+    PermanentFailure where the scale has no origin,
     for what a fit or the anchors of a scale cannot have, and where its anchors change in a later month already;
     PsychometricsError for a prior that cannot be read.
     """
@@ -160,7 +161,7 @@ def preview_model_change(
     if not change.values:
         return change
     if change.origin is not None:
-        engine = build(change.before.engine, threads=threads)
+        engine = build(change.before.engine)
         change = replace(change, fitted=_fit_again(database, store, change, engine))
     with database.connect() as connection, connection.transaction(force_rollback=True):
         return _applied(connection, change, by="preview", reason="preview")

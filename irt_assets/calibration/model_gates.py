@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from irt_assets.calibration.evidence import Evidence, Verdict, as_the_scale_says, current_fit, set_statistics
-from irt_assets.calibration.misfit import eigenvalue_ratio
-from irt_assets.psychometrics.dependence import SMALLEST_PAIR
-from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
-from irt_assets.psychometrics.personfit import SMALLEST_TEST
+from irt_assets.calibration.misfit import alike, eigenvalue_ratio, items_together
+from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
+from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST
 
 MISFIT_LEVEL = 0.001
 """An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""
@@ -51,7 +51,8 @@ def one_ability(parallel: Mapping[str, Any]) -> Verdict:
         f"the largest eigenvalue of the residual correlations is {parallel['eigenvalue']:.2f}, and "
         f"{parallel['expected']:.2f} is expected where one ability explains the answers (p = {parallel['p']:.2g})"
     )
-    return Verdict(one, why if one else f"a second dimension: {why}", dict(parallel))
+    details = {name: parallel[name] for name in ("eigenvalue", "expected", "rounds", "p")}
+    return Verdict(one, why if one else f"a second dimension: {why}", details)
 
 
 def guessing_is_in_the_model(evidence: Evidence) -> Verdict:
@@ -107,7 +108,11 @@ def _compared(evidence: Evidence) -> dict[str, Any] | Verdict:
 def accepted_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
     assert evidence.staged is not None
     reference = found["reference"]
-    ratio = found["ratio"] if reference else eigenvalue_ratio(set_statistics(evidence.staged.spec))
+    if reference:
+        ratio, together = found["ratio"], found.get("ratio_together", [])
+    else:
+        statistics = set_statistics(evidence.staged.spec)
+        ratio, together = eigenvalue_ratio(statistics), items_together(statistics)
     name = reference or f"{evidence.month}, which later months are compared with,"
     if ratio is None:
         return Verdict(True, f"dimensions of {name} could not be tested: {FEW_TOGETHER}")
@@ -115,8 +120,11 @@ def accepted_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
         f"the largest eigenvalue of the residual correlations of {name} is {ratio:.2f} times what one ability gives, "
         f"limit {LARGEST_RATIO:g}"
     )
-    if ratio <= LARGEST_RATIO or "misfit" not in evidence.accepted:
-        return Verdict(ratio <= LARGEST_RATIO, why, {"ratio": ratio})
+    if ratio <= LARGEST_RATIO:
+        return Verdict(True, why, {"ratio": ratio})
+    why += alike(together)
+    if "misfit" not in evidence.accepted:
+        return Verdict(False, why, {"ratio": ratio})
     return Verdict(True, f"misfit is accepted; {why}", {"ratio": ratio})
 
 
@@ -132,8 +140,11 @@ def growth_of_misfit(evidence: Evidence, found: Mapping[str, Any]) -> Verdict:
     if not growth:
         why = FEW_TOGETHER if found["items"] >= SMALLEST_TEST else f"they have {found['items']} items in common"
         return Verdict(True, f"could not be compared with {reference}: {why}")
+    together = found.get("together", {})
+    named = next((name for name in ("dependence", "ratio") if name in beyond and together.get(name)), None)
     grown = "; ".join(
         f"{MEASURES[name]} {measure['value']:+.3f} (at least {measure['low']:+.3f}, limit {LIMITS[name]:g})"
+        f"{alike(together[name]) if name == named else ''}"
         for name, measure in (beyond or growth).items()
     )
     if found["items"] < SMALLEST_TEST:
@@ -149,5 +160,6 @@ MEASURES = {
     "rmsea": "RMSEA₂",
     "unlikely": "share of unlikely patterns",
     "random": "share answering at random",
+    "chance": "share at chance level",
 }
 """Measures of growth in a sentence."""

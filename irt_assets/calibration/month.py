@@ -7,32 +7,36 @@ What does not belong here: Dagster (see `assets`) and the gates (see `gates`).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import psycopg
 
 from irt_assets.calibration import fits, misfit
+from irt_assets.calibration.evidence import MonthFile
 from irt_assets.calibration.month_impact import with_impact
 from irt_assets.calibration.origin import anchor_hash, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.publication import Step, settle
 from irt_assets.calibration.request import Calibrated, ask, beside, calibrate, nothing_scored, require_one_population
-from irt_assets.engines import Calibrator, Sampler, build
+from irt_assets.engines import Calibrator, Sampler
+from irt_assets.engines.registry import build
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.latent_shape import Shape
-from irt_assets.psychometrics.linking import AnchorSet, Linking
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.estimation.latent_shape import Shape
+from irt_assets.psychometrics.linking.linking import Linking
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure, is_transient
 from resources.object_store import ObjectStore
+from resources.settings import get_settings
 
 
 @dataclass(frozen=True)
@@ -73,13 +77,17 @@ Engines = dict[str, Callable[[], Calibrator]]
 """By name; made when it is their turn, because one may turn out to be absent."""
 
 
+def _as_set(name: str) -> Calibrator:
+    return build(name, get_settings())
+
+
 def fit_month(
     database: Database,
     store: ObjectStore,
     month: str,
     engine: Calibrator,
     run_id: str | None,
-    build: Callable[[str], Calibrator] = build,
+    build: Callable[[str], Calibrator] = _as_set,
 ) -> list[FitOutcome]:
     """Fit every scale's scored responses of the month, with `engine` and with the scale's own, and stage the fits.
 
@@ -87,7 +95,7 @@ def fit_month(
     """
 
     def engines_of(scale: Scale) -> Engines:
-        return {scale.engine: partial(build, scale.engine)} | {engine.name: lambda: engine}
+        return {scale.engine: functools.partial(build, scale.engine)} | {engine.name: lambda: engine}
 
     outcomes = _fit(database, store, month, engines_of, (PsychometricsError, PermanentFailure), run_id)
     own = [o for o in outcomes if o.own]
@@ -102,7 +110,7 @@ def fit_month_beside(
     engine: str,
     scales: Collection[str] | None,
     run_id: str | None,
-    build: Callable[[str], Calibrator] = build,
+    build: Callable[[str], Calibrator],
 ) -> list[FitOutcome]:
     """Fit those of `scales` (None: all) with an engine that are published from another, and stage the fits.
 
@@ -111,7 +119,7 @@ def fit_month_beside(
 
     def engines_of(scale: Scale) -> Engines:
         wanted = scale.engine != engine and (scales is None or scale.scale_id in scales)
-        return {engine: partial(build, engine)} if wanted else {}
+        return {engine: functools.partial(build, engine)} if wanted else {}
 
     return _fit(database, store, month, engines_of, (Exception,), run_id)
 
@@ -159,7 +167,9 @@ def _fit(
                         outcome = calibrate(engine, request, snapshot.data_hash)
                     spec |= beside(request, outcome)
                     if name == scale.engine and outcome.calibration.convergence.converged:
-                        spec["misfit"] = misfit.compared(store, request, outcome, reference)
+                        spec["misfit"] = misfit.compared(
+                            store, request, outcome, spec["fit_statistics"]["set"], reference
+                        )
             except explained as error:
                 if is_transient(error):
                     raise
@@ -223,8 +233,9 @@ def publish_month(
 ) -> dict[str, dict[str, Step]]:
     """Take the month to the ledger of every scale; the steps taken, by scale and month."""
     with database.connect() as connection:
+        stored_file = functools.cache(functools.partial(MonthFile.verified, connection, store))
         return {
-            scale.scale_id: settle(connection, store, scale, month, unsettled, run_id, with_impact)
+            scale.scale_id: settle(connection, stored_file, scale, month, unsettled, run_id, with_impact)
             for scale in read_scales(connection).values()
         }
 
@@ -255,7 +266,7 @@ def _link_fit(connection: psycopg.Connection, scale: Scale, engine: str, month: 
     if other := fits.made_otherwise(staged.spec, scale):
         return replace(outcome, error=f"{month} of scale {scale.scale_id}: {other}: materialise item_calibration")
     staged = fits.never_linked(connection, staged, run_id)
-    placed = place(connection, scale, raw, month)
+    placed = place(connection, scale, raw, month, month)
     outcome = replace(outcome, raw=raw, anchors=placed.anchors, linking=placed.linking)
     if placed.error is not None:
         constants = placed.linking.as_constants() if placed.linking else None

@@ -29,8 +29,8 @@ from irt_assets.calibration.fits import LinkedFit
 from irt_assets.calibration.origin import read_every_anchor
 from irt_assets.calibration.publication import publications_in_force
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.models import Floats, Responses
-from irt_assets.psychometrics.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, Values, scale_shift
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.scoring.scale_shift import FEWEST_ANSWERS, MonthImpact, Placement, Values, scale_shift
 from irt_assets.responses.item_status import read_withdrawals
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import scoring_responses

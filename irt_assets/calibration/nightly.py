@@ -26,9 +26,9 @@ from irt_assets.calibration.placing import Placed, no_origin, place
 from irt_assets.calibration.publication import in_force
 from irt_assets.calibration.request import ask, beside, calibrate, nothing_scored
 from irt_assets.engines import Calibrator
-from irt_assets.partitions import day_bounds, day_of
-from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.partitions import day_bounds, day_of, month_of
+from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, judged_window
 from resources.database import Database, advisory_lock
@@ -169,7 +169,7 @@ def _write(
 ) -> NightOutcome:
     """Link a fit and put it in place of the day's earlier one."""
     scale, raw = fitted.scale, fitted.raw
-    placed = place(connection, scale, raw, _key(start, end))
+    placed = place(connection, scale, raw, _key(start, end), month_of(start))
     if placed.error is not None:
         return NightOutcome(scale.scale_id, scale.engine, fitted.loaded, error=placed.error, raw=raw, placed=placed)
     linking, linked = placed.linking, placed.linked

@@ -17,10 +17,12 @@ from irt_assets.calibration.shown import Metadata, ability_metadata, link_number
 from irt_assets.engines import Calibrator
 from irt_assets.job_names import NIGHTLY
 from irt_assets.retries import classify_failures
+from irt_assets.wording import some_of
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
 from resources.failures import PermanentFailure
+from resources.markdown import markdown_table
 
 CHECK = "nightly_links_like_the_month"
 _MOST_SHOWN = 8  # of longer tables Dagster shows a link
@@ -127,60 +129,58 @@ def night_metadata(night: Night) -> Metadata:
 
 
 def _night_table(outcomes: list[NightOutcome]) -> str:
-    lines = [
-        "| scale | engine | answers | learners | items | responses | slope | intercept | anchors used | dropped | |",
-        "|---|---|--:|--:|--:|--:|--:|--:|--:|---|---|",
-    ]
+    rows = []
     for o in outcomes:
-        fit = f"{o.raw.n_persons:,} | {int(o.raw.estimated.sum())} | {o.raw.n_responses:,}" if o.raw else " | | "
-        linking = o.placed.linking if o.placed else None
-        link = " | | | "
-        if linking:
-            dropped = ", ".join(sorted(linking.anchors_dropped)) or "none"
-            link = (
-                f"{linking.slope:.3f} ± {linking.slope_se:.3f} | {linking.intercept:+.3f} ± {linking.intercept_se:.3f} "
-                f"| {len(linking.anchors_used)} | {dropped}"
-            )
-        said = str(o.error or o.quiet or "linked")
-        lines.append(f"| {o.scale_id} | {o.engine} | {o.loaded:,} | {fit} | {link} | {said} |")
-    return "\n".join(lines)
+        fit = ["", "", ""]
+        if o.raw:
+            fit = [f"{o.raw.n_persons:,}", f"{o.raw.estimated.sum()}", f"{o.raw.n_responses:,}"]
+        link = ["", "", "", ""]
+        if linking := o.placed.linking if o.placed else None:
+            link = [
+                f"{linking.slope:.3f} ± {linking.slope_se:.3f}",
+                f"{linking.intercept:+.3f} ± {linking.intercept_se:.3f}",
+                f"{len(linking.anchors_used)}",
+                ", ".join(sorted(linking.anchors_dropped)) or "none",
+            ]
+        rows.append((o.scale_id, o.engine, f"{o.loaded:,}", *fit, *link, str(o.error or o.quiet or "linked")))
+    numbers = ("answers", "learners", "items", "responses", "slope", "intercept", "anchors used")
+    return markdown_table(("scale", "engine", *numbers, "dropped", ""), rows, numeric=numbers)
 
 
 def _shift_table(linked: list[NightOutcome]) -> str:
-    lines = ["| scale | month | | then | tonight | moved by | |", "|---|---|---|--:|--:|--:|---|"]
+    rows = []
     for o, warning in _warned(linked):
         for shift in warning.shifts:
             by, se = shift.difference
-            lines.append(
-                f"| {o.scale_id} | {warning.month} | {shift.name} | {shift.month[0]:.3f} | {shift.night[0]:.3f} "
-                f"| {by:+.3f} ± {se:.3f} | {'**far**' if shift.is_large else ''} |"
-            )
-    return "\n".join(lines) if len(lines) > 2 else "no month is linked yet"
+            moved = f"{shift.month[0]:.3f}", f"{shift.night[0]:.3f}", f"{by:+.3f} ± {se:.3f}"
+            rows.append((o.scale_id, f"{warning.month}", shift.name, *moved, "**far**" if shift.is_large else ""))
+    columns = ("scale", "month", "", "then", "tonight", "moved by", "")
+    return markdown_table(columns, rows, numeric=columns[3:6]) if rows else "no month is linked yet"
 
 
 def _difficulty_table(linked: list[NightOutcome]) -> str:
-    lines = ["| scale | item | published b | tonight | moved by | |", "|---|---|--:|--:|--:|---|"]
+    rows = []
     compared = moved = 0
     for o, warning in _warned(linked):
         d = warning.difficulties
         is_moved, by, se = d.moved, d.difference, d.se
         compared += len(d.item_ids)
         moved += int(is_moved.sum())
-        lines += [
-            f"| {o.scale_id} | {d.item_ids[j]} | {d.published[j]:+.3f} | {d.night[j]:+.3f} "
-            f"| {by[j]:+.3f} ± {se[j]:.3f} | {'**moved**' if is_moved[j] else ''} |"
-            for j in d.furthest(_MOST_SHOWN)
-        ]
+        for j in d.furthest(_MOST_SHOWN):
+            change = f"{d.published[j]:+.3f}", f"{d.night[j]:+.3f}", f"{by[j]:+.3f} ± {se[j]:.3f}"
+            rows.append((o.scale_id, d.item_ids[j], *change, "**moved**" if is_moved[j] else ""))
+    if not compared:
+        return "no published item was fitted"
+    columns = ("scale", "item", "published b", "tonight", "moved by", "")
     sentence = f"{moved} of {compared} published items moved; furthest, in standard errors:"
-    return "\n".join([sentence, "", *lines]) if compared else "no published item was fitted"
+    return f"{sentence}\n\n{markdown_table(columns, rows, numeric=columns[2:5])}"
 
 
 def _provisional(linked: list[NightOutcome]) -> str:
     said = []
     for o in linked:
         if o.provisional:
-            more = f" and {len(o.provisional) - _MOST_SHOWN} more" if len(o.provisional) > _MOST_SHOWN else ""
-            said.append(f"{o.scale_id}: {len(o.provisional)}: {', '.join(o.provisional[:_MOST_SHOWN])}{more}")
+            said.append(f"{o.scale_id}: {len(o.provisional)}: {some_of(o.provisional, _MOST_SHOWN)}")
     return "; ".join(said) or "none: every fitted item is published"
 
 

@@ -18,8 +18,8 @@ from psycopg.rows import class_row
 
 from irt_assets.calibration.abilities import curves_of
 from irt_assets.calibration.publication import PublishedSet, in_force
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import Curves, eap_by
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import Curves, eap_by
 from irt_assets.responses.item_times import (
     ItemTimes,
     ability_times_of_last_night,

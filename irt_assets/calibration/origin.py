@@ -22,19 +22,24 @@ from irt_assets.calibration import fits, gates, model_gates
 from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.misfit import eigenvalue_ratio, misfit_in_words
 from irt_assets.calibration.request import FitRequest, ask, beside, calibrate
-from irt_assets.engines import Calibrator, installed
+from irt_assets.engines import Calibrator
+from irt_assets.engines.registry import installed
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.errors import breakdowns_explained
-from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, covariance_ab
-from irt_assets.psychometrics.misfit import LARGEST_RATIO
-from irt_assets.psychometrics.models import Calibration, Floats, Model
-from irt_assets.responses.scales import ASSIGNMENT, Scale, kept_in_thresholds, read_scales
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO
+from irt_assets.psychometrics.linking.linking import assumed_errors, covariance_ab
+from irt_assets.responses.scales import ASSIGNMENT, Scale, kept_in_thresholds, read_scales, rules_from_settings
 from irt_assets.responses.snapshot import Snapshot, store_attempts
 from irt_assets.responses.window import judged_window, scored_responses_of
+from irt_assets.wording import some_of
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
+from resources.settings import get_settings
 from resources.version import code_version
 
 MOST_WITH_COVARIANCES = 300
@@ -184,8 +189,9 @@ def initialise(
     engine = window.engine.name if window else engine
     given = thresholds or {}
     chosen = {"latent": "auto"} if engine == "em" and given.get("assignment") != "by_level" else {}
-    rules = Rules.from_settings(chosen | {"new_misfit": "hold"} | given)
-    if absence := installed(engine):
+    rules = rules_from_settings(chosen | {"new_misfit": "hold"} | given)
+    rules.require_effect()
+    if absence := installed(engine, get_settings()):
         raise PermanentFailure(f"scale {scale_id} cannot be published from {engine}: {absence}")
     if not (sigma > 0 and np.isfinite([mu, sigma]).all()):
         raise PermanentFailure(f"the population N({mu:g}, {sigma:g}²) of scale {scale_id} needs an SD above 0")
@@ -290,7 +296,7 @@ def require_guessing(scale_id: str, guessing: Mapping[str, float]) -> None:
     if without := sorted(item for item, c in guessing.items() if c <= 0):
         raise PermanentFailure(
             f"{len(without)} of the {len(guessing)} anchors of scale {scale_id} have c = 0 in the bank "
-            f"({', '.join(without[:5])}{', …' if len(without) > 5 else ''}): a 3PL month cannot be linked to values of "
+            f"({some_of(without, 5)}): a 3PL month cannot be linked to values of "
             f"a model without guessing. {WAYS_OUT.format(scale=scale_id)}"
         )
 
@@ -410,10 +416,12 @@ def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: 
         if responses.n_responses == 0:
             counts = judged.judgements[scale_id].counts
             said = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
+            most = max(judged.left_out[scale_id].values(), default=0)
+            few = f" Items have at most {most} responses each, and are fitted from {rules.min_fitted_responses} on."
             raise PermanentFailure(
                 f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale "
-                f"{scale_id} ({said}), so it cannot be its origin: name another window, or a smaller minimum "
-                "(--set min_responses=…)"
+                f"{scale_id} ({said}), so it cannot be its origin.{few if most else ''} Name another window "
+                "(--origin), or a smaller minimum (--set min_responses=…)"
             )
         request = ask(connection, judged.table, scale, window.start, None)
     counts = {str(reason): n for reason, n in judged.judgements[scale_id].counts.items()}
@@ -468,10 +476,17 @@ def fit_origin(engine: Calibrator, request: FitRequest, snapshot: WindowSnapshot
 def _window_anchors(
     connection: psycopg.Connection, scale_id: str, window: OriginWindow, rules: Rules, fitted: FittedWindow
 ) -> tuple[Anchors, Topics, dict[str, str], dict[str, Any]]:
-    """Write the fit, and what of it may be an anchor. Raises PermanentFailure where the bank has changed since."""
+    """Write the fit, and what of it may be an anchor. Raises PermanentFailure where these are too few to link to, and
+    where the bank has changed since."""
     fit_id, usable, left_out = write_origin_fit(
         connection, scale_id, (window.start, window.end), window.engine.name, rules, fitted
     )
+    if len(usable) < rules.min_anchors:
+        raise PermanentFailure(
+            f"the origin window of scale {scale_id} leaves {len(usable)} anchors, and no month could be linked to "
+            f"fewer than {rules.min_anchors} (min_anchors): name a window with more answers (--origin), or another "
+            "rule (--set …); left out are " + "; ".join(f"{item}: {why}" for item, why in left_out.items())[:1000]
+        )
     topics: Topics = dict(
         connection.execute(
             "SELECT item_id, topic_id FROM question WHERE scale_id = %s AND item_id = ANY(%s)",
@@ -529,7 +544,11 @@ def write_origin_fit(
     }
     if not usable:
         first = next((f": {item}: {'; '.join(found)}" for item, found in problems.items()), "")
-        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates{first}")
+        most = max((params["n"] for params in linked.items.values()), default=0)
+        needed = rules.min_published_responses(fitted.calibration.model)
+        rule = "min_responses" if needed == rules.min_responses else "min_responses_3pl"
+        said = f". They have at most {most} responses each, and {needed} are needed ({rule})" if most < needed else ""
+        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates{first}{said}")
     left_out = {item: "; ".join(found) for item, found in problems.items() if found}
     few = fitted.snapshot.left_out.items()
     left_out |= {item: f"{n} responses are fewer than {rules.min_fitted_responses}" for item, n in few}

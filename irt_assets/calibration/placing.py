@@ -5,16 +5,20 @@ What does not belong here: where fits come from and where they go (see `month`, 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import psycopg
 
+from irt_assets.calibration.misfit import find_reference
 from irt_assets.calibration.origin import read_anchors
-from irt_assets.psychometrics.anchor_diagnosis import diagnose
-from irt_assets.psychometrics.errors import BreakdownError, LinkingError, PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.linking import AnchorSet, Linking, link, transform
-from irt_assets.psychometrics.models import Calibration
-from irt_assets.responses.scales import Scale
+from irt_assets.partitions import month_bounds
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.anchor_diagnosis import diagnose
+from irt_assets.psychometrics.linking.linking import Linking, LinkingError, link, transform
+from irt_assets.responses.scales import Scale, accepted_subjects
 
 
 @dataclass(frozen=True)
@@ -27,8 +31,9 @@ class Placed:
     error: PsychometricsError | None = None
 
 
-def place(connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str) -> Placed:
-    """Link `raw` to the scale's frozen anchors. `window`: as `irt scale init --origin` would name it."""
+def place(connection: psycopg.Connection, scale: Scale, raw: Calibration, window: str, month: str) -> Placed:
+    """Link `raw` to the scale's frozen anchors. `window`: as `irt scale init --origin` would name it; `month`: in which
+    it begins."""
     try:
         anchors = read_anchors(connection, scale.scale_id, scale.anchor_version)
     except PsychometricsError as error:
@@ -37,14 +42,23 @@ def place(connection: psycopg.Connection, scale: Scale, raw: Calibration, window
         return Placed(None, error=no_origin(scale, window))
     try:
         with breakdowns_explained("it could not be linked to the anchors"):
-            return _placed(scale, raw, anchors)
+            return _placed(scale, raw, anchors, accepted_loadings(connection, scale, month))
     except BreakdownError as error:
         return Placed(anchors, error=error)
 
 
-def _placed(scale: Scale, raw: Calibration, anchors: AnchorSet) -> Placed:
+def accepted_loadings(connection: psycopg.Connection, scale: Scale, month: str) -> dict[str, float]:
+    """Item → loading on what the items of the month's reference share beyond the ability; empty unless its misfit was
+    accepted and its fit says them."""
+    if "misfit" not in accepted_subjects(connection, scale.scale_id, month_bounds(month)[0]):
+        return {}
+    reference = find_reference(connection, scale, month)
+    return (reference.statistics or {}).get("loadings", {}) if reference else {}
+
+
+def _placed(scale: Scale, raw: Calibration, anchors: AnchorSet, loadings: Mapping[str, float]) -> Placed:
     try:
-        linking = link(raw, anchors, rules=scale.rules)
+        linking = link(raw, anchors, rules=scale.rules, loadings=loadings)
     except LinkingError as error:
         partial = _diagnosed(error.linking, raw, anchors, scale) if error.linking else None
         return Placed(anchors, partial, error=error)

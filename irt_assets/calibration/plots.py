@@ -22,11 +22,13 @@ import numpy.typing as npt
 
 from irt_assets.calibration.agreement import Agreement
 from irt_assets.calibration.early_warning import Difficulties
-from irt_assets.psychometrics.curves import information, probability
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.linking import AnchorSet, Linking, transform
-from irt_assets.psychometrics.models import Calibration, Floats
-from irt_assets.psychometrics.observed import Observed
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.curves import information, probability
+from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.fit.observed import Observed
+from irt_assets.psychometrics.linking.linking import Linking, transform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -35,7 +37,6 @@ if TYPE_CHECKING:
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#767676"
 WIDTH = 9.0  # inches; at 100 dots an inch the 900 pixels that fit the pane in which Dagster shows them
 _DPI = 100
-_Z95 = 1.96
 _THETA = np.linspace(-4.0, 4.0, 161)
 _MAX_CURVES = 9
 _MAX_NAMED_ITEMS = 45  # more names than this do not fit under an axis of 9 inches
@@ -125,8 +126,8 @@ def test_information(calibration: Calibration) -> bytes:
     if not usable.any():
         return message("No item has parameters, so there is no information")
     total = information(_THETA, calibration.a[usable], calibration.d[usable], calibration.c[usable]).sum(axis=1)
-    low = calibration.latent_mean - _Z95 * calibration.latent_sd
-    high = calibration.latent_mean + _Z95 * calibration.latent_sd
+    low = calibration.latent_mean - Z95 * calibration.latent_sd
+    high = calibration.latent_mean + Z95 * calibration.latent_sd
     figure = new_figure(3.6)
     left, right = figure.subplots(1, 2)
     left.plot(_THETA, total, color=BLUE, linewidth=2)
@@ -291,7 +292,7 @@ def _intervals(ax: Axes, value: Floats, se: Floats, flagged: npt.NDArray[np.bool
     ax.set_ylim(low, high)
     margin = 0.04 * (high - low)
     drawn = np.clip(value, low + margin, high - margin)
-    half = np.where(np.isfinite(se), _Z95 * se, 0.0)
+    half = np.where(np.isfinite(se), Z95 * se, 0.0)
     size = 5.0 if value.size <= _MAX_NAMED_ITEMS else 3.0
     styles: tuple[tuple[npt.NDArray[np.bool_], str, str], ...] = ((~flagged, BLUE, "o"), (flagged, ORANGE, "^"))
     for chosen, colour, marker in styles:
@@ -320,7 +321,7 @@ def _scatter(
     x: tuple[Floats, Floats],
     y: tuple[Floats, Floats],
     anchors: _Anchors,
-    differ: float = _Z95,
+    differ: float = Z95,
 ) -> None:
     """`differ`: standard errors of the difference within which no point is named."""
     limits = _bulk(np.concatenate([x[0], y[0]]))
@@ -328,7 +329,7 @@ def _scatter(
     styles = ((anchors.sound, BLUE, "o"), (anchors.moved, ORANGE, "D"), (anchors.dropped, ORANGE, "X"))
     for chosen, colour, marker in styles:
         ax.errorbar(
-            x[0][chosen], y[0][chosen], _Z95 * y[1][chosen], _Z95 * x[1][chosen], fmt=marker, color=colour,
+            x[0][chosen], y[0][chosen], Z95 * y[1][chosen], Z95 * x[1][chosen], fmt=marker, color=colour,
             markersize={"o": 5, "D": 6, "X": 8}[marker], elinewidth=0.7, ecolor=colour, alpha=0.8,
             zorder=2 + (marker != "o"),
         )  # fmt: skip

@@ -17,8 +17,8 @@ import numpy as np
 import psycopg
 from psycopg.rows import dict_row
 
-from irt_assets.psychometrics.curves import MEDIUM_WABC
-from irt_assets.psychometrics.drift import wabc
+from irt_assets.psychometrics.core.curves import MEDIUM_WABC
+from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.responses.item_status import item_status
 from irt_assets.responses.scales import Scale, read_scales
 from resources.failures import PermanentFailure

@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import class_row, dict_row
 
 from irt_assets.calibration import gates
-from irt_assets.calibration.evidence import Evidence, gather
+from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.calibration.fits import LinkedFit
 from irt_assets.calibration.testlets import InTestlets, effects_in_force, publish
 from irt_assets.partitions import month_bounds
@@ -27,7 +27,6 @@ from irt_assets.responses.item_status import Withdrawals, read_withdrawals
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import counted
 from resources.database import advisory_lock
-from resources.object_store import ObjectStore
 from resources.version import code_version
 
 StepState = Literal["done", "pending", "held"]
@@ -128,7 +127,7 @@ def _read_steps(connection: psycopg.Connection, condition: LiteralString, values
 
 def settle(
     connection: psycopg.Connection,
-    store: ObjectStore,
+    stored_file: Callable[[str], MonthFile],
     scale: Scale,
     month: str,
     unsettled: Collection[str],
@@ -140,8 +139,8 @@ def settle(
     Each month is judged by the model and the anchors of its own window, as they are once nobody else writes the ledger.
     A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
     `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
-    itself left out. `measure` says anew what a month does to θ, where the months before it were published since it was
-    linked. Returns the steps that were taken, by month.
+    itself left out. `stored_file` gives a month's verified snapshot. `measure` says anew what a month does to θ, where
+    the months before it were published since it was linked. Returns the steps that were taken, by month.
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
@@ -150,7 +149,7 @@ def settle(
     for candidate in sorted(waiting | {month}):
         before = known.get(candidate)
         of_month = read_scales(connection, month_bounds(candidate)[0])[scale.scale_id]
-        evidence = gather(connection, store, candidate, of_month)
+        evidence = load_evidence(connection, stored_file(candidate), candidate, of_month)
         fit_id = evidence.linked.fit_id if evidence.linked else None
         if candidate != month and before and before.fit_id != fit_id:
             continue  # fitted again by a run that did not come as far as here: its gates were not evaluated

@@ -31,9 +31,9 @@ from irt_assets.calibration.request import Calibrated, FitRequest, beside
 from irt_assets.calibration.testlets import bank_testlets
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds, month_of, months_between
-from irt_assets.psychometrics.errors import breakdowns_explained
-from irt_assets.psychometrics.latent_shape import Shape
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.latent_shape import Shape
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, read_snapshot, store_attempts
 from irt_assets.responses.window import scored_responses_of
@@ -126,7 +126,7 @@ def recalibrate(
             "answers_from": {item: since.isoformat() for item, since in changed.items()},
         } | beside(request, Calibrated(raw, groups, basis.shape))
     with database.connect() as connection:
-        placed = place(connection, scale, raw, window)
+        placed = place(connection, scale, raw, window, first)
     if placed.linking is None or placed.linked is None:
         raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
     if not placed.linking.agrees(scale.rules.anchor_q_alpha):

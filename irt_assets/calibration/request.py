@@ -22,15 +22,15 @@ from irt_assets.calibration.fits import finite, statistics_spec
 from irt_assets.calibration.testlets import bank_testlets, effects_spec
 from irt_assets.engines import Calibrator
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.fitsummary import summarise
-from irt_assets.psychometrics.latent_shape import Shape, fit_with_shape
-from irt_assets.psychometrics.levels import Earlier, assignment_correlation, fit_by_level
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.options import Latent
-from irt_assets.psychometrics.priors import GUESSING_PRIOR, LogNormal, Priors
-from irt_assets.psychometrics.testlets import share_testlets
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, LogNormal, Priors
+from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_shape
+from irt_assets.psychometrics.estimation.levels import Earlier, assignment_correlation, fit_by_level
+from irt_assets.psychometrics.estimation.testlets import share_testlets
+from irt_assets.psychometrics.fit.fit_summary import summarise
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import earlier_responses, left_out_items, scored_responses_of
 
@@ -149,11 +149,11 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
     if not request.by_level or request.earlier is None:
 
         def fit_one(
-            some: Responses, model: Model, latent: Latent, testlets: Mapping[str, str] | None = None
+            some: Responses, model: Model, latent: Latent, testlets: Mapping[str, str] | None = None, **how: Any
         ) -> Calibration:
             given = request.priors(model)
             return engine.calibrate(
-                some, model=model, data_hash=data_hash, priors=given, latent=latent, testlets=testlets
+                some, model=model, data_hash=data_hash, priors=given, latent=latent, testlets=testlets, **how
             )
 
         rule, testlets = request.scale.rules.latent, request.testlets

@@ -23,15 +23,17 @@ from irt_assets.calibration.month import FitOutcome, LinkOutcome
 from irt_assets.calibration.publication import Step
 from irt_assets.calibration.testlets import sentence
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.latent_shape import Shape
-from irt_assets.psychometrics.linking import Linking
-from irt_assets.psychometrics.misfit import LIMITS
-from irt_assets.psychometrics.models import Calibration, Flag
-from irt_assets.psychometrics.reliability import empirical_reliability
-from irt_assets.psychometrics.scoring import Scores
+from irt_assets.psychometrics.core.models import Calibration, Flag
+from irt_assets.psychometrics.estimation.latent_shape import Shape
+from irt_assets.psychometrics.fit.misfit import LIMITS
+from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.scoring.abilities import Scores
+from irt_assets.psychometrics.scoring.reliability import empirical_reliability
 from irt_assets.responses.scales import read_scales
+from irt_assets.wording import listed
 from resources.dagster_schema import rows_shown
 from resources.database import Database
+from resources.markdown import markdown_table
 
 Metadata = dict[str, dg.MetadataValue]
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
@@ -86,42 +88,54 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
 
 
 def misfit_table(compared: Mapping[str, Any]) -> str:
-    """Each measure in the reference and in the month, and what holds the month."""
+    """Each measure in the reference and in the month, what holds the month, and the items that go together for it."""
 
     def cell(measure: Mapping[str, float] | None) -> str:
         return "" if measure is None else f"{measure['value']:.3f}"
 
-    lines = [f"| measure | {compared['reference']} | month | growth | at least | limit |", "|---|--:|--:|--:|--:|--:|"]
-    lines += [
-        f"| {MEASURES[name]} | {cell(compared['before'].get(name))} | {cell(compared['now'].get(name))} "
-        f"| {growth['value']:+.3f} | {growth['low']:+.3f} | {LIMITS[name]:g} |"
+    rows = [
+        (
+            *(MEASURES[name], cell(compared["before"].get(name)), cell(compared["now"].get(name))),
+            *(f"{growth['value']:+.3f}", f"{growth['low']:+.3f}", f"{LIMITS[name]:g}"),
+        )
         for name, growth in compared["growth"].items()
         if growth is not None
     ]
-    return "\n".join([*lines, f"\non {compared['items']} items that both have"])
+    columns = ("measure", compared["reference"], "month", "growth", "at least", "limit")
+    lines = [markdown_table(columns, rows, numeric=columns[1:]), f"\non {compared['items']} items that both have"]
+    lines += [
+        f"\n{MEASURES[name]}: {listed(items)} answer alike beyond ability"
+        for name, items in compared.get("together", {}).items()
+        if items and (growth := compared["growth"][name]) and growth["low"] > LIMITS[name]
+    ]
+    return "\n".join(lines)
 
 
 def comparison_table(shape: Shape) -> str:
     """The fits that were compared, best BIC first."""
-    lines = ["| model | θ | log L | parameters | AIC | BIC |", "|---|---|--:|--:|--:|--:|"]
-    lines += [
-        f"| {one.model.upper()} | {one.latent} | {one.loglik:,.1f} | {one.n_parameters} | {one.aic:,.1f} "
-        f"| {one.bic:,.1f}{'' if one.converged else ' (did not converge)'} |"
+    rows = [
+        (
+            *(one.model.upper(), one.latent, f"{one.loglik:,.1f}", f"{one.n_parameters}", f"{one.aic:,.1f}"),
+            f"{one.bic:,.1f}{'' if one.converged else ' (did not converge)'}",
+        )
         for one in sorted(shape.compared, key=lambda one: one.bic)
     ]
-    return "\n".join(lines)
+    columns = ("model", "θ", "log L", "parameters", "AIC", "BIC")
+    return markdown_table(columns, rows, numeric=columns[2:])
 
 
 def _estimates_table(fit: Calibration) -> str:
     """Every item of a fit that is not linked yet: flagged ones first, then by difficulty."""
     order = sorted(range(fit.n_items), key=lambda j: (not fit.flags[j], not fit.estimated[j], fit.b[j]))
-    lines = ["| item | a ± SE | b ± SE | answers | flags |", "|---|--:|--:|--:|---|"]
-    lines += [
-        f"| {fit.item_ids[j]} | {_with_error(fit.a[j], fit.a_se[j])} | {_with_error(fit.b[j], fit.b_se[j])} "
-        f"| {int(fit.n[j]):,} | {', '.join(flag.value for flag in fit.flags[j])} |"
+    rows = [
+        (
+            *(fit.item_ids[j], _with_error(fit.a[j], fit.a_se[j]), _with_error(fit.b[j], fit.b_se[j])),
+            *(f"{int(fit.n[j]):,}", ", ".join(flag.value for flag in fit.flags[j])),
+        )
         for j in order
     ]
-    return "\n".join(lines)
+    columns = ("item", "a ± SE", "b ± SE", "answers", "flags")
+    return markdown_table(columns, rows, numeric=columns[1:4])
 
 
 def _with_error(value: float | None, se: float | None) -> str:
@@ -136,48 +150,42 @@ def _flagged(calibration: Calibration) -> dict[str, tuple[Flag, ...]]:
 
 def _flag_table(outcomes: Sequence[FitOutcome]) -> str:
     rows = [
-        f"| {o.scale_id} | {item} | {'; '.join(f'{flag.value}: {flag.explanation}' for flag in flags)} |"
+        (o.scale_id, item, "; ".join(f"{flag.value}: {flag.explanation}" for flag in flags))
         for o in outcomes
         if o.calibration is not None
         for item, flags in _flagged(o.calibration).items()
     ]
-    more = [f"| | … and {len(rows) - 10} more | |"] if len(rows) > 10 else []
-    return "\n".join(["| scale | item | why |", "|---|---|---|", *rows[:10], *more]) if rows else "none"
+    more = [("", f"… and {len(rows) - 10} more", "")] if len(rows) > 10 else []
+    return markdown_table(("scale", "item", "why"), [*rows[:10], *more]) if rows else "none"
 
 
 def _fit_table(outcomes: Sequence[FitOutcome]) -> str:
-    lines = [
-        "| scale | engine | learners | items | responses | log-likelihood | converged | s |",
-        "|---|---|--:|--:|--:|--:|---|--:|",
-    ]
+    rows = []
     for o in outcomes:
         if o.calibration is None:
-            lines.append(f"| {o.scale_id} | {o.engine} | | | | | {o.error} | {o.seconds:.1f} |")
+            rows.append((o.scale_id, o.engine, "", "", "", "", f"{o.error}", f"{o.seconds:.1f}"))
             continue
         f, c = o.calibration, o.calibration.convergence
         ended = f"after {c.iterations} iterations" if c.converged else f"no: {c.reason}"
-        lines.append(
-            f"| {o.scale_id} | {o.engine} | {f.n_persons:,} | {int(f.estimated.sum())} | {f.n_responses:,} "
-            f"| {c.loglik:,.1f} | {ended} | {o.seconds:.1f} |"
-        )
-    return "\n".join(lines)
+        counts = f"{f.n_persons:,}", f"{f.estimated.sum()}", f"{f.n_responses:,}"
+        rows.append((o.scale_id, o.engine, *counts, f"{c.loglik:,.1f}", ended, f"{o.seconds:.1f}"))
+    columns = ("scale", "engine", "learners", "items", "responses", "log-likelihood", "converged", "s")
+    return markdown_table(columns, rows, numeric=(*columns[2:6], "s"))
 
 
 def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
-    lines = ["| scale | engine | slope | intercept | anchors used | dropped | outcome |"]
-    lines.append("|---|---|--:|--:|--:|---|---|")
+    columns = ("scale", "engine", "slope", "intercept", "anchors used", "dropped", "outcome")
+    rows = []
     metadata: Metadata = {}
     for o in outcomes:
         if o.linking is None:
-            lines.append(f"| {o.scale_id} | {o.engine} | | | | | {o.error} |")
+            rows.append((o.scale_id, o.engine, "", "", "", "", f"{o.error}"))
             continue
         k = o.linking
         dropped = ", ".join(k.anchors_dropped) or "none"
-        lines.append(
-            f"| {o.scale_id} | {o.engine} | {k.slope:.3f} ± {k.slope_se:.3f} "
-            f"| {k.intercept:+.3f} ± {k.intercept_se:.3f} "
-            f"| {len(k.anchors_used)} | {dropped} | {'not linked' if o.error else 'linked'} |"
-        )
+        constants = f"{k.slope:.3f} ± {k.slope_se:.3f}", f"{k.intercept:+.3f} ± {k.intercept_se:.3f}"
+        outcome = "not linked" if o.error else "linked"
+        rows.append((o.scale_id, o.engine, *constants, f"{len(k.anchors_used)}", dropped, outcome))
         if not o.own:
             continue
         if k.diagnosis:
@@ -194,7 +202,7 @@ def link_metadata(outcomes: Sequence[LinkOutcome]) -> Metadata:
                 plots.test_information(o.linked), "test information"
             )
         metadata |= link_numbers(o.scale_id, k)
-    return {"linking": dg.MetadataValue.md("\n".join(lines))} | metadata
+    return {"linking": dg.MetadataValue.md(markdown_table(columns, rows, numeric=columns[2:5]))} | metadata
 
 
 def link_numbers(scale_id: str, k: Linking) -> Metadata:
@@ -221,17 +229,13 @@ def parameters_metadata(database: Database, month: str) -> Metadata:
         for scale in read_scales(connection).values():
             rows = _linked_items(connection, scale.scale_id, scale.engine, month)
             if rows:
-                metadata[f"items ({scale.scale_id})"] = dg.MetadataValue.md("\n".join([*_LINKED_HEAD, *rows]))
+                columns = ("item", "a ± SE", "b ± SE", "answers", "right", "infit", "outfit", "RMSD", "flags")
+                table = markdown_table(columns, rows, numeric=columns[1:8])
+                metadata[f"items ({scale.scale_id})"] = dg.MetadataValue.md(table)
     return metadata
 
 
-_LINKED_HEAD = [
-    "| item | a ± SE | b ± SE | answers | right | infit | outfit | RMSD | flags |",
-    "|---|--:|--:|--:|--:|--:|--:|--:|---|",
-]
-
-
-def _linked_items(connection: psycopg.Connection, scale_id: str, engine: str, month: str) -> list[str]:
+def _linked_items(connection: psycopg.Connection, scale_id: str, engine: str, month: str) -> list[tuple[str, ...]]:
     found = connection.execute(
         """SELECT i.item_id, i.params, i.n_responses, i.p_value, i.infit, i.outfit, i.rmsd, i.flags
            FROM mirt_item_params i JOIN mirt_fit_meta m USING (fit_id)
@@ -240,9 +244,11 @@ def _linked_items(connection: psycopg.Connection, scale_id: str, engine: str, mo
         (scale_id, engine, month_bounds(month)[0]),
     ).fetchall()
     return [
-        f"| {item} | {_with_error(p['a'], p['a_se'])} | {_with_error(p['b'], p['b_se'])} | {n:,} "
-        + "".join(f"| {'' if x is None else format(x, '.2f')} " for x in (right, infit, outfit))
-        + f"| {'' if rmsd is None else format(rmsd, '.3f')} | {', '.join(flags or [])} |"
+        (
+            *(item, _with_error(p["a"], p["a_se"]), _with_error(p["b"], p["b_se"]), f"{n:,}"),
+            *("" if x is None else format(x, ".2f") for x in (right, infit, outfit)),
+            *("" if rmsd is None else format(rmsd, ".3f"), ", ".join(flags or [])),
+        )
         for item, p, n, right, infit, outfit, rmsd, flags in found
     ]
 
@@ -260,22 +266,17 @@ def history_metadata(database: Database, month: str) -> Metadata:
 
 def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
     said = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
-    lines = [
-        "| scale | engines | items | | correlation | RMSD | all apart (SE) | 95 % intervals overlap |",
-        "|---|---|--:|---|--:|--:|--:|--:|",
-    ]
-    apart = ["| scale | engines | item | parameter | first | second | apart (SE) |", "|---|---|---|---|--:|--:|--:|"]
+    rows: list[tuple[str, ...]] = []
+    apart: list[tuple[str, ...]] = []
     metadata: Metadata = {}
     for month in compared:
         for pair in month.pairs:
-            head = f"| {month.scale.scale_id} | {', '.join(pair.engines)} |"
-            lines += [
-                f"{head} {len(pair.item_ids)} | {name} | {of.correlation:.4f} | {of.rmsd:.3f} | {of.rms_apart:.2f} "
-                f"| {of.overlap:.0%} |"
-                for name, of in (("b", pair.b), ("a", pair.a))
-            ]
+            head = month.scale.scale_id, ", ".join(pair.engines)
+            for name, of in (("b", pair.b), ("a", pair.a)):
+                close = f"{of.correlation:.4f}", f"{of.rmsd:.3f}", f"{of.rms_apart:.2f}", f"{of.overlap:.0%}"
+                rows.append((*head, f"{len(pair.item_ids)}", name, *close))
             apart += [
-                f"{head} {d.item_id} | {d.parameter} | {d.first:.3f} | {d.second:.3f} | {d.apart:.2f} |"
+                (*head, d.item_id, d.parameter, f"{d.first:.3f}", f"{d.second:.3f}", f"{d.apart:.2f}")
                 for d in pair.most_apart()
             ]
             alone = {engine: list(items) for engine, items in pair.only_one.items()}
@@ -287,22 +288,26 @@ def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
                 metadata[f"plot: agreement ({name})"] = plot(
                     plots.agreement_scatter(pair, month.scale.rules), f"parameters by {' and '.join(pair.engines)}"
                 )
-    tables_shown = {"pairs of engines": lines, "items that differ most": apart} if len(lines) > 2 else {}
-    return (
-        {"agreement": dg.MetadataValue.text("; ".join(said))}
-        | {name: dg.MetadataValue.md("\n".join(rows)) for name, rows in tables_shown.items()}
-        | metadata
-    )
+    if rows:
+        measures = ("correlation", "RMSD", "all apart (SE)", "95 % intervals overlap")
+        pairs = markdown_table(("scale", "engines", "items", "", *measures), rows, numeric=("items", *measures))
+        values = ("first", "second", "apart (SE)")
+        items_apart = markdown_table(("scale", "engines", "item", "parameter", *values), apart, numeric=values)
+        metadata = {
+            "pairs of engines": dg.MetadataValue.md(pairs),
+            "items that differ most": dg.MetadataValue.md(items_apart),
+        } | metadata
+    return {"agreement": dg.MetadataValue.text("; ".join(said))} | metadata
 
 
 def step_table(taken: dict[str, dict[str, Step]]) -> str:
-    lines = ["| scale | month | state | published | proposed | held back | why |", "|---|---|---|--:|--:|--:|---|"]
-    for steps in taken.values():
-        lines += [
-            f"| {s.scale_id} | {s.month} | {s.state} | {s.n_published} | {s.n_proposed} | {s.n_held} | {s.why} |"
-            for s in steps.values()
-        ]
-    return "\n".join(lines)
+    rows = [
+        (s.scale_id, s.month, s.state, f"{s.n_published}", f"{s.n_proposed}", f"{s.n_held}", s.why)
+        for steps in taken.values()
+        for s in steps.values()
+    ]
+    columns = ("scale", "month", "state", "published", "proposed", "held back", "why")
+    return markdown_table(columns, rows, numeric=columns[3:6])
 
 
 def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
@@ -327,17 +332,13 @@ def ability_metadata(measured: Sequence[ScaleAbilities]) -> Metadata:
 
 
 def ability_table(measured: Sequence[ScaleAbilities]) -> str:
-    shares = " | ".join(f"{q:.0%} below" for q in QUANTILES)
-    lines = [
-        f"| scale | items in force | learners | mean θ | SD θ | mean SE | {shares} | |",
-        "|---|--:|--:|--:|--:|--:|" + "--:|" * len(QUANTILES) + "---|",
-    ]
+    measures = ("items in force", "learners", "mean θ", "SD θ", "mean SE", *(f"{q:.0%} below" for q in QUANTILES))
+    rows = []
     for m in measured:
         if not len(m.theta):
-            lines.append(f"| {m.scale_id} | {m.n_published} | 0 | | | {'| ' * len(QUANTILES)}| {m.why} |")
+            rows.append((m.scale_id, f"{m.n_published}", "0", *[""] * (len(measures) - 2), m.why))
             continue
-        lines.append(
-            f"| {m.scale_id} | {m.n_published} | {len(m.theta):,} | {m.theta.mean():+.3f} | {m.theta.std():.3f} "
-            f"| {m.se.mean():.3f} | {' | '.join(f'{x:+.2f}' for x in np.quantile(m.theta, QUANTILES))} | |"
-        )
-    return "\n".join(lines)
+        spread = f"{m.theta.mean():+.3f}", f"{m.theta.std():.3f}", f"{m.se.mean():.3f}"
+        quantiles = (f"{x:+.2f}" for x in np.quantile(m.theta, QUANTILES))
+        rows.append((m.scale_id, f"{m.n_published}", f"{len(m.theta):,}", *spread, *quantiles, ""))
+    return markdown_table(("scale", *measures, ""), rows, numeric=measures)

@@ -16,10 +16,10 @@ from typing import Any
 
 import psycopg
 
-from irt_assets.psychometrics.linking import Linking
-from irt_assets.psychometrics.models import Calibration, Responses
-from irt_assets.psychometrics.scoring import Effects
-from irt_assets.psychometrics.testlets import estimate_effect_sd, number_testlets
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.estimation.testlets import estimate_effect_sd, number_testlets
+from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.scoring.abilities import Effects
 
 
 @dataclass(frozen=True)

@@ -12,20 +12,20 @@ from typing import Any
 
 import numpy as np
 
-from irt_assets.desk import Engine
 from irt_assets.desk.files import Answers, write_whole
 from irt_assets.desk.tables import ParameterTable, anchor_set, parameter_csv
-from irt_assets.engines import build
-from irt_assets.psychometrics.em import ENGINE, fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.itemfit import ItemFit, item_fit
-from irt_assets.psychometrics.latent_shape import Shape, fit_with_shape
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Floats, Model, Population, Responses
-from irt_assets.psychometrics.normality import Normality, normality
-from irt_assets.psychometrics.options import Latent, LatentRule
-from irt_assets.psychometrics.reliability import fitted_reliability
+from irt_assets.engines.registry import DEFAULT, build
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
+from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import Shape, fit_with_shape
+from irt_assets.psychometrics.estimation.normality import Normality, normality
+from irt_assets.psychometrics.fit.item_fit import ItemFit, item_fit
+from irt_assets.psychometrics.scoring.reliability import fitted_reliability
 from resources.failures import PermanentFailure
+from resources.settings import get_settings
 
 ITEM_COLUMNS = (
     *("item", "a", "b", "c", "a_se", "b_se", "c_se"),
@@ -124,7 +124,7 @@ def fit(
     answers: Answers,
     *,
     model: Model = "2pl",
-    engine: Engine = "em",
+    engine: str = DEFAULT,
     anchors: ParameterTable | None = None,
     groups: Sequence[str] | None = None,
     latent: LatentRule = "normal",
@@ -159,7 +159,7 @@ def fit(
 
 
 def _normality(responses: Responses, calibration: Calibration) -> Normality | None:
-    if calibration.engine != ENGINE or not calibration.convergence.converged:
+    if calibration.engine != DEFAULT or not calibration.convergence.converged:
         return None
     try:
         return normality(responses, calibration)
@@ -170,30 +170,30 @@ def _normality(responses: Responses, calibration: Calibration) -> Normality | No
 def _with_shape(
     responses: Responses,
     model: Model,
-    engine: Engine,
+    engine: str,
     anchors: AnchorSet | None,
     groups: Sequence[str] | None,
     latent: LatentRule,
 ) -> tuple[Calibration, Shape]:
-    if engine != ENGINE:
-        raise PermanentFailure(f"engine {engine} takes θ as normal; for --latent {latent} take --engine em")
+    if engine != DEFAULT:
+        raise PermanentFailure(f"engine {engine} takes θ as normal; for --latent {latent} take --engine {DEFAULT}")
     if latent == "auto" and (anchors is not None or groups is not None):
         raise PermanentFailure("--latent auto judges one population without anchors; name --latent histogram or normal")
 
-    def fit(some: Responses, model: Model, latent: Latent) -> Calibration:
-        return fit_em(some, model=model, anchors=anchors, groups=groups, latent=latent)
+    def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+        return fit_em(some, model=model, anchors=anchors, groups=groups, latent=latent, **how)
 
     return fit_with_shape(fit, responses, model, latent)
 
 
 def _calibrate(
-    responses: Responses, model: Model, engine: Engine, anchors: AnchorSet | None, groups: Sequence[str] | None
+    responses: Responses, model: Model, engine: str, anchors: AnchorSet | None, groups: Sequence[str] | None
 ) -> Calibration:
-    if engine == "em":
+    if engine == DEFAULT:
         return fit_em(responses, model=model, anchors=anchors, groups=groups)
     if groups is not None:
-        raise PermanentFailure(f"engine {engine} fits one population; for --groups take --engine em")
-    return build(engine).calibrate(responses, model=model, data_hash="", anchors=anchors)
+        raise PermanentFailure(f"engine {engine} fits one population; for --groups take --engine {DEFAULT}")
+    return build(engine, get_settings()).calibrate(responses, model=model, data_hash="", anchors=anchors)
 
 
 def _group(population: Population) -> dict[str, Any]:

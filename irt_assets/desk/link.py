@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from irt_assets.desk.tables import ParameterTable, anchor_set, errors_of
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.errors import LinkingError, breakdowns_explained
-from irt_assets.psychometrics.linking import link as link_fit
-from irt_assets.psychometrics.linking import match, weighted_by_populations
-from irt_assets.psychometrics.linking_criteria import NODES, WEIGHTS, Method, Pairs, curve, solve
-from irt_assets.psychometrics.models import Calibration, Convergence
+from irt_assets.psychometrics.core.errors import breakdowns_explained
+from irt_assets.psychometrics.core.models import Calibration, Convergence
+from irt_assets.psychometrics.core.options import Method
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Pairs, curve, solve
+from irt_assets.psychometrics.linking.linking import LinkingError, match, weighted_by_populations
+from irt_assets.psychometrics.linking.linking import link as link_fit
+from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
 
 FEW = 5
@@ -65,7 +67,7 @@ def link(
     Where both tables have errors, items are weighted by them, and those without are left out; else the criteria are
     the classical, unweighted ones, and purification takes the errors of a calibration with 500 persons. Fewer than
     five common items are linked as they are, with a warning. The slope is fixed at 1 where the errors of all a of
-    `new` are 0, as in a Rasch fit. `symmetric`: as in `psychometrics.linking.link`.
+    `new` are 0, as in a Rasch fit. `symmetric`: as in `psychometrics.linking.linking`.
 
     Raises PermanentFailure where no item is common or the items determine no constants; PsychometricsError for a
     symmetric criterion of moments.
@@ -74,7 +76,7 @@ def link(
     if not common:
         raise PermanentFailure(
             f"{new.path} has no item in common with {old.path}, so nothing says how their scales relate:"
-            f" {_some(new.item_ids)} here, {_some(old.item_ids)} there. Are the ids written alike?"
+            f" {some_of(new.item_ids, 5)} here, {some_of(old.item_ids, 5)} there. Are the ids written alike?"
         )
     weighted = new.has_errors and old.has_errors
     fit = _as_calibration(new, common, weighted)
@@ -164,9 +166,5 @@ def _places(table: ParameterTable, items: list[str]) -> np.ndarray:
 def _undetermined(method: Method, pairs: Pairs) -> PermanentFailure:
     return PermanentFailure(
         f"the {method} criterion gives no constants for the {pairs.size} items that can be used"
-        f" ({_some(pairs.ids) or 'none'}): link through more items, or by another --method"
+        f" ({some_of(pairs.ids, 5) or 'none'}): link through more items, or by another --method"
     )
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

@@ -13,9 +13,10 @@ from irt_assets.desk import Scoring
 from irt_assets.desk.files import Answers, write_whole
 from irt_assets.desk.fit import number
 from irt_assets.desk.tables import ParameterTable, parameter_csv
-from irt_assets.psychometrics.models import Floats
-from irt_assets.psychometrics.scoring import Scores
-from irt_assets.psychometrics.scoring import score as score_by
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.scoring.abilities import Scores
+from irt_assets.psychometrics.scoring.abilities import score as score_by
+from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
 
 COLUMNS = ("person", "theta", "se")
@@ -59,7 +60,7 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap") 
     if not (at >= 0).any():
         raise PermanentFailure(
             f"{params.path}: none of its {len(place)} items with parameters is among the {responses.n_items} items of"
-            f" the answers ({_some(responses.item_ids)}): are the ids written alike?"
+            f" the answers ({some_of(responses.item_ids, 5)}): are the ids written alike?"
         )
     a, d, c = (_where(at, column) for column in (params.a, params.d, params.c))
     scores = score_by(responses, a, d, c, method=method, mean=params.mean, sd=params.sd)
@@ -69,7 +70,3 @@ def score(answers: Answers, params: ParameterTable, *, method: Scoring = "eap") 
 
 def _where(at: np.ndarray, column: Floats) -> Floats:
     return np.where(at >= 0, column[at], np.nan)
-
-
-def _some(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:5]) + (" …" if len(names) > 5 else "")

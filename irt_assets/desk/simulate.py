@@ -15,8 +15,9 @@ import numpy.typing as npt
 
 from irt_assets.desk.files import write_whole
 from irt_assets.desk.tables import ParameterTable, parameter_csv
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.models import Floats, Model
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.options import Model
 from resources.failures import PermanentFailure
 
 

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from irt_assets.desk.files import faults, is_blank, rows_of
-from irt_assets.psychometrics.linking import AnchorSet, assumed_errors
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.importing.jsonlines import NotKept, parse
 from resources.failures import PermanentFailure
 

@@ -15,6 +15,7 @@ from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
+from resources.markdown import markdown_table
 from resources.object_store import ObjectStore
 
 GROUP = "drift"
@@ -89,7 +90,7 @@ def sentence(judged: ScaleDrift) -> str:
 
 
 def _table(found: list[ScaleDrift]) -> str:
-    lines = ["| scale | item | severity | wABC | Δb ± SE | Δa ± SE | q | kind |", "|---|---|---|--:|--:|--:|--:|---|"]
+    rows = []
     for judged in found:
         drift = judged.drift
         if drift is None:
@@ -98,44 +99,44 @@ def _table(found: list[ScaleDrift]) -> str:
         for item in estimated[:ITEMS_SHOWN]:
             j = drift.item_ids.index(item)
             change = judged.changes.get(item)
-            changes = f"{drift.delta_b[j]:+.2f} ± {drift.se[j, 1]:.2f} | {drift.delta_a[j]:+.2f} ± {drift.se[j, 0]:.2f}"
+            b = f"{drift.delta_b[j]:+.2f} ± {drift.se[j, 1]:.2f}"
+            a = f"{drift.delta_a[j]:+.2f} ± {drift.se[j, 0]:.2f}"
             if item in drift.across_models:
-                changes = f"{across_models_in_words(*drift.across_models[item])} |"
-            lines.append(
-                f"| {judged.scale_id} | {item} | {drift.severity[j]} | {drift.wabc[j]:.3f} | {changes} "
-                f"| {drift.q[j]:.1e} | {change.kind if change else ''} |"
-            )
-    return "\n".join(lines) if len(lines) > 2 else "none"
+                b, a = across_models_in_words(*drift.across_models[item]), ""
+            start = (judged.scale_id, item, drift.severity[j], f"{drift.wabc[j]:.3f}")
+            rows.append((*start, b, a, f"{drift.q[j]:.1e}", change.kind if change else ""))
+    columns = ("scale", "item", "severity", "wABC", "Δb ± SE", "Δa ± SE", "q", "kind")
+    return markdown_table(columns, rows, numeric=columns[3:7]) if rows else "none"
 
 
 def unestimated_table(found: list[ScaleDrift]) -> str:
     """Items in force that the month could not estimate, flagged ones first, those that could not be tested last."""
-    lines = [
-        "| scale | item | why | answers | right | as published | q | severity |",
-        "|---|---|---|--:|--:|--:|--:|---|",
-    ]
+    rows: list[tuple[str, ...]] = []
     for judged in found:
-        missing, shown = judged.unestimated, []
+        missing = judged.unestimated
+        shown: list[tuple[str, ...]] = []
         if missing.tested is not None:
             t = missing.tested
             for j in np.argsort(t.q, kind="stable"):
                 item = t.item_ids[j]
-                shown.append(
-                    f"| {judged.scale_id} | {item} | {missing.why[item]} | {t.n[j]} | {t.observed[j]:.3f} "
-                    f"| {t.expected[j]:.3f} ± {t.se[j]:.3f} | {t.q[j]:.1e} | {t.severity[j]} |"
-                )
-        shown += [f"| {judged.scale_id} | {i} | {why} | | | | | not tested |" for i, why in missing.untested.items()]
-        lines += shown[:ITEMS_SHOWN]
+                right = f"{t.observed[j]:.3f}", f"{t.expected[j]:.3f} ± {t.se[j]:.3f}"
+                tested = f"{t.n[j]}", *right, f"{t.q[j]:.1e}", t.severity[j]
+                shown.append((judged.scale_id, item, missing.why[item], *tested))
+        shown += [(judged.scale_id, i, why, *[""] * 4, "not tested") for i, why in missing.untested.items()]
+        rows += shown[:ITEMS_SHOWN]
         if len(shown) > ITEMS_SHOWN:
-            lines.append(f"| {judged.scale_id} | … and {len(shown) - ITEMS_SHOWN} more | | | | | | |")
-    return "\n".join(lines) if len(lines) > 2 else "none"
+            rows.append((judged.scale_id, f"… and {len(shown) - ITEMS_SHOWN} more", *[""] * 6))
+    columns = ("scale", "item", "why", "answers", "right", "as published", "q", "severity")
+    return markdown_table(columns, rows, numeric=columns[3:7]) if rows else "none"
 
 
 def _heat_map(connection: psycopg.Connection, scale_id: str, month: str) -> bytes | None:
     """The items that moved most in any of the last months, flagged ones first; None where no month judged any."""
     rows = connection.execute(
-        """SELECT item_id, month, coalesce(delta_b, -(details->'proportion_correct'->>'difference')::float), severity,
-                  wabc
+        """SELECT item_id, month,
+                  coalesce(delta_b, -(details->'curves'->>'right')::float,
+                           -(details->'proportion_correct'->>'difference')::float),
+                  severity, wabc
            FROM item_drift WHERE scale_id = %s AND month <= %s
              AND month IN (SELECT DISTINCT month FROM item_drift WHERE scale_id = %s AND month <= %s
                            ORDER BY month DESC LIMIT %s)""",

@@ -16,10 +16,10 @@ from irt_assets.dated import partition_check
 from irt_assets.drift.unestimated import items_gone
 from irt_assets.drift.unjudged import unjudged
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.curves import MEDIUM_WABC
+from irt_assets.psychometrics.core.curves import MEDIUM_WABC
 from irt_assets.responses.scales import read_scales
 from irt_assets.retries import classify_failures
-from irt_assets.wording import counted
+from irt_assets.wording import counted, some_of
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.object_store import ObjectStore
@@ -175,5 +175,4 @@ def not_judged(silent: Mapping[str, str]) -> list[str]:
 
 def items_said(named: Sequence[str], fine: str) -> str:
     """How many, the first ten, and how many more; `fine` where there is none."""
-    more = f" and {len(named) - NAMED} more" if len(named) > NAMED else ""
-    return f"{counted(len(named), 'item')}: {', '.join(named[:NAMED])}{more}" if named else fine
+    return f"{counted(len(named), 'item')}: {some_of(named, NAMED)}" if named else fine

@@ -19,11 +19,12 @@ from threadpoolctl import threadpool_limits
 
 from irt_assets.calibration.fits import finite, linked_fit
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.dif import ENOUGH, TESTABLE, Dif, Group, analyse_dif
-from irt_assets.psychometrics.dif_wald import Wald, severity_of
-from irt_assets.psychometrics.errors import BreakdownError, breakdowns_explained
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.options import Latent
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.errors import BreakdownError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.options import Latent
+from irt_assets.psychometrics.dif.analysis import ENOUGH, TESTABLE, Dif, Group, analyse_dif
+from irt_assets.psychometrics.dif.wald import Wald, severity_of
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import read_snapshot, snapshot_of
 from irt_assets.responses.window import scored_sittings_of
@@ -41,7 +42,6 @@ BY_LEVEL = (
     "items were assigned by level, and of groups that differ in ability one item in a hundred then looks large without"
     " being so"
 )
-Z95 = 1.959964
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from itertools import groupby
 from typing import Any
 
 from irt_assets.drift.dif_month import Row
+from resources.markdown import markdown_table
 
 ITEMS_SHOWN, GROUPS_SHOWN, NAMES = 30, 40, 12
 
@@ -50,10 +51,7 @@ def items_table(found: dict[str, list[Row]]) -> str:
     rows = sorted((row for row in items if differs(row) or row["ets_class"] == "C"), key=_weight, reverse=True)
     if not rows:
         return "none"
-    lines = [
-        "| scale | item | attribute | group, against | class | D ± SE | ΔR² | q | Δb ± SE | Δa ± SE | wABC | |",
-        "|---|---|---|---|---|--:|--:|--:|--:|--:|--:|---|",
-    ]
+    shown = []
     for row in rows[:ITEMS_SHOWN]:
         details = row["details"]
         wald, within = details["wald"] or {}, details["within_forms"] or {}
@@ -70,35 +68,35 @@ def items_table(found: dict[str, list[Row]]) -> str:
             _number(wald.get("wabc"), ".3f"),
             ", ".join(_remarks(row)),
         ]
-        lines.append(f"| {' | '.join(cells)} |")
-    if len(rows) > ITEMS_SHOWN:
-        lines.append(f"\nand {len(rows) - ITEMS_SHOWN} more in the table dif_analysis")
-    return "\n".join(lines)
+        shown.append(cells)
+    measures = ("D ± SE", "ΔR²", "q", "Δb ± SE", "Δa ± SE", "wABC")
+    columns = ("scale", "item", "attribute", "group, against", "class", *measures, "")
+    rest = len(rows) - ITEMS_SHOWN
+    return markdown_table(columns, shown, numeric=measures) + (
+        f"\n\nand {rest} more in the table dif_analysis" if rest > 0 else ""
+    )
 
 
 def groups_table(found: dict[str, list[Row]]) -> str:
     """Markdown: the groups of every attribute, what was tested and what was not."""
-    lines = ["| scale | attribute | group | learners | mean θ | SD | tested |", "|---|---|---|--:|--:|--:|---|"]
+    shown: list[tuple[str, ...]] = []
     for scale_id, rows in found.items():
         for whole, _ in by_attribute(rows):
             details, counts = whole["details"], whole["details"]["items"]
-            start = f"| {cell(scale_id)} | {cell(whole['attribute'])} "
-            lines += [
-                f"{start}| {cell(group['name'])} | {group['n_learners']:,} | {_number(group['mean'], '+.2f')} "
-                f"| {_number(group['sd'], '.2f')} | {_tested(group, whole)} |"
-                for group in details["groups"][:GROUPS_SHOWN]
-            ]
+            start = cell(scale_id), cell(whole["attribute"])
+            for group in details["groups"][:GROUPS_SHOWN]:
+                ability = _number(group["mean"], "+.2f"), _number(group["sd"], ".2f")
+                shown.append((*start, cell(group["name"]), f"{group['n_learners']:,}", *ability, _tested(group, whole)))
             rest = len(details["groups"][GROUPS_SHOWN:]) + details["smaller_groups"]["groups"]
-            lines += [f"{start}| {rest} smaller groups | | | | no |"] * (rest > 0)
+            shown += [(*start, f"{rest} smaller groups", "", "", "", "no")] * (rest > 0)
             unreadable = f", {details['n_unreadable']:,} of them with a value that is not a group"
-            lines.append(
-                f"{start}| (unknown) | {details['n_unknown']:,} | | | left out"
-                f"{unreadable if details['n_unreadable'] else ''} |"
-            )
+            left_out = f"left out{unreadable if details['n_unreadable'] else ''}"
+            shown.append((*start, "(unknown)", f"{details['n_unknown']:,}", "", "", left_out))
             pairs = f"items × groups: {counts['tested']:,} tested, {counts['low_power']:,} of them with low power, "
             why = f": {cell(details['why_not'])}" if details["why_not"] else ""
-            lines.append(f"{start}| (all) | | | | {pairs}{counts['not_tested']:,} not tested{why} |")
-    return "\n".join(lines)
+            shown.append((*start, "(all)", "", "", "", f"{pairs}{counts['not_tested']:,} not tested{why}"))
+    columns = ("scale", "attribute", "group", "learners", "mean θ", "SD", "tested")
+    return markdown_table(columns, shown, numeric=columns[3:6])
 
 
 def cell(text: str) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 from irt_assets.calibration.plots import BLUE, GREY, ORANGE, as_png, new_figure, short
 from irt_assets.drift.dif_month import Row
 from irt_assets.drift.dif_page import differs
+from irt_assets.psychometrics.core.confidence import Z95
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -33,7 +34,7 @@ def differences_plot(whole: Row, items: Sequence[Row]) -> bytes | None:
         rows = [row for row in tested if row["focal_group"] == name]
         rows.sort(key=lambda row: row["details"]["wald"]["delta_b"])
         delta = np.array([row["details"]["wald"]["delta_b"] for row in rows])
-        half = 1.96 * np.array([row["details"]["wald"]["delta_b_se"] for row in rows])
+        half = Z95 * np.array([row["details"]["wald"]["delta_b_se"] for row in rows])
         much = np.array([row["details"]["large"] for row in rows], dtype=bool)
         some = np.array([differs(row) for row in rows], dtype=bool) & ~much
         rank = np.arange(1, len(rows) + 1)

@@ -20,11 +20,12 @@ from irt_assets.calibration.fits import decode, linked_fit
 from irt_assets.calibration.origin import read_every_anchor
 from irt_assets.calibration.publication import publications_in_force
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, Published, compare
-from irt_assets.psychometrics.drift_kinds import Answers
-from irt_assets.psychometrics.eligibility import Reason
-from irt_assets.psychometrics.linking import Linking, assumed_errors
-from irt_assets.psychometrics.models import Calibration, Model
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.drift.kinds import Answers
+from irt_assets.psychometrics.eligibility.rules import Reason
+from irt_assets.psychometrics.linking.linking import Linking, assumed_errors
 from irt_assets.responses.eligible import codes, numbers
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import current_snapshot, read_snapshot

@@ -3,7 +3,7 @@ retiring the flagged items would cost.
 
 The verdict on drift is made here again, from the same evidence and by the same functions as `item_drift` makes it, and
 not read from its rows: these may be of an earlier fit of the month. What does not belong here: what the numbers mean
-(psychometrics/information.py), and how they are shown (information_assets.py).
+(psychometrics/information/functions.py), and how they are shown (information_assets.py).
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from irt_assets.calibration.testlets import InTestlets, effects_in_force
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.drift_errors import with_errors
-from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.information import (
+from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.drift.errors import with_errors
+from irt_assets.psychometrics.information.functions import (
     Abilities,
     ItemLosses,
     LossOfTest,
@@ -36,7 +38,6 @@ from irt_assets.psychometrics.information import (
     losses_of_items,
     retire,
 )
-from irt_assets.psychometrics.models import Floats, Model
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
 from resources.database import Database

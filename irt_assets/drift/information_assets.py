@@ -14,6 +14,7 @@ from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
+from resources.markdown import markdown_table
 from resources.object_store import ObjectStore
 
 ITEMS_SHOWN = 10
@@ -89,25 +90,23 @@ def sentence(judged: ScaleInformation) -> str:
 
 def flagged_table(found: dict[str, MonthInformation]) -> str:
     """The items that might be retired, most information lost first."""
-    lines = [
-        "| scale | item | lost | drift | published | now | kept | 95 % bound | q | most at θ | share of the test |",
-        "|---|---|---|---|--:|--:|--:|--:|--:|--:|--:|",
-    ]
+    shown: list[tuple[str, ...]] = []
     for scale, one in found.items():
         rows = [row for row in item_rows(one) if row["details"]["retire"]]
         rows.sort(key=lambda row: row["details"].get("ratio", 1.0))
         for row in rows[:ITEMS_SHOWN]:
             d = row["details"]
-            head = f"| {scale} | {row['item_id']} | {'yes' if row['flagged'] else 'no'} | {d['severity'] or ''} "
+            flagged = "yes" if row["flagged"] else "no"
+            head = scale, row["item_id"], flagged, d["severity"] or "", f"{d['published']:.3f}"
+            share = f"{d['share_of_test']:.1%}"
             if "ratio" not in d:
                 now = "no estimate" if d["now"] is None else f"{d['now']:.3f}, of another model"
-                lines.append(f"{head}| {d['published']:.3f} | {now} | | | | | {d['share_of_test']:.1%} |")
+                shown.append((*head, now, "", "", "", "", share))
                 continue
             bound = "" if d["upper"] is None else f"{d['upper']:.2f}"
-            lines.append(
-                f"{head}| {d['published']:.3f} | {d['now']:.3f} | {d['ratio']:.2f} | {bound} | {d['q']:.1e} "
-                f"| {d['largest_drop']['theta']:+.1f} | {d['share_of_test']:.1%} |"
-            )
+            kept = f"{d['now']:.3f}", f"{d['ratio']:.2f}", bound, f"{d['q']:.1e}", f"{d['largest_drop']['theta']:+.1f}"
+            shown.append((*head, *kept, share))
         if len(rows) > ITEMS_SHOWN:
-            lines.append(f"| {scale} | … and {len(rows) - ITEMS_SHOWN} more | | | | | | | | | |")
-    return "\n".join(lines) if len(lines) > 2 else "none"
+            shown.append((scale, f"… and {len(rows) - ITEMS_SHOWN} more", *[""] * 9))
+    measures = ("published", "now", "kept", "95 % bound", "q", "most at θ", "share of the test")
+    return markdown_table(("scale", "item", "lost", "drift", *measures), shown, numeric=measures) if shown else "none"

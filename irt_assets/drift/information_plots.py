@@ -6,7 +6,7 @@ import numpy as np
 
 from irt_assets.calibration.plots import BLUE, ORANGE, as_png, message, new_figure, short, tidy, title
 from irt_assets.drift.information import MonthInformation, population
-from irt_assets.psychometrics.information import conditional_se, item_information
+from irt_assets.psychometrics.information.functions import conditional_se, item_information
 
 MOST_ITEMS = 9
 """Panels of single items."""

@@ -19,19 +19,19 @@ from irt_assets.drift.alerts import settle_alerts
 from irt_assets.drift.compared import Compared, compare_month
 from irt_assets.drift.unestimated import Unestimated, look_at_unestimated
 from irt_assets.partitions import month_bounds, month_of, months_between
-from irt_assets.psychometrics.drift import Drift
-from irt_assets.psychometrics.drift_curves import CurveDifferences
-from irt_assets.psychometrics.drift_kinds import Change, tell_kinds
-from irt_assets.psychometrics.drift_trend import Trends, trends
-from irt_assets.psychometrics.errors import PsychometricsError, breakdowns_explained
-from irt_assets.psychometrics.models import Model
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.errors import PsychometricsError, breakdowns_explained
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.drift.curves import CurveDifferences
+from irt_assets.psychometrics.drift.items import Drift
+from irt_assets.psychometrics.drift.kinds import Change, tell_kinds
+from irt_assets.psychometrics.drift.trends import Trends, trends
 from irt_assets.responses.scales import Scale, read_scales
 from resources import tables, warehouse
 from resources.database import Database
 from resources.object_store import ObjectStore
 
 TREND_MONTHS = 12
-Z95 = 1.959964
 
 
 @dataclass(frozen=True)

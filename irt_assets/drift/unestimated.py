@@ -16,8 +16,8 @@ from irt_assets.calibration.fits import linked_fit
 from irt_assets.drift import evidence
 from irt_assets.drift.compared import Compared
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.proportion_correct import ProportionsCorrect, proportions_correct
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.drift.proportion_correct import ProportionsCorrect, proportions_correct
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import eligible_responses_of
 from resources.object_store import ObjectStore

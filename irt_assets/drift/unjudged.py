@@ -9,24 +9,25 @@ from __future__ import annotations
 import psycopg
 from psycopg import sql
 
-from irt_assets.calibration.evidence import Evidence, gather
+from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.calibration.gates import failures, held_because, way_out
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import moved
+from irt_assets.psychometrics.linking.anchor_diagnosis import moved
 from irt_assets.responses.scales import Scale, read_scales
 from resources.object_store import ObjectStore
 
 
 def why_not(connection: psycopg.Connection, store: ObjectStore, scale: Scale, month: str) -> str | None:
     """Why a month that was linked is not judged, and the way out; None where it passes its set gates."""
-    return _red(gather(connection, store, month, scale))
+    return _red(load_evidence(connection, MonthFile.verified(connection, store, month), month, scale))
 
 
 def unjudged(connection: psycopg.Connection, store: ObjectStore, month: str, table: str) -> dict[str, str]:
     """Of the scales that the month could be compared on, those of which `table` says nothing, and why."""
     found = {}
+    file = MonthFile.verified(connection, store, month)
     for scale in read_scales(connection, month_bounds(month)[0]).values():
-        evidence = gather(connection, store, month, scale)
+        evidence = load_evidence(connection, file, month, scale)
         has_rows = connection.execute(
             sql.SQL("SELECT FROM {} WHERE (month, scale_id) = (%s, %s) LIMIT 1").format(sql.Identifier(table)),
             (month, scale.scale_id),

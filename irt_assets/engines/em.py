@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from irt_assets.psychometrics.em import ENGINE, fit_em
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.options import Latent
-from irt_assets.psychometrics.priors import Priors
+from irt_assets.engines.spec import LIGHT_POOL, EngineSpec
+
+if TYPE_CHECKING:
+    from irt_assets.psychometrics.core.anchors import AnchorSet
+    from irt_assets.psychometrics.core.models import Calibration, Responses
+    from irt_assets.psychometrics.core.options import Latent, Model
+    from irt_assets.psychometrics.core.priors import Priors
+
+ENGINE = "em"
 
 
 @dataclass
@@ -31,8 +36,12 @@ class EmEngine:
         reference: str | None = None,
         latent: Latent = "normal",
         testlets: Mapping[str, str] | None = None,
+        start: Calibration | None = None,
+        likelihood_only: bool = False,
     ) -> Calibration:
         """See `fit_em`."""
+        from irt_assets.psychometrics.estimation.em import fit_em
+
         return fit_em(
             responses,
             model=model,
@@ -44,4 +53,18 @@ class EmEngine:
             testlets=testlets,
             threads=self.threads,
             data_hash=data_hash,
+            start=start,
+            likelihood_only=likelihood_only,
         )
+
+
+SPEC = EngineSpec(
+    name=ENGINE,
+    method="marginal maximum likelihood, errors from the information matrix",
+    models=("rasch", "1pl", "2pl", "3pl"),
+    build=lambda settings: EmEngine(settings.irt_threads),
+    runs_in="this process",
+    kind="numba",
+    pool=LIGHT_POOL,
+    beside=False,
+)

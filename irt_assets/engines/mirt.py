@@ -1,50 +1,30 @@
-"""Adapter of R's mirt: what it is asked, and how its estimates are judged. mirt itself runs in irt.R.
-
-mirt says whether its steps became small. Whether the answers determine what it found is judged here, by the rules of
-the em engine, so that no item of either comes out as a plausible number where the other refuses one.
-"""
+"""The engine mirt: R's mirt in a child process, or in the R IRT service where that is set. See `mirt_fit`."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
-import numpy as np
+from irt_assets.engines.spec import EngineSpec, RPackage
 
-from irt_assets.engines.child import Limits
-from irt_assets.engines.r_calibration import Answer, Call, anchors_of, request
-from irt_assets.engines.r_process import call_r
-from irt_assets.psychometrics.classical import item_rest_correlation
-from irt_assets.psychometrics.data import Counts, Mask
-from irt_assets.psychometrics.design import require_connected, seen_sets, twins
-from irt_assets.psychometrics.em import RULING_SHARE
-from irt_assets.psychometrics.em_request import (
-    Persons,
-    checked_priors,
-    given_parameters,
-    origin_of,
-    some,
-    usable,
-)
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, Model, Responses
-from irt_assets.psychometrics.priors import LogitNormal, Priors
-from irt_assets.psychometrics.standard_errors import VARIANCE_INFLATION_LIMIT, barely_determined
-from irt_assets.psychometrics.stationary import steepest
-from irt_assets.psychometrics.structure import COMMON_SLOPE_FLOOR, GUESSING_BOUNDS, LATENT_SD_BOUNDS, SLOPE_BOUND, Fixed
+if TYPE_CHECKING:
+    from irt_assets.engines import Calibrator
+    from irt_assets.engines.child import Limits
+    from irt_assets.psychometrics.core.anchors import AnchorSet
+    from irt_assets.psychometrics.core.models import Calibration, Responses
+    from irt_assets.psychometrics.core.options import Model
+    from irt_assets.psychometrics.core.priors import Priors
+    from resources.settings import Settings
 
 ENGINE = "mirt"
-STEEPEST = 0.1
-"""In standard errors were abilities known. mirt stops by the size of its steps, which are small on a long gentle slope,
-too; what it calls converged on sound data was below 0.0015 in every test."""
 
 
 @dataclass
 class MirtEngine:
-    """R's mirt in a child process, within `limits` of time and memory."""
+    """R's mirt in a child process, within `limits` of time and memory; None for those of `Limits`."""
 
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits | None = None
     name: str = ENGINE
 
     def calibrate(
@@ -57,194 +37,28 @@ class MirtEngine:
         priors: Priors | None = None,
     ) -> Calibration:
         """See `fit_mirt`. Raises also what `call_r` does."""
+        from irt_assets.engines.mirt_fit import fit_mirt
+        from irt_assets.engines.r_process import call_r
+
         call = partial(call_r, limits=self.limits)
         return fit_mirt(responses, call=call, model=model, data_hash=data_hash, anchors=anchors, priors=priors)
 
 
-def fit_mirt(
-    responses: Responses,
-    *,
-    call: Call,
-    model: Model,
-    data_hash: str = "",
-    anchors: AnchorSet | None = None,
-    priors: Priors | None = None,
-) -> Calibration:
-    """Marginal maximum likelihood by mirt's EM, 61 nodes, errors by Oakes' identity.
+def _build(settings: Settings) -> Calibrator:
+    from irt_assets.engines.child import Limits
+    from irt_assets.engines.remote import engine_in_service
 
-    Arguments, refusals, flags and what identifies the scale are those of `fit_em`; there is one population, and of
-    priors only a LogitNormal of c. Differences: `joint_cov` is None; an item is `AT_BOUND` where its slope, or the
-    slope's error, is beyond ±10, and keeps the slope that mirt stopped at; an item is `UNIDENTIFIED` where a variance
-    is 10⁵ times what it were with known abilities,
-    n·p·(1 − p) standing for that information.
-    """
-    priors = checked_priors(model, priors)
-    if priors.a is not None or priors.b is not None or not isinstance(priors.c, LogitNormal | None):
-        raise PsychometricsError(
-            "the mirt engine takes a LogitNormal prior on c and no other; for priors on a and b take em or pymc"
-        )
-    persons = Persons.of(responses, None, None, None)
-    counts = Counts.of(responses, persons.weight)
-    given = given_parameters(responses, anchors)
-    keep = counts.estimable | (given.items & (counts.n > 0))
-    kept = usable(responses, counts, persons, keep, given, model)
-    held = given.items[keep]
-    require_connected(kept, seen_sets(kept), held)
-    origin = origin_of(given)
-    fixed = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
-    known = None
-    if held.any():
-        known = anchors_of(np.array(kept.item_ids)[held], a=fixed.a[held], d=fixed.d[held], c=fixed.c[held])
-    asked = request(
-        kept,
-        engine=ENGINE,
-        model=model,
-        anchors=known,
-        guessing_prior=None if priors.c is None else {"mean_logit": priors.c.mean, "sd_logit": priors.c.sd},
-    )
-    found = _oriented(Answer.of(call("irt_calibrate", asked), kept.n_items), model, anchored=bool(held.any()))
-    slope, whose = steepest(
-        kept,
-        model,
-        a=found.a,
-        d=found.d,
-        c=found.c,
-        latent_mean=found.latent_mean,
-        latent_sd=found.latent_sd,
-        given=fixed,
-        priors=priors,
-    )
-    judged = _Judged.of(found, kept, held, model, priors)
-    if found.converged and not slope <= STEEPEST:
-        judged.reasons.append(
-            f"mirt stopped where the likelihood still rises, most for {whose}: the gradient is {slope:.2g} standard "
-            f"errors, wanted {STEEPEST:g} or less"
-        )
-
-    J, at = responses.n_items, np.flatnonzero(keep)
-    values = np.stack([given.a, given.d + given.a * origin, given.c])
-    values[:, at] = found.a, found.d, found.c
-    cov = np.full((J, 3, 3), np.nan)
-    cov[given.items] = 0.0
-    size = found.cov.shape[1]
-    cov[at, :size, :size] = judged.cov
-    flags = [() if keep[j] else tuple(counts.flags(j)) for j in range(J)]
-    for k, j in enumerate(at):
-        flags[j] = judged.flags[k]
-    version, software = found.made_with(ENGINE)
-    calibration = Calibration(
-        item_ids=responses.item_ids,
-        model=model,
-        engine=ENGINE,
-        engine_version=version,
-        a=values[0],
-        d=values[1],
-        c=values[2],
-        cov=cov[:, :2, :2],
-        joint_cov=None,
-        n=np.rint(counts.n).astype(np.int64),
-        n_correct=np.rint(counts.correct).astype(np.int64),
-        flags=tuple(flags),
-        latent_mean=found.latent_mean,
-        latent_sd=found.latent_sd,
-        n_persons=len(np.unique(kept.person)),
-        convergence=Convergence(
-            converged=not judged.reasons,
-            iterations=found.iterations,
-            max_change=np.nan,
-            max_gradient=slope,
-            loglik=found.loglik,
-            n_parameters=found.n_parameters,
-            reason="; ".join(judged.reasons),
-        ),
-        data_hash=data_hash,
-        guessing_cov=cov[:, 2] if size == 3 else None,
-        priors=priors.as_dict(),
-        anchored=tuple(item for item, fixed in zip(responses.item_ids, given.items, strict=True) if fixed),
-        software=software,
-    )
-    return calibration.rescaled(1.0, origin) if origin else calibration
+    if SPEC.in_r_service(settings):
+        return engine_in_service(ENGINE, settings)
+    return MirtEngine(Limits(settings.engine_timeout_s))
 
 
-def _oriented(found: Answer, model: Model, *, anchored: bool) -> Answer:
-    """θ → −θ where most slopes are negative: the likelihood does not tell the two apart."""
-    if anchored or model not in ("2pl", "3pl") or np.sign(found.a).sum() + np.tanh(found.a.sum()) / 2 >= 0:
-        return found
-    turn = np.ones(found.cov.shape[1])
-    turn[0] = -1.0
-    return replace(found, a=-found.a, latent_mean=-found.latent_mean, cov=found.cov * np.outer(turn, turn))
-
-
-@dataclass(frozen=True)
-class _Judged:
-    """Of the items mirt was asked about: flags, the covariance of what is identified, why it is not a result."""
-
-    flags: list[tuple[Flag, ...]]
-    cov: Floats
-    reasons: list[str]
-
-    @classmethod
-    def of(cls, found: Answer, kept: Responses, held: Mask, model: Model, priors: Priors) -> _Judged:
-        n = np.bincount(kept.item, minlength=kept.n_items)
-        correct = np.bincount(kept.item, kept.score, minlength=kept.n_items)
-        named = np.array(kept.item_ids, dtype=object)
-        own_slope = ~held & (model in ("2pl", "3pl"))
-        endless = np.sqrt(found.cov[:, 0, 0]) >= SLOPE_BOUND
-        at_bound = own_slope & ((np.abs(found.a) >= SLOPE_BOUND) | endless)
-        variance = np.stack([found.cov[:, 0, 0] * found.latent_sd**2, found.cov[:, 1, 1]])
-        inflation = variance.max(axis=0) * correct * (n - correct) / n
-        unidentified = ~held & ~at_bound & ~(inflation < VARIANCE_INFLATION_LIMIT)
-        reversed_ = np.where(own_slope, found.a < 0, ~held & (item_rest_correlation(kept) < 0))
-        alike = twins(kept, n, correct)
-        vague = ~held & _vague_guessing(found, priors) if model == "3pl" else np.zeros(len(n), dtype=bool)
-        cov = found.cov.copy()
-        cov[at_bound | unidentified] = np.nan
-
-        reasons = [found.reason or "mirt did not converge, and does not say why"] if not found.converged else []
-        if not held.any():
-            reasons += _without_unit(found, model)
-        split = np.minimum(correct, n - correct) / len(np.unique(kept.person))
-        if (ruling := at_bound & (split > RULING_SHARE)).any():
-            reasons.append(
-                f"the ability scale is not a common one: slopes beyond {SLOPE_BOUND:g} belong to items that tell more "
-                f"than {RULING_SHARE:.0%} of the learners apart ({some(list(named[ruling]))}), so that those answers "
-                f"alone decide θ. Look for duplicated or dependent items among them"
-            )
-        if unidentified.any():
-            reasons.append(
-                f"the responses do not determine the parameters of {unidentified.sum()} of {len(n)} items "
-                f"({some(list(named[unidentified]))})"
-            )
-        if alike.any():
-            reasons.append(
-                f"{alike.sum()} items have the same answers by the same learners as another "
-                f"({some(list(named[alike]))}): they are not independent pieces of evidence. Leave one of each out"
-            )
-        marks = {
-            Flag.AT_BOUND: at_bound,
-            Flag.UNIDENTIFIED: unidentified,
-            Flag.NEGATIVE_DISCRIMINATION: reversed_,
-            Flag.DUPLICATE: alike,
-            Flag.GUESSING_UNIDENTIFIED: vague,
-        }
-        flags = [tuple(flag for flag, mark in marks.items() if mark[k]) for k in range(len(n))]
-        return cls(flags, cov, reasons)
-
-
-def _without_unit(found: Answer, model: Model) -> list[str]:
-    """Says where a Rasch model's latent SD, or a common slope, stands for answers that make no scale."""
-    what, value, (low, high) = {
-        "rasch": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),
-        "1pl": ("common slope", float(found.a[0]), (COMMON_SLOPE_FLOOR, SLOPE_BOUND)),
-    }.get(model, ("", 1.0, (0.0, 2.0)))
-    if low < value < high:
-        return []
-    why = "are unrelated" if value <= low else "follow from each other"
-    return [f"the {what} is {value:.3g}, which is not a scale: answers to different items {why}"]
-
-
-def _vague_guessing(found: Answer, prior: Priors) -> Mask:
-    """Items whose c is `barely_determined`, or at a bound."""
-    known = 0.0 if not isinstance(prior.c, LogitNormal) else prior.c.sd**-2.0
-    low, high = GUESSING_BOUNDS
-    return barely_determined(found.cov[:, 2, 2], known) | (found.c <= low) | (found.c >= high)
+SPEC = EngineSpec(
+    name=ENGINE,
+    method="marginal maximum likelihood, errors by Oakes' identity",
+    models=("rasch", "1pl", "2pl", "3pl"),
+    build=_build,
+    runs_in="child process",
+    kind="r",
+    r_packages=(RPackage("mirt"),),
+)

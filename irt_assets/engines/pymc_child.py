@@ -14,12 +14,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from irt_assets.engines import TIMEOUT_S, Drawn
+from irt_assets.engines import Drawn
 from irt_assets.engines.child import Limits, die_with_parent, run
-from irt_assets.engines.pymc import ENGINE, PymcEngine
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Calibration, Model, Responses
+from irt_assets.engines.pymc import ENGINE
+from irt_assets.engines.pymc_engine import PymcEngine
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
 from resources.failures import PermanentFailure
 
 
@@ -28,7 +30,7 @@ class PymcInChild:
     """`PymcEngine` with the same results and errors; what would take its process with it is an EngineFailure."""
 
     engine: PymcEngine = field(default_factory=PymcEngine)
-    timeout_s: float = TIMEOUT_S
+    timeout_s: float = Limits.seconds
     name: str = ENGINE
 
     def calibrate(

@@ -17,7 +17,7 @@ from functools import partial
 
 import numpy as np
 
-from irt_assets.psychometrics.kernels import _compiled
+from irt_assets.psychometrics.core.kernels import _compiled
 
 ROW_STEP = 0.25
 """Of the table, in s: with SDs of θ given the answers below 1, sixth cumulants are of order 1 or less, so that a

@@ -22,9 +22,9 @@ from pytensor.graph.op import Op
 from pytensor.link.numba.dispatch.basic import register_funcify_default_op_cache_key
 
 from irt_assets.engines import pymc_kernels
-from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.models import Floats, Responses
-from irt_assets.psychometrics.quadrature import Grid
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation.response_layout import Data
 
 
 @dataclass(frozen=True)

@@ -27,9 +27,10 @@ from scipy.optimize import minimize
 from scipy.special import expit, logit
 
 from irt_assets.engines.pymc_likelihood import Likelihood
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.models import Floats, Model, Responses
-from irt_assets.psychometrics.priors import Beta, LogitNormal
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import Beta, LogitNormal
 
 _TO_FREE: dict[str, Callable[[Any], Any]] = {"a": np.log, "latent_sd": np.log, "c": logit}
 _FROM_FREE: dict[str, Callable[[Any], Any]] = {"a": np.exp, "latent_sd": np.exp, "c": expit}

@@ -16,8 +16,8 @@ import pymc as pm
 from numba.np.numpy_support import carray
 
 from irt_assets.engines.pymc_model import Density, Mode
-from irt_assets.psychometrics.kernels import available_threads
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.kernels import available_threads
+from irt_assets.psychometrics.core.models import Floats
 
 
 @dataclass(frozen=True)

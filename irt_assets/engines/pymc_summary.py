@@ -13,10 +13,10 @@ from scipy.special import logit
 from irt_assets.engines.pymc_likelihood import Likelihood
 from irt_assets.engines.pymc_model import ModelPriors
 from irt_assets.engines.pymc_sampling import Diagnostics, Draws, diagnose
-from irt_assets.psychometrics.em import engine_version
-from irt_assets.psychometrics.em_request import some
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Floats, spread
-from irt_assets.psychometrics.standard_errors import barely_determined
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, spread
+from irt_assets.psychometrics.estimation.em import engine_version
+from irt_assets.psychometrics.estimation.em_request import some
+from irt_assets.psychometrics.estimation.standard_errors import barely_determined
 
 Mask = npt.NDArray[np.bool_]
 

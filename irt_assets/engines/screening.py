@@ -8,11 +8,12 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.em_request import some
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.models import Calibration, Model, Responses
-from irt_assets.psychometrics.priors import LogNormal, Normal, Priors
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import LogNormal, Normal, Priors
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.em_request import some
 
 ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
 """Of items that are not anchors. Written into irt.R, too."""

@@ -15,6 +15,7 @@ from irt_assets.job_names import INVARIANT_REPORT
 from irt_assets.retries import classify_failures
 from resources.dagster_schema import column_schema
 from resources.database import Database
+from resources.markdown import markdown_table
 from resources.object_store import ObjectStore
 from resources.tables import invariant_result
 
@@ -75,8 +76,9 @@ def _check_result(verdict: Verdict) -> dg.AssetCheckResult:
 
 
 def _incomplete_table(report: Report) -> str:
-    rows = [f"| {name} | {_cell(why)} |" for name, why in report.incomplete]
-    return "\n".join(["| invariant | why it was not tested |", "| --- | --- |", *rows]) if rows else "all was tested"
+    if not report.incomplete:
+        return "all was tested"
+    return markdown_table(("invariant", "why it was not tested"), report.incomplete)
 
 
 def _violation_table(report: Report) -> str:
@@ -85,17 +87,10 @@ def _violation_table(report: Report) -> str:
 
 
 def _rows(verdicts: list[Verdict], limit: int) -> str:
-    lines = ["| invariant | partition | subject | seen | wanted |", "| --- | --- | --- | --- | --- |"]
+    rows = []
     for verdict in verdicts:
         name = verdict.invariant.name
-        lines += [
-            f"| {name} | {v.partition} | {_cell(v.subject)} | {_cell(v.observed)} | {_cell(v.expected)} |"
-            for v in verdict.violations[:limit]
-        ]
+        rows += [(name, v.partition, v.subject, v.observed, v.expected) for v in verdict.violations[:limit]]
         if len(verdict.violations) > limit:
-            lines.append(f"| {name} | | and {len(verdict.violations) - limit} more | | |")
-    return "\n".join(lines)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|").replace("\n", " ")
+            rows.append((name, "", f"and {len(verdict.violations) - limit} more", "", ""))
+    return markdown_table(("invariant", "partition", "subject", "seen", "wanted"), rows)

@@ -7,7 +7,7 @@ from statistics import fmean, stdev
 
 from irt_assets.calibration.green import State
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant
-from irt_assets.psychometrics.eligibility import rejected
+from irt_assets.psychometrics.eligibility.rules import rejected
 
 EARLIER_MONTHS = 6
 FEWEST_EARLIER = 3

@@ -14,7 +14,7 @@ from irt_assets.calibration.fits import linked_fit
 from irt_assets.calibration.model_gates import FEW_TOGETHER, MISFIT_LEVEL, one_ability
 from irt_assets.invariants.invariant import Found, Look, NotTested, Violation, invariant, no_month_yet
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.dependence import FLAG_ABOVE_MEAN
+from irt_assets.psychometrics.fit.dependence import FLAG_ABOVE_MEAN
 from irt_assets.responses.erased import rewrites_behind
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, snapshot_problem
 

@@ -17,8 +17,8 @@ from irt_assets.calibration.abilities import estimate
 from irt_assets.calibration.publication import PublishedSet
 from irt_assets.kpis.behaviour import YEAR, microseconds
 from irt_assets.kpis.meaning import LEAST_ANSWERS
-from irt_assets.psychometrics.models import Floats, Responses
-from irt_assets.psychometrics.progress import improvement
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.scoring.progress import improvement
 from irt_assets.responses.eligible import Eligible, EligibleAnswers
 from irt_assets.responses.scales import Scale
 from resources.relational import Run

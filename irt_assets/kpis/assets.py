@@ -19,6 +19,7 @@ from irt_assets.retries import classify_failures
 from resources import tables
 from resources.dagster_schema import column_schema
 from resources.database import Database
+from resources.markdown import markdown_table
 
 GROUP = "kpis"
 OWNERS = ["team:psychometrics"]
@@ -97,17 +98,17 @@ def _medians(records: list[dict[str, Any]]) -> dict[str, dg.MetadataValue]:
 
 def kpi_table(records: list[dict[str, Any]]) -> str:
     """What each KPI says, of how many learners it is known, and its middle."""
-    lines = ["| KPI | what it says | range | learners | median |", "|---|---|---|--:|--:|"]
+    rows = []
     for name, meaning in MEANINGS.items():
         values = _values(records, name)
         low, high = RANGES[name]
         middle = f"{median(values):.2f}" if values else ""
-        lines.append(f"| {name} | {meaning} | {low:g} to {high:g} | {len(values):,} | {middle} |")
-    return "\n".join(lines)
+        rows.append((name, meaning, f"{low:g} to {high:g}", f"{len(values):,}", middle))
+    return markdown_table(("KPI", "what it says", "range", "learners", "median"), rows, numeric=("learners", "median"))
 
 
 def _reason_table(counts: Counter[tuple[str, str]], learners: int) -> str:
     if not counts:
         return "every KPI of every learner has a value"
-    rows = [f"| {name} | {why} | {n:,} of {learners:,} |" for (name, why), n in sorted(counts.items())]
-    return "\n".join(["| KPI | why there is none | learners |", "|---|---|--:|", *rows])
+    rows = [(name, why, f"{n:,} of {learners:,}") for (name, why), n in sorted(counts.items())]
+    return markdown_table(("KPI", "why there is none", "learners"), rows, numeric=("learners",))

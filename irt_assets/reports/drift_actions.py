@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-from irt_assets.psychometrics.drift_kinds import Kind
-from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.drift.kinds import Kind
 
 TREND_Q = 0.05
 DROPPED_OFTEN = 2

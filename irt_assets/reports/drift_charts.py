@@ -7,15 +7,15 @@ from typing import TypeAlias
 import numpy as np
 from markupsafe import Markup
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Floats
 from irt_assets.reports.charts import BLACK, BLUE, GREY, ORANGE, Chart, ends_of
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_rows import DifRow, InformationRow, Linked
 
 Drawn: TypeAlias = tuple[Markup, str]
 MOST_NAMES = 14
-Z95 = 1.959964
 
 
 def changes(facts: Facts) -> Drawn:

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.drift_kinds import Kind
-from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports.document import Span, Text
 from irt_assets.reports.drift_facts import Facts, Item
 from irt_assets.reports.drift_rows import Curve

@@ -26,10 +26,10 @@ from irt_assets.calibration.release_impact import Impact, impact
 from irt_assets.drift.alerts import first_seen
 from irt_assets.drift.unjudged import why_not
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import Suspect
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.observed import Observed, observed
-from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.fit.observed import Observed, observed
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
+from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.reports import drift_rows as rows
 from irt_assets.reports.drift_actions import Evidence, Proposal, propose
 from irt_assets.reports.drift_rows import AlertRow, Curve, DecisionRow, DifRow, DriftRow, InformationRow, Linked

@@ -1,6 +1,6 @@
 """The drift reports of a month: made for every scale, named as files, kept in the object store.
 
-What does not belong here: what they say (drift_report.py) and when they are made (assets.py, cli_reports.py).
+What does not belong here: what they say (drift_report.py) and when they are made (assets.py, cli/report.py).
 """
 
 from __future__ import annotations

@@ -14,8 +14,8 @@ import numpy as np
 import psycopg
 from psycopg.rows import class_row
 
-from irt_assets.psychometrics.curves import probability_interval
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.curves import probability_interval
+from irt_assets.psychometrics.core.models import Floats
 from irt_assets.responses.scales import Scale
 
 MONTHS_SHOWN = 12

@@ -13,7 +13,7 @@ from typing import Any
 from irt_assets.calibration.green import State
 from irt_assets.calibration.release_job import RELEASE_JOB
 from irt_assets.environment import CODE_LOCATION
-from irt_assets.psychometrics.drift_kinds import Kind
+from irt_assets.psychometrics.drift.kinds import Kind
 from irt_assets.reports import drift_charts as charts
 from irt_assets.reports.document import (
     Block,

@@ -19,7 +19,7 @@ from irt_assets.calibration.lineage import decisions_on, lineage
 from irt_assets.calibration.proposals import Proposal, waiting_proposals
 from irt_assets.calibration.publication import anchor_items
 from irt_assets.drift.alerts import first_seen
-from irt_assets.psychometrics.observed import Observed
+from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_details import change_in_words
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.drift_rows import DIF_COLUMNS, DRIFT_COLUMNS, Curve, DifRow, DriftRow

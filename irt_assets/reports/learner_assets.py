@@ -14,6 +14,7 @@ from irt_assets.reports import learner_week
 from irt_assets.reports.artifacts import Format, ids, page_path
 from irt_assets.reports.learner_facts import who
 from irt_assets.retries import classify_failures
+from irt_assets.wording import some_of
 from resources import tables
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
@@ -155,11 +156,10 @@ def _sha256(store: ObjectStore, name: str) -> str:
 
 
 def _result(wrong: dict[str, str], fine: str, of: str) -> dg.AssetCheckResult:
-    named = "; ".join(f"{name} {said}" for name, said in [*wrong.items()][: learner_week.NAMED])
-    more = f" and {len(wrong) - learner_week.NAMED:,} more" if len(wrong) > learner_week.NAMED else ""
+    named = some_of([f"{name} {said}" for name, said in wrong.items()], learner_week.NAMED, between="; ")
     advice = ": see `without a report` and `without a PDF` in the asset's metadata; materialise the week again"
     return dg.AssetCheckResult(
         passed=not wrong,
-        description=f"{named}{more}{advice}" if wrong else fine,
+        description=f"{named}{advice}" if wrong else fine,
         metadata={of: len(wrong), f"{of} that are wrong": rows_shown((of, "what"), list(wrong.items())[:SHOWN])},
     )

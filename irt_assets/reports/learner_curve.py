@@ -12,12 +12,13 @@ from datetime import date
 
 from markupsafe import Markup, escape
 
+from irt_assets.psychometrics.core.confidence import Z95
+
 WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 640, 230, 40, 14, 24, 24
 PERCENTILES = ((2.0, "98"), (1.0, "84"), (0.0, "50"), (-1.0, "16"), (-2.0, "2"))
 """SDs from the mean of the population, and how many of 100 are below."""
 HIGHEST = 2.6
 FONT = "NanumGothic, Noto Sans CJK KR, DejaVu Sans, sans-serif"
-NINETY_FIVE = 1.96
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ def curve(
         z = max(-HIGHEST, min(HIGHEST, (theta - mu) / sigma))
         return TOP + (HIGHEST - z) / (2 * HIGHEST) * (HEIGHT - TOP - BOTTOM)
 
-    low = [(x(v), y(v.theta - NINETY_FIVE * v.se)) for v in levels]
-    high = [(x(v), y(v.theta + NINETY_FIVE * v.se)) for v in levels]
+    low = [(x(v), y(v.theta - Z95 * v.se)) for v in levels]
+    high = [(x(v), y(v.theta + Z95 * v.se)) for v in levels]
     points = [(x(v), y(v.theta)) for v in levels]
     parts = []
     grid = [(y(mu + z * sigma), label) for z, label in PERCENTILES]

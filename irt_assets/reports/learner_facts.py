@@ -21,7 +21,7 @@ from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import EIGHT_WEEKS, YEAR
 from irt_assets.kpis.meaning import RANGES, Why
 from irt_assets.partitions import week_bounds
-from irt_assets.psychometrics.progress import topic_differences
+from irt_assets.psychometrics.scoring.progress import topic_differences
 from irt_assets.reports.learner_curve import Level
 from irt_assets.reports.learner_page import Facts
 from irt_assets.reports.learner_verdicts import Topic

@@ -14,9 +14,10 @@ from statistics import NormalDist
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
+from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.reports import render
 from irt_assets.reports.document import Box, Document, Figure, Figures, Heading, Numbered, Paragraph, Span
-from irt_assets.reports.learner_curve import NINETY_FIVE, Level, curve
+from irt_assets.reports.learner_curve import Level, curve
 from irt_assets.reports.learner_verdicts import KPIS, Topic, next_steps, sorted_topics, verdict, why
 from irt_assets.reports.learner_words import Words, language_of
 
@@ -114,9 +115,7 @@ def _level(facts: Facts, words: Words) -> Iterator[str]:
         yield words("level.no_scale" if facts.scale_id is None else "level.nothing")
         return
     now, population = facts.levels[-1], NormalDist(facts.mu, facts.sigma)
-    low, rank, high = (
-        min(99, max(1, round(100 * population.cdf(now.theta + k * NINETY_FIVE * now.se)))) for k in (-1, 0, 1)
-    )
+    low, rank, high = (min(99, max(1, round(100 * population.cdf(now.theta + k * Z95 * now.se)))) for k in (-1, 0, 1))
     yield words("level.now", date=words.in_full(now.day), rank=rank, low=low, high=high)
     if now.se > ROUGH * facts.sigma:
         yield words("level.rough")

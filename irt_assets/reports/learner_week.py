@@ -29,6 +29,7 @@ from irt_assets.reports.learner_facts import gather
 from irt_assets.reports.learner_page import Facts
 from irt_assets.reports.learner_processes import attempt, ended, processes
 from irt_assets.reports.learner_words import language_of
+from irt_assets.wording import some_of
 from resources import tables, warehouse
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
@@ -77,9 +78,8 @@ class WeekWritten:
 
 def failures_in_words(failed: Mapping[str, str], what: str = "report") -> str:
     """The first ten who have none, and why."""
-    named = "; ".join(f"{user} ({why})" for user, why in islice(failed.items(), NAMED))
-    more = f" and {len(failed) - NAMED:,} more" if len(failed) > NAMED else ""
-    return f"no {what} for {len(failed):,}: {named}{more}"
+    named = [f"{user} ({why})" for user, why in failed.items()]
+    return f"no {what} for {len(failed):,}: {some_of(named, NAMED, between='; ')}"
 
 
 def folder(week: str) -> str:

@@ -5,13 +5,14 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.partitions import day_bounds
-from irt_assets.psychometrics.eligibility import Reason, rejected
+from irt_assets.psychometrics.eligibility.rules import Reason, rejected
 from irt_assets.responses.item_times import current_ability_times
 from irt_assets.responses.observe import bank_version, day_versions
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.retries import classify_failures
 from resources.dagster_schema import column_schema, rows_shown
 from resources.database import Database
+from resources.markdown import markdown_table
 from resources.object_store import ObjectStore
 from resources.tables import item_response_time as item_response_time_table
 from resources.tables import question, response_log
@@ -121,8 +122,8 @@ def build_response_assets(
 
 def counts_table(counts: dict[str, dict[str, int]]) -> str:
     """Markdown: a row per scale and reason that occurs, the scored ones first."""
-    lines = ["| scale | what | attempts |", "| --- | --- | ---: |"]
+    rows = []
     for scale, by_reason in counts.items():
-        lines.append(f"| {scale} | scored | {by_reason.get('scored', 0):,} |")
-        lines += [f"| {scale} | {reason.value} | {n:,} |" for reason in Reason if (n := by_reason.get(reason, 0))]
-    return "\n".join(lines)
+        rows.append((scale, "scored", f"{by_reason.get('scored', 0):,}"))
+        rows += [(scale, reason.value, f"{n:,}") for reason in Reason if (n := by_reason.get(reason, 0))]
+    return markdown_table(("scale", "what", "attempts"), rows, numeric=("attempts",))

@@ -15,7 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.eligibility import Attempts, judge
+from irt_assets.psychometrics.eligibility.rules import Attempts, judge
 from irt_assets.responses.facts import candidates, first_look
 from irt_assets.responses.item_status import Withdrawals, microseconds
 from irt_assets.responses.item_times import compute_item_times

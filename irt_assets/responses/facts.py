@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 import ibis
 import ibis.expr.types as ir
 
-from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.answers import between, instant
 from irt_assets.responses.scales import Scale
 from resources.relational import LEARNER, QUESTION

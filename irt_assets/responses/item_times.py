@@ -24,7 +24,7 @@ import pandas as pd
 import psycopg
 import pyarrow as pa
 
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.models import Floats
 from irt_assets.responses.answers import between
 from irt_assets.responses.facts import LOOKBACK, first_look
 from irt_assets.responses.scales import Scale, read_scales

@@ -17,8 +17,8 @@ import numpy.typing as npt
 import psycopg
 from psycopg.rows import tuple_row
 
-from irt_assets.psychometrics.eligibility import Attempts, judge
-from irt_assets.psychometrics.models import Floats, Responses
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.eligibility.rules import Attempts, judge
 from irt_assets.responses.facts import COLUMNS, LATER, facts, first_look
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes

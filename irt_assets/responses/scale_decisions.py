@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 import psycopg
 from psycopg.rows import class_row
 
-from irt_assets.psychometrics.priors import NO_PRIOR, Priors, prior_from_text
+from irt_assets.psychometrics.core.priors import NO_PRIOR, Priors, prior_from_text
 
 Subject = Literal["model", "prior_a", "prior_b", "prior_c", "guessing", "misfit"]
 SUBJECTS: tuple[Subject, ...] = get_args(Subject)

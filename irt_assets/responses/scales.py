@@ -16,9 +16,10 @@ from typing import Any
 import psycopg
 from psycopg.rows import dict_row
 
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.models import Model
-from irt_assets.psychometrics.priors import Priors
+from irt_assets.engines.registry import require_demandable
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import Priors
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scale_decisions import (
     ACCEPTABLE,
     ScaleDecision,
@@ -148,13 +149,22 @@ class RuleChange:
 def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapping[str, Any]) -> RuleChange:
     """What laying `settings` over a scale's rules would change.
 
-    Raises PsychometricsError for a rule that does not exist or is out of range, PermanentFailure for a
-    scale without an origin.
+    Raises PsychometricsError for a rule that does not exist, is out of range or contradicts another one,
+    PermanentFailure for a scale without an origin.
     """
     scale = read_scales(connection).get(scale_id)
     if scale is None or not scale.initialised:
         raise PermanentFailure(f"scale {scale_id} has no origin yet: `irt scale init --scale {scale_id} --set …`")
-    return RuleChange(scale, replace(scale, rules=Rules.from_settings(scale.rules.changed() | dict(settings))))
+    rules = rules_from_settings(scale.rules.changed() | dict(settings))
+    rules.require_effect()
+    return RuleChange(scale, replace(scale, rules=rules))
+
+
+def rules_from_settings(settings: Mapping[str, Any]) -> Rules:
+    """`Rules.from_settings`, which also raises PsychometricsError for demanding an engine that there is not."""
+    rules = Rules.from_settings(settings)
+    require_demandable(rules.demands)
+    return rules
 
 
 def change_rules(database: Database, scale_id: str, settings: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """A simulated log as files in this platform's own import format, with the truth beside them.
 
 What belongs here: column names and file names. What does not: what the answers are (see
-`irt_assets.psychometrics.simulate`) and how files are imported.
+`irt_assets.psychometrics.simulation.simulate`) and how files are imported.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from irt_assets.psychometrics.scenario import OPTIONS, Bank
-from irt_assets.psychometrics.truth import Learners, SimulatedLog, Truth
+from irt_assets.psychometrics.simulation.scenario import OPTIONS, Bank
+from irt_assets.psychometrics.simulation.truth import Learners, SimulatedLog, Truth
 
 SCALE_ID = "default"
 ROW_GROUP = 100_000

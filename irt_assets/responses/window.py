@@ -18,8 +18,8 @@ import psycopg
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from irt_assets.psychometrics.eligibility import Attempts, Judgement, Reason, Rules, judge
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.eligibility.rules import Attempts, Judgement, Reason, Rules, judge
 from irt_assets.responses.eligible import codes, numbers
 from irt_assets.responses.facts import facts, first_look
 from irt_assets.responses.item_status import Withdrawals

@@ -14,14 +14,14 @@ from datetime import UTC, datetime
 from typing import Any, LiteralString
 
 import psycopg
-from dagster._core.scheduler.instigation import InstigatorState
-from dagster._serdes import deserialize_value
+from dagster import deserialize_value
 
 from irt_assets.invariants.freshness import last_backup, last_evaluated, last_night
 from irt_assets.invariants.open_violations import SEVERITY, open_violations
 from irt_assets.partitions import last_complete_month, months_between
 from irt_assets.probes import DAEMONS, heartbeats
 from jobs.plans import PLANS, last_due, overdue_since, schedule_keys, switched_on_at
+from resources.dagster_compat import InstigatorState
 from resources.notifier import channels
 from resources.settings import Settings
 from services.exporter import families

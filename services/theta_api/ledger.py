@@ -18,7 +18,7 @@ from psycopg_pool import ConnectionPool, PoolTimeout
 
 from irt_assets.calibration.abilities import estimate
 from irt_assets.calibration.online import Measures, read_measures
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.models import Responses
 from irt_assets.responses.scales import Scale
 from resources import traces
 from resources.database import Database

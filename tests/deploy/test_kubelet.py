@@ -20,13 +20,13 @@ from typing import Any
 
 import pytest
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import MAX_RETRIES_TAG, PARENT_RUN_ID_TAG
 from pydantic import SecretStr
 
 from irt_assets.calibration.green import month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.partitions import month_of
 from irt_assets.stack import dagster_instance
+from resources.dagster_compat import MAX_RETRIES_TAG, PARENT_RUN_ID_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema_version import VERSIONS, newest_known, number, schema_version

@@ -22,13 +22,13 @@ import pytest
 import requests
 import yaml
 from dagster import DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import BACKFILL_ID_TAG, PARENT_RUN_ID_TAG
 from pydantic import SecretStr
 
 from irt_assets.calibration.green import month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.partitions import month_of
 from irt_assets.stack import dagster_instance
+from resources.dagster_compat import BACKFILL_ID_TAG, PARENT_RUN_ID_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import upgrade

@@ -8,8 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.models import Responses
-from resources.r_runtime import r_runtime, rpy2_version, why_absent
+from irt_assets.engines.registry import installed
+from irt_assets.psychometrics.core.models import Responses
+from resources.r_runtime import r_runtime, rpy2_version
+from resources.settings import Settings
 
 
 @pytest.fixture(scope="session")
@@ -26,9 +28,10 @@ def require_r(require: Callable[[bool, str], None]) -> Callable[[str], None]:
     def check(engine: str) -> None:
         runtime = r_runtime()
         require(runtime is not None and rpy2_version() is not None, "R and rpy2 (apt install r-base-dev, make venv)")
-        if engine == "mirt" and why_absent("mirt"):
-            pytest.skip(f"R's mirt: {why_absent('mirt')}")
-        require(why_absent(engine) is None, str(why_absent(engine)))
+        absence = installed(engine, Settings(_env_file=None))
+        if engine == "mirt" and absence:
+            pytest.skip(f"R's mirt: {absence}")
+        require(absence is None, str(absence))
 
     return check
 

@@ -15,7 +15,7 @@ from typing import Any
 import requests
 
 import irt_assets.engines
-from irt_assets.engines.remote import Service
+from irt_assets.engines.r_service import Service
 
 ROOT = Path(__file__).parents[2]
 IRT_FILE = Path(irt_assets.engines.__file__).with_name("irt.R")

@@ -12,8 +12,8 @@ import pytest
 from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.fits import LinkedFit, StagedFit, encode
 from irt_assets.calibration.linking_gates import anchors_agree
-from irt_assets.psychometrics.anchor_diagnosis import Diagnosis, diagnose
-from irt_assets.psychometrics.linking import link
+from irt_assets.psychometrics.linking.anchor_diagnosis import Diagnosis, diagnose
+from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
 from tests.unit.test_linking import anchor_set, calibration, covariance, exact, ids, month
 

@@ -10,8 +10,8 @@ from scipy.special import expit
 
 from irt_assets.engines.brms import BrmsEngine, Sampling
 from irt_assets.engines.screening import ITEM_PRIORS
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Flag, Responses
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.estimation.em import fit_em
 from resources.failures import PermanentFailure
 
 pytestmark = pytest.mark.ci

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.dependence import SMALLEST_PAIR, local_dependence, parallel_analysis
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.dependence import SMALLEST_PAIR, local_dependence, parallel_analysis
+from irt_assets.psychometrics.scoring.abilities import eap
 from tests.engines.fit_worlds import known, planned
 
 
@@ -19,7 +19,7 @@ def test_q3_is_the_correlation_of_residuals_over_those_who_saw_both(monkeypatch)
     x[rng.random(x.shape) < 0.1] = np.nan
     responses = Responses.from_wide(x)
     fit = known(rng.uniform(0.5, 2, 12), rng.normal(0, 1, 12), rng.uniform(0, 0.2, 12))
-    monkeypatch.setattr("irt_assets.psychometrics.dependence._CELLS", 1000)  # several pieces
+    monkeypatch.setattr("irt_assets.psychometrics.fit.dependence._CELLS", 1000)  # several pieces
     found = local_dependence(responses, fit)
     residual = x - probability(eap(responses, fit.a, fit.d, fit.c).theta, fit.a, fit.d, fit.c)
     for i, j in ((0, 1), (4, 7), (5, 8), (10, 11)):

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from irt_assets import engines
 from irt_assets.desk.files import Answers, read_answers, read_groups
 from irt_assets.desk.fit import Fit, fit
 from irt_assets.desk.score import score
 from irt_assets.desk.simulate import simulate_responses
 from irt_assets.desk.tables import read_parameters
-from irt_assets.psychometrics.models import Responses
+from irt_assets.engines.spec import PythonPackage
+from irt_assets.psychometrics.core.models import Responses
 from resources.failures import PermanentFailure
 
 FIT_KEYS = (
@@ -157,7 +157,7 @@ def test_groups_from_a_file_have_mirts_mean_and_variance(shared: Path, tmp_path:
 def test_an_engine_that_is_not_installed_says_how_to_get_it(
     simulated: Answers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    monkeypatch.setattr(PythonPackage, "version", None)
     with pytest.raises(PermanentFailure, match="make venv EXTRAS=bayes"):
         fit(simulated, engine="pymc")
 

@@ -13,7 +13,7 @@ import pytest
 
 from irt_assets.desk.link import link
 from irt_assets.desk.tables import ParameterTable
-from irt_assets.psychometrics.linking_criteria import Method
+from irt_assets.psychometrics.core.options import Method
 from resources.failures import PermanentFailure
 
 METHODS = get_args(Method)

@@ -10,10 +10,10 @@ import pytest
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from irt_assets.psychometrics.dif_effects import expected_scores
-from irt_assets.psychometrics.dif_wald import compare_groups
-from irt_assets.psychometrics.models import Calibration, Convergence
-from irt_assets.psychometrics.quadrature import Grid
+from irt_assets.psychometrics.core.models import Calibration, Convergence
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.dif.effects import expected_scores
+from irt_assets.psychometrics.dif.wald import compare_groups
 
 J, ERROR = 12, 0.02
 A = np.exp(np.linspace(-0.4, 0.4, J))

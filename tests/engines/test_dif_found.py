@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.dif import Dif, analyse_dif
-from irt_assets.psychometrics.dif_wald import compare_groups
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.dif.analysis import Dif, analyse_dif
+from irt_assets.psychometrics.dif.wald import compare_groups
+from irt_assets.psychometrics.estimation.em import fit_em
 
 pytestmark = pytest.mark.ci
 

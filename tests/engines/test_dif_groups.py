@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.dif import analyse_dif
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.dif.analysis import analyse_dif
 
 
 def answers(n: int, items: int = 6) -> Responses:

@@ -7,9 +7,9 @@ import pytest
 from drift_worlds import ANCHORS, IDS, ITEMS, world
 from scipy.stats import kstest
 
-from irt_assets.psychometrics.drift import judge
-from irt_assets.psychometrics.drift_errors import Comparison
-from irt_assets.psychometrics.drift_trend import trends
+from irt_assets.psychometrics.drift.errors import Comparison
+from irt_assets.psychometrics.drift.items import judge
+from irt_assets.psychometrics.drift.trends import trends
 
 pytestmark = pytest.mark.ci
 

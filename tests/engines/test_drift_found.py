@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from drift_worlds import anchor_set
 
-from irt_assets.psychometrics.drift import Drift, judge
-from irt_assets.psychometrics.drift_errors import Anchors, Published, compare
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.linking import link
-from irt_assets.psychometrics.models import Calibration, Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.drift.errors import Anchors, Published, compare
+from irt_assets.psychometrics.drift.items import Drift, judge
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.linking.linking import link
 
 pytestmark = pytest.mark.ci
 

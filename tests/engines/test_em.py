@@ -10,13 +10,14 @@ import pytest
 from scipy.special import log_expit, logsumexp
 
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics import kernels, standard_errors
-from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.marginal import Problem
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.structure import Structure
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation import standard_errors
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.parameter_layout import Structure
+from irt_assets.psychometrics.estimation.response_layout import Data
 
 MODELS = ("rasch", "1pl", "2pl")
 

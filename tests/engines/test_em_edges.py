@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.design import components
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.standard_errors import inverse
-from irt_assets.psychometrics.structure import SLOPE_BOUND
+from irt_assets.psychometrics.core.design import components
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.parameter_layout import SLOPE_BOUND
+from irt_assets.psychometrics.estimation.standard_errors import inverse
 
 MODELS = ("rasch", "1pl", "2pl", "3pl")
 

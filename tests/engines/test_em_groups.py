@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit, logsumexp
 
-from irt_assets.psychometrics import kernels
-from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.em_request import EVERYONE
-from irt_assets.psychometrics.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.marginal import Problem
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.priors import Normal, Priors
-from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.structure import Fixed, Structure
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.priors import Normal, Priors
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.em_request import EVERYONE
+from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Structure
+from irt_assets.psychometrics.estimation.response_layout import Data
 
 
 def answers(rng, theta, a, b, c=0.0, seen=1.0):
@@ -103,7 +103,7 @@ def test_information_of_a_histogram_is_the_curvature_of_what_is_maximised(model)
         problem = Problem(data, structure, Grid.spanning(), run)
         start = problem.start() + rng.normal(0, 0.05, structure.size)
         point = problem.evaluate(start)
-        found = problem.information_with_weights(point, at_maximum=True)
+        found = problem.information_with_weights(point)
         found = structure.matrix.T @ (structure.matrix.T @ found).T
         steps = 1e-6 * np.eye(structure.size)
         plain = np.stack([problem.evaluate(start - s).gradient - problem.evaluate(start + s).gradient for s in steps])

@@ -8,15 +8,16 @@ from scipy import stats
 from scipy.optimize import minimize
 from scipy.special import expit, logit, logsumexp
 
-from irt_assets.psychometrics import kernels, standard_errors
-from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.marginal import Problem
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
-from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.structure import Structure
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation import standard_errors
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.parameter_layout import Structure
+from irt_assets.psychometrics.estimation.response_layout import Data
 
 EVERY_PRIOR = Priors(a=LogNormal(0.1, 0.4), b=Normal(0.2, 1.1), c=Beta(5, 17))
 

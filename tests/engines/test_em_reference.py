@@ -7,11 +7,11 @@ import json
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.priors import LogitNormal, Priors
-from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.priors import LogitNormal, Priors
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.scoring.abilities import eap
 
 SETS = ("lsat6", "lsat7", "sat12", "deayala", "sim2000x50", "planned1500x60")
 CASES = [

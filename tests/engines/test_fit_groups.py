@@ -7,17 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.dependence import local_dependence, parallel_analysis
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.itemfit import item_fit
-from irt_assets.psychometrics.models import Population, Responses
-from irt_assets.psychometrics.personfit import person_fit
-from irt_assets.psychometrics.replicate import Abilities
-from irt_assets.psychometrics.setfit import form_fit
-from irt_assets.psychometrics.skewness import two_sided
-from irt_assets.psychometrics.sumscorefit import sum_score_fit
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Population, Responses
+from irt_assets.psychometrics.core.significance import two_sided
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.dependence import local_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.item_fit import item_fit
+from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_assets.psychometrics.fit.model_replicates import Abilities
+from irt_assets.psychometrics.fit.person_fit import person_fit
+from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 from tests.engines.fit_worlds import known, unseen
 
 pytestmark = pytest.mark.ci
@@ -29,7 +29,7 @@ MEANS = {"low": -1.2, "middle": 0.0, "high": 1.2}
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("irt_assets.psychometrics.itemfit.SIMULATED_RESPONSES", 150_000)
+    monkeypatch.setattr("irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES", 150_000)
 
 
 def by_level(seed):

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.dependence import local_dependence
-from irt_assets.psychometrics.models import Calibration, Convergence, Responses
-from irt_assets.psychometrics.reliability import empirical_reliability, marginal_reliability
-from irt_assets.psychometrics.scoring import score
-from irt_assets.psychometrics.setfit import form_fit
-from irt_assets.psychometrics.sumscorefit import sum_score_fit
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
+from irt_assets.psychometrics.fit.dependence import local_dependence
+from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
+from irt_assets.psychometrics.scoring.abilities import score
+from irt_assets.psychometrics.scoring.reliability import empirical_reliability, marginal_reliability
 
 MODELS = ("rasch", "2pl", "3pl_normprior")
 SCORED = [f"{name}_{m}" for name in ("lsat6", "lsat7", "deayala", "sat12", "sim2000x50") for m in MODELS]

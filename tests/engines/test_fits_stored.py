@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from irt_assets.calibration.fits import decode, encode
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.priors import GUESSING_PRIOR, Priors
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
+from irt_assets.psychometrics.estimation.em import fit_em
 from tests.unit.test_fits import assert_same
 
 

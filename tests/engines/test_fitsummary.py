@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.fits import statistics_spec
-from irt_assets.psychometrics import fitsummary
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.fitsummary import summarise
-from irt_assets.psychometrics.itemfit import item_fit
-from irt_assets.psychometrics.models import Responses
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit import fit_summary
+from irt_assets.psychometrics.fit.fit_summary import summarise
+from irt_assets.psychometrics.fit.item_fit import item_fit
 
 pytestmark = pytest.mark.ci
 
@@ -74,8 +74,8 @@ def test_an_item_with_a_curve_of_another_shape_misfits_and_the_others_do_not() -
 
 
 def test_from_a_large_set_learners_are_drawn_and_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fitsummary, "SET_RESPONSES", 12_000)
-    monkeypatch.setattr(fitsummary, "PARALLEL_RESPONSES", 6_000)
+    monkeypatch.setattr(fit_summary, "SET_RESPONSES", 12_000)
+    monkeypatch.setattr(fit_summary, "PARALLEL_RESPONSES", 6_000)
     responses = Responses.from_wide(answers(np.random.default_rng(6)))
     fit = fit_em(responses)
     first, again = summarise(responses, fit), summarise(responses, fit)

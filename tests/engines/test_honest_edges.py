@@ -12,17 +12,18 @@ import pytest
 from r_service import missing_packages, running
 from scipy.special import expit
 
-from irt_assets.engines import brms, pymc
+from irt_assets.engines import registry
 from irt_assets.engines.brms import BrmsEngine, Sampling
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.mirt import MirtEngine
+from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.remote import RemoteEngine
-from irt_assets.psychometrics.errors import DisconnectedDesignError, PsychometricsError
-from irt_assets.psychometrics.models import Flag, Responses
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.core.models import Flag, Responses
 
 ENGINES = ("em", *(pytest.param(name, marks=pytest.mark.ci) for name in ("pymc", "mirt", "brms", "remote")))
 BAYESIAN = ("pymc", "brms")
-MODELS = {"pymc": pymc.MODELS, "brms": brms.MODELS}
+MODELS = {name: registry.spec_of(name).models for name in ("pymc", "brms")}
 SHORT = Sampling(draws=100, tune=200, chains=2, cores=2)
 SOUND = 8
 
@@ -44,7 +45,7 @@ def engine(request, require, require_r, compiled):
         return EmEngine()
     if name == "pymc":
         require(find_spec("pymc") is not None, "PyMC (make venv EXTRAS=bayes)")
-        return pymc.PymcEngine(draws=100, tune=100, chains=2)
+        return PymcEngine(draws=100, tune=100, chains=2)
     if name == "remote":
         return request.getfixturevalue("remote")
     require_r(name)

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics import kernels
-from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.likelihood import Guessing, Logistic, lost, lost_blocks
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.quadrature import Grid
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation.likelihood import Guessing, Logistic, lost, lost_blocks
+from irt_assets.psychometrics.estimation.response_layout import Data
 
 ITEMS = 12
 

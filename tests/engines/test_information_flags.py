@@ -9,11 +9,17 @@ import numpy as np
 import pytest
 from drift_worlds import anchor_set
 
-from irt_assets.psychometrics.drift_errors import Anchors, Published, compare
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.information import Abilities, ItemLosses, LossOfTest, loss_of_test, losses_of_items
-from irt_assets.psychometrics.linking import link
-from irt_assets.psychometrics.models import Calibration, Responses
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.drift.errors import Anchors, Published, compare
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.information.functions import (
+    Abilities,
+    ItemLosses,
+    LossOfTest,
+    loss_of_test,
+    losses_of_items,
+)
+from irt_assets.psychometrics.linking.linking import link
 
 ITEMS, FLATTENED = 30, 3
 IDS = [f"item{j:02d}" for j in range(ITEMS)]

@@ -7,22 +7,22 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.classical import item_rest_correlation, proportion_correct
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.itemfit import item_fit
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import eap
-from irt_assets.psychometrics.skewness import normal_score, two_sided
-from irt_assets.psychometrics.sumscorefit import sum_score_fit
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.significance import normal_score, two_sided
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.classical import item_rest_correlation, proportion_correct
+from irt_assets.psychometrics.fit.item_fit import item_fit
+from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
+from irt_assets.psychometrics.scoring.abilities import eap
 from tests.engines.fit_worlds import planned
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
     """A rougher law under the model: what is tested here does not need its third digit."""
-    monkeypatch.setattr("irt_assets.psychometrics.itemfit.SIMULATED_RESPONSES", 150_000)
+    monkeypatch.setattr("irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES", 150_000)
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.dif import analyse_dif
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
-from irt_assets.psychometrics.linking import AnchorSet, covariance_ab, link
-from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
-from irt_assets.psychometrics.options import Latent
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.dif.analysis import analyse_dif
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN, drawn, fit_with_shape
+from irt_assets.psychometrics.linking.linking import covariance_ab, link
 
 
 def skewed(degrees: int, persons: int, rng: np.random.Generator) -> Floats:
@@ -30,17 +33,17 @@ def bank(items: int, rng: np.random.Generator) -> tuple[Floats, Floats]:
     return np.exp(rng.normal(0.1, 0.3, items)), rng.normal(0, 1, items)
 
 
-def fit(some: Responses, model: Model, latent: Latent) -> Calibration:
-    return fit_em(some, model=model, latent=latent)
+def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+    return fit_em(some, model=model, latent=latent, **how)
 
 
 def test_a_normal_theta_stays_normal_and_nothing_else_is_fitted() -> None:
     rng = np.random.default_rng(1)
     made: list[tuple[Model, Latent]] = []
 
-    def counted(some: Responses, model: Model, latent: Latent) -> Calibration:
+    def counted(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
         made.append((model, latent))
-        return fit(some, model, latent)
+        return fit(some, model, latent, **how)
 
     responses = answers(rng.normal(size=2000), *bank(40, rng), rng)
     calibration, shape = fit_with_shape(counted, responses, "2pl", "auto")
@@ -95,6 +98,59 @@ def test_a_rasch_scale_is_judged_too() -> None:
     assert np.all(calibration.a == 1)
     sd = calibration.populations[0]
     assert abs(sd.sd - 1.5) < 3 * sd.sd_se  # in the unit of the items; its error counts the histogram as estimated
+
+
+@pytest.mark.parametrize(("shape_of_theta", "guessing"), [("skewed", 0.0), ("normal", 0.2)])
+def test_compared_fits_are_the_maxima_that_fits_by_themselves_come_to(shape_of_theta: str, guessing: float) -> None:
+    """Compared fits begin at others and end where a step promises 1e-5: with priors and the price of roughness beside
+    it, the log-likelihood itself then is within .05, many times the root of this, of its value at the maximum. At
+    another maximum it would be whole units away."""
+    rng = np.random.default_rng(12)
+    theta = rng.normal(size=1500) if shape_of_theta == "normal" else skewed(4, 1500, rng)
+    responses = answers(theta, *bank(30, rng), rng, guessing)
+    calibration, shape = fit_with_shape(fit, responses, "2pl", "auto")
+    assert len(shape.compared) == 5
+    for one in shape.compared:
+        alone = fit(responses, one.model, one.latent)
+        assert one.loglik == pytest.approx(alone.convergence.loglik, abs=0.05)
+        assert (one.n_parameters, one.converged) == (alone.convergence.n_parameters, True)
+    alone = fit(responses, "2pl", shape.latent)
+    # Both have converged: no step above 1e-5 and no gradient above 1e-5 standard errors are left.
+    np.testing.assert_allclose(calibration.a, alone.a, atol=1e-4)
+    np.testing.assert_allclose(calibration.d, alone.d, atol=1e-4)
+    np.testing.assert_allclose(calibration.a_se, alone.a_se, rtol=1e-4)
+
+
+def test_only_fits_that_may_be_kept_have_errors() -> None:
+    rng = np.random.default_rng(13)
+    made: dict[tuple[Model, Latent], Calibration] = {}
+
+    def kept(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+        made[model, latent] = fit(some, model, latent, **how)
+        return made[model, latent]
+
+    calibration, _ = fit_with_shape(kept, answers(skewed(4, 1500, rng), *bank(30, rng), rng), "2pl", "auto")
+    assert calibration is made["2pl", "histogram"]
+    assert {key for key, one in made.items() if np.isfinite(one.a_se).all()} == {
+        ("2pl", "normal"),
+        ("2pl", "histogram"),
+    }
+    assert all(np.isnan(made[key].a_se).all() for key in (("1pl", "normal"), ("3pl", "normal"), ("3pl", "histogram")))
+    assert made["3pl", "histogram"].joint_cov is None
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl", "3pl"])
+@pytest.mark.parametrize("latent", ["normal", "histogram"])
+def test_where_a_fit_begins_does_not_matter_to_where_it_ends(model: Model, latent: Latent) -> None:
+    """From any of the models; both have converged to 1e-5."""
+    rng = np.random.default_rng(14)
+    responses = answers(skewed(8, 1200, rng), *bank(20, rng), rng)
+    alone = fit(responses, model, latent)
+    for begun in ("rasch", "2pl", "3pl"):
+        from_there = fit(responses, model, latent, start=fit_em(responses, model=begun))
+        assert from_there.convergence.converged
+        assert from_there.convergence.loglik == pytest.approx(alone.convergence.loglik, abs=1e-3)
+        np.testing.assert_allclose(from_there.a, alone.a, atol=1e-3)
 
 
 def test_few_learners_keep_a_normal_theta_and_are_told_why() -> None:

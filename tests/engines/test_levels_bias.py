@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from benchmarks.bench_levels import World, bias_of, by_level, simulate
-from irt_assets.psychometrics.em import fit_em
+from irt_assets.psychometrics.estimation.em import fit_em
 
 pytestmark = pytest.mark.ci
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.engines.mirt import MirtEngine, fit_mirt
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.priors import Beta, LogitNormal, Normal, Priors
+from irt_assets.engines.mirt import MirtEngine
+from irt_assets.engines.mirt_fit import fit_mirt
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.priors import Beta, LogitNormal, Normal, Priors
+from irt_assets.psychometrics.estimation.em import fit_em
 
 pytestmark = pytest.mark.ci
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.stats import ncx2
 
-from benchmarks.bench_misfit import CHOOSING, Row, simulate
-from irt_assets.psychometrics import misfit
-from irt_assets.psychometrics.dependence import new_dependence, parallel_analysis
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.misfit import (
+from benchmarks.bench_misfit import CHOOSING, GUESS, INTERCEPT, ITEMS, SLOPE, Bank, Row, World, simulate
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit import misfit
+from irt_assets.psychometrics.fit.dependence import new_dependence, parallel_analysis
+from irt_assets.psychometrics.fit.m2 import FormFit
+from irt_assets.psychometrics.fit.misfit import (
     LIMITS,
     Measure,
     Window,
@@ -19,9 +23,7 @@ from irt_assets.psychometrics.misfit import (
     share,
     share_of_class,
 )
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.replicate import Fitted
-from irt_assets.psychometrics.setfit import FormFit
+from irt_assets.psychometrics.fit.model_replicates import Fitted
 
 ROWS = {row.name: row for row in CHOOSING}
 
@@ -103,6 +105,69 @@ def test_dependence_that_was_there_before_is_not_new() -> None:
     assert new.eigenvalue > new.under_model.max() + 3 * new.se
 
 
+PLANTED = {"a testlet": 5, "a second ability": 8, "items not reached": 12}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+def test_the_items_that_are_named_are_those_that_go_together(kind: str) -> None:
+    """In 12 other months of each kind all of the five were, and 92 % where items are not reached."""
+    J, n, share = 30, 2000, []
+    for seed in range(4):
+        rng = np.random.default_rng([7, seed])
+        a, b, order = np.exp(rng.normal(0.1, 0.3, J)), rng.normal(0, 1, J), rng.permutation(J)
+        planted = order[-PLANTED[kind] :]
+        before, z = (a * (rng.normal(size=(n, 1)) - b) for _ in range(2))
+        if kind != "items not reached":
+            z[:, planted] += a[planted] * (1.0 if kind == "a testlet" else 1.2) * rng.normal(size=(n, 1))
+        now = (rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float)
+        if kind == "items not reached":
+            last = (np.arange(J) >= J - rng.integers(2, 13, (n, 1))) & (rng.random((n, 1)) < 0.2)
+            now[:, order] = np.where(last, 0.0, now[:, order])
+        then = (rng.random(z.shape) < 1 / (1 + np.exp(-before))).astype(float)
+        found = new_dependence(*(fitted(Responses.from_wide(x)) for x in (now, then)), replications=2)
+        assert found is not None
+        share.append(np.isin(found.together[:5], planted).mean())
+    assert np.mean(share) >= 0.8
+
+
+def test_a_kept_parallel_analysis_is_used_where_as_many_learners_stand_behind_it(monkeypatch) -> None:
+    made: list[int] = []
+
+    def counted(*args, **options):
+        made.append(options["most_persons"])
+        return parallel_analysis(*args, **options)
+
+    rng = np.random.default_rng(8)
+    windows = [answers(rng, n) for n in (600, 700, 1000)]
+    few, more, many = (Window(one, fit_em(one, threads=1)) for one in windows)
+    kept = [
+        Window(one.responses, one.calibration, parallel_analysis(one.responses, one.calibration, replications=11))
+        for one in (few, more, many)
+    ]
+    plain = change_of_misfit(few, few).growth["ratio"]
+    monkeypatch.setattr(misfit, "parallel_analysis", counted)
+    assert change_of_misfit(kept[0], kept[0]).growth["ratio"] == plain
+    assert change_of_misfit(kept[1], kept[0]).growth["ratio"] is not None
+    assert made == []
+    change_of_misfit(kept[2], kept[0])
+    assert made == [600], "the larger one again, with as many learners as the smaller one has"
+    change_of_misfit(kept[2], few)
+    assert made == [600, 600, 600], "none was kept with an earlier version's fit"
+
+
+def test_the_law_of_new_dependence_is_that_of_independent_replications() -> None:
+    """7 × 7 pairs of replications have the mean of 60 independent ones, within the errors of both."""
+    rng = np.random.default_rng(9)
+    sound, again = fitted(answers(rng, 600)), fitted(answers(rng, 600))
+    crossed = new_dependence(sound, again, replications=7)
+    assert crossed is not None
+    single = [new_dependence(sound, again, replications=1, seed=seed) for seed in range(60)]
+    means = np.array([one.under_model.item() for one in single if one])
+    error = np.hypot(crossed.under_model_se, means.std(ddof=1) / np.sqrt(60))
+    assert abs(crossed.under_model.mean() - means.mean()) < 3 * error
+    assert crossed.under_model_se < means.std(ddof=1) / 2
+
+
 def held(row: Row, seed: int) -> set[str]:
     growth = simulate(row, [seed, 0]).change.growth
     return {name for name, measure in growth.items() if measure is not None and measure.low > LIMITS[name]}
@@ -126,6 +191,32 @@ def test_what_the_origin_had_holds_no_month(row: str) -> None:
 def test_what_is_new_holds_the_month(row: str, measure: str) -> None:
     found = [held(ROWS[row], seed) for seed in range(4)]
     assert sum(measure in names for names in found) >= 3
+
+
+@pytest.mark.parametrize("forms", [False, True])
+def test_who_answers_at_random_is_found_where_everybody_guesses(forms: bool) -> None:
+    """Of months in benchmarks.bench_misfit all lower limits are above .02 with such learners, and below 0 without."""
+    bank, growth = Bank.draw(rng := np.random.default_rng(10)), {}
+    items = np.arange(ITEMS)
+    before = GUESS.answers(bank, items, 2000, 1.0, 0.0, forms, rng)
+    reference = Window(before, fit_em(before, threads=1))
+    for random in (0.0, 0.1):
+        now = World(guessing=0.2, random=random).answers(bank, items, 2000, SLOPE, INTERCEPT, forms, rng)
+        change = change_of_misfit(Window(now, fit_em(now, threads=1)), reference, guessing=True)
+        growth[random] = change.growth["chance"]
+    assert growth[0.0].low < 0 < LIMITS["chance"] < growth[0.1].low
+    assert growth[0.1].low < 0.1 < growth[0.1].high
+
+
+def test_learners_are_compared_by_the_references_fit_only_where_they_guess() -> None:
+    rng = np.random.default_rng(11)
+    one, other = (Window(x, fit_em(x, threads=1)) for x in (answers(rng, 600), answers(rng, 600)))
+    assert "chance" not in change_of_misfit(one, other).growth
+    renamed = Window(
+        replace(other.responses, item_ids=tuple(f"new{j}" for j in range(12))),
+        replace(other.calibration, item_ids=tuple(f"new{j}" for j in range(12))),
+    )
+    assert "chance" not in change_of_misfit(one, renamed, guessing=True).growth, "no item in common"
 
 
 def test_windows_without_common_items_are_compared_by_what_needs_none() -> None:

@@ -6,14 +6,14 @@ import numpy as np
 from scipy.optimize import minimize
 from scipy.special import expit
 
-from irt_assets.psychometrics import kernels
-from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.marginal import Problem
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.mstep import em_step
-from irt_assets.psychometrics.priors import GUESSING_PRIOR
-from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.structure import Structure
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.mstep import em_step
+from irt_assets.psychometrics.estimation.parameter_layout import Structure
+from irt_assets.psychometrics.estimation.response_layout import Data
 
 ITEMS = 8
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from scipy.special import expit, log_expit
 
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Floats, Responses
-from irt_assets.psychometrics.normality import normality
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.normality import normality
 
 NODES = np.linspace(-6, 6, 61)
 TILTS = np.stack([(NODES**3 - 3 * NODES) / 6, (NODES**4 - 6 * NODES**2 + 3) / 24])

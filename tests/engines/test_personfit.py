@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.personfit import SMALLEST_TEST, person_fit
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST, person_fit
 from tests.engines.fit_worlds import known
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.progress import goal_probability, improvement
-from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import eap
+from irt_assets.psychometrics.scoring.progress import goal_probability, improvement
 from tests.kpi_reference import curve, wle
 
 

@@ -12,17 +12,18 @@ import pytest
 from scipy.special import expit
 from scipy.stats import kstest, lognorm, norm
 
-from irt_assets.engines.pymc import PymcEngine
+from irt_assets.engines.pymc_engine import PymcEngine
 from irt_assets.engines.screening import ITEM_PRIORS
-from irt_assets.psychometrics import kernels
-from irt_assets.psychometrics.data import Data
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import DisconnectedDesignError, LinkingError, PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.marginal import Problem
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.quadrature import Grid
-from irt_assets.psychometrics.structure import Structure
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError, PsychometricsError
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.parameter_layout import Structure
+from irt_assets.psychometrics.estimation.response_layout import Data
+from irt_assets.psychometrics.linking.linking import LinkingError
 
 pytestmark = pytest.mark.ci
 

@@ -16,12 +16,14 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.engines import Sampler, build, installed
+from irt_assets.engines import Sampler
 from irt_assets.engines.child import EngineCrashedError, EngineTimeoutError
-from irt_assets.engines.pymc import PymcEngine
 from irt_assets.engines.pymc_child import PymcInChild
-from irt_assets.psychometrics.errors import DisconnectedDesignError
-from irt_assets.psychometrics.models import Responses
+from irt_assets.engines.pymc_engine import PymcEngine
+from irt_assets.engines.registry import build, installed
+from irt_assets.psychometrics.core.errors import DisconnectedDesignError
+from irt_assets.psychometrics.core.models import Responses
+from resources.settings import Settings
 
 pytestmark = pytest.mark.ci
 
@@ -45,7 +47,7 @@ class Hanging(PymcEngine):
 
 @pytest.fixture(autouse=True)
 def pymc(require: Callable[[bool, str], None]) -> None:
-    require(installed("pymc") is None, "engine pymc")
+    require(installed("pymc", Settings(_env_file=None)) is None, "engine pymc")
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def test_the_first_import_of_the_day_passes_under_the_tests_own_filters(tmp_path
 
 
 def test_the_registry_builds_the_engine_behind_its_boundary() -> None:
-    engine = build("pymc", timeout_s=60)
+    engine = build("pymc", Settings(irt_engine_timeout_minutes=1, _env_file=None))
     assert isinstance(engine, PymcInChild)
     assert isinstance(engine, Sampler)
     assert engine.timeout_s == 60

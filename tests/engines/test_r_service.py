@@ -19,11 +19,11 @@ from scipy.special import expit
 
 from irt_assets.desk.files import Answers
 from irt_assets.desk.fit import fit
+from irt_assets.engines.diagnosis import engine_findings
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.remote import RemoteEngine
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import score
-from resources.doctor import diagnose
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import score
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
 
@@ -128,7 +128,7 @@ def test_an_engine_that_is_installed_and_does_not_load_is_no_engine(r, tmp_path)
             irt_engines="brms",
             _env_file=None,
         )
-        finding = next(one for one in diagnose(named) if one.subject == "engine brms")
+        finding = next(one for one in engine_findings(named) if one.subject == "engine brms")
         assert (finding.state, "does not load" in finding.detail) == ("error", True)
 
 
@@ -283,7 +283,7 @@ def test_irt_fit_takes_the_remote_engine(with_mirt, monkeypatch):
 def test_doctor_looks_at_the_service_and_at_the_token(service, tmp_path):
     def found(**settings: Any) -> dict[str, Any]:
         named = Settings(irt_home=tmp_path, _env_file=None, **settings)
-        return {one.subject: one for one in diagnose(named)}
+        return {one.subject: one for one in engine_findings(named)}
 
     there = loaded(service)["engines"]
     said = found(r_irt_base_url=service.url, r_irt_internal_token=TOKEN)

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from irt_assets.engines.remote import RemoteEngine, Service
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.models import Responses
+from irt_assets.engines.r_service import Service
+from irt_assets.engines.remote import RemoteEngine
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Responses
 from resources.failures import PermanentFailure, TransientFailure
 
 TOKEN = "s3cret-of-this-test"

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irt_assets.psychometrics.curves import information, probability
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import Curves, eap, eap_by, score
+from irt_assets.psychometrics.core.curves import information, probability
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import Curves, eap, eap_by, score
 
 A = np.array([0.8, 1.2, -0.5, 2.0])
 D = np.array([0.3, -1.0, 0.2, 0.5])

@@ -8,10 +8,10 @@ from itertools import combinations, product
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.setfit import form_fit
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.m2 import form_fit
 from tests.engines.fit_worlds import known, planned
 
 THETA = np.linspace(-6, 6, 61)

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics import standard_errors
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.latent_shape import fit_with_shape
-from irt_assets.psychometrics.models import Calibration, Floats, Model, Responses
-from irt_assets.psychometrics.options import Latent
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.estimation import standard_errors
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import fit_with_shape
 
 COUNTED = 1000
 
@@ -24,8 +26,8 @@ def skewed_answers(persons: int) -> Floats:
     return (rng.random((persons, 20)) < expit(a * (theta[:, None] - b))).astype(float)
 
 
-def fit(some: Responses, model: Model, latent: Latent) -> Calibration:
-    return fit_em(some, model=model, latent=latent)
+def fit(some: Responses, model: Model, latent: Latent, **how: Any) -> Calibration:
+    return fit_em(some, model=model, latent=latent, **how)
 
 
 def test_who_counts_for_nothing_does_not_shape_a_histogram() -> None:

@@ -11,13 +11,19 @@ import numpy.typing as npt
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.eligibility import Attempts, Rules, judge
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.models import Flag, Responses
-from irt_assets.psychometrics.scenario import Fault, Scenario, calibration_covariance, demo_scenario, make_bank
-from irt_assets.psychometrics.simulate import simulate
-from irt_assets.psychometrics.truth import CATEGORIES, SimulatedLog, Truth
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Flag, Responses
+from irt_assets.psychometrics.eligibility.rules import Attempts, Rules, judge
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.simulation.scenario import (
+    Fault,
+    Scenario,
+    calibration_covariance,
+    demo_scenario,
+    make_bank,
+)
+from irt_assets.psychometrics.simulation.simulate import simulate
+from irt_assets.psychometrics.simulation.truth import CATEGORIES, SimulatedLog, Truth
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 MONTHS = ("2026-07", "2026-08", "2026-09")

@@ -7,11 +7,11 @@ from itertools import product
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.reliability import empirical_reliability, marginal_reliability
-from irt_assets.psychometrics.scoring import Scores, eap
-from irt_assets.psychometrics.sumscores import expected_proportions, sum_score_table
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.abilities import Scores, eap
+from irt_assets.psychometrics.scoring.reliability import empirical_reliability, marginal_reliability
+from irt_assets.psychometrics.scoring.sum_scores import expected_proportions, sum_score_table
 
 A = np.array([0.8, 1.2, -0.5, 2.0, 1.0])
 D = np.array([0.3, -1.0, 0.2, 0.5, -0.2])

@@ -10,14 +10,14 @@ import pytest
 from scipy.special import expit
 
 from benchmarks.bench_testlets import IDS, Row, answers, bank, pseudo_true, simulate
-from irt_assets.psychometrics import testlets
-from irt_assets.psychometrics.curves import information
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.fitsummary import summarise
-from irt_assets.psychometrics.information import information_of_test, item_information
-from irt_assets.psychometrics.models import Calibration, Floats, Responses
-from irt_assets.psychometrics.scoring import Curves, Effects, eap, eap_by, score
-from irt_assets.psychometrics.testlets import EffectSd, estimate_effect_sd, number_testlets, share_testlets
+from irt_assets.psychometrics.core.curves import information
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.estimation import testlets
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.testlets import EffectSd, estimate_effect_sd, number_testlets, share_testlets
+from irt_assets.psychometrics.fit.fit_summary import summarise
+from irt_assets.psychometrics.information.functions import information_of_test, item_information
+from irt_assets.psychometrics.scoring.abilities import Curves, Effects, eap, eap_by, score
 
 SEED = 1
 

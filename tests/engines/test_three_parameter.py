@@ -12,11 +12,12 @@ from functools import cache
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.drift import Drift, judge
-from irt_assets.psychometrics.drift_errors import Anchors, Comparison, Fitted, Published, compare
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.linking import AnchorSet, Linking, link
-from irt_assets.psychometrics.models import Calibration, Flag, Responses
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Flag, Responses
+from irt_assets.psychometrics.drift.errors import Anchors, Comparison, Fitted, Published, compare
+from irt_assets.psychometrics.drift.items import Drift, judge
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.linking.linking import Linking, link
 
 pytestmark = [pytest.mark.ci, pytest.mark.timeout(300)]
 

@@ -8,15 +8,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.dependence import local_dependence
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.itemfit import item_fit
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.personfit import person_fit
-from irt_assets.psychometrics.setfit import form_fit
-from irt_assets.psychometrics.skewness import two_sided
-from irt_assets.psychometrics.sumscorefit import sum_score_fit
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.significance import two_sided
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.dependence import local_dependence
+from irt_assets.psychometrics.fit.item_fit import item_fit
+from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_assets.psychometrics.fit.person_fit import person_fit
+from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
 from tests.engines.fit_worlds import planned, unseen
 
 pytestmark = pytest.mark.ci
@@ -30,7 +30,7 @@ def found():
     p: dict[str, list[np.ndarray]] = {}
     flagged = 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("irt_assets.psychometrics.itemfit.SIMULATED_RESPONSES", 150_000)
+        patch.setattr("irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES", 150_000)
         for number in range(SETS):
             responses = Responses.from_wide(planned(np.random.default_rng([41, number]), PERSONS, LENGTH))
             fit = fit_em(responses)
@@ -75,7 +75,7 @@ def test_hardly_any_sound_pair_is_flagged(found):
 
 def test_a_prior_on_guessing_does_not_make_sound_items_misfit(monkeypatch):
     """Under a prior the scores of a, d and c are not 0 at the estimate; tests that took them for 0 rejected 66 %."""
-    monkeypatch.setattr("irt_assets.psychometrics.itemfit.SIMULATED_RESPONSES", 150_000)
+    monkeypatch.setattr("irt_assets.psychometrics.fit.item_fit.SIMULATED_RESPONSES", 150_000)
     rng = np.random.default_rng(17)
     persons, items = 3000, 2 * LENGTH
     a, b, c = np.exp(rng.normal(0, 0.3, items)), rng.normal(0, 1, items), np.full(items, 0.2)

@@ -12,8 +12,8 @@ from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.scenario import Fault
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.scenario import Fault
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

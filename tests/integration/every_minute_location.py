@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import dagster as dg
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from irt_assets import definitions
 from jobs.late_sensor import FEATURES, KPIS
 from jobs.plans import PLANS
 from jobs.schedules import build_schedules
+from resources.dagster_compat import UnresolvedAssetJobDefinition
 from resources.settings import Settings, get_settings
 
 

@@ -21,8 +21,6 @@ from pathlib import Path
 
 import psutil
 from dagster import AssetKey, AssetRecordsFilter, DagsterEventType, DagsterRunStatus, RunsFilter
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
-from dagster._core.storage.tags import PARENT_RUN_ID_TAG
 
 from irt_assets.calibration.abilities import stale_months
 from irt_assets.calibration.green import month_states
@@ -31,6 +29,7 @@ from irt_assets.environment import instance_environment
 from irt_assets.runs import run_month
 from irt_assets.stack import StackError, dagster_instance
 from irt_assets.underway import PARTITION_TAG
+from resources.dagster_compat import NOT_FINISHED_STATUSES, PARENT_RUN_ID_TAG
 from resources.database import Database
 from tests.integration.small_world import small_world
 from tests.integration.stack_harness import ROOT, Harness, wait_for

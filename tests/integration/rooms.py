@@ -24,13 +24,15 @@ import pyarrow.parquet as pq
 from pydantic import SecretStr
 
 from irt_assets.calibration import fits
+from irt_assets.calibration.evidence import Evidence, MonthFile, load_evidence
 from irt_assets.partitions import month_bounds, month_of
-from irt_assets.psychometrics.linking import Linking
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.scenario import Scenario
-from irt_assets.psychometrics.simulate import simulate
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.linking.linking import Linking
+from irt_assets.psychometrics.simulation.scenario import Scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses import simulated
+from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 from resources import tables, warehouse
 from resources.database import Database
@@ -277,6 +279,13 @@ def link_made_up(
     return fit_id
 
 
-def check_context(partition: str, instance: dg.DagsterInstance) -> Any:
-    """What a check of a partition asks of Dagster."""
-    return SimpleNamespace(partition_key=partition, has_partition_key=True, instance=instance)
+def evidence_of(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale) -> Evidence:
+    """What is known of a month, its stored file read and compared."""
+    return load_evidence(connection, MonthFile.verified(connection, store, month), month, scale)
+
+
+def check_context(partition: str, instance: dg.DagsterInstance, *selected: dg.AssetCheckKey) -> Any:
+    """What a check of a partition asks of Dagster; `selected`: of those that are made in one step."""
+    return SimpleNamespace(
+        partition_key=partition, has_partition_key=True, instance=instance, selected_asset_check_keys=set(selected)
+    )

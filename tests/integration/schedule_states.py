@@ -6,18 +6,17 @@ from collections.abc import Sequence
 from datetime import datetime
 
 import dagster as dg
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteInstigatorOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    ScheduleInstigatorData,
-    TickData,
-    TickStatus,
-)
-from dagster._utils.error import SerializableErrorInfo
+from dagster_shared.error import SerializableErrorInfo
 
 from jobs.plans import Plan
+from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
+from tests.dagster_private import (
+    InstigatorStatus,
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+    TickData,
+)
 
 
 def switch_on(instance: dg.DagsterInstance, plan: Plan, since: datetime) -> InstigatorState:

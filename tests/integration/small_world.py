@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 
 from irt_assets.calibration.origin import initialise
 from irt_assets.partitions import last_complete_month, month_bounds, month_of
-from irt_assets.psychometrics.scenario import Fault, Scenario
-from irt_assets.psychometrics.simulate import simulate
+from irt_assets.psychometrics.simulation.scenario import Fault, Scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from resources import tables, warehouse
 from resources.database import Database

@@ -18,10 +18,10 @@ from typing import Any, TypeVar
 
 import psutil
 from dagster import DagsterEventType, DagsterInstance, DagsterRunStatus, RunsFilter
-from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from irt_assets.stack import Stack, StackError, dagster_instance
 from irt_assets.underway import PARTITION_TAG
+from resources.dagster_compat import MAX_RETRIES_TAG
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema_version import open_database

@@ -10,25 +10,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.definitions.run_request import InstigatorType
-from dagster._core.errors import DagsterExecutionInterruptedError
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteInstigatorOrigin,
-    RemoteRepositoryOrigin,
-)
-from dagster._core.scheduler.instigation import (
-    InstigatorState,
-    InstigatorStatus,
-    ScheduleInstigatorData,
-    SensorInstigatorData,
-    TickData,
-    TickStatus,
-)
-from dagster._core.storage.dagster_run import RunRecord
-from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
-from dagster._core.test_utils import freeze_time
-from dagster._daemon.monitoring.run_monitoring import check_run_timeout
+from dagster import MAX_RUNTIME_SECONDS_TAG, DagsterExecutionInterruptedError, RunRecord
 from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.calibration.assets import HELD
@@ -40,9 +22,20 @@ from irt_assets.stack import dagster_instance
 from jobs.alert_sensors import build_alert_sensors
 from jobs.alerts import unmade
 from jobs.plans import Plan, overdue_since
+from resources.dagster_compat import InstigatorState, InstigatorType, ScheduleInstigatorData, TickStatus
 from resources.dagster_schema import rows_shown
 from resources.database import Database
 from resources.settings import Settings
+from tests.dagster_private import (
+    InstigatorStatus,
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteRepositoryOrigin,
+    SensorInstigatorData,
+    TickData,
+    check_run_timeout,
+    freeze_time,
+)
 from tests.integration.rooms import rows, run_sql
 
 MONTHS = dg.MonthlyPartitionsDefinition(start_date="2026-06", fmt="%Y-%m", end_offset=0)

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 from dagster import DagsterRunStatus
-from dagster._core.scheduler.instigation import TickStatus
 from pydantic import SecretStr
 
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
+from resources.dagster_compat import TickStatus
 from resources.database import Database
 from resources.schema import ensure_month_partitions, upgrade
 from resources.settings import Settings

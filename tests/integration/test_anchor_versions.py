@@ -16,7 +16,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import Look, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import dagster as dg
 import pytest
-from dagster._core.storage.tags import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
-from dagster._core.test_utils import freeze_time
 
 from irt_assets.definitions import build_defs
 from irt_assets.partitions import DAYS, WEEKS
 from jobs.plans import PLANS
+from resources.dagster_compat import ASSET_PARTITION_RANGE_END_TAG, ASSET_PARTITION_RANGE_START_TAG
 from resources.settings import Settings
+from tests.dagster_private import freeze_time
 
 pytestmark = pytest.mark.ci
 

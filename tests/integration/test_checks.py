@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
 import dagster as dg
 import pytest
 
+from irt_assets.calibration import checks
 from irt_assets.calibration.cautions import CAUTIONS
 from irt_assets.calibration.checks import INVENTORY, ITEMS, build_calibration_checks
+from irt_assets.calibration.evidence import Evidence, Verdict
 from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.shown import parameters_metadata
 from irt_assets.partitions import last_complete_month, month_bounds, monthly, months_between
-from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.wording import counted
@@ -53,10 +56,12 @@ def evaluate(settings: Settings, name: str) -> dg.AssetCheckResult:
 
 
 def evaluate_in(settings: Settings, name: str, instance: dg.DagsterInstance) -> dg.AssetCheckResult:
-    context = check_context(MONTH, instance)
-    found = BY_NAME[name].op.compute_fn.decorated_fn(context, Database(settings), folder_store(settings))
-    assert isinstance(found, dg.AssetCheckResult)
-    return found
+    (key,) = (key for key in BY_NAME[name].check_keys if key.name == name)
+    judge = BY_NAME[name].op.compute_fn.decorated_fn
+    found = judge(check_context(MONTH, instance, key), Database(settings), folder_store(settings))
+    (result,) = [found] if isinstance(found, dg.AssetCheckResult) else found
+    assert isinstance(result, dg.AssetCheckResult)
+    return result
 
 
 def scales_of(result: dg.AssetCheckResult) -> dict[str, bool]:
@@ -65,17 +70,28 @@ def scales_of(result: dg.AssetCheckResult) -> dict[str, bool]:
 
 def test_every_set_gate_is_partitioned_by_month_and_leaves_it_to_publication_to_stop_the_run() -> None:
     for gate in SET_GATES:
-        (spec,) = BY_NAME[gate.name].check_specs
+        (spec,) = (spec for spec in BY_NAME[gate.name].check_specs if spec.name == gate.name)
         assert not spec.blocking, gate.name
         assert spec.partitions_def == monthly(MONTH), gate.name
         assert spec.asset_key == dg.AssetKey(gate.asset)
 
 
 def test_no_check_blocks() -> None:
-    gates = {gate.name for gate in SET_GATES}
-    others = [c for c in MONTHLY if not {k.name for k in c.check_keys} & gates] + [INVENTORY_CHECKS]
-    assert len(others) == 2 + len(CAUTIONS) + 1 + 1
-    assert not any(spec.blocking for check in others for spec in check.check_specs)
+    specs = [spec for check in [*MONTHLY, INVENTORY_CHECKS] for spec in check.check_specs]
+    of_items, of_engines, inventory = 2, 1, 4
+    assert len(specs) == len(SET_GATES) + len(CAUTIONS) + of_items + of_engines + inventory
+    assert not any(spec.blocking for spec in specs)
+
+
+def test_the_gates_of_an_asset_are_one_step() -> None:
+    steps = {check.node_def.name: {key.asset_key.to_user_string() for key in check.check_keys} for check in MONTHLY}
+    assert steps == {
+        "scored_responses_checks": {"scored_responses"},
+        "item_calibration_checks": {"item_calibration"},
+        "linked_item_parameters_checks": {"linked_item_parameters"},
+        "published_item_parameters_checks": {"published_item_parameters"},
+        "engine_agreement_engines_agree": {"engine_agreement"},
+    }
 
 
 def test_a_gate_that_one_of_two_scales_passes_is_an_error_and_names_both(calibrated: Settings) -> None:
@@ -96,6 +112,40 @@ def test_a_gate_that_no_scale_passes_is_an_error(calibrated: Settings) -> None:
     assert not found.passed
     assert found.severity is dg.AssetCheckSeverity.ERROR
     assert "anchors disagree" in (found.description or "")
+
+
+def test_a_check_that_breaks_down_fails_with_the_reason_and_leaves_the_others_judged(
+    calibrated: Settings, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(evidence: Evidence) -> Verdict:
+        raise ZeroDivisionError("division by zero")
+
+    gates = [replace(gate, judge=broken) if gate.name == "connected" else gate for gate in SET_GATES]
+    monkeypatch.setattr(checks, "SET_GATES", gates)
+    monthly_checks, _ = build_calibration_checks(monthly(MONTH), MONTH)
+    (of_fit,) = (check for check in monthly_checks if check.node_def.name == "item_calibration_checks")
+    context = check_context(MONTH, instance, *of_fit.check_keys)
+    found = {r.check_name: r for r in of_fit.op.compute_fn.decorated_fn(context, Database(calibrated), None)}
+    assert [name for name, result in found.items() if not result.passed] == ["connected"]
+    assert found["connected"].severity is dg.AssetCheckSeverity.ERROR
+    assert found["connected"].description == f"{MONTH}: could not be judged: ZeroDivisionError: division by zero"
+
+
+def test_a_fit_that_cannot_be_read_fails_its_checks_with_the_reason(world: Settings) -> None:
+    stage_made_up(Database(world), folder_store(world), MONTH, made_up_calibration({"A01": (1.0, 0.0)}))
+    run_sql(Database(world), "UPDATE fit_staging SET calibration = 'not a fit'")
+    for name in ("converged", "items_are_independent"):
+        found = evaluate(world, name)
+        assert not found.passed
+        assert (found.description or "").startswith(f"{MONTH}: could not be judged: ")
+
+
+def test_only_the_checks_of_the_snapshot_read_its_file(calibrated: Settings, instance: dg.DagsterInstance) -> None:
+    for check in MONTHLY[1:4]:
+        context = check_context(MONTH, instance, *check.check_keys)
+        results = list(check.op.compute_fn.decorated_fn(context, Database(calibrated), store=None))
+        assert {result.check_name for result in results} == {key.name for key in check.check_keys}
+        assert not [result for result in results if "could not be judged" in (result.description or "")]
 
 
 @pytest.mark.parametrize("gate", [gate.name for gate in SET_GATES])

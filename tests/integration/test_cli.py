@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.psychometrics.scenario import Scenario
-from irt_assets.psychometrics.simulate import simulate
+from irt_assets.psychometrics.simulation.scenario import Scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from irt_assets.responses.scales import consider_rules
 from resources.database import Database

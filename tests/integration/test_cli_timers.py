@@ -8,7 +8,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus
-from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from pydantic import SecretStr
 
 from irt_assets import jobs_by_hand, without_daemon
@@ -22,6 +21,7 @@ from irt_assets.underway import last_made
 from jobs.plans import PLANS
 from resources.database import Database
 from resources.settings import Settings
+from tests.dagster_private import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
 from tests.integration import rooms
 from tests.integration.sinks import HttpSink, http_sink
 from tests.integration.typed import Irt

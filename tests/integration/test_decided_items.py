@@ -9,7 +9,7 @@ import dagster as dg
 import pytest
 
 from irt_assets.calibration import release
-from irt_assets.cli_operations import waiting_line
+from irt_assets.cli.operations import waiting_line
 from irt_assets.drift.checks import build_drift_checks, decided
 from irt_assets.drift.information_checks import build_information_checks
 from irt_assets.partitions import monthly

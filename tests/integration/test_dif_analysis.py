@@ -18,8 +18,8 @@ from irt_assets.drift.dif_checks import WHAT_TO_DO
 from irt_assets.drift.dif_month import Row, dif_of_month
 from irt_assets.drift.dif_page import groups_table, items_table, sentence
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.scenario import Fault
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.scenario import Fault
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
 from jobs.alerts import check_alert

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
+from irt_assets.engines import diagnosis
+from irt_assets.engines.diagnosis import engine_findings
 from resources import doctor, r_runtime
 from resources.database import Database
 from resources.doctor import Finding, diagnose
@@ -27,7 +29,7 @@ def no_r(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def found(settings: Settings, subject: str) -> Finding:
-    (finding,) = (finding for finding in diagnose(settings) if finding.subject == subject)
+    (finding,) = (finding for finding in diagnose(settings, engine_findings(settings)) if finding.subject == subject)
     return finding
 
 
@@ -36,7 +38,8 @@ def at_home(home: Path, **values: object) -> Settings:
 
 
 def test_a_fresh_machine_has_no_errors_and_is_left_as_it_was(tmp_path: Path) -> None:
-    findings = diagnose(at_home(tmp_path / "irt"))
+    settings = at_home(tmp_path / "irt")
+    findings = diagnose(settings, engine_findings(settings))
     assert [finding for finding in findings if finding.state == "error"] == []
     absent = {finding.subject for finding in findings if finding.state == "absent"}
     assert {"IRT_HOME", "database", "object store", "DAGSTER_HOME", "R"} <= absent
@@ -267,7 +270,7 @@ def test_an_engine_without_an_asset_is_explained(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enabled: str, there: bool, state: str, said: str
 ) -> None:
     if there:
-        monkeypatch.setattr(doctor, "why_absent", lambda engine: None)
+        monkeypatch.setattr(diagnosis, "installed", lambda engine, settings: None)
     finding = found(at_home(tmp_path / "irt", irt_engines=enabled), "engine mirt")
     assert finding.state == state
     assert said in f"{finding.detail}; {finding.fix}"

@@ -28,8 +28,8 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
 from irt_assets.kpis.weekly import write_quiet, write_week
 from irt_assets.partitions import day_of, last_complete_month, month_bounds, month_of, week_of
-from irt_assets.psychometrics.scenario import Scenario
-from irt_assets.psychometrics.simulate import simulate
+from irt_assets.psychometrics.simulation.scenario import Scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses import simulated
 from irt_assets.responses.snapshot import take_snapshot
 from resources import tables, warehouse

@@ -16,10 +16,10 @@ import pytest
 from typer.testing import CliRunner
 
 from irt_assets.calibration.green import MonthState, State
-from irt_assets.cli_reports import app
+from irt_assets.cli.report import app
 from irt_assets.definitions import build_defs
 from irt_assets.drift.month import ScaleDrift
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports.assets import DRIFT_REPORT, DRIFT_REPORT_JOB, TOLD_BY
 from irt_assets.reports.drift_actions import Action
 from irt_assets.reports.drift_facts import Facts, gather
@@ -83,7 +83,7 @@ def test_observed_proportions_follow_the_months_curve_and_not_the_published_one(
     assert drifted.published is not None
 
     def off(curve: Any) -> float:
-        from irt_assets.psychometrics.curves import probability
+        from irt_assets.psychometrics.core.curves import probability
 
         assert drifted.observed is not None
         expected = probability(drifted.observed.theta, curve.a, -curve.a * curve.b, curve.c)

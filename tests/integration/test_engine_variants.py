@@ -15,10 +15,12 @@ import pytest
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
+from irt_assets.engines import registry
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.scales import change_rules
 from resources.database import Database
 from resources.settings import Settings
+from tests import trial_engine
 from tests.integration import rooms
 from tests.integration.rooms import SCALE, rows
 
@@ -92,9 +94,9 @@ def metadata(result: dg.ExecuteInProcessResult, asset: str) -> dict[str, Any]:
 
 @pytest.fixture
 def pymc(require: Callable[[bool, str], None]) -> None:
-    from irt_assets.engines import installed
+    from irt_assets.engines.registry import installed
 
-    require(installed("pymc") is None, "engine pymc")
+    require(installed("pymc", Settings(_env_file=None)) is None, "engine pymc")
 
 
 @pytest.mark.usefixtures("pymc")
@@ -203,12 +205,35 @@ def test_a_scale_is_published_from_its_own_engine(graph: Graph) -> None:
     assert graph.state().state is State.GREEN, graph.state().why
 
 
+def test_a_month_is_fitted_by_an_engine_that_was_added_by_one_file_and_one_line(
+    graph: Graph, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, trial_engine.SPEC))
+    change_rules(graph.database, SCALE, {"demanded_engines": "trial"})
+    result = graph.run(irt_engines="trial")
+    assert result.success
+    assert graph.state().state is State.GREEN, graph.state().why
+    made = materialised(result)
+    order = ["item_calibration", "item_calibration_trial", "linked_item_parameters", "engine_agreement"]
+    assert [name for name in made if name in order] == order
+    assert rows(graph.database, "SELECT engine, converged, n_items FROM mirt_fit_meta ORDER BY engine") == [
+        ("em", True, N_ITEMS),
+        ("trial", True, N_ITEMS),
+    ]
+    assert check(result, "trial_fitted").passed
+    assert check(result, "engines_agree").description == f"{MONTH}: em and trial agree on {N_ITEMS} items"
+    # a scale may be published from it, too
+    rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'trial'")
+    assert graph.run(assets=("item_calibration", "linked_item_parameters")).success
+    assert graph.run(assets=("item_calibration_trial",), irt_engines="trial").success
+
+
 def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph) -> None:
     rooms.run_sql(graph.database, "UPDATE calibration_scale SET engine = 'stan'")
     result = graph.run()
     assert not result.success
     assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
-        ("there is no engine 'stan'; there are em, pymc, mirt, brms, remote",)
+        ("there is no engine 'stan'; there are em, mirt, pymc, brms, remote",)
     ]
     assert "there is no engine 'stan'" in graph.state().why
     assert graph.state().state is State.RED

@@ -9,8 +9,6 @@ from itertools import count
 import dagster as dg
 import psycopg
 import pytest
-from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
-from dagster._daemon.types import DaemonHeartbeat
 from pydantic import SecretStr
 
 from irt_assets.calibration.green import month_states
@@ -20,12 +18,14 @@ from irt_assets.runs import run_job
 from irt_assets.stack import dagster_instance
 from jobs.overview import look
 from jobs.plans import PLANS, schedule_keys
+from resources.dagster_compat import TickStatus
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.outbox import Alert, open_alert, queue
 from resources.settings import Settings
 from services.exporter.collector import CACHED_S, StateCollector
 from services.exporter.families import FAMILIES, UP
+from tests.dagster_private import DaemonHeartbeat, InstigatorStatus
 from tests.integration import rooms
 from tests.integration.schedule_states import switch_on, tick
 

@@ -10,13 +10,6 @@ from typing import Any
 
 import dagster as dg
 import pytest
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.remote_origin import (
-    RegisteredCodeLocationOrigin,
-    RemoteJobOrigin,
-    RemotePartitionSetOrigin,
-    RemoteRepositoryOrigin,
-)
 
 from irt_assets.calibration.assets import DECIDE_IN, HELD, RELEASE_LAUNCHPAD
 from irt_assets.calibration.gates import SET_GATES
@@ -30,8 +23,15 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import take_snapshot
+from resources.dagster_compat import BulkActionStatus, PartitionBackfill
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
+from tests.dagster_private import (
+    RegisteredCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemotePartitionSetOrigin,
+    RemoteRepositoryOrigin,
+)
 from tests.integration import rooms
 
 MONTH, LATER = rooms.MONTHS
@@ -166,7 +166,13 @@ def test_a_decision_on_the_model_makes_its_months_stale_and_no_month_before(grap
     found = []
     for values, since in (({"model": "1pl"}, LATER), ({"model": "1pl"}, MONTH), ({"prior_a": "lognormal(0,1)"}, MONTH)):
         change = preview_model_change(
-            graph.database, graph.store, rooms.SCALE, values, since, calibrations_begin=MONTH, threads=1
+            graph.database,
+            graph.store,
+            rooms.SCALE,
+            values,
+            since,
+            calibrations_begin=MONTH,
+            build=lambda _: EmEngine(1),
         )
         decide_model_change(graph.database, change, by="Ann", reason="to see")
         found.append(graph.state(MONTH))

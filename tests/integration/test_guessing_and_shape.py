@@ -15,22 +15,21 @@ from typer.testing import CliRunner
 
 from irt_assets.calibration import checks, fits, gates, model_gates
 from irt_assets.calibration.anchor_versions import drop_anchors
-from irt_assets.calibration.evidence import gather
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.model_change import accept_guessing, decide_model_change, preview_model_change
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import OriginWindow, initialise, read_anchors
 from irt_assets.calibration.placing import place
 from irt_assets.calibration.recalibration import recalibrate
-from irt_assets.cli_scale import app as cli_scale
+from irt_assets.cli.scale import app as cli_scale
 from irt_assets.definitions import build_defs
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN
-from irt_assets.psychometrics.linking import covariance_ab
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.estimation.latent_shape import GUESSING_GAIN, HISTOGRAM_GAIN
+from irt_assets.psychometrics.linking.linking import covariance_ab
 from irt_assets.reports.assets import DRIFT_REPORT_JOB
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
@@ -40,7 +39,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings, get_settings
 from tests.integration import rooms
-from tests.integration.rooms import SCALE, answer_matrix, folder_store, rows, run_sql
+from tests.integration.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.integration.typed import Irt
 
 FIRST, NEXT = rooms.MONTHS
@@ -225,7 +224,13 @@ def test_a_guessed_month_under_a_2pl_is_held_until_somebody_accepts_it(
 def test_a_guessed_month_of_a_3pl_publishes_c(guessers: Settings) -> None:
     database = Database(guessers)
     change = preview_model_change(
-        database, folder_store(guessers), SCALE, {"model": "3pl"}, NEXT, calibrations_begin=FIRST, threads=1
+        database,
+        folder_store(guessers),
+        SCALE,
+        {"model": "3pl"},
+        NEXT,
+        calibrations_begin=FIRST,
+        build=lambda _: EmEngine(1),
     )
     decide_model_change(database, change, by="Ann", reason="multiple choice")
     step = calibrate(guessers, NEXT)
@@ -288,7 +293,7 @@ def test_its_linked_fit_has_the_histogram_on_the_scale(skewed_month: Skewed) -> 
         assert staged is not None
         raw = staged.decoded()
         assert raw is not None
-        linked = place(connection, scale, raw, NEXT).linked
+        linked = place(connection, scale, raw, NEXT, NEXT).linked
     assert linked is not None
     (of_raw,), (population,) = raw.populations, linked.populations
     assert (of_raw.mean, of_raw.sd) == (pytest.approx(0.0, abs=1e-9), pytest.approx(1.0, abs=1e-9)), "unit and origin"
@@ -364,7 +369,7 @@ def test_a_month_judged_before_the_gate_existed_stays_green(
     assert found.state is State.GREEN, found.why
     with graph.database.connect() as connection:
         scale = read_scales(connection)[SCALE]
-        evidence = gather(connection, folder_store(settings), FIRST, scale)
+        evidence = evidence_of(connection, folder_store(settings), FIRST, scale)
     verdict = model_gates.guessing_is_in_the_model(evidence)
     assert (verdict.passed, verdict.why) == (
         True,

@@ -19,13 +19,12 @@ from irt_assets.calibration.abilities import measure
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.nightly import calibrate_night
 from irt_assets.calibration.origin import initialise
-from irt_assets.engines import build
 from irt_assets.engines.em import EmEngine
 from irt_assets.features.daily import write_features
 from irt_assets.invariants.history import take_report
 from irt_assets.kpis.weekly import write_quiet, write_week
 from irt_assets.partitions import month_bounds, week_of
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
@@ -124,7 +123,7 @@ def test_its_kpis_and_its_night_are_made_in_time(heavy: Settings) -> None:
     with in_time("inactivity"), database.connect() as connection:
         write_quiet(connection, week, END)
     with in_time("a night"):
-        night = calibrate_night(database, f"{END - timedelta(days=1):%Y-%m-%d}", "night", lambda name: build(name))
+        night = calibrate_night(database, f"{END - timedelta(days=1):%Y-%m-%d}", "night", lambda _: EmEngine())
     assert night
 
 

@@ -22,7 +22,7 @@ from irt_assets.drift.information_assets import flagged_table, sentence
 from irt_assets.drift.information_checks import OF_ITEMS
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.linking import assumed_errors
+from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

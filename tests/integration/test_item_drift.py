@@ -15,7 +15,7 @@ from irt_assets.drift.checks import WHAT_TO_DO
 from irt_assets.drift.information import judge_information
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from jobs.alerts import check_alert
 from resources.database import Database
@@ -26,6 +26,13 @@ from tests.integration.rooms import MONTHS, SCALE, folder_store, rows, run_sql
 def planted(truth: Truth) -> dict[str, str]:
     """Kind by item."""
     return {item: fault.kind.replace("_", " ") for fault in truth.bank.faults for item in fault.item_ids}
+
+
+def run_drift(settings: Settings, month: str) -> dg.ExecuteInProcessResult:
+    resources: dict[str, object] = {"database": Database(settings), "store": folder_store(settings)}
+    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
+    with dg.DagsterInstance.ephemeral() as instance:
+        return job.execute_in_process(partition_key=month, instance=instance)
 
 
 def test_planted_changes_are_flagged_and_told_apart(
@@ -48,10 +55,7 @@ def test_its_check_names_the_items_and_so_does_its_alert(
     faulty: tuple[Settings, Truth, dict[str, list[ScaleDrift]]],
 ) -> None:
     settings, truth, _ = faulty
-    resources: dict[str, object] = {"database": Database(settings), "store": folder_store(settings)}
-    job = build_defs(settings, resources=resources).resolve_job_def(DRIFT_JOB)
-    with dg.DagsterInstance.ephemeral() as instance:
-        result = job.execute_in_process(partition_key=MONTHS[1], instance=instance)
+    result = run_drift(settings, MONTHS[1])
     (far,) = [e for e in result.get_asset_check_evaluations() if e.check_name == "no_item_drifted_far"]
     assert not far.passed
     alert = check_alert(far)
@@ -123,6 +127,7 @@ def test_items_published_as_another_model_are_compared_by_their_curves_and_named
     run_sql(database, "UPDATE mirt_fit_meta SET model = 'rasch' WHERE window_start < '2026-06-15'")
     try:
         (judged,) = drift_of_month(database, store, MONTHS[1])
+        assert run_drift(settings, MONTHS[1]).success, "the page shows items that have no change of b"
         with database.connect() as connection:
             information = judge_information(connection, store, MONTHS[1], read_scales(connection)[SCALE])
         stored = {

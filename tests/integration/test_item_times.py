@@ -14,7 +14,7 @@ import pytest
 
 from irt_assets.calibration.nightly import window_of
 from irt_assets.partitions import day_bounds, month_bounds
-from irt_assets.psychometrics.eligibility import Rules
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses import item_times as module
 from irt_assets.responses.facts import LOOKBACK, first_look
 from irt_assets.responses.item_times import (

@@ -8,11 +8,8 @@ from collections.abc import Callable, Iterator
 import dagster as dg
 import psycopg
 import pytest
+from dagster import DagsterEvent
 from dagster import DagsterRunStatus as Status
-from dagster._core.events import DagsterEvent
-from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.storage.tags import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG
-from dagster._core.test_utils import create_run_for_test
 
 from irt_assets import jobs_by_hand, jobs_in_pods
 from irt_assets.environment import CODE_LOCATION, workspace
@@ -23,10 +20,16 @@ from irt_assets.runs import RunOutcome
 from irt_assets.stack import dagster_instance
 from irt_assets.underway import PARTITION_TAG
 from jobs.plans import Plan
-from resources.dagster_compat import queue_run
+from resources.dagster_compat import PARENT_RUN_ID_TAG, RETRY_NUMBER_TAG, RUN_FAILURE_REASON_TAG, queue_run
 from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import KUBERNETES, Settings
+from tests.dagster_private import (
+    GrpcServerCodeLocationOrigin,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+    create_run_for_test,
+)
 from tests.integration.typed import Irt
 
 DAY = "2026-03-05"

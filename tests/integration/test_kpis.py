@@ -19,7 +19,7 @@ from irt_assets.kpis.ability import abilities
 from irt_assets.kpis.behaviour import learners, pace, presence, recovery, scales_answered
 from irt_assets.kpis.weekly import kpis, write_quiet, write_week
 from irt_assets.partitions import week_bounds
-from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.scoring.abilities import eap
 from irt_assets.responses.snapshot import take_snapshot
 from irt_assets.responses.window import scoring_responses
 from resources.database import Database

@@ -18,14 +18,8 @@ import dagster as dg
 import kubernetes.config.kube_config
 import pytest
 import yaml
+from dagster import MAX_RUNTIME_SECONDS_TAG, DagsterEvent, instance_for_test
 from dagster import DagsterRunStatus as Status
-from dagster._core.events import DagsterEvent
-from dagster._core.launcher import WorkerStatus
-from dagster._core.remote_origin import GrpcServerCodeLocationOrigin, RemoteJobOrigin, RemoteRepositoryOrigin
-from dagster._core.storage.tags import MAX_RUNTIME_SECONDS_TAG
-from dagster._core.test_utils import create_run_for_test, instance_for_test
-from dagster._daemon.monitoring import run_monitoring
-from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
 
 from irt_assets.environment import CONFIGURATION, VARIANTS
 from irt_assets.underway import to_be_repeated
@@ -33,8 +27,16 @@ from jobs import kubernetes_launcher
 from jobs.kubernetes_launcher import KubernetesRunLauncher
 from jobs.launcher import own_worker_tags
 from jobs.stuck_runs import fail_lost_runs
-from resources.dagster_compat import watch_starting_runs
+from resources.dagster_compat import WorkerStatus, watch_starting_runs
 from resources.settings import RUN_KINDS, get_settings
+from tests.dagster_private import (
+    GrpcServerCodeLocationOrigin,
+    QueuedRunCoordinatorDaemon,
+    RemoteJobOrigin,
+    RemoteRepositoryOrigin,
+    create_run_for_test,
+    run_monitoring,
+)
 from tests.integration.api_server import NAMESPACE, ApiServer
 
 JOB = "monthly_calibration"

@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 from dagster import DagsterEvent, DagsterEventType, DagsterRunStatus, RunsFilter
-from dagster._core.utils import make_new_run_id
 
 from irt_assets.stack import Stack, StackError
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
 from resources.database import Database
 from resources.settings import Settings
+from tests.dagster_private import make_new_run_id
 from tests.integration.stack_harness import ROOT, Harness, running_stack, wait_for
 
 pytestmark = pytest.mark.ci

@@ -8,16 +8,25 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.cautions import items_are_assigned_as_the_scale_says
-from irt_assets.calibration.evidence import gather
 from irt_assets.calibration.month import fit_month, link_month, publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration.rooms import LOWERED, MONTHS, SCALE, add_items, folder_store, load_small_world, rows, run_sql
+from tests.integration.rooms import (
+    LOWERED,
+    MONTHS,
+    SCALE,
+    add_items,
+    evidence_of,
+    folder_store,
+    load_small_world,
+    rows,
+    run_sql,
+)
 
 pytestmark = pytest.mark.ci
 
@@ -49,7 +58,7 @@ def calibrate(settings: Settings, **rules: Any) -> dict[str, dict[str, Any]]:
     link_month(database, MONTH, None)
     publish_month(database, store, MONTH, (), None)
     with database.connect() as connection:
-        evidence = gather(connection, store, MONTH, read_scales(connection)[SCALE])
+        evidence = evidence_of(connection, store, MONTH, read_scales(connection)[SCALE])
     assert evidence.linked is not None
     assert evidence.staged is not None
     return {"items": evidence.linked.items, "evidence": evidence, "spec": evidence.staged.spec}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from irt_assets.calibration.lineage import decisions_on, lineage
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.snapshot import current_snapshot
 from resources.database import Database
 from resources.failures import PermanentFailure

@@ -17,9 +17,9 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration import checks, fits, gates, misfit, model_gates
+from irt_assets.calibration import checks, fits, gates, linking_gates, misfit, model_gates
 from irt_assets.calibration.cautions import misfit_is_as_before
-from irt_assets.calibration.evidence import Evidence, gather
+from irt_assets.calibration.evidence import Evidence
 from irt_assets.calibration.green import State, month_states
 from irt_assets.calibration.misfit import BY_LEVEL, find_reference
 from irt_assets.calibration.model_change import decide_model_change, preview_model_change
@@ -29,8 +29,8 @@ from irt_assets.definitions import build_defs
 from irt_assets.engines.em import EmEngine
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.misfit import LARGEST_RATIO, LIMITS
-from irt_assets.psychometrics.models import Population
+from irt_assets.psychometrics.core.models import Population
+from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.responses.scales import change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from jobs.erasure import erase, holdings
@@ -41,7 +41,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.integration import rooms
-from tests.integration.rooms import SCALE, answer_matrix, folder_store, rows, run_sql
+from tests.integration.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 from tests.integration.typed import Irt
 
 FIRST, RANDOM, RANDOM_TOO, SOUND, TWO, TWO_TOO, OTHER_ITEMS = (f"2026-{m:02d}" for m in range(6, 13))
@@ -165,7 +165,7 @@ def calibrate(settings: Settings, month: str) -> Month:
 def judged(settings: Settings, month: str) -> Evidence:
     with Database(settings).connect() as connection:
         scale = read_scales(connection, month_bounds(month)[0])[SCALE]
-        return gather(connection, folder_store(settings), month, scale)
+        return evidence_of(connection, folder_store(settings), month, scale)
 
 
 def reference_of(settings: Settings, month: str) -> Any:
@@ -210,6 +210,8 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
     assert month.misfit["ratio"] > LARGEST_RATIO
     assert f"is {month.misfit['ratio']:.2f} times what one ability gives, limit 1.15" in month.held_by[ACCEPTED]
     assert "the origin window 2026-10-01 to 2026-11-01" in month.held_by[ACCEPTED]
+    for where in (said, month.held_by[ACCEPTED]):
+        assert are_of_one_ability(where), where
     (gate,) = [gate for gate in gates.SET_GATES if gate.name == ACCEPTED]
     assert "irt scale accept misfit" in gate.fix
     assert model_gates.misfit_has_not_grown(month.evidence).passed, "it was so in the origin"
@@ -221,6 +223,19 @@ def test_months_of_an_origin_with_a_second_ability_are_held_until_somebody_accep
     assert (again.state, again.held_by) == ("done", {})
     assert model_gates.misfit_was_accepted(again.evidence).why.startswith("misfit is accepted; ")
     assert f"misfit accepted from {FIRST} on: Ann: short tests" in typed("scale", "decisions").out
+    assert of_q(month.evidence) == (2, set(), "")
+    df, shifts, said = of_q(again.evidence)
+    assert (df, shifts) == (3, set(ITEMS))
+    assert "; misfit is accepted, so Q allows for items that lean on a second ability, " in said
+
+
+def of_q(evidence: Evidence) -> tuple[int, set[str], str]:
+    """How many constants Q is the least over, which anchors may lean on a second ability, and what is said of it."""
+    constants = linking_gates.linked(evidence).details
+    why = linking_gates.anchors_agree(evidence).why
+    at = why.find("; misfit is accepted")
+    said = why[at:] if at >= 0 else ""
+    return 2 * len(constants["anchors_used"]) - constants["q_df"], set(constants["q_shifts"]), said
 
 
 # -- misfit that is new ------------------------------------------------------------------------------
@@ -316,7 +331,15 @@ def test_where_the_anchors_are_the_banks_the_first_month_that_is_not_held_is_the
     assert later.misfit["reference"] == SOUND
     assert GROWN in later.held_by, "its second ability is new"
     assert "dependence between items" in later.held_by[GROWN]
+    assert are_of_one_ability(later.held_by[GROWN])
     assert reference_of(log, RANDOM) is None, "before the first one that is not held"
+
+
+def are_of_one_ability(said: str) -> bool:
+    """The items that are named, five at most: of one half of the items."""
+    (named,) = re.findall(r": ([^:;]*) answer alike beyond ability", said)
+    items = re.findall(r"i\d\d", named)
+    return 3 <= len(items) <= 5 and len({int(item[1:]) // 10 for item in items}) == 1
 
 
 def move_answers(database: Database, month: str, other: str) -> None:
@@ -467,7 +490,9 @@ def test_months_of_every_model_are_compared(log: Settings, model: Any) -> None:
 
 def test_a_scale_of_another_model_is_compared_with_its_origin_by_that_model(world: Settings) -> None:
     database, store = Database(world), folder_store(world)
-    change = preview_model_change(database, store, SCALE, {"model": "3pl"}, SOUND, calibrations_begin=FIRST, threads=1)
+    change = preview_model_change(
+        database, store, SCALE, {"model": "3pl"}, SOUND, calibrations_begin=FIRST, build=lambda _: EmEngine(1)
+    )
     decide_model_change(database, change, by="Ann", reason="multiple choice")
     of_model = dict(rows(database, "SELECT model, fit_id FROM mirt_fit_meta WHERE kind = 'origin'"))
     assert of_model.keys() == {"2pl", "3pl"}
@@ -530,7 +555,7 @@ def test_the_fits_that_months_are_compared_with_are_never_pruned(world: Settings
     database, store = Database(world), folder_store(world)
     for model, month in (("3pl", RANDOM), ("2pl", SOUND)):
         change = preview_model_change(
-            database, store, SCALE, {"model": model}, month, calibrations_begin=FIRST, threads=1
+            database, store, SCALE, {"model": model}, month, calibrations_begin=FIRST, build=lambda _: EmEngine(1)
         )
         decide_model_change(database, change, by="Ann", reason="multiple choice")
     before = {month: reference_of(world, month) for month in (FIRST, RANDOM, SOUND)}

@@ -21,8 +21,8 @@ from irt_assets.drift import information
 from irt_assets.drift import month as drift_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.models import Calibration
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import Scale, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database

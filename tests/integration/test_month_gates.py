@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from scipy.special import expit
 
-from irt_assets.calibration.evidence import Verdict, gather
+from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.gates import failures
 from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.calibration.month import fit_month, link_month, publish_month
@@ -27,7 +27,7 @@ from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings
 from tests.integration import rooms
-from tests.integration.rooms import SCALE, answer_matrix, folder_store, rows, run_sql
+from tests.integration.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
 
 FIRST, NEXT, OTHERS_LEARN = "2026-06", "2026-07", "2026-08"
 EARLIER = list(months_between("2025-10", "2026-05"))
@@ -92,7 +92,7 @@ def calibrate(settings: Settings, month: str) -> Step:
 def judged(settings: Settings, month: str, gate: Any) -> tuple[Verdict, set[str]]:
     """What a gate says, and every gate that fails."""
     with Database(settings).connect() as connection:
-        evidence = gather(connection, folder_store(settings), month, read_scales(connection)[SCALE])
+        evidence = evidence_of(connection, folder_store(settings), month, read_scales(connection)[SCALE])
     return gate(evidence), set(failures(evidence))
 
 

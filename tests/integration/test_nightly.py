@@ -6,7 +6,6 @@ import json
 import logging
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from functools import partial
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -25,14 +24,15 @@ from irt_assets.calibration.nightly import Night, calibrate_night
 from irt_assets.calibration.nightly_assets import check_night, night_metadata
 from irt_assets.calibration.origin import initialise
 from irt_assets.definitions import build_defs
-from irt_assets.engines import build
-from irt_assets.engines.remote import RemoteEngine, Service
+from irt_assets.engines.em import EmEngine
+from irt_assets.engines.r_service import Service
+from irt_assets.engines.remote import RemoteEngine
 from irt_assets.invariants.coverage import the_nightly_calibration_is_fresh
 from irt_assets.invariants.invariant import Look, NotTested, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
-from irt_assets.psychometrics.em import fit_em
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.item_times import ability_times_of_last_night
 from irt_assets.responses.scales import read_scales
 from resources.dagster_schema import rows_of
@@ -47,13 +47,13 @@ pytestmark = pytest.mark.ci
 
 LAST_DAY = "2026-07-31"
 END = datetime(2026, 8, 1, tzinfo=UTC)
-em = partial(build, threads=1)
+EM = EmEngine(1)
 
 COMPLETED = "IRT calibration completed successfully"
 
 
 def night_of(database: Database, day: str = LAST_DAY, run_id: str | None = None) -> Night:
-    return calibrate_night(database, day, run_id or f"run of {day}", em)
+    return calibrate_night(database, day, run_id or f"run of {day}", lambda _: EM)
 
 
 def fit_rows(database: Database, day: str = LAST_DAY) -> list[tuple[Any, ...]]:
@@ -469,7 +469,7 @@ def test_a_scale_whose_service_is_away_holds_no_other(world: Settings) -> None:
     initialise(database, "other", first_month="2026-07", engine="em")
     run_sql(database, "UPDATE calibration_scale SET engine = 'remote' WHERE scale_id = 'other'")
     with answering((503, {"error": {"kind": "transient", "message": "busy"}})) as seen:
-        night = calibrate_night(database, LAST_DAY, "run", lambda n: remote(seen.url)(n) if n == "remote" else em(n))
+        night = calibrate_night(database, LAST_DAY, "run", lambda n: remote(seen.url)(n) if n == "remote" else EM)
     assert isinstance(night.problem, TransientFailure)
     assert list(night.failed) == ["other"]
     assert {scale for scale, *_ in fit_rows(database)} == {SCALE}

@@ -14,9 +14,9 @@ from irt_assets.calibration.origin import OriginWindow, anchor_hash, initialise,
 from irt_assets.calibration.publication import in_force
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import assumed_errors
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.linking.linking import assumed_errors
 from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.failures import PermanentFailure
@@ -198,12 +198,12 @@ def answered(database: Database) -> Database:
     return database
 
 
-def from_window(database: Database, store: ObjectStore, month: str = FIRST) -> Any:
+def from_window(database: Database, store: ObjectStore, month: str = FIRST, **thresholds: int) -> Any:
     return initialise(
         database,
         SCALE,
         first_month=FIRST,
-        thresholds={"min_responses": 200},
+        thresholds={"min_responses": 200} | thresholds,
         window=OriginWindow(*month_bounds(month), EmEngine(1), store),
     )
 
@@ -274,6 +274,29 @@ def test_what_happens_while_the_window_is_fitted_is_seen_before_anything_is_writ
 def test_a_window_without_answers_cannot_be_an_origin(answered: Database, store: ObjectStore) -> None:
     with pytest.raises(PermanentFailure, match=r"2026-02-01 to 2026-03-01 .*\(no attempts\).* another window"):
         from_window(answered, store, "2026-02")
+    assert rows(answered, "SELECT * FROM calibration_scale") == []
+    assert rows(answered, "SELECT * FROM mirt_fit_meta") == []
+
+
+@pytest.mark.parametrize(
+    ("thresholds", "why"),
+    [
+        (
+            {"min_responses": 2000, "min_provisional_responses": 1000},
+            r"no scored response .* at most \d+ responses each, and are fitted from 1000 on\. .*--set min_responses",
+        ),
+        (
+            {"min_responses": 2000, "min_provisional_responses": 100},
+            r"no item .* provisional.* at most \d+ responses each, and 2000 are needed \(min_responses\)",
+        ),
+        ({"min_anchors": 13}, r"leaves 12 anchors, .* than 13 \(min_anchors\): name a window .* all: all_correct"),
+    ],
+)
+def test_a_window_that_no_month_could_be_linked_to_is_refused_with_the_numbers(
+    answered: Database, store: ObjectStore, thresholds: dict[str, int], why: str
+) -> None:
+    with pytest.raises(PermanentFailure, match=why):
+        from_window(answered, store, **thresholds)
     assert rows(answered, "SELECT * FROM calibration_scale") == []
     assert rows(answered, "SELECT * FROM mirt_fit_meta") == []
 

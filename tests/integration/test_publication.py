@@ -14,7 +14,7 @@ from irt_assets.calibration.month import publish_month
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.publication import Step, in_force, pending_steps, steps
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.core.models import Flag
 from irt_assets.responses.scales import read_scales
 from jobs.sensors import asks
 from resources.database import Database

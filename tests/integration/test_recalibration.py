@@ -21,8 +21,8 @@ from irt_assets.drift import evidence
 from irt_assets.drift.month import drift_of_month
 from irt_assets.engines.em import EmEngine
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.scenario import Fault
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.scenario import Fault
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database

@@ -13,11 +13,10 @@ import pytest
 from pydantic import SecretStr
 from typer.testing import CliRunner, Result
 
-from irt_assets import installation
 from irt_assets.calibration import release
 from irt_assets.calibration.origin import initialise
 from irt_assets.calibration.release import next_month
-from irt_assets.cli import app
+from irt_assets.cli import app, installation
 from irt_assets.definitions import build_defs
 from jobs.alerts import run_alert
 from jobs.launched_by import LAUNCHED_BY
@@ -312,7 +311,7 @@ def test_where_names_are_verified_a_typed_one_is_kept_with_the_account_that_type
 
 
 def test_who_answers_no_has_decided_nothing(irt: Any, bank: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("irt_assets.console._attended", lambda: True)
+    monkeypatch.setattr("irt_assets.cli.console._attended", lambda: True)
     words = ["release", "reject", "2026-02/moved", "--by", "Ben", "--reason", "wait"]
     no = CliRunner().invoke(app, words, input="n\n")
     assert (no.exit_code, decisions(bank)) == (1, [])

@@ -7,16 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.events import EngineEventData
-from dagster._core.storage.tags import (
-    AUTO_RETRY_RUN_ID_TAG,
-    MAX_RETRIES_TAG,
-    PARENT_RUN_ID_TAG,
-    RETRY_NUMBER_TAG,
-    ROOT_RUN_ID_TAG,
-    WILL_RETRY_TAG,
-)
-from dagster._core.test_utils import freeze_time
 from dagster_shared.error import SerializableErrorInfo
 
 from irt_assets.job_names import MONTHLY_JOB
@@ -26,8 +16,16 @@ from irt_assets.underway import PARTITION_TAG, under_way
 from jobs.alert_sensors import build_alert_sensors
 from jobs.launcher import own_worker_tags
 from jobs.repeats import report_again
+from resources.dagster_compat import (
+    AUTO_RETRY_RUN_ID_TAG,
+    MAX_RETRIES_TAG,
+    PARENT_RUN_ID_TAG,
+    RETRY_NUMBER_TAG,
+    EngineEventData,
+)
 from resources.database import Database
 from resources.settings import Settings
+from tests.dagster_private import ROOT_RUN_ID_TAG, WILL_RETRY_TAG, freeze_time
 from tests.integration.rooms import rows
 
 MONTH = "2026-06"

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.storage.compute_log_manager import ComputeIOType
 
 from irt_assets.stack import dagster_instance
 from jobs.run_retention import RUNS, prune_runs
+from resources.dagster_compat import ComputeIOType
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.outbox import Alert, open_alert, resolve_alert

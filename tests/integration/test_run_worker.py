@@ -13,13 +13,13 @@ from pathlib import Path
 import dagster as dg
 import psutil
 import pytest
+from dagster import DagsterEvent
 from dagster import DagsterRunStatus as Status
-from dagster._core.events import DagsterEvent
-from dagster._core.test_utils import create_run_for_test
 
 from irt_assets.stack import dagster_instance
 from resources.database import Database
 from resources.settings import Settings
+from tests.dagster_private import create_run_for_test
 from tests.integration.stack_harness import ROOT, wait_for
 
 pytestmark = pytest.mark.ci

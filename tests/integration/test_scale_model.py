@@ -16,7 +16,7 @@ from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import Look, evaluate
 from irt_assets.invariants.publications import anchors_change_by_decision_alone
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.priors import Beta, LogNormal, Normal, Priors
+from irt_assets.psychometrics.core.priors import Beta, LogNormal, Normal, Priors
 from irt_assets.responses.scales import Scale, accepted_subjects, change_rules, read_scales
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
@@ -62,7 +62,13 @@ def scale_of(database: Database, month: str | None) -> Scale:
 def preview(settings: Settings, values: dict[Any, str], first_month: str | None = None) -> Any:
     database = Database(settings)
     return preview_model_change(
-        database, folder_store(settings), SCALE, values, first_month, calibrations_begin=FIRST, threads=1
+        database,
+        folder_store(settings),
+        SCALE,
+        values,
+        first_month,
+        calibrations_begin=FIRST,
+        build=lambda _: EmEngine(1),
     )
 
 

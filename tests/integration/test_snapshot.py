@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import change_rules
 from irt_assets.responses.snapshot import (
     current_snapshot,

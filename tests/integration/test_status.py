@@ -9,8 +9,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.scheduler.instigation import InstigatorStatus, TickStatus
-from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
 
 from irt_assets.cli import app
@@ -18,9 +16,11 @@ from irt_assets.runs import run_job, run_month
 from irt_assets.stack import dagster_instance
 from jobs.overview import Overview, look
 from jobs.plans import PLANS
+from resources.dagster_compat import TickStatus
 from resources.database import Database
 from resources.outbox import Alert, open_alert
 from resources.settings import Settings
+from tests.dagster_private import DaemonHeartbeat, InstigatorStatus
 from tests.integration import rooms
 from tests.integration.schedule_states import switch_on, tick
 

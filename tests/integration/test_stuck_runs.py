@@ -11,8 +11,6 @@ from datetime import UTC, datetime, timedelta
 
 import dagster as dg
 import pytest
-from dagster._core.execution.backfill import BulkActionStatus, PartitionBackfill
-from dagster._core.storage.tags import MAX_RETRIES_TAG
 
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.runs import run_month
@@ -20,6 +18,7 @@ from irt_assets.stack import dagster_instance
 from irt_assets.underway import BACKFILL_TAG, PARTITION_TAG, under_way
 from jobs.launcher import WORKER_TAG, own_worker_tags, process_start
 from jobs.stuck_runs import cancel_run, fail_lost_runs, stuck_runs
+from resources.dagster_compat import MAX_RETRIES_TAG, BulkActionStatus, PartitionBackfill
 from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.settings import Settings

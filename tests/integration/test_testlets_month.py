@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterator
 from datetime import timedelta
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,13 +22,12 @@ from irt_assets.calibration.origin import OriginWindow, initialise
 from irt_assets.calibration.publication import PublishedSet, in_force, publications_in_force
 from irt_assets.calibration.shown import ability_metadata, fit_metadata
 from irt_assets.drift.information import information_of_month
-from irt_assets.engines import build
 from irt_assets.engines.em import EmEngine
 from irt_assets.invariants.invariant import Look, Violation
 from irt_assets.invariants.learners import runs_agree_on_abilities
 from irt_assets.kpis import ability as kpis
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.information import item_information
+from irt_assets.psychometrics.information.functions import item_information
 from irt_assets.responses.facts import LOOKBACK
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import take_snapshot
@@ -239,7 +237,7 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
     """Sums of the same terms in another order: 1e-9 is far above their rounding."""
     database = Database(world)
     measure(database, NEXT, "month")
-    calibrate_night(database, "2026-07-31", "night", partial(build, threads=1))
+    calibrate_night(database, "2026-07-31", "night", lambda _: EmEngine(1))
     found = {
         kind: dict(
             rows(database, "SELECT user_id, se FROM mirt_ability WHERE kind = %s AND window_end = %s", (kind, END))

@@ -15,7 +15,7 @@ from irt_assets.drift.alerts import episodes
 from irt_assets.drift.assets import DRIFT_JOB, sentence, unestimated_table
 from irt_assets.drift.month import ScaleDrift, drift_of_month
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.snapshot import take_snapshot
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres

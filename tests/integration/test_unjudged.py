@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.cautions import anchors_cover_the_bank
-from irt_assets.calibration.evidence import Verdict, gather
+from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.green import MonthState, State
 from irt_assets.calibration.origin import initialise
 from irt_assets.drift.assets import sentence
@@ -23,7 +23,16 @@ from irt_assets.responses.scales import read_scales
 from resources.database import Database
 from resources.object_store import FolderStore
 from resources.settings import Settings
-from tests.integration.rooms import SCALE, add_items, folder_store, link_made_up, made_up_calibration, rows, run_sql
+from tests.integration.rooms import (
+    SCALE,
+    add_items,
+    evidence_of,
+    folder_store,
+    link_made_up,
+    made_up_calibration,
+    rows,
+    run_sql,
+)
 
 MONTH = "2026-02"
 ANCHORS = {"K1": (1.0, -1.0), "K2": (1.0, 0.0), "K3": (1.0, 1.0)}
@@ -101,7 +110,7 @@ def test_a_scale_of_which_nothing_is_known_does_not_pass_as_sound(bank: Database
 
 def covered(bank: Database, store: FolderStore) -> Verdict:
     with bank.connect() as connection:
-        return anchors_cover_the_bank(gather(connection, store, MONTH, read_scales(connection)[SCALE]))
+        return anchors_cover_the_bank(evidence_of(connection, store, MONTH, read_scales(connection)[SCALE]))
 
 
 def publish(bank: Database, b: dict[str, float], topic: str, effective_from: str = "2026-01-01Z") -> None:

@@ -11,14 +11,13 @@ from typing import Any
 
 import pytest
 from dagster import DagsterInstance, DagsterRun
-from dagster._core.errors import DagsterUserCodeUnreachableError
-from dagster._core.execution.backfill import BulkActionStatus
-from dagster._grpc.client import DagsterGrpcClient
 from starlette.types import ASGIApp
 
 from jobs.launched_by import LAUNCHED_BY, NamingRunCoordinator
+from resources.dagster_compat import BulkActionStatus, DagsterUserCodeUnreachableError
 from resources.failures import PermanentFailure
 from resources.settings import Settings
+from tests.dagster_private import DagsterGrpcClient
 from tests.integration.stack_harness import wait_for
 from tests.integration.test_webserver import GO, JSON, PAUSED, instance, post, served, settings
 from tests.unit.asgi import ask

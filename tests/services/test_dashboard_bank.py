@@ -23,7 +23,7 @@ from irt_assets.calibration.bank import bank_items
 from irt_assets.calibration.proposals import Reference, latest_waiting, proposals, waiting_proposals
 from irt_assets.calibration.publication import publications_in_force
 from irt_assets.drift.month import ScaleDrift
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.reports.drift_facts import observed_of
 from irt_assets.reports.drift_rows import Curve
 from irt_assets.reports.item_facts import item_facts, observed_in

@@ -22,6 +22,7 @@ from irt_assets.invariants.registry import INVARIANTS
 from irt_assets.kpis.meaning import RANGES
 from irt_assets.kpis.stored import last_weeks, quartiles, weeks_of
 from irt_assets.kpis.weekly import write_week
+from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.reports.artifacts import store_report
 from irt_assets.stack import dagster_instance
 from resources.database import Database
@@ -34,7 +35,6 @@ from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.report_files import report
 from services.dashboard.server import build_app, made
-from services.dashboard.views.learner_figures import NORMAL_95
 from services.jwt_verifier.tokens import Identity, Role
 from tests.integration import rooms
 from tests.integration.rooms import rows, run_sql
@@ -150,7 +150,7 @@ def test_a_learner_stands_where_the_rows_say(settings: Settings, get: Get) -> No
     assert learner is not None
     assert thetas
     for one in thetas:
-        low, high = one.theta - NORMAL_95 * one.se, one.theta + NORMAL_95 * one.se
+        low, high = one.theta - Z95 * one.se, one.theta + Z95 * one.se
         assert f"<td>{one.scale_id}</td>" in text
         for number in (shown(one.theta), shown(one.se), f"{shown(low)} … {shown(high)}", f"{one.n_items:,}"):
             assert f">{number}</td>" in text

@@ -13,12 +13,11 @@ from typing import Any
 import dagster as dg
 import numpy as np
 import pytest
-from dagster._core.test_utils import create_run_for_test
 from htmltools import TagList
 
 from irt_assets.calibration import gates
 from irt_assets.calibration.abilities import measure
-from irt_assets.calibration.evidence import Verdict, gather
+from irt_assets.calibration.evidence import Verdict
 from irt_assets.calibration.fits import linked_fit
 from irt_assets.calibration.green import MonthState, State, month_states
 from irt_assets.calibration.linking_history import read_history
@@ -28,7 +27,7 @@ from irt_assets.calibration.release import reject
 from irt_assets.drift.month import ScaleDrift
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.truth import Truth
+from irt_assets.psychometrics.simulation.truth import Truth
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
 from jobs.launched_by import LAUNCHED_BY
@@ -43,6 +42,7 @@ from services.dashboard.page import Asked
 from services.dashboard.reader import Reader
 from services.dashboard.safety import in_short, verdict
 from services.dashboard.server import made
+from tests.dagster_private import create_run_for_test
 from tests.integration import conftest, rooms
 
 JUNE, JULY = rooms.MONTHS
@@ -106,7 +106,7 @@ class World:
     def evaluate(self, month: str, failing: dict[str, str]) -> None:
         with self.database.connect() as connection:
             (scale,) = read_scales(connection).values()
-            evidence = gather(connection, self.reader.store, month, scale)
+            evidence = rooms.evidence_of(connection, self.reader.store, month, scale)
         for gate in gates.SET_GATES:
             found = gate.judge(evidence)
             if gate.name in failing:

@@ -22,7 +22,7 @@ from irt_assets.calibration.publication import in_force
 from irt_assets.calibration.release import next_month
 from irt_assets.drift.assets import DRIFT_JOB
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.scenario import Fault
+from irt_assets.psychometrics.simulation.scenario import Fault
 from irt_assets.runs import run_job, run_month
 from irt_assets.stack import dagster_instance
 from resources.database import Database

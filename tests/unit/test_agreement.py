@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.agreement import Agreement, MonthAgreement, compare
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.models import Flag
+from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 
 RULES = Rules()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from irt_assets.calibration.anchor_shifts import anchor_shifts
-from irt_assets.psychometrics.linking import AnchorSet
+from irt_assets.psychometrics.core.anchors import AnchorSet
 
 A, B = np.array([0.8, 1.0, 1.2, 1.5]), np.array([-1.0, 0.0, 0.5, 1.5])
 MOVED_BY = np.array([0.0, 0.0, 0.7, 0.0])  # in b; the third anchor moved

@@ -25,13 +25,14 @@ def test_json_is_json_whatever_a_library_or_a_child_process_prints() -> None:
         """
 import subprocess, sys
 from irt_assets import cli
+from irt_assets.cli import console
 
 @cli.app.command()
-def noisy(as_json: cli.AsJson = False) -> None:
+def noisy(as_json: console.AsJson = False) -> None:
     print("a library")
     subprocess.run([sys.executable, "-c", "print('its child')"], check=True)
-    cli.out.print("a line for people")
-    cli.print_json({"answer": [as_json]})
+    console.out.print("a line for people")
+    console.print_json({"answer": [as_json]})
 
 cli.main()
 """,

@@ -1,22 +1,104 @@
-"""The version of Dagster whose private parts we use."""
+"""The version of Dagster whose private parts we use, and that one module holds them."""
 
 from __future__ import annotations
 
+import ast
+import inspect
+import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from resources import dagster_compat
 from resources.failures import PermanentFailure
+from tests import dagster_private
 
-PROJECT = Path(__file__).parents[2] / "pyproject.toml"
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "pyproject.toml"
+HOLDERS = (dagster_compat.__file__, dagster_private.__file__)
+PRIVATE = re.compile(r"\bdagster(_\w+)?(\.\w+)*\._\w")
+LOOK_AT = (
+    "pyproject.toml pins another version of {package} than {known}, whose private parts resources/dagster_compat.py "
+    "knows. Read what changed in Dagster since; compare with its source every import and replacement of that module, "
+    f"and what is inherited in {', '.join(dagster_compat.INHERITED_IN)}; run `make test CI=1`; then change DAGSTER "
+    "there."
+)
 
 
-def test_it_is_the_pinned_one() -> None:
-    pinned = tomllib.loads(PROJECT.read_text("utf-8"))["project"]["dependencies"]
-    assert f"dagster-webserver=={dagster_compat.DAGSTER}" in pinned
+@pytest.mark.parametrize("package", ["dagster", "dagster-webserver", "dagster-postgres", "dagster-k8s"])
+def test_it_is_the_pinned_one(package: str) -> None:
+    """Dagster's libraries number their versions as it does: 0.29.27 goes with 1.13.27."""
+    known = dagster_compat.DAGSTER
+    if package in ("dagster-postgres", "dagster-k8s"):
+        minor, patch = known.split(".")[1:]
+        known = f"0.{int(minor) + 16}.{patch}"
+    project = tomllib.loads(PROJECT.read_text("utf-8"))["project"]
+    pinned = [*project["dependencies"], *project["optional-dependencies"]["k8s"]]
+    assert f"{package}=={known}" in pinned, LOOK_AT.format(package=package, known=known)
+
+
+def test_it_is_the_installed_one() -> None:
     dagster_compat.check_version()
+
+
+def test_no_other_module_names_a_private_part() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {name}"
+        for folder in ("irt_assets", "jobs", "resources", "services", "deploy", "benchmarks", "tests")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        if str(path) not in (*HOLDERS, __file__)
+        for line, name in private_names(path)
+    ]
+    assert not found, f"take them from resources/dagster_compat.py (tests: tests/dagster_private.py): {found}"
+
+
+def private_names(path: Path) -> Iterator[tuple[int, str]]:
+    """Imports, and strings that name a module, such as those of monkeypatch."""
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        named: list[Any] = []
+        if isinstance(node, ast.ImportFrom):
+            named = [f"{node.module}.{one.name}" for one in node.names]
+        elif isinstance(node, ast.Import):
+            named = [one.name for one in node.names]
+        elif isinstance(node, ast.Attribute):
+            named = [ast.unparse(node)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            named = [node.value]
+        for name in named:
+            if found := PRIVATE.search(name):
+                yield node.lineno, found[0]
+
+
+def test_what_is_replaced_is_there_and_takes_what_it_took() -> None:
+    """A replacement of what is not there any more would change nothing, and say nothing. Looked at where it comes from,
+    as this process may have replaced it already."""
+    from dagster import _loggers
+    from dagster._cli import api, job
+    from dagster._core.execution import context_creation_job
+    from dagster._core.workspace.context import WorkspaceProcessContext, WorkspaceRequestContext
+    from dagster._daemon import controller
+    from dagster._daemon.monitoring import run_monitoring
+    from dagster._daemon.utils import DaemonErrorCapture
+    from dagster._utils import log
+
+    takes = {
+        (_loggers, "default_system_loggers"): ("instance",),
+        (log, "configure_loggers"): ("handler", "formatter", "log_level"),
+        (run_monitoring, "monitor_starting_run"): ("instance", "run_record", "logger"),
+        (DaemonErrorCapture, "default_process_exception"): ("exc_info", "logger", "log_message"),
+        (WorkspaceRequestContext, "get_viewer_tags"): ("self",),
+        (WorkspaceProcessContext, "create_request_context"): ("self", "source"),
+        (api, "_execute_run_command_body"): ("run_id", "instance", "write_stream_fn", "set_exit_code_on_failure"),
+    }
+    for (owner, name), parameters in takes.items():
+        assert tuple(inspect.signature(getattr(owner, name)).parameters) == parameters, f"{owner.__name__}.{name}"
+    assert hasattr(DaemonErrorCapture, "process_exception")
+    assert hasattr(context_creation_job, "default_system_loggers")
+    assert all(hasattr(module, "configure_loggers") for module in (api, controller))
+    assert {"remote_repo", "remote_job", "code_location", "run_id"} <= {*inspect.signature(job._create_run).parameters}
 
 
 def test_another_one_is_refused_before_anything_of_it_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:

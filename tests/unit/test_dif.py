@@ -9,12 +9,13 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from scipy.stats import chi2, norm
 
-from irt_assets.psychometrics.dif_forms import Cells, cells, sittings
-from irt_assets.psychometrics.dif_logistic import logistic_dif
-from irt_assets.psychometrics.dif_mantel_haenszel import ets_class, mantel_haenszel
-from irt_assets.psychometrics.dif_wald import compare_groups
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.models import Calibration, Convergence, Model, Responses
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Responses
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.dif.forms import Cells, cells, sittings
+from irt_assets.psychometrics.dif.logistic import logistic_dif
+from irt_assets.psychometrics.dif.mantel_haenszel import ets_class, mantel_haenszel
+from irt_assets.psychometrics.dif.wald import compare_groups
 
 J = 12
 A = np.exp(np.linspace(-0.4, 0.4, J))

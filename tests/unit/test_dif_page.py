@@ -10,9 +10,9 @@ import pytest
 from irt_assets.drift.dif_month import AttributeDif, Row, group_of, rows_of
 from irt_assets.drift.dif_page import cell, groups_table, items_table, sentence
 from irt_assets.drift.dif_plots import differences_plot
-from irt_assets.psychometrics.dif import Dif, Group
-from irt_assets.psychometrics.dif_wald import compare_groups
-from irt_assets.psychometrics.models import Calibration, Convergence
+from irt_assets.psychometrics.core.models import Calibration, Convergence
+from irt_assets.psychometrics.dif.analysis import Dif, Group
+from irt_assets.psychometrics.dif.wald import compare_groups
 
 WHOLE: dict[str, Any] = {
     "why_not": "",

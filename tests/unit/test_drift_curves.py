@@ -10,9 +10,9 @@ from scipy.optimize import root
 from scipy.special import expit
 
 from irt_assets.drift.month import across_models_in_words, curves_described
-from irt_assets.psychometrics.drift import judge
-from irt_assets.psychometrics.drift_curves import FEWEST, CurveDifferences, curve_differences
-from irt_assets.psychometrics.drift_errors import Comparison, Fitted, Published
+from irt_assets.psychometrics.drift.curves import FEWEST, CurveDifferences, curve_differences
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted, Published
+from irt_assets.psychometrics.drift.items import judge
 
 THETA = np.linspace(-8, 8, 2001)
 A = np.array([0.8, 1.0, 1.2, 1.5, 1.8, 1.2])

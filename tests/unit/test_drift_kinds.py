@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.drift_kinds import Answers, Change, Kind, tell_kinds
+from irt_assets.psychometrics.drift.kinds import Answers, Change, Kind, tell_kinds
 
 ITEMS, LEARNERS, MEAN, SD = 25, 1500, 0.3, 1.1
 IDS = tuple(f"item{j:02d}" for j in range(ITEMS))

@@ -16,7 +16,7 @@ from irt_assets.calibration.proposals import Parameters
 from irt_assets.calibration.proposals import Proposal as Change
 from irt_assets.calibration.proposals import State as State_
 from irt_assets.calibration.release_impact import Impact
-from irt_assets.psychometrics.observed import Observed
+from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports import render
 from irt_assets.reports.drift_actions import Evidence, propose
 from irt_assets.reports.drift_details import details, kind_of_change

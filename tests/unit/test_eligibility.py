@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from irt_assets.psychometrics.eligibility import (
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.eligibility.rules import (
     Attempts,
     Reason,
     Rules,
@@ -22,7 +24,6 @@ from irt_assets.psychometrics.eligibility import (
     recommend,
     rejected,
 )
-from irt_assets.psychometrics.errors import PsychometricsError
 
 LENIENT = {"min_responses": 1, "min_learner_responses": 1}
 
@@ -245,6 +246,26 @@ def test_two_million_attempts_are_judged_in_seconds() -> None:
     # about 0.5 s on a free core; a loop over attempts in Python would take more than 10
     assert time.perf_counter() - start < 5
     assert verdict.n_responses > 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "why"),
+    [
+        (
+            {"warn_anchor_share": 0.5},
+            "warn_anchor_share=0.5 and min_anchor_share=0.7 contradict each other: .* 0.7 or more, or .* 0.5 or less",
+        ),
+        ({"max_b_se": 0}, "max_b_se=0 would hold back every item: set it above 0 .* 1 by default"),
+        ({"max_abs_b": 0.0}, "max_abs_b=0 would hold back every item"),
+    ],
+)
+def test_rules_without_effect_are_refused_where_they_are_set_and_read_where_they_stand(
+    settings: dict[str, Any], why: str
+) -> None:
+    rules = Rules.from_settings(settings)
+    with pytest.raises(PsychometricsError, match=why):
+        rules.require_effect()
+    Rules(warn_anchor_share=0.7).require_effect()
 
 
 def test_rules_keep_only_what_differs_and_come_back_whole() -> None:

@@ -2,47 +2,65 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import pytest
 
-from irt_assets import engines
+from irt_assets.engines import registry
 from irt_assets.engines.em import EmEngine
 from irt_assets.engines.remote import RemoteEngine
+from irt_assets.engines.spec import PythonPackage
 from resources.failures import PermanentFailure
+from resources.settings import Settings
+
+PLAIN = Settings(_env_file=None)
 
 
 def test_the_default_engine_is_always_there_and_takes_the_threads() -> None:
-    assert engines.installed("em") is None
-    built = engines.build("em", threads=1)
+    assert registry.installed("em", PLAIN) is None
+    built = registry.build("em", Settings(irt_threads=1, _env_file=None))
     assert isinstance(built, EmEngine)
     assert built.threads == 1
 
 
 def test_a_name_that_is_no_engines_is_refused_with_those_that_are() -> None:
-    with pytest.raises(PermanentFailure, match=r"no engine 'girth'; there are em, pymc, mirt, brms, remote"):
-        engines.installed("girth")
+    with pytest.raises(PermanentFailure, match=r"no engine 'girth'; there are em, mirt, pymc, brms, remote"):
+        registry.installed("girth", PLAIN)
 
 
-@pytest.mark.parametrize("name", engines.NAMES)
+def test_reading_every_spec_imports_nothing_slow() -> None:
+    program = "import sys, irt_assets.engines.registry; print(*sys.modules)"
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    imported = {name.partition(".")[0] for name in ran.stdout.split()}
+    assert not {"numpy", "pyarrow", "pydantic", "pymc", "requests", "rpy2"} & imported
+
+
+@pytest.mark.parametrize("name", registry.names())
 def test_an_engine_can_be_built_exactly_where_it_is_installed(name: str) -> None:
-    absence = engines.installed(name)
+    absence = registry.installed(name, PLAIN)
     if absence is None:
-        assert engines.build(name).name == name
+        assert registry.build(name, PLAIN).name == name
     else:
         with pytest.raises(PermanentFailure, match=f"engine {name} "):
-            engines.build(name)
+            registry.build(name, PLAIN)
 
 
 def test_a_missing_package_is_named_with_the_way_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engines, "find_spec", lambda _: None)
-    assert "make venv EXTRAS=bayes" in (engines.installed("pymc") or "")
+    monkeypatch.setattr(PythonPackage, "version", None)
+    assert "make venv EXTRAS=bayes" in (registry.installed("pymc", PLAIN) or "")
 
 
-def test_where_the_r_service_is_set_the_engines_in_r_run_there(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("R_IRT_BASE_URL", "http://r-irt:8000")
-    monkeypatch.setenv("R_IRT_INTERNAL_TOKEN", "hidden")
+def test_where_the_r_service_is_set_the_engines_in_r_run_there() -> None:
+    settings = Settings(
+        r_irt_base_url="http://r-irt:8000",
+        r_irt_internal_token="hidden",
+        irt_engine_timeout_minutes=1,
+        _env_file=None,
+    )
     for name, engine in (("remote", "mirt"), ("mirt", "mirt"), ("brms", "brms")):
-        assert engines.installed(name) is None
-        built = engines.build(name, timeout_s=60.0)
+        assert registry.installed(name, settings) is None
+        built = registry.build(name, settings)
         assert isinstance(built, RemoteEngine)
         assert (built.name, built.engine, built.service.base_url) == (name, engine, "http://r-irt:8000")
         assert built.service.seconds > 60.0
@@ -50,15 +68,33 @@ def test_where_the_r_service_is_set_the_engines_in_r_run_there(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("settings", "missing"),
-    [({}, "R_IRT_BASE_URL and R_IRT_INTERNAL_TOKEN"), ({"R_IRT_BASE_URL": "http://r-irt"}, "R_IRT_INTERNAL_TOKEN")],
+    ("given", "missing"),
+    [({}, "R_IRT_BASE_URL and R_IRT_INTERNAL_TOKEN"), ({"r_irt_base_url": "http://r-irt"}, "R_IRT_INTERNAL_TOKEN")],
 )
-def test_the_remote_engine_names_the_settings_it_wants(
-    settings: dict[str, str], missing: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for name, value in settings.items():
-        monkeypatch.setenv(name, value)
-    assert (
-        engines.installed("remote")
-        == f"engine remote calls the R IRT service: set {missing} (docs/how-to/r-service.md)"
-    )
+def test_the_remote_engine_names_the_settings_it_wants(given: dict[str, str], missing: str) -> None:
+    settings = Settings(**given, _env_file=None)
+    said = f"engine remote calls the R IRT service: set {missing} (docs/how-to/r-service.md)"
+    assert registry.installed("remote", settings) == said
+
+
+@pytest.mark.parametrize(
+    ("value", "enabled"),
+    [
+        ("", {}),
+        ("pymc", {"pymc": None}),
+        (" brms , pymc ", {"pymc": None, "brms": None}),
+        ("maths:brms,mirt", {"mirt": None, "brms": frozenset({"maths"})}),
+        ("maths:pymc,reading:pymc", {"pymc": frozenset({"maths", "reading"})}),
+        ("maths:pymc,pymc", {"pymc": None}),
+        ("a:b:pymc", {"pymc": frozenset({"a:b"})}),
+    ],
+)
+def test_engines_are_enabled_for_all_scales_or_for_some_in_the_order_of_a_month(value: str, enabled: dict) -> None:
+    found = registry.enabled(Settings(irt_engines=value, _env_file=None))
+    assert list(found.items()) == list(enabled.items())
+
+
+@pytest.mark.parametrize("value", ["stan", "pymc;mirt", "maths:", ":pymc", "em"])
+def test_an_engine_that_does_not_exist_is_refused_with_those_that_do(value: str) -> None:
+    with pytest.raises(PermanentFailure, match=r"setting IRT_ENGINES: every entry .* one of mirt, pymc, brms"):
+        registry.enabled(Settings(irt_engines=value, _env_file=None))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from irt_assets.calibration.fits import decode, encode, finite
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Population
-from irt_assets.psychometrics.priors import GUESSING_PRIOR
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Population
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR
 
 ANY_FLOAT = st.floats(allow_nan=True, allow_infinity=True)
 

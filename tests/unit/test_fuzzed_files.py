@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from irt_assets.desk import files, fit, link, score
 from irt_assets.desk import tables as parameters
-from irt_assets.psychometrics.errors import PsychometricsError
+from irt_assets.psychometrics.core.errors import PsychometricsError
 from irt_assets.responses.importing.bank import LEARNERS, QUESTIONS, read_rows
 from irt_assets.responses.importing.clean import Limits
 from irt_assets.responses.importing.load import AnswerFile

@@ -17,10 +17,10 @@ from irt_assets.calibration.fits import LinkedFit, StagedFit, month_number
 from irt_assets.calibration.gates import SET_GATES, demanded_engines_fitted, failures, item_problems
 from irt_assets.calibration.linking_gates import linking_stays_near_its_history, theta_stays_on_the_same_answers
 from irt_assets.calibration.model_gates import guessing_is_in_the_model
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.linking_jump import Constants
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.scale_shift import MonthImpact
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.linking.jump import Constants
+from irt_assets.psychometrics.scoring.scale_shift import MonthImpact
 from irt_assets.responses.scales import Scale
 from irt_assets.responses.snapshot import Snapshot
 
@@ -380,7 +380,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_demanded_engine_without_a_result_is_red(
     monkeypatch: pytest.MonkeyPatch, fit: dict[str, Any] | None, said: str
 ) -> None:
-    monkeypatch.setattr(gates, "installed", lambda name: None)
+    monkeypatch.setattr(gates, "installed", lambda name, settings: None)
     verdict = demanded(None if fit is None else staged(**{"engine": "pymc", "calibration": b"sound"} | fit))
     assert not verdict.passed
     assert said in verdict.why
@@ -395,7 +395,7 @@ def test_a_demanded_engine_that_fitted_the_month_passes() -> None:
 def test_a_demanded_engine_that_is_not_installed_is_red_and_says_how_to_install_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(gates, "installed", lambda name: "engine pymc needs the package pymc: pip install …")
+    monkeypatch.setattr(gates, "installed", lambda name, settings: "engine pymc needs the package pymc: pip install …")
     verdict = demanded(None)
     assert not verdict.passed
     assert "has no fit of the month: engine pymc needs the package pymc: pip install" in verdict.why

@@ -11,10 +11,11 @@ import yaml
 from irt_assets import definitions
 from irt_assets.calibration.green import MONTHLY_ASSETS
 from irt_assets.definitions import build_defs
+from irt_assets.engines.registry import beside_names
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.job_names import MONTHLY_JOB
 from jobs.automation import AFTER_A_MONTH
-from resources.settings import OPTIONAL_ENGINES, Settings
+from resources.settings import Settings
 
 
 def test_every_job_of_the_graph_resolves(tmp_path: Path) -> None:
@@ -26,7 +27,7 @@ def test_every_job_of_the_graph_resolves(tmp_path: Path) -> None:
 
 def names(settings: Settings, monkeypatch: pytest.MonkeyPatch, installed: tuple[str, ...] = ()) -> dict[str, set[str]]:
     """Assets of the graph, assets of the monthly job and checks, with these engines installed."""
-    monkeypatch.setattr(definitions, "installed", lambda name: None if name in installed else "it is absent")
+    monkeypatch.setattr(definitions, "installed", lambda name, settings: None if name in installed else "it is absent")
     graph = build_defs(settings)
     job = graph.resolve_job_def(MONTHLY_JOB)
     return {
@@ -57,7 +58,7 @@ def test_an_engine_has_an_asset_where_it_is_enabled_and_installed(
     assets = {f"item_calibration_{engine}" for engine in found}
     assert {name for name in graph["assets"] if name.startswith("item_calibration_")} == assets
     assert graph["job"] == PLAIN | assets
-    of_engines = {f"{engine}_fitted" for engine in OPTIONAL_ENGINES}
+    of_engines = {f"{engine}_fitted" for engine in beside_names()}
     assert of_engines & set(graph["checks"]) == {f"{engine}_fitted" for engine in found}
     assert "engines_agree" in graph["checks"]
 
@@ -66,7 +67,7 @@ def test_engines_share_a_pool_and_no_month_depends_on_an_engine_that_came_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Were linked_item_parameters to depend on them, Dagster would call every month made before unsynced."""
-    monkeypatch.setattr(definitions, "installed", lambda name: None)
+    monkeypatch.setattr(definitions, "installed", lambda name, settings: None)
     graph = build_defs(Settings(irt_home=tmp_path, irt_engines="brms,mirt,pymc")).resolve_asset_graph()
     engines = [dg.AssetKey(f"item_calibration_{name}") for name in ("mirt", "pymc", "brms")]
     assert {pool for key in engines for pool in graph.get(key).pools} == {"heavy_engines"}

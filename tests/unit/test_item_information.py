@@ -11,9 +11,9 @@ import pytest
 from drift_worlds import ITEMS, world
 from scipy.stats import norm
 
-from irt_assets.psychometrics.drift_errors import Comparison, Published
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.information import (
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.drift.errors import Comparison, Published
+from irt_assets.psychometrics.information.functions import (
     Abilities,
     conditional_se,
     greatest_information,
@@ -22,7 +22,7 @@ from irt_assets.psychometrics.information import (
     losses_of_items,
     retire,
 )
-from irt_assets.psychometrics.linking import Linking
+from irt_assets.psychometrics.linking.linking import Linking
 
 PLAIN = Abilities.normal()
 

@@ -7,10 +7,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics import levels
-from irt_assets.psychometrics.levels import UNKNOWN, Earlier, assignment_correlation
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scoring import eap
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation import levels
+from irt_assets.psychometrics.estimation.levels import UNKNOWN, Earlier, assignment_correlation
+from irt_assets.psychometrics.scoring.abilities import eap
 
 RNG = np.random.default_rng(1)
 

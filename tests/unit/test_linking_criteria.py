@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from irt_assets.psychometrics.linking import AnchorSet, link
-from irt_assets.psychometrics.linking_criteria import Method, Pairs, solve
-from irt_assets.psychometrics.models import Calibration, Convergence, Model, Population
+from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Population
+from irt_assets.psychometrics.core.options import Method, Model
+from irt_assets.psychometrics.linking.criteria import Pairs, q_test, solve
+from irt_assets.psychometrics.linking.linking import link
 
 METHODS = ("stocking-lord", "haebara")
 
@@ -153,3 +155,65 @@ def test_a_symmetric_criterion_is_over_the_windows_histogram_on_the_windows_scal
     new, old = (fit.a, fit.b, fit.c), (anchors.a, anchors.b, anchors.c)
     expected = brute_force(new, old, method, (NODES, DENSITIES), (nodes, weights))
     assert (found.slope, found.intercept) == pytest.approx(expected, abs=1e-5)  # as above
+
+
+# --- Q, and a second ability -------------------------------------------------------------------------------------
+
+
+def disagreeing(model: Model, seed: int = 3) -> tuple[Pairs, np.ndarray]:
+    """Nine anchors with correlated errors of a and b, and loadings."""
+    rng = np.random.default_rng(seed)
+    k = 9
+    a_old, b_old = np.ones(k) if model == "rasch" else rng.lognormal(0, 0.3, k), rng.normal(0, 1, k)
+    a_new, b_new = a_old * (1 if model == "rasch" else rng.lognormal(0.1, 0.2, k)), b_old + rng.normal(0.3, 0.3, k)
+    cov_new, cov_old = (block_diagonal(np.tile([[0.01, s], [s, 0.02]], (k, 1, 1))) for s in (0.004, -0.003))
+    ids = tuple(f"i{j}" for j in range(k))
+    pairs = Pairs(ids, a_new, b_new, np.zeros(k), cov_new, a_old, b_old, np.zeros(k), cov_old, model)
+    return pairs, rng.normal(0, 0.3, k)
+
+
+@pytest.mark.parametrize("model", ["rasch", "1pl", "2pl"])
+@pytest.mark.parametrize("with_loadings", [False, True])
+def test_q_is_the_least_that_its_constants_leave(model: Model, with_loadings: bool) -> None:
+    """Against a minimiser over the differences as they are, V and the slope's derivative held where Q takes them. It
+    stops where nothing moves by 1e-9; Q is flat there."""
+    pairs, loadings = disagreeing(model)
+    slope, intercept = (1.0 if model == "rasch" else 0.95), 0.1
+    use = pairs.tested
+    v = np.linalg.inv(pairs.covariance_of_differences(slope)[np.ix_(use, use)])
+    at = pairs.differences(slope, intercept)
+
+    def left(x: np.ndarray) -> float:
+        log_slope, more, shift = x
+        log_slope *= pairs.free_slope
+        moved = np.stack([at[:, 0] - log_slope, at[:, 1] + slope * log_slope * pairs.b_new + more], axis=1)
+        moved[:, 1] += with_loadings * shift * loadings / pairs.a_old
+        return float(moved.ravel()[use] @ v @ moved.ravel()[use])
+
+    found = q_test(pairs, slope, intercept, loadings if with_loadings else None)
+    least = minimize(left, np.zeros(3), method="Nelder-Mead", options=FINE | {"maxiter": 2000})
+    assert found.q == pytest.approx(least.fun, rel=1e-6)
+    assert found.df == use.sum() - (1 if model == "rasch" else 2) - with_loadings
+    if with_loadings:
+        # its standard error leads to where Q is higher by 1
+        assert found.shift == pytest.approx(least.x[2], abs=1e-5)
+        beyond = minimize(
+            lambda x: left(np.append(x, found.shift + found.shift_se)), np.zeros(2), method="Nelder-Mead", options=FINE
+        )
+        assert beyond.fun == pytest.approx(found.q + 1, rel=1e-5)
+
+
+def test_a_shift_along_the_loadings_leaves_no_disagreement() -> None:
+    """d is higher by λ·0.4, that is b lower by λ·0.4/a."""
+    pairs, loadings = disagreeing("2pl")
+    exact = replace(pairs, a_new=pairs.a_old, b_new=pairs.b_old - 0.4 * loadings / pairs.a_old)
+    assert q_test(exact, 1.0, 0.0).q > 1
+    found = q_test(exact, 1.0, 0.0, loadings)
+    assert (found.q, found.shift) == (pytest.approx(0, abs=1e-9), pytest.approx(0.4))
+
+
+@pytest.mark.parametrize("none", [np.zeros(9), np.ones(9)])
+def test_loadings_that_say_nothing_beside_the_constants_cost_no_degree_of_freedom(none: np.ndarray) -> None:
+    """Equal loadings in a Rasch fit are the intercept."""
+    pairs, _ = disagreeing("rasch")
+    assert q_test(pairs, 1.0, 0.0, none) == q_test(pairs, 1.0, 0.0)

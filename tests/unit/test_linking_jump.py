@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from irt_assets.psychometrics.linking_jump import LEVEL, Constants, Jump, jump, jumps
+from irt_assets.psychometrics.linking.jump import LEVEL, Constants, Jump, jump, jumps
 
 
 def against(earlier: np.ndarray, value: float, se: float = 0.0, usual_se: float = 0.0, level: float = LEVEL) -> Jump:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag, Responses
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Responses
 
 
 def calibration(a, d, cov):

@@ -15,11 +15,11 @@ from irt_assets.drift.information import MonthInformation, inform, item_rows, te
 from irt_assets.drift.information_assets import ScaleInformation, flagged_table, sentence
 from irt_assets.drift.information_plots import item_curves, test_curves
 from irt_assets.drift.unestimated import Unestimated
-from irt_assets.psychometrics.drift import judge
-from irt_assets.psychometrics.drift_errors import Anchors, Fitted, Published, compare
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import link
-from irt_assets.psychometrics.models import Calibration
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration
+from irt_assets.psychometrics.drift.errors import Anchors, Fitted, Published, compare
+from irt_assets.psychometrics.drift.items import judge
+from irt_assets.psychometrics.linking.linking import link
 from irt_assets.responses.scales import Scale
 
 FROZEN = anchor_set(A[:ANCHORS], B[:ANCHORS], ANCHOR_BLOCKS)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from irt_assets.psychometrics.curves import probability, probability_interval
-from irt_assets.psychometrics.observed import Observed, observed
+from irt_assets.psychometrics.core.curves import probability, probability_interval
+from irt_assets.psychometrics.fit.observed import Observed, observed
 
 
 def test_groups_go_from_the_least_able_to_the_ablest_and_hold_every_answer_once() -> None:

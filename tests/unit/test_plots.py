@@ -12,10 +12,10 @@ import pytest
 from matplotlib.image import imread
 
 from irt_assets.calibration import plots
-from irt_assets.psychometrics.errors import LinkingError
-from irt_assets.psychometrics.linking import AnchorSet, assumed_errors, link
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag
-from irt_assets.psychometrics.observed import Observed
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.fit.observed import Observed
+from irt_assets.psychometrics.linking.linking import LinkingError, assumed_errors, link
 
 MAX_BYTES = 150_000
 

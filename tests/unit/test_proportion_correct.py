@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
-from irt_assets.psychometrics.linking import assumed_errors
-from irt_assets.psychometrics.models import Floats, Responses
-from irt_assets.psychometrics.proportion_correct import FEWEST, ProportionsCorrect, proportions_correct
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.drift.proportion_correct import FEWEST, ProportionsCorrect, proportions_correct
+from irt_assets.psychometrics.linking.linking import assumed_errors
 
 ITEMS, TESTED, LEARNERS, MEAN, SD = 20, 2, 600, 0.5, 1.2
 IDS = tuple(f"item{j:02d}" for j in range(ITEMS))

@@ -9,11 +9,11 @@ import pytest
 
 from irt_assets.calibration.request import FitRequest, calibrate, in_unit
 from irt_assets.engines.em import EmEngine
-from irt_assets.psychometrics.eligibility import Rules
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.linking import AnchorSet
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Beta, LogitNormal, LogNormal, Normal, Priors
+from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.responses.scales import Scale
 
 

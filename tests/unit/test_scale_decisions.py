@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from irt_assets.calibration.fits import made_otherwise, model_spec
-from irt_assets.psychometrics.errors import PsychometricsError
-from irt_assets.psychometrics.priors import (
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.priors import (
     Beta,
     LogitNormal,
     LogNormal,

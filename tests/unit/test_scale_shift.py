@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from irt_assets.psychometrics.models import Responses
-from irt_assets.psychometrics.scale_shift import Placement, Shift, Values, scale_shift
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.scoring.scale_shift import Placement, Shift, Values, scale_shift
 
 ITEMS, LEARNERS = 12, 1500
 

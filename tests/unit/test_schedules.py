@@ -9,7 +9,6 @@ from typing import Literal
 
 import dagster as dg
 import pytest
-from dagster._utils.schedules import schedule_execution_time_iterator
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,6 +16,7 @@ from irt_assets.partitions import DAYS, MONTHS, WEEKS, Period
 from jobs.late_sensor import build_late_sensor
 from jobs.plans import PLANS, Plan, last_due
 from jobs.schedules import build_schedules, to_ask
+from resources.dagster_compat import schedule_execution_time_iterator
 from resources.settings import Settings
 
 BY_JOB = {plan.job: plan for plan in PLANS}

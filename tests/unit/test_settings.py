@@ -266,29 +266,6 @@ def test_importing_the_resources_connects_to_nothing_and_writes_nothing(tmp_path
 
 
 @pytest.mark.parametrize(
-    ("value", "enabled"),
-    [
-        ("", {}),
-        ("pymc", {"pymc": None}),
-        (" brms , pymc ", {"pymc": None, "brms": None}),
-        ("maths:brms,mirt", {"mirt": None, "brms": frozenset({"maths"})}),
-        ("maths:pymc,reading:pymc", {"pymc": frozenset({"maths", "reading"})}),
-        ("maths:pymc,pymc", {"pymc": None}),
-        ("a:b:pymc", {"pymc": frozenset({"a:b"})}),
-    ],
-)
-def test_engines_are_enabled_for_all_scales_or_for_some_in_the_order_of_a_month(value: str, enabled: dict) -> None:
-    found = Settings(irt_engines=value, _env_file=None).enabled_engines
-    assert list(found.items()) == list(enabled.items())
-
-
-@pytest.mark.parametrize("value", ["stan", "pymc;mirt", "maths:", ":pymc", "em"])
-def test_an_engine_that_does_not_exist_is_refused_with_those_that_do(value: str) -> None:
-    with pytest.raises(ValidationError, match="mirt, pymc, brms"):
-        Settings(irt_engines=value, _env_file=None)
-
-
-@pytest.mark.parametrize(
     ("url", "prefix"),
     [
         (None, ""),

@@ -11,7 +11,7 @@ from irt_assets.calibration.abilities import ScaleAbilities
 from irt_assets.calibration.month import FitOutcome
 from irt_assets.kpis.assets import kpi_table
 from irt_assets.kpis.meaning import MEANINGS, RANGES
-from irt_assets.psychometrics.models import Calibration, Convergence, Flag
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag
 from resources.dagster_schema import rows_of, rows_shown
 
 

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from irt_assets.psychometrics.scenario import Fault, Scenario
-from irt_assets.psychometrics.simulate import simulate
+from irt_assets.psychometrics.simulation.scenario import Fault, Scenario
+from irt_assets.psychometrics.simulation.simulate import simulate
 from irt_assets.responses.simulated import write
 from resources.tables import learner, question, response_log
 

@@ -8,8 +8,6 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import yaml
-from dagster._core.launcher import RunLauncher
-from dagster._serdes import ConfigurableClassData
 from pydantic import SecretStr, ValidationError
 
 from irt_assets.environment import CONFIGURATION, LONGEST_SOCKET_PATH, WORKSPACE_OVER_TCP, instance_environment
@@ -17,6 +15,7 @@ from irt_assets.servers import commands
 from jobs.kubernetes_launcher import KubernetesRunLauncher
 from jobs.run_sizes import LONGEST_S
 from jobs.stored_logs import StoredComputeLogManager
+from resources.dagster_compat import ConfigurableClassData, RunLauncher
 from resources.database import Database
 from resources.settings import Settings
 

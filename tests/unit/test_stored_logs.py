@@ -6,11 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from dagster._core.storage.compute_log_manager import ComputeIOType
-from dagster._serdes import ConfigurableClassData
 
 from jobs import stored_logs
 from jobs.stored_logs import StoredComputeLogManager
+from resources.dagster_compat import ComputeIOType, ConfigurableClassData
 from resources.failures import TransientFailure
 from resources.object_store import FolderStore
 from tests.integration.stack_harness import wait_for

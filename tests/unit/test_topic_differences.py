@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from irt_assets.psychometrics.progress import topic_differences
+from irt_assets.psychometrics.scoring.progress import topic_differences
 
 ZERO, ONE = np.zeros(1), np.ones(1)
 

@@ -17,7 +17,7 @@ from typing import Any, get_args
 
 from psycopg.types.json import Jsonb
 
-from irt_assets.psychometrics.options import Model
+from irt_assets.psychometrics.core.options import Model
 from irt_assets.responses.erased import names_of_erased
 from irt_assets.responses.importing.clean import LONGEST_ID, NAMES, Columns
 from irt_assets.responses.importing.jsonlines import NotKept, parse

@@ -19,8 +19,8 @@ from irt_assets.calibration.gates import SET_GATES
 from irt_assets.calibration.green import GateStatus, MonthState, gate_status
 from irt_assets.calibration.publication import Step, publications_in_force, step_of
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.drift import wabc
-from irt_assets.psychometrics.models import Floats
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.drift.items import wabc
 from irt_assets.reports.drift_rows import Linked, linkings_of
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale, read_scales

@@ -13,7 +13,7 @@ from irt_assets.calibration.proposals import Proposal, Reference, proposals, wai
 from irt_assets.calibration.publication import stepped_months
 from irt_assets.calibration.release import Decision, newest_decisions
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import Suspect
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.wording import counted, with_capital
 from services.dashboard.chosen import CHOSEN, require_known, whole_number

@@ -10,8 +10,8 @@ from shiny import Inputs, Outputs, Session
 
 from irt_assets.calibration.proposals import Reference
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.models import Flag
-from irt_assets.psychometrics.observed import Observed
+from irt_assets.psychometrics.core.models import Flag
+from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_words import chance, signed
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts, item_facts, observed_in
 from irt_assets.responses.scales import read_scales

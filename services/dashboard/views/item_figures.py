@@ -13,9 +13,10 @@ import numpy as np
 import plotly.graph_objects as go
 from htmltools import TagList
 
-from irt_assets.psychometrics.curves import probability
-from irt_assets.psychometrics.models import Floats
-from irt_assets.psychometrics.observed import Observed
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.curves import probability
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.fit.observed import Observed
 from irt_assets.reports.drift_rows import Curve
 from irt_assets.reports.item_facts import FittedMonth, ItemFacts
 from services.dashboard.elements import number, shortened, table
@@ -23,7 +24,6 @@ from services.dashboard.figures import empty, figure
 
 BLUE, BLUE_BAND, ORANGE, GREY = "#3B8FD4", "rgba(59, 143, 212, 0.25)", "#D9730D", "#808080"
 """Colours that can be distinguished on light and dark pages; dashes and shapes distinguish them too."""
-Z95 = 1.959964
 WIDTH_SD = 4.0
 NAMES: dict[str, str] = {"a": "discrimination a", "b": "difficulty b"}
 

@@ -14,10 +14,10 @@ from irt_assets.calibration.online import Theta
 from irt_assets.features.stored import ActiveDay
 from irt_assets.kpis.meaning import RANGES, TITLES
 from irt_assets.kpis.stored import Week
+from irt_assets.psychometrics.core.confidence import Z95
 from services.dashboard.elements import DASH, moment, number, table
 from services.dashboard.figures import empty, figure, stack
 
-NORMAL_95 = 1.96
 DAYS_IN_FIGURE = 56
 BESIDE = timedelta(days=4)
 """Margin before the first θ and after the last."""
@@ -35,7 +35,7 @@ def theta_over_time(thetas: Sequence[Theta], kinds: Mapping[str, str], zone: str
             go.Scatter(
                 x=[one.window_end for one in found],
                 y=[one.theta for one in found],
-                error_y={"type": "data", "array": [NORMAL_95 * one.se for one in found], "thickness": 1},
+                error_y={"type": "data", "array": [Z95 * one.se for one in found], "thickness": 1},
                 mode="lines+markers",
                 marker={"symbol": SYMBOLS.get(kind, "circle"), "size": 8},
                 name=f"{scale}, {kinds.get(kind, kind)}",
@@ -49,7 +49,7 @@ def theta_over_time(thetas: Sequence[Theta], kinds: Mapping[str, str], zone: str
             one.scale_id,
             number(one.theta),
             number(one.se),
-            f"{number(one.theta - NORMAL_95 * one.se)} … {number(one.theta + NORMAL_95 * one.se)}",
+            f"{number(one.theta - Z95 * one.se)} … {number(one.theta + Z95 * one.se)}",
             f"{one.n_items:,}",
             kinds.get(one.kind, one.kind),
         )

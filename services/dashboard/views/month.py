@@ -20,8 +20,8 @@ from irt_assets.calibration.green import GateStatus, MonthState, State, gate_sta
 from irt_assets.calibration.publication import Step, step_of
 from irt_assets.calibration.release import decisions
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import moved
-from irt_assets.psychometrics.eligibility import Reason
+from irt_assets.psychometrics.eligibility.rules import Reason
+from irt_assets.psychometrics.linking.anchor_diagnosis import moved
 from irt_assets.reports.artifacts import of_months
 from irt_assets.reports.drift_rows import Linked, linkings_of, proposed_of
 from irt_assets.responses.scales import Scale, read_scales

@@ -11,10 +11,11 @@ from htmltools import Tag, TagChild, TagList, tags
 
 from irt_assets.calibration.anchor_shifts import AnchorShift, anchor_shifts
 from irt_assets.calibration.fits import latest_constants, linked_fit
-from irt_assets.calibration.linking_history import Z95, LinkedMonth, read_history
+from irt_assets.calibration.linking_history import LinkedMonth, read_history
 from irt_assets.calibration.origin import read_anchors
 from irt_assets.partitions import month_bounds
-from irt_assets.psychometrics.anchor_diagnosis import Suspect, moved
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.linking.anchor_diagnosis import Suspect, moved
 from irt_assets.reports.drift_words import signed
 from irt_assets.responses.scales import Scale
 from irt_assets.wording import counted

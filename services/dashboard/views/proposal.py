@@ -28,7 +28,7 @@ from irt_assets.calibration.proposals import (
 )
 from irt_assets.calibration.release import next_month
 from irt_assets.calibration.release_impact import impacts
-from irt_assets.psychometrics.curves import probability
+from irt_assets.psychometrics.core.curves import probability
 from irt_assets.wording import counted, with_capital
 from resources.failures import PermanentFailure
 from services.dashboard import decision_form

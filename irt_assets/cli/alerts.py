@@ -1,0 +1,55 @@
+"""`irt alerts`: parse, call, print.
+
+Exit codes: 0 done; 1 a channel did not take the message, or (of a test) none is configured; 2 the request is wrong.
+"""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from typing import Annotated
+
+import typer
+
+from irt_assets.cli.console import AsJson, Panel, print_json, say
+from irt_assets.cli.installation import current_settings
+
+app = typer.Typer(name="alerts", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="How people are alerted.")
+
+
+@app.command("test")
+def send_test_alert(as_json: AsJson = False) -> None:
+    """Send a test alert and its resolution to every configured channel, and say which arrived."""
+    from resources.notifier import send_test
+
+    arrived = send_test(current_settings(), f"{getpass.getuser()}@{socket.gethostname()}")
+    if as_json:
+        print_json([{"channel": name, "arrived": why is None, "why": why} for name, why in arrived.items()])
+    else:
+        _print(arrived)
+    if not arrived or any(arrived.values()):
+        raise typer.Exit(1)
+
+
+@app.command("unit-failed")
+def unit_failed(unit: Annotated[str, typer.Argument(help="Unit of systemd, e.g. irt-daemon.service.")]) -> None:
+    """Tell every configured channel that systemd gave up a unit, with its result and its last words.
+
+    For `OnFailure=`; needs no database.
+    """
+    from resources.unit_failure import send_unit_failure
+
+    arrived = send_unit_failure(current_settings(), unit)
+    _print(arrived)
+    if any(arrived.values()):
+        raise typer.Exit(1)
+
+
+def _print(arrived: dict[str, str | None]) -> None:
+    for name, why in arrived.items():
+        say(f"{name}: {'arrived' if why is None else why}")
+    if not arrived:
+        say(
+            "no channel is configured: set SLACK_WEBHOOK_URL, DISCORD_WEBHOOK_URL, ALERT_EMAIL, PD_ROUTING_KEY or "
+            "ALERT_WEBHOOK_URL"
+        )

@@ -1,0 +1,132 @@
+"""`irt backup` and `irt restore`: parse, call, print.
+
+Exit codes: 0 done; 1 the copy differs from what was backed up, or there is no backup young enough; 2 nothing was made,
+or nothing restored.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, print_error, print_json, say
+from irt_assets.cli.installation import current_database, current_settings, current_store, database_as_it_is
+from irt_assets.wording import counted, listed
+
+app = typer.Typer()
+backup_app = typer.Typer(name="backup", help="Back up the database, with a listing of the files that it cites.")
+app.add_typer(backup_app, rich_help_panel=Panel.OPERATION)
+MOST_NAMED = 3
+MOST_DIFFERENCES = 10
+
+
+@backup_app.callback(invoke_without_command=True)
+def backup(
+    context: typer.Context,
+    out: Annotated[
+        str | None,
+        typer.Option(help="Folder, or s3://BUCKET/PREFIX. Default: `backups` in S3_BUCKET, or else in IRT_HOME."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Back up the database, with a listing of the files that it cites."""
+    if context.invoked_subcommand is not None:
+        return
+    from irt_assets.backup.make import make_backup
+    from irt_assets.backup.places import default_place, place_at
+
+    settings, database = current_settings(), current_database()
+    place = place_at(settings, out) if out else default_place(settings)
+    made = make_backup(settings, database, current_store(database), place)
+    if as_json:
+        print_json(
+            {
+                "address": made.address,
+                "seconds": round(made.seconds, 1),
+                "bytes": made.size,
+                "missing": made.missing,
+                "removed": made.removed,
+                "manifest": made.manifest.model_dump(mode="json"),
+            }
+        )
+    else:
+        answers = made.manifest.contents.tables.get("response_log", 0)
+        say(f"{made.address}: {made.size / 2**20:,.1f} MB with {answers:,} answers, in {made.seconds:,.1f} s")
+        say(f"it lists {made.manifest.objects:,} files ({made.manifest.object_bytes / 2**20:,.1f} MB) and holds none")
+        if made.removed:
+            say(f"removed {counted(len(made.removed), 'older backup')}, the newest stay")
+    if made.missing:
+        print_error(
+            "warning: ",
+            f"{counted(len(made.missing), 'file')} that the database cites cannot be found: "
+            f"{listed(made.missing, MOST_NAMED)}: `irt invariants run` says what to do",
+        )
+
+
+@backup_app.command()
+def fresh(
+    max_age: MaxAge = "25h",
+    as_json: AsJson = False,
+) -> None:
+    """Check that a backup was made recently: for monitors."""
+    from irt_assets.invariants.freshness import last_backup
+
+    limit = duration(max_age)
+    with current_database().connect() as connection:
+        last = last_backup(connection)
+    age = None if last is None else datetime.now(UTC) - last.made_at
+    is_fresh = age is not None and age <= limit
+    if as_json:
+        made_at, address = (last.made_at, last.address) if last else (None, None)
+        seconds = limit.total_seconds()
+        print_json({"fresh": is_fresh, "made_at": made_at, "address": address, "max_age_seconds": seconds})
+    elif age is None or last is None:
+        say("no backup has been made yet: run `irt backup`")
+    else:
+        said = f"the last backup is {age.total_seconds() / 3600:.1f} hours old: {last.address}"
+        say(said if is_fresh else f"{said}; wanted one within {max_age}: run `irt backup`")
+    if not is_fresh:
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=Panel.OPERATION)
+def restore(
+    address: Annotated[str, typer.Argument(metavar="BACKUP", help="Folder of the backup, or its s3:// address.")],
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every listed file, too, and evaluate the invariants.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Restore a backup into the database, which must be empty, and compare the two."""
+    from irt_assets.backup.places import backup_at
+    from irt_assets.backup.restore import restore_backup
+
+    settings = current_settings()
+    place, name = backup_at(settings, address)
+    restored = restore_backup(settings, database_as_it_is(), place, name, verify=verify)
+    if as_json:
+        print_json(
+            {
+                "seconds": round(restored.seconds, 1),
+                "verified": verify,
+                "notes": restored.notes,
+                "differences": restored.differences,
+                "contents": restored.manifest.contents.model_dump(),
+            }
+        )
+    else:
+        for note in restored.notes:
+            say(note)
+        for difference in restored.differences[:MOST_DIFFERENCES]:
+            print_error("differs: ", difference)
+        if len(restored.differences) > MOST_DIFFERENCES:
+            print_error("differs: ", f"… and {len(restored.differences) - MOST_DIFFERENCES} more (--json has all)")
+        rows = restored.manifest.contents.tables.get("response_log", 0)
+        ledger = restored.manifest.contents.tables.get("item_parameter_publication", 0)
+        what = f"{rows:,} answers and {ledger:,} publications of {restored.manifest.made_at:%Y-%m-%d %H:%M} UTC"
+        end = "; it is what was backed up" if verify and not restored.differences else ""
+        say(f"restored {what} in {restored.seconds:,.1f} s{end}")
+    if restored.differences:
+        raise typer.Exit(1)

@@ -1,0 +1,138 @@
+"""How `irt` speaks to people and machines: lines, tables, colours, JSON.
+
+What does not belong here: what is said (see the nouns).
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from irt_assets.calibration.green import MonthState
+    from resources.settings import Settings
+
+out = Console(highlight=False, soft_wrap=True)
+err = Console(stderr=True, highlight=False, soft_wrap=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+MaxAge = Annotated[str, typer.Option("--max-age", help="Hours or minutes, e.g. 25h.")]
+By = Annotated[str, typer.Option("--by", help="Who decides.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for those who ask later.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
+
+
+class Panel(StrEnum):
+    """Headings of `irt --help`."""
+
+    START = "Set up and serve"
+    MONTH = "Every month"
+    PROOF = "What came of it, and why"
+    FILES = "On files, without a database"
+    OPERATION = "Operation"
+
+
+def say(line: str) -> None:
+    """A line of plain text: brackets in it are not markup."""
+    out.print(escape(line))
+
+
+def print_error(mark: str, text: str) -> None:
+    """Why the command ends, to standard error; with an error's priority where that is the journal of systemd."""
+    from resources import logs
+
+    if logs.is_journal():
+        print(logs.with_priority(f"{mark}{text}", logging.ERROR), file=sys.stderr)  # noqa: T201
+    else:
+        err.print(f"[red]{mark}[/red]{escape(text)}")
+
+
+def duration(text: str) -> timedelta:
+    """Of an option --max-age: 25h, 90m."""
+    found = re.fullmatch(r"(\d{1,6})(h|m)", text)
+    if found is None:
+        from resources.failures import PermanentFailure
+
+        raise PermanentFailure(f"--max-age takes hours or minutes, such as 25h or 90m, not {text!r}")
+    return int(found[1]) * (timedelta(hours=1) if found[2] == "h" else timedelta(minutes=1))
+
+
+def confirm(question: str, yes: bool) -> None:
+    """Go on where somebody says so, or `yes` has said so. Exits with 1 where they do not."""
+    if yes:
+        return
+    if not _attended():
+        from resources.failures import PermanentFailure
+
+        raise PermanentFailure("nobody is there to confirm it: run it on a terminal, or with --yes")
+    if not typer.confirm(question):
+        out.print("nothing was decided")
+        raise typer.Exit(1)
+
+
+def _attended() -> bool:
+    return sys.stdin.isatty()
+
+
+def shown(value: Any, settings: Settings) -> str:
+    """For people: times in the bank's time zone."""
+    if isinstance(value, datetime):
+        return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
+    return escape(str(value))
+
+
+def colour(state: str) -> str:
+    colours = {"green": "green", "red": "red", "stale": "yellow", "pending": "yellow", "running": "blue"}
+    return f"[{colours[state]}]{state}[/{colours[state]}]" if state in colours else str(state)
+
+
+def print_states(states: Sequence[MonthState]) -> None:
+    rows = [(s.month, s.scale_id, colour(s.state), escape(s.why)) for s in states]
+    print_table(("month", "scale", "state", "why"), rows)
+
+
+def print_table(header: tuple[str, ...], rows: Sequence[tuple[str, ...]], *, numeric: Collection[str] = ()) -> None:
+    """Print columns; those named in `numeric` are aligned to the right and never broken."""
+    table = Table(box=None, pad_edge=False, show_header=any(header))
+    for name in header:
+        number = name in numeric
+        table.add_column(name, justify="right" if number else "left", overflow="fold", no_wrap=number)
+    for row in rows:
+        table.add_row(*row)
+    Console(highlight=False, width=None if out.is_terminal else 160).print(table)
+
+
+_json_out: TextIO | None = None
+
+
+@contextmanager
+def stdout_reserved_for_json() -> Iterator[None]:
+    """Within it only `print_json` writes to standard output: whatever else prints, here, in a library or in a child
+    process, goes to standard error."""
+    global _json_out
+    _json_out = sys.stdout
+    if sys.stdout is sys.__stdout__:  # where it was replaced, children do not inherit it
+        _json_out = open(os.dup(1), "w", encoding="utf-8")  # noqa: SIM115, PTH123 - a descriptor, open to the end
+        os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        _json_out = None
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, default=str, ensure_ascii=False, indent=2), file=_json_out or sys.stdout, flush=True)

@@ -1,0 +1,87 @@
+"""`irt db …`: the schema of the database in use, its address, and the embedded server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from irt_assets.cli.console import Panel, confirm, out, say
+from irt_assets.cli.installation import current_database, current_settings, database_as_it_is
+from resources.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    from resources.embedded_postgres import EmbeddedPostgres
+
+app = typer.Typer(
+    name="db",
+    rich_help_panel=Panel.OPERATION,
+    no_args_is_help=True,
+    help="The database in use: the embedded one, or DATABASE_URL.",
+)
+
+
+@app.command()
+def upgrade() -> None:
+    """Bring the schema to the newest version (the same as `alembic upgrade head`)."""
+    from resources import schema
+    from resources.schema_version import schema_version
+
+    database = database_as_it_is()
+    schema.upgrade(database)
+    out.print(f"schema is at {schema_version(database).revision}")
+
+
+@app.command()
+def downgrade(
+    revision: Annotated[str, typer.Argument(help="Earlier revision, or its number, e.g. 0013.")],
+    yes: Annotated[bool, typer.Option("--yes", help="There is a backup: do not ask.")] = False,
+) -> None:
+    """Take the schema back for older code, after a backup; refused where answers or rows of the ledger would go."""
+    from resources import schema
+
+    say("First stop what uses the database, and make a backup of it (irt backup).")
+    confirm("Is that done?", yes)
+    out.print(f"schema is at {schema.downgrade(database_as_it_is(), revision)}")
+
+
+@app.command()
+def adopt_folder(
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Let the files of the database lie in this IRT_HOME from now on, as they were moved here or are lost elsewhere."""
+    from resources import folder_claim
+
+    settings = current_settings()
+    confirm(f"Do the snapshots and reports of this database lie in {settings.irt_home} from now on?", yes)
+    out.print(f"the files of this database lie in {folder_claim.adopt_folder(settings, current_database()).root}")
+
+
+@app.command()
+def url() -> None:
+    """Print the database in use, with its password; starts the embedded one."""
+    print(database_as_it_is().url)  # noqa: T201 - for command substitution, untouched by any formatting
+
+
+@app.command()
+def start() -> None:
+    """Start the embedded server; it runs until `irt db stop`."""
+    _embedded().start()
+
+
+@app.command()
+def stop() -> None:
+    """Stop the embedded server."""
+    _embedded().stop()
+
+
+def _embedded() -> EmbeddedPostgres:
+    from resources.database import embedded_postgres
+    from resources.settings import private_home
+
+    settings = current_settings()
+    if settings.database_url is not None:
+        raise PermanentFailure("DATABASE_URL is set: the embedded server is not in use")
+    server = embedded_postgres(settings)
+    private_home(settings)
+    return server

@@ -1,0 +1,67 @@
+"""`irt demo`: four simulated months, or your own log, from import to the UI.
+
+Exit codes: 0 all is as it should be; 1 it is not; 2 the request or its input is wrong.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import Panel, print_states, print_table, say
+from irt_assets.cli.import_ import Dichotomise, Mapping, ScoringKey
+from irt_assets.cli.installation import current_settings
+from irt_assets.cli.serve import serve_until_interrupted, server_of_our_own
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=Panel.START)
+def demo(
+    data: Annotated[Path | None, typer.Option(help="Your own log instead of the simulation.")] = None,
+    mapping: Mapping = "auto",
+    zone: Annotated[str | None, typer.Option(help="Time zone of times that name none.")] = None,
+    at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
+    dichotomise: Dichotomise = None,
+    key: ScoringKey = None,
+    serve_ui: Annotated[bool, typer.Option("--serve/--no-serve", help="Serve the UI at the end.")] = True,
+) -> None:
+    """Four months with planted faults, or your own log: calibrated, published, compared, served."""
+    from irt_assets import demo as demonstration
+    from irt_assets import demo_services
+    from irt_assets.stack import Stack, dagster_instance
+    from resources import logs
+    from resources.database import Database
+
+    with logs.prose(), server_of_our_own(current_settings()):
+        if data is not None:
+            settings = demonstration.own_log(
+                current_settings(),
+                data,
+                say,
+                dagster_instance,
+                mapping=mapping,
+                zone=zone,
+                at=at.date() if at else None,
+                dichotomise=dichotomise,
+                key=key,
+            )
+            as_expected = True
+        else:
+            settings, states, findings = demonstration.simulated(current_settings(), say, dagster_instance)
+            print_states(states)
+            marks = {True: "[green]as expected[/green]", False: "[red]NOT as expected[/red]"}
+            print_table(
+                ("planted", "where", "found", ""),
+                [(f.fault, escape(f.planted), escape(f.found), marks[f.as_expected]) for f in findings],
+            )
+            as_expected = all(f.as_expected for f in findings)
+        if serve_ui:
+            settings, services = demo_services.services(settings)
+            serve_until_interrupted(Stack(settings, Database(settings), services=services))
+    if not as_expected:
+        raise typer.Exit(1)

@@ -1,0 +1,280 @@
+"""The commands of `irt` that need no database: fit, score, link, simulate-responses. Parses, calls, prints.
+
+Results go to standard output, warnings and reasons to standard error, so that `--json` prints nothing but JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import AsJson, Panel, err, out, print_json, print_table
+from irt_assets.desk import Scoring
+from irt_assets.engines import registry
+from irt_assets.psychometrics.core.options import LatentRule, Method, Model
+from irt_assets.wording import some_of
+from resources.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    Engine = str
+else:
+    Engine = Literal[registry.names()]
+    """The engines there are, for typer to choose from."""
+
+app = typer.Typer()
+
+SHOWN = 20  # persons in a table for people; files and JSON have all
+DOUBTFUL = 0.01
+"""Below this probability a test of the model is mentioned to people."""
+GUESSED = ", or items are guessed"
+
+Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,item,score: CSV, TSV, Parquet; .gz too.")]
+Key = Annotated[
+    Path | None, typer.Option("--key", help="Table item,key of the right options, where cells are choices.")
+]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, made where it is missing.")]
+
+
+@app.command(rich_help_panel=Panel.FILES)
+def fit(
+    file: Responses,
+    model: Annotated[Model, typer.Option(help="Item response model.")] = "2pl",
+    engine: Annotated[Engine, typer.Option(help="What estimates it.")] = registry.DEFAULT,
+    anchors: Annotated[Path | None, typer.Option(help="Table item,a,b,c of items that keep these parameters.")] = None,
+    key: Annotated[
+        Path | None, typer.Option(help="Table item,key of the right options, where cells are choices.")
+    ] = None,
+    groups: Annotated[Path | None, typer.Option(help="Table person,group: groups with their own mean and SD.")] = None,
+    latent: Annotated[
+        LatentRule, typer.Option(help="Distribution of θ; auto: a histogram where the answers ask for one.")
+    ] = "normal",
+    folder: OutFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Estimate item parameters from answers. No thresholds: what is given is fitted, what cannot be is flagged."""
+    from irt_assets.desk import files, tables
+    from irt_assets.desk import fit as desk
+    from irt_assets.responses.importing.scoring import read_key
+
+    if folder is not None:
+        files.check_folder(folder)
+    answers = files.read_answers(file, read_key(key) if key is not None else None)
+    done = desk.fit(
+        answers,
+        model=model,
+        engine=engine,
+        anchors=tables.read_parameters(anchors) if anchors is not None else None,
+        groups=files.read_groups(groups, answers) if groups is not None else None,
+        latent=latent,
+    )
+    if folder is not None:
+        done.write(folder)
+    result = done.as_dict()
+    if as_json:
+        print_json(result)
+    else:
+        _print_fit(result)
+    if not result["converged"]:
+        err.print(f"[yellow]not converged:[/yellow] {escape(done.reason)}")
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=Panel.FILES)
+def score(
+    file: Responses,
+    params: Annotated[Path, typer.Option(help="Table item,a,b,c, or the fit.json of `irt fit --out`.")],
+    method: Annotated[Scoring, typer.Option(help="Estimator of ability.")] = "eap",
+    key: Key = None,
+    folder: OutFolder = None,
+    as_json: AsJson = False,
+) -> None:
+    """Abilities of persons from their answers and known item parameters."""
+    from irt_assets.desk import files, tables
+    from irt_assets.desk import score as desk
+    from irt_assets.responses.importing.scoring import read_key
+
+    if folder is not None:
+        files.check_folder(folder)
+    table = tables.read_parameters(params)
+    answers = files.read_answers(file, read_key(key) if key is not None else None)
+    done = desk.score(answers, table, method=method)
+    if folder is not None:
+        done.write(folder)
+    if done.ignored:
+        _warn(f"{params} has no parameters for {len(done.ignored)} items, whose answers do not count", done.ignored)
+    rows = done.as_dict()
+    if as_json:
+        print_json(rows)
+    else:
+        print_table(
+            ("person", "theta", "se"),
+            [(row["person"], _number(row["theta"]), _number(row["se"])) for row in rows[:SHOWN]],
+            numeric=("theta", "se"),
+        )
+        if len(rows) > SHOWN:
+            out.print(f"… and {len(rows) - SHOWN:,} more: --json prints all, --out FOLDER writes them")
+
+
+@app.command(rich_help_panel=Panel.FILES)
+def link(
+    new: Annotated[Path, typer.Argument(help="Table item,a,b,c[,a_se,b_se], or a fit.json: what is put …")],
+    old: Annotated[Path, typer.Argument(help="… on the scale of this one.")],
+    method: Annotated[Method, typer.Option(help="Criterion of the constants.")] = "stocking-lord",
+    symmetric: Annotated[
+        bool, typer.Option("--symmetric", help="Compare curves on both scales (stocking-lord, haebara).")
+    ] = False,
+    metric_d: Annotated[
+        str, typer.Option(help="D of the tables, 1 or 1.7; NEW,OLD where they differ, e.g. 1,1.7.")
+    ] = "1",
+    purify: Annotated[bool, typer.Option("--purify/--no-purify", help="Drop common items that moved.")] = True,
+    as_json: AsJson = False,
+) -> None:
+    """Put one table of item parameters on another's scale through their common items."""
+    from irt_assets.desk import link as desk
+    from irt_assets.desk import tables
+
+    d_new, d_old = _metrics(metric_d)
+    done = desk.link(
+        tables.read_parameters(new, d_new),
+        tables.read_parameters(old, d_old),
+        method=method,
+        symmetric=symmetric,
+        purify=purify,
+    )
+    for warning in done.warnings:
+        _warn(warning)
+    result = done.as_dict()
+    if as_json:
+        print_json(result)
+        return
+    criterion = f"{result['method']}, symmetric" if result["symmetric"] else result["method"]
+    out.print(f"θ_old = {result['slope']:.5f}·θ_new + {result['intercept']:.5f}   ({criterion})")
+    out.print(f"  {len(result['anchors_used'])} common items used; their curves differ by {result['rmse']:.4f} (RMSE)")
+    for item, why in result["anchors_dropped"].items():
+        out.print(f"  dropped: {escape(item)}: {escape(why)}")
+
+
+@app.command("simulate-responses", rich_help_panel=Panel.FILES)
+def simulate_responses(
+    folder: Annotated[Path, typer.Argument(help="Where responses.csv, items.csv and persons.csv go.")],
+    persons: Annotated[int, typer.Option(help="How many.")] = 1000,
+    items: Annotated[int, typer.Option(help="How many are drawn, where no --params are given.")] = 20,
+    model: Annotated[Model, typer.Option(help="Of the items that are drawn.")] = "2pl",
+    params: Annotated[Path | None, typer.Option(help="Table item,a,b,c of the items to answer.")] = None,
+    mean: Annotated[float, typer.Option(help="Of θ.")] = 0.0,
+    sd: Annotated[float, typer.Option(help="Of θ.")] = 1.0,
+    each: Annotated[int | None, typer.Option(help="Items that a person sees, at random; all by default.")] = None,
+    long: Annotated[bool, typer.Option("--long", help="A list person,item,score instead of a matrix.")] = False,
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Answers that follow the model exactly, with the truth beside them."""
+    from irt_assets.desk import files, tables
+    from irt_assets.desk import simulate as desk
+
+    files.check_folder(folder)
+    table = tables.read_parameters(params) if params is not None else None
+    done = desk.simulate_responses(
+        persons=persons, items=items, model=model, params=table, mean=mean, sd=sd, each=each, seed=seed
+    )
+    done.write(folder, long=long)
+    summary = done.as_dict()
+    if as_json:
+        print_json(summary)
+    else:
+        out.print(
+            f"{summary['n_responses']:,} answers of {summary['n_persons']:,} persons to {summary['n_items']:,} items in"
+            f" {folder}; the truth is in items.csv and persons.csv beside them"
+        )
+
+
+def _metrics(text: str) -> tuple[float, float]:
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 2):
+        raise PermanentFailure(
+            f"--metric-d wants one D for both tables or NEW,OLD, for example 1.7 or 1,1.7; got {text!r}"
+        )
+    return values[0], values[-1]
+
+
+def _print_fit(result: dict[str, Any]) -> None:
+    from irt_assets.psychometrics.core.models import Flag
+
+    columns = [("a", "a"), ("SE", "a_se"), ("b", "b"), ("SE", "b_se")]
+    if any(row["c"] for row in result["items"]):
+        columns += [("c", "c"), ("SE", "c_se")]
+    columns += [("p", "p_value"), ("infit", "infit"), ("outfit", "outfit"), ("RMSD", "rmsd")]
+    rows = [
+        (
+            escape(row["item"]),
+            f"{row['n']:,}",
+            *(_number(row[name]) for _, name in columns),
+            escape(", ".join(row["flags"])),
+        )
+        for row in result["items"]
+    ]
+    headings = ("n", *(heading for heading, _ in columns))
+    print_table(("item", *headings, ""), rows, numeric=headings)
+    for flag in dict.fromkeys(flag for row in result["items"] for flag in row["flags"]):
+        out.print(f"{flag}: {Flag(flag).explanation}")
+    latent = result["latent"]
+    out.print(
+        f"{result['model']} by {result['engine']} {result['engine_version']}: {result['n_persons']:,} persons,"
+        f" {result['n_items']:,} items, {result['n_responses']:,} responses; {result['iterations']} iterations,"
+        f" {result['seconds']:.2f} s"
+    )
+    for group in result.get("groups", ()):
+        out.print(
+            f"group {escape(group['group'])}: {group['n_persons']:,} persons, θ mean {_number(group['mean'])} (SE"
+            f" {_number(group['mean_se'])}), SD {_number(group['sd'])} (SE {_number(group['sd_se'])})"
+        )
+    normality, shape = result["normality"], result["shape"]
+    histogram = shape is not None and shape["latent"] == "histogram"
+    of_theta = ("θ with mean {}, SD {}" if histogram else "θ ~ N({}, {}²)").format(
+        _number(latent["mean"]), _number(latent["sd"])
+    )
+    out.print(
+        f"log-likelihood {_number(result['loglik'])}, AIC {_number(result['aic'])}, BIC {_number(result['bic'])};"
+        f" {of_theta}, reliability {_number(result['reliability'])}"
+    )
+    if shape is not None:
+        out.print(shape["why"])
+        if shape["compared"]:
+            print_table(
+                ("model", "θ", "log-likelihood", "parameters", "AIC", "BIC"),
+                [
+                    (one["model"], one["latent"], _number(one["loglik"]), str(one["n_parameters"]))
+                    + (_number(one["aic"]), _number(one["bic"]))
+                    for one in sorted(shape["compared"], key=lambda one: one["bic"])
+                ],
+                numeric=("log-likelihood", "parameters", "AIC", "BIC"),
+            )
+    elif normality is not None and normality["p"] < DOUBTFUL:
+        out.print(
+            f"θ is not normal under this model (score test: χ²(2) = {normality['statistic']:.1f}, p ="
+            f" {normality['p']:.1g}): {_shape(normality)}{'' if result['model'] == '3pl' else GUESSED}. Parameters are"
+            " biased where this is so: --latent auto compares models and takes a histogram of θ where one is needed"
+        )
+
+
+def _shape(normality: dict[str, float]) -> str:
+    skewness, kurtosis = normality["skewness_z"], normality["kurtosis_z"]
+    if abs(skewness) >= abs(kurtosis):
+        return f"abilities are skewed to the {'right' if skewness > 0 else 'left'}"
+    return f"abilities have {'heavier' if kurtosis > 0 else 'lighter'} tails"
+
+
+def _warn(what: str, names: Sequence[str] = ()) -> None:
+    named = f": {some_of(names, 5)}" if names else ""
+    err.print(f"[yellow]warning:[/yellow] {escape(what + named)}")
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,34 @@
+"""`irt doctor`: what is installed, reachable and misconfigured.
+
+Exit codes: 0 nothing is wrong; 1 something is; 2 the settings cannot be read.
+"""
+
+from __future__ import annotations
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import AsJson, Panel, print_json, print_table
+from irt_assets.cli.installation import current_settings
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=Panel.START)
+def doctor(as_json: AsJson = False) -> None:
+    """What is installed, reachable and misconfigured."""
+    from irt_assets.engines.diagnosis import engine_findings
+    from resources.doctor import diagnose
+
+    settings = current_settings()
+    findings = diagnose(settings, engine_findings(settings))
+    if as_json:
+        print_json([{"subject": f.subject, "state": f.state, "detail": f.detail, "fix": f.fix} for f in findings])
+    else:
+        marks = {"ok": "[green]ok[/green]", "warn": "[yellow]warn[/yellow]", "error": "[red]error[/red]", "absent": "–"}
+        rows = [
+            (marks[f.state], f.subject, escape(f.detail) + (f"\n→ {escape(f.fix)}" if f.fix else "")) for f in findings
+        ]
+        print_table(("", "what", "detail"), rows)
+    if any(f.state == "error" for f in findings):
+        raise typer.Exit(1)

@@ -1,0 +1,43 @@
+"""`irt export …`: parses, calls, prints.
+
+Exit codes: 0 written; 2 the request is wrong, or the file cannot be written.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from irt_assets.cli.console import Panel, say
+from irt_assets.cli.installation import current_database
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=Panel.PROOF)
+def export(
+    what: Annotated[
+        Literal["parameters", "abilities", "flags"],
+        typer.Argument(help="Published parameters; learners' abilities; what the newest month says of unsound items."),
+    ],
+    as_of: Annotated[
+        datetime | None,
+        typer.Option(formats=["%Y-%m-%d"], help="As they stood when this day began (UTC). Now where absent."),
+    ] = None,
+    to: Annotated[Literal["csv", "xlsx", "parquet"], typer.Option(help="Kind of file.")] = "csv",
+    out_file: Annotated[
+        Path | None, typer.Option("--out", help="File to write. Default: WHAT_DATE.KIND in this folder.")
+    ] = None,
+) -> None:
+    """Write published parameters, abilities or flagged items to a file, as they stood on a day."""
+    from irt_assets.calibration.exports import read_export, write_export
+
+    at = as_of.replace(tzinfo=UTC) if as_of else datetime.now(UTC)
+    path = out_file or Path(f"{what}_{at:%Y-%m-%d}.{to}")
+    with current_database().connect() as connection:
+        frame = read_export(connection, what, at)
+    write_export(frame, to, path)
+    say(f"{len(frame):,} rows in {path}" + ("" if len(frame) else f": there were no {what} at {at:%Y-%m-%d %H:%M} UTC"))

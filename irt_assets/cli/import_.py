@@ -1,0 +1,121 @@
+"""`irt import …`: answers, questions and learners from files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from irt_assets.cli.console import AsJson, Panel, err, print_json, say
+from irt_assets.cli.installation import current_database, current_settings
+
+if TYPE_CHECKING:
+    from irt_assets.responses.importing import ImportReport
+
+app = typer.Typer(
+    name="import",
+    rich_help_panel=Panel.MONTH,
+    no_args_is_help=True,
+    help="Bring in answers, questions and learners from files.",
+)
+
+Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
+Dichotomise = Annotated[
+    str | None, typer.Option(help="Of points: `full` (right is an item's highest) or `at=K` (K or more).")
+]
+ScoringKey = Annotated[Path | None, typer.Option("--key", help="Table item,key: scores a matrix of choices.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything but keep it.")]
+
+
+@app.command()
+def attempts(
+    files: Annotated[list[Path], typer.Argument(help="CSV, TSV, Parquet or JSON lines; .gz too.")],
+    mapping: Mapping = "auto",
+    zone: Annotated[str | None, typer.Option(help="Time zone of times that name none, e.g. Asia/Seoul.")] = None,
+    at: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Day of a log without times.")] = None,
+    dichotomise: Dichotomise = None,
+    key: ScoringKey = None,
+    strict: Strict = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import answers. Re-importing a file changes nothing; an interrupted import leaves nothing half in."""
+    from irt_assets.responses.importing import import_attempts
+
+    settings = current_settings()
+    with _progress_bar(as_json) as progress:
+        report = import_attempts(
+            current_database(),
+            files,
+            mapping=mapping,
+            zone=zone,
+            at=at.date() if at else None,
+            dichotomise=dichotomise,
+            key=key,
+            strict=strict,
+            dry_run=dry_run,
+            first_month=settings.irt_first_month,
+            reject_dir=settings.irt_home / "rejects",
+            progress=progress,
+        )
+    _print_import(report, as_json)
+
+
+@app.command()
+def questions(file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Import the item bank: scales, topics, tags, keys, parameters."""
+    from irt_assets.responses.importing import import_questions
+
+    _import_rows(import_questions, file, mapping, dry_run, as_json)
+
+
+@app.command()
+def learners(file: Path, mapping: Mapping = "auto", dry_run: DryRun = False, as_json: AsJson = False) -> None:
+    """Import learners: attributes, test accounts, goals."""
+    from irt_assets.responses.importing import import_learners
+
+    _import_rows(import_learners, file, mapping, dry_run, as_json)
+
+
+def _import_rows(importer: Callable[..., ImportReport], file: Path, mapping: str, dry_run: bool, as_json: bool) -> None:
+    settings = current_settings()
+    rejects = settings.irt_home / "rejects"
+    report = importer(current_database(), file, mapping=mapping, dry_run=dry_run, reject_dir=rejects)
+    _print_import(report, as_json)
+
+
+@contextmanager
+def _progress_bar(quiet: bool) -> Iterator[Any]:
+    columns = (TextColumn("importing"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=err, disable=quiet or not err.is_terminal) as bar:
+        task = bar.add_task("importing", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _print_import(report: ImportReport, as_json: bool) -> None:
+    """Exits with 1 after an import that took nothing or lost more than half for one reason."""
+    if as_json:
+        print_json(report.as_dict())
+    else:
+        for note in report.notes:
+            say(note)
+        say(
+            f"{report.read:,} rows read, {report.accepted:,} accepted, {report.duplicates:,} duplicates, "
+            f"{sum(report.rejected.values()):,} rejected"
+        )
+        if report.new_items or report.new_learners:
+            say(f"  not known before: {report.new_items:,} items, {report.new_learners:,} learners")
+        for reason, n in sorted(report.rejected.items()):
+            say(f"  {n:,} × {reason}")
+        if report.reject_file:
+            say(f"  the rejected rows, with line and reason: {report.reject_file}")
+    if report.complaint:
+        err.print(f"[yellow]{escape(report.complaint)}[/yellow]")
+        raise typer.Exit(1)

@@ -1,0 +1,69 @@
+"""The installation that a command works on: its settings, its database and its store.
+
+Commands get them from here and not from `resources`, which they would import for `irt --help`, too.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from resources.database import Database
+    from resources.object_store import ObjectStore
+    from resources.settings import Settings
+
+LOGIN_UID = Path("/proc/self/loginuid")
+NO_LOGIN = 2**32 - 1
+"""The kernel's login uid of processes that were started without a login."""
+
+
+def current_settings() -> Settings:
+    """Raises PermanentFailure that names what is wrong in them."""
+    from irt_assets.engines.registry import enabled
+    from resources.settings import get_settings
+
+    settings = get_settings()
+    enabled(settings)  # refuses an engine that there is not
+    return settings
+
+
+def current_database() -> Database:
+    """Its schema is one that this code works with, else PermanentFailure; an embedded one that is new is made."""
+    from resources.schema_version import open_database
+
+    return open_database(current_settings())
+
+
+def database_as_it_is() -> Database:
+    """Whatever its schema is, if it has any."""
+    from resources.database import Database
+
+    return Database(current_settings())
+
+
+def current_store(database: Database) -> ObjectStore:
+    """Raises PermanentFailure where the files of `database` lie in another folder than this installation's."""
+    from resources.folder_claim import open_store
+
+    return open_store(current_settings(), database)
+
+
+def os_user() -> str:
+    """The account that logged in to this machine, even behind sudo; without a login, the owner of this process."""
+    uid = int(LOGIN_UID.read_text()) if LOGIN_UID.exists() else NO_LOGIN
+    uid = os.getuid() if uid == NO_LOGIN else uid
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)
+
+
+def signed(by: str) -> str:
+    """The name to record for a decision: if a login is set up, with the account that typed it."""
+    from irt_assets.calibration.release import require_text
+
+    name = require_text("name", by)
+    return f"{name} (irt, {os_user()})" if current_settings().has_login else name

@@ -1,0 +1,138 @@
+"""`irt invariants …`: parses, calls, prints.
+
+Exit codes: 0 every invariant holds, or all were evaluated recently enough; 1 one is violated (with --strict also: a
+warning, or something could not be tested), or they were not; 2 an invariant could not be evaluated, or the request is
+wrong.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+from uuid import uuid4
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import AsJson, MaxAge, Panel, duration, out, print_json, print_table, say
+from irt_assets.cli.installation import current_database, current_settings, current_store
+
+if TYPE_CHECKING:
+    from irt_assets.invariants.history import Report
+
+app = typer.Typer(
+    name="invariants",
+    rich_help_panel=Panel.PROOF,
+    no_args_is_help=True,
+    help="What must be true of everything stored, and whether it is.",
+)
+MOST_ROWS = 10
+
+
+@app.command()
+def run(
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Fail on warnings, and where something is untested.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Evaluate every invariant, store what was found, and alert of what is new."""
+    from irt_assets.invariants.history import take_report
+    from irt_assets.stack import dagster_instance
+    from resources.notifier import deliver
+
+    settings = current_settings()
+    database = current_database()
+    name = f"cli {datetime.now(UTC):%Y-%m-%dT%H:%M:%S} {uuid4().hex[:6]}"
+    with dagster_instance(settings, database) as instance:
+        report = take_report(
+            database, current_store(database), instance, first_month=settings.irt_first_month, run=name
+        )
+    deliver(database, settings)
+    if as_json:
+        print_json(as_dict(report, name))
+    else:
+        _print(report)
+    if report.crashed:
+        raise typer.Exit(2)
+    if report.violated("error") or (strict and (report.violated("warning") or report.incomplete)):
+        raise typer.Exit(1)
+
+
+@app.command()
+def fresh(
+    max_age: MaxAge = "25h",
+    as_json: AsJson = False,
+) -> None:
+    """Check that the invariants were evaluated recently, whatever the result: for monitors."""
+    from irt_assets.invariants.freshness import last_evaluated
+
+    limit = duration(max_age)
+    with current_database().connect() as connection:
+        last = last_evaluated(connection)
+    age = None if last is None else datetime.now(UTC) - last
+    is_fresh = age is not None and age <= limit
+    if as_json:
+        print_json({"fresh": is_fresh, "evaluated_at": last, "max_age_seconds": limit.total_seconds()})
+    elif age is None:
+        say("the invariants have never been evaluated: run `irt job invariants`")
+    else:
+        said = f"the invariants were evaluated {age.total_seconds() / 3600:.1f} hours ago"
+        say(said if is_fresh else f"{said}, not within {max_age}: run `irt job invariants`")
+    if not is_fresh:
+        raise typer.Exit(1)
+
+
+@app.command("list")
+def list_(as_json: AsJson = False) -> None:
+    """Every invariant: what it protects, and how to fix it."""
+    from irt_assets.invariants.registry import INVARIANTS
+
+    if as_json:
+        print_json([{"name": i.name, "severity": i.severity, "protects": i.protects, "fix": i.fix} for i in INVARIANTS])
+        return
+    for one in INVARIANTS:
+        out.print(f"[bold]{one.name}[/bold] ({one.severity})")
+        say(f"  {one.protects}")
+        say(f"  To fix it: {one.fix}")
+
+
+def as_dict(report: Report, run_name: str) -> dict[str, Any]:
+    """A report for machines; what could not be tested comes first."""
+    return {
+        "incomplete": [{"invariant": name, "why": why} for name, why in report.incomplete],
+        "run": run_name,
+        "evaluated_at": report.evaluated_at.isoformat(),
+        "summary": report.sentence,
+        "invariants": [
+            {
+                "name": v.invariant.name,
+                "severity": v.invariant.severity,
+                "passed": v.passed,
+                "violations": [
+                    {"partition": x.partition, "subject": x.subject, "observed": x.observed, "expected": x.expected}
+                    for x in v.violations
+                ],
+                "fix": v.invariant.fix if v.violations else None,
+            }
+            for v in report.verdicts
+        ],
+    }
+
+
+def _print(report: Report) -> None:
+    if report.incomplete:
+        out.print("[yellow]not tested[/yellow]")
+        print_table(("", ""), [(name, escape(why)) for name, why in report.incomplete])
+    marks = {"error": "[red]violated[/red]", "warning": "[yellow]warning[/yellow]"}
+    for severity, mark in marks.items():
+        for verdict in report.violated(severity):
+            out.print(f"{mark} [bold]{verdict.invariant.name}[/bold]")
+            rows = [
+                (v.partition, escape(v.subject), escape(v.observed), escape(v.expected)) for v in verdict.violations
+            ]
+            print_table(("partition", "subject", "seen", "wanted"), rows[:MOST_ROWS])
+            if len(rows) > MOST_ROWS:
+                say(f"  … and {len(rows) - MOST_ROWS} more (--json shows all)")
+            say(f"  → {verdict.invariant.fix}")
+    say(report.sentence)

@@ -1,0 +1,113 @@
+"""`irt items …`: parses, calls, prints, and asks before anything is decided.
+
+Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, print_table, say
+from irt_assets.cli.installation import current_database, signed
+from irt_assets.wording import counted, listed
+
+if TYPE_CHECKING:
+    from irt_assets.responses.item_status import Status
+
+app = typer.Typer(name="items", rich_help_panel=Panel.MONTH, no_args_is_help=True, help="Which items are in use.")
+
+MOST_NAMED = 5
+Items = Annotated[list[str], typer.Argument(metavar="ITEM…", help="Item ids.")]
+
+
+@app.command()
+def withdraw(
+    items: Items,
+    by: By,
+    reason: Reason,
+    since: Annotated[
+        str | None, typer.Option("--from", help="First day (UTC) on which it is not in use. Default: tomorrow.")
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Take items out of use: answers from that day on count towards nobody's ability, and they ask for no decision."""
+    from irt_assets.calibration import release, withdrawal
+
+    by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
+    begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
+    say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MOST_NAMED)} count towards nobody's ability")
+    confirm(f"withdraw {counted(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
+    _print(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
+
+
+@app.command()
+def restore(
+    items: Items,
+    by: By,
+    reason: Reason,
+    since: Annotated[
+        str | None,
+        typer.Option("--from", help="First day (UTC) on which it is in use. Default: the first that is still to come."),
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Put withdrawn items back to use: answers from that day on count again; those given meanwhile never do."""
+    from irt_assets.calibration import release, withdrawal
+
+    by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
+    begins = release.midnight(since, "--from") if since else None
+    confirm(f"restore {counted(len(set(items)), 'item')}?", yes)
+    _print(withdrawal.restore(current_database(), items, since=begins, by=by, reason=reason, now=now))
+
+
+@app.command("list")
+def list_(
+    withdrawn: Annotated[
+        bool, typer.Option("--withdrawn", help="Only those that are, or will be, out of use.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """The bank's items, and what was decided on their use."""
+    from irt_assets.responses.item_status import item_status
+
+    with current_database().connect() as connection:
+        bank = connection.execute("SELECT item_id, scale_id, topic_id FROM question ORDER BY 2, 1").fetchall()
+        status = item_status(connection)
+    shown = [row for row in bank if not withdrawn or (row[0] in status and status[row[0]].is_withdrawn)]
+    if as_json:
+        print_json(
+            [
+                {
+                    "item_id": item,
+                    "scale_id": scale,
+                    "topic_id": topic,
+                    "status": vars(status[item]) if item in status else None,
+                }
+                for item, scale, topic in shown
+            ]
+        )
+        return
+    if shown:
+        print_table(
+            ("item", "scale", "topic", "use"),
+            [
+                (escape(item), escape(scale), escape(topic or "–"), escape(_use(status.get(item))))
+                for item, scale, topic in shown
+            ],
+        )
+    out_of_use = sum(one.is_withdrawn for one in status.values())
+    say(f"{len(bank):,} items, {out_of_use:,} of them withdrawn")
+
+
+def _use(status: Status | None) -> str:
+    return status.sentence if status else "in use"
+
+
+def _print(decided: Sequence[Status]) -> None:
+    for status in decided:
+        out.print(escape(f"{status.item_id}: {status.sentence}"))

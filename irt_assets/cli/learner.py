@@ -1,0 +1,142 @@
+"""`irt learner …`: parses, calls, prints, and asks before anything is erased.
+
+Exit codes: 0 done; 1 not confirmed; 2 the request is wrong, or it is not the time for it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import (
+    AsJson,
+    By,
+    Panel,
+    Reason,
+    Yes,
+    confirm,
+    out,
+    print_error,
+    print_json,
+    print_table,
+    say,
+)
+from irt_assets.cli.installation import current_database, current_settings, current_store, signed
+from irt_assets.wording import counted
+
+if TYPE_CHECKING:
+    from irt_assets.responses.erased import Erasure
+    from jobs.erasure import Holdings
+
+app = typer.Typer(
+    name="learner", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="What is kept of a learner."
+)
+
+
+@app.command()
+def erase(
+    user: Annotated[str, typer.Argument(metavar="USER", help="The learner's id.")],
+    by: By,
+    reason: Reason,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Erase a learner: answers, abilities, features, KPIs, reports; snapshots are written again without them.
+
+    Says first what would go. Published parameters and months stay as they are. Interrupted, it goes on when it is run
+    again.
+    """
+    from irt_assets.calibration import release
+    from irt_assets.stack import dagster_instance
+    from jobs.erasure import erase as erase_learner
+    from jobs.erasure import holdings, refuse_while_running
+
+    by, reason = signed(by), release.require_text("reason", reason)
+    settings, database = current_settings(), current_database()
+    store = current_store(database)
+    with dagster_instance(settings, database) as instance:
+        refuse_while_running(instance)
+        held = holdings(database, store, user)
+        if held.is_empty and all(one.finished_at for one in held.earlier):
+            _print(held.earlier[-1], as_json, "was erased already")
+            return
+        if not as_json:
+            _print_holdings(held)
+        confirm(f"erase {user} for ever?", yes)
+        done, old_versions = erase_learner(
+            database, store, instance, held, by=by, reason=reason, rejects=settings.irt_home / "rejects"
+        )
+    _print(done, as_json, "is erased")
+    if old_versions:
+        print_error(
+            "warning: ",
+            f"S3_BUCKET has versioning, and keeps {counted(old_versions, 'deleted file')} of the learner as old "
+            "versions, besides those that `irt prune` deleted earlier. Let a lifecycle rule remove old versions, or "
+            "remove these: docs/how-to/erasure.md has the rule",
+        )
+
+
+@app.command("erasures")
+def list_(as_json: AsJson = False) -> None:
+    """Who erased learners, when and why, and what was removed and rewritten. It does not say whom."""
+    from irt_assets.responses.erased import erasures
+
+    with current_database().connect() as connection:
+        found = erasures(connection)
+    if as_json:
+        print_json([_as_dict(one) for one in found])
+    elif found:
+        print_table(
+            ("erasure", "begun", "by", "reason", "removed", "snapshots rewritten"),
+            [
+                (
+                    str(one.erasure_id),
+                    f"{one.begun_at:%Y-%m-%d %H:%M} UTC" + ("" if one.finished_at else ", interrupted"),
+                    escape(one.erased_by),
+                    escape(one.reason),
+                    _removed(one),
+                    "\n".join(f"{was.old[:12]}… → {was.new[:12]}…" for was in one.rewrites),
+                )
+                for one in found
+            ],
+        )
+    else:
+        say("nobody was erased")
+
+
+def _print_holdings(held: Holdings) -> None:
+    rows = [(table, f"{n:,} rows, deleted") for table, n in held.rows.items()]
+    rows += [
+        (name, f"{n:,} answers, " + ("written again without them" if name in held.cited else "the file is deleted"))
+        for name, n in held.snapshots.items()
+    ]
+    rows += [(name, "deleted") for name in held.reports]
+    print_table(("what is kept of the learner", ""), [(escape(what), how) for what, how in rows])
+    if held.earlier:
+        say(f"{held.earlier[-1].name} was interrupted, or the learner has come back since")
+
+
+def _print(done: Erasure, as_json: bool, what: str) -> None:
+    if as_json:
+        print_json(_as_dict(done))
+        return
+    out.print(f"the learner {what}: {done.name}, {escape(_removed(done))}")
+
+
+def _removed(one: Erasure) -> str:
+    said = ", ".join(f"{n:,} {what}" if " " in what else f"{n:,} of {what}" for what, n in sorted(one.removed.items()))
+    return said or "nothing was left to remove"
+
+
+def _as_dict(one: Erasure) -> dict[str, Any]:
+    return {
+        "erasure": one.erasure_id,
+        "by": one.erased_by,
+        "reason": one.reason,
+        "begun_at": one.begun_at.isoformat(),
+        "finished_at": one.finished_at and one.finished_at.isoformat(),
+        "removed": one.removed,
+        "rewritten": one.rewritten,
+    }

@@ -1,0 +1,98 @@
+"""`irt lineage`: where an item's published numbers come from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import AsJson, Panel, out, print_json, print_table, say, shown
+from irt_assets.cli.installation import current_database, current_settings
+
+if TYPE_CHECKING:
+    from resources.settings import Settings
+
+app = typer.Typer()
+HASH_SHOWN = 12
+"""Digits of a hash for people; `--json` has all."""
+
+
+@app.command(rich_help_panel=Panel.PROOF)
+def lineage(item: Annotated[str, typer.Argument(help="Item id.")], as_json: AsJson = False) -> None:
+    """Where an item's published numbers come from, and what was decided on it."""
+    from irt_assets.calibration.lineage import decisions_on
+    from irt_assets.calibration.lineage import lineage as trace
+    from irt_assets.responses.item_status import item_status
+
+    with current_database().connect() as connection:
+        publications, decisions = trace(connection, item), decisions_on(connection, item)
+        status = item_status(connection).get(item)
+    if as_json:
+        print_json({"publications": publications, "decisions": decisions, "status": vars(status) if status else None})
+    else:
+        _print_lineage(item, publications, decisions, current_settings())
+        if status:
+            say(f"{item} is {status.sentence}")
+
+
+def _print_lineage(
+    item: str, publications: Sequence[dict[str, Any]], decisions: Sequence[dict[str, Any]], settings: Settings
+) -> None:
+    """A column a publication, the latest first, and a row a decision."""
+    for scale_id in dict.fromkeys(row["scale_id"] for row in publications):
+        rows = [row for row in publications if row["scale_id"] == scale_id]
+        out.print(f"[bold]{escape(item)}[/bold] on scale {escape(scale_id)}")
+        described = [_publication(row, settings) for row in rows]
+        marks = ["in force" if row["in_force"] else "not in force" for row in rows]
+        print_table(("", *marks), [(name, *(one[name] for one in described)) for name in described[0]])
+    if decisions:
+        print_table(
+            ("month", "decision", "by", "on", "in force from", "reason"),
+            [
+                tuple(
+                    shown(row[name], settings) if row[name] is not None else "–"
+                    for name in ("month", "decision", "decided_by", "decided_at", "effective_from", "reason")
+                )
+                for row in decisions
+            ],
+        )
+    else:
+        out.print("nobody has decided anything on it")
+
+
+def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:
+    """What a column of the lineage says."""
+
+    def estimate(name: str) -> str:
+        error = row.get(f"{name}_se")
+        return f"{row[name]:.3f}" + (f" ± {error:.3f}" if error is not None else "")
+
+    linking = row["linking_constants"] or {}
+    linked = (
+        f"{linking['method']}, slope {linking['slope']:.3f}, intercept {linking['intercept']:+.3f}, "
+        f"{len(linking['anchors_used'])} anchors"
+        if linking
+        else "–"
+    )
+    texts = {
+        "a": estimate("a"),
+        "b": estimate("b"),
+        "c": estimate("c"),
+        "in force from": row["effective_from"],
+        "published": row["published_at"],
+        "by": (row["decided_by"] or f"rule {row['rule']}") + (", an undo" if row["rule"] == "undo" else ""),
+        "why": row["reason"],
+        "month": row["month"],
+        "answers": None if row["n_responses"] is None else f"{row['n_responses']:,}",
+        "fit": row["fit_id"],
+        "engine": row["engine"] and f"{row['engine']} {row['engine_version']}, {row['model']}",
+        "linked": linked,
+        "snapshot": row["snapshot"] and "; ".join(filter(None, (row["snapshot"], row["rewritten"]))),
+        "anchor set": row["anchor_hash"][:HASH_SHOWN],
+        "answers' hash": (row["data_hash"] or "")[:HASH_SHOWN],
+        "code": row["code_version"],
+        "run": row["run_id"],
+    }
+    return {name: shown(value, settings) if value else "–" for name, value in texts.items()}

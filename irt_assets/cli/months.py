@@ -1,0 +1,116 @@
+"""`irt calibrate` and `irt backfill`: one month, and months in a row.
+
+Exit codes: 0 every month is green; 1 one is not; 2 the request is wrong.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import Panel, colour, out
+from irt_assets.cli.installation import current_database, current_settings, current_store
+from irt_assets.cli.scale import ScaleId, confirm_and_change_rules, settings_of
+from resources.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    from resources.database import Database
+    from resources.settings import Settings
+
+app = typer.Typer()
+Month = Annotated[str | None, typer.Option("--month", help="Calendar month, e.g. 2026-09. Default: the last one.")]
+
+
+@app.command(rich_help_panel=Panel.MONTH)
+def calibrate(
+    month: Month = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(help="Engine to fit besides the scale's own, instead of those in IRT_ENGINES. `em`: none."),
+    ] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="Change a rule of the scale first, for all months and for good, e.g. min_responses=300."
+        ),
+    ] = None,
+    scale: ScaleId = "default",
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask before --set changes the scale.")] = False,
+) -> None:
+    """Materialise one month here and now: responses, fit, linking, publication, abilities.
+
+    In a pod the daemon materialises it, and this waits.
+    """
+    from irt_assets.partitions import last_complete_month
+
+    settings = current_settings() if engine is None else _with_engine(current_settings(), engine)
+    database = current_database()
+    month = month or last_complete_month(datetime.now(UTC))
+    if setting:
+        confirm_and_change_rules(database, scale, month, settings_of(setting), yes)
+    if not _run_months(settings, database, [month]):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=Panel.MONTH)
+def backfill(
+    first: Annotated[str, typer.Option("--from", help="First month.")],
+    last: Annotated[str, typer.Option("--to", help="Last month.")],
+) -> None:
+    """Materialise every month from one to another, oldest first, as `irt calibrate` does."""
+    from irt_assets.partitions import months_between
+
+    settings = current_settings()
+    months = list(months_between(first, last))
+    if not months:
+        raise PermanentFailure(f"--from {first} lies after --to {last}")
+    if not _run_months(settings, current_database(), months):
+        raise typer.Exit(1)
+
+
+def _run_months(settings: Settings, database: Database, months: list[str]) -> bool:
+    from irt_assets.calibration.green import State, month_states
+    from irt_assets.job_names import MONTHLY_JOB
+    from irt_assets.jobs_in_pods import make_partition
+    from irt_assets.runs import run_month
+    from irt_assets.stack import dagster_instance
+    from resources import logs
+    from resources.settings import in_a_pod
+
+    current_store(database)
+    with logs.prose(), dagster_instance(settings, database) as instance:
+        for month in months:
+            outcome = (
+                make_partition(instance, settings, database, MONTHLY_JOB, month)
+                if in_a_pod()
+                else run_month(instance, settings, month)
+            )
+            if outcome.held:
+                out.print(f"[red]{escape(outcome.error or '')}[/red]")
+                continue
+            if not outcome.success:
+                out.print(f"{month}: [red]failed[/red] – {escape(outcome.error or '')}")
+            for state in month_states(database, instance, [month]):
+                out.print(f"{month} {state.scale_id}: {colour(state.state)} – {escape(state.why)}")
+        states = month_states(database, instance, months)
+    return all(s.state is State.GREEN for s in states)
+
+
+def _with_engine(settings: Settings, engine: str) -> Settings:
+    """The settings with this as the only engine besides the scales' own; `em`, which always runs, adds none."""
+    from irt_assets.engines.registry import DEFAULT, beside_names, installed
+    from resources.settings import in_a_pod
+
+    if in_a_pod():
+        raise PermanentFailure(
+            "--engine is for a run in this process, and a pod executes none: set IRT_ENGINES for the daemon "
+            "(in the ConfigMap irt-config), then type this without --engine"
+        )
+    if engine not in (DEFAULT, *beside_names()):
+        raise PermanentFailure(f"--engine wants {DEFAULT}, {' or '.join(beside_names())}, got {engine!r}")
+    if absence := installed(engine, settings):
+        raise PermanentFailure(absence)
+    return settings.model_copy(update={"irt_engines": "" if engine == DEFAULT else engine})

@@ -1,0 +1,141 @@
+"""`irt status` and `irt prune`: parse, call, print.
+
+Exit codes: 0 done; 1 a month is not green; 2 the request or its input is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import TYPE_CHECKING, Annotated
+from zoneinfo import ZoneInfo
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import AsJson, Panel, colour, out, print_json, print_table
+from irt_assets.cli.installation import current_database, current_settings, current_store
+from irt_assets.wording import some_of
+
+if TYPE_CHECKING:
+    from irt_assets.calibration.green import MonthState
+    from jobs.overview import Overview
+
+app = typer.Typer()
+NAMES_SHOWN = 3
+LINES_SHOWN = 5
+"""Of open violations, alerts and runs, so that all fits on a screen."""
+LONGEST = 100
+"""Characters shown of a sentence on a month, an alert or a violation: its beginning identifies it."""
+GREEN_IN_A_LINE = 3
+"""From so many on, green months in a row share a line."""
+
+
+@app.command(rich_help_panel=Panel.PROOF)
+def status(as_json: AsJson = False) -> None:
+    """Everything on a screen: the daemon, every schedule and month, what is open, what runs."""
+    from irt_assets.stack import dagster_instance
+    from jobs.overview import as_dict, look
+    from jobs.stuck_runs import fail_lost_runs
+
+    settings = current_settings()
+    database = current_database()
+    with dagster_instance(settings, database) as instance:
+        fail_lost_runs(instance)
+        overview = look(database, instance, settings)
+    if as_json:
+        print_json(as_dict(overview))
+    else:
+        _print(overview, ZoneInfo(settings.irt_time_zone))
+    if any(month.state != "green" for month in overview.months):
+        raise typer.Exit(1)
+
+
+@app.command(rich_help_panel=Panel.OPERATION)
+def prune(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are over."""
+    from irt_assets.stack import dagster_instance
+    from jobs.prune import prune as prune_all
+
+    settings = current_settings()
+    database = current_database()
+    with dagster_instance(settings, database) as instance:
+        gone = list(prune_all(database, current_store(database), instance, settings, dry_run=dry_run))
+    if as_json:
+        print_json([{"kind": one.kind, "names": one.names, "deleted": not dry_run} for one in gone])
+        return
+    rows = [
+        (
+            f"{len(one.names):,}",
+            one.kind,
+            escape(some_of(one.names, NAMES_SHOWN)),
+        )
+        for one in gone
+        if one.names
+    ]
+    if rows:
+        print_table(("", "would go" if dry_run else "deleted", ""), rows)
+    else:
+        out.print("nothing to delete")
+
+
+def _print(overview: Overview, zone: ZoneInfo) -> None:
+    from jobs.alerts import backup_alert
+
+    def at(time: datetime | None) -> str:
+        return time.astimezone(zone).strftime("%m-%d %H:%M") if time else "–"
+
+    if overview.daemon_alive:
+        out.print(f"daemon: [green]alive[/green]   times: {zone.key}")
+    else:
+        since = f"since {at(overview.daemon_seen)}" if overview.daemon_seen else "and never was"
+        out.print(f"daemon: [red]not running[/red] {since}: no schedule ticks, no queued run starts → irt serve")
+    if overview.last_backup:
+        mark = "[red]late[/red]" if backup_alert(overview.last_backup, overview.now) else "[green]made[/green]"
+        out.print(f"backup: {mark} {at(overview.last_backup.made_at)} {escape(overview.last_backup.address)}")
+    marks = {(True, False): "[green]on[/green]", (True, True): "[red]late[/red]"}
+    rows = [
+        (s.job, marks.get((s.on, bool(s.late)), "off"), at(s.last_tick), s.result, at(s.next_tick), s.newest)
+        for s in overview.schedules
+    ]
+    print_table(("schedule", "", "last tick", "its runs", "next tick", "newest"), rows)
+    for late in filter(None, (s.late for s in overview.schedules)):
+        out.print(f"[red]late[/red] {escape(late)}")
+    out.print()
+    print_table(("month", "scale", "state", "why"), list(_months(overview.months)))
+    if overview.waiting:
+        out.print(f"{escape(waiting_line(overview.waiting))} → irt release list")
+    _some("violated", [f"{v.invariant}: {v.subjects} open, e.g. {_short(v.example)}" for v in overview.violations])
+    _some("alert", [f"{at(a.opened_at)} {a.partition} {_short(a.what)}" for a in overview.alerts])
+    _some("run", [f"{r.name} {r.partition} {r.status} since {at(r.since)}" for r in overview.runs])
+
+
+def waiting_line(references: Sequence[str]) -> str:
+    """How many proposals wait for a person, and the first of them."""
+    many = "1 proposal waits" if len(references) == 1 else f"{len(references)} proposals wait"
+    return f"{many}: {some_of(references, NAMES_SHOWN)}"
+
+
+def _months(states: Sequence[MonthState]) -> Iterator[tuple[str, str, str, str]]:
+    by_scale = sorted(states, key=lambda state: (state.scale_id, state.month))
+    for (scale_id, state), run in groupby(by_scale, lambda one: (one.scale_id, one.state)):
+        months = list(run)
+        if state == "green" and len(months) >= GREEN_IN_A_LINE:
+            yield f"{months[0].month}…{months[-1].month}", scale_id, colour(state), f"{len(months)} months"
+        else:
+            yield from ((one.month, scale_id, colour(state), escape(_short(one.why))) for one in months)
+
+
+def _some(what: str, lines: list[str]) -> None:
+    for line in lines[:LINES_SHOWN]:
+        out.print(f"[bold]{what}[/bold] {escape(line)}")
+    if len(lines) > LINES_SHOWN:
+        out.print(f"[bold]{what}[/bold] … and {len(lines) - LINES_SHOWN} more (--json shows all)")
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"

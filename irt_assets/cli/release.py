@@ -1,0 +1,289 @@
+"""`irt release …`: parses, calls, prints, and asks before anything is decided.
+
+Exit codes: 0 done; 1 not confirmed; 2 the request is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, print_table, say
+from irt_assets.cli.installation import current_database, current_settings, current_store, signed
+from irt_assets.wording import counted
+
+if TYPE_CHECKING:
+    from irt_assets.calibration.proposals import Proposal
+
+app = typer.Typer(
+    name="release",
+    rich_help_panel=Panel.MONTH,
+    no_args_is_help=True,
+    help="What months propose, and what a person decides about it.",
+)
+
+MOST_LISTED, MOST_NAMED = 30, 10
+LONGEST = 100
+"""Of a reason, so that it stays on a line."""
+
+Names = Annotated[
+    list[str], typer.Argument(metavar="MONTH/ITEM…", help="E.g. 2026-09/A21; 2026-09/all: all that ask for a decision.")
+]
+ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
+EffectiveFrom = Annotated[
+    str | None, typer.Option(help="First day (UTC) that the new values are in force. Default: the 1st of next month.")
+]
+
+
+@app.command("list")
+def list_(
+    month: Annotated[str | None, typer.Option(help="Only of this month, or FIRST:LAST of a recalibration.")] = None,
+    every: Annotated[bool, typer.Option("--all", help="Also what asks for nothing, or is closed.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Proposals that ask for a decision, with their evidence in a line."""
+    from irt_assets.calibration.proposals import latest_waiting, proposals
+
+    with current_database().connect() as connection:
+        found = proposals(connection, windows=None if month is None else [month])
+    shown = found if every else latest_waiting(found)
+    if as_json:
+        print_json([as_dict(p) for p in shown])
+        return
+    if shown:
+        print_table(
+            ("proposal", "proposed", "published", "wABC", "drift", "n", "look at" if not every else "state"),
+            [_row(p, every) for p in (shown if every else shown[:MOST_LISTED])],
+        )
+    silent = sum(p.state == "open" for p in found) - sum(p.state == "open" for p in shown)
+    asks = f"{len(shown)} of {len(found)} proposals ask for a decision"
+    asks += f", of which the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
+    rest = f"; {silent} open ones confirm what is published (--all)" if silent else ""
+    say(f"{len(found)} proposals" if every else f"{asks}{rest}")
+
+
+@app.command()
+def show(
+    names: Names,
+    effective_from: EffectiveFrom = None,
+    as_json: AsJson = False,
+) -> None:
+    """The evidence on proposals, and what accepting them together would do to the last month's learners."""
+    from irt_assets.calibration.proposals import find_proposals, parse_reference
+    from irt_assets.calibration.release import in_force_since
+    from irt_assets.calibration.release_impact import impacts
+
+    with current_database().connect() as connection:
+        found = find_proposals(connection, [parse_reference(name) for name in names])
+        effects = impacts(connection, found, in_force_since(effective_from, datetime.now(UTC)))
+    if as_json:
+        print_json({"proposals": [as_dict(p) for p in found], "impact": [i.as_dict() for i in effects]})
+        return
+    for proposal in found:
+        _print(proposal)
+    for one in effects:
+        say(one.sentence)
+
+
+@app.command()
+def accept(
+    names: Names,
+    by: By,
+    reason: Reason,
+    effective_from: EffectiveFrom = None,
+    yes: Yes = False,
+) -> None:
+    """Publish what is proposed, from a date on that is still to come."""
+    from irt_assets.calibration import release
+    from irt_assets.calibration.proposals import parse_reference
+    from irt_assets.calibration.release_impact import impacts
+
+    by, reason = signed(by), release.require_text("reason", reason)
+    references = [parse_reference(name) for name in names]
+    since = release.in_force_since(effective_from, datetime.now(UTC))
+    database = current_database()
+    with database.connect() as connection:
+        found = release.open_proposals(connection, references)
+        for proposal in found:
+            _print_line(proposal)
+        for one in impacts(connection, found, since):
+            say(one.sentence)
+    confirm(f"publish {_count(found)} from {since:%Y-%m-%d} on?", yes)
+    release.accept(
+        database,
+        [p.reference for p in found],
+        by=by,
+        reason=reason,
+        effective_from=since,
+        now=datetime.now(UTC),
+        seen=found,
+    )
+    out.print(f"accepted: {_count(found)}, in force from {since:%Y-%m-%d} 00:00 UTC on")
+
+
+@app.command()
+def reject(names: Names, by: By, reason: Reason, yes: Yes = False) -> None:
+    """Close what is proposed; what is published stays in force."""
+    from irt_assets.calibration import release
+    from irt_assets.calibration.proposals import parse_reference
+
+    by, reason = signed(by), release.require_text("reason", reason)
+    database = current_database()
+    with database.connect() as connection:
+        found = release.open_proposals(connection, [parse_reference(name) for name in names])
+    say(release.effect_of_reject(found))
+    confirm(f"reject {_count(found)}?", yes)
+    release.reject(database, [p.reference for p in found], by=by, reason=reason, seen=found)
+    out.print(f"rejected: {_count(found)}")
+
+
+@app.command()
+def undo(
+    names: Names,
+    by: By,
+    reason: Reason,
+    effective_from: Annotated[
+        str | None,
+        typer.Option(
+            help="First day (UTC) that the values before are in force again. Default: the first that changes nothing "
+            "reported."
+        ),
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Take back what was decided, by a new decision: the values before are in force again, and the proposal is open."""
+    from irt_assets.calibration import release, release_undo
+    from irt_assets.calibration.proposals import parse_reference
+
+    by, reason = signed(by), release.require_text("reason", reason)
+    references = [parse_reference(name) for name in names]
+    now = datetime.now(UTC)
+    since = release.in_force_since(effective_from, now) if effective_from else None
+    database = current_database()
+    with database.connect() as connection:
+        found = release_undo.preview(connection, references, effective_from=since, now=now)
+        for one in found:
+            say(one.sentence)
+        for effect in release_undo.effects(connection, found):
+            say(effect.sentence)
+    confirm(f"undo what was decided on {', '.join(names)}?", yes)
+    done = release_undo.undo(database, references, by=by, reason=reason, effective_from=since, now=datetime.now(UTC))
+    out.print(f"undone: {_count([one.proposal for one in done])}")
+
+
+@app.command()
+def recalibrate(
+    first: Annotated[str, typer.Option("--from", help="First month.")],
+    last: Annotated[str, typer.Option("--to", help="Last month.")],
+    item: Annotated[list[str] | None, typer.Option(help="Propose only this one; may be repeated.")] = None,
+    scale: ScaleId = "default",
+    as_json: AsJson = False,
+) -> None:
+    """Fit several green months as one, each item on its answers since it changed, and propose what comes out."""
+    from irt_assets.calibration import recalibration
+
+    settings = current_settings()
+    database = current_database()
+    done = recalibration.recalibrate(
+        database, current_store(database), scale, first, last, item or (), settings.irt_threads
+    )
+    if as_json:
+        print_json(vars(done))
+        return
+    say(f"{done.n_responses:,} answers of {done.n_persons:,} learner-months in {', '.join(done.months)}")
+    for month, why in done.passed_over.items():
+        say(f"  passed over: {month} {_short(why)}")
+    for name, since in done.changed.items():
+        say(f"  {name}: only answers from {since:%Y-%m-%d} on, when it changed")
+    for name, problems in list(done.held.items())[:MOST_NAMED]:
+        say(f"  held back: {name}: {_short('; '.join(problems))}")
+    say(f"{counted(len(done.proposed), 'item')} proposed: irt release list --month {done.window}")
+
+
+@app.command("drop-anchors")
+def drop_anchors(
+    items: Annotated[list[str], typer.Argument(help="Anchors.")],
+    by: By,
+    reason: Reason,
+    first_month: Annotated[
+        str | None, typer.Option("--from", help="First month that is linked without them. Default: the next.")
+    ] = None,
+    scale: ScaleId = "default",
+    yes: Yes = False,
+) -> None:
+    """Take items out of the anchors of the months to come; the others keep their frozen values."""
+    from irt_assets.calibration import anchor_versions, release
+    from irt_assets.partitions import month_of
+
+    by, reason = signed(by), release.require_text("reason", reason)
+    month = first_month or month_of(release.next_month(datetime.now(UTC)))
+    database = current_database()
+    with database.connect() as connection:
+        say(anchor_versions.preview_drop(connection, scale, items, month).sentence)
+    confirm(f"drop {', '.join(items)} from the anchors?", yes)
+    done = anchor_versions.drop_anchors(database, scale, items, month, by=by, reason=reason)
+    out.print(f"dropped: {done.left} anchors from {month} on")
+    for stale in done.stale:
+        say(f"  to be materialised again: irt calibrate --month {stale}")
+
+
+def as_dict(proposal: Proposal) -> dict[str, Any]:
+    """A proposal for machines."""
+    return {
+        "proposal": str(proposal.reference),
+        "scale_id": proposal.scale_id,
+        "fit_id": proposal.fit_id,
+        "state": proposal.state,
+        "asks_for_a_decision": proposal.asks,
+        "proposed": vars(proposal.new) | {"n": proposal.n},
+        "published": None if proposal.old is None else vars(proposal.old) | {"since": proposal.old_since},
+        "wabc": proposal.wabc,
+        "drift": dict(proposal.drift) or None,
+        "dif": None if proposal.dif is None else list(proposal.dif),
+        "fit": dict(proposal.fit),
+        "why_not_published": proposal.why,
+        "cautions": list(proposal.cautions),
+        "decided": proposal.decided or None,
+    }
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}…"
+
+
+def _count(found: Sequence[Proposal]) -> str:
+    return f"{len(found)} proposals" if len(found) != 1 else str(found[0].reference)
+
+
+def _row(proposal: Proposal, every: bool) -> tuple[str, ...]:
+    from irt_assets.calibration.proposal_words import drift_in_a_word, remarks
+
+    return (
+        escape(str(proposal.reference)),
+        str(proposal.new),
+        "nothing" if proposal.old is None else str(proposal.old),
+        "" if proposal.wabc is None else f"{proposal.wabc:.3f}",
+        drift_in_a_word(proposal),
+        f"{proposal.n:,}" if proposal.n is not None else "",
+        escape(proposal.decided or proposal.state if every else ", ".join(remarks(proposal))),
+    )
+
+
+def _print_line(proposal: Proposal) -> None:
+    old = "nothing" if proposal.old is None else str(proposal.old)
+    say(f"{proposal.reference}: {old} → {proposal.new}")
+    for caution in proposal.cautions:
+        out.print(f"  [yellow]look at[/yellow] {escape(caution)}")
+
+
+def _print(proposal: Proposal) -> None:
+    from irt_assets.calibration.proposal_words import evidence
+
+    out.print(f"[bold]{escape(str(proposal.reference))}[/bold] on scale {escape(proposal.scale_id)}")
+    print_table(("", ""), [(name, escape(value)) for name, value in evidence(proposal)])
+    for caution in proposal.cautions:
+        out.print(f"[yellow]look at[/yellow] {escape(caution)}")

@@ -1,0 +1,171 @@
+"""`irt report`: parse, call, print.
+
+Exit codes: 0 written, whatever it says; 1 a PDF could not be made, or some learners have no report; 2 the request is
+wrong, or no report can be made.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from irt_assets.cli.console import AsJson, Panel, print_json, say
+from irt_assets.cli.installation import current_database, current_settings, current_store
+from resources.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    from resources.database import Database
+    from resources.settings import Settings
+
+app = typer.Typer(
+    name="report",
+    rich_help_panel=Panel.MONTH,
+    no_args_is_help=True,
+    help="Reports that people read: drift of a month, a learner's week.",
+)
+
+
+@app.command()
+def drift(
+    month: Annotated[str | None, typer.Option(help="Calendar month, e.g. 2026-09. Default: the newest.")] = None,
+    last: Annotated[int | None, typer.Option(min=1, help="The last N months instead of one.")] = None,
+    scale: Annotated[str | None, typer.Option(help="Only this scale, where a bank has several.")] = None,
+    out_dir: Annotated[
+        Path | None, typer.Option("--out", help="Folder. Default: REPORT_OUTPUT_DIR, else reports under IRT_HOME.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write the drift report of a month, or of the last N, as HTML and PDF. Works for a red month too."""
+    from irt_assets.reports import drift_month
+    from irt_assets.stack import dagster_instance
+
+    settings = current_settings()
+    database = current_database()
+    store = current_store(database)
+    if month is not None and last is not None:
+        raise PermanentFailure("--month and --last ask for different months: give one of them")
+    windows = drift_month.windows(database)
+    if not windows:
+        raise PermanentFailure("no month has been calibrated yet: `irt calibrate --month MONTH`")
+    if month is not None and month not in windows:
+        raise PermanentFailure(f"{month} is not a month that was calibrated; there are: {', '.join(sorted(windows))}")
+    chosen = [month] if month is not None else windows[: last or 1]
+    written = []
+    with dagster_instance(settings, database) as instance:
+        for one in chosen:
+            for report in drift_month.make(database, store, instance, one, scale):
+                folder = out_dir or settings.report_output_dir or settings.irt_home / "reports"
+                paths = drift_month.write(report, folder, windows.index(one) + 1)
+                written.append(
+                    {
+                        "month": one,
+                        "scale": report.scale_id,
+                        "window": windows.index(one) + 1,
+                        "safe_to_release": report.verdict.mark,
+                        "sentence": report.verdict.in_short,
+                        "files": [str(path) for path in paths],
+                        "problem": report.problem,
+                    }
+                )
+                if not as_json:
+                    say(report.verdict.in_short)
+                    if report.problem:
+                        say(f"  no PDF: {report.problem}")
+                    for path in paths:
+                        say(f"  {path} ({path.stat().st_size / 1024:.0f} KiB)")
+    if as_json:
+        print_json(written)
+    elif len(chosen) < (last or 1):
+        say(f"there are only {len(chosen)} months to report on")
+    if any(report["problem"] for report in written):
+        raise typer.Exit(1)
+
+
+@app.command()
+def learner(
+    week: Annotated[
+        str | None, typer.Option(help="2026-W46, or any day of the week (UTC), e.g. 2026-11-09. Default: the last one.")
+    ] = None,
+    user: Annotated[str | None, typer.Option(help="Say where this learner's reports are; the links expire.")] = None,
+    out_dir: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write the files here instead, made now; nothing is stored or recorded."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the week's reports of all learners, find one learner's, or write some to a folder."""
+    from irt_assets.reports import learner_copies
+
+    settings = current_settings()
+    database = current_database()
+    store = current_store(database)
+    monday = _monday(week)
+    if out_dir is not None:
+        copies = learner_copies.write(
+            database,
+            monday,
+            out_dir,
+            users=None if user is None else [user],
+            zone=settings.irt_time_zone,
+            n_processes=settings.irt_threads,
+        )
+        files, missing = [str(path) for path in copies.files], copies.failed
+    elif user is not None:
+        files, missing = learner_copies.links(database, store, monday, user), {}
+    else:
+        _make_week(settings, database, monday, as_json)
+        return
+    if as_json:
+        print_json({"week": monday, "files": files, "without": missing})
+    else:
+        for one in files if user is not None else [f"{len(files):,} files in {out_dir}"]:
+            say(one)
+        for learner_id, reason in missing.items():
+            say(f"no report for {learner_id}: {reason}")
+    if missing:
+        raise typer.Exit(1)
+
+
+def _monday(week: str | None) -> str:
+    from irt_assets.partitions import WEEKS, week_named
+
+    if week is None:
+        return WEEKS.back(datetime.now(UTC), 1)[0]
+    try:
+        return week_named(week)
+    except ValueError as error:
+        raise PermanentFailure(f"{week!r} is not a week: write 2026-W46, or a day of it such as 2026-11-09") from error
+
+
+def _make_week(settings: Settings, database: Database, monday: str, as_json: bool) -> None:
+    """By the job, so that the UI and the schedule know of it."""
+    from irt_assets.job_names import LEARNER_REPORT_JOB
+    from irt_assets.jobs_in_pods import make_partition
+    from irt_assets.runs import run_learner_reports
+    from irt_assets.stack import dagster_instance
+    from resources.settings import in_a_pod
+
+    with dagster_instance(settings, database) as instance:
+        outcome = (
+            make_partition(instance, settings, database, LEARNER_REPORT_JOB, monday)
+            if in_a_pod()
+            else run_learner_reports(instance, settings, monday)
+        )
+    if not outcome.success:
+        raise PermanentFailure(outcome.error or "the run failed")
+    with database.connect() as connection:
+        row = connection.execute(
+            "SELECT count(DISTINCT user_id), count(*) FROM report_artifacts WHERE week_start = %s", (monday,)
+        ).fetchone()
+    assert row is not None
+    if as_json:
+        print_json({"week": monday, "learners": row[0], "files": row[1], "warnings": outcome.warnings})
+    else:
+        say(f"{monday}: {row[0]:,} learners have a report, {row[1]:,} files")
+        for warning in outcome.warnings:
+            say(warning)
+    if outcome.warnings:
+        raise typer.Exit(1)

@@ -1,0 +1,303 @@
+"""`irt scale …`: a scale's origin, its model, its pass mark and its rules."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from functools import partial
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from irt_assets.cli.console import AsJson, By, Panel, Reason, Yes, confirm, out, print_json, say
+from irt_assets.cli.installation import current_database, current_settings, current_store, signed
+from irt_assets.psychometrics.core.options import Model
+from resources.failures import PermanentFailure
+
+if TYPE_CHECKING:
+    from resources.database import Database
+
+app = typer.Typer(
+    name="scale",
+    rich_help_panel=Panel.START,
+    no_args_is_help=True,
+    help="Scales, their origin, their model and their rules.",
+)
+accept = typer.Typer(name="accept", no_args_is_help=True, help="What a person accepts of a scale, on record.")
+app.add_typer(accept)
+
+ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
+
+
+@app.command()
+def init(
+    scale: ScaleId = "default",
+    origin: Annotated[
+        str | None,
+        typer.Option(help="Month whose fit becomes the origin, or FROM:TO days. Default: the bank's anchors."),
+    ] = None,
+    mu: Annotated[float, typer.Option(help="Mean θ of the population that is reported against.")] = 0.0,
+    sigma: Annotated[float, typer.Option(min=0.01, help="Its standard deviation.")] = 1.0,
+    model: Annotated[Model, typer.Option(help="Model of its months, and of the origin window.")] = "2pl",
+    engine: Annotated[str, typer.Option(help="Engine whose fits are published.")] = "em",
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="Rule of the scale, e.g. min_responses=300.")
+    ] = None,
+) -> None:
+    """Freeze a scale's anchors and publish their values. Done once."""
+    from irt_assets.calibration.origin import OriginWindow, initialise
+    from irt_assets.engines.registry import build
+
+    settings = current_settings()
+    database = current_database()
+    done = initialise(
+        database,
+        scale,
+        first_month=settings.irt_first_month,
+        mu=mu,
+        sigma=sigma,
+        model=model,
+        thresholds=settings_of(setting),
+        engine=engine,
+        window=OriginWindow(*_window_of(origin), build(engine, settings), current_store(database)) if origin else None,
+    )
+    out.print(f"scale {scale}: {done.anchors} anchors frozen and published from {settings.irt_first_month} on")
+    if done.errors_assumed:
+        out.print(
+            f"  {done.errors_assumed} of them came without errors: those of a calibration with n = 500 are assumed"
+        )
+    if done.with_guessing:
+        out.print(
+            f"  {done.with_guessing} of them have c > 0, and a {model} has none: `irt scale set model=3pl` gives the "
+            "scale the model that they are of"
+        )
+    if done.shape:
+        out.print(f"  {escape(done.shape)}")
+    if done.guessing:
+        out.print(
+            f"  the origin is a {model.upper()} all the same, and months in which learners guess will be held until "
+            f"somebody decides: `irt scale set model=3pl --scale {scale}` freezes the anchors again, or "
+            f"`irt scale accept guessing --scale {scale}`"
+        )
+    for line in done.misfit:
+        out.print(f"  {escape(line)}")
+    if done.misfit_holds:
+        out.print(
+            "  this is more than one ability gives, and months will be held until somebody decides: "
+            f"`irt scale accept misfit --scale {scale}` keeps the items together; a second ability wants a scale of "
+            "its own (`irt scale init --scale NEW`)"
+        )
+    for item, why in list(done.left_out.items())[:10]:
+        out.print(f"  left out: {item}: {escape(why)}")
+    if len(done.left_out) > 10:
+        out.print(f"  … and {len(done.left_out) - 10} more")
+
+
+@app.command()
+def pass_mark(
+    theta: Annotated[float, typer.Argument(help="θ from which on a learner has passed.")], scale: ScaleId = "default"
+) -> None:
+    """Set the pass mark, so that the effect of a release decision says who crosses it."""
+    from irt_assets.responses.scales import set_pass_mark
+
+    set_pass_mark(current_database(), scale, theta)
+    out.print(f"scale {scale}: passed from θ = {theta:g} on")
+
+
+@app.command("set")
+def set_values(
+    pairs: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="NAME=VALUE…",
+            help="model=3pl, prior_a=lognormal(0,0.5), prior_b=normal(0,2), prior_c=beta(5,17), a prior=none, or a "
+            "rule of the scale, e.g. min_responses=300.",
+        ),
+    ],
+    by: By,
+    reason: Reason,
+    scale: ScaleId = "default",
+    first_month: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="First month of the new model or prior, YYYY-MM. Default: the one after the last that is published "
+            "from. Rules hold for all months.",
+        ),
+    ] = None,
+    yes: Yes = False,
+) -> None:
+    """Choose a scale's model and priors for the months to come, or change its rules for all months.
+
+    What becomes stale, and what happens to the anchors, is said before it asks. Who decided on a model or a prior, when
+    and why is kept.
+    """
+    from irt_assets.calibration.release import require_text
+    from irt_assets.responses.scale_decisions import OF_THE_MODEL
+
+    by, reason = signed(by), require_text("reason", reason)
+    texts = _texts_of(pairs)
+    rules = [name for name in texts if name not in OF_THE_MODEL]
+    if not rules:
+        _set_model(scale, texts, first_month, by, reason, yes)
+    elif len(rules) < len(texts):
+        raise PermanentFailure(
+            f"{', '.join(rules)} {'is a rule' if len(rules) == 1 else 'are rules'}, for all months, and a model or a "
+            "prior holds from a month on: set them in two commands"
+        )
+    elif first_month is not None:
+        raise PermanentFailure(
+            f"--from is for {', '.join(OF_THE_MODEL)}; a rule such as {rules[0]} holds for all months: leave it out"
+        )
+    else:
+        confirm_and_change_rules(current_database(), scale, "", settings_of(pairs), yes)
+
+
+def _texts_of(pairs: list[str]) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for pair in pairs:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise PermanentFailure(f"irt scale set wants NAME=VALUE, got {pair!r}")
+        if name in texts:
+            raise PermanentFailure(f"{name} is set twice: {texts[name]} and {value}")
+        texts[name] = value
+    return texts
+
+
+def _set_model(scale: str, texts: dict[str, str], first_month: str | None, by: str, reason: str, yes: bool) -> None:
+    from irt_assets.calibration.model_change import decide_model_change, preview_model_change
+    from irt_assets.engines.registry import build
+    from irt_assets.responses.scale_decisions import OF_THE_MODEL
+
+    settings, database = current_settings(), current_database()
+    change = preview_model_change(
+        database,
+        current_store(database),
+        scale,
+        {subject: texts[subject] for subject in OF_THE_MODEL if subject in texts},
+        first_month,
+        calibrations_begin=settings.irt_first_month,
+        build=partial(build, settings=settings),
+    )
+    for line in change.lines:
+        say(line)
+    if not change.values:
+        return
+    confirm(f"change scale {scale} from {change.first_month} on?", yes)
+    done = decide_model_change(database, change, by=by, reason=reason)
+    say(f"decided: scale {scale} from {done.first_month} on")
+    for month in done.stale:
+        say(f"  to be calibrated again: irt calibrate --month {month}")
+
+
+@app.command()
+def decisions(scale: ScaleId = "default", as_json: AsJson = False) -> None:
+    """What was decided on a scale's model and priors and what was accepted, the newest last."""
+    from irt_assets.responses.scale_decisions import read_decisions
+
+    with current_database().connect() as connection:
+        found = read_decisions(connection, scale)
+    if as_json:
+        print_json([asdict(decision) for decision in found])
+        return
+    for d in found:
+        what = f"{d.subject} {d.value} from {d.effective_from:%Y-%m} on"
+        say(f"{d.decided_at:%Y-%m-%d} {what}: {d.decided_by}: {d.reason}")
+    if not found:
+        say(f"scale {scale}: nothing was decided since `irt scale init`")
+
+
+@accept.command("guessing")
+def accept_guessing(
+    by: By,
+    reason: Reason,
+    scale: ScaleId = "default",
+    first_month: Annotated[
+        str | None, typer.Option("--from", help="First month it holds for, YYYY-MM. Default: the first of all.")
+    ] = None,
+) -> None:
+    """Accept, on record, that learners guess on a scale whose model has no guessing."""
+    from irt_assets.calibration.model_change import accept_guessing as record
+
+    month = first_month or current_settings().irt_first_month
+    record(current_database(), scale, month, by=signed(by), reason=reason)
+    say(f"scale {scale}: accepted that learners guess, for months from {month} on")
+
+
+@accept.command("misfit")
+def accept_misfit(
+    by: By,
+    reason: Reason,
+    scale: ScaleId = "default",
+    first_month: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="Month, YYYY-MM, that this one and later ones are compared with from now on. Default: the origin "
+            "stays what they are compared with.",
+        ),
+    ] = None,
+) -> None:
+    """Accept, on record, that a scale's items do not measure one ability, as they are in its origin or in a month."""
+    from irt_assets.calibration.model_change import accept_misfit as record
+
+    record(current_database(), scale, first_month, current_settings().irt_first_month, by=signed(by), reason=reason)
+    if first_month is None:
+        say(f"scale {scale}: accepted that its items do not measure one ability")
+        say("  to be calibrated again: the months that are held for it")
+    else:
+        say(f"scale {scale}: {first_month} is accepted as it is, and later months are compared with it")
+        say(f"  to be calibrated again: {first_month} and any later month that is held for misfit")
+
+
+def settings_of(pairs: list[str] | None) -> dict[str, Any]:
+    settings = {}
+    for pair in pairs or []:
+        name, sign, value = pair.partition("=")
+        if not sign:
+            raise PermanentFailure(f"--set wants NAME=VALUE, got {pair!r}")
+        try:
+            settings[name] = json.loads(value)
+        except json.JSONDecodeError:
+            settings[name] = value
+    return settings
+
+
+def confirm_and_change_rules(
+    database: Database, scale_id: str, month: str, settings: dict[str, Any], yes: bool
+) -> None:
+    """Say what the change makes stale, ask, and change the scale."""
+    from irt_assets.calibration.fits import months_of_other_latent
+    from irt_assets.responses.scales import change_rules, consider_rules
+    from irt_assets.responses.snapshot import months_of_other_rules
+
+    with database.connect() as connection:
+        change = consider_rules(connection, scale_id, settings)
+        others = {*months_of_other_rules(connection, change.after), *months_of_other_latent(connection, change.after)}
+        stale = sorted(others - {month})
+    say(change.sentence)
+    if change.before == change.after:
+        return
+    say(
+        f"it holds for every month from now on; stale until calibrated again: {', '.join(stale)}"
+        if stale
+        else "it holds for every month from now on; no other month becomes stale"
+    )
+    confirm(f"change the rules of scale {scale_id}?", yes)
+    change_rules(database, scale_id, settings)
+
+
+def _window_of(origin: str) -> tuple[datetime, datetime]:
+    from irt_assets.partitions import month_bounds
+
+    try:
+        if ":" not in origin:
+            return month_bounds(origin)
+        first, last = (date.fromisoformat(day) for day in origin.split(":"))
+    except ValueError:
+        raise PermanentFailure(f"--origin wants a month (2026-07) or FROM:TO days, got {origin!r}") from None
+    start, end = (datetime(day.year, day.month, day.day, tzinfo=UTC) for day in (first, last))
+    return start, end

@@ -1,0 +1,71 @@
+"""`irt serve`: the Dagster UI, its daemon and code server, until interrupted."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from irt_assets.cli.console import Panel, out, say
+from irt_assets.cli.installation import current_settings, database_as_it_is
+
+if TYPE_CHECKING:
+    from irt_assets.stack import Stack
+    from resources.settings import Settings
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=Panel.START)
+def serve(
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
+) -> None:
+    """Start the Dagster UI, its daemon and code server, until interrupted."""
+    from irt_assets.stack import Stack
+    from resources.schema import upgrade
+
+    settings = current_settings()
+    database = database_as_it_is()
+    with server_of_our_own(settings):
+        upgrade(database)
+        serve_until_interrupted(Stack(settings, database, read_only=read_only))
+
+
+def serve_until_interrupted(stack: Stack) -> None:
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with stack:
+        out.print(f"The Dagster UI is at {stack.address} (Ctrl-C stops it)")
+        for service in stack.services:
+            _print_service(service.package, stack)
+        try:
+            stack.wait()
+        except KeyboardInterrupt:
+            out.print("stopping …")
+
+
+def _print_service(package: str, stack: Stack) -> None:
+    from irt_assets.demo_services import example_request
+
+    address = stack.address_of(package)
+    if package == "dashboard":
+        out.print(f"The dashboard is at {address}: months, items, decisions, learners")
+    else:
+        out.print(f"The θ API is at {address}, for example:")
+        say(f"  {example_request(stack.settings, address)}")
+
+
+@contextmanager
+def server_of_our_own(settings: Settings) -> Iterator[None]:
+    """Stop the embedded server at the end, unless it ran before or is not in use."""
+    from resources.database import embedded_postgres
+
+    server = None if settings.database_url is not None else embedded_postgres(settings)
+    ours = server is not None and server.status().state != "running"
+    try:
+        yield
+    finally:
+        if server is not None and ours:
+            server.stop()

@@ -1,0 +1,224 @@
+"""`irt run` and `irt health`: run one server, and check whether it is well. For systemd, Kubernetes and monitors.
+
+Exit codes of `irt health`: 0 well; 1 not; 2 the request or a setting is wrong.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import partial
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from irt_assets.cli.console import AsJson, Panel, print_json, say
+from irt_assets.cli.installation import current_database, current_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from resources.settings import Settings
+
+Host = Annotated[
+    str | None, typer.Option(help="Address on which it listens. Default: 127.0.0.1, so this machine alone.")
+]
+app = typer.Typer()
+run_app = typer.Typer(name="run", no_args_is_help=True, help="Run one server of the installation until it is stopped.")
+app.add_typer(run_app, rich_help_panel=Panel.OPERATION)
+
+
+class Server(StrEnum):
+    WEBSERVER = "webserver"
+    DAEMON = "daemon"
+    CODE_SERVER = "code-server"
+    THETA_API = "theta-api"
+    JWT_VERIFIER = "jwt-verifier"
+    EXPORTER = "exporter"
+    DASHBOARD = "dashboard"
+
+    @classmethod
+    def of_the_stack(cls) -> tuple[Server, ...]:
+        """Those of `irt serve`."""
+        return cls.WEBSERVER, cls.DAEMON, cls.CODE_SERVER
+
+
+@run_app.command()
+def webserver(
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Default: IRT_UI_PORT.")] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Show everything, change nothing.")] = False,
+) -> None:
+    """The Dagster UI, on IRT_UI_ADDRESS, by default this machine alone. SIGHUP restarts it with the current code."""
+    from irt_assets.servers import become
+
+    settings = current_settings()
+    become(settings, current_database(), "webserver", port=port or settings.irt_ui_port, read_only=read_only)
+
+
+@run_app.command()
+def daemon() -> None:
+    """Launch queued runs, evaluate schedules and sensors; one daemon per database. SIGHUP restarts it cleanly."""
+    from irt_assets.servers import become
+
+    become(current_settings(), current_database(), "daemon")
+
+
+@run_app.command("code-server")
+def code_server() -> None:
+    """Load the assets and start the workers of runs. SIGHUP reloads the code; runs go on."""
+    from irt_assets.servers import become
+
+    become(current_settings(), current_database(), "code server")
+
+
+@run_app.command("theta-api")
+def theta_api() -> None:
+    """Measure one learner on request (docs/reference/theta-api.md)."""
+    from irt_assets.servers import become_service
+
+    become_service("theta_api")
+
+
+@run_app.command("jwt-verifier")
+def jwt_verifier(host: Host = None) -> None:
+    """Tell nginx who may pass; needs JWT_… and no database. SIGHUP reads the keys again."""
+    from irt_assets.servers import become_service
+
+    become_service("jwt_verifier", *_listening(host))
+
+
+@run_app.command()
+def exporter(host: Host = None) -> None:
+    """Show Prometheus schedules, months, invariants and alerts (docs/how-to/metrics.md)."""
+    from irt_assets.servers import become_service
+
+    become_service("exporter", *_listening(host))
+
+
+@run_app.command()
+def dashboard(
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Ask nobody who they are; on the embedded database alone.")
+    ] = False,
+    host: Host = None,
+) -> None:
+    """Months, the item bank, decisions and reports, for people who do not know Dagster (docs/how-to/dashboard.md)."""
+    from irt_assets.servers import become_service
+
+    become_service("dashboard", *["--demo"] * demo, *_listening(host))
+
+
+@run_app.command()
+def worker(run_id: Annotated[str, typer.Argument(help="Id of a run that was launched.")]) -> None:
+    """Execute a run, and end with it: what the pod of a run does."""
+    from irt_assets.cli.installation import database_as_it_is
+    from irt_assets.run_worker import supervise
+
+    raise typer.Exit(supervise(current_settings(), database_as_it_is(), run_id))
+
+
+def _listening(host: str | None) -> list[str]:
+    return [] if host is None else ["--host", host]
+
+
+@app.command(rich_help_panel=Panel.OPERATION)
+def health(
+    probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
+    config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Check only the database and its schema.")] = False,
+    host: Annotated[str | None, typer.Option(help="With --probe: the --host that the server was told.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check settings, database and servers; without an option, everything that `irt serve` runs."""
+    settings = current_settings()
+    wanted = [name for name, asked in (("config", config), ("schema", schema)) if asked]
+    wanted += [probe.value] if probe else []
+    looks = {"config": _config, "schema": _schema} | {one.value: _LOOKS[one] for one in Server}
+    if host is not None:
+        if probe not in _TOLD_THEIR_HOST:
+            raise typer.BadParameter(f"goes with --probe {', '.join(_TOLD_THEIR_HOST)}", param_hint="--host")
+        looks[probe] = partial(_code_server, host=host) if probe is Server.CODE_SERVER else _service(probe, host)
+    faults = {name: looks[name](settings) for name in wanted or ("config", "schema", *Server.of_the_stack())}
+    if as_json:
+        print_json([{"name": name, "well": fault is None, "fault": fault} for name, fault in faults.items()])
+    else:
+        for name, fault in faults.items():
+            say(f"{name}: {fault or 'well'}")
+    if any(faults.values()):
+        raise typer.Exit(1)
+
+
+def _config(settings: Settings) -> str | None:
+    """The settings have been read already; what is left to check is the database's address.
+
+    Raises PermanentFailure if that is wrong, or missing where it is needed.
+    """
+    from resources.database import embedded_postgres
+    from resources.database_url import read_database_url
+
+    if settings.database_url is None:
+        embedded_postgres(settings)
+    else:
+        read_database_url(settings.database_url.get_secret_value())
+    return None
+
+
+def _schema(settings: Settings) -> str | None:
+    from irt_assets.probes import schema
+    from resources.database import Database
+
+    return _embedded_is_down(settings) or schema(Database(settings))
+
+
+def _webserver(settings: Settings) -> str | None:
+    from irt_assets.environment import address_of_the_stack
+    from irt_assets.probes import webserver as probe
+    from resources.service_manager import host_from_here
+
+    host = host_from_here(settings.irt_ui_address)
+    return probe(address_of_the_stack(settings) or f"http://{host}:{settings.irt_ui_port}{settings.ui_prefix}")
+
+
+def _daemon(settings: Settings) -> str | None:
+    from irt_assets.probes import daemon as probe
+    from resources.database import Database
+
+    return _embedded_is_down(settings) or probe(Database(settings))
+
+
+def _code_server(settings: Settings, host: str | None = None) -> str | None:
+    from irt_assets.environment import code_server_address, code_server_socket
+    from irt_assets.probes import code_server as probe
+
+    named, port = code_server_address(settings)
+    return probe(f"{host or named}:{port}" if port else f"unix:{code_server_socket(settings)}")
+
+
+def _service(server: Server, host: str | None = None) -> Callable[[Settings], str | None]:
+    def look(settings: Settings) -> str | None:
+        from resources.service_manager import service_fault
+
+        return service_fault(server.replace("-", "_"), settings, host=host, ready=True)
+
+    return look
+
+
+def _embedded_is_down(settings: Settings) -> str | None:
+    """Probes start nothing, so they must not start PostgreSQL either."""
+    from resources.database import embedded_postgres
+
+    if settings.database_url is not None:
+        return None
+    server = embedded_postgres(settings)
+    return None if server.status().state == "running" else "the embedded PostgreSQL is not running"
+
+
+_TOLD_THEIR_HOST = (Server.CODE_SERVER, Server.DASHBOARD, Server.EXPORTER, Server.JWT_VERIFIER)
+_LOOKS: dict[Server, Callable[[Settings], str | None]] = {
+    Server.WEBSERVER: _webserver,
+    Server.DAEMON: _daemon,
+    Server.CODE_SERVER: _code_server,
+    Server.THETA_API: _service(Server.THETA_API),
+    Server.JWT_VERIFIER: _service(Server.JWT_VERIFIER),
+    Server.EXPORTER: _service(Server.EXPORTER),
+    Server.DASHBOARD: _service(Server.DASHBOARD),
+}

@@ -1,0 +1,39 @@
+"""`irt simulate`: a log with planted faults."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from irt_assets.cli.console import Panel, out
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel=Panel.START)
+def simulate(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
+    adaptive: Annotated[bool, typer.Option("--adaptive", help="Assign items by earlier ability.")] = False,
+    learners: Annotated[int, typer.Option(min=1, help="New learners a month.")] = 1500,
+) -> None:
+    """Simulate a log with planted faults: import files, and truth.json beside them."""
+    from dataclasses import replace
+
+    from irt_assets.psychometrics.simulation import simulate as simulation
+    from irt_assets.psychometrics.simulation.scenario import demo_scenario
+    from irt_assets.responses.simulated import write
+
+    scenario = replace(
+        demo_scenario(datetime.now(UTC), seed),
+        learners_per_month=learners,
+        assignment="adaptive" if adaptive else "linear",
+    )
+    log, truth = simulation.simulate(scenario)
+    files = write(log, truth, folder)
+    out.print(
+        f"{log.n_attempts:,} answers of {len(log.user_ids):,} learners in {folder}; the truth is in {files.truth}"
+    )

@@ -1,0 +1,98 @@
+"""What `irt doctor` says of the engines: what each needs, whether it is there, and whether months are fitted by it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import requests
+from pydantic import SecretStr
+
+from irt_assets.engines import registry
+from irt_assets.engines.registry import DEFAULT, enabled, installed, r_packages
+from resources.doctor import Finding
+from resources.r_runtime import INSTALL_R, INSTALL_RPY2, RPY2, r_runtime, rpy2_version
+from resources.settings import Settings
+
+
+def engine_findings(settings: Settings) -> Iterator[Finding]:
+    """The engines, and what the optional ones need."""
+    yield Finding(f"engine {DEFAULT}", "ok", "built in")
+    yield from _r()
+    for spec in registry.ENGINES:
+        for package in spec.python_packages:
+            need = f"only the engine {spec.name} needs it"
+            yield _package(package.name, package.version, need, package.install)
+    if settings.r_irt_base_url is not None:
+        yield from _r_service(settings, settings.r_irt_base_url, settings.r_irt_internal_token)
+    for spec in registry.ENGINES:
+        if spec.beside and not spec.in_r_service(settings):
+            yield _in_use(settings, spec.name, installed(spec.name, settings))
+
+
+def _r() -> Iterator[Finding]:
+    needed = r_packages()
+    users = " and ".join(spec.name for spec in registry.ENGINES if spec.r_packages)
+    need = f"only the engines {users} need it"
+    runtime = r_runtime(tuple(package.name for package in needed))
+    if runtime is None:
+        debian = [package.debian for package in needed if package.debian is not None]
+        yield Finding("R", "absent", need, " ".join([INSTALL_R, *debian]))
+    else:
+        yield Finding("R", "ok", runtime.version)
+        for package, names in needed.items():
+            of_these = f"only the engine {' and '.join(names)} needs it"
+            yield _package(f"R package {package.name}", runtime.packages[package.name], of_these, package.install)
+    yield _package(RPY2, rpy2_version(), need, INSTALL_RPY2)
+
+
+def _in_use(settings: Settings, engine: str, absence: str | None) -> Finding:
+    """Whether an optional engine fits months, and why not."""
+    subject = f"engine {engine}"
+    fitting = enabled(settings)
+    if engine in fitting:
+        scales = fitting[engine]
+        where = "all scales" if scales is None else f"scale {', '.join(sorted(scales))}"
+        if absence:
+            return Finding(subject, "error", f"IRT_ENGINES enables it for {where}, but it cannot run: {absence}")
+        return Finding(subject, "ok", f"fits every month of {where}, besides {DEFAULT}")
+    if absence:
+        return Finding(subject, "absent", absence)
+    wanted = ",".join(filter(None, [settings.irt_engines, engine]))
+    fix = f"To fit each month with it too, besides {DEFAULT}: IRT_ENGINES={wanted}."
+    return Finding(subject, "ok", "installed, not enabled", fix)
+
+
+def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterator[Finding]:
+    """The service where the engines in R run in place of this machine, and whether it takes the token."""
+    subject = "R IRT service"
+    if token is None:
+        yield Finding(subject, "error", f"{url}, without R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
+        return
+    shown = {"Authorization": f"Bearer {token.get_secret_value()}"}
+    try:
+        health = requests.get(f"{url}/healthz", timeout=5).json()
+        taken = requests.post(f"{url}/irt/score", data="{}", headers=shown, timeout=30).status_code != 401
+        engines, loading, not_loaded = set(health["engines"]), set(health["loading"]), dict(health["not_loaded"])
+    except (requests.RequestException, ValueError, KeyError, TypeError) as error:
+        fix = "Check R_IRT_BASE_URL, and that the service runs (docs/how-to/r-service.md)."
+        yield Finding(subject, "error", f"{url} does not answer as it does: {type(error).__name__}", fix)
+        return
+    if taken:
+        yield Finding(subject, "ok", f"{url}, R {health['versions']['R']}")
+    else:
+        yield Finding(subject, "error", f"{url} does not take R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
+    for engine in (spec.name for spec in registry.ENGINES if spec.beside and spec.in_r_service(settings)):
+        there = f"{engine} {health['versions'].get(engine)} in the R IRT service"
+        if engine in engines:
+            yield Finding(f"engine {engine}", "ok", there)
+        elif engine in loading:
+            yield Finding(f"engine {engine}", "warn", f"{there}, which still loads it", "Ask again in a minute.")
+        elif engine in not_loaded:
+            why = f"it does not load where the R IRT service runs, {url}: {not_loaded[engine]}"
+            yield _in_use(settings, engine, why)
+        else:
+            yield _in_use(settings, engine, f"not installed where the R IRT service runs, {url}")
+
+
+def _package(subject: str, version: str | None, need: str, install: str) -> Finding:
+    return Finding(subject, "ok", version) if version else Finding(subject, "absent", need, install)

@@ -1,0 +1,235 @@
+"""The Bayesian engine by PyMC, with θ integrated out. What may be fitted, with which priors, in which
+order. PyMC is imported when something is sampled, because importing it takes seconds.
+
+The model and the likelihood are in `pymc_model`, `pymc_likelihood` and `pymc_kernels`, the sampler and its diagnostics
+in `pymc_sampling`, the way from draws to a `Calibration` and its judgement in `pymc_summary`.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from irt_assets.engines.pymc import ENGINE, SPEC
+from irt_assets.engines.screening import ITEM_PRIORS, screened
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.priors import GUESSING_PRIOR, Priors
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.linking.linking import Linking, link, transform
+
+if TYPE_CHECKING:
+    import pymc as pm
+
+    from irt_assets.engines.pymc_likelihood import Likelihood
+    from irt_assets.engines.pymc_model import ModelPriors
+    from irt_assets.engines.pymc_sampling import Diagnostics, Draws
+    from irt_assets.engines.pymc_summary import Quantities
+
+NODES = (31, 41, 61)
+"""A short test leaves θ so open that fewer nodes than the em engine's give the same likelihood, in less time."""
+_SAME_LOGLIK = 1e-3
+_LEAST_ANCHOR_SD = 1e-3
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """A calibration with the draws it summarises.
+
+    Attributes:
+        item_ids: the K items that were sampled; the calibration has the others, too, with NaN and a flag.
+        quantities: a, b, c and d, shape (chains, draws, K), and the latent mean and SD, shape (chains, draws).
+        model: the PyMC model, whose variables `draws` has by name.
+        linking: which anchors were used, and which were dropped and why; None without anchors.
+    """
+
+    calibration: Calibration
+    item_ids: tuple[str, ...]
+    quantities: Quantities
+    diagnostics: Diagnostics
+    model: pm.Model
+    draws: Draws
+    linking: Linking | None = None
+
+    def predict(self, n: int = 200, seed: int = 61) -> npt.NDArray[np.int8]:
+        """Answers of new learners who see what the learners saw, shape (n, R) in the order of the responses to
+        `item_ids`: each row from another draw, at equal distances."""
+        import arviz as az
+        import pymc as pm
+
+        flat = {name: x.reshape(-1, *x.shape[2:]) for name, x in self.draws.values.items()}
+        at = np.linspace(0, len(flat["b"]) - 1, n).round().astype(int)
+        chosen = az.from_dict(posterior={name: x[None, at] for name, x in flat.items()})
+        with self.model:
+            found = pm.sample_posterior_predictive(chosen, random_seed=seed, progressbar=False)
+        return found.posterior_predictive["scores"].to_numpy()[0].astype(np.int8)
+
+    def to_parquet(self) -> bytes:
+        """A row per chain, draw and item: `chain, draw, item_id, a, b, c, latent_mean, latent_sd`."""
+        q = self.quantities
+        chain, draw, item = (index.ravel() for index in np.indices(q.a.shape))
+        table = pa.table(
+            {
+                "chain": chain.astype(np.int16),
+                "draw": draw.astype(np.int32),
+                "item_id": pa.DictionaryArray.from_arrays(item.astype(np.int32), list(self.item_ids)),
+                "a": q.a.ravel(),
+                "b": q.b.ravel(),
+                "c": q.c.ravel(),
+                "latent_mean": np.repeat(q.latent_mean.ravel(), len(self.item_ids)),
+                "latent_sd": np.repeat(q.latent_sd.ravel(), len(self.item_ids)),
+            }
+        )
+        buffer = io.BytesIO()
+        pq.write_table(table, buffer, compression="zstd")
+        return buffer.getvalue()
+
+
+@dataclass
+class PymcEngine:
+    """Posterior means by NUTS, for Rasch, 1PL, 2PL and 3PL.
+
+    Without anchors the scale is that of the em engine: θ ~ N(0, 1), for Rasch slopes of 1 and a free latent SD. With
+    anchors it is theirs: log a and b of those that survive the purification of `linking` have a bivariate normal prior
+    around their values, with the covariance that these have by the delta method; their c is held at its value; and the
+    latent mean and SD are free.
+
+    Attributes:
+        priors: of a (LogNormal), b (Normal) and, in a 3PL, c (LogitNormal or Beta; `GUESSING_PRIOR` where it is None)
+            of items that are not anchors.
+        latent_mean, latent_log_sd: (mean, SD) of the normal priors of the latent mean and the log of the latent SD,
+            where these are free.
+        nodes: of the quadrature over θ, on [−6, 6] latent SDs. None for the fewest of `NODES` that are enough.
+        draws, tune, chains, seed: see `pymc_sampling.Plan`.
+    """
+
+    priors: Priors = field(default_factory=lambda: ITEM_PRIORS)
+    anchors: AnchorSet | None = None
+    latent_mean: tuple[float, float] = (0.0, 1.0)
+    latent_log_sd: tuple[float, float] = (0.0, 0.5)
+    nodes: int | None = None
+    draws: int = 1000
+    tune: int = 300
+    chains: int = 4
+    seed: int = 61
+    name: str = ENGINE
+
+    def calibrate(
+        self, responses: Responses, *, model: Model, data_hash: str, anchors: AnchorSet | None = None
+    ) -> Calibration:
+        """`anchors`: in place of the engine's own."""
+        engine = self if anchors is None else replace(self, anchors=anchors)
+        return engine.sample(responses, model=model, data_hash=data_hash).calibration
+
+    def sample(self, responses: Responses, *, model: Model = "2pl", data_hash: str = "") -> Posterior:
+        """The calibration and its draws.
+
+        The em engine goes first. What it refuses is refused here with the same PsychometricsError; items it cannot
+        estimate, and items with a negative slope, which the prior of `a` rules out, are left out, NaN and flagged; and
+        where it says that the responses do not make a scale, the fit here has not converged either.
+
+        Raises LinkingError where too few anchors agree with the responses.
+        """
+        from irt_assets.engines.pymc_model import Density, build, find_mode
+        from irt_assets.engines.pymc_sampling import Plan, sample
+        from irt_assets.engines.pymc_summary import calibration_of
+
+        stated = self._stated(model)
+        em, kept = screened(responses, model, Priors(c=stated.c), data_hash)
+        linking = None if self.anchors is None else link(em, self.anchors)
+        asked = responses.of_items(kept)
+        start = (em if linking is None else transform(em, linking)).select(kept)
+        priors = self.model_priors(asked.item_ids, model, linking)
+        begin: dict[str, Any] = {
+            "a": np.clip(start.a, 0.2, 4.0),
+            "b": np.clip(-start.d / np.clip(start.a, 0.2, 4.0), -4.0, 4.0),
+            "c": np.clip(start.c, 0.01, 0.6),
+            "latent_mean": start.latent_mean,
+            "latent_sd": start.latent_sd,
+        }
+        likelihood = self._likelihood(asked, priors, begin)
+        begin["c"] = begin["c"][np.isnan(priors.c_given)]
+        if model == "1pl":
+            begin["a"] = np.exp(np.log(begin["a"]).mean())
+        written = build(asked, model, priors, likelihood)
+        density = Density(written)
+        plan = Plan(self.draws, self.tune, self.chains, self.seed)
+        draws = sample(written, density, find_mode(density, density.flatten(begin)), plan)
+        used = () if linking is None else linking.anchors_used
+        n_persons = len(np.unique(asked.person))
+        summary = calibration_of(em, kept, draws, priors, used, likelihood, n_persons)
+        calibration = replace(summary.calibration, priors=stated.as_dict())
+        return Posterior(calibration, asked.item_ids, summary.quantities, summary.diagnostics, written, draws, linking)
+
+    def _stated(self, model: Model) -> Priors:
+        """The priors, with that of c where the model has one. Raises PsychometricsError where they cannot be."""
+        SPEC.require_model(model)
+        if self.priors.a is None or self.priors.b is None:
+            raise PsychometricsError("the pymc engine needs a prior on a and one on b, as in ITEM_PRIORS")
+        if model != "3pl" and self.priors.c is not None:
+            raise PsychometricsError(f"a {model} model has no guessing for the prior on c; leave it out or fit a 3pl")
+        if model == "3pl" and self.priors.c is None:
+            return replace(self.priors, c=GUESSING_PRIOR.c)
+        return self.priors
+
+    def model_priors(self, item_ids: Sequence[str], model: Model, linking: Linking | None = None) -> ModelPriors:
+        """Those of the PyMC model of these items, J of them; anchors are those that `linking` used."""
+        from irt_assets.engines.pymc_model import ModelPriors
+
+        stated, J = self._stated(model), len(item_ids)
+        assert stated.a is not None
+        assert stated.b is not None
+        found = ModelPriors(
+            log_a_mean=np.full(J, stated.a.mean),
+            log_a_sd=np.full(J, stated.a.sd),
+            b_mean=np.full(J, stated.b.mean),
+            b_sd=np.full(J, stated.b.sd),
+            b_by_log_a=np.zeros(J),
+            c=stated.c,
+            c_given=np.full(J, np.nan if model == "3pl" else 0.0),
+            latent_mean=None if linking is None else self.latent_mean,
+            latent_log_sd=None if linking is None and model != "rasch" else self.latent_log_sd,
+        )
+        if linking is not None:
+            assert self.anchors is not None
+            row = {item: k for k, item in enumerate(self.anchors.item_ids) if item in set(linking.anchors_used)}
+            at = np.array([j for j, item in enumerate(item_ids) if item in row])
+            _hold(found, at, self.anchors, np.array([row[item_ids[j]] for j in at]), slopes=model in ("2pl", "3pl"))
+        return found
+
+    def _likelihood(self, responses: Responses, priors: ModelPriors, at: dict[str, Any]) -> Likelihood:
+        """On the fewest nodes that do what the most do, at the point where the search begins."""
+        from irt_assets.engines.pymc_likelihood import Likelihood
+
+        mean, sd = at["latent_mean"], at["latent_sd"]
+        c = np.where(np.isnan(priors.c_given), at["c"], priors.c_given)
+        parameters = [at["a"] * sd, at["a"] * (mean - at["b"]), *([c] if priors.guessing else [])]
+        grids = [Grid.spanning(n) for n in (NODES if self.nodes is None else (self.nodes,))]
+        tried = [Likelihood.of(responses, grid, guessing=priors.guessing) for grid in grids]
+        values = [one.value(*parameters) for one in tried]
+        return tried[int(np.argmax(np.abs(np.subtract(values, values[-1])) < _SAME_LOGLIK))]
+
+
+def _hold(
+    priors: ModelPriors, at: npt.NDArray[np.intp], anchors: AnchorSet, rows: npt.NDArray[np.intp], *, slopes: bool
+) -> None:
+    """Writes the anchors' `rows` over the priors of the items `at`: (log a, b) bivariate normal with cov(log a, b) =
+    cov(a, b)/a, as a normal log a and a normal b given it."""
+    correlation = np.zeros(len(at))
+    b_sd = np.maximum(anchors.b_se[rows], _LEAST_ANCHOR_SD)
+    if slopes:
+        log_a_sd = np.maximum(anchors.a_se[rows] / anchors.a[rows], _LEAST_ANCHOR_SD)
+        correlation = anchors.cov_ab[rows] / anchors.a[rows] / (log_a_sd * b_sd)
+        priors.log_a_mean[at], priors.log_a_sd[at] = np.log(anchors.a[rows]), log_a_sd
+        priors.b_by_log_a[at] = correlation * b_sd / log_a_sd
+    priors.b_mean[at], priors.b_sd[at] = anchors.b[rows], b_sd * np.sqrt(1 - correlation**2)
+    priors.c_given[at] = anchors.c[rows]

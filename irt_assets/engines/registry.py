@@ -1,0 +1,124 @@
+"""The engines there are, and what follows from the list. Adding one: a file with its `SPEC`, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from irt_assets.engines import brms, em, mirt, pymc, remote
+from irt_assets.engines.spec import EngineSpec, RPackage
+from resources.failures import PermanentFailure
+from resources.r_runtime import missing_r, r_runtime
+
+if TYPE_CHECKING:
+    from irt_assets.engines import Calibrator
+    from resources.settings import Settings
+
+ENGINES: tuple[EngineSpec, ...] = (
+    em.SPEC,
+    mirt.SPEC,
+    pymc.SPEC,
+    brms.SPEC,
+    remote.SPEC,
+)
+"""In the order in which a month runs them."""
+DEFAULT = em.SPEC.name
+"""Fits every month of every scale."""
+
+
+def names() -> tuple[str, ...]:
+    return tuple(spec.name for spec in ENGINES)
+
+
+def beside_names() -> tuple[str, ...]:
+    """Engines that may fit a month besides the scales' own, in the order in which a month runs them."""
+    return tuple(spec.name for spec in ENGINES if spec.beside)
+
+
+def spec_of(name: str) -> EngineSpec:
+    """Raises PermanentFailure for a name that is not an engine's."""
+    for spec in ENGINES:
+        if spec.name == name:
+            return spec
+    raise PermanentFailure(f"there is no engine {name!r}; there are {', '.join(names())}")
+
+
+def asset_of(name: str) -> str:
+    """The name of the asset that fits a month with an engine."""
+    return "item_calibration" if name == DEFAULT else f"item_calibration_{name}"
+
+
+def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
+    """Of each engine that IRT_ENGINES names the scales it fits, None for all; in the order in which a month runs them.
+
+    Raises PermanentFailure for an entry that is not ENGINE or SCALE:ENGINE.
+    """
+    known = beside_names()
+    wanted: dict[str, set[str]] = {}
+    for entry in filter(None, (part.strip() for part in settings.irt_engines.split(","))):
+        scale, colon, engine = entry.rpartition(":")
+        if engine not in known or (colon and not scale):
+            raise PermanentFailure(
+                f"setting IRT_ENGINES: every entry must be ENGINE or SCALE:ENGINE with one of {', '.join(known)} "
+                f"({DEFAULT} always runs)"
+            )
+        wanted.setdefault(engine, set()).add(scale)
+    return {name: None if "" in wanted[name] else frozenset(wanted[name]) for name in known if name in wanted}
+
+
+def require_demandable(engines: Iterable[str]) -> None:
+    """Raise PsychometricsError for an engine whose fit of a month a scale cannot demand, as no asset ever makes it."""
+    from irt_assets.psychometrics.core.errors import PsychometricsError
+
+    known = (DEFAULT, *beside_names())
+    for name in engines:
+        if name not in known:
+            raise PsychometricsError(
+                f"rule demanded_engines must name engines of {', '.join(known)}, with commas; got {name!r}"
+            )
+
+
+def r_packages() -> dict[RPackage, list[str]]:
+    """Every R package that engines need, with the names of those engines; in alphabetical order."""
+    needed = {package for spec in ENGINES for package in spec.r_packages}
+    return {
+        package: [spec.name for spec in ENGINES if package in spec.r_packages]
+        for package in sorted(needed, key=lambda package: package.name)
+    }
+
+
+def installed(name: str, settings: Settings) -> str | None:
+    """None where the engine can run here; else why it cannot, and how to install what is missing.
+
+    Raises PermanentFailure for a name that is not an engine's.
+    """
+    spec = spec_of(name)
+    for package in spec.python_packages:
+        if package.version is None:
+            return f"engine {name} needs the package {package.name}: {package.install}"
+    if spec.in_r_service(settings):
+        needed = {"R_IRT_BASE_URL": settings.r_irt_base_url, "R_IRT_INTERNAL_TOKEN": settings.r_irt_internal_token}
+        missing = " and ".join(setting for setting, value in needed.items() if value is None)
+        return f"engine {name} calls the R IRT service: set {missing} (docs/how-to/r-service.md)" if missing else None
+    return _why_not_in_r(spec) if spec.r_packages else None
+
+
+def build(name: str, settings: Settings) -> Calibrator:
+    """The engine of that name, with the threads, the time limit and the R IRT service of the settings.
+
+    Raises PermanentFailure where it is not `installed`.
+    """
+    absence = installed(name, settings)
+    if absence is not None:
+        raise PermanentFailure(absence)
+    return spec_of(name).build(settings)
+
+
+def _why_not_in_r(spec: EngineSpec) -> str | None:
+    runtime = r_runtime(tuple(package.name for package in r_packages()))
+    if runtime is None or missing_r(runtime):
+        return f"engine {spec.name} needs {missing_r(runtime)}"
+    for package in spec.r_packages:
+        if runtime.packages[package.name] is None:
+            return f"engine {spec.name} needs the R package {package.name}: {package.install}"
+    return None

@@ -1,0 +1,94 @@
+"""What the platform knows of an engine before it makes one: its `EngineSpec`.
+
+Imports nothing heavy, as the command line reads specs before it does anything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import metadata
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from irt_assets.engines import Calibrator
+    from irt_assets.psychometrics.core.options import Model
+    from resources.settings import Settings
+
+LIGHT_POOL = "calibration"
+"""Pool of what a month takes in any case: em, linking, the ledger, abilities."""
+HEAVY_POOL = "heavy_engines"
+"""Pool of engines that take gigabytes or hours: two runs of any of them never go on at once."""
+
+
+@dataclass(frozen=True)
+class PythonPackage:
+    """A distribution that an engine imports, and the command that installs it."""
+
+    name: str
+    install: str
+
+    @property
+    def version(self) -> str | None:
+        """None where it is not installed."""
+        try:
+            return metadata.version(self.name)
+        except metadata.PackageNotFoundError:
+            return None
+
+
+@dataclass(frozen=True)
+class RPackage:
+    """A package of R. `debian`: the Debian package that has it; None where it comes from CRAN."""
+
+    name: str
+    debian: str | None = None
+
+    @property
+    def install(self) -> str:
+        """The command that installs it."""
+        if self.debian is not None:
+            return f"apt install {self.debian}"
+        return f"""Rscript -e 'install.packages("{self.name}")'"""
+
+
+@dataclass(frozen=True)
+class EngineSpec:
+    """One engine. `registry.ENGINES` lists them; graph, settings, command line, `irt doctor` and docs follow from it.
+
+    Attributes:
+        name: in settings, in the database, and in the names of assets and checks.
+        method: what its parameters and their errors are, for the docs.
+        models: those it fits; it refuses others with a PsychometricsError.
+        build: makes it. Called where everything it needs is there; what is slow to import is imported in here.
+        runs_in: where a fit takes place. Only one in this process has no time limit.
+        kind: its asset's in Dagster, such as `r`.
+        pool: its asset's in Dagster; one run of a pool goes on at a time.
+        beside: whether it may fit months besides the scales' own engine, where IRT_ENGINES names it.
+        has_draws: whether its posterior draws are kept (`Sampler`).
+        python_packages, r_packages: what must be installed. One with R packages runs in the R IRT service where that
+            is set, and needs none of them here.
+    """
+
+    name: str
+    method: str
+    models: tuple[Model, ...]
+    build: Callable[[Settings], Calibrator]
+    runs_in: Literal["this process", "child process", "R IRT service"]
+    kind: str
+    pool: str = HEAVY_POOL
+    beside: bool = True
+    has_draws: bool = False
+    python_packages: tuple[PythonPackage, ...] = ()
+    r_packages: tuple[RPackage, ...] = ()
+
+    def require_model(self, model: Model) -> None:
+        """Raise PsychometricsError for a model that the engine does not fit."""
+        from irt_assets.psychometrics.core.errors import PsychometricsError
+
+        if model not in self.models:
+            raise PsychometricsError(f"the {self.name} engine fits {', '.join(self.models)}; got model {model!r}")
+
+    def in_r_service(self, settings: Settings) -> bool:
+        """Whether its fits are made by the R IRT service."""
+        return self.runs_in == "R IRT service" or (bool(self.r_packages) and settings.r_irt_base_url is not None)

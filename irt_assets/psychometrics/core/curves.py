@@ -1,0 +1,50 @@
+"""Item response and information curves on the logistic metric (D = 1). No estimation here."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+
+from irt_assets.psychometrics.core.confidence import Z95
+from irt_assets.psychometrics.core.models import Floats
+
+MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
+"""From here on it matters how far two curves of an item lie apart: area between them, weighted by learners."""
+
+
+def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats | float) -> Floats:
+    """P(correct) = c + (1 − c) / (1 + exp(−(a·θ + d))), shape (T, J) for T abilities and J items, (T,) for numbers.
+
+    Birnbaum (1968) in slope-intercept form, d = −a·b. Never overflows; NaN parameters give NaN.
+    """
+    logistic = expit(np.multiply.outer(np.asarray(theta, dtype=float), a) + d)
+    p: Floats = c + (1.0 - c) * logistic
+    return p
+
+
+def probability_interval(
+    theta: Floats, a: float, b: float, c: float, cov: Floats, z: float = Z95
+) -> tuple[Floats, Floats]:
+    """Pointwise 95 % interval of one item's curve, two arrays of shape (T,).
+
+    cov: shape (2, 2), of a and b; c is held. By the delta method on the logit η = a(θ − b), where errors are nearest to
+    normal: SE(η)² = g' cov g with g = (θ − b, −a). So it stays between c and 1.
+    """
+    theta = np.asarray(theta, dtype=float)
+    eta = a * (theta - b)
+    gradient = np.stack([theta - b, np.full_like(theta, -a)])
+    half = z * np.sqrt(np.einsum("it,ij,jt->t", gradient, cov, gradient))
+    return c + (1.0 - c) * expit(eta - half), c + (1.0 - c) * expit(eta + half)
+
+
+def information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
+    """Fisher information of each item about θ, shape (T, J), ≥ 0.
+
+    With L the logistic part, I = P'²/(P(1 − P)) = a²(1 − c) L²(1 − L)/P (Birnbaum 1968; Lord 1980, eq. 5-9). Test
+    information is the sum over items; 1/√ of it is the standard error of a maximum likelihood ability.
+    """
+    eta = np.multiply.outer(np.asarray(theta, dtype=float), a) + d
+    logistic, complement = expit(eta), expit(-eta)
+    p = c + (1.0 - c) * logistic
+    share = logistic / np.maximum(p, np.finfo(float).tiny)  # 1 for c = 0; the product is 0 where both underflow
+    return a**2 * (1.0 - c) * logistic * complement * share

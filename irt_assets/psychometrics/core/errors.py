@@ -1,0 +1,40 @@
+"""Errors of the numerics. All are permanent: the same data fails the same way again."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from numpy.linalg import LinAlgError
+
+
+class PsychometricsError(ValueError):
+    """The data or the request cannot give the number asked for; the message says why and what to do."""
+
+
+class BreakdownError(PsychometricsError):
+    """The arithmetic came to an end on this data: a singular matrix, an overflow, a division by zero."""
+
+
+class DisconnectedDesignError(PsychometricsError):
+    """The responses fall into groups that share neither a person nor an item, so there is no one scale."""
+
+
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def breakdowns_explained(what: str) -> Iterator[None]:
+    """Turn a breakdown of the arithmetic into a BreakdownError that begins with `what`, a clause.
+
+    Any other error is a fault of the code and goes on as it is.
+    """
+    try:
+        yield
+    except (LinAlgError, ArithmeticError) as error:
+        _log.warning("%s", what, exc_info=True)
+        raise BreakdownError(
+            f"{what}: the arithmetic broke down on its data ({type(error).__name__}: {error}). Items with few answers, "
+            "or with parameters far out, are the usual cause; the log has the place"
+        ) from error

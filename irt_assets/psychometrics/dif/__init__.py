@@ -1,0 +1,1 @@
+"""Which items function differently for groups of learners of equal ability."""

@@ -1,0 +1,306 @@
+"""DIF of a learner attribute: which items are harder, or tell less, for one group than for another of equal ability.
+
+Belongs here: which groups and items can be tested, and the three methods' results together. Does not belong here: the
+methods (wald.py, mantel_haenszel.py, logistic.py), and which attributes are asked about.
+
+The Wald test is the one that decides. Mantel-Haenszel and logistic regression are shown beside it, within forms, as
+they compare learners of equal score on the same items.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Responses
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.dif.forms import Cells, Ints, cells, sittings
+from irt_assets.psychometrics.dif.logistic import LogisticDif, logistic_dif
+from irt_assets.psychometrics.dif.mantel_haenszel import MantelHaenszel, mantel_haenszel
+from irt_assets.psychometrics.dif.wald import FEWEST_ITEMS, Wald, compare_groups
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.estimation.latent_shape import FEWEST_LEARNERS
+
+TESTABLE = 200
+"""Learners of a group, its answers to an item, and its sittings with the item: with fewer a slope's error is as large
+as slopes differ, and too far from normal for a Wald test."""
+ENOUGH = 500
+"""With fewer, half of the items that differ by 0.5 stay unseen: "low power"."""
+GUESSING = (
+    "groups are not compared by a 3pl: what guessing and difficulty explain of an easy item cannot be told apart group"
+    " by group"
+)
+
+
+@dataclass(frozen=True)
+class Group:
+    """A value of the attribute. `reason` says why the Wald test leaves it out; it is empty where it does not.
+
+    `answers`: shape (J,), of its learners to each item. `unestimated`: why an item has no estimate in the group.
+    """
+
+    name: str
+    n_learners: int
+    answers: Ints
+    reason: str = ""
+    unestimated: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def n_responses(self) -> int:
+        return int(self.answers.sum())
+
+    @property
+    def tested(self) -> bool:
+        return not self.reason
+
+    @property
+    def low_power(self) -> bool:
+        return self.tested and self.n_learners < ENOUGH
+
+
+@dataclass(frozen=True)
+class WithinForms:
+    """Both methods that match on scores, for each focal group and item.
+
+    Attributes:
+        groups: G names, the reference first.
+        mantel_haenszel, logistic: G − 1 rows of J; None where fewer than 200 complete sittings of either group had the
+            item.
+        sittings: shape (G, J), complete ones with the item.
+        n_sittings: complete ones. n_incomplete: those without an answer to an item of their form, left out.
+    """
+
+    groups: tuple[str, ...]
+    mantel_haenszel: tuple[tuple[MantelHaenszel | None, ...], ...]
+    logistic: tuple[tuple[LogisticDif | None, ...], ...]
+    sittings: Ints
+    n_sittings: int
+    n_incomplete: int
+
+
+@dataclass(frozen=True)
+class Dif:
+    """What is known of an attribute.
+
+    Attributes:
+        item_ids: J items.
+        groups: all of them, the largest first.
+        n_unknown: learners with responses and without the attribute.
+        wald: None where fewer than two groups can be compared. Its reference is the largest group that can.
+        within_forms: None where nobody sat a form, or fewer than two groups are large enough.
+        reason: why there is no `wald`; empty where there is.
+    """
+
+    attribute: str
+    item_ids: tuple[str, ...]
+    groups: tuple[Group, ...]
+    n_unknown: int
+    wald: Wald | None
+    within_forms: WithinForms | None
+    reason: str = ""
+
+    @property
+    def reference(self) -> Group | None:
+        """The group that the others are compared with, by whatever method; None where there is no group."""
+        compared = self.wald or self.within_forms
+        first = compared.groups[0] if compared else None
+        return next((g for g in self.groups if first in (g.name, None)), None)
+
+    @property
+    def not_testable(self) -> tuple[Group, ...]:
+        return tuple(group for group in self.groups if not group.tested)
+
+    @property
+    def low_power(self) -> tuple[str, ...]:
+        return tuple(group.name for group in self.groups if group.low_power)
+
+    def why_not(self, j: int, focal: Group) -> str:
+        """Why the Wald test does not compare item `j` between the reference and a group; empty where it does."""
+        if self.wald is None or focal.reason:
+            return focal.reason or self.reason
+        f, item = self.wald.groups.index(focal.name) - 1, self.item_ids[j]
+        if np.isfinite(self.wald.wabc[f, j]):
+            return ""
+        for group in (self.reference, focal):
+            if group is not None and item in group.unestimated:
+                return f"{group.name}: {group.unestimated[item]}"
+        return "its difference has no finite error"
+
+
+def analyse_dif(
+    attribute: str,
+    responses: Responses,
+    values: Sequence[str | None],
+    *,
+    forms: Sequence[str | None] | None = None,
+    model: Model = "2pl",
+    latent: Latent = "normal",
+    anchor_items: Collection[str] | None = None,
+    threads: int | None = None,
+) -> Dif:
+    """Compare the groups of an attribute.
+
+    Args:
+        attribute: its name, for the record.
+        responses: scored responses of a window.
+        values: the attribute of each person, n_persons of them; None where unknown.
+        forms: the form of each response, R of them; None outside forms.
+        model: under a 3PL there is no Wald test, and what is compared within forms stands alone.
+        latent: of the groups' θ; a histogram only of groups with learners enough for one.
+        anchor_items: items known to be free of DIF; None to find them.
+        threads: of the fits; None for all processors.
+
+    Groups of fewer than 200 learners, those whose fit fails and those that share too few items with the reference are
+    named and left out; the others are compared. Attributes that nothing can be said of give a `Dif` that says why.
+
+    Raises PsychometricsError where lengths do not agree.
+    """
+    for name, given, size in (("values", values, responses.n_persons), ("forms", forms, responses.n_responses)):
+        if given is not None and len(given) != size:
+            raise PsychometricsError(f"{name} of {attribute} must be {size} labels, got {len(given)}")
+    member, names, n_unknown = _members(responses, values)
+    known = member[responses.person] >= 0
+    place = responses.n_items * member[responses.person[known]] + responses.item[known]
+    answers = np.bincount(place, minlength=len(names) * responses.n_items).reshape(-1, responses.n_items)
+    groups, fits = [], dict[str, Calibration]()
+    for g, name in enumerate(names):
+        group = Group(name, int((member == g).sum()), answers[g])
+        if group.n_learners < TESTABLE:
+            group = replace(group, reason=f"{group.n_learners} learners, {TESTABLE} are needed")
+        elif model != "3pl":
+            group, fit = _fitted(group, responses, member == g, model, latent, threads)
+            fits |= {} if fit is None else {name: fit}
+        groups.append(group)
+    large = [group.name for group in groups if group.n_learners >= TESTABLE]
+    wald, left_out = None, dict[str, str]()
+    reason = f"{len(fits)} of {len(groups)} groups can be tested, two are needed" if groups else "nobody has it"
+    if model == "3pl":
+        reason = GUESSING
+    elif len(fits) > 1:
+        wald, left_out, reason = _compared(fits, anchor_items)
+    groups = [replace(group, reason=left_out.get(group.name, group.reason)) for group in groups]
+    within = None
+    if forms is not None and len(large) > 1:
+        reference = wald.groups[0] if wald else large[0]
+        order = [reference, *(name for name in large if name != reference)]
+        turn = np.array([order.index(name) if name in order else -1 for name in names] + [-1])
+        within = _within_forms(responses, forms, turn[member], tuple(order), wald.anchors if wald else None)
+    return Dif(attribute, responses.item_ids, tuple(groups), n_unknown, wald, within, reason)
+
+
+def _members(responses: Responses, values: Sequence[str | None]) -> tuple[Ints, list[str], int]:
+    """Each person's group (−1: none), the names of groups, the largest first, and how many with responses have none."""
+    answered = np.bincount(responses.person, minlength=responses.n_persons) > 0
+    labels = np.array(["" if value is None else str(value) for value in values], dtype=np.str_)
+    known = answered & np.array([value is not None for value in values], dtype=bool)
+    names, code, size = np.unique(labels[known], return_inverse=True, return_counts=True)
+    order = np.argsort(-size, kind="stable")
+    rank = np.empty_like(order)
+    rank[order] = np.arange(order.size)
+    member = np.full(responses.n_persons, -1, dtype=np.int64)
+    member[known] = rank[code]
+    return member, [str(name) for name in names[order]], int((answered & ~known).sum())
+
+
+def _fitted(
+    group: Group,
+    responses: Responses,
+    members: npt.NDArray[np.bool_],
+    model: Model,
+    latent: Latent,
+    threads: int | None,
+) -> tuple[Group, Calibration | None]:
+    """Fit the group on the items that it answered often enough."""
+    enough = group.answers >= TESTABLE
+    if enough.sum() < FEWEST_ITEMS:
+        few = f"{enough.sum()} items have {TESTABLE} answers of the group or more, {FEWEST_ITEMS} are needed"
+        return replace(group, reason=few), None
+    rows = members[responses.person] & enough[responses.item]
+    persons, place = np.unique(responses.person[rows], return_inverse=True)
+    own = Responses(
+        place.astype(np.int32), responses.item[rows], responses.score[rows], persons.size, responses.item_ids
+    )
+    try:
+        shape = latent if own.n_persons >= FEWEST_LEARNERS else "normal"
+        fit = fit_em(own, model=model, latent=shape, threads=threads)
+    except PsychometricsError as error:
+        return replace(group, reason=f"it could not be fitted: {error}"), None
+    if not fit.convergence.converged:
+        return replace(group, reason=f"its fit did not converge: {fit.convergence.reason}"), None
+    why = {
+        item: f"{n} answers, {TESTABLE} are needed"
+        if n < TESTABLE
+        else "; ".join(flag.explanation for flag in flags) or "its errors could not be estimated"
+        for item, n, flags, cov in zip(responses.item_ids, group.answers, fit.flags, fit.cov, strict=True)
+        if not np.isfinite(cov).all()
+    }
+    return replace(group, unestimated=why), fit
+
+
+def _compared(
+    fits: Mapping[str, Calibration], anchor_items: Collection[str] | None
+) -> tuple[Wald | None, dict[str, str], str]:
+    """The test of the groups that can be compared, the largest first, why others cannot, and why there is none.
+
+    Where the groups cannot all be compared, those that cannot with the reference are left out; where none can, it is.
+    """
+
+    def attempt(names: Sequence[str]) -> Wald | str:
+        try:
+            return compare_groups([fits[name] for name in names], names, anchor_items=anchor_items)
+        except PsychometricsError as error:
+            return str(error)
+
+    names, left_out = list(fits), dict[str, str]()
+    while isinstance(found := attempt(names), str) and len(names) > 2:
+        alone = {name: said for name in names[1:] if isinstance(said := attempt([names[0], name]), str)}
+        if len(alone) == len(names) - 1:
+            alone = {names[0]: f"it cannot be compared with any other group: {found}"}
+        left_out |= alone or {names[-1]: found}
+        names = [name for name in names if name not in left_out]
+    return (None, left_out, found) if isinstance(found, str) else (found, left_out, "")
+
+
+def _within_forms(
+    responses: Responses,
+    forms: Sequence[str | None],
+    member: Ints,
+    groups: tuple[str, ...],
+    anchors: Collection[str] | None,
+) -> WithinForms | None:
+    """Matched on the anchors, so that items with DIF do not spoil the score; where there are none, on the items that
+    are of class A for every group when matched on all (Holland & Thayer 1988)."""
+    taken, incomplete = sittings(responses, forms, member)
+    if not taken:
+        return None
+    everything, focal = range(responses.n_items), range(1, len(groups))
+
+    def tables(matching: Collection[int]) -> list[Cells]:
+        return [cells(taken, j, matching, len(groups)) for j in everything]
+
+    def delta(counts: Cells, f: int) -> MantelHaenszel | None:
+        return mantel_haenszel(counts, f) if counts.n[:, [0, f]].sum(axis=0).min() >= TESTABLE else None
+
+    if anchors is None:
+        first = tables(everything)
+        sound = [all(m is None or m.ets_class in ("A", None) for m in (delta(t, f) for f in focal)) for t in first]
+        matching = [j for j in everything if sound[j]]
+    else:
+        matching = [j for j in everything if responses.item_ids[j] in anchors]
+    counts = tables(matching)
+    seen = np.stack([t.n.sum(axis=0) for t in counts], axis=1).astype(np.int64)
+    return WithinForms(
+        groups,
+        tuple(tuple(delta(t, f) for t in counts) for f in focal),
+        tuple(
+            tuple(logistic_dif(t, f) if seen[[0, f], j].min() >= TESTABLE else None for j, t in enumerate(counts))
+            for f in focal
+        ),
+        seen,
+        sum(len(sat.group) for sat in taken),
+        incomplete,
+    )

@@ -1,0 +1,154 @@
+"""What an item's two curves, the window's and the published one, say of the same learners, with the error of that.
+
+Belongs here: the statistic that compares curves, under a 3PL and across models, with its covariance. Does not belong
+here: who is flagged (items.py), errors of parameters (errors.py).
+
+**Across models.** A slope of 0.9 under a 2PL and one of 1.2 under a 3PL may be of one item that has not moved. What has
+to stay is what a fit of the simpler model takes from the answers. Of an item with curve P, answered by learners with
+density g, a 2PL is estimated whose curve P₂ has the same share of right answers and the same covariance of these with
+ability: the score equations of a logistic regression, Σ(x − P₂) = 0 and Σ θ(x − P₂) = 0, whose expectations are
+
+    T = ∫ (1, z)ᵀ (P_window − P_published) g(θ) dθ = 0,    z = (θ − mean)/SD of g,
+
+g = N(mean, sd²) being the learners of the simpler of the two fits: what a misspecified model comes to depends on them
+(White 1982, Econometrica 50). With θ not known but integrated out, these hold nearly. Where the simpler model gives
+items no slope of their own, only the first component is 0.
+
+Each model's scale is its own: where a 2PL puts abler learners, a 3PL puts them a little elsewhere. So on the other
+fit's side mean and SD of g are those that make its items' T smallest, Σ Tᵀ (Cov T)⁻¹ T, over the items of one fit,
+those left out that stand out; with fewer than 5 items they are what the simpler fit says. A change that all items of a
+fit have in common is therefore not seen across models.
+
+**Under a 3PL**, a, b and c of one item are traded for each other at little cost to its curve, so that a change of b by
+0.5 is lost in the errors of (a, b), and T is where the answers speak. g is then the scale's population.
+
+With H the derivatives of T by the item's (a, b, logit c), y those of the window and p those published,
+
+    Cov T = H_y Cov(y) H_yᵀ + H_p Cov(p) H_pᵀ − H_y Cov(y, p) H_pᵀ − H_p Cov(p, y) H_yᵀ,
+
+and Tᵀ (Cov T)⁻¹ T is χ² with 2 degrees of freedom (1 without slopes) where the item has not changed. A published c
+whose errors are not stored is held, with the errors of a and b as they are; then Cov T is too large. What errors of c
+have in common with the linking's constants is left out.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.drift.errors import Comparison, Fitted
+
+_FROM_THE_SIMPLEST: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
+assert set(_FROM_THE_SIMPLEST) == set(get_args(Model))
+FEWEST = 5
+"""So many items of a fit place its learners on the scale of another model."""
+BEYOND = 13.8
+"""Items whose statistic exceeds this, by chance one in a thousand, do not help to place them."""
+ROUNDS = 8
+
+
+@dataclass(frozen=True)
+class CurveDifferences:
+    """T of J items.
+
+    Attributes:
+        t: shape (J, 2), a difference of probabilities, and of their covariances with z.
+        cov: shape (J, 2, 2).
+        df: shape (J,), 2, or 1 where only the first component is 0 for a sound item.
+    """
+
+    t: Floats
+    cov: Floats
+    df: npt.NDArray[np.int64]
+
+    @property
+    def wald(self) -> Floats:
+        """Shape (J,), χ² with `df` degrees of freedom."""
+        wald: Floats = self.t[:, 0] ** 2 / self.cov[:, 0, 0]
+        t, cov = self.t[self.df == 2], self.cov[self.df == 2]
+        wald[self.df == 2] = np.einsum("jk,jk->j", t, np.linalg.solve(cov, t[:, :, None])[:, :, 0])
+        return wald
+
+
+def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> CurveDifferences:
+    """Of all compared items; N(mean, sd²): the scale's population."""
+    old, window = comparison.published, comparison.fitted or Fitted("2pl")
+    across = comparison.across_models
+    simpler = [
+        min(window, of or Fitted(model), key=_rank) if is_across else Fitted(model)
+        for of, model, is_across in zip(old.fitted, old.models(window.model), across, strict=True)
+    ]
+    learners = np.array([[mean if f.mean is None else f.mean, sd if f.sd is None else f.sd] for f in simpler])
+    learners = learners.reshape(-1, 2)
+    of_window, of_published = learners.copy(), learners.copy()
+    df = np.array([2 if fit.model in ("2pl", "3pl") else 1 for fit in simpler], dtype=np.int64)
+    for fit in {fit for fit, is_across in zip(simpler, across, strict=True) if is_across}:
+        some = across & np.array([one == fit for one in simpler])
+        theirs = of_published if fit is window else of_window
+        if some.sum() >= FEWEST:
+            theirs[some] = _placed(comparison.select(some), learners[some], df[some], window_moves=fit is not window)
+    t, cov, _, _ = _differences(comparison, of_window, of_published)
+    return CurveDifferences(t, cov, df)
+
+
+def _placed(comparison: Comparison, learners: Floats, df: npt.NDArray[np.int64], *, window_moves: bool) -> Floats:
+    """Mean and SD of the learners (J, 2), all equal, on the scale of the window or, else, of the published values."""
+    placed = learners.copy()
+    for round_ in range(ROUNDS):
+        sides = (placed, learners) if window_moves else (learners, placed)
+        t, cov, by_window, by_published = _differences(comparison, *sides)
+        by_place = by_window if window_moves else -by_published
+        found = CurveDifferences(t, cov, df)
+        kept = (found.wald < BEYOND) if round_ > 1 else np.ones(len(t), dtype=bool)
+        t, cov, by_place = t[kept], cov[kept], by_place[kept]
+        weight = np.linalg.inv(cov)
+        weight[df[kept] == 1] = 0.0
+        weight[df[kept] == 1, 0, 0] = 1 / cov[df[kept] == 1, 0, 0]
+        information = np.einsum("jmx,jmn,jny->xy", by_place, weight, by_place)
+        step = -np.linalg.lstsq(information, np.einsum("jmx,jmn,jn->x", by_place, weight, t), rcond=1e-8)[0]
+        moved = placed + np.clip(step, -0.5, 0.5)
+        placed = np.column_stack([moved[:, 0], np.maximum(moved[:, 1], 0.1)])
+    return placed
+
+
+def _differences(
+    comparison: Comparison, of_window: Floats, of_published: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """T and Cov T, (J, 2) and (J, 2, 2), and the derivatives (J, 2, 2) of either side's integrals by mean and SD of the
+    learners, which are (J, 2) on the scale of each side."""
+    old = comparison.published
+    now, by_now, now_by_place = _moments(comparison.a, comparison.b, comparison.c, of_window)
+    published, by_published, published_by_place = _moments(old.a, old.b, old.c, of_published)
+    if comparison.shared is None:
+        both = by_now[:, :, :2] @ comparison.shared_ab @ by_published[:, :, :2].transpose(0, 2, 1)
+    else:
+        both = by_now[:, :, :2] @ comparison.shared @ by_published.transpose(0, 2, 1)
+    cov = by_now @ comparison.cov_window @ by_now.transpose(0, 2, 1)
+    cov += by_published @ old.cov_with_guessing @ by_published.transpose(0, 2, 1)
+    return now - published, cov - both - both.transpose(0, 2, 1), now_by_place, published_by_place
+
+
+def _rank(fit: Fitted) -> int:
+    return _FROM_THE_SIMPLEST.index(fit.model)
+
+
+def _moments(a: Floats, b: Floats, c: Floats, learners: Floats) -> tuple[Floats, Floats, Floats]:
+    """∫ (1, z) P(θ) g(θ) dθ, shape (J, 2), and its derivatives by (a, b, logit c), shape (J, 2, 3), and by mean and SD
+    of g, shape (J, 2, 2); a, b and c are (J,), `learners` (J, 2)."""
+    grid = Grid.spanning()
+    z, weights = grid.nodes, np.exp(grid.log_weights())
+    distance = learners[:, :1] + learners[:, 1:] * z - b[:, None]
+    s = expit(a[:, None] * distance)
+    by_eta = (1 - c[:, None]) * s * (1 - s)
+    by_b = -by_eta * a[:, None]
+    by_x = np.stack([by_eta * distance, by_b, (1 - s) * (c * (1 - c))[:, None], -by_b, -by_b * z], axis=2)
+    moments = np.stack([weights, weights * z])
+    by_all = np.einsum("mq,jqx->jmx", moments, by_x)
+    return (c[:, None] + (1 - c[:, None]) * s) @ moments.T, by_all[:, :, :3], by_all[:, :, 3:]

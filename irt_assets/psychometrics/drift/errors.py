@@ -1,0 +1,483 @@
+"""How far linked parameters lie from the published ones, with every error of that difference.
+
+Belongs here: `Published`, what scoring uses and how well it is known, and `Comparison`, the differences with their
+covariance. Does not belong here: tests and severities (items.py), trends (trends.py), the linking itself.
+
+The linked parameters y = (a/slope, d − a·intercept/slope) of an item err with the fit's estimates x of *all* items,
+through the linking's constants β(x, s), and with the anchors' frozen values s; the published values p may be anchors'
+values themselves or come from a fit that was linked to the same s. With T = ∂y/∂x_item and B = ∂y/∂β, and ∂β/∂x and
+∂β/∂s from the linking criterion (criteria.py),
+
+    dy = T·dx_item + B·(β_x·dx + β_s·ds),        Δ = y − p,
+    Cov y = T Σ_item Tᵀ + T K Bᵀ + B Kᵀ Tᵀ + B (β_x Σ β_xᵀ + β_s S β_sᵀ) Bᵀ,
+    Cov Δ = Cov y + P − C β_sᵀ Bᵀ − B β_s Cᵀ,
+
+where Σ = Cov x, Σ_item its block, K = Cov(x_item, β_x x), S = Cov s, P = Cov p and C = Cov(p, s). For an anchor whose
+frozen value is the published one P is its block of S and C its rows, so that the pull of an anchor on the constants, on
+either side, takes from its difference what it must. For p of an earlier linked fit P is that fit's Cov y and
+C = B' β'_s S.
+
+A window's parameters and published ones of another model mean different things: they have no difference here, only
+their curves have (curves.py).
+
+Everything is done in (a, d), d = −a·b, in which estimates are closest to normal, each side with its own errors, and
+turned to (a, b) at the end: at N = 500 against 5000, tested in (a, b), 11 % of sound months had a flag, in (a, d) 5 %.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Floats
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.linking.criteria import Constants, of_guessing, solve
+from irt_assets.psychometrics.linking.linking import Linking, match, weighted_by_populations
+
+Bools = npt.NDArray[np.bool_]
+Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The model of an estimate, and the learners N(mean, sd²), on the bank's scale, whose answers it is from; None: of
+    whom nothing is known."""
+
+    model: Model
+    mean: float | None = None
+    sd: float | None = None
+
+    @classmethod
+    def of(cls, raw: Calibration, linking: Linking) -> Fitted:
+        return cls(raw.model, linking.slope * raw.latent_mean + linking.intercept, linking.slope * raw.latent_sd)
+
+
+@dataclass(frozen=True)
+class Anchors:
+    """An anchor set with the joint covariance of its values.
+
+    Attributes:
+        cov: shape (2K, 2K), of a₁, b₁, a₂, b₂, … Block-diagonal where nothing more is known. The joint covariance of
+            the fit they come from makes errors of differences smaller: what all anchors have in common is the scale.
+        guessing_cov: shape (K, 3), as in `Published`; None where it is not known.
+    """
+
+    set: AnchorSet
+    cov: Floats
+    guessing_cov: Floats | None = None
+
+    @classmethod
+    def of(cls, anchors: AnchorSet) -> Anchors:
+        """With the covariance that the set was frozen with."""
+        return cls(anchors, anchors.covariance)
+
+    @property
+    def cov_with_guessing(self) -> Floats:
+        """Shape (3K, 3K), of a₁, b₁, a₂, b₂, …, and then every logit c; 0 where a c is held."""
+        k = len(self.cov) // 2
+        out = np.zeros((3 * k, 3 * k))
+        out[: 2 * k, : 2 * k] = self.cov
+        if self.guessing_cov is not None:
+            for p in range(2):
+                out[np.arange(k) * 2 + p, 2 * k + np.arange(k)] = self.guessing_cov[:, p]
+                out[2 * k + np.arange(k), np.arange(k) * 2 + p] = self.guessing_cov[:, p]
+            out[2 * k + np.arange(k), 2 * k + np.arange(k)] = self.guessing_cov[:, 2]
+        return out
+
+    @classmethod
+    def of_origin(cls, anchors: AnchorSet, origin: Calibration) -> Anchors:
+        """The anchors' values come from `origin`, a fit on the bank's scale with all of them among its items."""
+        place = {item: j for j, item in enumerate(origin.item_ids)}
+        fit = origin.select([place[item] for item in anchors.item_ids])
+        guessing = fit.guessing_cov_ab
+        if fit.joint_cov is None:
+            return replace(cls.of(anchors), guessing_cov=guessing)
+        to_ab = block_diagonal(_to_ab(fit.a, fit.d))
+        return cls(anchors, to_ab @ fit.joint_cov @ to_ab.T, guessing)
+
+
+@dataclass(frozen=True)
+class Published:
+    """The published set in force: J items on the bank's scale.
+
+    Attributes:
+        a, b, c: shape (J,), D = 1.
+        cov: shape (J, 2, 2), of (a, b).
+        with_anchors: shape (J, 2, 2K), covariance of (a, b) with the anchors' frozen values.
+        fitted: of J values; None where it is not known, () where it is of none.
+        guessing_cov: shape (J, 3), covariances of logit c with (a, b), and its variance; 0 where c is held, as it
+            is where these are not known. None: all of them.
+        guessing_with_anchors: shape (J, 3, 3K), covariance of (a, b, logit c) with `Anchors.cov_with_guessing`'s; None:
+            only `with_anchors` is known.
+    """
+
+    item_ids: tuple[str, ...]
+    a: Floats
+    b: Floats
+    c: Floats
+    cov: Floats
+    with_anchors: Floats
+    fitted: tuple[Fitted | None, ...] = ()
+    guessing_cov: Floats | None = None
+    guessing_with_anchors: Floats | None = None
+
+    def __post_init__(self) -> None:
+        if not self.fitted:
+            object.__setattr__(self, "fitted", (None,) * len(self.item_ids))
+
+    @property
+    def cov_with_guessing(self) -> Floats:
+        """Shape (J, 3, 3), of (a, b, logit c)."""
+        return _with_guessing(self.cov, self.guessing_cov)
+
+    @property
+    def with_anchors_and_guessing(self) -> Floats:
+        """Shape (J, 3, 3K), as `guessing_with_anchors`."""
+        if self.guessing_with_anchors is not None:
+            return self.guessing_with_anchors
+        j, _, two_k = self.with_anchors.shape
+        out = np.zeros((j, 3, two_k * 3 // 2))
+        out[:, :2, :two_k] = self.with_anchors
+        return out
+
+    @classmethod
+    def of_anchors(cls, anchors: Anchors) -> Published:
+        """The frozen values themselves, published when the scale began."""
+        k = len(anchors.set.item_ids)
+        own = anchors.cov.reshape(k, 2, k, 2)[np.arange(k), :, np.arange(k), :]
+        rows = anchors.cov.reshape(k, 2, 2 * k)
+        values = anchors.set.item_ids, anchors.set.a, anchors.set.b, anchors.set.c, own, rows
+        if anchors.guessing_cov is None:
+            return cls(*values)
+        both = anchors.cov_with_guessing
+        places = np.column_stack([2 * np.arange(k), 2 * np.arange(k) + 1, 2 * k + np.arange(k)])
+        return cls(*values, guessing_cov=anchors.guessing_cov, guessing_with_anchors=both[places])
+
+    @classmethod
+    def of_fit(cls, raw: Calibration, linking: Linking, anchors: Anchors) -> Published:
+        """All items that a fit could estimate, linked to the anchors."""
+        y = _Linked.of(raw, linking, anchors)
+        to_ab = y.to_ab
+        cov = to_ab @ y.cov @ to_ab.transpose(0, 2, 1)
+        fitted = (Fitted.of(raw, linking),) * len(y.item_ids)
+        if y.by_anchors_and_guessing is None:
+            return cls(y.item_ids, y.a, y.b, y.c, cov, to_ab @ y.by_anchors @ anchors.cov, fitted)
+        with_all = np.zeros((len(y.a), 3, len(anchors.cov) * 3 // 2))
+        with_all[:, :2] = to_ab @ y.by_anchors_and_guessing @ anchors.cov_with_guessing
+        with_anchors = with_all[:, :2, : len(anchors.cov)]
+        return cls(y.item_ids, y.a, y.b, y.c, cov, with_anchors, fitted, y.guessing_cov, with_all)
+
+    @classmethod
+    def of_values(
+        cls, item_ids: Sequence[str], a: Floats, b: Floats, c: Floats, cov: Floats, anchors: Anchors
+    ) -> Published:
+        """Values of which no more than their own errors is known: taken as independent of the anchors'."""
+        return cls(tuple(item_ids), a, b, c, cov, np.zeros((len(item_ids), 2, len(anchors.cov))))
+
+    def select(self, item_ids: Sequence[str]) -> Published:
+        """These items in this order. Raises KeyError, naming it, for an item that is not published."""
+        place = {item: j for j, item in enumerate(self.item_ids)}
+        j = np.array([place[item] for item in item_ids], dtype=int)
+        return Published(
+            tuple(item_ids), self.a[j], self.b[j], self.c[j], self.cov[j], self.with_anchors[j],
+            tuple(self.fitted[k] for k in j), None if self.guessing_cov is None else self.guessing_cov[j],
+            None if self.guessing_with_anchors is None else self.guessing_with_anchors[j],
+        )  # fmt: skip
+
+    def then(self, other: Published) -> Published:
+        """Both sets as one, the items of `other` in place of those here that it publishes, too."""
+        kept = self.select([item for item in self.item_ids if item not in set(other.item_ids)])
+        a, b, c, cov, with_anchors = (
+            np.concatenate([getattr(kept, name), getattr(other, name)])
+            for name in ("a", "b", "c", "cov", "with_anchors")
+        )
+        guessing = np.concatenate([one.cov_with_guessing[:, 2] for one in (kept, other)])
+        with_all = None
+        if self.guessing_with_anchors is not None or other.guessing_with_anchors is not None:
+            with_all = np.concatenate([one.with_anchors_and_guessing for one in (kept, other)])
+        fitted = kept.fitted + other.fitted
+        return Published(kept.item_ids + other.item_ids, a, b, c, cov, with_anchors, fitted, guessing, with_all)
+
+    def models(self, window: Model) -> tuple[Model, ...]:
+        """Of J values. One that is not known is the window's, unless c says that only one of the two has guessing."""
+        unknown: dict[bool, Model] = {True: "3pl", False: "2pl" if window == "3pl" else window}
+        return tuple(of.model if of else unknown[c > 0] for of, c in zip(self.fitted, self.c.tolist(), strict=True))
+
+    @property
+    def to_ad(self) -> Floats:
+        """Shape (J, 2, 2): ∂(a, d)/∂(a, b)."""
+        to_ad = np.zeros((len(self.a), 2, 2))
+        to_ad[:, 0, 0], to_ad[:, 1, 0], to_ad[:, 1, 1] = 1.0, -self.b, -self.a
+        return to_ad
+
+
+@dataclass(frozen=True)
+class _Linked:
+    """A fit's items on the bank's scale: `cov` (J, 2, 2) of (a, d) with the linking's errors and all that these share
+    with the items', `by_anchors` (J, 2, 2K), derivatives of (a, d) by the anchors' frozen (a, b); `guessing_cov` as
+    in `Published`, and, under a 3PL, `by_anchors_and_guessing` (J, 2, 3K), as `Anchors.cov_with_guessing` has them."""
+
+    item_ids: tuple[str, ...]
+    a: Floats
+    d: Floats
+    c: Floats
+    cov: Floats
+    by_anchors: Floats
+    guessing_cov: Floats | None
+    by_anchors_and_guessing: Floats | None
+
+    @classmethod
+    def of(cls, raw: Calibration, linking: Linking, anchors: Anchors) -> _Linked:
+        raw = raw.select(_compared(raw))
+        slope, intercept, J = linking.slope, linking.intercept, raw.n_items
+        constants, used, frozen = _constants(raw, linking, anchors)
+        sigma = _joint(raw)
+        own = sigma.reshape(J, 2, J, 2)[np.arange(J), :, np.arange(J), :]
+        by_item = np.array([[1 / slope, 0.0], [-intercept / slope, 1.0]])  # T
+        by_constants = np.zeros((J, 2, 2))  # B
+        by_constants[:, 0, 0] = -raw.a / slope**2
+        by_constants[:, 1, 0], by_constants[:, 1, 1] = raw.a * intercept / slope**2, -raw.a / slope
+        with_constants = (sigma[:, used] @ constants.by_new.T).reshape(J, 2, 2)  # K
+        of_constants = _covariance(constants, raw, anchors, used, frozen)
+        guessing, by_c = None, None
+        if constants.by_c_new is not None and constants.by_c_old is not None and raw.guessing_cov is not None:
+            mine, theirs, of_c = used[::2] // 2, frozen[::2] // 2, np.nan_to_num(raw.guessing_cov)
+            with_constants[mine] += np.einsum("kx,ik->kxi", of_c[mine, :2], constants.by_c_new)
+            c_with_constants = np.zeros((J, 2))
+            c_with_constants[mine] = np.einsum("ikx,kx->ki", constants.by_new.reshape(2, -1, 2), of_c[mine, :2])
+            c_with_constants[mine] += of_c[mine, 2][:, None] * constants.by_c_new.T
+            with_c = of_c[:, :2] @ by_item.T + np.einsum("jxi,ji->jx", by_constants, c_with_constants)
+            guessing = np.column_stack([with_c, of_c[:, 2]])
+            by_c = np.zeros((J, 2, len(anchors.cov) // 2))
+            by_c[:, :, theirs] = by_constants @ constants.by_c_old
+        cross = by_item @ with_constants @ by_constants.transpose(0, 2, 1)
+        cov = by_item @ own @ by_item.T + cross + cross.transpose(0, 2, 1)
+        cov += by_constants @ of_constants @ by_constants.transpose(0, 2, 1)
+        by_anchors = np.zeros((J, 2, len(anchors.cov)))
+        by_anchors[:, :, frozen] = by_constants @ constants.by_old
+        moved = raw.rescaled(slope, intercept)
+        if guessing is not None:
+            with_ab = np.einsum("jkl,jl->jk", _to_ab(moved.a, moved.d), guessing[:, :2])
+            guessing = np.column_stack([with_ab, guessing[:, 2]])
+        by_all = None if by_c is None else np.concatenate([by_anchors, by_c], axis=2)
+        return cls(raw.item_ids, moved.a, moved.d, raw.c, cov, by_anchors, guessing, by_all)
+
+    @property
+    def b(self) -> Floats:
+        return -self.d / self.a
+
+    @property
+    def to_ab(self) -> Floats:
+        return _to_ab(self.a, self.d)
+
+
+def _to_ab(a: Floats, d: Floats) -> Floats:
+    """Shape (J, 2, 2): ∂(a, b)/∂(a, d)."""
+    to_ab = np.zeros((len(a), 2, 2))
+    to_ab[:, 0, 0], to_ab[:, 1, 0], to_ab[:, 1, 1] = 1.0, d / a**2, -1 / a
+    return to_ab
+
+
+def _with_guessing(cov: Floats, guessing: Floats | None) -> Floats:
+    """Shape (J, 3, 3): `cov` of (a, b), shape (J, 2, 2), with a row and a column for logit c."""
+    out = np.zeros((len(cov), 3, 3))
+    out[:, :2, :2] = cov
+    if guessing is not None:
+        out[:, 2] = out[:, :, 2] = guessing
+    return out
+
+
+def _compared(raw: Calibration) -> npt.NDArray[np.bool_]:
+    """Shape (J,): the items with estimates and errors."""
+    return np.isfinite(raw.cov_ab).all(axis=(1, 2)) & (raw.cov[:, 1, 1] > 0)
+
+
+def _constants(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Constants, Places, Places]:
+    """The linking's constants, with derivatives by (a, d) of the fit and (a, b) of the anchor set, and where those
+    that were used stand among the two, both shape (2K_used,)."""
+    pairs, _, _ = match(raw, anchors.set, Rules(min_anchor_responses=1))
+    pairs = pairs.keep(np.isin(pairs.ids, linking.anchors_used))
+    whole = pairs.size == len(linking.anchors_used)
+    compared = weighted_by_populations(pairs, raw, linking.symmetric)
+    found = solve(compared, linking.method, linking.weighted) if whole else None
+    if found is None:
+        raise PsychometricsError(
+            f"this is not the linking of this fit: it used {len(linking.anchors_used)} anchors, of which {pairs.size}"
+            f" are in the fit and in anchor set {anchors.set.version}; link the fit again"
+        )
+    places = []
+    for ids in (raw.item_ids, anchors.set.item_ids):
+        place = {item: j for j, item in enumerate(ids)}
+        places.append((2 * np.array([place[i] for i in pairs.ids])[:, None] + np.arange(2)).ravel())
+    by_new = found.by_new @ block_diagonal(_to_ab(pairs.a_new, -pairs.a_new * pairs.b_new))
+    found = replace(found, by_new=by_new)
+    if raw.guessing_cov is not None and found.by_c_new is None:  # a criterion of moments, which c has no part in
+        found = replace(found, by_c_new=np.zeros((2, pairs.size)), by_c_old=np.zeros((2, pairs.size)))
+    return found, places[0], places[1]
+
+
+def _joint(raw: Calibration) -> Floats:
+    """Shape (2J, 2J), of (a, d); block-diagonal where the fit kept no more."""
+    return block_diagonal(raw.cov) if raw.joint_cov is None else raw.joint_cov
+
+
+def _covariance(constants: Constants, raw: Calibration, anchors: Anchors, used: Places, frozen: Places) -> Floats:
+    """Shape (2, 2), of (slope, intercept), from the errors of both sides of the anchors in use."""
+    of_fit, of_anchors = _joint(raw)[np.ix_(used, used)], anchors.cov[np.ix_(frozen, frozen)]
+    cov: Floats = constants.by_new @ of_fit @ constants.by_new.T + constants.by_old @ of_anchors @ constants.by_old.T
+    if constants.by_c_new is not None and raw.guessing_cov is not None:
+        cov = cov + of_guessing(constants.by_new, constants.by_c_new, np.nan_to_num(raw.guessing_cov)[used[::2] // 2])
+    if constants.by_c_old is not None and anchors.guessing_cov is not None:
+        cov = cov + of_guessing(constants.by_old, constants.by_c_old, anchors.guessing_cov[frozen[::2] // 2])
+    return cov
+
+
+def with_errors(linking: Linking, raw: Calibration, anchors: Anchors) -> Linking:
+    """A linking as it was stored, with the covariance of its constants, which is not; arguments as in `compare`."""
+    raw = raw.select(_compared(raw))
+    constants, used, frozen = _constants(raw, linking, anchors)
+    return replace(linking, cov=_covariance(constants, raw, anchors, used, frozen))
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The linked fit of one window against the published set, for the J items that both have.
+
+    Attributes:
+        a, b, c: shape (J,), the window's, on the bank's scale; c_se: shape (J,). published: of the same items.
+        delta_ad, cov_ad: shape (J, 2) and (J, 2, 2): change of (a, d), and its covariance.
+        cov: shape (J, 2, 2), covariance of the change of (a, b).
+        by_anchors: shape (J, 2, 2K), derivatives of the window's (a, b) by the anchors' frozen values.
+        tests_slopes: whether the model gives each item a slope of its own.
+        guessing_cov: of the window, as in `Published`.
+        fitted: of the window; None: published values are of its model.
+        shared: shape (J, 2, 3), covariance of the window's (a, b) with the published (a, b, logit c); None: it follows
+            from `by_anchors`.
+        shift: shape (J, 2), by how much d moved with a second ability that the scale lives with, and the standard
+            error of that (`Linking.q_shifts`); 0 for items that are not published as the anchor they are. Part of
+            `delta_ad`. None: 0 for all.
+    """
+
+    item_ids: tuple[str, ...]
+    a: Floats
+    b: Floats
+    c: Floats
+    c_se: Floats
+    published: Published
+    delta_ad: Floats
+    cov_ad: Floats
+    cov: Floats
+    by_anchors: Floats
+    tests_slopes: bool
+    guessing_cov: Floats | None = None
+    fitted: Fitted | None = None
+    shared: Floats | None = None
+    shift: Floats | None = None
+
+    @property
+    def delta(self) -> Floats:
+        """Shape (J, 2): change of (a, b); NaN where the published values are of another model."""
+        change = np.stack([self.a - self.published.a, self.b - self.published.b], axis=1)
+        return np.where(self.across_models[:, None], np.nan, change)
+
+    @property
+    def across_models(self) -> Bools:
+        """Shape (J,): whose published values are of another model than the window's."""
+        if self.fitted is None:
+            return np.zeros(len(self.item_ids), dtype=bool)
+        model = self.fitted.model
+        return np.array([published != model for published in self.published.models(model)], dtype=bool)
+
+    @property
+    def by_curves(self) -> Bools:
+        """Shape (J,): whose curves are compared and not their parameters, across models and under a 3PL."""
+        return self.across_models | (self.fitted is not None and self.fitted.model == "3pl")
+
+    @property
+    def shared_ab(self) -> Floats:
+        """Shape (J, 2, 2): covariance of the window's (a, b) with the published."""
+        if self.shared is not None:
+            return self.shared[:, :, :2]
+        return self.by_anchors @ self.published.with_anchors.transpose(0, 2, 1)
+
+    @property
+    def cov_window(self) -> Floats:
+        """Shape (J, 3, 3), of the window's (a, b, logit c)."""
+        of_both = self.shared_ab + self.shared_ab.transpose(0, 2, 1)
+        return _with_guessing(self.cov - self.published.cov + of_both, self.guessing_cov)
+
+    def select(self, keep: Bools) -> Comparison:
+        """Of some items only; keep: shape (J,)."""
+        kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
+        arrays = ("a", "b", "c", "c_se", "delta_ad", "cov_ad", "cov", "by_anchors")
+        return replace(
+            self,
+            item_ids=tuple(kept),
+            published=self.published.select(kept),
+            guessing_cov=None if self.guessing_cov is None else self.guessing_cov[keep],
+            shared=None if self.shared is None else self.shared[keep],
+            shift=None if self.shift is None else self.shift[keep],
+            **{name: getattr(self, name)[keep] for name in arrays},
+        )
+
+
+def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Published) -> Comparison:
+    """Changes of a linked fit against the published set, for every item with estimates and errors on both sides.
+
+    `raw` is the fit on its own scale, with its joint covariance where it kept one (without it errors that all items
+    share are taken as independent); `linking` is what `link` made of it and of `anchors`.
+    """
+    y = _Linked.of(raw, linking, anchors)
+    known = set(published.item_ids)
+    j = np.array([k for k, item in enumerate(y.item_ids) if item in known], dtype=int)
+    old = published.select([y.item_ids[k] for k in j])
+    by_anchors, to_ab, to_ad = y.by_anchors[j], y.to_ab[j], old.to_ad
+    shared = None
+    if y.by_anchors_and_guessing is not None:
+        shared = y.by_anchors_and_guessing[j] @ old.with_anchors_and_guessing.transpose(0, 2, 1)
+
+    def covariance(new_side: Floats, old_side: Floats) -> Floats:
+        """In the coordinates to which the sides' Jacobians lead from (a, d) and from (a, b)."""
+        if shared is None:
+            both = new_side @ by_anchors @ (old_side @ old.with_anchors).transpose(0, 2, 1)
+        else:
+            both = new_side @ shared[:, :, :2] @ old_side.transpose(0, 2, 1)
+        cov = new_side @ y.cov[j] @ new_side.transpose(0, 2, 1) + old_side @ old.cov @ old_side.transpose(0, 2, 1)
+        return cov - both - both.transpose(0, 2, 1)
+
+    as_it_is = np.broadcast_to(np.eye(2), to_ab.shape)
+    c_se = dict(zip(raw.item_ids, raw.c_se, strict=True))
+    return Comparison(
+        item_ids=old.item_ids,
+        a=y.a[j],
+        b=y.b[j],
+        c=y.c[j],
+        c_se=np.array([c_se[item] for item in old.item_ids]),
+        published=old,
+        delta_ad=np.stack([y.a[j] - old.a, y.d[j] + old.a * old.b], axis=1),
+        cov_ad=covariance(as_it_is, to_ad),
+        cov=covariance(to_ab, as_it_is),
+        by_anchors=to_ab @ by_anchors,
+        tests_slopes=raw.model in ("2pl", "3pl"),
+        guessing_cov=None if y.guessing_cov is None else y.guessing_cov[j],
+        fitted=Fitted.of(raw, linking),
+        shared=None if shared is None else to_ab @ shared,
+        shift=_shift(old, linking, anchors) if linking.q_shifts else None,
+    )
+
+
+def _shift(published: Published, linking: Linking, anchors: Anchors) -> Floats:
+    """As `Comparison.shift`. Where an anchor was published anew, its value is from other learners."""
+    frozen = {i: (a, b) for i, a, b in zip(anchors.set.item_ids, anchors.set.a, anchors.set.b, strict=True)}
+    nothing = {"shift": 0.0, "se": 0.0}
+    moved = [
+        linking.q_shifts.get(item, nothing) if item in frozen and np.allclose(frozen[item], (a, b)) else nothing
+        for item, a, b in zip(published.item_ids, published.a, published.b, strict=True)
+    ]
+    return np.array([[one["shift"], one["se"]] for one in moved]).reshape(-1, 2)

@@ -1,0 +1,198 @@
+"""Which items moved against the published set, and how much it matters.
+
+Belongs here: the test of a window's items, the severity that follows from it, and what is shown beside it. Does not
+belong here: the errors of the differences (errors.py), trends over months (trends.py), what kind of change
+it is (kinds.py).
+
+An item is flagged when its change is *certain*, that is q < 0.05 after Benjamini & Hochberg (1995) over the scale's
+items of a joint Wald test of both its parameters, and when it *matters*: wABC, the area between the two response curves
+weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high). A wABC is the mean
+difference between two probabilities: of the learners, five in a hundred are told apart otherwise.
+
+Items of a 3PL, and those whose published values are of another model, are tested on what their two curves say of the
+same learners (curves.py). Parameters of two models are not compared, and their changes are NaN.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import numpy as np
+from scipy.special import chdtrc, chdtri, ndtr
+
+from irt_assets.psychometrics.core.curves import HIGH_WABC, MEDIUM_WABC, probability
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.options import Model
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.core.significance import q_values
+from irt_assets.psychometrics.drift.curves import CurveDifferences, curve_differences
+from irt_assets.psychometrics.drift.errors import Comparison
+
+Severity = Literal["none", "medium", "high"]
+
+FALSE_DISCOVERIES = 0.05
+LIMITS = {"a": (0.2, 0.4), "b": (0.25, 0.5), "c": (0.03, np.inf)}
+"""The limits on |Δ| that the requirement documents name, medium and high; shown, never used."""
+LARGE_A, LARGE_B = 0.2, 0.3
+PRIOR_SD_B = 0.5
+"""Under drift Δb ~ N(0, 0.5²), for the Bayes factor."""
+MOST_SPREAD = 1.3
+
+
+@dataclass(frozen=True)
+class Drift:
+    """The J compared items of a window.
+
+    Attributes:
+        comparison: the differences, with `cov` as estimated.
+        inflation: what the errors are multiplied by everywhere here; 1 unless the items' robust spread exceeds 1.3.
+        wald, p, q: shape (J,), of "neither parameter changed"; of items compared by their curves, of "both curves say
+            the same of the learners".
+        wabc: shape (J,), a probability.
+        severity: J of "none", "medium", "high".
+        curves: what was tested of items that are compared by their curves; None where none is.
+    """
+
+    comparison: Comparison
+    inflation: float
+    wald: Floats
+    p: Floats
+    q: Floats
+    wabc: Floats
+    severity: tuple[Severity, ...]
+    curves: CurveDifferences | None = None
+
+    @property
+    def item_ids(self) -> tuple[str, ...]:
+        return self.comparison.item_ids
+
+    @property
+    def flagged(self) -> tuple[str, ...]:
+        return tuple(item for item, level in zip(self.item_ids, self.severity, strict=True) if level != "none")
+
+    @property
+    def delta_a(self) -> Floats:
+        return self.comparison.delta[:, 0]
+
+    @property
+    def delta_b(self) -> Floats:
+        return self.comparison.delta[:, 1]
+
+    @property
+    def delta_c(self) -> Floats:
+        """Shape (J,); its standard error is that of the window's c, as a published c has none."""
+        comparison = self.comparison
+        return np.where(comparison.across_models, np.nan, comparison.c - comparison.published.c)
+
+    @property
+    def se(self) -> Floats:
+        """Shape (J, 2): standard errors of Δa and Δb; NaN across models."""
+        se = self.inflation * np.sqrt(np.einsum("jkk->jk", self.comparison.cov))
+        return np.where(self.comparison.across_models[:, None], np.nan, se)
+
+    @property
+    def across_models(self) -> dict[str, tuple[Model, Model]]:
+        """Item → the model it was published as, and the one it was fitted as, where these differ."""
+        of = self.comparison
+        if of.fitted is None:
+            return {}
+        models = of.published.models(of.fitted.model)
+        return {
+            item: (published, of.fitted.model)
+            for item, published in zip(of.item_ids, models, strict=True)
+            if published != of.fitted.model
+        }
+
+    def beyond_limits(self, parameter: Literal["a", "b", "c"]) -> tuple[Severity, ...]:
+        """Where |Δ| lies among the documents' limits, whatever its error; "none" across models."""
+        change = {"a": self.delta_a, "b": self.delta_b, "c": self.delta_c}[parameter]
+        return graded(np.abs(change), *LIMITS[parameter])
+
+    @property
+    def chance_b_large(self) -> Floats:
+        """Shape (J,): P(|Δb| > 0.3 | data), flat prior."""
+        return _beyond(LARGE_B, self.delta_b, self.se[:, 1])
+
+    @property
+    def chance_a_large(self) -> Floats:
+        """Shape (J,): P(|Δa| > 0.2 | data), flat prior."""
+        return _beyond(LARGE_A, self.delta_a, self.se[:, 0])
+
+    @property
+    def log_bayes_factor(self) -> Floats:
+        """Shape (J,): natural log of the evidence for Δb ~ N(0, 0.5²) over Δb = 0.
+
+        Savage & Dickey's ratio of the prior's to the posterior's density at 0 (Dickey 1971), both normal.
+        """
+        v, d = self.se[:, 1] ** 2, self.delta_b
+        wide = v + PRIOR_SD_B**2
+        bayes: Floats = (np.log(v / wide) + d**2 * (1 / v - 1 / wide)) / 2
+        return bayes
+
+
+def judge(comparison: Comparison, *, mean: float = 0.0, sd: float = 1.0) -> Drift:
+    """Judge the compared items; N(mean, sd²) is the scale's population, over which wABC is taken.
+
+    A model without slopes of items' own is tested on b alone. What an anchor moved with a second ability that the scale
+    lives with is taken off before the test, its error added as if it were independent (which errs on the large side);
+    items that are compared by their curves are tested as they are.
+
+    Where all items spread more than their errors explain (robust SD above 1.3: half of the Wald statistics lie above
+    1.69 times their median under no drift), something moves them that no item is guilty of, and the errors are inflated
+    by that SD.
+    """
+    if comparison.tests_slopes:
+        difference, cov, df = comparison.delta_ad, comparison.cov_ad, 2
+    else:
+        difference, cov, df = (comparison.b - comparison.published.b)[:, None], comparison.cov[:, 1:, 1:], 1
+    if comparison.shift is not None:
+        by_shift = np.array([0.0, 1.0]) if comparison.tests_slopes else -1 / comparison.published.a[:, None]
+        by_shift = np.broadcast_to(by_shift, difference.shape)
+        difference = difference - by_shift * comparison.shift[:, :1]
+        cov = cov + np.einsum("jx,jy,j->jxy", by_shift, by_shift, comparison.shift[:, 1] ** 2)
+    wald = np.einsum("jk,jk->j", difference, np.linalg.solve(cov, difference[:, :, None])[:, :, 0])
+    degrees = np.full(wald.shape, df)
+    curves = None
+    if (by_curves := comparison.by_curves).any():
+        curves = curve_differences(comparison, mean=mean, sd=sd)
+        wald[by_curves], degrees[by_curves] = curves.wald[by_curves], curves.df[by_curves]
+    middle = chdtri(df, 0.5)
+    spread = float(np.sqrt(np.median(wald * (middle / chdtri(degrees, 0.5))) / middle)) if wald.size else 1.0
+    inflation = spread if spread > MOST_SPREAD else 1.0
+    p = chdtrc(degrees, np.maximum(wald, 0) / inflation**2)
+    q = q_values(p)
+    area = wabc(comparison, comparison.published, mean, sd)
+    severity = graded(np.where(q < FALSE_DISCOVERIES, area, 0.0), MEDIUM_WABC, HIGH_WABC)
+    return Drift(comparison, inflation, wald / inflation**2, p, q, area, severity, curves)
+
+
+class Curves(Protocol):
+    """Items' response curves: a, b, c of shape (J,), D = 1."""
+
+    @property
+    def a(self) -> Floats: ...
+    @property
+    def b(self) -> Floats: ...
+    @property
+    def c(self) -> Floats: ...
+
+
+def wabc(new: Curves, old: Curves, mean: float, sd: float) -> Floats:
+    """∫ |P_new(θ) − P_old(θ)| φ(θ; mean, sd) dθ, shape (J,), of the same J items."""
+    grid = Grid.spanning()
+    theta = mean + sd * grid.nodes
+    p_new, p_old = (probability(theta, one.a, -one.a * one.b, one.c) for one in (new, old))
+    area: Floats = np.exp(grid.log_weights()) @ np.abs(p_new - p_old)
+    return area
+
+
+def graded(size: Floats, medium: float, high: float) -> tuple[Severity, ...]:
+    """What exceeds `high`, `medium`, or neither; of J sizes."""
+    return tuple("high" if x > high else "medium" if x > medium else "none" for x in size)
+
+
+def _beyond(limit: float, estimate: Floats, se: Floats) -> Floats:
+    """P(|x| > limit) for x ~ N(estimate, se²)."""
+    chance: Floats = ndtr((-limit - estimate) / se) + ndtr((estimate - limit) / se)
+    return chance

@@ -1,0 +1,1 @@
+"""Which attempts count in a window, and the rules of a scale."""

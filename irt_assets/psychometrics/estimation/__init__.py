@@ -1,0 +1,1 @@
+"""Item parameters and the distribution of ability from answers: marginal maximum likelihood and its errors."""

@@ -1,0 +1,464 @@
+"""Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL and 3PL on sparse responses.
+
+Belongs here: checks of what is asked, the sequence of a fit, flags and the judgement in a `Calibration`.
+
+The E-step is Bock & Aitkin's (1981). Its expected counts give the gradient of the *marginal* log-likelihood (Fisher's
+identity) and the complete-data information, a small block per item. One M-step by a single Newton step is then
+information⁻¹ · gradient (the EM gradient algorithm, Lange 1995a), and this is the starting matrix of a limited-memory
+quasi-Newton iteration on the marginal likelihood (Lange 1995b, "A quasi-Newton acceleration of the EM algorithm";
+two-loop recursion of Nocedal 1980). It begins as EM and ends superlinearly; each iteration costs one E-step. A 3PL
+makes whole M-steps (`mstep`) as long as it is far from its maximum, and a histogram at first. Fits start on half of the
+nodes and, of many learners, on a sample.
+
+Standard errors come from the observed information by Louis (1982): complete-data information minus the covariance
+of the complete-data score given each pattern. It equals Oakes' (1999), to about 1e-5 of itself.
+
+What identifies the scale: θ ~ N(0, 1) in the reference group, with the sign of θ such that most slopes are positive;
+Rasch slopes of 1 and a mean of 0 there; where items are anchored, their given parameters, and every group's latent
+mean and SD are estimated. An empirical histogram (Bock & Aitkin 1981, section 4; Mislevy 1984) is estimated by its
+log weights, with a price on roughness that a normal density does not pay, and moved to mean 0 and SD 1 at the end.
+
+The likelihood is in `marginal`, the optimiser in `optimizer`, the covariance in `standard_errors`, loops in `kernels`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+
+import numpy as np
+import numpy.typing as npt
+from scipy.interpolate import CubicSpline
+from scipy.special import expit
+
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.design import twins
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Convergence, Flag, Floats, Population, Responses, spread
+from irt_assets.psychometrics.core.options import Latent, Model
+from irt_assets.psychometrics.core.priors import Normal, Priors
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation.em_request import (
+    MIN_ITEMS,
+    Persons,
+    checked_priors,
+    given_parameters,
+    origin_of,
+    some,
+    usable,
+)
+from irt_assets.psychometrics.estimation.marginal import Problem
+from irt_assets.psychometrics.estimation.optimizer import Pair, Solution, maximise
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Structure
+from irt_assets.psychometrics.estimation.response_layout import Counts, Data, Mask
+from irt_assets.psychometrics.estimation.standard_errors import Errors, errors, no_errors
+from irt_assets.psychometrics.estimation.testlets import share_testlets
+from irt_assets.psychometrics.estimation.unrelated import why_unrelated
+
+ENGINE = "em"
+RULING_SHARE = 0.1
+"""Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
+TELLING = 5
+"""From so many answers of the rarer kind on, a slope without a maximum tells the direction of its item."""
+COARSE_TOLERANCE = 1e-2
+"""Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
+COARSE_GAIN = 1e-2
+"""A histogram is near its maximum on half of the nodes where a step promises less log-likelihood."""
+COMPARED_GAIN = 1e-5
+"""A fit made for its log-likelihood ends where a step promises less of what it maximises. With priors or a histogram's
+price beside it, the log-likelihood itself still moves by about the root of that."""
+SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
+"""So many learners and more of a data set are its first sample, up to every 16th; it need not converge."""
+
+
+def fit_em(
+    responses: Responses,
+    *,
+    model: Model = "2pl",
+    priors: Priors | None = None,
+    anchors: AnchorSet | None = None,
+    groups: Sequence[str] | None = None,
+    reference: str | None = None,
+    latent: Latent = "normal",
+    weights: npt.ArrayLike | None = None,
+    testlets: Mapping[str, str] | None = None,
+    nodes: int = 61,
+    tolerance: float = 1e-5,
+    max_iterations: int = 500,
+    threads: int | None = None,
+    data_hash: str = "",
+    start: Calibration | None = None,
+    likelihood_only: bool = False,
+) -> Calibration:
+    """Calibrates items by marginal maximum likelihood, or to the posterior mode where there are priors.
+
+    Args:
+        responses: sparse responses; any pattern of missing responses, ignorable given the observed ones.
+        model: "rasch" (a = 1), "1pl" (one slope), "2pl" or "3pl".
+        priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; a 3PL without any is asked for by `Priors()`.
+        anchors: items that keep their parameters a, b and c (their errors are not used). All others come out on their
+            scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
+        groups: a label per person, n_persons of them. Items are equal across groups; each group has its latent mean
+            and SD, but the reference group's are those of the model (without anchors).
+        reference: the label of the reference group; None for the first in sorted order.
+        latent: "normal", or "histogram" for free weights on the nodes, group by group. The errors of the items then
+            hold with the weights estimated beside them; above the items of `joint_cov` with the weights as known.
+        weights: how many persons each person stands for, n_persons numbers ≥ 0. The result is that of the data with
+            persons repeated so often.
+        testlets: item → testlet. Where two items of the fit share one, the errors are robust (see
+            `standard_errors.errors`), as answers in a testlet depend on each other beyond θ; estimates are the same.
+        nodes: equally spaced on [−6, 6]; a fit whose populations reach beyond is repeated on a wider grid.
+        tolerance: the fit has converged when the last step changed no parameter by more than this *and* no gradient,
+            divided by the root of its complete-data information (so in standard errors), exceeds it.
+        max_iterations: quasi-Newton iterations, about one pass over the data each.
+        threads: None for all processors. The result is the same, bit for bit, for any number.
+        start: a fit of these or like responses with one normal distribution, by any of the models: the ascent begins
+            there, and comes to the same maximum sooner.
+        likelihood_only: for a comparison with other fits. The log-likelihood is within .05 of its value at the maximum,
+            there are no errors, and `convergence` judges the ascent alone, not what the answers determine.
+
+    Returns a `Calibration` for all items of `responses`. `joint_cov` is the inverse observed information in the order
+    a_1, d_1, a_2, d_2, … for up to 2000 items, 500 with guessing (above, `cov` inverts each item's own block, with the
+    other items taken as known). Under "1pl" the slope is one parameter, so its variance and its covariances stand in
+    every item's rows and the matrix is singular by design; under "rasch" rows and columns of a are 0, as are those of
+    anchors. Covariances include the uncertainty of c and of estimated latent means and SDs. `convergence.loglik` is the
+    marginal log-likelihood over the items that could be estimated, without the priors' density; `max_gradient` is in
+    the units of `tolerance`. `n_persons` counts learners with a response to such an item.
+
+    Items answered all correctly, all wrongly or not at all have NaN parameters and a flag. `AT_BOUND` items stand at
+    |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors: they are
+    no maximum, which item gates see, and the others' estimates hold with or without them;
+    `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
+    `DUPLICATE` ones, with all answers those of another item, do so too; `NEGATIVE_DISCRIMINATION` ones have a < 0 or,
+    where the model gives them no slope of their own, answers that abler learners give worse;
+    `GUESSING_UNIDENTIFIED` ones have a c that is no more than its prior, or than a bound.
+
+    Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
+    DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
+    """
+    if model not in MIN_ITEMS:
+        raise PsychometricsError(f"the em engine fits {', '.join(MIN_ITEMS)}; got model {model!r}")
+    if latent not in ("normal", "histogram"):
+        raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")
+    asked = priors = checked_priors(model, priors)
+    persons = Persons.of(responses, groups, reference, weights)
+    counts = Counts.of(responses, persons.weight)
+    given = given_parameters(responses, anchors)
+    keep = counts.estimable | (given.items & (counts.n > 0))
+    kept = usable(responses, counts, persons, keep, given, model)
+    origin = origin_of(given)
+    held = Fixed(given.a[keep], (given.d + given.a * origin)[keep], given.c[keep])
+    if priors.b is not None:
+        priors = replace(priors, b=Normal(priors.b.mean - origin, priors.b.sd))
+    structure = Structure.of(
+        model, kept.n_items, given=held, n_groups=len(persons.names), positive_slopes=priors.slopes_held(kept.item_ids)
+    )
+    data = Data.of(kept, group=persons.group, weights=persons.weight, anchored=held.items, rarer=structure.K == 3)
+    with kernels.runner(threads) as run:
+
+        def ascended(problem: Problem, near: Solution) -> Solution:
+            gain = COMPARED_GAIN if likelihood_only else 0.0
+            return _then(near, maximise(problem, near.point.x, tolerance, max_iterations, near.pairs, least_gain=gain))
+
+        begun = None if start is None else start.select(keep)
+        if latent == "histogram" and begun is not None and begun.model == model:
+            grid = _wide_enough(nodes, begun.latent_mean, begun.latent_sd)
+            problem = Problem(data, structure, grid, run, priors)
+            problem, solution = _with_histogram(problem, problem.start(begun), held, max_iterations)
+            solution = ascended(problem, solution)
+        else:
+            coarse = max(tolerance, COARSE_TOLERANCE)
+            problem = Problem(data, structure, Grid.spanning(nodes), run, priors)
+            near = _near(data, structure, run, priors, nodes, coarse, max_iterations, begun)
+            solution = ascended(problem, near)
+            grid = _wide_enough(nodes, solution.point.means, solution.point.sds)
+            if len(grid.nodes) > nodes:
+                problem = Problem(data, structure, grid, run, priors)
+                solution = ascended(problem, replace(solution, pairs=()))
+            if latent == "histogram":
+                problem, near = _with_histogram(problem, solution.point.x, held, max_iterations)
+                solution = ascended(problem, _then(solution, near))
+        solution = solution.oriented(problem)
+        if likelihood_only:
+            found = no_errors(problem, solution.point)
+        else:
+            shared = share_testlets(kept.item_ids, testlets or {})
+            found = errors(problem, solution.point, solution.at_bound, robust=shared)
+        doubt = why_unrelated(kept, persons, problem, solution.point.loglik)
+    calibration = _calibration(
+        responses, counts, problem, solution, found, keep, twins(kept, data.n, data.correct), persons, doubt, data_hash
+    )
+    calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
+    calibration = replace(calibration, priors=asked.as_dict())
+    if latent == "histogram" and not structure.anchored:
+        return _standardised(calibration)
+    return calibration
+
+
+def _near(
+    data: Data,
+    structure: Structure,
+    run: kernels.Run,
+    priors: Priors,
+    nodes: int,
+    tolerance: float,
+    max_iterations: int,
+    begun: Calibration | None,
+) -> Solution:
+    """Where to start: at the maximum on half of the nodes; itself begun at a fit, or at that of a sample."""
+    grid = Grid.spanning(max(8 * round(nodes / 16), 3))
+    step = min(SAMPLE_STEP, len(data.set_of) // SAMPLE)
+    whole = Problem(data, structure, grid, run, priors)
+    if step < 2:
+        return maximise(whole, whole.start(begun), tolerance, max_iterations)
+    sample = Problem(data.thinned(step), structure, grid, run, priors)
+    first = maximise(sample, sample.start(begun), tolerance, min(SAMPLE_ITERATIONS, max_iterations))
+    alike = first.pairs if structure.K == 2 else ()  # with guessing a sample bends elsewhere than the whole
+    return _then(first, maximise(whole, first.point.x, tolerance, max_iterations, alike))
+
+
+def _then(first: Solution, second: Solution) -> Solution:
+    return replace(second, iterations=first.iterations + second.iterations)
+
+
+def _wide_enough(nodes: int, means: npt.ArrayLike, sds: npt.ArrayLike) -> Grid:
+    """A grid up to 6 where all populations keep four SDs within it, else up to five SDs, with nodes as dense."""
+    away, sds = np.abs(means), np.asarray(sds)
+    if np.max(away + 4 * sds) <= 6.0:
+        return Grid.spanning(nodes)
+    limit = float(np.ceil(np.max(away + 5 * sds)))
+    return Grid.spanning(1 + round((nodes - 1) * limit / 6), limit)
+
+
+def _with_histogram(problem: Problem, x: Floats, held: Fixed, max_iterations: int) -> tuple[Problem, Solution]:
+    """The same problem with free weights, and where to start: near their maximum on half of the nodes, itself begun
+    near that of a sample of many learners, and this at x with normal distributions."""
+    old, data, Q = problem.structure, problem.data, len(problem.grid.nodes)
+    few = Grid.spanning(max(8 * round(Q / 16), 3), float(problem.grid.nodes[-1]))
+    coarse = _with_free_weights(old, len(few.nodes), held)
+    full = old.expand(x)
+    normal = [few.log_weights(mean, sd) for mean, sd in zip(full[old.means], np.exp(full[old.log_sds]), strict=True)]
+    x = np.concatenate([x[: coarse.n_before_weights], *normal])
+    whole, iterations = Problem(data, coarse, few, problem.run, problem.priors), 0
+    known: tuple[Pair, ...] = ()
+    step = min(SAMPLE_STEP, len(data.set_of) // SAMPLE)
+    if step >= 2:
+        sample = Problem(data.thinned(step), coarse, few, problem.run, problem.priors)
+        first = maximise(sample, x, 0.0, min(SAMPLE_ITERATIONS, max_iterations), least_gain=COARSE_GAIN)
+        x, iterations, known = first.point.x, first.iterations, first.pairs if old.K == 2 else ()
+    near = maximise(whole, x, 0.0, max_iterations, known, least_gain=COARSE_GAIN)
+    fine = Problem(data, _with_free_weights(old, Q, held), problem.grid, problem.run, problem.priors)
+    return fine, replace(_on_all_nodes(near, whole, fine), iterations=iterations + near.iterations)
+
+
+def _on_all_nodes(near: Solution, few: Problem, all_nodes: Problem) -> Solution:
+    """A solution of `few` nodes, and the steps that led there, with log densities between the nodes by splines."""
+    between = CubicSpline(few.grid.nodes, np.eye(len(few.grid.nodes)))(all_nodes.grid.nodes)
+    items, G = few.structure.n_before_weights, few.structure.n_groups
+
+    def spread_out(values: Floats, share: float = 1.0) -> Floats:
+        weights = share * values[items:].reshape(G, -1) @ between.T
+        return np.concatenate([values[:items], weights.ravel()])
+
+    persons_per_node = len(few.grid.nodes) / len(all_nodes.grid.nodes)
+    pairs = [(spread_out(moved), spread_out(bend, persons_per_node)) for moved, bend, _ in near.pairs]
+    kept = tuple((moved, bend, along) for moved, bend in pairs if (along := float(moved @ bend)) > 0)
+    return replace(near, point=all_nodes.evaluate(spread_out(near.point.x)), pairs=kept)
+
+
+def _with_free_weights(structure: Structure, nodes: int, held: Fixed) -> Structure:
+    return Structure.of(
+        structure.model,
+        structure.n_items,
+        given=held,
+        n_groups=structure.n_groups,
+        histogram_nodes=nodes,
+        positive_slopes=structure.positive_slopes,
+    )
+
+
+def _standardised(calibration: Calibration) -> Calibration:
+    """Origin and unit at mean and SD of the reference group's histogram; a Rasch model keeps its unit."""
+    reference = calibration.populations[0]
+    slope = 1.0 if calibration.model == "rasch" else 1 / reference.sd
+    return calibration.rescaled(slope, -slope * reference.mean)
+
+
+def _calibration(
+    responses: Responses,
+    counts: Counts,
+    problem: Problem,
+    solution: Solution,
+    found: Errors,
+    keep: Mask,
+    alike: Mask,
+    persons: Persons,
+    doubt: str,
+    data_hash: str,
+) -> Calibration:
+    """Places the estimates of the items that took part among all items, with their flags and the fit's judgement."""
+    J, point, structure = responses.n_items, solution.point, problem.structure
+    kept = np.flatnonzero(keep)
+    a, d, c = (spread(values, kept, J) for values in (point.a, point.d, expit(point.logit_c)))
+    both = (2 * kept[:, None] + np.arange(2)).ravel()
+    joint = None
+    if found.joint is not None:
+        joint = np.full((2 * J, 2 * J), np.nan)
+        joint[np.ix_(both, both)] = found.joint
+    flags = [counts.flags(j) if not keep[j] else [] for j in range(J)]
+    at_bound = structure.items_using(solution.at_bound)
+    own_slope = structure.index[structure.block(0)] >= 0 if structure.model in ("2pl", "3pl") else False
+    reversed_ = np.where(own_slope, point.a < 0, (point.association < 0) & counts.estimable[kept])
+    reversed_ &= ~at_bound | (counts.rarer[kept] >= TELLING)  # a slope that ran away from a single answer tells no key
+    for k, j in enumerate(kept):
+        flags[j] += [Flag.AT_BOUND] * bool(at_bound[k])
+        flags[j] += [Flag.UNIDENTIFIED] * bool(found.unidentified[k])
+        flags[j] += [Flag.NEGATIVE_DISCRIMINATION] * bool(reversed_[k])
+        flags[j] += [Flag.DUPLICATE] * bool(alike[k])
+        flags[j] += [Flag.GUESSING_UNIDENTIFIED] * bool(found.guessing_unidentified[k])
+    named = np.array(responses.item_ids, dtype=object)[kept]
+    populations = _populations(problem, solution, found, persons)
+    reasons = _reasons(problem, solution, found, named, persons.names, doubt)
+    if alike.any():
+        reasons.append(
+            f"{alike.sum()} items have the same answers by the same learners as another ({some(list(named[alike]))}): "
+            f"they are not independent pieces of evidence. Leave one of each out"
+        )
+    mean, sd = _pooled(populations)
+    return Calibration(
+        item_ids=responses.item_ids,
+        model=structure.model,
+        engine=ENGINE,
+        engine_version=engine_version(),
+        a=a,
+        d=d,
+        c=c,
+        cov=spread(found.cov, kept, J),
+        joint_cov=joint,
+        n=np.rint(counts.n).astype(np.int64),
+        n_correct=np.rint(counts.correct).astype(np.int64),
+        flags=tuple(tuple(item) for item in flags),
+        latent_mean=mean,
+        latent_sd=sd,
+        n_persons=problem.data.n_persons,
+        convergence=Convergence(
+            converged=not reasons,
+            iterations=solution.iterations,
+            max_change=solution.max_change,
+            max_gradient=solution.max_gradient,
+            loglik=point.loglik,
+            n_parameters=structure.size - structure.n_groups * structure.n_weights + round(found.weights),
+            reason="; ".join(reasons),
+        ),
+        data_hash=data_hash,
+        guessing_cov=None if found.guessing is None else spread(found.guessing, kept, J),
+        populations=populations,
+        priors=problem.priors.as_dict(),
+    )
+
+
+def _populations(problem: Problem, solution: Solution, found: Errors, persons: Persons) -> tuple[Population, ...]:
+    point, histogram = solution.point, problem.structure.n_weights > 0
+    nodes = problem.grid.nodes
+    out = []
+    for g, name in enumerate(persons.names):
+        mean, sd, se = float(point.means[g]), float(point.sds[g]), np.sqrt(found.latent[g])
+        shape: tuple[tuple[float, ...], tuple[float, ...]] = ((), ())
+        if histogram:
+            weights = np.exp(point.log_weights[g])
+            mean = float(weights @ nodes)
+            sd = float(np.sqrt(weights @ (nodes - mean) ** 2))
+            shape = (tuple(nodes.tolist()), tuple(weights.tolist()))
+        n_persons = int(np.rint(point.mass[g]))
+        out.append(Population(name, n_persons, mean, sd, float(se[0]), float(sd * se[1]), *shape))
+    return tuple(out)
+
+
+def _pooled(populations: Sequence[Population]) -> tuple[float, float]:
+    """Mean and SD of θ over all groups together."""
+    if len(populations) == 1:
+        return populations[0].mean, populations[0].sd
+    share = np.array([p.n_persons for p in populations], dtype=float)
+    share /= share.sum()
+    means, sds = np.array([p.mean for p in populations]), np.array([p.sd for p in populations])
+    mean = float(share @ means)
+    return mean, float(np.sqrt(share @ (sds**2 + (means - mean) ** 2)))
+
+
+def _with_anchors(calibration: Calibration, given: Fixed) -> Calibration:
+    """Anchors have their given parameters, answered or not, and no error of their own."""
+    if not given.items.any():
+        return calibration
+    a, d, c = (
+        np.where(given.items, known, found)
+        for known, found in ((given.a, calibration.a), (given.d, calibration.d), (given.c, calibration.c))
+    )
+    cov, joint, guessing = calibration.cov.copy(), calibration.joint_cov, calibration.guessing_cov
+    cov[given.items] = 0.0
+    if joint is not None:
+        joint = joint.copy()
+        joint[np.repeat(given.items, 2)] = 0.0
+        joint[:, np.repeat(given.items, 2)] = 0.0
+    if guessing is not None:
+        guessing = guessing.copy()
+        guessing[given.items] = 0.0
+    names = tuple(calibration.item_ids[j] for j in np.flatnonzero(given.items))
+    return replace(calibration, a=a, d=d, c=c, cov=cov, joint_cov=joint, guessing_cov=guessing, anchored=names)
+
+
+def _reasons(
+    problem: Problem,
+    solution: Solution,
+    found: Errors,
+    named: np.ndarray,
+    groups: Sequence[str],
+    doubt: str,
+) -> list[str]:
+    """Sentences that say why the fit as a whole is not a result; empty where it is one. `doubt`: the data's."""
+    reasons = [solution.reason] if solution.reason else []
+    data, structure = problem.data, problem.structure
+    if structure.common_slope and solution.at_bound[0]:
+        at = float(structure.expand(solution.point.x)[structure.index == 0][0])
+        reasons.append(_stopped("common slope", at))
+    for g in np.flatnonzero(structure.marked(solution.at_bound, structure.log_sds)).tolist():
+        whose = f" of group {groups[g]}" if len(groups) > 1 else ""
+        reasons.append(_stopped(f"latent SD{whose}", float(solution.point.sds[g])))
+    for g in np.flatnonzero(structure.marked(solution.at_bound, structure.means)).tolist():
+        reasons.append(
+            f"the latent mean of group {groups[g]} stopped at its bound of {solution.point.means[g]:.3g} from the "
+            f"middle of the anchors: its learners answer nearly all of them alike"
+        )
+    held = structure.marked(solution.at_bound, structure.block(0))
+    if held.any() and not structure.common_slope:
+        split = np.minimum(data.correct, data.n - data.correct) / data.n_persons
+        ruling = held & (split > RULING_SHARE)
+        if ruling.any():
+            reasons.append(
+                f"the ability scale is not a common one: slopes without a finite maximum belong to items that tell "
+                f"more than {RULING_SHARE:.0%} of the learners apart ({some(list(named[ruling]))}), so that those "
+                f"answers alone decide θ. Look for duplicated or dependent items among them"
+            )
+    reasons += [doubt] if doubt else []
+    if found.unidentified.any():
+        reasons.append(
+            f"the responses do not determine the parameters of {found.unidentified.sum()} of {data.n_items} items "
+            f"({some(list(named[found.unidentified]))}): the observed information is singular there"
+        )
+    return reasons
+
+
+def _stopped(unit: str, at: float) -> str:
+    why = "are unrelated" if at < 1 else "follow from each other"
+    return f"the {unit} stopped at its bound of {at:.3g}: answers to different items {why}"
+
+
+@cache
+def engine_version() -> str:
+    """The version of this package, "unknown" where it runs from a bare source tree."""
+    try:
+        return version("irt-assets")
+    except PackageNotFoundError:
+        return "unknown"

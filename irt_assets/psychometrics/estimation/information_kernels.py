@@ -1,0 +1,312 @@
+"""Compiled loops of the observed information: what is lost because abilities are not known. See `kernels` for layouts.
+
+By Louis (1982) the loss is Σ_i Cov(complete-data score | pattern i) over persons. A score of item j is (x − P)·V with
+V = θ·L/P, L/P and, with guessing, c/P (L the logistic part; without guessing L/P = 1), that of a group's mean or log SD
+is a function of θ alone; abilities are all that is not known, so each covariance is one between functions of θ under
+the person's posterior.
+
+Each person by himself (`_add_person`): see `expansion_kernels`.
+
+Persons of one set together (`_add_run`): a score is that of an answer that is not listed, one function B_j for all of
+them, plus l_ij·V_j where the answer is listed. With K = Σ_i diag(p_i) − p_i p_iᵀ and G_j = Σ_i l_ij p_i (V_j − E_i V_j)
+their sum is BᵀKB, plus GB and its transpose, plus Σ_i l_ij l_ik Cov_i(V_j, V_k). Without guessing V = (θ, 1), and the
+last is Var_i(θ) between slopes. With guessing V = (θv, v, −(1 − c)v) up to a constant, as c/P = 1 − (1 − c)·L/P, and
+v = ±L/P is itself a logistic curve with slope a, so that as few terms serve as without.
+
+Sums go to out (J + G, J + G, C, C), C scores for each pair of items, where groups stand as items after the J; for
+C = 3 their third score is 0. The loss is out plus its transpose.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from irt_assets.psychometrics.core.kernels import _compiled, _posteriors, _scatter
+from irt_assets.psychometrics.estimation.expansion_kernels import (
+    MORE,
+    expand,
+    expand_alone,
+    orthonormal,
+    products,
+    window,
+)
+
+RUN = 8
+"""From so many persons of one set on it pays to take them together."""
+BEND = 1.5
+"""A curve with guessing bends as if it were steeper by so much."""
+
+
+class Scores(NamedTuple):
+    """What one answer adds to the scores, by node.
+
+    right, wrong (J, Q): (x − P)·L/P for a listed answer and for the other one.
+    guess_right, guess_wrong (J, Q), no rows where nobody guesses: (x − P)·c/P.
+    guess_gain (J,): how much listed answers gain in the last against `right` − `wrong`, up to a constant: −(1 − c).
+    latent (G, 2, Q): scores of a group's mean and log SD.
+    """
+
+    right: np.ndarray
+    wrong: np.ndarray
+    guess_right: np.ndarray
+    guess_wrong: np.ndarray
+    guess_gain: np.ndarray
+    latent: np.ndarray
+
+
+@_compiled
+def missing_information(first, last, people, curves, nodes, log_weights, scores, whole, out):  # type: ignore[no-untyped-def]
+    """Adds half the loss of persons first … last − 1 to `out`: (J + G, J + G, C, C), or (J, 1, C, C) for each item's
+    own block where `whole` is False."""
+    Q = nodes.size
+    guessing = curves.log_odds.shape[0] > 0
+    place = np.full(out.shape[0], -1)
+    base, post = np.empty(Q), np.empty((1, Q))
+    polynomials, moments = np.empty((MORE + 4, Q)), np.empty((MORE + 4, 2))
+    parts = np.empty((0, 0))
+    current = -1
+    i = first
+    while i < last:
+        s = people.set_of[i]
+        begin, end = people.set_start[s], people.set_start[s + 1]
+        stop = i + 1
+        while stop < last and people.set_of[stop] == s:
+            stop += 1
+        if whole and stop - i >= RUN:
+            if guessing:
+                _add_guessed_run(i, stop, people, curves, nodes, log_weights, scores, polynomials, moments, place, out)
+            else:
+                _add_run(i, stop, people, curves, nodes, log_weights, scores, place, out)
+            i = stop
+            continue
+        C = out.shape[2]
+        if parts.shape[1] < C * (end - begin + 1):
+            parts = np.empty((Q + 6, C * (end - begin + 1)))
+        while i < stop:
+            _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+            steepest = 0.0
+            for r in range(begin, end):
+                steepest = max(steepest, abs(curves.slope[people.set_items[r]]))
+            _add_person(i, steepest, people, nodes, scores, post[0], polynomials, moments, place, parts, whole, out)
+            i += 1
+
+
+@_compiled
+def _add_person(i, steepest, people, nodes, scores, post, polynomials, moments, place, parts, whole, out):  # type: ignore[no-untyped-def]
+    s, C = people.set_of[i], out.shape[2]
+    group = people.set_group[s]
+    items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
+    n = items.size
+    low, high, terms, smooth = window(post, nodes, (BEND if C == 3 else 1.0) * steepest)
+    p, theta = post[low:high], nodes[low:high]
+    if smooth:
+        orthonormal(p, theta, terms + 2, polynomials, moments)
+    for r in range(people.right_start[i], people.right_start[i + 1]):
+        place[people.right_items[r]] = 1
+    found, expected = np.empty(MORE + 4), np.empty(2)
+    for k in range(n):
+        j = items[k]
+        right = place[j] == 1
+        place[j] = -1
+        row = (scores.right if right else scores.wrong)[j, low:high]
+        into = parts[:terms, C * k : C * k + 2]
+        expand(row, theta, p, smooth, polynomials, moments, found, into, expected)
+        if C == 3:
+            row = (scores.guess_right if right else scores.guess_wrong)[j, low:high]
+            expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * k + 2])
+    if not whole:
+        for k in range(n):
+            for c in range(C):
+                for e in range(C):
+                    total = 0.0
+                    for m in range(terms):
+                        total += parts[m, C * k + c] * parts[m, C * k + e]
+                    out[items[k], 0, c, e] += 0.5 * people.weight[i] * total
+        return
+    for c in range(C):
+        if c < 2:
+            row = scores.latent[group, c, low:high]
+            expand_alone(row, p, smooth, polynomials, found, parts[:terms, C * n + c])
+        else:
+            parts[:terms, C * n + c] = 0.0
+    _add_pairs(items, out.shape[0] - scores.latent.shape[0] + group, parts, terms, people.weight[i], out)
+
+
+@_compiled
+def _add_pairs(items, last, parts, terms, weight, out):  # type: ignore[no-untyped-def]
+    """Adds weight · Σ_m parts[m, k]·parts[m, l] to the blocks of all pairs of `items` and `last`, half of it to an
+    item's own."""
+    C, n = out.shape[2], items.size
+    sums = np.zeros((C, C * (n + 1)))
+    for k in range(n + 1):
+        j = items[k] if k < n else last
+        for c in range(C):
+            products(parts, terms, C * k + c, C * k, weight, sums[c])
+            for e in range(C):
+                sums[c, C * k + e] *= 0.5
+        into = out[j].reshape(-1)
+        for t in range(k, n + 1):
+            at = C * C * (np.int64(items[t]) if t < n else last)
+            if C == 2:
+                into[at] += sums[0, 2 * t]
+                into[at + 1] += sums[0, 2 * t + 1]
+                into[at + 2] += sums[1, 2 * t]
+                into[at + 3] += sums[1, 2 * t + 1]
+            else:
+                for c in range(C):
+                    for e in range(C):
+                        into[at + C * c + e] += sums[c, C * t + e]
+
+
+@_compiled
+def _combine(by, rows, factor, into):  # type: ignore[no-untyped-def]
+    """Adds factor · Σ_q by[q]·rows[q] to `into`. Not by np.dot: a threaded BLAS called from threads spins."""
+    for q in range(by.size):
+        share = factor * by[q]
+        for k in range(into.size):
+            into[k] += share * rows[q, k]
+
+
+@_compiled
+def _add_run(first, last, people, curves, nodes, log_weights, scores, place, out):  # type: ignore[no-untyped-def]
+    s = people.set_of[first]
+    Q, group = nodes.size, people.set_group[s]
+    items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
+    n = items.size
+    for k in range(n):
+        place[items[k]] = k
+    base, post, current = np.empty(Q), np.empty((1, Q)), -1
+    p, row, positions = post[0], np.zeros(Q + n), np.empty(n, dtype=np.int64)
+    shared, K, mass = np.zeros((n, Q + n)), np.zeros((Q, Q)), np.zeros(Q)
+    for i in range(first, last):
+        _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+        mean, variance = 0.0, 0.0
+        for q in range(Q):
+            mean += p[q] * nodes[q]
+        for q in range(Q):
+            counted = people.weight[i] * p[q]
+            mass[q] += counted
+            row[q] = counted * (nodes[q] - mean)
+            variance += row[q] * (nodes[q] - mean)
+        for k in range(Q):
+            counted = people.weight[i] * p[k]
+            for q in range(Q):
+                K[k, q] -= counted * p[q]
+        begin, end = people.right_start[i], people.right_start[i + 1]
+        for r in range(begin, end):
+            positions[r - begin] = place[people.right_items[r]]
+            row[Q + positions[r - begin]] = variance
+        _scatter(row, positions, 0, end - begin, shared)
+        for r in range(end - begin):
+            row[Q + positions[r]] = 0.0
+    for k in range(n):
+        for t in range(n):
+            out[items[k], items[t], 0, 0] += 0.5 * shared[k, Q + t]
+        place[items[k]] = -1
+    _spread(items, group, nodes, scores, K, mass, shared[:, :Q].copy().reshape(n, 1, Q), out)
+
+
+@_compiled
+def _add_guessed_run(first, last, people, curves, nodes, log_weights, scores, polynomials, moments, place, out):  # type: ignore[no-untyped-def]
+    s = people.set_of[first]
+    Q = nodes.size
+    items = people.set_items[people.set_start[s] : people.set_start[s + 1]]
+    n = items.size
+    gain = np.empty((n, Q))
+    for k in range(n):
+        place[items[k]] = k
+        for q in range(Q):
+            gain[k, q] = scores.right[items[k], q] - scores.wrong[items[k], q]
+    base, post, current = np.empty(Q), np.empty((1, Q)), -1
+    row, positions = post[0], np.empty(n, dtype=np.int64)
+    K, mass, linear, pairs = np.zeros((Q, Q)), np.zeros(Q), np.zeros((n, 3, Q)), np.zeros((n, n, 4))
+    parts, sums, found, expected = np.empty((Q + 6, 2 * n)), np.zeros((2, 2 * n)), np.empty(MORE + 4), np.empty(2)
+    for i in range(first, last):
+        _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
+        weight = people.weight[i]
+        for k in range(Q):
+            counted = weight * row[k]
+            mass[k] += counted
+            for q in range(Q):
+                K[k, q] -= counted * row[q]
+        begin, end = people.right_start[i], people.right_start[i + 1]
+        steepest = 0.0
+        for r in range(begin, end):
+            positions[r - begin] = place[people.right_items[r]]
+            steepest = max(steepest, abs(curves.slope[people.right_items[r]]))
+        low, high, terms, smooth = window(row, nodes, steepest)
+        p, theta = row[low:high], nodes[low:high]
+        if smooth:
+            orthonormal(p, theta, terms + 2, polynomials, moments)
+        for k in range(end - begin):
+            at = positions[k]
+            into = parts[:terms, 2 * k : 2 * k + 2]
+            expand(gain[at, low:high], theta, p, smooth, polynomials, moments, found, into, expected)
+            for q in range(Q):
+                counted = weight * row[q]
+                linear[at, 0, q] += expected[0] * counted
+                linear[at, 1, q] += expected[1] * counted
+                linear[at, 2, q] += counted
+        for k in range(end - begin):
+            into = pairs[positions[k]]
+            for c in range(2):
+                products(parts[:, : 2 * (end - begin)], terms, 2 * k + c, 2 * k, weight, sums[c, : 2 * (end - begin)])
+            for t in range(k, end - begin):
+                at = positions[t]
+                into[at, 0] += sums[0, 2 * t]
+                into[at, 1] += sums[0, 2 * t + 1]
+                into[at, 2] += sums[1, 2 * t]
+                into[at, 3] += sums[1, 2 * t + 1]
+    for k in range(n):
+        place[items[k]] = -1
+        own = scores.guess_gain[items[k]]
+        for q in range(Q):
+            counted = gain[k, q] * linear[k, 2, q]
+            linear[k, 0, q] = nodes[q] * counted - linear[k, 0, q]
+            linear[k, 1, q] = counted - linear[k, 1, q]
+            linear[k, 2, q] = own * linear[k, 1, q]
+        for t in range(n):
+            half = 0.5 if t == k else 1.0
+            other = scores.guess_gain[items[t]]
+            block = out[items[k], items[t]]
+            for c in range(3):
+                for e in range(3):
+                    factor = half * (own if c == 2 else 1.0) * (other if e == 2 else 1.0)
+                    block[c, e] += factor * pairs[k, t, 2 * min(c, 1) + min(e, 1)]
+    _spread(items, people.set_group[s], nodes, scores, K, mass, linear, out)
+
+
+@_compiled
+def _spread(items, group, nodes, scores, K, mass, linear, out):  # type: ignore[no-untyped-def]
+    """Adds half of BᵀKB and, in the rows of an item k's first scores, linear[k]·B; K still without its diagonal."""
+    C, n, Q = out.shape[2], items.size, nodes.size
+    where = out.shape[0] - scores.latent.shape[0] + group
+    B = np.empty((Q, C * n + 2))
+    for q in range(Q):
+        K[q, q] += mass[q]
+        for k in range(n):
+            B[q, C * k] = nodes[q] * scores.wrong[items[k], q]
+            B[q, C * k + 1] = scores.wrong[items[k], q]
+            if C == 3:
+                B[q, C * k + 2] = scores.guess_wrong[items[k], q]
+        B[q, C * n], B[q, C * n + 1] = scores.latent[group, 0, q], scores.latent[group, 1, q]
+    KB = np.zeros_like(B)
+    for q in range(Q):
+        _combine(K[q], B, 0.5, KB[q])
+    sums, column = np.empty(C * n + 2), np.empty(Q)
+    for k in range(n + 1):
+        j = items[k] if k < n else where
+        for c in range(C if k < n else 2):
+            for q in range(Q):
+                column[q] = KB[q, C * k + c]
+            if k < n and c < linear.shape[1]:
+                for q in range(Q):
+                    column[q] += linear[k, c, q]
+            sums[:] = 0.0
+            _combine(column, B, 1.0, sums)
+            for t in range(n + 1):
+                block = out[j, items[t] if t < n else where]
+                for e in range(C if t < n else 2):
+                    block[c, e] += sums[C * t + e]

@@ -1,0 +1,148 @@
+"""Scales whose items are assigned by what was known of a learner before: fits by groups of earlier ability.
+
+Where items follow an earlier θ̂, learners with other items are other learners, and one normal prior for all flattens
+the slopes. Given θ̂ the assignment says nothing more of θ (it is ignorable, Rubin 1976), so learners are grouped by θ̂
+and each group has its own mean and SD of θ (Bock & Zimowski 1997; Mislevy 1984 for conditioning on what is observed).
+
+Belongs here: the groups, the sequence of fits, and the correlation that gives such an assignment away. Does not belong
+here: where earlier answers come from, and the fit itself, which is handed in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from irt_assets.psychometrics.core.anchors import AnchorSet
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.scoring.abilities import eap
+
+Ints = npt.NDArray[np.int64]
+
+MIN_EARLIER_ANSWERS = 5
+LEVELS = 20
+"""Quintiles leave learners of one group too different where items lie within half an SD of θ̂ (`bench_levels.py`)."""
+LEARNERS_PER_LEVEL = 50
+"""Below, two levels become one: a group's mean and SD would be mostly noise."""
+REFINEMENTS = 2
+"""Times that earlier answers are scored again with the fit's own parameters; a third changes no bias beyond 0.01."""
+UNKNOWN = "unknown"
+"""The group of learners whose earlier θ is not known."""
+_PLAUSIBLE_B = 6.0
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier θ̂ of each of N learners, shape (N,); NaN where there are fewer than `MIN_EARLIER_ANSWERS` answers."""
+
+    theta: Floats
+
+    @classmethod
+    def scored(cls, answers: Responses, item_ids: Sequence[str], a: Floats, d: Floats, c: Floats) -> Earlier:
+        """EAP against N(0, 1) from those of the earlier `answers` that are on `item_ids`, items with parameters.
+
+        `answers` has one person for each of the learners, in their order.
+        """
+        place = {item: j for j, item in enumerate(item_ids)}
+        where = np.array([place.get(item, -1) for item in answers.item_ids], dtype=np.int64)
+        usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+        rows = (where[answers.item] >= 0) & usable[where[answers.item]] if len(item_ids) else np.zeros(0, dtype=bool)
+        kept = Responses(
+            answers.person[rows],
+            where[answers.item[rows]].astype(np.int32),
+            answers.score[rows],
+            answers.n_persons,
+            tuple(item_ids),
+        )
+        theta = eap(kept, a, d, c).theta
+        theta[np.bincount(kept.person, minlength=kept.n_persons) < MIN_EARLIER_ANSWERS] = np.nan
+        return cls(theta)
+
+    @property
+    def known(self) -> npt.NDArray[np.bool_]:
+        return np.isfinite(self.theta)
+
+    def groups(self) -> list[str]:
+        """N labels: equally large levels by θ̂, `level 01` the lowest, and `UNKNOWN`.
+
+        There are as many levels as have `LEARNERS_PER_LEVEL`, at most `LEVELS`. Fewer unknown learners than make a
+        level stand in the middle one.
+        """
+        known = self.known
+        count = min(LEVELS, int(known.sum()) // LEARNERS_PER_LEVEL)
+        if count < 2:
+            return [UNKNOWN] * known.size
+        edges = np.quantile(self.theta[known], np.arange(1, count) / count)
+        level = np.searchsorted(edges, np.where(known, self.theta, 0.0), side="right")
+        if (~known).sum() < LEARNERS_PER_LEVEL:
+            level[~known] = count // 2
+            known = np.ones_like(known)
+        return [f"level {k + 1:02d}" if here else UNKNOWN for k, here in zip(level.tolist(), known, strict=True)]
+
+
+@dataclass(frozen=True)
+class LevelledFit:
+    """A fit by level, with θ in the unit of all learners together (mean 0, SD 1; under Rasch only mean 0).
+
+    Attributes:
+        groups: the label of each learner, as fit statistics need them.
+    """
+
+    calibration: Calibration
+    groups: list[str]
+
+
+Fit = Callable[[list[str], str, float], Calibration]
+"""A fit by groups: labels, the reference group, and the SD of all learners in the unit of this fit as far as known (1
+where it is not), which a prior on slopes needs."""
+
+
+def fit_by_level(fit: Fit, answers: Responses, anchors: AnchorSet | None) -> LevelledFit:
+    """Calls `fit` with groups by the earlier θ̂ of `answers` (one person for each learner of the fit).
+
+    At first θ̂ rests on the anchors among the earlier answers and their parameters on the scale. These are a part of
+    what the items were assigned by, so the fit's own parameters then score all earlier answers, for better groups;
+    nothing but the window, the answers before it and the frozen anchors has a say.
+    """
+    if anchors is None:
+        earlier = Earlier(np.full(answers.n_persons, np.nan))
+    else:
+        earlier = Earlier.scored(answers, anchors.item_ids, anchors.a, -anchors.a * anchors.b, anchors.c)
+    sd = 1.0
+    for _ in range(REFINEMENTS):
+        found = _fitted(fit, earlier, sd)
+        sd = found.latent_sd
+        unit = _standardised(found)
+        earlier = Earlier.scored(answers, unit.item_ids, unit.a, unit.d, unit.c)
+    return LevelledFit(_standardised(_fitted(fit, earlier, sd)), earlier.groups())
+
+
+def _fitted(fit: Fit, earlier: Earlier, sd: float) -> Calibration:
+    groups = earlier.groups()
+    names = sorted(set(groups) - {UNKNOWN}) or [UNKNOWN]
+    return fit(groups, names[len(names) // 2], sd)
+
+
+def _standardised(fit: Calibration) -> Calibration:
+    slope = 1.0 if fit.model == "rasch" else 1.0 / fit.latent_sd
+    return fit.rescaled(slope, -slope * fit.latent_mean)
+
+
+def assignment_correlation(responses: Responses, difficulty: Floats, earlier: Earlier) -> tuple[float, int]:
+    """Correlation, over the responses, of the item's b with the learner's earlier θ̂; and of how many learners it is.
+
+    `difficulty`: shape (J,); items without a finite b within ±6 do not count. NaN where there is nothing to correlate.
+    """
+    if earlier.theta.shape != (responses.n_persons,):
+        raise PsychometricsError(f"earlier θ of {earlier.theta.size} learners for {responses.n_persons} in the fit")
+    usable = np.isfinite(difficulty) & (np.abs(difficulty) <= _PLAUSIBLE_B)
+    rows = usable[responses.item] & earlier.known[responses.person]
+    b, theta = difficulty[responses.item[rows]], earlier.theta[responses.person[rows]]
+    learners = int(np.unique(responses.person[rows]).size)
+    if learners < 2 or b.std() == 0 or theta.std() == 0:
+        return float("nan"), learners
+    return float(np.corrcoef(b, theta)[0, 1]), learners

@@ -1,0 +1,127 @@
+"""Whether ability is normal: a score test for the skewness and kurtosis of θ, at a fit that took it as normal.
+
+What does not belong here: estimating another shape, which `em` does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.special import logit
+from scipy.stats import chi2
+
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Flag, Floats, Responses
+from irt_assets.psychometrics.core.priors import Priors
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.estimation.em_request import Persons, usable
+from irt_assets.psychometrics.estimation.marginal import Point, Problem
+from irt_assets.psychometrics.estimation.parameter_layout import Fixed, Mask, Structure
+from irt_assets.psychometrics.estimation.response_layout import Counts, Data
+from irt_assets.psychometrics.estimation.standard_errors import inverse
+
+
+@dataclass(frozen=True)
+class Normality:
+    """A score test of θ ~ N(0, 1) against skewness γ₁ and excess kurtosis γ₂ that are not 0.
+
+    Attributes:
+        statistic: distributed as χ² with 2 degrees of freedom where θ is normal and the item model is right.
+        p: the probability of one so large.
+        skewness_z, kurtosis_z: one-step estimates of γ₁ and γ₂ over their standard errors, each with the other and the
+            items' parameters free. Their signs tell the direction; sizes are not given, as they hold near 0 alone.
+    """
+
+    statistic: float
+    p: float
+    skewness_z: float
+    kurtosis_z: float
+
+
+def normality(responses: Responses, calibration: Calibration, *, threads: int | None = None) -> Normality:
+    """Test the normal distribution that a calibration assumed.
+
+    The alternative is the Gram-Charlier density φ(θ)·(1 + γ₁·He₃(θ)/6 + γ₂·He₄(θ)/24) (Kendall & Stuart 1977, section
+    6.17), whose log has the derivatives He₃/6 and He₄/24 at 0. The score is what the answers say of these on average
+    (Fisher's identity); its variance is their information less what the items' parameters can explain (Rao 1948). That
+    information is the sum of squared scores for the two, which stays positive where θ is far from normal, and the
+    observed one (Louis 1982) for the rest. The items' own is that of the fit's errors, so that nothing is fitted and
+    six E-steps suffice (with guessing, the items' information is made again).
+
+    Far from a normal θ these do not go together, and what is left may not be positive: the items' parameters are then
+    taken as known, which makes the statistic smaller.
+
+    Guessing in a fit without it, and answers that depend on each other, look like skewness: what is rejected is the
+    normal distribution together with the item model.
+
+    Args:
+        responses: those that were calibrated.
+        calibration: of one population, without anchors, by maximum likelihood or to the posterior mode, with θ normal;
+            with a joint covariance, as the test makes a matrix of the same size.
+
+    Raises PsychometricsError for other calibrations.
+    """
+    if len(calibration.populations) > 1 or calibration.anchored or calibration.model == "rasch":
+        raise PsychometricsError("normality is tested for one population with mean 0 and SD 1, without anchors")
+    if calibration.joint_cov is None:
+        raise PsychometricsError(
+            "normality is tested where the fit has a joint covariance: this one has too many items"
+        )
+    persons = Persons.of(responses, None, None, None)
+    counts = Counts.of(responses, persons.weight)
+    keep = np.isfinite(calibration.a) & counts.estimable
+    unknown = np.full(responses.n_items, np.nan)
+    kept = usable(responses, counts, persons, keep, Fixed(unknown, unknown, unknown), calibration.model)
+    structure = Structure.of(calibration.model, kept.n_items)
+    full = np.zeros(len(structure.index))
+    with np.errstate(divide="ignore"):
+        values = (calibration.a, calibration.d, logit(calibration.c))
+    for k in range(structure.K):
+        full[structure.block(k)] = values[k][keep]
+    x = np.empty(structure.size)
+    x[structure.index[structure.free]] = full[structure.free]
+    data = Data.of(kept, rarer=structure.K == 3)
+    at_bound = [Flag.AT_BOUND in flags for flags, part in zip(calibration.flags, keep, strict=True) if part]
+    with kernels.runner(threads) as run:
+        problem = Problem(data, structure, Grid.spanning(), run, Priors.from_dict(calibration.priors))
+        point = problem.evaluate(x)
+        tilts = _tilts(problem.grid.nodes, np.exp(point.log_weights[0]))
+        shared, own = problem.information_of_tilts(point, tilts[None])
+        covariance = _covariance_of_items(calibration, problem, point, keep, np.array(at_bound))
+    score, shared = tilts @ point.at_nodes[0], shared[:, 0]
+    left = own[0] - shared.T @ covariance @ shared
+    if np.linalg.eigvalsh(left).min() <= 0:
+        left = own[0]
+    estimates = np.linalg.solve(left, score)
+    statistic = float(score @ estimates)
+    z = estimates / np.sqrt(np.diag(np.linalg.inv(left)))
+    return Normality(statistic, float(chi2.sf(statistic, len(score))), float(z[0]), float(z[1]))
+
+
+def _covariance_of_items(
+    calibration: Calibration, problem: Problem, point: Point, keep: Mask, at_bound: Mask
+) -> Floats:
+    """Shape (KJ, KJ), in the order of `Structure`; 0 for items at a bound. A fit without guessing keeps it, and with
+    guessing it is made again."""
+    s, J = problem.structure, problem.structure.n_items
+    if s.K == 2:
+        assert calibration.joint_cov is not None
+        at = 2 * np.flatnonzero(keep) + np.arange(2)[:, None]
+        return np.nan_to_num(calibration.joint_cov[np.ix_(at.ravel(), at.ravel())])
+    items, free = slice(0, s.K * J), np.zeros(s.size, dtype=bool)
+    used = ~np.tile(at_bound, s.K) & (s.index[items] >= 0)
+    free[s.index[items][used]] = True
+    to_full = s.matrix[items, np.flatnonzero(free)]
+    information = to_full.T @ (to_full.T @ problem.observed_information(point)[items, items]).T
+    scale = np.sqrt(np.diag(information))
+    covariance, _ = inverse(information / np.outer(scale, scale))
+    found: Floats = to_full @ (to_full @ (covariance / np.outer(scale, scale))).T
+    return found
+
+
+def _tilts(z: Floats, weights: Floats) -> Floats:
+    """Shape (2, Q): He₃/6 and He₄/24 at the nodes, less their means under the weights."""
+    tilts = np.stack([(z**3 - 3 * z) / 6, (z**4 - 6 * z**2 + 3) / 24])
+    return tilts - (tilts @ weights)[:, None]

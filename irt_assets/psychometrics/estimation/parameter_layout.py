@@ -1,0 +1,193 @@
+"""Which parameters of a fit are free, shared or fixed, and their bounds. No data and no likelihood here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.special import logit
+
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.options import Model
+
+Mask = npt.NDArray[np.bool_]
+
+SLOPE_BOUND = 10.0
+"""|a| stops here: a steeper curve rises from 0.1 to 0.9 between two or three of 61 nodes, which cannot resolve it."""
+COMMON_SLOPE_FLOOR = 0.01
+"""A common slope stops here: below it the answers to different items are unrelated and difficulty has no unit. So do
+slopes under a prior that knows only positive ones."""
+GUESSING_BOUNDS = (1e-4, 0.95)
+"""c stops here: one lucky answer in ten thousand, and a curve that rises by a twentieth."""
+LATENT_SD_BOUNDS = (0.1, 10.0)
+"""A latent SD stops here: half the distance of two nodes, and a curve of logits no test can measure."""
+LATENT_MEAN_BOUND = 20.0
+"""A latent mean stops here: a cohort so far from its anchors answers all of them alike."""
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Items whose parameters are given: a, d and c, shape (J,), NaN for the items to be estimated."""
+
+    a: Floats
+    d: Floats
+    c: Floats
+
+    @property
+    def items(self) -> Mask:
+        return np.isfinite(self.a)
+
+
+@dataclass(frozen=True)
+class Structure:
+    """How the free parameters x make up all F: a_1 … a_J, d_1 … d_J, (logit c_1 … logit c_J,) then for each of G
+    groups the latent means, the latent log SDs, and the log weights of a histogram, group by group.
+
+    `index` (F,) is the place of a parameter in x, −1 where it is fixed at `fixed` (F,). Items with one common slope
+    have one place. `K` is 3 where any item can be guessed, else 2.
+    """
+
+    model: Model
+    n_items: int
+    n_groups: int
+    K: int
+    n_weights: int
+    index: npt.NDArray[np.int64]
+    fixed: Floats
+    positive_slopes: Mask
+
+    @classmethod
+    def of(
+        cls,
+        model: Model,
+        n_items: int,
+        *,
+        given: Fixed | None = None,
+        n_groups: int = 1,
+        histogram_nodes: int = 0,
+        positive_slopes: Mask | None = None,
+    ) -> Structure:
+        """`given`: items to hold; all groups then have a free mean and SD, else all but the first (its SD is free in a
+        Rasch model). `histogram_nodes`: above 0, each group has that many free weights instead of mean and SD.
+        `positive_slopes`: (J,), items whose slopes stay above 0."""
+        J, G = n_items, n_groups
+        anchored = given.items if given is not None else np.zeros(J, dtype=bool)
+        K = 3 if model == "3pl" or (given is not None and np.any(given.c[anchored] > 0)) else 2
+        slopes = ~anchored & (model != "rasch")
+        normal = histogram_nodes == 0
+        free = [slopes, ~anchored]
+        if K == 3:
+            free.append(~anchored & (model == "3pl"))
+        free.append(np.full(G, normal) & (anchored.any() | (np.arange(G) > 0)))
+        free.append(np.full(G, normal) & (anchored.any() | (model == "rasch") | (np.arange(G) > 0)))
+        free.append(np.ones(G * histogram_nodes, dtype=bool))
+        mask = np.concatenate(free)
+        index = np.where(mask, np.cumsum(mask) - 1, -1)
+        if model == "1pl" and slopes.any():
+            index[:J][slopes] = 0
+            index[J:][mask[J:]] -= slopes.sum() - 1
+        fixed = np.zeros(len(mask))
+        fixed[:J] = 1.0
+        if K == 3:
+            fixed[2 * J : 3 * J] = -np.inf
+        if given is not None:
+            with np.errstate(divide="ignore"):
+                values = [given.a, given.d, logit(given.c)][:K]
+            for k, value in enumerate(values):
+                fixed[k * J : (k + 1) * J][anchored] = value[anchored]
+        positive = np.zeros(J, dtype=bool) if positive_slopes is None else positive_slopes
+        return cls(model, J, G, K, histogram_nodes, index, fixed, positive)
+
+    @property
+    def size(self) -> int:
+        return int(self.index.max()) + 1
+
+    @property
+    def n_slopes(self) -> int:
+        """Free slopes: they are the first parameters of x."""
+        return int(self.index[: self.n_items].max()) + 1
+
+    @property
+    def anchored(self) -> bool:
+        """Whether items are held, which then fix origin, unit and direction of θ."""
+        return bool((self.index[self.block(1)] < 0).any())
+
+    @property
+    def common_slope(self) -> bool:
+        return self.model == "1pl" and self.n_slopes == 1
+
+    @cached_property
+    def free(self) -> npt.NDArray[np.int64]:
+        """The places among all F of parameters that are not fixed."""
+        return np.flatnonzero(self.index >= 0)
+
+    def block(self, k: int) -> slice:
+        """Where all items' a (k = 0), d (1) or logit c (2) stand among all parameters."""
+        return slice(k * self.n_items, (k + 1) * self.n_items)
+
+    @property
+    def means(self) -> slice:
+        return slice(self.K * self.n_items, self.K * self.n_items + self.n_groups)
+
+    @property
+    def log_sds(self) -> slice:
+        return slice(self.means.stop, self.means.stop + self.n_groups)
+
+    @property
+    def weights(self) -> slice:
+        return slice(self.log_sds.stop, len(self.index))
+
+    @property
+    def n_before_weights(self) -> int:
+        """Free parameters but a histogram's weights: they are the first of x."""
+        return int(self.index[: self.weights.start].max()) + 1
+
+    @cached_property
+    def matrix(self) -> csr_array:
+        """Shape (F, size), full = fixed + matrix · x."""
+        ones = np.ones(len(self.free))
+        return csr_array((ones, (self.free, self.index[self.free])), shape=(len(self.index), self.size))
+
+    @cached_property
+    def bounds(self) -> tuple[Floats, Floats]:
+        floor = np.where(self.positive_slopes | self.common_slope, COMMON_SLOPE_FLOOR, -SLOPE_BOUND)
+        low, high = np.full(len(self.index), -np.inf), np.full(len(self.index), np.inf)
+        low[self.block(0)], high[self.block(0)] = floor, SLOPE_BOUND
+        if self.K == 3:
+            low[self.block(2)], high[self.block(2)] = logit(GUESSING_BOUNDS)
+        low[self.means], high[self.means] = -LATENT_MEAN_BOUND, LATENT_MEAN_BOUND
+        low[self.log_sds], high[self.log_sds] = np.log(LATENT_SD_BOUNDS)
+        lower, upper = np.empty(self.size), np.empty(self.size)
+        lower[self.index[self.free]], upper[self.index[self.free]] = low[self.free], high[self.free]
+        return lower, upper
+
+    def expand(self, x: Floats) -> Floats:
+        """All F parameters, shape (F,)."""
+        return np.where(self.index >= 0, x[self.index], self.fixed)
+
+    def gather(self, full: Floats) -> Floats:
+        """Sums an (F,) array over the parameters that share a place in x, shape (size,)."""
+        return np.bincount(self.index[self.free], weights=full[self.free], minlength=self.size).astype(np.float64)
+
+    def marked(self, free: Mask, section: slice) -> Mask:
+        """Which parameters of a section stand at a marked place of x."""
+        places = self.index[section]
+        return (places >= 0) & free[places]
+
+    def items_using(self, free: Mask) -> Mask:
+        """Shape (J,): items whose slope or intercept, or whose ability distribution, is at a marked place of x."""
+        latent = self.marked(free, slice(self.means.start, self.log_sds.stop)).any()
+        return self.marked(free, self.block(0)) | self.marked(free, self.block(1)) | latent
+
+    def mirrored(self, x: Floats) -> Floats:
+        """The same distribution of answers with −θ for θ; only where no slope is fixed."""
+        full = self.expand(x)
+        full[self.block(0)] *= -1
+        full[self.means] *= -1
+        full[self.weights] = full[self.weights].reshape(self.n_groups, -1)[:, ::-1].ravel()
+        out = np.empty_like(x)
+        out[self.index[self.free]] = full[self.free]
+        return out

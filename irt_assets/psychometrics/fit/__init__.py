@@ -1,0 +1,1 @@
+"""How well a calibration describes the answers: of an item, a learner, a form, and of two windows compared."""

@@ -1,0 +1,43 @@
+"""Item statistics that need no model: proportion correct and item-rest correlation under missing responses."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irt_assets.psychometrics.core.models import Floats, Responses
+
+
+def proportion_correct(responses: Responses) -> Floats:
+    """Shape (J,), in [0, 1]; NaN for an item without responses."""
+    n = np.bincount(responses.item, minlength=responses.n_items)
+    right = np.bincount(responses.item, weights=responses.score, minlength=responses.n_items)
+    return np.divide(right, n, out=np.full(responses.n_items, np.nan), where=n > 0)
+
+
+def item_rest_correlation(responses: Responses) -> Floats:
+    """Point-biserial correlation of each item with the rest of what its learners answered, shape (J,), in [−1, 1].
+
+    The rest of learner i without item j is the mean of x_ik − p_k over the other items k that i answered, p_k the
+    item's proportion correct: learners with other items, or with easier ones, stay comparable. On complete data it
+    is the correlation with the number correct on the other items. Learners who answered no other item do not count;
+    NaN for fewer than 3 learners or where all answered alike. Where items are assigned by ability, the p_k take that
+    difference between learners away and the correlation is too small.
+    """
+    person, item = responses.person, responses.item
+    x = responses.score.astype(float)
+    deviation = x - proportion_correct(responses)[item]
+    total = np.bincount(person, weights=deviation, minlength=responses.n_persons)
+    others = np.bincount(person, minlength=responses.n_persons)[person] - 1
+    kept = others > 0
+    rest = (total[person] - deviation)[kept] / others[kept]
+    item, x = item[kept], x[kept]
+
+    def sums(values: Floats) -> Floats:
+        return np.bincount(item, weights=values, minlength=responses.n_items).astype(np.float64)
+
+    n = sums(np.ones_like(x))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        mean_x, mean_rest = sums(x) / n, sums(rest) / n
+        u, v = x - mean_x[item], rest - mean_rest[item]
+        correlation = sums(u * v) / np.sqrt(sums(u * u) * sums(v * v))
+    return np.where(n >= 3, correlation, np.nan)

@@ -1,0 +1,362 @@
+"""Whether one ability explains how answers go together: Q3 of each pair of items, parallel analysis of all of them.
+
+Fit of single items is in `item_fit` and `sum_score_fit`, of whole forms by low-order margins in `m2`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_array
+from scipy.sparse.csgraph import connected_components
+from scipy.special import expit, stdtr
+
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.design import row_starts
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.fit import fit_kernels
+from irt_assets.psychometrics.fit.model_replicates import Fitted
+from irt_assets.psychometrics.scoring.abilities import log_tables
+
+FLAG_ABOVE_MEAN = 0.20
+"""Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
+SMALLEST_PAIR = 200
+"""Learners; with 200 a sound pair's Q3 has a standard error of 0.07 and passes 0.20 once in 500 pairs."""
+MOST_PERSONS = 5_000
+"""That are drawn from a larger set for eigenvalues: their noise is small with fewer."""
+_HALVINGS = 5
+_CELLS = 4_000_000
+"""Learners × items of a dense piece of the residuals."""
+
+
+@dataclass(frozen=True)
+class LocalDependence:
+    """Pairs of the calibration's items.
+
+    Attributes:
+        q3: shape (J, J), symmetric, in [−1, 1]; NaN on the diagonal and where fewer than 2 learners saw both items.
+        n: shape (J, J), learners who saw both.
+        mean: of q3 over pairs with n ≥ `SMALLEST_PAIR`; about −1/(items a learner saw − 1) where the model holds.
+        flagged: pairs (i, j), i < j, of places in `item_ids`, with n ≥ `SMALLEST_PAIR` and q3 − mean above
+            `FLAG_ABOVE_MEAN`; the largest first.
+    """
+
+    q3: Floats
+    n: npt.NDArray[np.int64]
+    mean: float
+    flagged: tuple[tuple[int, int], ...]
+
+    @property
+    def clusters(self) -> list[list[int]]:
+        """Items that flagged pairs hold together, the largest cluster first."""
+        if not self.flagged:
+            return []
+        pairs = np.array(self.flagged)
+        graph = csr_array((np.ones(len(pairs)), pairs.T), shape=self.q3.shape)
+        _, cluster = connected_components(graph, directed=False)
+        together = (np.flatnonzero(cluster == c).tolist() for c in np.unique(cluster[pairs]))
+        return sorted(together, key=lambda items: (-len(items), items))
+
+
+@dataclass(frozen=True)
+class ParallelAnalysis:
+    """The largest eigenvalue of the residual correlations, and what it is where one ability explains everything.
+
+    Attributes:
+        eigenvalue: of the data.
+        under_model: shape (replications,), of data the fitted model gave to the same sets of items.
+        p: (1 + how many of these are at least as large) / (1 + replications).
+        tail: p of the same question from the mean and SD of `under_model`, by Student's t for one more such value: not
+            bounded by the number of replications. NaN for fewer than 3 of them.
+        se: standard error of `eigenvalue`, the fit's parameters given.
+        ratio: of the eigenvalue to its mean under the model, 1 where one ability explains the answers; ratio_se: its
+            standard error, with that of the mean.
+        together: places in `item_ids` of the items that make the eigenvalue so large, the largest part first.
+        learners: that it rests on.
+    """
+
+    eigenvalue: float
+    under_model: Floats
+    p: float
+    se: float
+    together: tuple[int, ...]
+    learners: int
+
+    @property
+    def ratio(self) -> float:
+        return float(self.eigenvalue / self.under_model.mean())
+
+    @property
+    def ratio_se(self) -> float:
+        mean, spread = self.under_model.mean(), self.under_model.std(ddof=1)
+        return float(np.hypot(self.se, self.ratio * spread / np.sqrt(self.under_model.size)) / mean)
+
+    @property
+    def tail(self) -> float:
+        R = self.under_model.size
+        spread = float(self.under_model.std(ddof=1)) if R > 2 else 0.0
+        if spread == 0:
+            return float("nan")
+        return float(stdtr(R - 1, -(self.eigenvalue - self.under_model.mean()) / (spread * np.sqrt(1 + 1 / R))))
+
+
+@dataclass(frozen=True)
+class Halves:
+    """`apart`: root mean square difference of learners' EAPs from two halves of the items; `expected`: where one
+    ability explains the answers."""
+
+    apart: float
+    expected: float
+
+
+@dataclass(frozen=True)
+class NewDependence:
+    """The largest eigenvalue of the difference of two windows' Q3 matrices (0 on the diagonal).
+
+    Attributes:
+        eigenvalue: of the data. se: its standard error, the fits' parameters given.
+        under_model: shape (replications, replications), where both windows follow their models: each replication of the
+            one with each of the other. The error of their mean, `under_model_se`, is that of the means of rows and
+            columns.
+        together: places of the items that go together more than they did, the largest part of the eigenvalue first.
+    """
+
+    eigenvalue: float
+    under_model: Floats
+    se: float
+    together: tuple[int, ...]
+
+    @property
+    def under_model_se(self) -> float:
+        R = len(self.under_model)
+        return float(np.sqrt(sum(self.under_model.mean(axis=axis).var(ddof=1) / R for axis in (0, 1))))
+
+
+def local_dependence(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    threads: int | None = None,
+) -> LocalDependence:
+    """Yen's (1984) Q3: correlation over the learners who saw both items of x − P(θ̂), θ̂ the EAP of all answers.
+
+    The EAP's prior is the calibration's latent distribution, that of the learner's group where the fit has groups
+    (`groups`: n_persons labels). Costs learners × items² multiplications.
+    """
+    whole = Fitted.of(responses, calibration, groups)
+    q3, n = _residual_correlations(whole, _eap(whole, threads))
+    countable = np.triu(n >= SMALLEST_PAIR, 1) & np.isfinite(q3)
+    mean = float(q3[countable].mean()) if countable.any() else float("nan")
+    excess = np.where(countable, q3 - mean, -np.inf)
+    i, j = np.nonzero(excess > FLAG_ABOVE_MEAN)
+    order = np.argsort(-excess[i, j], kind="stable")
+    flagged = tuple((int(whole.place[i[k]]), int(whole.place[j[k]])) for k in order)
+    all_q3, all_n = np.full((whole.n_all, whole.n_all), np.nan), np.zeros((whole.n_all, whole.n_all), dtype=np.int64)
+    all_q3[np.ix_(whole.place, whole.place)], all_n[np.ix_(whole.place, whole.place)] = q3, n
+    return LocalDependence(all_q3, all_n, mean, flagged)
+
+
+def parallel_analysis(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    replications: int = 39,
+    seed: int = 0,
+    most_persons: int = MOST_PERSONS,
+    threads: int | None = None,
+) -> ParallelAnalysis:
+    """Is there a second dimension? The largest eigenvalue of the Q3 matrix against its law under the model.
+
+    The law comes from answers of the fitted model to the same sets of items (Drasgow & Lissak's 1983 modified
+    parallel analysis, on residuals). Pairs that nobody or hardly anybody saw together (below `SMALLEST_PAIR` learners,
+    in data and replications alike) count as uncorrelated: their noise would be the largest eigenvalue.
+
+    Args:
+        groups: the group of each person, n_persons labels, where the fit has groups.
+        replications: p cannot fall below 1/(1 + replications).
+        seed: of the drawn persons and their simulated answers.
+        most_persons: that are drawn of a larger set.
+    """
+    rng = np.random.default_rng(seed)
+    whole = Fitted.of(responses, calibration, groups).some_persons(most_persons, rng)
+    found = _Dependence.of(whole, threads)
+    observed = found.eigenvalue
+    under_model = np.array([_Dependence.of(whole.new_answers(rng), threads).eigenvalue for _ in range(replications)])
+    p = (1 + int((under_model >= observed).sum())) / (1 + replications)
+    vector = np.linalg.eigh(found.q3)[1][:, -1]
+    together = tuple(whole.place[_together(found.q3, vector)].tolist())
+    se = _error_of_eigenvalue(whole, found, vector, found.counted)
+    return ParallelAnalysis(observed, under_model, p, se, together, whole.responses.n_persons)
+
+
+def disagreement_of_halves(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> Halves | None:
+    """How far apart two halves of the items place a learner, split where they disagree most; None for fewer than 4
+    items.
+
+    The halves are by the sign of the first eigenvector of Q3, found anew in answers of the fitted model.
+    """
+    rng = np.random.default_rng(seed)
+    whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)
+    if whole.calibration.n_items < 4:
+        return None
+    apart = _apart(whole, threads)
+    expected = [_apart(whole.new_answers(rng), threads) for _ in range(_HALVINGS)]
+    return Halves(float(np.sqrt(apart)), float(np.sqrt(np.mean(expected))))
+
+
+def _apart(whole: Fitted, threads: int | None) -> float:
+    """Mean square difference of the two EAPs."""
+    vector = np.linalg.eigh(_Dependence.of(whole, threads).q3)[1][:, -1]
+    one, other = (_eap(whole.on(half), threads) for half in (vector > 0, vector <= 0))
+    return float(np.mean((one - other) ** 2))
+
+
+def new_dependence(
+    now: Fitted, before: Fitted, *, replications: int, seed: int = 0, threads: int | None = None
+) -> NewDependence | None:
+    """Do items go together now that did not before? None where no pair of items was seen together in both windows.
+
+    What is the same in both cancels: a second ability that was there already does not hide a third one. Both are of the
+    same items in the same order. As many persons are drawn of each (at most `MOST_PERSONS`), because the Q3 of few is
+    the noisier, and pairs count that `SMALLEST_PAIR` or more persons saw in both.
+    """
+    rng = np.random.default_rng(seed)
+    most = min(MOST_PERSONS, now.responses.n_persons, before.responses.n_persons)
+    windows = [window.some_persons(most, rng) for window in (now, before)]
+    found, known = (_Dependence.of(window, threads) for window in windows)
+    counted = found.counted & known.counted
+    if not counted.any():
+        return None
+    new, old = (
+        [_Dependence.of(window.new_answers(rng), threads).q3 for _ in range(replications)] for window in windows
+    )
+    under_model = [[float(np.linalg.eigvalsh(np.where(counted, one - other, 0.0))[-1]) for other in old] for one in new]
+    growth = np.where(counted, found.q3 - known.q3, 0.0)
+    values, vectors = np.linalg.eigh(growth)
+    vector = vectors[:, -1]
+    errors = [
+        _error_of_eigenvalue(window, of, vector, counted) for window, of in zip(windows, (found, known), strict=True)
+    ]
+    together = tuple(_together(growth, vector).tolist())
+    return NewDependence(float(values[-1]), np.array(under_model), float(np.linalg.norm(errors)), together)
+
+
+def _together(matrix: Floats, vector: Floats) -> npt.NDArray[np.int64]:
+    """Places of the items that make `matrix`, shape (J, J), have the eigenvector `vector`: of its two signs the one
+    within which more is shared, and there the loadings above 1/√J, what an item has that is like all others. The
+    largest loading first."""
+    sides = [np.where(sign * vector > 0, np.abs(vector), 0.0) for sign in (1, -1)]
+    one = max(sides, key=lambda side: float(side @ matrix @ side))
+    return np.array([j for j in np.argsort(-one, kind="stable") if one[j] > 1 / np.sqrt(len(one))], dtype=np.int64)
+
+
+@dataclass(frozen=True)
+class _Dependence:
+    """θ̂ of each person, shape (n_persons,); Q3, 0 where it is not known, and n, shape (J, J); which pairs count."""
+
+    theta: Floats
+    q3: Floats
+    n: npt.NDArray[np.int64]
+    counted: npt.NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, whole: Fitted, threads: int | None) -> _Dependence:
+        theta = _eap(whole, threads)
+        q3, n = _residual_correlations(whole, theta)
+        counted = (n >= SMALLEST_PAIR) & np.isfinite(q3)
+        return cls(theta, np.where(counted, q3, 0.0), n, counted)
+
+    @property
+    def eigenvalue(self) -> float:
+        return float(np.linalg.eigvalsh(self.q3 + np.eye(len(self.q3)))[-1]) if self.q3.size else float("nan")
+
+
+def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: npt.NDArray[np.bool_]) -> float:
+    """Of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
+
+    With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that he saw is
+    (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975); v stays as it is to first order.
+    """
+    weights = np.divide(np.multiply.outer(vector, vector), found.n, out=np.zeros_like(found.q3), where=counted)
+    pieces = list(_residuals(whole, found.theta))
+    seen = np.maximum(found.n.diagonal(), 1)
+    mean = sum(residual.sum(axis=0) for residual, _ in pieces) / seen
+    variance = sum((residual**2).sum(axis=0) for residual, _ in pieces) / seen - mean**2
+    inverse = np.divide(1.0, np.sqrt(variance), out=np.zeros_like(variance), where=variance > 0)
+    squares = 0.0
+    for residual, saw in pieces:
+        z = (residual - mean) * inverse * saw
+        influence = np.sum((z @ weights) * z, axis=1) - np.sum(((z**2) @ (weights * found.q3)) * saw, axis=1)
+        squares += float(influence @ influence)
+    return float(np.sqrt(squares))
+
+
+def _residual_correlations(whole: Fitted, theta: Floats) -> tuple[Floats, npt.NDArray[np.int64]]:
+    """Q3 (NaN on the diagonal) and the number of learners of each pair, (J, J)."""
+    J = whole.calibration.n_items
+    n, first, second, product = (np.zeros((J, J)) for _ in range(4))
+    for residual, saw in _residuals(whole, theta):
+        n += saw.T @ saw
+        first += residual.T @ saw
+        second += (residual**2).T @ saw
+        product += residual.T @ residual
+    with np.errstate(divide="ignore", invalid="ignore"):
+        variance = second - first**2 / n
+        q3 = (product - first * first.T / n) / np.sqrt(variance * variance.T)
+    q3[(n < 2) | np.eye(J, dtype=bool)] = np.nan
+    return q3, np.rint(n).astype(np.int64)
+
+
+def _residuals(whole: Fitted, theta: Floats) -> Iterator[tuple[Floats, Floats]]:
+    """x − P(θ̂), 0 where an item was not seen, and whether it was: (learners, J) each, some learners at a time."""
+    r, fit = whole.responses, whole.calibration
+    start, J = row_starts(r), fit.n_items
+    at_once = max(1, _CELLS // max(J, 1))
+    for low in range(0, r.n_persons, at_once):
+        rows = slice(start[low], start[min(low + at_once, r.n_persons)])
+        person, item = r.person[rows], r.item[rows]
+        saw = np.zeros((min(at_once, r.n_persons - low), J))
+        residual = np.zeros_like(saw)
+        saw[person - low, item] = 1.0
+        p = fit.c[item] + (1.0 - fit.c[item]) * expit(fit.a[item] * theta[person] + fit.d[item])
+        residual[person - low, item] = r.score[rows] - p
+        yield residual, saw
+
+
+def _eap(whole: Fitted, threads: int | None) -> Floats:
+    """Shape (n_persons,), each under the distribution of the person's own group."""
+    r, fit, abilities = whole.responses, whole.calibration, whole.abilities
+    log_right, log_wrong = log_tables(fit.a, fit.d, fit.c, abilities.nodes)
+    start, mean = row_starts(r), np.empty(r.n_persons)
+
+    def one(first: int, last: int) -> None:
+        fit_kernels.posterior_means(
+            first,
+            last,
+            start,
+            r.item,
+            r.score,
+            log_right,
+            log_wrong,
+            abilities.log_weights,
+            abilities.group,
+            abilities.nodes,
+            mean,
+        )
+
+    with kernels.runner(threads) as run:
+        if r.n_persons:
+            run(one, kernels.cut(np.diff(start) + 1, min(64, 1 + r.n_responses // 50_000)))
+    return mean

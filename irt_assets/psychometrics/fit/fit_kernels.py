@@ -1,0 +1,168 @@
+"""Compiled loops of the fit statistics, each over one run of persons. What the sums mean is said where they are used.
+
+log_right, log_wrong and p (J, Q) are tables of log P, log(1 − P) and P at the nodes; log_weights (G, Q) those of each
+group, group (N,) that of each person.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from irt_assets.psychometrics.core.kernels import NEGLIGIBLE, _compiled
+
+DEGENERATE = 1e-8
+"""Share of the log-likelihood's variance that θ̂ leaves; items that differ neither in a nor in b leave none."""
+RARE = 1e-9
+"""Nodes of less posterior weight add nothing to a product of two residuals; passing them over halves the work."""
+
+
+@_compiled
+def posterior(first, last, item, score, log_right, log_wrong, log_weights, post):  # type: ignore[no-untyped-def]
+    """Fills post (Q,) with P(node | responses first … last − 1); returns the first and past-the-last node that
+    counts."""
+    Q = post.size
+    for q in range(Q):
+        post[q] = log_weights[q]
+    for r in range(first, last):
+        table = log_right if score[r] == 1 else log_wrong
+        j = item[r]
+        for q in range(Q):
+            post[q] += table[j, q]
+    top = -np.inf
+    for q in range(Q):
+        top = max(top, post[q])
+    low, high = 0, Q
+    while post[low] - top < NEGLIGIBLE:
+        low += 1
+    while post[high - 1] - top < NEGLIGIBLE:
+        high -= 1
+    total = 0.0
+    for q in range(low, high):
+        post[q] = np.exp(post[q] - top)
+        total += post[q]
+    for q in range(low, high):
+        post[q] /= total
+    return low, high
+
+
+@_compiled
+def posterior_means(  # type: ignore[no-untyped-def]
+    first, last, start, item, score, log_right, log_wrong, log_weights, group, nodes, mean
+):
+    """Fills mean (N,) with the EAP."""
+    post = np.empty(nodes.size)
+    for i in range(first, last):
+        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
+        mean[i] = 0.0
+        for q in range(low, high):
+            mean[i] += post[q] * nodes[q]
+
+
+@_compiled
+def residual_counts(  # type: ignore[no-untyped-def]
+    first, last, start, item, score, log_right, log_wrong, p, log_weights, group, seen, residual
+):
+    """Adds to seen (J, Q) the expected persons at each node, to residual (J, Q) Σ (x − P)·posterior."""
+    post = np.empty(p.shape[1])
+    for i in range(first, last):
+        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
+        for r in range(start[i], start[i + 1]):
+            j, x = item[r], score[r]
+            for q in range(low, high):
+                seen[j, q] += post[q]
+                residual[j, q] += (x - p[j, q]) * post[q]
+
+
+@_compiled
+def residual_products(  # type: ignore[no-untyped-def]
+    first, last, start, item, score, log_right, log_wrong, p, log_weights, group, count, products
+):
+    """Adds to products (J, Q, Q), for q ≤ k, Σ u_q·u_k with u_q = (x − P)·posterior; counts responses in count (J,)."""
+    Q = p.shape[1]
+    post, u = np.empty(Q), np.empty(Q)
+    for i in range(first, last):
+        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
+        while post[low] < RARE:
+            low += 1
+        while post[high - 1] < RARE:
+            high -= 1
+        for r in range(start[i], start[i + 1]):
+            j, x = item[r], score[r]
+            count[j] += 1
+            for q in range(low, high):
+                u[q] = (x - p[j, q]) * post[q]
+            for q in range(low, high):
+                for k in range(q, high):
+                    products[j, q, k] += u[q] * u[k]
+
+
+@_compiled
+def direction_moments(  # type: ignore[no-untyped-def]
+    first, last, start, item, score, log_right, log_wrong, p, log_weights, group, direction, moments
+):
+    """Adds to moments (K, J, 3) the first three powers of Σ_q direction[k, j, q]·(x − P)·posterior."""
+    Q = p.shape[1]
+    K = direction.shape[0]
+    post = np.empty(Q)
+    for i in range(first, last):
+        low, high = posterior(start[i], start[i + 1], item, score, log_right, log_wrong, log_weights[group[i]], post)
+        for r in range(start[i], start[i + 1]):
+            j, x = item[r], score[r]
+            for k in range(K):
+                t = 0.0
+                for q in range(low, high):
+                    t += direction[k, j, q] * (x - p[j, q]) * post[q]
+                power = t
+                for m in range(3):
+                    moments[k, j, m] += power
+                    power *= t
+
+
+@_compiled
+def likelihood_moments(first, last, start, item, score, a, d, c, theta, moments):  # type: ignore[no-untyped-def]
+    """Fills moments (N, 3) with lz*'s numerator, its variance and its third central moment at theta (N,), a WLE.
+
+    Persons whose theta is not finite, and those all of whose patterns with one θ̂ are equally likely, are passed over.
+    """
+    for i in range(first, last):
+        if not np.isfinite(theta[i]):
+            continue
+        information, bias, slope_w, centred, raw, variance, third = 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0
+        for r in range(start[i], start[i + 1]):
+            j = item[r]
+            L, M, P, ratio, w = _curve(a[j], d[j], c[j], theta[i])
+            own = a[j] ** 2 * (1.0 - c[j]) * ratio * L * M
+            information += own
+            bias += own * a[j] * (M - L)
+            slope_w += a[j] * (1.0 - c[j]) * L * M * w
+            centred += (score[r] - P) * w
+            raw += w**2 * P * (1.0 - c[j]) * M
+        if information <= 0.0:
+            continue
+        k = slope_w / information
+        for r in range(start[i], start[i + 1]):
+            j = item[r]
+            L, M, P, ratio, w = _curve(a[j], d[j], c[j], theta[i])
+            Q = (1.0 - c[j]) * M
+            weight = w - k * a[j] * ratio
+            variance += weight**2 * P * Q
+            third += weight**3 * P * Q * (Q - P)
+        if variance < DEGENERATE * raw:
+            continue
+        moments[i, 0] = centred + k * bias / (2.0 * information)
+        moments[i, 1] = variance
+        moments[i, 2] = third
+
+
+@_compiled
+def _curve(a, d, c, theta):  # type: ignore[no-untyped-def]
+    """L, 1 − L, P, L/P and log(P/(1 − P)) without overflow; P'/(P(1 − P)) is a times the fourth."""
+    eta = a * theta + d
+    e = np.exp(-abs(eta))
+    high, low = 1.0 / (1.0 + e), e / (1.0 + e)
+    L, M = (high, low) if eta >= 0 else (low, high)
+    P = c + (1.0 - c) * L
+    if c == 0.0:
+        return L, M, P, 1.0, eta
+    log_wrong = np.log1p(-c) + min(-eta, 0.0) - np.log1p(e)
+    return L, M, P, L / P, np.log(P) - log_wrong

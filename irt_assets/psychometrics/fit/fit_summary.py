@@ -1,0 +1,190 @@
+"""Every fit statistic of a window's fit at once, quickly enough to be computed with every fit.
+
+Belongs here: which statistics a fit is stored with, and on how many of its learners each rests. Does not belong here:
+the statistics themselves (see `item_fit`, `sum_score_fit`, `dependence`, `m2`, `person_fit`, `reliability`), and what
+is held back for them (see the gates).
+
+Infit, outfit, RMSD and item-rest correlations are of all learners, up to ten million answers. What speaks of the whole
+set (Q3, S-X², lz*, parallel analysis, reliability) is known well enough from fewer, and rests on learners drawn from
+all: how many is in the summary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from scipy.linalg import LinAlgError
+
+from irt_assets.psychometrics.core.models import Calibration, Floats, Responses
+from irt_assets.psychometrics.estimation.testlets import number_testlets
+from irt_assets.psychometrics.fit.classical import item_rest_correlation
+from irt_assets.psychometrics.fit.dependence import (
+    SMALLEST_PAIR,
+    disagreement_of_halves,
+    local_dependence,
+    parallel_analysis,
+)
+from irt_assets.psychometrics.fit.item_fit import item_fit
+from irt_assets.psychometrics.fit.m2 import form_fit
+from irt_assets.psychometrics.fit.person_fit import person_fit
+from irt_assets.psychometrics.fit.second_ability import loadings
+from irt_assets.psychometrics.fit.sum_score_fit import sum_score_fit
+from irt_assets.psychometrics.scoring.reliability import fitted_reliability
+
+ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_000
+"""Answers behind the statistics of items, of the set, and of one round of parallel analysis."""
+PARALLEL_ROUNDS = 11
+FORM_ITEMS, FORMS = 24, 4
+"""M₂ is of the largest so many forms, by so many items of each: its work grows with the sixth power of the items."""
+PATTERN_LEVEL, RARE_LEVEL = 0.05, 0.02
+"""Learners whose lz* is in these lower tails are counted; of sound ones it is these shares."""
+NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
+
+
+@dataclass(frozen=True)
+class FitSummary:
+    """The fit statistics of a calibration of J items.
+
+    Attributes:
+        items: by name, shape (J,) each, NaN where an item has none: point_biserial, infit, outfit, infit_z, outfit_z,
+            rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p.
+        whole: what is said of the set, as plain data for JSON; None for what could not be tested.
+    """
+
+    items: dict[str, Floats]
+    whole: dict[str, Any]
+
+
+def summarise(
+    responses: Responses,
+    calibration: Calibration,
+    *,
+    groups: Sequence[str] | None = None,
+    testlets: Mapping[str, str] | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+) -> FitSummary:
+    """The statistics of a converged fit to `responses`, those it was estimated from.
+
+    `groups`: the label of each person, where the fit has groups. `testlets` (item → testlet): pairs of items of one
+    share more than θ, and errors count it, so that Q3 names only other pairs. `seed`: of the drawn learners and
+    simulated answers; the same seed gives the same numbers.
+    """
+    rng = np.random.default_rng(seed)
+    many, of_many = _some_learners(responses, groups, ITEM_RESPONSES, rng)
+    fit = item_fit(many, calibration, groups=of_many, seed=seed, threads=threads)
+    some, of_some = _some_learners(responses, groups, SET_RESPONSES, rng)
+    by_score = sum_score_fit(some, calibration, groups=of_some)
+    pairs = local_dependence(some, calibration, groups=of_some, threads=threads)
+    persons = person_fit(some, calibration, threads=threads)
+    few, of_few = _some_learners(responses, groups, PARALLEL_RESPONSES, rng)
+    halves = disagreement_of_halves(few, calibration, groups=of_few, seed=seed, threads=threads)
+    places = number_testlets(calibration.item_ids, testlets or {})
+    apart = tuple((i, j) for i, j in pairs.flagged if places[i] < 0 or places[i] != places[j])
+    pairs = replace(pairs, flagged=apart)
+    n_pairs = int(np.triu(pairs.n >= SMALLEST_PAIR, 1).sum())
+    tested = np.isfinite(persons.p)
+    names = calibration.item_ids
+    items = {
+        "point_biserial": item_rest_correlation(many),
+        "infit": fit.infit,
+        "outfit": fit.outfit,
+        "infit_z": fit.infit_z,
+        "outfit_z": fit.outfit_z,
+        "rmsd": fit.rmsd,
+        "rmsd_cutoff": fit.rmsd_cutoff,
+        "rmsd_p": fit.rmsd_p,
+        "s_x2": by_score.statistic,
+        "s_x2_df": np.where(by_score.df > 0, by_score.df, np.nan),
+        "s_x2_p": by_score.p,
+    }
+    whole = {
+        "learners": {"items": many.n_persons, "set": some.n_persons, "parallel": few.n_persons},
+        "reliability": _number(fitted_reliability(some, calibration, groups=of_some, threads=threads)),
+        "lz": {
+            "learners": int(tested.sum()),
+            "unlikely": _number(np.mean(persons.p[tested] < PATTERN_LEVEL)) if tested.any() else None,
+            "level": PATTERN_LEVEL,
+            "rare": _number(np.mean(persons.p[tested] < RARE_LEVEL)) if tested.any() else None,
+        },
+        "q3": {
+            "pairs": n_pairs,
+            "mean": _number(pairs.mean),
+            "flagged": len(pairs.flagged),
+            "clusters": [[names[j] for j in cluster] for cluster in pairs.clusters[:NAMED_CLUSTERS]],
+            "largest": [
+                {"items": [names[i], names[j]], "q3": _number(pairs.q3[i, j]), "n": int(pairs.n[i, j])}
+                for i, j in pairs.flagged[:NAMED_PAIRS]
+            ],
+        },
+        "loadings": dict(zip(names, loadings(pairs, calibration).round(4).tolist(), strict=True)),
+        "parallel": _parallel(few, calibration, of_few, seed, threads),
+        "m2": _forms(some, calibration, of_some),
+        "halves": None if halves is None else {"apart": halves.apart, "expected": halves.expected},
+    }
+    return FitSummary(items, whole)
+
+
+def _parallel(
+    responses: Responses, calibration: Calibration, groups: Sequence[str] | None, seed: int, threads: int | None
+) -> dict[str, Any] | None:
+    """None where no two items were seen together by enough of the learners."""
+    shared = np.bincount(responses.item, minlength=responses.n_items)
+    if (shared >= SMALLEST_PAIR).sum() < 2:
+        return None
+    found = parallel_analysis(
+        responses, calibration, groups=groups, replications=PARALLEL_ROUNDS, seed=seed, threads=threads
+    )
+    if not np.isfinite(found.tail):
+        return None
+    return {
+        "eigenvalue": _number(found.eigenvalue),
+        "expected": _number(found.under_model.mean()),
+        "rounds": PARALLEL_ROUNDS,
+        "p": _number(found.tail),
+        "under_model": found.under_model.tolist(),
+        "se": _number(found.se),
+        "learners": found.learners,
+        "together": [responses.item_ids[j] for j in found.together],
+    }
+
+
+def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str] | None) -> list[dict[str, Any]] | None:
+    """None where the margins of a form are singular, as those of items with all answers in common are."""
+    try:
+        found = form_fit(responses, calibration, groups=groups, most_items=FORM_ITEMS, most_forms=FORMS)
+    except LinAlgError:
+        return None
+    return [
+        {
+            "items": len(form.items),
+            "learners": form.n,
+            "m2": _number(form.m2),
+            "df": form.df,
+            "p": _number(form.p),
+            "rmsea": _number(form.rmsea),
+        }
+        for form in found
+    ]
+
+
+def _some_learners(
+    responses: Responses, groups: Sequence[str] | None, most: int, rng: np.random.Generator
+) -> tuple[Responses, Sequence[str] | None]:
+    """All learners, or so many of them, drawn at random, that they gave about `most` responses."""
+    N = responses.n_persons
+    if responses.n_responses <= most:
+        return responses, groups
+    chosen = np.zeros(N, dtype=bool)
+    chosen[rng.choice(N, max(1, round(N * most / responses.n_responses)), replace=False)] = True
+    rows = chosen[responses.person]
+    person = (np.cumsum(chosen) - 1)[responses.person[rows]].astype(np.int32)
+    drawn = Responses(person, responses.item[rows], responses.score[rows], int(chosen.sum()), responses.item_ids)
+    return drawn, None if groups is None else [groups[i] for i in np.flatnonzero(chosen).tolist()]
+
+
+def _number(value: float | np.floating[Any]) -> float | None:
+    return float(value) if np.isfinite(value) else None

@@ -1,0 +1,199 @@
+"""The fitted part of a data set, and new answers to it as the fitted model would give them.
+
+What every fit statistic starts from. No statistic is here, and no estimation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit
+
+from irt_assets.psychometrics.core.design import seen_sets
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Floats, Population, Responses
+from irt_assets.psychometrics.core.quadrature import Grid
+
+Ints = npt.NDArray[np.int64]
+
+_STEP, _REACH, _MOST_NODES = 0.2, 6.0, 241
+"""Nodes: their distance and how far they go, in SDs of the narrowest and of each group; and how many at most."""
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """The ability distribution of each group of the fit.
+
+    Attributes:
+        nodes: shape (Q,), equally spaced, the same for all groups.
+        log_weights: shape (G, Q), the weights of a group sum to 1.
+        group: shape (n_persons,), the group of each person.
+        population: the groups, G of them, in their order.
+    """
+
+    nodes: Floats
+    log_weights: Floats
+    group: Ints
+    population: tuple[Population, ...]
+
+    @classmethod
+    def of(cls, calibration: Calibration, groups: Sequence[str] | None, n_persons: int) -> Abilities:
+        """Raises PsychometricsError where the fit has groups and not every person is given one of them."""
+        populations = calibration.populations or (
+            Population("all", n_persons, calibration.latent_mean, calibration.latent_sd, 0.0, 0.0),
+        )
+        names = [population.name for population in populations]
+        if groups is None:
+            if len(populations) > 1:
+                raise PsychometricsError(
+                    f"the fit has {len(names)} groups ({', '.join(names[:5])}): say which of them each learner is in"
+                )
+            group = np.zeros(n_persons, dtype=np.int64)
+        else:
+            if len(groups) != n_persons:
+                raise PsychometricsError(f"groups must be {n_persons} labels, one per person; got {len(groups)}")
+            strange = sorted({str(g) for g in groups} - set(names))
+            if strange:
+                raise PsychometricsError(
+                    f"no such group in the fit: {', '.join(strange[:5])}; it has {', '.join(names[:5])}"
+                )
+            group = np.array([names.index(str(g)) for g in groups], dtype=np.int64)
+        nodes, log_weights = _on_common_nodes(populations)
+        return cls(nodes, log_weights, group, populations)
+
+    @property
+    def weights(self) -> Floats:
+        return np.exp(self.log_weights)
+
+    def draw(self, rng: np.random.Generator) -> Floats:
+        """An ability for each person, from the nodes of the person's group."""
+        share = rng.random(len(self.group))
+        place = np.zeros(len(self.group), dtype=np.int64)
+        for g, weights in enumerate(self.weights):
+            here = self.group == g
+            place[here] = np.searchsorted(np.cumsum(weights)[:-1], share[here])
+        return self.nodes[place]
+
+
+def _on_common_nodes(populations: tuple[Population, ...]) -> tuple[Floats, Floats]:
+    if populations[0].nodes:
+        with np.errstate(divide="ignore"):
+            return np.array(populations[0].nodes), np.log([population.weights for population in populations])
+    low = min(p.mean - _REACH * p.sd for p in populations)
+    high = max(p.mean + _REACH * p.sd for p in populations)
+    count = 1 + round((high - low) / (_STEP * min(p.sd for p in populations)))
+    nodes = np.linspace(low, high, min(count, _MOST_NODES))
+    return nodes, np.stack([Grid(nodes).log_weights(p.mean, p.sd) for p in populations])
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Responses to the J items that have parameters, and the calibration of just these items.
+
+    Attributes:
+        abilities: the distribution of θ that the persons' posteriors start from.
+        place: shape (J,), where these items stand among the `n_all` items of the whole calibration.
+    """
+
+    responses: Responses
+    calibration: Calibration
+    abilities: Abilities
+    place: Ints
+    n_all: int
+
+    @classmethod
+    def of(cls, responses: Responses, calibration: Calibration, groups: Sequence[str] | None = None) -> Fitted:
+        """Raises PsychometricsError where the two are not about the same items in the same order, or not about the
+        same groups."""
+        if responses.item_ids != calibration.item_ids:
+            odd = sorted(set(responses.item_ids) ^ set(calibration.item_ids))
+            named = f"not in both: {', '.join(odd[:5])}" if odd else "the same items in another order"
+            raise PsychometricsError(
+                f"responses ({responses.n_items} items) and calibration ({calibration.n_items} items) must list the "
+                f"same items in one order; {named}"
+            )
+        keep = calibration.estimated
+        place = np.flatnonzero(keep)
+        index = np.cumsum(keep) - 1
+        rows = keep[responses.item]
+        kept = Responses(
+            responses.person[rows],
+            index[responses.item[rows]].astype(np.int32),
+            responses.score[rows],
+            responses.n_persons,
+            tuple(responses.item_ids[j] for j in place),
+        )
+        abilities = Abilities.of(calibration, groups, responses.n_persons)
+        return cls(kept, calibration.select(keep), abilities, place, responses.n_items)
+
+    @property
+    def estimated_here(self) -> npt.NDArray[np.bool_]:
+        """Shape (J,): False for anchors, whose parameters owe nothing to these responses."""
+        return ~np.isin(self.calibration.item_ids, self.calibration.anchored)
+
+    def among_all(self, values: Floats) -> Floats:
+        """`values`, shape (J,), at the items' places among all items, NaN for items without parameters."""
+        out = np.full(self.n_all, np.nan)
+        out[self.place] = values
+        return out
+
+    def some_persons(self, most: int, rng: np.random.Generator) -> Fitted:
+        """Itself, or where it has more than `most` persons, `most` drawn of them."""
+        r = self.responses
+        if r.n_persons <= most:
+            return self
+        chosen = np.zeros(r.n_persons, dtype=bool)
+        chosen[rng.choice(r.n_persons, most, replace=False)] = True
+        rows = chosen[r.person]
+        person = (np.cumsum(chosen) - 1)[r.person[rows]].astype(np.int32)
+        return replace(
+            self,
+            responses=Responses(person, r.item[rows], r.score[rows], most, r.item_ids),
+            abilities=replace(self.abilities, group=self.abilities.group[chosen]),
+        )
+
+    def on(self, keep: npt.NDArray[np.bool_]) -> Fitted:
+        """The same with some of the items only, `keep` of shape (J,)."""
+        index = (np.cumsum(keep) - 1).astype(np.int32)
+        r, rows = self.responses, keep[self.responses.item]
+        ids = tuple(item for item, kept in zip(r.item_ids, keep, strict=True) if kept)
+        some = Responses(r.person[rows], index[r.item[rows]], r.score[rows], r.n_persons, ids)
+        return replace(self, responses=some, calibration=self.calibration.select(keep), place=self.place[keep])
+
+    def new_answers(self, rng: np.random.Generator) -> Fitted:
+        """Other persons of the same groups, who see what these saw and answer by the model."""
+        r, fit = self.responses, self.calibration
+        theta = self.abilities.draw(rng)
+        p = fit.c[r.item] + (1.0 - fit.c[r.item]) * expit(fit.a[r.item] * theta[r.person] + fit.d[r.item])
+        return replace(self, responses=replace(r, score=(rng.random(r.n_responses) < p).astype(np.int8)))
+
+
+@dataclass(frozen=True)
+class Form:
+    """Learners of one group who saw the same items: places of the items, ascending, and answers (persons × items)."""
+
+    items: Ints
+    group: int
+    answers: npt.NDArray[np.int8]
+
+
+def complete_forms(whole: Fitted, smallest: int) -> Iterator[Form]:
+    """The forms that `smallest` or more learners of one group saw."""
+    r, group = whole.responses, whole.abilities.group
+    sets = seen_sets(r)
+    n_groups = len(whole.abilities.population)
+    kind = np.where(sets.of_person >= 0, sets.of_person * n_groups + group, -1)
+    order = np.argsort(kind, kind="stable")
+    kinds, first, count = np.unique(kind[order], return_index=True, return_counts=True)
+    for k, begin, n in zip(kinds, first, count, strict=True):
+        if k < 0 or n < smallest:
+            continue
+        persons = order[begin : begin + n]
+        length = int(np.diff(sets.row_start)[sets.person[k // n_groups]])
+        rows = sets.row_start[persons][:, None] + np.arange(length)
+        by_item = np.argsort(r.item[rows], axis=1)
+        items = r.item[rows[0]][by_item[0]].astype(np.int64)
+        yield Form(items, int(k % n_groups), np.take_along_axis(r.score[rows], by_item, axis=1))

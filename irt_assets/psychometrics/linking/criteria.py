@@ -1,0 +1,371 @@
+"""The two constants that put one set of anchors on another: four criteria, their errors, and the test of agreement.
+
+Belongs here: arithmetic on K anchors seen from both sides. Does not belong here: which anchors take part, and what
+is done with the constants (`linking`).
+
+An anchor has a* = a/slope and b* = slope·b + intercept, so with errors only in the estimates
+    D₁ = ln a_new − ln slope − ln a_old  and  D₂ = slope·b_new + intercept − b_old
+are zero in expectation. Everything here is about these 2K differences; c is held at its value on both sides.
+A Rasch fit has its unit from a = 1, so its slope is 1 and only D₂ is used; the one common a of a 1PL fit gives the
+slope but says nothing about a single anchor, so there, too, only D₂ is tested.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from scipy.optimize import least_squares
+from scipy.special import expit
+
+from irt_assets.psychometrics.core.anchors import Bools
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.options import Method, Model
+
+NODES = np.linspace(-6.0, 6.0, 61)
+_DENSITIES = np.exp(-(NODES**2) / 2.0) / np.sqrt(2.0 * np.pi)
+WEIGHTS = _DENSITIES / _DENSITIES.sum()
+NOWHERE = np.empty(0)
+_OF_CURVES = ("stocking-lord", "haebara")
+_MAX_LOG_SLOPE = np.log(20.0)  # two populations whose SDs differ twentyfold share no useful anchors
+
+
+def curve(a: Floats, b: Floats, c: Floats, theta: Floats) -> tuple[Floats, Floats]:
+    """P and ∂P/∂z at z = a(θ − b), both of shape (K, nodes); a, b, c have shape (K,), theta (nodes,)."""
+    s = expit(a[:, None] * (theta - b[:, None]))
+    return c[:, None] + (1 - c[:, None]) * s, (1 - c[:, None]) * s * (1 - s)
+
+
+@dataclass(frozen=True)
+class Pairs:
+    """K anchors seen from both sides. Covariances are (2K, 2K) in the order a₁, b₁, a₂, b₂, …
+
+    `nodes` and `weights`, shape (Q,): the distribution on the old scale over which curves are compared. `nodes_new` and
+    `weights_new`, shape (R,): the one on the new scale, where a symmetric criterion compares them as well; empty for a
+    criterion of one direction. `guessing_new`, shape (K, 3): covariances of logit c with a and b, and its variance;
+    None where the model has no c.
+    """
+
+    ids: tuple[str, ...]
+    a_new: Floats
+    b_new: Floats
+    c_new: Floats
+    cov_new: Floats
+    a_old: Floats
+    b_old: Floats
+    c_old: Floats
+    cov_old: Floats
+    model: Model
+    nodes: Floats = field(default_factory=lambda: NODES)
+    weights: Floats = field(default_factory=lambda: WEIGHTS)
+    guessing_new: Floats | None = None
+    nodes_new: Floats = field(default_factory=lambda: NOWHERE)
+    weights_new: Floats = field(default_factory=lambda: NOWHERE)
+
+    def keep(self, mask: Bools) -> Pairs:
+        both = np.ix_(np.repeat(mask, 2), np.repeat(mask, 2))
+        return Pairs(
+            tuple(i for i, kept in zip(self.ids, mask, strict=True) if kept),
+            self.a_new[mask], self.b_new[mask], self.c_new[mask], self.cov_new[both],
+            self.a_old[mask], self.b_old[mask], self.c_old[mask], self.cov_old[both],
+            self.model, self.nodes, self.weights,
+            None if self.guessing_new is None else self.guessing_new[mask], self.nodes_new, self.weights_new,
+        )  # fmt: skip
+
+    @property
+    def size(self) -> int:
+        return len(self.ids)
+
+    @property
+    def free_slope(self) -> bool:
+        return self.model != "rasch"
+
+    @property
+    def tests_slopes(self) -> bool:
+        return self.model in ("2pl", "3pl")
+
+    @property
+    def tested(self) -> Bools:
+        """Shape (2K,): which of D₁, D₂ of the first anchor, of the second, … say something about a single anchor."""
+        return np.tile([self.tests_slopes, True], self.size)
+
+    def differences(self, slope: float, intercept: float) -> Floats:
+        """Shape (K, 2): D₁ and D₂ of each anchor."""
+        d1 = np.log(self.a_new) - np.log(slope) - np.log(self.a_old)
+        return np.stack([d1, slope * self.b_new + intercept - self.b_old], axis=1)
+
+    def differences_by_constants(self, slope: float) -> Floats:
+        """Shape (2K, m): ∂D/∂(ln slope, intercept), without ln slope where the slope is fixed."""
+        by_constants = np.zeros((self.size, 2, 2))
+        by_constants[:, 0, 0] = -1.0
+        by_constants[:, 1, 0], by_constants[:, 1, 1] = slope * self.b_new, 1.0
+        return by_constants.reshape(-1, 2)[:, 0 if self.free_slope else 1 :]
+
+    def covariance_of_differences(self, slope: float) -> Floats:
+        """Shape (2K, 2K): covariance of D₁, D₂ of the first anchor, of the second, …, the constants given."""
+        from_new = np.stack([1 / self.a_new, np.full(self.size, slope)], axis=1).ravel()
+        from_old = np.stack([1 / self.a_old, np.ones(self.size)], axis=1).ravel()
+        return from_new[:, None] * self.cov_new * from_new + from_old[:, None] * self.cov_old * from_old
+
+
+def medians(pairs: Pairs) -> tuple[float, float]:
+    slope = float(np.exp(np.median(np.log(pairs.a_new) - np.log(pairs.a_old)))) if pairs.free_slope else 1.0
+    return slope, float(np.median(pairs.b_old - slope * pairs.b_new))
+
+
+@dataclass(frozen=True)
+class Constants:
+    """slope and intercept; `by_new`, `by_old`, shape (2, 2K): their derivatives by (a₁, b₁, a₂, b₂, …) of each side;
+    `by_c_new`, `by_c_old`, shape (2, K), by logit c: None where the criterion has none, or the model."""
+
+    slope: float
+    intercept: float
+    by_new: Floats
+    by_old: Floats
+    by_c_new: Floats | None = None
+    by_c_old: Floats | None = None
+
+    def covariance(self, pairs: Pairs) -> Floats:
+        """Shape (2, 2): of (slope, intercept), by the delta method from both sides' errors; the old c is held."""
+        cov = self.by_new @ pairs.cov_new @ self.by_new.T + self.by_old @ pairs.cov_old @ self.by_old.T
+        if self.by_c_new is None or pairs.guessing_new is None:
+            return cov
+        return cov + of_guessing(self.by_new, self.by_c_new, pairs.guessing_new)
+
+
+def of_guessing(by_ab: Floats, by_c: Floats, guessing: Floats) -> Floats:
+    """Shape (2, 2): what the errors of logit c add to those of two constants.
+
+    by_ab, by_c: shape (2, 2K) and (2, K), the constants' derivatives. guessing: shape (K, 3), covariances of logit c
+    with the item's own two parameters, and its variance.
+    """
+    together = np.einsum("ikx,kx->ik", by_ab.reshape(2, -1, 2), guessing[:, :2]) @ by_c.T
+    return together + together.T + (by_c * guessing[:, 2]) @ by_c.T
+
+
+def solve(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
+    """The constants by one of the four methods; None where the anchors determine none.
+
+    Raises PsychometricsError for a symmetric criterion of moments.
+    """
+    if method in _OF_CURVES:
+        return _by_curves(pairs, method, weighted)
+    if pairs.nodes_new.size:
+        raise PsychometricsError(
+            f"{method} compares no curves, so it has one form only: leave out `symmetric`, or choose one of "
+            + ", ".join(_OF_CURVES)
+        )
+    return _by_moments(pairs, method, weighted)
+
+
+def _by_moments(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
+    """Mean-mean and mean-sigma: slope from the anchors' mean a or the SD of their b, intercept from their mean b."""
+    start, _ = medians(pairs)
+    var_a, var_b = (
+        np.diag(pairs.cov_new)[k::2] * scale**2 + np.diag(pairs.cov_old)[k::2]
+        for k, scale in ((0, 1 / start), (1, start))
+    )  # of a_new/slope − a_old and of D₂
+    w_b = 1 / var_b if weighted else np.ones(pairs.size)
+    w_b /= w_b.sum()
+    mean_new, mean_old = w_b @ pairs.b_new, w_b @ pairs.b_old
+    off_new, off_old = pairs.b_new - mean_new, pairs.b_old - mean_old
+    slope_new, slope_old = np.zeros((pairs.size, 2)), np.zeros((pairs.size, 2))  # ∂ ln slope/∂(a, b)
+    if not pairs.free_slope:
+        slope = 1.0
+    elif method == "mean-mean":
+        w_a = 1 / var_a if weighted else np.ones(pairs.size)
+        slope = float((w_a @ pairs.a_new) / (w_a @ pairs.a_old))
+        slope_new[:, 0], slope_old[:, 0] = w_a / (w_a @ pairs.a_new), -w_a / (w_a @ pairs.a_old)
+    else:
+        var_new, var_old = w_b @ off_new**2, w_b @ off_old**2
+        if var_new <= 0 or var_old <= 0:
+            return None
+        slope = float(np.sqrt(var_old / var_new))
+        slope_new[:, 1], slope_old[:, 1] = -w_b * off_new / var_new, w_b * off_old / var_old
+    slope_new, slope_old = slope * slope_new, slope * slope_old
+    intercept_new, intercept_old = -mean_new * slope_new, -mean_new * slope_old
+    intercept_new[:, 1] -= slope * w_b
+    intercept_old[:, 1] += w_b
+    return Constants(
+        slope,
+        float(mean_old - slope * mean_new),
+        np.stack([slope_new.ravel(), intercept_new.ravel()]),
+        np.stack([slope_old.ravel(), intercept_old.ravel()]),
+    )
+
+
+def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None:
+    """Stocking-Lord: ½ Σ_q w_q (Σ_i ω_i δ_iq)²; Haebara: ½ Σ_q w_q Σ_i ω_i δ_iq², δ = P_old − P_linked at node q.
+
+    A symmetric criterion (Haebara 1980; Kim & Kolen 2007) adds the same sum over the nodes of the new scale, to which
+    the old curves are put by the inverse constants.
+
+    The minimum β = (ln slope, intercept) solves g(β, x) = 0 in the anchors' parameters x, so ∂β/∂x = −(∂g/∂β)⁻¹ ∂g/∂x.
+    Terms with a factor δ are left out of both: δ is of the order of the errors, and the delta method is a first order.
+    """
+    n_free = 2 if pairs.free_slope else 1
+    start = medians(pairs)
+    weights = np.concatenate([pairs.weights, pairs.weights_new])
+    omega = _curve_weights(pairs, method, *start) if weighted else np.ones(pairs.size)
+
+    def collapse(by_node: Floats) -> Floats:
+        """(K, nodes, m) to the residuals' rows: every anchor and node (Haebara) or the sum over anchors."""
+        if method == "haebara":
+            return (np.sqrt(omega[:, None, None] * weights[:, None]) * by_node).reshape(-1, by_node.shape[2])
+        return np.sqrt(weights)[:, None] * np.tensordot(omega, by_node, 1)
+
+    def beta_of(free: Floats) -> Floats:
+        return free if pairs.free_slope else np.array([0.0, free[0]])
+
+    def residuals(free: Floats) -> Floats:
+        return collapse(_delta(pairs, beta_of(free))[:, :, None])[:, 0]
+
+    def jacobian(free: Floats) -> Floats:
+        return collapse(_delta_by_beta(pairs, beta_of(free)))[:, -n_free:]
+
+    first = np.array([np.log(start[0]), start[1]])[-n_free:]
+    if not np.isfinite(residuals(first)).all():
+        return None
+    found = least_squares(residuals, first, jacobian, method="lm", xtol=1e-14, ftol=1e-14, gtol=1e-14)
+    beta = beta_of(found.x)
+    curvature = found.jac.T @ found.jac
+    bad = not found.success or not np.isfinite(beta).all() or abs(beta[0]) > _MAX_LOG_SLOPE
+    if bad or np.linalg.cond(curvature) > 1e12:
+        return None
+
+    slope = float(np.exp(beta[0]))
+    by_beta = _delta_by_beta(pairs, beta)[:, :, -n_free:]
+    if method == "stocking-lord":
+        by_beta = np.broadcast_to(np.tensordot(omega, by_beta, 1), by_beta.shape)
+
+    def influence(by_x: Floats) -> Floats:
+        cross = np.einsum("k,q,kqb,kqx->bkx", omega, weights, by_beta, by_x).reshape(n_free, -1)
+        by_constant = np.zeros((2, cross.shape[1]))
+        by_constant[-n_free:] = -np.linalg.solve(curvature, cross)
+        by_constant[0] *= slope
+        return by_constant
+
+    by_new, by_old = _delta_by_parameters(pairs, beta)
+    constants = Constants(slope, float(beta[1]), influence(by_new), influence(by_old))
+    if pairs.model != "3pl":
+        return constants
+    theta_old, theta_new = _compared_at(pairs, beta)
+    by_c_new = -_curve_by_logit_c(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)
+    by_c_old = _curve_by_logit_c(pairs.a_old, pairs.b_old, pairs.c_old, theta_old)
+    return replace(constants, by_c_new=influence(by_c_new), by_c_old=influence(by_c_old))
+
+
+def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
+    """Where curves are compared, in θ of the old and of the new scale, shape (nodes,) each: the old scale's nodes, then
+    the new one's."""
+    slope, intercept = np.exp(beta[0]), beta[1]
+    return (
+        np.concatenate([pairs.nodes, slope * pairs.nodes_new + intercept]),
+        np.concatenate([(pairs.nodes - intercept) / slope, pairs.nodes_new]),
+    )
+
+
+def _delta(pairs: Pairs, beta: Floats) -> Floats:
+    """δ, shape (K, nodes)."""
+    theta_old, theta_new = _compared_at(pairs, beta)
+    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, theta_old)
+    p_new, _ = curve(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)
+    return p_old - p_new
+
+
+def _delta_by_beta(pairs: Pairs, beta: Floats) -> Floats:
+    """∂δ/∂(ln slope, intercept), shape (K, nodes, 2): a node of one scale is moved on the other."""
+    slope, q = np.exp(beta[0]), pairs.nodes.size
+    theta_old, theta_new = _compared_at(pairs, beta)
+    _, by_z = curve(pairs.a_new, pairs.b_new, pairs.c_new, theta_new[:q])
+    by_theta = by_z * pairs.a_new[:, None]
+    at_old_nodes = np.stack([by_theta * theta_new[:q], by_theta * np.exp(-beta[0])], axis=2)
+    if not pairs.nodes_new.size:
+        return at_old_nodes
+    _, by_z = curve(pairs.a_old, pairs.b_old, pairs.c_old, theta_old[q:])
+    by_theta = by_z * pairs.a_old[:, None]
+    return np.concatenate([at_old_nodes, np.stack([by_theta * slope * pairs.nodes_new, by_theta], axis=2)], axis=1)
+
+
+def _delta_by_parameters(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
+    """∂δ/∂(a, b) of the new and of the old side, each of shape (K, nodes, 2)."""
+    theta_old, theta_new = _compared_at(pairs, beta)
+    by_new = _curve_by_parameters(pairs.a_new, pairs.b_new, pairs.c_new, theta_new)
+    return -by_new, _curve_by_parameters(pairs.a_old, pairs.b_old, pairs.c_old, theta_old)
+
+
+def _curve_by_parameters(a: Floats, b: Floats, c: Floats, theta: Floats) -> Floats:
+    """∂P/∂(a, b), shape (K, nodes, 2)."""
+    _, by_z = curve(a, b, c, theta)
+    return np.stack([by_z * (theta - b[:, None]), -by_z * a[:, None]], axis=2)
+
+
+def _curve_by_logit_c(a: Floats, b: Floats, c: Floats, theta: Floats) -> Floats:
+    """∂P/∂logit c, shape (K, nodes, 1)."""
+    p, _ = curve(a, b, c, theta)
+    return ((1 - p) * c[:, None])[:, :, None]  # 1 − P = (1 − c)(1 − σ)
+
+
+def _curve_weights(pairs: Pairs, method: Method, slope: float, intercept: float) -> Floats:
+    """ω, shape (K,), mean 1: from v, the error variance of an anchor's δ averaged over θ, and s, its mean sensitivity.
+
+    Haebara's squares are weighted by 1/v. Stocking-Lord sums before it squares: of all weighted sums, the one with
+    ω = s/v, s² = E[(∂P/∂b)²], has the least error in a shift common to all anchors. Both are taken at the middle of
+    the two sides: weights that lean on one side's errors pull the slope (simulated: by 0.3 of its standard error).
+    """
+    a = np.sqrt(pairs.a_old * pairs.a_new / slope)
+    b = (pairs.b_old + slope * pairs.b_new + intercept) / 2
+    theta, _ = _compared_at(pairs, np.array([np.log(slope), intercept]))
+    weights = np.concatenate([pairs.weights, pairs.weights_new])
+    by_x = _curve_by_parameters(a, b, (pairs.c_old + pairs.c_new) / 2, theta)
+    by_d = by_x * np.stack([a, np.ones_like(a)], axis=1)[:, None, :]  # D₁ is a difference of ln a
+    k = np.arange(pairs.size)
+    cov = pairs.covariance_of_differences(slope).reshape(pairs.size, 2, pairs.size, 2)[k, :, k]
+    v = np.einsum("q,kqx,kxy,kqy->k", weights, by_d, cov, by_d)
+    omega: Floats = 1 / v if method == "haebara" else np.sqrt(by_d[:, :, 1] ** 2 @ weights) / v
+    return omega / omega.mean()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Q and its degrees of freedom; `shift`, `shift_se`: what `q_test` calls t, 0 without loadings."""
+
+    q: float
+    df: int
+    shift: float = 0.0
+    shift_se: float = 0.0
+
+
+def q_test(pairs: Pairs, slope: float, intercept: float, loadings: Floats | None = None) -> Agreement:
+    """Q = min over the two constants of Dᵀ V⁻¹ D, and its degrees of freedom (2K − 2 for 2PL and 3PL).
+
+    D and V are the differences and their covariance, so that D₁ and D₂ of an anchor, which are correlated, are not
+    counted as two witnesses. The minimum (a step of Gauss-Newton away) makes Q the same for every method: what no
+    slope and intercept can explain. χ² where the anchors moved by error only.
+
+    With `loadings` λ, shape (K,), on a second ability, Q is minimised over one constant more, t: learners whose mean on
+    that ability is not where their θ predicts it have logits that are higher by λt, that is b lower by λt/a.
+    """
+    use = pairs.tested
+    x = pairs.differences_by_constants(slope)[use]
+    factor = np.linalg.cholesky(pairs.covariance_of_differences(slope)[np.ix_(use, use)])
+    white_d = np.linalg.solve(factor, pairs.differences(slope, intercept).ravel()[use])
+    white_x = np.linalg.solve(factor, x)
+    rest = _unexplained(white_d, white_x)
+    agreement = Agreement(float(rest @ rest), int(use.sum()) - x.shape[1])
+    if loadings is None:
+        return agreement
+    by_shift = np.column_stack([np.zeros(pairs.size), -loadings / pairs.a_old]).ravel()[use]
+    white_shift = np.linalg.solve(factor, by_shift)
+    own = _unexplained(white_shift, white_x)
+    told = float(own @ own)
+    if told <= 1e-8 * float(white_shift @ white_shift):  # two constants do already what the shift would
+        return agreement
+    shift = float(own @ rest) / told
+    return Agreement(max(agreement.q - told * shift**2, 0.0), agreement.df - 1, shift, told**-0.5)
+
+
+def _unexplained(y: Floats, x: Floats) -> Floats:
+    """What of y (n,) no combination of the columns of x (n, m) explains."""
+    return y - x @ np.linalg.lstsq(x, y, rcond=None)[0]

@@ -1,0 +1,406 @@
+"""Linking puts a fit (NEW) on a bank's scale (OLD) through anchors: θ* = slope·θ + intercept.
+
+Belongs here: which anchors take part (purification), whether they agree, and the
+transformation of a `Calibration`. Does not belong here: the criteria's arithmetic (`criteria`), where
+anchors are stored, which origin a scale has, and what a gate does with the answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import chdtrc
+
+from irt_assets.psychometrics.core.anchors import AnchorSet, block_diagonal
+from irt_assets.psychometrics.core.errors import BreakdownError, PsychometricsError
+from irt_assets.psychometrics.core.models import Calibration, Flag, Floats
+from irt_assets.psychometrics.core.options import Method
+from irt_assets.psychometrics.eligibility.rules import Rules
+from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Agreement, Pairs, curve, medians, q_test, solve
+
+ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with so many learners
+ROBUST_Z = 2.7  # Huynh & Meyer 2010
+MAX_LINKING_SE = 0.10
+"""Largest standard error that linking may give b at either end of the bank; drift in b is reported from 0.25 on."""
+_ENDS = (0.1, 0.9)
+_BIG_TOPIC = 0.10
+_ANCHORS_A_TOPIC = 2
+_FEWEST = 3  # two constants fit two anchors whatever they are
+_HARMLESS = (Flag.NEGATIVE_DISCRIMINATION, Flag.GUESSING_UNIDENTIFIED)
+"""Flags that leave an anchor in: its slope is looked at by itself; and where c is what its prior made it, the curve
+over the learners is as well known as any other's."""
+
+
+@dataclass(frozen=True)
+class Linking:
+    """The constants of θ* = slope·θ + intercept, how they came about, and whether the anchors agree.
+
+    Attributes:
+        cov: shape (2, 2), covariance of (slope, intercept).
+        rmse: root mean squared difference of the kept anchors' curves, old minus linked, over θ ~ N(0, 1): a
+            probability.
+        anchors_dropped: item id → why it was not used, a sentence.
+        q, q_df, q_p: the test whether the kept anchors agree.
+        share_kept: kept anchors among those with enough responses in the window.
+        anchor_set: version of the anchor set.
+        weighted: whether anchors were weighted by their errors.
+        symmetric: whether curves were compared on both scales.
+        q_shifts: where Q allows for a second ability: item id → how far its d moved with that (`shift`), and the
+            standard error of it (`se`), of every anchor that leans on it.
+        suspects, diagnosis: for people, where the anchors disagree: item id → how far it moved against the others,
+            and a sentence (anchor_diagnosis.py). Nothing is linked or judged by them.
+    """
+
+    slope: float
+    intercept: float
+    slope_se: float
+    intercept_se: float
+    cov: Floats
+    method: Method
+    rmse: float
+    anchors_used: tuple[str, ...]
+    anchors_dropped: dict[str, str]
+    q: float
+    q_df: int
+    q_p: float
+    share_kept: float
+    warnings: tuple[str, ...]
+    anchor_set: str
+    weighted: bool = True
+    symmetric: bool = False
+    suspects: dict[str, dict[str, Any]] = field(default_factory=dict)
+    diagnosis: str = ""
+    q_shifts: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    def agrees(self, alpha: float) -> bool:
+        """Whether Q leaves it open that one slope and one intercept explain all kept anchors."""
+        return self.q_p >= alpha
+
+    def as_constants(self) -> dict[str, Any]:
+        """What `linking_constants` stores: plain numbers, lists and text."""
+        constants = {
+            f.name: list(value) if isinstance(value := getattr(self, f.name), tuple) else value
+            for f in fields(self)
+            if f.name != "cov"
+        }
+        return constants | {"slope_intercept_cov": float(self.cov[0, 1])}
+
+
+class LinkingError(PsychometricsError):
+    """The fit cannot be placed on the scale: too few anchors are left to link with.
+
+    `linking` keeps what was tried, for the plot and the record; None where no constants could be computed.
+    """
+
+    def __init__(self, message: str, linking: Linking | None = None) -> None:
+        super().__init__(message)
+        self.linking = linking
+
+
+def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tuple[Floats, Floats, Floats]:
+    """(a_se, b_se, cov_ab), shape (K,), of a calibration with 500 learners θ ~ N(0, 1); c is held.
+
+    Inverse of n·E[P'²/(P(1 − P)) · g gᵀ], g = (θ − b, −a), P' = (1 − c)·σ(1 − σ), σ = 1/(1 + exp(−a(θ − b))): the
+    expected information with θ known (Lord 1980, ch. 12), hence a floor. Infinite, and cov_ab 0, where there is no
+    information.
+    """
+    a, b, c = (np.atleast_1d(np.asarray(x, dtype=float)) for x in (a, b, c))
+    p, slope = curve(a, b, c, NODES)
+    variance = p * (1 - p)  # 0 where the curve of a steep item has reached 1, and its slope 0
+    weight = np.divide(ASSUMED_N * WEIGHTS * slope**2, variance, out=np.zeros_like(p), where=variance > 0)
+    off = NODES - b[:, None]
+    i_aa, i_bb = (weight * off**2).sum(1), (weight * a[:, None] ** 2).sum(1)
+    i_ab = -(weight * off * a[:, None]).sum(1)
+    det = i_aa * i_bb - i_ab**2
+    nothing, told = np.full_like(det, np.inf), det > 0
+    a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=told)) for i in (i_bb, i_aa))
+    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=told)
+
+
+def link(
+    new: Calibration,
+    anchors: AnchorSet,
+    *,
+    method: Method = "stocking-lord",
+    symmetric: bool = False,
+    purify: bool = True,
+    rules: Rules | None = None,
+    loadings: Mapping[str, float] | None = None,
+) -> Linking:
+    """The constants that put `new` on the scale of `anchors`.
+
+    Methods: Stocking & Lord 1983 and Haebara 1980 (61 nodes on [−6, 6] of the old scale, weighted by N(0, 1) or by the
+    window's own distribution where that is a histogram), mean-sigma (Marco 1977), mean-mean (Loyd & Hoover 1980).
+    `symmetric`: Stocking-Lord and Haebara compare curves on both scales, on the old one over N(0, 1) and on the fit's
+    over the window's own distribution (Haebara 1980; Kim & Kolen 2007). Anchors are weighted by the errors of their
+    differences where every anchor's own errors are known; where some are assumed, the classical criterion is used.
+    Standard errors come from both sides' errors through the criterion (delta method on the implicit function); with
+    `new.joint_cov` they include what the fit's items have in common, without it they do not.
+    `loadings`, item → λ (second_ability.py), of a second ability that the scale lives with: Q allows for learners whose
+    mean on it is not where their θ predicts it (`q_test`). Nothing else changes by it.
+
+    Raises LinkingError, with what could be computed in its attribute `linking`, where fewer than `rules.min_anchors`
+    or less than `rules.min_anchor_share` of the anchors with enough responses are left; BreakdownError where the errors
+    of either side are not a covariance matrix; PsychometricsError for an unknown method or a symmetric one of moments.
+    """
+    if method not in get_args(Method):
+        raise PsychometricsError(f"no such linking method: {method!r}; the methods are {', '.join(get_args(Method))}")
+    rules = rules or Rules()
+    pairs, dropped, n_candidates = match(new, anchors, rules)
+    assumed = dict(zip(anchors.item_ids, anchors.errors_assumed.tolist(), strict=True))
+    n_assumed = sum(assumed[item] for item in pairs.ids)
+    if purify:
+        pairs = _purify(pairs, dropped)
+    share = pairs.size / n_candidates if n_candidates else 0.0
+    enough = pairs.size >= rules.min_anchors and share >= rules.min_anchor_share
+
+    warnings = []
+    if n_assumed:
+        warnings.append(
+            f"{n_assumed} anchors have no errors in the bank: those of a calibration with n = {ASSUMED_N} are assumed,"
+            " and anchors are not weighted"
+        )
+    if share < rules.warn_anchor_share:
+        warnings.append(f"only {share:.0%} of the anchors with enough responses are used: review those dropped")
+
+    linking = None
+    if pairs.size >= _FEWEST:
+        pairs = weighted_by_populations(pairs, new, symmetric)
+    constants = solve(pairs, method, weighted=n_assumed == 0) if pairs.size >= _FEWEST else None
+    if constants is not None:
+        cov = constants.covariance(pairs)
+        leaning = np.array([loadings.get(item, 0.0) for item in pairs.ids]) if loadings else None
+        agreement = q_test(pairs, constants.slope, constants.intercept, leaning)
+        if not (np.isfinite(cov).all() and (np.diag(cov) >= 0).all() and np.isfinite(agreement.q)):
+            raise BreakdownError(
+                f"the linking of scale {anchors.scale_id} has no standard errors: those of the fit or of its anchors"
+                " are not a covariance matrix. Fit the month again, or leave out the anchors with few answers"
+            )
+        linking = Linking(
+            slope=constants.slope,
+            intercept=constants.intercept,
+            slope_se=float(np.sqrt(cov[0, 0])),
+            intercept_se=float(np.sqrt(cov[1, 1])),
+            cov=cov,
+            method=method,
+            rmse=_rmse(pairs, constants.slope, constants.intercept),
+            anchors_used=pairs.ids,
+            anchors_dropped=dropped,
+            q=agreement.q,
+            q_df=agreement.df,
+            q_p=float(chdtrc(agreement.df, agreement.q)),
+            share_kept=share,
+            warnings=tuple(warnings),
+            anchor_set=anchors.version,
+            weighted=n_assumed == 0,
+            symmetric=symmetric,
+            q_shifts=_shifts(anchors, loadings or {}, agreement),
+        )
+    if enough and linking is not None:
+        return linking
+    named = "; ".join(f"{item}: {why}" for item, why in list(dropped.items())[:5])
+    what = (
+        f"{pairs.size} of these can be used; needed are {rules.min_anchors} and {rules.min_anchor_share:.0%}"
+        if not enough
+        else f"the {method} criterion has no minimum for the {pairs.size} that can be used"
+    )
+    raise LinkingError(
+        f"scale {anchors.scale_id}: the fit cannot be linked to anchor set {anchors.version}. Of its"
+        f" {len(anchors.item_ids)} anchors {n_candidates} have ≥ {rules.min_anchor_responses} responses in the fit, and"
+        f" {what}. Dropped ({len(dropped)}): {named or 'none'} Two ways out: recalibrate or replace the anchors that"
+        " moved and freeze a new anchor set, or declare a window the new origin of the scale (irt scale init).",
+        linking,
+    )
+
+
+def _shifts(anchors: AnchorSet, loadings: Mapping[str, float], agreement: Agreement) -> dict[str, dict[str, float]]:
+    """As `Linking.q_shifts`."""
+    if agreement.shift_se == 0:
+        return {}
+    leaning = {item: loadings[item] for item in anchors.item_ids if loadings.get(item)}
+    return {
+        item: {"shift": loading * agreement.shift, "se": abs(loading) * agreement.shift_se}
+        for item, loading in leaning.items()
+    }
+
+
+def match(new: Calibration, anchors: AnchorSet, rules: Rules) -> tuple[Pairs, dict[str, str], int]:
+    """The anchors usable on both sides, why the others are not, and how many had enough responses."""
+    place = {item: j for j, item in enumerate(new.item_ids)}
+    cov_ab = new.cov_ab
+    slopes_fixed = new.model == "rasch"
+    dropped: dict[str, str] = {}
+    rows: list[tuple[int, int]] = []
+    n_candidates = 0
+    for k, item in enumerate(anchors.item_ids):
+        j = place.get(item)
+        if j is None:
+            dropped[item] = "It is not among the items of this fit."
+            continue
+        if new.n[j] < rules.min_anchor_responses:
+            dropped[item] = f"It has {new.n[j]} responses in this window, {rules.min_anchor_responses} are needed."
+            continue
+        n_candidates += 1
+        bad_flag = next((f for f in new.flags[j] if f not in _HARMLESS), None)
+        if bad_flag is not None:
+            dropped[item] = f"This fit could not estimate it: {bad_flag.explanation}."
+        elif not new.a[j] > 0:
+            dropped[item] = f"Its discrimination in this fit is {new.a[j]:.3f}, not above 0: check its key."
+        elif not anchors.a[k] > 0:
+            dropped[item] = f"Its discrimination in the anchor set is {anchors.a[k]:.3f}, not above 0."
+        elif not (np.isfinite(cov_ab[j]).all() and cov_ab[j, 1, 1] > 0 and (slopes_fixed or cov_ab[j, 0, 0] > 0)):
+            dropped[item] = "This fit gave it no standard errors."
+        else:
+            rows.append((k, j))
+    k_rows = np.array([k for k, _ in rows], dtype=int)
+    j_rows = np.array([j for _, j in rows], dtype=int)
+    both = (2 * k_rows[:, None] + np.arange(2)).ravel()
+    pairs = Pairs(
+        tuple(anchors.item_ids[k] for k in k_rows),
+        new.a[j_rows], new.b[j_rows], new.c[j_rows], covariance_ab(new.select(j_rows)),
+        anchors.a[k_rows], anchors.b[k_rows], anchors.c[k_rows], anchors.covariance[np.ix_(both, both)],
+        new.model, guessing_new=new.select(j_rows).guessing_cov_ab,
+    )  # fmt: skip
+    return pairs, dropped, n_candidates
+
+
+def weighted_by_populations(pairs: Pairs, new: Calibration, symmetric: bool) -> Pairs:
+    """The same pairs with the distributions over which the criterion compares curves, as `link` describes them.
+
+    In one direction the window's histogram stands on the old scale where the anchors' medians put it.
+    """
+    only = new.populations[0] if len(new.populations) == 1 else None
+    histogram = only if only and only.nodes else None
+    if symmetric:
+        nodes, weights = new.latent_mean + new.latent_sd * NODES, WEIGHTS
+        if histogram:
+            nodes, weights = np.array(histogram.nodes), np.array(histogram.weights)
+        return replace(pairs, nodes_new=nodes, weights_new=weights)
+    if not histogram:
+        return pairs
+    placed = histogram.rescaled(*medians(pairs))
+    return replace(pairs, nodes=np.array(placed.nodes), weights=np.array(placed.weights))
+
+
+def covariance_ab(new: Calibration) -> Floats:
+    """Shape (2J, 2J): covariance of a₁, b₁, a₂, b₂, …; between items only where the fit kept its joint covariance."""
+    if new.joint_cov is None or not np.isfinite(new.joint_cov).all():
+        return block_diagonal(new.cov_ab)
+    to_ab = np.zeros((new.n_items, 2, 2))
+    to_ab[:, 0, 0] = 1.0
+    to_ab[:, 1, 0], to_ab[:, 1, 1] = new.d / new.a**2, -1 / new.a
+    g = block_diagonal(to_ab)
+    return g @ new.joint_cov @ g.T
+
+
+def _purify(pairs: Pairs, dropped: dict[str, str]) -> Pairs:
+    """Drop anchors whose difference stands out, on ln a and then on b, until none does; says why in `dropped`.
+
+    z = (x − median)/(0.74·IQR) of x = D/SE (Huynh & Meyer 2010). D is taken at medians, which a few moved anchors
+    cannot pull, and not at the criterion's constants.
+    """
+    n_before = -1
+    while pairs.size != n_before:
+        n_before = pairs.size
+        for column, name in ((0, "ln a"), (1, "b")):
+            if pairs.size < 3 or (column == 0 and not pairs.tests_slopes):
+                continue
+            slope, intercept = medians(pairs)
+            d = pairs.differences(slope, intercept)[:, column]
+            se = np.sqrt(np.diag(pairs.covariance_of_differences(slope)))[column::2]
+            z = _robust_z(d / se)
+            for k in np.flatnonzero(np.abs(z) > ROBUST_Z):
+                dropped[pairs.ids[k]] = (
+                    f"Its {name} differs by {d[k]:+.2f} (SE {se[k]:.2f}) from the anchor set's:"
+                    f" robust z {z[k]:+.1f}, limit {ROBUST_Z}."
+                )
+            pairs = pairs.keep(np.abs(z) <= ROBUST_Z)
+    return pairs
+
+
+def _robust_z(x: Floats) -> Floats:
+    """(x − median)/(0.74·IQR), the spread never below 1, which is what errors alone give x = D/SE.
+
+    Without that floor the sampling error of the IQR itself drops sound anchors: in simulated sound months with 10
+    anchors it left less than 70 % of them in one month of seven (with 30 anchors in one of seventy), with it in none.
+    """
+    low, middle, high = np.quantile(x, [0.25, 0.5, 0.75])
+    return (x - middle) / max(0.74 * (high - low), 1.0)
+
+
+def _rmse(pairs: Pairs, slope: float, intercept: float) -> float:
+    p_old, _ = curve(pairs.a_old, pairs.b_old, pairs.c_old, NODES)
+    p_new, _ = curve(pairs.a_new / slope, slope * pairs.b_new + intercept, pairs.c_new, NODES)
+    return float(np.sqrt(np.mean((p_old - p_new) ** 2 @ WEIGHTS)))
+
+
+def error_of_linking(slope: float, intercept: float, cov: Floats, b: npt.ArrayLike) -> Floats:
+    """Standard error, shape (K,), of slope·b_fit + intercept where that is `b`, shape (K,), on the bank's scale.
+
+    cov: shape (2, 2), of (slope, intercept); b_fit is held.
+    """
+    b_fit = (np.asarray(b, dtype=float) - intercept) / slope
+    by_constants = np.stack([b_fit, np.ones_like(b_fit)], axis=-1)
+    error: Floats = np.sqrt(np.einsum("ki,ij,kj->k", by_constants, cov, by_constants))
+    return error
+
+
+def gaps_in_coverage(
+    slope: float,
+    intercept: float,
+    cov: Floats,
+    kept_topics: Collection[str | None],
+    published_b: Mapping[str, float],
+    bank_topics: Collection[str | None],
+) -> list[str]:
+    """Where the kept anchors say little of the bank, a sentence each: at the ends of its published b, and in topics.
+
+    cov: shape (2, 2), of (slope, intercept). `kept_topics`: of each kept anchor; `published_b`: by item;
+    `bank_topics`: of all items of the bank.
+    """
+    gaps = []
+    known = {item: b for item, b in published_b.items() if np.isfinite(b)}
+    if lost := sorted(published_b.keys() - known.keys()):
+        gaps.append(f"{len(lost)} items are published with a b that is not a number: {', '.join(lost[:5])}")
+    if known:
+        ends = np.quantile(list(known.values()), _ENDS)
+        for share, b, error in zip(_ENDS, ends, error_of_linking(slope, intercept, cov, ends), strict=True):
+            if not error <= MAX_LINKING_SE:
+                gaps.append(
+                    f"the anchors used place b = {b:.2f}, the {100 * share:.0f}th percentile of the published b, with a"
+                    f" standard error of {error:.2f}, limit {MAX_LINKING_SE:.2f}"
+                )
+    items, kept = Counter(bank_topics), Counter(kept_topics)
+    large = sorted(topic for topic, n in items.items() if topic is not None and n >= _BIG_TOPIC * len(bank_topics))
+    if few := [f"{topic} ({kept[topic]})" for topic in large if kept[topic] < _ANCHORS_A_TOPIC]:
+        gaps.append(
+            f"fewer than {_ANCHORS_A_TOPIC} anchors used from these topics, each a tenth of the bank or more:"
+            f" {', '.join(few)}"
+        )
+    return gaps
+
+
+def transform(calibration: Calibration, linking: Linking) -> Calibration:
+    """The fit on the bank's scale: a* = a/slope, b* = slope·b + intercept, so d* = d − a·intercept/slope.
+
+    The latent mean and SD move along. Covariances gain the constants' own error by the delta method, as if it were
+    independent of the items' errors. It is not: an anchor's error has gone into the constants, and all items share
+    the sample of learners, both with a sign that takes error away; so the errors given here err on the large side.
+    """
+    a, slope, intercept = calibration.a, linking.slope, linking.intercept
+    with np.errstate(invalid="ignore"):
+        by_constants = np.zeros((calibration.n_items, 2, 2))  # ∂(a*, d*)/∂(slope, intercept)
+        by_constants[:, 0, 0] = -a / slope**2
+        by_constants[:, 1, 0] = a * intercept / slope**2
+        by_constants[:, 1, 1] = -a / slope
+    moved = calibration.rescaled(slope, intercept)
+    joint = moved.joint_cov
+    if joint is not None:
+        all_constants = by_constants.reshape(-1, 2)
+        joint = joint + all_constants @ linking.cov @ all_constants.T
+    return replace(moved, cov=moved.cov + by_constants @ linking.cov @ by_constants.transpose(0, 2, 1), joint_cov=joint)

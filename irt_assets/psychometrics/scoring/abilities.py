@@ -1,0 +1,269 @@
+"""Abilities from responses and known item parameters: EAP, MAP, ML and WLE, each with its standard error.
+
+Estimating the parameters is elsewhere; abilities for sum scores are in `sum_scores`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import log_expit
+
+from irt_assets.psychometrics.core import kernels
+from irt_assets.psychometrics.core.curves import information
+from irt_assets.psychometrics.core.design import row_starts
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.scoring import score_kernels, testlet_kernels
+
+Method = Literal["eap", "map", "wle", "ml", "jeffreys"]
+
+_RESPONSES_PER_CHUNK = 50_000
+_EQUATIONS = {
+    "ml": score_kernels.ML,
+    "map": score_kernels.MAP,
+    "wle": score_kernels.WLE,
+    "jeffreys": score_kernels.JEFFREYS,
+}
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Ability and its standard error, both shape (n_persons,), on the scale of the item parameters."""
+
+    theta: Floats
+    se: Floats
+
+
+def score(
+    responses: Responses,
+    a: Floats,
+    d: Floats,
+    c: Floats,
+    *,
+    method: Method = "eap",
+    mean: float = 0.0,
+    sd: float = 1.0,
+    nodes: int = 61,
+    threads: int | None = None,
+) -> Scores:
+    """Scores learners by any of the methods, arguments and errors as in `eap`.
+
+    - "eap": posterior mean and SD, prior N(mean, sd²).
+    - "map": posterior mode, SE from the curvature there, 1/√(observed information + 1/sd²).
+    - "ml": maximum of the likelihood, SE 1/√(observed information). Where the likelihood is highest at an end of the
+      scale (all right, all wrong; under a 3PL also patterns no better than guessing) θ is +∞ or −∞ and its SE ∞:
+      that is the estimate, and no number is made up in its place.
+    - "wle": Warm's (1989) root of score + J/(2I) = 0, J = Σ P'P''/(PQ), which removes the bias of order 1/n; finite
+      for every pattern; SE 1/√(expected information).
+    - "jeffreys": root of score + I'/(2I) = 0, the mode under Jeffreys' prior, which R mirt calls WLE. The same as
+      "wle" where all c = 0; under a 3PL it is another estimator and keeps a bias.
+
+    Under "ml", "wle" and "jeffreys" mean and sd only say where the search begins, and a learner without a usable
+    response to an item with a ≠ 0 gets theta NaN and se ∞; under the other two the prior.
+    """
+    if method == "eap":
+        return eap(responses, a, d, c, mean=mean, sd=sd, nodes=nodes, threads=threads)
+    if method not in _EQUATIONS:
+        raise ValueError(f"method must be one of {', '.join(get_args(Method))}; got {method!r}")
+    usable = _usable(responses, a, d, c, sd) & (np.asarray(a) != 0)
+    theta_nodes = mean + sd * Grid.spanning(nodes).nodes
+    log_right, log_wrong = log_tables(a, d, c, theta_nodes)
+    a, d, c = (np.where(usable, x, 0.0) for x in (a, d, c))
+    info = np.ascontiguousarray(information(theta_nodes, a, d, c).T)
+    start = row_starts(responses)
+    theta, se = np.empty(responses.n_persons), np.empty(responses.n_persons)
+
+    def solve(first: int, last: int) -> None:
+        score_kernels.maximise_scores(
+            _EQUATIONS[method],
+            first,
+            last,
+            start,
+            responses.item,
+            responses.score,
+            a,
+            d,
+            c,
+            usable,
+            log_right,
+            log_wrong,
+            info,
+            theta_nodes,
+            float(mean),
+            float(sd),
+            theta,
+            se,
+        )
+
+    with kernels.runner(threads) as run:
+        run(solve, _chunks(responses, start))
+    return Scores(theta, se)
+
+
+def eap(
+    responses: Responses,
+    a: Floats,
+    d: Floats,
+    c: Floats,
+    *,
+    mean: float = 0.0,
+    sd: float = 1.0,
+    nodes: int = 61,
+    threads: int | None = None,
+) -> Scores:
+    """Mean and SD of each learner's posterior under the prior N(mean, sd²) (Bock & Mislevy 1982).
+
+    Args:
+        responses: sparse responses of n_persons learners.
+        a, d, c: shape (n_items,), in the order of `responses.item_ids`. An item with a NaN in any of them has no
+            curve: answers to it are ignored.
+        mean, sd: the prior; sd > 0.
+        nodes: equally spaced on mean ± 6 sd.
+        threads: None for all processors; the result does not depend on it.
+
+    A learner without a usable response gets the prior back: theta = mean, se = sd. All-right and all-wrong patterns
+    give finite scores, drawn to the mean. Raises ValueError for parameters of the wrong shape, c outside [0, 1) or
+    sd ≤ 0.
+    """
+    _usable(responses, a, d, c, sd)
+    return eap_by(responses, Curves.of(a, d, c, mean=mean, sd=sd, nodes=nodes), threads=threads)
+
+
+@dataclass(frozen=True)
+class Effects:
+    """Effects of learners in testlets: `testlet` (n_items,) numbers each item's from 0, −1 for items of none, and `sd`
+    is their SD in units of θ."""
+
+    testlet: npt.NDArray[np.int64]
+    sd: float
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What items say about θ at the nodes of the prior N(mean, sd²): log P and log(1 − P), shape (n_items, nodes).
+
+    Made once, they score any number of learners. `usable`: which items have a curve. `effects`: of testlets, and
+    `information` (nodes, n_items) where there are any.
+    """
+
+    mean: float
+    sd: float
+    unit: Grid
+    log_right: Floats
+    log_wrong: Floats
+    usable: npt.NDArray[np.bool_]
+    effects: Effects | None = None
+    information: Floats | None = None
+
+    @classmethod
+    def of(
+        cls,
+        a: Floats,
+        d: Floats,
+        c: Floats,
+        *,
+        mean: float = 0.0,
+        sd: float = 1.0,
+        nodes: int = 61,
+        effects: Effects | None = None,
+    ) -> Curves:
+        unit = Grid.spanning(nodes)
+        usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+        theta = mean + sd * unit.nodes
+        told = None
+        if effects is not None:
+            told = information(theta, *(np.where(usable, x, 0.0) for x in (a, d, c)))
+        return cls(mean, sd, unit, *log_tables(a, d, c, theta), usable, effects, told)
+
+
+def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
+    """`eap` with curves in the order of `responses.item_ids`.
+
+    Where testlets have effects, θ is the same and SE² = se² + se⁴ σ² Σ_t Σ_{j≠k ∈ t} I_j I_k, with the items'
+    information I at θ: answers in a testlet have covariances σ² P'_j P'_k at θ, to first order in σ², and θ moves with
+    the score Σ (x_j − P_j) P'_j/(P_j Q_j) by se².
+    """
+    mean, sd = curves.mean, curves.sd
+    start = row_starts(responses)
+    theta = np.full(responses.n_persons, float(mean))
+    se = np.full(responses.n_persons, float(sd))
+    if responses.n_responses:
+
+        def moments(first: int, last: int) -> None:
+            kernels.posterior_moments(
+                first,
+                last,
+                start,
+                responses.item,
+                responses.score,
+                curves.log_right,
+                curves.log_wrong,
+                mean + sd * curves.unit.nodes,
+                curves.unit.log_weights(),
+                theta,
+                se,
+            )
+
+        with kernels.runner(threads) as run:
+            run(moments, _chunks(responses, start))
+        informed = np.bincount(responses.person[curves.usable[responses.item]], minlength=responses.n_persons) > 0
+        theta[~informed], se[~informed] = mean, sd
+        if curves.effects is not None:
+            se *= np.sqrt(1 + se**2 * curves.effects.sd**2 * _shared(responses, start, curves, theta, threads))
+    return Scores(theta, se)
+
+
+def _shared(
+    responses: Responses, start: npt.NDArray[np.int64], curves: Curves, theta: Floats, threads: int | None
+) -> Floats:
+    """Shape (n_persons,): Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets, at theta."""
+    assert curves.effects is not None
+    testlet, told = curves.effects.testlet, curves.information
+    nodes = curves.mean + curves.sd * curves.unit.nodes
+    pairs = np.empty(responses.n_persons)
+
+    def add_up(first: int, last: int) -> None:
+        testlet_kernels.information_in_pairs(
+            first, last, start, responses.item, testlet, told, nodes[0], nodes[1] - nodes[0], theta, pairs
+        )
+
+    with kernels.runner(threads) as run:
+        run(add_up, _chunks(responses, start))
+    return pairs
+
+
+def _usable(responses: Responses, a: Floats, d: Floats, c: Floats, sd: float) -> npt.NDArray[np.bool_]:
+    """Shape (J,): items with a curve. Raises ValueError, naming the argument, for what no curve or prior can be."""
+    for name, values in (("a", a), ("d", d), ("c", c)):
+        if np.shape(values) != (responses.n_items,):
+            raise ValueError(f"{name} must have shape ({responses.n_items},), one per item; got {np.shape(values)}")
+    if not sd > 0:
+        raise ValueError(f"sd must be positive, got {sd}")
+    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+    if np.any((c[usable] < 0) | (c[usable] >= 1)):
+        raise ValueError(f"c must be in [0, 1), got {c[usable & ~((c >= 0) & (c < 1))][0]}")
+    return usable
+
+
+def _chunks(responses: Responses, start: npt.NDArray[np.int64]) -> list[tuple[int, int]]:
+    if not responses.n_persons:
+        return []
+    if responses.n_persons == 1:
+        return [(0, 1)]
+    pieces = min(64, 1 + responses.n_responses // _RESPONSES_PER_CHUNK)
+    return kernels.cut(np.diff(start) + 1, pieces)
+
+
+def log_tables(a: Floats, d: Floats, c: Floats, nodes: Floats) -> tuple[Floats, Floats]:
+    """log P and log(1 − P), both (J, Q), without cancellation; zero rows for items without parameters."""
+    usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
+    a, d, c = (np.where(usable, x, 0.0)[:, None] for x in (a, d, c))
+    eta = a * nodes + d
+    with np.errstate(divide="ignore"):
+        log_right = np.logaddexp(np.log(c), np.log1p(-c) + log_expit(eta))
+    log_wrong = np.log1p(-c) + log_expit(-eta)
+    return np.where(usable[:, None], log_right, 0.0), np.where(usable[:, None], log_wrong, 0.0)

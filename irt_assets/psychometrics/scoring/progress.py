@@ -1,0 +1,110 @@
+"""What abilities say of a learner's progress: the change between two windows, the chance of being at a goal, and which
+topics are easier or harder than the learner's ability lets expect.
+
+Estimating abilities is in `scoring`; which answers belong to which window is the caller's.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from scipy.special import expit, ndtr
+
+from irt_assets.psychometrics.core.models import Floats, Responses
+from irt_assets.psychometrics.scoring.abilities import score
+
+CHANGE_VARIANCE = 0.25
+"""Variance of true changes of θ within a fortnight, to which an estimated change is shrunk (SD 0.5)."""
+DRIFT_VARIANCE_PER_WEEK = 0.05**2
+"""By how much the variance of what is known of θ grows in a week without an answer."""
+
+TOPIC_VARIANCE = 0.5**2
+"""Variance of true differences of a learner's ability between topics, to which an estimated one is shrunk."""
+
+
+def improvement(
+    responses: Responses,
+    recent: npt.NDArray[np.bool_],
+    a: Floats,
+    d: Floats,
+    c: Floats,
+    *,
+    mean: float = 0.0,
+    sd: float = 1.0,
+) -> Floats:
+    """Each learner's change of ability between two windows, shrunk by its error; shape (n_persons,), in [−1, 1].
+
+        I = Δ · 0.25 / (0.25 + v),   Δ = θ_recent − θ_previous,   v = 1/I_recent(θ) + 1/I_previous(θ)
+
+    θ_recent and θ_previous are WLE (Warm 1989) of the two windows; both informations are taken at the WLE of all
+    responses together, so that a lucky window does not also look more certain. The shrinkage is the posterior mean
+    under Δ ~ N(0, 0.25). Differences of EAPs will not do: they are drawn to the mean by as much as a window is short.
+
+    Args:
+        responses: of both windows. recent: shape (R,), which of them are of the later one.
+        a, d, c: shape (n_items,), as in `scoring.score`; mean and sd say where its search begins.
+
+    NaN where a window has no response that says anything of θ.
+    """
+    both = score(responses, a, d, c, method="wle", mean=mean, sd=sd).theta
+    later = score(_part(responses, recent), a, d, c, method="wle", mean=mean, sd=sd).theta
+    earlier = score(_part(responses, ~recent), a, d, c, method="wle", mean=mean, sd=sd).theta
+    item, person = responses.item, responses.person
+    information = _information(both[person], a[item], d[item], c[item])
+    told = [
+        np.bincount(person[rows], weights=information[rows], minlength=responses.n_persons)
+        for rows in (recent, ~recent)
+    ]
+    with np.errstate(divide="ignore", invalid="ignore"):  # no information: v = ∞ or NaN, and θ is NaN beside it
+        shrink = CHANGE_VARIANCE / (CHANGE_VARIANCE + 1 / told[0] + 1 / told[1])
+    return np.clip((later - earlier) * shrink, -1.0, 1.0)
+
+
+def goal_probability(theta: Floats, se: Floats, weeks: Floats, target: Floats) -> Floats:
+    """Probability that θ is at or above `target` now, Φ((θ − target)/√(se² + 0.05²·weeks)); shapes (N,), in [0, 1].
+
+    `theta` and `se` are the mean and SD of the posterior `weeks` ≥ 0 ago, when the learner last answered; se > 0.
+    """
+    return ndtr((theta - target) / np.sqrt(se**2 + DRIFT_VARIANCE_PER_WEEK * weeks))
+
+
+def topic_differences(
+    group: npt.NDArray[np.intp],
+    n_groups: int,
+    score: npt.NDArray[np.int8],
+    theta: Floats,
+    a: Floats,
+    d: Floats,
+    c: Floats,
+) -> tuple[Floats, Floats]:
+    """By how much the ability in each group of responses lies above θ: posterior mean and SD, shapes (n_groups,).
+
+        δ = S/(I + 1/0.25),   SD = 1/√(I + 1/0.25),   S = Σ (x − P)·P'/(P(1 − P)),   I = Σ information
+
+    A step of Fisher scoring from δ = 0 under δ ~ N(0, 0.25). A group is one learner's responses to one topic; θ is the
+    learner's, of all topics, taken as known. A group without information has δ = 0 and SD 0.5.
+
+    Args:
+        group: in 0 … n_groups − 1; score: 0 or 1; theta, a, d, c: of each response, P = c + (1 − c)·expit(aθ + d).
+            All of shape (R,).
+    """
+    eta = a * theta + d
+    logistic, tiny = expit(eta), np.finfo(float).tiny
+    p = np.maximum(c + (1 - c) * logistic, tiny)
+    gradient = a * logistic * (score - p) / p  # P'/(P(1 − P)) = a·L/P
+    told = np.bincount(group, weights=_information(theta, a, d, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
+    return np.bincount(group, weights=gradient, minlength=n_groups) / told, 1 / np.sqrt(told)
+
+
+def _part(responses: Responses, rows: npt.NDArray[np.bool_]) -> Responses:
+    return Responses(
+        responses.person[rows], responses.item[rows], responses.score[rows], responses.n_persons, responses.item_ids
+    )
+
+
+def _information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
+    """Of one response each, all shapes (R,): a²(1 − c) L²(1 − L)/P (Birnbaum 1968)."""
+    eta = a * theta + d
+    logistic = expit(eta)
+    p = c + (1 - c) * logistic
+    return a**2 * (1 - c) * logistic * expit(-eta) * logistic / np.maximum(p, np.finfo(float).tiny)

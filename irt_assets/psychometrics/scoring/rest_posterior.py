@@ -1,0 +1,70 @@
+"""What learners' answers to the other items say of their θ, when an item is asked about by itself.
+
+Belongs here: those posteriors. Does not belong here: what is asked about an item (kinds.py,
+proportion_correct.py), and reported abilities (scoring.py).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.sparse import csr_matrix
+
+from irt_assets.psychometrics.core.models import Floats
+from irt_assets.psychometrics.core.quadrature import Grid
+from irt_assets.psychometrics.scoring.abilities import log_tables
+
+Indices = npt.NDArray[np.integer[Any]]
+
+
+@dataclass(frozen=True)
+class Others:
+    """The answers of N learners, and which of the J items tell of θ.
+
+    Attributes:
+        nodes: shape (Q,), θ.
+        right, wrong: shape (N, J), 1 where an answer is right, or wrong.
+        log_right, log_wrong: shape (J, Q), 0 for items that do not tell.
+        log_prior: shape (Q,).
+    """
+
+    nodes: Floats
+    right: csr_matrix
+    wrong: csr_matrix
+    log_right: Floats
+    log_wrong: Floats
+    log_prior: Floats
+
+    @classmethod
+    def of(
+        cls,
+        person: Indices,
+        item: Indices,
+        correct: Indices,
+        telling: npt.NDArray[np.bool_],
+        a: Floats,
+        b: Floats,
+        c: Floats,
+        *,
+        mean: float,
+        sd: float,
+    ) -> Others:
+        """person, item, correct: shape (R,), indices and 0 or 1. telling, a, b, c: shape (J,); N(mean, sd²): prior."""
+        grid = Grid.spanning()
+        nodes = mean + sd * grid.nodes
+        shape = (int(person.max(initial=-1)) + 1, a.size)
+        right, wrong = (
+            csr_matrix((chosen.astype(float), (person, item)), shape=shape) for chosen in (correct == 1, correct == 0)
+        )
+        log_right, log_wrong = log_tables(np.where(telling, a, np.nan), -a * b, c, nodes)
+        return cls(nodes, right, wrong, log_right, log_wrong, grid.log_weights())
+
+    def posterior(self, people: Indices) -> Floats:
+        """Shape (n, Q), rows sum to 1, of the n learners."""
+        log_posterior = self.right[people] @ self.log_right + self.wrong[people] @ self.log_wrong + self.log_prior
+        posterior: Floats = np.exp(log_posterior - log_posterior.max(axis=1, keepdims=True))
+        posterior /= posterior.sum(axis=1, keepdims=True)
+        return posterior

@@ -1,0 +1,1 @@
+"""Simulated logs with known truth and planted faults."""

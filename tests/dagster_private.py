@@ -1,0 +1,47 @@
+"""Private parts of Dagster that tests alone use; those that the program uses are in `resources.dagster_compat`."""
+
+from dagster._cli import api
+from dagster._core.execution import context_creation_job
+from dagster._core.remote_origin import (
+    GrpcServerCodeLocationOrigin,
+    RegisteredCodeLocationOrigin,
+    RemoteInstigatorOrigin,
+    RemoteJobOrigin,
+    RemotePartitionSetOrigin,
+    RemoteRepositoryOrigin,
+)
+from dagster._core.scheduler.instigation import InstigatorStatus, SensorInstigatorData, TickData
+from dagster._core.storage.tags import ROOT_RUN_ID_TAG, WILL_RETRY_TAG
+from dagster._core.test_utils import create_run_for_test, freeze_time
+from dagster._core.utils import make_new_run_id
+from dagster._daemon import controller
+from dagster._daemon.monitoring import run_monitoring
+from dagster._daemon.monitoring.run_monitoring import check_run_timeout
+from dagster._daemon.run_coordinator.queued_run_coordinator_daemon import QueuedRunCoordinatorDaemon
+from dagster._daemon.types import DaemonHeartbeat
+from dagster._grpc.client import DagsterGrpcClient
+
+__all__ = [
+    "ROOT_RUN_ID_TAG",
+    "WILL_RETRY_TAG",
+    "DaemonHeartbeat",
+    "DagsterGrpcClient",
+    "GrpcServerCodeLocationOrigin",
+    "InstigatorStatus",
+    "QueuedRunCoordinatorDaemon",
+    "RegisteredCodeLocationOrigin",
+    "RemoteInstigatorOrigin",
+    "RemoteJobOrigin",
+    "RemotePartitionSetOrigin",
+    "RemoteRepositoryOrigin",
+    "SensorInstigatorData",
+    "TickData",
+    "api",
+    "check_run_timeout",
+    "context_creation_job",
+    "controller",
+    "create_run_for_test",
+    "freeze_time",
+    "make_new_run_id",
+    "run_monitoring",
+]

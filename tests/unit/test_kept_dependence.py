@@ -1,0 +1,37 @@
+"""The parallel analysis that a fit is stored with, read again for the months that are compared with it."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from irt_assets.calibration.misfit import kept_dimensions
+from irt_assets.psychometrics.core.models import Responses
+from irt_assets.psychometrics.estimation.em import fit_em
+from irt_assets.psychometrics.fit.dependence import parallel_analysis
+from irt_assets.psychometrics.fit.fit_summary import PARALLEL_ROUNDS, summarise
+
+OF_AN_EARLIER_VERSION = {"parallel": {"eigenvalue": 1.5, "expected": 1.4, "rounds": 11, "p": 0.4}}
+
+
+def test_what_is_kept_is_the_analysis_itself() -> None:
+    rng = np.random.default_rng(1)
+    z = rng.normal(size=(500, 1)) - np.linspace(-1, 1, 6)
+    responses = Responses.from_wide((rng.random(z.shape) < 1 / (1 + np.exp(-z))).astype(float))
+    fit = fit_em(responses, threads=1)
+    statistics = json.loads(json.dumps(summarise(responses, fit, threads=1).whole))
+    found = kept_dimensions(statistics, responses.item_ids)
+    again = parallel_analysis(responses, fit, replications=PARALLEL_ROUNDS, threads=1)
+    assert found is not None
+    np.testing.assert_array_equal(found.under_model, again.under_model)
+    assert (found.ratio, found.ratio_se, found.p) == (again.ratio, again.ratio_se, again.p)
+    assert (found.together, found.learners) == (again.together, 500)
+    without = [item for j, item in enumerate(responses.item_ids) if j not in found.together]
+    assert kept_dimensions(statistics, without) is None, "its items have left the scale"
+
+
+@pytest.mark.parametrize("statistics", [None, {}, {"parallel": None}, OF_AN_EARLIER_VERSION])
+def test_of_a_fit_that_kept_none_there_is_none(statistics: dict[str, object] | None) -> None:
+    assert kept_dimensions(statistics, ("i1", "i2")) is None

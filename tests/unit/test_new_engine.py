@@ -1,0 +1,96 @@
+"""One file (`tests/trial_engine.py`) and one line make an engine: everything else follows from its spec."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from irt_assets.definitions import build_defs
+from irt_assets.engines import reference, registry
+from irt_assets.engines.diagnosis import engine_findings
+from irt_assets.engines.spec import PythonPackage
+from irt_assets.job_names import MONTHLY_JOB
+from irt_assets.psychometrics.core.errors import PsychometricsError
+from resources import r_runtime
+from resources.failures import PermanentFailure
+from resources.settings import Settings
+from tests import trial_engine
+
+ROOT = Path(__file__).parents[2]
+IRT = """
+from irt_assets.engines import registry
+from tests.trial_engine import SPEC
+registry.ENGINES = (*registry.ENGINES, SPEC)
+from irt_assets import cli
+cli.main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "ENGINES", (*registry.ENGINES, trial_engine.SPEC))
+
+
+def irt(*words: str) -> subprocess.CompletedProcess[str]:
+    """The command line where the line is in the registry's file."""
+    return subprocess.run(
+        [sys.executable, "-c", IRT, *words], cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
+
+
+def test_it_is_an_asset_of_the_month_with_its_kind_its_pool_and_its_check() -> None:
+    graph = build_defs(Settings(irt_engines="maths:trial", _env_file=None))
+    key = dg.AssetKey("item_calibration_trial")
+    node = graph.resolve_asset_graph().get(key)
+    assert node.pools == {"trials"}
+    assert node.kinds == {"python", "postgres"}
+    assert node.description == "Item parameters of the month as the engine `trial` estimates them, not linked yet."
+    month = graph.resolve_job_def(MONTHLY_JOB).asset_layer
+    assert key in month.executable_asset_keys
+    assert "trial_fitted" in {check.name for check in month.asset_graph.asset_check_keys}
+    without = build_defs(Settings(_env_file=None)).resolve_asset_graph()
+    assert key not in without.materializable_asset_keys
+
+
+def test_settings_and_rules_take_its_name_and_offer_it_for_a_wrong_one() -> None:
+    assert registry.enabled(Settings(irt_engines="trial,mirt", _env_file=None)) == {"mirt": None, "trial": None}
+    with pytest.raises(PermanentFailure, match="with one of mirt, pymc, brms, trial"):
+        registry.enabled(Settings(irt_engines="trail", _env_file=None))
+    registry.require_demandable(["trial"])
+    with pytest.raises(PsychometricsError, match="engines of em, mirt, pymc, brms, trial, with commas; got 'trail'"):
+        registry.require_demandable(["trial", "trail"])
+
+
+def test_doctor_has_a_row_for_it_and_one_for_what_it_needs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(r_runtime.shutil, "which", lambda _: None)  # starting R takes seconds
+    settings = Settings(irt_engines="maths:trial", _env_file=None)
+    rows = {one.subject: one for one in engine_findings(settings)}
+    assert rows["numpy"].state == "ok"
+    assert rows["engine trial"].detail == "fits every month of scale maths, besides em"
+    monkeypatch.setattr(PythonPackage, "version", None)
+    rows = {one.subject: one for one in engine_findings(settings)}
+    assert (rows["numpy"].state, rows["numpy"].fix) == ("absent", "pip install numpy")
+    assert rows["engine trial"].state == "error"
+    assert "engine trial needs the package numpy: pip install numpy" in rows["engine trial"].detail
+
+
+def test_the_command_line_offers_it_and_fits_a_file_by_it(tmp_path: Path) -> None:
+    refused = irt("fit", "none.csv", "--engine", "trail")
+    assert refused.returncode == 2
+    assert "'trial'" in refused.stderr
+    file = tmp_path / "answers.csv"
+    rows = [[i >> j & 1 for j in range(5)] for i in range(32)] * 3
+    file.write_text("\n".join(["a,b,c,d,e", *(",".join(map(str, row)) for row in rows)]))
+    found = irt("fit", str(file), "--engine", "trial", "--model", "1pl", "--json")
+    assert json.loads(found.stdout)["engine"] == "trial", found.stderr
+    other_model = irt("fit", str(file), "--engine", "trial", "--model", "3pl", "--json")
+    assert "the trial engine fits 1pl, 2pl; got model '3pl'" in other_model.stderr
+
+
+def test_it_is_in_the_table_of_the_docs() -> None:
+    assert "| `trial` | em's, under another name | 1pl, 2pl | this process |" in reference.markdown()

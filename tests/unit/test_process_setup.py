@@ -1,0 +1,86 @@
+"""What a process that loads the graph is set up for, and that loading it does nothing else."""
+
+from __future__ import annotations
+
+import ast
+import json
+import logging
+import multiprocessing
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from irt_assets import definitions
+from jobs.launcher import WORKER_OOM_SCORE_ADJ, HealthCheckedRunLauncher
+from resources.settings import Settings
+
+OWN_SCORE = Path("/proc/self/oom_score_adj")
+
+LOADED = """
+import json, logging, sys, warnings
+import dagster as dg
+logging.getLogger("dagster").addHandler(logging.StreamHandler())
+import irt_assets.definitions
+from tests.dagster_private import context_creation_job
+warnings.warn_explicit("a preview", dg.PreviewWarning, "somewhere.py", 1)
+logging.getLogger("irt_assets.calibration").info("loaded")
+print(json.dumps({
+    "dagster": [type(one).__name__ for one in logging.getLogger("dagster").handlers],
+    "root": [type(one).__name__ for one in logging.getLogger().handlers],
+    "runs": context_creation_job.default_system_loggers(None)[0][1],
+}))
+"""
+
+
+def test_the_module_of_the_graph_does_nothing_but_build_it() -> None:
+    """Imports and functions apart, it is `defs = build_defs(get_settings())`."""
+    body = ast.parse(Path(definitions.__file__).read_text("utf-8")).body
+    harmless = (ast.Import, ast.ImportFrom, ast.FunctionDef)
+    done = [ast.unparse(one) for one in body[1:] if not isinstance(one, harmless)]
+    assert done == ["defs = build_defs(get_settings())"]
+
+
+def test_whoever_loads_the_graph_logs_as_we_do_and_is_not_warned_of_what_is_used_knowingly() -> None:
+    """The code server, and a worker that Dagster starts, have no other code of ours before it."""
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == {
+        "dagster": [],
+        "root": ["_StandardError"],
+        "runs": {"log_level": "INFO", "name": "run"},
+    }
+    (line,) = done.stderr.splitlines()
+    assert json.loads(line)["message"] == "loaded"
+
+
+def test_the_daemon_and_the_webserver_log_as_we_do_from_their_instance_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They never load the graph; the launcher is registered with their instance as it is made."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger("dagster"), "handlers", [logging.StreamHandler()])
+    launcher = {"module": HealthCheckedRunLauncher.__module__, "class": HealthCheckedRunLauncher.__name__}
+    with dg.instance_for_test(overrides={"run_launcher": launcher}) as instance:
+        assert isinstance(instance.run_launcher, HealthCheckedRunLauncher)
+    assert logging.getLogger("dagster").handlers == []
+    assert [type(one).__name__ for one in logging.getLogger().handlers] == ["_StandardError"]
+
+
+WORKER = """
+from pathlib import Path
+import irt_assets.definitions
+Path({found!r}).write_text(Path("/proc/self/oom_score_adj").read_text().strip())
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux chooses whom to end")
+def test_a_worker_goes_first_when_memory_runs_out_and_the_code_server_does_not(tmp_path: Path) -> None:
+    found = tmp_path / "score"
+    before = OWN_SCORE.read_text()
+    worker = multiprocessing.get_context("spawn").Process(target=exec, args=(WORKER.format(found=str(found)),))
+    worker.start()
+    worker.join(120)
+    assert found.read_text() == WORKER_OOM_SCORE_ADJ
+    definitions.build_defs(Settings(irt_home=tmp_path))
+    assert OWN_SCORE.read_text() == before

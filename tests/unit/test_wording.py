@@ -1,0 +1,31 @@
+"""Lists in sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from irt_assets.wording import listed, some_of
+
+
+@pytest.mark.parametrize(
+    ("n", "all_of_them", "said"),
+    [
+        (0, None, ""),
+        (1, None, "i0"),
+        (3, None, "i0, i1, i2"),
+        (4, None, "i0, i1, i2 and 1 more"),
+        (1236, None, "i0, i1, i2 and 1,233 more"),
+        (3, 15, "i0, i1, i2 and 12 more"),
+    ],
+)
+def test_the_first_are_named_and_the_rest_is_counted(n: int, all_of_them: int | None, said: str) -> None:
+    assert some_of([f"i{k}" for k in range(n)], 3, all_of_them) == said
+
+
+def test_what_holds_commas_is_kept_apart_by_semicolons() -> None:
+    assert some_of(["a (1, 2)", "b", "c"], 2, between="; ") == "a (1, 2); b and 1 more"
+
+
+def test_a_list_in_prose_ends_with_and() -> None:
+    assert listed(["a", "b", "c"]) == "a, b and c"
+    assert listed(["a", "b", "c", "d"], 2) == "a, b and 2 more"
