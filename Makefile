@@ -4,9 +4,10 @@
 #   make demo DATA=log.csv    your own log, as one window; MAPPING=…, ZONE=Asia/Seoul, AT=2026-09-01 where it needs them
 #   make test                 lint, types, layers, then the tests; CI=1 what CI runs, ALL=1 everything, which takes hours
 #   make venv                 only the environment; the command line is then .venv/bin/irt
-#   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/deploy-systemd.md)
-#   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/deploy-images.md)
-#   make venv EXTRAS=bayes    with an extra beside what running needs: bayes (PyMC), r (rpy2), otel (traces), k8s, dev (what tests need)
+#   make wheelhouse           dist/wheelhouse: everything to install services of systemd from (docs/how-to/deploy-systemd.md)
+#   make images               the images irt-assets and r-irt-plumber, and dist/*.cdx.json, what is in them (docs/how-to/deploy-images.md)
+#   make docs                 build/site: these pages as a site that needs no network
+#   make venv EXTRAS=bayes    with an extra besides what running needs: bayes (PyMC), r (rpy2), otel (traces), k8s, docs, dev (tests)
 
 PYTHON ?= python3
 SERVE ?= 1
@@ -17,7 +18,7 @@ export IRT_HOME ?= $(if $(DATA),.irt-own,.irt)
 # Where it is set, as in many containers, every process would compile anew all that it imports, for seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: venv demo test lint lock wheelhouse images clean
+.PHONY: venv demo test lint docs lock wheelhouse images clean
 
 venv:
 	@$(PYTHON) make_venv.py $(EXTRAS)
@@ -26,7 +27,7 @@ demo: venv
 	@$(BIN)/irt demo $(if $(filter 0,$(SERVE)),--no-serve,--serve) \
 	  $(if $(DATA),--data '$(DATA)') $(if $(MAPPING),--mapping '$(MAPPING)') $(if $(ZONE),--zone '$(ZONE)') $(if $(AT),--at '$(AT)')
 
-lint test: EXTRAS = dev bayes k8s otel $(if $(shell command -v R),r)
+lint test: EXTRAS = dev docs bayes k8s otel $(if $(shell command -v R),r)
 lint: venv
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,10 +48,15 @@ test: venv
 	$(call timed,unit tests,$(BIN)/pytest --numprocesses=2 --dist=loadfile $(MARKED) tests/unit)
 	$(call timed,$(FOLDERS),$(BIN)/pytest --numprocesses=3 --dist=loadfile --no-loadscope-reorder $(MARKED) $(FOLDERS))
 
+docs: EXTRAS = docs
+docs: venv
+	$(BIN)/mkdocs build --strict --quiet
+
 # After a change of dependencies: hashes, no address of any index, and of an extra only what the rest does not have.
+# $(1) matches what the rest has on Windows alone, and the extra everywhere.
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
   --no-header --no-annotate --constraint requirements-build.lock
-HELD = sed -n '/python_full_version/!s/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock
+HELD = sed -n '/python_full_version$(1)/!s/^\([a-z0-9._-]*\)==.*/--no-emit-package \1/p' requirements.lock
 EXTRA = $(COMPILE) pyproject.toml $$($(HELD)) --constraint requirements.lock
 lock: EXTRAS = dev
 lock: venv
@@ -62,6 +68,8 @@ lock: venv
 	$(EXTRA) --extra r --output-file requirements-r.lock
 	$(EXTRA) --extra dev --output-file requirements-dev.lock \
 	  $(foreach extra,bayes k8s otel r,--constraint requirements-$(extra).lock)
+	$(call EXTRA,\|^colorama==) --extra docs --output-file requirements-docs.lock \
+	  $(foreach extra,bayes k8s otel r dev,--constraint requirements-$(extra).lock)
 
 # What deploy/systemd/install.sh installs from, on a machine like this one without a network; EXTRAS=otel adds an extra.
 wheelhouse:

@@ -165,7 +165,7 @@ class FolderStore:
 
 
 class BucketStore:
-    """Objects in an S3 bucket, never public. boto3 finds the service and the credentials (docs/object-store.md).
+    """Objects in an S3 bucket, never public. boto3 finds the service and the credentials (docs/how-to/object-store.md).
 
     Every method raises TransientFailure where the service does not answer, and PermanentFailure where it refuses.
     `encryption`: the arguments of a request that ask the service to encrypt what it keeps.
@@ -323,7 +323,7 @@ def object_store(settings: Settings) -> ObjectStore:
     Raises PermanentFailure in a pod without a bucket.
     """
     if settings.s3_bucket is None:
-        refuse_in_a_pod("S3_BUCKET", "a folder", "set S3_BUCKET to a bucket (docs/object-store.md)")
+        refuse_in_a_pod("S3_BUCKET", "a folder", "set S3_BUCKET to a bucket (docs/how-to/object-store.md)")
         return FolderStore(settings.irt_home / "objects")
     encryption = {"ServerSideEncryption": settings.s3_sse, "SSEKMSKeyId": settings.s3_sse_kms_key_id}
     return BucketStore(settings.s3_bucket, {name: value for name, value in encryption.items() if value})

@@ -1,4 +1,4 @@
-"""The reference page of the tables, made from the registry: `python -m resources.reference > docs/tables.md`."""
+"""The reference page of the tables: `python -m resources.reference > docs/reference/tables.md`."""
 
 from __future__ import annotations
 

@@ -27,7 +27,9 @@ MENDED_BY_TIME = {
 NOT_IMPLEMENTED = 501
 
 CREDENTIALS = "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (or AWS_PROFILE) to a user of the bucket."
-RIGHTS = "Give its user the rights that docs/object-store.md lists, or set S3_BUCKET to a bucket that it may use."
+RIGHTS = (
+    "Give its user the rights that docs/how-to/object-store.md lists, or set S3_BUCKET to a bucket that it may use."
+)
 PLACE = "Make the bucket, or set S3_BUCKET, AWS_ENDPOINT_URL and AWS_DEFAULT_REGION to where it is."
 KEY = "Set S3_SSE_KMS_KEY_ID to a key that is enabled and that the bucket's user may use, or unset it."
 WAY_OUT = {

@@ -1,4 +1,4 @@
-# The R service (docs/r-service.md): brms from Debian, and mirt where its sources lie in deploy/docker/mirt.
+# The R service (docs/how-to/r-service.md): brms from Debian, and mirt where its sources lie in deploy/docker/mirt.
 #   make images, or: docker build -f deploy/docker/r-service.Dockerfile -t r-irt-plumber .
 # Written are only /tmp and /var/cache/irt, which keeps the models that brms compiles; so the compiler is in the image.
 ARG BASE=docker.io/library/debian:bookworm-slim

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs irt-assets as services of systemd, from the folder that `make wheelhouse` made. See docs/deploy-systemd.md.
+# Installs irt-assets as services of systemd, from the folder that `make wheelhouse` made. See docs/how-to/deploy-systemd.md.
 set -eu
 
 usage='install.sh [--timers] [--dry-run]   install, or mend what is installed
@@ -193,7 +193,7 @@ wanted() {
             irt-theta-api) { is_set "$env_file" IRT_THETA_TOKEN || is_set "$env_file" JWT_ISSUER; } && echo $server ||
                 echo 'irt-theta-api is not started: set IRT_THETA_TOKEN or JWT_…' >&2 ;;
             shiny-dashboard) is_set "$env_file" JWT_ISSUER && echo $server ||
-                echo 'shiny-dashboard is not started: set JWT_… (docs/login.md)' >&2 ;;
+                echo 'shiny-dashboard is not started: set JWT_… (docs/how-to/login.md)' >&2 ;;
             jwt-verifier) is_set "$etc/jwt-verifier.env" JWT_ISSUER && echo $server ||
                 echo "jwt-verifier is not started: set JWT_… in $etc/jwt-verifier.env" >&2 ;;
             *) echo $server ;;

@@ -74,7 +74,7 @@ def erase(
             "warning: ",
             f"S3_BUCKET has versioning, and keeps {counted(old_versions, 'deleted file')} of the learner as old "
             "versions, besides those that `irt prune` deleted earlier. Let a lifecycle rule remove old versions, or "
-            "remove these: docs/erasure.md has the rule",
+            "remove these: docs/how-to/erasure.md has the rule",
         )
 
 

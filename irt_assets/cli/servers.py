@@ -72,7 +72,7 @@ def code_server() -> None:
 
 @run_app.command("theta-api")
 def theta_api() -> None:
-    """Measure one learner on request (docs/theta-api.md)."""
+    """Measure one learner on request (docs/reference/theta-api.md)."""
     from irt_assets.servers import become_service
 
     become_service("theta_api")
@@ -88,7 +88,7 @@ def jwt_verifier(host: Host = None) -> None:
 
 @run_app.command()
 def exporter(host: Host = None) -> None:
-    """Show Prometheus schedules, months, invariants and alerts (docs/metrics.md)."""
+    """Show Prometheus schedules, months, invariants and alerts (docs/how-to/metrics.md)."""
     from irt_assets.servers import become_service
 
     become_service("exporter", *_listening(host))
@@ -101,7 +101,7 @@ def dashboard(
     ] = False,
     host: Host = None,
 ) -> None:
-    """Months, the item bank, decisions and reports, for people who do not want to learn Dagster (docs/dashboard.md)."""
+    """Months, the item bank, decisions and reports, for people who do not know Dagster (docs/how-to/dashboard.md)."""
     from irt_assets.servers import become_service
 
     become_service("dashboard", *["--demo"] * demo, *_listening(host))

@@ -48,7 +48,9 @@ THE_TEST = ""
 SE_LIMIT = 0.4
 """Of the population's SD: a reliability of 0.84."""
 LEARNERS_OF_A_3PL = 2000
-"""With fewer, the flag of a whole 3PL test says nothing: 16 % of sound months of 1000 have it (docs/information.md)."""
+"""With fewer, the flag of a whole 3PL test says nothing: 16 % of sound months of 1000 have it.
+
+docs/explanation/information.md has the simulation."""
 REACH, POINTS = 4.0, 81
 """θ of the curves: so many SDs of the population on both sides of its mean."""
 

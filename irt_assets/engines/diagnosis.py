@@ -74,7 +74,7 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
         taken = requests.post(f"{url}/irt/score", data="{}", headers=shown, timeout=30).status_code != 401
         engines, loading, not_loaded = set(health["engines"]), set(health["loading"]), dict(health["not_loaded"])
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
-        fix = "Check R_IRT_BASE_URL, and that the service runs (docs/r-service.md)."
+        fix = "Check R_IRT_BASE_URL, and that the service runs (docs/how-to/r-service.md)."
         yield Finding(subject, "error", f"{url} does not answer as it does: {type(error).__name__}", fix)
         return
     if taken:

@@ -1,6 +1,6 @@
 # R's side of the engines mirt and brms: four functions from plain lists to plain lists, irt_versions, irt_load,
 # irt_calibrate and irt_score. The child process of `r_child.py` and the plumber service source this one file; requests and results
-# are described in docs/r-engines.md. Nothing here reads files, but for the cache of compiled models.
+# are described in docs/reference/r-engines.md. Nothing here reads files, but for the cache of compiled models.
 #
 # What a caller can mend stops with a condition of class `irt_request_error` (a field is wrong) or `irt_data_error`
 # (these answers cannot be fitted). NA stands for what is not known, in numbers as in matrices.

@@ -1,4 +1,4 @@
-"""The page of the engines, made from the registry: `python -m irt_assets.engines.reference > docs/engine-table.md`."""
+"""The page of the engines: `python -m irt_assets.engines.reference > docs/reference/engine-table.md`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ HEADINGS = ("engine", "estimates", "models", "runs in", "needs", "fits a month",
 
 INTRODUCTION = """# Engines
 
-Made from the specs in `irt_assets/engines`. What a month does with them is in [engines.md](engines.md).
+Made from the specs in `irt_assets/engines`. What a month does with them is in [engines.md](../how-to/engines.md).
 """
 
 

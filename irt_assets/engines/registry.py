@@ -99,7 +99,7 @@ def installed(name: str, settings: Settings) -> str | None:
     if spec.in_r_service(settings):
         needed = {"R_IRT_BASE_URL": settings.r_irt_base_url, "R_IRT_INTERNAL_TOKEN": settings.r_irt_internal_token}
         missing = " and ".join(setting for setting, value in needed.items() if value is None)
-        return f"engine {name} calls the R IRT service: set {missing} (docs/r-service.md)" if missing else None
+        return f"engine {name} calls the R IRT service: set {missing} (docs/how-to/r-service.md)" if missing else None
     return _why_not_in_r(spec) if spec.r_packages else None
 
 

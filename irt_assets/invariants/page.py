@@ -1,4 +1,4 @@
-"""The page of the invariants, made from the registry: `python -m irt_assets.invariants.page > docs/invariants.md`."""
+"""The page of the invariants: `python -m irt_assets.invariants.page > docs/reference/invariants.md`."""
 
 from __future__ import annotations
 

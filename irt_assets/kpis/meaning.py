@@ -1,6 +1,6 @@
 """What a KPI may be, and the reasons why it may not be known. Needs nothing, so that whoever words a KPI can read it.
 
-What does not belong here: formulas (see `record`, docs/kpis.md).
+What does not belong here: formulas (see `record`, docs/reference/kpis.md).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MEANINGS = {
     "P": "goal probability: how likely the learner's θ is above the target",
     "S": "churn risk: how long the learner has been quiet, over eight weeks; 1 is gone",
 }
-"""Of every KPI in a sentence; the formulas are in docs/kpis.md."""
+"""Of every KPI in a sentence; the formulas are in docs/reference/kpis.md."""
 LEAST_ANSWERS = 5
 """Eligible answers that each of the two fortnights must hold."""
 LEAST_TIMED = 20

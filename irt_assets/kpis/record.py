@@ -1,6 +1,6 @@
 """From columns to a learner's record: clamps, weights, and a reason for everything that is not defined.
 
-Formulas and their reasons are written in docs/kpis.md. What does not belong here: where the columns come from.
+Formulas and their reasons are in docs/reference/kpis.md. What does not belong here: where the columns come from.
 """
 
 from __future__ import annotations

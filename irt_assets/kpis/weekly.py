@@ -41,9 +41,10 @@ Published = Mapping[str, PublishedSet]
 
 
 def kpis(run: Run, end: datetime, scales: Scales, published: Published) -> pd.DataFrame:
-    """user_id and kpis (a record, see docs/kpis.md) of every learner with a live answer in the 365 days before `end`.
+    """user_id and kpis (a record) of every learner with a live answer in the 365 days before `end`.
 
-    `published` are the sets in force at `end`. A learner without a target scale has that of a bank with only one.
+    docs/reference/kpis.md describes the record. `published` are the sets in force at `end`.
+    A learner without a target scale has that of a bank with only one.
     """
     people = _people(run, end, scales)
     pairs = pd.concat([people[ON_SCALE], run(scales_answered(end)).to_pandas()]).drop_duplicates(ON_SCALE)

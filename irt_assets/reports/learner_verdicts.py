@@ -1,7 +1,7 @@
 """From numbers to verdicts: which word a number deserves, which topics stand out, which steps come next.
 
 Verdicts are keys of the catalogues, so they are the same in every language. Why each limit lies where it does is in
-docs/learner-reports.md. What does not belong here: words (see `learner_words`), and numbers' making.
+docs/reference/learner-reports.md. What does not belong here: words (see `learner_words`), and numbers' making.
 """
 
 from __future__ import annotations

@@ -2,5 +2,5 @@
 
 What belongs here: those layers, and the process that runs all of it. What does not: issuing and verifying tokens (see
 `services.jwt_verifier`). Where no login is set up, whoever reaches the page may use it, so it listens on this machine
-alone (docs/web.md).
+alone (docs/how-to/web.md).
 """

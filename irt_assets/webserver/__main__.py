@@ -54,7 +54,7 @@ def listening_address(settings: Settings) -> str:
     if not (settings.has_login or Address(settings.irt_ui_address).is_loopback):
         raise PermanentFailure(
             f"IRT_UI_ADDRESS={settings.irt_ui_address}: whoever reaches the page without a login may start runs. "
-            "Set up the login (JWT_…, docs/login.md), or unset IRT_UI_ADDRESS."
+            "Set up the login (JWT_…, docs/how-to/login.md), or unset IRT_UI_ADDRESS."
         )
     return settings.irt_ui_address
 

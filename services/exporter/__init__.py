@@ -1,4 +1,4 @@
 """The platform's state for Prometheus: schedules, months, invariants, the daemon, alerts and runs.
 
-See docs/metrics.md.
+See docs/how-to/metrics.md.
 """

@@ -208,7 +208,7 @@ def build_verifier(settings: Settings) -> Verifier:
     }
     missing = [name for name, value in wanted.items() if not value]
     if missing:
-        raise PermanentFailure(f"tokens cannot be verified: set {', '.join(missing)} (see docs/login.md)")
+        raise PermanentFailure(f"tokens cannot be verified: set {', '.join(missing)} (see docs/how-to/login.md)")
     issuer, audience, org_id = (str(value) for value in wanted.values())
     rules = Rules(issuer, audience, org_id, settings.jwt_max_age_hours * 3600)
     return Verifier(key_source(settings), rules)

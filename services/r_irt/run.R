@@ -1,4 +1,4 @@
-# Starts the service: Rscript services/r_irt/run.R. Settings are read here and only here; docs/r-service.md lists them.
+# Starts the service: Rscript services/r_irt/run.R. Settings are read here and only here; docs/how-to/r-service.md lists them.
 
 here <- dirname(normalizePath(sub("^--file=", "", grep("^--file=", commandArgs(FALSE), value = TRUE)[1])))
 

@@ -57,7 +57,7 @@ class Access:
         if token is None and verifier is None:
             raise PermanentFailure(
                 "the θ API lets nobody in until IRT_THETA_TOKEN (a service's token) or JWT_ISSUER, JWT_AUDIENCE, "
-                "IRT_ORG_ID and a key are set: see docs/theta-api.md"
+                "IRT_ORG_ID and a key are set: see docs/reference/theta-api.md"
             )
         if token is not None and not STATIC_TOKEN.fullmatch(token):
             raise PermanentFailure(

@@ -1,7 +1,7 @@
 """What the exam service calls when a session is over; the learner's θ is then updated in the background.
 
 Standard library only, Python 3.9 or newer: this runs inside somebody else's process and must never harm it. What is
-lost here, the sensor `theta_sweep` makes good. See docs/session-hook.md.
+lost here, the sensor `theta_sweep` makes good. See docs/how-to/session-hook.md.
 """
 
 from __future__ import annotations

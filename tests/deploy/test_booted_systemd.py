@@ -1,5 +1,6 @@
 """The units in a systemd that boots, on Debian 12 with its PostgreSQL 15 and without a network: what
-docs/deploy-systemd.md says is done here, in this order, on one machine. CI runs it as far as the deaths of all servers.
+docs/how-to/deploy-systemd.md says is done here, in this order, on one machine.
+CI runs it as far as the deaths of all servers.
 """
 
 from __future__ import annotations
@@ -369,7 +370,7 @@ def release(machine: Machine, which: str) -> str:
 def test_an_upgrade_refuses_nobody_and_a_rollback_leads_back(machine: Machine) -> None:
     first, following = release(machine, "current"), machine.root / "srv/next"
     shutil.copytree(machine.root / "srv/wheelhouse", following)
-    with (following / "share/doc/deploy-systemd.md").open("a") as page:
+    with (following / "share/doc/how-to/deploy-systemd.md").open("a") as page:
         page.write("Another release.\n")
     runpy.run_path(str(ROOT / "deploy/systemd/make_wheelhouse.py"))["_sealed"](following)
     assert machine.run("/srv/next/install.sh").returncode == 1  # without --upgrade

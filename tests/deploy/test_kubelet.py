@@ -42,7 +42,7 @@ from tests.integration.seaweed import BUCKET, WEED, SeaweedFS
 from tests.integration.small_world import last_months
 from tests.integration.stack_harness import Harness, wait_for
 
-PAGE = ROOT / "docs/deploy-kubernetes.md"
+PAGE = ROOT / "docs/how-to/deploy-kubernetes.md"
 SEEDTEST = "deploy/k8s/overlays/seedtest"
 NEXT = "localhost/irt-test-next"
 CODE_SERVICE = "10.96.0.10"

@@ -1,6 +1,6 @@
 """The manifests and the documents' commands on a real API server, with its controllers and pods that run as processes.
 
-In this order, on one cluster: what stands in docs/kubernetes-commands.md is typed, and what becomes of it is looked at.
+In this order, on one cluster: what stands in docs/reference/kubernetes-commands.md is typed, and its outcome checked.
 CI runs what creates every object, a night by a CronJob and the backfill with a killed pod.
 """
 
@@ -44,7 +44,7 @@ from tests.integration.stack_harness import Harness, wait_for
 
 ROOT = Path(__file__).parents[2]
 K8S = ROOT / "deploy/k8s"
-PAGE = ROOT / "docs/kubernetes-commands.md"
+PAGE = ROOT / "docs/reference/kubernetes-commands.md"
 FOREIGN = {
     "monitoring.coreos.com/v1": ("ServiceMonitor", "PrometheusRule"),
     "external-secrets.io/v1": ("ExternalSecret",),

@@ -34,7 +34,7 @@ def fitted(row: Row, seed: int = 3) -> tuple[Responses, Calibration, EffectSd]:
 @pytest.mark.parametrize("row", [Row(0.4), Row(0.7), Row(1.0), Row(0.7, inside=20), Row(0.7, design="testlets")])
 def test_the_sd_of_effects_is_recovered(row: Row) -> None:
     """Within four of its errors, and 5 % for the logistic curve that an average of logistic curves nearly is (see
-    docs/testlets.md for 200 months)."""
+    docs/explanation/testlets.md for 200 months)."""
     _, _, found = fitted(row)
     assert found.why == ""
     assert (found.n_testlets, found.n_items, found.learners) == (row.inside // 5, row.inside, 2000)

@@ -160,8 +160,8 @@ def test_the_drill(world: Settings, copy: Settings, tmp_path: Path, irt: Callabl
 
 
 def drill_of_the_page(instead: dict[str, str]) -> list[list[str]]:
-    """The commands under "The drill" of docs/backup.md, in words, with these places and this month in them."""
-    block = fenced_blocks((ROOT / "docs" / "backup.md").read_text("utf-8").split("## The drill\n")[1])[0][1]
+    """The commands under "The drill" of docs/how-to/backup.md, in words, with these places and this month in them."""
+    block = fenced_blocks((ROOT / "docs" / "how-to" / "backup.md").read_text("utf-8").split("## The drill\n")[1])[0][1]
     for theirs, ours in instead.items():
         assert theirs in block
         block = block.replace(theirs, ours)

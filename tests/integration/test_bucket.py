@@ -93,7 +93,7 @@ def test_a_name_that_no_bucket_can_have_is_permanent(s3: SeaweedFS, use: Use) ->
 def test_the_bucket_of_somebody_else_is_permanent(s3: SeaweedFS, use: Use) -> None:
     s3.owner().create_bucket(Bucket="others")
     try:
-        with pytest.raises(PermanentFailure, match=r"docs/object-store\.md lists, or set S3_BUCKET"):
+        with pytest.raises(PermanentFailure, match=r"docs/how-to/object-store\.md lists, or set S3_BUCKET"):
             use(BucketStore("others"))
     finally:
         s3.owner().delete_bucket(Bucket="others")
@@ -107,7 +107,7 @@ def test_a_user_who_may_only_read_is_told_which_rights_are_wanted(
     for name, value in s3.user("reader").items():
         monkeypatch.setenv(name, value)
     assert BucketStore(BUCKET).get("reports/a") == b"x"
-    with pytest.raises(PermanentFailure, match=r"AccessDenied.*docs/object-store\.md"):
+    with pytest.raises(PermanentFailure, match=r"AccessDenied.*docs/how-to/object-store\.md"):
         use(BucketStore(BUCKET))
 
 
@@ -403,7 +403,7 @@ def test_the_doctor_names_what_to_set(s3: SeaweedFS, monkeypatch: pytest.MonkeyP
     for name, value in s3.user("reader").items():
         monkeypatch.setenv(name, value)
     assert doctor_says().state == "error"
-    assert "docs/object-store.md" in doctor_says().detail
+    assert "docs/how-to/object-store.md" in doctor_says().detail
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
     assert "AWS_SECRET_ACCESS_KEY" in doctor_says().detail
     for name, value in s3.user("owner").items():

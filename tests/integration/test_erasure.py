@@ -458,7 +458,9 @@ def test_a_bucket_that_keeps_old_versions_is_told_of_with_the_rule_that_removes_
     old = [one for one in client.list_object_versions(Bucket=bucket)["Versions"] if not one["IsLatest"]]
     assert len(old) == deleted
 
-    rule = json.loads((ROOT / "docs" / "erasure.md").read_text("utf-8").split("```json\n")[1].partition("```")[0])
+    rule = json.loads(
+        (ROOT / "docs" / "how-to" / "erasure.md").read_text("utf-8").split("```json\n")[1].partition("```")[0]
+    )
     client.put_bucket_lifecycle_configuration(Bucket=bucket, LifecycleConfiguration=rule)
     kept = client.get_bucket_lifecycle_configuration(Bucket=bucket)["Rules"]
     assert [one["NoncurrentVersionExpiration"] for one in kept] == [{"NoncurrentDays": 30}]

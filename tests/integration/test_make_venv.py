@@ -73,7 +73,7 @@ def test_without_a_network_one_sentence_says_so(checkout: Path) -> None:
 
 
 def test_an_extra_that_is_none_is_answered_with_those_there_are(checkout: Path) -> None:
-    assert made(checkout, "bayesian").stderr == "there is no extra bayesian; there are bayes, dev, k8s, otel, r\n"
+    assert made(checkout, "bayesian").stderr == "there is no extra bayesian; there are bayes, dev, docs, k8s, otel, r\n"
 
 
 def test_what_stands_is_not_installed_again(checkout: Path) -> None:

@@ -125,7 +125,7 @@ def world(postgres: EmbeddedPostgres, template: Path) -> Iterator[Settings]:
 
 
 def test_a_month_publishes_the_sd_of_effects_in_units_of_the_scale(world: Settings) -> None:
-    """Four of its errors, and 5 % for what the estimate is low by (docs/testlets.md)."""
+    """Four of its errors, and 5 % for what the estimate is low by (docs/explanation/testlets.md)."""
     database = Database(world)
     found = publications(database)
     assert [row[0] for row in found] == list(rooms.MONTHS)
@@ -264,7 +264,7 @@ def test_month_night_api_and_kpis_report_one_corrected_error(world: Settings) ->
         assert se == pytest.approx(found["monthly"][user], abs=1e-9)
         assert kpi["se"][user] == pytest.approx(se, abs=1e-9)
     assert api.se == pytest.approx(found["monthly"][f"{NEXT}-7"], abs=1e-9)
-    # 32 items in testlets of 4, σ = .8: 1 + se²σ²Σ I_j I_k comes to about 1.3 (docs/testlets.md).
+    # 32 items in testlets of 4, σ = .8: 1 + se²σ²Σ I_j I_k comes to about 1.3 (docs/explanation/testlets.md).
     wider = np.array([found["monthly"][user] for user in learners]) / plain.se
     assert wider.min() > 1.0
     assert 1.05 < np.median(wider) < 1.25

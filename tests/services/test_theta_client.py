@@ -510,7 +510,7 @@ print('parent', counters())
 
 @pytest.mark.ci
 def test_the_wheel_needs_nothing_and_serves_the_module_of_the_documents(tmp_path: Path) -> None:
-    """In an environment without anything else, with the module as docs/session-hook.md gives it."""
+    """In an environment without anything else, with the module as docs/how-to/session-hook.md gives it."""
     source, environment = tmp_path / "source", tmp_path / "venv"
     left_out = shutil.ignore_patterns("__pycache__", "build", "*.egg-info")
     shutil.copytree(ROOT / "services" / "theta_client", source, ignore=left_out)
@@ -534,7 +534,7 @@ def test_the_wheel_needs_nothing_and_serves_the_module_of_the_documents(tmp_path
 
     module = tmp_path / "exam" / "apps" / "seedtest_api" / "services" / "session_hooks.py"
     module.parent.mkdir(parents=True)
-    page = (ROOT / "docs" / "session-hook.md").read_text("utf-8")
+    page = (ROOT / "docs" / "how-to" / "session-hook.md").read_text("utf-8")
     module.write_text(page.partition("```python\n")[2].partition("```")[0], "utf-8")
     program = """
 import sys, time

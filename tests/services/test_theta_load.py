@@ -1,8 +1,8 @@
 """The θ API under an open load, a short part of `benchmarks/bench_theta_api.py`: in time, shedding, never wrong.
 
-Two more test processes share the cores meanwhile. So times may be four times those of docs/theta-api.md; or, where the
-machine is busier than that, some times those of a FastAPI that computes for 5 ms at the same moments; and the best of
-three tries counts.
+Two more test processes share the cores meanwhile. So times may be four times those of
+docs/reference/theta-api.md; or, where the machine is busier than that, some times those of a FastAPI that
+computes for 5 ms at the same moments; and the best of three tries counts.
 """
 
 from __future__ import annotations

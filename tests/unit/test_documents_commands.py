@@ -1,4 +1,4 @@
-"""docs/commands-of-the-documents.md has every shell command of the documents in one row, and what it names exists."""
+"""docs/reference/commands-of-the-documents.md has every shell command of the documents once; what it names exists."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tests.written_commands import ROOT, fault, fenced_blocks, logical_lines, simple_commands
 
-PAGE = ROOT / "docs" / "commands-of-the-documents.md"
+PAGE = ROOT / "docs" / "reference" / "commands-of-the-documents.md"
 VERDICTS = {"as written", "instead", "not needed", "yours"}
 SPAN = re.compile(r"`([^`]+)`")
 # What stands in the documents' shell blocks beside commands: settings, files, answers of a server.

@@ -73,7 +73,7 @@ def test_where_the_r_service_is_set_the_engines_in_r_run_there() -> None:
 )
 def test_the_remote_engine_names_the_settings_it_wants(given: dict[str, str], missing: str) -> None:
     settings = Settings(**given, _env_file=None)
-    said = f"engine remote calls the R IRT service: set {missing} (docs/r-service.md)"
+    said = f"engine remote calls the R IRT service: set {missing} (docs/how-to/r-service.md)"
     assert registry.installed("remote", settings) == said
 
 

@@ -13,8 +13,10 @@ from irt_assets.invariants.registry import INVARIANTS
 
 
 def test_the_page_of_the_invariants_is_the_one_the_registry_makes() -> None:
-    page = Path(__file__).parents[2] / "docs" / "invariants.md"
-    assert page.read_text("utf-8") == markdown(), "run: python -m irt_assets.invariants.page > docs/invariants.md"
+    page = Path(__file__).parents[2] / "docs" / "reference" / "invariants.md"
+    assert page.read_text("utf-8") == markdown(), (
+        "run: python -m irt_assets.invariants.page > docs/reference/invariants.md"
+    )
 
 
 def test_every_invariant_has_a_name_of_its_own_and_every_severity_an_invariant() -> None:

@@ -36,7 +36,7 @@ from tests.unit.kubernetes_files import (
 from tests.written_commands import fault_of_irt
 
 ROOT = K8S.parents[1]
-DOCS = ROOT / "docs" / "deploy-kubernetes.md"
+DOCS = ROOT / "docs" / "how-to" / "deploy-kubernetes.md"
 DOCUMENTED = {
     "CronJob": {
         "calibrate-irt-nightly",

@@ -39,7 +39,7 @@ def test_what_is_built_is_not_built_again(monkeypatch: pytest.MonkeyPatch, tmp_p
 
 
 def test_every_command_of_the_page_is_typed() -> None:
-    page = (ROOT / "docs/kubernetes-commands.md").read_text("utf-8")
+    page = (ROOT / "docs/reference/kubernetes-commands.md").read_text("utf-8")
     typed = (ROOT / "tests/deploy/test_kubernetes.py").read_text("utf-8")
     sections = [each for each in page.split("\n## ")[1:] if "```bash" in each]
     assert len(sections) > 10

@@ -21,7 +21,7 @@ LINK = re.compile(r"\[[^\]]*\]\((?!https?:)([^)#\s]*)(?:#([^)\s]+))?\)")
 SPAN = re.compile(r"`irt ([^`]+)`")
 INCOMPLETE = re.compile(r"Missing|requires an argument|no command ?$|job NAME: no such job")
 HEADING = re.compile(r"^#+ (.*)$", re.MULTILINE)
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 # Units that are not ours: of the host, and of the set-up that people come from.
 OTHERS_UNITS = frozenset({"nginx", "postgresql", "plms-*", "oneiric*", "plms-invariants.timer", "oneiric.service"})
 

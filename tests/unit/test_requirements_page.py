@@ -1,4 +1,4 @@
-"""docs/requirements.md has every row of the requirements once, and what it names exists.
+"""docs/reference/requirements.md has every row of the requirements once, and what it names exists.
 
 The requirements are not part of the repository; what the page names is looked at without them, too.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.written_commands import ROOT, fault
 
-PAGE = ROOT / "docs" / "requirements.md"
+PAGE = ROOT / "docs" / "reference" / "requirements.md"
 STATES = {"done", "otherwise", "partly", "no"}
 LINK = re.compile(r"\[([^\]]+)\]\(([^)#]+)[^)]*\)")
 COMMAND = re.compile(r"`((?:irt|make|install\.sh) [^`]+)`")

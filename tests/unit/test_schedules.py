@@ -166,8 +166,8 @@ def test_what_is_there_or_on_its_way_is_not_asked_for() -> None:
 
 
 def test_every_schedule_is_in_the_documentation_with_its_time() -> None:
-    """`docs/schedules.md` has a row for each; a monthly one says its day, another zone its city."""
-    text = (Path(__file__).parents[2] / "docs" / "schedules.md").read_text("utf-8")
+    """`docs/reference/schedules.md` has a row for each; a monthly one says its day, another zone its city."""
+    text = (Path(__file__).parents[2] / "docs" / "reference" / "schedules.md").read_text("utf-8")
     lines = [line for line in text.splitlines() if line.startswith("| ")]
     for plan in PLANS:
         minute, hour, *_ = plan.cron.split()

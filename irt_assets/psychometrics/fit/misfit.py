@@ -32,7 +32,7 @@ CONFIDENCE = 0.99
 LARGEST_RATIO = 1.15
 """Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
 LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
-"""How much a measure may grow from a reference to a month, by its lower limit (docs/misfit.md has the simulation)."""
+"""How much a measure may grow from a reference to a month, by its lower limit (see docs/explanation/misfit.md)."""
 ROUNDS = 7
 """Replications of each window behind what chance gives to a difference of eigenvalues; each of the one is compared with
 each of the other."""

@@ -1,0 +1,73 @@
+"""Takes the pictures of these pages anew, from a demo whose servers run (`make demo` in another terminal).
+
+    python docs/images/photograph.py [FOLDER]      # FOLDER: this one, if it is not named
+
+data-flow.svg is drawn by hand.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import dagster as dg
+import pypdfium2
+from playwright.sync_api import Browser
+
+from irt_assets.cli.installation import current_database, current_settings
+from irt_assets.partitions import last_complete_month, months_between
+from irt_assets.reports import drift_month
+from irt_assets.stack import dagster_instance
+from resources.database import Database
+from resources.settings import Settings
+from tests.ui.browser import browser, photograph_graph
+
+DASHBOARD_SIZE = {"width": 1180, "height": 540}
+REPORT_SCALE = 1.5
+"""Pixels for each point of the PDF."""
+PICTURE = re.compile(r"data:image/png;base64,([A-Za-z0-9+/=]+)")
+
+
+def main(folder: Path) -> None:
+    settings, database = current_settings(), current_database()
+    months = [*months_between(settings.irt_first_month, last_complete_month(datetime.now(UTC)))]
+    (folder / "linking-anchors-moved.png").write_bytes(linking_plot(settings, database, months[1]))
+    photograph_report(database, months[-1], folder / "drift-report.png")
+    with browser() as chromium:
+        photograph_dashboard(chromium, settings, folder / "dashboard.png")
+        photograph_graph(chromium, settings.ui_url, folder / "asset-graph.png")
+
+
+def linking_plot(settings: Settings, database: Database, month: str) -> bytes:
+    """The plot of the anchors on the page of `linked_item_parameters`; the demo's second month is its red one."""
+    asked = dg.AssetRecordsFilter(asset_key=dg.AssetKey("linked_item_parameters"), asset_partitions=[month])
+    with dagster_instance(settings, database) as instance:
+        record = instance.fetch_materializations(asked, limit=1).records[0]
+    assert record.asset_materialization is not None
+    shown = str(record.asset_materialization.metadata["plot: linking (default)"].value)
+    found = PICTURE.search(shown)
+    assert found is not None, shown[:100]
+    return base64.b64decode(found[1])
+
+
+def photograph_report(database: Database, month: str, picture: Path) -> None:
+    """The first page of the month's drift report."""
+    pdf = next(url for url in drift_month.kept(database, month) if url.endswith(".pdf"))
+    page = pypdfium2.PdfDocument(unquote(urlsplit(pdf).path))[0]
+    page.render(scale=REPORT_SCALE).to_pil().quantize(64).save(picture)
+
+
+def photograph_dashboard(chromium: Browser, settings: Settings, picture: Path) -> None:
+    page = chromium.new_page(viewport=DASHBOARD_SIZE)
+    page.goto(f"http://127.0.0.1:{settings.irt_dashboard_port}")
+    page.locator("table").first.wait_for()
+    page.screenshot(path=picture)
+    page.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)

@@ -1,0 +1,172 @@
+"""Writes the reference pages that say what the code says: settings, commands, checks and metrics.
+
+python docs/reference/generate.py            # writes them
+python docs/reference/generate.py --check    # exit code 1: names those that are not up to date
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from pydantic import SecretStr
+from pydantic.fields import FieldInfo
+from typer.core import TyperArgument, TyperCommand, TyperGroup, TyperOption
+from typer.main import get_command
+
+from irt_assets.calibration.checks import INVENTORY
+from irt_assets.cli import app
+from irt_assets.definitions import build_defs
+from resources.settings import Settings
+from services.exporter.families import FAMILIES
+
+FOLDER = Path(__file__).parent
+
+SETTINGS_HEAD = """\
+# Settings
+
+Every setting is an environment variable, or a line of the env file that `IRT_ENV_FILE` names (else
+`IRT_HOME/irt.env`). The environment wins. A value that cannot be is refused by name, and `irt doctor` names variables
+that mean nothing. The embedded server of an unset `DATABASE_URL` stays up after short commands: `irt db stop` stops it,
+`irt db url` prints its address.
+
+More about: [the bucket](../how-to/object-store.md), [engines](../how-to/engines.md),
+[the R service](../how-to/r-service.md), [schedules that others start](../how-to/deploy-kubernetes.md#jobs),
+[runs in a cluster](../how-to/runs-on-kubernetes.md), [the page](../how-to/web.md), [login](../how-to/login.md),
+[the θ API](theta-api.md), [the dashboard](../how-to/dashboard.md), [metrics](../how-to/metrics.md),
+[logs and traces](../how-to/operations.md#traces), [alerts](alerts.md).
+"""
+
+COMMANDS_HEAD = """\
+# The command line
+
+`--help` prints the same for each command. Exit codes: 0: done; 1: it ran, and the answer is no (a month is not green,
+something is misconfigured); 2: the request or its input is wrong, and the message says what to do.
+"""
+
+CHECKS_HEAD = """\
+# Asset checks
+
+A *set gate* holds a whole month of a scale, an *item gate* holds back one item, an *inventory* says which months are
+missing, stale, running or red; every other check *informs*. None is blocking in Dagster's sense: a run goes on, and the
+publication step judges every scale again by the same functions
+([what green means](../explanation/what-green-means.md)). An engine that is enabled besides `em` adds the check
+`ENGINE_fitted`. The checks of `invariant_report` are on the page of the [invariants](invariants.md).
+"""
+
+METRICS_HEAD = """\
+# Metrics of the platform's state
+
+What the exporter (`irt run exporter`) tells Prometheus. [Monitoring](../how-to/metrics.md) explains them, lists the
+metrics of the other servers, and has the rules for alerts.
+"""
+
+
+def main(arguments: list[str]) -> int:
+    stale = [name for name, page in PAGES.items() if (FOLDER / name).read_text("utf-8") != page()]
+    if "--check" in arguments:
+        for name in stale:
+            print(f"docs/reference/{name} is not up to date: run python docs/reference/generate.py")  # noqa: T201
+        return int(bool(stale))
+    for name in stale:
+        (FOLDER / name).write_text(PAGES[name](), "utf-8")
+    return 0
+
+
+def settings() -> str:
+    rows = [(f"`{name.upper()}`", _default(field), field.description) for name, field in Settings.model_fields.items()]
+    return SETTINGS_HEAD + "\n" + _table(("variable", "default", "meaning"), rows)
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    shown = value.get_secret_value() if isinstance(value, SecretStr) else value
+    if shown in (None, ""):
+        return ""
+    return f"`{str(shown).lower() if isinstance(shown, bool) else shown}`"
+
+
+def command_line() -> str:
+    parts = [COMMANDS_HEAD]
+    for name, command in _commands(get_command(app), "irt"):
+        parts.append(f"## `{name}`\n\n{_paragraph(command.help)}\n")
+        options = [(_declared(one), _meaning(one)) for one in command.params if not one.hidden]
+        if options:
+            parts.append(_table(("argument", "meaning"), options))
+    return "\n".join(parts)
+
+
+def _commands(command: TyperCommand | TyperGroup, name: str) -> Iterator[tuple[str, TyperCommand]]:
+    """Every command with its full name, and those groups that are commands as well."""
+    if not isinstance(command, TyperGroup) or (command.invoke_without_command and name != "irt"):
+        yield name, command
+    if isinstance(command, TyperGroup):
+        for sub in command.commands.values():
+            if not sub.hidden:
+                yield from _commands(sub, f"{name} {sub.name}")
+
+
+def _declared(parameter: TyperArgument | TyperOption) -> str:
+    if isinstance(parameter, TyperArgument):
+        name = (parameter.metavar or parameter.name).upper()
+        return f"`{name}{'…' if parameter.nargs == -1 else ''}`"
+    names = ", ".join(f"`{name}`" for name in [*parameter.opts, *parameter.secondary_opts])
+    return f"{names}{' (required)' if parameter.required else ''}"
+
+
+def _meaning(parameter: TyperArgument | TyperOption) -> str:
+    default = parameter.default
+    plain = isinstance(default, str | int | float) and not isinstance(default, bool)
+    return f"{_paragraph(parameter.help)}{f' Default: `{default}`.' if plain and parameter.show_default else ''}"
+
+
+def asset_checks() -> str:
+    with tempfile.TemporaryDirectory() as home:
+        graph = build_defs(Settings(irt_home=Path(home), _env_file=None)).resolve_asset_graph()
+    of_asset: dict[str, list[tuple[str, ...]]] = {}
+    for key in sorted(graph.asset_check_keys, key=lambda key: (key.asset_key, key.name)):
+        check = graph.get(key)
+        assert not check.blocking, "the head of the page says that no check blocks"
+        kind, meaning = _kind_of_check(key.name, _paragraph(check.description))
+        of_asset.setdefault(key.asset_key.to_user_string(), []).append((f"`{key.name}`", kind, meaning))
+    del of_asset["invariant_report"]
+    tables = [f"## `{asset}`\n\n{_table(('check', 'kind', 'meaning'), rows)}" for asset, rows in of_asset.items()]
+    return "\n".join([CHECKS_HEAD, *tables])
+
+
+def _kind_of_check(name: str, description: str) -> tuple[str, str]:
+    if name == INVENTORY:
+        return "inventory", description
+    if description.startswith("Set gate: "):
+        return "set gate", description.partition(". ")[2]
+    if description.startswith("Item gate: "):
+        return "item gate", description.removeprefix("Item gate: ")
+    return "informs", description
+
+
+def exported_metrics() -> str:
+    rows = [(f"`{one.name}`", ", ".join(f"`{label}`" for label in one.labels), one.meaning) for one in FAMILIES]
+    return METRICS_HEAD + "\n" + _table(("metric", "labels", "meaning"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Iterable[tuple[str | None, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join("| " + " | ".join((cell or "").replace("|", "\\|") for cell in line) + " |\n" for line in lines)
+
+
+def _paragraph(text: str | None) -> str:
+    return " ".join(inspect.cleandoc(text or "").split())
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "settings.md": settings,
+    "command-line.md": command_line,
+    "asset-checks.md": asset_checks,
+    "metrics.md": exported_metrics,
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,38 @@
+"""The pages as a site: it builds without a warning, needs no network, and its generated pages are up to date."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+LOADED = re.compile(
+    r"""<(?:script|img|iframe|link rel="(?:stylesheet|preconnect|icon)")[^>]*(?:src|href)="(https?:)?//"""
+)
+
+
+def test_reference_pages_say_what_the_code_says() -> None:
+    command = [sys.executable, ROOT / "docs" / "reference" / "generate.py", "--check"]
+    checked = subprocess.run(
+        command, cwd=ROOT, env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@pytest.mark.ci
+def test_the_site_builds_without_a_warning_and_loads_nothing_from_elsewhere(
+    tmp_path: Path, require: Callable[[bool, str], None]
+) -> None:
+    require(find_spec("material") is not None, "MkDocs Material (make venv EXTRAS=docs)")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", tmp_path]
+    built = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    pages = list(tmp_path.rglob("*.html"))
+    assert len(pages) > 50
+    assert [page.name for page in pages if LOADED.search(page.read_text("utf-8"))] == []
