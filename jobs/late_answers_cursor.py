@@ -1,6 +1,6 @@
 """Late answers: which days, weeks and months are computed again because of them. Decisions only.
 
-What does not belong here: reading the log (see `responses.late`), and asking Dagster (see `late_sensor`).
+What does not belong here: reading the log (see `responses.late_months`), and asking Dagster (see `late_sensor`).
 """
 
 from __future__ import annotations

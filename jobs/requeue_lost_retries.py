@@ -3,7 +3,7 @@
 The daemon repeats a run whose worker was killed when it reads that the run failed. Where it does not reach the code
 server at that moment, because that was killed too, it gives up for good; where it is killed itself, it may never come
 to it, and the backfill waits for ever. A sensor's tick runs in the code server: now it is there, and the failure is
-reported once more. What does not belong here: which runs these are (see `underway`).
+reported once more. What does not belong here: which runs these are (see `run_progress`).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Runs that keep a partition busy: what holds each up, and how they are ended where no daemon runs.
 
-What does not belong here: which partitions are busy (see `underway`), whether a worker lives (see `launcher`).
+What does not belong here: which partitions are busy (see `run_progress`), whether a worker lives (see `launcher`).
 """
 
 from __future__ import annotations

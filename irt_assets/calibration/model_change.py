@@ -6,7 +6,7 @@ it: a month of one model cannot be linked to anchors of another. Anchors of the 
 make again, so a change from or to a 3PL is refused where they do not go with it.
 
 A preview is the change itself, rolled back. What does not belong here: which model holds for a window (see
-`responses.scale_decisions`) and what makes a month stale (see `green`).
+`responses.scale_decisions`) and what makes a month stale (see `month_status`).
 """
 
 from __future__ import annotations

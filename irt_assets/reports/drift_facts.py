@@ -101,7 +101,7 @@ class Facts:
 
 
 def gather(connection: psycopg.Connection, store: ObjectStore, month: str, scale: Scale, state: MonthState) -> Facts:
-    """Read it all; `state` is the month's (`calibration.green`). Raises ValueError for what is not a month."""
+    """Read it all; `state` is the month's (`calibration.month_status`). Raises ValueError for what is not a month."""
     start = month_bounds(month)[0]
     linkings = rows.linkings_of(connection, scale, start)
     fit = next((linked for linked in linkings if linked.month == month), None)
