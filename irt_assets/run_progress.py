@@ -1,6 +1,6 @@
 """What Dagster's instance knows of partitions: which are under way, and when they were made.
 
-What does not belong here: whether a partition is right (see `calibration.month_status`), or ought to be made (see `jobs`).
+What does not belong here: whether a partition is right (see `month_status`), or ought to be made (see `jobs`).
 """
 
 from __future__ import annotations

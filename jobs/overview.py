@@ -1,6 +1,6 @@
 """What state everything is in, at a moment: the daemon, every schedule, month, open violation, alert and run.
 
-It reads and decides nothing that is not decided elsewhere: months in `calibration.month_status`, what is late in `alerts`.
+It reads and decides nothing that is not decided elsewhere: months in `month_status`, what is late in `alerts`.
 What does not belong here: how it is shown (see `irt_assets.cli.operations`).
 """
 

@@ -1,7 +1,7 @@
 """The info alert that a month is ready: sent once to the channels that want it, and resolved as it is opened.
 
 Each scale has its own alert when the month turns green, and another when it turns green after an alert said it was red.
-What does not belong here: what green is (see `calibration.month_status`), and alerts of what is wrong (`alert_sensors`).
+What does not belong here: what green is (see `month_status`), and alerts of what is wrong (`alert_sensors`).
 """
 
 from __future__ import annotations
