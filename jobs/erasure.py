@@ -26,13 +26,13 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg import sql
 
-from irt_assets.partitions import day_bounds, month_bounds
+from irt_assets.partitions import day_bounds
 from irt_assets.reports.learner_week import FORMATS, key
+from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import store_attempts
-from irt_assets.responses.window import data_hash
 from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
 from jobs.late import spans
 from jobs.retention import WEEK
@@ -250,7 +250,7 @@ def _months(connection: Session, user_id: str) -> list[str]:
 
 def _hashes(connection: Session, months: Mapping[str, str]) -> dict[str, str]:
     scales = read_scales(connection)
-    return {month: data_hash(connection, *month_bounds(month), scales) for month in months}
+    return {month: data_version(connection, month, scales) for month in months}
 
 
 def _months_as_taken(connection: Session, months: list[str]) -> dict[str, str]:

@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 from psycopg.rows import class_row
 
 from irt_assets.partitions import month_bounds
+from irt_assets.responses.data_versions import states_of, store_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import JudgedWindow, judged_window
 from resources.database import Database, advisory_lock
@@ -53,6 +54,7 @@ def take_snapshot(
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
+        states = states_of(connection, month, scales)
         window = judged_window(connection, start, end, scales)
         if window.table.num_rows == 0:
             raise PermanentFailure(
@@ -83,6 +85,7 @@ def take_snapshot(
             (month, digest, key, snapshot.data_hash, snapshot.n_attempts)
             + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), run_id),
         )
+        store_version(connection, month, scales, window.data_hash, states)
     return snapshot, window
 
 

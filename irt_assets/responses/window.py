@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
 
 import ibis
 import numpy as np
@@ -76,11 +77,32 @@ class JudgedWindow:
     data_hash: str
 
 
-def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
+ENCODING = 1
+"""How rows are written out to be hashed: 1, as PostgreSQL writes a row as text."""
+_START, _END = datetime(2001, 2, 1, tzinfo=UTC), datetime(2001, 3, 1, tzinfo=UTC)
+
+
+def data_hash(
+    connection: psycopg.Connection,
+    start: datetime,
+    end: datetime,
+    scales: Mapping[str, Scale],
+) -> str:
     """Hash of the answers of [start, end) and of every fact that eligibility reads about them, now."""
     row = connection.execute((_with_facts(start, end, scales) + _HASH).encode()).fetchone()
     assert row is not None
     return _digest(*(int(x) for x in row))
+
+
+def query_of_hash(scales: Mapping[str, Scale]) -> str:
+    """The query of `data_hash` for some month: with the bounds of a window, all that its hash depends on but rows."""
+    return _query_of_hash(frozenset((one.scale_id, one.rules.lookback_months) for one in scales.values()))
+
+
+@cache
+def _query_of_hash(lookbacks: frozenset[tuple[str, int]]) -> str:
+    scales = {scale: Scale(scale, rules=Rules(lookback_months=months)) for scale, months in sorted(lookbacks)}
+    return _with_facts(_START, _END, scales) + _HASH
 
 
 def _digest(rows: int, first: int, second: int) -> str:
