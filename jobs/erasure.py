@@ -33,6 +33,7 @@ from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, fi
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import store_attempts
+from irt_assets.responses.window import encoding_of
 from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
 from jobs.late import spans
 from jobs.retention import WEEK
@@ -248,9 +249,10 @@ def _months(connection: Session, user_id: str) -> list[str]:
     return [month for (month,) in rows]
 
 
-def _hashes(connection: Session, months: Mapping[str, str]) -> dict[str, str]:
+def _hashes(connection: Session, taken: Mapping[str, str]) -> dict[str, str]:
+    """The hashes now of months that were taken with other ones, each in the encoding of that."""
     scales = read_scales(connection)
-    return {month: data_version(connection, month, scales) for month in months}
+    return {month: data_version(connection, month, scales, encoding_of(old)) for month, old in taken.items()}
 
 
 def _months_as_taken(connection: Session, months: list[str]) -> dict[str, str]:

@@ -27,6 +27,7 @@ from irt_assets.partitions import month_bounds
 from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, rules_of
+from irt_assets.responses.window import encoding_of
 from irt_assets.underway import under_way
 from resources.dagster_schema import rows_of
 from resources.database import Database
@@ -201,7 +202,7 @@ def _changes(
 ) -> dict[str, Newer]:
     """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
     scored, fitted, linked_parameters, published = MONTHLY_ASSETS
-    if data_version(connection, month, scales) != snapshot.data_hash:
+    if data_version(connection, month, scales, encoding_of(snapshot.data_hash)) != snapshot.data_hash:
         return dict.fromkeys(scales, Newer("its answers have changed since", scored))
     rules = rules_of(scales)
     changed = {}

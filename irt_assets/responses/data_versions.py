@@ -96,18 +96,22 @@ class States:
     accounts: str
 
 
-def data_version(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> str:
+def data_version(
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], encoding: int = ENCODING
+) -> str:
     """The hash of a month's answers now, as `window.data_hash` has it: the stored one where nothing has changed, else
     computed and stored."""
-    before = states_of(connection, month, scales)
-    if before is not None and (known := _known(connection, month, before)):
+    before = states_of(connection, month, scales, encoding)
+    if before is not None and (known := _known(connection, month, encoding, before)):
         return known
-    digest = data_hash(connection, *month_bounds(month), scales)
-    store_version(connection, month, scales, digest, before)
+    digest = data_hash(connection, *month_bounds(month), scales, encoding)
+    store_version(connection, month, scales, digest, before, encoding)
     return digest
 
 
-def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, Scale]) -> States | None:
+def states_of(
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], encoding: int = ENCODING
+) -> States | None:
     """The states now; None where they prove nothing."""
     start, end = month_bounds(month)
     since, until = first_look(start, scales), end + LATER
@@ -125,7 +129,7 @@ def states_of(connection: psycopg.Connection, month: str, scales: Mapping[str, S
     found = {part: state for part, state, is_counted, view in rows if is_counted and _is_ours(view)}
     if found.keys() != TRIGGERS.keys():
         return None
-    log = f"{query_of_hash(scales)}\n{since} {start} {end}\n{rows[0][3]}\n{found['response_log']}"
+    log = f"{query_of_hash(scales, encoding)}\n{since} {start} {end}\n{rows[0][3]}\n{found['response_log']}"
     return States(_digest(log), _digest(found["question"]), _digest(found["learner"]))
 
 
@@ -135,6 +139,7 @@ def store_version(
     scales: Mapping[str, Scale],
     digest: str,
     before: States | None,
+    encoding: int = ENCODING,
 ) -> None:
     """Store a month's hash, which was computed after `before` were its states, in the caller's transaction.
 
@@ -146,7 +151,7 @@ def store_version(
     start, end = month_bounds(month)
     window = {"start": start, "end": end}
     items, accounts = (_value(connection, query, window) for query in (_ANSWERED, _TEST_ACCOUNTS))
-    if states_of(connection, month, scales) != before:
+    if states_of(connection, month, scales, encoding) != before:
         return
     connection.execute(
         """INSERT INTO data_version
@@ -156,7 +161,7 @@ def store_version(
              data_hash = excluded.data_hash, log_state = excluded.log_state, bank_state = excluded.bank_state,
              account_state = excluded.account_state, items = excluded.items, test_accounts = excluded.test_accounts,
              computed_at = excluded.computed_at""",
-        (month, ENCODING, digest, before.log, before.bank, before.accounts, json.dumps(items), accounts),
+        (month, encoding, digest, before.log, before.bank, before.accounts, json.dumps(items), accounts),
     )
 
 
@@ -175,12 +180,12 @@ def merge_changes(connection: psycopg.Connection) -> int:
     return int(row[0])
 
 
-def _known(connection: psycopg.Connection, month: str, now: States) -> str | None:
+def _known(connection: psycopg.Connection, month: str, encoding: int, now: States) -> str | None:
     """The stored hash if it still holds. Where the bank or the learners were changed, what the month read decides."""
     row = connection.execute(
         """SELECT data_hash, bank_state, account_state FROM data_version
            WHERE month = %s AND encoding = %s AND log_state = %s""",
-        (month, ENCODING, now.log),
+        (month, encoding, now.log),
     ).fetchone()
     if row is None:
         return None
@@ -192,7 +197,7 @@ def _known(connection: psycopg.Connection, month: str, now: States) -> str | Non
                    AND (v.account_state = %(accounts)s OR v.test_accounts = ({_TEST_ACCOUNTS}))
                 FROM data_version v
                 WHERE month = %(month)s AND encoding = %(encoding)s AND log_state = %(log)s""".encode(),
-            {"month": month, "encoding": ENCODING, "start": start, "end": end}
+            {"month": month, "encoding": encoding, "start": start, "end": end}
             | {"log": now.log, "bank": now.bank, "accounts": now.accounts},
         ).fetchone()
         if same != (True,):
@@ -201,7 +206,7 @@ def _known(connection: psycopg.Connection, month: str, now: States) -> str | Non
             connection.execute(
                 """UPDATE data_version SET bank_state = %s, account_state = %s
                    WHERE month = %s AND encoding = %s AND (log_state, bank_state, account_state) = (%s, %s, %s)""",
-                (now.bank, now.accounts, month, ENCODING, now.log, bank, accounts),
+                (now.bank, now.accounts, month, encoding, now.log, bank, accounts),
             )
     return str(digest)
 
