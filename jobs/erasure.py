@@ -26,13 +26,14 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from psycopg import sql
 
-from irt_assets.partitions import day_bounds, month_bounds
+from irt_assets.partitions import day_bounds
 from irt_assets.reports.learner_week import FORMATS, key
+from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.erased import Erasure, Rewrite, begin, erasures_of, finish, record
 from irt_assets.responses.observe import answer_versions
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import store_attempts
-from irt_assets.responses.window import data_hash
+from irt_assets.responses.window import encoding_of
 from jobs.erasure_mentions import drop_mentions, drop_rejected_rows
 from jobs.late_answers_cursor import spans
 from jobs.retention import WEEK
@@ -248,9 +249,10 @@ def _months(connection: Session, user_id: str) -> list[str]:
     return [month for (month,) in rows]
 
 
-def _hashes(connection: Session, months: Mapping[str, str]) -> dict[str, str]:
+def _hashes(connection: Session, taken: Mapping[str, str]) -> dict[str, str]:
+    """The hashes now of months that were taken with other ones, each in the encoding of that."""
     scales = read_scales(connection)
-    return {month: data_hash(connection, *month_bounds(month), scales) for month in months}
+    return {month: data_version(connection, month, scales, encoding_of(old)) for month, old in taken.items()}
 
 
 def _months_as_taken(connection: Session, months: list[str]) -> dict[str, str]:

@@ -15,12 +15,11 @@ from typing import Any
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.month_status import HashOf, MonthState, month_states
+from irt_assets.calibration.month_status import MonthState, month_states
 from irt_assets.calibration.proposals import waiting_proposals
 from irt_assets.invariants.freshness import LastBackup, last_backup
 from irt_assets.invariants.open_violations import OpenViolation, open_violations
 from irt_assets.partitions import last_complete_month, months_between
-from irt_assets.responses.window import data_hash
 from jobs import alerts
 from jobs.daemons import daemon_state
 from jobs.launched_by import LAUNCHED_BY
@@ -101,9 +100,7 @@ class Overview:
     last_backup: LastBackup | None = None
 
 
-def collect_overview(
-    database: Database, instance: dg.DagsterInstance, settings: Settings, hash_of: HashOf = data_hash
-) -> Overview:
+def collect_overview(database: Database, instance: dg.DagsterInstance, settings: Settings) -> Overview:
     """Everything as it is now."""
     now = datetime.now(UTC)
     alive, seen = daemon_state(instance)
@@ -117,7 +114,7 @@ def collect_overview(
         daemon_alive=alive,
         daemon_seen=datetime.fromtimestamp(seen, UTC) if seen is not None else None,
         schedules=list(_schedules(instance, settings, now)),
-        months=month_states(database, instance, months, hash_of),
+        months=month_states(database, instance, months),
         violations=violations,
         alerts=open_alerts,
         runs=runs_under_way(instance),

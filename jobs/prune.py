@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from irt_assets.job_names import PRUNE_JOB
+from irt_assets.responses.data_versions import merge_changes
 from irt_assets.retries import classify_failures
 from jobs.retention import Gone, prune_files, prune_rejects, prune_rows, prune_unfinished
 from jobs.run_retention import prune_runs
@@ -24,6 +25,9 @@ def prune(
 ) -> Iterator[Gone]:
     """Everything that goes, kind by kind, as it goes. Runs come after the rows that name them."""
     now = datetime.now(UTC)
+    if not dry_run:
+        with database.connect() as connection:
+            merge_changes(connection)
     yield from prune_rows(database, now, dry_run=dry_run)
     yield prune_files(database, store, now, dry_run=dry_run)
     yield prune_unfinished(store, now, dry_run=dry_run)

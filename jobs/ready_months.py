@@ -12,10 +12,9 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 import psycopg
 
-from irt_assets.calibration.month_status import HashOf, State, month_states
+from irt_assets.calibration.month_status import State, month_states
 from irt_assets.calibration.proposals import latest_waiting, proposals
 from irt_assets.job_names import MONTHLY_JOB
-from irt_assets.responses.remembered_hashes import RememberedHashes
 from resources.database import Database
 from resources.outbox import Alert, tell
 
@@ -36,8 +35,6 @@ ORDER BY 1, 2
 
 
 def build_ready_months_sensor() -> dg.SensorDefinition:
-    hash_of = RememberedHashes()
-
     @dg.sensor(
         name="ready_months",
         description="Tells the channels in ALERT_INFO_TO of a month that turned green, with how many decisions wait.",
@@ -45,13 +42,13 @@ def build_ready_months_sensor() -> dg.SensorDefinition:
         default_status=dg.DefaultSensorStatus.RUNNING,
     )
     def ready_months(context: dg.SensorEvaluationContext, database: dg.ResourceParam[Database]) -> dg.SkipReason:
-        told = tell_of_ready_months(database, context.instance, datetime.now(UTC), hash_of)
+        told = tell_of_ready_months(database, context.instance, datetime.now(UTC))
         return dg.SkipReason("; ".join(told) or "no month has turned green")
 
     return ready_months
 
 
-def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime, hash_of: HashOf) -> list[str]:
+def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: datetime) -> list[str]:
     """Open an alert for each month and scale that turned green; returns what each alert says."""
     with database.connect() as connection:
         untold = connection.execute(
@@ -59,7 +56,7 @@ def tell_of_ready_months(database: Database, instance: dg.DagsterInstance, now: 
         ).fetchall()
     if not untold:
         return []
-    states = month_states(database, instance, sorted({month for month, *_ in untold}), hash_of)
+    states = month_states(database, instance, sorted({month for month, *_ in untold}))
     green = {(one.month, one.scale_id) for one in states if one.state is State.GREEN}
     told = []
     with database.connect() as connection:

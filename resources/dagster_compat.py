@@ -25,7 +25,10 @@ from dagster._core.execution.plan.objects import ErrorSource, StepFailureData
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
 from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, RunLauncher, WorkerStatus
 from dagster._core.scheduler.instigation import InstigatorState, InstigatorTick, ScheduleInstigatorData, TickStatus
-from dagster._core.storage.asset_check_execution_record import AssetCheckExecutionRecordStatus
+from dagster._core.storage.asset_check_execution_record import (
+    AssetCheckExecutionRecord,
+    AssetCheckExecutionRecordStatus,
+)
 from dagster._core.storage.cloud_storage_compute_log_manager import (
     CloudStorageComputeLogManager,
     PollingComputeLogSubscriptionManager,
@@ -84,6 +87,7 @@ __all__ = [
     "RUN_KEY_TAG",
     "SCHEDULE_NAME_TAG",
     "SENSOR_NAME_TAG",
+    "AssetCheckExecutionRecord",
     "AssetCheckExecutionRecordStatus",
     "BulkActionStatus",
     "CapturedLogSubscription",

@@ -165,6 +165,33 @@ scored_snapshot = _table(
     _opt("superseded_at", UTC, "when a later snapshot of the month replaced it"),
 )
 
+data_change = _table(
+    "data_change",
+    "How often the answers of a day, the bank's items and scales, or the test accounts were changed. Written by "
+    "triggers: equal sums prove that nothing was changed.",
+    _req("part", Text, "a day of the log (UTC), question or learner"),
+    _req("changes", BigInteger, "transactions that changed it; rows of a part add up"),
+    Index("data_change_part", "part"),
+)
+
+data_version = _table(
+    "data_version",
+    "The hash of a month's answers, and what proves that it still is.",
+    _month(),
+    _key("encoding", Integer, "how rows are written out to be hashed"),
+    _req("data_hash", Text, "hash of the month's answers as eligibility sees them"),
+    _req(
+        "log_state",
+        Text,
+        "changes of the window's days, its partitions and the query: where it is another now, the hash may be",
+    ),
+    _req("bank_state", Text, "the same of the item bank"),
+    _req("account_state", Text, "the same of the learners"),
+    _req("items", JSONB, "items answered in the month: scale and topic; null where the bank did not have it"),
+    _req("test_accounts", Text, "hash of the test accounts that answered"),
+    _req("computed_at", UTC, "when", NOW),
+)
+
 fit_staging = _table(
     "fit_staging",
     "Fits as they left the engine, before linking, and the reasons of those that could not be made.",

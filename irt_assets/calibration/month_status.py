@@ -7,9 +7,8 @@ check fails, so nothing may judge by it. What does not belong here: the gates th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from enum import StrEnum
 from typing import Any, LiteralString
 
@@ -23,16 +22,15 @@ from irt_assets.calibration.origin import anchor_hash
 from irt_assets.calibration.publication import Step, steps
 from irt_assets.job_names import MONTHLY_JOB
 from irt_assets.partitions import month_bounds
+from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.snapshot import Snapshot, current_snapshot, rules_of
-from irt_assets.responses.window import data_hash
+from irt_assets.responses.window import encoding_of
 from irt_assets.run_progress import under_way
-from resources.dagster_compat import PartitionKeyFilter
+from resources.dagster_compat import AssetCheckExecutionRecord, PartitionKeyFilter
 from resources.dagster_schema import rows_of
 from resources.database import Database
 
-HashOf = Callable[[psycopg.Connection, datetime, datetime, Mapping[str, Scale]], str]
-"""A function like `window.data_hash`."""
 MONTHLY_ASSETS = ("scored_responses", "item_calibration", "linked_item_parameters", "published_item_parameters")
 
 
@@ -134,9 +132,7 @@ def _first(gates: dict[str, GateStatus]) -> str:
     return next(iter(gates.values())).asset
 
 
-def month_states(
-    database: Database, instance: dg.DagsterInstance, months: Iterable[str], hash_of: HashOf = data_hash
-) -> list[MonthState]:
+def month_states(database: Database, instance: dg.DagsterInstance, months: Iterable[str]) -> list[MonthState]:
     """The state of every given month on every scale."""
     months = list(months)
     running = unsettled_months(instance)
@@ -147,8 +143,9 @@ def month_states(
             scales = read_scales(connection, month_bounds(month)[0])
             anchors = {s.scale_id: anchor_hash(connection, s.scale_id, s.anchor_version) for s in scales.values()}
             snapshot = current_snapshot(connection, month)
-            changed = _changes(connection, month, snapshot, scales, all_steps, anchors, hash_of) if snapshot else {}
-            gates = {gate.name: gate_status(instance, gate, month) for gate in SET_GATES} if snapshot else {}
+            changed = _changes(connection, month, snapshot, scales, all_steps, anchors) if snapshot else {}
+            connection.commit()  # keeps the hash that was computed, whatever happens to the next
+            gates = gate_statuses(instance, month) if snapshot else {}
             for scale_id in scales:
                 found.append(
                     classify_month(
@@ -165,14 +162,20 @@ def month_states(
     return found
 
 
-def gate_status(instance: dg.DagsterInstance, gate: SetGate, month: str) -> dict[str, GateStatus]:
-    """The latest evaluation of a gate for a month, by scale; under '' what holds for a scale it does not name."""
-    records = instance.event_log_storage.get_asset_check_execution_history(
-        dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name), limit=1, partition_filter=PartitionKeyFilter(key=month)
+def gate_statuses(instance: dg.DagsterInstance, month: str) -> dict[str, dict[str, GateStatus]]:
+    """The latest evaluation of every set gate for a month, by gate and scale; under '' what holds for a scale that the
+    evaluation does not name."""
+    keys = {gate.name: dg.AssetCheckKey(dg.AssetKey(gate.asset), gate.name) for gate in SET_GATES}
+    records = instance.event_log_storage.get_latest_asset_check_execution_by_key(
+        list(keys.values()), partition_filter=PartitionKeyFilter(key=month)
     )
-    if not records:
+    return {gate.name: _status(gate, records.get(keys[gate.name])) for gate in SET_GATES}
+
+
+def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str, GateStatus]:
+    if record is None:
         return {"": GateStatus(None, "not evaluated", gate.asset, asked=False)}
-    evaluation = records[0].evaluation
+    evaluation = record.evaluation
     if not isinstance(evaluation, dg.AssetCheckEvaluation):  # only planned: its run goes on, or was killed
         return {"": GateStatus(None, "not evaluated", gate.asset)}
     told = evaluation.metadata["scales"]
@@ -195,11 +198,10 @@ def _changes(
     scales: dict[str, Scale],
     all_steps: dict[str, dict[str, Step]],
     anchors: dict[str, str | None],
-    hash_of: HashOf,
 ) -> dict[str, Newer]:
     """What is newer than the numbers made from it, by scale: the answers, the rules, a step without the next."""
     scored, fitted, linked_parameters, published = MONTHLY_ASSETS
-    if hash_of(connection, *month_bounds(month), scales) != snapshot.data_hash:
+    if data_version(connection, month, scales, encoding_of(snapshot.data_hash)) != snapshot.data_hash:
         return dict.fromkeys(scales, Newer("its answers have changed since", scored))
     rules = rules_of(scales)
     changed = {}

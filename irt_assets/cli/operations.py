@@ -38,10 +38,12 @@ def status(as_json: AsJson = False) -> None:
     from irt_assets.stack import dagster_instance
     from jobs.overview import as_dict, collect_overview
     from jobs.stuck_runs import fail_lost_runs
+    from resources.dagster_compat import keep_connections
 
     settings = current_settings()
     database = current_database()
     with dagster_instance(settings, database) as instance:
+        keep_connections(instance)
         fail_lost_runs(instance)
         overview = collect_overview(database, instance, settings)
     if as_json:

@@ -14,10 +14,11 @@ from datetime import datetime
 
 import psycopg
 
-from irt_assets.partitions import day_bounds, day_of, month_bounds
+from irt_assets.partitions import day_bounds, day_of
+from irt_assets.responses.data_versions import data_version
 from irt_assets.responses.scales import read_scales
 from irt_assets.responses.snapshot import current_snapshot
-from irt_assets.responses.window import data_hash
+from irt_assets.responses.window import encoding_of
 
 
 @dataclass(frozen=True)
@@ -103,5 +104,7 @@ def months_with_a_snapshot(connection: psycopg.Connection) -> set[str]:
 def changed_hash(connection: psycopg.Connection, month: str) -> str | None:
     """The hash of a month's answers now, where its snapshot was made from others; None where they are the same."""
     snapshot = current_snapshot(connection, month)
-    now = data_hash(connection, *month_bounds(month), read_scales(connection))
-    return now if snapshot is not None and snapshot.data_hash != now else None
+    if snapshot is None:
+        return None
+    now = data_version(connection, month, read_scales(connection), encoding_of(snapshot.data_hash))
+    return now if snapshot.data_hash != now else None

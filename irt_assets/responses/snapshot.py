@@ -22,8 +22,9 @@ import pyarrow.parquet as pq
 from psycopg.rows import class_row
 
 from irt_assets.partitions import month_bounds
+from irt_assets.responses.data_versions import data_version, states_of, store_version
 from irt_assets.responses.scales import Scale, read_scales
-from irt_assets.responses.window import JudgedWindow, judged_window
+from irt_assets.responses.window import ENCODING, JudgedWindow, encoding_of, judged_window
 from resources.database import Database, advisory_lock
 from resources.failures import PermanentFailure
 from resources.object_store import ObjectStore
@@ -53,6 +54,7 @@ def take_snapshot(
     with database.connect() as connection:
         advisory_lock(connection, "scored_responses", month)
         scales = read_scales(connection)
+        states = states_of(connection, month, scales)
         window = judged_window(connection, start, end, scales)
         if window.table.num_rows == 0:
             raise PermanentFailure(
@@ -64,7 +66,7 @@ def take_snapshot(
             month,
             digest,
             key,
-            window.data_hash,
+            _hash_as_known(connection, month, scales, window, digest),
             window.table.num_rows,
             {scale: _counts(window, scale) for scale in window.judgements},
             rules_of(scales),
@@ -83,7 +85,18 @@ def take_snapshot(
             (month, digest, key, snapshot.data_hash, snapshot.n_attempts)
             + (json.dumps(snapshot.counts), json.dumps(snapshot.rules), run_id),
         )
+        store_version(connection, month, scales, window.data_hash, states)
     return snapshot, window
+
+
+def _hash_as_known(
+    connection: psycopg.Connection, month: str, scales: dict[str, Scale], window: JudgedWindow, digest: str
+) -> str:
+    """The window's hash in the encoding that the month's snapshot `digest` has already, as fits of it name that."""
+    known = snapshot_of(connection, month, digest)
+    if known is None or encoding_of(known.data_hash) == ENCODING:
+        return window.data_hash
+    return data_version(connection, month, scales, encoding_of(known.data_hash))
 
 
 def current_snapshot(connection: psycopg.Connection, month: str) -> Snapshot | None:

@@ -9,9 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 import ibis
+import ibis.expr.types as ir
 import numpy as np
 import numpy.typing as npt
 import psycopg
@@ -25,13 +28,21 @@ from irt_assets.responses.eligible import codes, numbers
 from irt_assets.responses.facts import eligibility_facts, lookback_start
 from irt_assets.responses.item_status import Withdrawals
 from irt_assets.responses.item_times import ItemTimes, current_item_times
+from irt_assets.responses.row_hash import SUMS, row_hash, sums_of
 from irt_assets.responses.scales import Scale
+from resources.relational import on_postgres
 from resources.warehouse import read_arrow
 
-FACTS = """id AS attempt_id, user_id, item_id, scale_id, topic_id, session_id, form_id, position, started_at,
-    completed_at, correct, response, response_time_ms, hints_used, mode, is_test, unknown_item, seen_before,
-    answered_later"""
-"""A row of the snapshot in this order is what its hash is made of: to change it makes every month stale."""
+if TYPE_CHECKING:
+    import duckdb
+
+SNAPSHOT = (
+    "attempt_id", "user_id", "item_id", "scale_id", "topic_id", "session_id", "form_id", "position", "started_at",
+    "completed_at", "correct", "response", "response_time_ms", "hints_used", "mode", "is_test", "unknown_item",
+    "seen_before", "answered_later",
+)  # fmt: skip
+"""The columns of a snapshot. A row in this order is what its hash is made of: to change it makes every month stale."""
+FACTS = f"id AS {', '.join(SNAPSHOT)}"
 
 
 def _with_facts(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
@@ -39,10 +50,6 @@ def _with_facts(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> 
     found = ibis.to_sql(eligibility_facts(start, end, scales, "topic_id", "started_at", "response"), dialect="postgres")
     return f"WITH f AS (SELECT {FACTS} FROM ({found}) r)"
 
-
-_FOR_SNAPSHOT = """
-SELECT f.*, md5(f::text) AS h FROM f ORDER BY f.user_id, f.completed_at, f.attempt_id
-"""
 
 _FOR_SCORING = """
 SELECT f.user_id, f.item_id, f.form_id, f.correct, f.response_time_ms, f.hints_used, f.mode, f.is_test, f.unknown_item,
@@ -60,10 +67,6 @@ FROM (SELECT md5(f::text) AS h FROM f OFFSET 0) t
 """
 
 
-_VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
-_VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
-
-
 @dataclass(frozen=True)
 class JudgedWindow:
     """A window's attempts with two more columns: `reason` (null: scored) and `score` (null where not scored).
@@ -77,29 +80,74 @@ class JudgedWindow:
     data_hash: str
 
 
-def data_hash(connection: psycopg.Connection, start: datetime, end: datetime, scales: Mapping[str, Scale]) -> str:
+ENCODING = 2
+"""How the rows of a window are written out to be hashed: as `row_hash` says. Hashes of the first encoding, by the text
+that PostgreSQL gives a row, stay what they are, and are compared with hashes of the first."""
+_MARK = "v2:"
+"""What a hash of the second encoding begins with."""
+_START, _END = datetime(2001, 2, 1, tzinfo=UTC), datetime(2001, 3, 1, tzinfo=UTC)
+
+
+def encoding_of(digest: str) -> int:
+    """Of a stored hash."""
+    return 2 if digest.startswith(_MARK) else 1
+
+
+def data_hash(
+    connection: psycopg.Connection,
+    start: datetime,
+    end: datetime,
+    scales: Mapping[str, Scale],
+    encoding: int = ENCODING,
+) -> str:
     """Hash of the answers of [start, end) and of every fact that eligibility reads about them, now."""
-    row = connection.execute((_with_facts(start, end, scales) + _HASH).encode()).fetchone()
+    row = connection.execute(_hash_query(start, end, scales, encoding).encode()).fetchone()
     assert row is not None
-    return _digest(*(int(x) for x in row))
+    return _digest(row, encoding)
 
 
-def _digest(rows: int, first: int, second: int) -> str:
-    return hashlib.sha256(f"{rows} {first} {second}".encode()).hexdigest()
+def data_hash_on_duckdb(
+    connection: duckdb.DuckDBPyConnection, start: datetime, end: datetime, scales: Mapping[str, Scale]
+) -> str:
+    """The same hash, of the second encoding, over relations in DuckDB."""
+    connection.execute("SET TimeZone = 'UTC'")
+    row = connection.execute(_sums_of_rows(start, end, scales, "duckdb")).fetchone()
+    assert row is not None
+    return _digest(row, ENCODING)
 
 
-def _sums(hashes: pa.ChunkedArray) -> tuple[int, int]:
-    """The exact sums of both halves of 128-bit hashes in hexadecimal, each a signed integer."""
-    halves = [0, 0]
-    for chunk in hashes.chunks:
-        _, ends, text = chunk.buffers()
-        first = np.frombuffer(ends, np.int32)[chunk.offset]
-        digits = _VALUE_OF_DIGIT[np.frombuffer(text, np.uint8)[first:][: 32 * len(chunk)]].reshape(-1, 16, 2)
-        values = (digits[:, :, 0] * 16 + digits[:, :, 1]).reshape(-1, 2, 8).view(">i8")[:, :, 0]
-        for half in (0, 1):
-            value = values[:, half].astype(np.int64)
-            halves[half] += int(np.sum(value >> 32)) * 2**32 + int(np.sum(value & 0xFFFFFFFF))
-    return halves[0], halves[1]
+def query_of_hash(scales: Mapping[str, Scale], encoding: int = ENCODING) -> str:
+    """The query of `data_hash` for some month: with the bounds of a window, all that its hash depends on but rows."""
+    return _query_of_hash(frozenset((one.scale_id, one.rules.lookback_months) for one in scales.values()), encoding)
+
+
+@cache
+def _query_of_hash(lookbacks: frozenset[tuple[str, int]], encoding: int) -> str:
+    scales = {scale: Scale(scale, rules=Rules(lookback_months=months)) for scale, months in sorted(lookbacks)}
+    return _hash_query(_START, _END, scales, encoding)
+
+
+def _hash_query(start: datetime, end: datetime, scales: Mapping[str, Scale], encoding: int) -> str:
+    if encoding == 1:
+        return _with_facts(start, end, scales) + _HASH
+    return _sums_of_rows(start, end, scales, "postgres")
+
+
+def _sums_of_rows(start: datetime, end: datetime, scales: Mapping[str, Scale], dialect: str) -> str:
+    rows = _rows(start, end, scales)
+    hashed = rows.select(h=row_hash(rows, rows.columns))
+    return SUMS[dialect].format(rows=ibis.to_sql(hashed, dialect=dialect))
+
+
+def _rows(start: datetime, end: datetime, scales: Mapping[str, Scale]) -> ir.Table:
+    """The facts of a window with the columns of its snapshot: each row in this order is what is hashed."""
+    found = eligibility_facts(start, end, scales, "topic_id", "started_at", "response")
+    return found.rename(attempt_id="id").select(*SNAPSHOT)
+
+
+def _digest(count_and_sums: Sequence[Any], encoding: int) -> str:
+    digest = hashlib.sha256(" ".join(str(int(n)) for n in count_and_sums).encode()).hexdigest()
+    return digest if encoding == 1 else _MARK + digest
 
 
 def judged_window(
@@ -109,11 +157,12 @@ def judged_window(
     scales: Mapping[str, Scale],
 ) -> JudgedWindow:
     """Every attempt of [start, end) and what the rules of its scale say of it."""
-    found = read_arrow(connection, _with_facts(start, end, scales) + _FOR_SNAPSHOT)
-    times = current_item_times(
-        connection, end, lookback_start(start, scales)
-    )  # after the answers: of no fewer than these
-    digest = _digest(found.num_rows, *_sums(found["h"]))
+    rows = _rows(start, end, scales)
+    hashed = rows.mutate(h=row_hash(rows, rows.columns)).order_by("user_id", "completed_at", "attempt_id")
+    found = on_postgres(connection)(hashed)
+    # After the answers, so that the times are of no fewer than these.
+    times = current_item_times(connection, end, lookback_start(start, scales))
+    digest = _digest((found.num_rows, *sums_of(found["h"])), ENCODING)
     found = found.drop_columns(["h"])
     reason = np.full(found.num_rows, -1, dtype=np.int8)
     score = np.full(found.num_rows, -1, dtype=np.int8)

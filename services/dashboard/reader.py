@@ -18,7 +18,6 @@ from typing import TypeVar, cast
 import dagster as dg
 import psycopg
 
-from irt_assets.responses.remembered_hashes import RememberedHashes
 from jobs.overview import Overview, collect_overview
 from resources.database import Database
 from resources.failures import explain
@@ -49,7 +48,6 @@ class Reader:
         self.database = Database(settings)
         self._turn = threading.Lock()
         self._reading: Future[Overview] | None = None
-        self._hash_of = RememberedHashes()
         self._remembering = threading.Lock()
         self._remembered: dict[tuple[str, ...], object] = {}
         self._overview: tuple[float, Overview] | None = None
@@ -116,7 +114,7 @@ class Reader:
 
     def _read(self, reading: Future[Overview]) -> None:
         try:
-            found = collect_overview(self.database, self.instance, self.settings, self._hash_of)
+            found = collect_overview(self.database, self.instance, self.settings)
         except Exception as error:  # noqa: BLE001 - for whoever waits
             LOG.warning("the overview was not read: %s", explain(error) or error)
             reading.set_exception(error)

@@ -11,7 +11,6 @@ import pytest
 from pydantic import SecretStr
 
 from irt_assets.calibration.month_status import MonthState, State
-from irt_assets.responses.window import data_hash
 from jobs import ready_months
 from jobs.ready_months import build_ready_months_sensor, tell_of_ready_months
 from resources.database import Database
@@ -41,7 +40,7 @@ class Instance:
         return [MonthState(month, SCALE, self.states[month], "") for month in months]
 
     def told(self, now: datetime | None = None) -> list[str]:
-        return tell_of_ready_months(self.database, self.instance, now or datetime.now(UTC), data_hash)
+        return tell_of_ready_months(self.database, self.instance, now or datetime.now(UTC))
 
     def published_again(self) -> None:
         run_sql(self.database, "UPDATE publication_step SET stepped_at = now() WHERE month = %s", (FEB,))

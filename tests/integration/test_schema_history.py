@@ -41,6 +41,7 @@ CATALOG = (
     "SELECT 'function', proname, pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'public'::regnamespace",
     "SELECT 'trigger', tgname, pg_get_triggerdef(oid) FROM pg_trigger WHERE NOT tgisinternal",
 )
+COUNTED_BY_TRIGGERS = "data_change"
 VALUES = {
     "text": ("'first'", "'second'"),
     "timestamp with time zone": ("'2026-06-15 12:00+00'", "'2026-06-16 12:00+00'"),
@@ -103,7 +104,7 @@ def test_every_downgrade_works_with_rows_in_every_table(database: Database) -> N
     newest = catalog(database)
     going_down = {}
     for name in names:
-        assert set(before.values()) <= {2}, before
+        assert {n for table, n in before.items() if table != COUNTED_BY_TRIGGERS} <= {2}, before
         going_down[name] = structure(catalog(database))
         alembic.command.downgrade(config, "-1")
         with database.connect() as connection:

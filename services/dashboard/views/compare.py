@@ -16,7 +16,7 @@ from irt_assets.calibration.abilities import Measured, measured_in
 from irt_assets.calibration.exports import flags_of
 from irt_assets.calibration.fits import LinkedFit, linked_fit
 from irt_assets.calibration.gates import SET_GATES
-from irt_assets.calibration.month_status import GateStatus, MonthState, gate_status
+from irt_assets.calibration.month_status import GateStatus, MonthState, gate_statuses
 from irt_assets.calibration.publication import Step, publications_in_force, step_of
 from irt_assets.partitions import month_bounds
 from irt_assets.psychometrics.core.models import Floats
@@ -96,7 +96,7 @@ def page(asked: Asked) -> Page:
     if first == second:
         return Page("Two months side by side", TagList(choose, notice("Choose two different months.", tone="warning")))
     gates = {
-        name: {gate.name: gate_of(gate_status(reader.instance, gate, name), scale_id) for gate in SET_GATES}
+        name: {gate: gate_of(by_scale, scale_id) for gate, by_scale in gate_statuses(reader.instance, name).items()}
         for name in (first, second)
     }
     with reader.connect() as connection:

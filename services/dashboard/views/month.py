@@ -16,7 +16,7 @@ from irt_assets.calibration.abilities import Measured, measured_in
 from irt_assets.calibration.evidence import NOT_JUDGED
 from irt_assets.calibration.fits import latest_constants
 from irt_assets.calibration.gates import SET_GATES, SetGate
-from irt_assets.calibration.month_status import GateStatus, MonthState, State, gate_status
+from irt_assets.calibration.month_status import GateStatus, MonthState, State, gate_statuses
 from irt_assets.calibration.publication import Step, step_of
 from irt_assets.calibration.release import decisions
 from irt_assets.partitions import month_bounds
@@ -68,7 +68,7 @@ def page(asked: Asked) -> Page:
     scale_id = scale_named(asked, overview)
     name = month_named(asked, overview, "month", next(iter(months_of(overview)), ""))
     start, end = month_bounds(name)
-    gates = {gate.name: gate_of(gate_status(reader.instance, gate, name), scale_id) for gate in SET_GATES}
+    gates = {gate: gate_of(by_scale, scale_id) for gate, by_scale in gate_statuses(reader.instance, name).items()}
     with reader.connect() as connection:
         scale = read_scales(connection, start)[scale_id]
         fits = linkings_of(connection, scale, start)

@@ -1,0 +1,240 @@
+"""The hash of a month's answers as it is stored, with what proves that it still holds.
+
+To hash a month reads each of its answers and of its look-back; to prove that nothing has changed reads a few numbers.
+Triggers count, in the transaction that writes, the changes to each day of the log (`data_change`), to the items and
+scales of the bank, and to the test accounts. The counts only ever grow, so that equal counts mean equal rows, whoever
+wrote them and however: an update in place, a deletion and as many new rows, late answers, an erasure, SQL typed by
+hand, a replication.
+
+What no trigger sees changes the state too: partitions that were emptied, attached, detached or rewritten; triggers that
+were switched off, be it for a moment; a database restored from a dump; a view `attempt` of another text; another query
+or look-back. So these hold:
+
+1. A stored hash is returned only while the states are those before and after it was computed. Then no transaction that
+   was committed in between has changed a row that it was computed from.
+2. Of the bank and the learners, whose every change would concern every month, the month keeps what it read: the scale
+   and topic of its items, and which test accounts answered. Where only these states differ, these facts decide.
+3. A transaction that has itself changed the data stores nothing, as a part that it changes twice is counted once.
+4. Where the states prove nothing (a view over other tables, a trigger that is missing) every answer is hashed, each
+   time.
+
+What does not belong here: how answers are hashed (see `window.data_hash`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+
+import psycopg
+
+from irt_assets.partitions import day_of, month_bounds
+from irt_assets.responses.facts import LATER, lookback_start
+from irt_assets.responses.scales import Scale
+from irt_assets.responses.window import ENCODING, data_hash, query_of_hash
+from resources.database import lock_key
+from resources.tables import VIEWS
+
+TRIGGERS = {
+    "response_log": ["log_changed"],
+    "question": ["item_added_or_removed", "item_changed"],
+    "learner": ["test_account_added", "test_account_changed", "test_account_removed"],
+}
+"""Those that count changes, by table; a partition has those of the log."""
+_VIEW_OF_LOG = "attempt"
+
+_STATES = """
+WITH relation AS (
+  SELECT 'response_log' AS part, relid AS oid FROM pg_partition_tree('response_log')
+  UNION ALL SELECT name, to_regclass(name) FROM unnest(ARRAY['question', 'learner']) name
+), state AS (
+  SELECT r.part, concat_ws(' ', c.oid, c.relfilenode, i.xmin, t.state) AS state,
+         c.relkind IN ('r', 'p') AND coalesce(t.names = %(triggers)s::jsonb->r.part, false) AS is_counted
+  FROM relation r
+    JOIN pg_class c ON c.oid = r.oid
+    LEFT JOIN pg_inherits i ON i.inhrelid = c.oid
+    CROSS JOIN LATERAL (
+      SELECT jsonb_agg(tgname ORDER BY tgname) FILTER (WHERE tgenabled = 'A') AS names,
+             string_agg(concat_ws(' ', oid, tgenabled, xmin), ' ' ORDER BY tgname) AS state
+      FROM pg_trigger
+      WHERE tgrelid = c.oid AND %(triggers)s::jsonb->r.part ? tgname::text) t
+  WHERE c.relname !~ '^response_log_[0-9]{4}_[0-9]{2}$' OR c.relname BETWEEN %(first)s AND %(last)s
+), changes AS (
+  SELECT CASE WHEN part ~ '^[0-9]' THEN 'response_log' ELSE part END AS part, sum(changes) AS n FROM data_change
+  WHERE part IN ('question', 'learner') OR part >= %(since)s AND part < %(until)s GROUP BY 1
+)
+SELECT part, concat_ws(E'\\n', coalesce(n, 0), string_agg(state, E'\\n' ORDER BY state)),
+       coalesce(bool_and(is_counted), false), pg_get_viewdef(to_regclass('attempt'))
+FROM state LEFT JOIN changes USING (part) GROUP BY part, n
+"""
+_ITEMS = """
+SELECT coalesce(jsonb_object_agg(i.item_id, CASE WHEN q.item_id IS NOT NULL
+                THEN jsonb_build_array(q.scale_id, q.topic_id) END), '{{}}')
+FROM ({items}) i LEFT JOIN question q USING (item_id)
+"""
+_ANSWERED = _ITEMS.format(
+    items="SELECT DISTINCT item_id FROM attempt WHERE completed_at >= %(start)s AND completed_at < %(end)s"
+)
+_KNOWN = _ITEMS.format(items="SELECT jsonb_object_keys(v.items) AS item_id")
+_TEST_ACCOUNTS = """
+SELECT md5(coalesce(string_agg(user_id, E'\\n' ORDER BY user_id), ''))
+FROM learner l WHERE is_test AND EXISTS (
+  SELECT FROM attempt a WHERE a.user_id = l.user_id AND a.completed_at >= %(start)s AND a.completed_at < %(end)s)
+"""
+
+
+@dataclass(frozen=True)
+class States:
+    """What a month's hash depends on, as it is now: equal states, equal hash."""
+
+    log: str
+    bank: str
+    accounts: str
+
+
+def data_version(
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], encoding: int = ENCODING
+) -> str:
+    """The hash of a month's answers now, as `window.data_hash` has it: the stored one where nothing has changed, else
+    computed and stored."""
+    before = states_of(connection, month, scales, encoding)
+    if before is not None and (known := _known(connection, month, encoding, before)):
+        return known
+    digest = data_hash(connection, *month_bounds(month), scales, encoding)
+    store_version(connection, month, scales, digest, before, encoding)
+    return digest
+
+
+def states_of(
+    connection: psycopg.Connection, month: str, scales: Mapping[str, Scale], encoding: int = ENCODING
+) -> States | None:
+    """The states now; None where they prove nothing."""
+    start, end = month_bounds(month)
+    since, until = lookback_start(start, scales), end + LATER
+    first, last = (f"response_log_{time:%Y_%m}" for time in (since, until - timedelta(microseconds=1)))
+    rows = connection.execute(
+        _STATES,
+        {
+            "triggers": json.dumps(TRIGGERS),
+            "first": first,
+            "last": last,
+            "since": day_of(since),
+            "until": day_of(until),
+        },
+    ).fetchall()
+    found = {part: state for part, state, is_counted, view in rows if is_counted and _is_ours(view)}
+    if found.keys() != TRIGGERS.keys():
+        return None
+    log = f"{query_of_hash(scales, encoding)}\n{since} {start} {end}\n{rows[0][3]}\n{found['response_log']}"
+    return States(_digest(log), _digest(found["question"]), _digest(found["learner"]))
+
+
+def store_version(
+    connection: psycopg.Connection,
+    month: str,
+    scales: Mapping[str, Scale],
+    digest: str,
+    before: States | None,
+    encoding: int = ENCODING,
+) -> None:
+    """Store a month's hash, which was computed after `before` were its states, in the caller's transaction.
+
+    Nothing is stored where the states are others by now, where the caller may not write or has changed the data itself,
+    or where another is storing the same: nobody waits.
+    """
+    if before is None or not _may_store(connection, month):
+        return
+    start, end = month_bounds(month)
+    window = {"start": start, "end": end}
+    items, accounts = (_value(connection, query, window) for query in (_ANSWERED, _TEST_ACCOUNTS))
+    if states_of(connection, month, scales, encoding) != before:
+        return
+    connection.execute(
+        """INSERT INTO data_version
+             (month, encoding, data_hash, log_state, bank_state, account_state, items, test_accounts)
+           VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+           ON CONFLICT (month, encoding) DO UPDATE SET
+             data_hash = excluded.data_hash, log_state = excluded.log_state, bank_state = excluded.bank_state,
+             account_state = excluded.account_state, items = excluded.items, test_accounts = excluded.test_accounts,
+             computed_at = excluded.computed_at""",
+        (month, encoding, digest, before.log, before.bank, before.accounts, json.dumps(items), accounts),
+    )
+
+
+def merge_changes(connection: psycopg.Connection) -> int:
+    """Add up the rows of each part of `data_change`; how many fewer there are. No sum changes, whoever writes
+    meanwhile."""
+    row = connection.execute(
+        """WITH gone AS (
+             DELETE FROM data_change
+             WHERE part IN (SELECT part FROM data_change GROUP BY part HAVING count(*) > 1) RETURNING part, changes
+           ), kept AS (
+             INSERT INTO data_change (part, changes) SELECT part, sum(changes) FROM gone GROUP BY part RETURNING part)
+           SELECT (SELECT count(*) FROM gone) - (SELECT count(*) FROM kept)"""
+    ).fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def _known(connection: psycopg.Connection, month: str, encoding: int, now: States) -> str | None:
+    """The stored hash if it still holds. Where the bank or the learners were changed, what the month read decides."""
+    row = connection.execute(
+        """SELECT data_hash, bank_state, account_state FROM data_version
+           WHERE month = %s AND encoding = %s AND log_state = %s""",
+        (month, encoding, now.log),
+    ).fetchone()
+    if row is None:
+        return None
+    digest, bank, accounts = row
+    if (bank, accounts) != (now.bank, now.accounts):
+        start, end = month_bounds(month)
+        same = connection.execute(
+            f"""SELECT (v.bank_state = %(bank)s OR v.items = ({_KNOWN}))
+                   AND (v.account_state = %(accounts)s OR v.test_accounts = ({_TEST_ACCOUNTS}))
+                FROM data_version v
+                WHERE month = %(month)s AND encoding = %(encoding)s AND log_state = %(log)s""".encode(),
+            {"month": month, "encoding": encoding, "start": start, "end": end}
+            | {"log": now.log, "bank": now.bank, "accounts": now.accounts},
+        ).fetchone()
+        if same != (True,):
+            return None
+        if _may_store(connection, month):
+            connection.execute(
+                """UPDATE data_version SET bank_state = %s, account_state = %s
+                   WHERE month = %s AND encoding = %s AND (log_state, bank_state, account_state) = (%s, %s, %s)""",
+                (now.bank, now.accounts, month, encoding, now.log, bank, accounts),
+            )
+    return str(digest)
+
+
+def _may_store(connection: psycopg.Connection, month: str) -> bool:
+    row = connection.execute(
+        """SELECT current_setting('transaction_read_only') = 'off'
+             AND has_table_privilege('data_version', 'INSERT') AND has_table_privilege('data_version', 'UPDATE')
+             AND current_setting('irt.changes', true) IS DISTINCT FROM 'yes' AND pg_try_advisory_xact_lock(%s)""",
+        (lock_key("data_version", month),),
+    ).fetchone()
+    return row == (True,)
+
+
+def _is_ours(view: str | None) -> bool:
+    """Whether the server's text of the view `attempt` is the registry's: only of its tables changes are counted."""
+    return view is not None and _words(view) == _words(VIEWS[_VIEW_OF_LOG])
+
+
+def _words(query: str) -> str:
+    return re.sub(r'::text|[\s();"]', "", query.lower())
+
+
+def _value(connection: psycopg.Connection, query: str, values: Mapping[str, object]) -> object:
+    row = connection.execute(query.encode(), values).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()

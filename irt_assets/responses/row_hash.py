@@ -1,0 +1,78 @@
+"""The hash of rows that every engine computes alike: the second way of writing out the rows of a window.
+
+A row is written as the text of its columns, in order, each followed by `|`:
+
+- null: nothing; every other value begins with `=`, so that an empty text is no null;
+- text: as it is, but for a backslash, which is written twice, and `|`, which is written `\\p`;
+- whole numbers: in decimal; true and false: 1 and 0;
+- times: microseconds since 1970 (UTC), in decimal.
+
+Nothing else is written: fractions have no text on which all engines agree. Of the md5 of that text (of its UTF-8, in
+hexadecimal) the digits 1 to 15 and 17 to 31 are two numbers of 60 bits. The count of the rows and the sums of both
+numbers, which do not depend on the order of the rows, make the hash.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import ibis
+import ibis.expr.types as ir
+import numpy as np
+import pyarrow as pa
+
+from irt_assets.responses.answers import instant
+from irt_assets.responses.item_status import EPOCH
+
+SUMS = {
+    dialect: f"SELECT count(*), coalesce(sum({first}), 0), coalesce(sum({second}), 0) FROM ({{rows}} OFFSET 0) hashed"
+    for dialect, (first, second) in {
+        "postgres": ("('x' || substr(h, 1, 15))::bit(60)::bigint", "('x' || substr(h, 17, 15))::bit(60)::bigint"),
+        "duckdb": ("('0x' || substr(h, 1, 15))::bigint", "('0x' || substr(h, 17, 15))::bigint"),
+    }.items()
+}
+"""By dialect: the count of {rows}, and the sums of both numbers of their column `h`. OFFSET 0 keeps PostgreSQL from
+writing a row out for each of them."""
+_VALUE_OF_DIGIT = np.zeros(256, dtype=np.uint8)
+_VALUE_OF_DIGIT[np.frombuffer(b"0123456789abcdef", np.uint8)] = np.arange(16)
+
+
+@ibis.udf.scalar.builtin(name="md5")
+def _md5(text: str) -> str: ...  # type: ignore[empty-body]
+
+
+def row_hash(rows: ir.Table, columns: Sequence[str]) -> ir.StringValue:
+    """The md5 of each row's text. Raises TypeError for a column of another type than text, whole number, boolean and
+    time."""
+    text = ibis.literal("")
+    for name in columns:
+        text = text + ("=" + _written(rows[name]) + "|").fill_null("|")
+    return _md5(text)
+
+
+def _written(column: ir.Column) -> ir.StringValue:
+    """A value as text; null where it is null."""
+    kind = column.type()
+    if kind.is_string():
+        return column.replace("\\", "\\\\").replace("|", "\\p")
+    if kind.is_boolean():
+        return ibis.ifelse(column.isnull(), ibis.null("string"), ibis.ifelse(column, "1", "0"))
+    if kind.is_integer():
+        return column.cast("string")
+    if kind.is_timestamp():
+        return column.delta(instant(EPOCH), unit="microsecond").cast("string")
+    raise TypeError(f"{column.get_name()} is {kind}: only text, whole numbers, booleans and times are hashed")
+
+
+def sums_of(hashes: pa.ChunkedArray) -> tuple[int, int]:
+    """The exact sums of both numbers of 60 bits of md5 hashes in hexadecimal."""
+    sums = [0, 0]
+    for chunk in hashes.chunks:
+        _, ends, text = chunk.buffers()
+        first = np.frombuffer(ends, np.int32)[chunk.offset]
+        digits = _VALUE_OF_DIGIT[np.frombuffer(text, np.uint8)[first:][: 32 * len(chunk)]].reshape(-1, 16, 2)
+        halves = (digits[:, :, 0] * 16 + digits[:, :, 1]).reshape(-1, 2, 8).view(">u8")[:, :, 0] >> 4
+        for half in (0, 1):
+            value = halves[:, half].astype(np.int64)
+            sums[half] += int(np.sum(value >> 32)) * 2**32 + int(np.sum(value & 0xFFFFFFFF))
+    return sums[0], sums[1]
