@@ -8,9 +8,10 @@ import sys
 PROGRAM = """
 import os, subprocess
 from irt_assets import stack
+from resources.dagster_compat import code_server_answers
 for _ in range(400):
     for _ in range(3):
-        assert not stack._answers("/nowhere/code-server.sock")
+        assert not code_server_answers("/nowhere/code-server.sock")
     subprocess.run(["true"], preexec_fn=stack._prepare_server, check=True)
 """
 AT_MOST_S = 300

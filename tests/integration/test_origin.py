@@ -76,7 +76,7 @@ def test_a_scale_is_not_published_from_an_engine_that_is_not_there(
     database: Database, monkeypatch: pytest.MonkeyPatch, engine: str, why: str
 ) -> None:
     if engine == "pymc":
-        monkeypatch.setattr(origin, "installed", lambda name: "it is absent")
+        monkeypatch.setattr(origin, "installed", lambda name, settings: "it is absent")
     add_items(database, {"a1": GOOD})
     with pytest.raises(PermanentFailure, match=why):
         initialise(database, SCALE, first_month=FIRST, engine=engine)
@@ -84,7 +84,7 @@ def test_a_scale_is_not_published_from_an_engine_that_is_not_there(
 
 
 def test_the_engine_of_a_scale_is_on_record(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origin, "installed", lambda name: None)
+    monkeypatch.setattr(origin, "installed", lambda name, settings: None)
     add_items(database, {"a1": GOOD})
     initialise(database, SCALE, first_month=FIRST, engine="pymc")
     with database.connect() as connection:
