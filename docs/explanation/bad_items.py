@@ -36,9 +36,9 @@ The rule behind all of them: **an item that has no estimate gets none, a flag sa
 without it**. A slope that would run away stops at |a| = 10: that is a bound and not a maximum, so it has no standard
 error, no item gate lets it pass, and with fewer than 5 answers behind it there is no verdict on its key. The other
 items are estimated the same with or without it, so one such item does not hold the fit. Where a fault reaches the
-ability scale itself, the fit has not converged, and the reason names the items: duplicated items, items that alone determine θ,
-answers that are as unrelated as coin tosses. `irt score` and `irt link` refuse tables with a slope
-that is not positive, so that a wrong key cannot travel on: correct the key and fit again, or delete the row.
+ability scale itself, the fit has not converged, and the reason names the items: duplicated items, items that alone
+determine θ, answers that are as unrelated as coin tosses. `irt score` and `irt link` refuse tables with a slope that
+is not positive, so that a wrong key cannot travel on: correct the key and fit again, or delete the row.
 
 | flag | meaning |
 |---|---|
