@@ -29,16 +29,16 @@ HEAD = f"""\
 # What happens with bad items
 
 Every case below is {PERSONS:,} simulated persons × {ITEMS} sound items (2PL, θ ~ N(0, 1), seed 1), spoiled in one way
-and given to `irt fit`. `docs/explanation/bad_items.py` makes the page: what each case prints is what was printed.
+and given to `irt fit`. `docs/explanation/bad_items.py` makes the page, so the output shown is real.
 Exit code 0: converged; 1: there are estimates, but the fit as a whole is not a result; 2: no fit.
 
 The rule behind all of them: **an item that has no estimate gets none, a flag says why, and the others are fitted
 without it**. A slope that would run away stops at |a| = 10: that is a bound and not a maximum, so it has no standard
-error, no item gate lets it pass, and no verdict on its key where fewer than 5 answers are behind it. The others are
-estimated with or without it alike, so one such item does not hold the fit. Where a fault reaches the ability scale
-itself, the fit has not converged, and the item is named: duplicated items, items that decide θ alone, answers that
-have no more in common than coin tosses. `irt score` and `irt link` refuse tables with a slope
-that is not positive, so that a wrong key cannot travel on: correct the key and fit again, or delete the row.
+error, no item gate lets it pass, and with fewer than 5 answers behind it there is no verdict on its key. The other
+items are estimated the same with or without it, so one such item does not hold the fit. Where a fault reaches the
+ability scale itself, the fit has not converged, and the reason names the items: duplicated items, items that alone
+determine θ, answers that are as unrelated as coin tosses. `irt score` and `irt link` refuse tables with a slope that
+is not positive, so that a wrong key cannot travel on: correct the key and fit again, or delete the row.
 
 | flag | meaning |
 |---|---|

@@ -60,7 +60,7 @@ publication step judges every scale again by the same functions
 METRICS_HEAD = """\
 # Metrics of the platform's state
 
-What the exporter (`irt run exporter`) tells Prometheus. [Monitoring](../how-to/metrics.md) explains them, lists the
+What the exporter (`irt run exporter`) serves to Prometheus. [Monitoring](../how-to/metrics.md) explains them, lists the
 metrics of the other servers, and has the rules for alerts.
 """
 
