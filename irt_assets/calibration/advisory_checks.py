@@ -9,9 +9,10 @@ from irt_assets.calibration.model_gates import FEW_TOGETHER, new_misfit, second_
 from irt_assets.wording import some_of
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
-"""Difficulty and earlier θ on a linear scale; below so many learners chance alone reaches 0.2."""
+"""Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance
+alone reaches 0.2."""
 MOST_UNLIKELY = 0.10
-"""Share of learners below the 5 % point of lz*: twice what sound answers give."""
+"""Largest accepted share of learners below the 5 % point of lz*: twice what the model gives."""
 
 
 def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
@@ -62,16 +63,16 @@ def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
     scale = evidence.scale
     if not found or found["correlation"] is None or found["learners"] < FEWEST_LEARNERS:
         return Verdict(True, "too few learners have answers from before the month to see how items are assigned")
-    said = (
+    sentence = (
         f"over the answers of {found['learners']:,} learners, difficulty and earlier θ correlate "
         f"{found['correlation']:+.2f}"
     )
     if scale.rules.assignment == "by_level":
-        return Verdict(True, f"fitted by level; {said}", found)
+        return Verdict(True, f"fitted by level; {sentence}", found)
     if found["correlation"] <= MOST_CORRELATED:
-        return Verdict(True, said, found)
+        return Verdict(True, sentence, found)
     why = (
-        f"{said}: items are given by level on a scale declared linear, which makes slopes too small. Where they are, "
+        f"{sentence}: items are given by level on a scale declared linear, which makes slopes too small. If they are, "
         "declare it, for all months and for good: "
         f"`irt calibrate --month {evidence.month} --scale {scale.scale_id} --set assignment=by_level`"
     )
@@ -102,7 +103,7 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
         return Verdict(True, "the month is not linked: see the check 'linked'")
     constants = evidence.linked.constants
     uncovered = gaps(constants, evidence.bank)
-    said = "; ".join(dict.fromkeys([*constants["warnings"], *uncovered]))
+    sentence = "; ".join(dict.fromkeys([*constants["warnings"], *uncovered]))
     enough = constants["share_kept"] >= evidence.scale.rules.warn_anchor_share
     n = len(constants["anchors_used"])
     sound = f"{n} anchors cover the difficulties and topics of the bank"
@@ -110,7 +111,7 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
         sound = f"{n} anchors used; how they cover the bank is judged once it has published more than its anchors"
     return Verdict(
         enough and not uncovered,
-        said or sound,
+        sentence or sound,
         {"anchors": n, "items": len(evidence.bank.topics), "warnings": constants["warnings"], "gaps": uncovered},
     )
 

@@ -23,10 +23,10 @@ from irt_assets.responses.scales import Scale
 from irt_assets.wording import counted, some_of
 
 LARGEST_SHIFT = {"slope": 0.20, "intercept": 0.30}
-"""As far as SD and mean of the learners, in θ, may go from one month to the next without a word."""
+"""How far the mean and SD of the learners, in θ, may move from one month to the next without a warning."""
 SHIFT_Z = 3.0
 LARGEST_DIFFERENCE = 0.25
-"""In b: from here on the documents call a change drift."""
+"""Difference in b from which on the documents call a change drift."""
 FALSE_DISCOVERIES = 0.05
 """Share of the named items, on average, that have not moved (Benjamini & Hochberg 1995)."""
 MOST_NAMED = 5

@@ -31,7 +31,7 @@ from resources.object_store import ObjectStore
 
 NO_SNAPSHOT = "no snapshot of the month has been taken"
 NOT_JUDGED = "not judged"
-"""So begins the reason of a gate that fails because another one does."""
+"""The reason of a gate that fails only because another one does begins with these words."""
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def flags_of(connection: psycopg.Connection, scale_id: str, month: str) -> list[
     """What a month found wrong with items of a scale, by item: the item, the source, and the finding."""
     values = {"scale": scale_id, "start": month_bounds(month)[0]}
     rows = connection.execute(_FLAGS_OF_MONTH.encode(), values).fetchall()
-    return [(item, source, said) for _, item, _, source, said in rows]
+    return [(item, source, finding) for _, item, _, source, finding in rows]
 
 
 def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:

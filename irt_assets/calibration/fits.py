@@ -105,7 +105,7 @@ class StagedFit:
 
 MADE_WITH: LiteralString = """jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
                                             'latent', spec->'latent')"""
-"""Of a staged fit's spec what `made_otherwise` judges by: the keys of `model_spec`."""
+"""The keys of a staged fit's spec that `made_otherwise` compares: those of `model_spec`."""
 
 
 def model_spec(scale: Scale) -> dict[str, Any]:

@@ -33,7 +33,7 @@ from resources.object_store import ObjectStore
 
 MOST_NAMED = 10
 MOST_ALIKE = 5
-"""Items that a sentence on dependence names."""
+"""The most items that a sentence on dependence names."""
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
 FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are no longer assigned by level"
 

@@ -16,7 +16,7 @@ from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST
 
 MISFIT_LEVEL = 0.001
-"""An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""
+"""Significance level at which an item is held back or a second dimension is reported."""
 FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
 
 

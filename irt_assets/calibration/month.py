@@ -81,7 +81,7 @@ class LinkOutcome:
 
 
 Engines = dict[str, Callable[[], Calibrator]]
-"""By name; made when it is their turn, because one may turn out to be absent."""
+"""Engines by name; each is made when its turn comes, because one may turn out to be unavailable."""
 
 
 def _as_set(name: str) -> Calibrator:
@@ -319,11 +319,11 @@ def _require_one(
         raise PermanentFailure("the bank has no items: `irt import questions FILE`")
     if any(error is None for error in errors):
         return
-    said = [str(error) for error in errors]
+    messages = [str(error) for error in errors]
     message = (
-        (said[0] if month in said[0] else f"{month}: {said[0]}")
-        if len(said) == 1
+        (messages[0] if month in messages[0] else f"{month}: {messages[0]}")
+        if len(messages) == 1
         else f"no scale of {month} could be {what}: "
-        + "; ".join(f"{scale}: {error}" for scale, error in zip(scales, said, strict=True))
+        + "; ".join(f"{scale}: {error}" for scale, error in zip(scales, messages, strict=True))
     )
     raise UnlinkedMonthError(message, outcomes) if outcomes is not None else PermanentFailure(message)

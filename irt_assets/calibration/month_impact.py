@@ -38,7 +38,7 @@ from irt_assets.wording import counted
 
 MOST_LEARNERS = 20_000
 FEWEST_ITEMS = 3
-"""With fewer items besides the anchors nobody can say whether the items moved or the scale."""
+"""With fewer items besides the anchors, a shift of the items cannot be distinguished from a shift of the scale."""
 
 
 @dataclass(frozen=True)

@@ -25,13 +25,13 @@ from resources.failures import PermanentFailure
 
 REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)
 EVERY = "all"
-"""In the place of an item: all of that window that ask for a decision."""
+"""Stands in place of an item for all items of that window that need a decision."""
 KINDS_THAT_NEED_MORE = {
     "leak": "its answers follow who knows them, not who can solve it: replace it, do not publish what the leak made",
     "wrong key": "its key is wrong: correct the key first, as the parameters are those of the wrong answer",
     "easier: drift or leak": "it may have leaked: without times nobody can tell",
 }
-"""Of a kind of change: why new parameters alone are not the answer."""
+"""Kinds of change that new parameters alone do not solve, each with the reason."""
 
 
 class State(StrEnum):
@@ -400,9 +400,9 @@ def _proposal(row: dict[str, Any], area: float | None, withdrawn: str) -> Propos
     decided = ""
     if row["decision"]:
         undone = row["decision"] == "undo"
-        said = f"{state} again, the decision undone" if undone else state
+        outcome = f"{state} again, the decision undone" if undone else state
         since = f", in force from {row['decided_from']:%Y-%m-%d}" if row["decided_from"] and not undone else ""
-        decided = f"{said} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
+        decided = f"{outcome} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
     return Proposal(
         window=row["month"],
         scale_id=row["scale_id"],

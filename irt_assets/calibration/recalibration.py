@@ -43,7 +43,7 @@ from resources.object_store import ObjectStore
 from resources.version import code_version
 
 KIND = "pooled"
-"""Of its fits, in `mirt_fit_meta`."""
+"""The `kind` of its fits in `mirt_fit_meta`."""
 
 
 @dataclass(frozen=True)

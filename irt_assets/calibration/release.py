@@ -25,7 +25,7 @@ from resources.version import code_version
 
 SAID = 10
 LONGEST = 2_000
-"""Characters of a name or reason: more is a paste that went wrong."""
+"""Most characters of a name or a reason: anything longer was pasted by mistake."""
 
 
 def next_month(now: datetime) -> datetime:

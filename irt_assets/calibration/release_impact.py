@@ -22,7 +22,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
 
 LARGE_SHIFT = 0.2
-"""In θ: most of a good test's standard error; who moves so far may ask why."""
+"""θ shift considered large: close to the SE of a good test, so learners may notice."""
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import earlier_responses, left_out_items, scored_responses_of
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
-"""Of an item with few answers: 95 % of slopes between 0.38 and 2.7."""
+"""Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""
 LEARNERS_LOOKED_AT = 5_000
-"""Of a linear scale, for the correlation of difficulty with earlier θ: its standard error is then below 0.02."""
+"""Learners sampled on linear scales to correlate item difficulty with earlier θ (SE < 0.02)."""
 
 
 @dataclass(frozen=True)

@@ -265,7 +265,7 @@ def history_metadata(database: Database, month: str) -> Metadata:
 
 
 def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
-    said = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
+    agreements = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
     rows: list[tuple[str, ...]] = []
     apart: list[tuple[str, ...]] = []
     metadata: Metadata = {}
@@ -297,7 +297,7 @@ def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
             "pairs of engines": dg.MetadataValue.md(pairs),
             "items that differ most": dg.MetadataValue.md(items_apart),
         } | metadata
-    return {"agreement": dg.MetadataValue.text("; ".join(said))} | metadata
+    return {"agreement": dg.MetadataValue.text("; ".join(agreements))} | metadata
 
 
 def step_table(taken: dict[str, dict[str, Step]]) -> str:

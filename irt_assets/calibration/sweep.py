@@ -14,9 +14,9 @@ from irt_assets.calibration.online import read_measures, update
 from resources.database import Database
 
 GRACE = timedelta(minutes=1)
-"""How old answers must be: the session hook has then asked for θ, and they are committed."""
+"""Minimum age of answers: by then the session hook has asked for θ and the answers are committed."""
 OLDEST = timedelta(days=1)
-"""Older answers come from imports; the next night measures their learners."""
+"""Maximum age of answers: older ones come from imports, and the next night measures their learners."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from resources.failures import PermanentFailure
 
 Use = Literal["withdrawn", "restored"]
 SOONEST = timedelta(minutes=1)
-"""Servers read a new decision within this time."""
+"""Time within which every server has read a new decision."""
 
 
 def next_day(now: datetime) -> datetime:

@@ -47,7 +47,7 @@ NOUNS = (
     *(lineage, invariants),
     *(alerts, db, learner, operations, backup, export, runs, desk, servers),
 )
-"""In the order in which `irt --help` shows their commands under the headings that they name."""
+"""Command groups in the order in which `irt --help` lists them, under the headings that they name."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,8 +78,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last place where a secret can be kept from the screen
         from irt_assets.psychometrics.core.errors import PsychometricsError
 
-        told = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
-        explanation = str(error) if told else explain(error)
+        foreseen = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
+        explanation = str(error) if foreseen else explain(error)
         if explanation is None:
             print_error("", logs.hide(traceback.format_exc()))
             sys.exit(1)

@@ -29,7 +29,7 @@ app = typer.Typer()
 
 SHOWN = 20  # persons in a table for people; files and JSON have all
 DOUBTFUL = 0.01
-"""Below this probability a test of the model is mentioned to people."""
+"""p value below which a test of the model is reported."""
 GUESSED = ", or items are guessed"
 
 Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,item,score: CSV, TSV, Parquet; .gz too.")]

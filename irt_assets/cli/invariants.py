@@ -77,8 +77,8 @@ def fresh(
     elif age is None:
         say("the invariants have never been evaluated: run `irt job invariants`")
     else:
-        said = f"the invariants were evaluated {age.total_seconds() / 3600:.1f} hours ago"
-        say(said if is_fresh else f"{said}, not within {max_age}: run `irt job invariants`")
+        age_text = f"the invariants were evaluated {age.total_seconds() / 3600:.1f} hours ago"
+        say(age_text if is_fresh else f"{age_text}, not within {max_age}: run `irt job invariants`")
     if not is_fresh:
         raise typer.Exit(1)
 

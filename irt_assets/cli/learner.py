@@ -126,8 +126,8 @@ def _print(done: Erasure, as_json: bool, what: str) -> None:
 
 
 def _removed(one: Erasure) -> str:
-    said = ", ".join(f"{n:,} {what}" if " " in what else f"{n:,} of {what}" for what, n in sorted(one.removed.items()))
-    return said or "nothing was left to remove"
+    parts = ", ".join(f"{n:,} {what}" if " " in what else f"{n:,} of {what}" for what, n in sorted(one.removed.items()))
+    return parts or "nothing was left to remove"
 
 
 def _as_dict(one: Erasure) -> dict[str, Any]:

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 app = typer.Typer()
 NAMES_SHOWN = 3
 LINES_SHOWN = 5
-"""Of open violations, alerts and runs, so that all fits on a screen."""
+"""Most open violations, alerts and runs listed, so that everything fits on a screen."""
 LONGEST = 100
-"""Characters shown of a sentence on a month, an alert or a violation: its beginning identifies it."""
+"""Most characters shown of a sentence on a month, an alert or a violation: its beginning identifies it."""
 GREEN_IN_A_LINE = 3
-"""From so many on, green months in a row share a line."""
+"""At least this many green months in a row share a line."""
 
 
 @app.command(rich_help_panel=Panel.PROOF)

@@ -28,7 +28,7 @@ app = typer.Typer(
 
 MOST_LISTED, MOST_NAMED = 30, 10
 LONGEST = 100
-"""Of a reason, so that it stays on a line."""
+"""Most characters of a reason, so that it fits on a line."""
 
 Names = Annotated[
     list[str], typer.Argument(metavar="MONTH/ITEM…", help="E.g. 2026-09/A21; 2026-09/all: all that ask for a decision.")

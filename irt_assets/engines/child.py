@@ -23,7 +23,7 @@ from resources.failures import PermanentFailure
 
 GIB = 2**30
 TERM_SECONDS = 3.0
-"""A program gets so long to end by itself; in compiled code it hears nothing, and is killed."""
+"""Time that a program has to end by itself. In compiled code it does not react to the signal, and is killed."""
 _LOOK_SECONDS = 0.1
 _TAIL_LINES = 15
 

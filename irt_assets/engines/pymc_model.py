@@ -183,7 +183,7 @@ class Density:
 
 
 NOT_FINITE = 4
-"""What nutpie takes for a divergence."""
+"""The error code that nutpie takes for a divergence."""
 
 
 def _c_function(inner: Any, whitening: tuple[Floats, Floats], data: Sequence[np.ndarray]) -> Any:

@@ -22,12 +22,13 @@ Mask = npt.NDArray[np.bool_]
 
 MAX_RHAT = 1.01
 MIN_ESS = 1000.0
-"""Both as Vehtari et al. (2021) and DESIGN ask; ESS for means (bulk) and for the ends of intervals (tail)."""
+"""Limits that Vehtari et al. (2021) and DESIGN ask for; ESS for means (bulk) and for the ends of intervals (tail)."""
 PRIOR_SHARE = 0.9
 """An item whose posterior SD is more than this share of its prior SD owes at least four fifths of its precision to the
 prior: 0.9² = 0.81."""
 DRAWS_PER_PARAMETER = 10
-"""Below, the covariance of all items from the draws is too noisy to invert, and only the items' own blocks are kept."""
+"""With fewer draws per parameter, their covariance over all items is too noisy to invert, and only the items' own
+blocks are kept."""
 
 
 class Quantities:

@@ -16,7 +16,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 
 SOURCE = Path(__file__).with_name("irt.R")
 REQUEST_ERRORS = ("irt_request_error", "irt_data_error")
-"""Conditions of irt.R that are about what was asked, and not about R."""
+"""Conditions of irt.R that are caused by the request and not by R."""
 _OUT_OF_MEMORY = ("cannot allocate", "memory exhausted", "std::bad_alloc")
 
 

@@ -18,7 +18,7 @@ from irt_assets.responses.scales import Scale
 from resources.relational import LEARNER, QUESTION
 
 LOOKBACK = timedelta(days=365)
-"""Whose answers of this long before a time are eligible has an ability as of that time."""
+"""A learner with eligible answers within this long before a time has an ability as of that time."""
 USUAL_LOOKBACK_MONTHS = Rules().lookback_months
 LATER = timedelta(days=1)
 """A session may go on after the end: how far an omission looks for a later answer."""
@@ -35,7 +35,7 @@ COLUMNS = (
     "hints_used",
     "mode",
 )
-"""Of `attempt`, what eligibility reads."""
+"""Columns of `attempt` that eligibility reads."""
 
 
 def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:

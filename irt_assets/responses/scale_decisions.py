@@ -27,7 +27,7 @@ PRIORS: Mapping[Subject, str] = {"prior_a": "a", "prior_b": "b", "prior_c": "c"}
 """Subject → the parameter that the prior is on."""
 ACCEPTED = "accepted"
 REFERENCE = "reference"
-"""Of misfit: it is accepted, and the first month of the decision is what later ones are compared with."""
+"""Subject of misfit: it is accepted, and the decision's first month is what later ones are compared with."""
 
 
 @dataclass(frozen=True)

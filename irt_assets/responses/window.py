@@ -141,7 +141,7 @@ _JUDGED = (
     "user_id", "item_id", "form_id", "mode", "is_test", "unknown_item", "seen_before", "answered_later", "correct",
     "hints_used", "response_time_ms",
 )  # fmt: skip
-"""Of a window, what the rules read."""
+"""Columns of a window that the rules read."""
 
 
 def _attempts(

@@ -15,7 +15,8 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 MANY_ALIKE = 5
-"""Two items with so many right and wrong answers of the same learners do not agree in all of them by chance."""
+"""Two items with this many right and this many wrong answers of the same learners do not agree in all of them by
+chance."""
 
 
 @dataclass(frozen=True)

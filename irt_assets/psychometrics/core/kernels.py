@@ -30,10 +30,10 @@ import numba
 import numpy as np
 
 NEGLIGIBLE = -38.0
-"""Nodes with a posterior weight below exp(−38) ≈ 3e-17 of the largest count as much: that is under rounding."""
+"""Weights below exp(−38) of the largest are clamped to it: the difference is below double precision."""
 EXP_OF_MINUS_THREE_TENTHS = 0.74081822068171786607
 BLOCK = 32
-"""Persons whose distributions are made together: few enough to stay in the nearest cache."""
+"""Persons whose distributions are computed together: few enough to stay in the nearest cache."""
 
 Run = Callable[[Callable[..., Any], Sequence[tuple[int, int]]], list[Any]]
 

@@ -211,8 +211,8 @@ def prior_as_text(prior: Prior | None) -> str:
 
 
 GUESSING_PRIOR = Priors(c=LogitNormal(float(np.log(0.25)), 0.5))
-"""What a 3PL takes unless told otherwise: c around 0.2, 95 % of it between 0.09 and 0.40. Without any prior most items
-of most tests leave c open."""
+"""The default prior of a 3PL: c around 0.2, 95 % of it between 0.09 and 0.40. Without a prior, most items of most tests
+do not determine c."""
 
 
 @dataclass(frozen=True)

@@ -26,10 +26,10 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.latent_shape import FEWEST_LEARNERS
 
 TESTABLE = 200
-"""Learners of a group, its answers to an item, and its sittings with the item: with fewer a slope's error is as large
-as slopes differ, and too far from normal for a Wald test."""
+"""Fewest learners of a group, answers to an item in it, and sittings with the item: with fewer a slope's error is as
+large as slopes differ, and too far from normal for a Wald test."""
 ENOUGH = 500
-"""With fewer, half of the items that differ by 0.5 stay unseen: "low power"."""
+"""With fewer learners, half of the items that differ by 0.5 are not detected: "low power"."""
 GUESSING = (
     "groups are not compared by a 3pl: what guessing and difficulty explain of an easy item cannot be told apart group"
     " by group"
@@ -257,7 +257,7 @@ def _compared(
 
     names, left_out = list(fits), dict[str, str]()
     while isinstance(found := attempt(names), str) and len(names) > 2:
-        alone = {name: said for name in names[1:] if isinstance(said := attempt([names[0], name]), str)}
+        alone = {name: problem for name in names[1:] if isinstance(problem := attempt([names[0], name]), str)}
         if len(alone) == len(names) - 1:
             alone = {names[0]: f"it cannot be compared with any other group: {found}"}
         left_out |= alone or {names[-1]: found}

@@ -17,7 +17,7 @@ from irt_assets.psychometrics.dif.forms import Cells
 EtsClass = Literal["A", "B", "C"]
 
 DELTA = -2.35
-"""From a log odds ratio to ETS's delta scale of difficulty, 4/1.7 (Holland & Thayer 1988)."""
+"""Factor from a log odds ratio to ETS's delta scale of difficulty, 4/1.7 (Holland & Thayer 1988)."""
 NEGLIGIBLE, LARGE = 1.0, 1.5
 CERTAIN_Z, CERTAIN_P = 1.645, 0.05
 

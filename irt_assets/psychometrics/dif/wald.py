@@ -39,9 +39,10 @@ Severity = Literal["none", "small", "medium", "high"]
 
 FALSE_DISCOVERIES = 0.05
 ANCHOR_P = 0.05
-"""An item below this is not an anchor. A twentieth of the sound ones stays away, at hardly any cost."""
+"""An item with a p below this is not an anchor. That excludes a twentieth of the items without DIF, at hardly any
+cost."""
 LEAST_ANCHORS = 0.5
-"""Half of the items are anchors whatever their p: who has DIF is a majority's word."""
+"""Half of the items are anchors whatever their p: DIF is defined against the majority of items."""
 FEWEST_ITEMS = 4
 _MOST_ROUNDS = 30
 

@@ -48,9 +48,9 @@ from irt_assets.psychometrics.drift.errors import Comparison, Fitted
 _FROM_THE_SIMPLEST: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
 assert set(_FROM_THE_SIMPLEST) == set(get_args(Model))
 FEWEST = 5
-"""So many items of a fit place its learners on the scale of another model."""
+"""Fewest items of a fit that can place its learners on the scale of another model."""
 BEYOND = 13.8
-"""Items whose statistic exceeds this, by chance one in a thousand, do not help to place them."""
+"""Items whose statistic exceeds this, by chance one in a thousand, are not used to place them."""
 ROUNDS = 8
 
 

@@ -30,9 +30,9 @@ from irt_assets.psychometrics.drift.items import FALSE_DISCOVERIES, Severity, gr
 from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
 
 FEWEST = 30
-"""Answers below which an item is not tested."""
+"""An item with fewer answers is not tested."""
 LEAST_SPREAD = 5.0
-"""Σ p_i(1 − p_i) below which it is not: the number of right answers is then too far from normal."""
+"""An item with a smaller Σ p_i(1 − p_i) is not tested: the number of right answers is then too far from normal."""
 
 
 @dataclass(frozen=True)

@@ -60,18 +60,19 @@ from irt_assets.psychometrics.estimation.unrelated import why_unrelated
 
 ENGINE = "em"
 RULING_SHARE = 0.1
-"""Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
-TELLING = 5
-"""From so many answers of the rarer kind on, a slope without a maximum tells the direction of its item."""
+"""An item with a slope at its bound that divides more than this share of the learners has become the ability scale."""
+ENOUGH_FOR_SIGN = 5
+"""With at least this many responses in the rarer category, an unbounded slope estimate still identifies its sign."""
 COARSE_TOLERANCE = 1e-2
-"""Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
+"""Half of the nodes are used until no gradient exceeds a hundredth of a standard error, at half the cost."""
 COARSE_GAIN = 1e-2
 """A histogram is near its maximum on half of the nodes where a step promises less log-likelihood."""
 COMPARED_GAIN = 1e-5
-"""A fit made for its log-likelihood ends where a step promises less of what it maximises. With priors or a histogram's
-price beside it, the log-likelihood itself still moves by about the root of that."""
+"""A fit made for its log-likelihood ends where a step promises less gain than this in what it maximises. With priors or
+a histogram's penalty added, the log-likelihood itself still moves by about the root of that."""
 SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
-"""So many learners and more of a data set are its first sample, up to every 16th; it need not converge."""
+"""A fit starts on a sample of every k-th learner, k at most SAMPLE_STEP, that has at least SAMPLE learners; this first
+fit need not converge."""
 
 
 def fit_em(
@@ -323,7 +324,9 @@ def _calibration(
     at_bound = structure.items_using(solution.at_bound)
     own_slope = structure.index[structure.block(0)] >= 0 if structure.model in ("2pl", "3pl") else False
     reversed_ = np.where(own_slope, point.a < 0, (point.association < 0) & counts.estimable[kept])
-    reversed_ &= ~at_bound | (counts.rarer[kept] >= TELLING)  # a slope that ran away from a single answer tells no key
+    reversed_ &= ~at_bound | (
+        counts.rarer[kept] >= ENOUGH_FOR_SIGN
+    )  # a slope that ran away from a single answer tells no key
     for k, j in enumerate(kept):
         flags[j] += [Flag.AT_BOUND] * bool(at_bound[k])
         flags[j] += [Flag.UNIDENTIFIED] * bool(found.unidentified[k])

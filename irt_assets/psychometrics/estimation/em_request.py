@@ -21,11 +21,11 @@ from irt_assets.psychometrics.estimation.parameter_layout import Fixed
 from irt_assets.psychometrics.estimation.response_layout import Counts, Ints, Mask
 
 MIN_PERSONS = 10
-"""With fewer learners who answered two items or more, every estimate is an accident of a handful of answers."""
+"""With fewer learners who answered at least two items, every estimate rests on a handful of answers."""
 MIN_ITEMS: dict[Model, int] = {"rasch": 2, "1pl": 2, "2pl": 3, "3pl": 4}
-"""Below these a model has more parameters than the answers have frequencies, so it has no unique maximum."""
+"""With fewer items a model has more parameters than there are response patterns, so it has no unique maximum."""
 FAR_ANCHORS = 2.0
-"""Anchors whose middle is so far from 0 are on a scale whose learners the usual nodes would not hold."""
+"""If the anchors' mean difficulty is further than this from 0, the default quadrature range would miss the learners."""
 EVERYONE = "all"
 """The name of the population of a fit without groups."""
 

@@ -34,9 +34,9 @@ from irt_assets.psychometrics.estimation.expansion_kernels import (
 )
 
 RUN = 8
-"""From so many persons of one set on it pays to take them together."""
+"""Groups of at least this many persons who saw the same set are processed together."""
 BEND = 1.5
-"""A curve with guessing bends as if it were steeper by so much."""
+"""Factor by which a curve with guessing bends more than its slope suggests."""
 
 
 class Scores(NamedTuple):

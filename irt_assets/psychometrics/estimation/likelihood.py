@@ -21,11 +21,11 @@ from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 Chunks = Sequence[tuple[int, int]]
 
 INFORMATION_BYTES = 256 * 2**20
-"""What the accumulators of all chunks may take together where the whole information matrix is made."""
+"""Most memory for the accumulators of all chunks where the whole information matrix is computed."""
 
 
 NOTHING = -1e4
-"""The log weight of a node that is none."""
+"""The log weight of a node that is not in use."""
 
 
 @dataclass(frozen=True)

@@ -42,9 +42,10 @@ Without it the best histogram is a handful of spikes (Laird 1978) that EM approa
 density costs nothing; what others cost does not grow with the learners, who outweigh it the more the more they are.
 """
 UPTURN = 1.0
-"""Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where next to nobody is, roughness alone would let a tail turn up again."""
+"""Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where there are hardly any learners, roughness alone would let a tail turn up
+again."""
 TILT = 1e-3
-"""A step of differences: it leaves a millionth of a second derivative."""
+"""A step for finite differences: the relative error of a second derivative is one in a million."""
 _RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular where nobody guesses
 
 

@@ -15,7 +15,7 @@ Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 RARE = 20
-"""An item of which a sample has fewer right, or fewer wrong, answers may have no finite estimate there."""
+"""An item with fewer right, or fewer wrong, answers in a sample may have no finite estimate there."""
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,15 @@ from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
 from irt_assets.psychometrics.estimation.parameter_layout import Mask
 
 VARIANCE_INFLATION_LIMIT = 1e5
-"""A parameter is unidentified when its variance exceeds what it were with known abilities by more than this."""
+"""A parameter is unidentified if its variance exceeds the one that known abilities would give by more than this
+factor."""
 FULL_COVARIANCE_ITEMS = 2000
-"""Above, the matrix (16 J² bytes a copy, J³ work) is not made; each item's block is inverted by itself."""
+"""With more items the matrix (16 J² bytes a copy, J³ work) is not computed; each item's block is inverted by itself."""
 FULL_COVARIANCE_ITEMS_WITH_GUESSING = 500
-"""As above; with guessing, the work per learner also grows with the square of the items answered correctly."""
-LEAST_TOLD = 0.1
-"""A guessing parameter is unidentified where the answers add less than this to what its prior says of logit c."""
+"""The same limit with guessing, where the work per learner also grows with the square of the items answered
+correctly."""
+LEAST_FROM_ANSWERS = 0.1
+"""A guessing parameter is unidentified if the answers add less than this share to what its prior knows of logit c."""
 _SHARE = 0.01  # an item answers for a singular direction if it holds more than this of its squared length
 
 
@@ -284,8 +286,8 @@ def weakly_identified(variance: Floats, known: Floats | float) -> Mask:
     """Where a logit c of this variance (J,) owes too little to the answers: less than a tenth of what the prior says
     of it (`known`, its information), or less than that c is uniform on (0, 1), whose logit has variance π²/3."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        told = 1 / variance - known
-    return ~(told >= np.maximum(LEAST_TOLD * known, 3 / np.pi**2))
+        from_answers = 1 / variance - known
+    return ~(from_answers >= np.maximum(LEAST_FROM_ANSWERS * known, 3 / np.pi**2))
 
 
 def inverse(information: Floats) -> tuple[Floats, Floats]:

@@ -85,15 +85,15 @@ def tilt_products(first, last, people, curves, nodes, log_weights, tilts, own): 
     """Adds products of two tilts' scores over persons first … last − 1 to own (G, M, M), with `tilts` (G, M, Q) of mean
     0 under the weights of their group."""
     Q, M = nodes.size, tilts.shape[1]
-    base, post, told = np.empty(Q), np.empty((1, Q)), np.empty(M)
+    base, post, moments = np.empty(Q), np.empty((1, Q)), np.empty(M)
     current = -1
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
         group = people.set_group[people.set_of[i]]
         for m in range(M):
-            told[m] = _dot(post[0], tilts[group, m])
+            moments[m] = _dot(post[0], tilts[group, m])
         for m in range(M):
-            _add(people.weight[i] * told[m], told, own[group, m])
+            _add(people.weight[i] * moments[m], moments, own[group, m])
 
 
 @_compiled

@@ -24,12 +24,13 @@ from irt_assets.psychometrics.scoring.abilities import log_tables
 FLAG_ABOVE_MEAN = 0.20
 """Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
 SMALLEST_PAIR = 200
-"""Learners; with 200 a sound pair's Q3 has a standard error of 0.07 and passes 0.20 once in 500 pairs."""
+"""Fewest learners of a pair of items; with 200, the Q3 of a pair without dependence has a standard error of 0.07 and
+passes 0.20 once in 500 pairs."""
 MOST_PERSONS = 5_000
-"""That are drawn from a larger set for eigenvalues: their noise is small with fewer."""
+"""Learners drawn from a larger set for eigenvalues: their noise is already small."""
 _HALVINGS = 5
 _CELLS = 4_000_000
-"""Learners × items of a dense piece of the residuals."""
+"""Learners × items of a dense block of the residuals."""
 
 
 @dataclass(frozen=True)

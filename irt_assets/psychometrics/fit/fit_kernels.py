@@ -13,7 +13,7 @@ from irt_assets.psychometrics.core.kernels import NEGLIGIBLE, _compiled
 DEGENERATE = 1e-8
 """Share of the log-likelihood's variance that θ̂ leaves; items that differ neither in a nor in b leave none."""
 RARE = 1e-9
-"""Nodes of less posterior weight add nothing to a product of two residuals; passing them over halves the work."""
+"""Nodes with less posterior weight add nothing to a product of two residuals; skipping them halves the work."""
 
 
 @_compiled

@@ -38,9 +38,10 @@ ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_0
 """Answers behind the statistics of items, of the set, and of one round of parallel analysis."""
 PARALLEL_ROUNDS = 11
 FORM_ITEMS, FORMS = 24, 4
-"""M₂ is of the largest so many forms, by so many items of each: its work grows with the sixth power of the items."""
+"""M₂ is computed for at most this many of the largest forms and this many items of each: its work grows with the sixth
+power of the items."""
 PATTERN_LEVEL, RARE_LEVEL = 0.05, 0.02
-"""Learners whose lz* is in these lower tails are counted; of sound ones it is these shares."""
+"""Learners whose lz* is in these lower tails are counted; under the model their shares are these."""
 NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
 
 

@@ -18,9 +18,9 @@ from irt_assets.psychometrics.core.models import Calibration, Floats, Population
 from irt_assets.psychometrics.fit.model_replicates import Fitted, Form, complete_forms
 
 MOST_ITEMS = 120
-"""Of a form: the covariance of its 7260 margins takes 0.4 GB, and the work grows with the sixth power."""
+"""Most items of a form: the covariance of its 7260 margins takes 0.4 GB, and the work grows with the sixth power."""
 SMALLEST_FORM = 200
-"""Learners; with fewer the margins are too far from normal for their χ²."""
+"""Fewest learners of a form; with fewer the margins are too far from normal for their χ²."""
 
 _COLLINEAR = 1e-9
 """Relative to the largest singular value of Δ: a latent mean that only moves free items adds no parameter."""

@@ -28,20 +28,23 @@ from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST, person_fit
 from irt_assets.psychometrics.scoring.abilities import log_tables
 
 CONFIDENCE = 0.99
-"""Of each limit, by itself."""
+"""Confidence level of each limit by itself."""
 LARGEST_RATIO = 1.15
-"""Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
+"""Limit on the ratio of the largest residual eigenvalue to the one under the model: real tests of one ability stay
+below."""
 LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
 """How much a measure may grow from a reference to a month, by its lower limit (see docs/explanation/misfit.md)."""
 ROUNDS = 7
-"""Replications of each window behind what chance gives to a difference of eigenvalues; each of the one is compared with
-each of the other."""
+"""Replications of each window for the distribution of a difference of eigenvalues by chance; each of one window is
+compared with each of the other."""
 MOST_UNLIKE = 1.25
-"""An eigenvalue's ratio rises with the learners: it is compared with that of at most so many times as many."""
+"""An eigenvalue's ratio rises with the learners: windows are compared if one has at most this many times the learners
+of the other."""
 LEARNERS = 20_000
-"""Drawn of a larger window to see how many answer at random."""
+"""Learners drawn from a larger window to count those who answer at random."""
 MOST_LUCK = 0.5
-"""The largest probability of a correct answer of those who answer at random; any below is as likely."""
+"""Upper bound on the probability of a correct answer of learners who answer at random; all values below are equally
+likely."""
 GRID = np.linspace(-8.0, 8.0, 81)
 """Nodes, in SDs of the reference's θ around its mean, of the distribution that a month's learners may have."""
 

@@ -19,7 +19,7 @@ from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.scoring.abilities import score
 
 SMALLEST_TEST = 5
-"""Answers; below, a pattern has too few likelihoods for any distribution of them to be spoken of."""
+"""Fewest answers; with fewer a pattern can have too few different likelihoods for a distribution of them."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,8 @@ from irt_assets.psychometrics.scoring.sum_scores import expected_proportions
 SMALLEST_CELL = 1.0
 """Neighbouring sum scores are joined until each group expects this many right and wrong answers."""
 SMALLEST_FORM = 100
-"""Learners; a form with fewer gives a handful of groups and costs as much to compute as one with thousands."""
+"""Fewest learners of a form; with fewer it gives a handful of groups and costs as much to compute as one with
+thousands."""
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,8 @@ _BIG_TOPIC = 0.10
 _ANCHORS_A_TOPIC = 2
 _FEWEST = 3  # two constants fit two anchors whatever they are
 _HARMLESS = (Flag.NEGATIVE_DISCRIMINATION, Flag.GUESSING_UNIDENTIFIED)
-"""Flags that leave an anchor in: its slope is looked at by itself; and where c is what its prior made it, the curve
-over the learners is as well known as any other's."""
+"""Flags that do not exclude an anchor: its slope is checked by itself; and where c comes from its prior, the curve over
+the learners is as well known as any other."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tupl
     i_aa, i_bb = (weight * off**2).sum(1), (weight * a[:, None] ** 2).sum(1)
     i_ab = -(weight * off * a[:, None]).sum(1)
     det = i_aa * i_bb - i_ab**2
-    nothing, told = np.full_like(det, np.inf), det > 0
-    a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=told)) for i in (i_bb, i_aa))
-    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=told)
+    nothing, determined = np.full_like(det, np.inf), det > 0
+    a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=determined)) for i in (i_bb, i_aa))
+    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)
 
 
 def link(

@@ -16,7 +16,7 @@ from irt_assets.psychometrics.scoring.abilities import score
 CHANGE_VARIANCE = 0.25
 """Variance of true changes of θ within a fortnight, to which an estimated change is shrunk (SD 0.5)."""
 DRIFT_VARIANCE_PER_WEEK = 0.05**2
-"""By how much the variance of what is known of θ grows in a week without an answer."""
+"""How much the variance of θ grows in a week without an answer."""
 
 TOPIC_VARIANCE = 0.5**2
 """Variance of true differences of a learner's ability between topics, to which an estimated one is shrunk."""
@@ -51,12 +51,12 @@ def improvement(
     earlier = score(_part(responses, ~recent), a, d, c, method="wle", mean=mean, sd=sd).theta
     item, person = responses.item, responses.person
     information = _information(both[person], a[item], d[item], c[item])
-    told = [
+    precision = [
         np.bincount(person[rows], weights=information[rows], minlength=responses.n_persons)
         for rows in (recent, ~recent)
     ]
     with np.errstate(divide="ignore", invalid="ignore"):  # no information: v = ∞ or NaN, and θ is NaN beside it
-        shrink = CHANGE_VARIANCE / (CHANGE_VARIANCE + 1 / told[0] + 1 / told[1])
+        shrink = CHANGE_VARIANCE / (CHANGE_VARIANCE + 1 / precision[0] + 1 / precision[1])
     return np.clip((later - earlier) * shrink, -1.0, 1.0)
 
 
@@ -92,8 +92,8 @@ def topic_differences(
     logistic, tiny = expit(eta), np.finfo(float).tiny
     p = np.maximum(c + (1 - c) * logistic, tiny)
     gradient = a * logistic * (score - p) / p  # P'/(P(1 − P)) = a·L/P
-    told = np.bincount(group, weights=_information(theta, a, d, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
-    return np.bincount(group, weights=gradient, minlength=n_groups) / told, 1 / np.sqrt(told)
+    precision = np.bincount(group, weights=_information(theta, a, d, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
+    return np.bincount(group, weights=gradient, minlength=n_groups) / precision, 1 / np.sqrt(precision)
 
 
 def _part(responses: Responses, rows: npt.NDArray[np.bool_]) -> Responses:

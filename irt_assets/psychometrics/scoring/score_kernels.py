@@ -10,7 +10,7 @@ ML, MAP, WLE, JEFFREYS = 0, 1, 2, 3
 """Which equation: score = 0, score + prior, score + Warm's J/(2I), score + I'/(2I)."""
 
 TOLERANCE = 1e-9
-"""Of θ, in units of the prior's SD: far below any standard error, far above rounding."""
+"""Tolerance of θ in units of the prior's SD: far below any standard error, far above rounding."""
 MAX_STEPS = 100
 FARTHEST = 1e4
 """A root of the likelihood's slope is sought this many prior SDs from the mean before it is taken to be at infinity."""

@@ -22,7 +22,7 @@ from irt_assets.psychometrics.simulation.truth import DAY, Ints, Learners, Simul
 
 MINUTE = 60_000
 SHORTEST_MS, LONGEST_MS = 300, 10 * MINUTE
-"""Nobody reads an item faster, and an item left open for longer is closed by the exam."""
+"""Nobody reads an item faster, and the exam closes an item that is left open for longer."""
 
 LANGUAGES = ("en", "ko")
 COUNTRIES = (("GB", "US"), ("KR", "KR"))

@@ -20,7 +20,7 @@ Bools = npt.NDArray[np.bool_]
 Times = npt.NDArray[np.datetime64]
 
 DAY = 86_400_000
-"""In ms, the unit of the simulator's clock."""
+"""A day in ms, the unit of the simulator's clock."""
 
 LOOK_BACK_DAYS = 365
 """An answer to an item that the learner met within this many days before is a repeat."""

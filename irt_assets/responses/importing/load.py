@@ -66,7 +66,7 @@ def import_attempts(
     scoring = scoring_of(dichotomise, key)
     inputs = [AnswerFile(open_source(Path(file)), rules, at, scoring) for file in files]
     rows = sum(given.source.rows for given in inputs)
-    tell = progress or (lambda _done, _total: None)
+    report_share = progress or (lambda _done, _total: None)
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
         report.notes.append(f"scored by --{report.scoring}; each item's record says so")
@@ -84,7 +84,7 @@ def import_attempts(
                     days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
                     months.update(f"{day:%Y-%m}" for day in days.to_pylist())
                     read += batch.rows.num_rows
-                    tell(read, 2 * rows)
+                    report_share(read, 2 * rows)
             asked |= {item: scoring.record(item) for item in given.tally.answers}
         _check_records(staging, asked)
         advisory_lock(connection, "response_log", "import")
@@ -98,11 +98,11 @@ def import_attempts(
         if report.accepted:
             report.new_items, report.new_learners = staging.add_items_and_learners()
             staging.record({item: record for item, record in asked.items() if record})
-            staging.add_answers(months, lambda share: tell(rows + int(share * rows), 2 * rows))
+            staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
         if dry_run:
             connection.rollback()
         report.reject_file = rejects.path
-    tell(2 * rows, 2 * rows)
+    report_share(2 * rows, 2 * rows)
     return report
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 UNFINISHED = ".part"
 ERASED = "erased_learner"
-"""Why a row is refused whose learner was erased: of such a row nothing else is written anywhere."""
+"""Why a row of an erased learner is refused; nothing else of such a row is written anywhere."""
 COLUMNS = ("file", "line", "reason", "value", "row")
 
 

@@ -177,7 +177,7 @@ class Staging:
                 [(Jsonb(record), item, Jsonb(record)) for item, record in records.items()],
             )
 
-    def add_answers(self, months: set[str], tell: Callable[[float], None]) -> None:
+    def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:
         """Add what has no verdict; `months`: at least those of the answers; `tell` hears the share that is done."""
         size = self._connection.execute("SELECT pg_relation_size('staged') / current_setting('block_size')::int")
         pages = int(size.fetchall()[0][0])
@@ -189,7 +189,7 @@ class Staging:
                     if of_table:
                         values = {"start": start, "end": start + CHUNK, "months": sorted(of_table)}
                         self._connection.execute(ADD_ANSWERS.format(table=table) + mixed, values)
-                tell(min(1.0, (start + CHUNK) / pages))
+                report_share(min(1.0, (start + CHUNK) / pages))
 
 
 def csv_of(answers: pa.RecordBatch) -> bytes:
