@@ -16,14 +16,14 @@ MOST_UNLIKELY = 0.10
 
 
 def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
-    """Where the scale demands one dimension the gate tells, and this does not repeat it."""
+    """Not repeated where the scale demands one dimension: then the gate reports it."""
     if evidence.scale.rules.second_dimension != "warn":
         return Verdict(True, "the scale demands one dimension: see the gate `one_dimension`")
     return second_dimension(evidence)
 
 
 def misfit_is_as_before(evidence: Evidence) -> Verdict:
-    """Where the scale holds months for new misfit the gates tell, and this does not repeat them."""
+    """Not repeated where the scale holds months for new misfit: then the gates report it."""
     if evidence.scale.rules.new_misfit != "warn":
         return Verdict(True, "the scale holds months for new misfit: see the gate `misfit_has_not_grown`")
     return new_misfit(evidence)
@@ -45,20 +45,21 @@ def items_are_independent(evidence: Evidence) -> Verdict:
 
 
 def patterns_are_likely(evidence: Evidence) -> Verdict:
-    """lz*: whether many learners answered as nobody of their ability does."""
+    """lz*: whether many learners have an answer pattern that is unlikely at their ability."""
     statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
     if statistics is None or statistics["lz"]["unlikely"] is None:
         return Verdict(True, "there are no patterns to judge by")
     lz = statistics["lz"]
     return Verdict(
         lz["unlikely"] <= MOST_UNLIKELY,
-        f"{lz['unlikely']:.1%} of {lz['learners']:,} learners have a pattern that {lz['level']:.0%} of sound ones have",
+        f"{lz['unlikely']:.1%} of {lz['learners']:,} learners have an unlikely response pattern (lz* below the "
+        f"{lz['level']:.0%} critical value)",
         lz,
     )
 
 
 def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
-    """On a linear scale an item's difficulty says nothing of the learner's earlier θ."""
+    """On a linear scale, item difficulty is unrelated to the learner's earlier θ."""
     found = evidence.staged.spec.get("assignment") if evidence.staged else None
     scale = evidence.scale
     if not found or found["correlation"] is None or found["learners"] < FEWEST_LEARNERS:

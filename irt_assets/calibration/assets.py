@@ -93,8 +93,8 @@ def build_calibration_assets(
 ) -> list[dg.AssetsDefinition]:
     """Every asset of the room.
 
-    `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own, in the order
-    in which they run, each with the scales that it fits (None: all).
+    `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
+    in the order in which they run, each with the scales that it fits (None: all).
     """
 
     @dg.asset(
@@ -104,7 +104,7 @@ def build_calibration_assets(
         # made before the engine was enabled unsynced; what compares them, engine_agreement, depends on them.
         deps=["item_calibration"],
         description="The month's parameters on the bank's scale, linked to the frozen anchor set: every engine's fit, "
-        "of which the scale's own is published.",
+        "and only the scale's own is published.",
         kinds={"postgres"},
         owners=OWNERS,
         pool=POOL,

@@ -56,7 +56,7 @@ class _MonthCheck:
 def build_calibration_checks(
     months: dg.PartitionsDefinition, first_month: str, comparison_engines: Iterable[str] = ()
 ) -> tuple[list[dg.AssetChecksDefinition], dg.AssetChecksDefinition]:
-    """The checks of a month, and the inventory checks over all months. `comparison_engines`: engines that have an asset."""
+    """The checks of a month, and the inventory checks over all months. `comparison_engines` have an asset each."""
     gates = [(gate.asset, _gate_check(gate)) for gate in SET_GATES]
     gates += [(caution.asset, _gate_check(caution, holds=False)) for caution in ADVISORY_CHECKS]
     gates += [
@@ -97,7 +97,7 @@ def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsD
             raise
         except dg.Failure as failure:
             evidence = failure.description or str(failure)
-        except Exception as error:  # noqa: BLE001 – whatever it is, the month must not look as if nobody had judged it
+        except Exception as error:  # noqa: BLE001 – whatever it is, the month must not look unjudged
             _log.exception("what is known of %s cannot be read", context.partition_key)
             evidence = explanation(error)
         for key in sorted(context.selected_asset_check_keys):
@@ -220,8 +220,8 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
     @partition_check(
         asset=f"item_calibration_{engine}",
         name=f"{engine}_fitted",
-        description=f"Whether `{engine}` could fit the month. It never makes a month red: where a scale demands the "
-        "engine, a set gate does.",
+        description=f"Whether `{engine}` could fit the month. Informational: if a scale requires this engine, the gate "
+        "`demanded_engines_fitted` blocks the month instead.",
         partitions_def=months,
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:

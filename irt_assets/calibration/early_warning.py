@@ -70,7 +70,7 @@ class Difficulties:
 
     @property
     def se(self) -> Floats:
-        """Of the difference. Where the published value comes from answers of this window too, it is too large."""
+        """SE of the difference. It is too large where the published value also comes from answers of this window."""
         return np.hypot(self.night_se, self.published_se)
 
     @property

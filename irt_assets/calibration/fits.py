@@ -147,7 +147,7 @@ def months_of_other_latent(connection: psycopg.Connection, scale: Scale) -> list
 
 
 def of_other_model(spec: Mapping[str, Any], scale: Scale) -> str | None:
-    """As `made_otherwise`, of the model alone: engines other than em take no priors of a scale."""
+    """Like `made_otherwise`, but for the model alone: engines other than em do not take a scale's priors."""
     model = spec.get("model")
     if model is None or model == scale.model:
         return None
@@ -259,7 +259,7 @@ def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str 
 def record_failed_linking(
     connection: psycopg.Connection, staged: StagedFit, error: Exception, constants: dict[str, Any] | None
 ) -> None:
-    """Keep beside the staged fit why it could not be linked, with whatever constants could be computed."""
+    """Record with the staged fit why it could not be linked, and the constants that could be computed."""
     connection.execute(
         "UPDATE fit_staging SET error = %s, error_kind = %s, spec = spec || %s WHERE fit_id = %s",
         (explanation(error), type(error).__name__, json.dumps({"linking_constants": constants}), staged.fit_id),
@@ -475,7 +475,7 @@ def released_constants(connection: psycopg.Connection, month: str, scale_id: str
 
 
 def explanation(error: Exception) -> str:
-    """An error in a sentence; of one that nobody foresaw, its type too."""
+    """An error in a sentence, with its type if it is an unforeseen one."""
     foreseen = isinstance(error, PsychometricsError | PermanentFailure | TransientFailure)
     return str(error) if foreseen else f"{type(error).__name__}: {error}"
 

@@ -144,7 +144,7 @@ SET_GATES: tuple[SetGate, ...] = (
         "scored_responses",
         "Few answers are rapid guesses or unusable.",
         "See in the counts by reason what was left out, and import the items that the bank lacks, or mark the answers "
-        "of a form that nobody took seriously as sandbox.",
+        "of a form that learners did not take seriously as sandbox.",
         few_answers_are_rejected,
     ),
     SetGate(

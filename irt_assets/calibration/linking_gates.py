@@ -32,7 +32,7 @@ def linked(evidence: Evidence) -> Verdict:
 
 
 def anchors_agree(evidence: Evidence) -> Verdict:
-    """Where they do not, every anchor that moved is named, the largest change first."""
+    """Anchors agree; if they do not, every anchor that moved is named, the largest change first."""
     constants = _constants(evidence)
     if not constants:
         return Verdict(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")

@@ -1,4 +1,4 @@
-"""A month's misfit beside that of its reference: which window that is, the comparison, and what a fit keeps of it.
+"""A month's misfit compared with its reference's: which window that is, the comparison, and what a fit keeps of it.
 
 The reference is the window that was looked at once: the origin window; where the anchors are the bank's, the scale's
 first month; and from a month on that somebody accepted as it is, that month. Belongs here: finding and reading it. Does
@@ -35,7 +35,7 @@ MOST_NAMED = 10
 MOST_ALIKE = 5
 """The most items that a sentence on dependence names."""
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
-FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are no longer assigned by level"
+FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are not assigned by level any more"
 
 
 @dataclass(frozen=True)
@@ -186,7 +186,7 @@ def misfit_in_words(statistics: Mapping[str, Any]) -> list[str]:
 
 
 def eigenvalue_ratio(statistics: Mapping[str, Any] | None) -> float | None:
-    """Of what a fit says of the whole set: its largest residual eigenvalue to the one that the model gives."""
+    """Ratio of a fit's largest residual eigenvalue to the one under the model, from its statistics of the whole set."""
     parallel = statistics.get("parallel") if statistics else None
     return parallel["eigenvalue"] / parallel["expected"] if parallel else None
 
@@ -205,8 +205,7 @@ def kept_dimensions(statistics: Mapping[str, Any] | None, item_ids: Sequence[str
 
 
 def items_together(statistics: Mapping[str, Any] | None) -> list[str]:
-    """Of what a fit says of the whole set: the items that make that eigenvalue so large; empty of an earlier version's
-    fit."""
+    """The items that make that eigenvalue so large; empty for a fit by an earlier version."""
     parallel = statistics.get("parallel") if statistics else None
     return parallel.get("together", []) if parallel else []
 

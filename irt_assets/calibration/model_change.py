@@ -131,7 +131,7 @@ def _anchor_lines(anchors: RefrozenAnchors, model: Model, first_month: str) -> l
             f"{anchors.largest_shift:+.3f} at most ({anchors.largest_item})"
         )
     ]
-    lines += [f"  no anchor any more: {item}: {why}" for item, why in list(anchors.left_out.items())[:MOST_NAMED]]
+    lines += [f"  not an anchor any more: {item}: {why}" for item, why in list(anchors.left_out.items())[:MOST_NAMED]]
     more = len(anchors.left_out) - MOST_NAMED
     return [*lines, f"  … and {more} more"] if more > 0 else lines
 
@@ -326,7 +326,7 @@ class _Origin:
 
 
 def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelChange:
-    """With the origin window that has to be fitted again; of a bank's anchors, whether they go with the new model."""
+    """Adds the origin window that has to be fitted again and, for a bank's anchors, whether they fit the new model."""
     scale_id, before, after = change.scale_id, change.before, change.after
     start = month_bounds(change.first_month)[0]
     row = connection.execute(

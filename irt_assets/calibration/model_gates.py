@@ -21,7 +21,7 @@ FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
 
 
 def one_dimension(evidence: Evidence) -> Verdict:
-    """Where the scale demands it: the largest eigenvalue of the residual correlations is one that the model gives."""
+    """If the scale demands it: the largest eigenvalue of the residual correlations is likely under the model."""
     fit = current_fit(evidence)
     if isinstance(fit, Verdict):
         return fit
@@ -94,7 +94,7 @@ def new_misfit(evidence: Evidence) -> Verdict:
 
 
 def _compared(evidence: Evidence) -> dict[str, Any] | Verdict:
-    """What the month's fit says of its misfit beside its reference's, or the verdict where it says nothing."""
+    """The month's misfit compared with its reference's, or the verdict where the fit has none."""
     fit = current_fit(evidence)
     if isinstance(fit, Verdict):
         return fit

@@ -1,6 +1,6 @@
 """The steps of a month, scale by scale: fit it, link it, take it to the ledger.
 
-A scale that fails does not hold the others: what went wrong is kept and returned beside what went right. Of a scale's
+A scale that fails does not hold the others: what went wrong is kept and returned with what went right. Of a scale's
 engines one is its own, from which it is published; whatever another one does, it does not hold the scale.
 What does not belong here: Dagster (see `assets`) and the gates (see `gates`).
 """
@@ -121,7 +121,7 @@ def fit_month_for_comparison(
 ) -> list[FitOutcome]:
     """Fit those of `scales` (None: all) with an engine that are published from another, and stage the fits.
 
-    Whatever making and running the engine raises is staged as the reason why there is no fit, unless it is transient.
+    Every error of making and running the engine is staged as the reason for the missing fit, unless it is transient.
     """
 
     def engines_of(scale: Scale) -> Engines:
@@ -139,7 +139,7 @@ def _fit(
     explained: tuple[type[Exception], ...],
     run_id: str | None,
 ) -> list[FitOutcome]:
-    """`explained`: the errors of an engine that become the reason why there is no fit."""
+    """`explained`: the errors of an engine that become the reason for the missing fit."""
     with database.connect() as connection:
         snapshot = current_snapshot(connection, month)
         scales = read_scales(connection, month_bounds(month)[0])
@@ -210,7 +210,7 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
     """Put the month's latest fits of every scale on the bank's scale: that of its own engine, and every other
     engine's of the present snapshot.
 
-    Raises PermanentFailure where no scale's own could be linked; the reasons are kept beside the staged fits.
+    Raises PermanentFailure where no scale's own could be linked; the reasons are kept with the staged fits.
     """
     outcomes = []
     with database.connect() as connection:
@@ -250,7 +250,7 @@ def publish_month(
 def _link_comparison(
     connection: psycopg.Connection, scale: Scale, engine: str, month: str, run_id: str | None
 ) -> LinkOutcome:
-    """As `_link_fit`; only a failing database is an error, and nothing is written by halves."""
+    """Like `_link_fit`, but only a failing database is an error; writes all or nothing."""
     try:
         with connection.transaction():
             return _link_fit(connection, scale, engine, month, run_id)

@@ -6,7 +6,7 @@ EAP is drawn less to the mean, which leaves the scale where it is. An error of t
 values has moved the proposals as well.
 
 Two numbers come of it. The *shift*: the mean change of θ over the items other than anchors. The linking puts the
-anchors where they were, so their values cannot tell that all of them moved; the other published items can. The *flips*:
+anchors where they were, so their values cannot show that all of them moved; the other published items can. The *flips*:
 learners whose reported θ, by all items in force, crosses the scale's pass mark, one way net of the other.
 
 What does not belong here: single items that moved (`drift`), and a person's decision on a proposal (`release_impact`).
@@ -99,8 +99,8 @@ def compare(
 ) -> MonthImpact:
     """Score `responses` with the values in force, `before`, and with those of the month, `after`, laid over them.
 
-    anchors: items that tell nothing of the scale. old: the linking of each fit that values in force come from, where it
-    is known; new: the month's.
+    anchors: items that carry no information on the scale. old: the linking of each fit that values in force come from,
+    where it is known; new: the month's.
     """
     compared = np.array([item in after and item not in anchors for item in responses.item_ids], dtype=bool)
     some = _answers_to(responses, compared)
@@ -183,7 +183,7 @@ def _columns(values: list[ItemValue]) -> tuple[Floats, Floats, Floats, Floats]:
 
 
 def _cov(row: Mapping[str, Any]) -> Floats:
-    """Shape (2, 2): of an item's (a, b); what is not known counts as 0, as the items' spread tells of it, too."""
+    """Shape (2, 2): covariance of an item's (a, b); unknown parts count as 0, as the items' spread includes them."""
     a_se, b_se, cov_ab = (row[name] or 0.0 for name in ("a_se", "b_se", "cov_ab"))
     return np.array([[a_se**2, cov_ab], [cov_ab, b_se**2]])
 

@@ -46,9 +46,9 @@ class NightOutcome:
     Attributes:
         loaded: attempts of the window on the scale.
         quiet: why there was nothing to fit, which is not a fault; else empty.
-        error: why there is no fit on the bank's scale; None where there is one, and in a quiet night.
+        error: why a fit on the bank's scale is missing; None where it exists, and in a quiet night.
         provisional: fitted items that have no published parameters.
-        warning: None where there is no fit on the bank's scale.
+        warning: None without a fit on the bank's scale.
     """
 
     scale_id: str

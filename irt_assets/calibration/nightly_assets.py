@@ -105,7 +105,7 @@ def check_night(night: Night) -> dg.AssetCheckResult:
 
 
 def night_metadata(night: Night) -> Metadata:
-    """What the UI shows of a night, or of what became of it."""
+    """What the UI shows of a night."""
     linked = [o for o in night.outcomes if o.warning is not None]
     metadata: Metadata = {
         "night": dg.MetadataValue.md(_night_table(night.outcomes)),

@@ -132,7 +132,7 @@ def _joint(rows: list[dict[str, Any]]) -> Floats | None:
 
 
 def covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Of each of `items` with each: the covariance of (a, b) with (a, b), row by row; as `anchor_set.cov` keeps it.
+    """The covariance of (a, b) of each of `items` with each other, row by row, as `anchor_set.cov` keeps it.
 
     Empty where the fit has no joint covariance, and for more than MOST_WITH_COVARIANCES items.
     """
@@ -146,7 +146,7 @@ def covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, l
 
 
 def hash_of_anchors(anchors: Mapping[str, Sequence[float]]) -> str:
-    """Of item → (a, b, c, a_se, b_se, cov_ab), whatever their order."""
+    """The hash of item → (a, b, c, a_se, b_se, cov_ab), whatever their order."""
     return hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
 
 
@@ -159,7 +159,7 @@ def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> 
 
 
 def anchors_change_after(connection: psycopg.Connection, scale_id: str, start: datetime) -> datetime | None:
-    """From when on the newest version of the anchor set holds, where that is later than `start`; else None."""
+    """The time from which the newest version of the anchor set holds if that is later than `start`, else None."""
     row = connection.execute(
         "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
         (scale_id, start),
@@ -287,7 +287,7 @@ def freeze_anchors(
 
 
 def note_anchors(connection: psycopg.Connection, fit_id: str, digest: str) -> None:
-    """Keep beside the fit of an origin window which anchor set was frozen from it."""
+    """Record with the fit of an origin window which anchor set was frozen from it."""
     connection.execute("UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, fit_id))
 
 

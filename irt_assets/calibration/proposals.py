@@ -27,15 +27,16 @@ REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)
 EVERY = "all"
 """Stands in place of an item for all items of that window that need a decision."""
 KINDS_THAT_NEED_MORE = {
-    "leak": "its answers follow who knows them, not who can solve it: replace it, do not publish what the leak made",
-    "wrong key": "its key is wrong: correct the key first, as the parameters are those of the wrong answer",
-    "easier: drift or leak": "it may have leaked: without times nobody can tell",
+    "leak": "the item appears to have leaked: replace it; parameters estimated from leaked answers should not be "
+    "published",
+    "wrong key": "its key is wrong: correct the key first; the parameters describe the wrong answer",
+    "easier: drift or leak": "it may have leaked: response times are needed to find out",
 }
 """Kinds of change that new parameters alone do not solve, each with the reason."""
 
 
 class State(StrEnum):
-    """Of a proposal: open ones can be decided on.
+    """The state of a proposal: open ones can be decided on.
 
     One is superseded by a newer one of the same window and item; and all of a month's are by its next run, which judges
     every item again, and while the month is not green. A recalibration supersedes only what it proposes itself.
@@ -59,7 +60,7 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class Parameters:
-    """Of one item, on the bank's scale; errors are None where they are not known."""
+    """Parameters of one item on the bank's scale; errors are None where they are not known."""
 
     a: float
     b: float
@@ -80,7 +81,7 @@ class Proposal:
     """A proposal and what is known about it.
 
     Attributes:
-        window: the month it comes from, or FIRST:LAST of a recalibration; `recalibrated` tells which.
+        window: the month it comes from, or FIRST:LAST of a recalibration; `recalibrated` says which.
         old: the item's last publication, that this one would replace; None where nothing was ever published. `old_rule`
             is the rule by which it was published.
         wabc: area between the curves of `new` and `old`, 0 to 1.
@@ -88,7 +89,7 @@ class Proposal:
             onset is that of the first month which saw the change.
         dif: findings in a sentence each; None where not tested.
         fit: infit, outfit, rmsd and flags, as the fit was stored with them.
-        superseded: whether it would be, if nobody had decided on it.
+        superseded: whether it would be, had it not been decided on.
         withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item asks for no decision.
         decided: by whom, when and why, where it was; also by whom a decision was undone, where it is open again.
         outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
@@ -127,12 +128,12 @@ class Proposal:
 
     @property
     def severity(self) -> str:
-        """Of the drift: none, medium, high or not tested."""
+        """Severity of the drift: none, medium, high or not tested."""
         return str(self.drift.get("severity", "not tested"))
 
     @property
     def kind(self) -> str:
-        """Of the change, where the item drifted."""
+        """Kind of the change, where the item drifted."""
         return str((self.drift.get("change") or {}).get("kind", "")) if self.severity not in ("none", "") else ""
 
     @property
@@ -266,7 +267,7 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
 
 
 def _standing(proposal: Proposal) -> tuple[bool, bool, datetime]:
-    """Of proposals of one name the greatest is meant: the open one, else the last one decided on."""
+    """Order of proposals of one name, the greatest of which is meant: the open one, else the last one decided on."""
     return proposal.state is State.OPEN, bool(proposal.decided), proposal.lineage["created_at"]
 
 

@@ -1,4 +1,4 @@
-"""What is asked of an engine for one scale of a window, and what is kept beside its answer.
+"""What an engine is asked for one scale of a window, and what is kept with its answer.
 
 Belongs here: the parts of a fit that the scale's rules decide. Does not belong here: where answers come from (see
 `responses.window`), which engines run and where fits are stored (see `month`, `fits`).
@@ -208,7 +208,7 @@ def in_unit(priors: Priors, sd: float) -> Priors:
 
 
 def fit_spec_extras(request: FitRequest, made: Calibrated) -> dict[str, Any]:
-    """What is kept in the spec of a fit beside its parameters."""
+    """What is kept in the spec of a fit besides its parameters."""
     calibration = made.calibration
     correlation, learners = float("nan"), 0
     if request.earlier is not None and calibration.convergence.converged:

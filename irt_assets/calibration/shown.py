@@ -76,7 +76,8 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
             if o.shape.compared:
                 metadata[f"models compared ({where})"] = dg.MetadataValue.md(comparison_table(o.shape))
         if o.misfit is not None and o.misfit.get("growth"):
-            metadata[f"misfit beside {o.misfit['reference']} ({where})"] = dg.MetadataValue.md(misfit_table(o.misfit))
+            label = f"misfit compared with {o.misfit['reference']} ({where})"
+            metadata[label] = dg.MetadataValue.md(misfit_table(o.misfit))
         if o.testlets is not None:
             metadata[f"testlets ({where})"] = dg.MetadataValue.text(sentence(o.testlets))
         shown = [i for i in list(_flagged(fit))[:9] if np.isfinite(fit.a[fit.item_ids.index(i)])]
@@ -223,7 +224,7 @@ def link_numbers(scale_id: str, k: Linking) -> Metadata:
 
 
 def parameters_metadata(database: Database, month: str) -> Metadata:
-    """Of every scale the items on it, with their fit: those held back or misfitting most first."""
+    """The items of every scale with their fit, those held back or misfitting most first."""
     metadata: Metadata = {}
     with database.connect() as connection:
         for scale in read_scales(connection).values():

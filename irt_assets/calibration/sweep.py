@@ -41,7 +41,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Swept:
-    """`updated` of `looked_at` learners got a θ; `why`: why nobody was looked at."""
+    """`updated` of `looked_at` learners got a θ; `why`: why no learner was examined."""
 
     mark: Mark
     looked_at: int

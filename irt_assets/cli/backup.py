@@ -1,6 +1,6 @@
 """`irt backup` and `irt restore`: parse, call, print.
 
-Exit codes: 0 done; 1 the copy differs from what was backed up, or there is no backup young enough; 2 nothing was made,
+Exit codes: 0 done; 1 the copy differs from what was backed up, or the last backup is too old; 2 nothing was made,
 or nothing restored.
 """
 

@@ -1,6 +1,6 @@
 """How `irt` speaks to people and machines: lines, tables, colours, JSON.
 
-What does not belong here: what is said (see the nouns).
+What does not belong here: the texts (see the nouns).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def print_error(mark: str, text: str) -> None:
 
 
 def duration(text: str) -> timedelta:
-    """Of an option --max-age: 25h, 90m."""
+    """Parse the option --max-age: 25h, 90m."""
     found = re.fullmatch(r"(\d{1,6})(h|m)", text)
     if found is None:
         from resources.failures import PermanentFailure
@@ -71,13 +71,13 @@ def duration(text: str) -> timedelta:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Go on where somebody says so, or `yes` has said so. Exits with 1 where they do not."""
+    """Go on once the person confirms, or `yes` is set. Exits with 1 if they decline."""
     if yes:
         return
     if not _attended():
         from resources.failures import PermanentFailure
 
-        raise PermanentFailure("nobody is there to confirm it: run it on a terminal, or with --yes")
+        raise PermanentFailure("confirmation needed, but this is not a terminal: run it on a terminal, or with --yes")
     if not typer.confirm(question):
         out.print("nothing was decided")
         raise typer.Exit(1)

@@ -172,7 +172,7 @@ def simulate_responses(
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Answers that follow the model exactly, with the truth beside them."""
+    """Answers that follow the model exactly, with the true values next to them."""
     from irt_assets.file_commands import files, tables
     from irt_assets.file_commands import simulate as desk
 
@@ -188,7 +188,7 @@ def simulate_responses(
     else:
         out.print(
             f"{summary['n_responses']:,} answers of {summary['n_persons']:,} persons to {summary['n_items']:,} items in"
-            f" {folder}; the truth is in items.csv and persons.csv beside them"
+            f" {folder}; the true values are in items.csv and persons.csv next to them"
         )
 
 

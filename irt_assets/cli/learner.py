@@ -103,7 +103,7 @@ def list_(as_json: AsJson = False) -> None:
             ],
         )
     else:
-        say("nobody was erased")
+        say("no learner was erased")
 
 
 def _print_holdings(held: Holdings) -> None:

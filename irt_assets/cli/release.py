@@ -61,7 +61,7 @@ def list_(
         )
     silent = sum(p.state == "open" for p in found) - sum(p.state == "open" for p in shown)
     asks = f"{len(shown)} of {len(found)} proposals ask for a decision"
-    asks += f", of which the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
+    asks += f"; the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
     rest = f"; {silent} open ones confirm what is published (--all)" if silent else ""
     say(f"{len(found)} proposals" if every else f"{asks}{rest}")
 

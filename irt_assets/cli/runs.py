@@ -97,7 +97,7 @@ def job(
 def _on_this_host(
     instance: DagsterInstance, settings: Settings, plan: Plan, partition: str | None
 ) -> Iterator[Outcome]:
-    """Through the daemon's queue, or in this process where there is no daemon, with what follows."""
+    """Start a run in the daemon's queue or, without a daemon, in this process, with what follows."""
     from irt_assets import jobs_by_hand, without_daemon
     from jobs.daemons import daemon_alive
     from jobs.stuck_runs import fail_lost_runs

@@ -131,8 +131,8 @@ def set_values(
 ) -> None:
     """Choose a scale's model and priors for the months to come, or change its rules for all months.
 
-    What becomes stale, and what happens to the anchors, is said before it asks. Who decided on a model or a prior, when
-    and why is kept.
+    What becomes stale, and what happens to the anchors, is shown before it asks. It records who decided on a model or a
+    prior, when and why.
     """
     from irt_assets.calibration.release import require_text
     from irt_assets.responses.scale_decisions import OF_THE_MODEL

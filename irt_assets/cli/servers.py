@@ -80,7 +80,7 @@ def theta_api() -> None:
 
 @run_app.command("jwt-verifier")
 def jwt_verifier(host: Host = None) -> None:
-    """Tell nginx who may pass; needs JWT_… and no database. SIGHUP reads the keys again."""
+    """Answer nginx's requests for authorisation; needs JWT_… and no database. SIGHUP reads the keys again."""
     from irt_assets.servers import become_service
 
     become_service("jwt_verifier", *_listening(host))
@@ -125,7 +125,7 @@ def health(
     probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
     config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Check only the database and its schema.")] = False,
-    host: Annotated[str | None, typer.Option(help="With --probe: the --host that the server was told.")] = None,
+    host: Annotated[str | None, typer.Option(help="With --probe: the --host that the server was started with.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check settings, database and servers; without an option, everything that `irt serve` runs."""

@@ -151,7 +151,7 @@ def fit_mirt(
 
 
 def _oriented(found: Answer, model: Model, *, anchored: bool) -> Answer:
-    """θ → −θ where most slopes are negative: the likelihood does not tell the two apart."""
+    """θ → −θ where most slopes are negative: the likelihood is the same for both."""
     if anchored or model not in ("2pl", "3pl") or np.sign(found.a).sum() + np.tanh(found.a.sum()) / 2 >= 0:
         return found
     turn = np.ones(found.cov.shape[1])
@@ -161,7 +161,7 @@ def _oriented(found: Answer, model: Model, *, anchored: bool) -> Answer:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Of the items mirt was asked about: flags, the covariance of what is identified, why it is not a result."""
+    """Flags of mirt's items, the covariance of what is identified, and why the fit is not a result."""
 
     flags: list[tuple[Flag, ...]]
     cov: Floats
@@ -190,8 +190,8 @@ class _Judged:
         split = np.minimum(correct, n - correct) / len(np.unique(kept.person))
         if (ruling := at_bound & (split > RULING_SHARE)).any():
             reasons.append(
-                f"the ability scale is not a common one: slopes beyond {SLOPE_BOUND:g} belong to items that tell more "
-                f"than {RULING_SHARE:.0%} of the learners apart ({some(list(named[ruling]))}), so that those answers "
+                f"the ability scale is not a common one: slopes beyond {SLOPE_BOUND:g} belong to items that "
+                f"separate more than {RULING_SHARE:.0%} of the learners ({some(list(named[ruling]))}), so that those answers "
                 f"alone decide θ. Look for duplicated or dependent items among them"
             )
         if unidentified.any():

@@ -207,7 +207,7 @@ class PymcEngine:
         return found
 
     def _likelihood(self, responses: Responses, priors: ModelPriors, at: dict[str, Any]) -> Likelihood:
-        """On the fewest nodes that do what the most do, at the point where the search begins."""
+        """The likelihood on the fewest nodes that give the same value as the most, at the starting point."""
         from irt_assets.engines.pymc_likelihood import Likelihood
 
         mean, sd = at["latent_mean"], at["latent_sd"]

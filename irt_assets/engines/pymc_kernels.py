@@ -300,7 +300,7 @@ def guessing(  # type: ignore[no-untyped-def]
     listed_start,
     listed_items,
 ):
-    """As `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1, with the gradient by c (J,) as the fourth.
+    """Like `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1, with the gradient by c (J,) as the fourth.
 
     Of `flipped` items (J,) the wrong answers are listed in place of the correct ones: the rarer kind costs less.
     Here log(P/(1 − P)) is not a line in θ, so that every learner has all nodes to go through.

@@ -163,7 +163,7 @@ class Density:
         return float(value[0]), gradient
 
     def whiten(self, mode: Mode) -> None:
-        """From now on z is 0 at the mode, where the density in z is that of N(0, I) to second order."""
+        """Rescale: from now on z is 0 at the mode, where the density in z is that of N(0, I) to second order."""
         self.at[:], self.factor[:] = mode.at, mode.factor
 
     def flatten(self, values: dict[str, Any]) -> Floats:

@@ -49,7 +49,7 @@ class Quantities:
         self.latent_sd = draws.values.get("latent_sd", np.ones(self.b.shape[:2]))
 
     def diagnose(self, item_ids: Sequence[str], divergences: int) -> Diagnostics:
-        """Of everything that is not fixed."""
+        """Convergence diagnostics of everything that is not fixed."""
         named = {
             f"{name} of item {item}": values[..., k]
             for name, values in (("a", self.a), ("b", self.b), ("c", self.c), ("d", self.d))
@@ -75,7 +75,7 @@ def calibration_of(
     likelihood: Likelihood,
     n_persons: int,
 ) -> Summary:
-    """What the draws of the items `kept` (K,) say, in the place of what the em engine said of all J items.
+    """Results from the draws of the items `kept` (K,), in place of those of the em engine for all J items.
 
     Means of a, d and c; covariances of (a, d) and of logit c with them. What em found out about the answers as a whole
     (two identical items, no common scale) stands.

@@ -27,7 +27,7 @@ class RStoppedError(EngineFailure):
 def call_r(
     function: str, argument: dict[str, Any], *, limits: Limits | None = None, source: Path = SOURCE
 ) -> dict[str, Any]:
-    """The value of a function of an R file, irt.R unless told otherwise. Both ways as JSON has them; NA is None.
+    """The value of a function of an R file, by default irt.R. Argument and value pass as JSON; NA becomes None.
 
     Raises PsychometricsError for what R says is wrong with the request or the answers, RStoppedError for any other
     error of R, and what `child.run` raises: EngineTimeoutError, EngineMemoryError, EngineCrashedError.

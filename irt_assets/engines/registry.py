@@ -40,7 +40,7 @@ def spec_of(name: str) -> EngineSpec:
     for spec in ENGINES:
         if spec.name == name:
             return spec
-    raise PermanentFailure(f"there is no engine {name!r}; there are {', '.join(names())}")
+    raise PermanentFailure(f"unknown engine {name!r}; known are {', '.join(names())}")
 
 
 def asset_of(name: str) -> str:
@@ -49,7 +49,7 @@ def asset_of(name: str) -> str:
 
 
 def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
-    """Of each engine that IRT_ENGINES names the scales it fits, None for all; in the order in which a month runs them.
+    """The scales that each engine in IRT_ENGINES fits, None for all; in the order in which a month runs them.
 
     Raises PermanentFailure for an entry that is not ENGINE or SCALE:ENGINE.
     """

@@ -91,7 +91,7 @@ def link(
     if len(common) < FEW:
         warnings.append(
             f"only {len(common)} items are in both tables ({', '.join(common)}): the constants rest on few items, and"
-            " none of them can be told to have moved"
+            " none of them can be shown to have moved"
         )
     if pairs.size < FEW:
         slope, intercept, rmse = _constants(weighted_by_populations(pairs, fit, symmetric), method, weighted)

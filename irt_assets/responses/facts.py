@@ -39,7 +39,7 @@ COLUMNS = (
 
 
 def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
-    """From when on attempts decide which of those after `start` are eligible: the longest look-back of the scales."""
+    """The first time whose attempts bear on which after `start` are eligible: the longest look-back of the scales."""
     months = max((scale.rules.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
     years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))

@@ -59,7 +59,7 @@ class RememberedHashes:
 
 
 def _counters(connection: psycopg.Connection) -> dict[str, tuple[object, ...]]:
-    """By table: values that change with every write, and when the table or PostgreSQL's counters are reset."""
+    """For each table, values that change with every write, and when the table or PostgreSQL's counters are reset."""
     rows = connection.execute(
         """SELECT s.relname, s.n_tup_ins, s.n_tup_upd, s.n_tup_del, c.oid, c.relfilenode,
                   pg_postmaster_start_time(), d.stats_reset

@@ -75,7 +75,7 @@ def record_decisions(
 def decision_in_force(
     decisions: Iterable[ScaleDecision], subject: Subject, window_start: datetime | None
 ) -> ScaleDecision | None:
-    """Of `decisions` of one scale, the newest on `subject` that a window from `window_start` on follows (None: the
+    """The newest of one scale's `decisions` on `subject` that a window from `window_start` on follows (None: the
     newest of all)."""
     return max(
         (

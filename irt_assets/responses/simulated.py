@@ -1,4 +1,4 @@
-"""A simulated log as files in this platform's own import format, with the truth beside them.
+"""A simulated log as files in this platform's own import format, with the truth next to them.
 
 What belongs here: column names and file names. What does not: what the answers are (see
 `irt_assets.psychometrics.simulation.simulate`) and how files are imported.

@@ -121,7 +121,7 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     assert traced.json["decisions"] == []
     told = typed("lineage", item).out
     assert f"{published['a']:.3f} ± {published['a_se']:.3f}" in told
-    assert "nobody has decided anything on it" in told
+    assert "no decisions on it yet" in told
 
 
 def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(

@@ -408,7 +408,7 @@ def test_a_month_judged_before_the_gates_existed_stays_green(
             for e in result.get_asset_materialization_events()
             if e.asset_key
         }
-        shown = str(materialised["item_calibration"][f"misfit beside {ORIGIN_IN_WORDS} ({SCALE}, em)"].value)
+        shown = str(materialised["item_calibration"][f"misfit compared with {ORIGIN_IN_WORDS} ({SCALE}, em)"].value)
         assert "| share answering at random | 0.0" in shown
         assert f"on {len(ITEMS)} items that both have" in shown
         assert not {ACCEPTED, GROWN} & {e.check_name for e in result.get_asset_check_evaluations()}

@@ -314,7 +314,7 @@ def test_a_scale_that_fails_keeps_the_fit_it_had(world: Settings) -> None:
     night_of(database)
     before = fit_rows(database)
     run_sql(database, "UPDATE calibration_scale SET engine = 'stan'")
-    assert "there is no engine 'stan'" in str(night_of(database, run_id="again").problem)
+    assert "unknown engine 'stan'" in str(night_of(database, run_id="again").problem)
     assert fit_rows(database) == before
 
 

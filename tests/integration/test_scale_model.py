@@ -210,7 +210,7 @@ def test_a_preview_says_what_will_happen_and_writes_nothing(window: Settings) ->
         f"scale {SCALE}: model 2pl → 3pl, prior_c none → beta(5, 17) from {FIRST} on; months before stay as they are"
     )
     assert "the origin window, 2026-06-01 to 2026-07-01, is fitted again as a 3PL: 14 of 15 anchors" in change.lines[1]
-    assert change.lines[2].startswith("  no anchor any more: few: provisional")
+    assert change.lines[2].startswith("  not an anchor any more: few: provisional")
     assert change.lines[3] == f"stale until calibrated again: {FIRST}; published values stay"
 
 

@@ -35,7 +35,7 @@ class SeenSets:
 
 
 def seen_sets(responses: Responses) -> SeenSets:
-    """Finds persons who saw the same items. Sets are told apart by a 64-bit sum of random keys, one per item.
+    """Finds persons who saw the same items. Sets are distinguished by a 64-bit sum of random keys, one per item.
 
     Two different sets among 10⁶ agree by chance with probability 3e-8.
     """

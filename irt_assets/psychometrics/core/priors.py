@@ -108,7 +108,7 @@ class Beta:
         return float(np.log((self.alpha - 1) / (self.beta - 1)))
 
     def terms(self, value: Floats) -> Terms:
-        """Of logit c: with dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c."""
+        """Terms of logit c: with dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c."""
         c = expit(value)
         right, wrong = self.alpha - 1, self.beta - 1
         return (

@@ -1,9 +1,9 @@
-"""DIF of a learner attribute: which items are harder, or tell less, for one group than for another of equal ability.
+"""DIF of a learner attribute: items harder, or less discriminating, for one group than for another of equal ability.
 
 Belongs here: which groups and items can be tested, and the three methods' results together. Does not belong here: the
 methods (wald.py, mantel_haenszel.py, logistic.py), and which attributes are asked about.
 
-The Wald test is the one that decides. Mantel-Haenszel and logistic regression are shown beside it, within forms, as
+The Wald test decides. Mantel-Haenszel and logistic regression are shown next to it, within forms, as
 they compare learners of equal score on the same items.
 """
 
@@ -31,8 +31,8 @@ large as slopes differ, and too far from normal for a Wald test."""
 ENOUGH = 500
 """With fewer learners, half of the items that differ by 0.5 are not detected: "low power"."""
 GUESSING = (
-    "groups are not compared by a 3pl: what guessing and difficulty explain of an easy item cannot be told apart group"
-    " by group"
+    "groups are not compared by a 3pl: what guessing and difficulty explain of an easy item cannot be separated within "
+    "a group"
 )
 
 
@@ -155,7 +155,7 @@ def analyse_dif(
         threads: of the fits; None for all processors.
 
     Groups of fewer than 200 learners, those whose fit fails and those that share too few items with the reference are
-    named and left out; the others are compared. Attributes that nothing can be said of give a `Dif` that says why.
+    named and left out; the others are compared. Attributes that cannot be tested give a `Dif` that says why.
 
     Raises PsychometricsError where lengths do not agree.
     """

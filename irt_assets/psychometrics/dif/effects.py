@@ -27,7 +27,7 @@ _ON_THE_WAY = np.polynomial.legendre.leggauss(7)
 
 @dataclass(frozen=True)
 class Effects:
-    """Of F focal groups and J items, on the reference group's scale; NaN where a group has no estimate.
+    """Effects for F focal groups and J items, on the reference group's scale; NaN where a group has no estimate.
 
     Attributes:
         delta, se: shape (F, J, 2), focal minus reference in (a, b); b's are NaN where it is beyond the bounds.

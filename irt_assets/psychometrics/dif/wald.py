@@ -125,8 +125,8 @@ def compare_groups(
     if len(differences.items) < FEWEST_ITEMS:
         raise PsychometricsError(
             f"{len(differences.items)} items have estimates and errors in group {groups[0]} and another, and"
-            f" {FEWEST_ITEMS} are needed to tell DIF from a difference in ability. Compare groups that answered the"
-            f" same items"
+            f" {FEWEST_ITEMS} are needed to distinguish DIF from a difference in ability. Compare groups that answered"
+            f" the same items"
         )
     warnings: list[str] = []
     if anchor_items is None:
@@ -168,7 +168,7 @@ def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
     if len(models) > 1 or models[0] == "3pl":
         raise PsychometricsError(
             f"groups are compared by fits of one model without guessing, got {', '.join(models)}: what guessing and"
-            f" difficulty explain of an easy item cannot be told apart group by group. Fit a 2pl"
+            f" difficulty explain of an easy item cannot be separated within a group. Fit a 2pl"
         )
     for fit, group in zip(fits, groups, strict=True):
         if fit.item_ids != fits[0].item_ids:
@@ -176,7 +176,8 @@ def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
 
 
 def _purified(differences: Differences, warnings: list[str]) -> tuple[Bools, Given]:
-    """Shape (J,): the items without sign of DIF, half of the comparable at least; and what nearly these said."""
+    """Shape (J,): the items without sign of DIF, at least half of the comparable ones; and the estimate
+    with nearly these."""
     constants = differences.medians()
     e, V = differences.residuals(differences.x, constants), differences.covariance(constants)
     p = np.full(len(differences.df), np.nan)

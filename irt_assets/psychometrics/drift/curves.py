@@ -78,7 +78,7 @@ class CurveDifferences:
 
 
 def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> CurveDifferences:
-    """Of all compared items; N(mean, sd²): the scale's population."""
+    """Comparison of all items; N(mean, sd²) is the scale's population."""
     old, window = comparison.published, comparison.fitted or Fitted("2pl")
     across = comparison.across_models
     simpler = [

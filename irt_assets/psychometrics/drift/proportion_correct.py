@@ -62,7 +62,7 @@ class ProportionsCorrect:
 
     @property
     def severity(self) -> tuple[Severity, ...]:
-        """By the limits of drift: q < 0.05, and the difference above 0.05 medium, above 0.10 high."""
+        """Severity by the limits of drift: q < 0.05, and the difference above 0.05 medium, above 0.10 high."""
         size = np.where(self.q < FALSE_DISCOVERIES, np.abs(self.difference), 0.0)
         return graded(size, MEDIUM_WABC, HIGH_WABC)
 
@@ -83,7 +83,7 @@ def proportions_correct(
 
     a, b, c: shape (J,), published parameters in the order of `responses.item_ids`, NaN where an item has none; cov:
     shape (J, 2, 2), of (a, b). N(mean, sd²): the window's learners on the bank's scale, mean_se the error of its mean.
-    Tested items do not tell of anyone's θ.
+    Tested items do not contribute to anyone's θ.
     """
     known = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
     asked = np.isin(responses.item_ids, list(tested))

@@ -1,6 +1,6 @@
 """Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL and 3PL on sparse responses.
 
-Belongs here: checks of what is asked, the sequence of a fit, flags and the judgement in a `Calibration`.
+Belongs here: checks of the request, the sequence of a fit, flags and the judgement in a `Calibration`.
 
 The E-step is Bock & Aitkin's (1981). Its expected counts give the gradient of the *marginal* log-likelihood (Fisher's
 identity) and the complete-data information, a small block per item. One M-step by a single Newton step is then
@@ -106,7 +106,7 @@ def fit_em(
             and SD, but the reference group's are those of the model (without anchors).
         reference: the label of the reference group; None for the first in sorted order.
         latent: "normal", or "histogram" for free weights on the nodes, group by group. The errors of the items then
-            hold with the weights estimated beside them; above the items of `joint_cov` with the weights as known.
+            hold with the weights estimated as well; above the items of `joint_cov` with the weights as known.
         weights: how many persons each person stands for, n_persons numbers ≥ 0. The result is that of the data with
             persons repeated so often.
         testlets: item → testlet. Where two items of the fit share one, the errors are robust (see
@@ -135,7 +135,7 @@ def fit_em(
     `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
     `DUPLICATE` ones, with all answers those of another item, do so too; `NEGATIVE_DISCRIMINATION` ones have a < 0 or,
     where the model gives them no slope of their own, answers that abler learners give worse;
-    `GUESSING_UNIDENTIFIED` ones have a c that is no more than its prior, or than a bound.
+    `GUESSING_UNIDENTIFIED` ones have a c that only reflects its prior or a bound.
 
     Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
     DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
@@ -220,7 +220,7 @@ def _near(
     max_iterations: int,
     begun: Calibration | None,
 ) -> Solution:
-    """Where to start: at the maximum on half of the nodes; itself begun at a fit, or at that of a sample."""
+    """The starting point: the maximum on half of the nodes, which itself starts from a fit or from that of a sample."""
     grid = Grid.spanning(max(8 * round(nodes / 16), 3))
     step = min(SAMPLE_STEP, len(data.set_of) // SAMPLE)
     whole = Problem(data, structure, grid, run, priors)
@@ -326,7 +326,7 @@ def _calibration(
     reversed_ = np.where(own_slope, point.a < 0, (point.association < 0) & counts.estimable[kept])
     reversed_ &= ~at_bound | (
         counts.rarer[kept] >= ENOUGH_FOR_SIGN
-    )  # a slope that ran away from a single answer tells no key
+    )  # a slope unbounded because of a single answer says nothing of the key
     for k, j in enumerate(kept):
         flags[j] += [Flag.AT_BOUND] * bool(at_bound[k])
         flags[j] += [Flag.UNIDENTIFIED] * bool(found.unidentified[k])
@@ -451,8 +451,8 @@ def _reasons(
         ruling = held & (split > RULING_SHARE)
         if ruling.any():
             reasons.append(
-                f"the ability scale is not a common one: slopes without a finite maximum belong to items that tell "
-                f"more than {RULING_SHARE:.0%} of the learners apart ({some(list(named[ruling]))}), so that those "
+                f"the ability scale is not a common one: slopes without a finite maximum belong to items that separate "
+                f"more than {RULING_SHARE:.0%} of the learners ({some(list(named[ruling]))}), so that those "
                 f"answers alone decide θ. Look for duplicated or dependent items among them"
             )
     reasons += [doubt] if doubt else []

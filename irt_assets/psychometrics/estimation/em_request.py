@@ -113,8 +113,8 @@ def usable(responses: Responses, counts: Counts, persons: Persons, keep: Mask, g
         )
     if given.items.any() and not (given.items & keep).any():
         raise PsychometricsError(
-            f"nobody answered an anchor ({some(list(np.array(responses.item_ids, dtype=object)[given.items]))}), so "
-            f"they cannot hold the scale. Fit without anchors and link"
+            f"no learner answered an anchor ({some(list(np.array(responses.item_ids, dtype=object)[given.items]))}), "
+            f"so they cannot hold the scale. Fit without anchors and link"
         )
     kept = responses if keep.all() else responses.of_items(keep)
     several = np.diff(row_starts(kept)) >= 2

@@ -93,7 +93,7 @@ def expand(row, theta, p, smooth, polynomials, moments, found, into, expected): 
 
 @_compiled
 def expand_alone(row, p, smooth, polynomials, found, into):  # type: ignore[no-untyped-def]
-    """As `expand`, of the row alone."""
+    """Like `expand`, for the row alone."""
     if smooth:
         project(row, polynomials, into.size + 1, found)
         for m in range(1, into.size + 1):

@@ -43,7 +43,7 @@ class Scores(NamedTuple):
     """What one answer adds to the scores, by node.
 
     right, wrong (J, Q): (x − P)·L/P for a listed answer and for the other one.
-    guess_right, guess_wrong (J, Q), no rows where nobody guesses: (x − P)·c/P.
+    guess_right, guess_wrong (J, Q), no rows without guessing: (x − P)·c/P.
     guess_gain (J,): how much listed answers gain in the last against `right` − `wrong`, up to a constant: −(1 − c).
     latent (G, 2, Q): scores of a group's mean and log SD.
     """

@@ -117,7 +117,7 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
         return calibration, Shape("normal", f"θ is taken as normal and was not tested: {error}")
     test_text = f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
     if test.p >= LEVEL:
-        return calibration, Shape("normal", f"nothing speaks against a normal θ ({test_text})", test)
+        return calibration, Shape("normal", f"a normal θ is not rejected ({test_text})", test)
     if responses.n_persons < FEWEST_LEARNERS:
         why = (
             f"θ is not normal under the {model.upper()} ({test_text}), and is taken as normal: {responses.n_persons:,} "
@@ -191,7 +191,7 @@ def _compare(
 
 
 def drawn(responses: Responses, learners: int) -> Responses:
-    """The responses of so many learners, drawn at random but always the same; all where there are no more."""
+    """The responses of at most this many learners, drawn at random with a fixed seed."""
     if responses.n_persons <= learners:
         return responses
     kept = np.zeros(responses.n_persons, dtype=bool)

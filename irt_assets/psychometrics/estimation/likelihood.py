@@ -124,7 +124,7 @@ class Guessing:
         return Expectation(loglik, gradient, information, residual, mass, association, seen, right)
 
     def curvature(self, expected: Expectation) -> Floats:
-        """As that of `Logistic`."""
+        """Like that of `Logistic`."""
         bent: Floats = np.einsum("kmjq,jq->jkm", self._bends(), expected.residual)
         return expected.information - bent
 
@@ -264,7 +264,7 @@ def _counts(
 
 
 def _padded(table: Floats, value: float | None = None) -> Floats:
-    """With more nodes up to a multiple of 8, which kernels do at once, and `value` or the last node's values there."""
+    """Padded to a multiple of 8 nodes, which kernels process at once, with `value` or the last node's values."""
     Q = table.shape[-1]
     out = np.empty((*table.shape[:-1], -8 * (-Q // 8)))
     out[..., :Q] = table

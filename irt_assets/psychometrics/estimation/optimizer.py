@@ -36,7 +36,7 @@ class Solution:
     pairs: tuple[Pair, ...]
 
     def oriented(self, problem: Problem) -> Solution:
-        """θ → −θ where most free slopes are negative: the likelihood does not tell the two apart."""
+        """θ → −θ where most free slopes are negative: the likelihood is the same for both."""
         slopes = self.point.x[: problem.structure.n_slopes]
         if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties
             return self

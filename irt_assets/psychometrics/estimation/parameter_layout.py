@@ -125,7 +125,7 @@ class ParameterLayout:
         return np.flatnonzero(self.index >= 0)
 
     def block(self, k: int) -> slice:
-        """Where all items' a (k = 0), d (1) or logit c (2) stand among all parameters."""
+        """Positions of all items' a (k = 0), d (1) or logit c (2) among all parameters."""
         return slice(k * self.n_items, (k + 1) * self.n_items)
 
     @property

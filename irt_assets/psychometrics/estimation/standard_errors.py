@@ -1,4 +1,4 @@
-"""From the observed information to the covariance of the item parameters, and to who is unidentified."""
+"""The covariance of the item parameters from the observed information, and which parameters are unidentified."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = Fal
 
     `at_bound` has the shape of the free parameters. Items with a slope at a bound and unidentified items have NaN
     everywhere; the others' covariance is that of the directions the data determine. The weights of a histogram are
-    estimated beside the items, and taken as known where only blocks are inverted.
+    estimated with the items, and taken as known where only blocks are inverted.
 
     `robust`: the sandwich H⁻¹ (Σ s sᵀ) H⁻¹ of that inverse and the learners' scores in place of the inverse (White
     1982; for item response models Yuan, Cheng & Patton 2014), which holds where answers of a learner depend on each
@@ -62,7 +62,7 @@ def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = Fal
 
 
 def no_errors(problem: Problem, point: Point) -> Errors:
-    """Of a fit that is made for its likelihood: NaN, and nothing is called unidentified. What the weights of histograms
+    """Errors of a fit made for its likelihood: NaN, and nothing is called unidentified. What the weights of histograms
     are worth is known."""
     s, J = problem.structure, problem.data.n_items
     guessing, none = np.full((J, 3), np.nan) if s.K == 3 else None, np.zeros(J, dtype=bool)
@@ -124,7 +124,7 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
 
 @dataclass(frozen=True)
 class _Profile:
-    """What is known of all other parameters where the log weights of histograms are estimated beside them.
+    """Information on all other parameters where the log weights of histograms are estimated as well.
 
     information: (F, F), of the F others, with the weights free as far as they leave origin and unit in place.
     reply: (W, F), how the weights' W free directions answer to the others.
@@ -158,7 +158,7 @@ class _Profile:
         )
 
     def sampling(self, covariance: Floats) -> Floats:
-        """From the inverse of `information` to the variance over samples: what prices, which are no evidence,
+        """The variance over samples from the inverse of `information`: what penalties, which are no evidence,
         seem to say is taken out (Gray 1992)."""
         moved = self.reply @ covariance
         return covariance - moved.T @ self.price @ moved
@@ -222,7 +222,7 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     They miss what items share through the origin and unit of θ, of the order of 1/N of variance. For items seen by a
     small part of the N persons, as in every design with so many items, that is little: with 30 of 300 items each
     (simulated, N = 5000) slope errors came out up to 0.7 % too small and intercept errors up to 2.2 %; in a complete
-    design (2000 × 50), where nobody needs this, 4 % and 18 %.
+    design (2000 × 50), where this is not needed, 4 % and 18 %.
     """
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
     free = (s.index >= 0) & ~at_bound[s.index]

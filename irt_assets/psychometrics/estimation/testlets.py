@@ -67,7 +67,7 @@ class EffectSd:
     why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """With None for NaN."""
+        """The same with None for NaN."""
         return {name: None if value != value else value for name, value in asdict(self).items()}
 
 

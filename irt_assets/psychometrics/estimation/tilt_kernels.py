@@ -1,4 +1,4 @@
-"""Compiled loop of what answers say of the shape of the ability distribution. See `kernels` for layouts.
+"""Compiled loop of the answers' information on the shape of the ability distribution. See `kernels` for layouts.
 
 A tilt is a function T of θ that multiplies the weights of a group's nodes by exp(β·T): the score of β at 0 is T less
 its mean under the weights. What a person's answers say of it is its mean under the posterior, and what they say of an
@@ -71,7 +71,7 @@ def products_of_posteriors(first, last, people, curves, nodes, log_weights, out)
 
 @_compiled
 def _counting(post):  # type: ignore[no-untyped-def]
-    """From which node on, and up to which, a posterior is more than nothing; as many as a loop does at once."""
+    """The range of nodes in which a posterior is not negligible, in whole blocks of a loop."""
     low, high = 0, post.size
     while post[low] < UNSEEN:
         low += 1

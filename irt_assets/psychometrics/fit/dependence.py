@@ -174,7 +174,7 @@ def parallel_analysis(
     """Is there a second dimension? The largest eigenvalue of the Q3 matrix against its law under the model.
 
     The law comes from answers of the fitted model to the same sets of items (Drasgow & Lissak's 1983 modified
-    parallel analysis, on residuals). Pairs that nobody or hardly anybody saw together (below `SMALLEST_PAIR` learners,
+    parallel analysis, on residuals). Pairs that hardly any learner saw together (below `SMALLEST_PAIR` learners,
     in data and replications alike) count as uncorrelated: their noise would be the largest eigenvalue.
 
     Args:
@@ -285,7 +285,7 @@ class _Dependence:
 
 
 def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: npt.NDArray[np.bool_]) -> float:
-    """Of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
+    """Standard error of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
 
     With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that he saw is
     (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975); v stays as it is to first order.

@@ -1,4 +1,4 @@
-"""Compiled loops of the fit statistics, each over one run of persons. What the sums mean is said where they are used.
+"""Compiled loops of the fit statistics, each over one run of persons. The sums are explained where they are used.
 
 log_right, log_wrong and p (J, Q) are tables of log P, log(1 − P) and P at the nodes; log_weights (G, Q) those of each
 group, group (N,) that of each person.

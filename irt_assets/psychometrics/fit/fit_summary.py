@@ -52,7 +52,7 @@ class FitSummary:
     Attributes:
         items: by name, shape (J,) each, NaN where an item has none: point_biserial, infit, outfit, infit_z, outfit_z,
             rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p.
-        whole: what is said of the set, as plain data for JSON; None for what could not be tested.
+        whole: statistics of the set, as plain data for JSON; None for what could not be tested.
     """
 
     items: dict[str, Floats]

@@ -86,7 +86,7 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Change:
-    """The misfit of a window beside that of another one, its reference.
+    """The misfit of a window compared with that of another one, its reference.
 
     Attributes:
         items: how many of both were compared.
@@ -108,7 +108,7 @@ class Change:
 
     @property
     def growth(self) -> dict[str, Measure | None]:
-        """By measure: dependence, ratio, rmsea, unlikely, random, and chance where it was asked for."""
+        """Values by measure: dependence, ratio, rmsea, unlikely, random, and chance where it was asked for."""
         now, before = vars(self.now), vars(self.before)
         of_each = {name: _growth(now[name], before[name]) for name in now}
         return {"dependence": self.dependence} | of_each | ({"chance": self.chance} if self.chance else {})
@@ -161,9 +161,9 @@ def common_items(one: Window, other: Window) -> list[str]:
 
 
 def change_of_misfit(now: Window, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
-    """What of a window does not follow the model, beside its reference.
+    """How a window departs from the model, compared with its reference.
 
-    On the items that both have, of which there must be `SMALLEST_TEST`; but the eigenvalues' ratios, and who answers at
+    On the items that both have, at least `SMALLEST_TEST` of them; but the eigenvalues' ratios, and who answers at
     random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not misfit.
     `guessing`: learners of the month guess. Then its own fit takes those who answer at random for learners of low
     ability, and it is judged by its reference's fit too.
@@ -192,7 +192,8 @@ def change_of_misfit(now: Window, before: Window, *, guessing: bool = False, thr
 
 
 def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
-    """Of about `most_persons`, because an eigenvalue that stands out does so more with more learners; and its items."""
+    """The eigenvalue of about `most_persons`, because an eigenvalue that stands out does so more with more learners;
+    and its items."""
     found = window.dimensions
     if found is None or found.learners > MOST_UNLIKE * most_persons:
         found = parallel_analysis(

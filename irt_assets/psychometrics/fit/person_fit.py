@@ -25,7 +25,7 @@ SMALLEST_TEST = 5
 @dataclass(frozen=True)
 class PersonFit:
     """Shape (n_persons,) each; NaN for persons with fewer than `SMALLEST_TEST` usable answers,
-    and where θ̂ tells how likely the pattern is (items all alike), so that none can be unlikely for it.
+    and where θ̂ determines how likely the pattern is (items all alike), so that none can be unlikely for it.
 
     Attributes:
         theta: the WLE at which it was computed.

@@ -30,7 +30,7 @@ class SumScoreFit:
     """Shape (J,) each, for all items of the calibration.
 
     Attributes:
-        statistic: S-X², NaN where there is no degree of freedom.
+        statistic: S-X², NaN without a degree of freedom.
         df: groups of sum scores, over all forms, less the parameters estimated for the item; 0 where it cannot be
             tested (no parameters, or on no form of two items and `SMALLEST_FORM` learners).
         p: upper tail of χ² with df degrees of freedom.

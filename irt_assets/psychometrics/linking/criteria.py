@@ -257,8 +257,8 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
 
 
 def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
-    """Where curves are compared, in θ of the old and of the new scale, shape (nodes,) each: the old scale's nodes, then
-    the new one's."""
+    """Points at which curves are compared, in θ of the old and of the new scale, shape (nodes,) each: the old scale's
+    nodes, then the new one's."""
     slope, intercept = np.exp(beta[0]), beta[1]
     return (
         np.concatenate([pairs.nodes, slope * pairs.nodes_new + intercept]),

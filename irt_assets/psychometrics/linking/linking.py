@@ -219,7 +219,7 @@ def link(
 
 
 def _shifts(anchors: AnchorSet, loadings: Mapping[str, float], agreement: Agreement) -> dict[str, dict[str, float]]:
-    """As `Linking.q_shifts`."""
+    """See `Linking.q_shifts`."""
     if agreement.shift_se == 0:
         return {}
     leaning = {item: loadings[item] for item in anchors.item_ids if loadings.get(item)}
@@ -358,7 +358,8 @@ def gaps_in_coverage(
     published_b: Mapping[str, float],
     bank_topics: Collection[str | None],
 ) -> list[str]:
-    """Where the kept anchors say little of the bank, a sentence each: at the ends of its published b, and in topics.
+    """A sentence for each part of the bank that the kept anchors hardly cover: at the ends of its published b, and in
+    topics.
 
     cov: shape (2, 2), of (slope, intercept). `kept_topics`: of each kept anchor; `published_b`: by item;
     `bank_topics`: of all items of the bank.

@@ -55,7 +55,7 @@ def improvement(
         np.bincount(person[rows], weights=information[rows], minlength=responses.n_persons)
         for rows in (recent, ~recent)
     ]
-    with np.errstate(divide="ignore", invalid="ignore"):  # no information: v = ∞ or NaN, and θ is NaN beside it
+    with np.errstate(divide="ignore", invalid="ignore"):  # no information: v = ∞ or NaN, and θ is NaN, too
         shrink = CHANGE_VARIANCE / (CHANGE_VARIANCE + 1 / precision[0] + 1 / precision[1])
     return np.clip((later - earlier) * shrink, -1.0, 1.0)
 
@@ -77,7 +77,7 @@ def topic_differences(
     d: Floats,
     c: Floats,
 ) -> tuple[Floats, Floats]:
-    """By how much the ability in each group of responses lies above θ: posterior mean and SD, shapes (n_groups,).
+    """How far the ability in each group of responses lies above θ: posterior mean and SD, shapes (n_groups,).
 
         δ = S/(I + 1/0.25),   SD = 1/√(I + 1/0.25),   S = Σ (x − P)·P'/(P(1 − P)),   I = Σ information
 
@@ -103,7 +103,7 @@ def _part(responses: Responses, rows: npt.NDArray[np.bool_]) -> Responses:
 
 
 def _information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
-    """Of one response each, all shapes (R,): a²(1 − c) L²(1 − L)/P (Birnbaum 1968)."""
+    """Information of one response each, all shapes (R,): a²(1 − c) L²(1 − L)/P (Birnbaum 1968)."""
     eta = a * theta + d
     logistic = expit(eta)
     p = c + (1 - c) * logistic

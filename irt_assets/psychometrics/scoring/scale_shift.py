@@ -150,7 +150,7 @@ class MonthImpact:
 
 
 def scale_shift(responses: Responses, old: Values, new: Values, *, mean: float, sd: float) -> Shift | None:
-    """The mean shift over learners with at least 5 answers to the items; None where there is no such learner.
+    """The mean shift over learners with at least 5 answers to the items; None if no learner has as many.
 
     θ is Warm's WLE: it has no prior that would draw both sides to one mean, so where all b move by δ the shift is δ,
     and where only errors moved them it is 0 in expectation. `mean` and `sd` say where the search for θ begins.

@@ -58,7 +58,7 @@ def _slope(kind, theta, first, last, item, score, a, d, c, usable, mean, precisi
 def maximise_scores(  # type: ignore[no-untyped-def]
     kind, first, last, start, item, score, a, d, c, usable, log_right, log_wrong, info, nodes, mean, sd, theta, se
 ):
-    """MAP, ML or WLE of persons first … last − 1: the best node of a table, then a root of the slope beside it.
+    """MAP, ML or WLE of persons first … last − 1: the best node of a table, then a root of the slope near it.
 
     log_right, log_wrong and info (J, Q) are log P, log(1 − P) and the information at the nodes. The root is found by
     Fisher scoring inside a bracket that shrinks at every step, and by halving the bracket where a step is not half the

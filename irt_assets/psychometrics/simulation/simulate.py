@@ -1,4 +1,4 @@
-"""Simulated learners and every answer they give, with the truth beside the log.
+"""Simulated learners and every answer they give, with the truth next to the log.
 
 What belongs here: the clock, the assignment of items and the answers. What does not: the knobs and the bank (see
 `scenario`), what a log and its truth consist of (see `truth`), and files (see `irt_assets.responses.simulated`).

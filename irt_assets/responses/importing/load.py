@@ -180,7 +180,7 @@ class AnswerFile:
             )
 
     def count(self, limits: Limits, scoring: Scoring) -> Tally:
-        """Of the scores of the whole file."""
+        """Tally the scores of the whole file."""
         cleaner = Cleaner(self._binding, limits, "", self._items(scoring, ImportReport()), scoring)
         for batch in self.source.batches():
             cleaner.count(batch)
@@ -203,7 +203,7 @@ class AnswerFile:
         )
 
     def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
-        """Of a matrix, the columns that are items; the whole file tells which."""
+        """The columns of a matrix that are items, found from the whole file."""
         if self._mapping.wide is None:
             return []
         items, aside, points = item_columns(self._binding, self.source.batches(), scoring)

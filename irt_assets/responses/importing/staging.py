@@ -21,7 +21,7 @@ from irt_assets.responses.erased import OF_LEARNER
 from irt_assets.responses.importing.report import ERASED
 from resources.schema import INCOMING, filling_new_months
 
-# Answers without an id are told apart by who, what and when, so that a longer export of the same log adds
+# Answers without an id are identified by who, what and when, so that a longer export of the same log adds
 # only what is new. The text of an epoch does not depend on the session's settings.
 CREATE = r"""
     CREATE TEMPORARY TABLE staged (
@@ -178,7 +178,7 @@ class Staging:
             )
 
     def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:
-        """Add what has no verdict; `months`: at least those of the answers; `tell` hears the share that is done."""
+        """Add what has no verdict; `months`: at least those of the answers; `report_share` gets the share done."""
         size = self._connection.execute("SELECT pg_relation_size('staged') / current_setting('block_size')::int")
         pages = int(size.fetchall()[0][0])
         with filling_new_months(self._connection, months) as new:
@@ -193,7 +193,7 @@ class Staging:
 
 
 def csv_of(answers: pa.RecordBatch) -> bytes:
-    """As COPY reads them.
+    """The rows in the text format of COPY.
 
     Times lose their zone: with one they take twenty times as long to write, and the session's zone is UTC.
     """
