@@ -33,7 +33,7 @@ def items_are_independent(evidence: Evidence) -> Verdict:
     """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
     statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
     if statistics is None:
-        return Verdict(True, "there are no fit statistics to judge by")
+        return Verdict(True, "without fit statistics there is nothing to judge by")
     q3 = statistics["q3"]
     if not q3["pairs"]:
         return Verdict(True, f"pairs could not be tested: {FEW_TOGETHER}", q3)
@@ -48,7 +48,7 @@ def patterns_are_likely(evidence: Evidence) -> Verdict:
     """lz*: whether many learners have an answer pattern that is unlikely at their ability."""
     statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
     if statistics is None or statistics["lz"]["unlikely"] is None:
-        return Verdict(True, "there are no patterns to judge by")
+        return Verdict(True, "without patterns there is nothing to judge by")
     lz = statistics["lz"]
     return Verdict(
         lz["unlikely"] <= MOST_UNLIKELY,

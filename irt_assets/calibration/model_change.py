@@ -273,7 +273,7 @@ def _read(subject: Subject, text: str) -> str:
     """A value as it is stored."""
     if subject == "model":
         if text not in MODELS:
-            raise PermanentFailure(f"there is no model {text!r}; there are {', '.join(MODELS)}")
+            raise PermanentFailure(f"unknown model {text!r}; known are {', '.join(MODELS)}")
         return text
     return prior_as_text(prior_from_text(PRIORS[subject], text))
 

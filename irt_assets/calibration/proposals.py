@@ -1,4 +1,4 @@
-"""What waits for a person: proposals with their evidence, and which of them ask for a decision.
+"""What waits for a person: proposals with their evidence, and which of them need a decision.
 
 Belongs here: what is known of a proposal, read and never written. Does not belong here: the decision (see `release`),
 its effect on learners (`release_impact`) and who proposes (`publication`, `recalibration`).
@@ -90,7 +90,7 @@ class Proposal:
         dif: findings in a sentence each; None where not tested.
         fit: infit, outfit, rmsd and flags, as the fit was stored with them.
         superseded: whether it would be, had it not been decided on.
-        withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item asks for no decision.
+        withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item does not need a decision.
         decided: by whom, when and why, where it was; also by whom a decision was undone, where it is open again.
         outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
             on what such a window proposed for the item.
@@ -174,7 +174,7 @@ def parse_reference(text: str) -> Reference:
     if found is None:
         raise PermanentFailure(
             f"{text!r} names no proposal: write MONTH/ITEM (2026-09/A21), FIRST:LAST/ITEM for a recalibration, or "
-            f"MONTH/{EVERY} for all that ask for a decision (`irt release list`)"
+            f"MONTH/{EVERY} for all that need a decision (`irt release list`)"
         )
     return Reference(*found.groups())
 
@@ -189,7 +189,7 @@ def proposals(
 ) -> list[Proposal]:
     """Every proposal of these windows, items and scale (None: all), by window and item, the latest fit last.
 
-    may_ask: only those that can ask for a decision, which are few of many.
+    may_ask: only those that can need a decision, which are few of many.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
@@ -214,7 +214,7 @@ def waiting_proposals(
 
 
 def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
-    """Those that ask for a decision, of each item the one from the latest window, largest change first."""
+    """Proposals that need a decision: each item's from its latest window, largest change first."""
     latest: dict[tuple[str, str], Proposal] = {}
     for proposal in found:
         key = proposal.scale_id, proposal.item_id
@@ -249,20 +249,20 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
         windows, items = ({reference[k] for reference in named} for k in (0, 1))
         for proposal in proposals(connection, windows=windows, items=items):
             of_name.setdefault(proposal.reference, []).append(proposal)
-    asked = waiting_proposals(connection) if len(named) < len(wanted) else []
+    waiting = waiting_proposals(connection) if len(named) < len(wanted) else []
     found: dict[Reference, Proposal] = {}
     for reference in wanted:
         if reference.item_id == EVERY:
-            of_window = [p for p in asked if p.window == reference.window]
+            of_window = [p for p in waiting if p.window == reference.window]
             if not of_window:
-                raise PermanentFailure(f"nothing of {reference.window} asks for a decision: `irt release list --all`")
+                raise PermanentFailure(f"nothing of {reference.window} needs a decision: `irt release list --all`")
             found |= {p.reference: p for p in of_window}
         elif reference in of_name:
             found[reference] = max(of_name[reference], key=_standing)
         else:
             raise PermanentFailure(f"nothing is proposed as {reference}: {_instead(connection, reference)}")
     if not found:
-        raise PermanentFailure("no proposal is named: `irt release list` shows those that ask for a decision")
+        raise PermanentFailure("no proposal is named: `irt release list` shows those that need a decision")
     return list(found.values())
 
 

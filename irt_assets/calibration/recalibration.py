@@ -2,8 +2,8 @@
 
 Every learner-month is a person with an ability of its own, and months have their own mean and SD of θ: what learners
 have learned between two months is not taken for easier items. An item that drift analysis saw change loses its answers
-from before the change, so that its estimate is of what it is now; θ in those answers is held by all other items. The
-fit is linked to the frozen anchors as a month's is, and passes the gates of a month.
+from before the change, so that its estimate describes the item as it is now; θ in those answers is held by all other
+items. The fit is linked to the frozen anchors as a month's is, and passes the gates of a month.
 
 Belongs here: which answers are pooled, and what is proposed from them. Does not belong here: deciding (see `release`).
 """

@@ -123,7 +123,7 @@ def effect_of_reject(found: Sequence[Proposal]) -> str:
         f"{p.item_id} stays at {p.old}" if p.old else f"{p.item_id} stays unpublished" for p in found[:SAID]
     )
     more = f" and {len(found) - SAID} more stay as they are" if len(found) > SAID else ""
-    return f"{kept}{more}; nobody's θ changes, and the proposals are closed"
+    return f"{kept}{more}; no θ changes, and the proposals are closed"
 
 
 def open_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:

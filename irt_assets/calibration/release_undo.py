@@ -59,7 +59,7 @@ class Undo:
         """What a person reads before deciding, and after."""
         name, item = self.proposal.reference, self.proposal.item_id
         if self.restored is None or self.since is None:
-            return f"{name} asks again; nobody's θ changes"
+            return f"{name} needs a decision again; no θ changes"
         never = (
             f"{self.proposal.new} never comes into force" if self.never_in_force else f"until then {self.proposal.new}"
         )

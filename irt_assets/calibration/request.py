@@ -137,7 +137,7 @@ class Calibrated:
 
 
 def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
-    """The engine's calibration of what is asked. Raises PsychometricsError where the engine cannot give it."""
+    """The calibration that the engine makes of a request. Raises PsychometricsError where the engine cannot give it."""
     model, responses, priors = request.scale.model, request.responses, request.priors()
     if request.by_level and priors is not None and priors.b is not None:
         raise PsychometricsError(why_no_prior_on_b(request.scale.scale_id))
@@ -167,12 +167,12 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         return Calibrated(one, shape=shape)
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
-        asked = None if priors is None else in_unit(priors, unit)
+        priors_in_unit = None if priors is None else in_unit(priors, unit)
         return engine.calibrate(
             responses,
             model=model,
             data_hash=data_hash,
-            priors=asked,
+            priors=priors_in_unit,
             groups=groups,
             reference=reference,
             testlets=request.testlets,

@@ -1,7 +1,7 @@
 """Takes items out of use and puts them back, by a person's decision, from a future day on.
 
-Answers that are given to a withdrawn item count towards nobody's ability, in the month, the night and the θ API alike;
-what was reported before stays. Its published parameters stay in the ledger, and nothing about it asks for a decision.
+Answers that are given to a withdrawn item do not count towards θ, in the month, the night and the θ API alike;
+what was reported before stays. Its published parameters stay in the ledger, and nothing about it needs a decision.
 
 Belongs here: the decisions. Does not belong here: what they do to answers (see `responses.item_status`).
 """

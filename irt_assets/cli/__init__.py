@@ -87,8 +87,8 @@ def main() -> None:
         sys.exit(2)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from resources.version import code_version
 
         say(f"irt-assets {code_version()}")

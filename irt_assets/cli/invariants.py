@@ -36,7 +36,7 @@ def run(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate every invariant, store what was found, and alert of what is new."""
+    """Evaluate every invariant, store what was found, and alert on new violations."""
     from irt_assets.invariants.history import take_report
     from irt_assets.stack import dagster_instance
     from resources.notifier import deliver

@@ -96,9 +96,7 @@ def exporter(host: Host = None) -> None:
 
 @run_app.command()
 def dashboard(
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Ask nobody who they are; on the embedded database alone.")
-    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Without a login; on the embedded database alone.")] = False,
     host: Host = None,
 ) -> None:
     """Months, the item bank, decisions and reports, for people who do not know Dagster (docs/how-to/dashboard.md)."""
@@ -130,7 +128,7 @@ def health(
 ) -> None:
     """Check settings, database and servers; without an option, everything that `irt serve` runs."""
     settings = current_settings()
-    wanted = [name for name, asked in (("config", config), ("schema", schema)) if asked]
+    wanted = [name for name, given in (("config", config), ("schema", schema)) if given]
     wanted += [probe.value] if probe else []
     looks = {"config": _config, "schema": _schema} | {one.value: _LOOKS[one] for one in Server}
     if host is not None:

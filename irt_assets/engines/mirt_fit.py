@@ -79,14 +79,14 @@ def fit_mirt(
     known = None
     if held.any():
         known = anchors_of(np.array(kept.item_ids)[held], a=fixed.a[held], d=fixed.d[held], c=fixed.c[held])
-    asked = request(
+    payload = request(
         kept,
         engine=ENGINE,
         model=model,
         anchors=known,
         guessing_prior=None if priors.c is None else {"mean_logit": priors.c.mean, "sd_logit": priors.c.sd},
     )
-    found = _oriented(Answer.of(call("irt_calibrate", asked), kept.n_items), model, anchored=bool(held.any()))
+    found = _oriented(Answer.of(call("irt_calibrate", payload), kept.n_items), model, anchored=bool(held.any()))
     slope, whose = largest_scaled_gradient(
         kept,
         model,
@@ -191,8 +191,8 @@ class _Judged:
         if (ruling := at_bound & (split > RULING_SHARE)).any():
             reasons.append(
                 f"the ability scale is not a common one: slopes beyond {SLOPE_BOUND:g} belong to items that "
-                f"separate more than {RULING_SHARE:.0%} of the learners ({some(list(named[ruling]))}), so that those answers "
-                f"alone decide θ. Look for duplicated or dependent items among them"
+                f"separate more than {RULING_SHARE:.0%} of the learners ({some(list(named[ruling]))}), so that those "
+                f"answers alone decide θ. Look for duplicated or dependent items among them"
             )
         if unidentified.any():
             reasons.append(

@@ -34,8 +34,8 @@ def call_r(
     """
     with tempfile.TemporaryDirectory(prefix="irt-r-") as name:
         folder = Path(name)
-        asked = {"source": str(source.absolute()), "function": function, "argument": argument}
-        (folder / "request.json").write_text(json.dumps(asked), encoding="utf-8")
+        payload = {"source": str(source.absolute()), "function": function, "argument": argument}
+        (folder / "request.json").write_text(json.dumps(payload), encoding="utf-8")
         answer = folder / "result.json"
         run(
             [sys.executable, "-m", "irt_assets.engines.r_child", name],

@@ -1,4 +1,5 @@
-"""What eligibility asks of attempts, as relations: was the item met before, was a later one answered, and the like.
+"""What eligibility needs to know of attempts, as relations: was the item met before, was a later one answered, and the
+like.
 
 One definition for the stored windows (`window`), for scoring and for the KPIs (`eligible`), on every engine. What does
 not belong here: what the facts mean (see `psychometrics.eligibility`).
@@ -46,7 +47,7 @@ def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
 
 
 def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
-    """Every attempt of [start, end), with what eligibility asks of it.
+    """Every attempt of [start, end), with what eligibility needs to know of it.
 
     Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item);
     is_test, of the account; unknown_item; seen_before: whether the learner met the item within the look-back of the

@@ -287,7 +287,7 @@ def test_a_prior_holds_from_its_month_on_and_serves_every_item(window: Settings)
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        ({"model": "4pl"}, "there is no model '4pl'; there are rasch, 1pl, 2pl, 3pl"),
+        ({"model": "4pl"}, "unknown model '4pl'; known are rasch, 1pl, 2pl, 3pl"),
         ({"prior_c": "beta(5,17)"}, "a prior on c wants guessing, and the 2PL of scale default in 2026-07 has none"),
         ({"model": "1pl", "prior_a": "lognormal(0,1)"}, "a prior on a wants slopes that are free, and the 1PL"),
         ({"model": "rasch", "prior_a": "lognormal(0,1)"}, "slopes that are free, and the Rasch"),

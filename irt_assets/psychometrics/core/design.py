@@ -53,7 +53,7 @@ def seen_sets(responses: Responses) -> SeenSets:
 def duplicates(responses: Responses) -> Ints:
     """Shape (J,): the first item that was answered by the same persons in the same way, the item itself where none is.
 
-    Told apart as in `seen_sets`. Items without answers are all alike.
+    Distinguished as in `seen_sets`. Items without answers are all alike.
     """
     key = np.random.default_rng(67).integers(0, 2**64, size=(max(responses.n_persons, 1), 2), dtype=np.uint64)
     code = np.zeros(responses.n_items, dtype=np.uint64)

@@ -1,7 +1,7 @@
 """DIF of a learner attribute: items harder, or less discriminating, for one group than for another of equal ability.
 
 Belongs here: which groups and items can be tested, and the three methods' results together. Does not belong here: the
-methods (wald.py, mantel_haenszel.py, logistic.py), and which attributes are asked about.
+methods (wald.py, mantel_haenszel.py, logistic.py), and which attributes are examined.
 
 The Wald test decides. Mantel-Haenszel and logistic regression are shown next to it, within forms, as
 they compare learners of equal score on the same items.
@@ -91,7 +91,7 @@ class Dif:
         groups: all of them, the largest first.
         n_unknown: learners with responses and without the attribute.
         wald: None where fewer than two groups can be compared. Its reference is the largest group that can.
-        within_forms: None where nobody sat a form, or fewer than two groups are large enough.
+        within_forms: None where no learner sat a form, or fewer than two groups are large enough.
         reason: why there is no `wald`; empty where there is.
     """
 
@@ -177,7 +177,7 @@ def analyse_dif(
         groups.append(group)
     large = [group.name for group in groups if group.n_learners >= TESTABLE]
     wald, left_out = None, dict[str, str]()
-    reason = f"{len(fits)} of {len(groups)} groups can be tested, two are needed" if groups else "nobody has it"
+    reason = f"{len(fits)} of {len(groups)} groups can be tested, two are needed" if groups else "no learner has it"
     if model == "3pl":
         reason = GUESSING
     elif len(fits) > 1:

@@ -99,7 +99,7 @@ def fit_em(
     Args:
         responses: sparse responses; any pattern of missing responses, ignorable given the observed ones.
         model: "rasch" (a = 1), "1pl" (one slope), "2pl" or "3pl".
-        priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; a 3PL without any is asked for by `Priors()`.
+        priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; `Priors()` requests a 3PL without any.
         anchors: items that keep their parameters a, b and c (their errors are not used). All others come out on their
             scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
         groups: a label per person, n_persons of them. Items are equal across groups; each group has its latent mean
@@ -144,7 +144,7 @@ def fit_em(
         raise PsychometricsError(f"the em engine fits {', '.join(MIN_ITEMS)}; got model {model!r}")
     if latent not in ("normal", "histogram"):
         raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")
-    asked = priors = checked_priors(model, priors)
+    given_priors = priors = checked_priors(model, priors)
     persons = Persons.of(responses, groups, reference, weights)
     counts = Counts.of(responses, persons.weight)
     given = given_parameters(responses, anchors)
@@ -204,7 +204,7 @@ def fit_em(
         data_hash,
     )
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
-    calibration = replace(calibration, priors=asked.as_dict())
+    calibration = replace(calibration, priors=given_priors.as_dict())
     if latent == "histogram" and not structure.anchored:
         return _standardised(calibration)
     return calibration

@@ -1,4 +1,4 @@
-"""What is asked of a fit, checked before it starts: persons, priors, anchors, and the answers that can be used.
+"""The request of a fit, checked before it starts: persons, priors, anchors, and the answers that can be used.
 
 Every refusal is a `PsychometricsError` that names what was seen. Nothing here estimates anything.
 """
@@ -103,7 +103,7 @@ def origin_of(given: Fixed) -> float:
 def usable(responses: Responses, counts: Counts, persons: Persons, keep: Mask, given: Fixed, model: Model) -> Responses:
     """Responses to anchors and to items that were answered both ways; raises where they are too few."""
     if counts.n.sum() == 0:
-        raise PsychometricsError("there are no responses: a calibration needs learners who answered items")
+        raise PsychometricsError("a calibration needs learners who answered items, got no responses")
     if keep.sum() < MIN_ITEMS[model]:
         left_out = [f"{responses.item_ids[j]} ({counts.flags(j)[0].value})" for j in np.flatnonzero(~keep)]
         because = f"; left out: {some(left_out)}" if left_out else ""

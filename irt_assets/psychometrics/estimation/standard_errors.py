@@ -158,7 +158,7 @@ class _Profile:
         )
 
     def sampling(self, covariance: Floats) -> Floats:
-        """The variance over samples from the inverse of `information`: what penalties, which are no evidence,
+        """The variance over samples from the inverse of `information`: what penalties, which are not evidence,
         seem to say is taken out (Gray 1992)."""
         moved = self.reply @ covariance
         return covariance - moved.T @ self.price @ moved

@@ -74,7 +74,7 @@ def import_attempts(
         limits = _limits(connection, first_month, zone, at)
         staging = Staging(connection)
         scoring = _with_tops(scoring, inputs, limits, staging.recorded("dichotomise"))
-        asked: dict[str, dict[str, str]] = {}
+        records: dict[str, dict[str, str]] = {}
         months: set[str] = set()
         read = 0
         for number, given in enumerate(inputs):
@@ -85,8 +85,8 @@ def import_attempts(
                     months.update(f"{day:%Y-%m}" for day in days.to_pylist())
                     read += batch.rows.num_rows
                     report_share(read, 2 * rows)
-            asked |= {item: scoring.record(item) for item in given.tally.answers}
-        _check_records(staging, asked)
+            records |= {item: scoring.record(item) for item in given.tally.answers}
+        _check_records(staging, records)
         advisory_lock(connection, "response_log", "import")
         verdicts = staging.judge(strict=strict)
         if verdicts[ERASED]:
@@ -97,7 +97,7 @@ def import_attempts(
         report.accepted = report.read - report.duplicates - report.rejected.total()
         if report.accepted:
             report.new_items, report.new_learners = staging.add_items_and_learners()
-            staging.record({item: record for item, record in asked.items() if record})
+            staging.record({item: record for item, record in records.items() if record})
             staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
         if dry_run:
             connection.rollback()
@@ -237,12 +237,12 @@ def _with_tops(scoring: Scoring, inputs: Sequence[AnswerFile], limits: Limits, r
     return FromPoints(None, tops)
 
 
-def _check_records(staging: Staging, asked: dict[str, dict[str, str]]) -> None:
+def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None:
     """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
     for name in ("dichotomise", "key"):
         for item, earlier in staging.recorded(name).items():
-            now = asked.get(item, {}).get(name)
-            if item in asked and now != earlier and (now is not None or name == "dichotomise"):
+            now = records.get(item, {}).get(name)
+            if item in records and now != earlier and (now is not None or name == "dichotomise"):
                 raise PermanentFailure(
                     f"item {item}: its record says {name} {earlier}, and this import "
                     + (f"{name} {now}" if now else "takes its scores as they are")
