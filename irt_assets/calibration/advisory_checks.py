@@ -122,7 +122,7 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "one_ability_explains_the_answers",
         "item_calibration",
         "One ability explains the answers.",
-        "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
+        "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
         one_ability_explains_the_answers,
     ),
     SetGate(
@@ -158,7 +158,7 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
     SetGate(
         "patterns_are_likely",
         "item_calibration",
-        "Few learners answered unlike anybody of their ability.",
+        "Few learners have a response pattern that is unlikely at their ability.",
         "Look for copied or random answer sheets, or a form whose key is shifted.",
         patterns_are_likely,
     ),
@@ -167,7 +167,7 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "linked_item_parameters",
         "The anchors used cover the bank: they place the 10th and the 90th percentile of its published b with a "
         "standard error of at most 0.10, and every topic with a tenth of its items has two of them.",
-        "See under `linking` which were dropped and why. New anchors want a scale of their own; until "
+        "See under `linking` which were dropped and why. New anchors need a scale of their own; until "
         "then read the b of items out there, and of topics with fewer than two, with that in mind.",
         anchors_cover_the_bank,
     ),

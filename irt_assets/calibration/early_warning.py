@@ -114,7 +114,7 @@ class EarlyWarning:
         if n := int(d.moved.sum()):
             furthest = d.furthest(min(n, MOST_NAMED))
             named = [f"{d.item_ids[j]} ({d.published[j]:+.2f} to {d.night[j]:+.2f})" for j in furthest]
-            found.append(f"b is not what is published of {counted(n, 'item')}: {some_of(named, MOST_NAMED, n)}")
+            found.append(f"b differs from the published value of {counted(n, 'item')}: {some_of(named, MOST_NAMED, n)}")
         return found
 
 

@@ -79,7 +79,7 @@ def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
     found = jumps(Constants(month_number(evidence.month), *values), evidence.earlier)
     seen = [one for one in found if one.seen]
     jumps_text = "; ".join(_jump_sentence(one) for one in seen or found)
-    why = f"against {n} earlier months {jumps_text or 'nothing varies that could be compared'}"
+    why = f"against {n} earlier months {jumps_text or 'there is nothing to compare'}"
     return as_the_scale_says(evidence, Verdict(not seen, why, _numbers(found)))
 
 

@@ -175,7 +175,8 @@ def misfit_in_words(statistics: Mapping[str, Any]) -> list[str]:
     sentences.append(f"items that share more than the ability (Q3): {clusters or 'none'}")
     if lz["rare"] is not None:
         sentences.append(
-            f"{lz['rare']:.1%} of {lz['learners']:,} learners have a pattern (lz*) that 2 % of sound ones have"
+            f"{lz['rare']:.1%} of {lz['learners']:,} learners have an unlikely response pattern (lz* below the 2 % "
+            f"critical value)"
         )
     if halves is not None:
         sentences.append(

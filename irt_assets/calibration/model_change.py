@@ -107,7 +107,7 @@ class ModelChange:
         ]
         what = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
         if not self.values:
-            return [f"scale {self.scale_id}: it is so already from {self.first_month} on"]
+            return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
         lines = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
         if self.anchors is not None:
             lines += _anchor_lines(self.anchors, self.after.model, self.first_month)
@@ -294,12 +294,12 @@ def _require_parameters(scale: Scale, month: str) -> None:
     priors, model = scale.priors or Priors(), fits.spoken(scale.model)
     if priors.a is not None and scale.model not in ("2pl", "3pl"):
         raise PermanentFailure(
-            f"a prior on a wants slopes that are free, and the {model} of scale {scale.scale_id} in {month} has none: "
+            f"a prior on a needs free slopes, and the {model} of scale {scale.scale_id} in {month} has none: "
             "set model=2pl or model=3pl, or prior_a=none, in the same command"
         )
     if priors.c is not None and scale.model != "3pl":
         raise PermanentFailure(
-            f"a prior on c wants guessing, and the {model} of scale {scale.scale_id} in {month} has none: set "
+            f"a prior on c needs guessing, and the {model} of scale {scale.scale_id} in {month} has none: set "
             "model=3pl, or prior_c=none, in the same command"
         )
     if scale.priors is not None and scale.engine != "em":

@@ -1,6 +1,6 @@
 """The `irt` command: parses, calls, prints. No logic of its own.
 
-Exit codes: 0 done; 1 it ran and the answer is no (a month is not green, something is misconfigured);
+Exit codes: 0 done; 1 it ran and the answer is “no” (a month is not green, something is misconfigured);
 2 the request or its input is wrong, with the way out in the message.
 """
 

@@ -36,7 +36,7 @@ Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,it
 Key = Annotated[
     Path | None, typer.Option("--key", help="Table item,key of the right options, where cells are choices.")
 ]
-OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, made where it is missing.")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, created if it is missing.")]
 
 
 @app.command(rich_help_panel=Panel.FILES)
@@ -50,7 +50,7 @@ def fit(
     ] = None,
     groups: Annotated[Path | None, typer.Option(help="Table person,group: groups with their own mean and SD.")] = None,
     latent: Annotated[
-        LatentRule, typer.Option(help="Distribution of θ; auto: a histogram where the answers ask for one.")
+        LatentRule, typer.Option(help="Distribution of θ; auto: a histogram where the answers need one.")
     ] = "normal",
     folder: OutFolder = None,
     as_json: AsJson = False,
@@ -162,8 +162,8 @@ def link(
 def simulate_responses(
     folder: Annotated[Path, typer.Argument(help="Where responses.csv, items.csv and persons.csv go.")],
     persons: Annotated[int, typer.Option(help="How many.")] = 1000,
-    items: Annotated[int, typer.Option(help="How many are drawn, where no --params are given.")] = 20,
-    model: Annotated[Model, typer.Option(help="Of the items that are drawn.")] = "2pl",
+    items: Annotated[int, typer.Option(help="Number of items to draw if no --params are given.")] = 20,
+    model: Annotated[Model, typer.Option(help="Model of the items that are drawn.")] = "2pl",
     params: Annotated[Path | None, typer.Option(help="Table item,a,b,c of the items to answer.")] = None,
     mean: Annotated[float, typer.Option(help="Of θ.")] = 0.0,
     sd: Annotated[float, typer.Option(help="Of θ.")] = 1.0,

@@ -31,9 +31,7 @@ MOST_ROWS = 10
 
 @app.command()
 def run(
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail on warnings, and where something is untested.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, and if something is untested.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Evaluate every invariant, store what was found, and alert on new violations."""

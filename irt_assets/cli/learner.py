@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jobs.erasure import Holdings
 
 app = typer.Typer(
-    name="learner", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="What is kept of a learner."
+    name="learner", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="The data stored about a learner."
 )
 
 

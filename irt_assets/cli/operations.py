@@ -54,7 +54,7 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command(rich_help_panel=Panel.OPERATION)
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are over."""

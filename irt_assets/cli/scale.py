@@ -86,7 +86,7 @@ def init(
     if done.misfit_holds:
         out.print(
             "  this is more than one ability gives, and months will be held until somebody decides: "
-            f"`irt scale accept misfit --scale {scale}` keeps the items together; a second ability wants a scale of "
+            f"`irt scale accept misfit --scale {scale}` keeps the items together; a second ability needs a scale of "
             "its own (`irt scale init --scale NEW`)"
         )
     for item, why in list(done.left_out.items())[:10]:

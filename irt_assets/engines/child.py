@@ -160,7 +160,7 @@ def _ended(code: int, answered: bool) -> str:
     if code == -signal.SIGKILL:
         return "was killed from outside, as the kernel does when memory is short (dmesg says): give it fewer answers"
     if code < 0:
-        return f"crashed ({signal.Signals(-code).name}), which is a fault of its own and not of the answers"
+        return f"crashed ({signal.Signals(-code).name}), which is a fault of the program and not of the answers"
     if answered:
         return f"gave an answer, but then ended with code {code}, so that the answer is not to be trusted"
     return f"ended with code {code} and no answer"

@@ -75,7 +75,7 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
         engines, loading, not_loaded = set(health["engines"]), set(health["loading"]), dict(health["not_loaded"])
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         fix = "Check R_IRT_BASE_URL, and that the service runs (docs/how-to/r-service.md)."
-        yield Finding(subject, "error", f"{url} does not answer as it does: {type(error).__name__}", fix)
+        yield Finding(subject, "error", f"{url} does not answer like the R IRT service: {type(error).__name__}", fix)
         return
     if taken:
         yield Finding(subject, "ok", f"{url}, R {health['versions']['R']}")

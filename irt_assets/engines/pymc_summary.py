@@ -196,7 +196,7 @@ def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
         )
     if unidentified:
         reasons.append(
-            f"the responses do not determine the parameters of {len(unidentified)} items ({some(unidentified)}): what "
-            f"is given for them is their prior"
+            f"the responses do not determine the parameters of {len(unidentified)} items ({some(unidentified)}): their "
+            f"estimates only reflect the prior"
         )
     return reasons

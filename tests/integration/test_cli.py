@@ -39,7 +39,7 @@ def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(
     assert rooms.rows(database, rules) == before
     with database.connect() as connection:
         same = consider_rules(connection, rooms.SCALE, {"min_responses": 120})
-    assert (same.before == same.after, same.sentence) == (True, "scale default: its rules are so already")
+    assert (same.before == same.after, same.sentence) == (True, "scale default: its rules have these values already")
 
 
 def test_an_import_that_loses_most_ends_with_one_and_says_what_to_do(

@@ -55,7 +55,7 @@ _EXPLANATIONS = {
     Flag.NEGATIVE_DISCRIMINATION: "stronger learners get it wrong more often; check the answer key",
     Flag.DUPLICATE: "the same learners gave it the same answers as another item: one of the two counts twice",
     Flag.PROVISIONAL: "it has too few responses to be published, or to be used for a reported θ",
-    Flag.GUESSING_UNIDENTIFIED: "its answers say next to nothing of guessing: c is what the prior, or a bound, made it",
+    Flag.GUESSING_UNIDENTIFIED: "its answers hardly determine guessing: c reflects the prior or a bound",
 }
 
 

@@ -84,11 +84,11 @@ class LogitNormal:
 
     @property
     def mode(self) -> float:
-        """Of logit c."""
+        """The mode of logit c."""
         return self.mean
 
     def terms(self, value: Floats) -> Terms:
-        """Of logit c."""
+        """Terms of logit c."""
         return Normal(self.mean, self.sd).terms(value)
 
 
@@ -104,7 +104,7 @@ class Beta:
 
     @property
     def mode(self) -> float:
-        """Of logit c."""
+        """The mode of logit c."""
         return float(np.log((self.alpha - 1) / (self.beta - 1)))
 
     def terms(self, value: Floats) -> Terms:

@@ -194,7 +194,7 @@ def _purified(differences: Differences, warnings: list[str]) -> tuple[Bools, Giv
     if np.nansum(p >= ANCHOR_P) < LEAST_ANCHORS * len(differences.items):
         warnings.append(
             f"anchors disagree: {int(np.nansum(p < ANCHOR_P))} of {len(differences.items)} items differ between the"
-            f" groups, so that which of them are the sound ones is a guess. Name anchor items, or judge by content"
+            f" groups, so it cannot be determined which of them are free of DIF. Name anchor items, or judge by content"
         )
     return is_anchor, found
 

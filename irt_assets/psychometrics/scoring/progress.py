@@ -1,5 +1,5 @@
-"""What abilities say of a learner's progress: the change between two windows, the chance of being at a goal, and which
-topics are easier or harder than the learner's ability lets expect.
+"""A learner's progress from abilities: the change between two windows, the chance of being at a goal, and which topics
+are easier or harder than expected at the learner's ability.
 
 Estimating abilities is in `scoring`; which answers belong to which window is the caller's.
 """
@@ -44,7 +44,7 @@ def improvement(
         responses: of both windows. recent: shape (R,), which of them are of the later one.
         a, d, c: shape (n_items,), as in `scoring.score`; mean and sd say where its search begins.
 
-    NaN where a window has no response that says anything of θ.
+    NaN where the responses of a window carry no information on θ.
     """
     both = score(responses, a, d, c, method="wle", mean=mean, sd=sd).theta
     later = score(_part(responses, recent), a, d, c, method="wle", mean=mean, sd=sd).theta

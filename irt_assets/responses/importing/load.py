@@ -257,7 +257,7 @@ def _limits(connection: psycopg.Connection, first_month: str, zone: str | None, 
         return Limits(_micros(first), _micros(now), zone)
     start = datetime(at.year, at.month, at.day, tzinfo=UTC)
     if not first <= start <= now:
-        raise PermanentFailure(f"--at {at}: wanted is a day from {first.date()} (the first month) to {now.date()}.")
+        raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")
     return Limits(_micros(first), _micros(now), zone, _micros(start))
 
 
