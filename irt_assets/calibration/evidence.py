@@ -89,7 +89,7 @@ class MonthFile:
 
     @classmethod
     def unread(cls, connection: psycopg.Connection, month: str) -> MonthFile:
-        """For whoever does not judge the file."""
+        """The month's file without reading it, for callers that do not judge it."""
         snapshot = current_snapshot(connection, month)
         return cls(snapshot, "the stored file has not been read" if snapshot else NO_SNAPSHOT)
 

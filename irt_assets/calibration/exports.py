@@ -76,7 +76,7 @@ _QUERIES: dict[What, Any] = {"parameters": _PARAMETERS, "abilities": _ABILITIES,
 
 def read_export(connection: psycopg.Connection, what: What, at: datetime) -> pd.DataFrame:
     """`parameters`: those in force at `at`, a row an item. `abilities`: each learner's newest from answers before
-    `at`. `flags`: what the newest month that was over says of items that are not sound, a row a statement."""
+    `at`. `flags`: what the newest month that was over found wrong with items, a row a finding."""
     return read_frame(connection, _QUERIES[what], {"at": at})
 
 

@@ -109,7 +109,8 @@ MADE_WITH: LiteralString = """jsonb_build_object('model', spec->'model', 'scale_
 
 
 def model_spec(scale: Scale) -> dict[str, Any]:
-    """For a fit's spec: the model, the scale's own priors and the rule of θ's distribution that it is made with."""
+    """What a fit's spec keeps of the model: the model, the scale's own priors and the rule of θ's distribution that it
+    is made with."""
     priors = scale.priors.as_dict() if scale.priors else None
     return {"model": scale.model, "scale_priors": priors, "latent": scale.rules.latent}
 

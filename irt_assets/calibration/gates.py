@@ -259,7 +259,7 @@ def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
     """Why an item's linked parameters may not be published; empty where they may.
 
     `params` holds a, b, a_se, b_se (None where not finite), n and flags; of a fit with statistics also rmsd and, under
-    fit, rmsd_p, the share of sound items with so large an RMSD.
+    fit, rmsd_p, the share of sound items with an RMSD at least this large.
     """
     problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in params["flags"]]
     a, b, a_se, b_se = (params[name] for name in ("a", "b", "a_se", "b_se"))

@@ -110,10 +110,12 @@ def compared(
     statistics: Mapping[str, Any],
     reference: Reference | None,
 ) -> dict[str, Any]:
-    """For a month's spec: what it was compared with and what came of it, or `why` it could not be compared.
+    """What a month's spec keeps of the comparison: what it was compared with and what came of it, or `why` it could not
+    be compared.
 
     `statistics`: what the month's fit says of the whole set. `ratio` is the reference's own, None where its dimensions
-    could not be tested, and `ratio_together` the items that make it so large. `lost`: it should have been compared.
+    could not be tested, and `ratio_together` the items that contribute most to it. `lost`: it should have been
+    compared.
     """
     if reference is None:
         return {"reference": None}
@@ -143,7 +145,7 @@ def compared(
 
 
 def as_plain_data(change: Change) -> dict[str, Any]:
-    """For JSON; None for what could not be measured."""
+    """Plain data for JSON; None for what could not be measured."""
 
     def plain(measure: Measure | None) -> dict[str, float] | None:
         return None if measure is None else asdict(measure)
@@ -206,7 +208,7 @@ def kept_dimensions(statistics: Mapping[str, Any] | None, item_ids: Sequence[str
 
 
 def items_together(statistics: Mapping[str, Any] | None) -> list[str]:
-    """The items that make that eigenvalue so large; empty for a fit by an earlier version."""
+    """The items that contribute most to that eigenvalue; empty for a fit by an earlier version."""
     parallel = statistics.get("parallel") if statistics else None
     return parallel.get("together", []) if parallel else []
 

@@ -85,7 +85,7 @@ def misfit_has_not_grown(evidence: Evidence) -> Verdict:
 
 
 def new_misfit(evidence: Evidence) -> Verdict:
-    """Both of the above, whatever the scale demands."""
+    """The verdict on new misfit, whatever the scale demands."""
     found = _compared(evidence)
     if isinstance(found, Verdict):
         return Verdict(True, found.why)

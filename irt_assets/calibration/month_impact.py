@@ -71,8 +71,8 @@ def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: L
 def _measured(
     connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit, published: list[dict[str, Any]]
 ) -> MonthImpact:
-    """On up to 20,000 of the month's learners; `published` is in force in the month's last instant, so that what the
-    month itself has published, if it is run again, is not compared with itself."""
+    """The impact on up to 20,000 of the month's learners; `published` is in force in the month's last instant, so that
+    what the month itself has published, if it is run again, is not compared with itself."""
     start, end = month_bounds(month)
     before = {row["item_id"]: ItemValue(row["a"], row["b"], row["c"], _cov(row), row["fit_id"]) for row in published}
     after = proposed_values(fit.items, scale, before)
@@ -169,7 +169,7 @@ def _nothing_to_compare(before: Collection[str], after: Collection[str], anchors
 
 
 def _answers_to(responses: Responses, wanted: np.ndarray) -> Responses:
-    """Those to the wanted items alone, which are numbered anew; the learners stay."""
+    """The answers to the wanted items alone, which are renumbered; the learners stay."""
     number = np.cumsum(wanted) - 1
     kept = wanted[responses.item]
     ids = tuple(item for item, of in zip(responses.item_ids, wanted, strict=True) if of)

@@ -124,7 +124,7 @@ def classify_month(
 
 
 def _of_its_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
-    """Without the gates that did not exist when a month was judged: only others of their asset were evaluated."""
+    """The gates without those that did not exist when a month was judged: only others of their asset were evaluated."""
     judged = {status.asset for status in gates.values() if status.asked}
     return {name: status for name, status in gates.items() if status.asked or status.asset not in judged}
 

@@ -266,7 +266,7 @@ def _known_numbers(connection: psycopg.Connection, scale_id: str, month: str) ->
 
 
 def _same(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Up to the order in which threads have summed."""
+    """Whether two sets of values are equal up to rounding: threads sum in any order."""
     return all(math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12) for x, y in zip(one, other, strict=True))
 
 

@@ -314,7 +314,7 @@ def _scored(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
 
 
 def _of_enough(responses: Responses, least: int) -> tuple[Responses, dict[str, int]]:
-    """Without the items that have too few responses to be fitted; these, and how many they have."""
+    """The responses without the items that have too few to be fitted; these items, and how many they have."""
     n = np.bincount(responses.item, minlength=responses.n_items)
     left_out = {item: int(k) for item, k in zip(responses.item_ids, n, strict=True) if k < least}
     return (responses.of_items(n >= least), left_out) if left_out else (responses, left_out)

@@ -29,7 +29,7 @@ LONGEST = 2_000
 
 
 def next_month(now: datetime) -> datetime:
-    """When a decision takes effect unless another date is named: the start of the month after `now`."""
+    """The start of the month after `now`, when a decision takes effect by default."""
     return month_bounds(month_of(now))[1]
 
 

@@ -229,7 +229,7 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> dict[str, Any]:
 
 
 def fit_statistics(request: FitRequest, made: Calibrated) -> dict[str, Any]:
-    """For a fit's spec: its statistics, None for one that did not converge, which is not a result."""
+    """The statistics that a fit's spec keeps; None without convergence, as the fit is then not a result."""
     if not made.calibration.convergence.converged:
         return {"fit_statistics": None}
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait

@@ -44,7 +44,7 @@ def plot(png: bytes, alt: str) -> dg.MetadataValue:
 
 
 def numbers(scale_id: str, of: Mapping[str, float]) -> Metadata:
-    """Each is a trend in the UI; a value that is missing in a month is left out."""
+    """Numbers that the UI shows as trends; a value that is missing in a month is left out."""
     return {
         f"{name} ({scale_id})": dg.MetadataValue.float(float(f"{x:.6g}")) for name, x in of.items() if math.isfinite(x)
     }

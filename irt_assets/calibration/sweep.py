@@ -50,7 +50,7 @@ class Swept:
 
 
 def sweep(database: Database, cursor: str | None, lookback_days: int, seconds: float) -> Swept:
-    """Update, for at most so many seconds, learners whose answers are newer than their last θ on request.
+    """For at most this many seconds, update learners whose answers are newer than their last θ on request.
 
     Each learner is a transaction, in the order in which the answers came, so that the next sweep goes on from the mark.
     """

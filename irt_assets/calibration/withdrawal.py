@@ -55,7 +55,8 @@ def restore(
 def preview(
     connection: psycopg.Connection, items: Sequence[str], state: Use, *, since: datetime | None = None, now: datetime
 ) -> dict[str, datetime]:
-    """When each of these items would be withdrawn or restored. Raises PermanentFailure as that decision would."""
+    """The time at which each of these items would be withdrawn or restored. Raises PermanentFailure as that decision
+    would."""
     wanted = list(dict.fromkeys(items))
     if not wanted:
         raise PermanentFailure("no item is named")

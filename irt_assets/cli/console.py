@@ -88,7 +88,7 @@ def _attended() -> bool:
 
 
 def shown(value: Any, settings: Settings) -> str:
-    """For people: times in the bank's time zone."""
+    """A value as text for people: times in the bank's time zone."""
     if isinstance(value, datetime):
         return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
     return escape(str(value))
@@ -120,8 +120,8 @@ _json_out: TextIO | None = None
 
 @contextmanager
 def stdout_reserved_for_json() -> Iterator[None]:
-    """Within it only `print_json` writes to standard output: whatever else prints, here, in a library or in a child
-    process, goes to standard error."""
+    """Context in which only `print_json` writes to standard output: whatever else prints, here, in a library or in a
+    child process, goes to standard error."""
     global _json_out
     _json_out = sys.stdout
     if sys.stdout is sys.__stdout__:  # where it was replaced, children do not inherit it

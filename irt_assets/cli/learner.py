@@ -80,7 +80,7 @@ def erase(
 
 @app.command("erasures")
 def list_(as_json: AsJson = False) -> None:
-    """Who erased learners, when and why, and what was removed and rewritten. It does not say whom."""
+    """Who erased learners, when and why, and what was removed and rewritten. The learners are not named."""
     from irt_assets.responses.erased import erasures
 
     with current_database().connect() as connection:

@@ -38,7 +38,7 @@ class Server(StrEnum):
 
     @classmethod
     def of_the_stack(cls) -> tuple[Server, ...]:
-        """Those of `irt serve`."""
+        """The servers that `irt serve` starts."""
         return cls.WEBSERVER, cls.DAEMON, cls.CODE_SERVER
 
 

@@ -33,15 +33,15 @@ class EngineFailure(PermanentFailure):
 
 
 class EngineTimeoutError(EngineFailure):
-    """It did not end in the time it had."""
+    """The program did not end within its time limit."""
 
 
 class EngineMemoryError(EngineFailure):
-    """It needed more memory than it may have."""
+    """The program needed more memory than its limit."""
 
 
 class EngineCrashedError(EngineFailure):
-    """It ended without an answer."""
+    """The program ended without an answer."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def run(
 
 
 def die_with_parent() -> None:
-    """For the child: when the process that started it is gone, it goes too, with all it started.
+    """Called in the child: end it, with all it started, when the process that started it is gone.
 
     The parent holds the other end of standard input, which closes with the parent, however it dies. (PR_SET_PDEATHSIG
     would strike when the parent's *thread* ends, and spare the child's own children.) Needs the interpreter lock now

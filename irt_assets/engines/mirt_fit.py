@@ -216,7 +216,7 @@ class _Judged:
 
 
 def _without_unit(found: Answer, model: Model) -> list[str]:
-    """Says where a Rasch model's latent SD, or a common slope, stands for answers that make no scale."""
+    """Reasons why a Rasch model's latent SD, or a common slope, shows that the answers do not make a scale."""
     what, value, (low, high) = {
         "rasch": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),
         "1pl": ("common slope", float(found.a[0]), (COMMON_SLOPE_FLOOR, SLOPE_BOUND)),

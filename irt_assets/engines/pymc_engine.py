@@ -182,7 +182,7 @@ class PymcEngine:
         return self.priors
 
     def model_priors(self, item_ids: Sequence[str], model: Model, linking: Linking | None = None) -> ModelPriors:
-        """Those of the PyMC model of these items, J of them; anchors are those that `linking` used."""
+        """Priors of the PyMC model of these J items; anchors are those that `linking` used."""
         from irt_assets.engines.pymc_model import ModelPriors
 
         stated, J = self._stated(model), len(item_ids)

@@ -230,7 +230,8 @@ _pointer: Any = intrinsic(_typed_pointer)
 
 @dataclass(frozen=True)
 class Mode:
-    """Where the log-density is largest, `at` (P,), and `factor` (P, P): L with L·Lᵀ = (minus the Hessian there)⁻¹."""
+    """The point `at` (P,) where the log-density is largest, and `factor` (P, P): L with L·Lᵀ = (minus the Hessian
+    there)⁻¹."""
 
     at: Floats
     factor: Floats

@@ -87,7 +87,7 @@ def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale
 
 
 def _since(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.TimestampColumn:
-    """Where the look-back of each row's scale begins."""
+    """Start of the look-back of each row's scale."""
     since = rows.completed_at - ibis.interval(months=USUAL_LOOKBACK_MONTHS)
     for scale_id, scale in scales.items():
         if (months := scale.rules.lookback_months) != USUAL_LOOKBACK_MONTHS:

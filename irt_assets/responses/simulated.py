@@ -28,7 +28,7 @@ KOREAN_TOPICS = {"algebra": "대수", "data": "자료", "functions": "함수", "
 
 @dataclass(frozen=True)
 class SimulatedFiles:
-    """Where the files are. `late_attempts` holds the answers that had not reached the database by `now`."""
+    """Paths of the files. `late_attempts` holds the answers that had not reached the database by `now`."""
 
     questions: Path
     learners: Path

@@ -191,7 +191,7 @@ class Published:
         )  # fmt: skip
 
     def then(self, other: Published) -> Published:
-        """Both sets as one, the items of `other` in place of those here that it publishes, too."""
+        """Both sets merged, the items of `other` in place of those here that it publishes, too."""
         kept = self.select([item for item in self.item_ids if item not in set(other.item_ids)])
         a, b, c, cov, with_anchors = (
             np.concatenate([getattr(kept, name), getattr(other, name)])

@@ -57,7 +57,7 @@ class Rules:
 
     Attributes:
         min_responses: responses that an item needs to be published; min_responses_3pl: under a 3PL.
-        min_provisional_responses: with so many, or with min_responses if these are fewer, an item is fitted; until it
+        min_provisional_responses: with this many, or with min_responses if these are fewer, an item is fitted; until it
             has enough to be published it is provisional.
         min_learner_responses: responses that a learner needs to be part of a fit.
         hinted: a correct answer with hints is scored wrong, or every hinted answer is excluded.
@@ -134,11 +134,11 @@ class Rules:
 
     @property
     def min_fitted_responses(self) -> int:
-        """Below, an item is not fitted."""
+        """An item with fewer responses is not fitted."""
         return min(self.min_responses, self.min_provisional_responses)
 
     def min_published_responses(self, model: Model) -> int:
-        """Below, an item that is fitted is provisional."""
+        """A fitted item with fewer responses is provisional."""
         return max(self.min_responses, self.min_responses_3pl) if model == "3pl" else self.min_responses
 
     @classmethod

@@ -303,7 +303,7 @@ def _missing(
 
 
 def _affordable(data: ResponseLayout, chunks: Chunks, numbers: int) -> Chunks:
-    """So many chunks that their accumulators of so many numbers each stay within INFORMATION_BYTES."""
+    """Number of chunks with which the accumulators, each of this many numbers, stay within INFORMATION_BYTES."""
     return kernels.cut(data.cost, min(len(chunks), max(1, INFORMATION_BYTES // (8 * numbers))))
 
 

@@ -124,7 +124,7 @@ class ResponseLayout:
         )
 
     def thinned(self, step: int) -> ResponseLayout:
-        """A sample that stands for all: every step-th person with `step` times the weight, and with his own weight
+        """A sample that stands for all: every step-th person with `step` times the weight, and with their own weight
         everybody who gave an answer of a kind that would otherwise be too rare to estimate its item."""
         listed = np.where(self.flipped, self.n - self.correct, self.correct)
         rare = np.stack([self.n - listed, listed]) < RARE * step

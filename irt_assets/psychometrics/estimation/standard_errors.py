@@ -220,7 +220,7 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     """Errors that take the other items as known, but not a common slope or what is free of the latent distributions.
 
     They miss what items share through the origin and unit of θ, of the order of 1/N of variance. For items seen by a
-    small part of the N persons, as in every design with so many items, that is little: with 30 of 300 items each
+    small part of the N persons, as in every design with this many items, that is little: with 30 of 300 items each
     (simulated, N = 5000) slope errors came out up to 0.7 % too small and intercept errors up to 2.2 %; in a complete
     design (2000 × 50), where this is not needed, 4 % and 18 %.
     """
@@ -283,8 +283,8 @@ def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats
 
 
 def weakly_identified(variance: Floats, known: Floats | float) -> Mask:
-    """Where a logit c of this variance (J,) owes too little to the answers: less than a tenth of what the prior says
-    of it (`known`, its information), or less than that c is uniform on (0, 1), whose logit has variance π²/3."""
+    """Mask of the logit c of this variance (J,) that owe too little to the answers: less than a tenth of what the prior
+    says of it (`known`, its information), or less than that c is uniform on (0, 1), whose logit has variance π²/3."""
     with np.errstate(divide="ignore", invalid="ignore"):
         from_answers = 1 / variance - known
     return ~(from_answers >= np.maximum(LEAST_FROM_ANSWERS * known, 3 / np.pi**2))

@@ -75,7 +75,7 @@ class ParallelAnalysis:
         se: standard error of `eigenvalue`, the fit's parameters given.
         ratio: of the eigenvalue to its mean under the model, 1 where one ability explains the answers; ratio_se: its
             standard error, with that of the mean.
-        together: places in `item_ids` of the items that make the eigenvalue so large, the largest part first.
+        together: places in `item_ids` of the items that contribute most to the eigenvalue, the largest part first.
         learners: that it rests on.
     """
 
@@ -287,8 +287,8 @@ class _Dependence:
 def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: npt.NDArray[np.bool_]) -> float:
     """Standard error of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
 
-    With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that he saw is
-    (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975); v stays as it is to first order.
+    With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that they saw
+    is (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975); v stays as it is to first order.
     """
     weights = np.divide(np.multiply.outer(vector, vector), found.n, out=np.zeros_like(found.q3), where=counted)
     pieces = list(_residuals(whole, found.theta))

@@ -175,7 +175,7 @@ def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str]
 def _some_learners(
     responses: Responses, groups: Sequence[str] | None, most: int, rng: np.random.Generator
 ) -> tuple[Responses, Sequence[str] | None]:
-    """All learners, or so many of them, drawn at random, that they gave about `most` responses."""
+    """All learners, or a random sample of them that gave about `most` responses."""
     N = responses.n_persons
     if responses.n_responses <= most:
         return responses, groups

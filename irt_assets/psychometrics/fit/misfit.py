@@ -74,7 +74,7 @@ class Misfit:
     Attributes:
         ratio: the largest eigenvalue of the residual correlations to the one that the model gives.
         rmsea: RMSEA₂ over the forms.
-        unlikely: share of learners with p < `RARE_LEVEL` by lz*; so much under the model.
+        unlikely: share of learners with p < `RARE_LEVEL` by lz*; `RARE_LEVEL` under the model.
         random: share of learners who answer at random, whatever the item.
     """
 
@@ -95,8 +95,8 @@ class Change:
         now, before: of the window and its reference.
         chance: where learners guess, how many more than in the reference answer at random, by the reference's
             parameters and the shape of its distribution of θ; None where they do not.
-        together: by measure (dependence, ratio) the items that make it so large, the largest part first: those that go
-            together more than they did, and those of the window that share most beyond the ability.
+        together: by measure (dependence, ratio) the items that contribute most to it, the largest part first: those
+            that go together more than they did, and those of the window that share most beyond the ability.
     """
 
     items: int
@@ -237,7 +237,7 @@ def rmsea_of(forms: Sequence[FormFit]) -> Measure:
     scale = sum(form.df * (form.n - 1) for form in forms)
 
     def noncentrality(tail: float) -> float:
-        """The one under which so large an M₂ has this lower tail."""
+        """The one under which an M₂ this large has this lower tail."""
         if chndtr(m2, df, 0.0) <= tail:
             return 0.0
         top = max(m2, 1.0)

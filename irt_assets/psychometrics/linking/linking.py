@@ -23,7 +23,7 @@ from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Agreement, Pairs, curve, medians, q_test, solve
 
-ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with so many learners
+ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with this many learners
 ROBUST_Z = 2.7  # Huynh & Meyer 2010
 MAX_LINKING_SE = 0.10
 """Largest standard error that linking may give b at either end of the bank; drift in b is reported from 0.25 on."""

@@ -140,12 +140,12 @@ class MonthImpact:
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For the fit's spec; `from_dict` gives it back."""
+        """Plain data for the fit's spec, which `from_dict` reads back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MonthImpact:
-        """Without what only a later version knows."""
+        """Read `as_dict`, ignoring fields of later versions."""
         return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
 
 

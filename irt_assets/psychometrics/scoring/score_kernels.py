@@ -18,7 +18,7 @@ FARTHEST = 1e4
 
 @_compiled
 def _slope(kind, theta, first, last, item, score, a, d, c, usable, mean, precision):  # type: ignore[no-untyped-def]
-    """At θ: (value of the equation, observed information, expected information, log-likelihood) of one person."""
+    """At θ, (value of the equation, observed information, expected information, log-likelihood) of one person."""
     slope, observed, expected, bias, loglik = 0.0, 0.0, 0.0, 0.0, 0.0
     for r in range(first, last):
         j = item[r]

@@ -118,5 +118,5 @@ class RejectFile:
 
     @property
     def path(self) -> Path | None:
-        """Where the file is or will be; None where nothing was refused."""
+        """Address of the file, now or once it is written; None if nothing was refused."""
         return None if self._file is None else self._path

@@ -148,7 +148,7 @@ class Staging:
         return False
 
     def erasures(self) -> list[str]:
-        """Those that the learners of refused answers were erased by, each in words."""
+        """The erasures of the learners of refused answers, each in words."""
         query = f"SELECT DISTINCT erasure_id, begun_at FROM ({ERASED_LEARNERS}) erased ORDER BY 1"
         return [f"erasure {number} of {at:%Y-%m-%d}" for number, at in self._connection.execute(query.encode())]
 
