@@ -111,8 +111,8 @@ def compare_groups(
         fits: one of each group, the reference first; the same items in the same order, one model without guessing,
             each on its own scale.
         groups: their names.
-        anchor_items: items known to be free of DIF; None to find them. Those that a group could not estimate are no
-            anchors.
+        anchor_items: items known to be free of DIF; None to find them. Those that a group could not estimate are not
+            used.
 
     Two differences an item and focal group are tested, of slope and intercept; one, of the intercept, where the model
     has no slopes of items' own.

@@ -131,7 +131,7 @@ def fit_em(
 
     Items answered all correctly, all wrongly or not at all have NaN parameters and a flag. `AT_BOUND` items stand at
     |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors: they are
-    no maximum, which item gates see, and the others' estimates hold with or without them;
+    not a maximum, which item gates see, and the others' estimates hold with or without them;
     `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
     `DUPLICATE` ones, with all answers those of another item, do so too; `NEGATIVE_DISCRIMINATION` ones have a < 0 or,
     where the model gives them no slope of their own, answers that abler learners give worse;
