@@ -139,8 +139,8 @@ def publish_ready_months(
     Each month is judged by the model and the anchors of its own window, as they are once the ledger is locked.
     A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
     `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
-    itself left out. `stored_file` gives a month's verified snapshot. `measure` says anew what a month does to θ, where
-    the months before it were published since it was linked. Returns the steps that were taken, by month.
+    itself left out. `stored_file` gives a month's verified snapshot. `measure` computes again what a month does to θ,
+    where the months before it were published since it was linked. Returns the steps that were taken, by month.
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)

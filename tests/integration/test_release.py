@@ -575,7 +575,7 @@ def test_a_pass_mark_is_a_number_of_a_scale(bank: Database, scale: str, theta: f
 
 
 def test_without_learners_or_pass_mark_the_impact_says_so(bank: Database) -> None:
-    assert "nobody answered" in the_impact(bank).sentence
+    assert "no answers to published items" in the_impact(bank).sentence
     add_attempts(bank, answer_matrix(FEB, np.ones((1, 1)), ["moved"]))
     assert "no pass mark is set" in the_impact(bank).sentence
     run_sql(bank, "DELETE FROM publication_step")

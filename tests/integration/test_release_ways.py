@@ -113,7 +113,7 @@ def test_the_launchpad_shows_and_decides_nothing_until_it_is_told_to(
         "a = 1.00 ± 0.01, b = -0.30 ± 0.10",
         "a = 1.00 ± 0.01, b = 0.50 ± 0.10",
     )
-    assert "nobody answered" in shown["effect"]
+    assert "no answers to published items" in shown["effect"]
     assert decisions(bank) == []
 
 

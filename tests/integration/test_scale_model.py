@@ -290,7 +290,7 @@ def test_a_prior_holds_from_its_month_on_and_serves_every_item(window: Settings)
         ({"model": "4pl"}, "unknown model '4pl'; known are rasch, 1pl, 2pl, 3pl"),
         ({"prior_c": "beta(5,17)"}, "a prior on c needs guessing, and the 2PL of scale default in 2026-07 has none"),
         ({"model": "1pl", "prior_a": "lognormal(0,1)"}, "a prior on a needs free slopes, and the 1PL"),
-        ({"model": "rasch", "prior_a": "lognormal(0,1)"}, "slopes that are free, and the Rasch"),
+        ({"model": "rasch", "prior_a": "lognormal(0,1)"}, "free slopes, and the Rasch"),
     ],
 )
 def test_what_the_model_does_not_have_cannot_have_a_prior(window: Settings, values: dict[str, str], why: str) -> None:

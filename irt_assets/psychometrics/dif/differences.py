@@ -1,7 +1,7 @@
 """The equations that items without DIF satisfy between groups, and what anchors say of every item.
 
 Belongs here: constants between the groups' scales, and each item's differences with their errors, given the anchors;
-wald.py has the model. Does not belong here: who is an anchor, and what a difference matters.
+wald.py has the model. Does not belong here: which items are anchors, and how much a difference matters.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What an item's two curves, the window's and the published one, say of the same learners, with the error of that.
 
 Belongs here: the statistic that compares curves, under a 3PL and across models, with its covariance. Does not belong
-here: who is flagged (items.py), errors of parameters (errors.py).
+here: which items are flagged (items.py), errors of parameters (errors.py).
 
 **Across models.** A slope of 0.9 under a 2PL and one of 1.2 under a 3PL may be of one item that has not moved. What has
 to stay is what a fit of the simpler model takes from the answers. Of an item with curve P, answered by learners with

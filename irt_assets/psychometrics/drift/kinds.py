@@ -195,7 +195,7 @@ def _distractor(option: Ints, key: int, theta: Floats) -> int | None:
 
 def _onset(day: Ints, p: Floats, correct: npt.NDArray[np.bool_]) -> int:
     """The day from which on a leak explains the answers best, the published curve holding before (a change point by
-    maximum likelihood; the leak's share is fitted anew for every candidate)."""
+    maximum likelihood; the leak's share is fitted again for every candidate)."""
     before = _loglik(p, correct)
     best, when = -np.inf, int(day.min())
     for candidate in np.unique(day).tolist():

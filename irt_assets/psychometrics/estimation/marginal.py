@@ -39,7 +39,8 @@ ROUGHNESS = 0.03
 """Weight of ½∫ (d³ log f/dθ³)² dθ of a histogram's density f (Silverman 1982) against the log-likelihood.
 
 Without it the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles. A normal
-density costs nothing; what others cost does not grow with the learners, who outweigh it the more the more they are.
+density costs nothing; what others cost does not grow with the learners, who outweigh it more and more as their number
+grows.
 """
 UPTURN = 1.0
 """Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where there are hardly any learners, roughness alone would let a tail turn up

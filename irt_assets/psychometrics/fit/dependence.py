@@ -206,7 +206,7 @@ def disagreement_of_halves(
     """How far apart two halves of the items place a learner, split where they disagree most; None for fewer than 4
     items.
 
-    The halves are by the sign of the first eigenvector of Q3, found anew in answers of the fitted model.
+    The halves are by the sign of the first eigenvector of Q3, computed again in answers of the fitted model.
     """
     rng = np.random.default_rng(seed)
     whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)

@@ -330,7 +330,8 @@ def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
 
 
 def _loglik_of_luck(r: Responses) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Shape (n_persons,): log-likelihood of answers that are right with one probability, and who has enough of them."""
+    """Shape (n_persons,): log-likelihood of answers that are right with one probability, and which learners have enough
+    of them."""
     n = np.bincount(r.person, minlength=r.n_persons)
     correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
     right, wrong = correct + 1, n - correct + 1
