@@ -21,7 +21,7 @@ ROOTS = (
 INSTEAD = {
     r"\b(?:told|tells?|telling) (?:\w+ )?apart\b": "distinguish, identify",
     r"\bcannot be told\b": "cannot be determined",
-    r"\b(?<!there )(?:is|are|was|were|be) no (?!longer\b|more\b|less\b|better\b|worse\b|later\b|earlier\b|larger\b)": (
+    r"\b(?<!there )(?:is|are|was|were|be) no (?=[a-z])(?!(?:longer|more|less|better|worse|later|earlier|larger)\b)": (
         "is not a …, has no …; only “there is no …” is fine"
     ),
     r"\bnobody is there\b": "no terminal, nobody can answer",
