@@ -51,13 +51,15 @@ def build_defs(settings: Settings, *, resources: dict[str, object] | None = None
     weeks = weekly(settings.irt_first_month, running=True)
     weeks_over = weekly(settings.irt_first_month, running=False)
     make = partial(build, settings=settings)
-    beside = {name: scales for name, scales in enabled(settings).items() if installed(name, settings) is None}
-    monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, beside)
-    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in beside], settings)
+    comparison_engines = {
+        name: scales for name, scales in enabled(settings).items() if installed(name, settings) is None
+    }
+    monthly_checks, inventory = build_calibration_checks(months, settings.irt_first_month, comparison_engines)
+    jobs = build_jobs(monthly_checks, inventory, [asset_of(engine) for engine in comparison_engines], settings)
     return dg.Definitions(
         assets=[
             *build_response_assets(months, days),
-            *build_calibration_assets(build=make, beside=beside, months=months),
+            *build_calibration_assets(build=make, comparison_engines=comparison_engines, months=months),
             build_nightly_asset(build=make, days=days),
             *build_drift_assets(months, AFTER_A_MONTH),
             build_dif_asset(months, AFTER_A_MONTH, settings.irt_threads),

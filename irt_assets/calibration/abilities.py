@@ -135,7 +135,7 @@ class Measured:
 
 
 def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) -> Measured:
-    """Of the month that ended at `end`."""
+    """The month that ended at `end`."""
     row = connection.execute(
         """SELECT count(*), avg(theta), stddev_samp(theta), avg(se) FROM mirt_ability
            WHERE (kind, window_end, scale_id) = ('monthly', %s, %s)""",
@@ -148,8 +148,8 @@ def measured_in(connection: psycopg.Connection, scale_id: str, end: datetime) ->
 def stale_months(connection: psycopg.Connection) -> dict[str, str]:
     """Months whose abilities read another set than is now in force at their end, with a mark of the present sets.
 
-    A scale without a row may have been measured before it had a set, or may have no learner; the mark stays the
-    same until a set changes, so that who acts on each mark once asks at most once too often.
+    A scale without a row may have been measured before it had a set, or may have no learner; the mark
+    changes only when the published set does, so a sensor keyed on it requests at most one redundant run.
     """
     scales = read_scales(connection)
     used = _sets_used(connection)

@@ -9,20 +9,21 @@ from irt_assets.calibration.model_gates import FEW_TOGETHER, new_misfit, second_
 from irt_assets.wording import some_of
 
 MOST_CORRELATED, FEWEST_LEARNERS = 0.2, 100
-"""Difficulty and earlier θ on a linear scale; below so many learners chance alone reaches 0.2."""
+"""Largest accepted correlation of difficulty with earlier θ on a linear scale. With fewer learners than this, chance
+alone reaches 0.2."""
 MOST_UNLIKELY = 0.10
-"""Share of learners below the 5 % point of lz*: twice what sound answers give."""
+"""Largest accepted share of learners below the 5 % point of lz*: twice what the model gives."""
 
 
 def one_ability_explains_the_answers(evidence: Evidence) -> Verdict:
-    """Where the scale demands one dimension the gate tells, and this does not repeat it."""
+    """Not repeated where the scale demands one dimension: then the gate reports it."""
     if evidence.scale.rules.second_dimension != "warn":
         return Verdict(True, "the scale demands one dimension: see the gate `one_dimension`")
     return second_dimension(evidence)
 
 
 def misfit_is_as_before(evidence: Evidence) -> Verdict:
-    """Where the scale holds months for new misfit the gates tell, and this does not repeat them."""
+    """Not repeated where the scale holds months for new misfit: then the gates report it."""
     if evidence.scale.rules.new_misfit != "warn":
         return Verdict(True, "the scale holds months for new misfit: see the gate `misfit_has_not_grown`")
     return new_misfit(evidence)
@@ -32,7 +33,7 @@ def items_are_independent(evidence: Evidence) -> Verdict:
     """Q3 of each pair; a pair that shares more than the ability counts part of its evidence twice."""
     statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
     if statistics is None:
-        return Verdict(True, "there are no fit statistics to judge by")
+        return Verdict(True, "without fit statistics there is nothing to judge by")
     q3 = statistics["q3"]
     if not q3["pairs"]:
         return Verdict(True, f"pairs could not be tested: {FEW_TOGETHER}", q3)
@@ -44,34 +45,35 @@ def items_are_independent(evidence: Evidence) -> Verdict:
 
 
 def patterns_are_likely(evidence: Evidence) -> Verdict:
-    """lz*: whether many learners answered as nobody of their ability does."""
+    """lz*: whether many learners have an answer pattern that is unlikely at their ability."""
     statistics = set_statistics(evidence.staged.spec) if evidence.staged else None
     if statistics is None or statistics["lz"]["unlikely"] is None:
-        return Verdict(True, "there are no patterns to judge by")
+        return Verdict(True, "without patterns there is nothing to judge by")
     lz = statistics["lz"]
     return Verdict(
         lz["unlikely"] <= MOST_UNLIKELY,
-        f"{lz['unlikely']:.1%} of {lz['learners']:,} learners have a pattern that {lz['level']:.0%} of sound ones have",
+        f"{lz['unlikely']:.1%} of {lz['learners']:,} learners have an unlikely response pattern (lz* below the "
+        f"{lz['level']:.0%} critical value)",
         lz,
     )
 
 
 def items_are_assigned_as_the_scale_says(evidence: Evidence) -> Verdict:
-    """On a linear scale an item's difficulty says nothing of the learner's earlier θ."""
+    """On a linear scale, item difficulty is unrelated to the learner's earlier θ."""
     found = evidence.staged.spec.get("assignment") if evidence.staged else None
     scale = evidence.scale
     if not found or found["correlation"] is None or found["learners"] < FEWEST_LEARNERS:
         return Verdict(True, "too few learners have answers from before the month to see how items are assigned")
-    said = (
+    sentence = (
         f"over the answers of {found['learners']:,} learners, difficulty and earlier θ correlate "
         f"{found['correlation']:+.2f}"
     )
     if scale.rules.assignment == "by_level":
-        return Verdict(True, f"fitted by level; {said}", found)
+        return Verdict(True, f"fitted by level; {sentence}", found)
     if found["correlation"] <= MOST_CORRELATED:
-        return Verdict(True, said, found)
+        return Verdict(True, sentence, found)
     why = (
-        f"{said}: items are given by level on a scale declared linear, which makes slopes too small. Where they are, "
+        f"{sentence}: items are given by level on a scale declared linear, which makes slopes too small. If they are, "
         "declare it, for all months and for good: "
         f"`irt calibrate --month {evidence.month} --scale {scale.scale_id} --set assignment=by_level`"
     )
@@ -102,7 +104,7 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
         return Verdict(True, "the month is not linked: see the check 'linked'")
     constants = evidence.linked.constants
     uncovered = gaps(constants, evidence.bank)
-    said = "; ".join(dict.fromkeys([*constants["warnings"], *uncovered]))
+    sentence = "; ".join(dict.fromkeys([*constants["warnings"], *uncovered]))
     enough = constants["share_kept"] >= evidence.scale.rules.warn_anchor_share
     n = len(constants["anchors_used"])
     sound = f"{n} anchors cover the difficulties and topics of the bank"
@@ -110,7 +112,7 @@ def anchors_cover_the_bank(evidence: Evidence) -> Verdict:
         sound = f"{n} anchors used; how they cover the bank is judged once it has published more than its anchors"
     return Verdict(
         enough and not uncovered,
-        said or sound,
+        sentence or sound,
         {"anchors": n, "items": len(evidence.bank.topics), "warnings": constants["warnings"], "gaps": uncovered},
     )
 
@@ -120,7 +122,7 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "one_ability_explains_the_answers",
         "item_calibration",
         "One ability explains the answers.",
-        "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
+        "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
         one_ability_explains_the_answers,
     ),
     SetGate(
@@ -156,7 +158,7 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
     SetGate(
         "patterns_are_likely",
         "item_calibration",
-        "Few learners answered unlike anybody of their ability.",
+        "Few learners have a response pattern that is unlikely at their ability.",
         "Look for copied or random answer sheets, or a form whose key is shifted.",
         patterns_are_likely,
     ),
@@ -165,7 +167,7 @@ ADVISORY_CHECKS: tuple[SetGate, ...] = (
         "linked_item_parameters",
         "The anchors used cover the bank: they place the 10th and the 90th percentile of its published b with a "
         "standard error of at most 0.10, and every topic with a tenth of its items has two of them.",
-        "See under `linking` which were dropped and why. New anchors want a scale of their own; until "
+        "See under `linking` which were dropped and why. New anchors need a scale of their own; until "
         "then read the b of items out there, and of topics with fewer than two, with that in mind.",
         anchors_cover_the_bank,
     ),

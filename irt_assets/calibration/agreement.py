@@ -145,16 +145,16 @@ class MonthAgreement:
 
     @property
     def sentence(self) -> str:
-        beside = "".join(f"; {engine} is left out: {why}" for engine, why in self.left_out.items())
+        omitted = "".join(f"; {engine} is left out: {why}" for engine, why in self.left_out.items())
         if not self.pairs:
             number = "no engine" if not self.engines else "one engine"
-            return f"{number}, nothing to compare{beside}"
-        said = []
+            return f"{number}, nothing to compare{omitted}"
+        parts = []
         for pair in self.pairs:
             problems = pair.problems(self.scale.rules)
             verdict = f"disagree: {'; '.join(problems)}" if problems else f"agree on {len(pair.item_ids)} items"
-            said.append(f"{' and '.join(pair.engines)} {verdict}")
-        return "; ".join(said) + beside
+            parts.append(f"{' and '.join(pair.engines)} {verdict}")
+        return "; ".join(parts) + omitted
 
     @property
     def agrees(self) -> bool:

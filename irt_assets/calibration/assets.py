@@ -86,12 +86,15 @@ def build_calibration_asset(
 
 
 def build_calibration_assets(
-    *, build: Callable[[str], Calibrator], beside: Mapping[str, Collection[str] | None], months: dg.PartitionsDefinition
+    *,
+    build: Callable[[str], Calibrator],
+    comparison_engines: Mapping[str, Collection[str] | None],
+    months: dg.PartitionsDefinition,
 ) -> list[dg.AssetsDefinition]:
     """Every asset of the room.
 
-    `build` makes an engine by its name. `beside`: the engines that fit the month besides the scales' own, in the order
-    in which they run, each with the scales that it fits (None: all).
+    `build` makes an engine by its name. `comparison_engines`: the engines that fit the month besides the scales' own,
+    in the order in which they run, each with the scales that it fits (None: all).
     """
 
     @dg.asset(
@@ -101,7 +104,7 @@ def build_calibration_assets(
         # made before the engine was enabled unsynced; what compares them, engine_agreement, depends on them.
         deps=["item_calibration"],
         description="The month's parameters on the bank's scale, linked to the frozen anchor set: every engine's fit, "
-        "of which the scale's own is published.",
+        "and only the scale's own is published.",
         kinds={"postgres"},
         owners=OWNERS,
         pool=POOL,
@@ -191,7 +194,7 @@ def build_calibration_assets(
     @dg.asset(
         group_name=GROUP,
         partitions_def=months,
-        deps=["linked_item_parameters", *(asset_of(engine) for engine in beside)],
+        deps=["linked_item_parameters", *(asset_of(engine) for engine in comparison_engines)],
         description="How far the month's engines agree, item by item, on the bank's scale.",
         kinds={"postgres"},
         owners=OWNERS,
@@ -211,7 +214,7 @@ def build_calibration_assets(
     default = build(DEFAULT)
     fits: dict[str, Fit] = {
         DEFAULT: lambda database, store, month, run_id: fit_month(database, store, month, default, run_id, build)
-    } | {engine: _beside(build, engine, scales) for engine, scales in beside.items()}
+    } | {engine: _comparison_fit(build, engine, scales) for engine, scales in comparison_engines.items()}
     fitted = [
         build_calibration_asset(engine=engine, months=months, fit=fit, priority=len(fits) - place)
         for place, (engine, fit) in enumerate(fits.items())
@@ -219,7 +222,7 @@ def build_calibration_assets(
     return [*fitted, linked_item_parameters, published_item_parameters, abilities, engine_agreement]
 
 
-def _beside(build: Callable[[str], Calibrator], engine: str, scales: Collection[str] | None) -> Fit:
+def _comparison_fit(build: Callable[[str], Calibrator], engine: str, scales: Collection[str] | None) -> Fit:
     def fit(database: Database, store: ObjectStore, month: str, run_id: str) -> list[FitOutcome]:
         return fit_month_for_comparison(database, store, month, engine, scales, run_id, build)
 
@@ -229,8 +232,10 @@ def _beside(build: Callable[[str], Calibrator], engine: str, scales: Collection[
 def _fail_as_held(context: dg.AssetExecutionContext, month: str, held: list[Step]) -> NoReturn:
     """Say why nothing is published where people look: on the asset's page, and as the run's last words."""
     reasons = {step.scale_id: step.why for step in held}
-    said = next(iter(reasons.values())) if len(reasons) == 1 else "; ".join(f"{s}: {why}" for s, why in reasons.items())
-    sentence = f"{month} is held: {said}"
+    explanation = (
+        next(iter(reasons.values())) if len(reasons) == 1 else "; ".join(f"{s}: {why}" for s, why in reasons.items())
+    )
+    sentence = f"{month} is held: {explanation}"
     metadata: shown.Metadata = {HELD: dg.MetadataValue.text(sentence), DECIDE_IN: RELEASE_LAUNCHPAD}
     context.log_event(dg.AssetObservation(context.asset_key, description=sentence, partition=month, metadata=metadata))
     raise dg.Failure(description=sentence, metadata=metadata, allow_retries=False)

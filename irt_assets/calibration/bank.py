@@ -81,10 +81,11 @@ def bank_items(connection: psycopg.Connection, scale: Scale, at: datetime) -> li
             _ITEMS,
             {"scale": scale.scale_id, "engine": scale.engine, "version": scale.anchor_version, "at": at},
         ).fetchall()
-    asked = {proposal.item_id: proposal for proposal in waiting_proposals(connection, scale.scale_id)}
+    waiting = {proposal.item_id: proposal for proposal in waiting_proposals(connection, scale.scale_id)}
     now, last = item_status(connection, at), item_status(connection)
     return [
-        _item(row, scale, asked.get(row["item_id"]), now.get(row["item_id"]), last.get(row["item_id"])) for row in rows
+        _item(row, scale, waiting.get(row["item_id"]), now.get(row["item_id"]), last.get(row["item_id"]))
+        for row in rows
     ]
 
 

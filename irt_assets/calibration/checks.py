@@ -40,7 +40,7 @@ INVENTORY = "inventory"
 HOW_TO_FIX = "how to fix it"
 """Metadata of a failed check: what a person does about it. Alerts hand it on."""
 ITEMS, KNOWN_FROM = "items", "known from"
-"""Metadata of a check that names items: a row for each, and the column of the month that has told of it before."""
+"""Metadata of a check that names items: a row for each, and the column with the month that reported it before."""
 
 
 @dataclass(frozen=True)
@@ -54,9 +54,9 @@ class _MonthCheck:
 
 
 def build_calibration_checks(
-    months: dg.PartitionsDefinition, first_month: str, beside: Iterable[str] = ()
+    months: dg.PartitionsDefinition, first_month: str, comparison_engines: Iterable[str] = ()
 ) -> tuple[list[dg.AssetChecksDefinition], dg.AssetChecksDefinition]:
-    """The checks of a month, and the inventory checks over all months. `beside`: engines that have an asset."""
+    """The checks of a month, and the inventory checks over all months. `comparison_engines` have an asset each."""
     gates = [(gate.asset, _gate_check(gate)) for gate in SET_GATES]
     gates += [(caution.asset, _gate_check(caution, holds=False)) for caution in ADVISORY_CHECKS]
     gates += [
@@ -64,7 +64,7 @@ def build_calibration_checks(
         ("published_item_parameters", _item_check("items_pass_their_gates", _held_back)),
     ]
     monthly = [_checks_of(asset, [check for of, check in gates if of == asset], months) for asset in ASSETS]
-    monthly += [*(_engine_check(engine, months) for engine in beside), _agreement_check(months)]
+    monthly += [*(_engine_check(engine, months) for engine in comparison_engines), _agreement_check(months)]
     return monthly, _inventory_checks(first_month)
 
 
@@ -97,7 +97,7 @@ def _checks_of(asset: str, checks: Sequence[_MonthCheck], months: dg.PartitionsD
             raise
         except dg.Failure as failure:
             evidence = failure.description or str(failure)
-        except Exception as error:  # noqa: BLE001 – whatever it is, the month must not look as if nobody had judged it
+        except Exception as error:  # noqa: BLE001 – whatever it is, the month must not look unjudged
             _log.exception("what is known of %s cannot be read", context.partition_key)
             evidence = explanation(error)
         for key in sorted(context.selected_asset_check_keys):
@@ -198,12 +198,12 @@ def _item_check(name: str, find: Callable[[Evidence], Problems]) -> _MonthCheck:
         ]
         new = [item for _, item, since, _ in rows if not since]
         before = [item for _, item, since, _ in rows if since]
-        said = [f"{counted(len(new), 'item')} held back: {', '.join(new)}"] if new else ["no item is newly held back"]
-        said += [f"{len(before)} as in the month before: {', '.join(before)}"] if before else []
+        parts = [f"{counted(len(new), 'item')} held back: {', '.join(new)}"] if new else ["no item is newly held back"]
+        parts += [f"{len(before)} as in the month before: {', '.join(before)}"] if before else []
         return dg.AssetCheckResult(
             passed=not new,
             severity=dg.AssetCheckSeverity.WARN,
-            description="; ".join(said),
+            description="; ".join(parts),
             metadata={ITEMS: rows_shown(("scale", "item", KNOWN_FROM, "why"), rows)},
         )
 
@@ -220,8 +220,8 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
     @partition_check(
         asset=f"item_calibration_{engine}",
         name=f"{engine}_fitted",
-        description=f"Whether `{engine}` could fit the month. It never makes a month red: where a scale demands the "
-        "engine, a set gate does.",
+        description=f"Whether `{engine}` could fit the month. Informational: if a scale requires this engine, the gate "
+        "`demanded_engines_fitted` blocks the month instead.",
         partitions_def=months,
     )
     def check(context: dg.AssetCheckExecutionContext, database: dg.ResourceParam[Database]) -> dg.AssetCheckResult:
@@ -232,13 +232,14 @@ def _engine_check(engine: str, months: dg.PartitionsDefinition) -> dg.AssetCheck
                 for scale_id, scale in read_scales(connection).items()
                 if scale.engine != engine
             }
-        said = {scale: fit_problem(fit) for scale, fit in fits.items() if fit is not None}
-        problems = {scale: problem for scale, problem in said.items() if problem}
+        problem_of = {scale: fit_problem(fit) for scale, fit in fits.items() if fit is not None}
+        problems = {scale: problem for scale, problem in problem_of.items() if problem}
         return dg.AssetCheckResult(
             passed=not problems,
             severity=dg.AssetCheckSeverity.WARN,
-            description=_sentence(problems) or (f"fitted {', '.join(said)}" if said else "it has no scale to fit"),
-            metadata={"scales": rows_shown(("scale", "fit"), [(s, why or "fitted") for s, why in said.items()])},
+            description=_sentence(problems)
+            or (f"fitted {', '.join(problem_of)}" if problem_of else "it has no scale to fit"),
+            metadata={"scales": rows_shown(("scale", "fit"), [(s, why or "fitted") for s, why in problem_of.items()])},
         )
 
     return check

@@ -23,10 +23,10 @@ from irt_assets.responses.scales import Scale
 from irt_assets.wording import counted, some_of
 
 LARGEST_SHIFT = {"slope": 0.20, "intercept": 0.30}
-"""As far as SD and mean of the learners, in θ, may go from one month to the next without a word."""
+"""How far the mean and SD of the learners, in θ, may move from one month to the next without a warning."""
 SHIFT_Z = 3.0
 LARGEST_DIFFERENCE = 0.25
-"""In b: from here on the documents call a change drift."""
+"""Difference in b from which on the documents call a change drift."""
 FALSE_DISCOVERIES = 0.05
 """Share of the named items, on average, that have not moved (Benjamini & Hochberg 1995)."""
 MOST_NAMED = 5
@@ -70,7 +70,7 @@ class Difficulties:
 
     @property
     def se(self) -> Floats:
-        """Of the difference. Where the published value comes from answers of this window too, it is too large."""
+        """SE of the difference. It is too large where the published value also comes from answers of this window."""
         return np.hypot(self.night_se, self.published_se)
 
     @property
@@ -114,7 +114,7 @@ class EarlyWarning:
         if n := int(d.moved.sum()):
             furthest = d.furthest(min(n, MOST_NAMED))
             named = [f"{d.item_ids[j]} ({d.published[j]:+.2f} to {d.night[j]:+.2f})" for j in furthest]
-            found.append(f"b is not what is published of {counted(n, 'item')}: {some_of(named, MOST_NAMED, n)}")
+            found.append(f"b differs from the published value of {counted(n, 'item')}: {some_of(named, MOST_NAMED, n)}")
         return found
 
 

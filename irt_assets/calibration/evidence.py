@@ -31,7 +31,7 @@ from resources.object_store import ObjectStore
 
 NO_SNAPSHOT = "no snapshot of the month has been taken"
 NOT_JUDGED = "not judged"
-"""So begins the reason of a gate that fails because another one does."""
+"""The reason of a gate that fails only because another one does begins with these words."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class MonthFile:
 
     @classmethod
     def unread(cls, connection: psycopg.Connection, month: str) -> MonthFile:
-        """For whoever does not judge the file."""
+        """The month's file without reading it, for callers that do not judge it."""
         snapshot = current_snapshot(connection, month)
         return cls(snapshot, "the stored file has not been read" if snapshot else NO_SNAPSHOT)
 

@@ -76,7 +76,7 @@ _QUERIES: dict[What, Any] = {"parameters": _PARAMETERS, "abilities": _ABILITIES,
 
 def read_export(connection: psycopg.Connection, what: What, at: datetime) -> pd.DataFrame:
     """`parameters`: those in force at `at`, a row an item. `abilities`: each learner's newest from answers before
-    `at`. `flags`: what the newest month that was over says of items that are not sound, a row a statement."""
+    `at`. `flags`: what the newest month that was over found wrong with items, a row a finding."""
     return read_frame(connection, _QUERIES[what], {"at": at})
 
 
@@ -84,7 +84,7 @@ def flags_of(connection: psycopg.Connection, scale_id: str, month: str) -> list[
     """What a month found wrong with items of a scale, by item: the item, the source, and the finding."""
     values = {"scale": scale_id, "start": month_bounds(month)[0]}
     rows = connection.execute(_FLAGS_OF_MONTH.encode(), values).fetchall()
-    return [(item, source, said) for _, item, _, source, said in rows]
+    return [(item, source, finding) for _, item, _, source, finding in rows]
 
 
 def write_export(frame: pd.DataFrame, kind: Kind, path: Path) -> None:

@@ -105,11 +105,12 @@ class StagedFit:
 
 MADE_WITH: LiteralString = """jsonb_build_object('model', spec->'model', 'scale_priors', spec->'scale_priors',
                                             'latent', spec->'latent')"""
-"""Of a staged fit's spec what `made_otherwise` judges by: the keys of `model_spec`."""
+"""The keys of a staged fit's spec that `made_otherwise` compares: those of `model_spec`."""
 
 
 def model_spec(scale: Scale) -> dict[str, Any]:
-    """For a fit's spec: the model, the scale's own priors and the rule of θ's distribution that it is made with."""
+    """What a fit's spec keeps of the model: the model, the scale's own priors and the rule of θ's distribution that it
+    is made with."""
     priors = scale.priors.as_dict() if scale.priors else None
     return {"model": scale.model, "scale_priors": priors, "latent": scale.rules.latent}
 
@@ -147,7 +148,7 @@ def months_of_other_latent(connection: psycopg.Connection, scale: Scale) -> list
 
 
 def of_other_model(spec: Mapping[str, Any], scale: Scale) -> str | None:
-    """As `made_otherwise`, of the model alone: engines other than em take no priors of a scale."""
+    """Like `made_otherwise`, but for the model alone: engines other than em do not take a scale's priors."""
     model = spec.get("model")
     if model is None or model == scale.model:
         return None
@@ -259,7 +260,7 @@ def never_linked(connection: psycopg.Connection, staged: StagedFit, run_id: str 
 def record_failed_linking(
     connection: psycopg.Connection, staged: StagedFit, error: Exception, constants: dict[str, Any] | None
 ) -> None:
-    """Keep beside the staged fit why it could not be linked, with whatever constants could be computed."""
+    """Record with the staged fit why it could not be linked, and the constants that could be computed."""
     connection.execute(
         "UPDATE fit_staging SET error = %s, error_kind = %s, spec = spec || %s WHERE fit_id = %s",
         (explanation(error), type(error).__name__, json.dumps({"linking_constants": constants}), staged.fit_id),
@@ -475,7 +476,7 @@ def released_constants(connection: psycopg.Connection, month: str, scale_id: str
 
 
 def explanation(error: Exception) -> str:
-    """An error in a sentence; of one that nobody foresaw, its type too."""
+    """An error in a sentence, with its type if it is an unforeseen one."""
     foreseen = isinstance(error, PsychometricsError | PermanentFailure | TransientFailure)
     return str(error) if foreseen else f"{type(error).__name__}: {error}"
 

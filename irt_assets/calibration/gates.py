@@ -144,14 +144,15 @@ SET_GATES: tuple[SetGate, ...] = (
         "scored_responses",
         "Few answers are rapid guesses or unusable.",
         "See in the counts by reason what was left out, and import the items that the bank lacks, or mark the answers "
-        "of a form that nobody took seriously as sandbox.",
+        "of a form that learners did not take seriously as sandbox.",
         few_answers_are_rejected,
     ),
     SetGate(
         "converged",
         "item_calibration",
         "The engine reached a maximum, by parameters and gradient.",
-        "Mend the keys of the items that the reason names, or take these items off the scale; then materialise again.",
+        "Correct the keys of the items that the reason names, or take these items off the scale; then "
+        "materialise again.",
         converged,
     ),
     SetGate(
@@ -165,7 +166,7 @@ SET_GATES: tuple[SetGate, ...] = (
         "one_dimension",
         "item_calibration",
         "One ability explains the answers, where the scale demands it.",
-        "Look at which items go together in the largest Q3; a second ability wants a scale of its own.",
+        "Look at which items go together in the largest Q3; a second ability needs a scale of its own.",
         one_dimension,
     ),
     SetGate(
@@ -231,7 +232,7 @@ SET_GATES: tuple[SetGate, ...] = (
         "demanded_engines_fitted",
         "linked_item_parameters",
         "Every engine that the scale demands has fitted the month.",
-        "Read the engine's own check, fix what it names, and materialise the month again; or no longer demand it.",
+        "Read the engine's own check, fix what it names, and materialise the month again; or stop demanding it.",
         demanded_engines_fitted,
     ),
 )
@@ -258,7 +259,7 @@ def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
     """Why an item's linked parameters may not be published; empty where they may.
 
     `params` holds a, b, a_se, b_se (None where not finite), n and flags; of a fit with statistics also rmsd and, under
-    fit, rmsd_p, the share of sound items with so large an RMSD.
+    fit, rmsd_p, the share of sound items with an RMSD at least this large.
     """
     problems = [f"{Flag(f).value}: {Flag(f).explanation}" for f in params["flags"]]
     a, b, a_se, b_se = (params[name] for name in ("a", "b", "a_se", "b_se"))
@@ -279,7 +280,7 @@ def item_problems(params: Mapping[str, Any], rules: Rules) -> list[str]:
     rmsd, by_chance = params.get("rmsd"), params.get("fit", {}).get("rmsd_p")
     if rmsd is not None and by_chance is not None and rmsd > rules.max_rmsd and by_chance < MISFIT_LEVEL:
         problems.append(
-            f"its answers do not follow its curve: RMSD = {rmsd:.3f} is above {rules.max_rmsd:g}, and of sound items "
-            f"with as many answers fewer than one in a thousand have one so large"
+            f"its answers do not follow its curve: RMSD = {rmsd:.3f} is above {rules.max_rmsd:g}, and fewer than "
+            f"one in a thousand items that follow the model have one this large with as many answers"
         )
     return problems

@@ -32,7 +32,7 @@ def linked(evidence: Evidence) -> Verdict:
 
 
 def anchors_agree(evidence: Evidence) -> Verdict:
-    """Where they do not, every anchor that moved is named, the largest change first."""
+    """Anchors agree; if they do not, every anchor that moved is named, the largest change first."""
     constants = _constants(evidence)
     if not constants:
         return Verdict(False, f"{NOT_JUDGED}: the month's fit has no linking constants, see the check `linked`")
@@ -78,12 +78,12 @@ def linking_stays_near_its_history(evidence: Evidence) -> Verdict:
     values = (constants[name] for name in ("slope", "slope_se", "intercept", "intercept_se"))
     found = jumps(Constants(month_number(evidence.month), *values), evidence.earlier)
     seen = [one for one in found if one.seen]
-    said = "; ".join(_told(one) for one in seen or found)
-    why = f"against {n} earlier months {said or 'nothing varies that could be compared'}"
+    jumps_text = "; ".join(_jump_sentence(one) for one in seen or found)
+    why = f"against {n} earlier months {jumps_text or 'there is nothing to compare'}"
     return as_the_scale_says(evidence, Verdict(not seen, why, _numbers(found)))
 
 
-def _told(jump: Jump) -> str:
+def _jump_sentence(jump: Jump) -> str:
     name = "the logarithm of the slope" if jump.constant == "slope" else "the intercept"
     p = f", p = {jump.p:.1g}" if jump.seen else ""
     return f"{name} {'jumps' if jump.seen else 'differs'} by {jump.change:+.2f} (limit {jump.limit:.2f}{p})"

@@ -1,4 +1,4 @@
-"""A month's misfit beside that of its reference: which window that is, the comparison, and what a fit keeps of it.
+"""A month's misfit compared with its reference's: which window that is, the comparison, and what a fit keeps of it.
 
 The reference is the window that was looked at once: the origin window; where the anchors are the bank's, the scale's
 first month; and from a month on that somebody accepted as it is, that month. Belongs here: finding and reading it. Does
@@ -33,9 +33,9 @@ from resources.object_store import ObjectStore
 
 MOST_NAMED = 10
 MOST_ALIKE = 5
-"""Items that a sentence on dependence names."""
+"""The most items that a sentence on dependence names."""
 BY_LEVEL = "items of the scale are assigned by level, and learners of one level are not compared with those of another"
-FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are no longer assigned by level"
+FITTED_BY_LEVEL = "it was fitted by level, and the scale's items are not assigned by level any more"
 
 
 @dataclass(frozen=True)
@@ -110,10 +110,12 @@ def compared(
     statistics: Mapping[str, Any],
     reference: Reference | None,
 ) -> dict[str, Any]:
-    """For a month's spec: what it was compared with and what came of it, or `why` it could not be compared.
+    """What a month's spec keeps of the comparison: what it was compared with and what came of it, or `why` it could not
+    be compared.
 
     `statistics`: what the month's fit says of the whole set. `ratio` is the reference's own, None where its dimensions
-    could not be tested, and `ratio_together` the items that make it so large. `lost`: it should have been compared.
+    could not be tested, and `ratio_together` the items that contribute most to it. `lost`: it should have been
+    compared.
     """
     if reference is None:
         return {"reference": None}
@@ -143,7 +145,7 @@ def compared(
 
 
 def as_plain_data(change: Change) -> dict[str, Any]:
-    """For JSON; None for what could not be measured."""
+    """Plain data for JSON; None for what could not be measured."""
 
     def plain(measure: Measure | None) -> dict[str, float] | None:
         return None if measure is None else asdict(measure)
@@ -175,7 +177,8 @@ def misfit_in_words(statistics: Mapping[str, Any]) -> list[str]:
     sentences.append(f"items that share more than the ability (Q3): {clusters or 'none'}")
     if lz["rare"] is not None:
         sentences.append(
-            f"{lz['rare']:.1%} of {lz['learners']:,} learners have a pattern (lz*) that 2 % of sound ones have"
+            f"{lz['rare']:.1%} of {lz['learners']:,} learners have an unlikely response pattern (lz* below the 2 % "
+            f"critical value)"
         )
     if halves is not None:
         sentences.append(
@@ -186,7 +189,7 @@ def misfit_in_words(statistics: Mapping[str, Any]) -> list[str]:
 
 
 def eigenvalue_ratio(statistics: Mapping[str, Any] | None) -> float | None:
-    """Of what a fit says of the whole set: its largest residual eigenvalue to the one that the model gives."""
+    """Ratio of a fit's largest residual eigenvalue to the one under the model, from its statistics of the whole set."""
     parallel = statistics.get("parallel") if statistics else None
     return parallel["eigenvalue"] / parallel["expected"] if parallel else None
 
@@ -205,8 +208,7 @@ def kept_dimensions(statistics: Mapping[str, Any] | None, item_ids: Sequence[str
 
 
 def items_together(statistics: Mapping[str, Any] | None) -> list[str]:
-    """Of what a fit says of the whole set: the items that make that eigenvalue so large; empty of an earlier version's
-    fit."""
+    """The items that contribute most to that eigenvalue; empty for a fit by an earlier version."""
     parallel = statistics.get("parallel") if statistics else None
     return parallel.get("together", []) if parallel else []
 

@@ -107,14 +107,14 @@ class ModelChange:
         ]
         what = ", ".join(changes) or ", ".join(f"{subject} {value}" for subject, value in self.values.items())
         if not self.values:
-            return [f"scale {self.scale_id}: it is so already from {self.first_month} on"]
-        said = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
+            return [f"scale {self.scale_id}: these values hold already from {self.first_month} on"]
+        lines = [f"scale {self.scale_id}: {what} from {self.first_month} on; months before stay as they are"]
         if self.anchors is not None:
-            said += _told(self.anchors, self.after.model, self.first_month)
+            lines += _anchor_lines(self.anchors, self.after.model, self.first_month)
         elif self.bank_anchors:
-            said.append("the anchors are the bank's and keep their values")
+            lines.append("the anchors are the bank's and keep their values")
         stale = f"stale until calibrated again: {', '.join(self.stale)}" if self.stale else "no month becomes stale"
-        return [*said, f"{stale}; published values stay"]
+        return [*lines, f"{stale}; published values stay"]
 
 
 def _both(before: Scale, after: Scale, parameter: str) -> tuple[str, str]:
@@ -122,8 +122,8 @@ def _both(before: Scale, after: Scale, parameter: str) -> tuple[str, str]:
     return old, new
 
 
-def _told(anchors: RefrozenAnchors, model: Model, first_month: str) -> list[str]:
-    told = [
+def _anchor_lines(anchors: RefrozenAnchors, model: Model, first_month: str) -> list[str]:
+    lines = [
         (
             f"the origin window, {anchors.window}, is fitted again as a {fits.spoken(model)}: {anchors.kept} of "
             f"{anchors.kept + len(anchors.left_out)} anchors are frozen again, as version {anchors.version}, for "
@@ -131,9 +131,9 @@ def _told(anchors: RefrozenAnchors, model: Model, first_month: str) -> list[str]
             f"{anchors.largest_shift:+.3f} at most ({anchors.largest_item})"
         )
     ]
-    told += [f"  no anchor any more: {item}: {why}" for item, why in list(anchors.left_out.items())[:MOST_NAMED]]
+    lines += [f"  not an anchor any more: {item}: {why}" for item, why in list(anchors.left_out.items())[:MOST_NAMED]]
     more = len(anchors.left_out) - MOST_NAMED
-    return [*told, f"  … and {more} more"] if more > 0 else told
+    return [*lines, f"  … and {more} more"] if more > 0 else lines
 
 
 def preview_model_change(
@@ -155,7 +155,7 @@ def preview_model_change(
     PsychometricsError for a prior that cannot be read.
     """
     with database.connect() as connection:
-        change = _asked(connection, scale_id, values, first_month, calibrations_begin)
+        change = _requested_change(connection, scale_id, values, first_month, calibrations_begin)
         if change.values and change.after.model != change.before.model:
             change = _with_origin(connection, change)
     if not change.values:
@@ -247,7 +247,7 @@ def _newest_decision(connection: psycopg.Connection, scale_id: str) -> int:
     return max((decision.decision_id for decision in read_decisions(connection, scale_id)), default=0)
 
 
-def _asked(
+def _requested_change(
     connection: psycopg.Connection,
     scale_id: str,
     values: Mapping[Subject, str],
@@ -273,7 +273,7 @@ def _read(subject: Subject, text: str) -> str:
     """A value as it is stored."""
     if subject == "model":
         if text not in MODELS:
-            raise PermanentFailure(f"there is no model {text!r}; there are {', '.join(MODELS)}")
+            raise PermanentFailure(f"unknown model {text!r}; known are {', '.join(MODELS)}")
         return text
     return prior_as_text(prior_from_text(PRIORS[subject], text))
 
@@ -294,12 +294,12 @@ def _require_parameters(scale: Scale, month: str) -> None:
     priors, model = scale.priors or Priors(), fits.spoken(scale.model)
     if priors.a is not None and scale.model not in ("2pl", "3pl"):
         raise PermanentFailure(
-            f"a prior on a wants slopes that are free, and the {model} of scale {scale.scale_id} in {month} has none: "
+            f"a prior on a needs free slopes, and the {model} of scale {scale.scale_id} in {month} has none: "
             "set model=2pl or model=3pl, or prior_a=none, in the same command"
         )
     if priors.c is not None and scale.model != "3pl":
         raise PermanentFailure(
-            f"a prior on c wants guessing, and the {model} of scale {scale.scale_id} in {month} has none: set "
+            f"a prior on c needs guessing, and the {model} of scale {scale.scale_id} in {month} has none: set "
             "model=3pl, or prior_c=none, in the same command"
         )
     if scale.priors is not None and scale.engine != "em":
@@ -326,7 +326,7 @@ class _Origin:
 
 
 def _with_origin(connection: psycopg.Connection, change: ModelChange) -> ModelChange:
-    """With the origin window that has to be fitted again; of a bank's anchors, whether they go with the new model."""
+    """Adds the origin window that has to be fitted again and, for a bank's anchors, whether they fit the new model."""
     scale_id, before, after = change.scale_id, change.before, change.after
     start = month_bounds(change.first_month)[0]
     row = connection.execute(

@@ -16,12 +16,12 @@ from irt_assets.psychometrics.fit.misfit import LARGEST_RATIO, LIMITS
 from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST
 
 MISFIT_LEVEL = 0.001
-"""An item is held back, and a second dimension seen, where a sound item or set does so less often than this."""
+"""Significance level at which an item is held back or a second dimension is reported."""
 FEW_TOGETHER = f"no two items were seen by {SMALLEST_PAIR} learners"
 
 
 def one_dimension(evidence: Evidence) -> Verdict:
-    """Where the scale demands it: the largest eigenvalue of the residual correlations is one that the model gives."""
+    """If the scale demands it: the largest eigenvalue of the residual correlations is likely under the model."""
     fit = current_fit(evidence)
     if isinstance(fit, Verdict):
         return fit
@@ -85,7 +85,7 @@ def misfit_has_not_grown(evidence: Evidence) -> Verdict:
 
 
 def new_misfit(evidence: Evidence) -> Verdict:
-    """Both of the above, whatever the scale demands."""
+    """The verdict on new misfit, whatever the scale demands."""
     found = _compared(evidence)
     if isinstance(found, Verdict):
         return Verdict(True, found.why)
@@ -94,7 +94,7 @@ def new_misfit(evidence: Evidence) -> Verdict:
 
 
 def _compared(evidence: Evidence) -> dict[str, Any] | Verdict:
-    """What the month's fit says of its misfit beside its reference's, or the verdict where it says nothing."""
+    """The month's misfit compared with its reference's, or the verdict where the fit has none."""
     fit = current_fit(evidence)
     if isinstance(fit, Verdict):
         return fit

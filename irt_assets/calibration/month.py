@@ -1,6 +1,6 @@
 """The steps of a month, scale by scale: fit it, link it, take it to the ledger.
 
-A scale that fails does not hold the others: what went wrong is kept and returned beside what went right. Of a scale's
+A scale that fails does not hold the others: what went wrong is kept and returned with what went right. Of a scale's
 engines one is its own, from which it is published; whatever another one does, it does not hold the scale.
 What does not belong here: Dagster (see `assets`) and the gates (see `gates`).
 """
@@ -81,7 +81,7 @@ class LinkOutcome:
 
 
 Engines = dict[str, Callable[[], Calibrator]]
-"""By name; made when it is their turn, because one may turn out to be absent."""
+"""Engines by name; each is made when its turn comes, because one may turn out to be unavailable."""
 
 
 def _as_set(name: str) -> Calibrator:
@@ -121,7 +121,7 @@ def fit_month_for_comparison(
 ) -> list[FitOutcome]:
     """Fit those of `scales` (None: all) with an engine that are published from another, and stage the fits.
 
-    Whatever making and running the engine raises is staged as the reason why there is no fit, unless it is transient.
+    Every error of making and running the engine is staged as the reason for the missing fit, unless it is transient.
     """
 
     def engines_of(scale: Scale) -> Engines:
@@ -139,7 +139,7 @@ def _fit(
     explained: tuple[type[Exception], ...],
     run_id: str | None,
 ) -> list[FitOutcome]:
-    """`explained`: the errors of an engine that become the reason why there is no fit."""
+    """`explained`: the errors of an engine that become the reason for the missing fit."""
     with database.connect() as connection:
         snapshot = current_snapshot(connection, month)
         scales = read_scales(connection, month_bounds(month)[0])
@@ -210,7 +210,7 @@ def link_month(database: Database, month: str, run_id: str | None) -> list[LinkO
     """Put the month's latest fits of every scale on the bank's scale: that of its own engine, and every other
     engine's of the present snapshot.
 
-    Raises PermanentFailure where no scale's own could be linked; the reasons are kept beside the staged fits.
+    Raises PermanentFailure where no scale's own could be linked; the reasons are kept with the staged fits.
     """
     outcomes = []
     with database.connect() as connection:
@@ -250,7 +250,7 @@ def publish_month(
 def _link_comparison(
     connection: psycopg.Connection, scale: Scale, engine: str, month: str, run_id: str | None
 ) -> LinkOutcome:
-    """As `_link_fit`; only a failing database is an error, and nothing is written by halves."""
+    """Like `_link_fit`, but only a failing database is an error; writes all or nothing."""
     try:
         with connection.transaction():
             return _link_fit(connection, scale, engine, month, run_id)
@@ -319,11 +319,11 @@ def _require_one(
         raise PermanentFailure("the bank has no items: `irt import questions FILE`")
     if any(error is None for error in errors):
         return
-    said = [str(error) for error in errors]
+    messages = [str(error) for error in errors]
     message = (
-        (said[0] if month in said[0] else f"{month}: {said[0]}")
-        if len(said) == 1
+        (messages[0] if month in messages[0] else f"{month}: {messages[0]}")
+        if len(messages) == 1
         else f"no scale of {month} could be {what}: "
-        + "; ".join(f"{scale}: {error}" for scale, error in zip(scales, said, strict=True))
+        + "; ".join(f"{scale}: {error}" for scale, error in zip(scales, messages, strict=True))
     )
     raise UnlinkedMonthError(message, outcomes) if outcomes is not None else PermanentFailure(message)

@@ -6,7 +6,7 @@ EAP is drawn less to the mean, which leaves the scale where it is. An error of t
 values has moved the proposals as well.
 
 Two numbers come of it. The *shift*: the mean change of θ over the items other than anchors. The linking puts the
-anchors where they were, so their values cannot tell that all of them moved; the other published items can. The *flips*:
+anchors where they were, so their values cannot show that all of them moved; the other published items can. The *flips*:
 learners whose reported θ, by all items in force, crosses the scale's pass mark, one way net of the other.
 
 What does not belong here: single items that moved (`drift`), and a person's decision on a proposal (`release_impact`).
@@ -38,7 +38,7 @@ from irt_assets.wording import counted
 
 MOST_LEARNERS = 20_000
 FEWEST_ITEMS = 3
-"""With fewer items besides the anchors nobody can say whether the items moved or the scale."""
+"""With fewer items besides the anchors, a shift of the items cannot be distinguished from a shift of the scale."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ def with_impact(connection: psycopg.Connection, scale: Scale, month: str, fit: L
 def _measured(
     connection: psycopg.Connection, scale: Scale, month: str, fit: LinkedFit, published: list[dict[str, Any]]
 ) -> MonthImpact:
-    """On up to 20,000 of the month's learners; `published` is in force in the month's last instant, so that what the
-    month itself has published, if it is run again, is not compared with itself."""
+    """The impact on up to 20,000 of the month's learners; `published` is in force in the month's last instant, so that
+    what the month itself has published, if it is run again, is not compared with itself."""
     start, end = month_bounds(month)
     before = {row["item_id"]: ItemValue(row["a"], row["b"], row["c"], _cov(row), row["fit_id"]) for row in published}
     after = proposed_values(fit.items, scale, before)
@@ -99,8 +99,8 @@ def compare(
 ) -> MonthImpact:
     """Score `responses` with the values in force, `before`, and with those of the month, `after`, laid over them.
 
-    anchors: items that tell nothing of the scale. old: the linking of each fit that values in force come from, where it
-    is known; new: the month's.
+    anchors: items that carry no information on the scale. old: the linking of each fit that values in force come from,
+    where it is known; new: the month's.
     """
     compared = np.array([item in after and item not in anchors for item in responses.item_ids], dtype=bool)
     some = _answers_to(responses, compared)
@@ -169,7 +169,7 @@ def _nothing_to_compare(before: Collection[str], after: Collection[str], anchors
 
 
 def _answers_to(responses: Responses, wanted: np.ndarray) -> Responses:
-    """Those to the wanted items alone, which are numbered anew; the learners stay."""
+    """The answers to the wanted items alone, which are renumbered; the learners stay."""
     number = np.cumsum(wanted) - 1
     kept = wanted[responses.item]
     ids = tuple(item for item, of in zip(responses.item_ids, wanted, strict=True) if of)
@@ -183,7 +183,7 @@ def _columns(values: list[ItemValue]) -> tuple[Floats, Floats, Floats, Floats]:
 
 
 def _cov(row: Mapping[str, Any]) -> Floats:
-    """Shape (2, 2): of an item's (a, b); what is not known counts as 0, as the items' spread tells of it, too."""
+    """Shape (2, 2): covariance of an item's (a, b); unknown parts count as 0, as the items' spread includes them."""
     a_se, b_se, cov_ab = (row[name] or 0.0 for name in ("a_se", "b_se", "cov_ab"))
     return np.array([[a_se**2, cov_ab], [cov_ab, b_se**2]])
 

@@ -101,8 +101,8 @@ def classify_month(
         gates = _of_its_time(gates)
     failed = {name: status for name, status in gates.items() if status.passed is False}
     if failed:
-        told = {name: status.why for name, status in failed.items() if not status.why.startswith(NOT_JUDGED)}
-        return state(State.RED, "; ".join(f"{name}: {why}" for name, why in told.items()), _first(failed))
+        failures = {name: status.why for name, status in failed.items() if not status.why.startswith(NOT_JUDGED)}
+        return state(State.RED, "; ".join(f"{name}: {why}" for name, why in failures.items()), _first(failed))
     unknown = {name: status for name, status in gates.items() if status.passed is None}
     if unknown and step is None and failure is None and not any(status.asked for status in unknown.values()):
         why = f"its answers are scored and nothing was fitted: `irt calibrate --month {month}`"
@@ -122,8 +122,7 @@ def classify_month(
 
 
 def _of_its_time(gates: dict[str, GateStatus]) -> dict[str, GateStatus]:
-    """Without the gates that did not exist when a month was judged: nobody asked them, and others of their asset were
-    asked."""
+    """The gates without those that did not exist when a month was judged: only others of their asset were evaluated."""
     judged = {status.asset for status in gates.values() if status.asked}
     return {name: status for name, status in gates.items() if status.asked or status.asset not in judged}
 
@@ -178,11 +177,11 @@ def _status(gate: SetGate, record: AssetCheckExecutionRecord | None) -> dict[str
     evaluation = record.evaluation
     if not isinstance(evaluation, dg.AssetCheckEvaluation):  # only planned: its run goes on, or was killed
         return {"": GateStatus(None, "not evaluated", gate.asset)}
-    told = evaluation.metadata["scales"]
-    by_scale = told.value if isinstance(told, dg.JsonMetadataValue) else None  # of a version before this one
+    shown = evaluation.metadata["scales"]
+    by_scale = shown.value if isinstance(shown, dg.JsonMetadataValue) else None  # of a version before this one
     if not isinstance(by_scale, dict):
         by_scale = {row["scale"]: row for row in rows_of(evaluation.metadata, "scales")}
-    known = {scale: GateStatus(said["passed"], said["why"], gate.asset) for scale, said in by_scale.items()}
+    known = {scale: GateStatus(entry["passed"], entry["why"], gate.asset) for scale, entry in by_scale.items()}
     return known | {"": GateStatus(None, "the scale was not judged", gate.asset)}
 
 
@@ -209,7 +208,7 @@ def _changes(
         staged = _staged(connection, month, scale_id, scale.engine)
         linked = _linked(connection, month, scale_id, scale.engine)
         step = all_steps[scale_id].get(month)
-        beside = [engine for engine in scale.rules.demands if engine != scale.engine]
+        demanded = [engine for engine in scale.rules.demands if engine != scale.engine]
         if snapshot.rules.get(scale_id, {}) != rules[scale_id]:
             changed[scale_id] = Newer("the scale's settings have changed since", scored)
         elif staged is not None and staged[1] != snapshot.snapshot_hash:
@@ -225,7 +224,7 @@ def _changes(
         elif linked is not None and step is not None and step.fit_id != linked[0]:
             changed[scale_id] = Newer("it was linked again and not taken to the ledger since", published)
         else:
-            for engine in beside:
+            for engine in demanded:
                 fit, on_scale = (find(connection, month, scale_id, engine) for find in (_staged, _linked))
                 if fit is not None and (on_scale is None or on_scale[0] != fit[0]):
                     changed[scale_id] = Newer(

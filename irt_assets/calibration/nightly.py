@@ -46,9 +46,9 @@ class NightOutcome:
     Attributes:
         loaded: attempts of the window on the scale.
         quiet: why there was nothing to fit, which is not a fault; else empty.
-        error: why there is no fit on the bank's scale; None where there is one, and in a quiet night.
+        error: why a fit on the bank's scale is missing; None where it exists, and in a quiet night.
         provisional: fitted items that have no published parameters.
-        warning: None where there is no fit on the bank's scale.
+        warning: None without a fit on the bank's scale.
     """
 
     scale_id: str
@@ -84,8 +84,8 @@ class Night:
         if transient:
             return transient[0]
         if errors and not any(o.warning for o in self.outcomes):
-            said = self.failed
-            return PermanentFailure("; ".join(said.values()) if len(said) == 1 else _by_scale(said))
+            failed = self.failed
+            return PermanentFailure("; ".join(failed.values()) if len(failed) == 1 else _by_scale(failed))
         return None
 
 
@@ -94,7 +94,7 @@ class _Fitted:
     scale: Scale
     loaded: int
     raw: Calibration
-    beside: dict[str, Any]
+    spec_extras: dict[str, Any]
 
 
 def window_of(day: str) -> tuple[datetime, datetime]:
@@ -148,7 +148,7 @@ def _fit(
     _log.info("Loaded %d anchors/seeds from question.meta", len(anchors.item_ids) if anchors else 0, extra=about)
     if request.responses.n_responses == 0:
         counts = {str(reason): n for reason, n in judged.judgements[scale.scale_id].counts.items()}
-        quiet = nothing_scored(scale, _said(end), counts)
+        quiet = nothing_scored(scale, _window_text(end), counts)
         _log.warning("%s", quiet, extra=about)
         return NightOutcome(scale.scale_id, scale.engine, loaded, quiet=quiet)
     if anchors is None:
@@ -158,7 +158,7 @@ def _fit(
             made = calibrate(build(scale.engine), request, judged.data_hash)
             raw = made.calibration
             if not raw.convergence.converged:
-                raise PsychometricsError(f"the fit of {_said(end)} did not converge: {raw.convergence.reason}")
+                raise PsychometricsError(f"the fit of {_window_text(end)} did not converge: {raw.convergence.reason}")
             return _Fitted(scale, loaded, raw, fit_spec_extras(request, made))
     except (PsychometricsError, PermanentFailure, TransientFailure) as error:
         return NightOutcome(scale.scale_id, scale.engine, loaded, error=error)
@@ -199,7 +199,7 @@ def _write(
         anchor_hash=digest,
         spec=fits.model_spec(scale)
         | {"eligibility": scale.rules.changed(), "never_published": list(provisional)}
-        | fitted.beside,
+        | fitted.spec_extras,
         fitted_at=row[0],
         fit_code_version=code_version(),
         run_id=run_id,
@@ -222,9 +222,9 @@ def _key(start: datetime, end: datetime) -> str:
     return f"{start:%Y-%m-%d}:{end:%Y-%m-%d}"
 
 
-def _said(end: datetime) -> str:
+def _window_text(end: datetime) -> str:
     return f"the window of {WINDOW.days} days to {day_of(end - timedelta(days=1))}"
 
 
-def _by_scale(said: dict[str, str]) -> str:
-    return "; ".join(f"{scale}: {why}" for scale, why in said.items())
+def _by_scale(failed: dict[str, str]) -> str:
+    return "; ".join(f"{scale}: {why}" for scale, why in failed.items())

@@ -87,13 +87,13 @@ def check_night(night: Night) -> dg.AssetCheckResult:
     warned = {o.scale_id: o.warning for o in night.outcomes if o.warning}
     problems = night.failed | {s: "; ".join(found) for s, warning in warned.items() if (found := warning.problems())}
     quiet = "; ".join(o.quiet for o in night.outcomes if o.quiet)
-    said = [f"{scale}: {why}" if len(night.outcomes) > 1 else why for scale, why in problems.items()]
+    parts = [f"{scale}: {why}" if len(night.outcomes) > 1 else why for scale, why in problems.items()]
     moved = {scale: warning.difficulties.moved_items() for scale, warning in warned.items()}
     return dg.AssetCheckResult(
         check_name=CHECK,
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR if night.failed else dg.AssetCheckSeverity.WARN,
-        description=f"{night.day}: {'; '.join(said) or quiet or 'as the last month and the published parameters'}",
+        description=f"{night.day}: {'; '.join(parts) or quiet or 'as the last month and the published parameters'}",
         metadata={
             ITEMS: rows_shown(
                 ("scale", "item", "moved"),
@@ -105,7 +105,7 @@ def check_night(night: Night) -> dg.AssetCheckResult:
 
 
 def night_metadata(night: Night) -> Metadata:
-    """What the UI shows of a night, or of what became of it."""
+    """What the UI shows of a night."""
     linked = [o for o in night.outcomes if o.warning is not None]
     metadata: Metadata = {
         "night": dg.MetadataValue.md(_night_table(night.outcomes)),
@@ -177,11 +177,11 @@ def _difficulty_table(linked: list[NightOutcome]) -> str:
 
 
 def _provisional(linked: list[NightOutcome]) -> str:
-    said = []
+    parts = []
     for o in linked:
         if o.provisional:
-            said.append(f"{o.scale_id}: {len(o.provisional)}: {some_of(o.provisional, _MOST_SHOWN)}")
-    return "; ".join(said) or "none: every fitted item is published"
+            parts.append(f"{o.scale_id}: {len(o.provisional)}: {some_of(o.provisional, _MOST_SHOWN)}")
+    return "; ".join(parts) or "none: every fitted item is published"
 
 
 def _warned(linked: list[NightOutcome]) -> list[tuple[NightOutcome, EarlyWarning]]:

@@ -250,7 +250,7 @@ def read_thetas(connection: psycopg.Connection, user_id: str, most: int = MOST_H
 
 
 def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict[str, dict[str, Theta]]:
-    """By learner and scale, the θ of the latest answers; of a few learners, as each costs a look."""
+    """The θ of the latest answers, by learner and scale; meant for a few learners, as each costs a query."""
     fields = "scale_id, theta, se, n_items, kind, window_end, set_hash, scale_version, fitted_at"
     rows = connection.execute(
         f"""SELECT DISTINCT ON (user_id, scale_id) user_id, {fields} FROM mirt_ability WHERE user_id = ANY(%s)
@@ -264,7 +264,7 @@ def latest_of(connection: psycopg.Connection, user_ids: Collection[str]) -> dict
 
 
 def latest(thetas: Iterable[Theta]) -> dict[str, Theta]:
-    """Of `read_thetas`, by scale, the θ of the latest answers."""
+    """The θ of the latest answers among `read_thetas`, by scale."""
     found: dict[str, Theta] = {}
     for one in thetas:
         found.setdefault(one.scale_id, one)

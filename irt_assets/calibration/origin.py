@@ -132,7 +132,7 @@ def _joint(rows: list[dict[str, Any]]) -> Floats | None:
 
 
 def covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, list[float]]]:
-    """Of each of `items` with each: the covariance of (a, b) with (a, b), row by row; as `anchor_set.cov` keeps it.
+    """The covariance of (a, b) of each of `items` with each other, row by row, as `anchor_set.cov` keeps it.
 
     Empty where the fit has no joint covariance, and for more than MOST_WITH_COVARIANCES items.
     """
@@ -146,7 +146,7 @@ def covariances(fit: Calibration, items: Sequence[str]) -> dict[str, dict[str, l
 
 
 def hash_of_anchors(anchors: Mapping[str, Sequence[float]]) -> str:
-    """Of item → (a, b, c, a_se, b_se, cov_ab), whatever their order."""
+    """The hash of item → (a, b, c, a_se, b_se, cov_ab), whatever their order."""
     return hashlib.sha256(json.dumps(anchors, sort_keys=True).encode()).hexdigest()
 
 
@@ -159,7 +159,7 @@ def anchor_hash(connection: psycopg.Connection, scale_id: str, version: int) -> 
 
 
 def anchors_change_after(connection: psycopg.Connection, scale_id: str, start: datetime) -> datetime | None:
-    """From when on the newest version of the anchor set holds, where that is later than `start`; else None."""
+    """The time from which the newest version of the anchor set holds if that is later than `start`, else None."""
     row = connection.execute(
         "SELECT max(effective_from) FROM anchor_set WHERE scale_id = %s HAVING max(effective_from) > %s",
         (scale_id, start),
@@ -248,7 +248,7 @@ def initialise(
     done = Origin(scale_id, len(anchors), len(anchors), len(assumed), left_out, with_guessing)
     if fitted is None:
         return done
-    shape, statistics = fitted.beside["shape"], fitted.beside["fit_statistics"]["set"]
+    shape, statistics = fitted.spec_extras["shape"], fitted.spec_extras["fit_statistics"]["set"]
     if shape:
         done = replace(done, shape=shape["why"], guessing=shape["guessing"])
     ratio = eigenvalue_ratio(statistics)
@@ -287,7 +287,7 @@ def freeze_anchors(
 
 
 def note_anchors(connection: psycopg.Connection, fit_id: str, digest: str) -> None:
-    """Keep beside the fit of an origin window which anchor set was frozen from it."""
+    """Record with the fit of an origin window which anchor set was frozen from it."""
     connection.execute("UPDATE mirt_fit_meta SET anchor_hash = %s WHERE fit_id = %s", (digest, fit_id))
 
 
@@ -396,7 +396,7 @@ class FittedWindow:
     """A window's fit and the snapshot of its answers, not written yet."""
 
     calibration: Calibration
-    beside: dict[str, Any]
+    spec_extras: dict[str, Any]
     snapshot: WindowSnapshot
 
 
@@ -415,12 +415,12 @@ def _fit_window(database: Database, scale_id: str, window: OriginWindow, rules: 
         responses, _ = scored_responses_of(judged.table, scale_id)
         if responses.n_responses == 0:
             counts = judged.judgements[scale_id].counts
-            said = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
+            reasons = ", ".join(f"{reason} {n:,}" for reason, n in counts.items() if n) or "no attempts"
             most = max(judged.left_out[scale_id].values(), default=0)
             few = f" Items have at most {most} responses each, and are fitted from {rules.min_fitted_responses} on."
             raise PermanentFailure(
                 f"the window {window.start:%Y-%m-%d} to {window.end:%Y-%m-%d} has no scored response on scale "
-                f"{scale_id} ({said}), so it cannot be its origin.{few if most else ''} Name another window "
+                f"{scale_id} ({reasons}), so it cannot be its origin.{few if most else ''} Name another window "
                 "(--origin), or a smaller minimum (--set min_responses=…)"
             )
         request = build_fit_request(connection, judged.table, scale, window.start, None)
@@ -440,7 +440,7 @@ def _require_gates(window: OriginWindow, scale: Scale, fitted: FittedWindow, cou
     kept, n = fitted.snapshot, sum(counts.values())
     snapshot = Snapshot(name, kept.digest, kept.uri, kept.data_hash, n, {scale.scale_id: dict(counts)}, {})
     calibration, now = fitted.calibration, datetime.now(UTC)
-    spec = fits.model_spec(scale) | fitted.beside
+    spec = fits.model_spec(scale) | fitted.spec_extras
     staged = fits.StagedFit(
         "", name, scale.scale_id, calibration.engine, kept.digest, None, None, None, spec, code_version(), now
     )
@@ -526,7 +526,7 @@ def write_origin_fit(
         window=window,
         snapshot_hash=fitted.snapshot.digest,
         anchor_hash="",
-        spec={"eligibility": rules.changed(), "snapshot": fitted.snapshot.uri} | fitted.beside,
+        spec={"eligibility": rules.changed(), "snapshot": fitted.snapshot.uri} | fitted.spec_extras,
         fitted_at=row[0],
         fit_code_version=code_version(),
         run_id=None,
@@ -547,8 +547,12 @@ def write_origin_fit(
         most = max((params["n"] for params in linked.items.values()), default=0)
         needed = rules.min_published_responses(fitted.calibration.model)
         rule = "min_responses" if needed == rules.min_responses else "min_responses_3pl"
-        said = f". They have at most {most} responses each, and {needed} are needed ({rule})" if most < needed else ""
-        raise PermanentFailure(f"no item of the origin window of scale {scale_id} passes the item gates{first}{said}")
+        most_text = (
+            f". They have at most {most} responses each, and {needed} are needed ({rule})" if most < needed else ""
+        )
+        raise PermanentFailure(
+            f"no item of the origin window of scale {scale_id} passes the item gates{first}{most_text}"
+        )
     left_out = {item: "; ".join(found) for item, found in problems.items() if found}
     few = fitted.snapshot.left_out.items()
     left_out |= {item: f"{n} responses are fewer than {rules.min_fitted_responses}" for item, n in few}

@@ -1,4 +1,4 @@
-"""What waits for a person: proposals with their evidence, and which of them ask for a decision.
+"""What waits for a person: proposals with their evidence, and which of them need a decision.
 
 Belongs here: what is known of a proposal, read and never written. Does not belong here: the decision (see `release`),
 its effect on learners (`release_impact`) and who proposes (`publication`, `recalibration`).
@@ -25,17 +25,18 @@ from resources.failures import PermanentFailure
 
 REFERENCE = re.compile(r"(\d{4}-\d{2}(?::\d{4}-\d{2})?)/(.+)", re.DOTALL)
 EVERY = "all"
-"""In the place of an item: all of that window that ask for a decision."""
+"""Stands in place of an item for all items of that window that need a decision."""
 KINDS_THAT_NEED_MORE = {
-    "leak": "its answers follow who knows them, not who can solve it: replace it, do not publish what the leak made",
-    "wrong key": "its key is wrong: correct the key first, as the parameters are those of the wrong answer",
-    "easier: drift or leak": "it may have leaked: without times nobody can tell",
+    "leak": "the item appears to have leaked: replace it; parameters estimated from leaked answers should not be "
+    "published",
+    "wrong key": "its key is wrong: correct the key first; the parameters describe the wrong answer",
+    "easier: drift or leak": "it may have leaked: response times are needed to find out",
 }
-"""Of a kind of change: why new parameters alone are not the answer."""
+"""Kinds of change that new parameters alone do not solve, each with the reason."""
 
 
 class State(StrEnum):
-    """Of a proposal: open ones can be decided on.
+    """The state of a proposal: open ones can be decided on.
 
     One is superseded by a newer one of the same window and item; and all of a month's are by its next run, which judges
     every item again, and while the month is not green. A recalibration supersedes only what it proposes itself.
@@ -59,7 +60,7 @@ class Reference(NamedTuple):
 
 @dataclass(frozen=True)
 class Parameters:
-    """Of one item, on the bank's scale; errors are None where they are not known."""
+    """Parameters of one item on the bank's scale; errors are None where they are not known."""
 
     a: float
     b: float
@@ -80,7 +81,7 @@ class Proposal:
     """A proposal and what is known about it.
 
     Attributes:
-        window: the month it comes from, or FIRST:LAST of a recalibration; `recalibrated` tells which.
+        window: the month it comes from, or FIRST:LAST of a recalibration; `recalibrated` says which.
         old: the item's last publication, that this one would replace; None where nothing was ever published. `old_rule`
             is the rule by which it was published.
         wabc: area between the curves of `new` and `old`, 0 to 1.
@@ -88,8 +89,8 @@ class Proposal:
             onset is that of the first month which saw the change.
         dif: findings in a sentence each; None where not tested.
         fit: infit, outfit, rmsd and flags, as the fit was stored with them.
-        superseded: whether it would be, if nobody had decided on it.
-        withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item asks for no decision.
+        superseded: whether it would be, had it not been decided on.
+        withdrawn: since when, by whom and why; empty if the item is in use. A withdrawn item does not need a decision.
         decided: by whom, when and why, where it was; also by whom a decision was undone, where it is open again.
         outdated: what is published comes from a later window, or from the month itself; or somebody has decided since
             on what such a window proposed for the item.
@@ -127,12 +128,12 @@ class Proposal:
 
     @property
     def severity(self) -> str:
-        """Of the drift: none, medium, high or not tested."""
+        """Severity of the drift: none, medium, high or not tested."""
         return str(self.drift.get("severity", "not tested"))
 
     @property
     def kind(self) -> str:
-        """Of the change, where the item drifted."""
+        """Kind of the change, where the item drifted."""
         return str((self.drift.get("change") or {}).get("kind", "")) if self.severity not in ("none", "") else ""
 
     @property
@@ -173,7 +174,7 @@ def parse_reference(text: str) -> Reference:
     if found is None:
         raise PermanentFailure(
             f"{text!r} names no proposal: write MONTH/ITEM (2026-09/A21), FIRST:LAST/ITEM for a recalibration, or "
-            f"MONTH/{EVERY} for all that ask for a decision (`irt release list`)"
+            f"MONTH/{EVERY} for all that need a decision (`irt release list`)"
         )
     return Reference(*found.groups())
 
@@ -188,7 +189,7 @@ def proposals(
 ) -> list[Proposal]:
     """Every proposal of these windows, items and scale (None: all), by window and item, the latest fit last.
 
-    may_ask: only those that can ask for a decision, which are few of many.
+    may_ask: only those that can need a decision, which are few of many.
     """
     with connection.cursor(row_factory=dict_row) as cursor:
         rows = cursor.execute(
@@ -213,7 +214,7 @@ def waiting_proposals(
 
 
 def latest_waiting(found: Iterable[Proposal]) -> list[Proposal]:
-    """Those that ask for a decision, of each item the one from the latest window, largest change first."""
+    """Proposals that need a decision: each item's from its latest window, largest change first."""
     latest: dict[tuple[str, str], Proposal] = {}
     for proposal in found:
         key = proposal.scale_id, proposal.item_id
@@ -248,25 +249,25 @@ def find_proposals(connection: psycopg.Connection, references: Iterable[Referenc
         windows, items = ({reference[k] for reference in named} for k in (0, 1))
         for proposal in proposals(connection, windows=windows, items=items):
             of_name.setdefault(proposal.reference, []).append(proposal)
-    asked = waiting_proposals(connection) if len(named) < len(wanted) else []
+    waiting = waiting_proposals(connection) if len(named) < len(wanted) else []
     found: dict[Reference, Proposal] = {}
     for reference in wanted:
         if reference.item_id == EVERY:
-            of_window = [p for p in asked if p.window == reference.window]
+            of_window = [p for p in waiting if p.window == reference.window]
             if not of_window:
-                raise PermanentFailure(f"nothing of {reference.window} asks for a decision: `irt release list --all`")
+                raise PermanentFailure(f"nothing of {reference.window} needs a decision: `irt release list --all`")
             found |= {p.reference: p for p in of_window}
         elif reference in of_name:
             found[reference] = max(of_name[reference], key=_standing)
         else:
             raise PermanentFailure(f"nothing is proposed as {reference}: {_instead(connection, reference)}")
     if not found:
-        raise PermanentFailure("no proposal is named: `irt release list` shows those that ask for a decision")
+        raise PermanentFailure("no proposal is named: `irt release list` shows those that need a decision")
     return list(found.values())
 
 
 def _standing(proposal: Proposal) -> tuple[bool, bool, datetime]:
-    """Of proposals of one name the greatest is meant: the open one, else the last one decided on."""
+    """Order of proposals of one name, the greatest of which is meant: the open one, else the last one decided on."""
     return proposal.state is State.OPEN, bool(proposal.decided), proposal.lineage["created_at"]
 
 
@@ -400,9 +401,9 @@ def _proposal(row: dict[str, Any], area: float | None, withdrawn: str) -> Propos
     decided = ""
     if row["decision"]:
         undone = row["decision"] == "undo"
-        said = f"{state} again, the decision undone" if undone else state
+        outcome = f"{state} again, the decision undone" if undone else state
         since = f", in force from {row['decided_from']:%Y-%m-%d}" if row["decided_from"] and not undone else ""
-        decided = f"{said} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
+        decided = f"{outcome} by {row['decided_by']} on {row['decided_at']:%Y-%m-%d %H:%M} UTC{since}: {row['reason']}"
     return Proposal(
         window=row["month"],
         scale_id=row["scale_id"],

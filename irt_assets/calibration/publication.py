@@ -78,7 +78,7 @@ def in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> Pub
 
 
 def publications_in_force(connection: psycopg.Connection, scale_id: str, at: datetime) -> list[dict[str, Any]]:
-    """Of each item, in order, the last publication with effective_from ≤ at: values, errors, where from, since when."""
+    """The last publication of each item with effective_from ≤ at, in order: values, errors, where from, since when."""
     with connection.cursor(row_factory=dict_row) as cursor:
         return cursor.execute(
             """SELECT DISTINCT ON (item_id) item_id, a, b, c, a_se, b_se, cov_ab, fit_id, effective_from
@@ -136,11 +136,11 @@ def publish_ready_months(
 ) -> dict[str, Step]:
     """Take `month` to the ledger, and every month that waits and whose way is clear, in the caller's transaction.
 
-    Each month is judged by the model and the anchors of its own window, as they are once nobody else writes the ledger.
+    Each month is judged by the model and the anchors of its own window, as they are once the ledger is locked.
     A month whose own run did not come as far as this step is not taken: its gates may not have been evaluated.
     `unsettled` are the months that are running, queued or still to come in a requested backfill, `month`
-    itself left out. `stored_file` gives a month's verified snapshot. `measure` says anew what a month does to θ, where
-    the months before it were published since it was linked. Returns the steps that were taken, by month.
+    itself left out. `stored_file` gives a month's verified snapshot. `measure` computes again what a month does to θ,
+    where the months before it were published since it was linked. Returns the steps that were taken, by month.
     """
     advisory_lock(connection, "ledger", scale.scale_id)
     known = steps(connection, scale.scale_id)
@@ -266,7 +266,7 @@ def _known_numbers(connection: psycopg.Connection, scale_id: str, month: str) ->
 
 
 def _same(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
-    """Up to the order in which threads have summed."""
+    """Whether two sets of values are equal up to rounding: threads sum in any order."""
     return all(math.isclose(x, y, rel_tol=1e-9, abs_tol=1e-12) for x, y in zip(one, other, strict=True))
 
 

@@ -2,8 +2,8 @@
 
 Every learner-month is a person with an ability of its own, and months have their own mean and SD of θ: what learners
 have learned between two months is not taken for easier items. An item that drift analysis saw change loses its answers
-from before the change, so that its estimate is of what it is now; θ in those answers is held by all other items. The
-fit is linked to the frozen anchors as a month's is, and passes the gates of a month.
+from before the change, so that its estimate describes the item as it is now; θ in those answers is held by all other
+items. The fit is linked to the frozen anchors as a month's is, and passes the gates of a month.
 
 Belongs here: which answers are pooled, and what is proposed from them. Does not belong here: deciding (see `release`).
 """
@@ -43,7 +43,7 @@ from resources.object_store import ObjectStore
 from resources.version import code_version
 
 KIND = "pooled"
-"""Of its fits, in `mirt_fit_meta`."""
+"""The `kind` of its fits in `mirt_fit_meta`."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +130,8 @@ def recalibrate(
     if placed.linking is None or placed.linked is None:
         raise PermanentFailure(f"{window} cannot be placed on scale {scale_id}: {placed.error}")
     if not placed.linking.agrees(scale.rules.anchor_q_alpha):
-        raise PermanentFailure(f"the anchors of {window} disagree: {placed.linking.diagnosis or 'nobody can tell who'}")
+        diagnosis = placed.linking.diagnosis or "which of them moved is unknown"
+        raise PermanentFailure(f"the anchors of {window} disagree: {diagnosis}")
     with database.connect() as connection:
         advisory_lock(connection, "ledger", scale_id)
         basis.require_same(_read_basis(connection, scale_id, months), window)
@@ -170,7 +171,7 @@ def recalibrate(
 
 @dataclass(frozen=True)
 class _Basis:
-    """What a recalibration rests on beside the answers, as the database had it when they were fitted."""
+    """What a recalibration rests on besides the answers, as the database had it when they were fitted."""
 
     scale: Scale
     anchor_hash: str
@@ -221,7 +222,7 @@ def _shape(connection: psycopg.Connection, scale: Scale, months: Sequence[str]) 
 
 
 def answers_from(connection: psycopg.Connection, scale_id: str, first: str, last: str) -> dict[str, datetime]:
-    """From when on an item's answers are of the item as it is now; items that did not change in the window are absent.
+    """The time from which an item's answers are to the item as it is now; items without a change are absent.
 
     By the last drift alert: from the day on which a leak began, else from the first month that flagged it; where a
     month flagged it no more, from that month on.
@@ -285,7 +286,7 @@ def _scale(connection: psycopg.Connection, scale_id: str, window_start: datetime
 def _snapshots(
     connection: psycopg.Connection, scale_id: str, months: Collection[str]
 ) -> tuple[list[Snapshot], dict[str, str]]:
-    """Of each month that is published from, the snapshot it was judged by; the others, and why not."""
+    """The snapshot that each month to publish from was judged by; the other months, and why not."""
     known = steps(connection, scale_id)
     found, passed_over = [], {}
     for month in months:
@@ -313,7 +314,7 @@ def _scored(store: ObjectStore, snapshot: Snapshot, scale_id: str) -> pa.Table:
 
 
 def _of_enough(responses: Responses, least: int) -> tuple[Responses, dict[str, int]]:
-    """Without the items that have too few responses to be fitted; these, and how many they have."""
+    """The responses without the items that have too few to be fitted; these items, and how many they have."""
     n = np.bincount(responses.item, minlength=responses.n_items)
     left_out = {item: int(k) for item, k in zip(responses.item_ids, n, strict=True) if k < least}
     return (responses.of_items(n >= least), left_out) if left_out else (responses, left_out)

@@ -1,7 +1,7 @@
 """What a person decides: accepted proposals go to the ledger from a date on, rejected ones are closed.
 
 A decision is one transaction under the lock of the scale's ledger, so that it is there whole or not at all, and of two
-people who decide at once the second is told what the first decided. Nothing here is ever changed or deleted: what is in
+people who decide at once the second sees what the first decided. Nothing here is ever changed or deleted: what is in
 force at a time is the last publication with `effective_from` up to then, whoever asks and whenever.
 
 Belongs here: accepting and rejecting proposals. Does not belong here: undoing it (see `release_undo`), what is known of
@@ -25,11 +25,11 @@ from resources.version import code_version
 
 SAID = 10
 LONGEST = 2_000
-"""Characters of a name or reason: more is a paste that went wrong."""
+"""Most characters of a name or a reason: anything longer was pasted by mistake."""
 
 
 def next_month(now: datetime) -> datetime:
-    """When a decision takes effect unless another date is named: the start of the month after `now`."""
+    """The start of the month after `now`, when a decision takes effect by default."""
     return month_bounds(month_of(now))[1]
 
 
@@ -123,7 +123,7 @@ def effect_of_reject(found: Sequence[Proposal]) -> str:
         f"{p.item_id} stays at {p.old}" if p.old else f"{p.item_id} stays unpublished" for p in found[:SAID]
     )
     more = f" and {len(found) - SAID} more stay as they are" if len(found) > SAID else ""
-    return f"{kept}{more}; nobody's θ changes, and the proposals are closed"
+    return f"{kept}{more}; no θ changes, and the proposals are closed"
 
 
 def open_proposals(connection: psycopg.Connection, references: Sequence[Reference]) -> list[Proposal]:
@@ -140,7 +140,7 @@ def open_proposals(connection: psycopg.Connection, references: Sequence[Referenc
 
 
 def lock_ledgers(connection: psycopg.Connection, references: Sequence[Reference]) -> None:
-    """Until the transaction ends nobody else decides on the scales of these proposals."""
+    """Lock the scales of these proposals against other decisions until the transaction ends."""
     scales = connection.execute(
         "SELECT DISTINCT scale_id FROM item_parameter_proposal WHERE month = ANY(%s) ORDER BY 1",
         ([reference.window for reference in references],),
@@ -167,7 +167,7 @@ def decisions(
 
 @dataclass(frozen=True)
 class Decision:
-    """A line of what was decided.
+    """A line on what was decided.
 
     Attributes:
         what: accept, reject, undo, or drop_anchor, whose `window` is the first month without it.

@@ -22,7 +22,7 @@ from irt_assets.responses.scales import Scale, read_scales
 from irt_assets.responses.window import scoring_responses
 
 LARGE_SHIFT = 0.2
-"""In θ: most of a good test's standard error; who moves so far may ask why."""
+"""θ shift considered large: close to the SE of a good test, so learners may notice."""
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def impact(
     after = {**before, **changes}
     responses, _ = scoring_responses(connection, end - LOOKBACK, end, scale, list(after), withdrawn=published.withdrawn)
     if responses.n_persons == 0:
-        return Impact(scale.scale_id, month, len(changes), f"nobody answered a published item before {end:%Y-%m-%d}")
+        return Impact(scale.scale_id, month, len(changes), f"no answers to published items before {end:%Y-%m-%d}")
     known = np.array([item in before for item in responses.item_ids])
     changed = np.array([item in changes for item in responses.item_ids])
     measured = np.bincount(responses.person[known[responses.item]], minlength=responses.n_persons) > 0
@@ -112,7 +112,7 @@ def impact(
     shift = new - old
     if not shift.size:
         return Impact(
-            scale.scale_id, month, len(changes), "nobody is measured with the present set", added=len(measured)
+            scale.scale_id, month, len(changes), "no learner is measured with the present set", added=len(measured)
         )
     mark = np.inf if scale.pass_theta is None else scale.pass_theta
     return Impact(

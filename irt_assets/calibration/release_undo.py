@@ -59,7 +59,7 @@ class Undo:
         """What a person reads before deciding, and after."""
         name, item = self.proposal.reference, self.proposal.item_id
         if self.restored is None or self.since is None:
-            return f"{name} asks again; nobody's θ changes"
+            return f"{name} needs a decision again; no θ changes"
         never = (
             f"{self.proposal.new} never comes into force" if self.never_in_force else f"until then {self.proposal.new}"
         )
@@ -112,7 +112,7 @@ def undo(
     What an accept had replaced is in force again from `effective_from` on; by default (None) from the first time that
     changes nothing reported: the accepted values' own first day where it is still to come, else the next 1st.
 
-    Raises PermanentFailure, naming each, for proposals that nobody has decided on, whose decision was undone already or
+    Raises PermanentFailure, naming each, for proposals that are undecided, whose decision was undone already or
     followed by another on the item, for items that had no publication before, and for a date that is not in the future
     of `now` or lies before what is published already.
     """
@@ -158,7 +158,7 @@ def _decided(connection: psycopg.Connection, reference: Reference) -> tuple[Prop
     if row is None:
         proposal = find_proposals(connection, [reference])[0]
         raise PermanentFailure(
-            f"{reference} is {proposal.decided}" if proposal.decided else f"nobody has decided on {reference} yet"
+            f"{reference} is {proposal.decided}" if proposal.decided else f"{reference} has not been decided on yet"
         )
     fit_id, decision_id = row
     named = proposals(connection, windows=[reference.window], items=[reference.item_id])

@@ -1,4 +1,4 @@
-"""What is asked of an engine for one scale of a window, and what is kept beside its answer.
+"""What an engine is asked for one scale of a window, and what is kept with its answer.
 
 Belongs here: the parts of a fit that the scale's rules decide. Does not belong here: where answers come from (see
 `responses.window`), which engines run and where fits are stored (see `month`, `fits`).
@@ -35,9 +35,9 @@ from irt_assets.responses.scales import Scale
 from irt_assets.responses.window import earlier_responses, left_out_items, scored_responses_of
 
 PROVISIONAL_SLOPE = LogNormal(0.0, 0.5)
-"""Of an item with few answers: 95 % of slopes between 0.38 and 2.7."""
+"""Prior on the slope of an item with few answers: 95 % of slopes lie between 0.38 and 2.7."""
 LEARNERS_LOOKED_AT = 5_000
-"""Of a linear scale, for the correlation of difficulty with earlier θ: its standard error is then below 0.02."""
+"""Learners sampled on linear scales to correlate item difficulty with earlier θ (SE < 0.02)."""
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class Calibrated:
 
 
 def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibrated:
-    """The engine's calibration of what is asked. Raises PsychometricsError where the engine cannot give it."""
+    """The calibration that the engine makes of a request. Raises PsychometricsError where the engine cannot give it."""
     model, responses, priors = request.scale.model, request.responses, request.priors()
     if request.by_level and priors is not None and priors.b is not None:
         raise PsychometricsError(why_no_prior_on_b(request.scale.scale_id))
@@ -167,12 +167,12 @@ def calibrate(engine: Calibrator, request: FitRequest, data_hash: str) -> Calibr
         return Calibrated(one, shape=shape)
 
     def fit(groups: list[str], reference: str, unit: float) -> Calibration:
-        asked = None if priors is None else in_unit(priors, unit)
+        priors_in_unit = None if priors is None else in_unit(priors, unit)
         return engine.calibrate(
             responses,
             model=model,
             data_hash=data_hash,
-            priors=asked,
+            priors=priors_in_unit,
             groups=groups,
             reference=reference,
             testlets=request.testlets,
@@ -208,7 +208,7 @@ def in_unit(priors: Priors, sd: float) -> Priors:
 
 
 def fit_spec_extras(request: FitRequest, made: Calibrated) -> dict[str, Any]:
-    """What is kept in the spec of a fit beside its parameters."""
+    """What is kept in the spec of a fit besides its parameters."""
     calibration = made.calibration
     correlation, learners = float("nan"), 0
     if request.earlier is not None and calibration.convergence.converged:
@@ -229,7 +229,7 @@ def fit_spec_extras(request: FitRequest, made: Calibrated) -> dict[str, Any]:
 
 
 def fit_statistics(request: FitRequest, made: Calibrated) -> dict[str, Any]:
-    """For a fit's spec: its statistics, None for one that did not converge, which is not a result."""
+    """The statistics that a fit's spec keeps; None without convergence, as the fit is then not a result."""
     if not made.calibration.convergence.converged:
         return {"fit_statistics": None}
     with threadpool_limits(1, user_api="blas"):  # many products of small matrices, for which threads only wait

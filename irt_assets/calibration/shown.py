@@ -44,7 +44,7 @@ def plot(png: bytes, alt: str) -> dg.MetadataValue:
 
 
 def numbers(scale_id: str, of: Mapping[str, float]) -> Metadata:
-    """Each is a trend in the UI; a value that is missing in a month is left out."""
+    """Numbers that the UI shows as trends; a value that is missing in a month is left out."""
     return {
         f"{name} ({scale_id})": dg.MetadataValue.float(float(f"{x:.6g}")) for name, x in of.items() if math.isfinite(x)
     }
@@ -76,7 +76,8 @@ def fit_metadata(outcomes: Sequence[FitOutcome]) -> Metadata:
             if o.shape.compared:
                 metadata[f"models compared ({where})"] = dg.MetadataValue.md(comparison_table(o.shape))
         if o.misfit is not None and o.misfit.get("growth"):
-            metadata[f"misfit beside {o.misfit['reference']} ({where})"] = dg.MetadataValue.md(misfit_table(o.misfit))
+            label = f"misfit compared with {o.misfit['reference']} ({where})"
+            metadata[label] = dg.MetadataValue.md(misfit_table(o.misfit))
         if o.testlets is not None:
             metadata[f"testlets ({where})"] = dg.MetadataValue.text(sentence(o.testlets))
         shown = [i for i in list(_flagged(fit))[:9] if np.isfinite(fit.a[fit.item_ids.index(i)])]
@@ -223,7 +224,7 @@ def link_numbers(scale_id: str, k: Linking) -> Metadata:
 
 
 def parameters_metadata(database: Database, month: str) -> Metadata:
-    """Of every scale the items on it, with their fit: those held back or misfitting most first."""
+    """The items of every scale with their fit, those held back or misfitting most first."""
     metadata: Metadata = {}
     with database.connect() as connection:
         for scale in read_scales(connection).values():
@@ -265,7 +266,7 @@ def history_metadata(database: Database, month: str) -> Metadata:
 
 
 def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
-    said = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
+    agreements = [f"{m.scale.scale_id}: {m.sentence}" if len(compared) > 1 else m.sentence for m in compared]
     rows: list[tuple[str, ...]] = []
     apart: list[tuple[str, ...]] = []
     metadata: Metadata = {}
@@ -297,7 +298,7 @@ def agreement_metadata(compared: Sequence[MonthAgreement]) -> Metadata:
             "pairs of engines": dg.MetadataValue.md(pairs),
             "items that differ most": dg.MetadataValue.md(items_apart),
         } | metadata
-    return {"agreement": dg.MetadataValue.text("; ".join(said))} | metadata
+    return {"agreement": dg.MetadataValue.text("; ".join(agreements))} | metadata
 
 
 def step_table(taken: dict[str, dict[str, Step]]) -> str:

@@ -14,9 +14,9 @@ from irt_assets.calibration.online import read_measures, update
 from resources.database import Database
 
 GRACE = timedelta(minutes=1)
-"""How old answers must be: the session hook has then asked for θ, and they are committed."""
+"""Minimum age of answers: by then the session hook has asked for θ and the answers are committed."""
 OLDEST = timedelta(days=1)
-"""Older answers come from imports; the next night measures their learners."""
+"""Maximum age of answers: older ones come from imports, and the next night measures their learners."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Swept:
-    """`updated` of `looked_at` learners got a θ; `why`: why nobody was looked at."""
+    """`updated` of `looked_at` learners got a θ; `why`: why no learner was examined."""
 
     mark: Mark
     looked_at: int
@@ -50,7 +50,7 @@ class Swept:
 
 
 def sweep(database: Database, cursor: str | None, lookback_days: int, seconds: float) -> Swept:
-    """Update, for at most so many seconds, learners whose answers are newer than their last θ on request.
+    """For at most this many seconds, update learners whose answers are newer than their last θ on request.
 
     Each learner is a transaction, in the order in which the answers came, so that the next sweep goes on from the mark.
     """

@@ -48,8 +48,8 @@ def bank_testlets(connection: psycopg.Connection, scale_id: str) -> dict[str, st
 def effects_spec(
     responses: Responses, calibration: Calibration, testlets: Mapping[str, str], groups: Sequence[str] | None
 ) -> dict[str, Any]:
-    """For a fit's spec, under `testlets`: the SD of effects in the fit's units, or why there is none, and the testlets
-    `of` the bank's items. Empty where the bank has no testlets, or the fit did not converge."""
+    """What a fit's spec keeps under `testlets`: the SD of effects in the fit's units, or why there is none, and the
+    testlets `of` the bank's items. Empty where the bank has no testlets, or the fit did not converge."""
     if not testlets or not calibration.convergence.converged:
         return {}
     found = estimate_effect_sd(responses, calibration, testlets, groups=groups)

@@ -1,7 +1,7 @@
 """Takes items out of use and puts them back, by a person's decision, from a future day on.
 
-Answers that are given to a withdrawn item count towards nobody's ability, in the month, the night and the θ API alike;
-what was reported before stays. Its published parameters stay in the ledger, and nothing about it asks for a decision.
+Answers that are given to a withdrawn item do not count towards θ, in the month, the night and the θ API alike;
+what was reported before stays. Its published parameters stay in the ledger, and nothing about it needs a decision.
 
 Belongs here: the decisions. Does not belong here: what they do to answers (see `responses.item_status`).
 """
@@ -21,7 +21,7 @@ from resources.failures import PermanentFailure
 
 Use = Literal["withdrawn", "restored"]
 SOONEST = timedelta(minutes=1)
-"""Servers read a new decision within this time."""
+"""Time within which every server has read a new decision."""
 
 
 def next_day(now: datetime) -> datetime:
@@ -55,7 +55,8 @@ def restore(
 def preview(
     connection: psycopg.Connection, items: Sequence[str], state: Use, *, since: datetime | None = None, now: datetime
 ) -> dict[str, datetime]:
-    """When each of these items would be withdrawn or restored. Raises PermanentFailure as that decision would."""
+    """The time at which each of these items would be withdrawn or restored. Raises PermanentFailure as that decision
+    would."""
     wanted = list(dict.fromkeys(items))
     if not wanted:
         raise PermanentFailure("no item is named")

@@ -1,6 +1,6 @@
 """The `irt` command: parses, calls, prints. No logic of its own.
 
-Exit codes: 0 done; 1 it ran and the answer is no (a month is not green, something is misconfigured);
+Exit codes: 0 done; 1 it ran and the answer is “no” (a month is not green, something is misconfigured);
 2 the request or its input is wrong, with the way out in the message.
 """
 
@@ -47,7 +47,7 @@ NOUNS = (
     *(lineage, invariants),
     *(alerts, db, learner, operations, backup, export, runs, desk, servers),
 )
-"""In the order in which `irt --help` shows their commands under the headings that they name."""
+"""Command groups in the order in which `irt --help` lists them, under the headings that they name."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -78,8 +78,8 @@ def main() -> None:
     except Exception as error:  # noqa: BLE001 - the last place where a secret can be kept from the screen
         from irt_assets.psychometrics.core.errors import PsychometricsError
 
-        told = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
-        explanation = str(error) if told else explain(error)
+        foreseen = isinstance(error, PermanentFailure | PsychometricsError | TransientFailure)
+        explanation = str(error) if foreseen else explain(error)
         if explanation is None:
             print_error("", logs.hide(traceback.format_exc()))
             sys.exit(1)
@@ -87,8 +87,8 @@ def main() -> None:
         sys.exit(2)
 
 
-def _print_version(asked: bool) -> None:
-    if asked:
+def _print_version(requested: bool) -> None:
+    if requested:
         from resources.version import code_version
 
         say(f"irt-assets {code_version()}")

@@ -1,6 +1,6 @@
 """`irt backup` and `irt restore`: parse, call, print.
 
-Exit codes: 0 done; 1 the copy differs from what was backed up, or there is no backup young enough; 2 nothing was made,
+Exit codes: 0 done; 1 the copy differs from what was backed up, or the last backup is too old; 2 nothing was made,
 or nothing restored.
 """
 
@@ -85,8 +85,8 @@ def fresh(
     elif age is None or last is None:
         say("no backup has been made yet: run `irt backup`")
     else:
-        said = f"the last backup is {age.total_seconds() / 3600:.1f} hours old: {last.address}"
-        say(said if is_fresh else f"{said}; wanted one within {max_age}: run `irt backup`")
+        sentence = f"the last backup is {age.total_seconds() / 3600:.1f} hours old: {last.address}"
+        say(sentence if is_fresh else f"{sentence}; wanted one within {max_age}: run `irt backup`")
     if not is_fresh:
         raise typer.Exit(1)
 

@@ -1,6 +1,6 @@
 """How `irt` speaks to people and machines: lines, tables, colours, JSON.
 
-What does not belong here: what is said (see the nouns).
+What does not belong here: the texts (see the nouns).
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def print_error(mark: str, text: str) -> None:
 
 
 def duration(text: str) -> timedelta:
-    """Of an option --max-age: 25h, 90m."""
+    """Parse the option --max-age: 25h, 90m."""
     found = re.fullmatch(r"(\d{1,6})(h|m)", text)
     if found is None:
         from resources.failures import PermanentFailure
@@ -71,13 +71,13 @@ def duration(text: str) -> timedelta:
 
 
 def confirm(question: str, yes: bool) -> None:
-    """Go on where somebody says so, or `yes` has said so. Exits with 1 where they do not."""
+    """Go on once the person confirms, or `yes` is set. Exits with 1 if they decline."""
     if yes:
         return
     if not _attended():
         from resources.failures import PermanentFailure
 
-        raise PermanentFailure("nobody is there to confirm it: run it on a terminal, or with --yes")
+        raise PermanentFailure("confirmation needed, but this is not a terminal: run it on a terminal, or with --yes")
     if not typer.confirm(question):
         out.print("nothing was decided")
         raise typer.Exit(1)
@@ -88,7 +88,7 @@ def _attended() -> bool:
 
 
 def shown(value: Any, settings: Settings) -> str:
-    """For people: times in the bank's time zone."""
+    """A value as text for people: times in the bank's time zone."""
     if isinstance(value, datetime):
         return value.astimezone(ZoneInfo(settings.irt_time_zone)).strftime("%Y-%m-%d %H:%M:%S %Z")
     return escape(str(value))
@@ -120,8 +120,8 @@ _json_out: TextIO | None = None
 
 @contextmanager
 def stdout_reserved_for_json() -> Iterator[None]:
-    """Within it only `print_json` writes to standard output: whatever else prints, here, in a library or in a child
-    process, goes to standard error."""
+    """Context in which only `print_json` writes to standard output: whatever else prints, here, in a library or in a
+    child process, goes to standard error."""
     global _json_out
     _json_out = sys.stdout
     if sys.stdout is sys.__stdout__:  # where it was replaced, children do not inherit it

@@ -29,14 +29,14 @@ app = typer.Typer()
 
 SHOWN = 20  # persons in a table for people; files and JSON have all
 DOUBTFUL = 0.01
-"""Below this probability a test of the model is mentioned to people."""
+"""p value below which a test of the model is reported."""
 GUESSED = ", or items are guessed"
 
 Responses = Annotated[Path, typer.Argument(help="0/1 matrix, or a list person,item,score: CSV, TSV, Parquet; .gz too.")]
 Key = Annotated[
     Path | None, typer.Option("--key", help="Table item,key of the right options, where cells are choices.")
 ]
-OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, made where it is missing.")]
+OutFolder = Annotated[Path | None, typer.Option("--out", help="Folder for the results, created if it is missing.")]
 
 
 @app.command(rich_help_panel=Panel.FILES)
@@ -50,7 +50,7 @@ def fit(
     ] = None,
     groups: Annotated[Path | None, typer.Option(help="Table person,group: groups with their own mean and SD.")] = None,
     latent: Annotated[
-        LatentRule, typer.Option(help="Distribution of θ; auto: a histogram where the answers ask for one.")
+        LatentRule, typer.Option(help="Distribution of θ; auto: a histogram where the answers need one.")
     ] = "normal",
     folder: OutFolder = None,
     as_json: AsJson = False,
@@ -162,8 +162,8 @@ def link(
 def simulate_responses(
     folder: Annotated[Path, typer.Argument(help="Where responses.csv, items.csv and persons.csv go.")],
     persons: Annotated[int, typer.Option(help="How many.")] = 1000,
-    items: Annotated[int, typer.Option(help="How many are drawn, where no --params are given.")] = 20,
-    model: Annotated[Model, typer.Option(help="Of the items that are drawn.")] = "2pl",
+    items: Annotated[int, typer.Option(help="Number of items to draw if no --params are given.")] = 20,
+    model: Annotated[Model, typer.Option(help="Model of the items that are drawn.")] = "2pl",
     params: Annotated[Path | None, typer.Option(help="Table item,a,b,c of the items to answer.")] = None,
     mean: Annotated[float, typer.Option(help="Of θ.")] = 0.0,
     sd: Annotated[float, typer.Option(help="Of θ.")] = 1.0,
@@ -172,7 +172,7 @@ def simulate_responses(
     seed: Annotated[int, typer.Option(help="Of every draw.")] = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Answers that follow the model exactly, with the truth beside them."""
+    """Answers that follow the model exactly, with the true values next to them."""
     from irt_assets.file_commands import files, tables
     from irt_assets.file_commands import simulate as desk
 
@@ -188,7 +188,7 @@ def simulate_responses(
     else:
         out.print(
             f"{summary['n_responses']:,} answers of {summary['n_persons']:,} persons to {summary['n_items']:,} items in"
-            f" {folder}; the truth is in items.csv and persons.csv beside them"
+            f" {folder}; the true values are in items.csv and persons.csv next to them"
         )
 
 

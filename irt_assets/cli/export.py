@@ -21,11 +21,11 @@ app = typer.Typer()
 def export(
     what: Annotated[
         Literal["parameters", "abilities", "flags"],
-        typer.Argument(help="Published parameters; learners' abilities; what the newest month says of unsound items."),
+        typer.Argument(help="Published parameters; learners' abilities; the items that the newest month flags."),
     ],
     as_of: Annotated[
         datetime | None,
-        typer.Option(formats=["%Y-%m-%d"], help="As they stood when this day began (UTC). Now where absent."),
+        typer.Option(formats=["%Y-%m-%d"], help="As they stood when this day began (UTC). Default: now."),
     ] = None,
     to: Annotated[Literal["csv", "xlsx", "parquet"], typer.Option(help="Kind of file.")] = "csv",
     out_file: Annotated[

@@ -28,10 +28,10 @@ app = typer.Typer(
 Mapping = Annotated[str, typer.Option("--mapping", help="Preset name or YAML file; `auto` looks at the header.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Reject unknown items and learners instead of adding them.")]
 Dichotomise = Annotated[
-    str | None, typer.Option(help="Of points: `full` (right is an item's highest) or `at=K` (K or more).")
+    str | None, typer.Option(help="How to score points: `full` (right is an item's highest) or `at=K` (K or more).")
 ]
 ScoringKey = Annotated[Path | None, typer.Option("--key", help="Table item,key: scores a matrix of choices.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Do everything but keep it.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Check everything and store nothing.")]
 
 
 @app.command()

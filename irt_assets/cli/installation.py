@@ -31,7 +31,8 @@ def current_settings() -> Settings:
 
 
 def current_database() -> Database:
-    """Its schema is one that this code works with, else PermanentFailure; an embedded one that is new is made."""
+    """The database, created if it is embedded and new. Raises PermanentFailure if this code cannot work with its
+    schema."""
     from resources.schema_version import open_database
 
     return open_database(current_settings())

@@ -31,12 +31,10 @@ MOST_ROWS = 10
 
 @app.command()
 def run(
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Fail on warnings, and where something is untested.")
-    ] = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail on warnings, and if something is untested.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Evaluate every invariant, store what was found, and alert of what is new."""
+    """Evaluate every invariant, store what was found, and alert on new violations."""
     from irt_assets.invariants.history import take_report
     from irt_assets.stack import dagster_instance
     from resources.notifier import deliver
@@ -77,8 +75,8 @@ def fresh(
     elif age is None:
         say("the invariants have never been evaluated: run `irt job invariants`")
     else:
-        said = f"the invariants were evaluated {age.total_seconds() / 3600:.1f} hours ago"
-        say(said if is_fresh else f"{said}, not within {max_age}: run `irt job invariants`")
+        age_text = f"the invariants were evaluated {age.total_seconds() / 3600:.1f} hours ago"
+        say(age_text if is_fresh else f"{age_text}, not within {max_age}: run `irt job invariants`")
     if not is_fresh:
         raise typer.Exit(1)
 

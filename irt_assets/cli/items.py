@@ -35,12 +35,12 @@ def withdraw(
     ] = None,
     yes: Yes = False,
 ) -> None:
-    """Take items out of use: answers from that day on count towards nobody's ability, and they ask for no decision."""
+    """Take items out of use: answers from that day on do not count towards θ, and the items do not need decisions."""
     from irt_assets.calibration import release, withdrawal
 
     by, reason, now = signed(by), release.require_text("reason", reason), datetime.now(UTC)
     begins = release.midnight(since, "--from") if since else withdrawal.next_day(now)
-    say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MOST_NAMED)} count towards nobody's ability")
+    say(f"from {begins:%Y-%m-%d} on answers to {listed(items, MOST_NAMED)} do not count towards θ")
     confirm(f"withdraw {counted(len(set(items)), 'item')} from {begins:%Y-%m-%d} on?", yes)
     _print(withdrawal.withdraw(current_database(), items, since=begins, by=by, reason=reason, now=now))
 

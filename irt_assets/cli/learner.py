@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from jobs.erasure import Holdings
 
 app = typer.Typer(
-    name="learner", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="What is kept of a learner."
+    name="learner", rich_help_panel=Panel.OPERATION, no_args_is_help=True, help="The data stored about a learner."
 )
 
 
@@ -80,7 +80,7 @@ def erase(
 
 @app.command("erasures")
 def list_(as_json: AsJson = False) -> None:
-    """Who erased learners, when and why, and what was removed and rewritten. It does not say whom."""
+    """Who erased learners, when and why, and what was removed and rewritten. The learners are not named."""
     from irt_assets.responses.erased import erasures
 
     with current_database().connect() as connection:
@@ -103,7 +103,7 @@ def list_(as_json: AsJson = False) -> None:
             ],
         )
     else:
-        say("nobody was erased")
+        say("no learner was erased")
 
 
 def _print_holdings(held: Holdings) -> None:
@@ -126,8 +126,8 @@ def _print(done: Erasure, as_json: bool, what: str) -> None:
 
 
 def _removed(one: Erasure) -> str:
-    said = ", ".join(f"{n:,} {what}" if " " in what else f"{n:,} of {what}" for what, n in sorted(one.removed.items()))
-    return said or "nothing was left to remove"
+    parts = ", ".join(f"{n:,} {what}" if " " in what else f"{n:,} of {what}" for what, n in sorted(one.removed.items()))
+    return parts or "nothing was left to remove"
 
 
 def _as_dict(one: Erasure) -> dict[str, Any]:

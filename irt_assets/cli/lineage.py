@@ -59,7 +59,7 @@ def _print_lineage(
             ],
         )
     else:
-        out.print("nobody has decided anything on it")
+        out.print("no decisions on it yet")
 
 
 def _publication(row: dict[str, Any], settings: Settings) -> dict[str, str]:

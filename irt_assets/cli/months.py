@@ -101,7 +101,7 @@ def _run_months(settings: Settings, database: Database, months: list[str]) -> bo
 
 def _with_engine(settings: Settings, engine: str) -> Settings:
     """The settings with this as the only engine besides the scales' own; `em`, which always runs, adds none."""
-    from irt_assets.engines.registry import DEFAULT, beside_names, installed
+    from irt_assets.engines.registry import DEFAULT, comparison_names, installed
     from resources.settings import in_a_pod
 
     if in_a_pod():
@@ -109,8 +109,8 @@ def _with_engine(settings: Settings, engine: str) -> Settings:
             "--engine is for a run in this process, and a pod executes none: set IRT_ENGINES for the daemon "
             "(in the ConfigMap irt-config), then type this without --engine"
         )
-    if engine not in (DEFAULT, *beside_names()):
-        raise PermanentFailure(f"--engine wants {DEFAULT}, {' or '.join(beside_names())}, got {engine!r}")
+    if engine not in (DEFAULT, *comparison_names()):
+        raise PermanentFailure(f"--engine wants {DEFAULT}, {' or '.join(comparison_names())}, got {engine!r}")
     if absence := installed(engine, settings):
         raise PermanentFailure(absence)
     return settings.model_copy(update={"irt_engines": "" if engine == DEFAULT else engine})

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 app = typer.Typer()
 NAMES_SHOWN = 3
 LINES_SHOWN = 5
-"""Of open violations, alerts and runs, so that all fits on a screen."""
+"""Most open violations, alerts and runs listed, so that everything fits on a screen."""
 LONGEST = 100
-"""Characters shown of a sentence on a month, an alert or a violation: its beginning identifies it."""
+"""Most characters shown of a sentence on a month, an alert or a violation: its beginning identifies it."""
 GREEN_IN_A_LINE = 3
-"""From so many on, green months in a row share a line."""
+"""At least this many green months in a row share a line."""
 
 
 @app.command(rich_help_panel=Panel.PROOF)
@@ -56,7 +56,7 @@ def status(as_json: AsJson = False) -> None:
 
 @app.command(rich_help_panel=Panel.OPERATION)
 def prune(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would go, and delete nothing.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Delete what nothing needs any more: old nights, superseded fits, snapshots and runs, alerts that are over."""

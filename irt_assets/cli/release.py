@@ -28,10 +28,10 @@ app = typer.Typer(
 
 MOST_LISTED, MOST_NAMED = 30, 10
 LONGEST = 100
-"""Of a reason, so that it stays on a line."""
+"""Most characters of a reason, so that it fits on a line."""
 
 Names = Annotated[
-    list[str], typer.Argument(metavar="MONTH/ITEM…", help="E.g. 2026-09/A21; 2026-09/all: all that ask for a decision.")
+    list[str], typer.Argument(metavar="MONTH/ITEM…", help="E.g. 2026-09/A21; 2026-09/all: all that need a decision.")
 ]
 ScaleId = Annotated[str, typer.Option("--scale", help="Scale (bank whose items measure one ability).")]
 EffectiveFrom = Annotated[
@@ -42,10 +42,10 @@ EffectiveFrom = Annotated[
 @app.command("list")
 def list_(
     month: Annotated[str | None, typer.Option(help="Only of this month, or FIRST:LAST of a recalibration.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Also what asks for nothing, or is closed.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Also those that need no decision or are closed.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Proposals that ask for a decision, with their evidence in a line."""
+    """Proposals that need a decision, each with its evidence in a line."""
     from irt_assets.calibration.proposals import latest_waiting, proposals
 
     with current_database().connect() as connection:
@@ -60,8 +60,8 @@ def list_(
             [_row(p, every) for p in (shown if every else shown[:MOST_LISTED])],
         )
     silent = sum(p.state == "open" for p in found) - sum(p.state == "open" for p in shown)
-    asks = f"{len(shown)} of {len(found)} proposals ask for a decision"
-    asks += f", of which the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
+    asks = f"{len(shown)} of {len(found)} proposals need a decision"
+    asks += f"; the {MOST_LISTED} that change most are listed" if len(shown) > MOST_LISTED else ""
     rest = f"; {silent} open ones confirm what is published (--all)" if silent else ""
     say(f"{len(found)} proposals" if every else f"{asks}{rest}")
 

@@ -141,7 +141,7 @@ def _monday(week: str | None) -> str:
 
 
 def _make_week(settings: Settings, database: Database, monday: str, as_json: bool) -> None:
-    """By the job, so that the UI and the schedule know of it."""
+    """Run it as the job, so that the UI and the schedule know of it."""
     from irt_assets.in_process_runs import run_learner_reports
     from irt_assets.job_names import LEARNER_REPORT_JOB
     from irt_assets.jobs_in_pods import make_partition

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 app = typer.Typer()
-runs_app = typer.Typer(name="runs", no_args_is_help=True, help="Runs that wait or go on, and ending them.")
+runs_app = typer.Typer(name="runs", no_args_is_help=True, help="Runs that are waiting or in progress, and ending them.")
 app.add_typer(runs_app, rich_help_panel=Panel.OPERATION)
 
 
@@ -97,7 +97,7 @@ def job(
 def _on_this_host(
     instance: DagsterInstance, settings: Settings, plan: Plan, partition: str | None
 ) -> Iterator[Outcome]:
-    """Through the daemon's queue, or in this process where there is no daemon, with what follows."""
+    """Start a run in the daemon's queue or, without a daemon, in this process, with what follows."""
     from irt_assets import jobs_by_hand, without_daemon
     from jobs.daemons import daemon_alive
     from jobs.stuck_runs import fail_lost_runs
@@ -156,7 +156,7 @@ def runs_list(as_json: AsJson = False) -> None:
     if as_json:
         print_json([asdict(one) for one in found])
     elif not found:
-        out.print("nothing waits, and nothing goes on")
+        out.print("no run is waiting or in progress")
     else:
         rows = [
             (one.run_id[:SHOWN_OF_AN_ID], one.name, one.partition, one.status, shown(one.since, settings), one.why)
@@ -169,7 +169,7 @@ def runs_list(as_json: AsJson = False) -> None:
 def runs_cancel(
     run_id: Annotated[str, typer.Argument(help="Id of a run or a backfill, or the beginning of it.")],
     unseen: Annotated[
-        bool, typer.Option("--unseen", help="Though its worker is on another host: you know that it is gone.")
+        bool, typer.Option("--unseen", help="Even if its worker is on another host: you know that it is gone.")
     ] = False,
 ) -> None:
     """End a run that waits or goes on, or what is left of a backfill; its partition is as it was before."""

@@ -86,7 +86,7 @@ def init(
     if done.misfit_holds:
         out.print(
             "  this is more than one ability gives, and months will be held until somebody decides: "
-            f"`irt scale accept misfit --scale {scale}` keeps the items together; a second ability wants a scale of "
+            f"`irt scale accept misfit --scale {scale}` keeps the items together; a second ability needs a scale of "
             "its own (`irt scale init --scale NEW`)"
         )
     for item, why in list(done.left_out.items())[:10]:
@@ -131,8 +131,8 @@ def set_values(
 ) -> None:
     """Choose a scale's model and priors for the months to come, or change its rules for all months.
 
-    What becomes stale, and what happens to the anchors, is said before it asks. Who decided on a model or a prior, when
-    and why is kept.
+    What becomes stale, and what happens to the anchors, is shown before it asks. It records who decided on a model or a
+    prior, when and why.
     """
     from irt_assets.calibration.release import require_text
     from irt_assets.responses.scale_decisions import OF_THE_MODEL

@@ -38,7 +38,7 @@ class Server(StrEnum):
 
     @classmethod
     def of_the_stack(cls) -> tuple[Server, ...]:
-        """Those of `irt serve`."""
+        """The servers that `irt serve` starts."""
         return cls.WEBSERVER, cls.DAEMON, cls.CODE_SERVER
 
 
@@ -80,7 +80,7 @@ def theta_api() -> None:
 
 @run_app.command("jwt-verifier")
 def jwt_verifier(host: Host = None) -> None:
-    """Tell nginx who may pass; needs JWT_… and no database. SIGHUP reads the keys again."""
+    """Answer nginx's requests for authorisation; needs JWT_… and no database. SIGHUP reads the keys again."""
     from irt_assets.servers import become_service
 
     become_service("jwt_verifier", *_listening(host))
@@ -96,9 +96,7 @@ def exporter(host: Host = None) -> None:
 
 @run_app.command()
 def dashboard(
-    demo: Annotated[
-        bool, typer.Option("--demo", help="Ask nobody who they are; on the embedded database alone.")
-    ] = False,
+    demo: Annotated[bool, typer.Option("--demo", help="Without a login; on the embedded database alone.")] = False,
     host: Host = None,
 ) -> None:
     """Months, the item bank, decisions and reports, for people who do not know Dagster (docs/how-to/dashboard.md)."""
@@ -125,12 +123,12 @@ def health(
     probe: Annotated[Server | None, typer.Option(help="Check only this server.")] = None,
     config: Annotated[bool, typer.Option("--config", help="Check only the settings; connect to nothing.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Check only the database and its schema.")] = False,
-    host: Annotated[str | None, typer.Option(help="With --probe: the --host that the server was told.")] = None,
+    host: Annotated[str | None, typer.Option(help="With --probe: the --host that the server was started with.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Check settings, database and servers; without an option, everything that `irt serve` runs."""
     settings = current_settings()
-    wanted = [name for name, asked in (("config", config), ("schema", schema)) if asked]
+    wanted = [name for name, given in (("config", config), ("schema", schema)) if given]
     wanted += [probe.value] if probe else []
     looks = {"config": _config, "schema": _schema} | {one.value: _LOOKS[one] for one in Server}
     if host is not None:

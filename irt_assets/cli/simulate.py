@@ -20,7 +20,7 @@ def simulate(
     adaptive: Annotated[bool, typer.Option("--adaptive", help="Assign items by earlier ability.")] = False,
     learners: Annotated[int, typer.Option(min=1, help="New learners a month.")] = 1500,
 ) -> None:
-    """Simulate a log with planted faults: import files, and truth.json beside them."""
+    """Simulate a log with planted faults: import files, and truth.json next to them."""
     from dataclasses import replace
 
     from irt_assets.psychometrics.simulation import simulate as simulation

@@ -26,7 +26,7 @@ ENGINE = "brms"
 class Sampling:
     """How long Stan samples, and where the compiled models are kept: a compilation takes a minute and 2.6 GB.
 
-    `draws` and `tune` are per chain; `cores` chains run at once; `cache` None compiles anew for every fit. The limits
+    `draws` and `tune` are per chain; `cores` chains run at once; `cache` None compiles again for every fit. The limits
     below which a fit has not converged (R-hat 1.01, ESS 1000) are met by four chains of 1500 draws as a rule.
     """
 

@@ -48,14 +48,14 @@ def fit_brms(
         errors = {"a_se": anchors.a_se[rows], "b_se": anchors.b_se[rows]}
         known = anchors_of([anchors.item_ids[k] for k in rows], a=a, d=-a * b, c=np.zeros(len(rows)), **errors)
     sampled, J = responses.of_items(kept), em.n_items
-    asked = request(
+    payload = request(
         sampled,
         engine=ENGINE,
         model=model,
         anchors=known,
         options=(sampling or Sampling()).as_options(),
     )
-    found = Answer.of(call("irt_calibrate", asked), len(kept))
+    found = Answer.of(call("irt_calibrate", payload), len(kept))
 
     cov = spread(found.cov, kept, J)
     vague = set(found.diagnostics["unidentified"] or ()) | {

@@ -23,7 +23,7 @@ from resources.failures import PermanentFailure
 
 GIB = 2**30
 TERM_SECONDS = 3.0
-"""A program gets so long to end by itself; in compiled code it hears nothing, and is killed."""
+"""Time that a program has to end by itself. In compiled code it does not react to the signal, and is killed."""
 _LOOK_SECONDS = 0.1
 _TAIL_LINES = 15
 
@@ -33,15 +33,15 @@ class EngineFailure(PermanentFailure):
 
 
 class EngineTimeoutError(EngineFailure):
-    """It did not end in the time it had."""
+    """The program did not end within its time limit."""
 
 
 class EngineMemoryError(EngineFailure):
-    """It needed more memory than it may have."""
+    """The program needed more memory than its limit."""
 
 
 class EngineCrashedError(EngineFailure):
-    """It ended without an answer."""
+    """The program ended without an answer."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def run(
 
 
 def die_with_parent() -> None:
-    """For the child: when the process that started it is gone, it goes too, with all it started.
+    """Called in the child: end it, with all it started, when the process that started it is gone.
 
     The parent holds the other end of standard input, which closes with the parent, however it dies. (PR_SET_PDEATHSIG
     would strike when the parent's *thread* ends, and spare the child's own children.) Needs the interpreter lock now
@@ -160,7 +160,7 @@ def _ended(code: int, answered: bool) -> str:
     if code == -signal.SIGKILL:
         return "was killed from outside, as the kernel does when memory is short (dmesg says): give it fewer answers"
     if code < 0:
-        return f"crashed ({signal.Signals(-code).name}), which is a fault of its own and not of the answers"
+        return f"crashed ({signal.Signals(-code).name}), which is a fault of the program and not of the answers"
     if answered:
         return f"gave an answer, but then ended with code {code}, so that the answer is not to be trusted"
     return f"ended with code {code} and no answer"

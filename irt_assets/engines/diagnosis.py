@@ -25,7 +25,7 @@ def engine_findings(settings: Settings) -> Iterator[Finding]:
     if settings.r_irt_base_url is not None:
         yield from _r_service(settings, settings.r_irt_base_url, settings.r_irt_internal_token)
     for spec in registry.ENGINES:
-        if spec.beside and not spec.in_r_service(settings):
+        if spec.for_comparison and not spec.in_r_service(settings):
             yield _in_use(settings, spec.name, installed(spec.name, settings))
 
 
@@ -75,13 +75,13 @@ def _r_service(settings: Settings, url: str, token: SecretStr | None) -> Iterato
         engines, loading, not_loaded = set(health["engines"]), set(health["loading"]), dict(health["not_loaded"])
     except (requests.RequestException, ValueError, KeyError, TypeError) as error:
         fix = "Check R_IRT_BASE_URL, and that the service runs (docs/how-to/r-service.md)."
-        yield Finding(subject, "error", f"{url} does not answer as it does: {type(error).__name__}", fix)
+        yield Finding(subject, "error", f"{url} does not answer like the R IRT service: {type(error).__name__}", fix)
         return
     if taken:
         yield Finding(subject, "ok", f"{url}, R {health['versions']['R']}")
     else:
         yield Finding(subject, "error", f"{url} does not take R_IRT_INTERNAL_TOKEN", "Set the token of the service.")
-    for engine in (spec.name for spec in registry.ENGINES if spec.beside and spec.in_r_service(settings)):
+    for engine in (spec.name for spec in registry.ENGINES if spec.for_comparison and spec.in_r_service(settings)):
         there = f"{engine} {health['versions'].get(engine)} in the R IRT service"
         if engine in engines:
             yield Finding(f"engine {engine}", "ok", there)

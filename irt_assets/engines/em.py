@@ -66,5 +66,5 @@ SPEC = EngineSpec(
     runs_in="this process",
     kind="numba",
     pool=LIGHT_POOL,
-    beside=False,
+    for_comparison=False,
 )

@@ -40,8 +40,9 @@ from irt_assets.psychometrics.estimation.standard_errors import VARIANCE_INFLATI
 from irt_assets.psychometrics.fit.classical import item_rest_correlation
 
 STEEPEST = 0.1
-"""In standard errors were abilities known. mirt stops by the size of its steps, which are small on a long gentle slope,
-too; what it calls converged on sound data was below 0.0015 in every test."""
+"""Largest gradient at a maximum, in the standard errors that known abilities would give. mirt stops by the size of its
+steps, which are small on a long gentle slope, too; fits of clean data that it calls converged were below 0.0015 in
+every test."""
 
 
 def fit_mirt(
@@ -78,14 +79,14 @@ def fit_mirt(
     known = None
     if held.any():
         known = anchors_of(np.array(kept.item_ids)[held], a=fixed.a[held], d=fixed.d[held], c=fixed.c[held])
-    asked = request(
+    payload = request(
         kept,
         engine=ENGINE,
         model=model,
         anchors=known,
         guessing_prior=None if priors.c is None else {"mean_logit": priors.c.mean, "sd_logit": priors.c.sd},
     )
-    found = _oriented(Answer.of(call("irt_calibrate", asked), kept.n_items), model, anchored=bool(held.any()))
+    found = _oriented(Answer.of(call("irt_calibrate", payload), kept.n_items), model, anchored=bool(held.any()))
     slope, whose = largest_scaled_gradient(
         kept,
         model,
@@ -150,7 +151,7 @@ def fit_mirt(
 
 
 def _oriented(found: Answer, model: Model, *, anchored: bool) -> Answer:
-    """θ → −θ where most slopes are negative: the likelihood does not tell the two apart."""
+    """θ → −θ where most slopes are negative: the likelihood is the same for both."""
     if anchored or model not in ("2pl", "3pl") or np.sign(found.a).sum() + np.tanh(found.a.sum()) / 2 >= 0:
         return found
     turn = np.ones(found.cov.shape[1])
@@ -160,7 +161,7 @@ def _oriented(found: Answer, model: Model, *, anchored: bool) -> Answer:
 
 @dataclass(frozen=True)
 class _Judged:
-    """Of the items mirt was asked about: flags, the covariance of what is identified, why it is not a result."""
+    """Flags of mirt's items, the covariance of what is identified, and why the fit is not a result."""
 
     flags: list[tuple[Flag, ...]]
     cov: Floats
@@ -189,9 +190,9 @@ class _Judged:
         split = np.minimum(correct, n - correct) / len(np.unique(kept.person))
         if (ruling := at_bound & (split > RULING_SHARE)).any():
             reasons.append(
-                f"the ability scale is not a common one: slopes beyond {SLOPE_BOUND:g} belong to items that tell more "
-                f"than {RULING_SHARE:.0%} of the learners apart ({some(list(named[ruling]))}), so that those answers "
-                f"alone decide θ. Look for duplicated or dependent items among them"
+                f"the ability scale is not a common one: slopes beyond {SLOPE_BOUND:g} belong to items that "
+                f"separate more than {RULING_SHARE:.0%} of the learners ({some(list(named[ruling]))}), so that those "
+                f"answers alone decide θ. Look for duplicated or dependent items among them"
             )
         if unidentified.any():
             reasons.append(
@@ -215,7 +216,7 @@ class _Judged:
 
 
 def _without_unit(found: Answer, model: Model) -> list[str]:
-    """Says where a Rasch model's latent SD, or a common slope, stands for answers that make no scale."""
+    """Reasons why a Rasch model's latent SD, or a common slope, shows that the answers do not make a scale."""
     what, value, (low, high) = {
         "rasch": ("latent SD", found.latent_sd, LATENT_SD_BOUNDS),
         "1pl": ("common slope", float(found.a[0]), (COMMON_SLOPE_FLOOR, SLOPE_BOUND)),

@@ -146,9 +146,9 @@ class PymcEngine:
         stated = self._stated(model)
         em, kept = screened(responses, model, Priors(c=stated.c), data_hash)
         linking = None if self.anchors is None else link(em, self.anchors)
-        asked = responses.of_items(kept)
+        fitted = responses.of_items(kept)
         start = (em if linking is None else transform(em, linking)).select(kept)
-        priors = self.model_priors(asked.item_ids, model, linking)
+        priors = self.model_priors(fitted.item_ids, model, linking)
         begin: dict[str, Any] = {
             "a": np.clip(start.a, 0.2, 4.0),
             "b": np.clip(-start.d / np.clip(start.a, 0.2, 4.0), -4.0, 4.0),
@@ -156,19 +156,19 @@ class PymcEngine:
             "latent_mean": start.latent_mean,
             "latent_sd": start.latent_sd,
         }
-        likelihood = self._likelihood(asked, priors, begin)
+        likelihood = self._likelihood(fitted, priors, begin)
         begin["c"] = begin["c"][np.isnan(priors.c_given)]
         if model == "1pl":
             begin["a"] = np.exp(np.log(begin["a"]).mean())
-        written = build(asked, model, priors, likelihood)
+        written = build(fitted, model, priors, likelihood)
         density = Density(written)
         plan = Plan(self.draws, self.tune, self.chains, self.seed)
         draws = sample(written, density, find_mode(density, density.flatten(begin)), plan)
         used = () if linking is None else linking.anchors_used
-        n_persons = len(np.unique(asked.person))
+        n_persons = len(np.unique(fitted.person))
         summary = calibration_of(em, kept, draws, priors, used, likelihood, n_persons)
         calibration = replace(summary.calibration, priors=stated.as_dict())
-        return Posterior(calibration, asked.item_ids, summary.quantities, summary.diagnostics, written, draws, linking)
+        return Posterior(calibration, fitted.item_ids, summary.quantities, summary.diagnostics, written, draws, linking)
 
     def _stated(self, model: Model) -> Priors:
         """The priors, with that of c where the model has one. Raises PsychometricsError where they cannot be."""
@@ -182,7 +182,7 @@ class PymcEngine:
         return self.priors
 
     def model_priors(self, item_ids: Sequence[str], model: Model, linking: Linking | None = None) -> ModelPriors:
-        """Those of the PyMC model of these items, J of them; anchors are those that `linking` used."""
+        """Priors of the PyMC model of these J items; anchors are those that `linking` used."""
         from irt_assets.engines.pymc_model import ModelPriors
 
         stated, J = self._stated(model), len(item_ids)
@@ -207,7 +207,7 @@ class PymcEngine:
         return found
 
     def _likelihood(self, responses: Responses, priors: ModelPriors, at: dict[str, Any]) -> Likelihood:
-        """On the fewest nodes that do what the most do, at the point where the search begins."""
+        """The likelihood on the fewest nodes that give the same value as the most, at the starting point."""
         from irt_assets.engines.pymc_likelihood import Likelihood
 
         mean, sd = at["latent_mean"], at["latent_sd"]

@@ -20,11 +20,11 @@ import numpy as np
 from irt_assets.psychometrics.core.kernels import _compiled
 
 ROW_STEP = 0.25
-"""Of the table, in s: with SDs of θ given the answers below 1, sixth cumulants are of order 1 or less, so that a
-learner's log-likelihood is good to 1e-8."""
+"""Step of the table, in s. With SDs of θ given the answers below 1, sixth cumulants are of order 1 or less, so that a
+learner's log-likelihood is accurate to 1e-8."""
 FRESH_ROWS = 16
-"""So many rows come from one another before one is made anew: tilted by exp(θ·ROW_STEP) so often, a weight that had
-underflown to 0 would still be negligible."""
+"""Number of rows that are derived from one another before one is computed afresh: after so many multiplications by
+exp(θ·ROW_STEP), a weight that had underflown to 0 would still be negligible."""
 BYTE = 256
 
 _LOG2_E = 1.4426950408889634
@@ -300,7 +300,7 @@ def guessing(  # type: ignore[no-untyped-def]
     listed_start,
     listed_items,
 ):
-    """As `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1, with the gradient by c (J,) as the fourth.
+    """Like `logistic` for P = c + (1 − c)/(1 + exp(−(a·θ + d))), 0 ≤ c < 1, with the gradient by c (J,) as the fourth.
 
     Of `flipped` items (J,) the wrong answers are listed in place of the correct ones: the rarer kind costs less.
     Here log(P/(1 − P)) is not a line in θ, so that every learner has all nodes to go through.

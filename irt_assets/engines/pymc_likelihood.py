@@ -114,5 +114,5 @@ class MarginalLikelihood(Op):
 
 @register_funcify_default_op_cache_key(MarginalLikelihood)
 def _loops(op: MarginalLikelihood, **_: Any) -> tuple[Any, int]:
-    """With a key that changes with the loops, PyTensor keeps compiled models on disk: the second costs a second."""
+    """A key that changes with the loops, so that PyTensor keeps compiled models on disk: the second takes a second."""
     return op.kernel, zlib.crc32(Path(pymc_kernels.__file__).read_bytes())

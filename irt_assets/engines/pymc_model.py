@@ -163,7 +163,7 @@ class Density:
         return float(value[0]), gradient
 
     def whiten(self, mode: Mode) -> None:
-        """From now on z is 0 at the mode, where the density in z is that of N(0, I) to second order."""
+        """Rescale: from now on z is 0 at the mode, where the density in z is that of N(0, I) to second order."""
         self.at[:], self.factor[:] = mode.at, mode.factor
 
     def flatten(self, values: dict[str, Any]) -> Floats:
@@ -183,7 +183,7 @@ class Density:
 
 
 NOT_FINITE = 4
-"""What nutpie takes for a divergence."""
+"""The error code that nutpie takes for a divergence."""
 
 
 def _c_function(inner: Any, whitening: tuple[Floats, Floats], data: Sequence[np.ndarray]) -> Any:
@@ -230,7 +230,8 @@ _pointer: Any = intrinsic(_typed_pointer)
 
 @dataclass(frozen=True)
 class Mode:
-    """Where the log-density is largest, `at` (P,), and `factor` (P, P): L with L·Lᵀ = (minus the Hessian there)⁻¹."""
+    """The point `at` (P,) where the log-density is largest, and `factor` (P, P): L with L·Lᵀ = (minus the Hessian
+    there)⁻¹."""
 
     at: Floats
     factor: Floats

@@ -72,7 +72,7 @@ def _nutpie(model: pm.Model, density: Density, mode: Mode, plan: Plan) -> Draws:
 
 
 def _for_nutpie(density: Density, seed: int) -> Any:
-    """By the C function, as the models that nutpie compiles. A Python function, its documented way in, costs 60 µs a
+    """Call the C function, like the models that nutpie compiles. A Python function, the documented way, costs 60 µs a
     call, more than the density."""
     from nutpie.compile_pymc import CompiledPyMCModel
 

@@ -22,12 +22,13 @@ Mask = npt.NDArray[np.bool_]
 
 MAX_RHAT = 1.01
 MIN_ESS = 1000.0
-"""Both as Vehtari et al. (2021) and DESIGN ask; ESS for means (bulk) and for the ends of intervals (tail)."""
+"""Limits that Vehtari et al. (2021) and DESIGN ask for; ESS for means (bulk) and for the ends of intervals (tail)."""
 PRIOR_SHARE = 0.9
 """An item whose posterior SD is more than this share of its prior SD owes at least four fifths of its precision to the
 prior: 0.9² = 0.81."""
 DRAWS_PER_PARAMETER = 10
-"""Below, the covariance of all items from the draws is too noisy to invert, and only the items' own blocks are kept."""
+"""With fewer draws per parameter, their covariance over all items is too noisy to invert, and only the items' own
+blocks are kept."""
 
 
 class Quantities:
@@ -48,7 +49,7 @@ class Quantities:
         self.latent_sd = draws.values.get("latent_sd", np.ones(self.b.shape[:2]))
 
     def diagnose(self, item_ids: Sequence[str], divergences: int) -> Diagnostics:
-        """Of everything that is not fixed."""
+        """Convergence diagnostics of everything that is not fixed."""
         named = {
             f"{name} of item {item}": values[..., k]
             for name, values in (("a", self.a), ("b", self.b), ("c", self.c), ("d", self.d))
@@ -74,7 +75,7 @@ def calibration_of(
     likelihood: Likelihood,
     n_persons: int,
 ) -> Summary:
-    """What the draws of the items `kept` (K,) say, in the place of what the em engine said of all J items.
+    """Results from the draws of the items `kept` (K,), in place of those of the em engine for all J items.
 
     Means of a, d and c; covariances of (a, d) and of logit c with them. What em found out about the answers as a whole
     (two identical items, no common scale) stands.
@@ -195,7 +196,7 @@ def _reasons(found: Diagnostics, unidentified: list[str]) -> list[str]:
         )
     if unidentified:
         reasons.append(
-            f"the responses do not determine the parameters of {len(unidentified)} items ({some(unidentified)}): what "
-            f"is given for them is their prior"
+            f"the responses do not determine the parameters of {len(unidentified)} items ({some(unidentified)}): their "
+            f"estimates only reflect the prior"
         )
     return reasons

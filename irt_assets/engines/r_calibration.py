@@ -65,7 +65,7 @@ class Answer:
 
     @classmethod
     def of(cls, result: Mapping[str, Any], n_items: int) -> Answer:
-        """Raises EngineFailure where it is not an answer for so many items. R's warnings go to the log."""
+        """Raises EngineFailure unless it is an answer for this many items. R's warnings go to the log."""
         try:
             for warning in result["warnings"] or ():
                 log.warning("R: %s", warning)

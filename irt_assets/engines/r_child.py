@@ -25,10 +25,10 @@ CAUGHT = """function(call, request) tryCatch(
 
 def main(folder: Path) -> None:
     die_with_parent()
-    asked = json.loads((folder / "request.json").read_text(encoding="utf-8"))
+    payload = json.loads((folder / "request.json").read_text(encoding="utf-8"))
     ri.initr()
-    ri.baseenv["source"](ri.StrSexpVector([asked["source"]]))
-    outcome = ri.evalr(CAUGHT)(ri.globalenv[asked["function"]], to_r(asked["argument"]))
+    ri.baseenv["source"](ri.StrSexpVector([payload["source"]]))
+    outcome = ri.evalr(CAUGHT)(ri.globalenv[payload["function"]], to_r(payload["argument"]))
     unfinished = folder / "result.unfinished"
     unfinished.write_text(json.dumps(from_r(outcome), allow_nan=False), encoding="utf-8")
     unfinished.rename(folder / "result.json")

@@ -16,7 +16,7 @@ from irt_assets.psychometrics.core.errors import PsychometricsError
 
 SOURCE = Path(__file__).with_name("irt.R")
 REQUEST_ERRORS = ("irt_request_error", "irt_data_error")
-"""Conditions of irt.R that are about what was asked, and not about R."""
+"""Conditions of irt.R that are caused by the request and not by R."""
 _OUT_OF_MEMORY = ("cannot allocate", "memory exhausted", "std::bad_alloc")
 
 
@@ -27,15 +27,15 @@ class RStoppedError(EngineFailure):
 def call_r(
     function: str, argument: dict[str, Any], *, limits: Limits | None = None, source: Path = SOURCE
 ) -> dict[str, Any]:
-    """The value of a function of an R file, irt.R unless told otherwise. Both ways as JSON has them; NA is None.
+    """The value of a function of an R file, by default irt.R. Argument and value pass as JSON; NA becomes None.
 
     Raises PsychometricsError for what R says is wrong with the request or the answers, RStoppedError for any other
     error of R, and what `child.run` raises: EngineTimeoutError, EngineMemoryError, EngineCrashedError.
     """
     with tempfile.TemporaryDirectory(prefix="irt-r-") as name:
         folder = Path(name)
-        asked = {"source": str(source.absolute()), "function": function, "argument": argument}
-        (folder / "request.json").write_text(json.dumps(asked), encoding="utf-8")
+        payload = {"source": str(source.absolute()), "function": function, "argument": argument}
+        (folder / "request.json").write_text(json.dumps(payload), encoding="utf-8")
         answer = folder / "result.json"
         run(
             [sys.executable, "-m", "irt_assets.engines.r_child", name],

@@ -33,11 +33,11 @@ def _cells(spec: EngineSpec) -> tuple[str, ...]:
     needs += [f"R package `{package.name}` ({package.install})" for package in spec.r_packages]
     if spec.r_packages:
         needs.append("or the R IRT service")
-    has_asset = spec.beside or spec.name == DEFAULT
+    has_asset = spec.for_comparison or spec.name == DEFAULT
     if spec.name == DEFAULT:
         months = "always"
     else:
-        months = f"where IRT_ENGINES={spec.name}" if spec.beside else "of scales that it publishes"
+        months = f"where IRT_ENGINES={spec.name}" if spec.for_comparison else "of scales that it publishes"
     return (
         f"`{spec.name}`",
         spec.method + ("; draws are kept" if spec.has_draws else ""),

@@ -21,18 +21,18 @@ ENGINES: tuple[EngineSpec, ...] = (
     brms.SPEC,
     remote.SPEC,
 )
-"""In the order in which a month runs them."""
+"""Engines in the order in which a month runs them."""
 DEFAULT = em.SPEC.name
-"""Fits every month of every scale."""
+"""The engine that fits every month of every scale."""
 
 
 def names() -> tuple[str, ...]:
     return tuple(spec.name for spec in ENGINES)
 
 
-def beside_names() -> tuple[str, ...]:
+def comparison_names() -> tuple[str, ...]:
     """Engines that may fit a month besides the scales' own, in the order in which a month runs them."""
-    return tuple(spec.name for spec in ENGINES if spec.beside)
+    return tuple(spec.name for spec in ENGINES if spec.for_comparison)
 
 
 def spec_of(name: str) -> EngineSpec:
@@ -40,7 +40,7 @@ def spec_of(name: str) -> EngineSpec:
     for spec in ENGINES:
         if spec.name == name:
             return spec
-    raise PermanentFailure(f"there is no engine {name!r}; there are {', '.join(names())}")
+    raise PermanentFailure(f"unknown engine {name!r}; known are {', '.join(names())}")
 
 
 def asset_of(name: str) -> str:
@@ -49,11 +49,11 @@ def asset_of(name: str) -> str:
 
 
 def enabled(settings: Settings) -> dict[str, frozenset[str] | None]:
-    """Of each engine that IRT_ENGINES names the scales it fits, None for all; in the order in which a month runs them.
+    """The scales that each engine in IRT_ENGINES fits, None for all; in the order in which a month runs them.
 
     Raises PermanentFailure for an entry that is not ENGINE or SCALE:ENGINE.
     """
-    known = beside_names()
+    known = comparison_names()
     wanted: dict[str, set[str]] = {}
     for entry in filter(None, (part.strip() for part in settings.irt_engines.split(","))):
         scale, colon, engine = entry.rpartition(":")
@@ -70,7 +70,7 @@ def require_demandable(engines: Iterable[str]) -> None:
     """Raise PsychometricsError for an engine whose fit of a month a scale cannot demand, as no asset ever makes it."""
     from irt_assets.psychometrics.core.errors import PsychometricsError
 
-    known = (DEFAULT, *beside_names())
+    known = (DEFAULT, *comparison_names())
     for name in engines:
         if name not in known:
             raise PsychometricsError(

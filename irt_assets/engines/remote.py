@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ENGINE = "remote"
 QUEUE_S = 15 * 60.0
-"""So much longer than for the fit an answer is waited for, where it may have to wait for others."""
+"""Seconds to wait for an answer beyond the time of the fit, where it may have to queue behind others."""
 
 
 @dataclass
@@ -62,5 +62,5 @@ SPEC = EngineSpec(
     build=lambda settings: engine_in_service(ENGINE, settings),
     runs_in="R IRT service",
     kind="r",
-    beside=False,
+    for_comparison=False,
 )

@@ -16,7 +16,7 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.em_request import some
 
 ITEM_PRIORS = Priors(a=LogNormal(0.0, 0.5), b=Normal(0.0, 1.0))
-"""Of items that are not anchors. Written into irt.R, too."""
+"""Priors of items that are not anchors. irt.R repeats them."""
 FEWEST_ITEMS = 3
 
 

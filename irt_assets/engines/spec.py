@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from resources.settings import Settings
 
 LIGHT_POOL = "calibration"
-"""Pool of what a month takes in any case: em, linking, the ledger, abilities."""
+"""Pool of the steps that every month takes: em, linking, the ledger, abilities."""
 HEAVY_POOL = "heavy_engines"
-"""Pool of engines that take gigabytes or hours: two runs of any of them never go on at once."""
+"""Pool of engines that take gigabytes or hours: only one run of any of them goes on at a time."""
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class EngineSpec:
         runs_in: where a fit takes place. Only one in this process has no time limit.
         kind: its asset's in Dagster, such as `r`.
         pool: its asset's in Dagster; one run of a pool goes on at a time.
-        beside: whether it may fit months besides the scales' own engine, where IRT_ENGINES names it.
+        for_comparison: whether it may fit months besides the scales' own engine, where IRT_ENGINES names it.
         has_draws: whether its posterior draws are kept (`Sampler`).
         python_packages, r_packages: what must be installed. One with R packages runs in the R IRT service where that
             is set, and needs none of them here.
@@ -77,7 +77,7 @@ class EngineSpec:
     runs_in: Literal["this process", "child process", "R IRT service"]
     kind: str
     pool: str = HEAVY_POOL
-    beside: bool = True
+    for_comparison: bool = True
     has_draws: bool = False
     python_packages: tuple[PythonPackage, ...] = ()
     r_packages: tuple[RPackage, ...] = ()

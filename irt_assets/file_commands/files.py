@@ -1,7 +1,7 @@
 """Files of answers in, whole files out.
 
 What belongs here: the two layouts of answers (a matrix, or one line per answer), what is wrong with a file, and
-writing that never leaves half a file. What a file is (CSV, TSV, gzip, Parquet) is told by
+writing that never leaves half a file. What a file is (CSV, TSV, gzip, Parquet) is recognised by
 `responses.importing.readers`; tables of item parameters are in `tables`.
 """
 
@@ -123,7 +123,7 @@ def faults(path: Path, what: Sequence[str], way_out: str) -> PermanentFailure:
 def write_whole(folder: Path, files: Mapping[str, str]) -> None:
     """Write `files` (name: content) into `folder`, made where it is missing.
 
-    All are written beside their places first and then renamed, so that under each name is the old file or the new.
+    All are written under temporary names first and then renamed, so that each name holds the old file or the new one.
     """
     parts: list[tuple[Path, Path]] = []
     try:
@@ -159,7 +159,7 @@ def check_folder(folder: Path) -> None:
 
 def _read_matrix(source: Source, person: str | None, items: list[str], key: Mapping[str, str] | None) -> Answers:
     if not items:
-        raise PermanentFailure(f"{source.path}: there is no column of an item. {LAYOUTS}")
+        raise PermanentFailure(f"{source.path}: it has no column of an item. {LAYOUTS}")
     _check_key(source.path, items, key)
     ids: list[str] = []
     lines: list[npt.NDArray[np.int64]] = []
@@ -284,7 +284,7 @@ def _columns_of(source: Source) -> list[str]:
 
 
 def _person_column(columns: Sequence[str]) -> str | None:
-    """As in the import: its preset `wide` knows what the column is called."""
+    """The column of the learner, as in the import: its preset `wide` knows the names."""
     preset = load_mapping("wide")
     assert preset is not None
     named = preset.find("user_id", columns)
@@ -310,7 +310,7 @@ def _text(cells: pa.Array, name: str) -> pa.StringArray:
 
 
 def _ids(cells: pa.Array, name: str) -> pa.StringArray:
-    """As `_text`; refuses numbers that may stand for more than one id."""
+    """Like `_text`, but refuses numbers that may stand for more than one id."""
     return pc.fill_null(pc.utf8_trim_whitespace(as_ids(cells, name)), "")
 
 

@@ -203,6 +203,6 @@ def _group(population: Population) -> dict[str, Any]:
 
 
 def number(value: float) -> float | None:
-    """For JSON and CSV: None for what is not a finite number."""
+    """A number for JSON and CSV: None if it is not finite."""
     value = float(value)
     return value if math.isfinite(value) else None

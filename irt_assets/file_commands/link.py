@@ -19,7 +19,7 @@ from irt_assets.wording import some_of
 from resources.failures import PermanentFailure
 
 FEW = 5
-"""With fewer items in common a moved one cannot be told from the others, and there is a warning."""
+"""With fewer items in common, one that moved cannot be distinguished from the others, and there is a warning."""
 _RULES = Rules(min_anchor_responses=1, min_anchors=3, min_anchor_share=0.0, warn_anchor_share=0.0)
 
 
@@ -91,7 +91,7 @@ def link(
     if len(common) < FEW:
         warnings.append(
             f"only {len(common)} items are in both tables ({', '.join(common)}): the constants rest on few items, and"
-            " none of them can be told to have moved"
+            " none of them can be shown to have moved"
         )
     if pairs.size < FEW:
         slope, intercept, rmse = _constants(weighted_by_populations(pairs, fit, symmetric), method, weighted)

@@ -1,4 +1,4 @@
-"""`irt simulate-responses`: answers that follow the model exactly, with the truth beside them.
+"""`irt simulate-responses`: answers that follow the model exactly, with the true values next to them.
 
 A log with dates, sessions and planted faults is `irt simulate`.
 """

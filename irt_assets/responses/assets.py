@@ -50,7 +50,7 @@ def build_response_assets(
         with classify_failures(), database.connect() as connection:
             return dg.DataVersionsByPartition(day_versions(connection, *span))
 
-    # Nothing depends on it: who reads the table computes what is missing, and Dagster would call every month and night
+    # Nothing depends on it: what reads the table computes what is missing, and Dagster would call every month and night
     # unsynced that was made before there was one.
     @dg.asset(
         group_name="responses",

@@ -64,7 +64,7 @@ def erasures(connection: psycopg.Connection) -> list[Erasure]:
 
 
 def erasures_of(connection: psycopg.Connection, user_id: str) -> list[Erasure]:
-    """Those of a learner, the first one first."""
+    """The erasures of a learner, the first one first."""
     return _read(connection, OF_LEARNER.format(user_id="%s::text"), user_id)
 
 

@@ -1,4 +1,5 @@
-"""What eligibility asks of attempts, as relations: was the item met before, was a later one answered, and the like.
+"""What eligibility needs to know of attempts, as relations: was the item met before, was a later one answered, and the
+like.
 
 One definition for the stored windows (`window`), for scoring and for the KPIs (`eligible`), on every engine. What does
 not belong here: what the facts mean (see `psychometrics.eligibility`).
@@ -18,7 +19,7 @@ from irt_assets.responses.scales import Scale
 from resources.relational import LEARNER, QUESTION
 
 LOOKBACK = timedelta(days=365)
-"""Whose answers of this long before a time are eligible has an ability as of that time."""
+"""A learner with eligible answers within this long before a time has an ability as of that time."""
 USUAL_LOOKBACK_MONTHS = Rules().lookback_months
 LATER = timedelta(days=1)
 """A session may go on after the end: how far an omission looks for a later answer."""
@@ -35,18 +36,18 @@ COLUMNS = (
     "hints_used",
     "mode",
 )
-"""Of `attempt`, what eligibility reads."""
+"""Columns of `attempt` that eligibility reads."""
 
 
 def lookback_start(start: datetime, scales: Mapping[str, Scale]) -> datetime:
-    """From when on attempts decide which of those after `start` are eligible: the longest look-back of the scales."""
+    """The first time whose attempts bear on which after `start` are eligible: the longest look-back of the scales."""
     months = max((scale.rules.lookback_months for scale in scales.values()), default=USUAL_LOOKBACK_MONTHS)
     years, month = divmod(start.year * 12 + start.month - 1 - months, 12)
     return start.replace(year=years, month=month + 1, day=min(start.day, 28))
 
 
 def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale], *also: str) -> ir.Table:
-    """Every attempt of [start, end), with what eligibility asks of it.
+    """Every attempt of [start, end), with what eligibility needs to know of it.
 
     Beside columns of `attempt` (`also`: more of them): scale_id ('default' where the bank does not know the item);
     is_test, of the account; unknown_item; seen_before: whether the learner met the item within the look-back of the
@@ -86,7 +87,7 @@ def eligibility_facts(start: datetime, end: datetime, scales: Mapping[str, Scale
 
 
 def _since(rows: ir.Table, scales: Mapping[str, Scale]) -> ir.TimestampColumn:
-    """Where the look-back of each row's scale begins."""
+    """Start of the look-back of each row's scale."""
     since = rows.completed_at - ibis.interval(months=USUAL_LOOKBACK_MONTHS)
     for scale_id, scale in scales.items():
         if (months := scale.rules.lookback_months) != USUAL_LOOKBACK_MONTHS:

@@ -67,7 +67,7 @@ class Withdrawals:
 
 
 def microseconds(at: datetime) -> int:
-    """Since 1970."""
+    """Microseconds since 1970."""
     return (at - EPOCH) // timedelta(microseconds=1)
 
 

@@ -4,7 +4,7 @@ The times that count are those of live answers, whoever's, of [since, as_of): of
 (`facts.first_look`). The night that ends a month and the month's abilities so read the same rows of
 `item_response_time`.
 
-Rows are stored with a hash of what they were made from. Where answers came late, it is no longer that of the log: then
+Rows are stored with a hash of what they were made from. Where answers came late, it differs from that of the log: then
 medians are computed again, so that it does not matter in which order months, nights and answers come. What does not
 belong here: which answers are rapid (see `psychometrics.eligibility`).
 """
@@ -74,7 +74,7 @@ def current_item_times(connection: psycopg.Connection, as_of: datetime, since: d
     """The times of [since, as_of) as the log has them now: read if they are stored, else computed and stored.
 
     They are stored in the caller's transaction. One that may not write, or meets another that is storing the same
-    rows, computes them for itself: nobody waits.
+    rows, computes them for itself instead of waiting.
     """
     stored = _stored(connection, as_of, since)
     if stored is not None and stored[1] == _hash_now(connection, as_of, since):
@@ -90,7 +90,7 @@ def current_item_times(connection: psycopg.Connection, as_of: datetime, since: d
 
 
 def ability_times_since(as_of: datetime, scale: Scale) -> datetime:
-    """From when on times count for abilities on a scale as of a time."""
+    """The time from which times count for abilities on a scale as of a time."""
     return lookback_start(as_of - LOOKBACK, {scale.scale_id: scale})
 
 
@@ -144,7 +144,7 @@ def _computed(run: Run, as_of: datetime, since: datetime) -> tuple[ItemTimes, st
 
 
 def _hash_now(connection: psycopg.Connection, as_of: datetime, since: datetime) -> str:
-    """The hash of the times in the log: a sum and a count of each item cost a fraction of what medians do."""
+    """The hash of the times in the log, from a sum and a count of each item: a fraction of the cost of medians."""
     timed = _timed(as_of, since)
     sums = timed.group_by("item_id").agg(n=timed.response_time_ms.count(), total_ms=timed.response_time_ms.sum())
     return _hash(on_postgres(connection)(sums))

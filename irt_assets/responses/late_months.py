@@ -1,9 +1,9 @@
 """Late answers: what has reached the log of days that are over, and which months it may concern.
 
 `recorded_at` is the time at which the transaction that wrote an answer began; it may be committed hours later. So it
-only narrows down where to look, and counts tell what is new: answers are added to the log, and neither changed nor
+only narrows down where to look, and counts show what is new: answers are added to the log, and neither changed nor
 removed.
-What does not belong here: what is asked for because of them (see `jobs.late_answers_cursor`).
+What does not belong here: the runs requested because of them (see `jobs.late_answers_cursor`).
 """
 
 from __future__ import annotations

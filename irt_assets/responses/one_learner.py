@@ -127,7 +127,7 @@ def learner_responses(
 
 
 def last_live_answer(connection: psycopg.Connection, user_id: str) -> datetime | None:
-    """When a learner last answered in live mode; None where that never was."""
+    """When a learner last answered in live mode; None if they never did."""
     row = connection.execute(
         """SELECT completed_at FROM attempt WHERE user_id = %s AND mode = 'live' AND correct IS NOT NULL
            ORDER BY completed_at DESC LIMIT 1""",

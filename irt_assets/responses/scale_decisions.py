@@ -27,7 +27,7 @@ PRIORS: Mapping[Subject, str] = {"prior_a": "a", "prior_b": "b", "prior_c": "c"}
 """Subject → the parameter that the prior is on."""
 ACCEPTED = "accepted"
 REFERENCE = "reference"
-"""Of misfit: it is accepted, and the first month of the decision is what later ones are compared with."""
+"""Subject of misfit: it is accepted, and the decision's first month is what later ones are compared with."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def record_decisions(
 def decision_in_force(
     decisions: Iterable[ScaleDecision], subject: Subject, window_start: datetime | None
 ) -> ScaleDecision | None:
-    """Of `decisions` of one scale, the newest on `subject` that a window from `window_start` on follows (None: the
+    """The newest of one scale's `decisions` on `subject` that a window from `window_start` on follows (None: the
     newest of all)."""
     return max(
         (

@@ -143,7 +143,7 @@ class RuleChange:
         """Which rules would change, and from what to what."""
         old, new = dataclasses.asdict(self.before.rules), dataclasses.asdict(self.after.rules)
         changes = [f"{name} {old[name]} → {new[name]}" for name in old if old[name] != new[name]]
-        return f"scale {self.before.scale_id}: " + (", ".join(changes) or "its rules are so already")
+        return f"scale {self.before.scale_id}: " + (", ".join(changes) or "its rules have these values already")
 
 
 def consider_rules(connection: psycopg.Connection, scale_id: str, settings: Mapping[str, Any]) -> RuleChange:

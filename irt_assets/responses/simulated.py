@@ -1,4 +1,4 @@
-"""A simulated log as files in this platform's own import format, with the truth beside them.
+"""A simulated log as files in this platform's own import format, with the truth next to them.
 
 What belongs here: column names and file names. What does not: what the answers are (see
 `irt_assets.psychometrics.simulation.simulate`) and how files are imported.
@@ -28,7 +28,7 @@ KOREAN_TOPICS = {"algebra": "대수", "data": "자료", "functions": "함수", "
 
 @dataclass(frozen=True)
 class SimulatedFiles:
-    """Where the files are. `late_attempts` holds the answers that had not reached the database by `now`."""
+    """Paths of the files. `late_attempts` holds the answers that had not reached the database by `now`."""
 
     questions: Path
     learners: Path

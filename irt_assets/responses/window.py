@@ -190,7 +190,7 @@ _JUDGED = (
     "user_id", "item_id", "form_id", "mode", "is_test", "unknown_item", "seen_before", "answered_later", "correct",
     "hints_used", "response_time_ms",
 )  # fmt: skip
-"""Of a window, what the rules read."""
+"""Columns of a window that the rules read."""
 
 
 def _attempts(
@@ -281,7 +281,7 @@ def scored_responses_of(table: pa.Table, scale_id: str) -> tuple[Responses, npt.
 def scored_sittings_of(
     table: pa.Table, scale_id: str
 ) -> tuple[Responses, npt.NDArray[np.object_], npt.NDArray[np.object_]]:
-    """As `scored_responses_of`, and the form of each response (None: practice)."""
+    """Like `scored_responses_of`, and the form of each response (None: practice)."""
     scored = table.filter(pc.and_(pc.is_null(table["reason"]), pc.equal(table["scale_id"], scale_id)))
     person, learners = codes(scored["user_id"])
     item, items = codes(scored["item_id"])
@@ -290,7 +290,7 @@ def scored_sittings_of(
 
 
 def eligible_responses_of(table: pa.Table, scale_id: str) -> Responses:
-    """As `scored_responses_of`, with those that were left out of the fit only because there are too few of them."""
+    """Like `scored_responses_of`, with those that were left out of the fit only because there are too few of them."""
     few = pa.array([str(Reason.FEW_LEARNER_RESPONSES), str(Reason.FEW_ITEM_RESPONSES)])
     counted = pc.or_(pc.is_null(table["reason"]), pc.is_in(table["reason"], value_set=few))
     table = table.filter(pc.and_(counted, pc.equal(table["scale_id"], scale_id)))

@@ -59,7 +59,7 @@ def test_fifteen_of_thirty_anchors_moved_cannot_be_told() -> None:
     assert len(told) <= 4  # 2 % in simulation: 1.2 expected, P(> 4) < 0.01
     tie = next(d for d in found if not d.suspects)
     assert tie.agreeing == ()
-    assert tie.sentence.startswith("which anchors moved cannot be told: of 30, ")
+    assert tie.sentence.startswith("which anchors moved cannot be determined: of 30, ")
     assert "others agree with each other, too" in tie.sentence
 
 
@@ -146,7 +146,7 @@ def test_a_month_whose_anchors_disagree_says_which_moved() -> None:
 
 def test_too_few_anchors_are_not_diagnosed() -> None:
     new, anchors = exact(k=4)
-    assert diagnose(new, anchors).sentence == "which anchors moved cannot be told from 4 of them"
+    assert diagnose(new, anchors).sentence == "4 anchors are too few to find out which of them moved"
     stranger = replace(new, item_ids=tuple(f"other{j}" for j in range(4)))
     assert diagnose(stranger, anchors).suspects == {}
 

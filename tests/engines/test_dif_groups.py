@@ -41,7 +41,7 @@ def test_one_group_is_no_comparison() -> None:
 def test_an_attribute_that_nobody_has_is_no_comparison() -> None:
     dif = analyse_dif("country", answers(300), [None] * 300, forms=["f"] * 1800, threads=1)
     assert (dif.wald, dif.within_forms, dif.groups, dif.reference) == (None, None, (), None)
-    assert (dif.n_unknown, dif.reason) == (300, "nobody has it")
+    assert (dif.n_unknown, dif.reason) == (300, "no learner has it")
 
 
 def test_groups_that_answered_other_items_are_not_compared() -> None:

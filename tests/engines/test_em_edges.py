@@ -248,7 +248,7 @@ def test_a_thread_count_below_one_is_refused(rng):
 def test_coin_tosses_are_no_ability_scale_however_smoothly_the_ascent_ends(rng, model, n_items):
     result = fit((rng.random((800, n_items)) < rng.uniform(0.3, 0.7, n_items)).astype(float), model)
     assert not result.convergence.converged
-    assert "cannot be told from unrelated ones" in result.convergence.reason
+    assert "cannot be distinguished from unrelated ones" in result.convergence.reason
 
 
 def test_a_weak_ability_scale_is_one(rng):

@@ -215,7 +215,7 @@ def test_anchors_that_nobody_answered_cannot_hold_a_scale():
     with pytest.raises(PsychometricsError, match=r"none of the 1 anchors .* \(elsewhere\)"):
         fit_em(Responses.from_wide(x), anchors=anchor_set(["elsewhere"], a[:1], b[:1]))
     x[:, 0] = np.nan
-    with pytest.raises(PsychometricsError, match=r"nobody answered an anchor \(i1\)"):
+    with pytest.raises(PsychometricsError, match=r"no learner answered an anchor \(i1\)"):
         fit_em(Responses.from_wide(x), anchors=anchor_set(["i1"], a[:1], b[:1]))
 
 

@@ -49,7 +49,7 @@ def test_a_normal_theta_stays_normal_and_nothing_else_is_fitted() -> None:
     calibration, shape = fit_with_shape(counted, responses, "2pl", "auto")
     assert made == [("2pl", "normal")]
     assert (shape.latent, shape.guessing, shape.compared) == ("normal", False, ())
-    assert "nothing speaks against a normal θ" in shape.why
+    assert "a normal θ is not rejected" in shape.why
     assert calibration.populations[0].nodes == ()
 
 

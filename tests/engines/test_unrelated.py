@@ -44,7 +44,7 @@ def test_a_weak_scale_is_accepted_below_what_chance_never_exceeds_and_refused_on
     assert all(fitted(log).convergence.converged for log in logs)
     refused = [fitted(shuffled(rng, log)).convergence for log in logs]
     assert sum(not c.converged for c in refused) >= 7
-    assert all("cannot be told from unrelated ones" in c.reason for c in refused if not c.converged)
+    assert all("cannot be distinguished from unrelated ones" in c.reason for c in refused if not c.converged)
     assert all("scored by the right key" in c.reason for c in refused if not c.converged), "a way out"
 
 

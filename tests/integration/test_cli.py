@@ -39,7 +39,7 @@ def test_rules_are_changed_by_who_knows_what_becomes_stale_and_says_so(
     assert rooms.rows(database, rules) == before
     with database.connect() as connection:
         same = consider_rules(connection, rooms.SCALE, {"min_responses": 120})
-    assert (same.before == same.after, same.sentence) == (True, "scale default: its rules are so already")
+    assert (same.before == same.after, same.sentence) == (True, "scale default: its rules have these values already")
 
 
 def test_an_import_that_loses_most_ends_with_one_and_says_what_to_do(
@@ -121,7 +121,7 @@ def test_a_month_goes_from_files_to_published_numbers_by_typed_commands(
     assert traced.json["decisions"] == []
     told = typed("lineage", item).out
     assert f"{published['a']:.3f} ± {published['a_se']:.3f}" in told
-    assert "nobody has decided anything on it" in told
+    assert "no decisions on it yet" in told
 
 
 def test_a_night_is_made_by_a_typed_command_and_says_what_it_did(

@@ -106,7 +106,7 @@ def test_what_grew_since_the_decision_fails_again(drifted: Database) -> None:
 
 
 def test_a_decision_is_over_when_its_value_is_in_force(drifted: Database) -> None:
-    """March is then compared with the new value, of which nobody has decided."""
+    """March is then compared with the new value, which has not been decided on."""
     release.reject(drifted, [MOVED], by="Ann", reason="wait")
     run_sql(drifted, "UPDATE release_decision SET decision = 'accept', effective_from = '2026-04-01 00:00+00'")
     assert list(known(drifted).values()) == [f"{FEB}, accepted by Ann"]

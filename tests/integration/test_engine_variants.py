@@ -233,7 +233,7 @@ def test_a_scale_whose_engine_is_no_longer_there_is_red_and_says_so(graph: Graph
     result = graph.run()
     assert not result.success
     assert rows(graph.database, "SELECT error FROM fit_staging WHERE engine = 'stan'") == [
-        ("there is no engine 'stan'; there are em, mirt, pymc, brms, remote",)
+        ("unknown engine 'stan'; known are em, mirt, pymc, brms, remote",)
     ]
-    assert "there is no engine 'stan'" in graph.state().why
+    assert "unknown engine 'stan'" in graph.state().why
     assert graph.state().state is State.RED

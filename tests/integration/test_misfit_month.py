@@ -189,7 +189,7 @@ def test_who_makes_a_scale_is_told_the_misfit_of_its_origin(log: Settings, irt: 
     assert " times what one ability gives" in said
     assert "RMSEA₂ of M₂ is 0.0" in said
     assert "items that share more than the ability (Q3): none" in said
-    assert f"of {LEARNERS:,} learners have a pattern (lz*) that 2 % of sound ones have" in said
+    assert f"of {LEARNERS:,} learners have an unlikely response pattern (lz* below the 2 % critical value)" in said
     assert "the two halves of the items that disagree most place a learner " in said
     assert "irt scale accept misfit" not in said
     month = calibrate(log, SOUND)
@@ -408,7 +408,7 @@ def test_a_month_judged_before_the_gates_existed_stays_green(
             for e in result.get_asset_materialization_events()
             if e.asset_key
         }
-        shown = str(materialised["item_calibration"][f"misfit beside {ORIGIN_IN_WORDS} ({SCALE}, em)"].value)
+        shown = str(materialised["item_calibration"][f"misfit compared with {ORIGIN_IN_WORDS} ({SCALE}, em)"].value)
         assert "| share answering at random | 0.0" in shown
         assert f"on {len(ITEMS)} items that both have" in shown
         assert not {ACCEPTED, GROWN} & {e.check_name for e in result.get_asset_check_evaluations()}

@@ -70,7 +70,7 @@ def test_the_banks_values_are_frozen_and_published_from_the_first_month_on(datab
 
 @pytest.mark.parametrize(
     ("engine", "why"),
-    [("stan", "there is no engine 'stan'"), ("pymc", "scale default cannot be published from pymc: it is absent")],
+    [("stan", "unknown engine 'stan'"), ("pymc", "scale default cannot be published from pymc: it is absent")],
 )
 def test_a_scale_is_not_published_from_an_engine_that_is_not_there(
     database: Database, monkeypatch: pytest.MonkeyPatch, engine: str, why: str

@@ -426,7 +426,7 @@ def test_a_decision_without_name_reason_or_future_is_refused(bank: Database, oth
         (Reference(MAR, "moved"), "there are proposals of 2026-02"),
         (Reference(MAR, "late"), "2026-03 has not been taken to the ledger"),
         (Reference(FEB, "late"), "2026-02 is done"),
-        (Reference(MAR, "all"), "nothing of 2026-03 asks for a decision"),
+        (Reference(MAR, "all"), "nothing of 2026-03 needs a decision"),
     ],
 )
 def test_what_was_never_proposed_is_refused_and_told_what_was(bank: Database, reference: Reference, why: str) -> None:
@@ -575,7 +575,7 @@ def test_a_pass_mark_is_a_number_of_a_scale(bank: Database, scale: str, theta: f
 
 
 def test_without_learners_or_pass_mark_the_impact_says_so(bank: Database) -> None:
-    assert "nobody answered" in the_impact(bank).sentence
+    assert "no answers to published items" in the_impact(bank).sentence
     add_attempts(bank, answer_matrix(FEB, np.ones((1, 1)), ["moved"]))
     assert "no pass mark is set" in the_impact(bank).sentence
     run_sql(bank, "DELETE FROM publication_step")

@@ -154,7 +154,7 @@ def test_of_two_accepts_the_later_is_undone_first(bank: Database, store: FolderS
 
 
 def test_what_cannot_be_undone_says_why_and_the_way_out(bank: Database, store: FolderStore) -> None:
-    assert "nobody has decided on 2026-02/moved yet" in not_undone(bank)
+    assert "2026-02/moved has not been decided on yet" in not_undone(bank)
     assert "nothing is proposed as 2025-01/moved" in not_undone(bank, Reference("2025-01", "moved"))
     assert "name each item" in not_undone(bank, Reference(FEB, "all"))
     accept(bank)

@@ -113,7 +113,7 @@ def test_the_launchpad_shows_and_decides_nothing_until_it_is_told_to(
         "a = 1.00 ± 0.01, b = -0.30 ± 0.10",
         "a = 1.00 ± 0.01, b = 0.50 ± 0.10",
     )
-    assert "nobody answered" in shown["effect"]
+    assert "no answers to published items" in shown["effect"]
     assert decisions(bank) == []
 
 
@@ -135,7 +135,7 @@ def test_the_launchpad_accepts_and_ledger_and_asset_name_who_and_from_when(
 
 def test_the_launchpad_rejects(settings: Settings, bank: Database, store: FolderStore) -> None:
     done = launch(settings, bank, store, **on("reject"), decided_by="Ben", reason="wait")
-    assert told(done)["effect"] == f"moved stays at {OLD}; nobody's θ changes, and the proposals are closed"
+    assert told(done)["effect"] == f"moved stays at {OLD}; no θ changes, and the proposals are closed"
     assert decisions(bank) == [(FEB, "moved", "reject", "Ben", "wait", None)]
     assert len(published(bank)) == 1
 
@@ -259,7 +259,7 @@ def test_what_is_refused_is_read_by_whoever_launched_it_and_is_no_alert(
 def test_rejecting_tells_its_own_effect_and_not_that_of_accepting(irt: Any, bank: Database) -> None:
     done = irt("reject", "2026-02/moved", "--by", "Ben", "--reason", "wait", "--yes")
     assert done.exit_code == 0, done.output
-    assert f"moved stays at {OLD}; nobody's θ changes" in done.output
+    assert f"moved stays at {OLD}; no θ changes" in done.output
     assert "→" not in done.output
     assert len(published(bank)) == 1
 
@@ -278,7 +278,7 @@ def irt(bank: Database, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_the_list_holds_what_asks_and_all_of_it_on_demand(irt: Any) -> None:
     assert "2026-02/moved" in irt("list").output
     assert "still" not in irt("list").output
-    assert "1 of 8 proposals ask for a decision; 7 open ones confirm" in irt("list").output
+    assert "1 of 8 proposals need a decision; 7 open ones confirm" in irt("list").output
     listed = json.loads(irt("list", "--all", "--json").output)
     assert {p["proposal"] for p in listed if p["asks_for_a_decision"]} == {"2026-02/moved"}
     assert len(listed) == 8

@@ -210,7 +210,7 @@ def test_a_preview_says_what_will_happen_and_writes_nothing(window: Settings) ->
         f"scale {SCALE}: model 2pl → 3pl, prior_c none → beta(5, 17) from {FIRST} on; months before stay as they are"
     )
     assert "the origin window, 2026-06-01 to 2026-07-01, is fitted again as a 3PL: 14 of 15 anchors" in change.lines[1]
-    assert change.lines[2].startswith("  no anchor any more: few: provisional")
+    assert change.lines[2].startswith("  not an anchor any more: few: provisional")
     assert change.lines[3] == f"stale until calibrated again: {FIRST}; published values stay"
 
 
@@ -287,10 +287,10 @@ def test_a_prior_holds_from_its_month_on_and_serves_every_item(window: Settings)
 @pytest.mark.parametrize(
     ("values", "why"),
     [
-        ({"model": "4pl"}, "there is no model '4pl'; there are rasch, 1pl, 2pl, 3pl"),
-        ({"prior_c": "beta(5,17)"}, "a prior on c wants guessing, and the 2PL of scale default in 2026-07 has none"),
-        ({"model": "1pl", "prior_a": "lognormal(0,1)"}, "a prior on a wants slopes that are free, and the 1PL"),
-        ({"model": "rasch", "prior_a": "lognormal(0,1)"}, "slopes that are free, and the Rasch"),
+        ({"model": "4pl"}, "unknown model '4pl'; known are rasch, 1pl, 2pl, 3pl"),
+        ({"prior_c": "beta(5,17)"}, "a prior on c needs guessing, and the 2PL of scale default in 2026-07 has none"),
+        ({"model": "1pl", "prior_a": "lognormal(0,1)"}, "a prior on a needs free slopes, and the 1PL"),
+        ({"model": "rasch", "prior_a": "lognormal(0,1)"}, "free slopes, and the Rasch"),
     ],
 )
 def test_what_the_model_does_not_have_cannot_have_a_prior(window: Settings, values: dict[str, str], why: str) -> None:
@@ -316,7 +316,7 @@ def test_a_prior_is_refused_for_a_later_month_whose_model_does_not_have_its_para
 def test_what_is_so_already_is_not_decided_again(window: Settings) -> None:
     change = preview(window, {"model": "2pl", "prior_a": "none"})
     assert change.values == {}
-    assert change.lines == [f"scale {SCALE}: it is so already from {NEXT} on"]
+    assert change.lines == [f"scale {SCALE}: these values hold already from {NEXT} on"]
 
 
 def test_only_em_takes_priors_of_a_scale_and_by_level_none_on_difficulty(window: Settings) -> None:
@@ -475,7 +475,7 @@ def test_the_command_says_what_it_does_before_it_asks_and_keeps_who_decided(
     ]
     assert [one["subject"] for one in typed("scale", "decisions", "--json").json] == ["model", "prior_b"]
     assert typed("scale", "decisions", "--scale", "other").out.startswith("scale other: nothing was decided")
-    assert "it is so already" in typed("scale", "set", "model=1pl", *signed, "--yes").out
+    assert "these values hold already" in typed("scale", "set", "model=1pl", *signed, "--yes").out
 
 
 def test_a_rule_goes_its_old_way_and_holds_for_all_months(world: Settings, irt: Callable[[Settings], Irt]) -> None:

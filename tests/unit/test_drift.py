@@ -143,7 +143,7 @@ def test_a_trend_needs_two_months_and_one_published_value() -> None:
     first, second = (compared(np.zeros(1), np.array([d]), se=0.1) for d in (0.1, 0.2))
     assert trends([first], [1], anchors).item_ids == ()
     decided = replace(second, published=replace(second.published, b=np.ones(1)))
-    with pytest.raises(PsychometricsError, match="i0 was published anew"):
+    with pytest.raises(PsychometricsError, match="i0 was published again"):
         trends([first, decided], [1, 2], anchors)
     with pytest.raises(PsychometricsError, match="above 0"):
         trends([first, second], [0, 1], anchors)

@@ -33,7 +33,7 @@ def test_an_item_that_moved_is_named_with_both_values() -> None:
     published = {f"i{k}": (k / 10, 0.1) for k in range(10)}
     night = published | {"i3": (1.2, 0.1), "i4": (-0.6, 0.1)}
     (problem,) = compare(linked(night), None, published, ALPHA).problems()
-    assert problem == "b is not what is published of two items: i4 (+0.40 to -0.60), i3 (+0.30 to +1.20)"
+    assert problem == "b differs from the published value of two items: i4 (+0.40 to -0.60), i3 (+0.30 to +1.20)"
 
 
 def test_a_large_difference_with_a_large_error_is_no_news_nor_is_a_sure_one_that_is_small() -> None:

@@ -11,7 +11,7 @@ import yaml
 from irt_assets import definitions
 from irt_assets.calibration.month_status import MONTHLY_ASSETS
 from irt_assets.definitions import build_defs
-from irt_assets.engines.registry import beside_names
+from irt_assets.engines.registry import comparison_names
 from irt_assets.invariants.drift import FOLLOWING
 from irt_assets.job_names import MONTHLY_JOB
 from jobs.automation import AFTER_A_MONTH
@@ -58,7 +58,7 @@ def test_an_engine_has_an_asset_where_it_is_enabled_and_installed(
     assets = {f"item_calibration_{engine}" for engine in found}
     assert {name for name in graph["assets"] if name.startswith("item_calibration_")} == assets
     assert graph["job"] == PLAIN | assets
-    of_engines = {f"{engine}_fitted" for engine in beside_names()}
+    of_engines = {f"{engine}_fitted" for engine in comparison_names()}
     assert of_engines & set(graph["checks"]) == {f"{engine}_fitted" for engine in found}
     assert "engines_agree" in graph["checks"]
 

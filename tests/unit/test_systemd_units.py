@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from irt_assets.cli.servers import Server
-from irt_assets.engines.registry import beside_names
+from irt_assets.engines.registry import comparison_names
 from irt_assets.without_daemon import SENSORS
 from jobs.plans import PLANS, Plan
 from resources.settings import names_read
@@ -117,7 +117,7 @@ def test_what_units_start_exists() -> None:
     servers = {words[2] for name in SERVICES for words in started(name) if words[1:2] == ["run"]}
     assert servers == set(Server)
     engines = {words[3] for words in started("irt-calibration-all.service")}
-    assert engines == {"mirt", "pymc", "brms"} <= set(beside_names())
+    assert engines == {"mirt", "pymc", "brms"} <= set(comparison_names())
 
 
 def test_what_is_watched_can_say_that_it_is_well_and_its_death_is_told() -> None:

@@ -1,4 +1,4 @@
-"""Topics that are easier or harder than a learner's ability lets expect."""
+"""Topics that are easier or harder than expected at a learner's ability."""
 
 from __future__ import annotations
 

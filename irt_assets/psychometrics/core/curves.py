@@ -9,7 +9,7 @@ from irt_assets.psychometrics.core.confidence import Z95
 from irt_assets.psychometrics.core.models import Floats
 
 MEDIUM_WABC, HIGH_WABC = 0.05, 0.10
-"""From here on it matters how far two curves of an item lie apart: area between them, weighted by learners."""
+"""Area between two curves of an item, weighted by learners, from which on the difference matters."""
 
 
 def probability(theta: Floats, a: Floats | float, d: Floats | float, c: Floats | float) -> Floats:

@@ -15,7 +15,8 @@ Ints = npt.NDArray[np.int64]
 Mask = npt.NDArray[np.bool_]
 
 MANY_ALIKE = 5
-"""Two items with so many right and wrong answers of the same learners do not agree in all of them by chance."""
+"""Two items with this many right and this many wrong answers of the same learners do not agree in all of them by
+chance."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class SeenSets:
 
 
 def seen_sets(responses: Responses) -> SeenSets:
-    """Finds persons who saw the same items. Sets are told apart by a 64-bit sum of random keys, one per item.
+    """Finds persons who saw the same items. Sets are distinguished by a 64-bit sum of random keys, one per item.
 
     Two different sets among 10⁶ agree by chance with probability 3e-8.
     """
@@ -52,7 +53,7 @@ def seen_sets(responses: Responses) -> SeenSets:
 def duplicates(responses: Responses) -> Ints:
     """Shape (J,): the first item that was answered by the same persons in the same way, the item itself where none is.
 
-    Told apart as in `seen_sets`. Items without answers are all alike.
+    Distinguished as in `seen_sets`. Items without answers are all alike.
     """
     key = np.random.default_rng(67).integers(0, 2**64, size=(max(responses.n_persons, 1), 2), dtype=np.uint64)
     code = np.zeros(responses.n_items, dtype=np.uint64)

@@ -18,7 +18,7 @@ class BreakdownError(PsychometricsError):
 
 
 class DisconnectedDesignError(PsychometricsError):
-    """The responses fall into groups that share neither a person nor an item, so there is no one scale."""
+    """The responses fall into groups that share neither a person nor an item, so they have no common scale."""
 
 
 _log = logging.getLogger(__name__)

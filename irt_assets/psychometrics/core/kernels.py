@@ -30,10 +30,10 @@ import numba
 import numpy as np
 
 NEGLIGIBLE = -38.0
-"""Nodes with a posterior weight below exp(−38) ≈ 3e-17 of the largest count as much: that is under rounding."""
+"""Weights below exp(−38) of the largest are clamped to it: the difference is below double precision."""
 EXP_OF_MINUS_THREE_TENTHS = 0.74081822068171786607
 BLOCK = 32
-"""Persons whose distributions are made together: few enough to stay in the nearest cache."""
+"""Persons whose distributions are computed together: few enough to stay in the nearest cache."""
 
 Run = Callable[[Callable[..., Any], Sequence[tuple[int, int]]], list[Any]]
 
@@ -89,7 +89,7 @@ class People(NamedTuple):
 
 
 class Curves(NamedTuple):
-    """J items on Q nodes: slope (J,), log P(wrong) (J, Q), and log-odds (J, Q), with no rows where nobody guesses."""
+    """J items on Q nodes: slope (J,), log P(wrong) (J, Q), and log-odds (J, Q), with no rows without guessing."""
 
     slope: np.ndarray
     log_wrong: np.ndarray
@@ -134,7 +134,7 @@ def _scatter(row, items, first, last, table):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _normalise(post):  # type: ignore[no-untyped-def]
-    """From log weights (Q,) to a distribution; returns log Σ exp.
+    """Turn log weights (Q,) into a distribution; returns log Σ exp.
 
     exp(x) is (e^(x/64))^64 with a Taylor polynomial around −0.3 for x/64 in [−0.6, 0], good to 2e-14 and free of
     branches, so that eight nodes are done at once.

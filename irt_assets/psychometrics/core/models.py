@@ -52,10 +52,10 @@ _EXPLANATIONS = {
     Flag.NO_DATA: "no learner answered it in this window",
     Flag.AT_BOUND: "the estimate stopped at a bound and is not a maximum",
     Flag.UNIDENTIFIED: "the responses do not determine its parameters (information is singular)",
-    Flag.NEGATIVE_DISCRIMINATION: "abler learners answer it worse: check its key",
+    Flag.NEGATIVE_DISCRIMINATION: "stronger learners get it wrong more often; check the answer key",
     Flag.DUPLICATE: "the same learners gave it the same answers as another item: one of the two counts twice",
     Flag.PROVISIONAL: "it has too few responses to be published, or to be used for a reported θ",
-    Flag.GUESSING_UNIDENTIFIED: "its answers say next to nothing of guessing: c is what the prior, or a bound, made it",
+    Flag.GUESSING_UNIDENTIFIED: "its answers hardly determine guessing: c reflects the prior or a bound",
 }
 
 
@@ -89,13 +89,13 @@ class Responses:
                 )
         if np.any(np.diff(self.person) < 0):
             raise PsychometricsError("responses must be sorted by person (use Responses.from_long)")
-        # compiled kernels check no bounds and are compiled anew for every other type, order and read-only buffer
+        # compiled kernels check no bounds and are compiled again for every other type, order and read-only buffer
         for name, dtype in (("person", np.int32), ("item", np.int32), ("score", np.int8)):
             object.__setattr__(self, name, np.require(getattr(self, name), dtype, ["C", "W"]))
 
     @classmethod
     def from_long(cls, person: npt.ArrayLike, item: npt.ArrayLike, score: npt.ArrayLike) -> Responses:
-        """From three columns of length R; ids are any sortable labels, items come out sorted by id.
+        """Build from three columns of length R; ids are any sortable labels, items come out sorted by id.
 
         Raises PsychometricsError where a person-item pair occurs twice (the first five are named).
         """
@@ -112,7 +112,7 @@ class Responses:
 
     @classmethod
     def from_wide(cls, matrix: npt.ArrayLike, item_ids: Sequence[str] | None = None) -> Responses:
-        """From a persons × items matrix of 0, 1 and NaN (not seen). Persons keep their row number."""
+        """Build from a persons × items matrix of 0, 1 and NaN (not seen). Persons keep their row number."""
         x = np.asarray(matrix, dtype=float)
         person, item = np.nonzero(~np.isnan(x))
         values = x[person, item]
@@ -173,7 +173,7 @@ class Population:
     weights: tuple[float, ...] = ()
 
     def rescaled(self, slope: float, intercept: float) -> Population:
-        """With θ* = slope·θ + intercept, slope > 0."""
+        """The same calibration in θ* = slope·θ + intercept, slope > 0."""
         return replace(
             self,
             mean=slope * self.mean + intercept,
@@ -200,7 +200,7 @@ class Calibration:
         populations: the ability distribution of each group, the reference group first; empty where an engine has none.
         priors: of the item parameters, where an engine had any; as `Priors.as_dict`.
         anchored: the items whose parameters were given and held. Their errors are 0: they are not part of this fit.
-        software: versions of what an engine runs in, beside `engine_version`; empty where that says all.
+        software: versions of what an engine runs in, besides `engine_version`; empty where that says all.
     """
 
     item_ids: tuple[str, ...]

@@ -84,11 +84,11 @@ class LogitNormal:
 
     @property
     def mode(self) -> float:
-        """Of logit c."""
+        """The mode of logit c."""
         return self.mean
 
     def terms(self, value: Floats) -> Terms:
-        """Of logit c."""
+        """Terms of logit c."""
         return Normal(self.mean, self.sd).terms(value)
 
 
@@ -104,11 +104,11 @@ class Beta:
 
     @property
     def mode(self) -> float:
-        """Of logit c."""
+        """The mode of logit c."""
         return float(np.log((self.alpha - 1) / (self.beta - 1)))
 
     def terms(self, value: Floats) -> Terms:
-        """Of logit c: with dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c."""
+        """Terms of logit c: with dc/d logit c = c(1 − c), the slope is (α − 1)(1 − c) − (β − 1)c."""
         c = expit(value)
         right, wrong = self.alpha - 1, self.beta - 1
         return (
@@ -211,8 +211,8 @@ def prior_as_text(prior: Prior | None) -> str:
 
 
 GUESSING_PRIOR = Priors(c=LogitNormal(float(np.log(0.25)), 0.5))
-"""What a 3PL takes unless told otherwise: c around 0.2, 95 % of it between 0.09 and 0.40. Without any prior most items
-of most tests leave c open."""
+"""The default prior of a 3PL: c around 0.2, 95 % of it between 0.09 and 0.40. Without a prior, most items of most tests
+do not determine c."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""From statistics to p values, and from many p values to a false discovery rate.
+"""P values of statistics, and the false discovery rate of many p values.
 
 scipy.stats is imported when it is needed: every process of the platform imports this package, and the import takes a
 third of a second.
@@ -14,7 +14,7 @@ from irt_assets.psychometrics.core.models import Floats
 
 
 def q_values(p: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Of each test the smallest false discovery rate at which it is rejected (Benjamini & Hochberg 1995), shape of `p`.
+    """The smallest false discovery rate at which each test is rejected (Benjamini & Hochberg 1995), shape of `p`.
 
     p: p values, shape (K,); it may be empty.
     """

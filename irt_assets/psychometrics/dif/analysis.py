@@ -1,9 +1,9 @@
-"""DIF of a learner attribute: which items are harder, or tell less, for one group than for another of equal ability.
+"""DIF of a learner attribute: items harder, or less discriminating, for one group than for another of equal ability.
 
 Belongs here: which groups and items can be tested, and the three methods' results together. Does not belong here: the
-methods (wald.py, mantel_haenszel.py, logistic.py), and which attributes are asked about.
+methods (wald.py, mantel_haenszel.py, logistic.py), and which attributes are examined.
 
-The Wald test is the one that decides. Mantel-Haenszel and logistic regression are shown beside it, within forms, as
+The Wald test decides. Mantel-Haenszel and logistic regression are shown next to it, within forms, as
 they compare learners of equal score on the same items.
 """
 
@@ -26,13 +26,13 @@ from irt_assets.psychometrics.estimation.em import fit_em
 from irt_assets.psychometrics.estimation.latent_shape import FEWEST_LEARNERS
 
 TESTABLE = 200
-"""Learners of a group, its answers to an item, and its sittings with the item: with fewer a slope's error is as large
-as slopes differ, and too far from normal for a Wald test."""
+"""Fewest learners of a group, answers to an item in it, and sittings with the item: with fewer a slope's error is as
+large as slopes differ, and too far from normal for a Wald test."""
 ENOUGH = 500
-"""With fewer, half of the items that differ by 0.5 stay unseen: "low power"."""
+"""With fewer learners, half of the items that differ by 0.5 are not detected: "low power"."""
 GUESSING = (
-    "groups are not compared by a 3pl: what guessing and difficulty explain of an easy item cannot be told apart group"
-    " by group"
+    "groups are not compared by a 3pl: what guessing and difficulty explain of an easy item cannot be separated within "
+    "a group"
 )
 
 
@@ -91,7 +91,7 @@ class Dif:
         groups: all of them, the largest first.
         n_unknown: learners with responses and without the attribute.
         wald: None where fewer than two groups can be compared. Its reference is the largest group that can.
-        within_forms: None where nobody sat a form, or fewer than two groups are large enough.
+        within_forms: None where no learner sat a form, or fewer than two groups are large enough.
         reason: why there is no `wald`; empty where there is.
     """
 
@@ -155,7 +155,7 @@ def analyse_dif(
         threads: of the fits; None for all processors.
 
     Groups of fewer than 200 learners, those whose fit fails and those that share too few items with the reference are
-    named and left out; the others are compared. Attributes that nothing can be said of give a `Dif` that says why.
+    named and left out; the others are compared. Attributes that cannot be tested give a `Dif` that says why.
 
     Raises PsychometricsError where lengths do not agree.
     """
@@ -177,7 +177,7 @@ def analyse_dif(
         groups.append(group)
     large = [group.name for group in groups if group.n_learners >= TESTABLE]
     wald, left_out = None, dict[str, str]()
-    reason = f"{len(fits)} of {len(groups)} groups can be tested, two are needed" if groups else "nobody has it"
+    reason = f"{len(fits)} of {len(groups)} groups can be tested, two are needed" if groups else "no learner has it"
     if model == "3pl":
         reason = GUESSING
     elif len(fits) > 1:
@@ -257,7 +257,7 @@ def _compared(
 
     names, left_out = list(fits), dict[str, str]()
     while isinstance(found := attempt(names), str) and len(names) > 2:
-        alone = {name: said for name in names[1:] if isinstance(said := attempt([names[0], name]), str)}
+        alone = {name: problem for name in names[1:] if isinstance(problem := attempt([names[0], name]), str)}
         if len(alone) == len(names) - 1:
             alone = {names[0]: f"it cannot be compared with any other group: {found}"}
         left_out |= alone or {names[-1]: found}

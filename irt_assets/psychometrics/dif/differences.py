@@ -1,7 +1,7 @@
 """The equations that items without DIF satisfy between groups, and what anchors say of every item.
 
 Belongs here: constants between the groups' scales, and each item's differences with their errors, given the anchors;
-wald.py has the model. Does not belong here: who is an anchor, and what a difference matters.
+wald.py has the model. Does not belong here: which items are anchors, and how much a difference matters.
 """
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ class Differences:
 
     @property
     def _place(self) -> npt.NDArray[np.intp]:
-        """Where in (a_1, d_1, a_2, d_2, …) each row's parameter stands."""
+        """Position of each row's parameter in (a_1, d_1, a_2, d_2, …)."""
         return 2 * self.item + self.parameter
 
     def residuals(self, x: Floats, constants: Floats) -> Floats:
@@ -160,7 +160,7 @@ class Differences:
     def given(self, is_anchor: Bools, near: Given | None = None) -> Given:
         """Constants by the anchors, and each item's differences given the (other) anchors.
 
-        `near`: what other anchors said, to start from.
+        `near`: the estimate with other anchors, to start from.
         """
         S = is_anchor[self.item]
         missing = np.setdiff1d(np.arange(self.n_focal), self.group[S])
@@ -221,9 +221,10 @@ class Differences:
         return step.reshape(-1, 2)
 
     def _tested(self, S: Bools, constants: Floats, xi: Floats) -> Given:
-        """With e = f(x) and W = V_SS⁻¹ − V_SS⁻¹X(XᵀV_SS⁻¹X)⁻¹XᵀV_SS⁻¹ over the anchors' rows S, an anchor j differs by
-        (W_jj)⁻¹(We)_j with covariance (W_jj)⁻¹, which is what its deletion gives (Cook & Weisberg 1982), and another
-        item by e_j − V_jS V_SS⁻¹ e_S, whose covariance has the error of the constants, too."""
+        """Each item's difference. With e = f(x) and
+        W = V_SS⁻¹ − V_SS⁻¹X(XᵀV_SS⁻¹X)⁻¹XᵀV_SS⁻¹ over the anchors' rows S, an anchor j differs by (W_jj)⁻¹(We)_j with
+        covariance (W_jj)⁻¹, which is what its deletion gives (Cook & Weisberg 1982), and another item by e_j − V_jS
+        V_SS⁻¹ e_S, whose covariance has the error of the constants, too."""
         V, spread = self._with_spread(constants)
         X, e = self.by_constants(xi), self.residuals(self.x, constants)
         inverse = cho_solve(cho_factor(V[np.ix_(S, S)], check_finite=False), np.eye(int(S.sum())), check_finite=False)

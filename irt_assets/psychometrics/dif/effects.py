@@ -27,7 +27,7 @@ _ON_THE_WAY = np.polynomial.legendre.leggauss(7)
 
 @dataclass(frozen=True)
 class Effects:
-    """Of F focal groups and J items, on the reference group's scale; NaN where a group has no estimate.
+    """Effects for F focal groups and J items, on the reference group's scale; NaN where a group has no estimate.
 
     Attributes:
         delta, se: shape (F, J, 2), focal minus reference in (a, b); b's are NaN where it is beyond the bounds.
@@ -68,7 +68,7 @@ def effects(differences: Differences, found: Given, fits: Sequence[Calibration],
 
 
 def _together(share: float, mean: Floats, sd: Floats) -> Floats:
-    """Nodes (K,) of the normal with the mean and the variance of two groups' θ, of whom `share` are in the second."""
+    """Nodes (K,) of the normal with the mean and the variance of two groups' θ, a `share` of whom is in the second."""
     s, apart = share, mean[1] - mean[0]
     wide = np.sqrt((1 - s) * sd[0] ** 2 + s * sd[1] ** 2 + s * (1 - s) * apart**2)
     nodes: Floats = mean[0] + s * apart + wide * Grid.spanning().nodes

@@ -1,6 +1,6 @@
 """Mantel-Haenszel DIF: the odds of a right answer in two groups at equal score.
 
-A second opinion beside the Wald test: simple, and what the testing industry's classes are defined by. Where groups
+A second opinion next to the Wald test: simple, and the basis of the testing industry's classes. Where groups
 differ in ability and items in slope, equal scores are not equal abilities, so it is not a test of last resort.
 """
 
@@ -17,7 +17,7 @@ from irt_assets.psychometrics.dif.forms import Cells
 EtsClass = Literal["A", "B", "C"]
 
 DELTA = -2.35
-"""From a log odds ratio to ETS's delta scale of difficulty, 4/1.7 (Holland & Thayer 1988)."""
+"""Factor from a log odds ratio to ETS's delta scale of difficulty, 4/1.7 (Holland & Thayer 1988)."""
 NEGLIGIBLE, LARGE = 1.0, 1.5
 CERTAIN_Z, CERTAIN_P = 1.645, 0.05
 
@@ -30,7 +30,8 @@ class MantelHaenszel:
         odds_ratio: common α̂, reference over focal; above 1 the item is harder for the focal group.
         delta: −2.35 ln α̂; below 0 the item is harder for the focal group. se: its standard error.
         chi2, p: the test of α = 1, with continuity correction, 1 df.
-        ets_class: "A" negligible, "B", "C" large. All of these are NaN and None where no stratum tells groups apart.
+        ets_class: "A" negligible, "B", "C" large. All of these are NaN and None where no stratum
+            can compare the groups.
         n_reference, n_focal: sittings in strata that have both groups.
     """
 

@@ -39,9 +39,10 @@ Severity = Literal["none", "small", "medium", "high"]
 
 FALSE_DISCOVERIES = 0.05
 ANCHOR_P = 0.05
-"""An item below this is not an anchor. A twentieth of the sound ones stays away, at hardly any cost."""
+"""An item with a p below this is not an anchor. That excludes a twentieth of the items without DIF, at hardly any
+cost."""
 LEAST_ANCHORS = 0.5
-"""Half of the items are anchors whatever their p: who has DIF is a majority's word."""
+"""Half of the items are anchors whatever their p: DIF is defined against the majority of items."""
 FEWEST_ITEMS = 4
 _MOST_ROUNDS = 30
 
@@ -110,8 +111,8 @@ def compare_groups(
         fits: one of each group, the reference first; the same items in the same order, one model without guessing,
             each on its own scale.
         groups: their names.
-        anchor_items: items known to be free of DIF; None to find them. Those that a group could not estimate are no
-            anchors.
+        anchor_items: items known to be free of DIF; None to find them. Those that a group could not estimate are not
+            used.
 
     Two differences an item and focal group are tested, of slope and intercept; one, of the intercept, where the model
     has no slopes of items' own.
@@ -124,8 +125,8 @@ def compare_groups(
     if len(differences.items) < FEWEST_ITEMS:
         raise PsychometricsError(
             f"{len(differences.items)} items have estimates and errors in group {groups[0]} and another, and"
-            f" {FEWEST_ITEMS} are needed to tell DIF from a difference in ability. Compare groups that answered the"
-            f" same items"
+            f" {FEWEST_ITEMS} are needed to distinguish DIF from a difference in ability. Compare groups that answered"
+            f" the same items"
         )
     warnings: list[str] = []
     if anchor_items is None:
@@ -167,7 +168,7 @@ def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
     if len(models) > 1 or models[0] == "3pl":
         raise PsychometricsError(
             f"groups are compared by fits of one model without guessing, got {', '.join(models)}: what guessing and"
-            f" difficulty explain of an easy item cannot be told apart group by group. Fit a 2pl"
+            f" difficulty explain of an easy item cannot be separated within a group. Fit a 2pl"
         )
     for fit, group in zip(fits, groups, strict=True):
         if fit.item_ids != fits[0].item_ids:
@@ -175,7 +176,8 @@ def _check(fits: Sequence[Calibration], groups: Sequence[str]) -> None:
 
 
 def _purified(differences: Differences, warnings: list[str]) -> tuple[Bools, Given]:
-    """Shape (J,): the items without sign of DIF, half of the comparable at least; and what nearly these said."""
+    """Shape (J,): the items without sign of DIF, at least half of the comparable ones; and the estimate
+    with nearly these."""
     constants = differences.medians()
     e, V = differences.residuals(differences.x, constants), differences.covariance(constants)
     p = np.full(len(differences.df), np.nan)
@@ -192,7 +194,7 @@ def _purified(differences: Differences, warnings: list[str]) -> tuple[Bools, Giv
     if np.nansum(p >= ANCHOR_P) < LEAST_ANCHORS * len(differences.items):
         warnings.append(
             f"anchors disagree: {int(np.nansum(p < ANCHOR_P))} of {len(differences.items)} items differ between the"
-            f" groups, so that which of them are the sound ones is a guess. Name anchor items, or judge by content"
+            f" groups, so it cannot be determined which of them are free of DIF. Name anchor items, or judge by content"
         )
     return is_anchor, found
 

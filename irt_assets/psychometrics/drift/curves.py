@@ -1,7 +1,7 @@
 """What an item's two curves, the window's and the published one, say of the same learners, with the error of that.
 
 Belongs here: the statistic that compares curves, under a 3PL and across models, with its covariance. Does not belong
-here: who is flagged (items.py), errors of parameters (errors.py).
+here: which items are flagged (items.py), errors of parameters (errors.py).
 
 **Across models.** A slope of 0.9 under a 2PL and one of 1.2 under a 3PL may be of one item that has not moved. What has
 to stay is what a fit of the simpler model takes from the answers. Of an item with curve P, answered by learners with
@@ -48,9 +48,9 @@ from irt_assets.psychometrics.drift.errors import Comparison, Fitted
 _FROM_THE_SIMPLEST: tuple[Model, ...] = ("rasch", "1pl", "2pl", "3pl")
 assert set(_FROM_THE_SIMPLEST) == set(get_args(Model))
 FEWEST = 5
-"""So many items of a fit place its learners on the scale of another model."""
+"""Fewest items of a fit that can place its learners on the scale of another model."""
 BEYOND = 13.8
-"""Items whose statistic exceeds this, by chance one in a thousand, do not help to place them."""
+"""Items whose statistic exceeds this, by chance one in a thousand, are not used to place them."""
 ROUNDS = 8
 
 
@@ -78,7 +78,7 @@ class CurveDifferences:
 
 
 def curve_differences(comparison: Comparison, *, mean: float, sd: float) -> CurveDifferences:
-    """Of all compared items; N(mean, sd²): the scale's population."""
+    """Comparison of all items; N(mean, sd²) is the scale's population."""
     old, window = comparison.published, comparison.fitted or Fitted("2pl")
     across = comparison.across_models
     simpler = [

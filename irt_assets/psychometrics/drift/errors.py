@@ -74,7 +74,7 @@ class Anchors:
 
     @classmethod
     def of(cls, anchors: AnchorSet) -> Anchors:
-        """With the covariance that the set was frozen with."""
+        """The anchors with the covariance that the set was frozen with."""
         return cls(anchors, anchors.covariance)
 
     @property
@@ -177,7 +177,7 @@ class Published:
     def of_values(
         cls, item_ids: Sequence[str], a: Floats, b: Floats, c: Floats, cov: Floats, anchors: Anchors
     ) -> Published:
-        """Values of which no more than their own errors is known: taken as independent of the anchors'."""
+        """Values with known errors but unknown covariances: taken as independent of the anchors'."""
         return cls(tuple(item_ids), a, b, c, cov, np.zeros((len(item_ids), 2, len(anchors.cov))))
 
     def select(self, item_ids: Sequence[str]) -> Published:
@@ -191,7 +191,7 @@ class Published:
         )  # fmt: skip
 
     def then(self, other: Published) -> Published:
-        """Both sets as one, the items of `other` in place of those here that it publishes, too."""
+        """Both sets merged, the items of `other` in place of those here that it publishes, too."""
         kept = self.select([item for item in self.item_ids if item not in set(other.item_ids)])
         a, b, c, cov, with_anchors = (
             np.concatenate([getattr(kept, name), getattr(other, name)])
@@ -205,7 +205,7 @@ class Published:
         return Published(kept.item_ids + other.item_ids, a, b, c, cov, with_anchors, fitted, guessing, with_all)
 
     def models(self, window: Model) -> tuple[Model, ...]:
-        """Of J values. One that is not known is the window's, unless c says that only one of the two has guessing."""
+        """Models of J values. An unknown one is the window's, unless c shows that only one of the two has guessing."""
         unknown: dict[bool, Model] = {True: "3pl", False: "2pl" if window == "3pl" else window}
         return tuple(of.model if of else unknown[c > 0] for of, c in zip(self.fitted, self.c.tolist(), strict=True))
 
@@ -308,7 +308,7 @@ def _constants(raw: Calibration, linking: Linking, anchors: Anchors) -> tuple[Co
     found = solve(compared, linking.method, linking.weighted) if whole else None
     if found is None:
         raise PsychometricsError(
-            f"this is not the linking of this fit: it used {len(linking.anchors_used)} anchors, of which {pairs.size}"
+            f"this is not the linking of this fit: it used {len(linking.anchors_used)} anchors, {pairs.size} of them"
             f" are in the fit and in anchor set {anchors.set.version}; link the fit again"
         )
     places = []
@@ -413,7 +413,7 @@ class Comparison:
         return _with_guessing(self.cov - self.published.cov + of_both, self.guessing_cov)
 
     def select(self, keep: Bools) -> Comparison:
-        """Of some items only; keep: shape (J,)."""
+        """The same for some items only; keep: shape (J,)."""
         kept = [item for item, is_kept in zip(self.item_ids, keep, strict=True) if is_kept]
         arrays = ("a", "b", "c", "c_se", "delta_ad", "cov_ad", "cov", "by_anchors")
         return replace(
@@ -443,7 +443,7 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
         shared = y.by_anchors_and_guessing[j] @ old.with_anchors_and_guessing.transpose(0, 2, 1)
 
     def covariance(new_side: Floats, old_side: Floats) -> Floats:
-        """In the coordinates to which the sides' Jacobians lead from (a, d) and from (a, b)."""
+        """The same in the coordinates to which the sides' Jacobians lead from (a, d) and from (a, b)."""
         if shared is None:
             both = new_side @ by_anchors @ (old_side @ old.with_anchors).transpose(0, 2, 1)
         else:
@@ -473,7 +473,7 @@ def compare(raw: Calibration, linking: Linking, anchors: Anchors, published: Pub
 
 
 def _shift(published: Published, linking: Linking, anchors: Anchors) -> Floats:
-    """As `Comparison.shift`. Where an anchor was published anew, its value is from other learners."""
+    """Like `Comparison.shift`. A republished anchor's value comes from other learners."""
     frozen = {i: (a, b) for i, a, b in zip(anchors.set.item_ids, anchors.set.a, anchors.set.b, strict=True)}
     nothing = {"shift": 0.0, "se": 0.0}
     moved = [

@@ -1,13 +1,13 @@
 """Which items moved against the published set, and how much it matters.
 
-Belongs here: the test of a window's items, the severity that follows from it, and what is shown beside it. Does not
+Belongs here: the test of a window's items, the severity that follows from it, and what is shown next to it. Does not
 belong here: the errors of the differences (errors.py), trends over months (trends.py), what kind of change
 it is (kinds.py).
 
 An item is flagged when its change is *certain*, that is q < 0.05 after Benjamini & Hochberg (1995) over the scale's
 items of a joint Wald test of both its parameters, and when it *matters*: wABC, the area between the two response curves
-weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high). A wABC is the mean
-difference between two probabilities: of the learners, five in a hundred are told apart otherwise.
+weighted by the population (Edelen, Stucky & Chandra 2015), exceeds 0.05 (medium) or 0.10 (high). A wABC of 0.05 means
+that the expected score differs by 5 percentage points on average.
 
 Items of a 3PL, and those whose published values are of another model, are tested on what their two curves say of the
 same learners (curves.py). Parameters of two models are not compared, and their changes are NaN.
@@ -105,7 +105,7 @@ class Drift:
         }
 
     def beyond_limits(self, parameter: Literal["a", "b", "c"]) -> tuple[Severity, ...]:
-        """Where |Δ| lies among the documents' limits, whatever its error; "none" across models."""
+        """Class of |Δ| by the documents' limits, whatever its error; "none" across models."""
         change = {"a": self.delta_a, "b": self.delta_b, "c": self.delta_c}[parameter]
         return graded(np.abs(change), *LIMITS[parameter])
 

@@ -101,12 +101,12 @@ def classify_changes(
     10.8 in 2ΔLL; one that is best explained by a leak or by δ < 0 is a leak where its correct answers came faster than
     usual (z < −4), drift where they did not, and "easier" where times are unknown.
     """
-    asked = np.isin(answers.item_ids, list(items))
-    others = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & ~asked
+    examined = np.isin(answers.item_ids, list(items))
+    others = np.isfinite(a) & np.isfinite(b) & np.isfinite(c) & ~examined
     measured = RestPosterior.of(answers.person, answers.item, answers.correct, others, a, b, c, mean=mean, sd=sd)
     residual = _time_residuals(answers, others)
     found = {}
-    for j in np.flatnonzero(asked & np.isfinite(a) & np.isfinite(b) & np.isfinite(c)).tolist():
+    for j in np.flatnonzero(examined & np.isfinite(a) & np.isfinite(b) & np.isfinite(c)).tolist():
         rows = np.flatnonzero(answers.item == j)
         posterior = measured.posterior(answers.person[rows])
         curve = a[j], b[j], c[j]
@@ -195,7 +195,7 @@ def _distractor(option: Ints, key: int, theta: Floats) -> int | None:
 
 def _onset(day: Ints, p: Floats, correct: npt.NDArray[np.bool_]) -> int:
     """The day from which on a leak explains the answers best, the published curve holding before (a change point by
-    maximum likelihood; the leak's share is fitted anew for every candidate)."""
+    maximum likelihood; the leak's share is fitted again for every candidate)."""
     before = _loglik(p, correct)
     best, when = -np.inf, int(day.min())
     for candidate in np.unique(day).tolist():

@@ -30,9 +30,9 @@ from irt_assets.psychometrics.drift.items import FALSE_DISCOVERIES, Severity, gr
 from irt_assets.psychometrics.scoring.rest_posterior import RestPosterior
 
 FEWEST = 30
-"""Answers below which an item is not tested."""
+"""An item with fewer answers is not tested."""
 LEAST_SPREAD = 5.0
-"""Σ p_i(1 − p_i) below which it is not: the number of right answers is then too far from normal."""
+"""An item with a smaller Σ p_i(1 − p_i) is not tested: the number of right answers is then too far from normal."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class ProportionsCorrect:
 
     @property
     def severity(self) -> tuple[Severity, ...]:
-        """By the limits of drift: q < 0.05, and the difference above 0.05 medium, above 0.10 high."""
+        """Severity by the limits of drift: q < 0.05, and the difference above 0.05 medium, above 0.10 high."""
         size = np.where(self.q < FALSE_DISCOVERIES, np.abs(self.difference), 0.0)
         return graded(size, MEDIUM_WABC, HIGH_WABC)
 
@@ -83,18 +83,18 @@ def proportions_correct(
 
     a, b, c: shape (J,), published parameters in the order of `responses.item_ids`, NaN where an item has none; cov:
     shape (J, 2, 2), of (a, b). N(mean, sd²): the window's learners on the bank's scale, mean_se the error of its mean.
-    Tested items do not tell of anyone's θ.
+    Tested items do not contribute to anyone's θ.
     """
     known = np.isfinite(a) & np.isfinite(b) & np.isfinite(c)
-    asked = np.isin(responses.item_ids, list(tested))
-    telling = known & ~asked
-    others = RestPosterior.of(responses.person, responses.item, responses.score, telling, a, b, c, mean=mean, sd=sd)
-    right, wrong = others.right[:, telling], others.wrong[:, telling]
-    of_right, of_wrong = _scores(others.nodes, a[telling], b[telling], c[telling])
+    is_tested = np.isin(responses.item_ids, list(tested))
+    informative = known & ~is_tested
+    others = RestPosterior.of(responses.person, responses.item, responses.score, informative, a, b, c, mean=mean, sd=sd)
+    right, wrong = others.right[:, informative], others.wrong[:, informative]
+    of_right, of_wrong = _scores(others.nodes, a[informative], b[informative], c[informative])
     by_item = np.argsort(responses.item, kind="stable")
     starts = np.searchsorted(responses.item[by_item], np.arange(responses.n_items + 1))
     found = []
-    for j in np.flatnonzero(asked & known).tolist():
+    for j in np.flatnonzero(is_tested & known).tolist():
         rows = by_item[starts[j] : starts[j + 1]]
         correct = responses.score[rows]
         if correct.size < FEWEST:
@@ -112,7 +112,7 @@ def proportions_correct(
         by_others += np.einsum("jkq,jq->jk", of_wrong, wrong[people].T @ tilt)
         by_mean = tilt.sum(axis=0) @ (others.nodes - mean) / sd**2
         variance = spread / correct.size**2 + own @ cov[j] @ own + (by_mean * mean_se) ** 2
-        variance += np.einsum("jk,jkl,jl->", by_others, cov[telling], by_others)
+        variance += np.einsum("jk,jkl,jl->", by_others, cov[informative], by_others)
         found.append((responses.item_ids[j], correct.size, correct.mean(), p.mean(), np.sqrt(variance)))
     items, n, *numbers = zip(*found, strict=True) if found else ((),) * 5
     observed, expected, se = (np.array(x, dtype=float) for x in numbers)

@@ -57,7 +57,7 @@ class Rules:
 
     Attributes:
         min_responses: responses that an item needs to be published; min_responses_3pl: under a 3PL.
-        min_provisional_responses: with so many, or with min_responses if these are fewer, an item is fitted; until it
+        min_provisional_responses: with this many, or with min_responses if these are fewer, an item is fitted; until it
             has enough to be published it is provisional.
         min_learner_responses: responses that a learner needs to be part of a fit.
         hinted: a correct answer with hints is scored wrong, or every hinted answer is excluded.
@@ -68,8 +68,8 @@ class Rules:
         max_abs_b, max_b_se: item gates.
         max_rmsd: item gate: an RMSD above this, and above what a sound item with as many responses exceeds once in a
             thousand times, holds an item back.
-        assignment: by what learners' items are chosen: forms that say nothing of the learner, or what was known of the
-            learner before the window. A scale by level is fitted as groups by earlier θ.
+        assignment: `linear` if items are assigned independently of ability, `by_level` if they were chosen from earlier
+            ability. A scale by level is fitted as groups by earlier θ.
         latent: what em takes for the distribution of θ: normal, a histogram, or (auto) a histogram where a test and a
             comparison of fits ask for one (see `latent_shape`). A scale by level has normal distributions, level by
             level.
@@ -134,11 +134,11 @@ class Rules:
 
     @property
     def min_fitted_responses(self) -> int:
-        """Below, an item is not fitted."""
+        """An item with fewer responses is not fitted."""
         return min(self.min_responses, self.min_provisional_responses)
 
     def min_published_responses(self, model: Model) -> int:
-        """Below, an item that is fitted is provisional."""
+        """A fitted item with fewer responses is provisional."""
         return max(self.min_responses, self.min_responses_3pl) if model == "3pl" else self.min_responses
 
     @classmethod
@@ -155,7 +155,7 @@ class Rules:
         return cls(**settings)
 
     def require_effect(self) -> None:
-        """Raises PsychometricsError where a rule can have no effect beside the others, or leaves nothing to publish.
+        """Raises PsychometricsError where a rule can have no effect next to the others, or leaves nothing to publish.
 
         For rules that somebody sets: a scale that has had them for long is still read.
         """
@@ -181,8 +181,8 @@ class Rules:
         }
 
     def changed_for_a_fit(self) -> dict[str, Any]:
-        """Of `changed`, how a month's answers are judged: to change another setting makes no snapshot stale. What is
-        taken for the distribution of θ concerns the fit alone, which says it by itself."""
+        """The part of `changed` that decides how a month's answers are judged: to change another setting makes no
+        snapshot stale. What is taken for the distribution of θ concerns the fit alone, which says it by itself."""
         of_others = ("dif_attributes", "latent", "new_misfit")
         return {name: value for name, value in self.changed().items() if name not in of_others}
 

@@ -1,6 +1,6 @@
 """Marginal maximum likelihood (or posterior mode) for Rasch, 1PL, 2PL and 3PL on sparse responses.
 
-Belongs here: checks of what is asked, the sequence of a fit, flags and the judgement in a `Calibration`.
+Belongs here: checks of the request, the sequence of a fit, flags and the judgement in a `Calibration`.
 
 The E-step is Bock & Aitkin's (1981). Its expected counts give the gradient of the *marginal* log-likelihood (Fisher's
 identity) and the complete-data information, a small block per item. One M-step by a single Newton step is then
@@ -60,18 +60,19 @@ from irt_assets.psychometrics.estimation.unrelated import why_unrelated
 
 ENGINE = "em"
 RULING_SHARE = 0.1
-"""Where an item with a slope at its bound divides more of the learners than this, it has become the ability scale."""
-TELLING = 5
-"""From so many answers of the rarer kind on, a slope without a maximum tells the direction of its item."""
+"""An item with a slope at its bound that divides more than this share of the learners has become the ability scale."""
+ENOUGH_FOR_SIGN = 5
+"""With at least this many responses in the rarer category, an unbounded slope estimate still identifies its sign."""
 COARSE_TOLERANCE = 1e-2
-"""Half of the nodes serve until no gradient exceeds a hundredth of a standard error, at half the price."""
+"""Half of the nodes are used until no gradient exceeds a hundredth of a standard error, at half the cost."""
 COARSE_GAIN = 1e-2
 """A histogram is near its maximum on half of the nodes where a step promises less log-likelihood."""
 COMPARED_GAIN = 1e-5
-"""A fit made for its log-likelihood ends where a step promises less of what it maximises. With priors or a histogram's
-price beside it, the log-likelihood itself still moves by about the root of that."""
+"""A fit made for its log-likelihood ends where a step promises less gain than this in what it maximises. With priors or
+a histogram's penalty added, the log-likelihood itself still moves by about the root of that."""
 SAMPLE, SAMPLE_STEP, SAMPLE_ITERATIONS = 2000, 16, 50
-"""So many learners and more of a data set are its first sample, up to every 16th; it need not converge."""
+"""A fit starts on a sample of every k-th learner, k at most SAMPLE_STEP, that has at least SAMPLE learners; this first
+fit need not converge."""
 
 
 def fit_em(
@@ -98,14 +99,14 @@ def fit_em(
     Args:
         responses: sparse responses; any pattern of missing responses, ignorable given the observed ones.
         model: "rasch" (a = 1), "1pl" (one slope), "2pl" or "3pl".
-        priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; a 3PL without any is asked for by `Priors()`.
+        priors: of a, b and c. None: none, but for a 3PL `GUESSING_PRIOR`; `Priors()` requests a 3PL without any.
         anchors: items that keep their parameters a, b and c (their errors are not used). All others come out on their
             scale, and the latent mean and SD are estimated. Anchors that are not among the items are left out.
         groups: a label per person, n_persons of them. Items are equal across groups; each group has its latent mean
             and SD, but the reference group's are those of the model (without anchors).
         reference: the label of the reference group; None for the first in sorted order.
         latent: "normal", or "histogram" for free weights on the nodes, group by group. The errors of the items then
-            hold with the weights estimated beside them; above the items of `joint_cov` with the weights as known.
+            hold with the weights estimated as well; above the items of `joint_cov` with the weights as known.
         weights: how many persons each person stands for, n_persons numbers ≥ 0. The result is that of the data with
             persons repeated so often.
         testlets: item → testlet. Where two items of the fit share one, the errors are robust (see
@@ -130,11 +131,11 @@ def fit_em(
 
     Items answered all correctly, all wrongly or not at all have NaN parameters and a flag. `AT_BOUND` items stand at
     |a| = 10 (a slope without a finite maximum, usually from too few wrong or right answers), without errors: they are
-    no maximum, which item gates see, and the others' estimates hold with or without them;
+    not a maximum, which item gates see, and the others' estimates hold with or without them;
     `UNIDENTIFIED` ones, whose information is singular, have no errors and make the fit unconverged;
     `DUPLICATE` ones, with all answers those of another item, do so too; `NEGATIVE_DISCRIMINATION` ones have a < 0 or,
     where the model gives them no slope of their own, answers that abler learners give worse;
-    `GUESSING_UNIDENTIFIED` ones have a c that is no more than its prior, or than a bound.
+    `GUESSING_UNIDENTIFIED` ones have a c that only reflects its prior or a bound.
 
     Raises PsychometricsError where nothing can be estimated or the request makes no sense (the message says why) and
     DisconnectedDesignError where the responses fall into groups without common learners, items or anchors.
@@ -143,7 +144,7 @@ def fit_em(
         raise PsychometricsError(f"the em engine fits {', '.join(MIN_ITEMS)}; got model {model!r}")
     if latent not in ("normal", "histogram"):
         raise PsychometricsError(f"latent must be 'normal' or 'histogram', got {latent!r}")
-    asked = priors = checked_priors(model, priors)
+    given_priors = priors = checked_priors(model, priors)
     persons = Persons.of(responses, groups, reference, weights)
     counts = Counts.of(responses, persons.weight)
     given = given_parameters(responses, anchors)
@@ -203,7 +204,7 @@ def fit_em(
         data_hash,
     )
     calibration = _with_anchors(calibration.rescaled(1.0, origin) if origin else calibration, given)
-    calibration = replace(calibration, priors=asked.as_dict())
+    calibration = replace(calibration, priors=given_priors.as_dict())
     if latent == "histogram" and not structure.anchored:
         return _standardised(calibration)
     return calibration
@@ -219,7 +220,7 @@ def _near(
     max_iterations: int,
     begun: Calibration | None,
 ) -> Solution:
-    """Where to start: at the maximum on half of the nodes; itself begun at a fit, or at that of a sample."""
+    """The starting point: the maximum on half of the nodes, which itself starts from a fit or from that of a sample."""
     grid = Grid.spanning(max(8 * round(nodes / 16), 3))
     step = min(SAMPLE_STEP, len(data.set_of) // SAMPLE)
     whole = Problem(data, structure, grid, run, priors)
@@ -323,7 +324,9 @@ def _calibration(
     at_bound = structure.items_using(solution.at_bound)
     own_slope = structure.index[structure.block(0)] >= 0 if structure.model in ("2pl", "3pl") else False
     reversed_ = np.where(own_slope, point.a < 0, (point.association < 0) & counts.estimable[kept])
-    reversed_ &= ~at_bound | (counts.rarer[kept] >= TELLING)  # a slope that ran away from a single answer tells no key
+    reversed_ &= ~at_bound | (
+        counts.rarer[kept] >= ENOUGH_FOR_SIGN
+    )  # a slope unbounded because of a single answer says nothing of the key
     for k, j in enumerate(kept):
         flags[j] += [Flag.AT_BOUND] * bool(at_bound[k])
         flags[j] += [Flag.UNIDENTIFIED] * bool(found.unidentified[k])
@@ -448,8 +451,8 @@ def _reasons(
         ruling = held & (split > RULING_SHARE)
         if ruling.any():
             reasons.append(
-                f"the ability scale is not a common one: slopes without a finite maximum belong to items that tell "
-                f"more than {RULING_SHARE:.0%} of the learners apart ({some(list(named[ruling]))}), so that those "
+                f"the ability scale is not a common one: slopes without a finite maximum belong to items that separate "
+                f"more than {RULING_SHARE:.0%} of the learners ({some(list(named[ruling]))}), so that those "
                 f"answers alone decide θ. Look for duplicated or dependent items among them"
             )
     reasons += [doubt] if doubt else []

@@ -1,4 +1,4 @@
-"""What is asked of a fit, checked before it starts: persons, priors, anchors, and the answers that can be used.
+"""The request of a fit, checked before it starts: persons, priors, anchors, and the answers that can be used.
 
 Every refusal is a `PsychometricsError` that names what was seen. Nothing here estimates anything.
 """
@@ -21,11 +21,11 @@ from irt_assets.psychometrics.estimation.parameter_layout import Fixed
 from irt_assets.psychometrics.estimation.response_layout import Counts, Ints, Mask
 
 MIN_PERSONS = 10
-"""With fewer learners who answered two items or more, every estimate is an accident of a handful of answers."""
+"""With fewer learners who answered at least two items, every estimate rests on a handful of answers."""
 MIN_ITEMS: dict[Model, int] = {"rasch": 2, "1pl": 2, "2pl": 3, "3pl": 4}
-"""Below these a model has more parameters than the answers have frequencies, so it has no unique maximum."""
+"""With fewer items a model has more parameters than there are response patterns, so it has no unique maximum."""
 FAR_ANCHORS = 2.0
-"""Anchors whose middle is so far from 0 are on a scale whose learners the usual nodes would not hold."""
+"""If the anchors' mean difficulty is further than this from 0, the default quadrature range would miss the learners."""
 EVERYONE = "all"
 """The name of the population of a fit without groups."""
 
@@ -103,7 +103,7 @@ def origin_of(given: Fixed) -> float:
 def usable(responses: Responses, counts: Counts, persons: Persons, keep: Mask, given: Fixed, model: Model) -> Responses:
     """Responses to anchors and to items that were answered both ways; raises where they are too few."""
     if counts.n.sum() == 0:
-        raise PsychometricsError("there are no responses: a calibration needs learners who answered items")
+        raise PsychometricsError("a calibration needs learners who answered items, got no responses")
     if keep.sum() < MIN_ITEMS[model]:
         left_out = [f"{responses.item_ids[j]} ({counts.flags(j)[0].value})" for j in np.flatnonzero(~keep)]
         because = f"; left out: {some(left_out)}" if left_out else ""
@@ -113,8 +113,8 @@ def usable(responses: Responses, counts: Counts, persons: Persons, keep: Mask, g
         )
     if given.items.any() and not (given.items & keep).any():
         raise PsychometricsError(
-            f"nobody answered an anchor ({some(list(np.array(responses.item_ids, dtype=object)[given.items]))}), so "
-            f"they cannot hold the scale. Fit without anchors and link"
+            f"no learner answered an anchor ({some(list(np.array(responses.item_ids, dtype=object)[given.items]))}), "
+            f"so they cannot hold the scale. Fit without anchors and link"
         )
     kept = responses if keep.all() else responses.of_items(keep)
     several = np.diff(row_starts(kept)) >= 2

@@ -13,11 +13,11 @@ import numpy as np
 from irt_assets.psychometrics.core.kernels import _compiled
 
 FEW, MORE = 6, 12
-"""Terms of a covariance, where the spread of the person's log-odds on his steepest item is up to NARROW and up to WIDE:
-with these the sum is good to 1e-5 of itself. Above, there is a term for every node."""
+"""Terms of a covariance, where the spread of the person's log-odds on their steepest item is up to NARROW and up to
+WIDE: the relative error of the sum is then below 1e-5. Above WIDE there is a term for every node."""
 NARROW, WIDE = 0.7, 1.1
 UNSEEN = 1e-15
-"""Nodes with less of a posterior are left out."""
+"""Nodes with less posterior weight are left out."""
 
 
 @_compiled
@@ -93,7 +93,7 @@ def expand(row, theta, p, smooth, polynomials, moments, found, into, expected): 
 
 @_compiled
 def expand_alone(row, p, smooth, polynomials, found, into):  # type: ignore[no-untyped-def]
-    """As `expand`, of the row alone."""
+    """Like `expand`, for the row alone."""
     if smooth:
         project(row, polynomials, into.size + 1, found)
         for m in range(1, into.size + 1):

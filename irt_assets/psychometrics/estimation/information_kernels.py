@@ -34,16 +34,16 @@ from irt_assets.psychometrics.estimation.expansion_kernels import (
 )
 
 RUN = 8
-"""From so many persons of one set on it pays to take them together."""
+"""Groups of at least this many persons who saw the same set are processed together."""
 BEND = 1.5
-"""A curve with guessing bends as if it were steeper by so much."""
+"""Factor by which a curve with guessing bends more than its slope suggests."""
 
 
 class Scores(NamedTuple):
     """What one answer adds to the scores, by node.
 
     right, wrong (J, Q): (x − P)·L/P for a listed answer and for the other one.
-    guess_right, guess_wrong (J, Q), no rows where nobody guesses: (x − P)·c/P.
+    guess_right, guess_wrong (J, Q), no rows without guessing: (x − P)·c/P.
     guess_gain (J,): how much listed answers gain in the last against `right` − `wrong`, up to a constant: −(1 − c).
     latent (G, 2, Q): scores of a group's mean and log SD.
     """

@@ -20,15 +20,17 @@ from irt_assets.psychometrics.core.options import Latent, LatentRule, Model
 from irt_assets.psychometrics.estimation.normality import Normality, normality
 
 LEVEL = 0.01
-"""Of the score test: below, other fits are made and compared."""
+"""Level of the score test: with a smaller p, other fits are made and compared."""
 FEWEST_LEARNERS = 1000
-"""Fewer do not determine the shape of their distribution: a histogram's slopes vary more than a normal's are biased."""
+"""Fewer learners do not determine the shape of their distribution: a histogram's slopes vary more than a normal's are
+biased."""
 MOST_LEARNERS = 10_000
-"""So many of a larger month are compared on, drawn at random: they show any skewness or guessing that matters."""
+"""Learners drawn at random from a larger month for the comparison: enough to show any skewness or guessing that
+matters."""
 HISTOGRAM_GAIN = 20.0
-"""A histogram is taken where it raises 2 log L by more."""
+"""A histogram is used if it raises 2 log L by more than this."""
 GUESSING_GAIN = 20.0
-"""Guessing is found where a 3PL raises 2 log L by more, both with histograms."""
+"""Learners are taken to guess if a 3PL raises 2 log L by more than this, both with histograms."""
 
 
 class Fit(Protocol):
@@ -113,12 +115,12 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
         test = normality(responses, made["1pl" if model == "rasch" else model, "normal"])
     except PsychometricsError as error:
         return calibration, Shape("normal", f"θ is taken as normal and was not tested: {error}")
-    said = f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
+    test_text = f"χ² = {test.statistic:.1f} on 2 df, p = {test.p:.2g}"
     if test.p >= LEVEL:
-        return calibration, Shape("normal", f"nothing speaks against a normal θ ({said})", test)
+        return calibration, Shape("normal", f"a normal θ is not rejected ({test_text})", test)
     if responses.n_persons < FEWEST_LEARNERS:
         why = (
-            f"θ is not normal under the {model.upper()} ({said}), and is taken as normal: {responses.n_persons:,} "
+            f"θ is not normal under the {model.upper()} ({test_text}), and is taken as normal: {responses.n_persons:,} "
             f"learners do not determine its shape, {FEWEST_LEARNERS:,} are needed"
         )
         return calibration, Shape("normal", why, test)
@@ -127,7 +129,7 @@ def fit_with_shape(fit: Fit, responses: Responses, model: Model, rule: LatentRul
         made[model, "histogram"] = fit(responses, model, "histogram", start=calibration)
     else:
         made = {(model, "normal"): fit(some, model, "normal", start=calibration, likelihood_only=True)}
-    shape = _compare(fit, some, model, made, test, said)
+    shape = _compare(fit, some, model, made, test, test_text)
     if shape.latent == "normal":
         return calibration, shape
     if some is responses:
@@ -141,7 +143,7 @@ def _compare(
     model: Model,
     made: dict[tuple[Model, Latent], Calibration],
     test: Normality,
-    said: str,
+    test_text: str,
 ) -> Shape:
     """`made`: fits of `some` by model and distribution, with one of `model` and a normal distribution. Those that are
     missing are added: each begins at the normal one of its model, and that at this one."""
@@ -164,7 +166,7 @@ def _compare(
         loglik(shown, "normal")
     taken: Latent = "histogram" if histogram_gain > HISTOGRAM_GAIN else "normal"
     usable = made[(model, "histogram")].convergence.converged
-    reasons = [f"a normal θ is rejected under the {model.upper()} ({said})"]
+    reasons = [f"a normal θ is rejected under the {model.upper()} ({test_text})"]
     if found and model != "3pl":
         reasons.append(f"learners guess: a 3PL raises 2 log L by {guessing_gain:.0f}, both with histograms")
     under = " under the 3PL" if chosen != model else ""
@@ -189,7 +191,7 @@ def _compare(
 
 
 def drawn(responses: Responses, learners: int) -> Responses:
-    """The responses of so many learners, drawn at random but always the same; all where there are no more."""
+    """The responses of at most this many learners, drawn at random with a fixed seed."""
     if responses.n_persons <= learners:
         return responses
     kept = np.zeros(responses.n_persons, dtype=bool)

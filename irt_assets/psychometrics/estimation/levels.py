@@ -27,9 +27,10 @@ MIN_EARLIER_ANSWERS = 5
 LEVELS = 20
 """Quintiles leave learners of one group too different where items lie within half an SD of θ̂ (`bench_levels.py`)."""
 LEARNERS_PER_LEVEL = 50
-"""Below, two levels become one: a group's mean and SD would be mostly noise."""
+"""Levels with fewer learners are merged: a group's mean and SD would be mostly noise."""
 REFINEMENTS = 2
-"""Times that earlier answers are scored again with the fit's own parameters; a third changes no bias beyond 0.01."""
+"""How often earlier answers are scored again with the fit's own parameters; a third time changes no bias by more than
+0.01."""
 UNKNOWN = "unknown"
 """The group of learners whose earlier θ is not known."""
 _PLAUSIBLE_B = 6.0

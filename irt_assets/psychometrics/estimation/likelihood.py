@@ -21,11 +21,11 @@ from irt_assets.psychometrics.estimation.response_layout import ResponseLayout
 Chunks = Sequence[tuple[int, int]]
 
 INFORMATION_BYTES = 256 * 2**20
-"""What the accumulators of all chunks may take together where the whole information matrix is made."""
+"""Most memory for the accumulators of all chunks where the whole information matrix is computed."""
 
 
 NOTHING = -1e4
-"""The log weight of a node that is none."""
+"""The log weight of a node that is not in use."""
 
 
 @dataclass(frozen=True)
@@ -124,7 +124,7 @@ class Guessing:
         return Expectation(loglik, gradient, information, residual, mass, association, seen, right)
 
     def curvature(self, expected: Expectation) -> Floats:
-        """As that of `Logistic`."""
+        """Like that of `Logistic`."""
         bent: Floats = np.einsum("kmjq,jq->jkm", self._bends(), expected.residual)
         return expected.information - bent
 
@@ -264,7 +264,7 @@ def _counts(
 
 
 def _padded(table: Floats, value: float | None = None) -> Floats:
-    """With more nodes up to a multiple of 8, which kernels do at once, and `value` or the last node's values there."""
+    """Padded to a multiple of 8 nodes, which kernels process at once, with `value` or the last node's values."""
     Q = table.shape[-1]
     out = np.empty((*table.shape[:-1], -8 * (-Q // 8)))
     out[..., :Q] = table
@@ -303,7 +303,7 @@ def _missing(
 
 
 def _affordable(data: ResponseLayout, chunks: Chunks, numbers: int) -> Chunks:
-    """So many chunks that their accumulators of so many numbers each stay within INFORMATION_BYTES."""
+    """Number of chunks with which the accumulators, each of this many numbers, stay within INFORMATION_BYTES."""
     return kernels.cut(data.cost, min(len(chunks), max(1, INFORMATION_BYTES // (8 * numbers))))
 
 

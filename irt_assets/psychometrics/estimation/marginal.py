@@ -39,13 +39,15 @@ ROUGHNESS = 0.03
 """Weight of ½∫ (d³ log f/dθ³)² dθ of a histogram's density f (Silverman 1982) against the log-likelihood.
 
 Without it the best histogram is a handful of spikes (Laird 1978) that EM approaches for thousands of cycles. A normal
-density costs nothing; what others cost does not grow with the learners, who outweigh it the more the more they are.
+density costs nothing; what others cost does not grow with the learners, who outweigh it more and more as their number
+grows.
 """
 UPTURN = 1.0
-"""Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where next to nobody is, roughness alone would let a tail turn up again."""
+"""Weight of ∫ max(d² log f/dθ², 0)³/6 dθ: where there are hardly any learners, roughness alone would let a tail turn up
+again."""
 TILT = 1e-3
-"""A step of differences: it leaves a millionth of a second derivative."""
-_RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular where nobody guesses
+"""A step for finite differences: the relative error of a second derivative is one in a million."""
+_RIDGE = 1e-9  # relative; a 3PL item's own information is nearly singular without guessing
 
 
 @dataclass(frozen=True)
@@ -361,12 +363,12 @@ class Problem:
         return found
 
     def price_of_shape(self, log_weights: Floats) -> Floats:
-        """Shape (Q, Q): second derivatives of what the roughness and the upturns of a histogram cost."""
+        """Shape (Q, Q): second derivatives of the penalties on roughness and upturns of a histogram."""
         upward = np.maximum(self._second @ log_weights, 0.0)
         return self.roughness + self._upturn * self._second.T @ (upward[:, None] * self._second)
 
     def _bent_cost(self, log_weights: Floats, persons: float, group: int) -> Floats:
-        """Shape (Q, Q): second derivatives of what a histogram costs, less those of its pins."""
+        """Shape (Q, Q): second derivatives of a histogram's penalties, without those of its pins."""
         cost = self.price_of_shape(log_weights)
         for _, by_weights in self._pins(np.exp(log_weights), persons) if group == 0 else []:
             cost += np.outer(by_weights, by_weights)
@@ -428,7 +430,7 @@ class Problem:
 
 
 def normalised(log_weights: Floats) -> Floats:
-    """With weights that sum to 1 over the last axis."""
+    """The log weights of distributions that sum to 1 over the last axis."""
     off: Floats = log_weights - log_weights.max(axis=-1, keepdims=True)
     return off - np.log(np.exp(off).sum(axis=-1, keepdims=True))
 

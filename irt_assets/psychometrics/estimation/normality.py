@@ -29,9 +29,9 @@ class Normality:
 
     Attributes:
         statistic: distributed as χ² with 2 degrees of freedom where θ is normal and the item model is right.
-        p: the probability of one so large.
+        p: the probability of a statistic at least this large.
         skewness_z, kurtosis_z: one-step estimates of γ₁ and γ₂ over their standard errors, each with the other and the
-            items' parameters free. Their signs tell the direction; sizes are not given, as they hold near 0 alone.
+            items' parameters free. Their signs show the direction; sizes are not given, as they hold near 0 alone.
     """
 
     statistic: float

@@ -18,9 +18,10 @@ is made of."""
 _MEMORY, _MEMORY_WITH_WEIGHTS = 12, 30
 _LONGEST_STEP = 2.0
 _FAR, _CYCLES = 1.0, 10
-"""As long as a gradient exceeds one standard error, but no longer than this, a 3PL goes by EM cycles."""
+"""As long as a gradient exceeds one standard error, but at most for this many cycles, a 3PL takes EM cycles."""
 _CYCLES_OF_WEIGHTS = 3
-"""So many EM cycles come first where there are histograms: a Newton step takes log weights far too far in the tails."""
+"""EM cycles that come first where there are histograms: a Newton step would move log weights far too far in the
+tails."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Solution:
     pairs: tuple[Pair, ...]
 
     def oriented(self, problem: Problem) -> Solution:
-        """θ → −θ where most free slopes are negative: the likelihood does not tell the two apart."""
+        """θ → −θ where most free slopes are negative: the likelihood is the same for both."""
         slopes = self.point.x[: problem.structure.n_slopes]
         if problem.structure.anchored or np.sign(slopes).sum() + np.tanh(slopes.sum()) / 2 >= 0:  # the sum decides ties
             return self

@@ -25,7 +25,7 @@ GUESSING_BOUNDS = (1e-4, 0.95)
 LATENT_SD_BOUNDS = (0.1, 10.0)
 """A latent SD stops here: half the distance of two nodes, and a curve of logits no test can measure."""
 LATENT_MEAN_BOUND = 20.0
-"""A latent mean stops here: a cohort so far from its anchors answers all of them alike."""
+"""A latent mean stops here: a cohort this far from its anchors answers all of them alike."""
 
 
 @dataclass(frozen=True)
@@ -125,7 +125,7 @@ class ParameterLayout:
         return np.flatnonzero(self.index >= 0)
 
     def block(self, k: int) -> slice:
-        """Where all items' a (k = 0), d (1) or logit c (2) stand among all parameters."""
+        """Positions of all items' a (k = 0), d (1) or logit c (2) among all parameters."""
         return slice(k * self.n_items, (k + 1) * self.n_items)
 
     @property

@@ -15,7 +15,7 @@ Mask = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 RARE = 20
-"""An item of which a sample has fewer right, or fewer wrong, answers may have no finite estimate there."""
+"""An item with fewer right, or fewer wrong, answers in a sample may have no finite estimate there."""
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,8 @@ class ResponseLayout:
         )
 
     def thinned(self, step: int) -> ResponseLayout:
-        """A sample that stands for all: every step-th person with `step` times the weight, and with his own weight
-        everybody who gave an answer of a kind that would otherwise be too rare to tell of its item."""
+        """A sample that stands for all: every step-th person with `step` times the weight, and with their own weight
+        everybody who gave an answer of a kind that would otherwise be too rare to estimate its item."""
         listed = np.where(self.flipped, self.n - self.correct, self.correct)
         rare = np.stack([self.n - listed, listed]) < RARE * step
         kept = np.empty(len(self.set_of), dtype=np.bool_)
@@ -173,5 +173,5 @@ class ResponseLayout:
 
 
 def _ends(length: Ints) -> Ints:
-    """Where runs of these lengths begin, and the end of the last."""
+    """The starts of runs of these lengths, and the end of the last."""
     return np.concatenate(([0], np.cumsum(length)))

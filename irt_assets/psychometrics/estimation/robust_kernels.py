@@ -25,7 +25,7 @@ def score_products(first, last, people, curves, nodes, log_weights, scores, tilt
     base, post, by_theta = np.empty(Q), np.empty((1, Q)), np.empty(Q)
     p = post[0]
     right = np.zeros(J, dtype=np.bool_)
-    told, places = np.empty(C * J + M), np.empty(C * J + M, dtype=np.int64)
+    values, places = np.empty(C * J + M), np.empty(C * J + M, dtype=np.int64)
     current = -1
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
@@ -40,16 +40,16 @@ def score_products(first, last, people, curves, nodes, log_weights, scores, tilt
         for r in range(n):
             j = np.int64(people.set_items[begin + r])
             row = scores.right[j] if right[j] else scores.wrong[j]
-            places[r], told[r] = j, _dot(row, by_theta)
-            places[n + r], told[n + r] = J + j, _dot(row, p)
+            places[r], values[r] = j, _dot(row, by_theta)
+            places[n + r], values[n + r] = J + j, _dot(row, p)
             if C == 3:
                 row = scores.guess_right[j] if right[j] else scores.guess_wrong[j]
-                places[2 * n + r], told[2 * n + r] = 2 * J + j, _dot(row, p)
+                places[2 * n + r], values[2 * n + r] = 2 * J + j, _dot(row, p)
             right[j] = False
         count = C * n + M
         for m in range(M):
-            places[C * n + m], told[C * n + m] = C * J + group * M + m, _dot(p, tilts[group, m])
+            places[C * n + m], values[C * n + m] = C * J + group * M + m, _dot(p, tilts[group, m])
         for x in range(count):
-            share, into = weight * told[x], out[places[x]]
+            share, into = weight * values[x], out[places[x]]
             for y in range(x, count):
-                into[places[y]] += share * told[y]
+                into[places[y]] += share * values[y]

@@ -1,4 +1,4 @@
-"""From the observed information to the covariance of the item parameters, and to who is unidentified."""
+"""The covariance of the item parameters from the observed information, and which parameters are unidentified."""
 
 from __future__ import annotations
 
@@ -12,13 +12,15 @@ from irt_assets.psychometrics.estimation.marginal import Point, Problem, held
 from irt_assets.psychometrics.estimation.parameter_layout import Mask
 
 VARIANCE_INFLATION_LIMIT = 1e5
-"""A parameter is unidentified when its variance exceeds what it were with known abilities by more than this."""
+"""A parameter is unidentified if its variance exceeds the one that known abilities would give by more than this
+factor."""
 FULL_COVARIANCE_ITEMS = 2000
-"""Above, the matrix (16 J² bytes a copy, J³ work) is not made; each item's block is inverted by itself."""
+"""With more items the matrix (16 J² bytes a copy, J³ work) is not computed; each item's block is inverted by itself."""
 FULL_COVARIANCE_ITEMS_WITH_GUESSING = 500
-"""As above; with guessing, the work per learner also grows with the square of the items answered correctly."""
-LEAST_TOLD = 0.1
-"""A guessing parameter is unidentified where the answers add less than this to what its prior says of logit c."""
+"""The same limit with guessing, where the work per learner also grows with the square of the items answered
+correctly."""
+LEAST_FROM_ANSWERS = 0.1
+"""A guessing parameter is unidentified if the answers add less than this share to what its prior knows of logit c."""
 _SHARE = 0.01  # an item answers for a singular direction if it holds more than this of its squared length
 
 
@@ -47,7 +49,7 @@ def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = Fal
 
     `at_bound` has the shape of the free parameters. Items with a slope at a bound and unidentified items have NaN
     everywhere; the others' covariance is that of the directions the data determine. The weights of a histogram are
-    estimated beside the items, and taken as known where only blocks are inverted.
+    estimated with the items, and taken as known where only blocks are inverted.
 
     `robust`: the sandwich H⁻¹ (Σ s sᵀ) H⁻¹ of that inverse and the learners' scores in place of the inverse (White
     1982; for item response models Yuan, Cheng & Patton 2014), which holds where answers of a learner depend on each
@@ -60,7 +62,7 @@ def errors(problem: Problem, point: Point, at_bound: Mask, *, robust: bool = Fal
 
 
 def no_errors(problem: Problem, point: Point) -> Errors:
-    """Of a fit that is made for its likelihood: NaN, and nothing is called unidentified. What the weights of histograms
+    """Errors of a fit made for its likelihood: NaN, and nothing is called unidentified. What the weights of histograms
     are worth is known."""
     s, J = problem.structure, problem.data.n_items
     guessing, none = np.full((J, 3), np.nan) if s.K == 3 else None, np.zeros(J, dtype=bool)
@@ -122,7 +124,7 @@ def _joint(problem: Problem, point: Point, at_bound: Mask, robust: bool) -> Erro
 
 @dataclass(frozen=True)
 class _Profile:
-    """What is known of all other parameters where the log weights of histograms are estimated beside them.
+    """Information on all other parameters where the log weights of histograms are estimated as well.
 
     information: (F, F), of the F others, with the weights free as far as they leave origin and unit in place.
     reply: (W, F), how the weights' W free directions answer to the others.
@@ -156,7 +158,7 @@ class _Profile:
         )
 
     def sampling(self, covariance: Floats) -> Floats:
-        """From the inverse of `information` to the variance over samples: what prices, which are no evidence,
+        """The variance over samples from the inverse of `information`: what penalties, which are not evidence,
         seem to say is taken out (Gray 1992)."""
         moved = self.reply @ covariance
         return covariance - moved.T @ self.price @ moved
@@ -218,9 +220,9 @@ def _blocks(problem: Problem, point: Point, at_bound: Mask) -> Errors:
     """Errors that take the other items as known, but not a common slope or what is free of the latent distributions.
 
     They miss what items share through the origin and unit of θ, of the order of 1/N of variance. For items seen by a
-    small part of the N persons, as in every design with so many items, that is little: with 30 of 300 items each
+    small part of the N persons, as in every design with this many items, that is little: with 30 of 300 items each
     (simulated, N = 5000) slope errors came out up to 0.7 % too small and intercept errors up to 2.2 %; in a complete
-    design (2000 × 50), where nobody needs this, 4 % and 18 %.
+    design (2000 × 50), where this is not needed, 4 % and 18 %.
     """
     s, J, K = problem.structure, problem.data.n_items, problem.structure.K
     free = (s.index >= 0) & ~at_bound[s.index]
@@ -281,11 +283,11 @@ def _guessing_weakly_identified(problem: Problem, point: Point, variance: Floats
 
 
 def weakly_identified(variance: Floats, known: Floats | float) -> Mask:
-    """Where a logit c of this variance (J,) owes too little to the answers: less than a tenth of what the prior says
-    of it (`known`, its information), or less than that c is uniform on (0, 1), whose logit has variance π²/3."""
+    """Mask of the logit c of this variance (J,) that owe too little to the answers: less than a tenth of what the prior
+    says of it (`known`, its information), or less than that c is uniform on (0, 1), whose logit has variance π²/3."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        told = 1 / variance - known
-    return ~(told >= np.maximum(LEAST_TOLD * known, 3 / np.pi**2))
+        from_answers = 1 / variance - known
+    return ~(from_answers >= np.maximum(LEAST_FROM_ANSWERS * known, 3 / np.pi**2))
 
 
 def inverse(information: Floats) -> tuple[Floats, Floats]:

@@ -27,15 +27,15 @@ from irt_assets.psychometrics.scoring import testlet_kernels
 Ints = npt.NDArray[np.int64]
 
 FEWEST_TESTLETS = 3
-"""One σ stands for all testlets of a scale: fewer of them say too little of the others."""
+"""One σ stands for all testlets of a scale: fewer of them do not represent the others."""
 FEWEST_LEARNERS = 300
-"""Below, σ comes out as 0 or twice as large by chance alone."""
+"""With fewer learners, σ comes out as 0 or twice as large by chance alone."""
 MOST_LEARNERS = 10_000
-"""So many of a larger window are drawn at random: σ of .5 then has a standard error below .01."""
+"""Learners drawn at random from a larger window: a σ of .5 then has a standard error below .01."""
 LARGEST = 2.0
-"""In SDs of θ, a σ stops here: four fifths of what a testlet measures is then not θ."""
+"""Upper bound of σ, in SDs of θ: four fifths of what a testlet measures is then not θ."""
 LEAST_KNOWN = 0.2
-"""In SDs of θ: a σ with a larger error is none."""
+"""Largest standard error of σ, in SDs of θ, with which it counts as estimated."""
 FLATTENED = (16 * np.sqrt(3) / (15 * np.pi)) ** 2
 """A logistic curve of slope a averaged over N(0, σ²) is nearly one of slope a/√(1 + k²a²σ²), with this k² (Johnson &
 Kotz 1970, chapter 22; used by Zeger, Liang & Albert 1988)."""
@@ -44,7 +44,7 @@ BENT = 0.6
 _REACH = 4.5
 """SDs of each population on both sides of its mean that abilities range over."""
 _STEP = 1.2
-"""Between nodes, in standard errors of θ: a rectangle rule then leaves about e^(−2π²/1.44) ≈ 1e-6."""
+"""Distance of nodes in standard errors of θ: a rectangle rule then leaves about e^(−2π²/1.44) ≈ 1e-6."""
 _EFFECT_NODES = 9
 
 
@@ -67,7 +67,7 @@ class EffectSd:
     why: str = ""
 
     def as_dict(self) -> dict[str, Any]:
-        """With None for NaN."""
+        """The same with None for NaN."""
         return {name: None if value != value else value for name, value in asdict(self).items()}
 
 
@@ -96,7 +96,7 @@ def estimate_effect_sd(
 
     Given γ, a curve has the slope that makes its average over γ the calibration's curve flatter by a factor κ, one for
     the items of testlets and one for the others: dependent answers make estimated slopes too steep. The κ are estimated
-    beside σ; proportions correct are the calibration's. θ and, within a testlet, γ are integrated out, so that the
+    next to σ; proportions correct are the calibration's. θ and, within a testlet, γ are integrated out, so that the
     price grows with the number of testlets and not with its exponential (Gibbons & Hedeker 1992).
 
     Args:
@@ -296,9 +296,9 @@ def _drawn(
     sds = [p.sd for p in populations] or [calibration.latent_sd]
     low = min(mean - _REACH * sd for mean, sd in zip(middles, sds, strict=True))
     high = max(mean + _REACH * sd for mean, sd in zip(middles, sds, strict=True))
-    told = information(np.array(middles), calibration.a[at], calibration.d[at], calibration.c[at])
+    item_information = information(np.array(middles), calibration.a[at], calibration.d[at], calibration.c[at])
     seen = np.bincount(some.item, minlength=some.n_items) / some.n_persons
-    errors = 1 / np.sqrt(1 / np.array(sds) ** 2 + told @ seen)
+    errors = 1 / np.sqrt(1 / np.array(sds) ** 2 + item_information @ seen)
     nodes = np.linspace(low, high, int(np.ceil((high - low) / (_STEP * errors.min()))) + 1)
     log_weights = -0.5 * ((nodes - np.array(middles)[:, None]) / np.array(sds)[:, None]) ** 2
     for g, population in enumerate(populations):

@@ -1,4 +1,4 @@
-"""Compiled loop of what answers say of the shape of the ability distribution. See `kernels` for layouts.
+"""Compiled loop of the answers' information on the shape of the ability distribution. See `kernels` for layouts.
 
 A tilt is a function T of θ that multiplies the weights of a group's nodes by exp(β·T): the score of β at 0 is T less
 its mean under the weights. What a person's answers say of it is its mean under the posterior, and what they say of an
@@ -71,7 +71,7 @@ def products_of_posteriors(first, last, people, curves, nodes, log_weights, out)
 
 @_compiled
 def _counting(post):  # type: ignore[no-untyped-def]
-    """From which node on, and up to which, a posterior is more than nothing; as many as a loop does at once."""
+    """The range of nodes in which a posterior is not negligible, in whole blocks of a loop."""
     low, high = 0, post.size
     while post[low] < UNSEEN:
         low += 1
@@ -85,15 +85,15 @@ def tilt_products(first, last, people, curves, nodes, log_weights, tilts, own): 
     """Adds products of two tilts' scores over persons first … last − 1 to own (G, M, M), with `tilts` (G, M, Q) of mean
     0 under the weights of their group."""
     Q, M = nodes.size, tilts.shape[1]
-    base, post, told = np.empty(Q), np.empty((1, Q)), np.empty(M)
+    base, post, moments = np.empty(Q), np.empty((1, Q)), np.empty(M)
     current = -1
     for i in range(first, last):
         _, current = _posteriors(i, i + 1, people, curves, nodes, log_weights, current, base, post)
         group = people.set_group[people.set_of[i]]
         for m in range(M):
-            told[m] = _dot(post[0], tilts[group, m])
+            moments[m] = _dot(post[0], tilts[group, m])
         for m in range(M):
-            _add(people.weight[i] * told[m], told, own[group, m])
+            _add(people.weight[i] * moments[m], moments, own[group, m])
 
 
 @_compiled

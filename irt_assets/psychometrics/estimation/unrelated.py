@@ -51,13 +51,13 @@ def why_unrelated(responses: Responses, persons: Persons, problem: Problem, logl
     )
     if _reached(responses, persons, "1pl", problem.run) is None:
         return (
-            f"the answers do not tell slopes of items' own from chance: with such slopes {chance}. One slope for all "
-            f"items gains more than in any shuffle: fit a rasch or 1pl model, or give more answers"
+            f"the answers do not distinguish slopes of items' own from chance: with such slopes {chance}. One slope "
+            f"for all items gains more than in any shuffle: fit a rasch or 1pl model, or give more answers"
         )
     return (
-        f"the answers to different items cannot be told from unrelated ones: with an ability behind them {chance}. "
-        f"Look whether each answer stands with its learner and item and was scored by the right key, or give more "
-        f"answers"
+        f"the answers to different items cannot be distinguished from unrelated ones: with an ability behind them "
+        f"{chance}. Look whether each answer stands with its learner and item and was scored by the right key, or give "
+        f"more answers"
     )
 
 

@@ -24,12 +24,13 @@ from irt_assets.psychometrics.scoring.abilities import log_tables
 FLAG_ABOVE_MEAN = 0.20
 """Q3 less the mean Q3 of all pairs (Christensen, Makransky & Horton 2017)."""
 SMALLEST_PAIR = 200
-"""Learners; with 200 a sound pair's Q3 has a standard error of 0.07 and passes 0.20 once in 500 pairs."""
+"""Fewest learners of a pair of items; with 200, the Q3 of a pair without dependence has a standard error of 0.07 and
+passes 0.20 once in 500 pairs."""
 MOST_PERSONS = 5_000
-"""That are drawn from a larger set for eigenvalues: their noise is small with fewer."""
+"""Learners drawn from a larger set for eigenvalues: their noise is already small."""
 _HALVINGS = 5
 _CELLS = 4_000_000
-"""Learners × items of a dense piece of the residuals."""
+"""Learners × items of a dense block of the residuals."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ class ParallelAnalysis:
         se: standard error of `eigenvalue`, the fit's parameters given.
         ratio: of the eigenvalue to its mean under the model, 1 where one ability explains the answers; ratio_se: its
             standard error, with that of the mean.
-        together: places in `item_ids` of the items that make the eigenvalue so large, the largest part first.
+        together: places in `item_ids` of the items that contribute most to the eigenvalue, the largest part first.
         learners: that it rests on.
     """
 
@@ -173,7 +174,7 @@ def parallel_analysis(
     """Is there a second dimension? The largest eigenvalue of the Q3 matrix against its law under the model.
 
     The law comes from answers of the fitted model to the same sets of items (Drasgow & Lissak's 1983 modified
-    parallel analysis, on residuals). Pairs that nobody or hardly anybody saw together (below `SMALLEST_PAIR` learners,
+    parallel analysis, on residuals). Pairs that hardly any learner saw together (below `SMALLEST_PAIR` learners,
     in data and replications alike) count as uncorrelated: their noise would be the largest eigenvalue.
 
     Args:
@@ -205,7 +206,7 @@ def disagreement_of_halves(
     """How far apart two halves of the items place a learner, split where they disagree most; None for fewer than 4
     items.
 
-    The halves are by the sign of the first eigenvector of Q3, found anew in answers of the fitted model.
+    The halves are by the sign of the first eigenvector of Q3, computed again in answers of the fitted model.
     """
     rng = np.random.default_rng(seed)
     whole = Fitted.of(responses, calibration, groups).some_persons(MOST_PERSONS, rng)
@@ -284,10 +285,10 @@ class _Dependence:
 
 
 def _error_of_eigenvalue(whole: Fitted, found: _Dependence, vector: Floats, counted: npt.NDArray[np.bool_]) -> float:
-    """Of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
+    """Standard error of Σ v_j v_k q_jk over the pairs that count, from what each learner adds to it.
 
-    With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that he saw is
-    (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975); v stays as it is to first order.
+    With z the residuals in units of their SD, the influence of a learner on the correlation q of a pair that they saw
+    is (z_j z_k − q (z_j² + z_k²)/2)/n (Devlin, Gnanadesikan & Kettenring 1975); v stays as it is to first order.
     """
     weights = np.divide(np.multiply.outer(vector, vector), found.n, out=np.zeros_like(found.q3), where=counted)
     pieces = list(_residuals(whole, found.theta))

@@ -1,4 +1,4 @@
-"""Compiled loops of the fit statistics, each over one run of persons. What the sums mean is said where they are used.
+"""Compiled loops of the fit statistics, each over one run of persons. The sums are explained where they are used.
 
 log_right, log_wrong and p (J, Q) are tables of log P, log(1 − P) and P at the nodes; log_weights (G, Q) those of each
 group, group (N,) that of each person.
@@ -13,7 +13,7 @@ from irt_assets.psychometrics.core.kernels import NEGLIGIBLE, _compiled
 DEGENERATE = 1e-8
 """Share of the log-likelihood's variance that θ̂ leaves; items that differ neither in a nor in b leave none."""
 RARE = 1e-9
-"""Nodes of less posterior weight add nothing to a product of two residuals; passing them over halves the work."""
+"""Nodes with less posterior weight add nothing to a product of two residuals; skipping them halves the work."""
 
 
 @_compiled

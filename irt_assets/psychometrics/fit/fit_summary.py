@@ -38,9 +38,10 @@ ITEM_RESPONSES, SET_RESPONSES, PARALLEL_RESPONSES = 10_000_000, 1_000_000, 200_0
 """Answers behind the statistics of items, of the set, and of one round of parallel analysis."""
 PARALLEL_ROUNDS = 11
 FORM_ITEMS, FORMS = 24, 4
-"""M₂ is of the largest so many forms, by so many items of each: its work grows with the sixth power of the items."""
+"""M₂ is computed for at most this many of the largest forms and this many items of each: its work grows with the sixth
+power of the items."""
 PATTERN_LEVEL, RARE_LEVEL = 0.05, 0.02
-"""Learners whose lz* is in these lower tails are counted; of sound ones it is these shares."""
+"""Learners whose lz* is in these lower tails are counted; under the model their shares are these."""
 NAMED_PAIRS, NAMED_CLUSTERS = 20, 10
 
 
@@ -51,7 +52,7 @@ class FitSummary:
     Attributes:
         items: by name, shape (J,) each, NaN where an item has none: point_biserial, infit, outfit, infit_z, outfit_z,
             rmsd, rmsd_cutoff, rmsd_p, s_x2, s_x2_df, s_x2_p.
-        whole: what is said of the set, as plain data for JSON; None for what could not be tested.
+        whole: statistics of the set, as plain data for JSON; None for what could not be tested.
     """
 
     items: dict[str, Floats]
@@ -174,7 +175,7 @@ def _forms(responses: Responses, calibration: Calibration, groups: Sequence[str]
 def _some_learners(
     responses: Responses, groups: Sequence[str] | None, most: int, rng: np.random.Generator
 ) -> tuple[Responses, Sequence[str] | None]:
-    """All learners, or so many of them, drawn at random, that they gave about `most` responses."""
+    """All learners, or a random sample of them that gave about `most` responses."""
     N = responses.n_persons
     if responses.n_responses <= most:
         return responses, groups

@@ -39,17 +39,18 @@ from irt_assets.psychometrics.fit import fit_kernels
 from irt_assets.psychometrics.fit.model_replicates import Fitted
 
 SIMULATED_RESPONSES = 500_000
-"""How many model answers the covariance of the residuals rests on, at least; more where that were few for an item."""
+"""Fewest model answers from which the covariance of the residuals is computed; more where that would leave too few for
+an item."""
 _SIMULATED_PER_ITEM, _MOST_SIMULATED = 2_500, 1_500_000
 DRAWS = 20_000
-"""Of the RMSD under the model: the 99.9 % point then lies between the 99.88 and the 99.92 % point."""
+"""Draws of the RMSD under the model: the estimated 99.9 % point then lies between the 99.88 and the 99.92 % point."""
 PUBLISHING_LEVEL = 0.999
-"""A sound item must not be held back for its fit more than once in a thousand items."""
+"""An item that follows the model must not be held back for its fit more than once in a thousand items."""
 _MORE = 4
 """times as many for the moments of infit and outfit: outfit's rest on rare large residuals, and cost a fifth."""
 _PRODUCT_BYTES = 512 * 2**20
 _TERMS = 16
-"""Of the RMSD's law that are drawn; the others, under a thousandth of it, are put in by their mean."""
+"""Terms of the RMSD's distribution that are drawn; the others, under a thousandth of it, enter by their mean."""
 
 
 @dataclass(frozen=True)

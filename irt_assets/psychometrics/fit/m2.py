@@ -18,9 +18,9 @@ from irt_assets.psychometrics.core.models import Calibration, Floats, Population
 from irt_assets.psychometrics.fit.model_replicates import Fitted, Form, complete_forms
 
 MOST_ITEMS = 120
-"""Of a form: the covariance of its 7260 margins takes 0.4 GB, and the work grows with the sixth power."""
+"""Most items of a form: the covariance of its 7260 margins takes 0.4 GB, and the work grows with the sixth power."""
 SMALLEST_FORM = 200
-"""Learners; with fewer the margins are too far from normal for their χ²."""
+"""Fewest learners of a form; with fewer the margins are too far from normal for their χ²."""
 
 _COLLINEAR = 1e-9
 """Relative to the largest singular value of Δ: a latent mean that only moves free items adds no parameter."""
@@ -57,7 +57,7 @@ def form_fit(
 
     A form is a set of items that `SMALLEST_FORM` or more learners saw, with more margins than parameters; other forms
     are left out. A form of more than `most_items` items is judged by that many of them, evenly spaced: the model of
-    the whole is the model of any part. `most_forms`: only the largest so many, by learners.
+    the whole is the model of any part. `most_forms`: at most this many, the largest by learners.
 
     With e = observed − expected proportions of items and pairs, Ξ their covariance and Δ their derivatives by the
     form's parameters, M₂ = n eᵀ(Ξ⁻¹ − Ξ⁻¹Δ(ΔᵀΞ⁻¹Δ)⁻¹ΔᵀΞ⁻¹)e, which does not depend on how the parameters were

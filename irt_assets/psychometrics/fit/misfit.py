@@ -28,20 +28,23 @@ from irt_assets.psychometrics.fit.person_fit import SMALLEST_TEST, person_fit
 from irt_assets.psychometrics.scoring.abilities import log_tables
 
 CONFIDENCE = 0.99
-"""Of each limit, by itself."""
+"""Confidence level of each limit by itself."""
 LARGEST_RATIO = 1.15
-"""Of the largest residual eigenvalue to the one that the model gives: real tests of one ability stay below."""
+"""Limit on the ratio of the largest residual eigenvalue to the one under the model: real tests of one ability stay
+below."""
 LIMITS = {"dependence": 0.05, "ratio": 0.4, "rmsea": 0.012, "unlikely": 0.006, "random": 0.002, "chance": 0.005}
 """How much a measure may grow from a reference to a month, by its lower limit (see docs/explanation/misfit.md)."""
 ROUNDS = 7
-"""Replications of each window behind what chance gives to a difference of eigenvalues; each of the one is compared with
-each of the other."""
+"""Replications of each window for the distribution of a difference of eigenvalues by chance; each of one window is
+compared with each of the other."""
 MOST_UNLIKE = 1.25
-"""An eigenvalue's ratio rises with the learners: it is compared with that of at most so many times as many."""
+"""An eigenvalue's ratio rises with the learners: windows are compared if one has at most this many times the learners
+of the other."""
 LEARNERS = 20_000
-"""Drawn of a larger window to see how many answer at random."""
+"""Learners drawn from a larger window to count those who answer at random."""
 MOST_LUCK = 0.5
-"""The largest probability of a correct answer of those who answer at random; any below is as likely."""
+"""Upper bound on the probability of a correct answer of learners who answer at random; all values below are equally
+likely."""
 GRID = np.linspace(-8.0, 8.0, 81)
 """Nodes, in SDs of the reference's θ around its mean, of the distribution that a month's learners may have."""
 
@@ -71,7 +74,7 @@ class Misfit:
     Attributes:
         ratio: the largest eigenvalue of the residual correlations to the one that the model gives.
         rmsea: RMSEA₂ over the forms.
-        unlikely: share of learners with p < `RARE_LEVEL` by lz*; so much under the model.
+        unlikely: share of learners with p < `RARE_LEVEL` by lz*; `RARE_LEVEL` under the model.
         random: share of learners who answer at random, whatever the item.
     """
 
@@ -83,7 +86,7 @@ class Misfit:
 
 @dataclass(frozen=True)
 class Change:
-    """The misfit of a window beside that of another one, its reference.
+    """The misfit of a window compared with that of another one, its reference.
 
     Attributes:
         items: how many of both were compared.
@@ -92,8 +95,8 @@ class Change:
         now, before: of the window and its reference.
         chance: where learners guess, how many more than in the reference answer at random, by the reference's
             parameters and the shape of its distribution of θ; None where they do not.
-        together: by measure (dependence, ratio) the items that make it so large, the largest part first: those that go
-            together more than they did, and those of the window that share most beyond the ability.
+        together: by measure (dependence, ratio) the items that contribute most to it, the largest part first: those
+            that go together more than they did, and those of the window that share most beyond the ability.
     """
 
     items: int
@@ -105,7 +108,7 @@ class Change:
 
     @property
     def growth(self) -> dict[str, Measure | None]:
-        """By measure: dependence, ratio, rmsea, unlikely, random, and chance where it was asked for."""
+        """Values by measure: dependence, ratio, rmsea, unlikely, random, and chance where it was asked for."""
         now, before = vars(self.now), vars(self.before)
         of_each = {name: _growth(now[name], before[name]) for name in now}
         return {"dependence": self.dependence} | of_each | ({"chance": self.chance} if self.chance else {})
@@ -158,9 +161,9 @@ def common_items(one: Window, other: Window) -> list[str]:
 
 
 def change_of_misfit(now: Window, before: Window, *, guessing: bool = False, threads: int | None = None) -> Change:
-    """What of a window does not follow the model, beside its reference.
+    """How a window departs from the model, compared with its reference.
 
-    On the items that both have, of which there must be `SMALLEST_TEST`; but the eigenvalues' ratios, and who answers at
+    On the items that both have, at least `SMALLEST_TEST` of them; but the eigenvalues' ratios, and who answers at
     random, are of all items of each. Each window is judged by its own fit, so that an item that changed is not misfit.
     `guessing`: learners of the month guess. Then its own fit takes those who answer at random for learners of low
     ability, and it is judged by its reference's fit too.
@@ -189,7 +192,8 @@ def change_of_misfit(now: Window, before: Window, *, guessing: bool = False, thr
 
 
 def _ratio(window: Window, most_persons: int, threads: int | None) -> tuple[Measure | None, tuple[str, ...]]:
-    """Of about `most_persons`, because an eigenvalue that stands out does so more with more learners; and its items."""
+    """The eigenvalue of about `most_persons`, because an eigenvalue that stands out does so more with more learners;
+    and its items."""
     found = window.dimensions
     if found is None or found.learners > MOST_UNLIKE * most_persons:
         found = parallel_analysis(
@@ -233,7 +237,7 @@ def rmsea_of(forms: Sequence[FormFit]) -> Measure:
     scale = sum(form.df * (form.n - 1) for form in forms)
 
     def noncentrality(tail: float) -> float:
-        """The one under which so large an M₂ has this lower tail."""
+        """The one under which an M₂ this large has this lower tail."""
         if chndtr(m2, df, 0.0) <= tail:
             return 0.0
         top = max(m2, 1.0)
@@ -326,7 +330,8 @@ def _at_chance(some: Fitted, reference: Fitted) -> Measure | None:
 
 
 def _loglik_of_luck(r: Responses) -> tuple[Floats, npt.NDArray[np.bool_]]:
-    """Shape (n_persons,): log-likelihood of answers that are right with one probability, and who has enough of them."""
+    """Shape (n_persons,): log-likelihood of answers that are right with one probability, and which learners have enough
+    of them."""
     n = np.bincount(r.person, minlength=r.n_persons)
     correct = np.bincount(r.person, weights=r.score, minlength=r.n_persons)
     right, wrong = correct + 1, n - correct + 1

@@ -19,13 +19,13 @@ from irt_assets.psychometrics.fit.model_replicates import Fitted
 from irt_assets.psychometrics.scoring.abilities import score
 
 SMALLEST_TEST = 5
-"""Answers; below, a pattern has too few likelihoods for any distribution of them to be spoken of."""
+"""Fewest answers; with fewer a pattern can have too few different likelihoods for a distribution of them."""
 
 
 @dataclass(frozen=True)
 class PersonFit:
     """Shape (n_persons,) each; NaN for persons with fewer than `SMALLEST_TEST` usable answers,
-    and where θ̂ tells how likely the pattern is (items all alike), so that none can be unlikely for it.
+    and where θ̂ determines how likely the pattern is (items all alike), so that none can be unlikely for it.
 
     Attributes:
         theta: the WLE at which it was computed.

@@ -37,8 +37,8 @@ def loadings(pairs: LocalDependence, calibration: Calibration) -> Floats:
     weight = np.where(counted, pairs.n, 0)[both].astype(float)
     some, grid = calibration.select(known), Grid.spanning()
     theta = calibration.latent_mean + calibration.latent_sd * grid.nodes
-    told = np.exp(grid.log_weights()) @ information(theta, some.a, some.d, some.c) / some.a**2
-    out[known] = _factor(np.where(counted, pairs.q3, 0.0)[both], weight) / np.sqrt(told)
+    item_information = np.exp(grid.log_weights()) @ information(theta, some.a, some.d, some.c) / some.a**2
+    out[known] = _factor(np.where(counted, pairs.q3, 0.0)[both], weight) / np.sqrt(item_information)
     return out
 
 
@@ -52,7 +52,7 @@ def _factor(q3: Floats, weight: Floats) -> Floats:
     factor: Floats = vectors[:, 0] * np.sqrt(max(value, 0.0))
     product = weight * q3
     for _ in range(ROUNDS):
-        told = weight @ factor**2
-        best = np.divide(product @ factor, told, out=np.zeros_like(factor), where=told > 0)
+        weighted_squares = weight @ factor**2
+        best = np.divide(product @ factor, weighted_squares, out=np.zeros_like(factor), where=weighted_squares > 0)
         factor = np.clip((factor + best) / 2, -1.0, 1.0)
     return factor

@@ -21,7 +21,8 @@ from irt_assets.psychometrics.scoring.sum_scores import expected_proportions
 SMALLEST_CELL = 1.0
 """Neighbouring sum scores are joined until each group expects this many right and wrong answers."""
 SMALLEST_FORM = 100
-"""Learners; a form with fewer gives a handful of groups and costs as much to compute as one with thousands."""
+"""Fewest learners of a form; with fewer it gives a handful of groups and costs as much to compute as one with
+thousands."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class SumScoreFit:
     """Shape (J,) each, for all items of the calibration.
 
     Attributes:
-        statistic: S-X², NaN where there is no degree of freedom.
+        statistic: S-X², NaN without a degree of freedom.
         df: groups of sum scores, over all forms, less the parameters estimated for the item; 0 where it cannot be
             tested (no parameters, or on no form of two items and `SMALLEST_FORM` learners).
         p: upper tail of χ² with df degrees of freedom.

@@ -1,1 +1,1 @@
-"""What items and tests tell of θ, what drift took from it, and what retiring items would cost."""
+"""Information of items and tests on θ, what drift took from it, and what retiring items would cost."""

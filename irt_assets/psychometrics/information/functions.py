@@ -1,4 +1,4 @@
-"""What items and the test tell of θ, what of it is lost since publication, and what retiring items would cost.
+"""Information of items and the test on θ, how much is lost since publication, and what retiring items would cost.
 
 Belongs here: information averaged over a population, its ratio to the published with an error, flags, and curves
 without some items. Does not belong here: the information curve of one item (curves.py), the errors of the differences
@@ -90,7 +90,7 @@ def item_information(theta: npt.ArrayLike, a: Floats, b: Floats, c: Floats) -> F
 
 
 def information_of_test(of_items: Floats, effects: Effects | None = None) -> Floats:
-    """Shape (T,): what J items of information `of_items` (T, J) tell of θ together, 1/SE² of a maximum likelihood θ.
+    """Shape (T,): the joint information of J items with information `of_items` (T, J), 1/SE² of a maximum likelihood θ.
 
     It is their sum S; where testlets have effects the sandwich information S²/(S + σ² Σ_t Σ_{j≠k ∈ t} I_j I_k) (Godambe
     1960), with the covariances of answers that `scoring.eap_by` takes.
@@ -106,8 +106,8 @@ def information_of_test(of_items: Floats, effects: Effects | None = None) -> Flo
 
 
 def greatest_information(a: Floats, c: Floats) -> Floats:
-    """Of each item over all θ, shape (J,): a²(1 − 20c − 8c² + (1 + 8c)^1.5)/(8(1 − c)²), a²/4 for c = 0 (Birnbaum 1968,
-    eq. 20.4.23; Lord 1980, eq. 10-4; D = 1). 0 for an item with a ≤ 0."""
+    """Integral of each item's information over all θ, shape (J,): a²(1 − 20c − 8c² + (1 + 8c)^1.5)/(8(1 − c)²), a²/4
+    for c = 0 (Birnbaum 1968, eq. 20.4.23; Lord 1980, eq. 10-4; D = 1). 0 for an item with a ≤ 0."""
     return np.where(a > 0, a**2 * (1 - 20 * c - 8 * c**2 + (1 + 8 * c) ** 1.5) / (8 * (1 - c) ** 2), 0.0)
 
 
@@ -222,7 +222,7 @@ def loss_of_test(
     or a published item has no information.
     """
     if not comparison.item_ids:
-        raise PsychometricsError("no item is both published and estimated in this window, so there is no test to judge")
+        raise PsychometricsError("no item is both published and estimated in this window, so the test cannot be judged")
     theta, old = np.linspace(*abilities.middle(), _STEPS), comparison.published
     now, by_now = _information(theta, comparison.a, comparison.b, old.c)
     published, by_published = _information(theta, old.a, old.b, old.c)
@@ -297,7 +297,7 @@ def retire(
 
 
 def _below(theta: Floats, values: Floats, least: float) -> tuple[tuple[float, float], ...]:
-    """Where the polygon through the values lies below `least`, as intervals of θ."""
+    """Intervals of θ in which the polygon through the values lies below `least`."""
     gap = values - least
     low = gap < 0
     k = np.flatnonzero(low[1:] != low[:-1])

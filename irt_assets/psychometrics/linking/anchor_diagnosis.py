@@ -1,9 +1,9 @@
-"""Which anchors moved, where the anchors disagree: told to people, never used to link or to judge.
+"""Which anchors moved, where the anchors disagree: shown to people, never used to link or to judge.
 
 Belongs here: finding the largest group of anchors that agree with each other, and naming the others. Does not belong
 here: purification and the constants (link.py), the test of agreement (criteria.py).
 
-Answers tell how far anchors moved against each other, never which of two groups stood still (Bechger & Maris 2015). So
+Answers show how far anchors moved against each other, never which of two groups stood still (Bechger & Maris 2015). So
 a diagnosis rests on one assumption, that a clear majority stayed; where no group is one, none is given.
 
 A group has constants (slope, intercept) of its own, and is found as Halpin (2024) finds the items without DIF: by the
@@ -83,12 +83,12 @@ def diagnose(new: Calibration, anchors: AnchorSet, rules: Rules | None = None) -
     p below that of |z| = 2.7, purification's limit: among 30 sound anchors 0.2 are named falsely.
 
     Simulated with 30 anchors, 1000 responses a side and b moved by 0.6: of 12 moved anchors it names 11.5 and 0.1
-    others in 98 % of the months, and cannot tell in the rest; of 15 moved ones it cannot tell in 98 %. Groups only 0.4
+    others in 98 % of the months, and names none in the rest; with 15 moved ones it names none in 98 %. Groups only 0.4
     apart blur: with 15 moved it names wrong ones in a fifth of the months.
     """
     pairs, _, _ = match(new, anchors, rules or Rules())
     if pairs.size < _FEWEST:
-        return Diagnosis((), {}, f"which anchors moved cannot be told from {pairs.size} of them")
+        return Diagnosis((), {}, f"{pairs.size} anchors are too few to find out which of them moved")
     groups = _groups(pairs)
     homes = _homes(pairs, groups)
     sizes = [int((homes == g).sum()) for g in range(len(groups))]
@@ -96,7 +96,7 @@ def diagnose(new: Calibration, anchors: AnchorSet, rules: Rules | None = None) -
     n, n_rival = sizes[largest], sum(sizes) - sizes[largest]
     if 2 * n <= pairs.size or n_rival > CLEAR_MAJORITY * n:
         two = f" and {n_rival} others agree with each other, too" if n_rival > 1 else ""
-        what = f"which anchors moved cannot be told: of {pairs.size}, {n} agree with each other{two}"
+        what = f"which anchors moved cannot be determined: of {pairs.size}, {n} agree with each other{two}"
         return Diagnosis((), {}, what)
     suspects = _suspects(pairs, homes == largest, groups[largest])
     agreeing = tuple(item for item in pairs.ids if item not in suspects)

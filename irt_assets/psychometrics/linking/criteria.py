@@ -257,8 +257,8 @@ def _by_curves(pairs: Pairs, method: Method, weighted: bool) -> Constants | None
 
 
 def _compared_at(pairs: Pairs, beta: Floats) -> tuple[Floats, Floats]:
-    """Where curves are compared, in θ of the old and of the new scale, shape (nodes,) each: the old scale's nodes, then
-    the new one's."""
+    """Points at which curves are compared, in θ of the old and of the new scale, shape (nodes,) each: the old scale's
+    nodes, then the new one's."""
     slope, intercept = np.exp(beta[0]), beta[1]
     return (
         np.concatenate([pairs.nodes, slope * pairs.nodes_new + intercept]),
@@ -359,11 +359,11 @@ def q_test(pairs: Pairs, slope: float, intercept: float, loadings: Floats | None
     by_shift = np.column_stack([np.zeros(pairs.size), -loadings / pairs.a_old]).ravel()[use]
     white_shift = np.linalg.solve(factor, by_shift)
     own = _unexplained(white_shift, white_x)
-    told = float(own @ own)
-    if told <= 1e-8 * float(white_shift @ white_shift):  # two constants do already what the shift would
+    squared_norm = float(own @ own)
+    if squared_norm <= 1e-8 * float(white_shift @ white_shift):  # two constants do already what the shift would
         return agreement
-    shift = float(own @ rest) / told
-    return Agreement(max(agreement.q - told * shift**2, 0.0), agreement.df - 1, shift, told**-0.5)
+    shift = float(own @ rest) / squared_norm
+    return Agreement(max(agreement.q - squared_norm * shift**2, 0.0), agreement.df - 1, shift, squared_norm**-0.5)
 
 
 def _unexplained(y: Floats, x: Floats) -> Floats:

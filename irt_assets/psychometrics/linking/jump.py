@@ -18,10 +18,11 @@ from irt_assets.psychometrics.core.models import Floats
 Ints = npt.NDArray[np.int64]
 
 LEVEL = 0.001
-"""A constant of a sound month is called a jump less often than this."""
+"""Level of the test: under no change, a constant is called a jump less often than this."""
 FEWEST_MONTHS = 3
 FEWEST_FOR_A_TREND, TREND_LEVEL = 12, 0.01
-"""From so many months on a trend with so small a p is taken out; in fewer, a season looks like one."""
+"""With at least this many months and a p value this small, a trend is removed; in fewer months, a season looks like
+one."""
 
 
 @dataclass(frozen=True)

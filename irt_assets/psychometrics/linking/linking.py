@@ -23,7 +23,7 @@ from irt_assets.psychometrics.core.options import Method
 from irt_assets.psychometrics.eligibility.rules import Rules
 from irt_assets.psychometrics.linking.criteria import NODES, WEIGHTS, Agreement, Pairs, curve, medians, q_test, solve
 
-ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with so many learners
+ASSUMED_N = 500  # a bank that gives no errors is taken for one calibrated with this many learners
 ROBUST_Z = 2.7  # Huynh & Meyer 2010
 MAX_LINKING_SE = 0.10
 """Largest standard error that linking may give b at either end of the bank; drift in b is reported from 0.25 on."""
@@ -32,8 +32,8 @@ _BIG_TOPIC = 0.10
 _ANCHORS_A_TOPIC = 2
 _FEWEST = 3  # two constants fit two anchors whatever they are
 _HARMLESS = (Flag.NEGATIVE_DISCRIMINATION, Flag.GUESSING_UNIDENTIFIED)
-"""Flags that leave an anchor in: its slope is looked at by itself; and where c is what its prior made it, the curve
-over the learners is as well known as any other's."""
+"""Flags that do not exclude an anchor: its slope is checked by itself; and where c comes from its prior, the curve over
+the learners is as well known as any other."""
 
 
 @dataclass(frozen=True)
@@ -117,9 +117,9 @@ def assumed_errors(a: npt.ArrayLike, b: npt.ArrayLike, c: npt.ArrayLike) -> tupl
     i_aa, i_bb = (weight * off**2).sum(1), (weight * a[:, None] ** 2).sum(1)
     i_ab = -(weight * off * a[:, None]).sum(1)
     det = i_aa * i_bb - i_ab**2
-    nothing, told = np.full_like(det, np.inf), det > 0
-    a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=told)) for i in (i_bb, i_aa))
-    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=told)
+    nothing, determined = np.full_like(det, np.inf), det > 0
+    a_se, b_se = (np.sqrt(np.divide(i, det, out=nothing.copy(), where=determined)) for i in (i_bb, i_aa))
+    return a_se, b_se, np.divide(-i_ab, det, out=np.zeros_like(det), where=determined)
 
 
 def link(
@@ -219,7 +219,7 @@ def link(
 
 
 def _shifts(anchors: AnchorSet, loadings: Mapping[str, float], agreement: Agreement) -> dict[str, dict[str, float]]:
-    """As `Linking.q_shifts`."""
+    """See `Linking.q_shifts`."""
     if agreement.shift_se == 0:
         return {}
     leaning = {item: loadings[item] for item in anchors.item_ids if loadings.get(item)}
@@ -358,7 +358,8 @@ def gaps_in_coverage(
     published_b: Mapping[str, float],
     bank_topics: Collection[str | None],
 ) -> list[str]:
-    """Where the kept anchors say little of the bank, a sentence each: at the ends of its published b, and in topics.
+    """A sentence for each part of the bank that the kept anchors hardly cover: at the ends of its published b, and in
+    topics.
 
     cov: shape (2, 2), of (slope, intercept). `kept_topics`: of each kept anchor; `published_b`: by item;
     `bank_topics`: of all items of the bank.

@@ -174,10 +174,10 @@ class Curves:
         unit = Grid.spanning(nodes)
         usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
         theta = mean + sd * unit.nodes
-        told = None
+        item_information = None
         if effects is not None:
-            told = information(theta, *(np.where(usable, x, 0.0) for x in (a, d, c)))
-        return cls(mean, sd, unit, *log_tables(a, d, c, theta), usable, effects, told)
+            item_information = information(theta, *(np.where(usable, x, 0.0) for x in (a, d, c)))
+        return cls(mean, sd, unit, *log_tables(a, d, c, theta), usable, effects, item_information)
 
 
 def eap_by(responses: Responses, curves: Curves, *, threads: int | None = None) -> Scores:
@@ -222,13 +222,13 @@ def _shared(
 ) -> Floats:
     """Shape (n_persons,): Σ_t Σ_{j≠k ∈ t} I_j I_k over the answers of each learner in testlets, at theta."""
     assert curves.effects is not None
-    testlet, told = curves.effects.testlet, curves.information
+    testlet, item_information = curves.effects.testlet, curves.information
     nodes = curves.mean + curves.sd * curves.unit.nodes
     pairs = np.empty(responses.n_persons)
 
     def add_up(first: int, last: int) -> None:
         testlet_kernels.information_in_pairs(
-            first, last, start, responses.item, testlet, told, nodes[0], nodes[1] - nodes[0], theta, pairs
+            first, last, start, responses.item, testlet, item_information, nodes[0], nodes[1] - nodes[0], theta, pairs
         )
 
     with kernels.runner(threads) as run:

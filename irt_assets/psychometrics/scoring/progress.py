@@ -1,5 +1,5 @@
-"""What abilities say of a learner's progress: the change between two windows, the chance of being at a goal, and which
-topics are easier or harder than the learner's ability lets expect.
+"""A learner's progress from abilities: the change between two windows, the chance of being at a goal, and which topics
+are easier or harder than expected at the learner's ability.
 
 Estimating abilities is in `scoring`; which answers belong to which window is the caller's.
 """
@@ -16,7 +16,7 @@ from irt_assets.psychometrics.scoring.abilities import score
 CHANGE_VARIANCE = 0.25
 """Variance of true changes of θ within a fortnight, to which an estimated change is shrunk (SD 0.5)."""
 DRIFT_VARIANCE_PER_WEEK = 0.05**2
-"""By how much the variance of what is known of θ grows in a week without an answer."""
+"""How much the variance of θ grows in a week without an answer."""
 
 TOPIC_VARIANCE = 0.5**2
 """Variance of true differences of a learner's ability between topics, to which an estimated one is shrunk."""
@@ -44,19 +44,19 @@ def improvement(
         responses: of both windows. recent: shape (R,), which of them are of the later one.
         a, d, c: shape (n_items,), as in `scoring.score`; mean and sd say where its search begins.
 
-    NaN where a window has no response that says anything of θ.
+    NaN where the responses of a window carry no information on θ.
     """
     both = score(responses, a, d, c, method="wle", mean=mean, sd=sd).theta
     later = score(_part(responses, recent), a, d, c, method="wle", mean=mean, sd=sd).theta
     earlier = score(_part(responses, ~recent), a, d, c, method="wle", mean=mean, sd=sd).theta
     item, person = responses.item, responses.person
     information = _information(both[person], a[item], d[item], c[item])
-    told = [
+    precision = [
         np.bincount(person[rows], weights=information[rows], minlength=responses.n_persons)
         for rows in (recent, ~recent)
     ]
-    with np.errstate(divide="ignore", invalid="ignore"):  # no information: v = ∞ or NaN, and θ is NaN beside it
-        shrink = CHANGE_VARIANCE / (CHANGE_VARIANCE + 1 / told[0] + 1 / told[1])
+    with np.errstate(divide="ignore", invalid="ignore"):  # no information: v = ∞ or NaN, and θ is NaN, too
+        shrink = CHANGE_VARIANCE / (CHANGE_VARIANCE + 1 / precision[0] + 1 / precision[1])
     return np.clip((later - earlier) * shrink, -1.0, 1.0)
 
 
@@ -77,7 +77,7 @@ def topic_differences(
     d: Floats,
     c: Floats,
 ) -> tuple[Floats, Floats]:
-    """By how much the ability in each group of responses lies above θ: posterior mean and SD, shapes (n_groups,).
+    """How far the ability in each group of responses lies above θ: posterior mean and SD, shapes (n_groups,).
 
         δ = S/(I + 1/0.25),   SD = 1/√(I + 1/0.25),   S = Σ (x − P)·P'/(P(1 − P)),   I = Σ information
 
@@ -92,8 +92,8 @@ def topic_differences(
     logistic, tiny = expit(eta), np.finfo(float).tiny
     p = np.maximum(c + (1 - c) * logistic, tiny)
     gradient = a * logistic * (score - p) / p  # P'/(P(1 − P)) = a·L/P
-    told = np.bincount(group, weights=_information(theta, a, d, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
-    return np.bincount(group, weights=gradient, minlength=n_groups) / told, 1 / np.sqrt(told)
+    precision = np.bincount(group, weights=_information(theta, a, d, c), minlength=n_groups) + 1 / TOPIC_VARIANCE
+    return np.bincount(group, weights=gradient, minlength=n_groups) / precision, 1 / np.sqrt(precision)
 
 
 def _part(responses: Responses, rows: npt.NDArray[np.bool_]) -> Responses:
@@ -103,7 +103,7 @@ def _part(responses: Responses, rows: npt.NDArray[np.bool_]) -> Responses:
 
 
 def _information(theta: Floats, a: Floats, d: Floats, c: Floats) -> Floats:
-    """Of one response each, all shapes (R,): a²(1 − c) L²(1 − L)/P (Birnbaum 1968)."""
+    """Information of one response each, all shapes (R,): a²(1 − c) L²(1 − L)/P (Birnbaum 1968)."""
     eta = a * theta + d
     logistic = expit(eta)
     p = c + (1 - c) * logistic

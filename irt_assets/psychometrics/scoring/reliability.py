@@ -28,7 +28,7 @@ def marginal_reliability(a: Floats, d: Floats, c: Floats, *, mean: float = 0.0, 
     """Reliability of the items before anybody answered: E[I(θ)/(I(θ) + 1/sd²)] over θ ~ N(mean, sd²), in [0, 1).
 
     I is the test information of all items with parameters (Green, Bock, Humphreys, Linn & Reckase 1984, with the
-    prior's information beside the items'). Where a learner sees only some of the items, give these only.
+    prior's information as well as the items'). Where a learner sees only some of the items, give these only.
     """
     usable = np.isfinite(a) & np.isfinite(d) & np.isfinite(c)
     unit = Grid.spanning()

@@ -22,12 +22,12 @@ Indices = npt.NDArray[np.integer[Any]]
 
 @dataclass(frozen=True)
 class RestPosterior:
-    """The answers of N learners, and which of the J items tell of θ.
+    """The answers of N learners, and which of the J items bear on θ.
 
     Attributes:
         nodes: shape (Q,), θ.
         right, wrong: shape (N, J), 1 where an answer is right, or wrong.
-        log_right, log_wrong: shape (J, Q), 0 for items that do not tell.
+        log_right, log_wrong: shape (J, Q), 0 for items that do not.
         log_prior: shape (Q,).
     """
 

@@ -18,15 +18,15 @@ from irt_assets.psychometrics.core.models import Floats, Responses
 from irt_assets.psychometrics.scoring.abilities import score
 
 FEWEST_ANSWERS = 5
-"""A learner with fewer answers to the compared items is left out: so few place nobody."""
+"""A learner with fewer answers to the compared items is left out: too few to estimate θ from."""
 
 
 LARGEST_SHIFT = 0.1
-"""In SDs of the scale's population: a third to a half of a good test's standard error."""
+"""Largest accepted shift in SDs of the scale's population: a third to a half of a good test's standard error."""
 LARGEST_FLIP = 0.02
-"""Of the learners, one way net of the other."""
+"""Largest accepted share of learners who flip, one way net of the other."""
 Z = 2.33
-"""So many standard errors a shift or a flip lies from 0 before it counts: one side of 1 %."""
+"""Number of standard errors from 0 at which a shift or a flip counts: one-sided 1 %."""
 
 
 @dataclass(frozen=True)
@@ -125,32 +125,32 @@ class MonthImpact:
         if self.why:
             return self.why
         limit = max(LARGEST_SHIFT * self.sd, Z * self.shift_se)
-        said = (
+        summary = (
             f"on the same answers of {self.learners:,} learners to {self.items} published items other than anchors, "
             f"the month's values move θ by {self.shift:+.2f} on average (SE {self.shift_se:.2f}, limit {limit:.2f})"
         )
         if self.shifts:
-            said += ": the anchors and the others moved against each other, each group together"
+            summary += ": the anchors and the others moved against each other, each group together"
         if self.pass_theta is None:
-            return said
+            return summary
         return (
-            f"{said}; at θ = {self.pass_theta:g}, {self.newly_passed:,} of {self.scored:,} newly pass and "
+            f"{summary}; at θ = {self.pass_theta:g}, {self.newly_passed:,} of {self.scored:,} newly pass and "
             f"{self.newly_failed:,} newly fail: {self.flip:+.1%} (SE {self.flip_se:.1%}, limit "
             f"{max(LARGEST_FLIP, Z * self.flip_se):.1%})"
         )
 
     def as_dict(self) -> dict[str, Any]:
-        """For the fit's spec; `from_dict` gives it back."""
+        """Plain data for the fit's spec, which `from_dict` reads back."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, stored: Mapping[str, Any]) -> MonthImpact:
-        """Without what only a later version knows."""
+        """Read `as_dict`, ignoring fields of later versions."""
         return cls(**{field.name: stored[field.name] for field in fields(cls) if field.name in stored})
 
 
 def scale_shift(responses: Responses, old: Values, new: Values, *, mean: float, sd: float) -> Shift | None:
-    """The mean shift over learners with at least 5 answers to the items; None where there is no such learner.
+    """The mean shift over learners with at least 5 answers to the items; None if no learner has as many.
 
     θ is Warm's WLE: it has no prior that would draw both sides to one mean, so where all b move by δ the shift is δ,
     and where only errors moved them it is 0 in expectation. `mean` and `sd` say where the search for θ begins.

@@ -10,7 +10,7 @@ ML, MAP, WLE, JEFFREYS = 0, 1, 2, 3
 """Which equation: score = 0, score + prior, score + Warm's J/(2I), score + I'/(2I)."""
 
 TOLERANCE = 1e-9
-"""Of θ, in units of the prior's SD: far below any standard error, far above rounding."""
+"""Tolerance of θ in units of the prior's SD: far below any standard error, far above rounding."""
 MAX_STEPS = 100
 FARTHEST = 1e4
 """A root of the likelihood's slope is sought this many prior SDs from the mean before it is taken to be at infinity."""
@@ -18,7 +18,7 @@ FARTHEST = 1e4
 
 @_compiled
 def _slope(kind, theta, first, last, item, score, a, d, c, usable, mean, precision):  # type: ignore[no-untyped-def]
-    """At θ: (value of the equation, observed information, expected information, log-likelihood) of one person."""
+    """At θ, (value of the equation, observed information, expected information, log-likelihood) of one person."""
     slope, observed, expected, bias, loglik = 0.0, 0.0, 0.0, 0.0, 0.0
     for r in range(first, last):
         j = item[r]
@@ -58,7 +58,7 @@ def _slope(kind, theta, first, last, item, score, a, d, c, usable, mean, precisi
 def maximise_scores(  # type: ignore[no-untyped-def]
     kind, first, last, start, item, score, a, d, c, usable, log_right, log_wrong, info, nodes, mean, sd, theta, se
 ):
-    """MAP, ML or WLE of persons first … last − 1: the best node of a table, then a root of the slope beside it.
+    """MAP, ML or WLE of persons first … last − 1: the best node of a table, then a root of the slope near it.
 
     log_right, log_wrong and info (J, Q) are log P, log(1 − P) and the information at the nodes. The root is found by
     Fisher scoring inside a bracket that shrinks at every step, and by halving the bracket where a step is not half the

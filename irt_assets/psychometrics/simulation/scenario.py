@@ -1,4 +1,4 @@
-"""What a simulation is told to be: the knobs, the planted faults and the item bank that follows from them.
+"""The description of a simulation: the settings, the planted faults and the item bank that follows from them.
 
 What belongs here: `Scenario`, `Fault`, the demo's scenario and `make_bank`, which draws the items, picks the anchors
 and the faulty items, and gives the anchors the values that an earlier calibration would have left in the bank.
@@ -178,7 +178,7 @@ def demo_scenario(now: datetime, seed: int = 1) -> Scenario:
 
     Drift and leak begin in the third month; wrong key, all-correct and DIF are there from the start; in the second
     month 12 of 30 anchors are 0.6 harder, so that nothing of that month may be published. Draws go by a month's place
-    and not by its name, so that the demo tells the same story whenever it is run.
+    and not by its name, so that the demo gives the same picture whenever it is run.
     """
     running = np.datetime64(now.astimezone(UTC).strftime("%Y-%m"), "M")
     months = tuple(str(running - k) for k in range(4, -1, -1))

@@ -1,4 +1,4 @@
-"""Simulated learners and every answer they give, with the truth beside the log.
+"""Simulated learners and every answer they give, with the truth next to the log.
 
 What belongs here: the clock, the assignment of items and the answers. What does not: the knobs and the bank (see
 `scenario`), what a log and its truth consist of (see `truth`), and files (see `irt_assets.responses.simulated`).
@@ -22,7 +22,7 @@ from irt_assets.psychometrics.simulation.truth import DAY, Ints, Learners, Simul
 
 MINUTE = 60_000
 SHORTEST_MS, LONGEST_MS = 300, 10 * MINUTE
-"""Nobody reads an item faster, and an item left open for longer is closed by the exam."""
+"""Nobody reads an item faster, and the exam closes an item that is left open for longer."""
 
 LANGUAGES = ("en", "ko")
 COUNTRIES = (("GB", "US"), ("KR", "KR"))

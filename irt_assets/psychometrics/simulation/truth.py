@@ -20,7 +20,7 @@ Bools = npt.NDArray[np.bool_]
 Times = npt.NDArray[np.datetime64]
 
 DAY = 86_400_000
-"""In ms, the unit of the simulator's clock."""
+"""A day in ms, the unit of the simulator's clock."""
 
 LOOK_BACK_DAYS = 365
 """An answer to an item that the learner met within this many days before is a repeat."""
@@ -134,7 +134,7 @@ class Truth:
     sample_sd: Floats
 
     def as_dict(self) -> dict[str, Any]:
-        """For `json.dumps`: faults, items, learners, cohorts and counts, by id and month."""
+        """Plain data for `json.dumps`: faults, items, learners, cohorts and counts, by id and month."""
         months, bank = self.scenario.months, self.bank
         sizes = np.bincount(self.learners.cohort[~self.learners.is_test], minlength=len(months))
         return {
@@ -226,5 +226,5 @@ def account_for(scenario: Scenario, bank: Bank, learners: Learners, log: Simulat
 
 
 def _number(value: float) -> float | None:
-    """For JSON: six digits, None for NaN."""
+    """A number for JSON: six digits, None for NaN."""
     return round(float(value), 6) if np.isfinite(value) else None

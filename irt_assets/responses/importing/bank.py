@@ -1,7 +1,7 @@
 """Importing the item bank and the learners: files of one row each, all of a file or nothing.
 
 A row adds its item or learner, or changes what its filled cells say; empty cells leave what is there, and the
-same file again changes nothing. Parameters stay as given, with `D` beside them: they are converted where they
+same file again changes nothing. Parameters stay as given, together with `D`: they are converted where they
 are read, not here.
 """
 

@@ -172,7 +172,7 @@ class Cleaner:
         self._count(raw, verdicts)
 
     def clean(self, batch: Batch) -> Cleaned:
-        """Raises ZoneNeeded where a time has no zone and nobody named one."""
+        """Raises ZoneNeeded if a time has no zone and none was named."""
         raw = self._raw(batch)
         columns, count = raw.columns, len(raw.places)
         verdicts = self._skipped(batch, raw)
@@ -282,7 +282,7 @@ class Cleaner:
         return start + np.where(wrong, 0, steps).astype(np.int64)
 
     def _attempt_ids(self, raw: _Raw) -> pa.Array:
-        """As given. Where not: file and row if the log has no times; else null, and `load` derives them."""
+        """The id as given; else file and row if the log has no times; else null, and `load` derives it."""
         ids = raw.columns.get("attempt_id", pa.nulls(len(raw.places), pa.string()))
         if self._limits.start is None:
             return ids

@@ -92,7 +92,7 @@ class CsvSource(TextSource):
             yield rest
 
     def _check_end(self, rows: pa.RecordBatch | None, rest: Batch, last: int) -> None:
-        """The parser takes the end of the file for the end of a quotation that nobody closed."""
+        """The parser takes the end of the file for the end of an unclosed quotation."""
         if self.scan.quotes % 2 == 0:
             return
         ends = [bad.raw for bad in rest.bad[-1:]]

@@ -66,7 +66,7 @@ def import_attempts(
     scoring = scoring_of(dichotomise, key)
     inputs = [AnswerFile(open_source(Path(file)), rules, at, scoring) for file in files]
     rows = sum(given.source.rows for given in inputs)
-    tell = progress or (lambda _done, _total: None)
+    report_share = progress or (lambda _done, _total: None)
     report = ImportReport(scoring=f"dichotomise {dichotomise}" if dichotomise else f"key {key}" if key else "")
     if report.scoring:
         report.notes.append(f"scored by --{report.scoring}; each item's record says so")
@@ -74,7 +74,7 @@ def import_attempts(
         limits = _limits(connection, first_month, zone, at)
         staging = Staging(connection)
         scoring = _with_tops(scoring, inputs, limits, staging.recorded("dichotomise"))
-        asked: dict[str, dict[str, str]] = {}
+        records: dict[str, dict[str, str]] = {}
         months: set[str] = set()
         read = 0
         for number, given in enumerate(inputs):
@@ -84,9 +84,9 @@ def import_attempts(
                     days = pc.unique(pc.floor_temporal(answers["completed_at"], unit="month"))
                     months.update(f"{day:%Y-%m}" for day in days.to_pylist())
                     read += batch.rows.num_rows
-                    tell(read, 2 * rows)
-            asked |= {item: scoring.record(item) for item in given.tally.answers}
-        _check_records(staging, asked)
+                    report_share(read, 2 * rows)
+            records |= {item: scoring.record(item) for item in given.tally.answers}
+        _check_records(staging, records)
         advisory_lock(connection, "response_log", "import")
         verdicts = staging.judge(strict=strict)
         if verdicts[ERASED]:
@@ -97,12 +97,12 @@ def import_attempts(
         report.accepted = report.read - report.duplicates - report.rejected.total()
         if report.accepted:
             report.new_items, report.new_learners = staging.add_items_and_learners()
-            staging.record({item: record for item, record in asked.items() if record})
-            staging.add_answers(months, lambda share: tell(rows + int(share * rows), 2 * rows))
+            staging.record({item: record for item, record in records.items() if record})
+            staging.add_answers(months, lambda share: report_share(rows + int(share * rows), 2 * rows))
         if dry_run:
             connection.rollback()
         report.reject_file = rejects.path
-    tell(2 * rows, 2 * rows)
+    report_share(2 * rows, 2 * rows)
     return report
 
 
@@ -180,7 +180,7 @@ class AnswerFile:
             )
 
     def count(self, limits: Limits, scoring: Scoring) -> Tally:
-        """Of the scores of the whole file."""
+        """Tally the scores of the whole file."""
         cleaner = Cleaner(self._binding, limits, "", self._items(scoring, ImportReport()), scoring)
         for batch in self.source.batches():
             cleaner.count(batch)
@@ -203,7 +203,7 @@ class AnswerFile:
         )
 
     def _items(self, scoring: Scoring, report: ImportReport) -> list[str]:
-        """Of a matrix, the columns that are items; the whole file tells which."""
+        """The columns of a matrix that are items, found from the whole file."""
         if self._mapping.wide is None:
             return []
         items, aside, points = item_columns(self._binding, self.source.batches(), scoring)
@@ -237,12 +237,12 @@ def _with_tops(scoring: Scoring, inputs: Sequence[AnswerFile], limits: Limits, r
     return FromPoints(None, tops)
 
 
-def _check_records(staging: Staging, asked: dict[str, dict[str, str]]) -> None:
+def _check_records(staging: Staging, records: dict[str, dict[str, str]]) -> None:
     """Raises PermanentFailure where an item's earlier answers were scored by another rule."""
     for name in ("dichotomise", "key"):
         for item, earlier in staging.recorded(name).items():
-            now = asked.get(item, {}).get(name)
-            if item in asked and now != earlier and (now is not None or name == "dichotomise"):
+            now = records.get(item, {}).get(name)
+            if item in records and now != earlier and (now is not None or name == "dichotomise"):
                 raise PermanentFailure(
                     f"item {item}: its record says {name} {earlier}, and this import "
                     + (f"{name} {now}" if now else "takes its scores as they are")
@@ -257,7 +257,7 @@ def _limits(connection: psycopg.Connection, first_month: str, zone: str | None, 
         return Limits(_micros(first), _micros(now), zone)
     start = datetime(at.year, at.month, at.day, tzinfo=UTC)
     if not first <= start <= now:
-        raise PermanentFailure(f"--at {at}: wanted is a day from {first.date()} (the first month) to {now.date()}.")
+        raise PermanentFailure(f"--at {at}: give a day from {first.date()} (the first month) to {now.date()}.")
     return Limits(_micros(first), _micros(now), zone, _micros(start))
 
 

@@ -47,7 +47,7 @@ class _Rules(BaseModel):
 
 
 class TimeRules(_Rules):
-    """How times are written. Everything left out is told from the values, or asked for."""
+    """How times are written. Everything left out is inferred from the values, or asked for."""
 
     zone: str | None = None
     zone_column: str | None = None

@@ -28,7 +28,7 @@ class MatrixColumns(NamedTuple):
 
 
 def item_columns(binding: Binding, batches: Iterable[Batch], scoring: Scoring) -> MatrixColumns:
-    """Which columns of a matrix are items, told from the whole file.
+    """Which columns of a matrix are items, inferred from the whole file.
 
     With the pattern `*` a column is an item where most of its values are scores and, if some are not, at least
     one is a zero: the choices 1–5 of an unscored test are not scores, though some of them are 1. Of points that are

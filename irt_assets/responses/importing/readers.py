@@ -1,6 +1,6 @@
 """Files as streams of record batches: CSV, TSV, JSON lines (each also gzipped) and Parquet.
 
-What belongs here: what a file is, told from its content, never from its name. How each kind is read is in
+What belongs here: what a file is, recognised by its content, never by its name. How each kind is read is in
 `delimited`, `jsonlines` and `parquet`, what they share in `sources`; what columns mean is in `mapping`, what
 values mean in `clean`.
 """
@@ -19,7 +19,7 @@ from resources.failures import PermanentFailure
 
 
 def open_source(path: Path) -> Source:
-    """What `path` holds, told from its first bytes."""
+    """What `path` holds, recognised by its first bytes."""
     try:
         head = sources.head(path)
     except OSError as error:

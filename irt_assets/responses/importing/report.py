@@ -13,7 +13,7 @@ from typing import Any
 
 UNFINISHED = ".part"
 ERASED = "erased_learner"
-"""Why a row is refused whose learner was erased: of such a row nothing else is written anywhere."""
+"""Why a row of an erased learner is refused; nothing else of such a row is written anywhere."""
 COLUMNS = ("file", "line", "reason", "value", "row")
 
 
@@ -118,5 +118,5 @@ class RejectFile:
 
     @property
     def path(self) -> Path | None:
-        """Where the file is or will be; None where nothing was refused."""
+        """Address of the file, now or once it is written; None if nothing was refused."""
         return None if self._file is None else self._path

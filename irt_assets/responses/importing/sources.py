@@ -57,7 +57,7 @@ class Source(ABC):
 
     @cached_property
     def sha256(self) -> str:
-        """Of the content; the same for a file and its gzip."""
+        """Hash of the content; the same for a file and its gzip."""
         digest = hashlib.sha256()
         for block in blocks(self.path):
             digest.update(block)

@@ -21,7 +21,7 @@ from irt_assets.responses.erased import OF_LEARNER
 from irt_assets.responses.importing.report import ERASED
 from resources.schema import INCOMING, filling_new_months
 
-# Answers without an id are told apart by who, what and when, so that a longer export of the same log adds
+# Answers without an id are identified by who, what and when, so that a longer export of the same log adds
 # only what is new. The text of an epoch does not depend on the session's settings.
 CREATE = r"""
     CREATE TEMPORARY TABLE staged (
@@ -148,7 +148,7 @@ class Staging:
         return False
 
     def erasures(self) -> list[str]:
-        """Those that the learners of refused answers were erased by, each in words."""
+        """The erasures of the learners of refused answers, each in words."""
         query = f"SELECT DISTINCT erasure_id, begun_at FROM ({ERASED_LEARNERS}) erased ORDER BY 1"
         return [f"erasure {number} of {at:%Y-%m-%d}" for number, at in self._connection.execute(query.encode())]
 
@@ -177,8 +177,8 @@ class Staging:
                 [(Jsonb(record), item, Jsonb(record)) for item, record in records.items()],
             )
 
-    def add_answers(self, months: set[str], tell: Callable[[float], None]) -> None:
-        """Add what has no verdict; `months`: at least those of the answers; `tell` hears the share that is done."""
+    def add_answers(self, months: set[str], report_share: Callable[[float], None]) -> None:
+        """Add what has no verdict; `months`: at least those of the answers; `report_share` gets the share done."""
         size = self._connection.execute("SELECT pg_relation_size('staged') / current_setting('block_size')::int")
         pages = int(size.fetchall()[0][0])
         with filling_new_months(self._connection, months) as new:
@@ -189,11 +189,11 @@ class Staging:
                     if of_table:
                         values = {"start": start, "end": start + CHUNK, "months": sorted(of_table)}
                         self._connection.execute(ADD_ANSWERS.format(table=table) + mixed, values)
-                tell(min(1.0, (start + CHUNK) / pages))
+                report_share(min(1.0, (start + CHUNK) / pages))
 
 
 def csv_of(answers: pa.RecordBatch) -> bytes:
-    """As COPY reads them.
+    """The rows in the text format of COPY.
 
     Times lose their zone: with one they take twenty times as long to write, and the session's zone is UTC.
     """

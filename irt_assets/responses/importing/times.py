@@ -31,7 +31,7 @@ MISSING = np.iinfo(np.int64).min
 
 
 class ZoneNeeded(Exception):
-    """There are times without a zone, and nobody said which zone they are in."""
+    """There are times without a zone, and the mapping names none."""
 
     def __init__(self, example: str) -> None:
         super().__init__(example)

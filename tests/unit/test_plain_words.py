@@ -1,0 +1,104 @@
+"""Turns of phrase that the project's sentences avoid, because a reader has to take them apart."""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+HOME = Path(__file__).resolve().parents[2]
+
+ROOTS = (
+    "irt_assets/calibration",
+    "irt_assets/cli",
+    "irt_assets/engines",
+    "irt_assets/file_commands",
+    "irt_assets/psychometrics",
+    "irt_assets/responses",
+)
+
+INSTEAD = {
+    r"\b(?:told|tells?|telling) (?:\w+ )?apart\b": "distinguish, identify",
+    r"\bcannot be told\b": "cannot be determined",
+    r"\b(?<!there )(?:is|are|was|were|be) no (?=[a-z])(?!(?:longer|more|less|better|worse|later|earlier|larger)\b)": (
+        "is not a …, has no …; only “there is no …” is fine"
+    ),
+    r"\bnobody is there\b": "no terminal, nobody can answer",
+    r"\b(?:to|is|are|be) mend(?:ed)?\b": "fix, correct",
+    r"\btreats? \w+ unlike\b": "functions differently",
+    r"\bcalls? for a look\b": "needs review",
+    r"\bfrom so many\b": "from this many, with at least",
+    r"\bso many \w+ and more\b": "at least this many",
+    r"\bon which nothing rests\b": "that nothing references",
+    r"\blets? expect\b": "as expected at",
+}
+"""Pattern, whatever its case → what to write instead."""
+
+NO_SUBJECT = re.compile(r"Of [^,.]*[.,:]")
+"""A docstring that begins so describes something that it does not name: begin with the thing."""
+
+
+def sentences(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of what people read in a file: of Python its strings and docstrings, of a page all but its code."""
+    text = path.read_text(encoding="utf-8")
+    if path.suffix == ".py":
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                yield node.lineno, node.value
+    else:
+        without_code = re.sub(r"```.*?```", lambda block: "\n" * block[0].count("\n"), text, flags=re.DOTALL)
+        yield from enumerate(without_code.splitlines(), start=1)
+
+
+def docstrings(path: Path) -> Iterator[tuple[int, str]]:
+    """Line and text of every string that stands for itself: of modules, classes and functions, and after constants."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            yield node.lineno, node.value.value
+
+
+def files(*suffixes: str) -> list[Path]:
+    return [path for root in ROOTS for path in sorted((HOME / root).rglob("*")) if path.suffix in suffixes]
+
+
+@pytest.mark.parametrize(("pattern", "instead"), INSTEAD.items())
+def test_sentences_are_plain(pattern: str, instead: str) -> None:
+    found = [
+        f"{path.relative_to(HOME)}:{line}: {match[0]!r}"
+        for path in files(".py", ".md")
+        for line, text in sentences(path)
+        for match in re.finditer(pattern, " ".join(text.split()), re.IGNORECASE)
+    ]
+    assert not found, f"write instead: {instead}\n" + "\n".join(found)
+
+
+def test_docstrings_begin_with_what_they_describe() -> None:
+    found = [
+        f"{path.relative_to(HOME)}:{line}: {text.splitlines()[0]}"
+        for path in files(".py")
+        for line, text in docstrings(path)
+        if NO_SUBJECT.match(text)
+    ]
+    assert not found, "\n".join(found)
+
+
+def test_the_patterns_find_what_they_are_for() -> None:
+    bad = (
+        "five in a hundred are told apart otherwise",
+        "which anchors moved cannot be told",
+        "an anchor that is no anchor",
+        "nobody is there to confirm it",
+        "most are mended",
+        "it treats groups unlike",
+        "no item calls for a look",
+        "from so many answers on",
+        "so many learners and more of a data set",
+        "runs on which nothing rests",
+        "as your level lets expect",
+    )
+    for pattern, sentence in zip(INSTEAD, bad, strict=True):
+        assert re.search(pattern, sentence, re.IGNORECASE), (pattern, sentence)
+    fine = ("there is no fit", "it is no longer stale", "the amendment", "answers are no better than chance")
+    assert not [(p, s) for p in INSTEAD for s in fine if re.search(p, s, re.IGNORECASE)]
+    assert NO_SUBJECT.match("Of a linear scale, for the correlation of difficulty.")
