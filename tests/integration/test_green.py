@@ -34,13 +34,13 @@ from irt_assets.responses.snapshot import take_snapshot
 from resources.dagster_compat import BulkActionStatus, PartitionBackfill
 from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
-from tests.dagster_private import (
+from tests.helpers import rooms
+from tests.helpers.dagster_private import (
     RegisteredCodeLocationOrigin,
     RemoteJobOrigin,
     RemotePartitionSetOrigin,
     RemoteRepositoryOrigin,
 )
-from tests.integration import rooms
 
 MONTH, LATER = rooms.MONTHS
 PASSED, FAILED, UNKNOWN = GateStatus(True, "fine"), GateStatus(False, "broken"), GateStatus(None, "not evaluated")

@@ -38,9 +38,9 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.schema import ensure_month_partitions
 from resources.settings import Settings, get_settings
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
-from tests.integration.typed import Irt
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, answer_matrix, evidence_of, folder_store, rows, run_sql
+from tests.helpers.typed import Irt
 
 FIRST, NEXT = rooms.MONTHS
 GATE = "guessing_is_in_the_model"

@@ -40,8 +40,8 @@ from resources.database import Database
 from resources.failures import PermanentFailure, TransientFailure
 from resources.settings import Settings
 from tests.engines.test_remote import answering
-from tests.integration import rooms
-from tests.integration.rooms import SCALE, add_items, answer_matrix, model_scores, rows, run_sql
+from tests.helpers import rooms
+from tests.helpers.rooms import SCALE, add_items, answer_matrix, model_scores, rows, run_sql
 
 pytestmark = pytest.mark.ci
 

@@ -41,7 +41,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
 from resources.settings import Settings
-from tests.integration.rooms import (
+from tests.helpers.rooms import (
     SCALE,
     add_attempts,
     add_items,

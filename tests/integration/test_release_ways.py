@@ -25,7 +25,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
 from resources.settings import Settings, get_settings
-from tests.integration.rooms import add_items, rows, run_sql
+from tests.helpers.rooms import add_items, rows, run_sql
 from tests.integration.test_release import FEB, JAN, MOVED, bank, decisions, published, store
 
 __all__ = ["bank", "store"]  # fixtures

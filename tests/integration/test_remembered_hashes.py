@@ -15,7 +15,7 @@ from irt_assets.responses.scales import read_scales
 from irt_assets.responses.window import data_hash
 from resources.database import Database
 from resources.settings import Settings
-from tests.integration import rooms
+from tests.helpers import rooms
 
 FIRST, SECOND = rooms.MONTHS[:2]
 

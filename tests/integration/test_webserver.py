@@ -22,9 +22,9 @@ from resources.database import Database
 from resources.embedded_postgres import EmbeddedPostgres
 from resources.object_store import PIECE, BucketStore, FolderStore, ObjectStore
 from resources.settings import Settings
-from tests.integration import rooms
-from tests.integration.seaweed import BUCKET, SeaweedFS
-from tests.unit.asgi import Answer, ask
+from tests.helpers import rooms
+from tests.helpers.asgi import Answer, ask
+from tests.helpers.seaweed import BUCKET, SeaweedFS
 
 JSON = {"content-type": "application/json"}
 GO = "mutation { setAutoMaterializePaused(paused: false) }"

@@ -26,7 +26,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.relational import on_postgres
 from resources.settings import Settings, get_settings
-from tests.integration.rooms import SCALE, add_attempts, attempt, rows
+from tests.helpers.rooms import SCALE, add_attempts, attempt, rows
 from tests.integration.test_online_theta import END, LATER, MONTH, SAME, asked
 from tests.integration.test_release import FEB, MOVED, NOW, bank, store
 

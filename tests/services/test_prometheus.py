@@ -21,7 +21,7 @@ import yaml
 
 from resources.settings import Settings
 from services.exporter.families import FAMILIES
-from tests.services.door import ROOT, free_port
+from tests.helpers.door import ROOT, free_port
 
 PROMETHEUS = ROOT / "deploy" / "prometheus"
 PATIENCE_S = 60
