@@ -19,7 +19,7 @@ from resources.database import Database
 from resources.object_store import FolderStore
 from resources.settings import Settings
 from tests.helpers.rooms import SCALE, check_context, run_sql
-from tests.integration.test_release import FEB, JAN, MAR, MOVED, bank, link, publish, store
+from tests.helpers.waiting_decision import FEB, JAN, MAR, MOVED, bank, link, publish, store
 
 __all__ = ["bank", "store"]  # fixtures
 

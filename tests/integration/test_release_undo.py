@@ -17,7 +17,7 @@ from resources.database import Database
 from resources.failures import PermanentFailure
 from resources.object_store import FolderStore
 from tests.helpers.rooms import SCALE, run_sql
-from tests.integration.test_release import (
+from tests.helpers.waiting_decision import (
     APRIL,
     FEB,
     JAN,

@@ -14,7 +14,7 @@ from resources.database import Database
 from resources.settings import Settings, get_settings
 from tests.helpers.asgi import ask
 from tests.helpers.seaweed import BUCKET, SeaweedFS
-from tests.integration.test_webserver import post, served
+from tests.integration.dagster_page import post, served
 
 pytestmark = pytest.mark.ci
 

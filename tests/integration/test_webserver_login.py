@@ -21,7 +21,7 @@ from testbed.issuer import Issuer, after
 from testbed.stack_harness import wait_for
 from tests.helpers.asgi import ask
 from tests.helpers.dagster_private import DagsterGrpcClient
-from tests.integration.test_webserver import GO, JSON, PAUSED, instance, post, served, settings
+from tests.integration.dagster_page import GO, JSON, PAUSED, instance, post, served, settings
 
 __all__ = ["instance", "settings"]  # fixtures
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "here"}

@@ -27,8 +27,8 @@ from resources.failures import PermanentFailure
 from resources.relational import on_postgres
 from resources.settings import Settings, get_settings
 from tests.helpers.rooms import SCALE, add_attempts, attempt, rows
+from tests.helpers.waiting_decision import FEB, MOVED, NOW, bank, store
 from tests.integration.test_online_theta import END, LATER, MONTH, SAME, asked
-from tests.integration.test_release import FEB, MOVED, NOW, bank, store
 
 __all__ = ["bank", "store"]  # fixtures
 SINCE = END - timedelta(days=5)
