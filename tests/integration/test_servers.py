@@ -42,8 +42,8 @@ from testbed.issuer import AUDIENCE, ISSUER, ORGANISATION, Issuer
 from testbed.stack_harness import wait_for
 from tests.helpers import rooms
 from tests.helpers.door import ROOT, listening, port_of, served
+from tests.helpers.prometheus import answer, child
 from tests.integration.test_theta_api import HEADERS, TOKEN
-from tests.services.test_prometheus import answer, child
 from tests.unit.test_metrics import OF_EXPORTER, OF_SERVERS
 
 pytestmark = pytest.mark.ci
